@@ -1,0 +1,65 @@
+//! What can go wrong between fetchfs and an origin.
+//!
+//! One error type for the layer, with the kinds that a caller can act upon. Whether trying again
+//! may help is part of the kind, never guessed from a message.
+
+use std::time::Duration;
+
+/// A request that did not bring what it was for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{url}: {kind}")]
+pub struct HttpError {
+    /// What went wrong.
+    #[source]
+    pub kind: HttpErrorKind,
+    /// The URL asked, without credentials and without the values of its query.
+    pub url: String,
+}
+
+/// The kinds of failure that callers tell apart.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpErrorKind {
+    /// The host's name has no address.
+    #[error("the host name can't be resolved")]
+    UnknownHost,
+    /// Nothing listens there.
+    #[error("the server refused the connection")]
+    Refused,
+    /// No connection, for another reason (TLS, proxy, network).
+    #[error("no connection: {0}")]
+    Unreachable(String),
+    /// No byte came for longer than the configured time.
+    #[error("no answer for {}", humantime::format_duration(*.0))]
+    TimedOut(Duration),
+    /// The connection ended before the answer did.
+    #[error("the connection ended in the middle of the answer")]
+    Interrupted,
+    /// A status that is neither success nor one that has a kind of its own.
+    #[error("the server answered {status}")]
+    Status {
+        /// The HTTP status code.
+        status: u16,
+        /// What `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// 401, 403 or 407.
+    #[error("the server denies access (HTTP {0})")]
+    Denied(u16),
+    /// 404 or 410: an authoritative "there is no such thing".
+    #[error("there is nothing at this URL (HTTP {0})")]
+    NotFound(u16),
+    /// An answer that does not fit the request, and so is not believed.
+    #[error("the server's answer can't be used: {0}")]
+    BadAnswer(String),
+}
+
+impl HttpErrorKind {
+    /// Whether the same request may succeed later, without anybody's doing.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) | Self::Interrupted => true,
+            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            Self::Denied(_) | Self::NotFound(_) | Self::BadAnswer(_) => false,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Where a directory tree comes from.
+//!
+//! A [`Source`] turns the URL of a directory into a [`Listing`]: the names in it, and what the
+//! listing itself said of each. The tree above asks for a listing when somebody looks into the
+//! directory; the source keeps no state of its own, so any listing can be asked for again.
+//!
+//! One file a kind of source. Today: index pages of web servers ([`index_page`]) and single
+//! files, which need no listing at all.
+//!
+//! A listing is not to be trusted. Whatever kind of source it comes from, each name has gone
+//! through [`Name::new`], so it is exactly one path component.
+
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use url::Url;
+
+/// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One kind of directory tree.
+pub trait Source: Send + Sync + 'static {
+    /// Asks the origin for the names in the directory at `directory`.
+    ///
+    /// # Errors
+    /// When the origin can't be reached, refuses, or answers with something that is no listing.
+    /// None of these says that the directory is empty or gone, except a 404 or 410.
+    fn list<'a>(&'a self, directory: &'a Url) -> BoxFuture<'a, Result<Listing, crate::http::HttpError>>;
+}
+
+/// What a directory held when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The entries, in the order of the page, each name once.
+    pub entries: Vec<Entry>,
+    /// How many names were left out because they were not one safe path component.
+    pub refused: usize,
+    /// When the listing itself was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+}
+
+/// One name in a listing, and what the listing said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name under which it is shown.
+    pub name: Name,
+    /// Where its bytes, or its own listing, are. Directories end in `/`.
+    pub url: Url,
+    /// File or directory.
+    pub kind: EntryKind,
+    /// The date that the listing shows, if any.
+    pub modified: Option<ListedTime>,
+}
+
+/// What kind of thing a listed name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Has a listing of its own.
+    Directory,
+    /// Has bytes.
+    File(ListedSize),
+}
+
+/// A file's size as the listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListedSize {
+    /// Bytes, exact: the page printed every digit.
+    Exact(u64),
+    /// Bytes, rounded by the page (`1.2M`): good for a first look, never for reading.
+    Rounded(u64),
+    /// The page shows no size.
+    Unknown,
+}
+
+/// A date as a listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedTime {
+    /// The date, taken as UTC unless the page names a zone.
+    pub time: SystemTime,
+    /// False when the page leaves out the seconds (nginx, Apache).
+    pub exact: bool,
+}
+
+/// A name from a listing that is exactly one path component.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(OsString);
+
+/// The longest name that Linux file systems show, in bytes (`NAME_MAX` in `linux/limits.h`).
+pub const NAME_MAX: usize = 255;
+
+impl Name {
+    /// Takes the bytes of a name, percent-decoded. `None` when they can't be one path component:
+    /// empty, `.`, `..`, longer than [`NAME_MAX`], or with a `/`, a NUL or another control character.
+    pub fn new(bytes: Vec<u8>) -> Option<Name> {
+        let fits = !bytes.is_empty() && bytes.len() <= NAME_MAX && bytes != b"." && bytes != b"..";
+        let clean = !bytes.iter().any(|&b| b == b'/' || b < 0x20 || b == 0x7f);
+        (fits && clean).then(|| Name(OsString::from_vec(bytes)))
+    }
+
+    /// The name as the file system shows it.
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
