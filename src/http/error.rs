@@ -3,7 +3,7 @@
 //! One error type for the layer, with the kinds that a caller can act upon. Whether trying again
 //! may help is part of the kind, never guessed from a message.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 /// A request that did not bring what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -62,4 +62,30 @@ impl HttpErrorKind {
             Self::Denied(_) | Self::NotFound(_) | Self::BadAnswer(_) => false,
         }
     }
+}
+
+/// What a failure of the HTTP library means. `timeout` is the one that was set.
+///
+/// Which predicate is true for which failure was found out by experiment: a body that is cut or reset is a "decode"
+/// error to `reqwest`, an unknown name is a "dns" and a "connect" error. The library's texts hold the URL and are not
+/// used; the texts of its causes do not.
+pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKind {
+    if error.is_timeout() {
+        return HttpErrorKind::TimedOut(timeout);
+    }
+    if error.is_dns() {
+        return HttpErrorKind::UnknownHost;
+    }
+    let causes = || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    if error.is_connect() || error.is_builder() {
+        let refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
+        if causes().any(|cause| cause.downcast_ref().is_some_and(refused)) {
+            return HttpErrorKind::Refused;
+        }
+        return HttpErrorKind::Unreachable(causes().last().map_or("unknown cause".to_owned(), ToString::to_string));
+    }
+    if causes().any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
+        return HttpErrorKind::BadAnswer("it is not HTTP".to_owned());
+    }
+    HttpErrorKind::Interrupted
 }

@@ -1,7 +1,27 @@
-//! HTTP, as fetchfs needs it: listings, metadata and ranges of bytes.
+//! HTTP, as fetchfs needs it: metadata, pages and ranges of bytes, of servers that are not trusted.
+//!
+//! `source` reads pages through it, `tree` asks it what a URL is, `cache` fetches ranges. This layer sends one request
+//! at a time per call, over redirects, with the credentials of each hop's own origin, and judges what comes back: an
+//! answer that does not fit the request never reaches the caller as data. It does not retry, queue or remember
+//! anything of a server but credentials; for those who do, [`Backoff`] and [`Throttle`] are here.
 
+mod backoff;
+mod body;
+mod client;
+mod credentials;
 mod error;
+mod head;
+mod hops;
+mod judge;
 mod origin;
+mod throttle;
+mod version;
 
+pub use backoff::Backoff;
+pub use body::Body;
+pub use client::{Client, HttpConfig, MAX_PAGE, Metadata, Page, RangeAnswer};
+pub use credentials::redact;
 pub use error::{HttpError, HttpErrorKind};
 pub use origin::Origin;
+pub use throttle::Throttle;
+pub use version::{Validator, Version};

@@ -1,0 +1,108 @@
+//! The bytes of an answer, counted.
+//!
+//! HTTP libraries differ in what they make of a body that ends early or goes on too long: a missing Content-Length and a
+//! closed connection are a clean end to them. A file's bytes must be exactly those that were announced, so they are
+//! counted here. The stall detector is here too and not in `reqwest`: its own read timeout goes on while the caller is
+//! busy (throttled, or writing), and would take our pause for the server's.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Response;
+
+use super::{HttpError, HttpErrorKind, error::classify};
+
+/// What is left to read of an answer. Dropping it before its end closes the connection.
+pub struct Body {
+    response: Response,
+    /// Bytes still due; `None` if nobody said how many will come.
+    due: Option<u64>,
+    /// **Whether the transfer's own framing ends where `due` does**, so that nothing can follow.
+    is_framed: bool,
+    /// The longest silence that is tolerated.
+    timeout: Duration,
+    /// The URL asked, fit for messages.
+    url: String,
+}
+
+impl Body {
+    /// `due` is what the judgement expects; `announced` is Content-Length.
+    pub(super) fn new(
+        response: Response,
+        due: Option<u64>,
+        announced: Option<u64>,
+        timeout: Duration,
+        url: String,
+    ) -> Body {
+        Body {
+            response,
+            due,
+            is_framed: due.is_some() && due == announced,
+            timeout,
+            url,
+        }
+    }
+
+    /// The next bytes, or `None` after the last.
+    ///
+    /// Never yields more in all than was announced. Cancel-safe: no byte is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// `Interrupted` if the body ends before the bytes that were announced have come, `TimedOut` after a silence,
+    /// `BadAnswer` if it goes on after them. What was yielded before is good in the first two cases.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        if self.due == Some(0) {
+            return self.expect_end().await.map(|()| None);
+        }
+        loop {
+            let read = tokio::time::timeout(self.timeout, self.response.chunk()).await;
+            let piece = match read {
+                Err(_) => return Err(self.error(HttpErrorKind::TimedOut(self.timeout))),
+                Ok(Err(error)) => return Err(self.error(classify(&error, self.timeout))),
+                Ok(Ok(piece)) => piece,
+            };
+            let Some(piece) = piece else {
+                return match self.due {
+                    None => Ok(None),
+                    Some(_) => Err(self.error(HttpErrorKind::Interrupted)),
+                };
+            };
+            if let Some(due) = &mut self.due {
+                if piece.len() as u64 > *due {
+                    // In the same read: no need to hand out any of it.
+                    return Err(self.error(too_long()));
+                }
+                *due -= piece.len() as u64;
+            }
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// After the last byte: whatever else comes shows that the announced length was wrong. An error or a silence at
+    /// this point costs nobody a byte, so neither is reported.
+    async fn expect_end(&mut self) -> Result<(), HttpError> {
+        if self.is_framed {
+            return Ok(());
+        }
+        match tokio::time::timeout(self.timeout, self.response.chunk()).await {
+            Ok(Ok(Some(piece))) if !piece.is_empty() => Err(self.error(too_long())),
+            _ => {
+                self.is_framed = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn error(&self, kind: HttpErrorKind) -> HttpError {
+        HttpError {
+            kind,
+            url: self.url.clone(),
+        }
+    }
+}
+
+fn too_long() -> HttpErrorKind {
+    HttpErrorKind::BadAnswer("the body is longer than announced".to_owned())
+}

@@ -1,0 +1,355 @@
+//! The client: metadata, pages and ranges, of any origin, over one pool of connections.
+//!
+//! `tree` asks for metadata and pages, `cache` for ranges. Nothing is retried here and nothing waits for a turn: whoever
+//! asks knows how urgent it is. What the client does guarantee is that an answer was judged before it is handed out
+//! ([`judge`](super::judge)), that each wait ends after [`HttpConfig::timeout`] of silence, and that credentials and
+//! query values are in no error.
+//!
+//! HTTP/1.1 only: one connection a range beats many ranges multiplexed over one connection.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{
+    Method,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use url::Url;
+
+use super::{
+    Body, HttpError, HttpErrorKind, Validator, Version,
+    credentials::Credentials,
+    error::classify,
+    head::AnswerHead,
+    hops::Answer,
+    judge::{Verdict, judge},
+    redact,
+};
+
+/// Bytes of the longest page that is read: an index of some 300,000 names. More is a mistake or an attack.
+pub const MAX_PAGE: usize = 64 << 20;
+
+/// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
+/// theirs, so that few requests meet a connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// How the client behaves.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// The longest silence: until a connection stands and the head of an answer is there, and between the bytes of a
+    /// body. Default: 30 s.
+    pub timeout: Duration,
+    /// Connections to one origin that are kept for reuse; the limit on those in use is the caller's. Default: 16.
+    pub max_connections: usize,
+    /// The User-Agent header. Default: `fetchfs/` and the version.
+    pub user_agent: String,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            timeout: Duration::from_secs(30),
+            max_connections: 16,
+            user_agent: concat!("fetchfs/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Asks origins for things. Clones share connections and credentials.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub config: HttpConfig,
+    pub http: reqwest::Client,
+    pub credentials: Credentials,
+}
+
+/// What is known of a remote file, or a page, without its bytes.
+#[derive(Debug, Clone)]
+pub struct Metadata {
+    /// Where the redirects ended.
+    pub url: Url,
+    /// `size` and `validator` together; `None` if the size is unknown.
+    pub version: Option<Version>,
+    /// Bytes; `None` if the server does not tell.
+    pub size: Option<u64>,
+    /// What the server calls this version.
+    pub validator: Validator,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// Media type without parameters, in lower case.
+    pub content_type: Option<String>,
+}
+
+/// A document that was read as a whole.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Where the redirects ended: what relative links are relative to.
+    pub url: Url,
+    /// Media type without parameters, in lower case.
+    pub content_type: Option<String>,
+    /// The charset that the server named, as it wrote it.
+    pub charset: Option<String>,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// At most [`MAX_PAGE`] bytes.
+    pub body: Vec<u8>,
+}
+
+/// The answer to a request for a range.
+pub enum RangeAnswer {
+    /// The range, or the beginning of it.
+    Partial {
+        /// The version that the bytes belong to: the known one where that has a validator.
+        version: Version,
+        /// Starts where the asked range does; ends there or before.
+        range: Range<u64>,
+        /// Last-Modified.
+        modified: Option<SystemTime>,
+        /// Exactly the bytes of `range`.
+        body: Body,
+    },
+    /// The server ignores Range: the whole file, from byte 0.
+    Whole {
+        /// Bytes; `None` if neither the server nor a known version tells.
+        size: Option<u64>,
+        /// The known one, or what the server calls this version if none was known.
+        validator: Validator,
+        /// Last-Modified.
+        modified: Option<SystemTime>,
+        /// Exactly `size` bytes if that is known, or as many as come.
+        body: Body,
+    },
+    /// Authoritative: the file is another version now, as far as the answer describes it.
+    Changed(Option<Version>),
+    /// Nothing was known, and the range starts at or after the end of the file.
+    PastEnd {
+        /// Bytes in the file, as the server says.
+        size: u64,
+    },
+}
+
+impl Client {
+    /// A client with its own pool of connections.
+    ///
+    /// # Errors
+    /// `Unreachable` if TLS can't be set up (the system's roots can't be read).
+    pub fn new(config: HttpConfig) -> Result<Client, HttpError> {
+        // Whoever was first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = reqwest::Client::builder()
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(config.timeout)
+            .pool_max_idle_per_host(config.max_connections)
+            .pool_idle_timeout(IDLE)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(&config.user_agent);
+        // Tests speak to servers of their own.
+        #[cfg(test)]
+        let builder = builder.no_proxy();
+        let http = builder.build().map_err(|error| HttpError {
+            kind: classify(&error, config.timeout),
+            url: "the HTTP client".to_owned(),
+        })?;
+        Ok(Client {
+            shared: Arc::new(Shared {
+                config,
+                http,
+                credentials: Credentials::default(),
+            }),
+        })
+    }
+
+    /// Takes `user:password` out of a URL and remembers them for its origin, which alone will see them.
+    ///
+    /// For URLs that the user gave. What a server gave (a link, a redirect) never comes here.
+    pub fn adopt(&self, url: Url) -> Url {
+        self.shared.credentials.adopt(url)
+    }
+
+    /// What kind of thing a URL is.
+    ///
+    /// One HEAD. If the server doesn't answer that with a length that can be used (there is none; it is 0, as some
+    /// handlers say for everything; it is that of a compressed form) or doesn't like the method (400, 403, 405, 501: a
+    /// signed URL is signed for GET), one GET for the first byte, whose Content-Range tells the total.
+    ///
+    /// # Errors
+    /// As the server's answer or its absence asks.
+    pub async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
+        let answer = self.send(Method::HEAD, url, identity()).await?;
+        let head = &answer.head;
+        match head.status {
+            200 => {
+                let size = head.content_length.filter(|size| *size > 0 && head.coding.is_none());
+                if size.is_some() {
+                    return Ok(described(answer.url.clone(), head, size));
+                }
+                self.probe(url, Some(head)).await
+            }
+            400 | 403 | 405 | 501 => self.probe(url, None).await,
+            _ => Err(failed(&answer, head.failure())),
+        }
+    }
+
+    /// Learns what a HEAD did not tell from a request for the first byte.
+    async fn probe(&self, url: &Url, before: Option<&AnswerHead>) -> Result<Metadata, HttpError> {
+        let mut answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
+        let head = &answer.head;
+        match judge(head, 0..1, None) {
+            Verdict::Partial { version, .. } => {
+                let metadata = described(answer.url.clone(), head, Some(version.size));
+                // One byte: reading it gives the connection back, dropping it would close it.
+                let _ = tokio::time::timeout(self.shared.config.timeout, answer.response.chunk()).await;
+                Ok(metadata)
+            }
+            Verdict::Whole { size, .. } => Ok(described(answer.url.clone(), head, size)),
+            // An empty file has no first byte. The error's headers describe the error, so HEAD is the better source.
+            Verdict::PastEnd { size } => Ok(described(answer.url.clone(), before.unwrap_or(head), Some(size))),
+            Verdict::Changed(_) => Err(failed(
+                &answer,
+                HttpErrorKind::BadAnswer("contradicts itself".to_owned()),
+            )),
+            Verdict::Failed(kind) => Err(failed(&answer, kind)),
+        }
+    }
+
+    /// Reads a page of at most [`MAX_PAGE`] bytes.
+    ///
+    /// # Errors
+    /// `BadAnswer` for anything but a complete document of that size.
+    pub async fn page(&self, url: &Url) -> Result<Page, HttpError> {
+        let Answer { url, head, response } = self.send(Method::GET, url, identity()).await?;
+        let shown = redact(&url);
+        let fail = |kind| HttpError {
+            kind,
+            url: shown.clone(),
+        };
+        let too_long = || {
+            fail(HttpErrorKind::BadAnswer(format!(
+                "a page of more than {} MiB",
+                MAX_PAGE >> 20
+            )))
+        };
+        if head.status != 200 {
+            return Err(fail(head.failure()));
+        }
+        head.refuse_coding().map_err(fail)?;
+        if head.content_length.is_some_and(|length| length > MAX_PAGE as u64) {
+            return Err(too_long());
+        }
+        let modified = head.modified();
+        let (due, timeout) = (head.content_length, self.shared.config.timeout);
+        let mut pieces = Body::new(response, due, due, timeout, shown.clone());
+        // What was announced is only reserved as it comes.
+        let mut body = Vec::new();
+        while let Some(piece) = pieces.next().await? {
+            if body.len() + piece.len() > MAX_PAGE {
+                return Err(too_long());
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Page {
+            url,
+            content_type: head.content_type,
+            charset: head.charset,
+            modified,
+            body,
+        })
+    }
+
+    /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
+    ///
+    /// Returns when the head of the answer was read and judged.
+    ///
+    /// # Errors
+    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
+    pub async fn range(&self, url: &Url, want: Range<u64>, known: Option<&Version>) -> Result<RangeAnswer, HttpError> {
+        if want.is_empty() {
+            let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
+            return Err(HttpError { kind, url: redact(url) });
+        }
+        let answer = self.send(Method::GET, url, ranged(&want, known)).await?;
+        let verdict = judge(&answer.head, want, known);
+        let modified = answer.head.modified();
+        Ok(match verdict {
+            Verdict::Partial { version, range } => {
+                let body = self.body(answer, Some(range.end - range.start));
+                RangeAnswer::Partial {
+                    version,
+                    range,
+                    modified,
+                    body,
+                }
+            }
+            Verdict::Whole { size, validator } => RangeAnswer::Whole {
+                size,
+                validator,
+                modified,
+                body: self.body(answer, size),
+            },
+            Verdict::Changed(version) => RangeAnswer::Changed(version),
+            Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
+            Verdict::Failed(kind) => return Err(failed(&answer, kind)),
+        })
+    }
+
+    fn body(&self, answer: Answer, due: Option<u64>) -> Body {
+        Body::new(
+            answer.response,
+            due,
+            answer.head.content_length,
+            self.shared.config.timeout,
+            redact(&answer.url),
+        )
+    }
+}
+
+fn described(url: Url, head: &AnswerHead, size: Option<u64>) -> Metadata {
+    let validator = head.validator();
+    Metadata {
+        url,
+        version: size.map(|size| Version {
+            size,
+            validator: validator.clone(),
+        }),
+        size,
+        validator,
+        modified: head.modified(),
+        content_type: head.content_type.clone(),
+    }
+}
+
+fn failed(answer: &Answer, kind: HttpErrorKind) -> HttpError {
+    HttpError {
+        kind,
+        url: redact(&answer.url),
+    }
+}
+
+/// No content coding, please: bytes are counted in the file, not in a compressed form of it (RFC 9110 §12.5.3).
+fn identity() -> HeaderMap {
+    HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
+}
+
+/// The headers of a request for one range (RFC 9110 §14.2), and of the version that it must be from (§13.1.5).
+fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
+    let mut headers = identity();
+    let mut set = |name: HeaderName, value: &str| {
+        // Digits, and what was a header's value before.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::RANGE, &format!("bytes={}-{}", want.start, want.end - 1));
+    if let Some(value) = known.and_then(|known| known.validator.if_range()) {
+        set(header::IF_RANGE, value);
+    }
+    headers
+}

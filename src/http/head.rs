@@ -1,0 +1,151 @@
+//! The head of an answer, reduced to what decides on it: plain values, so that the decision can be tested without a
+//! network. A header that is malformed counts as absent, except Content-Range, on which everything hangs.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{self, HeaderMap, HeaderName};
+
+use super::{
+    HttpErrorKind,
+    version::{Validator, is_entity_tag},
+};
+
+/// The longest pause that a server can ask for by `Retry-After`. A server under repair says "3600"; if it is back
+/// sooner, its files should be too.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What the judgement needs of an answer's head.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AnswerHead {
+    /// The HTTP status code.
+    pub status: u16,
+    /// Content-Range as it came; several are joined by a comma and so never parse.
+    pub content_range: Option<String>,
+    /// Bytes of the body that are announced.
+    pub content_length: Option<u64>,
+    /// The content codings, if there is any other than `identity`.
+    pub coding: Option<String>,
+    /// Media type without parameters, in lower case.
+    pub content_type: Option<String>,
+    /// The media type's `charset` parameter.
+    pub charset: Option<String>,
+    /// A well-formed entity tag, strong or weak.
+    pub etag: Option<String>,
+    /// Last-Modified, if it is a date.
+    pub last_modified: Option<String>,
+    /// From the moment at which the head was read.
+    pub retry_after: Option<Duration>,
+}
+
+impl AnswerHead {
+    /// Takes out of the headers what matters. `now` is what dates in `Retry-After` are counted from.
+    pub fn of(status: u16, headers: &HeaderMap, now: SystemTime) -> AnswerHead {
+        let (content_type, charset) = joined(headers, header::CONTENT_TYPE)
+            .map(|v| media_type(&v))
+            .unwrap_or_default();
+        AnswerHead {
+            status,
+            content_range: joined(headers, header::CONTENT_RANGE),
+            content_length: joined(headers, header::CONTENT_LENGTH).and_then(|value| decimal(&value)),
+            coding: joined(headers, header::CONTENT_ENCODING).filter(|value| {
+                value
+                    .split(',')
+                    .any(|one| !matches!(one.trim().to_ascii_lowercase().as_str(), "" | "identity"))
+            }),
+            content_type,
+            charset,
+            etag: joined(headers, header::ETAG).filter(|value| is_entity_tag(value)),
+            last_modified: joined(headers, header::LAST_MODIFIED)
+                .filter(|value| httpdate::parse_http_date(value).is_ok()),
+            retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
+        }
+    }
+
+    /// The validator to remember of this answer.
+    pub fn validator(&self) -> Validator {
+        Validator::of(self.etag.as_deref(), self.last_modified.as_deref())
+    }
+
+    /// Last-Modified as a time.
+    pub fn modified(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
+    }
+
+    /// Whether the body is a web page: what a login form, a captive portal or a pretty error is made of.
+    pub fn is_web_page(&self) -> bool {
+        matches!(
+            self.content_type.as_deref(),
+            Some("text/html" | "application/xhtml+xml")
+        )
+    }
+
+    /// What the status means if it is none of those that bring data.
+    pub fn failure(&self) -> HttpErrorKind {
+        match self.status {
+            401 | 403 | 407 => HttpErrorKind::Denied(self.status),
+            404 | 410 => HttpErrorKind::NotFound(self.status),
+            400..=599 => HttpErrorKind::Status {
+                status: self.status,
+                retry_after: self.retry_after,
+            },
+            status => HttpErrorKind::BadAnswer(format!("HTTP {status} does not answer this request")),
+        }
+    }
+
+    /// The complaint about a content coding: bytes of a compressed form are not the file's bytes, and "identity" was
+    /// asked for.
+    pub fn refuse_coding(&self) -> Result<(), HttpErrorKind> {
+        match &self.coding {
+            None => Ok(()),
+            Some(coding) => Err(HttpErrorKind::BadAnswer(format!(
+                "it is compressed ({coding}), though that was ruled out"
+            ))),
+        }
+    }
+}
+
+/// A header's value, trimmed; several of a name are joined by commas (RFC 9110 §5.3).
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter().map(|value| value.to_str().map(str::trim));
+    let mut text = values.next()?.ok()?.to_owned();
+    for value in values {
+        text.push_str(", ");
+        text.push_str(value.ok()?);
+    }
+    Some(text)
+}
+
+/// Digits only: `u64::from_str` would also take a plus sign.
+fn decimal(value: &str) -> Option<u64> {
+    value
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| value.parse().ok())?
+}
+
+/// Media type and charset of a Content-Type (RFC 9110 §8.3).
+fn media_type(value: &str) -> (Option<String>, Option<String>) {
+    let mut parts = value.split(';');
+    let kind = parts
+        .next()
+        .map(|kind| kind.trim().to_ascii_lowercase())
+        .filter(|kind| !kind.is_empty());
+    let charset = parts
+        .filter_map(|part| part.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .map(|(_, value)| value.trim().trim_matches('"').to_owned())
+        .filter(|value| !value.is_empty());
+    (kind, charset)
+}
+
+/// Seconds or a date (RFC 9110 §10.2.3); a date that is past means "now".
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let pause = match decimal(value) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => httpdate::parse_http_date(value)
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default(),
+    };
+    Some(pause.min(LONGEST_RETRY_AFTER))
+}

@@ -1,0 +1,249 @@
+//! What an answer to a range request means: a pure function from the answer's head to a verdict.
+//!
+//! A server that is believed too easily puts wrong bytes into a file and into the cache, for good. So an answer counts
+//! only if status, Content-Range, length, content coding and validator fit together and fit the request. On the other
+//! hand nothing is dropped from the cache because a login page, a portal or a broken proxy answered in the server's
+//! place (DESIGN.md, promise 3: unreachable is neither gone nor changed). An answer replaces a known version only if it
+//! speaks for a version itself.
+//!
+//! "Same", "different" and "silent" are what the answer's validators say of the known version
+//! ([`Validator::compare`](super::Validator)); an answer is "silent" if it has none that can be compared. Where only a
+//! size is known (from a listing), or nothing, everything counts as same.
+//!
+//! | status | the answer | verdict | after |
+//! |---|---|---|---|
+//! | 200, 206 | has a content coding | bad answer | RFC 9110 §8.4, §12.5.3: identity was asked for |
+//! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was asked for |
+//! | 206 | starts elsewhere, or ends after what was asked | bad answer | §15.3.7: a client must look at Content-Range |
+//! | 206 | Content-Length is not the range's length | bad answer | §15.3.7.1 |
+//! | 206 | total is `*`, and no size known; or the range goes past the known size | bad answer | §14.4 |
+//! | 206 | different | changed | §8.8 |
+//! | 206 | same, total as known (or `*`) | **partial**, also if shorter than asked | §15.3.7 |
+//! | 206 | same, other total; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
+//! | 206 | same, other total; a date, a weak tag or only a size is known | changed | a date has a resolution of a second |
+//! | 206 | silent, total as known; a date is known | **partial**: `If-Range` was sent, and such an answer may leave Last-Modified out | §15.3.7 |
+//! | 206 | silent; a tag is known | bad answer: it must carry the tag | §15.3.7 |
+//! | 200 | a web page, with a weaker validator than the known one, or (only a size being known) with none and of another length | bad answer: a login page or the like | promise 3 |
+//! | 200 | same, length as known or not said | **whole** | §14.2: Range may be ignored |
+//! | 200 | same, other length; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
+//! | 200 | same, other length; a date, a weak tag or only a size is known | changed | |
+//! | 200 | different | changed | §13.1.5: the answer to an `If-Range` that does not match |
+//! | 200 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §13.1.5 |
+//! | 200 | silent, without any, or with the known tag made weak | bad answer | promise 3; a proxy's rewriting |
+//! | 412 | same | bad answer: it contradicts itself | §15.5.13 |
+//! | 412 | else, a validator being known | changed | §15.5.13 |
+//! | 416 | no total (`bytes */n`) | bad answer | §15.5.17 |
+//! | 416 | nothing known, the range starts at or after the total | past the end | §15.5.17 |
+//! | 416 | a size known, other total; not a strong tag that is the same | changed | |
+//! | 416 | else | bad answer: the range exists | |
+//! | 401, 403, 407 | | denied | |
+//! | 404, 410 | | not found | |
+//! | 408, 425, 429, 5xx, other 4xx | | status, with `Retry-After` | §10.2.3 |
+//! | 304, other 2xx and 3xx | | bad answer: nothing that was asked for | |
+
+use std::ops::Range;
+
+use http_content_range::ContentRange;
+
+use super::{
+    HttpErrorKind,
+    head::AnswerHead,
+    version::{Sameness, Validator, Version},
+};
+
+/// What an answer is worth. The same kinds as [`RangeAnswer`](super::RangeAnswer), before a body is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The bytes of `range` follow.
+    Partial { version: Version, range: Range<u64> },
+    /// The whole file follows. `size` is the body's exact length if it can be known.
+    Whole { size: Option<u64>, validator: Validator },
+    /// The file is another one now; its version, if the answer tells it.
+    Changed(Option<Version>),
+    /// The file ends before the range starts.
+    PastEnd { size: u64 },
+    /// The answer brings nothing.
+    Failed(HttpErrorKind),
+}
+
+/// Judges the answer to a request for the bytes `want` of a file of which the version `known` is expected.
+pub(super) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Verdict {
+    debug_assert!(want.start < want.end, "an empty range can't be asked for");
+    let verdict = match head.status {
+        206 => partial(head, want, known),
+        200 => whole(head, known),
+        412 if known.is_some_and(|known| known.validator != Validator::None) => precondition_failed(head, known),
+        416 => not_satisfiable(head, want, known),
+        _ => Err(head.failure()),
+    };
+    verdict.unwrap_or_else(Verdict::Failed)
+}
+
+fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
+    head.refuse_coding()?;
+    if head.content_type.as_deref() == Some("multipart/byteranges") {
+        return bad("several ranges came, where one was asked for");
+    }
+    let Some(text) = head.content_range.as_deref() else {
+        return bad("a part of the file came without Content-Range");
+    };
+    let (first, last, total) = match content_range(text) {
+        Some(ContentRange::Bytes(range)) => (range.first_byte, range.last_byte, Some(range.complete_length)),
+        Some(ContentRange::UnboundBytes(range)) if range.last_byte < u64::MAX => {
+            (range.first_byte, range.last_byte, None)
+        }
+        _ => return bad(format!("Content-Range is malformed ({})", excerpt(text))),
+    };
+    // `last` is below a total or below MAX: no overflow.
+    let range = first..last + 1;
+    if range.start != want.start || range.end > want.end {
+        return bad(format!(
+            "bytes {}-{} were asked for, {} came",
+            want.start,
+            want.end - 1,
+            excerpt(text)
+        ));
+    }
+    if head
+        .content_length
+        .is_some_and(|length| length != range.end - range.start)
+    {
+        return bad("Content-Length and Content-Range disagree");
+    }
+
+    let sameness = compare(head, known);
+    let told = total.map(|size| Version {
+        size,
+        validator: head.validator(),
+    });
+    if sameness == Sameness::Different {
+        return Ok(Verdict::Changed(told));
+    }
+    let Some(size) = total.or(known.map(|known| known.size)) else {
+        return bad("the file's size is not told");
+    };
+    if range.end > size {
+        return bad(format!("{} came, past the known end at {size}", excerpt(text)));
+    }
+    let validator = match known {
+        None => head.validator(),
+        Some(known) => match (sameness, &known.validator) {
+            // If-Range went out, and a server that honours it may leave Last-Modified out of its 206.
+            (Sameness::Silent, Validator::Dated(_)) if known.size == size => known.validator.clone(),
+            (Sameness::Silent, _) => return bad("it does not tell which version of the file it is from"),
+            (_, Validator::Strong(_)) if known.size != size => return contradiction(known.size, size),
+            (..) if known.size != size => return Ok(Verdict::Changed(told)),
+            (_, Validator::None) => head.validator(),
+            (..) => known.validator.clone(),
+        },
+    };
+    Ok(Verdict::Partial {
+        version: Version { size, validator },
+        range,
+    })
+}
+
+fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
+    head.refuse_coding()?;
+    let own = head.validator();
+    let Some(known) = known else {
+        return Ok(Verdict::Whole {
+            size: head.content_length,
+            validator: own,
+        });
+    };
+    let sameness = compare(head, Some(known));
+    let same_size = head.content_length.is_none_or(|size| size == known.size);
+    let told = head.content_length.map(|size| Version {
+        size,
+        validator: own.clone(),
+    });
+
+    let stands_in = own.strength() < known.validator.strength() || (own == Validator::None && !same_size);
+    if head.is_web_page() && stands_in {
+        return bad("a web page came instead of the file; is a login needed?");
+    }
+    match (sameness, &known.validator) {
+        (Sameness::Different, _) => Ok(Verdict::Changed(told)),
+        // Nothing but a size was known. If that fits, or can't be compared, the answer's own validator is news.
+        (Sameness::Same, Validator::None) if same_size => Ok(Verdict::Whole {
+            size: head.content_length,
+            validator: own,
+        }),
+        // The same version has the same size, whether or not the server says it once more.
+        (Sameness::Same, _) if same_size => Ok(Verdict::Whole {
+            size: Some(known.size),
+            validator: known.validator.clone(),
+        }),
+        (Sameness::Same, Validator::Strong(_)) => contradiction(known.size, head.content_length.unwrap_or_default()),
+        (Sameness::Same, _) => Ok(Verdict::Changed(told)),
+        (Sameness::Silent, Validator::Strong(_)) if head.etag.is_some() => {
+            bad("only a weak form of the file's entity tag came")
+        }
+        (Sameness::Silent, _) if own != Validator::None => Ok(Verdict::Changed(told)),
+        (Sameness::Silent, _) => bad("it does not tell which version of the file it is from"),
+    }
+}
+
+fn precondition_failed(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
+    match compare(head, known) {
+        Sameness::Same => bad("HTTP 412, but the version is the known one"),
+        Sameness::Different | Sameness::Silent => Ok(Verdict::Changed(None)),
+    }
+}
+
+fn not_satisfiable(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
+    let Some(ContentRange::Unsatisfied(told)) = head.content_range.as_deref().and_then(content_range) else {
+        return bad("HTTP 416 without the file's size");
+    };
+    let size = told.complete_length;
+    let Some(known) = known else {
+        if want.start < size {
+            return bad(format!("HTTP 416 for byte {} of {size}", want.start));
+        }
+        return Ok(Verdict::PastEnd { size });
+    };
+    if size == known.size {
+        return bad(format!("HTTP 416 for byte {} of {size}", want.start));
+    }
+    let own = head.validator();
+    match (compare(head, Some(known)), &known.validator) {
+        (Sameness::Same, Validator::Strong(_)) => contradiction(known.size, size),
+        // Headers of an error may describe the error's own text, so a missing validator is no statement about the file.
+        _ => Ok(Verdict::Changed(
+            (own != Validator::None).then_some(Version { size, validator: own }),
+        )),
+    }
+}
+
+fn compare(head: &AnswerHead, known: Option<&Version>) -> Sameness {
+    known.map_or(Sameness::Same, |known| {
+        known
+            .validator
+            .compare(head.etag.as_deref(), head.last_modified.as_deref())
+    })
+}
+
+/// Parses Content-Range; the name of the unit may be written in either case (RFC 9110 §14.1).
+fn content_range(text: &str) -> Option<ContentRange> {
+    let unit = text.get(..5).filter(|unit| unit.eq_ignore_ascii_case("bytes"))?;
+    ContentRange::parse(&text.replacen(unit, "bytes", 1))
+}
+
+fn bad(why: impl Into<String>) -> Result<Verdict, HttpErrorKind> {
+    Err(HttpErrorKind::BadAnswer(why.into()))
+}
+
+fn contradiction(known: u64, told: u64) -> Result<Verdict, HttpErrorKind> {
+    bad(format!(
+        "the entity tag is the same, but the size went from {known} to {told}"
+    ))
+}
+
+/// A header's value, short enough for a log line.
+fn excerpt(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests;
