@@ -1,1 +1,304 @@
-//! (being written)
+//! Remote files → bytes: the chunk cache.
+//!
+//! [`Cache`] is the door. [`Cache::open`] gives a [`Reader`] on a [`CacheEntry`]; [`Reader::read`]
+//! says at once that a range is in the data file, or calls back when it is. Behind it:
+//!
+//! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`scheduler`]);
+//! - [`ChunkDownloader`](downloader::ChunkDownloader) carries fetches out, over HTTP;
+//! - [`ChunkStore`](store::ChunkStore) has the sparse data files, [`file_writer`] fills them;
+//! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
+//! - [`readahead`] guesses what a reader will want next; [`eviction`] keeps the whole to its size.
+
+pub mod chunk;
+pub mod downloader;
+pub mod entry;
+mod error;
+mod eviction;
+mod file_writer;
+pub mod index;
+mod manager;
+mod presence;
+mod readahead;
+pub mod scheduler;
+pub mod store;
+mod versions;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use url::Url;
+
+pub use chunk::ChunkSize;
+use downloader::{ChunkDownloader, OnResize};
+pub use entry::{CacheEntry, Confirmed, EntryId};
+use entry::UrlKey;
+pub use error::{CacheError, ReadError};
+use eviction::Room;
+use index::ChunkIndex;
+pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
+use readahead::ReadAhead;
+use scheduler::Limits;
+pub use scheduler::Priority;
+use store::ChunkStore;
+use versions::Versions;
+
+use crate::http::{Client, Origin, Throttle, Version};
+
+/// What the cache goes by.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// The folder that holds the index and the data files.
+    pub folder: PathBuf,
+    /// The size of the chunks of entries that are new. Default: 256 KiB.
+    pub chunk_size: ChunkSize,
+    /// Bytes that the cache may take, about; see [`eviction`]. Default: no limit.
+    pub size_limit: Option<u64>,
+    /// Fetches at once to one origin. Default: 16.
+    pub max_connections: usize,
+    /// Bytes per second, over all fetches. Default: no limit.
+    pub bandwidth: Option<u64>,
+    /// Tries after the first. Default: 3.
+    pub retries: u32,
+    /// How long a reader waits at most. Default: 2 minutes.
+    pub read_timeout: Duration,
+}
+
+impl CacheConfig {
+    /// The defaults, in this folder.
+    pub fn in_folder(folder: &Path) -> CacheConfig {
+        CacheConfig {
+            folder: folder.to_owned(),
+            chunk_size: chunk::DEFAULT_CHUNK_SIZE,
+            size_limit: None,
+            max_connections: 16,
+            bandwidth: None,
+            retries: 3,
+            read_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Bytes that one fetch asks for, at most: long enough that the round trip before it is small
+/// beside it, short enough that the queue stays in charge without breaking off answers.
+const FETCH_LEN: u64 = 4 << 20;
+
+/// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
+/// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.
+const SPLIT_DISTANCE: u64 = 1 << 20;
+
+/// Files up to this size are fetched whole at the first read of them.
+const SMALL_FILE: u64 = 1 << 20;
+
+/// Entries that stay open after their last reader, so that opening them again asks neither SQLite
+/// nor the file system. Each takes a file descriptor and a bit for each chunk.
+const KEPT_OPEN: usize = 64;
+
+/// See the module.
+pub struct Cache {
+    manager: Arc<ChunkManager>,
+    versions: Arc<Versions>,
+    chunk_size: ChunkSize,
+    /// The most recently opened entries, the latest last. Nothing is taken under the lock.
+    kept_open: Mutex<VecDeque<Arc<CacheEntry>>>,
+}
+
+/// A version that the cache holds some of.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The version.
+    pub version: Version,
+    /// When the remote file was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+    chunk: ChunkSize,
+}
+
+impl Cache {
+    /// Opens the cache, and starts its threads and tasks on `runtime`.
+    ///
+    /// # Errors
+    /// When the folder or the index in it can't be used.
+    pub fn open(
+        config: CacheConfig,
+        client: Client,
+        runtime: &Handle,
+        on_resize: OnResize,
+    ) -> Result<Arc<Cache>, CacheError> {
+        let store = ChunkStore::open(&config.folder)?;
+        let room = config.size_limit.map(|limit| Arc::new(Room::new(limit)));
+        let index = Arc::new(ChunkIndex::open(&config.folder)?);
+        let writers = file_writer::start(Arc::clone(&index), room.clone())
+            .map_err(|source| CacheError::Folder { path: "threads".into(), source })?;
+        let versions = Arc::new(Versions { store, index });
+        let downloader = Arc::new(ChunkDownloader {
+            runtime: runtime.clone(),
+            client,
+            throttle: Throttle::new(config.bandwidth),
+            retries: config.retries,
+            versions: Arc::clone(&versions),
+            writers,
+            on_resize,
+        });
+        let limits = Limits {
+            fetches_per_origin: config.max_connections,
+            fetch_len: FETCH_LEN,
+            split_distance: SPLIT_DISTANCE,
+        };
+        let manager = ChunkManager::new(limits, config.read_timeout, downloader);
+        runtime.spawn(Arc::clone(&manager).watch_deadlines());
+        let cache = Arc::new(Cache {
+            manager,
+            versions: Arc::clone(&versions),
+            chunk_size: config.chunk_size,
+            kept_open: Mutex::default(),
+        });
+        if let Some(room) = room {
+            let weak = Arc::downgrade(&cache);
+            let let_go = move || weak.upgrade().into_iter().for_each(|cache| cache.kept_open.lock().clear());
+            runtime.spawn(eviction::keep(room, versions, let_go));
+        }
+        Ok(cache)
+    }
+
+    /// The newest version that the cache holds of a URL. One query.
+    pub fn newest(&self, url: &Url) -> Option<Held> {
+        let row = self.versions.index.newest(&UrlKey::new(url))?;
+        Some(Held { version: row.version, modified: row.modified, chunk: row.chunk })
+    }
+
+    /// An entry for a version that is known to be the current one. Some system calls and a query.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] when its data file can't be opened.
+    pub fn entry(&self, url: &Url, origin: Origin, tag: u64, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
+        let settled = self.versions.open(url, held.chunk, &held.version, held.modified)?;
+        let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, tag, held.version.size);
+        entry.settle(settled);
+        Ok(Arc::new(entry))
+    }
+
+    /// An entry for a file of which only a listing's word is known: `size_hint` bytes.
+    pub fn unsettled(&self, url: &Url, origin: Origin, tag: u64, size_hint: u64) -> Arc<CacheEntry> {
+        Arc::new(CacheEntry::unsettled(url.clone(), origin, self.chunk_size, tag, size_hint))
+    }
+
+    /// What [`Self::entry`] takes, for a version that was just learnt from the origin.
+    pub fn current(&self, url: &Url, version: Version, modified: Option<SystemTime>) -> Held {
+        // An entry that an earlier mount began keeps the chunk size that it has.
+        let chunk = self.newest(url).filter(|held| held.version == version).map_or(self.chunk_size, |held| held.chunk);
+        Held { version, modified, chunk }
+    }
+
+    /// Opens an entry for reading.
+    pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Reader {
+        entry.readers.fetch_add(1, Ordering::AcqRel);
+        let mut kept = self.kept_open.lock();
+        kept.retain(|other| other.id != entry.id);
+        kept.push_back(Arc::clone(&entry));
+        let crowded_out = (kept.len() > KEPT_OPEN).then(|| kept.pop_front());
+        drop(kept);
+        // Closing its file is a system call, and not for under the lock.
+        drop(crowded_out);
+        Reader { cache: Arc::clone(self), entry, ahead: Mutex::default() }
+    }
+
+    /// Bytes that the cache holds.
+    pub fn cached_bytes(&self) -> u64 {
+        self.versions.index.cached_bytes()
+    }
+
+    /// The chunk manager, for requests that no reader makes.
+    pub fn manager(&self) -> &Arc<ChunkManager> {
+        &self.manager
+    }
+
+    /// Wakes all readers with an error, ends all fetches, and returns when all that was downloaded
+    /// is recorded.
+    pub fn close(&self) {
+        self.manager.close();
+        self.versions.index.sync();
+    }
+}
+
+/// One open handle on a cache entry.
+pub struct Reader {
+    cache: Arc<Cache>,
+    entry: Arc<CacheEntry>,
+    /// Taken for the moment of a decision; nothing is taken under it.
+    ahead: Mutex<ReadAhead>,
+}
+
+/// What became of a read.
+pub enum Read {
+    /// These bytes are in the data file, for [`Reader::fill`].
+    Ready(Range<u64>),
+    /// The callback will be called, or has been.
+    Waiting,
+}
+
+impl Reader {
+    /// The entry.
+    pub fn entry(&self) -> &Arc<CacheEntry> {
+        &self.entry
+    }
+
+    /// Reads `len` bytes from `offset`. Bytes that are present cost neither SQL nor a lock that
+    /// anybody else holds; otherwise `later` makes the callback that is called when they are.
+    pub fn read(&self, offset: u64, len: u64, later: impl FnOnce() -> OnReady) -> Read {
+        let settled = self.entry.settled();
+        let size = self.entry.size();
+        let bytes = offset.min(size)..offset.saturating_add(len).min(size);
+        if settled.is_some_and(|settled| settled.presence.is_complete()) {
+            return Read::Ready(bytes);
+        }
+        let ahead = self.ahead.lock().note(&bytes, size);
+        if settled.is_some() && self.entry.has_byte_range(&bytes) {
+            if let Some(ahead) = ahead {
+                self.cache.manager.request(&self.entry, ahead, Priority::High);
+            }
+            return Read::Ready(bytes);
+        }
+        let ahead = if size <= SMALL_FILE { Some(0..size) } else { ahead };
+        // Unclipped: if the listing had the size wrong, the bytes past it count too.
+        self.cache.manager.when_ready(&self.entry, offset..offset.saturating_add(len), ahead, later());
+        Read::Waiting
+    }
+
+    /// Clips a range that the callback was called for to the file, by its true size.
+    pub fn clip(&self, bytes: Range<u64>) -> Range<u64> {
+        let size = self.entry.size();
+        bytes.start.min(size)..bytes.end.min(size)
+    }
+
+    /// Fills `buf` with bytes that are present, from `offset`.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] when the data file can't be read.
+    pub fn fill(&self, buf: &mut [u8], offset: u64) -> Result<(), ReadError> {
+        let Some(settled) = self.entry.settled() else {
+            // An empty range of a file that nobody has asked for yet.
+            return if buf.is_empty() { Ok(()) } else { Err(ReadError::Store("no data file yet".into())) };
+        };
+        settled.data.read_exact_at(buf, offset).map_err(|err| ReadError::Store(err.to_string()))
+    }
+
+    /// The reader has gone, or seems to: nothing more is read ahead for it.
+    pub fn end_read_ahead(&self) {
+        self.ahead.lock().forget();
+        if self.entry.readers.load(Ordering::Acquire) <= 1 {
+            self.cache.manager.end_read_ahead(self.entry.id);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.end_read_ahead();
+        self.entry.readers.fetch_sub(1, Ordering::AcqRel);
+    }
+}

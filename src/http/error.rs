@@ -54,6 +54,14 @@ pub enum HttpErrorKind {
 }
 
 impl HttpErrorKind {
+    /// How long the server asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether the same request may succeed later, without anybody's doing.
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -1,1 +1,242 @@
-//! (being written)
+//! Names → remote files: the directory tree as the file system shows it.
+//!
+//! The tree asks a [`Source`] for a listing when somebody first looks into a directory, and again
+//! when the listing is older than `ttl` and somebody looks again. It gives every name a [`Node`]
+//! with a number that stays the same while mounted. When a listing is asked for again, names that
+//! it still has keep their nodes; a file that has another version gets a **new node with a new
+//! number**, so that the kernel's pages of the old one can never be taken for the new one's.
+//!
+//! **Unreachable is neither gone nor changed**: when a listing can't be had again, the old one goes
+//! on being shown. Only a 404 or 410 makes a name disappear, only another validator a new version.
+//!
+//! What can be answered from memory has a `_now` form that never waits; the others may ask the
+//! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
+//! behind a read.
+
+mod directory;
+mod file;
+mod node;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use url::Url;
+
+use crate::cache::{Cache, ReadError};
+use crate::http::{Client, HttpError, HttpErrorKind, Metadata, Origin};
+use crate::source::{Listing, Name, Source};
+pub use directory::Snapshot;
+use directory::Directory;
+use file::RemoteFile;
+pub use node::{Attributes, Ino, Node, ROOT};
+use node::Kind;
+
+/// Requests for listings and metadata at once to one origin, beside the data connections.
+pub const METADATA_CONNECTIONS: usize = 8;
+
+/// Why the tree can't answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TreeError {
+    /// There is no such name, by the listing or by the origin's word.
+    #[error("no such file or directory")]
+    NotFound,
+    /// A listing was wanted of a file.
+    #[error("not a directory")]
+    NotADirectory,
+    /// Bytes were wanted of a directory.
+    #[error("is a directory")]
+    IsADirectory,
+    /// The node is of a version that is no longer the current one; looking the name up again
+    /// gives the new one.
+    #[error("the remote file has changed")]
+    Changed,
+    /// The origin's answer, or the lack of one.
+    #[error(transparent)]
+    Http(HttpError),
+    /// The cache can't open the file.
+    #[error(transparent)]
+    Cache(#[from] ReadError),
+}
+
+impl From<HttpError> for TreeError {
+    fn from(error: HttpError) -> TreeError {
+        match error.kind {
+            HttpErrorKind::NotFound(_) => TreeError::NotFound,
+            _ => TreeError::Http(error),
+        }
+    }
+}
+
+/// What stands at the top of the tree.
+pub enum Top {
+    /// One directory: its names are at the top.
+    Directory {
+        /// Its URL, ending in `/`.
+        url: Url,
+        /// Its listing, which was asked for to see whether there is one.
+        listing: Listing,
+    },
+    /// Names of their own, one for each source.
+    Names(Vec<(Name, TopEntry)>),
+}
+
+/// A source among several, or a single file.
+pub enum TopEntry {
+    /// A directory and its listing.
+    Directory(Url, Listing),
+    /// A file, and what the origin says of it. The URL is the one that was given, not where
+    /// redirects ended: it is the one that stays good.
+    File(Url, Metadata),
+}
+
+/// See the module.
+pub struct Tree {
+    cache: Arc<Cache>,
+    client: Client,
+    source: Arc<dyn Source>,
+    /// How long a listing or a file's version is believed without asking again.
+    ttl: Duration,
+    /// For directories whose date nobody tells.
+    mounted: SystemTime,
+    /// All nodes that were ever shown: a number must not be given to another file.
+    nodes: RwLock<HashMap<Ino, Arc<Node>>>,
+    next_ino: AtomicU64,
+    /// Taken for a look-up only; the permits are awaited without it.
+    gates: Mutex<HashMap<Origin, &'static Semaphore>>,
+    known_files: AtomicU64,
+    known_bytes: AtomicU64,
+}
+
+impl Tree {
+    /// A tree with this at its top.
+    pub fn new(cache: Arc<Cache>, client: Client, source: Arc<dyn Source>, ttl: Duration, top: Top) -> Arc<Tree> {
+        let tree = Arc::new(Tree {
+            cache,
+            client,
+            source,
+            ttl,
+            mounted: SystemTime::now(),
+            nodes: RwLock::default(),
+            next_ino: AtomicU64::new(ROOT + 1),
+            gates: Mutex::default(),
+            known_files: AtomicU64::new(0),
+            known_bytes: AtomicU64::new(0),
+        });
+        tree.plant(top);
+        tree
+    }
+
+    fn plant(self: &Arc<Self>, top: Top) {
+        let root = match &top {
+            Top::Directory { url, .. } => Directory::listed(url.clone(), None),
+            Top::Names(_) => Directory::fixed(),
+        };
+        let root = Arc::new(Node { ino: ROOT, parent: ROOT, kind: Kind::Directory(root) });
+        self.nodes.write().insert(ROOT, Arc::clone(&root));
+        let Kind::Directory(directory) = &root.kind else { return };
+        match top {
+            Top::Directory { listing, .. } => self.take_listing(&root, directory, listing),
+            Top::Names(entries) => {
+                let children = entries.into_iter().map(|(name, entry)| (name, self.plant_top_entry(entry))).collect();
+                directory.set(Snapshot::new(children, None));
+            }
+        }
+    }
+
+    fn plant_top_entry(self: &Arc<Self>, entry: TopEntry) -> Arc<Node> {
+        match entry {
+            TopEntry::Directory(url, listing) => {
+                let node = self.add(ROOT, Kind::Directory(Directory::listed(url, None)));
+                if let Kind::Directory(directory) = &node.kind {
+                    self.take_listing(&node, directory, listing);
+                }
+                node
+            }
+            TopEntry::File(url, metadata) => {
+                let file = RemoteFile::known(url, metadata);
+                self.add(ROOT, Kind::File(file))
+            }
+        }
+    }
+
+    /// The node with this number, if it was ever shown.
+    pub fn node(&self, ino: Ino) -> Option<Arc<Node>> {
+        self.nodes.read().get(&ino).cloned()
+    }
+
+    /// Looks a name up, if memory can tell.
+    pub fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
+        let Kind::Directory(directory) = &parent.kind else { return Some(Err(TreeError::NotADirectory)) };
+        let snapshot = directory.fresh(self.ttl)?;
+        match snapshot.get(name) {
+            None => Some(Err(TreeError::NotFound)),
+            Some(node) => (node.has_exact_size() && !node.is_changed()).then(|| Ok(Arc::clone(node))),
+        }
+    }
+
+    /// Looks a name up, asking the origin for what is not known: the listing, or a file's size.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`] only by a listing's or the origin's word.
+    pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
+        let snapshot = self.list(parent).await?;
+        let node = snapshot.get(name).cloned().ok_or(TreeError::NotFound)?;
+        let node = if node.is_changed() { self.replace_changed(parent, name, &node) } else { node };
+        self.resolve(&node).await?;
+        Ok(node)
+    }
+
+    /// The names in a directory, if memory can tell.
+    pub fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
+        match &node.kind {
+            Kind::Directory(directory) => directory.fresh(self.ttl).map(Ok),
+            Kind::File(_) => Some(Err(TreeError::NotADirectory)),
+        }
+    }
+
+    /// What `stat` shows of a node, by what is known of it now.
+    pub fn attributes(&self, node: &Node) -> Attributes {
+        match &node.kind {
+            Kind::Directory(directory) => directory.attributes(node.ino, self.mounted),
+            Kind::File(file) => file.attributes(node.ino, self.mounted),
+        }
+    }
+
+    /// Files, and bytes in them, that listings have named so far.
+    pub fn known(&self) -> (u64, u64) {
+        (self.known_files.load(Ordering::Relaxed), self.known_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Gives a new node its number.
+    fn add(&self, parent: Ino, kind: Kind) -> Arc<Node> {
+        if let Kind::File(file) = &kind {
+            self.known_files.fetch_add(1, Ordering::Relaxed);
+            self.known_bytes.fetch_add(file.shown_size(), Ordering::Relaxed);
+        }
+        let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
+        let node = Arc::new(Node { ino, parent, kind });
+        self.nodes.write().insert(ino, Arc::clone(&node));
+        node
+    }
+
+    /// A turn to ask an origin for a listing or metadata.
+    async fn turn(&self, url: &Url) -> Option<SemaphorePermit<'static>> {
+        let gate = {
+            let mut gates = self.gates.lock();
+            // One for each origin that is ever asked, for as long as the process lives: a handful.
+            *gates.entry(Origin::of(url)?).or_insert_with(|| Box::leak(Box::new(Semaphore::new(METADATA_CONNECTIONS))))
+        };
+        // An error would mean that the semaphore was closed, which nobody does.
+        gate.acquire().await.ok()
+    }
+
+    async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
+        let _turn = self.turn(url).await;
+        self.client.metadata(url).await
+    }
+}

@@ -1,0 +1,322 @@
+//! `ChunkDownloader`: carries out fetches.
+//!
+//! A fetch is one HTTP Range request, or several when connections break: each try goes on from the
+//! byte that the last one reached. The answer's head is judged before a byte counts
+//! ([`crate::http::RangeAnswer`]); the first one for a file also tells its version and size. The
+//! body is streamed to the data file as it comes, through two buffers: one is being written while
+//! the other fills. So memory is bounded by the number of connections, whatever is read.
+//!
+//! All bodies of the mount share one [`Throttle`]. Taking from it late means reading late from the
+//! socket, and TCP tells the server.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::entry::CacheEntry;
+use super::error::ReadError;
+use super::file_writer::{Position, WriteJob};
+use super::manager::{ChunkManager, FetchControl, Fetcher};
+use super::scheduler::{FetchId, FetchOrder};
+use super::versions::Versions;
+use crate::http::{Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Version, redact};
+
+/// The pause before the first retry; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Bytes that a fetch gathers while its last buffer is being written. With as much being written,
+/// sixteen connections hold 16 MiB.
+const GATHERED: usize = 512 << 10;
+
+/// Told when a file's true size is not the one that its listing gave.
+pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
+
+/// See the module.
+pub struct ChunkDownloader {
+    /// Where the tasks run.
+    pub runtime: Handle,
+    /// What they ask.
+    pub client: Client,
+    /// The one token bucket.
+    pub throttle: Throttle,
+    /// Tries after the first that brought nothing, before a fetch fails.
+    pub retries: u32,
+    /// Opens data files for versions that become known.
+    pub versions: Arc<Versions>,
+    /// The threads that write.
+    pub writers: Sender<WriteJob>,
+    /// See [`OnResize`].
+    pub on_resize: OnResize,
+}
+
+impl Fetcher for ChunkDownloader {
+    fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move {
+            let mut end = EndReport { manager: Arc::clone(&manager), fetch: order.id, result: None };
+            let fetch = Fetch { downloader: self, manager, order, control: Arc::clone(&control), linear: false };
+            tokio::select! {
+                result = fetch.run() => end.result = Some(result),
+                // The manager has forgotten this fetch already; what it reports now is ignored.
+                () = control.stopped() => {}
+            }
+        });
+    }
+}
+
+/// Reports the end of a fetch when dropped, so that its waiters hear of it whatever happened,
+/// a panic included.
+struct EndReport {
+    manager: Arc<ChunkManager>,
+    fetch: FetchId,
+    result: Option<Result<(), ReadError>>,
+}
+
+impl Drop for EndReport {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or_else(|| Err(ReadError::Store("the download ended unexpectedly".into())));
+        self.manager.ended(self.fetch, result);
+    }
+}
+
+/// One fetch under way.
+struct Fetch {
+    downloader: Arc<ChunkDownloader>,
+    manager: Arc<ChunkManager>,
+    order: FetchOrder,
+    control: Arc<FetchControl>,
+    /// The server sends the whole file, whatever range is asked for.
+    linear: bool,
+}
+
+impl Fetch {
+    async fn run(mut self) -> Result<(), ReadError> {
+        let entry = Arc::clone(&self.order.entry);
+        let mut position = Position::at_chunk_edge(self.order.bytes.start);
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.downloader.retries);
+        // What one good chunk has cost in tries is paid: retries count from where it got to.
+        let mut good_until = position.offset() + entry.chunk.bytes();
+        while position.offset() < self.end() {
+            let before = position.offset();
+            let (reached, result) = self.attempt(position).await;
+            position = reached;
+            let error = match result {
+                Ok(()) if position.offset() != before => continue,
+                Ok(()) => self.bad_answer("no bytes"),
+                Err(ReadError::Http(error)) => error,
+                Err(error) => return Err(error),
+            };
+            if !error.kind.is_temporary() {
+                return Err(error.into());
+            }
+            if position.offset() >= good_until {
+                backoff.reset();
+                good_until = position.offset() + entry.chunk.bytes();
+            }
+            let Some(pause) = backoff.next_after(error.kind.retry_after()) else { return Err(error.into()) };
+            log::debug!("{error}; trying again at byte {} in {pause:.1?}", position.offset());
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// Byte offset before which this fetch is to end, by what is known now.
+    fn end(&self) -> u64 {
+        match self.order.entry.settled() {
+            Some(settled) if self.linear => settled.size(),
+            Some(settled) => self.control.end().min(settled.size()),
+            None => self.control.end(),
+        }
+    }
+
+    /// One request, and its body to the data file. Gives back the position reached in any case.
+    async fn attempt(&mut self, mut position: Box<Position>) -> (Box<Position>, Result<(), ReadError>) {
+        match self.ask(&mut position).await {
+            Ok(Some(body)) => self.stream(body, position).await,
+            Ok(None) => (position, Ok(())),
+            Err(error) => (position, Err(error)),
+        }
+    }
+
+    /// Asks for what is left and judges the answer. `None` when there is nothing to be had: the
+    /// file ends before the position.
+    async fn ask(&mut self, position: &mut Box<Position>) -> Result<Option<Body>, ReadError> {
+        let entry = Arc::clone(&self.order.entry);
+        let known = entry.settled().map(|settled| settled.version.clone());
+        let want = position.offset()..self.end();
+        match self.downloader.client.range(&entry.url, want.clone(), known.as_ref()).await? {
+            RangeAnswer::Partial { version, modified, body, .. } => {
+                self.settle(version, modified).await?;
+                Ok(Some(body))
+            }
+            RangeAnswer::Whole { size, validator, modified, body } => {
+                let size = size.or(known.map(|version| version.size)).ok_or_else(|| self.bad_answer("its length is not said"))?;
+                self.settle(Version { size, validator }, modified).await?;
+                let is_all_we_asked_for = want.start == 0 && want.end >= size;
+                if !is_all_we_asked_for {
+                    self.go_linear(position)?;
+                }
+                Ok(Some(body))
+            }
+            RangeAnswer::PastEnd { size } => {
+                self.settle(Version { size, validator: crate::http::Validator::None }, None).await?;
+                if position.offset() < size { Err(self.bad_answer("it refuses a range within the file").into()) } else { Ok(None) }
+            }
+            RangeAnswer::Changed(_) => {
+                log::info!("{} has changed on the server", redact(&entry.url));
+                entry.mark_changed();
+                Err(ReadError::Changed)
+            }
+        }
+    }
+
+    /// Makes sure that the entry is of the version that an answer is of.
+    async fn settle(&self, version: Version, modified: Option<SystemTime>) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if entry.settled().is_none() {
+            self.downloader.versions.settle(entry, &version, modified).await?;
+            self.manager.settled(entry.id);
+            if entry.size() != entry.size_hint {
+                (self.downloader.on_resize)(entry);
+            }
+        }
+        match entry.settled() {
+            // An answer that was asked for by version has been compared; this is for fetches that
+            // began side by side, before the version was known.
+            Some(settled) if settled.version == version => Ok(()),
+            _ => {
+                entry.mark_changed();
+                Err(ReadError::Changed)
+            }
+        }
+    }
+
+    /// From now on this fetch brings the whole file from its first byte, for all who wait for any of it.
+    fn go_linear(&mut self, position: &mut Box<Position>) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if !entry.ignores_range() {
+            log::info!("{}: the server ignores Range, so the file is downloaded from its beginning", redact(&entry.url));
+            entry.mark_ignores_range();
+        }
+        self.linear = true;
+        *position = Position::at_chunk_edge(0);
+        if self.manager.goes_linear(self.order.id) { Ok(()) } else { Err(ReadError::ShuttingDown) }
+    }
+
+    /// Streams a body to the data file until it ends, breaks, or is no longer wanted.
+    async fn stream(&self, body: Body, position: Box<Position>) -> (Box<Position>, Result<(), ReadError>) {
+        let mut stream = Stream {
+            received: position.offset(),
+            position: Some(position),
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            writing: None,
+        };
+        let mut receiving = Some(self.receive(body));
+        let mut result = Ok(());
+        loop {
+            tokio::select! {
+                (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
+                    if receiving.is_some() && stream.gathered_bytes < GATHERED =>
+                {
+                    receiving = None;
+                    match piece {
+                        Ok(Some(piece)) => if stream.gather(piece, self.end()).is_continue() {
+                            receiving = Some(self.receive(body));
+                        },
+                        Ok(None) => {}
+                        Err(error) => result = Err(error.into()),
+                    }
+                }
+                written = async { stream.writing.as_mut().expect("guarded by the condition").await }, if stream.writing.is_some() => {
+                    stream.writing = None;
+                    // The writer answers every job, unless its thread has died with it.
+                    let (position, outcome) = written.unwrap_or_else(|_| {
+                        (Position::at_chunk_edge(u64::MAX), Err(std::io::Error::other("the writing thread has died")))
+                    });
+                    stream.position = Some(position);
+                    if let Err(error) = outcome {
+                        let position = stream.position.take().expect("just set");
+                        return (position, Err(ReadError::Store(error.to_string())));
+                    }
+                }
+            }
+            if let Some(position) = stream.position.take() {
+                if stream.gathered.is_empty() {
+                    if receiving.is_none() {
+                        return (position, result);
+                    }
+                    stream.position = Some(position);
+                } else {
+                    self.write(&mut stream, position);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next piece of a body, and for the throttle to let it through.
+    fn receive(&self, mut body: Body) -> Receiving {
+        let downloader = Arc::clone(&self.downloader);
+        Box::pin(async move {
+            let piece = body.next().await;
+            if let Ok(Some(piece)) = &piece {
+                downloader.throttle.take(piece.len()).await;
+            }
+            (body, piece)
+        })
+    }
+
+    fn write(&self, stream: &mut Stream, position: Box<Position>) {
+        let (done, writing) = oneshot::channel();
+        stream.gathered_bytes = 0;
+        let job = WriteJob {
+            entry: Arc::clone(&self.order.entry),
+            fetch: self.order.id,
+            manager: Arc::clone(&self.manager),
+            pieces: std::mem::take(&mut stream.gathered),
+            position,
+            done,
+        };
+        // The channel holds one job for each fetch, so it is never full in practice; if the threads
+        // are gone, dropping the job drops `done`, and that is noticed as their death.
+        let _ = self.downloader.writers.send(job);
+        stream.writing = Some(writing);
+    }
+
+    fn bad_answer(&self, what: &str) -> HttpError {
+        HttpError { kind: HttpErrorKind::BadAnswer(what.to_owned()), url: redact(&self.order.entry.url) }
+    }
+}
+
+type Receiving = Pin<Box<dyn Future<Output = (Body, Result<Option<Bytes>, HttpError>)> + Send>>;
+
+/// The two buffers of a body on its way to the data file.
+struct Stream {
+    /// Byte offset in the file of the next byte to come.
+    received: u64,
+    /// Where the next write goes. `None` while one is under way.
+    position: Option<Box<Position>>,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+    writing: Option<oneshot::Receiver<(Box<Position>, std::io::Result<()>)>>,
+}
+
+impl Stream {
+    /// Takes a piece, cut off at `end`. `Break` when nothing after it is wanted.
+    fn gather(&mut self, mut piece: Bytes, end: u64) -> ControlFlow<()> {
+        let left = usize::try_from(end.saturating_sub(self.received)).unwrap_or(usize::MAX);
+        piece.truncate(left);
+        self.received += piece.len() as u64;
+        self.gathered_bytes += piece.len();
+        if !piece.is_empty() {
+            self.gathered.push(piece);
+        }
+        if self.received < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}

@@ -1,0 +1,219 @@
+//! A cache entry: one version of one remote file, and what is here of it.
+//!
+//! An entry begins **unsettled**: a listing named the file and perhaps its size, and nobody has
+//! asked the origin yet. The first answer that brings bytes also brings the version (validator and
+//! total size) and settles the entry: it gets its key, its data file and its set of present chunks.
+//! So a file can be read with one round trip, without asking for its metadata first, and a size
+//! that a listing had wrong is corrected before a byte is served.
+//!
+//! **One truth for a size**: [`Settled::size`]. [`CacheEntry::size_hint`] is for planning until then.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime};
+
+use url::Url;
+
+use super::chunk::ChunkSize;
+use super::presence::Presence;
+use super::store::DataFile;
+use crate::http::{Origin, Version};
+
+/// What tells cache entries apart: a hash of the URL and the version. Names the data file, and the
+/// row in `cache_entries`. It holds no secret that the URL may have had.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EntryKey(String);
+
+/// A hash of the URL alone: finds the versions of one remote file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UrlKey(String);
+
+impl EntryKey {
+    /// The key of this version of the file at `url`, kept in chunks of this size.
+    pub fn new(url: &Url, version: &Version, chunk: ChunkSize) -> EntryKey {
+        EntryKey(hash(&[url.as_str(), &version.size.to_string(), &version.validator.to_key(), &chunk.bytes().to_string()]))
+    }
+
+    /// The key as 32 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes back what [`Self::as_str`] gave.
+    pub fn from_stored(text: String) -> Option<EntryKey> {
+        (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(EntryKey(text))
+    }
+
+    /// A key that stands for nothing.
+    #[cfg(test)]
+    pub fn for_tests(number: u32) -> EntryKey {
+        EntryKey(hash(&[&number.to_string()]))
+    }
+}
+
+impl UrlKey {
+    /// The key of a URL.
+    pub fn new(url: &Url) -> UrlKey {
+        UrlKey(hash(&[url.as_str()]))
+    }
+
+    /// The key as 32 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// XXH3 with 128 bits: not cryptographic. Who controls an origin could make two of its own URLs
+/// collide, and would then read his own other file.
+fn hash(parts: &[&str]) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(parts.join("\0").as_bytes()))
+}
+
+/// The number of an entry within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(pub u64);
+
+/// One version of one remote file.
+pub struct CacheEntry {
+    /// Its number within this process.
+    pub id: EntryId,
+    /// Where its bytes come from, without credentials.
+    pub url: Url,
+    /// Whose connections it uses.
+    pub origin: Origin,
+    /// The size of its chunks.
+    pub chunk: ChunkSize,
+    /// What the tree calls it (an inode number); handed back when its size turns out different.
+    pub tag: u64,
+    /// Bytes, as a listing had it. For planning only, and only until the entry is settled.
+    pub size_hint: u64,
+    settled: OnceLock<Settled>,
+    /// The version, once it is known, for those who outlive the entry.
+    confirmed: Arc<OnceLock<Confirmed>>,
+    /// Held by the one who opens the data file: two at once would find each other's lock on it.
+    pub(super) settling: tokio::sync::Mutex<()>,
+    /// Handles that have it open.
+    pub(super) readers: AtomicUsize,
+    changed: AtomicBool,
+    ignores_range: AtomicBool,
+}
+
+/// What is known of an entry once its version is.
+#[derive(Debug)]
+pub struct Settled {
+    /// The version whose bytes these are.
+    pub version: Version,
+    /// When the remote file was last modified, if the origin says so.
+    pub modified: Option<SystemTime>,
+    /// Names its data file and its row.
+    pub key: EntryKey,
+    /// The chunks that are here.
+    pub presence: Presence,
+    /// Where they are.
+    pub data: DataFile,
+    /// Whether what comes is recorded in the index (not for a private data file).
+    pub recorded: bool,
+}
+
+/// The version that an entry turned out to be of.
+#[derive(Debug, Clone)]
+pub struct Confirmed {
+    /// The version.
+    pub version: Version,
+    /// When the entry was settled with it.
+    pub at: Instant,
+}
+
+impl Settled {
+    /// The size of the remote file, in bytes.
+    pub fn size(&self) -> u64 {
+        self.version.size
+    }
+}
+
+/// Numbers for [`EntryId`].
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl CacheEntry {
+    /// An entry of which only a listing's word is known.
+    pub fn unsettled(url: Url, origin: Origin, chunk: ChunkSize, tag: u64, size_hint: u64) -> CacheEntry {
+        CacheEntry {
+            id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            url,
+            origin,
+            chunk,
+            tag,
+            size_hint,
+            settled: OnceLock::new(),
+            confirmed: Arc::default(),
+            settling: tokio::sync::Mutex::new(()),
+            readers: AtomicUsize::new(0),
+            changed: AtomicBool::new(false),
+            ignores_range: AtomicBool::new(false),
+        }
+    }
+
+    /// What is known of it, if its version is.
+    pub fn settled(&self) -> Option<&Settled> {
+        self.settled.get()
+    }
+
+    /// Settles the entry. The first call wins; who comes later gets what the first one set and
+    /// must compare versions.
+    pub fn settle(&self, settled: Settled) -> &Settled {
+        let confirmed = Confirmed { version: settled.version.clone(), at: Instant::now() };
+        let settled = self.settled.get_or_init(|| settled);
+        self.confirmed.get_or_init(|| confirmed);
+        settled
+    }
+
+    /// The cell that holds the entry's version once it is settled. It stays good when the entry is
+    /// closed: whoever has shown bytes under some name must go on knowing of which version.
+    pub fn confirmed(&self) -> &Arc<OnceLock<Confirmed>> {
+        &self.confirmed
+    }
+
+    /// The size in bytes: the true one, or the listing's while nothing better is known.
+    pub fn size(&self) -> u64 {
+        self.settled().map_or(self.size_hint, Settled::size)
+    }
+
+    /// Whether all bytes of the range are here, answered from the index. Bytes past the end of the
+    /// file count as here: there is nothing to fetch for them.
+    pub fn has_byte_range(&self, bytes: &Range<u64>) -> bool {
+        self.settled().is_some_and(|s| {
+            let clipped = bytes.start.min(s.size())..bytes.end.min(s.size());
+            s.presence.contains_all(&self.chunk.touched(&clipped))
+        })
+    }
+
+    /// Whether the server was seen to answer a Range request for it with the whole file. Then it is
+    /// only ever fetched as a whole.
+    pub fn ignores_range(&self) -> bool {
+        self.ignores_range.load(Ordering::Acquire)
+    }
+
+    /// Notes that the server ignores Range.
+    pub fn mark_ignores_range(&self) {
+        self.ignores_range.store(true, Ordering::Release);
+    }
+
+    /// Whether the origin is known to have another version by now.
+    pub fn is_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    /// Notes that the origin has another version by now. What is here of this one stays readable
+    /// for the handles that have it open.
+    pub fn mark_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for CacheEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheEntry").field("id", &self.id).field("url", &crate::http::redact(&self.url)).finish_non_exhaustive()
+    }
+}

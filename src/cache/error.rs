@@ -1,0 +1,59 @@
+//! Why a read can't have its bytes.
+//!
+//! One enum for the layer. It is `Clone`, because one failed fetch may fail many readers. The
+//! errno that a kind becomes is chosen in [`crate::fuse`], nowhere else.
+
+use std::time::Duration;
+
+use crate::http::HttpError;
+
+/// Why a range of a cache entry can't be served.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The remote file has another version now than the one that was opened.
+    #[error("the remote file has changed since it was opened")]
+    Changed,
+    /// The origin did not bring the bytes, after all tries.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The read's own deadline ran out first.
+    #[error("the read waited for {} without its bytes", humantime::format_duration(*.0))]
+    DeadlinePassed(Duration),
+    /// The bytes came and could not be written to the cache folder, or read from it.
+    #[error("cache folder: {0}")]
+    Store(String),
+    /// The mount is being ended.
+    #[error("the mount is being ended")]
+    ShuttingDown,
+}
+
+/// Why the cache can't be used at all. Prevents a mount.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// A folder or file of the cache can't be made or opened.
+    #[error("cache folder {path}: {source}; choose another with --cache-dir")]
+    Folder {
+        /// The folder or file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The index was written by a newer fetchfs.
+    #[error("the cache in {path} was made by a newer fetchfs (index version {found}, this one knows {known}); use that version, or another --cache-dir")]
+    NewerIndex {
+        /// The index file.
+        path: String,
+        /// `user_version` of the file.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// SQLite refuses the index file.
+    #[error("the cache index {path} can't be used: {source}; move it away, or use another --cache-dir")]
+    Index {
+        /// The index file.
+        path: String,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}

@@ -1,0 +1,174 @@
+//! Writing what comes: a few threads that put bytes at their place in the data files.
+//!
+//! `pwrite` to the page cache is a copy, until the kernel throttles a writer of dirty pages; then
+//! it blocks for seconds. So it is not done on the asynchronous workers, which would hold up every
+//! other download: it is done here, in whole buffers.
+//!
+//! The order within a write is the cache's second promise: first the bytes are in the file, then
+//! their whole chunks are marked present, then these are handed to the index writer, and then the
+//! waiters are told.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::entry::{CacheEntry, Settled};
+use super::eviction::Room;
+use super::index::{ChunkIndex, Record};
+use super::manager::ChunkManager;
+use super::scheduler::FetchId;
+
+/// Threads. One keeps up with several gigabytes a second; the second is there for when the first
+/// is held up by one slow file system call.
+const THREADS: usize = 2;
+
+/// Buffers that may wait in the channel, over all fetches. Each fetch has at most one under way, so
+/// this only bounds what a flood of connections could pile up.
+const QUEUED: usize = 64;
+
+/// Buffers to be written one after the other, from where their fetch stands.
+pub struct WriteJob {
+    /// Whose bytes.
+    pub entry: Arc<CacheEntry>,
+    /// Which fetch brought them.
+    pub fetch: FetchId,
+    /// Who is told of the progress.
+    pub manager: Arc<ChunkManager>,
+    /// The bytes.
+    pub pieces: Vec<Bytes>,
+    /// Where they go. Comes back with the answer.
+    pub position: Box<Position>,
+    /// Gets the position reached, and what went wrong.
+    pub done: oneshot::Sender<(Box<Position>, io::Result<()>)>,
+}
+
+/// Where a fetch stands: the next byte to write, and the checksum of its chunk so far.
+pub struct Position {
+    /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
+    offset: u64,
+    hasher: Xxh3,
+}
+
+impl Position {
+    /// At the beginning of a chunk.
+    pub fn at_chunk_edge(offset: u64) -> Box<Position> {
+        Box::new(Position { offset, hasher: Xxh3::new() })
+    }
+
+    /// Byte offset in the file of the next byte.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
+    fn advance(&mut self, entry: &CacheEntry, size: u64, mut data: &[u8], mut completed: impl FnMut(u64, u64)) {
+        while !data.is_empty() {
+            let chunk = entry.chunk.index(self.offset);
+            let end = entry.chunk.bytes_of(&(chunk..chunk + 1), size).end;
+            let left = usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            if left == 0 {
+                // Past the end of the file: the downloader cuts bodies off there.
+                return;
+            }
+            let (now, later) = data.split_at(left.min(data.len()));
+            self.hasher.update(now);
+            self.offset += now.len() as u64;
+            data = later;
+            if self.offset == end {
+                completed(chunk, self.hasher.digest());
+                self.hasher.reset();
+            }
+        }
+    }
+}
+
+/// Starts the threads. They end when the sender is dropped.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(index: Arc<ChunkIndex>, room: Option<Arc<Room>>) -> io::Result<Sender<WriteJob>> {
+    let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
+    for number in 0..THREADS {
+        let recorder = Recorder { index: Arc::clone(&index), room: room.clone() };
+        let queue = queue.clone();
+        std::thread::Builder::new().name(format!("file-writer-{number}")).spawn(move || run(&queue, &recorder))?;
+    }
+    Ok(jobs)
+}
+
+/// Where completed chunks are told.
+struct Recorder {
+    index: Arc<ChunkIndex>,
+    room: Option<Arc<Room>>,
+}
+
+impl Recorder {
+    fn completed(&self, entry: &CacheEntry, settled: &Settled, chunk: u64, checksum: u64) {
+        if settled.presence.insert(chunk) && settled.recorded {
+            self.index.record(Record::Chunk { key: settled.key.clone(), index: chunk, checksum });
+            self.room.iter().for_each(|room| room.added(entry.chunk.bytes()));
+        }
+    }
+}
+
+fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
+    while let Ok(job) = queue.recv() {
+        let WriteJob { entry, fetch, manager, pieces, mut position, done } = job;
+        let result = match entry.settled() {
+            Some(settled) => write(&entry, settled, &pieces, &mut position, recorder),
+            None => Err(io::Error::other("nobody knows yet which file these bytes belong to")),
+        };
+        manager.progress(fetch, position.offset);
+        // The fetch may have been stopped meanwhile, and nobody waits for the answer.
+        let _ = done.send((position, result));
+    }
+}
+
+fn write(
+    entry: &CacheEntry,
+    settled: &Settled,
+    pieces: &[Bytes],
+    position: &mut Position,
+    recorder: &Recorder,
+) -> io::Result<()> {
+    for piece in pieces {
+        settled.data.write_all_at(piece, position.offset)?;
+        position.advance(entry, settled.size(), piece, |chunk, checksum| {
+            recorder.completed(entry, settled, chunk, checksum);
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::chunk::ChunkSize;
+    use crate::http::Origin;
+    use proptest::prelude::*;
+    use url::Url;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    proptest! {
+        #[test]
+        fn a_chunk_s_checksum_does_not_depend_on_how_its_bytes_came(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
+            let url = Url::parse("http://h/f").unwrap();
+            let chunk = ChunkSize::new(4096).unwrap();
+            let entry = CacheEntry::unsettled(url.clone(), Origin::of(&url).unwrap(), chunk, 0, size as u64);
+            let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let (mut position, mut found, mut rest) = (Position::at_chunk_edge(0), Vec::new(), &data[..]);
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                position.advance(&entry, size as u64, now, |index, sum| found.push((index, sum)));
+                rest = later;
+                if rest.is_empty() { break; }
+            }
+            let expected: Vec<_> = data.chunks(4096).enumerate().map(|(i, c)| (i as u64, xxh3_64(c))).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

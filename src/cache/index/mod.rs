@@ -1,0 +1,221 @@
+//! `ChunkIndex`: what is recorded of the cache, in SQLite.
+//!
+//! Two tables: `cache_entries` has a row for each version of a remote file, `cache_chunks` one for
+//! each completed chunk ([`schema`]). **Data before index**: a chunk is recorded only after its
+//! bytes are in the data file, so whatever a crash leaves behind, a recorded chunk is there.
+//!
+//! All writing is done by one thread ([`writer`]), fed over a channel; nobody who reads a file
+//! waits for it. Reading is done through one more connection, when an entry is first used. Nothing
+//! is read at start-up, so that takes the same time over any cache.
+
+mod schema;
+mod writer;
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::chunk::ChunkSize;
+use super::entry::{EntryKey, UrlKey};
+use super::error::CacheError;
+use crate::http::{Validator, Version};
+pub use writer::Record;
+use writer::Writer;
+
+/// The index: a handle to the writer thread, and a connection to read with.
+pub struct ChunkIndex {
+    writer: Writer,
+    /// Guards a connection, for the milliseconds of one query. Nothing is taken under it, and
+    /// nothing of a read that is present asks for it.
+    reader: Mutex<Connection>,
+}
+
+/// A row of `cache_entries`, as far as opening a file needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRow {
+    /// Names the data file.
+    pub key: EntryKey,
+    /// The version it holds.
+    pub version: Version,
+    /// When the remote file was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+    /// The size of its chunks.
+    pub chunk: ChunkSize,
+}
+
+impl ChunkIndex {
+    /// Opens the index in `cache_dir`, making or updating its tables.
+    ///
+    /// # Errors
+    /// When the file can't be opened, is of a newer version, or is no SQLite file.
+    pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
+        let path = cache_dir.join("index.db");
+        let shown = path.display().to_string();
+        let failed = |source| CacheError::Index { path: shown.clone(), source };
+        let mut connection = schema::connect(&path).map_err(failed)?;
+        schema::migrate(&mut connection, &shown)?;
+        let reader = schema::connect(&path).map_err(failed)?;
+        Ok(ChunkIndex { writer: Writer::start(connection), reader: Mutex::new(reader) })
+    }
+
+    /// Hands the writer thread something to record. Returns at once.
+    pub fn record(&self, record: Record) {
+        self.writer.send(record);
+    }
+
+    /// Returns when all that was handed over before is committed.
+    pub fn sync(&self) {
+        self.writer.sync();
+    }
+
+    /// The newest version that the cache has of a URL, in chunks of any size.
+    pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
+        self.sync();
+        let found = self.reader.lock().prepare_cached(
+            "SELECT entry_key, size, validator, modified, chunk_size FROM cache_entries
+             WHERE url_key = ?1 ORDER BY confirmed DESC, entry_id DESC LIMIT 1",
+        ).and_then(|mut query| query.query_row([url.as_str()], entry_row).optional());
+        found.unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if the file were not cached");
+            None
+        }).flatten()
+    }
+
+    /// The chunks that are recorded of an entry, in order.
+    pub fn chunks(&self, key: &EntryKey) -> Vec<u64> {
+        self.sync();
+        let read = || -> rusqlite::Result<Vec<u64>> {
+            let reader = self.reader.lock();
+            let mut query = reader.prepare_cached(
+                "SELECT chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
+                 WHERE entry_key = ?1 ORDER BY chunk_index",
+            )?;
+            query.query_map([key.as_str()], |row| row.get::<_, i64>(0).map(|index| index as u64))?.collect()
+        };
+        read().unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if the file were not cached");
+            Vec::new()
+        })
+    }
+
+    /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).
+    pub fn cached_bytes(&self) -> u64 {
+        self.sync();
+        let sum = self.reader.lock().query_row(
+            "SELECT coalesce(sum(min(chunks_present * chunk_size, size)), 0) FROM cache_entries",
+            [],
+            |row| row.get::<_, i64>(0),
+        );
+        sum.map_or(0, |bytes| bytes as u64)
+    }
+
+    /// Up to `limit` entries, the least recently used first, with the bytes that each takes.
+    pub fn least_recently_used(&self, limit: usize) -> Vec<(EntryKey, u64)> {
+        self.sync();
+        let read = || -> rusqlite::Result<Vec<(Option<EntryKey>, i64)>> {
+            let reader = self.reader.lock();
+            let mut query = reader.prepare_cached(
+                "SELECT entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
+                 ORDER BY last_used, entry_id LIMIT ?1",
+            )?;
+            query.query_map([limit as i64], |row| Ok((EntryKey::from_stored(row.get(0)?), row.get(1)?)))?.collect()
+        };
+        let rows = read().unwrap_or_default();
+        rows.into_iter().filter_map(|(key, bytes)| Some((key?, bytes as u64))).collect()
+    }
+}
+
+fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<EntryRow>> {
+    let (size, chunk_size): (i64, i64) = (row.get(1)?, row.get(4)?);
+    let modified: Option<i64> = row.get(3)?;
+    let fields = (EntryKey::from_stored(row.get(0)?), Validator::parse(&row.get::<_, String>(2)?));
+    let (Some(key), Some(validator)) = fields else { return Ok(None) };
+    Ok(ChunkSize::new(chunk_size as u64).map(|chunk| EntryRow {
+        key,
+        version: Version { size: size as u64, validator },
+        modified: modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64)),
+        chunk,
+    }))
+}
+
+/// Seconds since 1970, for a column.
+fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use url::Url;
+
+    fn version(size: u64) -> Version {
+        Version { size, validator: Validator::Strong("\"abc\"".into()) }
+    }
+
+    fn entry(url: &str, size: u64) -> (Url, Record, EntryKey) {
+        let url = Url::parse(url).unwrap();
+        let chunk = ChunkSize::new(4096).unwrap();
+        let key = EntryKey::new(&url, &version(size), chunk);
+        let record = Record::Entry {
+            row: EntryRow { key: key.clone(), version: version(size), modified: None, chunk },
+            url_key: UrlKey::new(&url),
+            url: url.to_string(),
+        };
+        (url, record, key)
+    }
+
+    fn chunk(key: &EntryKey, index: u64) -> Record {
+        Record::Chunk { key: key.clone(), index, checksum: index ^ u64::MAX }
+    }
+
+    #[test]
+    fn what_was_recorded_is_there_after_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (url, record, key) = entry("http://h/a", 10_000);
+        {
+            let index = ChunkIndex::open(dir.path()).unwrap();
+            index.record(record);
+            for i in [2, 0] {
+                index.record(chunk(&key, i));
+            }
+        }
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        assert_eq!(index.newest(&UrlKey::new(&url)).unwrap().key, key);
+        assert_eq!(index.chunks(&key), [0, 2]);
+        assert_eq!(index.cached_bytes(), 2 * 4096);
+    }
+
+    #[test]
+    fn an_entry_becomes_complete_by_itself_with_its_last_chunk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, record, key) = entry("http://h/a", 10_000);
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        index.record(record);
+        let complete = || -> bool {
+            index.sync();
+            index.reader.lock().query_row("SELECT complete FROM cache_entries", [], |row| row.get(0)).unwrap()
+        };
+        for i in [0, 2, 2] {
+            index.record(chunk(&key, i));
+        }
+        assert!(!complete());
+        index.record(chunk(&key, 1));
+        assert!(complete());
+    }
+
+    #[test]
+    fn a_chunk_of_a_forgotten_entry_is_not_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (url, record, key) = entry("http://h/a", 10_000);
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        index.record(record.clone());
+        index.record(chunk(&key, 0));
+        index.record(Record::Forget { key: key.clone() });
+        index.record(chunk(&key, 1));
+        assert!(index.newest(&UrlKey::new(&url)).is_none() && index.chunks(&key).is_empty());
+        index.record(record);
+        assert!(index.newest(&UrlKey::new(&url)).is_some() && index.chunks(&key).is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! The tables of the index, and how an older file becomes a newer one.
+//!
+//! `PRAGMA user_version` holds the number of migrations that a file has been through. A step is
+//! never changed once it was released: a new one is added.
+//!
+//! One row for each chunk: 25 to 30 bytes in a table without row numbers, so a tebibyte of cache
+//! (4 million chunks) takes some 120 MB, 0.011 % of it. A bitmap for each entry would be a fifth of
+//! that, but each completed chunk would rewrite its page of the bitmap, and the table could not be
+//! read with the `sqlite3` shell.
+
+use rusqlite::Connection;
+
+use crate::cache::error::CacheError;
+
+/// One SQL text a step; step `i` takes a file from version `i` to `i + 1`.
+const MIGRATIONS: &[&str] = &[r"
+CREATE TABLE cache_entries (
+    entry_id       INTEGER PRIMARY KEY,
+    -- hash of URL, version and chunk size; names the data file
+    entry_key      TEXT NOT NULL UNIQUE,
+    -- hash of the URL alone, with its query
+    url_key        TEXT NOT NULL,
+    -- for people: without credentials, without the values of its query
+    url            TEXT NOT NULL,
+    size           INTEGER NOT NULL,
+    validator      TEXT NOT NULL,
+    -- seconds since 1970, by the origin's word
+    modified       INTEGER,
+    chunk_size     INTEGER NOT NULL,
+    chunk_count    INTEGER NOT NULL,
+    chunks_present INTEGER NOT NULL DEFAULT 0,
+    complete       INTEGER NOT NULL GENERATED ALWAYS AS (chunks_present = chunk_count) VIRTUAL,
+    -- seconds since 1970: when this was last seen to be the current version; when it was last opened
+    confirmed      INTEGER NOT NULL,
+    last_used      INTEGER NOT NULL
+) STRICT;
+CREATE INDEX cache_entries_by_url ON cache_entries (url_key, confirmed);
+CREATE INDEX cache_entries_by_use ON cache_entries (last_used);
+
+CREATE TABLE cache_chunks (
+    entry_id    INTEGER NOT NULL REFERENCES cache_entries (entry_id) ON DELETE CASCADE,
+    chunk_index INTEGER NOT NULL,
+    -- XXH3 (64 bits) of the chunk's bytes
+    checksum    INTEGER NOT NULL,
+    PRIMARY KEY (entry_id, chunk_index)
+) STRICT, WITHOUT ROWID;
+
+-- An entry becomes complete by itself: its count follows the rows, in their transaction.
+CREATE TRIGGER chunk_recorded AFTER INSERT ON cache_chunks BEGIN
+    UPDATE cache_entries SET chunks_present = chunks_present + 1 WHERE entry_id = NEW.entry_id;
+END;
+CREATE TRIGGER chunk_forgotten AFTER DELETE ON cache_chunks BEGIN
+    UPDATE cache_entries SET chunks_present = chunks_present - 1 WHERE entry_id = OLD.entry_id;
+END;
+"];
+
+/// The version of a file that this program has brought up to date.
+pub const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the file up to date, in one transaction.
+///
+/// # Errors
+/// [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched; whatever
+/// SQLite says otherwise.
+pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
+    let failed = |source| CacheError::Index { path: path.to_owned(), source };
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    if found > VERSION {
+        return Err(CacheError::NewerIndex { path: path.to_owned(), found, known: VERSION });
+    }
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+/// Opens a connection with the settings that each one needs.
+///
+/// WAL lets the reader go on beside the writer. `synchronous=NORMAL` loses at most the last
+/// transactions at a power cut, never the file; those chunks are fetched again.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn connect(path: &std::path::Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    // Other processes may share the cache folder: their transactions take milliseconds.
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_gets_all_steps_and_an_up_to_date_one_none() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, "x").unwrap();
+        migrate(&mut connection, "x").unwrap();
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, VERSION);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_fetchfs_is_left_untouched() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        let refused = migrate(&mut connection, "/x/index.db");
+        assert!(matches!(refused, Err(CacheError::NewerIndex { found, .. }) if found == VERSION + 1));
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+        assert_eq!(tables, 0);
+    }
+}

@@ -1,0 +1,275 @@
+//! `ChunkManager`: the one door to the bytes of remote files.
+//!
+//! Readers come with a range and are told, by event, when it is in the data file. What to fetch,
+//! in which order, and whom to wake is decided by the [`Scheduler`]; the manager is the scheduler
+//! with a lock around it, and the hands that carry out its actions: starting downloads, stopping
+//! them, calling waiters.
+//!
+//! **No lost wake-up.** A reader that finds a byte missing and then begins to wait could miss the
+//! write in between. Here it can't: whether the range is present is looked at again by
+//! [`Scheduler::wait`], under the lock; and a writer marks a chunk present first and reports its
+//! progress, under the same lock, after. So either the reader sees the chunk, or the writer sees the
+//! waiter.
+//!
+//! **Every wait ends**: with its bytes, with the error of the fetch that should have brought them,
+//! at its deadline, or when the mount ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use super::entry::{CacheEntry, EntryId};
+use super::error::ReadError;
+use super::scheduler::{Action, FetchId, FetchOrder, Limits, Priority, Scheduler, WaiterId};
+
+/// Called once, when a waiter's bytes are in the data file or never will be. Runs on whatever
+/// thread brought the news, with no lock held; it must not block.
+pub type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
+
+/// Who carries out fetches: the downloader, or a stand-in for tests.
+pub trait Fetcher: Send + Sync {
+    /// Begins a fetch and returns at once. Progress and the end are reported to `manager`.
+    fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>);
+}
+
+/// What the manager can tell a running fetch.
+#[derive(Debug)]
+pub struct FetchControl {
+    /// Byte offset, exclusive, before which the fetch is to end. Only ever lowered.
+    end: AtomicU64,
+    /// Wakes the fetch to look at `end` again.
+    changed: Notify,
+}
+
+impl FetchControl {
+    /// Control over a fetch that is to go to `end`.
+    pub fn new(end: u64) -> FetchControl {
+        FetchControl { end: AtomicU64::new(end), changed: Notify::new() }
+    }
+
+    /// Byte offset, exclusive, before which the fetch is to end; 0: at once.
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Returns when the fetch is to stop at once.
+    pub async fn stopped(&self) {
+        loop {
+            // Registered before looking, so that a change between the two is not lost.
+            let changed = self.changed.notified();
+            if self.end() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lower_end(&self, end: u64) {
+        self.end.fetch_min(end, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+}
+
+/// See the module.
+pub struct ChunkManager {
+    /// Guards all decisions, for microseconds each. Nothing is taken under it and no I/O is done
+    /// under it; a read whose bytes are present does not ask for it.
+    state: Mutex<State>,
+    fetcher: Arc<dyn Fetcher>,
+    /// How long a waiter waits at most.
+    patience: Duration,
+    /// Wakes the task that looks after deadlines, when there is a first one again.
+    deadline_set: Notify,
+}
+
+struct State {
+    scheduler: Scheduler,
+    on_ready: HashMap<WaiterId, OnReady>,
+    /// Deadlines of waiters, the earliest first: all have the same patience. May hold waiters that
+    /// are long awake.
+    deadlines: VecDeque<(Instant, WaiterId)>,
+    controls: HashMap<FetchId, Arc<FetchControl>>,
+    next_waiter: u64,
+}
+
+impl ChunkManager {
+    /// A manager that has its fetches carried out by `fetcher`, and lets no reader wait for longer
+    /// than `patience`.
+    pub fn new(limits: Limits, patience: Duration, fetcher: Arc<dyn Fetcher>) -> Arc<ChunkManager> {
+        Arc::new(ChunkManager {
+            state: Mutex::new(State {
+                scheduler: Scheduler::new(limits),
+                on_ready: HashMap::new(),
+                deadlines: VecDeque::new(),
+                controls: HashMap::new(),
+                next_waiter: 1,
+            }),
+            fetcher,
+            patience,
+            deadline_set: Notify::new(),
+        })
+    }
+
+    /// Asks for bytes of an entry without waiting for them. `bytes` is half-open; the chunks that it
+    /// touches are fetched in the order of their priorities.
+    pub fn request(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority) {
+        let chunks = entry.chunk.touched(&bytes);
+        self.change(|state| state.scheduler.request(entry, chunks, priority));
+    }
+
+    /// Calls `on_ready` once `bytes` are in the data file, with `Critical` priority until then. May
+    /// call it before returning. `ahead` is what the reader will want next: it is requested at
+    /// `High` in the same step, so that both can come with one fetch.
+    pub fn when_ready(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        ahead: Option<Range<u64>>,
+        on_ready: OnReady,
+    ) {
+        let ahead = ahead.map(|bytes| entry.chunk.touched(&bytes));
+        self.change(|state| {
+            let waiter = WaiterId(state.next_waiter);
+            state.next_waiter += 1;
+            state.on_ready.insert(waiter, on_ready);
+            if state.deadlines.is_empty() {
+                self.deadline_set.notify_one();
+            }
+            state.deadlines.push_back((Instant::now() + self.patience, waiter));
+            state.scheduler.wait(entry, bytes, ahead, waiter);
+        });
+    }
+
+    /// Blocks the calling thread until `bytes` are in the data file.
+    ///
+    /// # Errors
+    /// Why they never will be.
+    pub fn wait_for_range(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
+        let shared = Arc::new((Mutex::new(None), Condvar::new()));
+        let waker = Arc::clone(&shared);
+        let wake = move |result| {
+            *waker.0.lock() = Some(result);
+            waker.1.notify_one();
+        };
+        self.when_ready(entry, bytes, None, Box::new(wake));
+        let mut result = shared.0.lock();
+        loop {
+            // The result is looked at under the lock that the waker takes to set it, and the
+            // condition releases that lock and sleeps in one step: the notification can't fall
+            // between looking and sleeping.
+            match result.take() {
+                Some(result) => return result,
+                None => shared.1.wait(&mut result),
+            }
+        }
+    }
+
+    /// Nobody reads the entry any more, or so it seems: what was to be read ahead of its readers is
+    /// not fetched, and what is being fetched for them stops at its next chunk edge.
+    pub fn end_read_ahead(self: &Arc<Self>, entry: EntryId) {
+        self.change(|state| state.scheduler.end_read_ahead(entry));
+    }
+
+    /// For fetches: everything up to `watermark` is written, and its whole chunks are marked present.
+    pub fn progress(self: &Arc<Self>, fetch: FetchId, watermark: u64) {
+        self.change(|state| state.scheduler.progress(fetch, watermark));
+    }
+
+    /// For fetches: the entry's version and true size are known now.
+    pub fn settled(self: &Arc<Self>, entry: EntryId) {
+        self.change(|state| state.scheduler.settled(entry));
+    }
+
+    /// For fetches: the server sends the whole file. False if the fetch is not wanted any more.
+    pub fn goes_linear(self: &Arc<Self>, fetch: FetchId) -> bool {
+        let mut goes = false;
+        self.change(|state| goes = state.scheduler.goes_linear(fetch));
+        goes
+    }
+
+    /// For fetches: it is over, for good or for bad.
+    pub fn ended(self: &Arc<Self>, fetch: FetchId, result: Result<(), ReadError>) {
+        self.change(|state| {
+            state.controls.remove(&fetch);
+            state.scheduler.ended(fetch, result);
+        });
+    }
+
+    /// Ends everything: each waiter gets an error, each fetch is stopped, and nothing new begins.
+    pub fn close(self: &Arc<Self>) {
+        self.change(|state| state.scheduler.close());
+    }
+
+    /// Wakes waiters whose deadline passes. Runs for as long as the mount does.
+    pub async fn watch_deadlines(self: Arc<Self>) {
+        loop {
+            let first = self.state.lock().deadlines.front().map(|&(deadline, _)| deadline);
+            match first {
+                None => self.deadline_set.notified().await,
+                Some(deadline) => {
+                    tokio::time::sleep_until(deadline.into()).await;
+                    self.change(State::end_late_waits(self.patience));
+                }
+            }
+        }
+    }
+
+    /// Changes the state under the lock, and carries out what follows from it without the lock.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let mut wakes = Vec::new();
+        let mut starts = Vec::new();
+        {
+            let mut state = self.state.lock();
+            change(&mut state);
+            for action in state.scheduler.take_actions() {
+                match action {
+                    Action::Wake(waiter, result) => {
+                        wakes.extend(state.on_ready.remove(&waiter).map(|on_ready| (on_ready, result)));
+                    }
+                    Action::Start(order) => {
+                        let control = Arc::new(FetchControl::new(order.bytes.end));
+                        state.controls.insert(order.id, Arc::clone(&control));
+                        starts.push((order, control));
+                    }
+                    Action::Trim { fetch, end } => {
+                        state.controls.get(&fetch).inspect(|control| control.lower_end(end));
+                    }
+                    Action::Stop(fetch) => {
+                        state.controls.remove(&fetch).inspect(|control| control.lower_end(0));
+                    }
+                }
+            }
+        }
+        for (on_ready, result) in wakes {
+            on_ready(result);
+        }
+        for (order, control) in starts {
+            Arc::clone(&self.fetcher).start(Arc::clone(self), order, control);
+        }
+    }
+}
+
+impl State {
+    fn end_late_waits(patience: Duration) -> impl FnOnce(&mut State) {
+        move |state| {
+            let now = Instant::now();
+            while let Some(&(deadline, waiter)) = state.deadlines.front()
+                && deadline <= now
+            {
+                state.deadlines.pop_front();
+                state.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
+            }
+            // Waiters that were woken long ago need no timer of their own.
+            while let Some((_, waiter)) = state.deadlines.front()
+                && !state.on_ready.contains_key(waiter)
+            {
+                state.deadlines.pop_front();
+            }
+        }
+    }
+}

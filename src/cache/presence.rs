@@ -1,0 +1,146 @@
+//! Which chunks of a cache entry are in its data file: the index of the entry, in memory.
+//!
+//! A read asks this set and nothing else whether its bytes are here, so the question costs one
+//! atomic load for 64 chunks: no lock, no SQL. The writer threads add to it. The table
+//! `cache_chunks` follows over a channel, and the set is filled from that table when the entry is
+//! first used.
+//!
+//! **Ordering.** A chunk is inserted with `Release` after its bytes were written, and looked up
+//! with `Acquire`: who sees the bit set sees the bytes too.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The set of the chunks that are present. It only grows.
+#[derive(Debug)]
+pub struct Presence {
+    /// Bit `i % 64` of word `i / 64` is chunk `i`. **Bits at and past `chunks` are never set.**
+    words: Box<[AtomicU64]>,
+    /// How many chunks the file has.
+    chunks: u64,
+    /// How many bits are set. Follows the bits; exact once all inserts have returned.
+    present: AtomicU64,
+}
+
+const BITS: u64 = u64::BITS as u64;
+
+impl Presence {
+    /// An empty set for a file of `chunks` chunks.
+    pub fn new(chunks: u64) -> Presence {
+        let words = (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
+        Presence { words, chunks, present: AtomicU64::new(0) }
+    }
+
+    /// Adds a chunk whose bytes are in the data file. True if it was not there before; false also
+    /// for an index past the end of the file.
+    pub fn insert(&self, chunk: u64) -> bool {
+        if chunk >= self.chunks {
+            return false;
+        }
+        let bit = 1 << (chunk % BITS);
+        let added = self.word(chunk / BITS).fetch_or(bit, Ordering::Release) & bit == 0;
+        if added {
+            self.present.fetch_add(1, Ordering::Release);
+        }
+        added
+    }
+
+    /// Whether this chunk is present.
+    pub fn contains(&self, chunk: u64) -> bool {
+        chunk < self.chunks && self.word(chunk / BITS).load(Ordering::Acquire) >> (chunk % BITS) & 1 == 1
+    }
+
+    /// Whether all of `chunks` are present. True for an empty range.
+    pub fn contains_all(&self, chunks: &Range<u64>) -> bool {
+        self.next_missing(chunks).is_none()
+    }
+
+    /// The first chunk of `chunks` that is missing.
+    pub fn next_missing(&self, chunks: &Range<u64>) -> Option<u64> {
+        let mut at = chunks.start;
+        while at < chunks.end {
+            if at >= self.chunks {
+                return Some(at);
+            }
+            // Look at a whole word at once: the set bits from `at` on are skipped together.
+            let word = self.word(at / BITS).load(Ordering::Acquire) >> (at % BITS);
+            let run = u64::from(word.trailing_ones());
+            let next_word = (at / BITS + 1) * BITS;
+            if run == 0 || at + run < next_word {
+                let missing = at + run;
+                return (missing < chunks.end).then_some(missing);
+            }
+            at = next_word;
+        }
+        None
+    }
+
+    /// How many chunks are present.
+    pub fn len(&self) -> u64 {
+        self.present.load(Ordering::Acquire)
+    }
+
+    /// Whether no chunk is present.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether every chunk of the file is present.
+    pub fn is_complete(&self) -> bool {
+        self.len() == self.chunks
+    }
+
+    fn word(&self, index: u64) -> &AtomicU64 {
+        &self.words[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn an_empty_file_is_complete_and_has_no_chunk() {
+        let set = Presence::new(0);
+        assert!(set.is_complete() && set.is_empty());
+        assert!(!set.insert(0) && !set.contains(0));
+        assert!(set.contains_all(&(0..0)) && !set.contains_all(&(0..1)));
+    }
+
+    #[test]
+    fn a_set_is_complete_when_its_last_chunk_comes() {
+        let set = Presence::new(130);
+        for chunk in 0..129 {
+            assert!(set.insert(chunk) && !set.is_complete());
+        }
+        assert!(!set.contains_all(&(0..130)) && set.next_missing(&(0..130)) == Some(129));
+        assert!(set.insert(129) && set.is_complete() && !set.insert(129));
+        assert!(set.contains_all(&(0..130)));
+    }
+
+    #[test]
+    fn two_threads_that_insert_the_same_chunks_add_each_once() {
+        let set = Presence::new(10_000);
+        let added: u64 = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..2).map(|_| scope.spawn(|| (0..10_000).filter(|&c| set.insert(c)).count() as u64)).collect();
+            workers.into_iter().map(|w| w.join().unwrap()).sum()
+        });
+        assert_eq!((added, set.len()), (10_000, 10_000));
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_plain_set(chunks in 1u64..300, inserted in prop::collection::vec(0u64..300, 0..300), a in 0u64..310, b in 0u64..310) {
+            let set = Presence::new(chunks);
+            let mut model = BTreeSet::new();
+            for chunk in inserted {
+                prop_assert_eq!(set.insert(chunk), chunk < chunks && model.insert(chunk));
+            }
+            let range = a.min(b)..a.max(b);
+            prop_assert_eq!(set.next_missing(&range), range.clone().find(|c| !model.contains(c)));
+            prop_assert_eq!(set.len(), model.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Which bytes a reader is going to want next, guessed from those it has read.
+//!
+//! An open file has a few **cursors**, one for each sequential stream that its reads form: a player
+//! reads video, audio and index in turn through one handle. A read that goes on where a cursor
+//! stands moves that cursor, and proves that the stream is sequential; with each proof the
+//! **window** ahead of the cursor grows. A read that fits no cursor begins a new one, with no
+//! window: an isolated read fetches the chunks it touches and no more.
+//!
+//! All of this is values in, values out; the caller turns the answer into `High` requests.
+
+use std::ops::Range;
+
+/// How far ahead of a cursor is fetched after the first proof. Two chunks: one being read, one on
+/// its way.
+const FIRST_WINDOW: u64 = 512 << 10;
+
+/// How far ahead is fetched at most. Sixteen connections of 20 MB/s bring this in 100 ms, twice a
+/// common round trip; the bytes go to the data file, so the window takes no memory.
+const MAX_WINDOW: u64 = 32 << 20;
+
+/// A read within this distance before or behind a cursor is still its stream. The kernel asks for
+/// 128 KiB at a time, some requests ahead and out of order; a player skips over small atoms.
+const SLACK: u64 = 1 << 20;
+
+/// Proof of sequence: this many bytes read in a row. Below it, a reader may be looking at a header.
+const PROOF: u64 = 256 << 10;
+
+/// Streams that one open file is taken to have, at most; the least recently moved gives way.
+const MAX_CURSORS: usize = 4;
+
+/// The cursors of one open file, the most recently moved first.
+#[derive(Debug, Default)]
+pub struct ReadAhead {
+    cursors: Vec<Cursor>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    /// Where the stream began.
+    start: u64,
+    /// The furthest byte read, exclusive.
+    position: u64,
+    /// How far ahead of `position` is fetched, in bytes; 0 without proof.
+    window: u64,
+    /// Up to where it has been asked for, exclusive.
+    requested: u64,
+}
+
+impl ReadAhead {
+    /// Notes a read and says what to ask for ahead of it, if anything. `size` is the file's.
+    pub fn note(&mut self, read: &Range<u64>, size: u64) -> Option<Range<u64>> {
+        let index = self.cursors.iter().position(|cursor| cursor.goes_on_with(read));
+        let mut cursor = match index {
+            Some(index) => self.cursors.remove(index),
+            None => Cursor { start: read.start, position: read.start, window: 0, requested: read.start },
+        };
+        let wanted = cursor.advance(read, size);
+        self.cursors.insert(0, cursor);
+        self.cursors.truncate(MAX_CURSORS);
+        wanted
+    }
+
+    /// The reader has gone, or seems to: nothing is fetched ahead until it proves itself again.
+    pub fn forget(&mut self) {
+        self.cursors.clear();
+    }
+}
+
+impl Cursor {
+    fn goes_on_with(&self, read: &Range<u64>) -> bool {
+        read.start <= self.position.saturating_add(SLACK) && read.start.saturating_add(SLACK) >= self.position
+    }
+
+    fn advance(&mut self, read: &Range<u64>, size: u64) -> Option<Range<u64>> {
+        self.position = self.position.max(read.end);
+        if self.position - self.start < PROOF.min(size) {
+            return None;
+        }
+        let horizon = self.position.saturating_add(self.window).min(size);
+        // Half of the window is still ahead: asking now would only make many small requests of it.
+        if self.window > 0 && self.requested.saturating_sub(self.position) * 2 > self.window {
+            return None;
+        }
+        self.window = (self.window * 2).clamp(FIRST_WINDOW, MAX_WINDOW);
+        let horizon = self.position.saturating_add(self.window).min(size).max(horizon);
+        let wanted = self.requested.max(self.position)..horizon;
+        self.requested = self.requested.max(horizon);
+        (!wanted.is_empty()).then_some(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn an_isolated_read_asks_for_nothing_ahead() {
+        let mut ahead = ReadAhead::default();
+        for offset in [0, 100 * MIB, 7 * MIB, 900 * MIB, 300 * MIB] {
+            assert_eq!(ahead.note(&(offset..offset + 64 * KIB), GIB), None, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_sequential_reader_is_kept_ahead_of_and_the_window_grows_to_its_limit() {
+        let mut ahead = ReadAhead::default();
+        let (mut asked, mut widest) = (0, 0);
+        for step in 0..4096 {
+            let at = step * 128 * KIB;
+            if let Some(wanted) = ahead.note(&(at..at + 128 * KIB), GIB) {
+                assert!(asked == 0 || wanted.start == asked, "no gap and nothing twice: {wanted:?} after {asked}");
+                asked = wanted.end;
+            }
+            widest = widest.max(asked.saturating_sub(at));
+            assert!(step < 2 || asked >= (at + 128 * KIB).min(GIB), "step {step}");
+        }
+        assert_eq!(widest, MAX_WINDOW + 128 * KIB);
+    }
+
+    #[test]
+    fn requests_out_of_order_within_the_kernel_s_own_read_ahead_are_one_stream() {
+        let mut ahead = ReadAhead::default();
+        let mut asked = 0;
+        for pair in 0..64 {
+            let at = pair * 256 * KIB;
+            for offset in [at + 128 * KIB, at] {
+                asked = ahead.note(&(offset..offset + 128 * KIB), GIB).map_or(asked, |wanted| wanted.end);
+            }
+        }
+        assert_eq!(ahead.cursors.len(), 1);
+        assert!(asked > 16 * MIB, "{asked}");
+    }
+
+    #[test]
+    fn two_streams_through_one_handle_keep_a_window_each() {
+        let mut ahead = ReadAhead::default();
+        let mut asked = [0; 2];
+        for step in 0..64 {
+            for (stream, base) in [0, 500 * MIB].into_iter().enumerate() {
+                let at = base + step * 128 * KIB;
+                asked[stream] = ahead.note(&(at..at + 128 * KIB), GIB).map_or(asked[stream], |wanted| wanted.end);
+            }
+        }
+        assert!(asked[0] > 12 * MIB && asked[1] > 512 * MIB, "{asked:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_asks_past_the_end_nor_for_more_than_a_window(reads in prop::collection::vec((0u64..64 * MIB, 1u64..MIB), 1..200), size in MIB..64 * MIB) {
+            let mut ahead = ReadAhead::default();
+            for (at, len) in reads {
+                let (start, end) = (at.min(size - 1), (at + len).min(size));
+                if let Some(wanted) = ahead.note(&(start..end.max(start + 1)), size) {
+                    prop_assert!(wanted.start < wanted.end && wanted.end <= size);
+                    prop_assert!(wanted.end - wanted.start <= MAX_WINDOW + FIRST_WINDOW);
+                }
+            }
+        }
+    }
+}

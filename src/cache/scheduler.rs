@@ -1,0 +1,633 @@
+//! Who gets which bytes next: the decisions of the chunk manager, without its locks, threads and
+//! connections.
+//!
+//! The scheduler knows which chunks of which entries are **wanted** and how urgently, which
+//! **fetches** run and how far each has come, and which **waiters** (blocked reads) wait for which
+//! bytes. Everything that happens is told to it by a method; each adds to a list of [`Action`]s
+//! that the caller carries out. So every interleaving can be played through in a test.
+//!
+//! What holds after each call:
+//! - **No byte is in flight twice**: the fetches of an entry cover disjoint ranges of chunks, and a
+//!   wanted chunk is neither present nor in flight.
+//! - **Every waiter is looked after**: each chunk that it misses is wanted, at `Critical`, or in
+//!   flight. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
+//!   other state, so no waiter can be forgotten.
+//! - **`Critical` waits for nothing lower**: with all slots of an origin taken, the least urgent
+//!   fetch loses its slot to it. What that fetch has brought stays; the rest is wanted again.
+//! - A waiter that needs bytes far ahead of where a fetch stands does not wait for it to get there:
+//!   the fetch is cut short before them, and they get a fetch of their own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use rangemap::RangeSet;
+
+use super::entry::{CacheEntry, EntryId};
+use super::error::ReadError;
+use crate::http::Origin;
+
+/// How urgently a chunk is wanted. The first is the most urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// A reader is blocked on it.
+    Critical,
+    /// Read-ahead of a live cursor.
+    High,
+    /// The user asked for it.
+    Medium,
+    /// Background fill.
+    Low,
+}
+
+const PRIORITIES: [Priority; 4] = [Priority::Critical, Priority::High, Priority::Medium, Priority::Low];
+
+/// The number of a fetch within this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchId(pub u64);
+
+/// The number of a waiter within this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId(pub u64);
+
+/// What the scheduler goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Fetches at once to one origin.
+    pub fetches_per_origin: usize,
+    /// Bytes that one fetch may ask for, at most (at least one chunk).
+    pub fetch_len: u64,
+    /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
+    /// fetch of its own.
+    pub split_distance: u64,
+}
+
+/// One HTTP Range request to be made.
+#[derive(Debug, Clone)]
+pub struct FetchOrder {
+    /// Its number.
+    pub id: FetchId,
+    /// Whose bytes.
+    pub entry: Arc<CacheEntry>,
+    /// Which bytes, from one chunk edge to another or to the end of the file.
+    pub bytes: Range<u64>,
+}
+
+/// What the caller has to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Begin a fetch.
+    Start(FetchOrder),
+    /// Let a running fetch end before this byte.
+    Trim {
+        /// The fetch.
+        fetch: FetchId,
+        /// Byte offset in the file, exclusive.
+        end: u64,
+    },
+    /// End a running fetch now. It is no longer known here; what it reports is ignored.
+    Stop(FetchId),
+    /// Tell a waiter that its bytes are in the data file, or why they never will be.
+    Wake(WaiterId, Result<(), ReadError>),
+}
+
+/// The state: all that is wanted, in flight and waited for.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    /// The entries for which anything is wanted, in flight or waited for.
+    flights: BTreeMap<EntryId, Flight>,
+    fetches: HashMap<FetchId, Fetch>,
+    waiters: HashMap<WaiterId, EntryId>,
+    next_fetch: u64,
+    /// Counts starts of fetches: who has started longest ago is served first.
+    turn: u64,
+    closed: bool,
+    actions: Vec<Action>,
+}
+
+/// What goes on for one entry.
+#[derive(Debug)]
+struct Flight {
+    entry: Arc<CacheEntry>,
+    /// Chunks to be fetched, by priority. **The four sets are disjoint.**
+    wanted: [RangeSet<u64>; 4],
+    fetches: Vec<FetchId>,
+    waiters: Vec<Waiter>,
+    /// When it last started a fetch.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: WaiterId,
+    /// The bytes it needs; may reach past the end of the file.
+    bytes: Range<u64>,
+}
+
+/// A running fetch.
+#[derive(Debug)]
+struct Fetch {
+    entry: EntryId,
+    chunks: Range<u64>,
+    /// Byte offset up to which it has written.
+    watermark: u64,
+    /// How urgent it is when nobody is blocked on it; `None` when nobody wants it then.
+    base: Option<Priority>,
+}
+
+impl Flight {
+    fn new(entry: Arc<CacheEntry>) -> Flight {
+        Flight { entry, wanted: Default::default(), fetches: Vec::new(), waiters: Vec::new(), turn: 0 }
+    }
+
+    fn chunk_count(&self) -> u64 {
+        self.entry.chunk.count(self.entry.size())
+    }
+
+    fn is_present(&self, chunk: u64) -> bool {
+        self.entry.settled().is_some_and(|settled| settled.presence.contains(chunk))
+    }
+
+    /// The chunks that these bytes touch, of those that the file has.
+    fn touched(&self, bytes: &Range<u64>) -> Range<u64> {
+        let size = self.entry.size();
+        self.entry.chunk.touched(&(bytes.start.min(size)..bytes.end.min(size)))
+    }
+
+    fn want(&mut self, chunks: Range<u64>, priority: Priority) {
+        if chunks.is_empty() {
+            return;
+        }
+        let mut parts = RangeSet::from_iter([chunks.clone()]);
+        for urgent in PRIORITIES.into_iter().take_while(|&urgent| urgent < priority) {
+            for part in self.wanted[urgent as usize].overlapping(&chunks) {
+                parts.remove(part.clone());
+            }
+        }
+        for part in parts.iter() {
+            for set in &mut self.wanted {
+                set.remove(part.clone());
+            }
+            self.wanted[priority as usize].insert(part.clone());
+        }
+    }
+
+    fn unwant(&mut self, chunks: Range<u64>) {
+        if !chunks.is_empty() {
+            self.wanted.iter_mut().for_each(|set| set.remove(chunks.clone()));
+        }
+    }
+
+    fn wanted_at(&self, chunk: u64) -> Option<Priority> {
+        PRIORITIES.into_iter().find(|&p| self.wanted[p as usize].contains(&chunk))
+    }
+
+    fn most_urgent(&self) -> Option<Priority> {
+        PRIORITIES.into_iter().find(|&p| !self.wanted[p as usize].is_empty())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.most_urgent().is_none() && self.fetches.is_empty() && self.waiters.is_empty()
+    }
+}
+
+impl Scheduler {
+    /// A scheduler that knows of nothing yet.
+    pub fn new(limits: Limits) -> Scheduler {
+        Scheduler {
+            limits,
+            flights: BTreeMap::new(),
+            fetches: HashMap::new(),
+            waiters: HashMap::new(),
+            next_fetch: 1,
+            turn: 1,
+            closed: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes what there is to do since the last call, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Wants chunks at a priority. What is present stays as it is; what is wanted or in flight
+    /// already is promoted if this is more urgent.
+    pub fn request(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
+        if self.closed {
+            return;
+        }
+        self.want(entry.id, entry, chunks, priority);
+        self.dispatch(&entry.origin);
+        self.forget_if_idle(entry.id);
+    }
+
+    /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
+    /// in the data file; bytes past the end of the file need not come.
+    /// `ahead` are chunks that it will want next, for one fetch to bring both.
+    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, ahead: Option<Range<u64>>, waiter: WaiterId) {
+        if self.closed {
+            self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
+            return;
+        }
+        let flight = self.flights.entry(entry.id).or_insert_with(|| Flight::new(Arc::clone(entry)));
+        flight.waiters.push(Waiter { id: waiter, bytes });
+        self.waiters.insert(waiter, entry.id);
+        if let Some(chunks) = ahead {
+            self.want(entry.id, entry, chunks, Priority::High);
+        }
+        self.look_after_waiters(entry.id);
+        self.dispatch(&entry.origin);
+        self.forget_if_idle(entry.id);
+    }
+
+    /// The waiter no longer waits: its deadline has passed, say. It is woken with this error unless
+    /// it was woken before.
+    pub fn give_up(&mut self, waiter: WaiterId, error: ReadError) {
+        let Some(&id) = self.waiters.get(&waiter) else { return };
+        self.wake(id, waiter, Err(error));
+        self.drop_unneeded_critical(id);
+        self.forget_if_idle(id);
+    }
+
+    /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
+    /// what is in flight for them alone ends at the next chunk edge.
+    pub fn end_read_ahead(&mut self, id: EntryId) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.wanted[Priority::High as usize].clear();
+        let (entry, fetches) = (Arc::clone(&flight.entry), flight.fetches.clone());
+        for fetch in fetches {
+            let Some(running) = self.fetches.get_mut(&fetch) else { continue };
+            if running.base != Some(Priority::High) || entry.ignores_range() {
+                continue;
+            }
+            running.base = None;
+            let next_edge = entry.chunk.count(running.watermark).max(running.chunks.start + 1);
+            let needed = self.last_waited_for(fetch).map_or(next_edge, |chunk| next_edge.max(chunk + 1));
+            let Some(running) = self.fetches.get_mut(&fetch) else { continue };
+            if needed < running.chunks.end {
+                running.chunks.end = needed;
+                self.actions.push(Action::Trim { fetch, end: needed * entry.chunk.bytes() });
+            }
+        }
+        self.forget_if_idle(id);
+    }
+
+    /// A fetch has written everything up to `watermark` (a byte offset in the file).
+    pub fn progress(&mut self, fetch: FetchId, watermark: u64) {
+        let Some(running) = self.fetches.get_mut(&fetch) else { return };
+        running.watermark = running.watermark.max(watermark);
+        let entry = running.entry;
+        self.wake_satisfied(entry);
+    }
+
+    /// The entry's version, and with it its true size, is known now.
+    pub fn settled(&mut self, entry: EntryId) {
+        let Some(flight) = self.flights.get_mut(&entry) else { return };
+        let count = flight.chunk_count();
+        flight.unwant(count..u64::MAX);
+        // Chunks of it that an earlier mount had fetched have become known with the version.
+        let known: Vec<_> = (flight.wanted.iter().flat_map(RangeSet::iter).cloned())
+            .flat_map(|run| run.filter(|&chunk| flight.is_present(chunk)).collect::<Vec<_>>())
+            .collect();
+        known.into_iter().for_each(|chunk| flight.unwant(chunk..chunk + 1));
+        let origin = flight.entry.origin.clone();
+        self.look_after_waiters(entry);
+        self.dispatch(&origin);
+        self.forget_if_idle(entry);
+    }
+
+    /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over all
+    /// that is wanted of the entry; its other fetches end. False if the fetch is no longer wanted.
+    pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
+        let Some(running) = self.fetches.get(&fetch) else { return false };
+        let id = running.entry;
+        let Some(flight) = self.flights.get_mut(&id) else { return false };
+        let all = 0..flight.chunk_count();
+        flight.unwant(0..u64::MAX);
+        let others: Vec<_> = flight.fetches.iter().copied().filter(|&other| other != fetch).collect();
+        others.into_iter().for_each(|other| self.stop(other));
+        if let Some(running) = self.fetches.get_mut(&fetch) {
+            running.chunks = all;
+            running.watermark = 0;
+        }
+        self.look_after_waiters(id);
+        true
+    }
+
+    /// A fetch has ended by itself: with all its bytes, or with the error that its waiters get.
+    pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
+        let Some(ended) = self.fetches.get(&fetch) else { return };
+        let id = ended.entry;
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let entry = Arc::clone(&flight.entry);
+        let failed_chunks = entry.chunk.index(ended.watermark)..ended.chunks.end;
+        self.remove(fetch);
+        match result {
+            Ok(()) => {}
+            // Nothing of this version will come any more, from this fetch or another.
+            Err(error @ ReadError::Changed) => self.fail_entry(id, &error),
+            Err(error) => self.fail_waiters(id, &failed_chunks, &error),
+        }
+        self.look_after_waiters(id);
+        self.dispatch(&entry.origin);
+        self.forget_if_idle(id);
+    }
+
+    /// The mount ends: every waiter is woken with an error, now and from now on; every fetch ends.
+    pub fn close(&mut self) {
+        self.closed = true;
+        let ids: Vec<_> = self.flights.keys().copied().collect();
+        for id in ids {
+            self.fail_entry(id, &ReadError::ShuttingDown);
+            self.forget_if_idle(id);
+        }
+    }
+
+    /// Whether nothing is wanted, in flight or waited for.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
+    }
+
+    // --- wanting -----------------------------------------------------------------------------
+
+    fn want(&mut self, id: EntryId, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
+        let flight = self.flights.entry(id).or_insert_with(|| Flight::new(Arc::clone(entry)));
+        let chunks = chunks.start..chunks.end.min(flight.chunk_count());
+        let mut missing = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
+        for fetch in &flight.fetches {
+            let Some(running) = self.fetches.get_mut(fetch) else { continue };
+            let shared = running.chunks.start.max(chunks.start)..running.chunks.end.min(chunks.end);
+            if !shared.is_empty() {
+                missing.remove(shared);
+                running.base = more_urgent(running.base, priority);
+            }
+        }
+        for run in missing.iter() {
+            let mut at = run.start;
+            while let Some(start) = (at..run.end).find(|&chunk| !flight.is_present(chunk)) {
+                let end = (start..run.end).find(|&chunk| flight.is_present(chunk)).unwrap_or(run.end);
+                flight.want(start..end, priority);
+                at = end;
+            }
+        }
+    }
+
+    /// Makes the second promise of the module true for every waiter of an entry: each missing chunk
+    /// is in flight and near, or wanted at `Critical`; and who misses nothing is woken.
+    fn look_after_waiters(&mut self, id: EntryId) {
+        self.wake_satisfied(id);
+        let Some(flight) = self.flights.get(&id) else { return };
+        let entry = Arc::clone(&flight.entry);
+        let ranges: Vec<_> = flight.waiters.iter().map(|waiter| waiter.bytes.clone()).collect();
+        for bytes in ranges {
+            let Some(flight) = self.flights.get(&id) else { return };
+            for chunk in flight.touched(&bytes) {
+                if self.has(id, chunk, &bytes) {
+                    continue;
+                }
+                match self.fetch_of(id, chunk) {
+                    Some(fetch) => self.split_if_far(fetch, chunk, bytes.start),
+                    None => self.want(id, &entry, chunk..chunk + 1, Priority::Critical),
+                }
+            }
+        }
+    }
+
+    /// Whether the part of `bytes` that lies in `chunk` is in the data file.
+    fn has(&self, id: EntryId, chunk: u64, bytes: &Range<u64>) -> bool {
+        let Some(flight) = self.flights.get(&id) else { return false };
+        if flight.is_present(chunk) {
+            return true;
+        }
+        // Before an entry is settled there is no data file that could hold anything.
+        let Some(settled) = flight.entry.settled() else { return false };
+        let needed = bytes.end.min(flight.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end);
+        self.fetch_of(id, chunk).and_then(|fetch| self.fetches.get(&fetch)).is_some_and(|f| f.watermark >= needed)
+    }
+
+    fn fetch_of(&self, id: EntryId, chunk: u64) -> Option<FetchId> {
+        let fetches = &self.flights.get(&id)?.fetches;
+        fetches.iter().copied().find(|fetch| self.fetches.get(fetch).is_some_and(|f| f.chunks.contains(&chunk)))
+    }
+
+    /// Cuts a fetch short before `chunk` when it is too far from it to be waited for.
+    fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get_mut(&fetch.entry) else { return };
+        let entry = &flight.entry;
+        let chunk_start = chunk * entry.chunk.bytes();
+        let distance = first_byte.max(chunk_start).saturating_sub(fetch.watermark);
+        let has_begun_chunk = fetch.watermark > chunk_start || fetch.chunks.start == chunk;
+        if distance <= self.limits.split_distance || has_begun_chunk || entry.ignores_range() {
+            return;
+        }
+        let tail = chunk + 1..fetch.chunks.end;
+        fetch.chunks.end = chunk;
+        self.actions.push(Action::Trim { fetch: id, end: chunk_start });
+        flight.want(chunk..chunk + 1, Priority::Critical);
+        if let Some(base) = fetch.base {
+            flight.want(tail, base);
+        }
+    }
+
+    /// Waiters that gave up leave `Critical` chunks behind that nobody is blocked on.
+    fn drop_unneeded_critical(&mut self, id: EntryId) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let mut needed = RangeSet::new();
+        for waiter in &flight.waiters {
+            let touched = flight.touched(&waiter.bytes);
+            if !touched.is_empty() {
+                needed.insert(touched);
+            }
+        }
+        let critical = &mut flight.wanted[Priority::Critical as usize];
+        let unneeded: Vec<_> = critical.iter().flat_map(|run| needed.gaps(run).collect::<Vec<_>>()).collect();
+        unneeded.into_iter().for_each(|run| critical.remove(run));
+    }
+
+    // --- waking ------------------------------------------------------------------------------
+
+    fn wake_satisfied(&mut self, id: EntryId) {
+        let Some(flight) = self.flights.get(&id) else { return };
+        if flight.entry.settled().is_none() {
+            return;
+        }
+        let satisfied: Vec<_> = flight
+            .waiters
+            .iter()
+            .filter(|waiter| flight.touched(&waiter.bytes).all(|chunk| self.has(id, chunk, &waiter.bytes)))
+            .map(|waiter| waiter.id)
+            .collect();
+        satisfied.into_iter().for_each(|waiter| self.wake(id, waiter, Ok(())));
+    }
+
+    fn wake(&mut self, id: EntryId, waiter: WaiterId, result: Result<(), ReadError>) {
+        self.waiters.remove(&waiter);
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.waiters.retain(|other| other.id != waiter);
+        }
+        self.actions.push(Action::Wake(waiter, result));
+    }
+
+    /// Fails the waiters that miss any of these chunks; nobody else is concerned.
+    fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
+        let Some(flight) = self.flights.get(&id) else { return };
+        let concerned: Vec<_> = flight
+            .waiters
+            .iter()
+            .filter(|waiter| {
+                let touched = flight.touched(&waiter.bytes);
+                let shared = touched.start.max(chunks.start)..touched.end.min(chunks.end);
+                // Unsettled, and so of unknown size: whoever waits for it is concerned.
+                flight.entry.settled().is_none() || shared.into_iter().any(|chunk| !flight.is_present(chunk))
+            })
+            .map(|waiter| waiter.id)
+            .collect();
+        concerned.into_iter().for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
+        self.drop_unneeded_critical(id);
+    }
+
+    fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        flight.unwant(0..u64::MAX);
+        let waiters: Vec<_> = flight.waiters.iter().map(|waiter| waiter.id).collect();
+        let fetches = flight.fetches.clone();
+        waiters.into_iter().for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
+        fetches.into_iter().for_each(|fetch| self.stop(fetch));
+    }
+
+    // --- starting and stopping fetches -------------------------------------------------------
+
+    /// Gives the free slots of an origin, and those that `Critical` may take, to what is wanted.
+    fn dispatch(&mut self, origin: &Origin) {
+        if self.closed {
+            return;
+        }
+        while let Some((priority, id)) = self.next_wanted(origin) {
+            let running = self.fetches.values().filter(|f| self.origin_of(f) == Some(origin)).count();
+            if running >= self.limits.fetches_per_origin {
+                if priority != Priority::Critical {
+                    return;
+                }
+                let Some(victim) = self.least_urgent_fetch(origin) else { return };
+                self.preempt(victim);
+            }
+            self.start(id, priority);
+        }
+    }
+
+    /// The most urgent work for an origin; among equals, of the entry that was served longest ago.
+    fn next_wanted(&self, origin: &Origin) -> Option<(Priority, EntryId)> {
+        self.flights
+            .iter()
+            .filter(|(_, flight)| flight.entry.origin == *origin)
+            .filter_map(|(&id, flight)| Some((flight.most_urgent()?, flight.turn, id)))
+            .min()
+            .map(|(priority, _, id)| (priority, id))
+    }
+
+    fn start(&mut self, id: EntryId, priority: Priority) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(first) = flight.wanted[priority as usize].first().map(|run| run.start) else { return };
+        let entry = Arc::clone(&flight.entry);
+        let longest = (self.limits.fetch_len / entry.chunk.bytes()).max(1);
+        // Neighbours that are wanted too, however urgently, come with the same request.
+        let mut base = None;
+        let mut chunks = first..first;
+        while chunks.end - first < longest
+            && let Some(wanted) = flight.wanted_at(chunks.end)
+        {
+            base = more_urgent(base, wanted);
+            chunks.end += 1;
+        }
+        if entry.ignores_range() {
+            chunks = 0..flight.chunk_count();
+        }
+        flight.unwant(chunks.clone());
+        flight.turn = self.turn;
+        self.turn += 1;
+        let fetch = FetchId(self.next_fetch);
+        self.next_fetch += 1;
+        flight.fetches.push(fetch);
+        let bytes = entry.chunk.bytes_of(&chunks, entry.size());
+        self.fetches.insert(fetch, Fetch { entry: id, chunks, watermark: bytes.start, base });
+        self.actions.push(Action::Start(FetchOrder { id: fetch, entry, bytes }));
+    }
+
+    /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals the
+    /// one with the most left to do. `None` when readers are blocked on all of them.
+    fn least_urgent_fetch(&self, origin: &Origin) -> Option<FetchId> {
+        self.fetches
+            .iter()
+            .filter(|(_, fetch)| self.origin_of(fetch) == Some(origin))
+            .filter(|(id, _)| !self.is_waited_for(**id))
+            .max_by_key(|(id, fetch)| {
+                // Nobody wants what its readers have left behind: that goes first.
+                (fetch.base.is_none(), fetch.base, fetch.chunks.end - fetch.chunks.start, **id)
+            })
+            .map(|(&id, _)| id)
+    }
+
+    fn is_waited_for(&self, id: FetchId) -> bool {
+        self.last_waited_for(id).is_some()
+    }
+
+    /// The last chunk that the fetch has yet to bring and a reader is blocked on.
+    fn last_waited_for(&self, id: FetchId) -> Option<u64> {
+        let fetch = self.fetches.get(&id)?;
+        let flight = self.flights.get(&fetch.entry)?;
+        let left = flight.entry.chunk.index(fetch.watermark)..fetch.chunks.end;
+        let last_of = |waiter: &Waiter| {
+            let touched = flight.touched(&waiter.bytes);
+            let shared = touched.start.max(left.start)..touched.end.min(left.end);
+            (!shared.is_empty()).then(|| shared.end - 1)
+        };
+        flight.waiters.iter().filter_map(last_of).max()
+    }
+
+    fn origin_of(&self, fetch: &Fetch) -> Option<&Origin> {
+        Some(&self.flights.get(&fetch.entry)?.entry.origin)
+    }
+
+    /// Stops a fetch and wants again what it has not brought.
+    fn preempt(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let (entry, base) = (fetch.entry, fetch.base);
+        let Some(flight) = self.flights.get(&entry) else { return };
+        let left = flight.entry.chunk.index(fetch.watermark)..fetch.chunks.end;
+        let shared = Arc::clone(&flight.entry);
+        self.stop(id);
+        if let Some(base) = base {
+            self.want(entry, &shared, left, base);
+        }
+    }
+
+    fn stop(&mut self, id: FetchId) {
+        self.remove(id);
+        self.actions.push(Action::Stop(id));
+    }
+
+    fn remove(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.remove(&id) else { return };
+        if let Some(flight) = self.flights.get_mut(&fetch.entry) {
+            flight.fetches.retain(|&other| other != id);
+        }
+    }
+
+    fn forget_if_idle(&mut self, id: EntryId) {
+        if self.flights.get(&id).is_some_and(Flight::is_idle) {
+            self.flights.remove(&id);
+        }
+    }
+}
+
+/// What a fetch is worth without its waiters, once something more of it is wanted. `Critical`
+/// counts for nothing here: it lasts only as long as a waiter does.
+fn more_urgent(base: Option<Priority>, wanted: Priority) -> Option<Priority> {
+    if wanted == Priority::Critical { base } else { Some(base.map_or(wanted, |base| base.min(wanted))) }
+}
+
+#[cfg(test)]
+mod tests;

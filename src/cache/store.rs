@@ -1,0 +1,204 @@
+//! The data files: one sparse file for each cache entry.
+//!
+//! A data file has the remote file's size from the start and holes where nothing was fetched, so
+//! every byte stands at its own offset. **A file's size or its blocks say nothing of what is
+//! present**: only the index does ([`super::presence`]).
+//!
+//! Files are named by their entry's key: `data/ab/cdef…`. Whoever uses one holds an exclusive
+//! `flock` on it. When another process has it, or this process under another name, the newcomer
+//! gets a private file without a name instead: it works, it is not kept.
+//!
+//! Folders are 0700 and files 0600: what one user may read of a server is not for the others.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::entry::EntryKey;
+use super::error::CacheError;
+
+/// The folder of data files.
+#[derive(Debug)]
+pub struct ChunkStore {
+    folder: PathBuf,
+}
+
+/// The open data file of one entry.
+#[derive(Debug)]
+pub struct DataFile {
+    /// Locked for as long as it is open.
+    file: File,
+    /// What was found under the entry's name.
+    pub found: Found,
+}
+
+/// What was found under an entry's name, and so whether index rows for it can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A file of the right size: what the index records of it is there.
+    Intact,
+    /// Nothing, or a file of another size: what the index records of it is gone.
+    Nothing,
+    /// Somebody else uses it. This is a private file, without a name, that is not recorded.
+    InUse,
+}
+
+impl ChunkStore {
+    /// Opens the folder of data files under `cache_dir`, making what is missing.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn open(cache_dir: &Path) -> Result<ChunkStore, CacheError> {
+        let folder = cache_dir.join("data");
+        make_private_folder(&folder)
+            .map_err(|source| CacheError::Folder { path: folder.display().to_string(), source })?;
+        Ok(ChunkStore { folder })
+    }
+
+    /// Opens the data file of an entry of `size` bytes, locked.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open_file(&self, key: &EntryKey, size: u64) -> io::Result<DataFile> {
+        let path = self.path_of(key);
+        make_private_folder(path.parent().unwrap_or(&self.folder))?;
+        loop {
+            let file = private_file().create(true).truncate(false).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return self.nameless_file(size),
+                Err(TryLockError::Error(err)) => return Err(err),
+            }
+            let metadata = file.metadata()?;
+            if metadata.nlink() == 0 {
+                // Evicted by another process between our open and our lock: what we would record
+                // of this file could not be found again. The next turn makes a new one.
+                continue;
+            }
+            if metadata.len() == size {
+                return Ok(DataFile { file, found: Found::Intact });
+            }
+            // Cutting it to nothing first drops every block of a file that had another size.
+            file.set_len(0)?;
+            file.set_len(size)?;
+            return Ok(DataFile { file, found: Found::Nothing });
+        }
+    }
+
+    /// Deletes the data file of an entry, unless somebody uses it; `first` is called while it is
+    /// locked and before it goes, to make the index forget it. True if the file is gone.
+    pub fn remove_unused(&self, key: &EntryKey, first: impl FnOnce()) -> bool {
+        let path = self.path_of(key);
+        match private_file().open(&path) {
+            // Locked until it is closed at the end of this arm.
+            Ok(file) if file.try_lock().is_ok() => {
+                first();
+                std::fs::remove_file(&path).is_ok()
+            }
+            Ok(_) => false,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                first();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn nameless_file(&self, size: u64) -> io::Result<DataFile> {
+        let file = private_file().custom_flags(libc::O_TMPFILE).open(&self.folder)?;
+        file.set_len(size)?;
+        Ok(DataFile { file, found: Found::InUse })
+    }
+
+    fn path_of(&self, key: &EntryKey) -> PathBuf {
+        let (shard, rest) = key.as_str().split_at(2);
+        self.folder.join(shard).join(rest)
+    }
+}
+
+impl DataFile {
+    /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
+    ///
+    /// # Errors
+    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    /// Writes all of `data` at `offset`.
+    ///
+    /// # Errors
+    /// What the file system says, `StorageFull` among it.
+    pub fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Makes a folder that only its owner may enter; parents that are missing are made too.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, ChunkStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ChunkStore::open(dir.path()).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn a_data_file_has_the_full_size_and_takes_only_what_was_written() {
+        let (_dir, store) = store();
+        let key = EntryKey::for_tests(1);
+        let data = store.open_file(&key, 1 << 30).unwrap();
+        data.write_all_at(&[7; 4096], 1 << 20).unwrap();
+        let mut back = [0; 4096];
+        data.read_exact_at(&mut back, 1 << 20).unwrap();
+        assert_eq!(back, [7; 4096]);
+        let meta = std::fs::metadata(store.path_of(&key)).unwrap();
+        assert_eq!(meta.len(), 1 << 30);
+        assert!(meta.blocks() * 512 <= 64 << 10, "{} blocks", meta.blocks());
+        assert_eq!(meta.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_emptied() {
+        let (_dir, store) = store();
+        let key = EntryKey::for_tests(2);
+        let data = store.open_file(&key, 8192).unwrap();
+        assert_eq!(data.found, Found::Nothing);
+        data.write_all_at(&[7; 8192], 0).unwrap();
+        drop(data);
+        assert_eq!(store.open_file(&key, 8192).unwrap().found, Found::Intact);
+        let other = store.open_file(&key, 4096).unwrap();
+        let mut back = [1; 4096];
+        other.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!((other.found, back), (Found::Nothing, [0; 4096]));
+    }
+
+    #[test]
+    fn who_comes_second_gets_a_private_file_and_can_t_delete_the_first_one_s() {
+        let (_dir, store) = store();
+        let key = EntryKey::for_tests(3);
+        let first = store.open_file(&key, 4096).unwrap();
+        let second = store.open_file(&key, 4096).unwrap();
+        assert_eq!(second.found, Found::InUse);
+        second.write_all_at(&[9; 4096], 0).unwrap();
+        let mut back = [1; 4096];
+        first.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(back, [0; 4096]);
+        assert!(!store.remove_unused(&key, || panic!("it is in use")));
+        drop(first);
+        assert!(store.remove_unused(&key, || {}) && store.remove_unused(&key, || {}));
+    }
+}

@@ -1,0 +1,68 @@
+//! Nodes: what the kernel knows by an inode number.
+
+use std::time::SystemTime;
+
+use super::directory::Directory;
+use super::file::RemoteFile;
+
+/// An inode number of the mount.
+pub type Ino = u64;
+
+/// The top of the mount (`FUSE_ROOT_ID` in `linux/fuse.h`).
+pub const ROOT: Ino = 1;
+
+/// A directory, or one version of a remote file.
+pub struct Node {
+    /// Its number. Never given to another node.
+    pub ino: Ino,
+    /// The directory that it was first seen in; the top is its own.
+    pub parent: Ino,
+    pub(super) kind: Kind,
+}
+
+pub(super) enum Kind {
+    Directory(Directory),
+    File(RemoteFile),
+}
+
+/// What `stat` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// Inode number.
+    pub ino: Ino,
+    /// Directory or file.
+    pub is_directory: bool,
+    /// Bytes.
+    pub size: u64,
+    /// Whether the size is the remote file's. False while only a rounded one is known: then the
+    /// kernel must not keep it.
+    pub is_exact: bool,
+    /// Last change of the content.
+    pub modified: SystemTime,
+    /// Links: 1 for a file; 2 and one for each sub-directory of a directory; 1 for a directory that
+    /// nobody has looked into, which tools take for "not counted".
+    pub links: u32,
+}
+
+impl Node {
+    /// Whether this is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory(_))
+    }
+
+    /// Whether the size that [`super::Tree::attributes`] shows is the remote file's.
+    pub fn has_exact_size(&self) -> bool {
+        match &self.kind {
+            Kind::Directory(_) => true,
+            Kind::File(file) => file.has_exact_size(),
+        }
+    }
+
+    /// Whether the remote file is known to have another version by now.
+    pub fn is_changed(&self) -> bool {
+        match &self.kind {
+            Kind::Directory(_) => false,
+            Kind::File(file) => file.is_changed(),
+        }
+    }
+}
