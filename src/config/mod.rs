@@ -1,1 +1,100 @@
-//! (being written)
+//! The options, once.
+//!
+//! Two stages, as in ripgrep. [`MountArgs`] is what was typed: a clap struct that is the one table of options, from which `--help`,
+//! the `-o` names and the environment variables come. [`MountConfig`] is what it means: plain values, all checked, every path
+//! absolute, every default filled in. The layers below see only the second, and each takes from it only what is its own.
+
+mod args;
+mod options;
+mod resolve;
+mod source;
+mod units;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use args::OPTIONS_ID;
+pub use args::{MountArgs, mount_command};
+pub use options::{OptionError, expand as expand_options};
+pub use resolve::{ConfigError, default_cache_dir};
+pub use source::{SourceError, shown};
+
+/// One mount, as it was asked for and found to be possible.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MountConfig {
+    /// What is mounted: at least one `http` or `https` URL. **May hold a user name and password**; show them by [`shown`].
+    pub sources: Vec<Url>,
+    /// What mount tables show as the source: the URLs as they were typed, without secrets, separated by a space.
+    pub source_name: String,
+    /// Where: absolute, without symbolic links.
+    pub mountpoint: PathBuf,
+    /// The directory of the cache: absolute. It may not exist yet.
+    pub cache_dir: PathBuf,
+    /// Bytes that the cache may hold; `None` is no limit. At least 1.
+    pub cache_size: Option<u64>,
+    /// Bytes, a power of two from 4 KiB to 64 MiB. Default: 256 KiB.
+    pub chunk_size: u32,
+    /// Connections to one origin at a time, at least 1. Default: 16.
+    pub max_connections: usize,
+    /// Bytes a second over everything that the mount fetches; `None` is no limit. At least 1.
+    pub bwlimit: Option<u64>,
+    /// Tries after the first. Default: 3.
+    pub retries: u32,
+    /// The longest silence of a server before a try counts as failed; above zero. Default: 30 s.
+    pub timeout: Duration,
+    /// The longest that one read waits, all tries together; above zero. Default: 2 min.
+    pub read_timeout: Duration,
+    /// How long listings and attributes are believed without asking again; zero is not at all. Default: 10 s.
+    pub attr_ttl: Duration,
+    /// Whether other users than the one who mounts are let in.
+    pub allow_other: bool,
+    /// The owner of all files. Default: the caller.
+    pub uid: u32,
+    /// The group of all files. Default: the caller's.
+    pub gid: u32,
+    /// The permission bits that nothing in the mount has, at most 0777. Default: 0022.
+    pub umask: u16,
+    /// Whether the kernel refuses to execute from the mount.
+    pub noexec: bool,
+    /// Whether the process stays in the foreground.
+    pub foreground: bool,
+    /// Where the log goes instead of standard error or the system log: absolute.
+    pub log_file: Option<PathBuf>,
+    /// How often `-v` was given.
+    pub verbosity: u8,
+}
+
+impl MountConfig {
+    /// The permission bits of every file.
+    pub fn file_mode(&self) -> u16 {
+        0o444 & !self.umask
+    }
+
+    /// The permission bits of every directory.
+    pub fn dir_mode(&self) -> u16 {
+        0o555 & !self.umask
+    }
+}
+
+/// Without [`sources`](MountConfig::sources), which may hold a password.
+impl fmt::Debug for MountConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MountConfig")
+            .field("source_name", &self.source_name)
+            .field("mountpoint", &self.mountpoint)
+            .field("cache_dir", &self.cache_dir)
+            .field("cache_size", &self.cache_size)
+            .field("chunk_size", &self.chunk_size)
+            .field("max_connections", &self.max_connections)
+            .field("bwlimit", &self.bwlimit)
+            .field("retries", &self.retries)
+            .field("timeout", &self.timeout)
+            .field("read_timeout", &self.read_timeout)
+            .field("attr_ttl", &self.attr_ttl)
+            .field("allow_other", &self.allow_other)
+            .finish_non_exhaustive()
+    }
+}

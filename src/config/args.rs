@@ -1,0 +1,204 @@
+//! The table of options: each one once, with its help, its default and the reader of its value.
+//!
+//! Everything else is derived from it: `--help`, the `-o` names ([`super::options`]) and the environment variables
+//! ([`mount_command`]). What the values mean together, and what only the machine can tell (who calls, where home is), is worked
+//! out by [`MountArgs::resolve`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Command};
+
+use super::units;
+
+/// The id of the argument that holds the `-o` values: the one that is not an option itself.
+pub(super) const OPTIONS_ID: &str = "options";
+
+/// The environment variable of `--some-option` is this and `SOME_OPTION`.
+const ENV_PREFIX: &str = "FETCHFS_";
+
+/// What both forms of the help end with.
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  fetchfs mount https://example.org/pub/ /mnt/pub
+  fetchfs mount https://example.org/film.mkv https://example.net/disk.iso ~/remote
+  fetchfs mount -o cache_size=20G,allow_other https://example.org/pub/ /mnt/pub
+  fetchfs unmount /mnt/pub"
+    };
+}
+
+/// `fetchfs mount`, as it was typed.
+#[derive(Args)]
+#[command(after_help = examples!(), after_long_help = AFTER_LONG_HELP)]
+pub struct MountArgs {
+    /// The http(s) URL of a directory's index page, or of a single file
+    ///
+    /// Several sources become several names at the top of the mount.
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(super) sources: Vec<String>,
+
+    /// The empty directory on which to mount
+    #[arg(value_name = "MOUNTPOINT")]
+    pub(super) mountpoint: PathBuf,
+
+    /// Where fetched bytes are kept
+    ///
+    /// Several mounts may share it. It survives unmounting, crashes and restarts, and can be deleted whenever nothing is mounted.
+    ///
+    /// Default: $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
+    #[arg(long, value_name = "DIR", help_heading = "Cache")]
+    pub(super) cache_dir: Option<PathBuf>,
+
+    /// The most that the cache may hold, for example 20GiB
+    ///
+    /// Default: as much as the disk has room for.
+    #[arg(long, value_name = "SIZE", value_parser = units::size_above_zero, help_heading = "Cache")]
+    pub(super) cache_size: Option<u64>,
+
+    /// The unit in which files are fetched and kept
+    ///
+    /// A power of two from 4KiB to 64MiB. Smaller chunks move fewer bytes for a read at a random place; larger ones cost less to
+    /// keep account of. Reading in sequence fetches many chunks in one request, whatever their size.
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = units::chunk_size, help_heading = "Cache")]
+    pub(super) chunk_size: u32,
+
+    /// Connections to one server at a time
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Network")]
+    pub(super) max_connections: u16,
+
+    /// The most to download each second, for example 10MB; 0 is no limit
+    ///
+    /// Counts over everything that the mount fetches.
+    ///
+    /// Default: no limit.
+    #[arg(long, value_name = "RATE", value_parser = units::rate, help_heading = "Network")]
+    pub(super) bwlimit: Option<u64>,
+
+    /// How often a failed request is tried again
+    ///
+    /// The first time after half a second, then after longer and longer, going on from the byte that was reached.
+    #[arg(long, value_name = "N", default_value = "3", help_heading = "Network")]
+    pub(super) retries: u32,
+
+    /// The longest silence of a server before a try counts as failed
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::time_above_zero, help_heading = "Network")]
+    pub(super) timeout: Duration,
+
+    /// The longest that one read of a program waits, all tries together
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = units::time_above_zero, help_heading = "Network")]
+    pub(super) read_timeout: Duration,
+
+    /// How long listings and attributes are believed without asking again
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time, help_heading = "Network")]
+    pub(super) attr_ttl: Duration,
+
+    /// Let other users than the one who mounts see the files
+    ///
+    /// For an ordinary user this needs the line `user_allow_other` in /etc/fuse.conf.
+    #[arg(long, help_heading = "Access")]
+    pub(super) allow_other: bool,
+
+    /// The owner of all files: a number or a name
+    ///
+    /// Default: who mounts.
+    #[arg(long, value_name = "USER", value_parser = units::user, help_heading = "Access")]
+    pub(super) uid: Option<u32>,
+
+    /// The group of all files: a number or a name
+    ///
+    /// Default: the group of who mounts.
+    #[arg(long, value_name = "GROUP", value_parser = units::group, help_heading = "Access")]
+    pub(super) gid: Option<u32>,
+
+    /// The permissions to take from 0444 for files and 0555 for directories
+    #[arg(long, value_name = "OCTAL", default_value = "0022", value_parser = units::umask, help_heading = "Access")]
+    pub(super) umask: u16,
+
+    /// Let nothing in the mount be executed, not even by a program that maps it
+    #[arg(long, help_heading = "Access")]
+    pub(super) noexec: bool,
+
+    /// Stay in the foreground; end by Ctrl-C
+    ///
+    /// Without it the command returns as soon as the mount answers, and a background process serves it. In the foreground
+    /// readiness is told to systemd (Type=notify).
+    #[arg(short, long, help_heading = "Running")]
+    pub(super) foreground: bool,
+
+    /// Log more: -v what is done, -vv how, -vvv everything
+    #[arg(short, long, action = ArgAction::Count, help_heading = "Running")]
+    pub(super) verbose: u8,
+
+    /// Append the log to this file
+    ///
+    /// Default: standard error in the foreground, else the system log.
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub(super) log_file: Option<PathBuf>,
+
+    /// Options in the way of mount(8): -o cache_size=20G,allow_other
+    ///
+    /// Every option above by its name, with _ or -, and the words of fstab such as ro, noauto, _netdev. Write \, for a comma in a
+    /// value.
+    #[arg(short = 'o', long = "options", id = OPTIONS_ID, value_name = "OPTS", allow_hyphen_values = true, help_heading = "Running")]
+    pub(super) options: Vec<String>,
+}
+
+const AFTER_LONG_HELP: &str = concat!(
+    examples!(),
+    "
+
+Sizes: 20G and 20GiB are 20 × 2^30 bytes, 20GB is 20 × 10^9, a plain number is bytes.
+Times: 500ms, 30s, 2m, 1h; a plain number is seconds.
+Environment: FETCHFS_CACHE_SIZE=20G stands for --cache-size=20G, and so on for each option. An option given
+as a flag wins over -o, and -o wins over the environment. FETCHFS_LOG sets what is logged in env_logger's syntax,
+for example FETCHFS_LOG=debug.
+Exit status: 0 mounted, 1 failed, 2 not understood."
+);
+
+impl MountArgs {
+    /// The values of all `-o`, joined. Each still has to go through [`super::expand_options`].
+    pub fn options(&self) -> String {
+        self.options.join(",")
+    }
+}
+
+/// `fetchfs mount` as a clap command: the table above with an environment variable for each option. A variable that is set
+/// but empty counts as not set, so a line `FETCHFS_CACHE_SIZE=` in a unit's environment file is harmless.
+pub fn mount_command() -> Command {
+    let command = MountArgs::augment_args(Command::new("mount"))
+        .about("Mount remote files as a directory")
+        .args_override_self(true);
+    command.mut_args(|mut arg| {
+        let Some(long) = arg.get_long() else { return arg };
+        let variable = format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            arg = arg.value_parser(BoolishValueParser::new());
+        }
+        match std::env::var_os(&variable) {
+            Some(value) if value.is_empty() => arg,
+            _ => arg.env(variable).hide_env(true),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        mount_command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_says_what_it_does_and_belongs_to_a_group() {
+        for arg in mount_command().get_arguments().filter(|arg| !arg.is_positional()) {
+            assert!(arg.get_help().is_some(), "{arg}");
+            assert!(arg.get_help_heading().is_some(), "{arg}");
+            assert!(arg.get_env().is_some(), "{arg}");
+        }
+    }
+}

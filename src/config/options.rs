@@ -1,0 +1,183 @@
+//! `-o a,b=c`: the options as mount(8) and /etc/fstab write them.
+//!
+//! An option names a long flag of `fetchfs mount`, with `_` or `-`: `cache_size=20G` is `--cache-size=20G`. Which flags there are,
+//! and which of them take a value, is asked of the clap command itself, so the two ways to say a thing can't drift apart. What
+//! comes out is arguments, and clap reads them with all others: [`crate::cli`] puts them before the ones that were typed, so a flag
+//! wins over `-o`, which wins over the environment.
+//!
+//! Besides these there are the words that every line in fstab may carry. Each is known here, with what becomes of it.
+
+use clap::Command;
+
+/// An option that can't be accepted. The sentence is for the person who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// Neither a flag of fetchfs nor a word of mount(8).
+    #[error("`-o {0}`: fetchfs has no such option; `fetchfs mount --help` lists those it has")]
+    Unknown(String),
+    /// A flag that needs a value came without one.
+    #[error("`-o {name}`: a value is missing; write `-o {name}=<{value}>`")]
+    ValueMissing {
+        /// The option as it was written.
+        name: String,
+        /// The value's placeholder in the help text.
+        value: String,
+    },
+    /// A switch came with a value.
+    #[error("`-o {0}=...`: takes no value; write `-o {0}`")]
+    ValueUnwanted(String),
+    /// A word of mount(8) or FUSE that fetchfs knows and can't do.
+    #[error("`-o {name}`: {reason}")]
+    Refused {
+        /// The option as it was written.
+        name: String,
+        /// Why, and what to do instead.
+        reason: &'static str,
+    },
+}
+
+/// What becomes of a word that is not a flag of fetchfs.
+enum Generic {
+    /// Of no effect here: what it asks for is so already, or is somebody else's business.
+    Accepted,
+    Refused(&'static str),
+    Unknown,
+}
+
+/// The generic words. Option names with `-`.
+fn generic(name: &str) -> Generic {
+    match name {
+        // For mount(8), systemd and the boot scripts; a helper gets them along with the rest. `user` may come as `user=NAME`.
+        "defaults" | "auto" | "noauto" | "nofail" | "user" | "nouser" | "users" | "nousers" | "owner" | "noowner"
+        | "group" | "nogroup" | "-netdev" | "comment" | "loud" | "silent" => Generic::Accepted,
+        // A mount is always read-only. mount(8) passes `rw` whenever nobody wrote `ro`, so `rw` can't be an error.
+        "ro" | "rw" => Generic::Accepted,
+        // A mount is always nosuid and nodev, and no file in it is executable: its mode has no x bit.
+        "suid" | "nosuid" | "dev" | "nodev" | "exec" => Generic::Accepted,
+        // No write, so nothing to synchronise; no access times on FUSE (they are the server's business).
+        "sync" | "async" | "dirsync" | "atime" | "noatime" | "diratime" | "nodiratime" | "relatime" | "norelatime"
+        | "strictatime" | "nostrictatime" | "lazytime" | "nolazytime" | "mand" | "nomand" | "iversion"
+        | "noiversion" => Generic::Accepted,
+        // What the mount is called is the source, without secrets; the kernel always checks permissions.
+        "fsname" | "subtype" | "default-permissions" => Generic::Accepted,
+        "allow-root" => Generic::Refused("is not supported; `allow_other` lets root in, and everybody else"),
+        "nonempty" => Generic::Refused("is not supported; a mount needs an empty directory, so that it hides nothing"),
+        "remount" => Generic::Refused("is not supported; unmount, then mount with the new options"),
+        _ if name.starts_with("x-") || name.starts_with("X-") => Generic::Accepted,
+        _ => Generic::Unknown,
+    }
+}
+
+/// Turns the values of `-o` into arguments of `command`, which is `fetchfs mount`.
+///
+/// # Errors
+/// The first option that can't be accepted.
+pub fn expand(command: &Command, options: &str) -> Result<Vec<String>, OptionError> {
+    split(options)
+        .iter()
+        .filter(|option| !option.is_empty())
+        .map(|option| one(command, option))
+        .filter_map(Result::transpose)
+        .collect()
+}
+
+/// One option as an argument; `None` when it has no effect.
+fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
+    let (written, value) = match option.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (option, None),
+    };
+    let name = written.replace('_', "-");
+    let flag = command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(&name) && arg.get_id() != super::OPTIONS_ID);
+    let Some(flag) = flag else {
+        return match generic(&name) {
+            Generic::Accepted => Ok(None),
+            Generic::Refused(reason) => Err(OptionError::Refused {
+                name: written.to_owned(),
+                reason,
+            }),
+            Generic::Unknown => Err(OptionError::Unknown(written.to_owned())),
+        };
+    };
+    match (flag.get_action().takes_values(), value) {
+        (true, Some(value)) => Ok(Some(format!("--{name}={value}"))),
+        (false, None) => Ok(Some(format!("--{name}"))),
+        (false, Some(_)) => Err(OptionError::ValueUnwanted(written.to_owned())),
+        (true, None) => {
+            let value = flag
+                .get_value_names()
+                .and_then(|names| names.first())
+                .map_or("VALUE", |name| name.as_str());
+            Err(OptionError::ValueMissing {
+                name: written.to_owned(),
+                value: value.to_owned(),
+            })
+        }
+    }
+}
+
+/// Splits at commas. `\,` is a comma in a value, `\\` a backslash; before anything else a backslash is itself.
+fn split(options: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = options.chars().peekable();
+    while let Some(c) = chars.next() {
+        let last = parts.last_mut().expect("one part from the start");
+        match c {
+            ',' => parts.push(String::new()),
+            '\\' => last.push(chars.next_if(|&next| next == ',' || next == '\\').unwrap_or('\\')),
+            c => last.push(c),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::mount_command;
+    use proptest::prelude::*;
+
+    fn arguments(options: &str) -> Result<Vec<String>, OptionError> {
+        expand(&mount_command(), options)
+    }
+
+    #[test]
+    fn an_option_is_the_flag_of_the_same_name() {
+        let expected = ["--cache-size=20G", "--allow-other", "--cache-dir=/a,b", "--umask=077"];
+        let written = r"cache_size=20G,allow_other,_netdev,cache-dir=/a\,b,umask=077";
+        assert_eq!(arguments(written).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_fstab_brings_along_has_no_effect() {
+        let fstab = "rw,ro,defaults,noauto,nofail,users,user=ann,_netdev,nosuid,nodev,relatime,lazytime,sync,,\
+                     x-systemd.automount,x-gvfs-show,comment=films,fsname=x,subtype=y,default_permissions";
+        assert_eq!(arguments(fstab).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_option_is_said_in_one_sentence() {
+        let sentence = |options| arguments(options).unwrap_err().to_string();
+        insta::assert_snapshot!(sentence("allow_other,cash_size=1G"), @"`-o cash_size`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
+        insta::assert_snapshot!(sentence("cache_size"), @"`-o cache_size`: a value is missing; write `-o cache_size=<SIZE>`");
+        insta::assert_snapshot!(sentence("allow_other=1"), @"`-o allow_other=...`: takes no value; write `-o allow_other`");
+        insta::assert_snapshot!(sentence("allow_root"), @"`-o allow_root`: is not supported; `allow_other` lets root in, and everybody else");
+        insta::assert_snapshot!(sentence("options=a"), @"`-o options`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
+        insta::assert_snapshot!(sentence("help"), @"`-o help`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_when_commas_and_backslashes_are_escaped(value in ".{0,20}") {
+            let written = value.replace('\\', r"\\").replace(',', r"\,");
+            prop_assert_eq!(arguments(&format!("log_file={written},ro")).unwrap(), [format!("--log-file={value}")]);
+        }
+
+        #[test]
+        fn nothing_that_can_be_typed_panics(options in "[a-z_=,\\\\é -]{0,30}") {
+            let _ = arguments(&options);
+        }
+    }
+}

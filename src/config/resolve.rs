@@ -1,0 +1,200 @@
+//! From what was typed to what it means: [`MountArgs`] → [`MountConfig`].
+//!
+//! Here is everything that a single option can't know: who calls, where the cache belongs then, and from which directory relative
+//! paths are to be read. It runs before the process leaves for the background, where the working directory is `/`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{getegid, geteuid};
+
+use super::source::{self, SourceError, shown};
+use super::{MountArgs, MountConfig};
+use crate::fuse::mountpoint::{self, MountError};
+
+/// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).
+const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
+
+/// Why what was typed can't be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A source is not one.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The mountpoint is not there, or can't be looked at.
+    #[error(transparent)]
+    Mountpoint(#[from] MountError),
+    /// Neither an option nor the environment says where the cache is.
+    #[error("there is no place for the cache: neither HOME nor XDG_CACHE_HOME is set; name one with --cache-dir")]
+    NoHome,
+    /// The working directory is gone, so a relative path means nothing.
+    #[error("can't make `{}` absolute: {error}", path.display())]
+    Relative {
+        /// The path as it was typed.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+impl ConfigError {
+    /// Whether it is the command line that is wrong, rather than the machine that isn't ready for it.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Source(_))
+    }
+}
+
+impl MountArgs {
+    /// Checks the values and fills in the defaults.
+    ///
+    /// # Errors
+    /// When a source is no http(s) URL, the mountpoint is missing, or there is no place for the cache.
+    pub fn resolve(self) -> Result<MountConfig, ConfigError> {
+        let sources = self
+            .sources
+            .iter()
+            .map(|text| source::parse(text))
+            .collect::<Result<_, _>>()?;
+        let source_name = self
+            .sources
+            .iter()
+            .map(|text| shown(text))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let mountpoint = mountpoint::resolve(&self.mountpoint)?;
+        let cache_dir = match self.cache_dir {
+            Some(dir) => absolute(dir)?,
+            None => default_cache_dir().ok_or(ConfigError::NoHome)?,
+        };
+        Ok(MountConfig {
+            sources,
+            source_name,
+            mountpoint,
+            cache_dir,
+            cache_size: self.cache_size,
+            chunk_size: self.chunk_size,
+            max_connections: self.max_connections.into(),
+            bwlimit: self.bwlimit.filter(|&rate| rate > 0),
+            retries: self.retries,
+            timeout: self.timeout,
+            read_timeout: self.read_timeout,
+            attr_ttl: self.attr_ttl,
+            allow_other: self.allow_other,
+            uid: self.uid.unwrap_or_else(|| geteuid().as_raw()),
+            gid: self.gid.unwrap_or_else(|| getegid().as_raw()),
+            umask: self.umask,
+            noexec: self.noexec,
+            foreground: self.foreground,
+            log_file: self.log_file.map(absolute).transpose()?,
+            verbosity: self.verbose,
+        })
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(&path).map_err(|error| ConfigError::Relative { path, error })
+}
+
+/// The cache's directory when nobody names one; `None` when the environment doesn't tell.
+pub fn default_cache_dir() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name);
+    cache_dir_for(geteuid().is_root(), variable("XDG_CACHE_HOME"), variable("HOME"))
+}
+
+/// The XDG Base Directory Specification: a relative path in a variable is to be ignored.
+fn cache_dir_for(root: bool, xdg_cache_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    if root {
+        return Some(SYSTEM_CACHE.into());
+    }
+    let given = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = given(xdg_cache_home).or_else(|| given(home).map(|home| home.join(".cache")))?;
+    Some(Path::join(&cache, "fetchfs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::FromArgMatches;
+    use std::time::Duration;
+
+    fn config(arguments: &[&str]) -> Result<MountConfig, ConfigError> {
+        let command = super::super::mount_command().no_binary_name(true);
+        let matches = command.try_get_matches_from(arguments).unwrap();
+        MountArgs::from_arg_matches(&matches).unwrap().resolve()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_help_text() {
+        let config = config(&["http://ann:pw@host/pub", "/"]).unwrap();
+        assert_eq!(config.sources[0].as_str(), "http://ann:pw@host/pub");
+        assert_eq!(config.source_name, "http://host/pub");
+        assert_eq!(config.mountpoint, Path::new("/"));
+        assert_eq!(
+            (config.chunk_size, config.max_connections, config.retries),
+            (256 << 10, 16, 3)
+        );
+        assert_eq!(
+            (config.cache_size, config.bwlimit, config.log_file.as_ref()),
+            (None, None, None)
+        );
+        assert_eq!(
+            (config.timeout, config.read_timeout),
+            (Duration::from_secs(30), Duration::from_secs(120))
+        );
+        assert_eq!(config.attr_ttl, Duration::from_secs(10));
+        assert_eq!((config.file_mode(), config.dir_mode()), (0o444, 0o555));
+        assert_eq!((config.uid, config.gid), (geteuid().as_raw(), getegid().as_raw()));
+        assert!(!config.foreground && !config.allow_other && config.verbosity == 0);
+        assert!(!format!("{config:?}").contains("pw"), "no password in a debug log");
+    }
+
+    #[test]
+    fn several_sources_then_the_mountpoint() {
+        let config = config(&[
+            "-vv",
+            "http://a/",
+            "http://b/f",
+            "/tmp",
+            "--umask",
+            "077",
+            "--bwlimit=0",
+        ])
+        .unwrap();
+        assert_eq!(config.source_name, "http://a/ http://b/f");
+        assert_eq!((config.file_mode(), config.dir_mode()), (0o400, 0o500));
+        assert_eq!((config.verbosity, config.bwlimit), (2, None));
+    }
+
+    #[test]
+    fn paths_become_absolute_before_the_working_directory_is_left() {
+        let config = config(&["http://a/", ".", "--cache-dir", "c", "--log-file=l"]).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(config.mountpoint, here.canonicalize().unwrap());
+        assert_eq!(config.cache_dir, here.join("c"));
+        assert_eq!(config.log_file, Some(here.join("l")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_apart() {
+        assert!(config(&["ftp://a/", "/tmp"]).unwrap_err().is_usage());
+        assert!(!config(&["http://a/", "/no/such/directory"]).unwrap_err().is_usage());
+    }
+
+    #[test]
+    fn the_cache_goes_where_caches_go() {
+        let some = |text: &str| Some(OsString::from(text));
+        assert_eq!(
+            cache_dir_for(true, some("/x"), some("/root")),
+            Some("/var/cache/fetchfs".into())
+        );
+        assert_eq!(
+            cache_dir_for(false, some("/x"), some("/home/a")),
+            Some("/x/fetchfs".into())
+        );
+        assert_eq!(
+            cache_dir_for(false, some("rel"), some("/home/a")),
+            Some("/home/a/.cache/fetchfs".into())
+        );
+        assert_eq!(cache_dir_for(false, None, None), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Sizes, times, modes and users as people write them.
+//!
+//! One function a kind of value, each the `value_parser` of the options that take such a value. The error is what clap
+//! prints after "invalid value '10Q' for '--chunk-size <SIZE>':", so it says what the value is not and shows one that is right.
+//!
+//! A lone letter counts in powers of two, as mount(8), `dd` and rclone take it: `20G` is 20 GiB. `GB` is 10⁹ and `GiB` is
+//! 2³⁰, as bytesize reads them.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use nix::unistd::{Group, User};
+
+/// The smallest chunk: a page, the least that the kernel reads.
+const CHUNK_MIN: u64 = 4 << 10;
+
+/// The largest chunk. A chunk is held in memory while its checksum is taken and is what one read at a random place has to
+/// wait for at worst, so more than this serves nobody.
+const CHUNK_MAX: u64 = 64 << 20;
+
+/// The longest time that an option takes, ten years: long enough to mean "for ever", and short enough that adding it to
+/// an `Instant` can't overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Bytes: `10GiB`, `20G`, `256k`, `1000000`.
+pub fn size(text: &str) -> Result<u64, String> {
+    const NOT_A_SIZE: &str = "not a size; write for example 256KiB, 20G or 1000000";
+    let text = text.trim();
+    let lone_letter = text.ends_with(|c: char| c.is_ascii_alphabetic() && !c.eq_ignore_ascii_case(&'b'))
+        && text.chars().filter(char::is_ascii_alphabetic).count() == 1;
+    let full = if lone_letter {
+        format!("{text}iB")
+    } else {
+        text.to_owned()
+    };
+    match full.parse::<ByteSize>() {
+        // bytesize saturates instead of failing.
+        Ok(ByteSize(u64::MAX)) => Err("too large".to_owned()),
+        Ok(ByteSize(bytes)) => Ok(bytes),
+        Err(_) => Err(NOT_A_SIZE.to_owned()),
+    }
+}
+
+/// Bytes, at least one.
+pub fn size_above_zero(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("must be more than nothing".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Bytes a second: a [`size`], with or without `/s`. `0` is no limit.
+pub fn rate(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    size(text.strip_suffix("/s").unwrap_or(text))
+        .map_err(|error| error.replacen("not a size", "not a rate in bytes per second", 1))
+}
+
+/// A chunk's size: a power of two from 4 KiB to 64 MiB.
+pub fn chunk_size(text: &str) -> Result<u32, String> {
+    let bytes = size(text).map_err(|_| "not a size; write for example 256KiB or 1MiB".to_owned())?;
+    if !bytes.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&bytes) {
+        return Err("must be a power of two from 4KiB to 64MiB".to_owned());
+    }
+    Ok(u32::try_from(bytes).expect("64 MiB fits"))
+}
+
+/// A time: `30s`, `2m`, `500ms`, `1h 30m`; a plain number is seconds.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let full = if plain { format!("{text}s") } else { text.to_owned() };
+    let time = humantime::parse_duration(&full)
+        .map_err(|_| "not a time; write for example 500ms, 30s or 2m (a plain number is seconds)".to_owned())?;
+    if time > LONGEST {
+        return Err("longer than ten years".to_owned());
+    }
+    Ok(time)
+}
+
+/// A [`time`] that is not zero.
+pub fn time_above_zero(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// Permission bits to leave out, in octal: `022`.
+pub fn umask(text: &str) -> Result<u16, String> {
+    u16::from_str_radix(text, 8)
+        .ok()
+        .filter(|&mask| mask <= 0o777 && !text.starts_with('+'))
+        .ok_or_else(|| "not a mask; write octal digits, for example 022".to_owned())
+}
+
+/// A user's number, or the number of a user's name.
+pub fn user(text: &str) -> Result<u32, String> {
+    match (text.parse(), User::from_name(text)) {
+        (Ok(uid), _) => Ok(uid),
+        (_, Ok(Some(user))) => Ok(user.uid.as_raw()),
+        _ => Err("no such user; write a user's number or name".to_owned()),
+    }
+}
+
+/// A group's number, or the number of a group's name.
+pub fn group(text: &str) -> Result<u32, String> {
+    match (text.parse(), Group::from_name(text)) {
+        (Ok(gid), _) => Ok(gid),
+        (_, Ok(Some(group))) => Ok(group.gid.as_raw()),
+        _ => Err("no such group; write a group's number or name".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_lone_letter_counts_in_powers_of_two() {
+        assert_eq!(size("20G"), Ok(20 << 30));
+        assert_eq!(size("256k"), Ok(256 << 10));
+        assert_eq!(size("1.5 M"), Ok(3 << 19));
+        assert_eq!(size("10GiB"), Ok(10 << 30));
+        assert_eq!(size("10gi"), Ok(10 << 30));
+        assert_eq!(size("10GB"), Ok(10_000_000_000));
+        assert_eq!(size("7b"), Ok(7));
+        assert_eq!(size("1000000"), Ok(1_000_000));
+    }
+
+    #[test]
+    fn what_is_not_a_size_is_refused() {
+        for text in [
+            "",
+            "G",
+            "10Q",
+            "-1",
+            "1e3",
+            "ten",
+            "10 G iB",
+            "0x10",
+            ".",
+            "99999999999G",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(size_above_zero("0").is_err());
+    }
+
+    #[test]
+    fn a_rate_may_say_per_second() {
+        assert_eq!(rate("10MB/s"), Ok(10_000_000));
+        assert_eq!(rate("1M"), Ok(1 << 20));
+        assert_eq!(rate("0"), Ok(0));
+        assert!(rate("10/s/s").is_err());
+    }
+
+    #[test]
+    fn a_chunk_is_a_power_of_two_within_bounds() {
+        assert_eq!(chunk_size("256KiB"), Ok(256 << 10));
+        assert_eq!(chunk_size("4k"), Ok(4096));
+        assert_eq!(chunk_size("64M"), Ok(64 << 20));
+        for text in ["0", "2k", "128M", "100k", "256KB", "10Q"] {
+            assert!(chunk_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plain_number_is_seconds() {
+        assert_eq!(time("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(time("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        for text in ["", "s", "-1", "1 parsec", "11y", "99999999999999999999"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+        assert!(time_above_zero("0s").is_err());
+    }
+
+    #[test]
+    fn masks_are_octal_and_users_may_be_named() {
+        assert_eq!(umask("0022"), Ok(0o022));
+        assert_eq!(umask("77"), Ok(0o077));
+        assert!(umask("8").is_err() && umask("1777").is_err() && umask("+7").is_err());
+        assert_eq!(user("1000"), Ok(1000));
+        assert_eq!(user("root"), Ok(0));
+        assert_eq!(group("root"), Ok(0));
+        assert!(user("no such user").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_can_be_typed_panics(text in ".{0,12}") {
+            let _ = (size(&text), rate(&text), chunk_size(&text), time(&text), umask(&text));
+        }
+    }
+}
