@@ -1,0 +1,145 @@
+//! Making the mount.
+//!
+//! Directly by mount(2), where the process may; else through fusermount3. Both give the same mount: type `fuse.fetchfs`, the URL as
+//! its source, read-only, nosuid, nodev, permissions checked by the kernel.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::unistd::{getegid, geteuid};
+
+use super::check::{DEVICE, unusable_device};
+use super::{FSTYPE, MountError, fusermount};
+
+/// What the mount is to be like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountFlags {
+    /// What mount tables show as the source. Without secrets: every user of the machine can read it.
+    pub source: String,
+    /// Let other users in.
+    pub allow_other: bool,
+    /// Let the kernel refuse to execute files.
+    pub noexec: bool,
+    /// The largest read that the kernel asks for, in bytes; `None` leaves it to the kernel.
+    pub max_read: Option<u32>,
+}
+
+/// Mounts on `path`, which [`super::check`] has found to be good. Returns the mount's `/dev/fuse`, for
+/// `fuser::Session::from_fd`; nothing answers in the mount until a session runs on it.
+///
+/// Dropping the descriptor leaves a dead mount behind; [`super::unmount`] it first.
+///
+/// # Errors
+/// When the kernel or fusermount3 refuses.
+pub fn mount(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
+    match mount_directly(path, flags) {
+        Err(MountError::NotPermitted) => {}
+        done => return done,
+    }
+    let Some(program) = fusermount::find() else {
+        return Err(if geteuid().is_root() {
+            MountError::NotPermitted
+        } else {
+            MountError::NoHelper
+        });
+    };
+    fusermount::mount(&program, path, &fusermount_options(flags)).map_err(|reason| {
+        if reason.contains("user_allow_other") {
+            MountError::OtherNotAllowed
+        } else {
+            MountError::Refused {
+                path: path.to_owned(),
+                reason,
+            }
+        }
+    })
+}
+
+/// By mount(2). [`MountError::NotPermitted`] when that is not for this process.
+fn mount_directly(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(DEVICE)
+        .map_err(unusable_device)?;
+    let mut bits = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    bits.set(MsFlags::MS_NOEXEC, flags.noexec);
+    let data = kernel_options(flags, device.as_raw_fd());
+    match nix::mount::mount(
+        Some(flags.source.as_str()),
+        path,
+        Some(FSTYPE),
+        bits,
+        Some(data.as_str()),
+    ) {
+        Ok(()) => Ok(device.into()),
+        Err(Errno::EPERM | Errno::EACCES) => Err(MountError::NotPermitted),
+        Err(Errno::ENODEV) => Err(MountError::NoDevice),
+        Err(errno) => Err(MountError::Refused {
+            path: path.to_owned(),
+            reason: errno.desc().to_owned(),
+        }),
+    }
+}
+
+/// The kernel's options (Documentation/filesystems/fuse.rst). `rootmode` is the file type of the root, in octal: a directory.
+fn kernel_options(flags: &MountFlags, device: i32) -> String {
+    let (user, group) = (geteuid(), getegid());
+    let mut options = format!("fd={device},rootmode=40000,user_id={user},group_id={group},default_permissions");
+    push_common(&mut options, flags);
+    options
+}
+
+fn fusermount_options(flags: &MountFlags) -> String {
+    let subtype = FSTYPE.trim_start_matches("fuse.");
+    // As libfuse's fuse_opt_add_opt_escaped writes it and fusermount3 reads it.
+    let source = flags.source.replace('\\', r"\\").replace(',', r"\,");
+    let mut options = format!("ro,nosuid,nodev,default_permissions,subtype={subtype},fsname={source}");
+    if flags.noexec {
+        options.push_str(",noexec");
+    }
+    push_common(&mut options, flags);
+    options
+}
+
+fn push_common(options: &mut String, flags: &MountFlags) {
+    if flags.allow_other {
+        options.push_str(",allow_other");
+    }
+    if let Some(bytes) = flags.max_read {
+        options.push_str(&format!(",max_read={bytes}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_and_backslashes_in_a_url_do_not_end_the_option() {
+        let flags = MountFlags {
+            source: r"http://h/a,b\c".to_owned(),
+            allow_other: true,
+            noexec: true,
+            max_read: None,
+        };
+        insta::assert_snapshot!(fusermount_options(&flags), @r"ro,nosuid,nodev,default_permissions,subtype=fetchfs,fsname=http://h/a\,b\\c,noexec,allow_other");
+    }
+
+    #[test]
+    fn the_kernel_is_told_the_owner_and_what_was_asked() {
+        let flags = MountFlags {
+            max_read: Some(131072),
+            ..MountFlags::default()
+        };
+        let (user, group) = (geteuid(), getegid());
+        let expected =
+            format!("fd=9,rootmode=40000,user_id={user},group_id={group},default_permissions,max_read=131072");
+        assert_eq!(kernel_options(&flags, 9), expected);
+    }
+}

@@ -1,0 +1,182 @@
+//! Whether a mount can be made, before anything is started for it.
+//!
+//! All that commonly prevents one is found out here, because here it can still be said in one sentence. What is only known by
+//! trying (a security module, a limit on mounts) is left to [`super::mount`].
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::detach::{self, Mode};
+use super::probe::{Pulse, probe};
+use super::{MountError, fusermount, table};
+
+pub(super) const DEVICE: &str = "/dev/fuse";
+
+/// Where the administrator says what ordinary users may do (mount.fuse3(8)).
+const FUSE_CONF: &str = "/etc/fuse.conf";
+
+/// More dead mounts than this on top of each other are not cleaned up: each is one run that was killed.
+const DEAD_MOUNTS_MAX: usize = 16;
+
+/// Makes a mountpoint absolute and free of symbolic links. Works on a dead mount too.
+///
+/// # Errors
+/// When it does not exist, or can't be reached.
+pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
+    match table::locate(path) {
+        Ok(place) => Ok(place.path),
+        Err(error) => Err(unreachable_path(path, error)),
+    }
+}
+
+/// Finds out whether `path`, as [`resolve`] gave it, can be mounted on by this process. A dead FUSE mount there, left by a daemon
+/// that was killed, is removed.
+///
+/// # Errors
+/// What stands in the way.
+pub fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
+    let other = remove_dead_mounts(path)?;
+    // Looking into an autofs mount point would set off the very mount that we are to make (x-systemd.automount).
+    if other.as_deref() != Some("autofs") {
+        check_directory(path)?;
+    }
+    check_device()?;
+    if !geteuid().is_root() {
+        fusermount::find().ok_or(MountError::NoHelper)?;
+        if allow_other && !allows_other(&fs::read_to_string(FUSE_CONF).unwrap_or_default()) {
+            return Err(MountError::OtherNotAllowed);
+        }
+    }
+    Ok(())
+}
+
+/// Leaves `path` without a dead FUSE mount. Returns the type of another file system whose mount point it is: an empty volume in a
+/// container is a fine place to mount on.
+fn remove_dead_mounts(path: &Path) -> Result<Option<String>, MountError> {
+    for _ in 0..DEAD_MOUNTS_MAX {
+        let place = table::locate(path).map_err(|error| unreachable_path(path, error))?;
+        let Some(mount) = place.mount else { return Ok(None) };
+        if !mount.is_fuse() {
+            return Ok(Some(mount.fstype));
+        }
+        let (path, fstype, source_name) = (path.to_owned(), mount.fstype, mount.source);
+        match probe(&path) {
+            Pulse::Alive => {
+                return Err(MountError::Busy {
+                    path,
+                    fstype,
+                    source_name,
+                });
+            }
+            Pulse::Silent => {
+                return Err(MountError::Silent {
+                    path,
+                    fstype,
+                    source_name,
+                });
+            }
+            Pulse::Dead => {
+                log::warn!("removing the dead mount of {source_name} from {}", path.display());
+                detach::from_table(&path, Mode::Lazy).map_err(|refusal| MountError::Stale {
+                    path,
+                    reason: refusal.to_string(),
+                })?;
+            }
+        }
+    }
+    Err(MountError::Stale {
+        path: path.to_owned(),
+        reason: "there is one more under each that is removed".to_owned(),
+    })
+}
+
+fn check_directory(path: &Path) -> Result<(), MountError> {
+    let mut names = fs::read_dir(path).map_err(|error| unreachable_path(path, error))?;
+    match names.next() {
+        None => Ok(()),
+        Some(Ok(_)) => Err(MountError::NotEmpty(path.to_owned())),
+        Some(Err(error)) => Err(unreachable_path(path, error)),
+    }
+}
+
+fn check_device() -> Result<(), MountError> {
+    match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(DEVICE)
+    {
+        Ok(_) => Ok(()),
+        Err(error) => Err(unusable_device(error)),
+    }
+}
+
+pub(super) fn unusable_device(error: io::Error) -> MountError {
+    match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::NotFound, _) | (_, Some(libc::ENODEV | libc::ENXIO)) => MountError::NoDevice,
+        // EPERM: a container's device cgroup.
+        (ErrorKind::PermissionDenied, Some(libc::EPERM)) => MountError::NotPermitted,
+        (ErrorKind::PermissionDenied, _) => MountError::DeviceDenied,
+        _ => MountError::Io {
+            doing: "open",
+            path: DEVICE.into(),
+            error,
+        },
+    }
+}
+
+fn unreachable_path(path: &Path, error: io::Error) -> MountError {
+    let path = path.to_owned();
+    match error.kind() {
+        ErrorKind::NotFound => MountError::Missing(path),
+        ErrorKind::NotADirectory => MountError::NotADirectory(path),
+        ErrorKind::PermissionDenied => MountError::NotReadable(path),
+        _ => MountError::Io {
+            doing: "look at the mountpoint",
+            path,
+            error,
+        },
+    }
+}
+
+/// Whether fuse.conf has the line `user_allow_other`.
+fn allows_other(fuse_conf: &str) -> bool {
+    fuse_conf.lines().any(|line| {
+        line.split('#')
+            .next()
+            .is_some_and(|line| line.trim() == "user_allow_other")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_directory_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, none) = (dir.path().join("file"), dir.path().join("none"));
+        fs::write(&file, "").unwrap();
+        assert!(matches!(resolve(&none), Err(MountError::Missing(_))));
+        assert!(matches!(check_directory(&file), Err(MountError::NotADirectory(_))));
+        assert!(matches!(check_directory(dir.path()), Err(MountError::NotEmpty(_))));
+        fs::remove_file(&file).unwrap();
+        check_directory(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn an_ordinary_mount_is_no_obstacle_by_itself() {
+        assert_eq!(remove_dead_mounts(Path::new("/proc")).unwrap().as_deref(), Some("proc"));
+        assert!(matches!(check(Path::new("/proc"), false), Err(MountError::NotEmpty(_))));
+    }
+
+    #[test]
+    fn a_commented_line_allows_nothing() {
+        assert!(!allows_other("# user_allow_other\n#user_allow_other\nmount_max = 10\n"));
+        assert!(allows_other("mount_max = 10\n  user_allow_other # yes\n"));
+    }
+}

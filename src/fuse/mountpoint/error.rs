@@ -1,0 +1,114 @@
+//! Why a mount can't be made. Each `Display` is the whole sentence that a person reads: what, where, and what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What prevents a mount.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The mountpoint does not exist.
+    #[error("the mountpoint {path} does not exist; create it with `mkdir -p {path}`", path = .0.display())]
+    Missing(PathBuf),
+    /// The mountpoint is a file.
+    #[error("the mountpoint {} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// The caller may not look into the mountpoint.
+    #[error("the mountpoint {} is not readable for this user; choose a directory of your own", .0.display())]
+    NotReadable(PathBuf),
+    /// Files in the mountpoint would be hidden.
+    #[error("the mountpoint {} is not empty, and a mount would hide what is in it; choose an empty directory", .0.display())]
+    NotEmpty(PathBuf),
+    /// A living FUSE mount is there.
+    #[error("{} is busy: {source_name} ({fstype}) is mounted there; end that with `{end} {path}` or choose another directory",
+        path.display(), end = end(fstype), path = path.display())]
+    Busy {
+        /// The mountpoint.
+        path: PathBuf,
+        /// The file system type in the mount table.
+        fstype: String,
+        /// The source in the mount table.
+        source_name: String,
+    },
+    /// A FUSE mount is there whose daemon lives and does not answer.
+    #[error("{} is busy: {source_name} ({fstype}) is mounted there and does not answer; end that with `{end} --lazy {path}`",
+        path.display(), end = end(fstype), path = path.display())]
+    Silent {
+        /// The mountpoint.
+        path: PathBuf,
+        /// The file system type in the mount table.
+        fstype: String,
+        /// The source in the mount table.
+        source_name: String,
+    },
+    /// A dead mount is there and stays.
+    #[error("a dead mount is on {path} and can't be removed: {reason}; try `umount --lazy {path}` as root", path = path.display())]
+    Stale {
+        /// The mountpoint.
+        path: PathBuf,
+        /// What was said when it was tried.
+        reason: String,
+    },
+    /// Another fetchfs is about to mount on the same path, or has not quite ended there.
+    #[error("another fetchfs (pid {pid}) is at work on {}; wait for it, or end it with `kill {pid}`", path.display())]
+    Taken {
+        /// The mountpoint.
+        path: PathBuf,
+        /// The other process.
+        pid: u32,
+    },
+    /// There is no `/dev/fuse`.
+    #[error(
+        "/dev/fuse is missing: the kernel's FUSE module is not loaded; run `modprobe fuse` as root \
+         (a container needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
+    )]
+    NoDevice,
+    /// `/dev/fuse` can't be opened by the caller.
+    #[error(
+        "/dev/fuse can't be opened: permission denied; it should be writable for all users: run `chmod 0666 /dev/fuse` as root, \
+         or mount as root"
+    )]
+    DeviceDenied,
+    /// Not root, and no setuid helper to mount on our behalf.
+    #[error(
+        "an ordinary user mounts through `fusermount3`, which is not installed; install the package fuse3, or mount as root"
+    )]
+    NoHelper,
+    /// Root without the capability to mount.
+    #[error(
+        "the kernel does not let this process mount: it has no CAP_SYS_ADMIN \
+         (a container needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
+    )]
+    NotPermitted,
+    /// An ordinary user wants `allow_other` where the administrator has not allowed it.
+    #[error(
+        "--allow-other is not allowed for ordinary users here; add the line `user_allow_other` to /etc/fuse.conf as root, or leave it out"
+    )]
+    OtherNotAllowed,
+    /// The kernel or fusermount3 said no, for a reason that has no kind of its own.
+    #[error("can't mount on {}: {reason}", path.display())]
+    Refused {
+        /// The mountpoint.
+        path: PathBuf,
+        /// What the kernel or fusermount3 said.
+        reason: String,
+    },
+    /// Something else on the way there failed.
+    #[error("can't {doing} {}: {error}", path.display())]
+    Io {
+        /// What was being done, to go after "can't".
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// The command that ends a mount of this type.
+fn end(fstype: &str) -> &'static str {
+    if fstype == super::FSTYPE {
+        "fetchfs unmount"
+    } else {
+        "umount"
+    }
+}

@@ -1,0 +1,289 @@
+//! Who keeps a mount busy.
+//!
+//! The kernel only says EBUSY. So the processes are gone through as fuser(1) and lsof(8) do, but without asking the mount anything:
+//! links in `/proc` are compared by name, descriptors by mount id, mappings by device number. Other users' processes stay unseen
+//! for an ordinary user.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::table::{self, Mount};
+
+/// How long the search may take. Reading `/proc/PID/maps` waits for that process's memory lock, which it may hold for as long as
+/// it waits for a page of a blocked mount.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// More than this many are only counted in a message.
+const NAMED_MAX: usize = 5;
+
+/// Something that keeps a mount busy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// A process, with the first use of the mount that was found.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// Its command's name.
+        comm: String,
+        /// What it uses.
+        what: Use,
+    },
+    /// Another mount, on a directory inside.
+    Mount(PathBuf),
+}
+
+/// How a process uses a mount. Paths are relative to the mountpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Use {
+    /// Its working directory is there.
+    WorkingDirectory,
+    /// Its root directory is there (chroot).
+    Root,
+    /// It executes this file.
+    Program(PathBuf),
+    /// It has this file or directory open.
+    Open(PathBuf),
+    /// It has this file mapped into its memory.
+    Mapped(PathBuf),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount(path) => write!(f, "{} is mounted inside it", path.display()),
+            Self::Process { pid, comm, what } => write!(f, "{comm} (pid {pid}) {what}"),
+        }
+    }
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WorkingDirectory => write!(f, "has its working directory there"),
+            Self::Root => write!(f, "has its root directory there"),
+            Self::Program(path) => write!(f, "runs {}", path.display()),
+            Self::Open(path) if path.as_os_str().is_empty() => write!(f, "has the directory open"),
+            Self::Open(path) => write!(f, "has {} open", path.display()),
+            Self::Mapped(path) => write!(f, "has {} mapped", path.display()),
+        }
+    }
+}
+
+/// What follows "/mnt is busy: ".
+pub(super) fn sentence(holders: &[Holder]) -> String {
+    if holders.is_empty() {
+        return "something uses it that is not visible from here (another user's process, a loop device); \
+                look as root, or use --lazy"
+            .to_owned();
+    }
+    let mut text = holders
+        .iter()
+        .take(NAMED_MAX)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
+    if holders.len() > NAMED_MAX {
+        text.push_str(&format!("; and {} more", holders.len() - NAMED_MAX));
+    }
+    text + if holders.len() == 1 {
+        "; end it or use --lazy"
+    } else {
+        "; end them or use --lazy"
+    }
+}
+
+/// Finds out who uses `mount`, but this process. What was found within [`PATIENCE`], ordered by process id.
+pub(super) fn of(mount: &Mount) -> Vec<Holder> {
+    let mut found: Vec<Holder> = table::read()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|other| other.parent == mount.id)
+        .map(|other| Holder::Mount(other.mount_point))
+        .collect();
+    let (sender, receiver) = channel();
+    let mount = mount.clone();
+    // Not joined: should it block, it goes when the process does.
+    thread::spawn(move || search(&mount, &sender));
+    let deadline = Instant::now() + PATIENCE;
+    while let Ok(holder) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        found.push(holder);
+    }
+    found.sort_by_key(|holder| match holder {
+        Holder::Mount(_) => 0,
+        Holder::Process { pid, .. } => *pid,
+    });
+    found
+}
+
+fn search(mount: &Mount, found: &Sender<Holder>) {
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let dir = process.path();
+        if pid == std::process::id() {
+            continue;
+        }
+        if let Some(what) = use_of(mount, &dir) {
+            let comm = fs::read_to_string(dir.join("comm"))
+                .unwrap_or_default()
+                .trim_end()
+                .to_owned();
+            if found.send(Holder::Process { pid, comm, what }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How the process whose `/proc` directory is `process` uses `mount`.
+fn use_of(mount: &Mount, process: &Path) -> Option<Use> {
+    let inside = |link: &str| inside(mount, &fs::read_link(process.join(link)).ok()?);
+    if inside("cwd").is_some() {
+        return Some(Use::WorkingDirectory);
+    }
+    if inside("root").is_some() {
+        return Some(Use::Root);
+    }
+    if let Some(path) = inside("exe") {
+        return Some(Use::Program(path));
+    }
+    for descriptor in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+        let number = descriptor.file_name();
+        let Some(path) = fs::read_link(descriptor.path())
+            .ok()
+            .and_then(|link| self::inside(mount, &link))
+        else {
+            continue;
+        };
+        // A path of that name may be in another mount namespace, or beneath this mount.
+        let info = fs::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
+        if table::mount_id(&info).is_none_or(|id| id == mount.id) {
+            return Some(Use::Open(path));
+        }
+    }
+    mapping(mount, &fs::read_to_string(process.join("maps")).unwrap_or_default()).map(Use::Mapped)
+}
+
+fn inside(mount: &Mount, path: &Path) -> Option<PathBuf> {
+    path.strip_prefix(&mount.mount_point).ok().map(Path::to_owned)
+}
+
+/// The first file of `mount` in the text of `/proc/PID/maps`: `ADDRESS PERMISSIONS OFFSET MAJOR:MINOR INODE   PATH`.
+fn mapping(mount: &Mount, maps: &str) -> Option<PathBuf> {
+    let device = format!("{:02x}:{:02x}", mount.device.0, mount.device.1);
+    let line = maps
+        .lines()
+        .find(|line| line.split_ascii_whitespace().nth(3) == Some(&device))?;
+    let path = Path::new(&line[line.find('/')?..]);
+    Some(inside(mount, path).unwrap_or_else(|| path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount() -> Mount {
+        Mount {
+            id: 75,
+            parent: 22,
+            device: (0, 42),
+            mount_point: "/mnt".into(),
+            fstype: super::super::FSTYPE.to_owned(),
+            source: "http://host/".to_owned(),
+            super_options: String::new(),
+        }
+    }
+
+    fn process(pid: u32, comm: &str, what: Use) -> Holder {
+        Holder::Process {
+            pid,
+            comm: comm.to_owned(),
+            what,
+        }
+    }
+
+    #[test]
+    fn the_message_names_who_and_what() {
+        let two = [
+            process(123, "bash", Use::WorkingDirectory),
+            process(456, "cat", Use::Open("film.mkv".into())),
+        ];
+        insta::assert_snapshot!(sentence(&two), @"bash (pid 123) has its working directory there; cat (pid 456) has film.mkv open; end them or use --lazy");
+        let one = [process(9, "mpv", Use::Mapped("a/film.mkv".into()))];
+        insta::assert_snapshot!(sentence(&one), @"mpv (pid 9) has a/film.mkv mapped; end it or use --lazy");
+        let nested = [Holder::Mount("/mnt/sub".into()), process(9, "ls", Use::Open("".into()))];
+        insta::assert_snapshot!(sentence(&nested), @"/mnt/sub is mounted inside it; ls (pid 9) has the directory open; end them or use --lazy");
+        insta::assert_snapshot!(sentence(&[]), @"something uses it that is not visible from here (another user's process, a loop device); look as root, or use --lazy");
+    }
+
+    #[test]
+    fn a_crowd_is_counted() {
+        let crowd = vec![process(7, "sh", Use::Root); 8];
+        assert!(sentence(&crowd).ends_with("; and 3 more; end them or use --lazy"));
+    }
+
+    #[test]
+    fn mappings_are_known_by_their_device() {
+        let maps = "\
+55f0-55f1 r-xp 00000000 fe:00 1234                       /usr/bin/mpv
+7f00-7f01 r--s 00000000 00:2a 17                         /mnt/my film.mkv
+7f02-7f03 rw-p 00000000 00:00 0
+";
+        assert_eq!(mapping(&mount(), maps), Some("my film.mkv".into()));
+        assert_eq!(
+            mapping(
+                &Mount {
+                    device: (0, 43),
+                    ..mount()
+                },
+                maps
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_neighbour_with_the_same_beginning_is_not_inside() {
+        assert_eq!(inside(&mount(), Path::new("/mnt/a")), Some("a".into()));
+        assert_eq!(inside(&mount(), Path::new("/mnt2/a")), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_working_directory_and_by_an_open_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        fs::write(path.join("film"), "").unwrap();
+        let here = Mount {
+            mount_point: path.clone(),
+            ..mount()
+        };
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(&path)
+            .spawn()
+            .unwrap();
+        let found = use_of(&here, &PathBuf::from(format!("/proc/{}", child.id())));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Some(Use::WorkingDirectory));
+
+        let film = fs::File::open(path.join("film")).unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&film);
+        let id = table::mount_id(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap()).unwrap();
+        assert_eq!(
+            use_of(&Mount { id, ..here.clone() }, Path::new("/proc/self")),
+            Some(Use::Open("film".into()))
+        );
+        assert_eq!(
+            use_of(&here, Path::new("/proc/self")),
+            None,
+            "another mount of the same name"
+        );
+    }
+}
