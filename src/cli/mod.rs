@@ -1,1 +1,100 @@
-//! (being written)
+//! The command line: one file a command, and [`run`], which tells them apart.
+//!
+//! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins with
+//! `fetchfs:`. A closed pipe is no signal here (Rust ignores SIGPIPE, as a daemon must), and clap does not mind it either.
+
+mod background;
+mod mount;
+mod unmount;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Command;
+
+pub use background::Ready;
+
+use crate::config::{ConfigError, OptionError, mount_command};
+
+/// Something did not work.
+const FAILED: u8 = 1;
+
+/// What was typed can't be meant; also clap's own code for that.
+const NOT_UNDERSTOOD: u8 = 2;
+
+const ABOUT: &str = "Mount remote files as a local directory; bytes are fetched when they are read, and kept on disk";
+
+/// The whole program. To be called by a process with one thread, because it may fork.
+pub fn run() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let matches = command().get_matches_from(&typed);
+    let outcome = match matches.subcommand() {
+        Some(("mount", matches)) => mount::run(matches, &typed),
+        Some(("unmount", matches)) => unmount::run(matches),
+        _ => unreachable!("clap requires one of the commands that it was given"),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fetchfs: {}", sentence(&error));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new("fetchfs")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(120)
+        .subcommand(mount_command())
+        .subcommand(unmount::command())
+}
+
+/// An error with its causes, in one line. A cause that an error has already worked into its own text is not said again.
+fn sentence(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |said, cause| match said {
+            said if said.is_empty() => cause,
+            said if said.contains(&cause) => said,
+            said => format!("{said}: {cause}"),
+        })
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.is::<OptionError>() || error.downcast_ref().is_some_and(ConfigError::is_usage);
+    if usage { NOT_UNDERSTOOD } else { FAILED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = std::io::Error::other("disk full");
+        let error = anyhow::Error::new(io)
+            .context("writing index: disk full")
+            .context("can't mount");
+        assert_eq!(sentence(&error), "can't mount: writing index: disk full");
+    }
+
+    #[test]
+    fn the_help_text_fits_and_says_what_there_is() {
+        let mut command = command().term_width(100);
+        command.build();
+        let mount = command.find_subcommand_mut("mount").expect("it is there");
+        insta::assert_snapshot!("mount_help", mount.render_help());
+        let unmount = command.find_subcommand_mut("unmount").expect("it is there");
+        insta::assert_snapshot!("unmount_help", unmount.render_help());
+    }
+}

@@ -1,0 +1,176 @@
+//! Where the log goes, and how much of it.
+//!
+//! In the foreground to standard error; in the background to the system log, and until the mount is up warnings also to the terminal
+//! from which it was started; in either case to `--log-file` instead, if there is one. `-v` chooses how much ([`filter`]);
+//! `FETCHFS_LOG` overrides that, in env_logger's syntax. All code logs by the `log` macros and knows nothing of this.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use env_logger::{Builder, Logger, Target};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::config::MountConfig;
+
+/// The variable that overrides `-v`.
+const VARIABLE: &str = "FETCHFS_LOG";
+
+/// The variable by which systemd says that standard error is the journal, which adds the time itself.
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
+
+/// Why the log can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file can't be opened for appending.
+    #[error("can't write the log file {}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There is a logger already.
+    #[error("the log is already open")]
+    Twice(#[from] log::SetLoggerError),
+}
+
+/// Opens the log of this process. Once, and after the fork: the system log notes the process that opened it.
+///
+/// # Errors
+/// When `--log-file` can't be written to.
+pub fn init(config: &MountConfig) -> Result<(), LogError> {
+    let mut builder = Builder::new();
+    builder.parse_filters(&std::env::var(VARIABLE).unwrap_or_else(|_| filter(config.verbosity).to_owned()));
+    let (level, logger): (LevelFilter, Box<dyn Log>) = match &config.log_file {
+        Some(path) => {
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(|error| LogError::File {
+                    path: path.clone(),
+                    error,
+                })?;
+            boxed(
+                builder.target(Target::Pipe(Box::new(file))).format(line).build(),
+                |logger| logger,
+            )
+        }
+        None if !config.foreground => boxed(builder.build(), SystemLog::open),
+        None if std::env::var_os(JOURNAL_VARIABLE).is_some() => {
+            boxed(builder.format(journal_line).build(), |logger| logger)
+        }
+        None => boxed(builder.format(line).build(), |logger| logger),
+    };
+    log::set_boxed_logger(logger)?;
+    log::set_max_level(level);
+    Ok(())
+}
+
+/// What is logged at each `-v`. Without any: what goes wrong, and the life of the mount, which `mount` tells. fuser warns of things
+/// that are no trouble, as of an unmount by somebody else; and at debug it prints every request.
+fn filter(verbosity: u8) -> &'static str {
+    match verbosity {
+        0 => "warn,fuser=error,fetchfs::mount=info",
+        1 => "warn,fuser=error,fetchfs=info",
+        2 => "info,fetchfs=debug",
+        _ => "debug,fetchfs=trace",
+    }
+}
+
+/// A logger with the most that it lets through.
+fn boxed<L: Log + 'static>(logger: Logger, sink: impl FnOnce(Logger) -> L) -> (LevelFilter, Box<dyn Log>) {
+    (logger.filter(), Box::new(sink(logger)))
+}
+
+/// A line for a file or a terminal: time, level, text, and from debug on which module speaks.
+fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
+    let (time, level) = (out.timestamp_millis(), record.level());
+    let style = out.default_level_style(level);
+    write!(out, "{time} {style}{level:5}{style:#} ")?;
+    if level > Level::Info {
+        write!(out, "{}: ", record.target())?;
+    }
+    writeln!(out, "{}", record.args())
+}
+
+/// A line for the journal: priority and text (sd-daemon(3)).
+fn journal_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
+    writeln!(out, "<{}>{}", priority(record.level()), record.args())
+}
+
+/// syslog(3). Until the process leaves its terminal warnings go there too; afterwards standard error is `/dev/null`.
+struct SystemLog {
+    filter: Logger,
+}
+
+impl SystemLog {
+    fn open(filter: Logger) -> SystemLog {
+        // SAFETY: the name is kept by the C library, and a literal lives for ever.
+        unsafe { libc::openlog(c"fetchfs".as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
+        SystemLog { filter }
+    }
+}
+
+impl Log for SystemLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.filter.matches(record) {
+            return;
+        }
+        let text = record.args().to_string();
+        if record.level() <= Level::Warn {
+            // Somebody may have closed it. There is no better place to complain.
+            let _ = writeln!(io::stderr(), "fetchfs: {text}");
+        }
+        let Ok(text) = CString::new(text.replace('\0', "")) else {
+            return;
+        };
+        // SAFETY: both are C strings that outlive the call, and the format takes one string.
+        unsafe { libc::syslog(priority(record.level()), c"%s".as_ptr(), text.as_ptr()) };
+    }
+
+    fn flush(&self) {}
+}
+
+fn priority(level: Level) -> libc::c_int {
+    match level {
+        Level::Error => libc::LOG_ERR,
+        Level::Warn => libc::LOG_WARNING,
+        Level::Info => libc::LOG_INFO,
+        Level::Debug | Level::Trace => libc::LOG_DEBUG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(verbosity: u8, target: &str, level: Level) -> bool {
+        let logger = Builder::new().parse_filters(filter(verbosity)).build();
+        logger.enabled(&Metadata::builder().target(target).level(level).build())
+    }
+
+    #[test]
+    fn without_v_the_life_of_the_mount_and_what_goes_wrong() {
+        assert!(shown(0, "fetchfs::mount", Level::Info));
+        assert!(shown(0, "fetchfs::cache::store", Level::Warn));
+        assert!(!shown(0, "fetchfs::cache::store", Level::Info));
+        assert!(!shown(0, "fuser::session", Level::Warn));
+    }
+
+    #[test]
+    fn each_v_shows_more() {
+        assert!(shown(1, "fetchfs::http", Level::Info) && !shown(1, "fetchfs::http", Level::Debug));
+        assert!(shown(2, "fetchfs::http", Level::Debug) && shown(2, "fuser", Level::Warn));
+        assert!(!shown(2, "reqwest", Level::Debug));
+        assert!(shown(3, "fetchfs::http", Level::Trace) && shown(3, "fuser", Level::Debug));
+    }
+}
