@@ -35,7 +35,8 @@ impl Backoff {
     pub fn next_after(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
         let pause = self.next()?;
         // Spread upwards only: whoever was told "in ten seconds" is not welcome after nine.
-        let asked = retry_after.map(|asked| asked.mul_f64(1.0 + JITTER * fastrand::f64()));
+        let spread = |asked: Duration| asked.min(LONGEST).mul_f64(JITTER * fastrand::f64());
+        let asked = retry_after.map(|asked| asked.saturating_add(spread(asked)));
         Some(asked.map_or(pause, |asked| asked.max(pause)))
     }
 
@@ -58,5 +59,68 @@ impl Iterator for Backoff {
         self.used += 1;
         let spread = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
         Some(doubled.min(LONGEST.div_f64(1.0 + JITTER)).mul_f64(spread))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(500);
+
+    fn is_about(pause: Duration, expected: Duration) -> bool {
+        pause >= expected.mul_f64(1.0 - JITTER) && pause <= expected.mul_f64(1.0 + JITTER)
+    }
+
+    #[test]
+    fn pauses_double_and_end() {
+        let pauses: Vec<_> = Backoff::new(FIRST, 4).collect();
+        assert_eq!(pauses.len(), 4);
+        for (index, pause) in pauses.into_iter().enumerate() {
+            assert!(is_about(pause, FIRST * (1 << index)), "{index}: {pause:?}");
+        }
+        assert_eq!(Backoff::new(FIRST, 0).next(), None);
+    }
+
+    #[test]
+    fn pauses_are_spread() {
+        let pauses: Vec<_> = (0..100).filter_map(|_| Backoff::new(FIRST, 1).next()).collect();
+        let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+        assert!(*most - *least > FIRST.mul_f64(JITTER), "{least:?} to {most:?}");
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_the_longest() {
+        assert!(Backoff::new(FIRST, 100).all(|pause| pause <= LONGEST));
+        assert!(Backoff::new(Duration::MAX, 3).all(|pause| pause <= LONGEST));
+    }
+
+    #[test]
+    fn a_server_that_asks_for_more_gets_it_and_less_changes_nothing() {
+        for _ in 0..100 {
+            let asked = Duration::from_secs(10);
+            let pause = Backoff::new(FIRST, 1).next_after(Some(asked)).unwrap();
+            assert!(pause >= asked && pause <= asked.mul_f64(1.0 + JITTER), "{pause:?}");
+            let pause = Backoff::new(FIRST, 1).next_after(Some(Duration::ZERO)).unwrap();
+            assert!(is_about(pause, FIRST), "{pause:?}");
+        }
+        assert!(
+            Backoff::new(FIRST, 1).next_after(Some(Duration::MAX)).is_some(),
+            "no overflow"
+        );
+        assert_eq!(
+            Backoff::new(FIRST, 0).next_after(Some(FIRST)),
+            None,
+            "asking grants no more retries"
+        );
+    }
+
+    #[test]
+    fn after_a_success_it_starts_anew() {
+        let mut backoff = Backoff::new(FIRST, 3);
+        assert_eq!(backoff.by_ref().count(), 3);
+        backoff.reset();
+        assert!(is_about(backoff.next().unwrap(), FIRST));
+        assert_eq!(backoff.count(), 2);
     }
 }

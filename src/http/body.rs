@@ -5,7 +5,7 @@
 //! counted here. The stall detector is here too and not in `reqwest`: its own read timeout goes on while the caller is
 //! busy (throttled, or writing), and would take our pause for the server's.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use reqwest::Response;
@@ -23,6 +23,15 @@ pub struct Body {
     timeout: Duration,
     /// The URL asked, fit for messages.
     url: String,
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("url", &self.url)
+            .field("due", &self.due)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Body {

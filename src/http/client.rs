@@ -7,11 +7,7 @@
 //!
 //! HTTP/1.1 only: one connection a range beats many ranges multiplexed over one connection.
 
-use std::{
-    ops::Range,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use reqwest::{
     Method,
@@ -20,7 +16,7 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    Body, HttpError, HttpErrorKind, Validator, Version,
+    Body, HttpError, HttpErrorKind, Metadata, Page, RangeAnswer, Version,
     credentials::Credentials,
     error::classify,
     head::AnswerHead,
@@ -64,75 +60,19 @@ pub struct Client {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What all clones have in common.
 pub(super) struct Shared {
     pub config: HttpConfig,
     pub http: reqwest::Client,
     pub credentials: Credentials,
 }
 
-/// What is known of a remote file, or a page, without its bytes.
-#[derive(Debug, Clone)]
-pub struct Metadata {
-    /// Where the redirects ended.
-    pub url: Url,
-    /// `size` and `validator` together; `None` if the size is unknown.
-    pub version: Option<Version>,
-    /// Bytes; `None` if the server does not tell.
-    pub size: Option<u64>,
-    /// What the server calls this version.
-    pub validator: Validator,
-    /// Last-Modified.
-    pub modified: Option<SystemTime>,
-    /// Media type without parameters, in lower case.
-    pub content_type: Option<String>,
-}
-
-/// A document that was read as a whole.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// Where the redirects ended: what relative links are relative to.
-    pub url: Url,
-    /// Media type without parameters, in lower case.
-    pub content_type: Option<String>,
-    /// The charset that the server named, as it wrote it.
-    pub charset: Option<String>,
-    /// Last-Modified.
-    pub modified: Option<SystemTime>,
-    /// At most [`MAX_PAGE`] bytes.
-    pub body: Vec<u8>,
-}
-
-/// The answer to a request for a range.
-pub enum RangeAnswer {
-    /// The range, or the beginning of it.
-    Partial {
-        /// The version that the bytes belong to: the known one where that has a validator.
-        version: Version,
-        /// Starts where the asked range does; ends there or before.
-        range: Range<u64>,
-        /// Last-Modified.
-        modified: Option<SystemTime>,
-        /// Exactly the bytes of `range`.
-        body: Body,
-    },
-    /// The server ignores Range: the whole file, from byte 0.
-    Whole {
-        /// Bytes; `None` if neither the server nor a known version tells.
-        size: Option<u64>,
-        /// The known one, or what the server calls this version if none was known.
-        validator: Validator,
-        /// Last-Modified.
-        modified: Option<SystemTime>,
-        /// Exactly `size` bytes if that is known, or as many as come.
-        body: Body,
-    },
-    /// Authoritative: the file is another version now, as far as the answer describes it.
-    Changed(Option<Version>),
-    /// Nothing was known, and the range starts at or after the end of the file.
-    PastEnd {
-        /// Bytes in the file, as the server says.
-        size: u64,
-    },
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -188,12 +128,12 @@ impl Client {
         match head.status {
             200 => {
                 let size = head.content_length.filter(|size| *size > 0 && head.coding.is_none());
-                if size.is_some() {
-                    return Ok(described(answer.url.clone(), head, size));
+                match size {
+                    Some(_) => Ok(Metadata::of(answer.url, head, size)),
+                    None => self.probe(url, Some(head)).await,
                 }
-                self.probe(url, Some(head)).await
             }
-            400 | 403 | 405 | 501 => self.probe(url, None).await,
+            201..=299 | 400 | 403 | 405 | 501 => self.probe(url, None).await,
             _ => Err(failed(&answer, head.failure())),
         }
     }
@@ -204,14 +144,14 @@ impl Client {
         let head = &answer.head;
         match judge(head, 0..1, None) {
             Verdict::Partial { version, .. } => {
-                let metadata = described(answer.url.clone(), head, Some(version.size));
+                let metadata = Metadata::of(answer.url.clone(), head, Some(version.size));
                 // One byte: reading it gives the connection back, dropping it would close it.
                 let _ = tokio::time::timeout(self.shared.config.timeout, answer.response.chunk()).await;
                 Ok(metadata)
             }
-            Verdict::Whole { size, .. } => Ok(described(answer.url.clone(), head, size)),
+            Verdict::Whole { size, .. } => Ok(Metadata::of(answer.url.clone(), head, size)),
             // An empty file has no first byte. The error's headers describe the error, so HEAD is the better source.
-            Verdict::PastEnd { size } => Ok(described(answer.url.clone(), before.unwrap_or(head), Some(size))),
+            Verdict::PastEnd { size } => Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(size))),
             Verdict::Changed(_) => Err(failed(
                 &answer,
                 HttpErrorKind::BadAnswer("contradicts itself".to_owned()),
@@ -311,21 +251,6 @@ impl Client {
     }
 }
 
-fn described(url: Url, head: &AnswerHead, size: Option<u64>) -> Metadata {
-    let validator = head.validator();
-    Metadata {
-        url,
-        version: size.map(|size| Version {
-            size,
-            validator: validator.clone(),
-        }),
-        size,
-        validator,
-        modified: head.modified(),
-        content_type: head.content_type.clone(),
-    }
-}
-
 fn failed(answer: &Answer, kind: HttpErrorKind) -> HttpError {
     HttpError {
         kind,
@@ -353,3 +278,6 @@ fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
     }
     headers
 }
+
+#[cfg(test)]
+mod tests;

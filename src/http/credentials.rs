@@ -13,6 +13,9 @@ use url::Url;
 
 use super::Origin;
 
+/// Characters of a URL in a message. A server can make a redirect of 100 kB.
+const LONGEST_SHOWN: usize = 500;
+
 /// What is known of who we are, by origin. Deliberately without `Debug`.
 #[derive(Default)]
 pub(super) struct Credentials {
@@ -61,7 +64,7 @@ pub(super) fn strip(url: &mut Url) {
 }
 
 /// A URL for messages and logs: without user and password, and without the values of its query, where tokens and
-/// signatures are. `https://host/file?token=…`
+/// signatures are: `https://host/file?token=…`. What is longer than any sane URL is cut.
 pub fn redact(url: &Url) -> String {
     let mut shown = url.clone();
     strip(&mut shown);
@@ -77,9 +80,83 @@ pub fn redact(url: &Url) -> String {
         }
         text.push('…');
     }
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
     text
 }
 
 fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    /// The Authorization header that a request to this URL would have.
+    fn sent(credentials: &Credentials, to: &str) -> Option<String> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let request = reqwest::Client::new().get(url(to));
+        let request = credentials.authorize(&url(to), request).build().unwrap();
+        let value = request.headers().get("authorization")?;
+        assert!(value.is_sensitive(), "else it is shown by Debug");
+        Some(value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn credentials_go_to_their_own_origin_only() {
+        let credentials = Credentials::default();
+        assert_eq!(
+            credentials.adopt(url("http://u:p@host/d?q=1#f")),
+            url("http://host/d?q=1#f")
+        );
+        for home in ["http://host/", "http://host:80/other", "http://HOST/d"] {
+            assert_eq!(sent(&credentials, home).as_deref(), Some("Basic dTpw"), "{home}");
+        }
+        for away in [
+            "https://host/",
+            "http://host:8080/",
+            "http://host.example/",
+            "http://sub.host/",
+            "http://host./",
+        ] {
+            assert_eq!(sent(&credentials, away), None, "{away}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_credentials_takes_none_away() {
+        let credentials = Credentials::default();
+        credentials.adopt(url("http://user@host/"));
+        credentials.adopt(url("http://host/again"));
+        assert_eq!(
+            sent(&credentials, "http://host/").as_deref(),
+            Some("Basic dXNlcjo="),
+            "no password is an empty one"
+        );
+    }
+
+    #[test]
+    fn messages_show_no_secret() {
+        for (whole, shown) in [
+            ("http://host/", "http://host/"),
+            ("https://u:secret@host:8443/a%20b#secret", "https://host:8443/a%20b"),
+            ("http://host/f?token=secret", "http://host/f?token=…"),
+            (
+                "http://host/f?a=secret&b=&secret&c=se=cret",
+                "http://host/f?a=…&b=…&…&c=…",
+            ),
+            ("http://host/f?secret", "http://host/f?…"),
+        ] {
+            assert_eq!(redact(&url(whole)), shown);
+        }
+        let long = redact(&url(&format!("http://host/{}?k=secret", "ü".repeat(2000))));
+        assert!(long.len() < 600 && !long.contains("secret"));
+    }
 }

@@ -33,6 +33,8 @@ pub(super) struct AnswerHead {
     pub etag: Option<String>,
     /// Last-Modified, if it is a date.
     pub last_modified: Option<String>,
+    /// Whether redirects led to another host or path than was asked.
+    pub is_elsewhere: bool,
     /// From the moment at which the head was read.
     pub retry_after: Option<Duration>,
 }
@@ -57,6 +59,7 @@ impl AnswerHead {
             etag: joined(headers, header::ETAG).filter(|value| is_entity_tag(value)),
             last_modified: joined(headers, header::LAST_MODIFIED)
                 .filter(|value| httpdate::parse_http_date(value).is_ok()),
+            is_elsewhere: false,
             retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
         }
     }
@@ -97,11 +100,19 @@ impl AnswerHead {
     pub fn refuse_coding(&self) -> Result<(), HttpErrorKind> {
         match &self.coding {
             None => Ok(()),
-            Some(coding) => Err(HttpErrorKind::BadAnswer(format!(
-                "it is compressed ({coding}), though that was ruled out"
-            ))),
+            Some(coding) => {
+                let coding = excerpt(coding);
+                Err(HttpErrorKind::BadAnswer(format!(
+                    "it is compressed ({coding}), though that was ruled out"
+                )))
+            }
         }
     }
+}
+
+/// A header's value, short enough for a log line.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(60).collect()
 }
 
 /// A header's value, trimmed; several of a name are joined by commas (RFC 9110 §5.3).
@@ -148,4 +159,92 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
             .unwrap_or_default(),
     };
     Some(pause.min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(headers: &[(&'static str, &str)]) -> AnswerHead {
+        let values = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        let mut map = HeaderMap::new();
+        for (name, value) in values {
+            map.append(name, value);
+        }
+        AnswerHead::of(200, &map, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
+    }
+
+    #[test]
+    fn identity_is_no_coding() {
+        assert_eq!(head(&[]).coding, None);
+        assert_eq!(head(&[("content-encoding", "Identity")]).coding, None);
+        assert_eq!(head(&[("content-encoding", "")]).coding, None);
+        assert!(head(&[("content-encoding", "gzip")]).coding.is_some());
+        assert!(
+            head(&[("content-encoding", "identity"), ("content-encoding", "br")])
+                .coding
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn lengths_are_digits() {
+        assert_eq!(
+            head(&[("content-length", "18446744073709551615")]).content_length,
+            Some(u64::MAX)
+        );
+        for length in ["+1", "-1", "", "1e3", "0x10", "18446744073709551616", "5, 6"] {
+            assert_eq!(head(&[("content-length", length)]).content_length, None, "{length}");
+        }
+    }
+
+    #[test]
+    fn malformed_validators_count_as_absent() {
+        let odd = head(&[("etag", "v1"), ("last-modified", "yesterday")]);
+        assert_eq!((odd.validator(), odd.modified()), (Validator::None, None));
+        let two = head(&[("etag", "\"a\""), ("etag", "\"b\"")]);
+        assert_eq!(two.validator(), Validator::None, "two tags name no version");
+    }
+
+    #[test]
+    fn two_content_ranges_stay_visible() {
+        let two = head(&[("content-range", "bytes 0-1/2"), ("content-range", "bytes 0-1/2")]);
+        assert_eq!(two.content_range.as_deref(), Some("bytes 0-1/2, bytes 0-1/2"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_has_a_bound() {
+        let after = |value| head(&[("retry-after", value)]).retry_after;
+        assert_eq!(after("0"), Some(Duration::ZERO));
+        assert_eq!(after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(
+            after("Sun, 06 Nov 1994 08:49:00 GMT"),
+            Some(Duration::ZERO),
+            "that is past"
+        );
+        assert_eq!(after("Fri, 31 Dec 9999 23:59:59 GMT"), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(after("18446744073709551615"), Some(LONGEST_RETRY_AFTER));
+        for value in ["soon", "-1", "1.5", "", "99999999999999999999"] {
+            assert_eq!(after(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_taken_apart() {
+        let parts = |value| media_type(value);
+        assert_eq!(parts("text/html"), (Some("text/html".into()), None));
+        assert_eq!(
+            parts(" Text/HTML ; Charset=\"UTF-8\" "),
+            (Some("text/html".into()), Some("UTF-8".into()))
+        );
+        assert_eq!(
+            parts("text/html; a=b; charset=latin1"),
+            (Some("text/html".into()), Some("latin1".into()))
+        );
+        assert_eq!(parts(";"), (None, None));
+        assert_eq!(parts("text/html;charset="), (Some("text/html".into()), None));
+    }
 }

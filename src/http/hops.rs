@@ -12,7 +12,13 @@ use reqwest::{
 };
 use url::Url;
 
-use super::{Client, HttpError, HttpErrorKind, credentials::strip, error::classify, head::AnswerHead, redact};
+use super::{
+    Client, HttpError, HttpErrorKind,
+    credentials::strip,
+    error::classify,
+    head::{AnswerHead, excerpt},
+    redact,
+};
 
 /// How many redirects one request follows. Signed downloads take two or three, browsers give up after 20.
 const MOST_REDIRECTS: usize = 10;
@@ -29,13 +35,16 @@ pub(super) struct Answer {
 
 impl Client {
     /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
-    pub(super) async fn send(&self, method: Method, url: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
-        let mut url = url.clone();
+    pub(super) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+        let mut url = asked.clone();
         strip(&mut url);
         for _ in 0..=MOST_REDIRECTS {
-            let answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
+            let mut answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
-                None => return Ok(answer),
+                None => {
+                    answer.head.is_elsewhere = url.host() != asked.host() || url.path() != asked.path();
+                    return Ok(answer);
+                }
                 Some(Ok(target)) => {
                     log::debug!("{} leads to {}", redact(&url), redact(&target));
                     url = target;
@@ -84,10 +93,8 @@ fn target(base: &Url, location: &[u8]) -> Result<Url, String> {
         return Err("a redirect to something that is no URL".to_owned());
     };
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!(
-            "a redirect to {}:, which is neither http nor https",
-            url.scheme()
-        ));
+        let scheme = excerpt(url.scheme());
+        return Err(format!("a redirect to {scheme}:, which is neither http nor https"));
     }
     strip(&mut url);
     Ok(url)
@@ -97,5 +104,120 @@ fn bad(url: &Url, why: String) -> HttpError {
     HttpError {
         kind: HttpErrorKind::BadAnswer(why),
         url: redact(url),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            HttpConfig,
+            testing::{Server, says},
+        },
+        *,
+    };
+
+    fn client() -> Client {
+        Client::new(HttpConfig::default()).unwrap()
+    }
+
+    fn moved(to: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    fn with_login(url: &Url) -> Url {
+        Url::parse(&url.as_str().replace("http://", "http://us%20er:pa%3Ass@")).unwrap()
+    }
+
+    const DATA: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    /// "us er:pa:ss"
+    const LOGIN: &str = "authorization: Basic dXMgZXI6cGE6c3M=";
+
+    #[tokio::test]
+    async fn a_redirect_to_another_origin_leaves_the_credentials_at_home() {
+        let away = Server::start(|_| says(DATA)).await;
+        let target = away.at("data").to_string();
+        let home = Server::start(move |request| match request.starts_with("GET /deep ") {
+            true => says(moved(&target)),
+            false => says(moved("/deep")),
+        })
+        .await;
+        let client = client();
+        let url = client.adopt(with_login(&home.at("f")));
+        assert_eq!(url, home.at("f"), "no URL has them any more");
+        let page = client.page(&url).await.unwrap();
+        assert_eq!((page.url, page.body.as_slice()), (away.at("data"), b"ok".as_slice()));
+        assert_eq!(home.requests().len(), 2);
+        assert!(
+            home.requests().iter().all(|request| request.contains(LOGIN)),
+            "{:?}",
+            home.requests()
+        );
+        assert!(!away.requests()[0].to_lowercase().contains("authorization"));
+    }
+
+    #[tokio::test]
+    async fn credentials_in_a_location_or_a_link_are_neither_sent_nor_remembered() {
+        let away = Server::start(|_| says(DATA)).await;
+        let target = with_login(&away.at("data"));
+        let link = target.clone();
+        let home = Server::start(move |_| says(moved(target.as_str()))).await;
+        let client = client();
+        assert_eq!(client.page(&home.at("f")).await.unwrap().url, away.at("data"));
+        client.page(&link).await.unwrap();
+        client.page(&away.at("data")).await.unwrap();
+        assert!(
+            away.requests()
+                .iter()
+                .all(|request| !request.to_lowercase().contains("authorization"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_redirect_keeps_the_range() {
+        let away =
+            Server::start(|_| says("HTTP/1.1 206 P\r\nContent-Range: bytes 2-3/9\r\nContent-Length: 2\r\n\r\ncd"))
+                .await;
+        let target = away.at("data?signature=1").to_string();
+        let home = Server::start(move |_| says(moved(&target))).await;
+        client().range(&home.at("f"), 2..4, None).await.unwrap();
+        assert!(away.requests()[0].starts_with("GET /data?signature=1 "));
+        assert!(away.requests()[0].contains("\r\nrange: bytes=2-3\r\n"));
+    }
+
+    #[tokio::test]
+    async fn redirects_without_end_end() {
+        let server = Server::start(|_| says(moved("/again?token=secret"))).await;
+        let error = client().metadata(&server.url).await.unwrap_err();
+        assert!(
+            matches!(&error.kind, HttpErrorKind::BadAnswer(why) if why.contains("10 redirects")),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("secret"));
+        assert_eq!(server.requests().len(), MOST_REDIRECTS + 1);
+    }
+
+    #[test]
+    fn a_location_is_seen_from_where_it_came() {
+        let base = Url::parse("https://host/a/b?c").unwrap();
+        for (location, url) in [
+            ("d", "https://host/a/d"),
+            ("/d?e=f", "https://host/d?e=f"),
+            ("//other/d", "https://other/d"),
+            ("http://u:p@other:8080/", "http://other:8080/"),
+            ("/ü b", "https://host/%C3%BC%20b"),
+        ] {
+            assert_eq!(target(&base, location.as_bytes()).unwrap().as_str(), url);
+        }
+        for location in [
+            "file:///etc/passwd",
+            "ftp://host/",
+            "http://",
+            "https://[",
+            "data:text/plain,x",
+        ] {
+            assert!(target(&base, location.as_bytes()).is_err(), "{location}");
+        }
+        assert!(target(&base, b"/\xff").is_err());
     }
 }

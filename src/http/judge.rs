@@ -22,8 +22,11 @@
 //! | 206 | same, other total; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
 //! | 206 | same, other total; a date, a weak tag or only a size is known | changed | a date has a resolution of a second |
 //! | 206 | silent, total as known; a date is known | **partial**: `If-Range` was sent, and such an answer may leave Last-Modified out | §15.3.7 |
-//! | 206 | silent; a tag is known | bad answer: it must carry the tag | §15.3.7 |
-//! | 200 | a web page, with a weaker validator than the known one, or (only a size being known) with none and of another length | bad answer: a login page or the like | promise 3 |
+//! | 206 | silent, with a validator of another kind; a tag is known | changed: it names its version, and that is not the known one | §15.3.7 |
+//! | 206 | silent, without any, or with the known tag made weak | bad answer: a part must carry the tag that the whole has | §15.3.7 |
+//! | 200 | a web page, with a weaker validator than the known one | bad answer: a login page or the like | promise 3 |
+//! | 200 | a web page without any validator, where only a size is known, and not announced with that size | bad answer, likewise | promise 3 |
+//! | 200 | a web page of another version, from another host or path, to which a redirect led | bad answer, likewise | promise 3 |
 //! | 200 | same, length as known or not said | **whole** | §14.2: Range may be ignored |
 //! | 200 | same, other length; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
 //! | 200 | same, other length; a date, a weak tag or only a size is known | changed | |
@@ -47,7 +50,7 @@ use http_content_range::ContentRange;
 
 use super::{
     HttpErrorKind,
-    head::AnswerHead,
+    head::{AnswerHead, excerpt},
     version::{Sameness, Validator, Version},
 };
 
@@ -130,7 +133,10 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
         Some(known) => match (sameness, &known.validator) {
             // If-Range went out, and a server that honours it may leave Last-Modified out of its 206.
             (Sameness::Silent, Validator::Dated(_)) if known.size == size => known.validator.clone(),
-            (Sameness::Silent, _) => return bad("it does not tell which version of the file it is from"),
+            (Sameness::Silent, Validator::Strong(_)) if head.etag.is_some() => return weakened(),
+            (Sameness::Silent, Validator::Dated(_)) => return unnamed(),
+            (Sameness::Silent, _) if head.validator() == Validator::None => return unnamed(),
+            (Sameness::Silent, _) => return Ok(Verdict::Changed(told)),
             (_, Validator::Strong(_)) if known.size != size => return contradiction(known.size, size),
             (..) if known.size != size => return Ok(Verdict::Changed(told)),
             (_, Validator::None) => head.validator(),
@@ -159,8 +165,10 @@ fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErro
         validator: own.clone(),
     });
 
-    let stands_in = own.strength() < known.validator.strength() || (own == Validator::None && !same_size);
-    if head.is_web_page() && stands_in {
+    let is_weaker = own.strength() < known.validator.strength();
+    let is_elsewhere = head.is_elsewhere && (sameness != Sameness::Same || !same_size);
+    let is_unproven = own == Validator::None && head.content_length != Some(known.size);
+    if head.is_web_page() && (is_weaker || is_elsewhere || is_unproven) {
         return bad("a web page came instead of the file; is a login needed?");
     }
     match (sameness, &known.validator) {
@@ -177,11 +185,9 @@ fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErro
         }),
         (Sameness::Same, Validator::Strong(_)) => contradiction(known.size, head.content_length.unwrap_or_default()),
         (Sameness::Same, _) => Ok(Verdict::Changed(told)),
-        (Sameness::Silent, Validator::Strong(_)) if head.etag.is_some() => {
-            bad("only a weak form of the file's entity tag came")
-        }
+        (Sameness::Silent, Validator::Strong(_)) if head.etag.is_some() => weakened(),
         (Sameness::Silent, _) if own != Validator::None => Ok(Verdict::Changed(told)),
-        (Sameness::Silent, _) => bad("it does not tell which version of the file it is from"),
+        (Sameness::Silent, _) => unnamed(),
     }
 }
 
@@ -234,16 +240,21 @@ fn bad(why: impl Into<String>) -> Result<Verdict, HttpErrorKind> {
     Err(HttpErrorKind::BadAnswer(why.into()))
 }
 
+fn unnamed() -> Result<Verdict, HttpErrorKind> {
+    bad("it does not tell which version of the file it is from")
+}
+
+fn weakened() -> Result<Verdict, HttpErrorKind> {
+    bad("only a weak form of the file's entity tag came")
+}
+
 fn contradiction(known: u64, told: u64) -> Result<Verdict, HttpErrorKind> {
     bad(format!(
         "the entity tag is the same, but the size went from {known} to {told}"
     ))
 }
 
-/// A header's value, short enough for a log line.
-fn excerpt(text: &str) -> String {
-    text.chars().take(60).collect()
-}
-
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! answer that does not fit the request never reaches the caller as data. It does not retry, queue or remember
 //! anything of a server but credentials; for those who do, [`Backoff`] and [`Throttle`] are here.
 
+mod answers;
 mod backoff;
 mod body;
 mod client;
@@ -14,12 +15,15 @@ mod head;
 mod hops;
 mod judge;
 mod origin;
+#[cfg(test)]
+mod testing;
 mod throttle;
 mod version;
 
+pub use answers::{Metadata, Page, RangeAnswer};
 pub use backoff::Backoff;
 pub use body::Body;
-pub use client::{Client, HttpConfig, MAX_PAGE, Metadata, Page, RangeAnswer};
+pub use client::{Client, HttpConfig, MAX_PAGE};
 pub use credentials::redact;
 pub use error::{HttpError, HttpErrorKind};
 pub use origin::Origin;

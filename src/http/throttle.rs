@@ -60,3 +60,100 @@ fn cost(bytes: usize, rate: u64) -> Duration {
     // 580 years, for whoever sets one byte per second and reads for long: no wait that anybody would sit out.
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 2))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const RATE: u64 = 1_000_000;
+
+    /// How long one task needs to pass `pieces`. Time is the runtime's, and jumps whenever all wait.
+    async fn passed(throttle: &Throttle, pieces: impl IntoIterator<Item = usize>) -> Duration {
+        let start = Instant::now();
+        for piece in pieces {
+            throttle.take(piece).await;
+        }
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_holds_over_five_seconds_whatever_the_pieces() {
+        for piece in [1_000, 16 << 10, 64 << 10, 1 << 20] {
+            let throttle = Throttle::new(Some(RATE));
+            let count = (5 * RATE as usize).div_ceil(piece);
+            let took = passed(&throttle, std::iter::repeat_n(piece, count)).await;
+            let rate = (count * piece) as f64 / took.as_secs_f64();
+            assert!(
+                (rate / RATE as f64 - 1.0).abs() < 0.02,
+                "{rate} bytes/s in pieces of {piece}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_holds_for_all_takers_together_and_each_gets_its_share() {
+        let throttle = Arc::new(Throttle::new(Some(RATE)));
+        let tasks = [(); 8].map(|()| {
+            let throttle = throttle.clone();
+            tokio::spawn(async move { passed(&throttle, [10_000; 50]).await })
+        });
+        let mut times = Vec::new();
+        for task in tasks {
+            times.push(task.await.unwrap().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        // 8 × 500 kB at 1 MB/s, in turns. Whoever came first had the burst, five pieces, to itself.
+        assert!((3.9..4.1).contains(&times[7]) && times[0] > 3.4, "{times:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takers_pass_in_the_order_in_which_they_came() {
+        let throttle = Arc::new(Throttle::new(Some(RATE)));
+        let passed = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (index, bytes) in [900_000, 1, 500_000, 1].into_iter().enumerate() {
+            let (throttle, passed) = (throttle.clone(), passed.clone());
+            tasks.push(tokio::spawn(async move {
+                throttle.take(bytes).await;
+                passed.lock().push((index, Instant::now()));
+            }));
+            tokio::task::yield_now().await;
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let passed = passed.lock();
+        assert!(passed.is_sorted_by_key(|(_, at)| *at));
+        // Within a millisecond, the timer's resolution, the order is free.
+        assert!(
+            passed.iter().position(|(index, _)| *index == 2) >= Some(2),
+            "{passed:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_saves_up_no_more_than_the_burst() {
+        let throttle = Throttle::new(Some(RATE));
+        throttle.take(1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let took = passed(&throttle, [1_000; 1_000]).await;
+        assert!(took >= Duration::from_secs(1) - BURST, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_nobody_waits() {
+        for limit in [None, Some(0)] {
+            let throttle = Throttle::new(limit);
+            assert_eq!(passed(&throttle, [usize::MAX; 3]).await, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn the_cost_of_anything_is_finite() {
+        assert_eq!(cost(0, 1), Duration::ZERO);
+        assert_eq!(cost(RATE as usize, RATE), Duration::from_secs(1));
+        assert!(cost(usize::MAX, 1) > Duration::from_secs(1 << 30));
+    }
+}

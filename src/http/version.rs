@@ -149,3 +149,118 @@ fn is_same_date(one: &str, other: &str) -> bool {
     one == other
         || matches!((httpdate::parse_http_date(one), httpdate::parse_http_date(other)), (Ok(one), Ok(other)) if one == other)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    #[test]
+    fn a_strong_tag_is_preferred_to_a_date_and_a_date_to_a_weak_tag() {
+        assert_eq!(
+            Validator::of(Some("\"a\""), Some(DAY)),
+            Validator::Strong("\"a\"".into())
+        );
+        assert_eq!(Validator::of(Some("W/\"a\""), Some(DAY)), Validator::Dated(DAY.into()));
+        assert_eq!(Validator::of(Some("W/\"a\""), None), Validator::Weak("W/\"a\"".into()));
+        assert_eq!(Validator::of(None, Some(DAY)), Validator::Dated(DAY.into()));
+        assert_eq!(Validator::of(None, None), Validator::None);
+    }
+
+    #[test]
+    fn entity_tags_are_what_rfc_9110_says() {
+        for tag in ["\"\"", "W/\"\"", "\"xyzzy\"", "W/\"xyzzy\"", "\"!#[]~\"", "\"é\""] {
+            assert!(is_entity_tag(tag), "{tag}");
+        }
+        for tag in [
+            "",
+            "\"",
+            "a",
+            "W/",
+            "W/a",
+            "w/\"a\"",
+            "\"a",
+            "a\"",
+            "\"a\"b\"",
+            "\"a b\"",
+            "\"a\"-gzip",
+            "\"a\", \"b\"",
+        ] {
+            assert!(!is_entity_tag(tag), "{tag}");
+        }
+        assert!(!is_entity_tag(&format!("\"{}\"", "a".repeat(5000))));
+    }
+
+    #[test]
+    fn a_date_is_the_same_in_each_of_its_three_forms() {
+        let known = Validator::Dated(DAY.into());
+        for date in [DAY, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(known.compare(Some("\"new\""), Some(date)), Sameness::Same, "{date}");
+        }
+        assert_eq!(
+            known.compare(None, Some("Sun, 06 Nov 1994 08:49:38 GMT")),
+            Sameness::Different
+        );
+        assert_eq!(known.compare(Some("\"a\""), None), Sameness::Silent);
+    }
+
+    #[test]
+    fn tags_prove_as_much_as_they_say() {
+        let strong = Validator::Strong("\"a\"".into());
+        let weak = Validator::Weak("W/\"a\"".into());
+        assert_eq!(strong.compare(Some("\"a\""), None), Sameness::Same);
+        assert_eq!(strong.compare(Some("\"b\""), Some(DAY)), Sameness::Different);
+        assert_eq!(strong.compare(Some("W/\"a\""), Some(DAY)), Sameness::Silent);
+        assert_eq!(strong.compare(Some("W/\"b\""), None), Sameness::Different);
+        assert_eq!(strong.compare(None, Some(DAY)), Sameness::Silent);
+        assert_eq!(weak.compare(Some("W/\"a\""), None), Sameness::Same);
+        assert_eq!(weak.compare(Some("\"a\""), None), Sameness::Same);
+        assert_eq!(weak.compare(Some("W/\"b\""), None), Sameness::Different);
+        assert_eq!(weak.compare(None, Some(DAY)), Sameness::Silent);
+    }
+
+    #[test]
+    fn only_what_may_stand_in_if_range_does() {
+        assert_eq!(Validator::Strong("\"a\"".into()).if_range(), Some("\"a\""));
+        assert_eq!(Validator::Dated(DAY.into()).if_range(), Some(DAY));
+        assert_eq!(Validator::Weak("W/\"a\"".into()).if_range(), None);
+        assert_eq!(Validator::None.if_range(), None);
+    }
+
+    #[test]
+    fn a_text_that_is_no_key_is_refused() {
+        for key in [
+            "",
+            "nothing",
+            "none:",
+            "none:x",
+            "strong:",
+            "strong:a",
+            "strong:W/\"a\"",
+            "weak:\"a\"",
+            "dated:",
+        ] {
+            assert_eq!(Validator::parse(key), None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_validator_survives_the_index(tag in "(W/)?\"[!#-~é]{0,40}\"", date in "[ -~]{1,40}") {
+            for validator in [Validator::of(Some(&tag), None), Validator::of(None, Some(&date)), Validator::None] {
+                prop_assert_eq!(Validator::parse(&validator.to_key()), Some(validator));
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_compared_and_parsed(one: String, other: String) {
+            Validator::parse(&one);
+            let _ = is_entity_tag(&one);
+            Validator::Strong(one.clone()).compare(Some(&other), None);
+            Validator::Dated(one).compare(None, Some(&other));
+        }
+    }
+}

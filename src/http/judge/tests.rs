@@ -1,1 +1,494 @@
+//! The table of the module's doc, row by row.
 
+use super::*;
+
+pub(super) const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+pub(super) const NEXT_DAY: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
+
+fn strong() -> Validator {
+    Validator::Strong("\"a\"".into())
+}
+
+fn dated() -> Validator {
+    Validator::Dated(DAY.into())
+}
+
+fn weak() -> Validator {
+    Validator::Weak("W/\"a\"".into())
+}
+
+fn version(size: u64, validator: Validator) -> Version {
+    Version { size, validator }
+}
+
+/// An answer, written down like one.
+fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
+    let mut head = AnswerHead {
+        status,
+        ..AnswerHead::default()
+    };
+    for (name, value) in headers {
+        let value = Some((*value).to_owned());
+        match *name {
+            "range" => head.content_range = value,
+            "length" => head.content_length = value.map(|value| value.parse().unwrap()),
+            "coding" => head.coding = value,
+            "type" => head.content_type = value,
+            "etag" => head.etag = value,
+            "modified" => head.last_modified = value,
+            "elsewhere" => head.is_elsewhere = true,
+            _ => unreachable!("{name}"),
+        }
+    }
+    head
+}
+
+fn is_bad(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Failed(HttpErrorKind::BadAnswer(_)))
+}
+
+/// Judges the answer to a request for bytes 10..20.
+fn judged(status: u16, headers: &[(&str, &str)], known: Option<Version>) -> Verdict {
+    judge(&head(status, headers), 10..20, known.as_ref())
+}
+
+#[test]
+fn a_fitting_part_is_taken() {
+    let answer = judged(
+        206,
+        &[("range", "bytes 10-19/100"), ("length", "10"), ("etag", "\"a\"")],
+        None,
+    );
+    assert_eq!(
+        answer,
+        Verdict::Partial {
+            version: version(100, strong()),
+            range: 10..20
+        }
+    );
+}
+
+#[test]
+fn a_shorter_part_is_taken_as_far_as_it_goes() {
+    for (range, end) in [("bytes 10-10/100", 11), ("BYTES 10-14/100", 15), ("bytes 10-18/*", 19)] {
+        let answer = judged(
+            206,
+            &[("range", range), ("etag", "\"a\"")],
+            Some(version(100, strong())),
+        );
+        assert_eq!(
+            answer,
+            Verdict::Partial {
+                version: version(100, strong()),
+                range: 10..end
+            },
+            "{range}"
+        );
+    }
+}
+
+#[test]
+fn a_part_that_does_not_fit_is_not_believed() {
+    let known = || Some(version(100, Validator::None));
+    for range in [
+        "bytes 0-9/100",
+        "bytes 9-19/100",
+        "bytes 11-19/100",
+        "bytes 10-20/100",
+        "bytes 10-9/100",
+        "bytes 10-19/15",
+        "bytes 10-19",
+        "bytes */100",
+        "bytes=10-19/100",
+        "pages 10-19/100",
+        "bytes 10-19/100, bytes 10-19/100",
+        "bytes 10-18446744073709551615/*",
+        "bytes 10-99999999999999999999/*",
+        "ü",
+        "",
+    ] {
+        assert!(is_bad(&judged(206, &[("range", range)], known())), "{range}");
+    }
+    assert!(is_bad(&judged(206, &[], known())), "no Content-Range");
+    assert!(
+        is_bad(&judged(206, &[("range", "bytes 10-19/100"), ("length", "11")], known())),
+        "length and range disagree"
+    );
+    assert!(
+        is_bad(&judged(206, &[("range", "bytes 10-19/*")], None)),
+        "no total at all"
+    );
+    assert!(
+        is_bad(&judged(
+            206,
+            &[("range", "bytes 10-19/*")],
+            Some(version(15, Validator::None))
+        )),
+        "past the known end"
+    );
+    assert!(is_bad(&judged(
+        206,
+        &[("range", "bytes 10-19/100"), ("type", "multipart/byteranges")],
+        known()
+    )));
+}
+
+#[test]
+fn a_compressed_body_is_refused() {
+    assert!(is_bad(&judged(
+        206,
+        &[("range", "bytes 10-19/100"), ("coding", "gzip")],
+        None
+    )));
+    assert!(is_bad(&judged(200, &[("length", "100"), ("coding", "gzip")], None)));
+}
+
+#[test]
+fn a_part_of_another_version_says_that_the_file_changed() {
+    let fits = ("range", "bytes 10-19/100");
+    for (known, etag, modified) in [
+        (strong(), Some("\"b\""), None),
+        (strong(), Some("W/\"b\""), None),
+        (dated(), None, Some(NEXT_DAY)),
+        (dated(), Some("\"b\""), Some(NEXT_DAY)),
+        (weak(), Some("W/\"b\""), None),
+    ] {
+        let mut headers = vec![fits];
+        headers.extend(etag.map(|etag| ("etag", etag)));
+        headers.extend(modified.map(|modified| ("modified", modified)));
+        let own = Validator::of(etag, modified);
+        let answer = judged(206, &headers, Some(version(100, known.clone())));
+        assert_eq!(
+            answer,
+            Verdict::Changed(Some(version(100, own))),
+            "{known:?} {headers:?}"
+        );
+    }
+    let answer = judged(
+        206,
+        &[("range", "bytes 10-19/*"), ("etag", "\"b\"")],
+        Some(version(100, strong())),
+    );
+    assert_eq!(
+        answer,
+        Verdict::Changed(None),
+        "without a total the new version can't be named"
+    );
+}
+
+#[test]
+fn a_part_of_a_file_that_grew_says_that_the_file_changed_unless_a_strong_tag_denies_it() {
+    let grown = |header| judged(206, &[("range", "bytes 10-19/200"), header], None);
+    assert!(
+        matches!(grown(("etag", "\"a\"")), Verdict::Partial { .. }),
+        "it is in order by itself"
+    );
+    let grown = |header, known| judged(206, &[("range", "bytes 10-19/200"), header], Some(version(100, known)));
+    assert_eq!(
+        grown(("modified", DAY), dated()),
+        Verdict::Changed(Some(version(200, dated())))
+    );
+    assert_eq!(
+        grown(("etag", "W/\"a\""), weak()),
+        Verdict::Changed(Some(version(200, weak())))
+    );
+    assert_eq!(
+        grown(("etag", "\"a\""), Validator::None),
+        Verdict::Changed(Some(version(200, strong())))
+    );
+    assert!(is_bad(&grown(("etag", "\"a\""), strong())));
+}
+
+#[test]
+fn a_part_that_names_no_version_is_taken_only_after_a_date() {
+    let silent = |range, known| judged(206, &[("range", range)], Some(version(100, known)));
+    let taken = |validator| Verdict::Partial {
+        version: version(100, validator),
+        range: 10..20,
+    };
+    assert_eq!(
+        silent("bytes 10-19/100", dated()),
+        taken(dated()),
+        "RFC 9110 §15.3.7 lets it leave out the date"
+    );
+    assert_eq!(
+        silent("bytes 10-19/100", Validator::None),
+        taken(Validator::None),
+        "only a size was known"
+    );
+    assert!(is_bad(&silent("bytes 10-19/100", strong())));
+    assert!(is_bad(&silent("bytes 10-19/100", weak())));
+    assert!(
+        is_bad(&silent("bytes 10-19/200", dated())),
+        "it doesn't even have the size"
+    );
+    let weakened = judged(
+        206,
+        &[("range", "bytes 10-19/100"), ("etag", "W/\"a\"")],
+        Some(version(100, strong())),
+    );
+    assert!(is_bad(&weakened), "a proxy has been at it");
+    for known in [strong(), weak()] {
+        let other = judged(
+            206,
+            &[("range", "bytes 10-19/100"), ("modified", DAY)],
+            Some(version(100, known)),
+        );
+        assert_eq!(
+            other,
+            Verdict::Changed(Some(version(100, dated()))),
+            "it names its version in another way"
+        );
+    }
+}
+
+#[test]
+fn a_listing_knows_a_size_and_the_answer_adds_the_validator() {
+    let known = || Some(version(100, Validator::None));
+    let answer = judged(206, &[("range", "bytes 10-19/100"), ("modified", DAY)], known());
+    assert_eq!(
+        answer,
+        Verdict::Partial {
+            version: version(100, dated()),
+            range: 10..20
+        }
+    );
+    let answer = judged(200, &[("length", "100"), ("modified", DAY)], known());
+    assert_eq!(
+        answer,
+        Verdict::Whole {
+            size: Some(100),
+            validator: dated()
+        }
+    );
+}
+
+#[test]
+fn the_whole_file_is_taken_if_it_is_the_known_version() {
+    for (known, header) in [
+        (strong(), ("etag", "\"a\"")),
+        (dated(), ("modified", DAY)),
+        (weak(), ("etag", "W/\"a\"")),
+    ] {
+        let is_whole = Verdict::Whole {
+            size: Some(100),
+            validator: known.clone(),
+        };
+        assert_eq!(
+            judged(200, &[("length", "100"), header], Some(version(100, known.clone()))),
+            is_whole
+        );
+        assert_eq!(
+            judged(200, &[header], Some(version(100, known))),
+            is_whole,
+            "the version implies the size"
+        );
+    }
+    assert_eq!(
+        judged(200, &[], None),
+        Verdict::Whole {
+            size: None,
+            validator: Validator::None
+        }
+    );
+    let dynamic = judged(200, &[], Some(version(100, Validator::None)));
+    assert_eq!(
+        dynamic,
+        Verdict::Whole {
+            size: None,
+            validator: Validator::None
+        }
+    );
+}
+
+#[test]
+fn the_whole_of_another_version_says_that_the_file_changed() {
+    let changed = |size, validator| Verdict::Changed(Some(version(size, validator)));
+    let answer = judged(
+        200,
+        &[("length", "50"), ("etag", "\"b\"")],
+        Some(version(100, strong())),
+    );
+    assert_eq!(answer, changed(50, Validator::Strong("\"b\"".into())));
+    let answer = judged(200, &[("length", "50"), ("modified", DAY)], Some(version(100, dated())));
+    assert_eq!(answer, changed(50, dated()), "twice in one second");
+    let answer = judged(
+        200,
+        &[("length", "50"), ("modified", DAY)],
+        Some(version(100, strong())),
+    );
+    assert_eq!(
+        answer,
+        changed(50, dated()),
+        "the server stopped sending tags, but it names a version"
+    );
+    let answer = judged(200, &[("etag", "\"b\"")], Some(version(100, strong())));
+    assert_eq!(answer, Verdict::Changed(None), "the new size is unknown");
+    let answer = judged(200, &[("length", "50")], Some(version(100, Validator::None)));
+    assert_eq!(
+        answer,
+        changed(50, Validator::None),
+        "a server without validators has only sizes to tell"
+    );
+}
+
+#[test]
+fn what_names_no_version_replaces_none() {
+    for known in [strong(), dated(), weak()] {
+        for length in ["100", "50"] {
+            assert!(
+                is_bad(&judged(200, &[("length", length)], Some(version(100, known.clone())))),
+                "{known:?} {length}"
+            );
+        }
+        assert!(is_bad(&judged(200, &[], Some(version(100, known)))));
+    }
+    assert!(is_bad(&judged(
+        200,
+        &[("length", "50"), ("etag", "W/\"a\"")],
+        Some(version(100, strong()))
+    )));
+    assert!(is_bad(&judged(
+        200,
+        &[("length", "50"), ("etag", "\"a\"")],
+        Some(version(100, strong()))
+    )));
+}
+
+#[test]
+fn a_login_page_is_not_a_new_version() {
+    let page = ("type", "text/html");
+    for (known, headers) in [
+        (strong(), vec![page, ("length", "50")]),
+        (strong(), vec![page, ("length", "50"), ("etag", "W/\"login\"")]),
+        (strong(), vec![page, ("length", "50"), ("modified", NEXT_DAY)]),
+        (dated(), vec![page, ("etag", "W/\"login\"")]),
+        (
+            strong(),
+            vec![page, ("length", "50"), ("etag", "\"login\""), ("elsewhere", "")],
+        ),
+        (
+            Validator::None,
+            vec![page, ("length", "50"), ("etag", "\"login\""), ("elsewhere", "")],
+        ),
+        (Validator::None, vec![page, ("length", "50")]),
+        (Validator::None, vec![page]),
+    ] {
+        assert!(
+            is_bad(&judged(200, &headers, Some(version(100, known.clone())))),
+            "{known:?} {headers:?}"
+        );
+    }
+    // A page may be the file, too.
+    let edited = judged(
+        200,
+        &[page, ("length", "50"), ("etag", "\"b\"")],
+        Some(version(100, strong())),
+    );
+    assert!(matches!(edited, Verdict::Changed(Some(_))));
+    let same = judged(
+        200,
+        &[page, ("length", "100"), ("etag", "\"a\""), ("elsewhere", "")],
+        Some(version(100, strong())),
+    );
+    assert!(matches!(same, Verdict::Whole { .. }));
+    assert!(matches!(
+        judged(200, &[page, ("length", "100")], Some(version(100, Validator::None))),
+        Verdict::Whole { .. }
+    ));
+}
+
+#[test]
+fn past_the_end_the_server_tells_the_size() {
+    assert_eq!(
+        judged(416, &[("range", "bytes */10")], None),
+        Verdict::PastEnd { size: 10 }
+    );
+    assert_eq!(
+        judged(416, &[("range", "bytes */0")], None),
+        Verdict::PastEnd { size: 0 }
+    );
+    assert!(
+        is_bad(&judged(416, &[("range", "bytes */11")], None)),
+        "there is a byte 10"
+    );
+    assert!(is_bad(&judged(416, &[("range", "bytes 0-1/2")], None)));
+    assert!(is_bad(&judged(416, &[], None)));
+}
+
+#[test]
+fn past_the_end_of_a_known_file_means_that_it_shrank() {
+    let known = || Some(version(100, strong()));
+    assert_eq!(judged(416, &[("range", "bytes */5")], known()), Verdict::Changed(None));
+    let named = judged(416, &[("range", "bytes */5"), ("etag", "\"b\"")], known());
+    assert_eq!(
+        named,
+        Verdict::Changed(Some(version(5, Validator::Strong("\"b\"".into()))))
+    );
+    assert!(
+        is_bad(&judged(416, &[("range", "bytes */5"), ("etag", "\"a\"")], known())),
+        "it contradicts itself"
+    );
+    assert!(
+        is_bad(&judged(416, &[("range", "bytes */100")], known())),
+        "the range exists"
+    );
+    assert!(is_bad(&judged(416, &[], known())));
+}
+
+#[test]
+fn a_failed_precondition_says_that_the_file_changed() {
+    assert_eq!(judged(412, &[], Some(version(100, strong()))), Verdict::Changed(None));
+    assert!(is_bad(&judged(412, &[("etag", "\"a\"")], Some(version(100, strong())))));
+    for known in [None, Some(version(100, Validator::None))] {
+        let status = Verdict::Failed(HttpErrorKind::Status {
+            status: 412,
+            retry_after: None,
+        });
+        assert_eq!(judged(412, &[], known), status, "no precondition was sent");
+    }
+}
+
+#[test]
+fn statuses_without_data_keep_their_meaning() {
+    let known = version(100, strong());
+    for (status, is_temporary) in [
+        (408, true),
+        (425, true),
+        (429, true),
+        (500, true),
+        (503, true),
+        (400, false),
+        (451, false),
+    ] {
+        let Verdict::Failed(kind) = judged(status, &[], Some(known.clone())) else {
+            panic!("{status}")
+        };
+        assert_eq!(
+            kind,
+            HttpErrorKind::Status {
+                status,
+                retry_after: None
+            }
+        );
+        assert_eq!(kind.is_temporary(), is_temporary, "{status}");
+    }
+    for status in [401, 403, 407] {
+        assert_eq!(
+            judged(status, &[], Some(known.clone())),
+            Verdict::Failed(HttpErrorKind::Denied(status))
+        );
+    }
+    for status in [404, 410] {
+        assert_eq!(
+            judged(status, &[], Some(known.clone())),
+            Verdict::Failed(HttpErrorKind::NotFound(status))
+        );
+    }
+    for status in [201, 203, 204, 205, 226, 300, 304, 305] {
+        assert!(
+            is_bad(&judged(status, &[("etag", "\"a\"")], Some(known.clone()))),
+            "{status}"
+        );
+    }
+}

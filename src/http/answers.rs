@@ -1,0 +1,91 @@
+//! What the client hands out: plain values, and the bodies of ranges.
+
+use std::{ops::Range, time::SystemTime};
+
+use url::Url;
+
+use super::{Body, Validator, Version, head::AnswerHead};
+
+/// What is known of a remote file, or a page, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Where the redirects ended.
+    pub url: Url,
+    /// `size` and `validator` together; `None` if the size is unknown.
+    pub version: Option<Version>,
+    /// Bytes; `None` if the server does not tell.
+    pub size: Option<u64>,
+    /// What the server calls this version.
+    pub validator: Validator,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// Media type without parameters, in lower case.
+    pub content_type: Option<String>,
+}
+
+/// A document that was read as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Where the redirects ended: what relative links are relative to.
+    pub url: Url,
+    /// Media type without parameters, in lower case.
+    pub content_type: Option<String>,
+    /// The charset that the server named, as it wrote it.
+    pub charset: Option<String>,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// At most [`MAX_PAGE`] bytes.
+    pub body: Vec<u8>,
+}
+
+/// The answer to a request for a range.
+#[derive(Debug)]
+pub enum RangeAnswer {
+    /// The range, or the beginning of it.
+    Partial {
+        /// The version that the bytes belong to: the known one where that has a validator.
+        version: Version,
+        /// Starts where the asked range does; ends there or before.
+        range: Range<u64>,
+        /// Last-Modified.
+        modified: Option<SystemTime>,
+        /// Exactly the bytes of `range`.
+        body: Body,
+    },
+    /// The server ignores Range: the whole file, from byte 0.
+    Whole {
+        /// Bytes; `None` if neither the server nor a known version tells.
+        size: Option<u64>,
+        /// The known one, or what the server calls this version if none was known.
+        validator: Validator,
+        /// Last-Modified.
+        modified: Option<SystemTime>,
+        /// Exactly `size` bytes if that is known, or as many as come.
+        body: Body,
+    },
+    /// Authoritative: the file is another version now, as far as the answer describes it.
+    Changed(Option<Version>),
+    /// Nothing was known, and the range starts at or after the end of the file.
+    PastEnd {
+        /// Bytes in the file, as the server says.
+        size: u64,
+    },
+}
+
+impl Metadata {
+    /// What an answer's head tells; the size is the caller's to find in it.
+    pub(super) fn of(url: Url, head: &AnswerHead, size: Option<u64>) -> Metadata {
+        let validator = head.validator();
+        Metadata {
+            url,
+            version: size.map(|size| Version {
+                size,
+                validator: validator.clone(),
+            }),
+            size,
+            validator,
+            modified: head.modified(),
+            content_type: head.content_type.clone(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A server for this layer's tests that says word for word what it is told to: honest libraries can't lie.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use url::Url;
+
+/// What the server does with one request.
+pub(super) struct Reply {
+    /// Sent as they are.
+    bytes: Vec<u8>,
+    after: After,
+}
+
+enum After {
+    Keep,
+    Close,
+    Stall,
+}
+
+/// These bytes, and the connection stays open for the next request.
+pub(super) fn says(text: impl Into<Vec<u8>>) -> Reply {
+    Reply {
+        bytes: text.into(),
+        after: After::Keep,
+    }
+}
+
+/// These bytes, then the end of the connection.
+pub(super) fn breaks_off(text: impl Into<Vec<u8>>) -> Reply {
+    Reply {
+        bytes: text.into(),
+        after: After::Close,
+    }
+}
+
+/// These bytes, then silence.
+pub(super) fn stalls(text: impl Into<Vec<u8>>) -> Reply {
+    Reply {
+        bytes: text.into(),
+        after: After::Stall,
+    }
+}
+
+/// A running server; it ends with the test's runtime.
+pub(super) struct Server {
+    /// Its root.
+    pub url: Url,
+    /// The heads of the requests that came, in order.
+    requests: Arc<Mutex<Vec<String>>>,
+    connections: Arc<Mutex<usize>>,
+}
+
+impl Server {
+    /// Answers each request by what `reply` makes of its head.
+    pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let server = Server {
+            url,
+            requests: Arc::default(),
+            connections: Arc::default(),
+        };
+        let (requests, connections) = (server.requests.clone(), server.connections.clone());
+        let reply = Arc::new(reply);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                *connections.lock() += 1;
+                tokio::spawn(talk(stream, reply.clone(), requests.clone()));
+            }
+        });
+        server
+    }
+
+    pub fn at(&self, path: &str) -> Url {
+        self.url.join(path).unwrap()
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        *self.connections.lock()
+    }
+}
+
+async fn talk(mut stream: TcpStream, reply: Arc<impl Fn(&str) -> Reply>, requests: Arc<Mutex<Vec<String>>>) {
+    let mut head = Vec::new();
+    while let Ok(byte) = stream.read_u8().await {
+        head.push(byte);
+        if !head.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
+        let reply = reply(&text);
+        requests.lock().push(text);
+        if stream.write_all(&reply.bytes).await.is_err() {
+            return;
+        }
+        match reply.after {
+            After::Keep => {}
+            After::Close => return,
+            After::Stall => std::future::pending().await,
+        }
+    }
+}
