@@ -1,10 +1,189 @@
-//! (being written)
+//! The composition root: builds everything that a mount is made of, and owns its lifetime.
+//!
+//! The order is that of what can go wrong: first what is checked without asking anybody, then the
+//! sources, then the cache, and the mount itself last, so that until it answers nothing is left
+//! behind by a failure.
+//!
+//! A mount ends in one of two ways: somebody unmounts it, and the session ends; or a signal asks the
+//! process to go. Then blocked reads get an error first, or they would keep the mount busy.
 
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::{Sender, bounded};
+use fuser::{Notifier, Session, SessionACL};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::cli::Ready;
 use crate::config::MountConfig;
+use crate::fuse::mountpoint::{self, MountFlags, RunFile};
+use crate::fuse::{FetchFs, Ownership, attributes_changed};
+use crate::http::{Client, HttpConfig};
+use crate::source::{Source, WebIndex};
+use crate::tree::{Top, Tree};
 
-/// (being written)
-pub fn run(_config: MountConfig, ready: Ready) -> anyhow::Result<()> {
-    ready.up()?;
+/// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
+const WORKERS: usize = 2;
+
+/// Threads that read requests from the kernel, each with a queue of its own. With passthrough and
+/// late replies elsewhere, two keep up with what four readers ask.
+const SESSION_THREADS: usize = 4;
+
+/// How long tasks may take to end after everything is recorded: they have nothing to lose.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Why a mount has ended.
+enum End {
+    /// The session is over: somebody unmounted it.
+    Unmounted(std::io::Result<()>),
+    /// A signal asked this process to go.
+    Signal(&'static str),
+}
+
+/// Mounts, reports to `ready` when the mount answers, and returns when it has ended.
+///
+/// # Errors
+/// What prevents the mount, as one sentence for the user.
+pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
+    mountpoint::check(&config.mountpoint, config.allow_other)?;
+    let run_file = RunFile::create(&config.mountpoint)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("download")
+        .enable_all()
+        .build()
+        .context("can't start the threads for downloads")?;
+    let client = Client::new(http_config(&config))?;
+    let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone()));
+    let top = runtime.block_on(Top::of(&client, source.as_ref(), config.sources.clone()))?;
+
+    let notifier: Arc<OnceLock<Notifier>> = Arc::default();
+    let for_resizes = Arc::clone(&notifier);
+    let on_resize = Box::new(move |entry: &crate::cache::CacheEntry| {
+        if let Some(notifier) = for_resizes.get() {
+            attributes_changed(notifier, entry.tag);
+        }
+    });
+    let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
+    let tree = Tree::new(Arc::clone(&cache), client, source, config.attr_ttl, top);
+    let filesystem = FetchFs::new(tree, Arc::clone(&cache), runtime.handle().clone(), ownership(&config), config.attr_ttl)
+        .context("can't start the threads that answer reads")?;
+
+    let (ends, ended) = bounded(2);
+    watch_signals(&runtime, ends.clone())?;
+    let session = start_session(&config, filesystem, &notifier, ends)?;
+    log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
+    if let Err(error) = ready.up() {
+        log::warn!("nobody waits for this mount any more ({error}); ending it");
+        leave(&config, &cache);
+    }
+
+    // An error would mean that both senders are gone without a word, which ends the mount too.
+    match ended.recv() {
+        Ok(End::Unmounted(outcome)) => {
+            outcome.context("the session with the kernel broke")?;
+            log::info!("{} was unmounted", config.mountpoint.display());
+        }
+        Ok(End::Signal(name)) => {
+            log::info!("{name}: unmounting {}", config.mountpoint.display());
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            leave(&config, &cache);
+        }
+        Err(_) => leave(&config, &cache),
+    }
+    cache.close();
+    runtime.shutdown_timeout(LAST_WORDS);
+    // The session's thread has ended, or serves a mount that was detached while files in it were
+    // open: the kernel ends that one when this process goes.
+    drop(session);
+    drop(run_file);
     Ok(())
+}
+
+/// Takes the mount away, whoever uses it.
+fn leave(config: &MountConfig, cache: &Arc<Cache>) {
+    cache.close();
+    let path = &config.mountpoint;
+    let gone = mountpoint::unmount(path, mountpoint::Mode::Normal).or_else(|busy| {
+        log::info!("{busy}");
+        mountpoint::unmount(path, mountpoint::Mode::Lazy)
+    });
+    if let Err(error) = gone {
+        log::warn!("{error}");
+    }
+}
+
+fn start_session(
+    config: &MountConfig,
+    filesystem: FetchFs,
+    notifier: &OnceLock<Notifier>,
+    ends: Sender<End>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let flags = MountFlags {
+        source: config.source_name.clone(),
+        allow_other: config.allow_other,
+        noexec: config.noexec,
+        max_read: None,
+    };
+    let device = mountpoint::mount(&config.mountpoint, &flags)?;
+    let start = || -> anyhow::Result<JoinHandle<()>> {
+        let mut session_config = fuser::Config::default();
+        session_config.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
+        session_config.n_threads = Some(SESSION_THREADS);
+        session_config.clone_fd = true;
+        let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
+            .context("the kernel does not answer on the mount")?;
+        let _ = notifier.set(session.notifier());
+        let run = move || {
+            // Nobody listens any more only when the process is going anyway.
+            let _ = ends.send(End::Unmounted(session.run()));
+        };
+        Ok(std::thread::Builder::new().name("session".into()).spawn(run)?)
+    };
+    start().inspect_err(|_| {
+        // Nobody will ever answer in it.
+        if let Err(error) = mountpoint::unmount(&config.mountpoint, mountpoint::Mode::Lazy) {
+            log::warn!("{error}");
+        }
+    })
+}
+
+fn watch_signals(runtime: &Runtime, ends: Sender<End>) -> anyhow::Result<()> {
+    let _in_runtime = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("can't watch for SIGTERM")?;
+    runtime.spawn(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        let _ = ends.send(End::Signal(name));
+    });
+    Ok(())
+}
+
+fn http_config(config: &MountConfig) -> HttpConfig {
+    HttpConfig { timeout: config.timeout, max_connections: config.max_connections, ..HttpConfig::default() }
+}
+
+fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
+    let chunk_size = ChunkSize::new(config.chunk_size.into())
+        .with_context(|| format!("--chunk-size: {} bytes are not a power of two from 4 KiB to 64 MiB", config.chunk_size))?;
+    Ok(CacheConfig {
+        folder: config.cache_dir.clone(),
+        chunk_size,
+        size_limit: config.cache_size,
+        max_connections: config.max_connections,
+        bandwidth: config.bwlimit,
+        retries: config.retries,
+        read_timeout: config.read_timeout,
+    })
+}
+
+fn ownership(config: &MountConfig) -> Ownership {
+    Ownership { uid: config.uid, gid: config.gid, file_mode: config.file_mode(), dir_mode: config.dir_mode() }
 }

@@ -10,6 +10,9 @@
 //! A listing is not to be trusted. Whatever kind of source it comes from, each name has gone
 //! through [`Name::new`], so it is exactly one path component.
 
+pub mod index_page;
+mod web;
+
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,6 +20,8 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use url::Url;
+
+pub use web::WebIndex;
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -16,6 +16,7 @@
 mod directory;
 mod file;
 mod node;
+mod top;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -35,6 +36,7 @@ use directory::Directory;
 use file::RemoteFile;
 pub use node::{Attributes, Ino, Node, ROOT};
 use node::Kind;
+pub use top::TopError;
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
 pub const METADATA_CONNECTIONS: usize = 8;

@@ -1,0 +1,418 @@
+//! The kernel's requests, one method each.
+//!
+//! **No request waits on a thread of the session.** What memory can tell is answered at once; what
+//! has to be asked of an origin is handed to a task with the reply. So `ls`, `stat` and `df` go on
+//! however many reads are blocked.
+//!
+//! What the kernel made necessary (all found by measurement, docs/architecture.md has the figures):
+//! - every open says `FOPEN_KEEP_CACHE`: without it, an open of a file that somebody else waits on
+//!   blocks, unkillably, and throws its pages away. Stale pages can't be, because each version of a
+//!   file has an inode number of its own;
+//! - `max_background` is raised: at the default of 16, blocked read-ahead of one file holds up all;
+//! - `flush` is implemented: it is all that the file system hears of a reader that was killed;
+//! - a panic is caught and costs only its own request, whose reply answers EIO when it is dropped.
+
+use std::ffi::OsStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, Request,
+};
+use tokio::runtime::Handle;
+
+use super::errno;
+use super::handles::Handles;
+use super::replies::{self, LateReply};
+use crate::cache::{Cache, CacheEntry, Read, Reader};
+use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
+
+/// Requests that the kernel may have under way in the background: read-ahead of page-cached files.
+/// With 64 or more, 40 stalled readers of one file no longer delay those of another.
+const MAX_BACKGROUND: u16 = 4096;
+
+/// The block size that `stat` and `statfs` speak in, and so what tools read at once: as large as a
+/// request of the kernel's own read-ahead.
+const BLOCK_SIZE: u32 = 128 << 10;
+
+/// The unit of `st_blocks` (stat(2)).
+const STAT_BLOCK: u64 = 512;
+
+/// Whose the files are, and what may be done with them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ownership {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits of files.
+    pub file_mode: u16,
+    /// Permission bits of directories.
+    pub dir_mode: u16,
+}
+
+/// The file system, as [`fuser`] wants it.
+pub struct FetchFs {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    files: Arc<Handles<Reader>>,
+    directories: Arc<Handles<OpenDirectory>>,
+    late_replies: Sender<LateReply>,
+}
+
+/// What tasks need that answer later.
+struct Shared {
+    tree: Arc<Tree>,
+    cache: Arc<Cache>,
+    ownership: Ownership,
+    /// How long the kernel may believe names and attributes.
+    ttl: Duration,
+}
+
+/// An open directory: the names as they were when it was opened.
+struct OpenDirectory {
+    node: Arc<Node>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl FetchFs {
+    /// A file system over this tree.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn new(
+        tree: Arc<Tree>,
+        cache: Arc<Cache>,
+        runtime: Handle,
+        ownership: Ownership,
+        ttl: Duration,
+    ) -> std::io::Result<FetchFs> {
+        Ok(FetchFs {
+            shared: Arc::new(Shared { tree, cache, ownership, ttl }),
+            runtime,
+            files: Arc::new(Handles::new()),
+            directories: Arc::new(Handles::new()),
+            late_replies: replies::start_pool()?,
+        })
+    }
+
+    fn node(&self, ino: INodeNo) -> Result<Arc<Node>, Errno> {
+        self.shared.tree.node(ino.0).ok_or(Errno::ESTALE)
+    }
+
+    fn read_file(&self, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+        let Some(reader) = self.files.get(handle) else { return reply.error(Errno::EBADF) };
+        let mut parked = Some(reply);
+        let late = self.late_replies.clone();
+        let waiting_reader = Arc::clone(&reader);
+        let read = reader.read(offset, u64::from(size), || {
+            let reply = parked.take();
+            Box::new(move |result| {
+                let Some(reply) = reply else { return };
+                let bytes = offset..offset.saturating_add(u64::from(size));
+                // The pool ends only after the session has.
+                let _ = late.send(LateReply { reply, reader: waiting_reader, bytes, result });
+            })
+        });
+        if let (Read::Ready(bytes), Some(reply)) = (read, parked) {
+            replies::answer(reply, &reader, bytes);
+        }
+    }
+
+    fn list(&self, handle: FileHandle, offset: u64, mut add: impl FnMut(&OsStr, u64, Attributes) -> bool) -> Result<(), Errno> {
+        let open = self.directories.get(handle).ok_or(Errno::EBADF)?;
+        let tree = &self.shared.tree;
+        let dots = [(".", open.node.ino), ("..", open.node.parent)];
+        let dots = dots.into_iter().filter_map(|(name, ino)| Some((OsStr::new(name), tree.node(ino)?)));
+        let children = open.snapshot.children().iter().map(|(name, node)| (name.as_os_str(), Arc::clone(node)));
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (position, (name, node)) in dots.chain(children).enumerate().skip(skip) {
+            if add(name, position as u64 + 1, tree.attributes(&node)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn attr(&self, attributes: &Attributes) -> FileAttr {
+        let Attributes { ino, is_directory, size, modified, links, .. } = *attributes;
+        FileAttr {
+            ino: INodeNo(ino),
+            size,
+            blocks: size.div_ceil(STAT_BLOCK),
+            atime: modified,
+            mtime: modified,
+            ctime: modified,
+            crtime: modified,
+            kind: if is_directory { FileType::Directory } else { FileType::RegularFile },
+            perm: if is_directory { self.ownership.dir_mode } else { self.ownership.file_mode },
+            nlink: links,
+            uid: self.ownership.uid,
+            gid: self.ownership.gid,
+            rdev: 0,
+            blksize: BLOCK_SIZE,
+            flags: 0,
+        }
+    }
+
+    /// How long the kernel may believe these attributes: a rounded size not at all.
+    fn ttl_of(&self, attributes: &Attributes) -> Duration {
+        if attributes.is_exact { self.ttl } else { Duration::ZERO }
+    }
+
+    fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
+        match found {
+            Ok(node) => {
+                let attributes = self.tree.attributes(&node);
+                reply.entry(&self.ttl_of(&attributes), &self.attr(&attributes), Generation(0));
+            }
+            Err(error) => reply.error(complain(&error)),
+        }
+    }
+
+    fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
+        let attributes = self.tree.attributes(node);
+        reply.attr(&self.ttl_of(&attributes), &self.attr(&attributes));
+    }
+
+    fn reply_open(&self, reply: ReplyOpen, files: &Handles<Reader>, opened: Result<Arc<CacheEntry>, TreeError>) {
+        match opened {
+            Ok(entry) => reply.opened(files.insert(self.cache.reader(entry)), FopenFlags::FOPEN_KEEP_CACHE),
+            Err(error) => reply.error(complain(&error)),
+        }
+    }
+}
+
+/// The errno for an error, which is also told to the log unless it is an everyday answer.
+fn complain(error: &TreeError) -> Errno {
+    match error {
+        TreeError::Http(_) | TreeError::Cache(_) => log::warn!("{error}"),
+        TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
+    }
+    errno::of_tree(error)
+}
+
+/// Runs the handler of a request. A panic costs that request only: its reply was moved into the
+/// handler, and answers EIO when it is dropped.
+fn contained(request: &str, handler: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(handler)).is_err() {
+        log::error!("{request}: a bug in fetchfs; the request fails, the mount goes on");
+    }
+}
+
+impl Filesystem for FetchFs {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+        // An older kernel lacks some of them; each only makes things faster.
+        let _ = config.add_capabilities(wanted & config.capabilities());
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        contained("lookup", || {
+            let parent = match self.node(parent) {
+                Ok(parent) => parent,
+                Err(errno) => return reply.error(errno),
+            };
+            if let Some(found) = self.shared.tree.lookup_now(&parent, name) {
+                return self.shared.reply_entry(reply, found);
+            }
+            let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+            self.runtime.spawn(async move {
+                let found = shared.tree.lookup(&parent, &name).await;
+                shared.reply_entry(reply, found);
+            });
+        });
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        contained("getattr", || {
+            let node = match self.node(ino) {
+                Ok(node) if node.is_changed() && handle.is_none() => return reply.error(Errno::ESTALE),
+                Ok(node) => node,
+                Err(errno) => return reply.error(errno),
+            };
+            if node.has_exact_size() {
+                return self.shared.reply_attr(reply, &node);
+            }
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn(async move {
+                match shared.tree.resolve(&node).await {
+                    Ok(()) => shared.reply_attr(reply, &node),
+                    Err(error) => reply.error(complain(&error)),
+                }
+            });
+        });
+    }
+
+    fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        contained("open", || {
+            let node = match self.node(ino) {
+                Ok(node) => node,
+                Err(errno) => return reply.error(errno),
+            };
+            if let Some(opened) = self.shared.tree.open_now(&node) {
+                return self.shared.reply_open(reply, &self.files, opened);
+            }
+            let (shared, files) = (Arc::clone(&self.shared), Arc::clone(&self.files));
+            self.runtime.spawn(async move {
+                let opened = shared.tree.open(&node).await;
+                shared.reply_open(reply, &files, opened);
+            });
+        });
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        contained("read", || self.read_file(handle, offset, size, reply));
+    }
+
+    fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        contained("flush", || {
+            if let Some(reader) = self.files.get(handle) {
+                reader.end_read_ahead();
+            }
+            reply.ok();
+        });
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        contained("release", || {
+            drop(self.files.remove(handle));
+            reply.ok();
+        });
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        contained("opendir", || {
+            let node = match self.node(ino) {
+                Ok(node) => node,
+                Err(errno) => return reply.error(errno),
+            };
+            let directories = Arc::clone(&self.directories);
+            let answer = move |reply: ReplyOpen, node, listed: Result<Arc<Snapshot>, TreeError>| match listed {
+                Ok(snapshot) => {
+                    reply.opened(directories.insert(OpenDirectory { node, snapshot }), FopenFlags::empty());
+                }
+                Err(error) => reply.error(complain(&error)),
+            };
+            if let Some(listed) = self.shared.tree.list_now(&node) {
+                return answer(reply, node, listed);
+            }
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn(async move {
+                let listed = shared.tree.list(&node).await;
+                answer(reply, node, listed);
+            });
+        });
+    }
+
+    fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        contained("readdir", || {
+            let listed = self.list(handle, offset, |name, next, attributes| {
+                let kind = if attributes.is_directory { FileType::Directory } else { FileType::RegularFile };
+                reply.add(INodeNo(attributes.ino), next, kind, name)
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        contained("readdirplus", || {
+            let listed = self.list(handle, offset, |name, next, attributes| {
+                let (ino, ttl) = (INodeNo(attributes.ino), self.shared.ttl_of(&attributes));
+                reply.add(ino, next, name, &ttl, &self.shared.attr(&attributes), Generation(0))
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
+        });
+    }
+
+    fn releasedir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        contained("releasedir", || {
+            drop(self.directories.remove(handle));
+            reply.ok();
+        });
+    }
+
+    /// `df`: the size is that of the remote files that listings have named so far, "used" is what of
+    /// them the cache holds, and nothing is available, because nothing can be written.
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        contained("statfs", || {
+            let (files, bytes) = self.shared.tree.known();
+            let block = u64::from(DF_BLOCK);
+            let total = bytes.div_ceil(block);
+            let used = self.shared.cache.cached_bytes().div_ceil(block).min(total);
+            reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, 255, DF_BLOCK);
+        });
+    }
+
+    /// No control is served. The answer to a question about terminals that Python's `open` asks has
+    /// to be this one, or it takes the file for a terminal's.
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+}
+
+/// The unit of `statfs`: small, so that small trees do not show as nothing.
+const DF_BLOCK: u32 = 4096;
+
+/// Makes the kernel ask for an inode's attributes again; its pages stay. Does not wait for reads of
+/// it, as dropping pages would.
+pub fn attributes_changed(notifier: &Notifier, ino: Ino) {
+    /// `fuse_reverse_inval_inode` in the kernel: a negative offset leaves the pages alone.
+    const ATTRIBUTES_ONLY: i64 = -1;
+    // The kernel may not know the inode any more: then there is nothing to forget.
+    let _ = notifier.inval_inode(INodeNo(ino), ATTRIBUTES_ONLY, 0);
+}

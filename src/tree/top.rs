@@ -1,0 +1,113 @@
+//! From the sources that the user named to the top of the tree.
+//!
+//! Each source is asked once, before the mount is made: so what is wrong with it is said while
+//! somebody listens, and the answer is the first listing, or the file's metadata.
+
+use std::fmt::Display;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{Top, TopEntry};
+use crate::http::{Client, HttpError, HttpErrorKind, redact};
+use crate::source::{Name, Source};
+
+/// Why a source can't be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum TopError {
+    /// The origin's answer, or the lack of one.
+    #[error("can't mount {}: {}{}", .0.url, .0.kind, advice(&.0.kind))]
+    Http(HttpError),
+    /// Two sources would have one name.
+    #[error("two sources are both called {0:?}; mount them on two mountpoints")]
+    SameName(String),
+    /// The URL gives no name.
+    #[error("{0} has no last part that could be a file's name; mount it alone")]
+    NoName(String),
+}
+
+impl From<HttpError> for TopError {
+    fn from(error: HttpError) -> TopError {
+        TopError::Http(error)
+    }
+}
+
+/// What the person can do about it, as the end of the sentence.
+fn advice(kind: &HttpErrorKind) -> impl Display {
+    match kind {
+        HttpErrorKind::UnknownHost => "; check its spelling and your network",
+        HttpErrorKind::Refused => "; is the server running, and is the port right?",
+        HttpErrorKind::TimedOut(_) | HttpErrorKind::Unreachable(_) => "; is the server up, and reachable from here?",
+        HttpErrorKind::Denied(401 | 407) => "; give a user name and password: http://USER:PASSWORD@HOST/",
+        HttpErrorKind::Denied(_) => "; the server does not let you see this",
+        HttpErrorKind::NotFound(_) => "; check the URL",
+        HttpErrorKind::BadAnswer(_) => {
+            "; a directory needs an index page of the server (autoindex), a file a URL without `/` at its end"
+        }
+        HttpErrorKind::Interrupted | HttpErrorKind::Status { .. } => "; try again later",
+    }
+}
+
+impl Top {
+    /// Asks each source what it is. One directory is the top itself; a file, or several sources, are
+    /// names at the top.
+    ///
+    /// # Errors
+    /// When any of them can't be had: a mount that silently lacks one would be worse than none.
+    pub async fn of(client: &Client, source: &dyn Source, urls: Vec<Url>) -> Result<Top, TopError> {
+        let is_alone = urls.len() == 1;
+        let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(urls.len());
+        for url in urls {
+            let url = client.adopt(url);
+            let entry = entry_of(client, source, &url).await?;
+            match entry {
+                TopEntry::Directory(url, listing) if is_alone => return Ok(Top::Directory { url, listing }),
+                entry => {
+                    let name = name_of(&url).ok_or_else(|| TopError::NoName(redact(&url)))?;
+                    if names.iter().any(|(other, _)| *other == name) {
+                        return Err(TopError::SameName(name.as_os_str().to_string_lossy().into_owned()));
+                    }
+                    names.push((name, entry));
+                }
+            }
+        }
+        Ok(Top::Names(names))
+    }
+}
+
+async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, TopError> {
+    if url.path().ends_with('/') {
+        let listing = source.list(url).await?;
+        return Ok(TopEntry::Directory(url.clone(), listing));
+    }
+    let metadata = client.metadata(url).await?;
+    // Servers redirect from a directory's name to the name with a slash.
+    if metadata.url.path().ends_with('/') {
+        let listing = source.list(&metadata.url).await?;
+        return Ok(TopEntry::Directory(metadata.url, listing));
+    }
+    Ok(TopEntry::File(url.clone(), metadata))
+}
+
+/// The last part of the path; for the top of a server, its host.
+fn name_of(url: &Url) -> Option<Name> {
+    let last = url.path_segments()?.rfind(|segment| !segment.is_empty());
+    match last {
+        Some(segment) => Name::new(percent_decode_str(segment).collect()),
+        None => Name::new(url.host_str()?.as_bytes().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_called_by_the_last_part_of_its_path_or_by_its_host() {
+        let name = |url: &str| name_of(&Url::parse(url).unwrap()).map(|name| name.as_os_str().to_str().unwrap().to_owned());
+        assert_eq!(name("http://h/films/a%20b%23.mkv?token=x").as_deref(), Some("a b#.mkv"));
+        assert_eq!(name("http://h/films/").as_deref(), Some("films"));
+        assert_eq!(name("http://host.example:81/").as_deref(), Some("host.example"));
+        assert_eq!(name("http://h/a%2fb"), None);
+    }
+}
