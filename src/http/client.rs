@@ -280,4 +280,6 @@ fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
 }
 
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod tests;

@@ -255,6 +255,8 @@ fn contradiction(known: u64, told: u64) -> Result<Verdict, HttpErrorKind> {
 }
 
 #[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

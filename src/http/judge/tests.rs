@@ -1,28 +1,28 @@
-//! The table of the module's doc, row by row.
+//! The table of the module's doc, row by row: whole files and failures. Parts of files are in `parts`.
 
 use super::*;
 
 pub(super) const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 pub(super) const NEXT_DAY: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
 
-fn strong() -> Validator {
+pub(super) fn strong() -> Validator {
     Validator::Strong("\"a\"".into())
 }
 
-fn dated() -> Validator {
+pub(super) fn dated() -> Validator {
     Validator::Dated(DAY.into())
 }
 
-fn weak() -> Validator {
+pub(super) fn weak() -> Validator {
     Validator::Weak("W/\"a\"".into())
 }
 
-fn version(size: u64, validator: Validator) -> Version {
+pub(super) fn version(size: u64, validator: Validator) -> Version {
     Version { size, validator }
 }
 
 /// An answer, written down like one.
-fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
+pub(super) fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
     let mut head = AnswerHead {
         status,
         ..AnswerHead::default()
@@ -43,203 +43,13 @@ fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
     head
 }
 
-fn is_bad(verdict: &Verdict) -> bool {
+pub(super) fn is_bad(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Failed(HttpErrorKind::BadAnswer(_)))
 }
 
 /// Judges the answer to a request for bytes 10..20.
-fn judged(status: u16, headers: &[(&str, &str)], known: Option<Version>) -> Verdict {
+pub(super) fn judged(status: u16, headers: &[(&str, &str)], known: Option<Version>) -> Verdict {
     judge(&head(status, headers), 10..20, known.as_ref())
-}
-
-#[test]
-fn a_fitting_part_is_taken() {
-    let answer = judged(
-        206,
-        &[("range", "bytes 10-19/100"), ("length", "10"), ("etag", "\"a\"")],
-        None,
-    );
-    assert_eq!(
-        answer,
-        Verdict::Partial {
-            version: version(100, strong()),
-            range: 10..20
-        }
-    );
-}
-
-#[test]
-fn a_shorter_part_is_taken_as_far_as_it_goes() {
-    for (range, end) in [("bytes 10-10/100", 11), ("BYTES 10-14/100", 15), ("bytes 10-18/*", 19)] {
-        let answer = judged(
-            206,
-            &[("range", range), ("etag", "\"a\"")],
-            Some(version(100, strong())),
-        );
-        assert_eq!(
-            answer,
-            Verdict::Partial {
-                version: version(100, strong()),
-                range: 10..end
-            },
-            "{range}"
-        );
-    }
-}
-
-#[test]
-fn a_part_that_does_not_fit_is_not_believed() {
-    let known = || Some(version(100, Validator::None));
-    for range in [
-        "bytes 0-9/100",
-        "bytes 9-19/100",
-        "bytes 11-19/100",
-        "bytes 10-20/100",
-        "bytes 10-9/100",
-        "bytes 10-19/15",
-        "bytes 10-19",
-        "bytes */100",
-        "bytes=10-19/100",
-        "pages 10-19/100",
-        "bytes 10-19/100, bytes 10-19/100",
-        "bytes 10-18446744073709551615/*",
-        "bytes 10-99999999999999999999/*",
-        "ü",
-        "",
-    ] {
-        assert!(is_bad(&judged(206, &[("range", range)], known())), "{range}");
-    }
-    assert!(is_bad(&judged(206, &[], known())), "no Content-Range");
-    assert!(
-        is_bad(&judged(206, &[("range", "bytes 10-19/100"), ("length", "11")], known())),
-        "length and range disagree"
-    );
-    assert!(
-        is_bad(&judged(206, &[("range", "bytes 10-19/*")], None)),
-        "no total at all"
-    );
-    assert!(
-        is_bad(&judged(
-            206,
-            &[("range", "bytes 10-19/*")],
-            Some(version(15, Validator::None))
-        )),
-        "past the known end"
-    );
-    assert!(is_bad(&judged(
-        206,
-        &[("range", "bytes 10-19/100"), ("type", "multipart/byteranges")],
-        known()
-    )));
-}
-
-#[test]
-fn a_compressed_body_is_refused() {
-    assert!(is_bad(&judged(
-        206,
-        &[("range", "bytes 10-19/100"), ("coding", "gzip")],
-        None
-    )));
-    assert!(is_bad(&judged(200, &[("length", "100"), ("coding", "gzip")], None)));
-}
-
-#[test]
-fn a_part_of_another_version_says_that_the_file_changed() {
-    let fits = ("range", "bytes 10-19/100");
-    for (known, etag, modified) in [
-        (strong(), Some("\"b\""), None),
-        (strong(), Some("W/\"b\""), None),
-        (dated(), None, Some(NEXT_DAY)),
-        (dated(), Some("\"b\""), Some(NEXT_DAY)),
-        (weak(), Some("W/\"b\""), None),
-    ] {
-        let mut headers = vec![fits];
-        headers.extend(etag.map(|etag| ("etag", etag)));
-        headers.extend(modified.map(|modified| ("modified", modified)));
-        let own = Validator::of(etag, modified);
-        let answer = judged(206, &headers, Some(version(100, known.clone())));
-        assert_eq!(
-            answer,
-            Verdict::Changed(Some(version(100, own))),
-            "{known:?} {headers:?}"
-        );
-    }
-    let answer = judged(
-        206,
-        &[("range", "bytes 10-19/*"), ("etag", "\"b\"")],
-        Some(version(100, strong())),
-    );
-    assert_eq!(
-        answer,
-        Verdict::Changed(None),
-        "without a total the new version can't be named"
-    );
-}
-
-#[test]
-fn a_part_of_a_file_that_grew_says_that_the_file_changed_unless_a_strong_tag_denies_it() {
-    let grown = |header| judged(206, &[("range", "bytes 10-19/200"), header], None);
-    assert!(
-        matches!(grown(("etag", "\"a\"")), Verdict::Partial { .. }),
-        "it is in order by itself"
-    );
-    let grown = |header, known| judged(206, &[("range", "bytes 10-19/200"), header], Some(version(100, known)));
-    assert_eq!(
-        grown(("modified", DAY), dated()),
-        Verdict::Changed(Some(version(200, dated())))
-    );
-    assert_eq!(
-        grown(("etag", "W/\"a\""), weak()),
-        Verdict::Changed(Some(version(200, weak())))
-    );
-    assert_eq!(
-        grown(("etag", "\"a\""), Validator::None),
-        Verdict::Changed(Some(version(200, strong())))
-    );
-    assert!(is_bad(&grown(("etag", "\"a\""), strong())));
-}
-
-#[test]
-fn a_part_that_names_no_version_is_taken_only_after_a_date() {
-    let silent = |range, known| judged(206, &[("range", range)], Some(version(100, known)));
-    let taken = |validator| Verdict::Partial {
-        version: version(100, validator),
-        range: 10..20,
-    };
-    assert_eq!(
-        silent("bytes 10-19/100", dated()),
-        taken(dated()),
-        "RFC 9110 §15.3.7 lets it leave out the date"
-    );
-    assert_eq!(
-        silent("bytes 10-19/100", Validator::None),
-        taken(Validator::None),
-        "only a size was known"
-    );
-    assert!(is_bad(&silent("bytes 10-19/100", strong())));
-    assert!(is_bad(&silent("bytes 10-19/100", weak())));
-    assert!(
-        is_bad(&silent("bytes 10-19/200", dated())),
-        "it doesn't even have the size"
-    );
-    let weakened = judged(
-        206,
-        &[("range", "bytes 10-19/100"), ("etag", "W/\"a\"")],
-        Some(version(100, strong())),
-    );
-    assert!(is_bad(&weakened), "a proxy has been at it");
-    for known in [strong(), weak()] {
-        let other = judged(
-            206,
-            &[("range", "bytes 10-19/100"), ("modified", DAY)],
-            Some(version(100, known)),
-        );
-        assert_eq!(
-            other,
-            Verdict::Changed(Some(version(100, dated()))),
-            "it names its version in another way"
-        );
-    }
 }
 
 #[test]
