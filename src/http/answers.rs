@@ -88,4 +88,20 @@ impl Metadata {
             content_type: head.content_type.clone(),
         }
     }
+
+    /// The other way round: the head of a 200 that would tell the same.
+    pub(super) fn as_head(&self) -> AnswerHead {
+        let etag = match &self.validator {
+            Validator::Strong(tag) | Validator::Weak(tag) => Some(tag.clone()),
+            Validator::Dated(_) | Validator::None => None,
+        };
+        AnswerHead {
+            status: 200,
+            content_length: self.size,
+            content_type: self.content_type.clone(),
+            etag,
+            last_modified: self.modified.map(httpdate::fmt_http_date),
+            ..AnswerHead::default()
+        }
+    }
 }

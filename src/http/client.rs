@@ -1,7 +1,7 @@
 //! The client: metadata, pages and ranges, of any origin, over one pool of connections.
 //!
-//! `tree` asks for metadata and pages, `cache` for ranges. Nothing is retried here and nothing waits for a turn: whoever
-//! asks knows how urgent it is. What the client does guarantee is that an answer was judged before it is handed out
+//! `tree` asks for metadata and pages, `cache` for ranges. Nothing is retried here (but for a kept connection that turns
+//! out to be closed) and nothing waits for a turn: whoever asks knows how urgent it is. What the client does guarantee is that an answer was judged before it is handed out
 //! ([`judge`](super::judge)), that each wait ends after [`HttpConfig::timeout`] of silence, and that credentials and
 //! query values are in no error.
 //!
@@ -20,8 +20,8 @@ use super::{
     credentials::Credentials,
     error::classify,
     head::AnswerHead,
-    hops::Answer,
-    judge::{Verdict, judge},
+    hops::{Answer, is_elsewhere},
+    judge::{Verdict, judge, settle},
     redact,
 };
 
@@ -152,10 +152,10 @@ impl Client {
             Verdict::Whole { size, .. } => Ok(Metadata::of(answer.url.clone(), head, size)),
             // An empty file has no first byte. The error's headers describe the error, so HEAD is the better source.
             Verdict::PastEnd { size } => Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(size))),
-            Verdict::Changed(_) => Err(failed(
-                &answer,
-                HttpErrorKind::BadAnswer("contradicts itself".to_owned()),
-            )),
+            Verdict::Unclear if before.is_some_and(|before| before.content_length == Some(0)) => {
+                Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(0)))
+            }
+            Verdict::Unclear | Verdict::Changed(_) => Err(failed(&answer, head.failure())),
             Verdict::Failed(kind) => Err(failed(&answer, kind)),
         }
     }
@@ -216,7 +216,19 @@ impl Client {
             return Err(HttpError { kind, url: redact(url) });
         }
         let answer = self.send(Method::GET, url, ranged(&want, known)).await?;
-        let verdict = judge(&answer.head, want, known);
+        let mut verdict = judge(&answer.head, want.clone(), known);
+        if verdict == Verdict::Unclear {
+            let found = self.metadata(url).await?;
+            let is_elsewhere = is_elsewhere(url, &found.url);
+            verdict = settle(
+                &AnswerHead {
+                    is_elsewhere,
+                    ..found.as_head()
+                },
+                want,
+                known,
+            );
+        }
         let modified = answer.head.modified();
         Ok(match verdict {
             Verdict::Partial { version, range } => {
@@ -236,6 +248,7 @@ impl Client {
             },
             Verdict::Changed(version) => RangeAnswer::Changed(version),
             Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
+            Verdict::Unclear => return Err(failed(&answer, answer.head.failure())),
             Verdict::Failed(kind) => return Err(failed(&answer, kind)),
         })
     }

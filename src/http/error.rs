@@ -84,7 +84,7 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
     if error.is_dns() {
         return HttpErrorKind::UnknownHost;
     }
-    let causes = || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    let causes = || causes(error);
     if error.is_connect() || error.is_builder() {
         let refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
         if causes().any(|cause| cause.downcast_ref().is_some_and(refused)) {
@@ -96,4 +96,19 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
         return HttpErrorKind::BadAnswer("it is not HTTP".to_owned());
     }
     HttpErrorKind::Interrupted
+}
+
+/// Whether the connection ended after the request was sent, and before an answer began.
+pub(super) fn ended_unanswered(error: &reqwest::Error) -> bool {
+    let is_reset =
+        |cause: &io::Error| matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+    !error.is_connect()
+        && causes(error).any(|cause| {
+            cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+                || cause.downcast_ref().is_some_and(is_reset)
+        })
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source())
 }

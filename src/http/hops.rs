@@ -15,7 +15,7 @@ use url::Url;
 use super::{
     Client, HttpError, HttpErrorKind,
     credentials::strip,
-    error::classify,
+    error::{classify, ended_unanswered},
     head::{AnswerHead, excerpt},
     redact,
 };
@@ -42,7 +42,7 @@ impl Client {
             let mut answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
                 None => {
-                    answer.head.is_elsewhere = url.host() != asked.host() || url.path() != asked.path();
+                    answer.head.is_elsewhere = is_elsewhere(asked, &url);
                     return Ok(answer);
                 }
                 Some(Ok(target)) => {
@@ -60,17 +60,32 @@ impl Client {
             kind,
             url: redact(&url),
         };
-        let request = self.shared.http.request(method, url.clone()).headers(headers);
-        let request = self.shared.credentials.authorize(&url, request);
         let timeout = self.shared.config.timeout;
-        let response = match tokio::time::timeout(timeout, request.send()).await {
-            Err(_) => return Err(fail(HttpErrorKind::TimedOut(timeout))),
-            Ok(Err(error)) => return Err(fail(classify(&error, timeout))),
-            Ok(Ok(response)) => response,
+        let mut is_second = false;
+        let response = loop {
+            let request = self
+                .shared
+                .http
+                .request(method.clone(), url.clone())
+                .headers(headers.clone());
+            let request = self.shared.credentials.authorize(&url, request);
+            match tokio::time::timeout(timeout, request.send()).await {
+                Err(_) => return Err(fail(HttpErrorKind::TimedOut(timeout))),
+                // A server may close a kept connection at the very moment at which it is used again. That is no failure
+                // of the server, and GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
+                Ok(Err(error)) if !is_second && ended_unanswered(&error) => is_second = true,
+                Ok(Err(error)) => return Err(fail(classify(&error, timeout))),
+                Ok(Ok(response)) => break response,
+            }
         };
         let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
         Ok(Answer { url, head, response })
     }
+}
+
+/// Whether another document answered than was asked. The same one over https is none.
+pub(super) fn is_elsewhere(asked: &Url, answered: &Url) -> bool {
+    asked.host() != answered.host() || asked.path() != answered.path()
 }
 
 /// Where an answer leads: `None` if it is no redirect, an error if it leads nowhere.

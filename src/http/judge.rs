@@ -21,9 +21,8 @@
 //! | 206 | same, total as known (or `*`) | **partial**, also if shorter than asked | §15.3.7 |
 //! | 206 | same, other total; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
 //! | 206 | same, other total; a date, a weak tag or only a size is known | changed | a date has a resolution of a second |
-//! | 206 | silent, total as known; a date is known | **partial**: `If-Range` was sent, and such an answer may leave Last-Modified out | §15.3.7 |
-//! | 206 | silent, with a validator of another kind; a tag is known | changed: it names its version, and that is not the known one | §15.3.7 |
-//! | 206 | silent, without any, or with the known tag made weak | bad answer: a part must carry the tag that the whole has | §15.3.7 |
+//! | 206 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §15.3.7 |
+//! | 206 | silent, without any, or with the known tag made weak | bad answer: a part must carry the validators that the whole has | §15.3.7 |
 //! | 200 | a web page, with a weaker validator than the known one | bad answer: a login page or the like | promise 3 |
 //! | 200 | a web page without any validator, where only a size is known, and not announced with that size | bad answer, likewise | promise 3 |
 //! | 200 | a web page of another version, from another host or path, to which a redirect led | bad answer, likewise | promise 3 |
@@ -35,7 +34,7 @@
 //! | 200 | silent, without any, or with the known tag made weak | bad answer | promise 3; a proxy's rewriting |
 //! | 412 | same | bad answer: it contradicts itself | §15.5.13 |
 //! | 412 | else, a validator being known | changed | §15.5.13 |
-//! | 416 | no total (`bytes */n`) | bad answer | §15.5.17 |
+//! | 416 | no total (`bytes */n`), as Apache and lighttpd have it | unclear: metadata must tell ([`settle`]) | §15.5.17: only a SHOULD |
 //! | 416 | nothing known, the range starts at or after the total | past the end | §15.5.17 |
 //! | 416 | a size known, other total; not a strong tag that is the same | changed | |
 //! | 416 | else | bad answer: the range exists | |
@@ -65,6 +64,8 @@ pub(super) enum Verdict {
     Changed(Option<Version>),
     /// The file ends before the range starts.
     PastEnd { size: u64 },
+    /// The server refuses the range without saying how long the file is: see [`settle`].
+    Unclear,
     /// The answer brings nothing.
     Failed(HttpErrorKind),
 }
@@ -78,6 +79,20 @@ pub(super) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>
         412 if known.is_some_and(|known| known.validator != Validator::None) => precondition_failed(head, known),
         416 => not_satisfiable(head, want, known),
         _ => Err(head.failure()),
+    };
+    verdict.unwrap_or_else(Verdict::Failed)
+}
+
+/// Judges what metadata, written as the head of a 200, says of a range that was refused without a reason.
+pub(super) fn settle(found: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Verdict {
+    let verdict = match (known, found.content_length) {
+        (None, Some(size)) if want.start >= size => Ok(Verdict::PastEnd { size }),
+        (None, Some(size)) => refused(want, size),
+        (None, None) => bad("HTTP 416, and the file's size is not told"),
+        (Some(known), _) => match whole(found, Some(known)) {
+            Ok(Verdict::Whole { .. }) => refused(want, known.size),
+            verdict => verdict,
+        },
     };
     verdict.unwrap_or_else(Verdict::Failed)
 }
@@ -131,10 +146,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
     let validator = match known {
         None => head.validator(),
         Some(known) => match (sameness, &known.validator) {
-            // If-Range went out, and a server that honours it may leave Last-Modified out of its 206.
-            (Sameness::Silent, Validator::Dated(_)) if known.size == size => known.validator.clone(),
             (Sameness::Silent, Validator::Strong(_)) if head.etag.is_some() => return weakened(),
-            (Sameness::Silent, Validator::Dated(_)) => return unnamed(),
             (Sameness::Silent, _) if head.validator() == Validator::None => return unnamed(),
             (Sameness::Silent, _) => return Ok(Verdict::Changed(told)),
             (_, Validator::Strong(_)) if known.size != size => return contradiction(known.size, size),
@@ -200,17 +212,17 @@ fn precondition_failed(head: &AnswerHead, known: Option<&Version>) -> Result<Ver
 
 fn not_satisfiable(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
     let Some(ContentRange::Unsatisfied(told)) = head.content_range.as_deref().and_then(content_range) else {
-        return bad("HTTP 416 without the file's size");
+        return Ok(Verdict::Unclear);
     };
     let size = told.complete_length;
     let Some(known) = known else {
         if want.start < size {
-            return bad(format!("HTTP 416 for byte {} of {size}", want.start));
+            return refused(want, size);
         }
         return Ok(Verdict::PastEnd { size });
     };
     if size == known.size {
-        return bad(format!("HTTP 416 for byte {} of {size}", want.start));
+        return refused(want, size);
     }
     let own = head.validator();
     match (compare(head, Some(known)), &known.validator) {
@@ -238,6 +250,10 @@ fn content_range(text: &str) -> Option<ContentRange> {
 
 fn bad(why: impl Into<String>) -> Result<Verdict, HttpErrorKind> {
     Err(HttpErrorKind::BadAnswer(why.into()))
+}
+
+fn refused(want: Range<u64>, size: u64) -> Result<Verdict, HttpErrorKind> {
+    bad(format!("HTTP 416 for byte {} of {size}", want.start))
 }
 
 fn unnamed() -> Result<Verdict, HttpErrorKind> {

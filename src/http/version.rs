@@ -18,7 +18,7 @@
 pub enum Validator {
     /// A strong entity tag, with its quotes. **Always of the form `"…"`.**
     Strong(String),
-    /// `Last-Modified`, as the server wrote it, so that `If-Range` can repeat it to the letter.
+    /// `Last-Modified`, as the server wrote it.
     Dated(String),
     /// A weak entity tag, `W/"…"`: it only says that two versions are equivalent.
     Weak(String),
@@ -80,17 +80,16 @@ impl Validator {
         }
     }
 
-    /// The value of an `If-Range` header, if this validator may stand there.
+    /// The value of an `If-Range` header: a strong tag.
     ///
-    /// A weak tag may not (RFC 9110 §13.1.5). A date may if it is a strong validator in the sense of §8.8.2.2, that is
-    /// if the file was not written twice within its second, which a client can't know for sure. It is sent all the
-    /// same: a file that was changed twice in one second passes a comparison of dates with or without the header, and
-    /// what the header adds, an answer of 200 instead of a range of the wrong file, holds for any other change. The
-    /// total in Content-Range is compared as well.
+    /// A weak tag may not stand there, and a date only if it is known that the file was not written twice within that
+    /// second (RFC 9110 §13.1.5, §8.8.2.2), which a client can't know for sure. Apache takes every date of the last
+    /// minute for such a one and answers with the whole file, which looks as if it had no ranges. Nothing is lost
+    /// without the header: a part that is sent without it must carry Last-Modified (§15.3.7), which is compared.
     pub(super) fn if_range(&self) -> Option<&str> {
         match self {
-            Validator::Strong(value) | Validator::Dated(value) => Some(value),
-            Validator::Weak(_) | Validator::None => None,
+            Validator::Strong(value) => Some(value),
+            Validator::Dated(_) | Validator::Weak(_) | Validator::None => None,
         }
     }
 
@@ -225,7 +224,7 @@ mod tests {
     #[test]
     fn only_what_may_stand_in_if_range_does() {
         assert_eq!(Validator::Strong("\"a\"".into()).if_range(), Some("\"a\""));
-        assert_eq!(Validator::Dated(DAY.into()).if_range(), Some(DAY));
+        assert_eq!(Validator::Dated(DAY.into()).if_range(), None);
         assert_eq!(Validator::Weak("W/\"a\"".into()).if_range(), None);
         assert_eq!(Validator::None.if_range(), None);
     }

@@ -58,6 +58,11 @@ async fn a_head_that_tells_no_size_is_followed_by_a_range() {
         ),
         ("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0", PART, Some(123)),
         ("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0", EMPTY, Some(0)),
+        (
+            "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0",
+            "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n",
+            Some(0),
+        ),
         (FINE, WHOLE, Some(3)),
         (FINE, UNSIZED, None),
     ] {

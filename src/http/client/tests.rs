@@ -243,3 +243,41 @@ async fn a_server_that_asks_for_patience_is_quoted() {
     assert_eq!(client().metadata(&server.at("f")).await.unwrap_err().kind, busy);
     assert_eq!(client().page(&server.at("f")).await.unwrap_err().kind, busy);
 }
+
+/// The story: Apache and lighttpd refuse a range past the end without `Content-Range: bytes */n`.
+#[tokio::test]
+async fn a_refusal_without_a_size_costs_one_more_question() {
+    let server = Server::start(|request| match request.starts_with("HEAD") {
+        true => says("HTTP/1.1 200 OK\r\nETag: \"v2\"\r\nContent-Length: 2\r\n\r\n"),
+        false => says("HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"),
+    })
+    .await;
+    let answer = client().range(&server.at("f"), 2..6, None).await;
+    assert!(matches!(answer, Ok(RangeAnswer::PastEnd { size: 2 })), "{answer:?}");
+    let answer = client().range(&server.at("f"), 2..6, Some(&known(10))).await;
+    let shrunk = Version {
+        size: 2,
+        validator: Validator::Strong("\"v2\"".to_owned()),
+    };
+    assert!(
+        matches!(&answer, Ok(RangeAnswer::Changed(Some(version))) if *version == shrunk),
+        "{answer:?}"
+    );
+    let answer = client().range(&server.at("f"), 1..6, None).await;
+    assert!(is_bad(&answer.unwrap_err().kind));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_closed_at_the_wrong_moment_is_no_failure() {
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let server = Server::start(move |_| match turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        1 => breaks_off(""),
+        _ => says(part("2-5/10", "cdef")),
+    })
+    .await;
+    let client = client();
+    for _ in 0..2 {
+        assert_eq!(read_range(&client, &server).await.unwrap(), b"cdef");
+    }
+    assert_eq!((server.requests().len(), server.connections()), (3, 2));
+}

@@ -222,8 +222,10 @@ fn past_the_end_the_server_tells_the_size() {
         is_bad(&judged(416, &[("range", "bytes */11")], None)),
         "there is a byte 10"
     );
-    assert!(is_bad(&judged(416, &[("range", "bytes 0-1/2")], None)));
-    assert!(is_bad(&judged(416, &[], None)));
+    for headers in [&[("range", "bytes 0-1/2")][..], &[]] {
+        assert_eq!(judged(416, headers, None), Verdict::Unclear);
+        assert_eq!(judged(416, headers, Some(version(100, strong()))), Verdict::Unclear);
+    }
 }
 
 #[test]
@@ -243,7 +245,28 @@ fn past_the_end_of_a_known_file_means_that_it_shrank() {
         is_bad(&judged(416, &[("range", "bytes */100")], known())),
         "the range exists"
     );
-    assert!(is_bad(&judged(416, &[], known())));
+}
+
+#[test]
+fn a_refusal_without_a_size_is_settled_by_metadata() {
+    let settled =
+        |headers: &[(&str, &str)], known: Option<Version>| settle(&head(200, headers), 10..20, known.as_ref());
+    assert_eq!(settled(&[("length", "10")], None), Verdict::PastEnd { size: 10 });
+    assert!(is_bad(&settled(&[("length", "11")], None)), "there is a byte 10");
+    assert!(is_bad(&settled(&[], None)));
+    let known = || Some(version(100, dated()));
+    assert!(
+        is_bad(&settled(&[("length", "100"), ("modified", DAY)], known())),
+        "the range exists"
+    );
+    assert!(is_bad(&settled(&[("length", "5")], known())), "it names no version");
+    let shrunk = settled(&[("length", "5"), ("modified", NEXT_DAY)], known());
+    assert_eq!(
+        shrunk,
+        Verdict::Changed(Some(version(5, Validator::Dated(NEXT_DAY.into()))))
+    );
+    let shrunk = settled(&[("length", "5")], Some(version(100, Validator::None)));
+    assert_eq!(shrunk, Verdict::Changed(Some(version(5, Validator::None))));
 }
 
 #[test]
