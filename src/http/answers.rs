@@ -34,7 +34,7 @@ pub struct Page {
     pub charset: Option<String>,
     /// Last-Modified.
     pub modified: Option<SystemTime>,
-    /// At most [`MAX_PAGE`] bytes.
+    /// At most [`MAX_PAGE`](super::MAX_PAGE) bytes.
     pub body: Vec<u8>,
 }
 
