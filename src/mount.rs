@@ -70,8 +70,14 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     });
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
     let tree = Tree::new(Arc::clone(&cache), client, source, config.attr_ttl, top);
-    let filesystem = FetchFs::new(tree, Arc::clone(&cache), runtime.handle().clone(), ownership(&config), config.attr_ttl)
-        .context("can't start the threads that answer reads")?;
+    let filesystem = FetchFs::new(
+        tree,
+        Arc::clone(&cache),
+        runtime.handle().clone(),
+        ownership(&config),
+        config.attr_ttl,
+    )
+    .context("can't start the threads that answer reads")?;
 
     let (ends, ended) = bounded(2);
     watch_signals(&runtime, ends.clone())?;
@@ -132,7 +138,11 @@ fn start_session(
     let device = mountpoint::mount(&config.mountpoint, &flags)?;
     let start = || -> anyhow::Result<JoinHandle<()>> {
         let mut session_config = fuser::Config::default();
-        session_config.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
+        session_config.acl = if config.allow_other {
+            SessionACL::All
+        } else {
+            SessionACL::Owner
+        };
         session_config.n_threads = Some(SESSION_THREADS);
         session_config.clone_fd = true;
         let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
@@ -167,12 +177,20 @@ fn watch_signals(runtime: &Runtime, ends: Sender<End>) -> anyhow::Result<()> {
 }
 
 fn http_config(config: &MountConfig) -> HttpConfig {
-    HttpConfig { timeout: config.timeout, max_connections: config.max_connections, ..HttpConfig::default() }
+    HttpConfig {
+        timeout: config.timeout,
+        max_connections: config.max_connections,
+        ..HttpConfig::default()
+    }
 }
 
 fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
-    let chunk_size = ChunkSize::new(config.chunk_size.into())
-        .with_context(|| format!("--chunk-size: {} bytes are not a power of two from 4 KiB to 64 MiB", config.chunk_size))?;
+    let chunk_size = ChunkSize::new(config.chunk_size.into()).with_context(|| {
+        format!(
+            "--chunk-size: {} bytes are not a power of two from 4 KiB to 64 MiB",
+            config.chunk_size
+        )
+    })?;
     Ok(CacheConfig {
         folder: config.cache_dir.clone(),
         chunk_size,
@@ -185,5 +203,10 @@ fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
 }
 
 fn ownership(config: &MountConfig) -> Ownership {
-    Ownership { uid: config.uid, gid: config.gid, file_mode: config.file_mode(), dir_mode: config.dir_mode() }
+    Ownership {
+        uid: config.uid,
+        gid: config.gid,
+        file_mode: config.file_mode(),
+        dir_mode: config.dir_mode(),
+    }
 }

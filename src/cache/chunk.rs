@@ -52,7 +52,11 @@ impl ChunkSize {
     /// file counts as whole when `bytes` reaches the end of the file.
     pub fn contained(self, bytes: &Range<u64>, size: u64) -> Range<u64> {
         let start = self.count(bytes.start);
-        let end = if bytes.end >= size { self.count(size) } else { self.index(bytes.end) };
+        let end = if bytes.end >= size {
+            self.count(size)
+        } else {
+            self.index(bytes.end)
+        };
         start..end.max(start)
     }
 

@@ -59,8 +59,18 @@ impl Fetcher for ChunkDownloader {
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
-            let mut end = EndReport { manager: Arc::clone(&manager), fetch: order.id, result: None };
-            let fetch = Fetch { downloader: self, manager, order, control: Arc::clone(&control), linear: false };
+            let mut end = EndReport {
+                manager: Arc::clone(&manager),
+                fetch: order.id,
+                result: None,
+            };
+            let fetch = Fetch {
+                downloader: self,
+                manager,
+                order,
+                control: Arc::clone(&control),
+                linear: false,
+            };
             tokio::select! {
                 result = fetch.run() => end.result = Some(result),
                 // The manager has forgotten this fetch already; what it reports now is ignored.
@@ -80,7 +90,10 @@ struct EndReport {
 
 impl Drop for EndReport {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| Err(ReadError::Store("the download ended unexpectedly".into())));
+        let result = self
+            .result
+            .take()
+            .unwrap_or_else(|| Err(ReadError::Store("the download ended unexpectedly".into())));
         self.manager.ended(self.fetch, result);
     }
 }
@@ -119,7 +132,9 @@ impl Fetch {
                 backoff.reset();
                 good_until = position.offset() + entry.chunk.bytes();
             }
-            let Some(pause) = backoff.next_after(error.kind.retry_after()) else { return Err(error.into()) };
+            let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
+                return Err(error.into());
+            };
             log::debug!("{error}; trying again at byte {} in {pause:.1?}", position.offset());
             tokio::time::sleep(pause).await;
         }
@@ -150,13 +165,30 @@ impl Fetch {
         let entry = Arc::clone(&self.order.entry);
         let known = entry.settled().map(|settled| settled.version.clone());
         let want = position.offset()..self.end();
-        match self.downloader.client.range(&entry.url, want.clone(), known.as_ref()).await? {
-            RangeAnswer::Partial { version, modified, body, .. } => {
+        match self
+            .downloader
+            .client
+            .range(&entry.url, want.clone(), known.as_ref())
+            .await?
+        {
+            RangeAnswer::Partial {
+                version,
+                modified,
+                body,
+                ..
+            } => {
                 self.settle(version, modified).await?;
                 Ok(Some(body))
             }
-            RangeAnswer::Whole { size, validator, modified, body } => {
-                let size = size.or(known.map(|version| version.size)).ok_or_else(|| self.bad_answer("its length is not said"))?;
+            RangeAnswer::Whole {
+                size,
+                validator,
+                modified,
+                body,
+            } => {
+                let size = size
+                    .or(known.map(|version| version.size))
+                    .ok_or_else(|| self.bad_answer("its length is not said"))?;
                 self.settle(Version { size, validator }, modified).await?;
                 let is_all_we_asked_for = want.start == 0 && want.end >= size;
                 if !is_all_we_asked_for {
@@ -165,8 +197,19 @@ impl Fetch {
                 Ok(Some(body))
             }
             RangeAnswer::PastEnd { size } => {
-                self.settle(Version { size, validator: crate::http::Validator::None }, None).await?;
-                if position.offset() < size { Err(self.bad_answer("it refuses a range within the file").into()) } else { Ok(None) }
+                self.settle(
+                    Version {
+                        size,
+                        validator: crate::http::Validator::None,
+                    },
+                    None,
+                )
+                .await?;
+                if position.offset() < size {
+                    Err(self.bad_answer("it refuses a range within the file").into())
+                } else {
+                    Ok(None)
+                }
             }
             RangeAnswer::Changed(_) => {
                 log::info!("{} has changed on the server", redact(&entry.url));
@@ -201,12 +244,19 @@ impl Fetch {
     fn go_linear(&mut self, position: &mut Box<Position>) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if !entry.ignores_range() {
-            log::info!("{}: the server ignores Range, so the file is downloaded from its beginning", redact(&entry.url));
+            log::info!(
+                "{}: the server ignores Range, so the file is downloaded from its beginning",
+                redact(&entry.url)
+            );
             entry.mark_ignores_range();
         }
         self.linear = true;
         *position = Position::at_chunk_edge(0);
-        if self.manager.goes_linear(self.order.id) { Ok(()) } else { Err(ReadError::ShuttingDown) }
+        if self.manager.goes_linear(self.order.id) {
+            Ok(())
+        } else {
+            Err(ReadError::ShuttingDown)
+        }
     }
 
     /// Streams a body to the data file until it ends, breaks, or is no longer wanted.
@@ -290,7 +340,10 @@ impl Fetch {
     }
 
     fn bad_answer(&self, what: &str) -> HttpError {
-        HttpError { kind: HttpErrorKind::BadAnswer(what.to_owned()), url: redact(&self.order.entry.url) }
+        HttpError {
+            kind: HttpErrorKind::BadAnswer(what.to_owned()),
+            url: redact(&self.order.entry.url),
+        }
     }
 }
 
@@ -317,6 +370,10 @@ impl Stream {
         if !piece.is_empty() {
             self.gathered.push(piece);
         }
-        if self.received < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if self.received < end {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 }

@@ -10,8 +10,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use url::Url;
@@ -33,7 +33,12 @@ pub struct UrlKey(String);
 impl EntryKey {
     /// The key of this version of the file at `url`, kept in chunks of this size.
     pub fn new(url: &Url, version: &Version, chunk: ChunkSize) -> EntryKey {
-        EntryKey(hash(&[url.as_str(), &version.size.to_string(), &version.validator.to_key(), &chunk.bytes().to_string()]))
+        EntryKey(hash(&[
+            url.as_str(),
+            &version.size.to_string(),
+            &version.validator.to_key(),
+            &chunk.bytes().to_string(),
+        ]))
     }
 
     /// The key as 32 hexadecimal digits.
@@ -163,7 +168,10 @@ impl CacheEntry {
     /// Settles the entry. The first call wins; who comes later gets what the first one set and
     /// must compare versions.
     pub fn settle(&self, settled: Settled) -> &Settled {
-        let confirmed = Confirmed { version: settled.version.clone(), at: Instant::now() };
+        let confirmed = Confirmed {
+            version: settled.version.clone(),
+            at: Instant::now(),
+        };
         let settled = self.settled.get_or_init(|| settled);
         self.confirmed.get_or_init(|| confirmed);
         settled
@@ -214,6 +222,9 @@ impl CacheEntry {
 
 impl fmt::Debug for CacheEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheEntry").field("id", &self.id).field("url", &crate::http::redact(&self.url)).finish_non_exhaustive()
+        f.debug_struct("CacheEntry")
+            .field("id", &self.id)
+            .field("url", &crate::http::redact(&self.url))
+            .finish_non_exhaustive()
     }
 }

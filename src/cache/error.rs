@@ -39,7 +39,9 @@ pub enum CacheError {
         source: std::io::Error,
     },
     /// The index was written by a newer fetchfs.
-    #[error("the cache in {path} was made by a newer fetchfs (index version {found}, this one knows {known}); use that version, or another --cache-dir")]
+    #[error(
+        "the cache in {path} was made by a newer fetchfs (index version {found}, this one knows {known}); use that version, or another --cache-dir"
+    )]
     NewerIndex {
         /// The index file.
         path: String,

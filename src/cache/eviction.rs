@@ -26,7 +26,11 @@ pub struct Room {
 impl Room {
     /// Room for `limit` bytes of chunks.
     pub fn new(limit: u64) -> Room {
-        let room = Room { limit, added: AtomicU64::new(0), check: Notify::new() };
+        let room = Room {
+            limit,
+            added: AtomicU64::new(0),
+            check: Notify::new(),
+        };
         // Whatever earlier mounts have left may be too much already.
         room.check.notify_one();
         room

@@ -56,7 +56,10 @@ pub struct Position {
 impl Position {
     /// At the beginning of a chunk.
     pub fn at_chunk_edge(offset: u64) -> Box<Position> {
-        Box::new(Position { offset, hasher: Xxh3::new() })
+        Box::new(Position {
+            offset,
+            hasher: Xxh3::new(),
+        })
     }
 
     /// Byte offset in the file of the next byte.
@@ -93,9 +96,14 @@ impl Position {
 pub fn start(index: Arc<ChunkIndex>, room: Option<Arc<Room>>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
-        let recorder = Recorder { index: Arc::clone(&index), room: room.clone() };
+        let recorder = Recorder {
+            index: Arc::clone(&index),
+            room: room.clone(),
+        };
         let queue = queue.clone();
-        std::thread::Builder::new().name(format!("file-writer-{number}")).spawn(move || run(&queue, &recorder))?;
+        std::thread::Builder::new()
+            .name(format!("file-writer-{number}"))
+            .spawn(move || run(&queue, &recorder))?;
     }
     Ok(jobs)
 }
@@ -109,7 +117,11 @@ struct Recorder {
 impl Recorder {
     fn completed(&self, entry: &CacheEntry, settled: &Settled, chunk: u64, checksum: u64) {
         if settled.presence.insert(chunk) && settled.recorded {
-            self.index.record(Record::Chunk { key: settled.key.clone(), index: chunk, checksum });
+            self.index.record(Record::Chunk {
+                key: settled.key.clone(),
+                index: chunk,
+                checksum,
+            });
             self.room.iter().for_each(|room| room.added(entry.chunk.bytes()));
         }
     }
@@ -117,7 +129,14 @@ impl Recorder {
 
 fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
     while let Ok(job) = queue.recv() {
-        let WriteJob { entry, fetch, manager, pieces, mut position, done } = job;
+        let WriteJob {
+            entry,
+            fetch,
+            manager,
+            pieces,
+            mut position,
+            done,
+        } = job;
         let result = match entry.settled() {
             Some(settled) => write(&entry, settled, &pieces, &mut position, recorder),
             None => Err(io::Error::other("nobody knows yet which file these bytes belong to")),

@@ -49,7 +49,10 @@ pub struct FetchControl {
 impl FetchControl {
     /// Control over a fetch that is to go to `end`.
     pub fn new(end: u64) -> FetchControl {
-        FetchControl { end: AtomicU64::new(end), changed: Notify::new() }
+        FetchControl {
+            end: AtomicU64::new(end),
+            changed: Notify::new(),
+        }
     }
 
     /// Byte offset, exclusive, before which the fetch is to end; 0: at once.

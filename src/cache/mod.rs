@@ -36,8 +36,8 @@ use url::Url;
 
 pub use chunk::ChunkSize;
 use downloader::{ChunkDownloader, OnResize};
-pub use entry::{CacheEntry, Confirmed, EntryId};
 use entry::UrlKey;
+pub use entry::{CacheEntry, Confirmed, EntryId};
 pub use error::{CacheError, ReadError};
 use eviction::Room;
 use index::ChunkIndex;
@@ -132,8 +132,10 @@ impl Cache {
         let store = ChunkStore::open(&config.folder)?;
         let room = config.size_limit.map(|limit| Arc::new(Room::new(limit)));
         let index = Arc::new(ChunkIndex::open(&config.folder)?);
-        let writers = file_writer::start(Arc::clone(&index), room.clone())
-            .map_err(|source| CacheError::Folder { path: "threads".into(), source })?;
+        let writers = file_writer::start(Arc::clone(&index), room.clone()).map_err(|source| CacheError::Folder {
+            path: "threads".into(),
+            source,
+        })?;
         let versions = Arc::new(Versions { store, index });
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
@@ -159,7 +161,11 @@ impl Cache {
         });
         if let Some(room) = room {
             let weak = Arc::downgrade(&cache);
-            let let_go = move || weak.upgrade().into_iter().for_each(|cache| cache.kept_open.lock().clear());
+            let let_go = move || {
+                weak.upgrade()
+                    .into_iter()
+                    .for_each(|cache| cache.kept_open.lock().clear())
+            };
             runtime.spawn(eviction::keep(room, versions, let_go));
         }
         Ok(cache)
@@ -168,7 +174,11 @@ impl Cache {
     /// The newest version that the cache holds of a URL. One query.
     pub fn newest(&self, url: &Url) -> Option<Held> {
         let row = self.versions.index.newest(&UrlKey::new(url))?;
-        Some(Held { version: row.version, modified: row.modified, chunk: row.chunk })
+        Some(Held {
+            version: row.version,
+            modified: row.modified,
+            chunk: row.chunk,
+        })
     }
 
     /// An entry for a version that is known to be the current one. Some system calls and a query.
@@ -184,14 +194,27 @@ impl Cache {
 
     /// An entry for a file of which only a listing's word is known: `size_hint` bytes.
     pub fn unsettled(&self, url: &Url, origin: Origin, tag: u64, size_hint: u64) -> Arc<CacheEntry> {
-        Arc::new(CacheEntry::unsettled(url.clone(), origin, self.chunk_size, tag, size_hint))
+        Arc::new(CacheEntry::unsettled(
+            url.clone(),
+            origin,
+            self.chunk_size,
+            tag,
+            size_hint,
+        ))
     }
 
     /// What [`Self::entry`] takes, for a version that was just learnt from the origin.
     pub fn current(&self, url: &Url, version: Version, modified: Option<SystemTime>) -> Held {
         // An entry that an earlier mount began keeps the chunk size that it has.
-        let chunk = self.newest(url).filter(|held| held.version == version).map_or(self.chunk_size, |held| held.chunk);
-        Held { version, modified, chunk }
+        let chunk = self
+            .newest(url)
+            .filter(|held| held.version == version)
+            .map_or(self.chunk_size, |held| held.chunk);
+        Held {
+            version,
+            modified,
+            chunk,
+        }
     }
 
     /// Opens an entry for reading.
@@ -204,7 +227,11 @@ impl Cache {
         drop(kept);
         // Closing its file is a system call, and not for under the lock.
         drop(crowded_out);
-        Reader { cache: Arc::clone(self), entry, ahead: Mutex::default() }
+        Reader {
+            cache: Arc::clone(self),
+            entry,
+            ahead: Mutex::default(),
+        }
     }
 
     /// Bytes that the cache holds.
@@ -265,7 +292,9 @@ impl Reader {
         }
         let ahead = if size <= SMALL_FILE { Some(0..size) } else { ahead };
         // Unclipped: if the listing had the size wrong, the bytes past it count too.
-        self.cache.manager.when_ready(&self.entry, offset..offset.saturating_add(len), ahead, later());
+        self.cache
+            .manager
+            .when_ready(&self.entry, offset..offset.saturating_add(len), ahead, later());
         Read::Waiting
     }
 
@@ -282,9 +311,16 @@ impl Reader {
     pub fn fill(&self, buf: &mut [u8], offset: u64) -> Result<(), ReadError> {
         let Some(settled) = self.entry.settled() else {
             // An empty range of a file that nobody has asked for yet.
-            return if buf.is_empty() { Ok(()) } else { Err(ReadError::Store("no data file yet".into())) };
+            return if buf.is_empty() {
+                Ok(())
+            } else {
+                Err(ReadError::Store("no data file yet".into()))
+            };
         };
-        settled.data.read_exact_at(buf, offset).map_err(|err| ReadError::Store(err.to_string()))
+        settled
+            .data
+            .read_exact_at(buf, offset)
+            .map_err(|err| ReadError::Store(err.to_string()))
     }
 
     /// The reader has gone, or seems to: nothing more is read ahead for it.

@@ -28,7 +28,11 @@ impl Presence {
     /// An empty set for a file of `chunks` chunks.
     pub fn new(chunks: u64) -> Presence {
         let words = (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
-        Presence { words, chunks, present: AtomicU64::new(0) }
+        Presence {
+            words,
+            chunks,
+            present: AtomicU64::new(0),
+        }
     }
 
     /// Adds a chunk whose bytes are in the data file. True if it was not there before; false also
@@ -124,7 +128,9 @@ mod tests {
     fn two_threads_that_insert_the_same_chunks_add_each_once() {
         let set = Presence::new(10_000);
         let added: u64 = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..2).map(|_| scope.spawn(|| (0..10_000).filter(|&c| set.insert(c)).count() as u64)).collect();
+            let workers: Vec<_> = (0..2)
+                .map(|_| scope.spawn(|| (0..10_000).filter(|&c| set.insert(c)).count() as u64))
+                .collect();
             workers.into_iter().map(|w| w.join().unwrap()).sum()
         });
         assert_eq!((added, set.len()), (10_000, 10_000));

@@ -52,7 +52,12 @@ impl ReadAhead {
         let index = self.cursors.iter().position(|cursor| cursor.goes_on_with(read));
         let mut cursor = match index {
             Some(index) => self.cursors.remove(index),
-            None => Cursor { start: read.start, position: read.start, window: 0, requested: read.start },
+            None => Cursor {
+                start: read.start,
+                position: read.start,
+                window: 0,
+                requested: read.start,
+            },
         };
         let wanted = cursor.advance(read, size);
         self.cursors.insert(0, cursor);
@@ -113,7 +118,10 @@ mod tests {
         for step in 0..4096 {
             let at = step * 128 * KIB;
             if let Some(wanted) = ahead.note(&(at..at + 128 * KIB), GIB) {
-                assert!(asked == 0 || wanted.start == asked, "no gap and nothing twice: {wanted:?} after {asked}");
+                assert!(
+                    asked == 0 || wanted.start == asked,
+                    "no gap and nothing twice: {wanted:?} after {asked}"
+                );
                 asked = wanted.end;
             }
             widest = widest.max(asked.saturating_sub(at));
@@ -129,7 +137,9 @@ mod tests {
         for pair in 0..64 {
             let at = pair * 256 * KIB;
             for offset in [at + 128 * KIB, at] {
-                asked = ahead.note(&(offset..offset + 128 * KIB), GIB).map_or(asked, |wanted| wanted.end);
+                asked = ahead
+                    .note(&(offset..offset + 128 * KIB), GIB)
+                    .map_or(asked, |wanted| wanted.end);
             }
         }
         assert_eq!(ahead.cursors.len(), 1);
@@ -143,7 +153,9 @@ mod tests {
         for step in 0..64 {
             for (stream, base) in [0, 500 * MIB].into_iter().enumerate() {
                 let at = base + step * 128 * KIB;
-                asked[stream] = ahead.note(&(at..at + 128 * KIB), GIB).map_or(asked[stream], |wanted| wanted.end);
+                asked[stream] = ahead
+                    .note(&(at..at + 128 * KIB), GIB)
+                    .map_or(asked[stream], |wanted| wanted.end);
             }
         }
         assert!(asked[0] > 12 * MIB && asked[1] > 512 * MIB, "{asked:?}");

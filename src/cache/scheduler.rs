@@ -138,7 +138,13 @@ struct Fetch {
 
 impl Flight {
     fn new(entry: Arc<CacheEntry>) -> Flight {
-        Flight { entry, wanted: Default::default(), fetches: Vec::new(), waiters: Vec::new(), turn: 0 }
+        Flight {
+            entry,
+            wanted: Default::default(),
+            fetches: Vec::new(),
+            waiters: Vec::new(),
+            turn: 0,
+        }
     }
 
     fn chunk_count(&self) -> u64 {
@@ -146,7 +152,9 @@ impl Flight {
     }
 
     fn is_present(&self, chunk: u64) -> bool {
-        self.entry.settled().is_some_and(|settled| settled.presence.contains(chunk))
+        self.entry
+            .settled()
+            .is_some_and(|settled| settled.presence.contains(chunk))
     }
 
     /// The chunks that these bytes touch, of those that the file has.
@@ -180,7 +188,9 @@ impl Flight {
     }
 
     fn wanted_at(&self, chunk: u64) -> Option<Priority> {
-        PRIORITIES.into_iter().find(|&p| self.wanted[p as usize].contains(&chunk))
+        PRIORITIES
+            .into_iter()
+            .find(|&p| self.wanted[p as usize].contains(&chunk))
     }
 
     fn most_urgent(&self) -> Option<Priority> {
@@ -231,7 +241,10 @@ impl Scheduler {
             self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
             return;
         }
-        let flight = self.flights.entry(entry.id).or_insert_with(|| Flight::new(Arc::clone(entry)));
+        let flight = self
+            .flights
+            .entry(entry.id)
+            .or_insert_with(|| Flight::new(Arc::clone(entry)));
         flight.waiters.push(Waiter { id: waiter, bytes });
         self.waiters.insert(waiter, entry.id);
         if let Some(chunks) = ahead {
@@ -254,21 +267,32 @@ impl Scheduler {
     /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
     /// what is in flight for them alone ends at the next chunk edge.
     pub fn end_read_ahead(&mut self, id: EntryId) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
         flight.wanted[Priority::High as usize].clear();
         let (entry, fetches) = (Arc::clone(&flight.entry), flight.fetches.clone());
         for fetch in fetches {
-            let Some(running) = self.fetches.get_mut(&fetch) else { continue };
+            let Some(running) = self.fetches.get_mut(&fetch) else {
+                continue;
+            };
             if running.base != Some(Priority::High) || entry.ignores_range() {
                 continue;
             }
             running.base = None;
             let next_edge = entry.chunk.count(running.watermark).max(running.chunks.start + 1);
-            let needed = self.last_waited_for(fetch).map_or(next_edge, |chunk| next_edge.max(chunk + 1));
-            let Some(running) = self.fetches.get_mut(&fetch) else { continue };
+            let needed = self
+                .last_waited_for(fetch)
+                .map_or(next_edge, |chunk| next_edge.max(chunk + 1));
+            let Some(running) = self.fetches.get_mut(&fetch) else {
+                continue;
+            };
             if needed < running.chunks.end {
                 running.chunks.end = needed;
-                self.actions.push(Action::Trim { fetch, end: needed * entry.chunk.bytes() });
+                self.actions.push(Action::Trim {
+                    fetch,
+                    end: needed * entry.chunk.bytes(),
+                });
             }
         }
         self.forget_if_idle(id);
@@ -276,7 +300,9 @@ impl Scheduler {
 
     /// A fetch has written everything up to `watermark` (a byte offset in the file).
     pub fn progress(&mut self, fetch: FetchId, watermark: u64) {
-        let Some(running) = self.fetches.get_mut(&fetch) else { return };
+        let Some(running) = self.fetches.get_mut(&fetch) else {
+            return;
+        };
         running.watermark = running.watermark.max(watermark);
         let entry = running.entry;
         self.wake_satisfied(entry);
@@ -284,7 +310,9 @@ impl Scheduler {
 
     /// The entry's version, and with it its true size, is known now.
     pub fn settled(&mut self, entry: EntryId) {
-        let Some(flight) = self.flights.get_mut(&entry) else { return };
+        let Some(flight) = self.flights.get_mut(&entry) else {
+            return;
+        };
         let count = flight.chunk_count();
         flight.unwant(count..u64::MAX);
         // Chunks of it that an earlier mount had fetched have become known with the version.
@@ -301,9 +329,13 @@ impl Scheduler {
     /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over all
     /// that is wanted of the entry; its other fetches end. False if the fetch is no longer wanted.
     pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
-        let Some(running) = self.fetches.get(&fetch) else { return false };
+        let Some(running) = self.fetches.get(&fetch) else {
+            return false;
+        };
         let id = running.entry;
-        let Some(flight) = self.flights.get_mut(&id) else { return false };
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return false;
+        };
         let all = 0..flight.chunk_count();
         flight.unwant(0..u64::MAX);
         let others: Vec<_> = flight.fetches.iter().copied().filter(|&other| other != fetch).collect();
@@ -320,7 +352,9 @@ impl Scheduler {
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
         let Some(ended) = self.fetches.get(&fetch) else { return };
         let id = ended.entry;
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
         let entry = Arc::clone(&flight.entry);
         let failed_chunks = entry.chunk.index(ended.watermark)..ended.chunks.end;
         self.remove(fetch);
@@ -357,7 +391,9 @@ impl Scheduler {
         let chunks = chunks.start..chunks.end.min(flight.chunk_count());
         let mut missing = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
         for fetch in &flight.fetches {
-            let Some(running) = self.fetches.get_mut(fetch) else { continue };
+            let Some(running) = self.fetches.get_mut(fetch) else {
+                continue;
+            };
             let shared = running.chunks.start.max(chunks.start)..running.chunks.end.min(chunks.end);
             if !shared.is_empty() {
                 missing.remove(shared);
@@ -367,7 +403,9 @@ impl Scheduler {
         for run in missing.iter() {
             let mut at = run.start;
             while let Some(start) = (at..run.end).find(|&chunk| !flight.is_present(chunk)) {
-                let end = (start..run.end).find(|&chunk| flight.is_present(chunk)).unwrap_or(run.end);
+                let end = (start..run.end)
+                    .find(|&chunk| flight.is_present(chunk))
+                    .unwrap_or(run.end);
                 flight.want(start..end, priority);
                 at = end;
             }
@@ -397,25 +435,38 @@ impl Scheduler {
 
     /// Whether the part of `bytes` that lies in `chunk` is in the data file.
     fn has(&self, id: EntryId, chunk: u64, bytes: &Range<u64>) -> bool {
-        let Some(flight) = self.flights.get(&id) else { return false };
+        let Some(flight) = self.flights.get(&id) else {
+            return false;
+        };
         if flight.is_present(chunk) {
             return true;
         }
         // Before an entry is settled there is no data file that could hold anything.
-        let Some(settled) = flight.entry.settled() else { return false };
-        let needed = bytes.end.min(flight.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end);
-        self.fetch_of(id, chunk).and_then(|fetch| self.fetches.get(&fetch)).is_some_and(|f| f.watermark >= needed)
+        let Some(settled) = flight.entry.settled() else {
+            return false;
+        };
+        let needed = bytes
+            .end
+            .min(flight.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end);
+        self.fetch_of(id, chunk)
+            .and_then(|fetch| self.fetches.get(&fetch))
+            .is_some_and(|f| f.watermark >= needed)
     }
 
     fn fetch_of(&self, id: EntryId, chunk: u64) -> Option<FetchId> {
         let fetches = &self.flights.get(&id)?.fetches;
-        fetches.iter().copied().find(|fetch| self.fetches.get(fetch).is_some_and(|f| f.chunks.contains(&chunk)))
+        fetches
+            .iter()
+            .copied()
+            .find(|fetch| self.fetches.get(fetch).is_some_and(|f| f.chunks.contains(&chunk)))
     }
 
     /// Cuts a fetch short before `chunk` when it is too far from it to be waited for.
     fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(flight) = self.flights.get_mut(&fetch.entry) else { return };
+        let Some(flight) = self.flights.get_mut(&fetch.entry) else {
+            return;
+        };
         let entry = &flight.entry;
         let chunk_start = chunk * entry.chunk.bytes();
         let distance = first_byte.max(chunk_start).saturating_sub(fetch.watermark);
@@ -425,7 +476,10 @@ impl Scheduler {
         }
         let tail = chunk + 1..fetch.chunks.end;
         fetch.chunks.end = chunk;
-        self.actions.push(Action::Trim { fetch: id, end: chunk_start });
+        self.actions.push(Action::Trim {
+            fetch: id,
+            end: chunk_start,
+        });
         flight.want(chunk..chunk + 1, Priority::Critical);
         if let Some(base) = fetch.base {
             flight.want(tail, base);
@@ -434,7 +488,9 @@ impl Scheduler {
 
     /// Waiters that gave up leave `Critical` chunks behind that nobody is blocked on.
     fn drop_unneeded_critical(&mut self, id: EntryId) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
         let mut needed = RangeSet::new();
         for waiter in &flight.waiters {
             let touched = flight.touched(&waiter.bytes);
@@ -443,7 +499,10 @@ impl Scheduler {
             }
         }
         let critical = &mut flight.wanted[Priority::Critical as usize];
-        let unneeded: Vec<_> = critical.iter().flat_map(|run| needed.gaps(run).collect::<Vec<_>>()).collect();
+        let unneeded: Vec<_> = critical
+            .iter()
+            .flat_map(|run| needed.gaps(run).collect::<Vec<_>>())
+            .collect();
         unneeded.into_iter().for_each(|run| critical.remove(run));
     }
 
@@ -457,7 +516,11 @@ impl Scheduler {
         let satisfied: Vec<_> = flight
             .waiters
             .iter()
-            .filter(|waiter| flight.touched(&waiter.bytes).all(|chunk| self.has(id, chunk, &waiter.bytes)))
+            .filter(|waiter| {
+                flight
+                    .touched(&waiter.bytes)
+                    .all(|chunk| self.has(id, chunk, &waiter.bytes))
+            })
             .map(|waiter| waiter.id)
             .collect();
         satisfied.into_iter().for_each(|waiter| self.wake(id, waiter, Ok(())));
@@ -485,16 +548,22 @@ impl Scheduler {
             })
             .map(|waiter| waiter.id)
             .collect();
-        concerned.into_iter().for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
+        concerned
+            .into_iter()
+            .for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
         self.drop_unneeded_critical(id);
     }
 
     fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
         flight.unwant(0..u64::MAX);
         let waiters: Vec<_> = flight.waiters.iter().map(|waiter| waiter.id).collect();
         let fetches = flight.fetches.clone();
-        waiters.into_iter().for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
+        waiters
+            .into_iter()
+            .for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
         fetches.into_iter().for_each(|fetch| self.stop(fetch));
     }
 
@@ -506,12 +575,18 @@ impl Scheduler {
             return;
         }
         while let Some((priority, id)) = self.next_wanted(origin) {
-            let running = self.fetches.values().filter(|f| self.origin_of(f) == Some(origin)).count();
+            let running = self
+                .fetches
+                .values()
+                .filter(|f| self.origin_of(f) == Some(origin))
+                .count();
             if running >= self.limits.fetches_per_origin {
                 if priority != Priority::Critical {
                     return;
                 }
-                let Some(victim) = self.least_urgent_fetch(origin) else { return };
+                let Some(victim) = self.least_urgent_fetch(origin) else {
+                    return;
+                };
                 self.preempt(victim);
             }
             self.start(id, priority);
@@ -529,8 +604,12 @@ impl Scheduler {
     }
 
     fn start(&mut self, id: EntryId, priority: Priority) {
-        let Some(flight) = self.flights.get_mut(&id) else { return };
-        let Some(first) = flight.wanted[priority as usize].first().map(|run| run.start) else { return };
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        let Some(first) = flight.wanted[priority as usize].first().map(|run| run.start) else {
+            return;
+        };
         let entry = Arc::clone(&flight.entry);
         let longest = (self.limits.fetch_len / entry.chunk.bytes()).max(1);
         // Neighbours that are wanted too, however urgently, come with the same request.
@@ -552,8 +631,20 @@ impl Scheduler {
         self.next_fetch += 1;
         flight.fetches.push(fetch);
         let bytes = entry.chunk.bytes_of(&chunks, entry.size());
-        self.fetches.insert(fetch, Fetch { entry: id, chunks, watermark: bytes.start, base });
-        self.actions.push(Action::Start(FetchOrder { id: fetch, entry, bytes }));
+        self.fetches.insert(
+            fetch,
+            Fetch {
+                entry: id,
+                chunks,
+                watermark: bytes.start,
+                base,
+            },
+        );
+        self.actions.push(Action::Start(FetchOrder {
+            id: fetch,
+            entry,
+            bytes,
+        }));
     }
 
     /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals the
@@ -565,7 +656,12 @@ impl Scheduler {
             .filter(|(id, _)| !self.is_waited_for(**id))
             .max_by_key(|(id, fetch)| {
                 // Nobody wants what its readers have left behind: that goes first.
-                (fetch.base.is_none(), fetch.base, fetch.chunks.end - fetch.chunks.start, **id)
+                (
+                    fetch.base.is_none(),
+                    fetch.base,
+                    fetch.chunks.end - fetch.chunks.start,
+                    **id,
+                )
             })
             .map(|(&id, _)| id)
     }
@@ -626,7 +722,11 @@ impl Scheduler {
 /// What a fetch is worth without its waiters, once something more of it is wanted. `Critical`
 /// counts for nothing here: it lasts only as long as a waiter does.
 fn more_urgent(base: Option<Priority>, wanted: Priority) -> Option<Priority> {
-    if wanted == Priority::Critical { base } else { Some(base.map_or(wanted, |base| base.min(wanted))) }
+    if wanted == Priority::Critical {
+        base
+    } else {
+        Some(base.map_or(wanted, |base| base.min(wanted)))
+    }
 }
 
 #[cfg(test)]

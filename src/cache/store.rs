@@ -51,8 +51,10 @@ impl ChunkStore {
     /// When the folder can't be made.
     pub fn open(cache_dir: &Path) -> Result<ChunkStore, CacheError> {
         let folder = cache_dir.join("data");
-        make_private_folder(&folder)
-            .map_err(|source| CacheError::Folder { path: folder.display().to_string(), source })?;
+        make_private_folder(&folder).map_err(|source| CacheError::Folder {
+            path: folder.display().to_string(),
+            source,
+        })?;
         Ok(ChunkStore { folder })
     }
 
@@ -77,12 +79,18 @@ impl ChunkStore {
                 continue;
             }
             if metadata.len() == size {
-                return Ok(DataFile { file, found: Found::Intact });
+                return Ok(DataFile {
+                    file,
+                    found: Found::Intact,
+                });
             }
             // Cutting it to nothing first drops every block of a file that had another size.
             file.set_len(0)?;
             file.set_len(size)?;
-            return Ok(DataFile { file, found: Found::Nothing });
+            return Ok(DataFile {
+                file,
+                found: Found::Nothing,
+            });
         }
     }
 
@@ -108,7 +116,10 @@ impl ChunkStore {
     fn nameless_file(&self, size: u64) -> io::Result<DataFile> {
         let file = private_file().custom_flags(libc::O_TMPFILE).open(&self.folder)?;
         file.set_len(size)?;
-        Ok(DataFile { file, found: Found::InUse })
+        Ok(DataFile {
+            file,
+            found: Found::InUse,
+        })
     }
 
     fn path_of(&self, key: &EntryKey) -> PathBuf {

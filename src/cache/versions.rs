@@ -38,21 +38,43 @@ impl Versions {
         modified: Option<SystemTime>,
     ) -> Result<Settled, ReadError> {
         let key = EntryKey::new(url, version, chunk);
-        let data = self.store.open_file(&key, version.size).map_err(|err| ReadError::Store(err.to_string()))?;
+        let data = self
+            .store
+            .open_file(&key, version.size)
+            .map_err(|err| ReadError::Store(err.to_string()))?;
         let presence = Presence::new(chunk.count(version.size));
         match data.found {
             Found::Intact => self.index.chunks(&key).into_iter().for_each(|index| {
                 presence.insert(index);
             }),
             Found::Nothing => self.index.record(Record::Forget { key: key.clone() }),
-            Found::InUse => log::info!("{}: another mount has this file in its cache; it is not kept twice", redact(url)),
+            Found::InUse => log::info!(
+                "{}: another mount has this file in its cache; it is not kept twice",
+                redact(url)
+            ),
         }
         let recorded = data.found != Found::InUse;
         if recorded {
-            let row = EntryRow { key: key.clone(), version: version.clone(), modified, chunk };
-            self.index.record(Record::Entry { row, url_key: UrlKey::new(url), url: redact(url) });
+            let row = EntryRow {
+                key: key.clone(),
+                version: version.clone(),
+                modified,
+                chunk,
+            };
+            self.index.record(Record::Entry {
+                row,
+                url_key: UrlKey::new(url),
+                url: redact(url),
+            });
         }
-        Ok(Settled { version: version.clone(), modified, key, presence, data, recorded })
+        Ok(Settled {
+            version: version.clone(),
+            modified,
+            key,
+            presence,
+            data,
+            recorded,
+        })
     }
 
     /// Settles an entry with the version that an answer was of, unless somebody has meanwhile.
@@ -70,7 +92,8 @@ impl Versions {
             return Ok(());
         }
         let (this, shared, version) = (Arc::clone(self), Arc::clone(entry), version.clone());
-        let opened = tokio::task::spawn_blocking(move || this.open(&shared.url, shared.chunk, &version, modified)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || this.open(&shared.url, shared.chunk, &version, modified)).await;
         // The task fails only if it panics, or if the runtime is going down.
         let settled = opened.map_err(|err| ReadError::Store(err.to_string()))??;
         entry.settle(settled);

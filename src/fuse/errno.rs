@@ -25,7 +25,11 @@ pub fn of_tree(error: &TreeError) -> Errno {
 pub fn of_read(error: &ReadError) -> Errno {
     match error {
         // Gone is the strongest form of changed for who has the file open.
-        ReadError::Changed | ReadError::Http(HttpError { kind: HttpErrorKind::NotFound(_), .. }) => Errno::ESTALE,
+        ReadError::Changed
+        | ReadError::Http(HttpError {
+            kind: HttpErrorKind::NotFound(_),
+            ..
+        }) => Errno::ESTALE,
         ReadError::Http(error) => of_http(error),
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
         ReadError::Store(_) | ReadError::ShuttingDown => Errno::EIO,

@@ -92,7 +92,12 @@ impl FetchFs {
         ttl: Duration,
     ) -> std::io::Result<FetchFs> {
         Ok(FetchFs {
-            shared: Arc::new(Shared { tree, cache, ownership, ttl }),
+            shared: Arc::new(Shared {
+                tree,
+                cache,
+                ownership,
+                ttl,
+            }),
             runtime,
             files: Arc::new(Handles::new()),
             directories: Arc::new(Handles::new()),
@@ -105,7 +110,9 @@ impl FetchFs {
     }
 
     fn read_file(&self, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
-        let Some(reader) = self.files.get(handle) else { return reply.error(Errno::EBADF) };
+        let Some(reader) = self.files.get(handle) else {
+            return reply.error(Errno::EBADF);
+        };
         let mut parked = Some(reply);
         let late = self.late_replies.clone();
         let waiting_reader = Arc::clone(&reader);
@@ -115,7 +122,12 @@ impl FetchFs {
                 let Some(reply) = reply else { return };
                 let bytes = offset..offset.saturating_add(u64::from(size));
                 // The pool ends only after the session has.
-                let _ = late.send(LateReply { reply, reader: waiting_reader, bytes, result });
+                let _ = late.send(LateReply {
+                    reply,
+                    reader: waiting_reader,
+                    bytes,
+                    result,
+                });
             })
         });
         if let (Read::Ready(bytes), Some(reply)) = (read, parked) {
@@ -123,12 +135,23 @@ impl FetchFs {
         }
     }
 
-    fn list(&self, handle: FileHandle, offset: u64, mut add: impl FnMut(&OsStr, u64, Attributes) -> bool) -> Result<(), Errno> {
+    fn list(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+        mut add: impl FnMut(&OsStr, u64, Attributes) -> bool,
+    ) -> Result<(), Errno> {
         let open = self.directories.get(handle).ok_or(Errno::EBADF)?;
         let tree = &self.shared.tree;
         let dots = [(".", open.node.ino), ("..", open.node.parent)];
-        let dots = dots.into_iter().filter_map(|(name, ino)| Some((OsStr::new(name), tree.node(ino)?)));
-        let children = open.snapshot.children().iter().map(|(name, node)| (name.as_os_str(), Arc::clone(node)));
+        let dots = dots
+            .into_iter()
+            .filter_map(|(name, ino)| Some((OsStr::new(name), tree.node(ino)?)));
+        let children = open
+            .snapshot
+            .children()
+            .iter()
+            .map(|(name, node)| (name.as_os_str(), Arc::clone(node)));
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         for (position, (name, node)) in dots.chain(children).enumerate().skip(skip) {
             if add(name, position as u64 + 1, tree.attributes(&node)) {
@@ -141,7 +164,14 @@ impl FetchFs {
 
 impl Shared {
     fn attr(&self, attributes: &Attributes) -> FileAttr {
-        let Attributes { ino, is_directory, size, modified, links, .. } = *attributes;
+        let Attributes {
+            ino,
+            is_directory,
+            size,
+            modified,
+            links,
+            ..
+        } = *attributes;
         FileAttr {
             ino: INodeNo(ino),
             size,
@@ -150,8 +180,16 @@ impl Shared {
             mtime: modified,
             ctime: modified,
             crtime: modified,
-            kind: if is_directory { FileType::Directory } else { FileType::RegularFile },
-            perm: if is_directory { self.ownership.dir_mode } else { self.ownership.file_mode },
+            kind: if is_directory {
+                FileType::Directory
+            } else {
+                FileType::RegularFile
+            },
+            perm: if is_directory {
+                self.ownership.dir_mode
+            } else {
+                self.ownership.file_mode
+            },
             nlink: links,
             uid: self.ownership.uid,
             gid: self.ownership.gid,
@@ -321,7 +359,10 @@ impl Filesystem for FetchFs {
             let directories = Arc::clone(&self.directories);
             let answer = move |reply: ReplyOpen, node, listed: Result<Arc<Snapshot>, TreeError>| match listed {
                 Ok(snapshot) => {
-                    reply.opened(directories.insert(OpenDirectory { node, snapshot }), FopenFlags::empty());
+                    reply.opened(
+                        directories.insert(OpenDirectory { node, snapshot }),
+                        FopenFlags::empty(),
+                    );
                 }
                 Err(error) => reply.error(complain(&error)),
             };
@@ -339,7 +380,11 @@ impl Filesystem for FetchFs {
     fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         contained("readdir", || {
             let listed = self.list(handle, offset, |name, next, attributes| {
-                let kind = if attributes.is_directory { FileType::Directory } else { FileType::RegularFile };
+                let kind = if attributes.is_directory {
+                    FileType::Directory
+                } else {
+                    FileType::RegularFile
+                };
                 reply.add(INodeNo(attributes.ino), next, kind, name)
             });
             match listed {

@@ -17,7 +17,10 @@ pub struct Handles<T> {
 impl<T> Handles<T> {
     /// No open handle.
     pub fn new() -> Handles<T> {
-        Handles { next: AtomicU64::new(1), open: RwLock::default() }
+        Handles {
+            next: AtomicU64::new(1),
+            open: RwLock::default(),
+        }
     }
 
     /// A number for something that was opened.

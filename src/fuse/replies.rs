@@ -40,15 +40,22 @@ pub fn start_pool() -> std::io::Result<Sender<LateReply>> {
     let (replies, queue) = unbounded();
     for number in 0..THREADS {
         let queue: Receiver<LateReply> = queue.clone();
-        std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
-            queue.iter().for_each(answer_late);
-        })?;
+        std::thread::Builder::new()
+            .name(format!("reader-{number}"))
+            .spawn(move || {
+                queue.iter().for_each(answer_late);
+            })?;
     }
     Ok(replies)
 }
 
 fn answer_late(late: LateReply) {
-    let LateReply { reply, reader, bytes, result } = late;
+    let LateReply {
+        reply,
+        reader,
+        bytes,
+        result,
+    } = late;
     match result {
         Ok(()) => {
             let bytes = reader.clip(bytes);

@@ -49,9 +49,18 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(children: Vec<(Name, Arc<Node>)>, modified: Option<SystemTime>) -> Snapshot {
-        let by_name = children.iter().enumerate().map(|(i, (name, _))| (name.as_os_str().to_owned(), i)).collect();
+        let by_name = children
+            .iter()
+            .enumerate()
+            .map(|(i, (name, _))| (name.as_os_str().to_owned(), i))
+            .collect();
         let directories = children.iter().filter(|(_, node)| node.is_directory()).count();
-        Snapshot { children, by_name, directories: u32::try_from(directories).unwrap_or(u32::MAX - 2), modified }
+        Snapshot {
+            children,
+            by_name,
+            directories: u32::try_from(directories).unwrap_or(u32::MAX - 2),
+            modified,
+        }
     }
 
     /// The names and their nodes, in the listing's order.
@@ -87,7 +96,10 @@ impl Directory {
 
     /// A directory whose names are given once.
     pub fn fixed() -> Directory {
-        Directory { url: None, ..Directory::listed(Url::parse("http://-/").expect("a constant"), None) }
+        Directory {
+            url: None,
+            ..Directory::listed(Url::parse("http://-/").expect("a constant"), None)
+        }
     }
 
     /// The names, if they were asked for within `ttl`.
@@ -103,15 +115,28 @@ impl Directory {
     }
 
     pub(super) fn set(&self, snapshot: Snapshot) {
-        *self.state.write() = State { snapshot: Some(Arc::new(snapshot)), checked: Some(Instant::now()) };
+        *self.state.write() = State {
+            snapshot: Some(Arc::new(snapshot)),
+            checked: Some(Instant::now()),
+        };
     }
 
     /// What `stat` shows.
     pub fn attributes(&self, ino: Ino, mounted: SystemTime) -> Attributes {
         let snapshot = self.last_known();
-        let modified = self.listed_time.or(snapshot.as_ref().and_then(|s| s.modified)).unwrap_or(mounted);
+        let modified = self
+            .listed_time
+            .or(snapshot.as_ref().and_then(|s| s.modified))
+            .unwrap_or(mounted);
         let links = snapshot.map_or(1, |snapshot| 2 + snapshot.directories);
-        Attributes { ino, is_directory: true, size: SHOWN_SIZE, is_exact: true, modified, links }
+        Attributes {
+            ino,
+            is_directory: true,
+            size: SHOWN_SIZE,
+            is_exact: true,
+            modified,
+            links,
+        }
     }
 }
 
@@ -122,7 +147,9 @@ impl Tree {
     /// When they were never known and can't be had now, or when the origin says that the directory
     /// is gone.
     pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
-        let Kind::Directory(directory) = &node.kind else { return Err(TreeError::NotADirectory) };
+        let Kind::Directory(directory) = &node.kind else {
+            return Err(TreeError::NotADirectory);
+        };
         if let Some(snapshot) = directory.fresh(self.ttl) {
             return Ok(snapshot);
         }
@@ -130,7 +157,9 @@ impl Tree {
         if let Some(snapshot) = directory.fresh(self.ttl) {
             return Ok(snapshot);
         }
-        let Some(url) = &directory.url else { return Err(TreeError::NotFound) };
+        let Some(url) = &directory.url else {
+            return Err(TreeError::NotFound);
+        };
         let answer = {
             let _turn = self.turn(url).await;
             self.source.list(url).await
@@ -155,7 +184,10 @@ impl Tree {
     pub(super) fn take_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
         if listing.refused > 0 {
             let url = directory.url.as_ref().map(redact).unwrap_or_default();
-            log::warn!("{url}: {} names are not shown, because they are no safe file names", listing.refused);
+            log::warn!(
+                "{url}: {} names are not shown, because they are no safe file names",
+                listing.refused
+            );
         }
         let before = directory.last_known();
         let children = listing.entries.into_iter().map(|entry| {
@@ -176,21 +208,29 @@ impl Tree {
             unreachable!("a changed node is a file in a directory")
         };
         let mut state = directory.state.write();
-        let current = state.snapshot.as_ref().and_then(|snapshot| snapshot.get(name)).filter(|node| !node.is_changed());
+        let current = state
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.get(name))
+            .filter(|node| !node.is_changed());
         if let Some(replaced_meanwhile) = current {
             return Arc::clone(replaced_meanwhile);
         }
         let node = self.add(parent.ino, Kind::File(file.next_version()));
-        state.snapshot = state.snapshot.as_ref().map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
+        state.snapshot = state
+            .snapshot
+            .as_ref()
+            .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
         node
     }
 }
 
 fn new_kind(entry: &Entry) -> Kind {
     match entry.kind {
-        EntryKind::Directory => {
-            Kind::Directory(Directory::listed(entry.url.clone(), entry.modified.map(|listed| listed.time)))
-        }
+        EntryKind::Directory => Kind::Directory(Directory::listed(
+            entry.url.clone(),
+            entry.modified.map(|listed| listed.time),
+        )),
         EntryKind::File(size) => Kind::File(RemoteFile::listed(entry.url.clone(), size, entry.modified)),
     }
 }
@@ -228,13 +268,18 @@ impl Tree {
     /// Starts asking for what comes after `node` in its directory, if it is where the asking stands.
     fn resolve_ahead(self: &Arc<Self>, node: &Arc<Node>) {
         let Some(parent) = self.node(node.parent) else { return };
-        let Kind::Directory(directory) = &parent.kind else { return };
+        let Kind::Directory(directory) = &parent.kind else {
+            return;
+        };
         let Some(snapshot) = directory.last_known() else { return };
         let children = snapshot.children();
         // The last position asked for; the reader follows it at some distance.
         let asked = directory.resolved_until.load(Ordering::Relaxed);
         let near = asked.saturating_sub(2 * RESOLVE_AHEAD)..asked + 1;
-        let Some(at) = near.clone().find(|&i| children.get(i).is_some_and(|(_, child)| child.ino == node.ino)) else {
+        let Some(at) = near
+            .clone()
+            .find(|&i| children.get(i).is_some_and(|(_, child)| child.ino == node.ino))
+        else {
             // Elsewhere: an isolated question, and perhaps the first of a row from there.
             if let Some(at) = children.iter().position(|(_, child)| child.ino == node.ino) {
                 directory.resolved_until.store(at + 1, Ordering::Relaxed);

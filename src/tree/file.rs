@@ -96,7 +96,13 @@ impl RemoteFile {
 
     /// See [`Node::is_changed`].
     pub fn is_changed(&self) -> bool {
-        self.changed.load(Ordering::Acquire) || self.state.lock().entry.upgrade().is_some_and(|entry| entry.is_changed())
+        self.changed.load(Ordering::Acquire)
+            || self
+                .state
+                .lock()
+                .entry
+                .upgrade()
+                .is_some_and(|entry| entry.is_changed())
     }
 
     /// Whether what a newer listing says can be true of this version.
@@ -112,8 +118,19 @@ impl RemoteFile {
             known.or(self.listed_time.map(|listed| listed.time)).unwrap_or(mounted)
         };
         // While the size is a guess, the origin has yet to be asked, and will tell the date too.
-        let modified = if is_exact { *self.shown_time.get_or_init(modified) } else { modified() };
-        Attributes { ino, is_directory: false, size, is_exact, modified: modified.max(UNIX_EPOCH), links: 1 }
+        let modified = if is_exact {
+            *self.shown_time.get_or_init(modified)
+        } else {
+            modified()
+        };
+        Attributes {
+            ino,
+            is_directory: false,
+            size,
+            is_exact,
+            modified: modified.max(UNIX_EPOCH),
+            links: 1,
+        }
     }
 
     /// The open entry, if its version was confirmed within `ttl`; or if nobody knows its version
@@ -130,7 +147,11 @@ impl RemoteFile {
 impl Known {
     fn of(metadata: Metadata) -> Option<Known> {
         let version = metadata.version?;
-        Some(Known { version, modified: metadata.modified, at: Instant::now() })
+        Some(Known {
+            version,
+            modified: metadata.modified,
+            at: Instant::now(),
+        })
     }
 }
 
@@ -147,7 +168,11 @@ impl Tree {
             Ok(Some(known)) => known,
             Ok(None) => return Err(unknown_size(&file.url)),
             Err(error) => match self.held_instead(&file.url, &error).await {
-                Some(held) => Known { version: held.version, modified: held.modified, at: Instant::now() },
+                Some(held) => Known {
+                    version: held.version,
+                    modified: held.modified,
+                    at: Instant::now(),
+                },
                 None => return Err(error.into()),
             },
         };
@@ -173,7 +198,9 @@ impl Tree {
     /// # Errors
     /// [`TreeError::Changed`] when this node is of a version that is no longer the current one.
     pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
-        let Kind::File(file) = &node.kind else { return Err(TreeError::IsADirectory) };
+        let Kind::File(file) = &node.kind else {
+            return Err(TreeError::IsADirectory);
+        };
         let _one_at_a_time = file.asking.lock().await;
         if let Some(answer) = self.open_now(node) {
             return answer;
@@ -192,7 +219,12 @@ impl Tree {
 
     /// The version to open; `None` if the first range may tell.
     async fn current_version(&self, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
-        let known = file.state.lock().known.clone().filter(|known| known.at.elapsed() < self.ttl);
+        let known = file
+            .state
+            .lock()
+            .known
+            .clone()
+            .filter(|known| known.at.elapsed() < self.ttl);
         if let Some(Known { version, modified, .. }) = known {
             return Ok(Some(self.held(&file.url, version, modified).await?));
         }
@@ -224,11 +256,15 @@ impl Tree {
         }
         let origin = origin_of(&file.url)?;
         let (url, held) = (file.url.clone(), held.clone());
-        Ok(self.with_cache(move |cache| cache.entry(&url, origin, ino, &held)).await??)
+        Ok(self
+            .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
+            .await??)
     }
 
     fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
-        Ok(self.cache.unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
+        Ok(self
+            .cache
+            .unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
     }
 
     /// What the cache holds of a URL, while the origin can't say what is current. Only a word that
@@ -249,7 +285,8 @@ impl Tree {
 
     async fn held(&self, url: &Url, version: Version, modified: Option<SystemTime>) -> Result<Held, ReadError> {
         let url = url.clone();
-        self.with_cache(move |cache| cache.current(&url, version, modified)).await
+        self.with_cache(move |cache| cache.current(&url, version, modified))
+            .await
     }
 
     /// Does something with the cache that blocks for a query or a system call, on a thread for that.
@@ -259,7 +296,9 @@ impl Tree {
     ) -> Result<T, ReadError> {
         let cache = Arc::clone(&self.cache);
         // It fails only if the work panics, or if the runtime is going down.
-        tokio::task::spawn_blocking(move || work(&cache)).await.map_err(|err| ReadError::Store(err.to_string()))
+        tokio::task::spawn_blocking(move || work(&cache))
+            .await
+            .map_err(|err| ReadError::Store(err.to_string()))
     }
 }
 
@@ -272,5 +311,8 @@ fn unknown_size(url: &Url) -> TreeError {
 }
 
 fn bad_answer(url: &Url, what: &str) -> TreeError {
-    TreeError::Http(HttpError { kind: HttpErrorKind::BadAnswer(what.to_owned()), url: redact(url) })
+    TreeError::Http(HttpError {
+        kind: HttpErrorKind::BadAnswer(what.to_owned()),
+        url: redact(url),
+    })
 }

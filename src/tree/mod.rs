@@ -31,11 +31,11 @@ use url::Url;
 use crate::cache::{Cache, ReadError};
 use crate::http::{Client, HttpError, HttpErrorKind, Metadata, Origin};
 use crate::source::{Listing, Name, Source};
-pub use directory::Snapshot;
 use directory::Directory;
+pub use directory::Snapshot;
 use file::RemoteFile;
-pub use node::{Attributes, Ino, Node, ROOT};
 use node::Kind;
+pub use node::{Attributes, Ino, Node, ROOT};
 pub use top::TopError;
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
@@ -138,13 +138,20 @@ impl Tree {
             Top::Directory { url, .. } => Directory::listed(url.clone(), None),
             Top::Names(_) => Directory::fixed(),
         };
-        let root = Arc::new(Node { ino: ROOT, parent: ROOT, kind: Kind::Directory(root) });
+        let root = Arc::new(Node {
+            ino: ROOT,
+            parent: ROOT,
+            kind: Kind::Directory(root),
+        });
         self.nodes.write().insert(ROOT, Arc::clone(&root));
         let Kind::Directory(directory) = &root.kind else { return };
         match top {
             Top::Directory { listing, .. } => self.take_listing(&root, directory, listing),
             Top::Names(entries) => {
-                let children = entries.into_iter().map(|(name, entry)| (name, self.plant_top_entry(entry))).collect();
+                let children = entries
+                    .into_iter()
+                    .map(|(name, entry)| (name, self.plant_top_entry(entry)))
+                    .collect();
                 directory.set(Snapshot::new(children, None));
             }
         }
@@ -173,7 +180,9 @@ impl Tree {
 
     /// Looks a name up, if memory can tell.
     pub fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
-        let Kind::Directory(directory) = &parent.kind else { return Some(Err(TreeError::NotADirectory)) };
+        let Kind::Directory(directory) = &parent.kind else {
+            return Some(Err(TreeError::NotADirectory));
+        };
         let snapshot = directory.fresh(self.ttl)?;
         match snapshot.get(name) {
             None => Some(Err(TreeError::NotFound)),
@@ -188,7 +197,11 @@ impl Tree {
     pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let snapshot = self.list(parent).await?;
         let node = snapshot.get(name).cloned().ok_or(TreeError::NotFound)?;
-        let node = if node.is_changed() { self.replace_changed(parent, name, &node) } else { node };
+        let node = if node.is_changed() {
+            self.replace_changed(parent, name, &node)
+        } else {
+            node
+        };
         self.resolve(&node).await?;
         Ok(node)
     }
@@ -211,7 +224,10 @@ impl Tree {
 
     /// Files, and bytes in them, that listings have named so far.
     pub fn known(&self) -> (u64, u64) {
-        (self.known_files.load(Ordering::Relaxed), self.known_bytes.load(Ordering::Relaxed))
+        (
+            self.known_files.load(Ordering::Relaxed),
+            self.known_bytes.load(Ordering::Relaxed),
+        )
     }
 
     /// Gives a new node its number.
@@ -231,7 +247,9 @@ impl Tree {
         let gate = {
             let mut gates = self.gates.lock();
             // One for each origin that is ever asked, for as long as the process lives: a handful.
-            *gates.entry(Origin::of(url)?).or_insert_with(|| Box::leak(Box::new(Semaphore::new(METADATA_CONNECTIONS))))
+            *gates
+                .entry(Origin::of(url)?)
+                .or_insert_with(|| Box::leak(Box::new(Semaphore::new(METADATA_CONNECTIONS))))
         };
         // An error would mean that the semaphore was closed, which nobody does.
         gate.acquire().await.ok()

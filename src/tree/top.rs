@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_source_is_called_by_the_last_part_of_its_path_or_by_its_host() {
-        let name = |url: &str| name_of(&Url::parse(url).unwrap()).map(|name| name.as_os_str().to_str().unwrap().to_owned());
+        let name =
+            |url: &str| name_of(&Url::parse(url).unwrap()).map(|name| name.as_os_str().to_str().unwrap().to_owned());
         assert_eq!(name("http://h/films/a%20b%23.mkv?token=x").as_deref(), Some("a b#.mkv"));
         assert_eq!(name("http://h/films/").as_deref(), Some("films"));
         assert_eq!(name("http://host.example:81/").as_deref(), Some("host.example"));

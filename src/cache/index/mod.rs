@@ -53,11 +53,17 @@ impl ChunkIndex {
     pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
         let path = cache_dir.join("index.db");
         let shown = path.display().to_string();
-        let failed = |source| CacheError::Index { path: shown.clone(), source };
+        let failed = |source| CacheError::Index {
+            path: shown.clone(),
+            source,
+        };
         let mut connection = schema::connect(&path).map_err(failed)?;
         schema::migrate(&mut connection, &shown)?;
         let reader = schema::connect(&path).map_err(failed)?;
-        Ok(ChunkIndex { writer: Writer::start(connection), reader: Mutex::new(reader) })
+        Ok(ChunkIndex {
+            writer: Writer::start(connection),
+            reader: Mutex::new(reader),
+        })
     }
 
     /// Hands the writer thread something to record. Returns at once.
@@ -73,14 +79,20 @@ impl ChunkIndex {
     /// The newest version that the cache has of a URL, in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
         self.sync();
-        let found = self.reader.lock().prepare_cached(
-            "SELECT entry_key, size, validator, modified, chunk_size FROM cache_entries
+        let found = self
+            .reader
+            .lock()
+            .prepare_cached(
+                "SELECT entry_key, size, validator, modified, chunk_size FROM cache_entries
              WHERE url_key = ?1 ORDER BY confirmed DESC, entry_id DESC LIMIT 1",
-        ).and_then(|mut query| query.query_row([url.as_str()], entry_row).optional());
-        found.unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; going on as if the file were not cached");
-            None
-        }).flatten()
+            )
+            .and_then(|mut query| query.query_row([url.as_str()], entry_row).optional());
+        found
+            .unwrap_or_else(|err| {
+                log::warn!("cache index: {err}; going on as if the file were not cached");
+                None
+            })
+            .flatten()
     }
 
     /// The chunks that are recorded of an entry, in order.
@@ -92,7 +104,9 @@ impl ChunkIndex {
                 "SELECT chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
                  WHERE entry_key = ?1 ORDER BY chunk_index",
             )?;
-            query.query_map([key.as_str()], |row| row.get::<_, i64>(0).map(|index| index as u64))?.collect()
+            query
+                .query_map([key.as_str()], |row| row.get::<_, i64>(0).map(|index| index as u64))?
+                .collect()
         };
         read().unwrap_or_else(|err| {
             log::warn!("cache index: {err}; going on as if the file were not cached");
@@ -120,21 +134,35 @@ impl ChunkIndex {
                 "SELECT entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
                  ORDER BY last_used, entry_id LIMIT ?1",
             )?;
-            query.query_map([limit as i64], |row| Ok((EntryKey::from_stored(row.get(0)?), row.get(1)?)))?.collect()
+            query
+                .query_map([limit as i64], |row| {
+                    Ok((EntryKey::from_stored(row.get(0)?), row.get(1)?))
+                })?
+                .collect()
         };
         let rows = read().unwrap_or_default();
-        rows.into_iter().filter_map(|(key, bytes)| Some((key?, bytes as u64))).collect()
+        rows.into_iter()
+            .filter_map(|(key, bytes)| Some((key?, bytes as u64)))
+            .collect()
     }
 }
 
 fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<EntryRow>> {
     let (size, chunk_size): (i64, i64) = (row.get(1)?, row.get(4)?);
     let modified: Option<i64> = row.get(3)?;
-    let fields = (EntryKey::from_stored(row.get(0)?), Validator::parse(&row.get::<_, String>(2)?));
-    let (Some(key), Some(validator)) = fields else { return Ok(None) };
+    let fields = (
+        EntryKey::from_stored(row.get(0)?),
+        Validator::parse(&row.get::<_, String>(2)?),
+    );
+    let (Some(key), Some(validator)) = fields else {
+        return Ok(None);
+    };
     Ok(ChunkSize::new(chunk_size as u64).map(|chunk| EntryRow {
         key,
-        version: Version { size: size as u64, validator },
+        version: Version {
+            size: size as u64,
+            validator,
+        },
         modified: modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64)),
         chunk,
     }))
@@ -142,7 +170,8 @@ fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<EntryRow>> {
 
 /// Seconds since 1970, for a column.
 fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64)
 }
 
 #[cfg(test)]
@@ -151,7 +180,10 @@ mod tests {
     use url::Url;
 
     fn version(size: u64) -> Version {
-        Version { size, validator: Validator::Strong("\"abc\"".into()) }
+        Version {
+            size,
+            validator: Validator::Strong("\"abc\"".into()),
+        }
     }
 
     fn entry(url: &str, size: u64) -> (Url, Record, EntryKey) {
@@ -159,7 +191,12 @@ mod tests {
         let chunk = ChunkSize::new(4096).unwrap();
         let key = EntryKey::new(&url, &version(size), chunk);
         let record = Record::Entry {
-            row: EntryRow { key: key.clone(), version: version(size), modified: None, chunk },
+            row: EntryRow {
+                key: key.clone(),
+                version: version(size),
+                modified: None,
+                chunk,
+            },
             url_key: UrlKey::new(&url),
             url: url.to_string(),
         };
@@ -167,7 +204,11 @@ mod tests {
     }
 
     fn chunk(key: &EntryKey, index: u64) -> Record {
-        Record::Chunk { key: key.clone(), index, checksum: index ^ u64::MAX }
+        Record::Chunk {
+            key: key.clone(),
+            index,
+            checksum: index ^ u64::MAX,
+        }
     }
 
     #[test]
@@ -195,7 +236,11 @@ mod tests {
         index.record(record);
         let complete = || -> bool {
             index.sync();
-            index.reader.lock().query_row("SELECT complete FROM cache_entries", [], |row| row.get(0)).unwrap()
+            index
+                .reader
+                .lock()
+                .query_row("SELECT complete FROM cache_entries", [], |row| row.get(0))
+                .unwrap()
         };
         for i in [0, 2, 2] {
             index.record(chunk(&key, i));

@@ -63,17 +63,29 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 /// [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched; whatever
 /// SQLite says otherwise.
 pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
-    let failed = |source| CacheError::Index { path: path.to_owned(), source };
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    let failed = |source| CacheError::Index {
+        path: path.to_owned(),
+        source,
+    };
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    let found: i64 = transaction
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(failed)?;
     if found > VERSION {
-        return Err(CacheError::NewerIndex { path: path.to_owned(), found, known: VERSION });
+        return Err(CacheError::NewerIndex {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        });
     }
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(failed)?;
     }
-    transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+    transaction
+        .pragma_update(None, "user_version", VERSION)
+        .map_err(failed)?;
     transaction.commit().map_err(failed)
 }
 
@@ -103,7 +115,9 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, "x").unwrap();
         migrate(&mut connection, "x").unwrap();
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let version: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
         assert_eq!(version, VERSION);
     }
 
@@ -113,7 +127,9 @@ mod tests {
         connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
         let refused = migrate(&mut connection, "/x/index.db");
         assert!(matches!(refused, Err(CacheError::NewerIndex { found, .. }) if found == VERSION + 1));
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(tables, 0);
     }
 }

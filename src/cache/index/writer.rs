@@ -72,10 +72,18 @@ impl Writer {
     /// Starts the thread.
     pub fn start(connection: Connection) -> Writer {
         let (queue, records) = unbounded();
-        let thread = std::thread::Builder::new().name("index-writer".into()).spawn(move || run(connection, &records));
+        let thread = std::thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(move || run(connection, &records));
         // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
-        let thread = thread.inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded")).ok();
-        Writer { queue: Some(queue), thread, dirty: AtomicBool::new(false) }
+        let thread = thread
+            .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
+            .ok();
+        Writer {
+            queue: Some(queue),
+            thread,
+            dirty: AtomicBool::new(false),
+        }
     }
 
     /// Queues a record.
@@ -132,7 +140,10 @@ fn run(mut connection: Connection, messages: &Receiver<Message>) {
             next = messages.recv_deadline(deadline).ok();
         }
         if let Err(err) = commit(&mut connection, &batch) {
-            log::warn!("cache index: {err}; {} records are lost, their chunks will be fetched again", batch.len());
+            log::warn!(
+                "cache index: {err}; {} records are lost, their chunks will be fetched again",
+                batch.len()
+            );
         }
         batch.clear();
         // Dropping `synced` wakes who waits for it, here and when committing has failed.
@@ -183,7 +194,9 @@ fn apply(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
                 .execute(params![key.as_str(), *index as i64, *checksum as i64])?;
         }
         Record::Forget { key } => {
-            connection.prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?.execute([key.as_str()])?;
+            connection
+                .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
+                .execute([key.as_str()])?;
         }
     }
     Ok(())
