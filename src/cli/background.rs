@@ -166,5 +166,6 @@ mod tests {
             text,
             "the background process was ended by SIGKILL before the mount was up"
         );
+        assert!(child.wait().is_err(), "somebody else has waited for it");
     }
 }

@@ -3,6 +3,7 @@
 //! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins with
 //! `fetchfs:`. A closed pipe is no signal here (Rust ignores SIGPIPE, as a daemon must), and clap does not mind it either.
 
+mod argv;
 mod background;
 mod mount;
 mod unmount;

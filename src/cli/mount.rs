@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, FromArgMatches};
 
+use super::argv::hide_secrets;
 use super::background::{self, Ready};
 use crate::config::{MountArgs, MountConfig, OptionError, expand_options, mount_command};
 use crate::{logging, mount};
@@ -11,6 +12,7 @@ use crate::{logging, mount};
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {
     let args = MountArgs::from_arg_matches(matches)?;
     let config = with_options(args, typed)?.resolve()?;
+    hide_secrets(&config.sources);
     if config.foreground {
         serve(config, Ready::foreground())
     } else {
