@@ -19,7 +19,7 @@ use url::Url;
 use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command};
 pub use options::{OptionError, expand as expand_options};
-pub use resolve::{ConfigError, default_cache_dir};
+pub use resolve::ConfigError;
 pub use source::{SourceError, shown};
 
 /// One mount, as it was asked for and found to be possible.

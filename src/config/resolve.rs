@@ -96,7 +96,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
 }
 
 /// The cache's directory when nobody names one; `None` when the environment doesn't tell.
-pub fn default_cache_dir() -> Option<PathBuf> {
+fn default_cache_dir() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name);
     cache_dir_for(geteuid().is_root(), variable("XDG_CACHE_HOME"), variable("HOME"))
 }

@@ -13,6 +13,7 @@
 
 mod attach;
 mod check;
+mod daemon;
 mod detach;
 mod error;
 mod fusermount;

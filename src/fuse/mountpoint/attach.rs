@@ -13,7 +13,7 @@ use nix::mount::MsFlags;
 use nix::unistd::{getegid, geteuid};
 
 use super::check::{DEVICE, unusable_device};
-use super::{FSTYPE, MountError, fusermount};
+use super::{FSTYPE, MountError, RunFile, fusermount};
 
 /// What the mount is to be like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,18 +28,25 @@ pub struct MountFlags {
     pub max_read: Option<u32>,
 }
 
-/// Mounts on `path`, which [`super::check`] has found to be good. Returns the mount's `/dev/fuse`, for
-/// `fuser::Session::from_fd`; nothing answers in the mount until a session runs on it.
+/// Mounts on the mountpoint that this process has marked as its own, and that [`super::check`] has found to be good. Returns the
+/// mount's `/dev/fuse`, for `fuser::Session::from_fd`; nothing answers in the mount until a session runs on it.
 ///
 /// Dropping the descriptor leaves a dead mount behind; [`super::unmount`] it first.
 ///
 /// # Errors
 /// When the kernel or fusermount3 refuses.
-pub fn mount(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
-    match mount_directly(path, flags) {
-        Err(MountError::NotPermitted) => {}
-        done => return done,
-    }
+pub fn mount(mark: &RunFile, flags: &MountFlags) -> Result<OwnedFd, MountError> {
+    let path = mark.mountpoint();
+    let device = match mount_directly(path, flags) {
+        Err(MountError::NotPermitted) => mount_by_helper(path, flags),
+        done => done,
+    }?;
+    mark.mounted();
+    Ok(device)
+}
+
+/// By fusermount3.
+fn mount_by_helper(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
     let Some(program) = fusermount::find() else {
         return Err(if geteuid().is_root() {
             MountError::NotPermitted
@@ -48,13 +55,11 @@ pub fn mount(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
         });
     };
     fusermount::mount(&program, path, &fusermount_options(flags)).map_err(|reason| {
-        if reason.contains("user_allow_other") {
-            MountError::OtherNotAllowed
-        } else {
-            MountError::Refused {
-                path: path.to_owned(),
-                reason,
-            }
+        let path = path.to_owned();
+        match reason {
+            reason if reason.contains("user_allow_other") => MountError::OtherNotAllowed,
+            reason if reason.contains("no write access to mountpoint") => MountError::NotWritable(path),
+            reason => MountError::Refused { path, reason },
         }
     })
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use super::daemon::Daemon;
 use super::detach::{self, Mode};
 use super::probe::{Pulse, probe};
 use super::{MountError, fusermount, table};
@@ -63,8 +64,13 @@ fn remove_dead_mounts(path: &Path) -> Result<Option<String>, MountError> {
         if !mount.is_fuse() {
             return Ok(Some(mount.fstype));
         }
+        let pulse = if Daemon::of(&mount).is_some() {
+            Pulse::Alive
+        } else {
+            probe(path)
+        };
         let (path, fstype, source_name) = (path.to_owned(), mount.fstype, mount.source);
-        match probe(&path) {
+        match pulse {
             Pulse::Alive => {
                 return Err(MountError::Busy {
                     path,

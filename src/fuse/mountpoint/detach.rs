@@ -11,9 +11,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+use super::daemon::Daemon;
 use super::holders::{self, Holder};
 use super::probe::{Pulse, probe};
-use super::runfile::Daemon;
 use super::{FSTYPE, fusermount, table};
 
 /// How long an unmounted daemon may take to record what it has downloaded and to end.
@@ -110,7 +110,7 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
         Err(Refusal::NotMounted) => return Err(UnmountError::NotMounted(path)),
         Err(Refusal::Other(reason)) => return Err(UnmountError::Refused { path, reason }),
         // Nobody can do anything in a dead mount, and no one can be harmed by its end.
-        Err(Refusal::Busy) if !mine && probe(&path) == Pulse::Dead => {
+        Err(Refusal::Busy) if daemon.is_none() && probe(&path) == Pulse::Dead => {
             from_table(&path, Mode::Lazy).map_err(|refusal| UnmountError::Refused {
                 path: path.clone(),
                 reason: refusal.to_string(),
@@ -128,7 +128,10 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
             path,
             pid: daemon.pid(),
         }),
-        (Some(daemon), Mode::Lazy) if !mine && !daemon.wait(ENDING_LAZY) => Ok(Ended::Detached { pid: daemon.pid() }),
+        (Some(daemon), Mode::Lazy) if !mine && !daemon.wait(ENDING_LAZY) => {
+            daemon.forget();
+            Ok(Ended::Detached { pid: daemon.pid() })
+        }
         _ => Ok(Ended::Wholly),
     }
 }

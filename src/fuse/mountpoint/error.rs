@@ -15,6 +15,9 @@ pub enum MountError {
     /// The caller may not look into the mountpoint.
     #[error("the mountpoint {} is not readable for this user; choose a directory of your own", .0.display())]
     NotReadable(PathBuf),
+    /// An ordinary user may mount only on what they may write to.
+    #[error("the mountpoint {} is not writable for this user, so it is not this user's to mount on; choose a directory of your own", .0.display())]
+    NotWritable(PathBuf),
     /// Files in the mountpoint would be hidden.
     #[error("the mountpoint {} is not empty, and a mount would hide what is in it; choose an empty directory", .0.display())]
     NotEmpty(PathBuf),

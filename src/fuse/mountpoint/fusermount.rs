@@ -79,9 +79,10 @@ fn command(program: &Path) -> Command {
 
 fn said(words: &str, status: ExitStatus) -> String {
     let prefix = format!("{NAME}: ");
+    // It begins its lines with its name, or with its name and then its path.
     let lines: Vec<_> = words
         .lines()
-        .map(|line| line.trim().trim_start_matches(&prefix))
+        .map(|line| line.rsplit_once(&prefix).map_or(line, |(_, line)| line).trim())
         .filter(|line| !line.is_empty())
         .collect();
     if lines.is_empty() {
@@ -128,6 +129,10 @@ mod tests {
         let failed = ExitStatus::from_raw(256);
         assert_eq!(said("fusermount3: no access\n", failed), "fusermount3: no access");
         assert_eq!(said("fusermount3: a\nfusermount3: b\n", failed), "fusermount3: a; b");
+        assert_eq!(
+            said("fusermount3: /usr/bin/fusermount3: no\n", failed),
+            "fusermount3: no"
+        );
         assert_eq!(said("\n", failed), "fusermount3 failed (exit status: 1)");
     }
 

@@ -76,8 +76,8 @@ impl fmt::Display for Use {
 /// What follows "/mnt is busy: ".
 pub(super) fn sentence(holders: &[Holder]) -> String {
     if holders.is_empty() {
-        return "something uses it that is not visible from here (another user's process, a loop device); \
-                look as root, or use --lazy"
+        return "something uses it that is not visible from here (a command that waits in it, another user's process, \
+                a loop device); look as root, or use --lazy"
             .to_owned();
     }
     let mut text = holders
@@ -219,7 +219,7 @@ mod tests {
         insta::assert_snapshot!(sentence(&one), @"mpv (pid 9) has a/film.mkv mapped; end it or use --lazy");
         let nested = [Holder::Mount("/mnt/sub".into()), process(9, "ls", Use::Open("".into()))];
         insta::assert_snapshot!(sentence(&nested), @"/mnt/sub is mounted inside it; ls (pid 9) has the directory open; end them or use --lazy");
-        insta::assert_snapshot!(sentence(&[]), @"something uses it that is not visible from here (another user's process, a loop device); look as root, or use --lazy");
+        insta::assert_snapshot!(sentence(&[]), @"something uses it that is not visible from here (a command that waits in it, another user's process, a loop device); look as root, or use --lazy");
     }
 
     #[test]

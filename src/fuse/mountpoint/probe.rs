@@ -1,8 +1,9 @@
 //! Whether a FUSE mount is alive: the one question that only the mount itself can answer.
 //!
 //! The kernel answers for a daemon that is dead (ENOTCONN), a living daemon answers itself, and one that is stuck never answers. Whoever
-//! asked it then can't even be killed. So a child process asks. If it gets no answer it is left to its fate; it holds nothing of
-//! ours open, and goes when the mount goes.
+//! asked it then can't even be killed. So a child process asks. If it gets no answer it is killed, which may not end it before
+//! the mount does; but it holds nothing of ours open. It does keep the mount busy, so nobody asks who knows by other means:
+//! the daemon of a fetchfs mount is known to live by its [`super::RunFile`].
 
 use std::ffi::CString;
 use std::io::{PipeReader, Read};
@@ -11,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 /// How long a living daemon may take for one `stat`, in milliseconds. A remote file system may ask its server first.
@@ -44,8 +46,11 @@ pub(super) fn probe(path: &Path) -> Pulse {
         Ok(ForkResult::Parent { child }) => {
             drop(question);
             let pulse = listen(&mut answer);
-            if pulse != Pulse::Silent {
-                // It has answered, so it is ending: this does not block. A failure would only mean that it is gone already.
+            // Failures only mean that it is gone already. One that has answered is ending, so waiting for it does not block.
+            if pulse == Pulse::Silent {
+                let _ = kill(child, Signal::SIGKILL);
+                let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+            } else {
                 let _ = waitpid(child, None);
             }
             pulse

@@ -1,42 +1,39 @@
-//! Which process serves a mount.
+//! The mark of the process that serves a mount; [`super::daemon`] reads it.
 //!
-//! The mount table doesn't say. So a daemon keeps a small file for its mountpoint in the runtime directory, locked (flock(2)) for
+//! The mount table doesn't say who that is. So a daemon keeps a small file for its mountpoint in the runtime directory, locked (flock(2)) for
 //! as long as it lives: **the pid in the file is that of a living daemon if, and only if, the file is locked.** The kernel drops the lock
 //! however the process ends, so a file left by `kill -9` misleads nobody, and the next daemon takes it over.
+//!
+//! A daemon may outlive its mount: after a lazy unmount it serves those who still have files open. Then the mountpoint is free
+//! for the next, so such a file is replaced though it is locked.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Uid, User, geteuid};
-use xxhash_rust::xxh3::xxh3_64;
+use nix::unistd::geteuid;
 
-use super::MountError;
-use super::table::Mount;
-use crate::config::default_cache_dir;
-
-/// Where the files of root's mounts are.
-const SYSTEM_DIR: &str = "/run/fetchfs";
+use super::daemon::{Daemon, MOUNTED, directories, file_name, read_mark, read_pid};
+use super::{MountError, table};
 
 /// How long a new daemon waits for one that is just ending on the same mountpoint, as after `umount /mnt && mount /mnt`.
 const HANDOVER: Duration = Duration::from_secs(5);
 
-/// The mark that this process serves a mountpoint. Removed on drop.
+/// The mark that this process serves a mountpoint, or is about to. Removed on drop.
 #[derive(Debug)]
 pub struct RunFile {
+    mountpoint: PathBuf,
     path: PathBuf,
     /// Holds the lock.
-    _locked: File,
+    file: File,
 }
 
 impl RunFile {
-    /// Leaves the mark. To be called by the process that will serve the mount, before it mounts: two daemons that are started
-    /// on one mountpoint at the same time are told apart here.
+    /// Leaves the mark, by which two daemons that are started on one mountpoint at the same time are told apart. To be called by
+    /// the process that will serve the mount.
     ///
     /// # Errors
     /// When another daemon has it, or no runtime directory can be written to.
@@ -45,13 +42,14 @@ impl RunFile {
         let mut failure = None;
         for dir in directories(geteuid()) {
             let path = dir.join(&name);
-            match DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&dir)
-                .and_then(|()| take(&path, mountpoint))
-            {
-                Ok(locked) => return Ok(RunFile { path, _locked: locked }),
+            match own_directory(&dir).and_then(|()| take(&path, mountpoint)) {
+                Ok(file) => {
+                    return Ok(RunFile {
+                        mountpoint: mountpoint.to_owned(),
+                        path,
+                        file,
+                    });
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let pid = read_pid(&path).unwrap_or_default();
                     return Err(MountError::Taken {
@@ -62,19 +60,33 @@ impl RunFile {
                 Err(error) => failure = Some((path, error)),
             }
         }
-        let (path, error) = failure.unwrap_or_else(|| (SYSTEM_DIR.into(), io::ErrorKind::NotFound.into()));
+        let (path, error) = failure.expect("there is a directory to try for everybody");
         Err(MountError::Io {
             doing: "write the run file",
             path,
             error,
         })
     }
+
+    /// The mountpoint that is marked.
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// Notes that from now on a mountpoint without a mount means that the mount has been taken away.
+    pub(super) fn mounted(&self) {
+        // If it can't be noted, the mark stands for longer than it need.
+        let _ = writeln!(&self.file, "{MOUNTED}");
+    }
 }
 
 impl Drop for RunFile {
     fn drop(&mut self) {
-        // Before the lock goes, so that no other daemon can have taken it. If it fails the file is stale, which is harmless.
-        let _ = fs::remove_file(&self.path);
+        // Before the lock goes, so that no other daemon can have taken it; one that has replaced it has a file of its own. If
+        // it fails the file is stale, which is harmless.
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -99,11 +111,15 @@ fn take(path: &Path, mountpoint: &Path) -> io::Result<File> {
                 }
                 continue;
             }
+            Err(TryLockError::WouldBlock) if has_lost_its_mount(path, mountpoint) => {
+                fs::remove_file(path)?;
+                continue;
+            }
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // A daemon that ended between our open and our lock has removed this very file: then the lock is worth nothing.
-        if fs::metadata(path).is_ok_and(|there| there.ino() == file.metadata().map_or(0, |ours| ours.ino())) {
+        if is_at(&file, path) {
             file.set_len(0)?;
             writeln!(file, "{}", std::process::id())?;
             file.write_all(mountpoint.as_os_str().as_bytes())?;
@@ -113,104 +129,29 @@ fn take(path: &Path, mountpoint: &Path) -> io::Result<File> {
     }
 }
 
-/// A living daemon.
-#[derive(Debug)]
-pub(super) struct Daemon {
-    pid: u32,
-    /// Stays with the process even when its pid is given to another.
-    process: OwnedFd,
+/// Whether `path` still names this very file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
-impl Daemon {
-    /// The daemon that serves a mount, if it is alive and has left a mark where this user can see it.
-    pub fn of(mount: &Mount) -> Option<Daemon> {
-        let owner = mount.owner().map_or_else(geteuid, Uid::from_raw);
-        let name = file_name(&mount.mount_point);
-        directories(owner)
-            .into_iter()
-            .find_map(|dir| Daemon::in_file(&dir.join(&name)))
-    }
-
-    fn in_file(path: &Path) -> Option<Daemon> {
-        let pid = read_pid(path)?;
-        let process = open_process(pid).ok()?;
-        // Only now is it certain that the pid was the daemon's when it was opened.
-        is_locked(path).then_some(Daemon { pid, process })
-    }
-
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// Whether the caller is the daemon.
-    pub fn is_this_process(&self) -> bool {
-        self.pid == std::process::id()
-    }
-
-    /// Waits until the process has ended; false when it hasn't within `patience`.
-    pub fn wait(&self, patience: Duration) -> bool {
-        let mut ended = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
-        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        matches!(poll(&mut ended, patience), Ok(1))
-    }
+/// Whether the daemon that holds the file at `path` had a mount and has it no more.
+fn has_lost_its_mount(path: &Path, mountpoint: &Path) -> bool {
+    let had_one = read_mark(path).is_some_and(|text| text.lines().last() == Some(MOUNTED));
+    had_one && table::locate(mountpoint).is_ok_and(|place| place.mount.is_none())
 }
 
-fn open_process(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: a system call (pidfd_open(2), Linux 5.3) with two plain numbers.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
-    match i32::try_from(descriptor) {
-        // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows its number.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Opens a mark to look at it. It may be in a directory of another user's, so it is neither followed nor waited for.
-fn open_mark(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-}
-
-fn read_pid(path: &Path) -> Option<u32> {
-    let mut text = String::new();
-    open_mark(path).ok()?.take(64).read_to_string(&mut text).ok()?;
-    text.lines().next()?.parse().ok().filter(|&pid| pid > 0)
-}
-
-fn is_locked(path: &Path) -> bool {
-    open_mark(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
-/// The mountpoint's path as a name of fixed length.
-fn file_name(mountpoint: &Path) -> String {
-    format!("{:016x}", xxh3_64(mountpoint.as_os_str().as_bytes()))
-}
-
-/// Where the marks of a user's mounts may be, the best place first. The caches are for machines without a session manager.
-fn directories(owner: Uid) -> Vec<PathBuf> {
-    let mut places = Vec::new();
-    if owner.is_root() {
-        places.push(PathBuf::from(SYSTEM_DIR));
+/// Makes a directory that is only this user's, or finds that it is. In `/tmp` it might be a trap.
+fn own_directory(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = fs::symlink_metadata(dir)?;
+    if found.is_dir() && found.uid() == geteuid().as_raw() {
+        Ok(())
     } else {
-        if owner == geteuid()
-            && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR")
-                .map(PathBuf::from)
-                .filter(|dir| dir.is_absolute())
-        {
-            places.push(dir.join("fetchfs"));
-        }
-        // The default of that variable; it may not be set in cron, and is not another user's to root.
-        places.push(PathBuf::from(format!("/run/user/{owner}/fetchfs")));
+        Err(io::ErrorKind::PermissionDenied.into())
     }
-    if owner == geteuid() {
-        places.extend(default_cache_dir().map(|dir| dir.join("run")));
-    } else if let Ok(Some(user)) = User::from_uid(owner) {
-        places.push(user.dir.join(".cache/fetchfs/run"));
-    }
-    places
 }
 
 #[cfg(test)]
@@ -238,35 +179,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mark_is_no_daemon() {
+    fn a_daemon_that_has_lost_its_mount_does_not_keep_the_mountpoint() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("mark");
-        assert!(Daemon::in_file(&path).is_none());
-        for text in ["", "x\n", "0\n", "-4\n", "99999999999\n"] {
-            fs::write(&path, text).unwrap();
-            assert!(Daemon::in_file(&path).is_none(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_process_is_noticed() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let daemon = Daemon {
-            pid: child.id(),
-            process: open_process(child.id()).unwrap(),
+        let (path, mountpoint) = (dir.path().join("mark"), dir.path().join("mountpoint"));
+        fs::create_dir(&mountpoint).unwrap();
+        let mark = |file| RunFile {
+            mountpoint: mountpoint.clone(),
+            path: path.clone(),
+            file,
         };
-        assert!(!daemon.wait(Duration::ZERO));
-        child.kill().unwrap();
-        assert!(daemon.wait(Duration::from_secs(10)));
-        child.wait().unwrap();
-    }
+        let old = mark(take(&path, &mountpoint).unwrap());
+        assert!(!has_lost_its_mount(&path, &mountpoint), "it has not had one yet");
+        old.mounted();
+        assert!(has_lost_its_mount(&path, &mountpoint));
+        assert!(
+            !has_lost_its_mount(&path, Path::new("/proc")),
+            "something is mounted there"
+        );
 
-    #[test]
-    fn root_finds_the_marks_of_others() {
-        let places = directories(Uid::from_raw(4_000_000));
-        assert_eq!(places, [PathBuf::from("/run/user/4000000/fetchfs")]);
-        if geteuid().is_root() {
-            assert_eq!(directories(Uid::from_raw(0))[0], Path::new("/run/fetchfs"));
-        }
+        fs::remove_file(&path).unwrap();
+        let new = mark(take(&path, &mountpoint).unwrap());
+        drop(old);
+        assert!(path.exists(), "the new daemon's mark");
+        drop(new);
+        assert!(!path.exists());
     }
 }

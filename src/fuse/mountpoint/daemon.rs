@@ -1,0 +1,184 @@
+//! The process that serves a mount, as another process sees it: found by its mark ([`super::RunFile`]), and waited for.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Uid, geteuid};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::table::Mount;
+
+/// Where the marks of root's mounts are.
+const SYSTEM_DIR: &str = "/run/fetchfs";
+
+/// The last line of a mark whose daemon has mounted. The first is the daemon's pid, the second its mountpoint.
+pub(super) const MOUNTED: &str = "mounted";
+
+/// A living daemon.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pid: u32,
+    mark: PathBuf,
+    /// Stays with the process even when its pid is given to another.
+    process: OwnedFd,
+}
+
+impl Daemon {
+    /// The daemon that serves a mount, if it is alive and has left a mark where this user can see it.
+    pub fn of(mount: &Mount) -> Option<Daemon> {
+        let owner = mount.owner().map_or_else(geteuid, Uid::from_raw);
+        let name = file_name(&mount.mount_point);
+        directories(owner)
+            .into_iter()
+            .find_map(|dir| Daemon::in_file(&dir.join(&name)))
+    }
+
+    /// The daemon whose mark is the file at `path`, if it is alive.
+    pub fn in_file(path: &Path) -> Option<Daemon> {
+        let pid = read_pid(path)?;
+        let process = open_process(pid).ok()?;
+        // Only now is it certain that the pid was the daemon's when it was opened.
+        is_locked(path).then(|| Daemon {
+            pid,
+            mark: path.to_owned(),
+            process,
+        })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether the caller is the daemon.
+    pub fn is_this_process(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    /// Removes its mark, after its mount has been taken away, so that the mountpoint is free for the next.
+    pub fn forget(&self) {
+        // If it fails, the next daemon finds out by itself, a little later.
+        let _ = fs::remove_file(&self.mark);
+    }
+
+    /// Waits until the process has ended; false when it hasn't within `patience`.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let mut ended = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        matches!(poll(&mut ended, patience), Ok(1))
+    }
+}
+
+fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a system call (pidfd_open(2), Linux 5.3) with two plain numbers.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
+    match i32::try_from(descriptor) {
+        // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows its number.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens a mark to look at it. It may be in a directory of another user's, so it is neither followed nor waited for.
+fn open_mark(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
+pub(super) fn read_mark(path: &Path) -> Option<String> {
+    let mut text = Vec::new();
+    open_mark(path)
+        .ok()?
+        .take(2 * libc::PATH_MAX as u64)
+        .read_to_end(&mut text)
+        .ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+pub(super) fn read_pid(path: &Path) -> Option<u32> {
+    read_mark(path)?.lines().next()?.parse().ok().filter(|&pid| pid > 0)
+}
+
+fn is_locked(path: &Path) -> bool {
+    open_mark(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The mountpoint's path as a name of fixed length.
+pub(super) fn file_name(mountpoint: &Path) -> String {
+    format!("{:016x}", xxh3_64(mountpoint.as_os_str().as_bytes()))
+}
+
+/// Where the marks of a user's mounts may be, the best place first. All of them can be told from the user alone: who unmounts
+/// knows neither the options nor the environment of who has mounted.
+pub(super) fn directories(owner: Uid) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if owner.is_root() {
+        places.push(PathBuf::from(SYSTEM_DIR));
+    } else {
+        if owner == geteuid()
+            && let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR")
+                .map(PathBuf::from)
+                .filter(|dir| dir.is_absolute())
+        {
+            places.push(dir.join("fetchfs"));
+        }
+        // The usual value of that variable, which cron and root don't have.
+        places.push(PathBuf::from(format!("/run/user/{owner}/fetchfs")));
+    }
+    // For machines without a session manager, and users without a home.
+    places.push(PathBuf::from(format!("/tmp/fetchfs-{owner}")));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_mark_is_no_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mark");
+        assert!(Daemon::in_file(&path).is_none());
+        for text in ["", "x\n", "0\n", "-4\n", "99999999999\n"] {
+            fs::write(&path, text).unwrap();
+            assert!(Daemon::in_file(&path).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_noticed() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let daemon = Daemon {
+            mark: "/".into(),
+            pid: child.id(),
+            process: open_process(child.id()).unwrap(),
+        };
+        assert!(!daemon.wait(Duration::ZERO));
+        child.kill().unwrap();
+        assert!(daemon.wait(Duration::from_secs(10)));
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn root_finds_the_marks_of_others() {
+        let places = directories(Uid::from_raw(4_000_000));
+        assert_eq!(
+            places,
+            [
+                PathBuf::from("/run/user/4000000/fetchfs"),
+                "/tmp/fetchfs-4000000".into()
+            ]
+        );
+        if geteuid().is_root() {
+            assert_eq!(directories(Uid::from_raw(0))[0], Path::new("/run/fetchfs"));
+        }
+    }
+}
