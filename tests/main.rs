@@ -1,0 +1,9 @@
+//! Tests by promise: what fetchfs says it does, seen from outside, through a kernel mount.
+//!
+//! Each module holds the promises of one matter. `common` mounts, serves and cleans up; `origin` is the server that
+//! can misbehave, and `origin_itself` tests that one before it judges others.
+//!
+//! They need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
+
+mod origin;
+mod origin_itself;

@@ -1,0 +1,250 @@
+//! The switches: which requests are answered otherwise than honestly, how, and how often.
+//!
+//! A fault bends the honest answer; several may bend the same one, in the order in which they were switched on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::delivery::{Answer, Cut, Framing, Part, Piece};
+use super::gate::Gate;
+use super::request::Request;
+
+/// What a server can do to its clients.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Wait so long before the first byte of the answer.
+    Latency(Duration),
+    /// Send the body at so many bytes a second.
+    Rate(u64),
+    /// Do not answer before the gate opens.
+    Hold(Gate),
+    /// Send so many bytes of the body, then fall silent until the gate opens.
+    HoldAfter(u64, Gate),
+    /// Reset the connection after so many bytes of the body.
+    ResetAfter(u64),
+    /// Close the connection in good order after so many bytes of the body.
+    CloseAfter(u64),
+    /// Send so many bytes more than the body has.
+    Excess(u64),
+    /// Answer with this status and a page for people.
+    Status(u16),
+    /// Answer 503 and ask to come back after so many seconds.
+    RetryAfter(u64),
+    /// Answer 405 to `HEAD`.
+    RefuseHead,
+    /// Send the whole file with 200, whatever range was asked for.
+    IgnoreRange(Framing),
+    /// Send a range that begins so many bytes after the one asked for, and say so.
+    ShiftedRange(u64),
+    /// Send at most so many bytes of the range asked for, and say so: allowed, and rare.
+    ShorterRange(u64),
+    /// Send the range asked for, but claim that the file has so many bytes.
+    WrongTotal(u64),
+    /// Send the range wrapped in `multipart/byteranges`.
+    Multipart,
+    /// Claim that the body is compressed.
+    ClaimGzip,
+    /// Answer 200 with a page that asks to log in, as a captive portal does.
+    LoginPage,
+    /// Send the client elsewhere with 302.
+    Redirect(String),
+}
+
+impl Fault {
+    fn apply(&self, request: &Request, answer: &mut Answer) {
+        match self {
+            Fault::Latency(time) => answer.manner.latency = *time,
+            Fault::Rate(rate) => answer.manner.rate = Some(*rate),
+            Fault::Hold(gate) => answer.manner.before.push(gate.clone()),
+            Fault::HoldAfter(bytes, gate) => answer.manner.within.push((*bytes, gate.clone())),
+            Fault::ResetAfter(bytes) => answer.manner.cut = Some((*bytes, Cut::Reset)),
+            Fault::CloseAfter(bytes) => answer.manner.cut = Some((*bytes, Cut::Close)),
+            Fault::Excess(bytes) => answer.manner.excess = *bytes,
+            Fault::Status(status) => answer.replace(Answer::text(*status, "as told")),
+            Fault::RetryAfter(seconds) => {
+                answer.replace(Answer::text(503, "Unavailable").with("Retry-After", seconds.to_string()));
+            }
+            Fault::RefuseHead if request.method == "HEAD" => answer.replace(Answer::text(405, "Method Not Allowed")),
+            Fault::RefuseHead => {}
+            Fault::IgnoreRange(framing) => {
+                if let Some(source) = answer.source.clone().filter(|_| answer.part.is_some()) {
+                    (answer.status, answer.part) = (200, None);
+                    answer.body = vec![source.into()];
+                }
+                answer.framing = *framing;
+                answer.unset("Accept-Ranges");
+            }
+            Fault::ShiftedRange(by) => {
+                if let Some(part) = &mut answer.part {
+                    part.start = (part.start + by).min(part.end - 1);
+                    answer.body[0].range.start = part.start;
+                }
+            }
+            Fault::ShorterRange(bytes) => {
+                if let Some(part) = &mut answer.part {
+                    part.end = part.end.min(part.start + bytes);
+                    answer.body[0].range.end = part.end;
+                }
+            }
+            Fault::WrongTotal(bytes) => {
+                if let Some(part) = &mut answer.part {
+                    part.total = *bytes;
+                }
+            }
+            Fault::Multipart => wrap_in_multipart(answer),
+            Fault::ClaimGzip => answer.set("Content-Encoding", "gzip"),
+            Fault::LoginPage => {
+                let page = "<html><body><form>Name <input> Password <input></form></body></html>";
+                answer.replace(Answer::new(200, page.into()).with("Content-Type", "text/html"));
+            }
+            Fault::Redirect(target) => answer.replace(Answer::text(302, "Found").with("Location", target)),
+        }
+    }
+}
+
+fn wrap_in_multipart(answer: &mut Answer) {
+    if let Some(Part { start, end, total }) = answer.part.take() {
+        let head = format!("\r\n--edge\r\nContent-Range: bytes {start}-{}/{total}\r\n\r\n", end - 1);
+        let piece = |text: &str| Piece::from(super::Content::from(text));
+        answer.body.insert(0, piece(&head));
+        answer.body.push(piece("\r\n--edge--\r\n"));
+        answer.set("Content-Type", "multipart/byteranges; boundary=edge");
+    }
+}
+
+/// All faults of an origin.
+pub(super) struct Switches {
+    /// Guards the rules; held while an answer is bent, never while one is sent.
+    rules: Mutex<Vec<Rule>>,
+}
+
+struct Rule {
+    path: Option<String>,
+    only: Only,
+    covering: Option<u64>,
+    /// How many more answers it bends; none is for ever.
+    left: Option<usize>,
+    fault: Fault,
+    hits: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Only {
+    Anything,
+    Data,
+}
+
+impl Switches {
+    pub fn new() -> Switches {
+        Switches {
+            rules: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub fn when(&self, path: Option<&str>) -> When<'_> {
+        When {
+            switches: self,
+            path: path.map(str::to_owned),
+            only: Only::Anything,
+            covering: None,
+            times: None,
+        }
+    }
+
+    /// Bends an answer by all rules that concern it.
+    pub fn apply(&self, request: &Request, answer: &mut Answer) {
+        let data = request.method == "GET" && answer.source.is_some();
+        for rule in self.lock().iter_mut() {
+            if rule.left != Some(0) && rule.concerns(request, data) {
+                rule.left = rule.left.map(|left| left - 1);
+                rule.hits.fetch_add(1, Ordering::Relaxed);
+                rule.fault.apply(request, answer);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Rule>> {
+        self.rules.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Rule {
+    fn concerns(&self, request: &Request, data: bool) -> bool {
+        self.path.as_ref().is_none_or(|path| *path == request.path)
+            && (self.only == Only::Anything || data)
+            && self
+                .covering
+                .is_none_or(|byte| request.range().is_none_or(|range| range.covers(byte)))
+    }
+}
+
+/// Which requests a fault is for. Ends with [`When::fault`].
+#[must_use = "nothing happens before .fault(…)"]
+pub struct When<'a> {
+    switches: &'a Switches,
+    path: Option<String>,
+    only: Only,
+    covering: Option<u64>,
+    times: Option<usize>,
+}
+
+impl<'a> When<'a> {
+    /// Only requests for a file's bytes: no `HEAD`, no index pages.
+    pub fn data(mut self) -> Self {
+        self.only = Only::Data;
+        self
+    }
+
+    /// Only requests whose range holds this byte (a request without a range asks for all of them).
+    pub fn covering(mut self, byte: u64) -> Self {
+        self.covering = Some(byte);
+        self
+    }
+
+    /// Only the next `times` of these requests.
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Switches the fault on.
+    pub fn fault(self, fault: Fault) -> Switch<'a> {
+        let hits = Arc::new(AtomicUsize::new(0));
+        let When {
+            switches,
+            path,
+            only,
+            covering,
+            times,
+        } = self;
+        let rule = Rule {
+            path,
+            only,
+            covering,
+            left: times,
+            fault,
+            hits: Arc::clone(&hits),
+        };
+        switches.lock().push(rule);
+        Switch { switches, hits }
+    }
+}
+
+/// A fault that is on.
+pub struct Switch<'a> {
+    switches: &'a Switches,
+    hits: Arc<AtomicUsize>,
+}
+
+impl Switch<'_> {
+    /// Switches it off. Answers that it has bent stay bent.
+    pub fn lift(self) {
+        self.switches.lock().retain(|rule| !Arc::ptr_eq(&rule.hits, &self.hits));
+    }
+
+    /// How many answers it has bent.
+    pub fn hits(&self) -> usize {
+        self.hits.load(Ordering::Relaxed)
+    }
+}

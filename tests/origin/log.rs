@@ -1,0 +1,283 @@
+//! What was asked of the origin, and what it sent: the witness of most promises.
+//!
+//! A promise like "nothing is fetched twice" is one about requests, and this is where they are seen. A log only grows;
+//! a test that has phases takes a [`Log::mark`] and asks for what came [`Log::since`] then.
+
+use std::io::Write;
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::request::{AskedRange, Request};
+
+/// How long a test waits for something that must happen. Far longer than a loaded machine needs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All requests so far.
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Guards the requests; held for an entry, never while anything is sent.
+    state: Mutex<State>,
+    /// Notified at every change of `state`.
+    changed: Condvar,
+}
+
+struct State {
+    requests: Requests,
+    /// Counts beginnings and ends, so that their order is known.
+    clock: u64,
+    /// Gets a line for each request that has ended.
+    sink: Option<Box<dyn Write + Send>>,
+}
+
+/// One request and what became of it.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Which connection it came by, counted from 0.
+    pub connection: usize,
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// Percent-decoded.
+    pub path: String,
+    /// The range asked for.
+    pub range: Option<AskedRange>,
+    /// All headers.
+    pub headers: Vec<(String, String)>,
+    /// The answer's status, once its head was sent.
+    pub status: Option<u16>,
+    /// Bytes of the body that were handed to the kernel.
+    pub body_bytes: u64,
+    /// How it ended, once it has.
+    pub end: Option<End>,
+    /// When it came.
+    pub came: Instant,
+    began: u64,
+    ended: Option<u64>,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All of it was sent.
+    Complete,
+    /// A fault broke it off.
+    Cut,
+    /// The client went away.
+    ClientLeft,
+}
+
+impl Exchange {
+    /// The value of a header, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it asked for this byte.
+    pub fn covers(&self, byte: u64) -> bool {
+        self.range.is_none_or(|range| range.covers(byte))
+    }
+
+    fn line(&self) -> String {
+        let range = self.header("range").unwrap_or("-");
+        let status = self.status.map_or("-".to_owned(), |status| status.to_string());
+        format!(
+            "{} {} {range} {status} {}\n",
+            self.method,
+            super::encode_path(&self.path),
+            self.body_bytes
+        )
+    }
+}
+
+/// A look at the log: the requests of some time, in the order in which they came.
+#[derive(Debug, Clone)]
+pub struct Requests(pub Vec<Exchange>);
+
+impl Requests {
+    /// The `GET`s for this path.
+    pub fn gets(&self, path: &str) -> Vec<&Exchange> {
+        self.0
+            .iter()
+            .filter(|request| request.method == "GET" && request.path == path)
+            .collect()
+    }
+
+    /// The requests that brought bytes of this file, or are about to.
+    pub fn data(&self, path: &str) -> Vec<&Exchange> {
+        let brings = |request: &&Exchange| request.status.is_none_or(|status| matches!(status, 200 | 206));
+        self.gets(path).into_iter().filter(brings).collect()
+    }
+
+    /// Bytes of this file that were sent.
+    pub fn body_bytes(&self, path: &str) -> u64 {
+        self.data(path).iter().map(|request| request.body_bytes).sum()
+    }
+
+    /// The ranges of this file that were asked for: bytes, exclusive.
+    pub fn ranges(&self, path: &str) -> Vec<Range<u64>> {
+        let asked = self.gets(path).into_iter().filter_map(|request| request.range);
+        asked
+            .map(|range| range.first..range.last.map_or(u64::MAX, |last| last + 1))
+            .collect()
+    }
+
+    /// The most requests that were being answered at one time.
+    pub fn max_in_flight(&self) -> usize {
+        let begins = self.0.iter().map(|request| (request.began, 1));
+        let ends = self.0.iter().filter_map(|request| Some((request.ended?, -1)));
+        let mut changes: Vec<(u64, i64)> = begins.chain(ends).collect();
+        changes.sort_unstable();
+        let levels = changes.iter().scan(0, |level, (_, step)| {
+            *level += step;
+            Some(*level)
+        });
+        levels.max().unwrap_or(0) as usize
+    }
+
+    /// Whether all of them have ended.
+    pub fn all_ended(&self) -> bool {
+        self.0.iter().all(|request| request.end.is_some())
+    }
+}
+
+impl Log {
+    pub(super) fn new() -> Log {
+        let state = State {
+            requests: Requests(Vec::new()),
+            clock: 0,
+            sink: None,
+        };
+        Log {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                changed: Condvar::new(),
+            }),
+        }
+    }
+
+    /// All requests so far.
+    pub fn all(&self) -> Requests {
+        self.since(0)
+    }
+
+    /// The place in the log that the next request will have.
+    pub fn mark(&self) -> usize {
+        self.shared.lock().requests.0.len()
+    }
+
+    /// The requests that came since the mark.
+    pub fn since(&self, mark: usize) -> Requests {
+        Requests(self.shared.lock().requests.0[mark..].to_vec())
+    }
+
+    /// Waits until the log shows what the test describes; fails the test, with the log, when it never does.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, seen: impl Fn(&Requests) -> bool) -> Requests {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.shared.lock();
+        // The log is looked at under the lock under which it grows, so no change falls between look and wait.
+        loop {
+            if seen(&state.requests) {
+                return state.requests.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "the origin never saw {what}; it saw {:#?}",
+                state.requests.0
+            );
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .0;
+        }
+    }
+
+    /// From now on writes a line for each request that ends: method, path, range, status, bytes of body sent.
+    pub fn write_to(&self, sink: impl Write + Send + 'static) {
+        self.shared.lock().sink = Some(Box::new(sink));
+    }
+
+    pub(super) fn begin(&self, connection: usize, request: &Request) -> Entry {
+        let mut state = self.shared.lock();
+        state.clock += 1;
+        let exchange = Exchange {
+            connection,
+            method: request.method.clone(),
+            path: request.path.clone(),
+            range: request.range(),
+            headers: request.headers.clone(),
+            status: None,
+            body_bytes: 0,
+            end: None,
+            came: Instant::now(),
+            began: state.clock,
+            ended: None,
+        };
+        state.requests.0.push(exchange);
+        let index = state.requests.0.len() - 1;
+        self.shared.changed.notify_all();
+        Entry {
+            shared: Arc::clone(&self.shared),
+            index,
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The log's entry for a request that is being answered. Dropped before its end, it says that the client left.
+pub(super) struct Entry {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Entry {
+    pub fn answered(&mut self, status: u16) {
+        self.change(|exchange| exchange.status = Some(status));
+    }
+
+    pub fn sent(&mut self, bytes: u64) {
+        self.change(|exchange| exchange.body_bytes += bytes);
+    }
+
+    /// Only the first end counts.
+    pub fn end(&mut self, end: End) {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let exchange = &mut state.requests.0[self.index];
+        if exchange.end.is_some() {
+            return;
+        }
+        state.clock += 1;
+        (exchange.end, exchange.ended) = (Some(end), Some(state.clock));
+        if let Some(sink) = &mut state.sink {
+            sink.write_all(exchange.line().as_bytes())
+                .expect("the origin's log can be written");
+        }
+        self.shared.changed.notify_all();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Exchange)) {
+        change(&mut self.shared.lock().requests.0[self.index]);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.end(End::ClientLeft);
+    }
+}

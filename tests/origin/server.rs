@@ -1,0 +1,156 @@
+//! The sockets: listening, not listening, and one task for each connection.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use super::Site;
+use super::request::Request;
+use super::respond;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// A port with a server behind it, or, while it is down, with nothing.
+pub(super) struct Server {
+    address: SocketAddr,
+    site: Arc<Site>,
+    connections: Arc<AtomicUsize>,
+    /// Which time of being up this is; a change ends the listener and all connections of the time before.
+    epoch: watch::Sender<u64>,
+    /// Holds the port while nobody listens on it: a socket that is bound but does not listen refuses connections, and
+    /// nobody else can take the port.
+    placeholder: Mutex<Option<TcpSocket>>,
+    /// Dropped without waiting, whatever its tasks are doing.
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    pub fn start(site: Arc<Site>, port: u16) -> io::Result<Server> {
+        // Two threads: one fills a body while the other accepts, also where the machine has one core.
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("origin")
+            .enable_all()
+            .build()?;
+        let socket = {
+            let _inside = runtime.enter();
+            bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?
+        };
+        let server = Server {
+            address: socket.local_addr()?,
+            site,
+            connections: Arc::default(),
+            epoch: watch::Sender::new(0),
+            placeholder: Mutex::new(None),
+            runtime: Some(runtime),
+        };
+        server.listen(socket)?;
+        Ok(server)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn go_down(&self) {
+        let mut placeholder = self.placeholder();
+        assert!(placeholder.is_none(), "the origin is down already");
+        let runtime = self.runtime();
+        let _inside = runtime.enter();
+        self.epoch.send_modify(|epoch| *epoch += 1);
+        runtime.block_on(self.epoch.closed());
+        *placeholder = Some(bind(self.address).expect("the port that was ours a moment ago"));
+    }
+
+    pub fn come_back(&self) {
+        let socket = self.placeholder().take().expect("the origin is down");
+        self.listen(socket).expect("to listen on a port that is ours");
+    }
+
+    fn listen(&self, socket: TcpSocket) -> io::Result<()> {
+        let runtime = self.runtime();
+        let _inside = runtime.enter();
+        let listener = socket.listen(BACKLOG)?;
+        let accept = accept(
+            listener,
+            Arc::clone(&self.site),
+            Arc::clone(&self.connections),
+            self.epoch.subscribe(),
+        );
+        runtime.spawn(accept);
+        Ok(())
+    }
+
+    fn placeholder(&self) -> std::sync::MutexGuard<'_, Option<TcpSocket>> {
+        self.placeholder.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("taken only by drop")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Accepts until the epoch ends. The receiver of the epoch is dropped last, which tells `go_down` that all is closed.
+async fn accept(
+    listener: TcpListener,
+    site: Arc<Site>,
+    connections: Arc<AtomicUsize>,
+    mut epoch: watch::Receiver<u64>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            _ = epoch.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((mut stream, _)) = accepted else { return };
+        let number = connections.fetch_add(1, Ordering::Relaxed);
+        let (site, mut epoch) = (Arc::clone(&site), epoch.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = epoch.changed() => {}
+                // An error is a client that left: the log has it.
+                _ = converse(&mut stream, number, &site) => return,
+            }
+            let _ = stream.set_zero_linger();
+        });
+    }
+}
+
+/// Answers the requests of one connection, one after another.
+async fn converse(stream: &mut TcpStream, number: usize, site: &Site) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut pending = Vec::new();
+    while let Some(request) = Request::read(stream, &mut pending).await? {
+        let mut entry = site.log.begin(number, &request);
+        let mut answer = respond::answer(&request, &site.tree);
+        site.faults.apply(&request, &mut answer);
+        if !answer
+            .send(stream, &request.method, request.closes(), &mut entry)
+            .await?
+        {
+            break;
+        }
+    }
+    Ok(())
+}

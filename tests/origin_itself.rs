@@ -1,0 +1,490 @@
+//! The origin must be right before it judges others: honest as long as no fault is on, and exactly as dishonest as the
+//! fault says. The client here is a bare socket, because a library would hide the very things that are looked at.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::origin::{Content, End, Fault, Framing, Gate, IndexStyle, Origin, Validators};
+
+/// What came back for one request.
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+    /// How the connection ended, where the reply was read to its end.
+    error: Option<ErrorKind>,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .into_iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("text")
+    }
+}
+
+fn connect(origin: &Origin) -> TcpStream {
+    let stream = TcpStream::connect(origin.address()).expect("to connect");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout");
+    stream
+}
+
+/// Sends one request on a connection of its own, and reads until the server closes it.
+fn ask(origin: &Origin, method: &str, path: &str, headers: &str) -> Reply {
+    let mut stream = connect(origin);
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
+    )
+    .expect("to ask");
+    let (mut bytes, mut error) = (Vec::new(), None);
+    if let Err(failure) = stream.read_to_end(&mut bytes) {
+        error = Some(failure.kind());
+    }
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map_or(bytes.len(), |at| at + 4);
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    Reply {
+        status,
+        head,
+        body: bytes[end..].to_vec(),
+        error,
+    }
+}
+
+fn get(origin: &Origin, path: &str) -> Reply {
+    ask(origin, "GET", path, "")
+}
+
+fn get_range(origin: &Origin, path: &str, range: &str) -> Reply {
+    ask(origin, "GET", path, &format!("Range: bytes={range}\r\n"))
+}
+
+/// An origin with `/f`: 300,000 bytes of noise.
+fn with_noise() -> (Origin, Content) {
+    let (origin, content) = (Origin::start(), Content::noise(300_000, 7));
+    origin.add("/f", content.clone());
+    (origin, content)
+}
+
+#[test]
+fn content_depends_on_position_and_seed_and_not_on_how_it_is_read() {
+    let content = Content::noise(5 << 30, 1);
+    let at = (4 << 30) + 4090;
+    let whole = content.read(at..at + 10_000);
+    let pieces: Vec<u8> = (0..100)
+        .flat_map(|i| content.read(at + i * 100..at + i * 100 + 100))
+        .collect();
+    assert_eq!(whole, pieces);
+    assert_eq!(
+        content.read(content.size() - 3..u64::MAX).len(),
+        3,
+        "cut off at the end"
+    );
+    let same = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a == b).count();
+    let other = Content::noise(5 << 30, 2).read(at..at + 10_000);
+    assert!(same(&whole, &other) < 200, "another seed is another file");
+    let shifted = content.read(at + 1..at + 10_001);
+    assert!(same(&whole, &shifted) < 200, "a byte further on is another text");
+    let moved = content.read(at + 262_144..at + 272_144);
+    assert!(same(&whole, &moved) < 200, "a chunk further on is another text");
+}
+
+#[test]
+fn a_file_comes_whole_with_its_validators() {
+    let (origin, content) = with_noise();
+    let reply = get(&origin, "/f");
+    assert_eq!((reply.status, reply.header("content-length")), (200, Some("300000")));
+    assert_eq!(reply.body, content.whole());
+    assert_eq!(reply.header("etag"), Some("\"v1-300000\""));
+    assert_eq!(reply.header("last-modified"), Some("Mon, 01 Jan 2024 00:00:00 GMT"));
+    assert_eq!(reply.header("accept-ranges"), Some("bytes"));
+    let head = ask(&origin, "HEAD", "/f", "");
+    assert_eq!(
+        (head.status, head.header("content-length"), head.body.len()),
+        (200, Some("300000"), 0)
+    );
+}
+
+#[test]
+fn a_range_comes_as_asked_and_is_cut_off_at_the_end() {
+    let (origin, content) = with_noise();
+    for (asked, range, said) in [
+        ("0-0", 0..1, "bytes 0-0/300000"),
+        ("70000-200000", 70_000..200_001, "bytes 70000-200000/300000"),
+        ("299999-400000", 299_999..300_000, "bytes 299999-299999/300000"),
+        ("150000-", 150_000..300_000, "bytes 150000-299999/300000"),
+    ] {
+        let reply = get_range(&origin, "/f", asked);
+        assert_eq!((reply.status, reply.header("content-range")), (206, Some(said)));
+        assert_eq!(reply.body, content.read(range), "{asked}");
+    }
+    let reply = get_range(&origin, "/f", "300000-");
+    assert_eq!(
+        (reply.status, reply.header("content-range")),
+        (416, Some("bytes */300000"))
+    );
+    let reply = ask(&origin, "HEAD", "/f", "Range: bytes=5-9\r\n");
+    assert_eq!(
+        (reply.status, reply.header("content-length")),
+        (200, Some("300000")),
+        "a range is for GET"
+    );
+}
+
+#[test]
+fn conditions_are_kept() {
+    let (origin, content) = with_noise();
+    let status = |headers: &str| ask(&origin, "GET", "/f", headers).status;
+    assert_eq!(status("Range: bytes=0-9\r\nIf-Range: \"v1-300000\"\r\n"), 206);
+    assert_eq!(
+        status("Range: bytes=0-9\r\nIf-Range: Mon, 01 Jan 2024 00:00:00 GMT\r\n"),
+        206
+    );
+    assert_eq!(status("Range: bytes=0-9\r\nIf-Range: \"other\"\r\n"), 200);
+    assert_eq!(status("If-Match: \"v1-300000\"\r\n"), 200);
+    assert_eq!(status("If-Match: \"other\"\r\n"), 412);
+    assert_eq!(status("If-Unmodified-Since: Sun, 31 Dec 2023 00:00:00 GMT\r\n"), 412);
+    assert_eq!(status("If-None-Match: \"v1-300000\"\r\n"), 304);
+    assert_eq!(status("If-Modified-Since: Mon, 01 Jan 2024 00:00:00 GMT\r\n"), 304);
+    origin.set_validators("/f", Validators::Weak);
+    assert_eq!(
+        status("Range: bytes=0-9\r\nIf-Range: W/\"v1-300000\"\r\n"),
+        200,
+        "a weak tag never fits If-Range"
+    );
+    assert_eq!(status("If-None-Match: W/\"v1-300000\"\r\n"), 304);
+    origin.set_validators("/f", Validators::DateOnly);
+    let reply = get(&origin, "/f");
+    assert_eq!(
+        (reply.header("etag"), reply.header("last-modified").is_some()),
+        (None, true)
+    );
+    origin.set_validators("/f", Validators::None);
+    let reply = get(&origin, "/f");
+    assert_eq!((reply.header("etag"), reply.header("last-modified")), (None, None));
+    assert_eq!(reply.body, content.whole());
+}
+
+#[test]
+fn a_changed_file_has_another_etag_and_a_later_date() {
+    let (origin, _) = with_noise();
+    let before = origin.modified("/f");
+    origin.add("/f", Content::noise(300_000, 8));
+    let reply = ask(&origin, "GET", "/f", "Range: bytes=0-9\r\nIf-Range: \"v1-300000\"\r\n");
+    assert_eq!((reply.status, reply.body), (200, Content::noise(300_000, 8).whole()));
+    assert_eq!(
+        reply.head.lines().find(|line| line.starts_with("ETag")),
+        Some("ETag: \"v2-300000\"")
+    );
+    assert!(origin.modified("/f") > before);
+    origin.remove("/f");
+    assert_eq!(get(&origin, "/f").status, 404);
+}
+
+#[test]
+fn an_index_page_links_what_is_there() {
+    let origin = Origin::start();
+    origin.add("/a & b/100% #1?.txt", "hello");
+    origin.add_directory("/a & b/empty");
+    let long = format!("{}.bin", "ü".repeat(60));
+    origin.add(&format!("/a & b/{long}"), Content::noise(5 << 30, 1));
+    assert_eq!(get(&origin, "/a%20%26%20b").header("location"), Some("/a%20%26%20b/"));
+    let page = get(&origin, "/a%20%26%20b/").text();
+    let line = format!(
+        "<a href=\"100%25%20%231%3F.txt\">100% #1?.txt</a>{}",
+        " ".repeat(50 - 12)
+    );
+    assert!(
+        page.contains(&format!("{line} 01-Jan-2024 00:00                   5\r\n")),
+        "{page}"
+    );
+    assert!(page.contains("<a href=\"empty/\">empty/</a>"), "{page}");
+    assert!(
+        page.contains(&format!(
+            "{}..&gt;</a> 01-Jan-2024 00:00          5368709120\r\n",
+            "ü".repeat(47)
+        )),
+        "{page}"
+    );
+    assert!(
+        get(&origin, "/")
+            .text()
+            .contains("<a href=\"a%20%26%20b/\">a &amp; b/</a>")
+    );
+    assert_eq!(get(&origin, "/a%20%26%20b/100%25%20%231%3F.txt").text(), "hello");
+    assert_eq!(
+        origin.url("/a & b/100% #1?.txt"),
+        format!("{}a%20%26%20b/100%25%20%231%3F.txt", origin.url("/"))
+    );
+    origin.set_index_style(IndexStyle::NamesOnly);
+    let page = get(&origin, "/a%20%26%20b/").text();
+    assert!(
+        page.contains("<li><a href=\"100%25%20%231%3F.txt\">100% #1?.txt</a></li>"),
+        "{page}"
+    );
+    assert!(!page.contains("5368709120"), "{page}");
+}
+
+#[test]
+fn a_connection_serves_many_requests() {
+    let (origin, content) = with_noise();
+    let mut stream = connect(&origin);
+    for start in [0, 1000, 2000] {
+        write!(
+            stream,
+            "GET /f HTTP/1.1\r\nRange: bytes={start}-{}\r\n\r\n",
+            start + 999
+        )
+        .expect("to ask");
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(&content.read(start..start + 1000)) {
+            let mut more = [0; 4096];
+            let n = stream.read(&mut more).expect("to read");
+            assert_ne!(n, 0, "the connection ended");
+            bytes.extend_from_slice(&more[..n]);
+        }
+    }
+    let requests = origin
+        .log()
+        .wait_for("three answers", |log| log.0.len() == 3 && log.all_ended());
+    assert!(requests.0.iter().all(|request| request.connection == 0));
+    assert_eq!(requests.ranges("/f"), [0..1000, 1000..2000, 2000..3000]);
+    assert_eq!((requests.body_bytes("/f"), requests.max_in_flight()), (3000, 1));
+}
+
+#[test]
+fn a_reset_delivers_exactly_what_came_before_it() {
+    let (origin, content) = with_noise();
+    origin.on("/f").data().times(1).fault(Fault::ResetAfter(123_456));
+    let reply = get(&origin, "/f");
+    assert_eq!(
+        (reply.error, reply.header("content-length")),
+        (Some(ErrorKind::ConnectionReset), Some("300000"))
+    );
+    assert_eq!(reply.body, content.read(0..123_456));
+    assert_eq!(get(&origin, "/f").body.len(), 300_000, "once is once");
+    let requests = origin.log().all();
+    assert_eq!((requests.0[0].end, requests.0[0].body_bytes), (Some(End::Cut), 123_456));
+}
+
+#[test]
+fn a_close_ends_short_and_in_good_order() {
+    let (origin, content) = with_noise();
+    origin.on("/f").fault(Fault::CloseAfter(1000));
+    let reply = get(&origin, "/f");
+    assert_eq!((reply.error, reply.header("content-length")), (None, Some("300000")));
+    assert_eq!(reply.body, content.read(0..1000));
+}
+
+#[test]
+fn excess_follows_the_body() {
+    let (origin, content) = with_noise();
+    origin.on("/f").fault(Fault::Excess(10));
+    let reply = get_range(&origin, "/f", "0-99");
+    assert_eq!(reply.header("content-length"), Some("100"));
+    assert_eq!(reply.body, [content.read(0..100), b"!!!!!!!!!!".to_vec()].concat());
+}
+
+#[test]
+fn statuses_come_as_often_as_told() {
+    let (origin, _) = with_noise();
+    origin.on("/f").data().times(2).fault(Fault::Status(500));
+    assert_eq!(
+        [
+            get(&origin, "/f").status,
+            get(&origin, "/f").status,
+            get(&origin, "/f").status
+        ],
+        [500, 500, 200]
+    );
+    let switch = origin.on_any().fault(Fault::RetryAfter(7));
+    let reply = get(&origin, "/");
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("7")));
+    assert_eq!(switch.hits(), 1);
+    switch.lift();
+    assert_eq!(get(&origin, "/").status, 200);
+    origin.on_any().fault(Fault::RefuseHead);
+    assert_eq!(
+        (ask(&origin, "HEAD", "/f", "").status, get(&origin, "/f").status),
+        (405, 200)
+    );
+}
+
+#[test]
+fn a_fault_can_be_for_one_byte_of_a_file() {
+    let (origin, _) = with_noise();
+    origin.on("/f").covering(500).fault(Fault::Status(404));
+    let asked = ["0-499", "500-500", "501-", "400-"].map(|range| get_range(&origin, "/f", range).status);
+    assert_eq!(asked, [206, 404, 206, 404]);
+}
+
+#[test]
+fn a_gate_holds_an_answer_until_it_is_opened() {
+    let (origin, content) = with_noise();
+    let (gate, later) = (Gate::new(), Gate::new());
+    origin.on("/f").fault(Fault::Hold(gate.clone()));
+    origin.on("/f").fault(Fault::HoldAfter(5, later.clone()));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| get_range(&origin, "/f", "10-19"));
+        gate.wait_for_arrivals(1);
+        assert_eq!(origin.log().all().0[0].status, None, "not a byte yet");
+        gate.open();
+        let held = origin.log().wait_for("half an answer", |log| log.body_bytes("/f") == 5);
+        assert_eq!((held.0[0].status, held.0[0].end), (Some(206), None));
+        later.open();
+        assert_eq!(reading.join().expect("the reader").body, content.read(10..20));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_while_it_is_held() {
+    let (origin, _) = with_noise();
+    let gate = Gate::new();
+    origin.on("/f").fault(Fault::Hold(gate.clone()));
+    let mut stream = connect(&origin);
+    write!(stream, "GET /f HTTP/1.1\r\n\r\n").expect("to ask");
+    gate.wait_for_arrivals(1);
+    drop(stream);
+    origin
+        .log()
+        .wait_for("the client leave", |log| log.0[0].end == Some(End::ClientLeft));
+}
+
+#[test]
+fn latency_and_rate_take_their_time() {
+    let (origin, _) = with_noise();
+    origin.on("/f").fault(Fault::Latency(Duration::from_millis(150)));
+    origin.on("/f").fault(Fault::Rate(100_000));
+    let started = Instant::now();
+    assert_eq!(get_range(&origin, "/f", "0-29999").body.len(), 30_000);
+    let took = started.elapsed();
+    assert!(
+        took >= Duration::from_millis(450),
+        "150 ms and 30,000 bytes at 100,000 a second took {took:?}"
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn ranges_are_ignored_shifted_shortened_and_mislabelled() {
+    let (origin, content) = with_noise();
+    let reply_with = |fault: Fault| {
+        let switch = origin.on("/f").data().fault(fault);
+        let reply = get_range(&origin, "/f", "1000-1999");
+        switch.lift();
+        reply
+    };
+    let reply = reply_with(Fault::IgnoreRange(Framing::Length));
+    assert_eq!(
+        (reply.status, reply.header("content-length"), reply.body.len()),
+        (200, Some("300000"), 300_000)
+    );
+    let reply = reply_with(Fault::IgnoreRange(Framing::UntilClose));
+    assert_eq!(
+        (reply.status, reply.header("content-length"), reply.body.len()),
+        (200, None, 300_000)
+    );
+    let reply = reply_with(Fault::ShiftedRange(10));
+    assert_eq!(
+        (reply.status, reply.header("content-range")),
+        (206, Some("bytes 1010-1999/300000"))
+    );
+    assert_eq!(reply.body, content.read(1010..2000));
+    let reply = reply_with(Fault::ShorterRange(10));
+    assert_eq!(
+        (reply.header("content-range"), &reply.body),
+        (Some("bytes 1000-1009/300000"), &content.read(1000..1010))
+    );
+    let reply = reply_with(Fault::WrongTotal(5000));
+    assert_eq!(
+        (reply.header("content-range"), &reply.body),
+        (Some("bytes 1000-1999/5000"), &content.read(1000..2000))
+    );
+    let reply = reply_with(Fault::Multipart);
+    assert_eq!((reply.status, reply.header("content-range")), (206, None));
+    assert_eq!(
+        reply.header("content-type"),
+        Some("multipart/byteranges; boundary=edge")
+    );
+    assert!(
+        reply
+            .body
+            .starts_with(b"\r\n--edge\r\nContent-Range: bytes 1000-1999/300000\r\n\r\n")
+    );
+}
+
+#[test]
+fn other_answers_come_as_told() {
+    let (origin, content) = with_noise();
+    let switch = origin.on("/f").fault(Fault::ClaimGzip);
+    let reply = get(&origin, "/f");
+    assert_eq!(
+        (reply.header("content-encoding"), &reply.body),
+        (Some("gzip"), &content.whole())
+    );
+    switch.lift();
+    let switch = origin.on("/f").fault(Fault::LoginPage);
+    let reply = get_range(&origin, "/f", "0-9");
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/html")));
+    switch.lift();
+    origin.add("/g", "elsewhere");
+    origin.on("/f").fault(Fault::Redirect(origin.url("/g")));
+    let reply = get(&origin, "/f");
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (302, Some(origin.url("/g").as_str()))
+    );
+}
+
+#[test]
+fn it_goes_down_cutting_its_connections_and_comes_back_on_the_same_port() {
+    let (origin, _) = with_noise();
+    origin.on("/f").fault(Fault::Hold(Gate::new()));
+    let mut stream = connect(&origin);
+    write!(stream, "GET /f HTTP/1.1\r\n\r\n").expect("to ask");
+    origin.log().wait_for("the request", |log| log.0.len() == 1);
+    origin.go_down();
+    assert_eq!(
+        stream.read(&mut [0; 1]).map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
+    let refused = TcpStream::connect(origin.address()).map_err(|error| error.kind());
+    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+    origin.come_back();
+    assert_eq!(get(&origin, "/").status, 200);
+}
+
+#[test]
+fn its_log_can_be_written_to_a_file_as_it_grows() {
+    let (origin, _) = with_noise();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    origin.log().write_to(file.reopen().expect("the file"));
+    get_range(&origin, "/f", "10-19");
+    get(&origin, "/not%20there");
+    origin
+        .log()
+        .wait_for("two ends", |log| log.0.len() == 2 && log.all_ended());
+    let lines = std::fs::read_to_string(file.path()).expect("the log");
+    assert!(
+        lines.starts_with("GET /f bytes=10-19 206 10\nGET /not%20there - 404 "),
+        "{lines}"
+    );
+}
