@@ -5,5 +5,7 @@
 //!
 //! They need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
 
+mod common;
+mod harness_itself;
 mod origin;
 mod origin_itself;

@@ -1,0 +1,113 @@
+//! Files: made, read in the ways that programs read them, and compared.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::origin::Content;
+
+/// Bytes read or written at once.
+const BLOCK: u64 = 1 << 20;
+
+/// A SHA-256 sum.
+pub type Sum = [u8; 32];
+
+/// The sum of what `path` reads as, from its beginning to where it ends.
+#[track_caller]
+pub fn sha256(path: &Path) -> Sum {
+    let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: open: {error}", path.display()));
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; BLOCK as usize]);
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .unwrap_or_else(|error| panic!("{}: read: {error}", path.display()));
+        if read == 0 {
+            return hash.finalize().into();
+        }
+        hash.update(&buffer[..read]);
+    }
+}
+
+/// The sum of what an origin serves.
+pub fn sha256_of(content: &Content) -> Sum {
+    let mut hash = Sha256::new();
+    blocks(content).for_each(|block| hash.update(block));
+    hash.finalize().into()
+}
+
+/// Writes the content to disk, for a real server to serve.
+pub fn write_file(path: &Path, content: &Content) {
+    fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("its directory");
+    let mut file = File::create(path).expect("a file");
+    blocks(content).for_each(|block| file.write_all(&block).expect("room for a file"));
+}
+
+/// Makes a file of `size` bytes that takes no room on disk, but holds the content's bytes in these ranges.
+pub fn write_sparse(path: &Path, size: u64, content: &Content, ranges: &[Range<u64>]) {
+    let file = File::create(path).expect("a file");
+    file.set_len(size).expect("a sparse file");
+    for range in ranges {
+        file.write_all_at(&content.read(range.clone()), range.start)
+            .expect("room for a few bytes");
+    }
+}
+
+fn blocks(content: &Content) -> impl Iterator<Item = Vec<u8>> + '_ {
+    (0..content.size().div_ceil(BLOCK)).map(|block| content.read(block * BLOCK..(block + 1) * BLOCK))
+}
+
+/// Reads the range by `pread` until it is full or the file ends.
+pub fn try_pread(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], range.start + done as u64)? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
+}
+
+/// Reads the range by `pread` until it is full or the file ends; an error fails the test.
+#[track_caller]
+pub fn pread(path: &Path, range: Range<u64>) -> Vec<u8> {
+    let file = File::open(path).unwrap_or_else(|error| panic!("{}: open: {error}", path.display()));
+    try_pread(&file, range.clone()).unwrap_or_else(|error| panic!("{}: pread {range:?}: {error}", path.display()))
+}
+
+/// Fails the test unless both are the same bytes; says where they part rather than printing them.
+#[track_caller]
+pub fn assert_same(read: &[u8], expected: &[u8], what: &str) {
+    let parts = read.iter().zip(expected).position(|(a, b)| a != b);
+    if let Some(at) = parts {
+        panic!(
+            "{what}: byte {at} of {} is {:#04x} and should be {:#04x}",
+            expected.len(),
+            read[at],
+            expected[at]
+        );
+    }
+    assert_eq!(read.len(), expected.len(), "{what}: so many bytes, all of them right");
+}
+
+/// Makes the kernel forget the file's pages, so that the next read asks the daemon again.
+pub fn drop_pages(path: &Path) {
+    let file = File::open(path).expect("the file");
+    // SAFETY: the descriptor is open; the call only gives advice.
+    let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
+}
+
+/// Tells the kernel not to read ahead of this descriptor, so that the daemon is asked for what the test asks for.
+pub fn advise_random(file: &File) {
+    // SAFETY: the descriptor is open; the call only gives advice.
+    let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
+}

@@ -1,0 +1,55 @@
+//! The harness: mounts, real web servers and files on disk, each a guard that leaves nothing behind.
+//!
+//! No test sleeps to be in step with something: a mount says when it is ready, a process when it has ended, the origin
+//! when it has seen a request. Where there is no event (a foreign server that begins to listen) the harness asks
+//! again, up to a limit. Every wait has a limit and says what it waited for; [`Mount`] ends a daemon that has lived too
+//! long, so that a reader that would hang for ever gets an error instead.
+
+pub mod files;
+pub mod mount;
+pub mod process;
+pub mod servers;
+
+pub use mount::{Mount, fetchfs};
+pub use process::run;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long a test waits for something that must happen. Far longer than a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory of one's own that others may look into, as servers that run as somebody else must.
+pub fn temporary_directory() -> TempDir {
+    let directory = tempfile::Builder::new()
+        .prefix("fetchfs-test-")
+        .tempdir()
+        .expect("a temporary directory");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("to open it to others");
+    directory
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Where a program is, looked for in `PATH` and where servers are kept. A test that needs it fails without it: a
+/// skipped test is a promise that nobody keeps.
+#[track_caller]
+pub fn program(name: &str, package: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    let candidates = std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(name));
+    candidates
+        .into_iter()
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| {
+            panic!("this test needs {name}: apt-get install {package} (scripts/install-deps.sh test installs all)")
+        })
+}

@@ -1,0 +1,308 @@
+//! A mounted fetchfs, in a directory of its own.
+//!
+//! The daemon runs in the foreground as a child of the test, and tells by `NOTIFY_SOCKET` when it is ready: so the test
+//! knows its process and needs no guess. (`mounting.rs` looks at the background and at the `unmount` command.)
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::process::{self, Pidfd};
+use super::{PATIENCE, program, temporary_directory};
+
+/// How long a daemon may live in a test. A reader that hangs gets an error then, and the test fails with the log.
+const LIFETIME: Duration = Duration::from_secs(180);
+
+/// How long a guard waits for an orderly end before it kills.
+const ORDERLY: Duration = Duration::from_secs(10);
+
+/// Lines of the daemon's log that a failed test shows.
+const TAIL: usize = 60;
+
+/// The command under test, without what the person who runs the tests has in the environment.
+pub fn fetchfs() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fetchfs"));
+    for proxy in [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ] {
+        command.env_remove(proxy);
+    }
+    command.env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// How something will be mounted.
+pub struct Plan {
+    arguments: Vec<OsString>,
+    sources: Vec<String>,
+}
+
+impl Plan {
+    /// Another source beside the first.
+    pub fn and(mut self, source: &str) -> Plan {
+        self.sources.push(source.to_owned());
+        self
+    }
+
+    /// An option with its value, or one without (`""`).
+    pub fn with(mut self, option: &str, value: &str) -> Plan {
+        let words = [option, value].into_iter().filter(|word| !word.is_empty());
+        self.arguments.extend(words.map(OsString::from));
+        self
+    }
+
+    /// Mounts it, with an empty cache.
+    #[track_caller]
+    pub fn start(self) -> Mount {
+        let home = temporary_directory();
+        fs::create_dir(home.path().join("mnt")).expect("a mountpoint");
+        let mut mount = Mount {
+            plan: self,
+            home,
+            daemon: None,
+        };
+        mount.start();
+        mount
+    }
+}
+
+/// A mount, its cache and its daemon. Dropped, it leaves neither a mount nor a process, whatever the test did.
+pub struct Mount {
+    plan: Plan,
+    home: TempDir,
+    daemon: Option<Daemon>,
+}
+
+struct Daemon {
+    child: Child,
+    /// Dropped, it ends the watchdog.
+    leash: mpsc::Sender<()>,
+    watchdog: JoinHandle<()>,
+}
+
+impl Mount {
+    /// Plans a mount of a source.
+    pub fn of(source: &str) -> Plan {
+        Plan {
+            arguments: Vec::new(),
+            sources: vec![source.to_owned()],
+        }
+    }
+
+    /// Mounts a source with defaults.
+    #[track_caller]
+    pub fn start_of(source: &str) -> Mount {
+        Mount::of(source).start()
+    }
+
+    /// The mountpoint.
+    pub fn root(&self) -> PathBuf {
+        self.home.path().join("mnt")
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// The cache directory.
+    pub fn cache(&self) -> PathBuf {
+        self.home.path().join("cache")
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// The daemon's process number.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("it is mounted").child.id()
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        Pidfd::open(self.pid()).expect("the daemon runs").signal(signal);
+    }
+
+    /// Mounts again: the same source, options, mountpoint and cache.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "it is mounted");
+        let socket_path = self.home.path().join("notify");
+        let _ = fs::remove_file(&socket_path);
+        let socket = UnixDatagram::bind(&socket_path).expect("a socket for READY=1");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.path().join("output"));
+        let output = output.expect("a file for what the daemon prints");
+        let mut command = fetchfs();
+        command
+            .args(["mount", "--foreground", "-v", "--cache-dir"])
+            .arg(self.cache());
+        command
+            .arg("--log-file")
+            .arg(self.home.path().join("log"))
+            .args(&self.plan.arguments);
+        command
+            .args(&self.plan.sources)
+            .arg(self.root())
+            .env("NOTIFY_SOCKET", &socket_path);
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("its copy"))
+            .stderr(output);
+        let mut child = process::spawn(&mut command);
+        let (leash, released) = mpsc::channel::<()>();
+        let process = Pidfd::open(child.id()).expect("a child that nobody has waited for");
+        let watchdog = std::thread::spawn(move || {
+            if released.recv_timeout(LIFETIME) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("the daemon has lived for {LIFETIME:?}: something hangs, so it is killed");
+                process.signal(Signal::SIGKILL);
+            }
+        });
+        let ready = wait_until_ready(&socket, &mut child);
+        self.daemon = Some(Daemon { child, leash, watchdog });
+        if let Err(why) = ready {
+            panic!("no mount: {why}");
+        }
+    }
+
+    /// Ends the daemon with SIGTERM; it must go with exit code 0 and leave no mount.
+    #[track_caller]
+    pub fn unmount(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let status = self.wait();
+        assert!(status.success(), "the daemon ended with {status}");
+        assert!(!is_mounted(&self.root()), "the daemon is gone and its mount is not");
+    }
+
+    /// Unmounts in good order, and mounts again over the same cache.
+    #[track_caller]
+    pub fn remount(&mut self) {
+        self.unmount();
+        self.start();
+    }
+
+    /// Kills the daemon as an accident would. The dead mount stays; [`Mount::start`] must cope with it.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
+    /// Waits for the daemon's end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let daemon = self.daemon.as_mut().expect("it is mounted");
+        let status = process::wait(&mut daemon.child, PATIENCE);
+        let status = status.unwrap_or_else(|| panic!("the daemon has not ended within {PATIENCE:?}"));
+        self.daemon.take().expect("looked at above").release();
+        status
+    }
+
+    fn show_log(&self) {
+        for name in ["output", "log"] {
+            let text = fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- the daemon's {name}, last lines of {}:", lines.len());
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(TAIL))
+                .for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+impl Daemon {
+    fn release(self) {
+        drop(self.leash);
+        let _ = self.watchdog.join();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            if let Some(process) = Pidfd::open(daemon.child.id()) {
+                process.signal(Signal::SIGTERM);
+                if !process.wait(ORDERLY) {
+                    process.signal(Signal::SIGKILL);
+                }
+            }
+            let _ = daemon.child.wait();
+            daemon.release();
+        }
+        detach(&self.root());
+        if std::thread::panicking() {
+            self.show_log();
+        }
+    }
+}
+
+/// Waits for `READY=1`, or for the daemon's end.
+fn wait_until_ready(socket: &UnixDatagram, child: &mut Child) -> Result<(), String> {
+    // The socket does not tell of the child's end, so the child is looked at between two short waits.
+    socket
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("a timeout");
+    let deadline = Instant::now() + PATIENCE;
+    let mut message = [0; 4096];
+    while Instant::now() < deadline {
+        match socket.recv(&mut message) {
+            Ok(length)
+                if message[..length]
+                    .split(|&byte| byte == b'\n')
+                    .any(|line| line == b"READY=1") =>
+            {
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(format!("the notify socket: {error}")),
+        }
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Err(format!("the daemon ended with {status}"));
+        }
+    }
+    Err(format!("no READY=1 within {PATIENCE:?}"))
+}
+
+/// Whether something is mounted there, dead or alive.
+pub fn is_mounted(mountpoint: &Path) -> bool {
+    mount_line(mountpoint).is_some()
+}
+
+/// The mountpoint's line in `/proc/self/mountinfo`.
+pub fn mount_line(mountpoint: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the kernel's list of mounts");
+    let wanted = mountpoint.to_str().expect("a path of the harness");
+    mounts
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some(wanted))
+        .map(str::to_owned)
+}
+
+/// Takes a mount away from its place, whatever its state. Nothing happens where none is.
+pub fn detach(mountpoint: &Path) {
+    if is_mounted(mountpoint) && umount2(mountpoint, MntFlags::MNT_DETACH).is_err() {
+        let mut command = Command::new(program("fusermount3", "fuse3"));
+        let _ = command.args(["-u", "-z"]).arg(mountpoint).status();
+    }
+}

@@ -1,0 +1,149 @@
+//! Processes whose every wait has a limit, and which do not outlive the test that started them.
+
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::PATIENCE;
+
+/// A process by something that, unlike its number, never means another.
+pub struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    /// The process with this number; `None` when there is none.
+    pub fn open(pid: u32) -> Option<Pidfd> {
+        // SAFETY: takes two integers, returns a descriptor that nobody else owns, or -1.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+        // SAFETY: see above; checked to be one.
+        (descriptor >= 0).then(|| Pidfd(unsafe { OwnedFd::from_raw_fd(descriptor as i32) }))
+    }
+
+    /// Sends a signal. A process that is gone takes no harm.
+    pub fn signal(&self, signal: Signal) {
+        let null = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open, and no siginfo is passed.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal as i32, null, 0) };
+    }
+
+    /// Waits for its end; whether it came in time.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut poll = libc::pollfd {
+                fd: self.0.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis() as i32;
+            // SAFETY: one pollfd, on the stack.
+            let ready = unsafe { libc::poll(&raw mut poll, 1, left) };
+            if ready >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return ready > 0;
+            }
+        }
+    }
+}
+
+/// Starts a process that is told to end (SIGTERM) when the test that started it has died.
+#[track_caller]
+pub fn spawn(command: &mut Command) -> Child {
+    let parent = std::process::id();
+    let tie = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // The parent may have died before the tie was made.
+        if std::os::unix::process::parent_id() == parent {
+            Ok(())
+        } else {
+            Err(io::Error::other("orphaned"))
+        }
+    };
+    // SAFETY: prctl and getppid are async-signal-safe.
+    unsafe { command.pre_exec(tie) };
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
+}
+
+/// Waits for a child's end; `None` when it did not come in time.
+pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let ended = Pidfd::open(child.id()).is_none_or(|process| process.wait(limit));
+    ended.then(|| child.wait().expect("a child can be waited for"))
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit code; 128 + signal when it was killed, as a shell says.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Fails the test unless the command succeeded.
+    #[track_caller]
+    pub fn succeeded(self) -> Ran {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self
+    }
+}
+
+/// Runs a command to its end. Fails the test when that does not come, or when somebody whom it left behind keeps its
+/// output open: then `$(command)` would hang in a user's shell.
+#[track_caller]
+pub fn run(command: &mut Command) -> Ran {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(command);
+    let out = collect(child.stdout.take().expect("piped"));
+    let err = collect(child.stderr.take().expect("piped"));
+    let Some(status) = wait(&mut child, PATIENCE) else {
+        child.kill().expect("to kill a child");
+        child.wait().expect("a child can be waited for");
+        panic!(
+            "{command:?} did not end; stderr: {}",
+            err.recv_timeout(PATIENCE).unwrap_or_default()
+        );
+    };
+    let [out, err] = [out, err].map(|stream| {
+        stream
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("{command:?} left its output open"))
+    });
+    Ran {
+        code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+        out,
+        err,
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+/// The processes that have this text in their command line, this one left out. The text should be a path of the test's
+/// own, so that they are its own processes.
+pub fn processes_about(text: &str) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let about = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != std::process::id() && String::from_utf8_lossy(&line).contains(text)
+    };
+    pids.filter(about).collect()
+}

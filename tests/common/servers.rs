@@ -1,0 +1,311 @@
+//! Real web servers, each started for one test with a configuration of its own.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::process::{self, Pidfd};
+use super::{PATIENCE, is_root, program, temporary_directory};
+
+/// How often another port is tried, when somebody else took the one that was free a moment ago.
+const ATTEMPTS: u32 = 5;
+
+/// A running web server; killed when dropped.
+pub struct WebServer {
+    child: Child,
+    port: u16,
+    home: TempDir,
+}
+
+/// One line of an access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// As it was asked, percent-encoded.
+    pub path: String,
+    /// The answer's status.
+    pub status: u16,
+    /// The `Range` header, or `-`.
+    pub range: String,
+    /// Bytes of the body that were sent.
+    pub bytes: u64,
+}
+
+/// How Apache draws an index page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApacheIndex {
+    /// A list of names.
+    Plain,
+    /// Columns in a `<pre>`.
+    Fancy,
+    /// Columns in a `<table>`.
+    Table,
+}
+
+impl WebServer {
+    /// nginx with its autoindex, and an access log.
+    #[track_caller]
+    pub fn nginx(root: &Path) -> WebServer {
+        WebServer::start("nginx", |home, port| {
+            let (home, root, user) = (
+                home.display(),
+                root.display(),
+                if is_root() { "user root;" } else { "" },
+            );
+            let config = format!(
+                "{user} daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error;
+                 events {{ worker_connections 1024; }}
+                 http {{
+                   log_format lines '$request\t$status\t$http_range\t$body_bytes_sent';
+                   access_log {home}/access lines;
+                   client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
+                   uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
+                   sendfile on; keepalive_requests 1000000;
+                   server {{ listen 127.0.0.1:{port}; root {root}; autoindex on; default_type application/octet-stream; }}
+                 }}"
+            );
+            let file = write_config(home.to_string().as_ref(), &config);
+            let mut command = Command::new(program("nginx", "nginx"));
+            command.arg("-e").arg(format!("{home}/error")).arg("-c").arg(file);
+            command
+        })
+    }
+
+    /// Apache with an access log.
+    #[track_caller]
+    pub fn apache(root: &Path, index: ApacheIndex) -> WebServer {
+        let options = match index {
+            ApacheIndex::Plain => "-FancyIndexing",
+            ApacheIndex::Fancy => "FancyIndexing NameWidth=*",
+            ApacheIndex::Table => "FancyIndexing HTMLTable NameWidth=*",
+        };
+        WebServer::start("apache", |home, port| {
+            let (home, root, modules) = (home.display(), root.display(), apache_modules());
+            // It will not run as root; what it serves is open to all.
+            let user = if is_root() { "User #65534\nGroup #65534" } else { "" };
+            let load = ["mpm_event", "authz_core", "dir", "autoindex", "mime"];
+            let load = load
+                .map(|name| format!("LoadModule {name}_module {modules}/mod_{name}.so\n"))
+                .concat();
+            let config = format!(
+                "{load}{user}\nServerRoot {home}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {home}/pid
+                 ErrorLog {home}/error\nLogFormat \"%r\t%>s\t%{{Range}}i\t%B\" lines\nCustomLog {home}/access lines
+                 TypesConfig /dev/null\nDocumentRoot \"{root}\"
+                 <Directory \"{root}\">\nOptions +Indexes\nRequire all granted\nIndexOptions {options}\n</Directory>\n"
+            );
+            let file = write_config(home.to_string().as_ref(), &config);
+            let mut command = Command::new(program("apache2", "apache2"));
+            command.args(["-D", "FOREGROUND", "-f"]).arg(file);
+            command
+        })
+    }
+
+    /// lighttpd with its directory listing.
+    #[track_caller]
+    pub fn lighttpd(root: &Path) -> WebServer {
+        WebServer::start("lighttpd", |home, port| {
+            let config = format!(
+                "server.modules = (\"mod_dirlisting\")\nserver.document-root = \"{}\"\nserver.bind = \"127.0.0.1\"
+                 server.port = {port}\ndir-listing.activate = \"enable\"\ndir-listing.encoding = \"utf-8\"
+                 server.errorlog = \"{}/error\"\n",
+                root.display(),
+                home.display()
+            );
+            let mut command = Command::new(program("lighttpd", "lighttpd"));
+            command.arg("-D").arg("-f").arg(write_config(home, &config));
+            command
+        })
+    }
+
+    /// Caddy's file server.
+    #[track_caller]
+    pub fn caddy(root: &Path) -> WebServer {
+        WebServer::start("caddy", |home, port| {
+            let mut command = Command::new(program("caddy", "caddy"));
+            command
+                .args([
+                    "file-server",
+                    "--browse",
+                    "--listen",
+                    &format!("127.0.0.1:{port}"),
+                    "--root",
+                ])
+                .arg(root);
+            command.envs(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, home)));
+            command
+        })
+    }
+
+    /// Python's http.server, which knows no ranges and no sizes.
+    #[track_caller]
+    pub fn python(root: &Path) -> WebServer {
+        WebServer::start("python", |_, port| {
+            let mut command = Command::new(program("python3", "python3"));
+            command
+                .args([
+                    "-m",
+                    "http.server",
+                    &port.to_string(),
+                    "--bind",
+                    "127.0.0.1",
+                    "--directory",
+                ])
+                .arg(root);
+            command
+        })
+    }
+
+    /// The URL of a path, which is given percent-encoded.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// All requests so far. nginx and Apache only.
+    ///
+    /// A client may have its answer before the server has written its line, so a last request is made, and the log is
+    /// read once that one is in it.
+    #[track_caller]
+    pub fn requests(&self) -> Vec<Line> {
+        static MARKS: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("/mark-{}", MARKS.fetch_add(1, Ordering::Relaxed));
+        ask(self.port, &mark);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(self.home.path().join("access")).expect("an access log");
+            let lines: Vec<Line> = text
+                .lines()
+                .map(|line| Line::parse(line).unwrap_or_else(|| panic!("{line}")))
+                .collect();
+            if let Some(end) = lines.iter().position(|line| line.path == mark) {
+                return lines[..end]
+                    .iter()
+                    .filter(|line| !line.path.starts_with("/mark-"))
+                    .cloned()
+                    .collect();
+            }
+            assert!(Instant::now() < deadline, "the server never logged {mark}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Bytes of this file (percent-encoded path) that were sent so far.
+    #[track_caller]
+    pub fn data_bytes_for(&self, path: &str) -> u64 {
+        let data = |line: &Line| line.method == "GET" && line.path == path && matches!(line.status, 200 | 206);
+        self.requests()
+            .iter()
+            .filter(|line| data(line))
+            .map(|line| line.bytes)
+            .sum()
+    }
+
+    #[track_caller]
+    fn start(name: &str, command: impl Fn(&Path, u16) -> Command) -> WebServer {
+        let home = temporary_directory();
+        let output = home.path().join("output");
+        for _ in 0..ATTEMPTS {
+            let port = free_port();
+            let file = fs::File::create(&output).expect("a file for what the server prints");
+            let mut command = command(home.path(), port);
+            command
+                .stdin(Stdio::null())
+                .stdout(file.try_clone().expect("its copy"))
+                .stderr(file);
+            let mut child = process::spawn(&mut command);
+            if answers(&mut child, port) {
+                return WebServer { child, port, home };
+            }
+            end(&mut child);
+        }
+        let said = ["output", "error"].map(|file| fs::read_to_string(home.path().join(file)).unwrap_or_default());
+        panic!("{name} does not start: {}", said.concat());
+    }
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Line {
+    fn parse(line: &str) -> Option<Line> {
+        let mut fields = line.split('\t');
+        let mut request = fields.next()?.split(' ');
+        Some(Line {
+            method: request.next()?.to_owned(),
+            path: request.next()?.to_owned(),
+            status: fields.next()?.parse().ok()?,
+            range: fields.next()?.to_owned(),
+            bytes: fields.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// Ends a server together with its workers: they end themselves when the first process is told to.
+fn end(child: &mut Child) {
+    if let Some(process) = Pidfd::open(child.id()) {
+        process.signal(nix::sys::signal::Signal::SIGTERM);
+        if !process.wait(Duration::from_secs(5)) {
+            process.signal(nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    let _ = child.wait();
+}
+
+/// Whether the server comes to answer on its port. A foreign program has no event for that, so it is tried again.
+fn answers(child: &mut Child, port: u16) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if child.try_wait().expect("a child can be waited for").is_some() {
+            return false;
+        }
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+fn ask(port: u16, path: &str) {
+    use std::io::{Read, Write};
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server answers");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    .expect("to ask");
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn write_config(home: &Path, config: &str) -> PathBuf {
+    let file = home.join("config");
+    fs::write(&file, config).expect("to write a configuration");
+    file
+}
+
+#[track_caller]
+fn apache_modules() -> &'static str {
+    let places = [
+        "/usr/lib/apache2/modules",
+        "/usr/lib64/httpd/modules",
+        "/usr/lib/httpd/modules",
+    ];
+    places
+        .into_iter()
+        .find(|place| Path::new(place).is_dir())
+        .expect("Apache's modules: apt-get install apache2")
+}
