@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Shows fetchfs at work against a small web server of its own, and leaves it mounted to play with.
+#
+#   scripts/demo.sh         start; an earlier demo is replaced
+#   scripts/demo.sh stop    unmount, end the server, remove the demo's directory
+#
+# Needs what `cargo build --release --bin fetchfs --example sample_origin` makes. Runs as root, and as an ordinary user
+# with fusermount3. FETCHFS_BIN, SAMPLE_ORIGIN_BIN and FETCHFS_DEMO_DIR name other places.
+set -euo pipefail
+
+project=$(cd "$(dirname "$0")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$project/target}/release
+fetchfs_bin=$(realpath -m "${FETCHFS_BIN:-$target/fetchfs}")
+origin_bin=$(realpath -m "${SAMPLE_ORIGIN_BIN:-$target/examples/sample_origin}")
+demo=${FETCHFS_DEMO_DIR:-${TMPDIR:-/tmp}/fetchfs-demo-$(id -u)}
+
+fail() {
+    echo "demo: $*" >&2
+    exit 1
+}
+
+fetchfs() {
+    "$fetchfs_bin" "$@"
+}
+
+# A sentence about what comes.
+say() {
+    printf '\n%s\n' "$*"
+}
+
+# A command as one would type it in the demo's directory, and what it does.
+show() {
+    printf '  $ %s\n' "$1"
+    eval "$1" 2>&1 | sed 's/^/  /'
+}
+
+# What the server was asked since the mark, one request a line.
+asked() {
+    tail -n +"$((mark + 1))" origin.log | sed 's/^/    /'
+    printf '  so far %s bytes of files were sent\n' \
+        "$(awk '$2 !~ /\/$/ && $1 == "GET" { sum += $5 } END { printf "%d", sum }' origin.log)"
+    mark=$(wc -l <origin.log)
+}
+
+is_mounted() {
+    grep -qsF " $demo/mnt " /proc/self/mountinfo
+}
+
+stop() {
+    [ -d "$demo" ] || return 0
+    [ -O "$demo" ] || fail "$demo belongs to somebody else; name another place by FETCHFS_DEMO_DIR"
+    if is_mounted; then
+        fetchfs unmount "$demo/mnt" 2>/dev/null || fetchfs unmount --lazy "$demo/mnt" 2>/dev/null ||
+            fusermount3 -u -z "$demo/mnt" 2>/dev/null || umount -l "$demo/mnt" || fail "$demo/mnt can't be unmounted"
+    fi
+    local pid
+    pid=$(cat "$demo/origin.pid" 2>/dev/null || true)
+    # The number may be somebody else's by now.
+    if [ -n "$pid" ] && grep -qsF sample_origin "/proc/$pid/cmdline"; then
+        kill "$pid" || true
+    fi
+    # The mount is gone, so this removes the demo's own files and nothing of the server's.
+    rm -rf --one-file-system "$demo"
+}
+
+start() {
+    [ -x "$fetchfs_bin" ] && [ -x "$origin_bin" ] ||
+        fail "build it first: cargo build --release --bin fetchfs --example sample_origin"
+    stop
+    mkdir -m 700 "$demo"
+    cd "$demo"
+    mkdir mnt
+    : >origin.log
+    mark=0
+
+    setsid "$origin_bin" --log "$demo/origin.log" >origin.url 2>origin.err </dev/null &
+    echo $! >origin.pid
+    for _ in $(seq 100); do
+        [ -s origin.url ] && break
+        sleep 0.1
+    done
+    url=$(cat origin.url)
+    [ -n "$url" ] || fail "the sample server does not start: $(cat origin.err)"
+
+    say "A web server with a few files runs at $url. Mount it:"
+    show "fetchfs mount --cache-dir cache $url mnt"
+    is_mounted || fail "nothing was mounted"
+    show "ls -l mnt mnt/docs"
+
+    say "Read one megabyte from the middle of the large file:"
+    show "dd if=mnt/big.img bs=1M skip=512 count=1 status=none | sha256sum"
+    say "So little of its gigabyte was fetched and is kept (the server's log, and the cache):"
+    asked
+    show "du -sh cache"
+
+    say "Unmount, mount again, and read the same: it comes from the cache."
+    show "fetchfs unmount mnt"
+    show "fetchfs mount --cache-dir cache $url mnt"
+    show "dd if=mnt/big.img bs=1M skip=512 count=1 status=none | sha256sum"
+    asked
+
+    say "A file through the mount is the file on the server:"
+    show "sha256sum <mnt/tune.wav"
+    show "curl -s ${url}tune.wav | sha256sum"
+
+    cat <<END
+
+It stays mounted at $demo/mnt. Try:
+  mpv $demo/mnt/tune.wav          (or ffplay, aplay)
+  grep -r chunk $demo/mnt/docs
+  tail -f $demo/origin.log        (what the server is asked)
+To end it:
+  make demo-stop
+END
+}
+
+case "${1:-start}" in
+    start) start ;;
+    stop) stop ;;
+    *) fail "only \`start\` (the default) and \`stop\`" ;;
+esac
