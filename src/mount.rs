@@ -81,7 +81,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
 
     let (ends, ended) = bounded(2);
     watch_signals(&runtime, ends.clone())?;
-    let session = start_session(&config, filesystem, &notifier, ends)?;
+    let session = start_session(&config, &run_file, filesystem, &notifier, ends)?;
     log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
     if let Err(error) = ready.up() {
         log::warn!("nobody waits for this mount any more ({error}); ending it");
@@ -125,6 +125,7 @@ fn leave(config: &MountConfig, cache: &Arc<Cache>) {
 
 fn start_session(
     config: &MountConfig,
+    run_file: &RunFile,
     filesystem: FetchFs,
     notifier: &OnceLock<Notifier>,
     ends: Sender<End>,
@@ -135,7 +136,7 @@ fn start_session(
         noexec: config.noexec,
         max_read: None,
     };
-    let device = mountpoint::mount(&config.mountpoint, &flags)?;
+    let device = mountpoint::mount(run_file, &flags)?;
     let start = || -> anyhow::Result<JoinHandle<()>> {
         let mut session_config = fuser::Config::default();
         session_config.acl = if config.allow_other {
