@@ -1,8 +1,9 @@
 //! Where the log goes, and how much of it.
 //!
-//! In the foreground to standard error; in the background to the system log, and until the mount is up warnings also to the terminal
-//! from which it was started; in either case to `--log-file` instead, if there is one. `-v` chooses how much ([`filter`]);
-//! `FETCHFS_LOG` overrides that, in env_logger's syntax. All code logs by the `log` macros and knows nothing of this.
+//! In the foreground to standard error; in the background to the system log, and until the mount is up warnings also to
+//! the terminal from which it was started; in either case to `--log-file` instead, if there is one. `-v` chooses how
+//! much; `FETCHFS_LOG` overrides that, in env_logger's syntax. All code logs by the `log` macros and knows nothing of
+//! this.
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -71,8 +72,8 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
     Ok(())
 }
 
-/// What is logged at each `-v`. Without any: what goes wrong, and the life of the mount, which `mount` tells. fuser warns of things
-/// that are no trouble, as of an unmount by somebody else; and at debug it prints every request.
+/// What is logged at each `-v`. Without any: what goes wrong, and the life of the mount, which `mount` tells. fuser
+/// warns of things that are no trouble, as of an unmount by somebody else; and at debug it prints every request.
 fn filter(verbosity: u8) -> &'static str {
     match verbosity {
         0 => "warn,fuser=error,fetchfs::mount=info",

@@ -1,9 +1,9 @@
 //! Keeps passwords out of `ps`.
 //!
-//! A URL on the command line may hold a password, or a signature in its query, and every user of the machine can read the command line of
-//! every process, here for as long as the mount lives. So once they have been read they are overwritten where the kernel looks for
-//! them: in the memory where it laid the arguments down (proc_pid_cmdline(5)). It is the well-known trick of curl and MySQL's client; what
-//! remains is the moment before.
+//! A URL on the command line may hold a password, or a signature in its query, and every user of the machine can read
+//! the command line of every process, here for as long as the mount lives. So once they have been read they are
+//! overwritten where the kernel looks for them: in the memory where it laid the arguments down (proc_pid_cmdline(5)).
+//! It is the well-known trick of curl and MySQL's client; what remains is the moment before.
 
 use std::ops::Range;
 
@@ -24,14 +24,15 @@ pub(super) fn hide_secrets(urls: &[Url]) {
     else {
         return;
     };
-    // SAFETY: the kernel says that this process's arguments are there: writable memory of our own stack, mapped for its whole life.
-    // Nobody else uses it: there is one thread, and the standard library copies an argument when it is asked for.
+    // SAFETY: the kernel says that this process's arguments are there: writable memory of our own stack, mapped for its
+    // whole life. Nobody else uses it: there is one thread, and the standard library copies an argument when it is
+    // asked for.
     let line = unsafe { std::slice::from_raw_parts_mut(range.start as *mut u8, range.len()) };
     blank(line);
 }
 
-/// Where the arguments lie, from `/proc/self/stat`: its fields 48 and 49 (proc_pid_stat(5)), `arg_start` and `arg_end`. They are zero
-/// where the kernel keeps them to itself.
+/// Where the arguments lie, from `/proc/self/stat`: its fields 48 and 49 (proc_pid_stat(5)), `arg_start` and `arg_end`.
+/// They are zero where the kernel keeps them to itself.
 fn arguments(stat: &str) -> Option<Range<usize>> {
     // The second field is the command's name in parentheses, and may hold anything.
     let third = stat.rsplit_once(')')?.1;
@@ -40,8 +41,8 @@ fn arguments(stat: &str) -> Option<Range<usize>> {
     (start != 0 && start < end).then_some(start..end)
 }
 
-/// Overwrites, in each argument that is a URL, what stands between `://` and the last `@` before the path, and the values of
-/// the query.
+/// Overwrites, in each argument that is a URL, what stands between `://` and the last `@` before the path, and the
+/// values of the query.
 fn blank(line: &mut [u8]) {
     for argument in line.split_mut(|&b| b == 0) {
         let Some(start) = argument.windows(3).position(|bytes| bytes == b"://").map(|at| at + 3) else {

@@ -1,10 +1,10 @@
 //! Leaving for the background once the mount is up.
 //!
-//! `fetchfs mount` returns when the mount answers, or says why it can't. So the process forks at once, before there is any thread
-//! or runtime, and the child does everything: the checks, the mount, the service. It reports through a pipe, on which the parent
-//! waits. Until then the child stays in the terminal's session and the caller's process group: Ctrl-C ends both, warnings are
-//! seen, and the mount is made from the process group that autofs and systemd's automount know as the one which may look behind the
-//! mountpoint they guard. [`Ready::up`] then cuts the ties.
+//! `fetchfs mount` returns when the mount answers, or says why it can't. So the process forks at once, before there is
+//! any thread or runtime, and the child does everything: the checks, the mount, the service. It reports through a pipe,
+//! on which the parent waits. Until then the child stays in the terminal's session and the caller's process group:
+//! Ctrl-C ends both, warnings are seen, and the mount is made from the process group that autofs and systemd's
+//! automount know as the one which may look behind the mountpoint they guard. [`Ready::up`] then cuts the ties.
 
 use std::fs::OpenOptions;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -37,8 +37,9 @@ impl Ready {
         Ready(Waiting::Foreground)
     }
 
-    /// Says that the mount answers. In the background this process has left the terminal when it returns: a session of its own, `/` as
-    /// its working directory, and nothing on standard input, output and error. In the foreground systemd is told, if it asks.
+    /// Says that the mount answers. In the background this process has left the terminal when it returns: a session of
+    /// its own, `/` as its working directory, and nothing on standard input, output and error. In the foreground
+    /// systemd is told, if it asks.
     ///
     /// # Errors
     /// When nobody waits any more, because the caller was killed; the mount is to be ended then.
@@ -66,7 +67,8 @@ impl Ready {
 /// What kept the body from that.
 pub(super) fn start(body: impl FnOnce(Ready) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (report, reporter) = io::pipe().context("can't make a pipe")?;
-    // SAFETY: this process has one thread, so the child gets a whole copy of it: no lock is held by a thread that it lacks.
+    // SAFETY: this process has one thread, so the child gets a whole copy of it: no lock is held by a thread that it
+    // lacks.
     match unsafe { fork() }.context("can't start a process")? {
         ForkResult::Parent { child } => {
             drop(reporter);

@@ -1,7 +1,8 @@
 //! The command line: one file a command, and [`run`], which tells them apart.
 //!
-//! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins with
-//! `fetchfs:`. A closed pipe is no signal here (Rust ignores SIGPIPE, as a daemon must), and clap does not mind it either.
+//! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins
+//! with `fetchfs:`. A closed pipe is no signal here (Rust ignores SIGPIPE, as a daemon must), and clap does not mind it
+//! either.
 
 mod argv;
 mod background;

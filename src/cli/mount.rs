@@ -6,7 +6,7 @@ use clap::{ArgMatches, FromArgMatches};
 
 use super::argv::hide_secrets;
 use super::background::{self, Ready};
-use crate::config::{MountArgs, MountConfig, OptionError, expand_options, mount_command};
+use crate::config::{MountArgs, MountConfig, expand_options, mount_command};
 use crate::{logging, mount};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {
@@ -27,7 +27,7 @@ fn serve(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
 }
 
 /// Reads the command line again with the values of `-o` as flags before all others, so that the others win.
-fn with_options(args: MountArgs, typed: &[OsString]) -> Result<MountArgs, anyhow::Error> {
+fn with_options(args: MountArgs, typed: &[OsString]) -> anyhow::Result<MountArgs> {
     let flags = expand_options(&mount_command(), &args.options())?;
     if flags.is_empty() {
         return Ok(args);
@@ -39,9 +39,7 @@ fn with_options(args: MountArgs, typed: &[OsString]) -> Result<MountArgs, anyhow
         .chain(flags.into_iter().map(OsString::from))
         .chain(rest.iter().cloned());
     let matches = super::command().get_matches_from(all);
-    let matches = matches
-        .subcommand_matches("mount")
-        .ok_or_else(|| OptionError::Unknown(String::new()))?;
+    let matches = matches.subcommand_matches("mount").expect("it is what was typed");
     Ok(MountArgs::from_arg_matches(matches)?)
 }
 

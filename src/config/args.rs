@@ -1,8 +1,8 @@
 //! The table of options: each one once, with its help, its default and the reader of its value.
 //!
 //! Everything else is derived from it: `--help`, the `-o` names ([`super::options`]) and the environment variables
-//! ([`mount_command`]). What the values mean together, and what only the machine can tell (who calls, where home is), is worked
-//! out by [`MountArgs::resolve`].
+//! ([`mount_command`]). What the values mean together, and what only the machine can tell (who calls, where home is),
+//! is worked out by [`MountArgs::resolve`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,13 +46,13 @@ pub struct MountArgs {
 
     /// Where fetched bytes are kept
     ///
-    /// Several mounts may share it. It survives unmounting, crashes and restarts, and can be deleted whenever nothing is mounted.
+    /// It survives unmounting, crashes and restarts, and can be deleted whenever nothing is mounted.
     ///
     /// Default: $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(super) cache_dir: Option<PathBuf>,
 
-    /// The most that the cache may hold, for example 20GiB
+    /// The most that the cache may hold, for example 20GiB (not enforced yet)
     ///
     /// Default: as much as the disk has room for.
     #[arg(long, value_name = "SIZE", value_parser = units::size_above_zero, help_heading = "Cache")]
@@ -60,13 +60,19 @@ pub struct MountArgs {
 
     /// The unit in which files are fetched and kept
     ///
-    /// A power of two from 4KiB to 64MiB. Smaller chunks move fewer bytes for a read at a random place; larger ones cost less to
-    /// keep account of. Reading in sequence fetches many chunks in one request, whatever their size.
-    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = units::chunk_size, help_heading = "Cache")]
+    /// A power of two from 4KiB to 64MiB. Smaller chunks move fewer bytes for a read at a random place; larger ones
+    /// cost less to keep account of. Reading in sequence fetches many chunks in one request, whatever their size.
+    #[arg(
+        long, value_name = "SIZE", default_value = "256KiB", value_parser = units::chunk_size,
+        help_heading = "Cache"
+    )]
     pub(super) chunk_size: u32,
 
     /// Connections to one server at a time
-    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Network")]
+    #[arg(
+        long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = "Network"
+    )]
     pub(super) max_connections: u16,
 
     /// The most to download each second, for example 10MB; 0 is no limit
@@ -84,11 +90,17 @@ pub struct MountArgs {
     pub(super) retries: u32,
 
     /// The longest silence of a server before a try counts as failed
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::time_above_zero, help_heading = "Network")]
+    #[arg(
+        long, value_name = "TIME", default_value = "30s", value_parser = units::time_above_zero,
+        help_heading = "Network"
+    )]
     pub(super) timeout: Duration,
 
     /// The longest that one read of a program waits, all tries together
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = units::time_above_zero, help_heading = "Network")]
+    #[arg(
+        long, value_name = "TIME", default_value = "2m", value_parser = units::time_above_zero,
+        help_heading = "Network"
+    )]
     pub(super) read_timeout: Duration,
 
     /// How long listings and attributes are believed without asking again
@@ -123,8 +135,8 @@ pub struct MountArgs {
 
     /// Stay in the foreground; end by Ctrl-C
     ///
-    /// Without it the command returns as soon as the mount answers, and a background process serves it. In the foreground
-    /// readiness is told to systemd (Type=notify).
+    /// Without it the command returns as soon as the mount answers, and a background process serves it. In the
+    /// foreground readiness is told to systemd (Type=notify).
     #[arg(short, long, help_heading = "Running")]
     pub(super) foreground: bool,
 
@@ -140,9 +152,12 @@ pub struct MountArgs {
 
     /// Options in the way of mount(8): -o cache_size=20G,allow_other
     ///
-    /// Every option above by its name, with _ or -, and the words of fstab such as ro, noauto, _netdev. Write \, for a comma in a
-    /// value.
-    #[arg(short = 'o', long = "options", id = OPTIONS_ID, value_name = "OPTS", allow_hyphen_values = true, help_heading = "Running")]
+    /// Every option above by its name, with _ or -, and the words of fstab such as ro, noauto, _netdev. Write \, for a
+    /// comma in a value.
+    #[arg(
+        short = 'o', long = "options", id = OPTIONS_ID, value_name = "OPTS", allow_hyphen_values = true,
+        help_heading = "Running"
+    )]
     pub(super) options: Vec<String>,
 }
 
@@ -165,8 +180,8 @@ impl MountArgs {
     }
 }
 
-/// `fetchfs mount` as a clap command: the table above with an environment variable for each option. A variable that is set
-/// but empty counts as not set, so a line `FETCHFS_CACHE_SIZE=` in a unit's environment file is harmless.
+/// `fetchfs mount` as a clap command: the table above with an environment variable for each option. A variable that is
+/// set but empty counts as not set, so a line `FETCHFS_CACHE_SIZE=` in a unit's environment file is harmless.
 pub fn mount_command() -> Command {
     let command = MountArgs::augment_args(Command::new("mount"))
         .about("Mount remote files as a directory")

@@ -1,8 +1,9 @@
 //! The options, once.
 //!
-//! Two stages, as in ripgrep. [`MountArgs`] is what was typed: a clap struct that is the one table of options, from which `--help`,
-//! the `-o` names and the environment variables come. [`MountConfig`] is what it means: plain values, all checked, every path
-//! absolute, every default filled in. The layers below see only the second, and each takes from it only what is its own.
+//! Two stages, as in ripgrep. [`MountArgs`] is what was typed: a clap struct that is the one table of options, from
+//! which `--help`, the `-o` names and the environment variables come. [`MountConfig`] is what it means: plain values,
+//! all checked, every path absolute, every default filled in. The layers below see only the second, and each takes from
+//! it only what is its own.
 
 mod args;
 mod options;
@@ -25,7 +26,8 @@ pub use source::{SourceError, shown};
 /// One mount, as it was asked for and found to be possible.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MountConfig {
-    /// What is mounted: at least one `http` or `https` URL. **May hold a user name and password**; show them by [`shown`].
+    /// What is mounted: at least one `http` or `https` URL. **May hold a user name and password**; show them by
+    /// [`shown`].
     pub sources: Vec<Url>,
     /// What mount tables show as the source: the URLs as they were typed, without secrets, separated by a space.
     pub source_name: String,

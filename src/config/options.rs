@@ -1,9 +1,9 @@
 //! `-o a,b=c`: the options as mount(8) and /etc/fstab write them.
 //!
-//! An option names a long flag of `fetchfs mount`, with `_` or `-`: `cache_size=20G` is `--cache-size=20G`. Which flags there are,
-//! and which of them take a value, is asked of the clap command itself, so the two ways to say a thing can't drift apart. What
-//! comes out is arguments, and clap reads them with all others: [`crate::cli`] puts them before the ones that were typed, so a flag
-//! wins over `-o`, which wins over the environment.
+//! An option names a long flag of `fetchfs mount`, with `_` or `-`: `cache_size=20G` is `--cache-size=20G`. Which flags
+//! there are, and which of them take a value, is asked of the clap command itself, so the two ways to say a thing can't
+//! drift apart. What comes out is arguments, and clap reads them with all others: [`crate::cli`] puts them before the
+//! ones that were typed, so a flag wins over `-o`, which wins over the environment.
 //!
 //! Besides these there are the words that every line in fstab may carry. Each is known here, with what becomes of it.
 
@@ -47,7 +47,8 @@ enum Generic {
 /// The generic words. Option names with `-`.
 fn generic(name: &str) -> Generic {
     match name {
-        // For mount(8), systemd and the boot scripts; a helper gets them along with the rest. `user` may come as `user=NAME`.
+        // For mount(8), systemd and the boot scripts; a helper gets them along with the rest. `user` may come as
+        // `user=NAME`.
         "defaults" | "auto" | "noauto" | "nofail" | "user" | "nouser" | "users" | "nousers" | "owner" | "noowner"
         | "group" | "nogroup" | "-netdev" | "comment" | "loud" | "silent" => Generic::Accepted,
         // A mount is always read-only. mount(8) passes `rw` whenever nobody wrote `ro`, so `rw` can't be an error.

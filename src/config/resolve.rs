@@ -1,12 +1,13 @@
 //! From what was typed to what it means: [`MountArgs`] → [`MountConfig`].
 //!
-//! Here is everything that a single option can't know: who calls, where the cache belongs then, and from which directory relative
-//! paths are to be read. It runs before the process leaves for the background, where the working directory is `/`.
+//! Here is everything that a single option can't know: who calls, where the cache belongs then, and from which
+//! directory relative paths are to be read. It runs before the process leaves for the background, where the working
+//! directory is `/`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{User, getegid, geteuid};
 
 use super::source::{self, SourceError, shown};
 use super::{MountArgs, MountConfig};
@@ -24,8 +25,8 @@ pub enum ConfigError {
     /// The mountpoint is not there, or can't be looked at.
     #[error(transparent)]
     Mountpoint(#[from] MountError),
-    /// Neither an option nor the environment says where the cache is.
-    #[error("there is no place for the cache: neither HOME nor XDG_CACHE_HOME is set; name one with --cache-dir")]
+    /// The caller has no home, and no option says where the cache is.
+    #[error("there is no place for the cache: this user has no home (HOME is not set); name one with --cache-dir")]
     NoHome,
     /// The working directory is gone, so a relative path means nothing.
     #[error("can't make `{}` absolute: {error}", path.display())]
@@ -95,10 +96,12 @@ fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|error| ConfigError::Relative { path, error })
 }
 
-/// The cache's directory when nobody names one; `None` when the environment doesn't tell.
+/// The cache's directory when nobody names one; `None` for a user without a home. HOME is not set where mount(8) starts
+/// fetchfs for an ordinary user, because it cleans the environment; the user database knows it then.
 fn default_cache_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name);
-    cache_dir_for(geteuid().is_root(), variable("XDG_CACHE_HOME"), variable("HOME"))
+    let user = geteuid();
+    let home = std::env::var_os("HOME").or_else(|| Some(User::from_uid(user).ok()??.dir.into_os_string()));
+    cache_dir_for(user.is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
 }
 
 /// The XDG Base Directory Specification: a relative path in a variable is to be ignored.

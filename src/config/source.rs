@@ -1,7 +1,7 @@
 //! A source as it is typed: an http(s) URL.
 //!
-//! [`parse`] accepts one, [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the user part
-//! and the values of the query, where signed URLs carry their signature.
+//! [`parse`] accepts one, [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the
+//! user part and the values of the query, where signed URLs carry their signature.
 
 use url::Url;
 
@@ -42,8 +42,8 @@ pub(super) fn parse(text: &str) -> Result<Url, SourceError> {
 
 /// A URL without its secrets: no user part, and of the query only the names.
 ///
-/// Works on text, so that it also serves for what is not a URL, and leaves the rest as it was typed: a mount table then shows what
-/// fstab says, by which `mount -a` knows the line as already mounted.
+/// Works on text, so that it also serves for what is not a URL, and leaves the rest as it was typed: a mount table then
+/// shows what fstab says, by which `mount -a` knows the line as already mounted.
 pub fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let (location, query) = rest

@@ -1,10 +1,11 @@
 //! Sizes, times, modes and users as people write them.
 //!
 //! One function a kind of value, each the `value_parser` of the options that take such a value. The error is what clap
-//! prints after "invalid value '10Q' for '--chunk-size <SIZE>':", so it says what the value is not and shows one that is right.
+//! prints after "invalid value '10Q' for '--chunk-size':", so it says what the value is not and shows one that is
+//! right.
 //!
-//! A lone letter counts in powers of two, as mount(8), `dd` and rclone take it: `20G` is 20 GiB. `GB` is 10⁹ and `GiB` is
-//! 2³⁰, as bytesize reads them.
+//! A lone letter counts in powers of two, as mount(8), `dd` and rclone take it: `20G` is 20 GiB. `GB` is 10⁹ and `GiB`
+//! is 2³⁰, as bytesize reads them.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use nix::unistd::{Group, User};
 /// The smallest chunk: a page, the least that the kernel reads.
 const CHUNK_MIN: u64 = 4 << 10;
 
-/// The largest chunk. A chunk is held in memory while its checksum is taken and is what one read at a random place has to
-/// wait for at worst, so more than this serves nobody.
+/// The largest chunk. A chunk is held in memory while its checksum is taken and is what one read at a random place has
+/// to wait for at worst, so more than this serves nobody.
 const CHUNK_MAX: u64 = 64 << 20;
 
 /// The longest time that an option takes, ten years: long enough to mean "for ever", and short enough that adding it to

@@ -1,7 +1,7 @@
 //! Making the mount.
 //!
-//! Directly by mount(2), where the process may; else through fusermount3. Both give the same mount: type `fuse.fetchfs`, the URL as
-//! its source, read-only, nosuid, nodev, permissions checked by the kernel.
+//! Directly by mount(2), where the process may; else through fusermount3. Both give the same mount: type
+//! `fuse.fetchfs`, the URL as its source, read-only, nosuid, nodev, permissions checked by the kernel.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -28,8 +28,9 @@ pub struct MountFlags {
     pub max_read: Option<u32>,
 }
 
-/// Mounts on the mountpoint that this process has marked as its own, and that [`super::check`] has found to be good. Returns the
-/// mount's `/dev/fuse`, for `fuser::Session::from_fd`; nothing answers in the mount until a session runs on it.
+/// Mounts on the mountpoint that this process has marked as its own, and that [`super::check`] has found to be good.
+/// Returns the mount's `/dev/fuse`, for `fuser::Session::from_fd`; nothing answers in the mount until a session runs on
+/// it.
 ///
 /// Dropping the descriptor leaves a dead mount behind; [`super::unmount`] it first.
 ///
@@ -92,7 +93,8 @@ fn mount_directly(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError
     }
 }
 
-/// The kernel's options (Documentation/filesystems/fuse.rst). `rootmode` is the file type of the root, in octal: a directory.
+/// The kernel's options (Documentation/filesystems/fuse.rst). `rootmode` is the file type of the root, in octal: a
+/// directory.
 fn kernel_options(flags: &MountFlags, device: i32) -> String {
     let (user, group) = (geteuid(), getegid());
     let mut options = format!("fd={device},rootmode=40000,user_id={user},group_id={group},default_permissions");

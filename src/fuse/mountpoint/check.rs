@@ -1,7 +1,7 @@
 //! Whether a mount can be made, before anything is started for it.
 //!
-//! All that commonly prevents one is found out here, because here it can still be said in one sentence. What is only known by
-//! trying (a security module, a limit on mounts) is left to [`super::mount`].
+//! All that commonly prevents one is found out here, because here it can still be said in one sentence. What is only
+//! known by trying (a security module, a limit on mounts) is left to [`super::mount`].
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -34,8 +34,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
     }
 }
 
-/// Finds out whether `path`, as [`resolve`] gave it, can be mounted on by this process. A dead FUSE mount there, left by a daemon
-/// that was killed, is removed.
+/// Finds out whether `path`, as [`resolve`] gave it, can be mounted on by this process. A dead FUSE mount there, left
+/// by a daemon that was killed, is removed.
 ///
 /// # Errors
 /// What stands in the way.
@@ -55,8 +55,8 @@ pub fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Leaves `path` without a dead FUSE mount. Returns the type of another file system whose mount point it is: an empty volume in a
-/// container is a fine place to mount on.
+/// Leaves `path` without a dead FUSE mount. Returns the type of another file system whose mount point it is: an empty
+/// volume in a container is a fine place to mount on.
 fn remove_dead_mounts(path: &Path) -> Result<Option<String>, MountError> {
     for _ in 0..DEAD_MOUNTS_MAX {
         let place = table::locate(path).map_err(|error| unreachable_path(path, error))?;

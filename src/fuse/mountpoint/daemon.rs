@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ impl Daemon {
         let name = file_name(&mount.mount_point);
         directories(owner)
             .into_iter()
+            .filter(|dir| belongs_to(dir, owner))
             .find_map(|dir| Daemon::in_file(&dir.join(&name)))
     }
 
@@ -116,8 +117,13 @@ pub(super) fn file_name(mountpoint: &Path) -> String {
     format!("{:016x}", xxh3_64(mountpoint.as_os_str().as_bytes()))
 }
 
-/// Where the marks of a user's mounts may be, the best place first. All of them can be told from the user alone: who unmounts
-/// knows neither the options nor the environment of who has mounted.
+/// Whether this is a directory of that user's, and not a trap that somebody else has laid in `/tmp`.
+pub(super) fn belongs_to(dir: &Path, owner: Uid) -> bool {
+    fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == owner.as_raw())
+}
+
+/// Where the marks of a user's mounts may be, the best place first. All of them can be told from the user alone: who
+/// unmounts knows neither the options nor the environment of who has mounted.
 pub(super) fn directories(owner: Uid) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if owner.is_root() {

@@ -1,8 +1,8 @@
 //! Ending a mount.
 //!
-//! [`unmount`] is what `fetchfs unmount` does, and what a daemon does with its own mount when it is told to stop. When it has
-//! succeeded in [`Mode::Normal`], nothing is left: no mount, no process, no lock. A daemon ends by itself once the kernel has taken its
-//! mount away, so all there is to do then is to wait for it.
+//! [`unmount`] is what `fetchfs unmount` does, and what a daemon does with its own mount when it is told to stop. When
+//! it has succeeded in [`Mode::Normal`], nothing is left: no mount, no process, no lock. A daemon ends by itself once
+//! the kernel has taken its mount away, so all there is to do then is to wait for it.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -85,8 +85,8 @@ pub enum UnmountError {
     },
 }
 
-/// Ends the fetchfs mount at `path` and waits for its daemon, unless that is this process. A dead mount is removed, whoever
-/// still looks at it.
+/// Ends the fetchfs mount at `path` and waits for its daemon, unless that is this process. A dead mount is removed,
+/// whoever still looks at it.
 ///
 /// # Errors
 /// When `path` is not a mount of fetchfs, when it is in use and the mode is not lazy, or when it is not the caller's to end.
@@ -147,8 +147,8 @@ pub(super) enum Refusal {
     Other(String),
 }
 
-/// Takes the topmost mount at `path` out of the mount table: by umount2(2), or fusermount3 where that is not for this process.
-/// `path` is absolute and without symbolic links, and no link that somebody put there meanwhile is followed.
+/// Takes the topmost mount at `path` out of the mount table: by umount2(2), or fusermount3 where that is not for this
+/// process. `path` is absolute and without symbolic links, and no link that somebody put there meanwhile is followed.
 pub(super) fn from_table(path: &Path, mode: Mode) -> Result<(), Refusal> {
     let mut flags = MntFlags::UMOUNT_NOFOLLOW;
     flags.set(MntFlags::MNT_DETACH, mode == Mode::Lazy);

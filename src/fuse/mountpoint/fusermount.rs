@@ -1,4 +1,5 @@
-//! `fusermount3`, the setuid helper through which ordinary users mount and unmount (its source is libfuse's util/fusermount.c).
+//! `fusermount3`, the setuid helper through which ordinary users mount and unmount (its source is libfuse's
+//! util/fusermount.c).
 
 use std::ffi::OsString;
 use std::io::{self, IoSliceMut, Read};
@@ -32,8 +33,8 @@ pub(super) fn find() -> Option<PathBuf> {
 /// What the helper wrote, in its words.
 pub(super) fn mount(program: &Path, path: &Path, options: &str) -> Result<OwnedFd, String> {
     let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
-    // The socket is the helper's standard input, because that is the one descriptor which passes to a program without any
-    // change of its flags in a forked child.
+    // The socket is the helper's standard input, because that is the one descriptor which passes to a program without
+    // any change of its flags in a forked child.
     let mut child = command(program)
         .env(SOCKET_VARIABLE, "0")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -41,7 +42,8 @@ pub(super) fn mount(program: &Path, path: &Path, options: &str) -> Result<OwnedF
         .arg(path)
         .spawn()
         .map_err(|error| error.to_string())?;
-    // The command is dropped by now, and with it our copy of the helper's end: if the helper fails this ends with its death.
+    // The command is dropped by now, and with it our copy of the helper's end: if the helper fails this ends with its
+    // death.
     let received = receive(&ours);
     let mut words = String::new();
     let read = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut words));

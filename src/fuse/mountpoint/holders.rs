@@ -1,8 +1,8 @@
 //! Who keeps a mount busy.
 //!
-//! The kernel only says EBUSY. So the processes are gone through as fuser(1) and lsof(8) do, but without asking the mount anything:
-//! links in `/proc` are compared by name, descriptors by mount id, mappings by device number. Other users' processes stay unseen
-//! for an ordinary user.
+//! The kernel only says EBUSY. So the processes are gone through as fuser(1) and lsof(8) do, but without asking the
+//! mount anything: links in `/proc` are compared by name, descriptors by mount id, mappings by device number. Other
+//! users' processes stay unseen for an ordinary user.
 
 use std::fmt;
 use std::fs;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::table::{self, Mount};
 
-/// How long the search may take. Reading `/proc/PID/maps` waits for that process's memory lock, which it may hold for as long as
-/// it waits for a page of a blocked mount.
+/// How long the search may take. Reading `/proc/PID/maps` waits for that process's memory lock, which it may hold for
+/// as long as it waits for a page of a blocked mount.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// More than this many are only counted in a message.

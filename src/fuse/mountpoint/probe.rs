@@ -1,9 +1,9 @@
 //! Whether a FUSE mount is alive: the one question that only the mount itself can answer.
 //!
-//! The kernel answers for a daemon that is dead (ENOTCONN), a living daemon answers itself, and one that is stuck never answers. Whoever
-//! asked it then can't even be killed. So a child process asks. If it gets no answer it is killed, which may not end it before
-//! the mount does; but it holds nothing of ours open. It does keep the mount busy, so nobody asks who knows by other means:
-//! the daemon of a fetchfs mount is known to live by its [`super::RunFile`].
+//! The kernel answers for a daemon that is dead (ENOTCONN), a living daemon answers itself, and one that is stuck never
+//! answers. Whoever asked it then can't even be killed. So a child process asks. If it gets no answer it is killed,
+//! which may not end it before the mount does; but it holds nothing of ours open. It does keep the mount busy, so
+//! nobody asks who knows by other means: the daemon of a fetchfs mount is known to live by its [`super::RunFile`].
 
 use std::ffi::CString;
 use std::io::{PipeReader, Read};
@@ -39,14 +39,15 @@ pub(super) fn probe(path: &Path) -> Pulse {
         return Pulse::Silent;
     };
     let question_fd = question.as_raw_fd();
-    // SAFETY: there may be other threads, so the child may only make async-signal-safe calls and must not return; `ask` does
-    // just that, on values that were made before.
+    // SAFETY: there may be other threads, so the child may only make async-signal-safe calls and must not return; `ask`
+    // does just that, on values that were made before.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => unsafe { ask(&path, question_fd) },
         Ok(ForkResult::Parent { child }) => {
             drop(question);
             let pulse = listen(&mut answer);
-            // Failures only mean that it is gone already. One that has answered is ending, so waiting for it does not block.
+            // Failures only mean that it is gone already. One that has answered is ending, so waiting for it does not
+            // block.
             if pulse == Pulse::Silent {
                 let _ = kill(child, Signal::SIGKILL);
                 let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
@@ -79,7 +80,8 @@ fn listen(answer: &mut PipeReader) -> Pulse {
 unsafe fn ask(path: &CString, question: RawFd) -> ! {
     // SAFETY: raw system calls on our own descriptors, memory that outlives them, and an exit that runs no destructor.
     unsafe {
-        // Nothing of the parent's may stay open here: somebody may wait for the end of its output, or for a lock to be free.
+        // Nothing of the parent's may stay open here: somebody may wait for the end of its output, or for a lock to be
+        // free.
         libc::dup2(question, 0);
         libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
         let mut stat = std::mem::zeroed::<libc::stat>();

@@ -1,11 +1,12 @@
 //! The mark of the process that serves a mount; [`super::daemon`] reads it.
 //!
-//! The mount table doesn't say who that is. So a daemon keeps a small file for its mountpoint in the runtime directory, locked (flock(2)) for
-//! as long as it lives: **the pid in the file is that of a living daemon if, and only if, the file is locked.** The kernel drops the lock
-//! however the process ends, so a file left by `kill -9` misleads nobody, and the next daemon takes it over.
+//! The mount table doesn't say who that is. So a daemon keeps a small file for its mountpoint in the runtime directory,
+//! locked (flock(2)) for as long as it lives: **the pid in the file is that of a living daemon if, and only if, the
+//! file is locked.** The kernel drops the lock however the process ends, so a file left by `kill -9` misleads nobody,
+//! and the next daemon takes it over.
 //!
-//! A daemon may outlive its mount: after a lazy unmount it serves those who still have files open. Then the mountpoint is free
-//! for the next, so such a file is replaced though it is locked.
+//! A daemon may outlive its mount: after a lazy unmount it serves those who still have files open. Then the mountpoint
+//! is free for the next, so such a file is replaced though it is locked.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -16,10 +17,11 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::daemon::{Daemon, MOUNTED, directories, file_name, read_mark, read_pid};
+use super::daemon::{Daemon, MOUNTED, belongs_to, directories, file_name, read_mark, read_pid};
 use super::{MountError, table};
 
-/// How long a new daemon waits for one that is just ending on the same mountpoint, as after `umount /mnt && mount /mnt`.
+/// How long a new daemon waits for one that is just ending on the same mountpoint, as after `umount /mnt && mount
+/// /mnt`.
 const HANDOVER: Duration = Duration::from_secs(5);
 
 /// The mark that this process serves a mountpoint, or is about to. Removed on drop.
@@ -32,8 +34,8 @@ pub struct RunFile {
 }
 
 impl RunFile {
-    /// Leaves the mark, by which two daemons that are started on one mountpoint at the same time are told apart. To be called by
-    /// the process that will serve the mount.
+    /// Leaves the mark, by which two daemons that are started on one mountpoint at the same time are told apart. To be
+    /// called by the process that will serve the mount.
     ///
     /// # Errors
     /// When another daemon has it, or no runtime directory can be written to.
@@ -82,8 +84,8 @@ impl RunFile {
 
 impl Drop for RunFile {
     fn drop(&mut self) {
-        // Before the lock goes, so that no other daemon can have taken it; one that has replaced it has a file of its own. If
-        // it fails the file is stale, which is harmless.
+        // Before the lock goes, so that no other daemon can have taken it; one that has replaced it has a file of its
+        // own. If it fails the file is stale, which is harmless.
         if is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
@@ -112,7 +114,9 @@ fn take(path: &Path, mountpoint: &Path) -> io::Result<File> {
                 continue;
             }
             Err(TryLockError::WouldBlock) if has_lost_its_mount(path, mountpoint) => {
-                fs::remove_file(path)?;
+                if is_at(&file, path) {
+                    fs::remove_file(path)?;
+                }
                 continue;
             }
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -143,11 +147,10 @@ fn has_lost_its_mount(path: &Path, mountpoint: &Path) -> bool {
     had_one && table::locate(mountpoint).is_ok_and(|place| place.mount.is_none())
 }
 
-/// Makes a directory that is only this user's, or finds that it is. In `/tmp` it might be a trap.
+/// Makes a directory that is only this user's, or finds that it is.
 fn own_directory(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found = fs::symlink_metadata(dir)?;
-    if found.is_dir() && found.uid() == geteuid().as_raw() {
+    if belongs_to(dir, geteuid()) {
         Ok(())
     } else {
         Err(io::ErrorKind::PermissionDenied.into())

@@ -57,8 +57,9 @@ pub(super) fn read() -> io::Result<Vec<Mount>> {
 
 /// Finds a path without asking the file system that is mounted there.
 ///
-/// An `O_PATH` open walks to the path and stops: the mounted file system is not told. `/proc` then knows the descriptor's path and
-/// the id of the mount that it is on. Only directories on the way there can block, if they are in a blocked mount themselves.
+/// An `O_PATH` open walks to the path and stops: the mounted file system is not told. `/proc` then knows the
+/// descriptor's path and the id of the mount that it is on. Only directories on the way there can block, if they are in
+/// a blocked mount themselves.
 pub(super) fn locate(path: &Path) -> io::Result<Place> {
     let handle: File = OpenOptions::new()
         .read(true)
@@ -84,7 +85,8 @@ fn parse(table: &[u8]) -> Vec<Mount> {
     table.split(|&b| b == b'\n').filter_map(parse_line).collect()
 }
 
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`; any number of fields before the `-`.
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`; any number of fields before the
+/// `-`.
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&b| b == b' ');
     let mut text = || fields.next().map(|field| String::from_utf8_lossy(field));
