@@ -84,8 +84,10 @@ unsafe fn ask(path: &CString, question: RawFd) -> ! {
         // free.
         libc::dup2(question, 0);
         libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
-        let mut stat = std::mem::zeroed::<libc::stat>();
-        let errno = if libc::stat(path.as_ptr(), &mut stat) == 0 {
+        let mut stat = std::mem::zeroed::<libc::statx>();
+        // Without FORCE_SYNC the kernel answers for a daemon that died a moment ago, from what it told before.
+        let flags = libc::AT_STATX_FORCE_SYNC;
+        let errno = if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_TYPE, &mut stat) == 0 {
             0
         } else {
             *libc::__errno_location()
