@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use crossbeam_channel::{Sender, bounded};
 use fuser::{Notifier, Session, SessionACL};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,6 +52,7 @@ enum End {
 pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     mountpoint::check(&config.mountpoint, config.allow_other)?;
     let run_file = RunFile::create(&config.mountpoint)?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("download")
@@ -175,6 +177,15 @@ fn watch_signals(runtime: &Runtime, ends: Sender<End>) -> anyhow::Result<()> {
         let _ = ends.send(End::Signal(name));
     });
     Ok(())
+}
+
+/// Every open file and every connection takes a descriptor, and the soft limit of 1,024 is there for programs that
+/// use select(2), which fetchfs does not.
+fn raise_open_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it fewer files can be open at once, which is not worth failing for.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 fn http_config(config: &MountConfig) -> HttpConfig {

@@ -52,7 +52,10 @@ pub struct MountArgs {
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(super) cache_dir: Option<PathBuf>,
 
-    /// The most that the cache may hold, for example 20GiB (not enforced yet)
+    /// About how much the cache may hold, for example 20GiB
+    ///
+    /// Past it, files that were not opened for longest are deleted from the cache. Files in use stay, so what is open at
+    /// once may take more.
     ///
     /// Default: as much as the disk has room for.
     #[arg(long, value_name = "SIZE", value_parser = units::size_above_zero, help_heading = "Cache")]

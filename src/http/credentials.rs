@@ -2,7 +2,7 @@
 //!
 //! They arrive in URLs (`https://user:password@host/`) and are taken out of them at once, so that no URL that is
 //! stored, shown or logged has any. They go out as Basic authentication (RFC 7617), to their own origin only: a
-//! redirect to elsewhere, or a listing's link, never takes them along (DESIGN.md, promise 9).
+//! redirect to elsewhere, or a listing's link, never takes them along (docs/semantics.md, promise 9).
 
 use std::collections::HashMap;
 

@@ -3,7 +3,7 @@
 //! A server that is believed too easily puts wrong bytes into a file and into the cache, for good. So an answer counts
 //! only if status, Content-Range, length, content coding and validator fit together and fit the request. On the other
 //! hand nothing is dropped from the cache because a login page, a portal or a broken proxy answered in the server's
-//! place (DESIGN.md, promise 3: unreachable is neither gone nor changed). An answer replaces a known version only if it
+//! place (docs/semantics.md, promise 3: unreachable is neither gone nor changed). An answer replaces a known version only if it
 //! speaks for a version itself.
 //!
 //! "Same", "different" and "silent" are what the answer's validators say of the known version

@@ -1,6 +1,6 @@
 //! What tells one version of a remote file from the next.
 //!
-//! A cache entry belongs to exactly one version, and a reader must never see a mix of two (DESIGN.md, promise 1). So
+//! A cache entry belongs to exactly one version, and a reader must never see a mix of two (docs/semantics.md, promise 1). So
 //! every answer is compared with the version that the reader opened. The comparison lives here, the consequences that
 //! it has for an answer live in [`judge`](super::judge).
 //!
