@@ -96,14 +96,14 @@ fn files_on_disk_are_the_content_and_sparse_ones_take_no_room() {
         "the end",
     );
     let (path, content) = (root.path().join("big"), Content::noise(5 << 30, 5));
-    files::write_sparse(&path, content.size(), &content, &[(4 << 30) - 10..(4 << 30) + 10]);
+    let places = [0..10, (4 << 30) - 10..(4 << 30) + 10];
+    files::write_sparse(&path, content.size(), &content, &places);
     let metadata = fs::metadata(&path).expect("the file");
     assert_eq!(metadata.len(), 5 << 30);
     assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
-    assert_eq!(
-        files::pread(&path, (4 << 30) - 10..(4 << 30) + 10),
-        content.read((4 << 30) - 10..(4 << 30) + 10)
-    );
+    for place in places {
+        assert_eq!(files::pread(&path, place.clone()), content.read(place));
+    }
 }
 
 #[test]

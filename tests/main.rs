@@ -5,7 +5,14 @@
 //!
 //! They need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
 
+mod answers;
+mod cache;
 mod common;
+mod filesystem;
 mod harness_itself;
+mod mounting;
 mod origin;
 mod origin_itself;
+mod reading;
+mod real_servers;
+mod scheduling;

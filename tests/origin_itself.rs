@@ -334,6 +334,9 @@ fn a_fault_can_be_for_one_byte_of_a_file() {
     origin.on("/f").covering(500).fault(Fault::Status(404));
     let asked = ["0-499", "500-500", "501-", "400-"].map(|range| get_range(&origin, "/f", range).status);
     assert_eq!(asked, [206, 404, 206, 404]);
+    origin.on("/f").starting_at(600).fault(Fault::Status(403));
+    let asked = ["0-", "599-700", "600-700"].map(|range| get_range(&origin, "/f", range).status);
+    assert_eq!(asked, [404, 206, 403]);
 }
 
 #[test]

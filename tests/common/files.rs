@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::PATIENCE;
 use crate::origin::Content;
 
 /// Bytes read or written at once.
@@ -110,4 +112,33 @@ pub fn advise_random(file: &File) {
     // SAFETY: the descriptor is open; the call only gives advice.
     let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
     assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
+}
+
+/// The alignment that O_DIRECT is safe with everywhere.
+const PAGE: usize = 4096;
+
+/// Opens a file so that its reads go past the kernel's pages, each to the daemon.
+pub fn open_direct(path: &Path) -> File {
+    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path);
+    file.unwrap_or_else(|error| panic!("{}: open with O_DIRECT: {error}", path.display()))
+}
+
+/// One `pread` on a file from [`open_direct`]; both numbers are multiples of a page. Shorter at the end of the file.
+pub fn read_direct(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; length + PAGE];
+    let start = buffer.as_ptr().align_offset(PAGE);
+    let read = file.read_at(&mut buffer[start..start + length], offset)?;
+    Ok(buffer[start..start + read].to_vec())
+}
+
+/// Waits until a thread of this process waits in `pread`. The kernel has no event for that, so it is asked again.
+pub fn wait_until_blocked_in_pread(thread: nix::unistd::Pid) {
+    let file = format!("/proc/self/task/{thread}/syscall");
+    let deadline = Instant::now() + PATIENCE;
+    let wanted = format!("{} ", libc::SYS_pread64);
+    // "running", or the number of the system call in which the thread waits.
+    while !fs::read_to_string(&file).is_ok_and(|call| call.starts_with(&wanted)) {
+        assert!(Instant::now() < deadline, "thread {thread} never came to wait in pread");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -32,15 +32,11 @@ const TAIL: usize = 60;
 /// The command under test, without what the person who runs the tests has in the environment.
 pub fn fetchfs() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fetchfs"));
-    for proxy in [
-        "http_proxy",
-        "HTTP_PROXY",
-        "https_proxy",
-        "HTTPS_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-    ] {
-        command.env_remove(proxy);
+    let foreign = |name: &str| name.starts_with("FETCHFS_") || name.to_ascii_lowercase().ends_with("_proxy");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(foreign) {
+            command.env_remove(name);
+        }
     }
     command.env_remove("NOTIFY_SOCKET");
     command
@@ -123,11 +119,6 @@ impl Mount {
     /// The cache directory.
     pub fn cache(&self) -> PathBuf {
         self.home.path().join("cache")
-    }
-
-    /// What the daemon has logged.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 
     /// The daemon's process number.

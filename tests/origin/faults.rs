@@ -123,6 +123,7 @@ struct Rule {
     path: Option<String>,
     only: Only,
     covering: Option<u64>,
+    starting_at: u64,
     /// How many more answers it bends; none is for ever.
     left: Option<usize>,
     fault: Fault,
@@ -148,6 +149,7 @@ impl Switches {
             path: path.map(str::to_owned),
             only: Only::Anything,
             covering: None,
+            starting_at: 0,
             times: None,
         }
     }
@@ -171,11 +173,13 @@ impl Switches {
 
 impl Rule {
     fn concerns(&self, request: &Request, data: bool) -> bool {
+        let range = request.range();
         self.path.as_ref().is_none_or(|path| *path == request.path)
             && (self.only == Only::Anything || data)
             && self
                 .covering
-                .is_none_or(|byte| request.range().is_none_or(|range| range.covers(byte)))
+                .is_none_or(|byte| range.is_none_or(|range| range.covers(byte)))
+            && self.starting_at <= range.map_or(0, |range| range.first)
     }
 }
 
@@ -186,6 +190,7 @@ pub struct When<'a> {
     path: Option<String>,
     only: Only,
     covering: Option<u64>,
+    starting_at: u64,
     times: Option<usize>,
 }
 
@@ -199,6 +204,12 @@ impl<'a> When<'a> {
     /// Only requests whose range holds this byte (a request without a range asks for all of them).
     pub fn covering(mut self, byte: u64) -> Self {
         self.covering = Some(byte);
+        self
+    }
+
+    /// Only requests whose range begins at this byte or after it.
+    pub fn starting_at(mut self, byte: u64) -> Self {
+        self.starting_at = byte;
         self
     }
 
@@ -216,12 +227,14 @@ impl<'a> When<'a> {
             path,
             only,
             covering,
+            starting_at,
             times,
         } = self;
         let rule = Rule {
             path,
             only,
             covering,
+            starting_at,
             left: times,
             fault,
             hits: Arc::clone(&hits),

@@ -78,11 +78,6 @@ impl Exchange {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether it asked for this byte.
-    pub fn covers(&self, byte: u64) -> bool {
-        self.range.is_none_or(|range| range.covers(byte))
-    }
-
     fn line(&self) -> String {
         let range = self.header("range").unwrap_or("-");
         let status = self.status.map_or("-".to_owned(), |status| status.to_string());

@@ -1,0 +1,214 @@
+//! No answer of a server puts a wrong byte into a file.
+//!
+//! Each answer here is one that servers, proxies and portals have given. What fetchfs may do is to find the right bytes in
+//! spite of it, or to give an error; and when the server is honest again, reads work again.
+
+use std::fs::File;
+
+use crate::common::Mount;
+use crate::common::files::{advise_random, assert_same, sha256, sha256_of, try_pread};
+use crate::origin::{Content, Fault, Framing, Origin, Validators};
+
+const MIB: u64 = 1 << 20;
+
+/// What must come of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The right bytes.
+    Right,
+    /// An error: there is no telling what the right bytes are.
+    Error,
+}
+
+/// Errors that say "this can't be read", each of which fits one of the answers below.
+const REFUSALS: [i32; 5] = [libc::EIO, libc::ESTALE, libc::ENOENT, libc::EACCES, libc::EPERM];
+
+fn small_chunks_and_no_patience(origin: &Origin) -> Mount {
+    let plan = Mount::of(&origin.url("/"))
+        .with("--retries", "1")
+        .with("--timeout", "5s");
+    plan.with("--chunk-size", "64KiB").with("--attr-ttl", "0").start()
+}
+
+/// Reads a file, whole and at a place in its middle, from a server with this fault; then once more without it.
+#[track_caller]
+fn with_fault(fault: Fault, outcome: Outcome) {
+    let (origin, content) = (Origin::start(), Content::noise(3 * MIB + 11, 31));
+    origin.add("/f", content.clone());
+    let mount = small_chunks_and_no_patience(&origin);
+    let switch = origin.on("/f").data().fault(fault.clone());
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    for place in [
+        2 * MIB..2 * MIB + 1000,
+        0..1000,
+        3 * MIB..3 * MIB + 11,
+        MIB - 10..MIB + 10,
+    ] {
+        match (try_pread(&file, place.clone()), outcome) {
+            (Ok(read), Outcome::Right) => {
+                assert_same(&read, &content.read(place.clone()), &format!("{fault:?}, {place:?}"))
+            }
+            (Err(error), Outcome::Error) => {
+                let errno = error.raw_os_error().expect("an error of the kernel's");
+                assert!(REFUSALS.contains(&errno), "{fault:?}, {place:?}: {error}");
+            }
+            (Ok(_), Outcome::Error) => panic!("{fault:?}, {place:?}: bytes were made of this answer"),
+            (Err(error), Outcome::Right) => panic!("{fault:?}, {place:?}: {error}"),
+        }
+    }
+    assert_ne!(switch.hits(), 0, "{fault:?} was never met");
+    switch.lift();
+    drop(file);
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content), "after {fault:?}");
+}
+
+#[test]
+fn the_whole_file_instead_of_a_range_is_put_where_it_belongs() {
+    with_fault(Fault::IgnoreRange(Framing::Length), Outcome::Right);
+}
+
+#[test]
+fn the_whole_file_without_a_length_is_put_where_it_belongs() {
+    with_fault(Fault::IgnoreRange(Framing::UntilClose), Outcome::Right);
+}
+
+#[test]
+fn the_whole_file_is_fetched_once_where_ranges_are_ignored() {
+    let (origin, content) = (Origin::start(), Content::noise(3 * MIB, 32));
+    origin.add("/f", content.clone());
+    origin.on("/f").data().fault(Fault::IgnoreRange(Framing::Length));
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+    let fetched = origin.log().all().body_bytes("/f");
+    assert!(
+        fetched <= 2 * content.size(),
+        "{fetched} bytes were sent for a file of {}",
+        content.size()
+    );
+}
+
+#[test]
+fn another_range_than_the_one_asked_for_is_an_error() {
+    with_fault(Fault::ShiftedRange(7), Outcome::Error);
+}
+
+#[test]
+fn a_range_shorter_than_the_one_asked_for_is_continued() {
+    with_fault(Fault::ShorterRange(20_000), Outcome::Right);
+}
+
+#[test]
+fn a_range_of_a_file_that_suddenly_has_another_size_is_an_error() {
+    let (origin, content) = (Origin::start(), Content::noise(3 * MIB + 11, 37));
+    origin.add("/f", content.clone());
+    let mount = small_chunks_and_no_patience(&origin);
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_same(
+        &try_pread(&file, 0..1000).expect("to read"),
+        &content.read(0..1000),
+        "while it is honest",
+    );
+    let switch = origin.on("/f").data().fault(Fault::WrongTotal(3 * MIB + 12));
+    let errno = try_pread(&file, 2 * MIB..2 * MIB + 1000)
+        .err()
+        .and_then(|error| error.raw_os_error());
+    assert!(
+        [Some(libc::EIO), Some(libc::ESTALE)].contains(&errno),
+        "errno {errno:?}"
+    );
+    switch.lift();
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+}
+
+#[test]
+fn a_body_longer_than_it_said_ends_where_it_said() {
+    with_fault(Fault::Excess(5000), Outcome::Right);
+}
+
+#[test]
+fn a_multipart_answer_is_an_error() {
+    with_fault(Fault::Multipart, Outcome::Error);
+}
+
+#[test]
+fn a_compressed_answer_is_an_error() {
+    with_fault(Fault::ClaimGzip, Outcome::Error);
+}
+
+#[test]
+fn a_login_page_is_an_error() {
+    with_fault(Fault::LoginPage, Outcome::Error);
+}
+
+#[test]
+fn a_refusal_is_an_error() {
+    for status in [401, 403, 404, 500] {
+        with_fault(Fault::Status(status), Outcome::Error);
+    }
+}
+
+#[test]
+fn a_redirect_to_another_path_or_origin_is_followed() {
+    let (origin, elsewhere) = (Origin::start(), Origin::start());
+    let content = Content::noise(3 * MIB, 33);
+    for (from, target) in [("/near", origin.url("/moved")), ("/far", elsewhere.url("/moved"))] {
+        origin.add(from, content.clone());
+        origin.on(from).fault(Fault::Redirect(target));
+    }
+    origin.add("/moved", content.clone());
+    elsewhere.add("/moved", content.clone());
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_eq!(sha256(&mount.path("near")), sha256_of(&content));
+    assert_eq!(sha256(&mount.path("far")), sha256_of(&content));
+}
+
+#[test]
+fn files_read_right_whatever_validators_there_are() {
+    let origin = Origin::start();
+    let kinds = [
+        Validators::Strong,
+        Validators::Weak,
+        Validators::DateOnly,
+        Validators::None,
+    ];
+    let content = Content::noise(2 * MIB + 3, 34);
+    for kind in kinds {
+        origin.add(&format!("/{kind:?}"), content.clone());
+        origin.set_validators(&format!("/{kind:?}"), kind);
+    }
+    let mount = Mount::of(&origin.url("/")).with("--chunk-size", "64KiB").start();
+    for kind in kinds {
+        assert_eq!(
+            sha256(&mount.path(format!("{kind:?}"))),
+            sha256_of(&content),
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_changes_under_a_weak_or_dated_validator_is_an_error_too() {
+    for kind in [Validators::Weak, Validators::DateOnly] {
+        let (origin, old) = (Origin::start(), Content::noise(64 * MIB, 35));
+        origin.add("/f", old.clone());
+        origin.set_validators("/f", kind);
+        let mount = Mount::start_of(&origin.url("/"));
+        let file = File::open(mount.path("f")).expect("to open");
+        advise_random(&file);
+        assert_same(
+            &try_pread(&file, 0..4096).expect("to read"),
+            &old.read(0..4096),
+            "the old version",
+        );
+        origin.add("/f", Content::noise(64 * MIB, 36));
+        let errno = try_pread(&file, 60 * MIB..60 * MIB + 4096)
+            .err()
+            .and_then(|error| error.raw_os_error());
+        assert!(
+            [Some(libc::EIO), Some(libc::ESTALE)].contains(&errno),
+            "{kind:?}: errno {errno:?}"
+        );
+    }
+}

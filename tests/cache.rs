@@ -1,0 +1,477 @@
+//! What was fetched once is not fetched again, and what breaks off goes on where it broke off.
+//!
+//! The witnesses are the logs of the servers: nginx's own, and the origin's. Cold reads are forced by a new mount, because
+//! the kernel would answer a second read of the same one from its pages.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::common::files::{self, advise_random, assert_same, drop_pages, pread, sha256, sha256_of, try_pread};
+use crate::common::servers::WebServer;
+use crate::common::{Mount, temporary_directory};
+use crate::origin::{Content, End, Fault, Gate, Origin};
+
+const MIB: u64 = 1 << 20;
+/// The default chunk size.
+const CHUNK: u64 = 256 * 1024;
+
+/// An origin with `/f`: noise of this size.
+fn origin_with(size: u64) -> (Origin, Content) {
+    let (origin, content) = (Origin::start(), Content::noise(size, 21));
+    origin.add("/f", content.clone());
+    (origin, content)
+}
+
+#[track_caller]
+fn assert_reads(path: &Path, content: &Content) {
+    assert_eq!(sha256(path), sha256_of(content), "{}", path.display());
+}
+
+#[track_caller]
+fn errno_of<T>(outcome: io::Result<T>) -> i32 {
+    let error = outcome.err().expect("an error");
+    error.raw_os_error().expect("an error of the kernel's")
+}
+
+#[test]
+fn a_second_mount_asks_nginx_for_no_data_again() {
+    let root = temporary_directory();
+    let files = [
+        ("a", 0),
+        ("b", 1),
+        ("c", CHUNK),
+        ("dir/d", 3 * CHUNK + 17),
+        ("dir/e", 9 * MIB),
+    ];
+    let contents = files.map(|(name, size)| (name, Content::noise(size, size)));
+    contents
+        .iter()
+        .for_each(|(name, content)| files::write_file(&root.path().join(name), content));
+    let server = WebServer::nginx(root.path());
+    let mut mount = Mount::start_of(&server.url("/"));
+    let read_all = |mount: &Mount| {
+        for (name, content) in &contents {
+            assert_reads(&mount.path(name), content);
+        }
+    };
+    read_all(&mount);
+    for (name, content) in &contents {
+        assert_eq!(
+            server.data_bytes_for(&format!("/{name}")),
+            content.size(),
+            "{name} was fetched once, and no byte more"
+        );
+    }
+    mount.remount();
+    let before = server.requests().len();
+    read_all(&mount);
+    let later = &server.requests()[before..];
+    let data: Vec<_> = later
+        .iter()
+        .filter(|line| line.method == "GET" && !line.path.ends_with('/') && line.bytes > 0)
+        .collect();
+    assert!(data.is_empty(), "fetched again: {data:?}");
+}
+
+#[test]
+fn what_is_read_in_pieces_is_fetched_once_over_many_mounts() {
+    let (origin, content) = origin_with(4 * MIB);
+    let mut mount = Mount::start_of(&origin.url("/"));
+    for piece in [2 * MIB..3 * MIB, 0..MIB, 3 * MIB..4 * MIB, MIB..2 * MIB] {
+        assert_same(
+            &pread(&mount.path("f"), piece.clone()),
+            &content.read(piece.clone()),
+            &format!("{piece:?}"),
+        );
+        mount.remount();
+    }
+    assert_reads(&mount.path("f"), &content);
+    assert_eq!(origin.log().all().body_bytes("/f"), content.size());
+}
+
+#[test]
+fn a_look_into_the_middle_fetches_little_and_stores_little() {
+    let (origin, content) = origin_with(1 << 30);
+    let mount = Mount::start_of(&origin.url("/"));
+    let place = 500 * MIB..500 * MIB + 64 * 1024;
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_same(
+        &try_pread(&file, place.clone()).expect("to read"),
+        &content.read(place),
+        "the middle",
+    );
+    let fetched = origin.log().all().body_bytes("/f");
+    assert!(fetched <= 4 * CHUNK, "{fetched} bytes were fetched for 64 KiB");
+    let stored = bytes_on_disk(&mount.cache());
+    assert!(stored < 2 * MIB, "the cache takes {stored} bytes");
+}
+
+#[test]
+fn two_readers_of_one_range_cause_one_fetch() {
+    // One chunk, so that there is no other range that could be fetched ahead.
+    let (origin, content) = origin_with(CHUNK);
+    let gate = Gate::new();
+    origin.on("/f").data().fault(Fault::Hold(gate.clone()));
+    let mount = Mount::start_of(&origin.url("/"));
+    std::thread::scope(|scope| {
+        let read = || {
+            // Past the kernel's pages, so that each of the two reaches the daemon.
+            let file = files::open_direct(&mount.path("f"));
+            files::read_direct(&file, 0, 64 * 1024).expect("to read")
+        };
+        let first = scope.spawn(read);
+        gate.wait_for_arrivals(1);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let second = scope.spawn(move || {
+            sender.send(nix::unistd::gettid()).expect("the test listens");
+            read()
+        });
+        files::wait_until_blocked_in_pread(receiver.recv().expect("the second reader"));
+        gate.open();
+        for reader in [first, second] {
+            assert_same(
+                &reader.join().expect("a reader"),
+                &content.read(0..64 * 1024),
+                "what was read",
+            );
+        }
+    });
+    let log = origin.log().all();
+    assert_eq!((log.data("/f").len(), log.body_bytes("/f")), (1, CHUNK));
+}
+
+#[test]
+fn a_reader_wakes_when_its_own_bytes_are_in_and_not_when_the_fetch_ends() {
+    let (origin, content) = origin_with(CHUNK);
+    let gate = Gate::new();
+    origin.on("/f").data().fault(Fault::HoldAfter(100_000, gate.clone()));
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_same(
+        &try_pread(&file, 0..4096).expect("to read"),
+        &content.read(0..4096),
+        "the first page",
+    );
+    assert!(
+        !origin.log().all().all_ended(),
+        "the rest of the chunk is still held back"
+    );
+    gate.open();
+}
+
+#[test]
+fn a_broken_connection_goes_on_at_the_byte_that_was_reached() {
+    for (fault, what) in [
+        (Fault::ResetAfter(1_234_567), "reset"),
+        (Fault::CloseAfter(1_234_567), "short body"),
+    ] {
+        let (origin, content) = origin_with(8 * MIB);
+        // One answer to all, so that the fetch is long enough to be broken where the fault says.
+        let switch = origin.on("/f").data().covering(0).times(1).fault(fault);
+        let mount = Mount::of(&origin.url("/")).with("--chunk-size", "4MiB").start();
+        assert_reads(&mount.path("f"), &content);
+        assert_eq!(switch.hits(), 1);
+        let log = origin.log().all();
+        let broken = log
+            .data("/f")
+            .into_iter()
+            .find(|request| request.end == Some(End::Cut))
+            .expect("a broken one");
+        let reached = broken.range.map_or(0, |range| range.first) + broken.body_bytes;
+        let went_on = log.ranges("/f").iter().any(|range| range.start == reached);
+        assert!(
+            went_on,
+            "{what}: {reached} bytes were there, and then it asked for {:?}",
+            log.ranges("/f")
+        );
+        assert_eq!(log.body_bytes("/f"), content.size(), "{what}: no byte came twice");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_again_and_again_still_brings_the_file() {
+    let (origin, content) = origin_with(2 * MIB);
+    origin.on("/f").data().fault(Fault::ResetAfter(300_000));
+    let mount = Mount::of(&origin.url("/")).with("--chunk-size", "1MiB").start();
+    // More breaks than there are retries: one that got further is not a failure.
+    assert_reads(&mount.path("f"), &content);
+}
+
+#[test]
+fn a_failing_server_is_asked_again_after_growing_pauses_and_the_read_succeeds() {
+    let (origin, content) = origin_with(CHUNK);
+    origin.on("/f").data().times(2).fault(Fault::Status(503));
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_reads(&mount.path("f"), &content);
+    let log = origin.log().all();
+    let came: Vec<_> = log.gets("/f").iter().map(|request| request.came).collect();
+    assert_eq!(came.len(), 3, "two refusals and an answer");
+    let (first, second) = (came[1] - came[0], came[2] - came[1]);
+    // 500 ms and 1 s, each spread by a quarter. An upper bound would measure the machine's load.
+    assert!(first >= Duration::from_millis(370), "asked again after {first:?}");
+    assert!(
+        second >= Duration::from_millis(740),
+        "asked the third time after {second:?}"
+    );
+}
+
+#[test]
+fn a_server_that_names_a_time_is_left_alone_until_then() {
+    let (origin, content) = origin_with(CHUNK);
+    origin.on("/f").data().times(1).fault(Fault::RetryAfter(2));
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_reads(&mount.path("f"), &content);
+    let log = origin.log().all();
+    let came: Vec<_> = log.gets("/f").iter().map(|request| request.came).collect();
+    assert!(
+        came[1] - came[0] >= Duration::from_secs(2),
+        "asked again after {:?}",
+        came[1] - came[0]
+    );
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up_and_asked_again() {
+    for fault in [Fault::Hold(Gate::new()), Fault::HoldAfter(50_000, Gate::new())] {
+        let (origin, content) = origin_with(CHUNK);
+        origin.on("/f").data().times(1).fault(fault.clone());
+        let mount = Mount::of(&origin.url("/")).with("--timeout", "1s").start();
+        assert_reads(&mount.path("f"), &content);
+        let ends: Vec<_> = origin
+            .log()
+            .all()
+            .gets("/f")
+            .iter()
+            .map(|request| request.end)
+            .collect();
+        assert_eq!(ends[0], Some(End::ClientLeft), "{fault:?}: {ends:?}");
+    }
+}
+
+#[test]
+fn no_read_waits_longer_than_it_was_told() {
+    let (origin, _) = origin_with(CHUNK);
+    let gate = Gate::new();
+    let switch = origin.on("/f").data().fault(Fault::Hold(gate.clone()));
+    let mount = Mount::of(&origin.url("/")).with("--read-timeout", "1s").start();
+    let started = std::time::Instant::now();
+    let errno = errno_of(try_pread(&File::open(mount.path("f")).expect("to open"), 0..10));
+    assert!([libc::EIO, libc::ETIMEDOUT].contains(&errno), "errno {errno}");
+    // Of the server's silence alone it would be 30 s, four times over.
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "the read took {:?}",
+        started.elapsed()
+    );
+    switch.lift();
+    gate.open();
+}
+
+#[test]
+fn a_lasting_failure_reaches_the_reader_and_later_reads_work_when_it_is_over() {
+    let (origin, content) = origin_with(CHUNK);
+    let mount = Mount::of(&origin.url("/")).with("--retries", "1").start();
+    let file = files::open_direct(&mount.path("f"));
+    let switch = origin.on("/f").data().fault(Fault::Status(500));
+    assert_eq!(errno_of(files::read_direct(&file, 0, 4096)), libc::EIO);
+    assert_eq!(switch.hits(), 2, "asked twice, as --retries 1 says");
+    switch.lift();
+    assert_same(
+        &try_pread(&file, 0..CHUNK).expect("to read"),
+        &content.whole(),
+        "the same handle, later",
+    );
+}
+
+#[test]
+fn with_the_server_down_what_is_cached_is_served_and_the_rest_comes_when_it_is_back() {
+    let (origin, content) = origin_with(64 * MIB);
+    let mount = Mount::of(&origin.url("/")).with("--retries", "0").start();
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_same(
+        &try_pread(&file, 0..CHUNK).expect("to read"),
+        &content.read(0..CHUNK),
+        "while it is up",
+    );
+    origin.go_down();
+    drop_pages(&mount.path("f"));
+    assert_same(
+        &try_pread(&file, 0..CHUNK).expect("to read"),
+        &content.read(0..CHUNK),
+        "cached",
+    );
+    assert_eq!(errno_of(try_pread(&file, 60 * MIB..60 * MIB + 10)), libc::EIO);
+    assert_eq!(fs::metadata(mount.path("f")).expect("to stat").len(), content.size());
+    origin.come_back();
+    let place = 60 * MIB..60 * MIB + 10;
+    assert_same(
+        &try_pread(&file, place.clone()).expect("to read"),
+        &content.read(place),
+        "when it is back",
+    );
+}
+
+#[test]
+fn a_mount_over_a_warm_cache_serves_it_though_the_server_goes_down() {
+    let (origin, content) = origin_with(3 * MIB + 5);
+    let mut mount = Mount::start_of(&origin.url("/"));
+    assert_reads(&mount.path("f"), &content);
+    mount.remount();
+    fs::metadata(mount.path("f")).expect("to stat");
+    origin.go_down();
+    assert_reads(&mount.path("f"), &content);
+}
+
+#[test]
+fn an_open_file_that_changes_on_the_server_is_an_error_and_never_a_mix() {
+    let (origin, old) = origin_with(64 * MIB);
+    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_same(
+        &try_pread(&file, 0..4096).expect("to read"),
+        &old.read(0..4096),
+        "the old version",
+    );
+    let new = Content::noise(64 * MIB, 22);
+    origin.add("/f", new.clone());
+    let errno = errno_of(try_pread(&file, 60 * MIB..60 * MIB + 4096));
+    assert!([libc::EIO, libc::ESTALE].contains(&errno), "errno {errno}");
+    match try_pread(&file, 0..4096) {
+        Ok(read) => assert_same(&read, &old.read(0..4096), "the old handle"),
+        Err(error) => assert!(
+            [Some(libc::EIO), Some(libc::ESTALE)].contains(&error.raw_os_error()),
+            "{error}"
+        ),
+    }
+    assert_reads(&mount.path("f"), &new);
+}
+
+#[test]
+fn a_version_that_was_cached_is_not_served_for_the_next_one() {
+    let (origin, old) = origin_with(3 * MIB);
+    let mut mount = Mount::start_of(&origin.url("/"));
+    assert_reads(&mount.path("f"), &old);
+    // Of the same size: only the validator tells.
+    let new = Content::noise(3 * MIB, 23);
+    origin.add("/f", new.clone());
+    mount.remount();
+    assert_reads(&mount.path("f"), &new);
+    let newer = Content::noise(2 * MIB + 1, 24);
+    origin.add("/f", newer.clone());
+    mount.remount();
+    assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), newer.size());
+    assert_reads(&mount.path("f"), &newer);
+}
+
+#[test]
+fn after_kill_9_nothing_recorded_is_fetched_again_and_nothing_unrecorded_is_trusted() {
+    let (origin, first) = origin_with(5 * MIB);
+    let second = Content::noise(32 * MIB, 25);
+    origin.add("/slow", second.clone());
+    origin.on("/slow").data().fault(Fault::Rate(MIB / 2));
+    let mut mount = Mount::start_of(&origin.url("/"));
+    assert_reads(&mount.path("f"), &first);
+    // The crash comes in the middle of another download, two seconds later. What was fetched that long ago is
+    // recorded.
+    std::thread::scope(|scope| {
+        let path = mount.path("slow");
+        let reader = scope.spawn(move || File::open(path).and_then(|file| try_pread(&file, 0..32 * MIB)));
+        origin.log().wait_for("the middle of a download", |log| {
+            let first = log.data("/slow").first().map(|request| request.came);
+            first.is_some_and(|came| came.elapsed() > Duration::from_secs(2)) && log.body_bytes("/slow") > MIB / 2
+        });
+        mount.kill();
+        let _ = reader.join().expect("the reader gets an answer");
+    });
+    let mark = origin.log().mark();
+    mount.start();
+    assert_reads(&mount.path("f"), &first);
+    assert_eq!(
+        origin.log().since(mark).body_bytes("/f"),
+        0,
+        "it was recorded before the crash"
+    );
+    origin.on("/slow").data().fault(Fault::Rate(1 << 40));
+    assert_reads(&mount.path("slow"), &second);
+}
+
+#[test]
+fn killed_again_and_again_in_the_middle_it_never_serves_a_wrong_byte() {
+    let (origin, content) = origin_with(24 * MIB);
+    let mut mount = Mount::start_of(&origin.url("/"));
+    for round in 1..=4 {
+        std::thread::scope(|scope| {
+            let path = mount.path("f");
+            let content = &content;
+            let reader = scope.spawn(move || {
+                let Ok(file) = File::open(path) else { return };
+                let mut offset = 0;
+                while let Ok(read) = try_pread(&file, offset..offset + 300_000)
+                    && !read.is_empty()
+                {
+                    assert_same(
+                        &read,
+                        &content.read(offset..offset + 300_000),
+                        &format!("round {round} at {offset}"),
+                    );
+                    offset += read.len() as u64;
+                }
+            });
+            origin
+                .log()
+                .wait_for("a part of the file", |log| log.body_bytes("/f") > round * 5 * MIB);
+            mount.kill();
+            reader.join().expect("the reader");
+        });
+        mount.start();
+    }
+    assert_reads(&mount.path("f"), &content);
+}
+
+#[test]
+fn files_smaller_than_a_page_and_larger_than_the_cached_part_survive_a_remount_side_by_side() {
+    let origin = Origin::start();
+    let contents: Vec<Content> = (0..200).map(|number| Content::noise(number * 37, number)).collect();
+    for (number, content) in contents.iter().enumerate() {
+        origin.add(&format!("/{number}"), content.clone());
+    }
+    let mut mount = Mount::start_of(&origin.url("/"));
+    for round in 0..2 {
+        for (number, content) in contents.iter().enumerate() {
+            let mut bytes = vec![0; content.size() as usize];
+            let file = File::open(mount.path(number.to_string())).expect("to open");
+            file.read_exact_at(&mut bytes, 0)
+                .unwrap_or_else(|error| panic!("{number}, round {round}: {error}"));
+            assert_same(&bytes, &content.whole(), &format!("{number}, round {round}"));
+        }
+        mount.remount();
+    }
+    let total: u64 = contents.iter().map(Content::size).sum();
+    let log = origin.log().all();
+    let fetched: u64 = (0..contents.len())
+        .map(|number| log.body_bytes(&format!("/{number}")))
+        .sum();
+    assert_eq!(fetched, total);
+}
+
+/// What the directory and all below it take on disk.
+fn bytes_on_disk(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).expect("to list").flatten();
+    let sizes = entries.map(|entry| {
+        let metadata = entry.metadata().expect("to stat");
+        metadata.blocks() * 512
+            + if metadata.is_dir() {
+                bytes_on_disk(&entry.path())
+            } else {
+                0
+            }
+    });
+    sizes.sum()
+}

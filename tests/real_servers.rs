@@ -1,0 +1,159 @@
+//! The servers that people run, as their packages bring them: what is listed, what `stat` says, and what `cp -r` copies.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::files::{drop_pages, pread, write_file};
+use crate::common::servers::{ApacheIndex, WebServer};
+use crate::common::{Mount, run, temporary_directory};
+use crate::origin::Content;
+
+/// A tree with what makes index pages hard: nested and empty directories, sizes that round, long and nasty names.
+fn tree() -> tempfile::TempDir {
+    let root = temporary_directory();
+    let long = format!("{}.bin", "long name ".repeat(20));
+    let files: [(&str, u64); 16] = [
+        ("empty.txt", 0),
+        ("one.txt", 1),
+        ("1023.bin", 1023),
+        ("1024.bin", 1024),
+        ("rounded.bin", 1_300_007),
+        ("chunk.bin", 256 * 1024),
+        ("with space & more.txt", 300),
+        ("100% #1 what?.txt", 301),
+        ("plus+equals=.txt", 302),
+        ("it's \"quoted\".txt", 303),
+        ("größe 日本 🎬.mkv", 304),
+        ("semi;colon,comma.txt", 305),
+        ("[brackets] {braces}.txt", 306),
+        (&long, 307),
+        ("dir with space/below/leaf.bin", 70_000),
+        ("dir%20encoded/file.txt", 12),
+    ];
+    for (name, size) in files {
+        write_file(&root.path().join(name), &Content::noise(size, size));
+    }
+    fs::create_dir(root.path().join("empty directory")).expect("a directory");
+    root
+}
+
+/// All paths below a directory, relative to it; directories end in `/`.
+fn paths(directory: &Path, prefix: &Path) -> BTreeSet<PathBuf> {
+    let mut all = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())) {
+        let entry = entry.expect("an entry");
+        let path = prefix.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            all.extend(paths(&entry.path(), &path));
+            all.insert(path.join(""));
+        } else {
+            all.insert(path);
+        }
+    }
+    all
+}
+
+/// The mount of this server shows and gives what is on the server's disk.
+fn shows_what_is_there(start: impl Fn(&Path) -> WebServer) {
+    let root = tree();
+    let server = start(root.path());
+    let mount = Mount::start_of(&server.url("/"));
+    let expected = paths(root.path(), Path::new(""));
+    assert_eq!(paths(&mount.root(), Path::new("")), expected);
+    for path in &expected {
+        let (seen, real) = (
+            fs::metadata(mount.path(path)).expect("to stat"),
+            fs::metadata(root.path().join(path)),
+        );
+        let real = real.expect("a file of the test");
+        if real.is_file() {
+            assert_eq!(seen.len(), real.len(), "the size of {}", path.display());
+            let (seen, real) = (seen.modified().expect("a time"), real.modified().expect("a time"));
+            let apart = real.duration_since(seen).unwrap_or_else(|earlier| earlier.duration());
+            // Index pages show minutes.
+            assert!(apart <= Duration::from_secs(60), "{} is {apart:?} off", path.display());
+        }
+    }
+    let copy = temporary_directory();
+    run(Command::new("cp").arg("-r").arg(mount.path(".")).arg(copy.path())).succeeded();
+    run(Command::new("diff").arg("-r").arg(root.path()).arg(copy.path())).succeeded();
+}
+
+#[test]
+fn nginx() {
+    shows_what_is_there(WebServer::nginx);
+}
+
+#[test]
+fn apache_with_a_plain_list() {
+    shows_what_is_there(|root| WebServer::apache(root, ApacheIndex::Plain));
+}
+
+#[test]
+fn apache_with_columns() {
+    shows_what_is_there(|root| WebServer::apache(root, ApacheIndex::Fancy));
+}
+
+#[test]
+fn apache_with_a_table() {
+    shows_what_is_there(|root| WebServer::apache(root, ApacheIndex::Table));
+}
+
+#[test]
+fn lighttpd() {
+    shows_what_is_there(WebServer::lighttpd);
+}
+
+#[test]
+fn caddy() {
+    shows_what_is_there(WebServer::caddy);
+}
+
+#[test]
+fn python_which_knows_no_ranges() {
+    shows_what_is_there(WebServer::python);
+}
+
+#[test]
+fn a_directory_below_the_root_of_a_server_is_a_source_too() {
+    let root = tree();
+    let server = WebServer::nginx(root.path());
+    let mount = Mount::start_of(&server.url("/dir%20with%20space/"));
+    assert_eq!(
+        fs::metadata(mount.path("below/leaf.bin")).expect("to stat").len(),
+        70_000
+    );
+    assert_eq!(
+        fs::read_dir(mount.root()).expect("to list").count(),
+        1,
+        "the parent is no name in it"
+    );
+}
+
+#[test]
+fn nginx_and_apache_send_each_byte_of_a_large_file_once() {
+    let root = temporary_directory();
+    let content = Content::noise(40_000_003, 51);
+    write_file(&root.path().join("large"), &content);
+    for server in [
+        WebServer::nginx(root.path()),
+        WebServer::apache(root.path(), ApacheIndex::Fancy),
+    ] {
+        let mount = Mount::start_of(&server.url("/"));
+        for round in 0..2 {
+            run(Command::new("cmp")
+                .arg(mount.path("large"))
+                .arg(root.path().join("large")))
+            .succeeded();
+            drop_pages(&mount.path("large"));
+            assert_eq!(server.data_bytes_for("/large"), content.size(), "round {round}");
+        }
+        assert_eq!(
+            pread(&mount.path("large"), 39_999_990..50_000_000),
+            content.read(39_999_990..50_000_000)
+        );
+    }
+}

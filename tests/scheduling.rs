@@ -1,0 +1,195 @@
+//! Who is served first, over how many connections, and how fast.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use crate::common::Mount;
+use crate::common::files::{advise_random, assert_same, sha256, sha256_of, try_pread};
+use crate::origin::{Content, Fault, Gate, Origin};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches() {
+    const STREAMS: u64 = 6;
+    let origin = Origin::start();
+    let stream = |number: u64| Content::noise(64 * MIB, number);
+    let gate = Gate::new();
+    for number in 0..STREAMS {
+        let path = format!("/stream{number}");
+        origin.add(&path, stream(number));
+        // What is fetched ahead of the readers below is never answered, so nothing in the queue moves by itself.
+        origin
+            .on(&path)
+            .data()
+            .starting_at(MIB)
+            .fault(Fault::Hold(gate.clone()));
+    }
+    let urgent = Content::noise(32 * MIB, 99);
+    origin.add("/urgent", urgent.clone());
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "3").start();
+    let mut files = Vec::new();
+    for number in 0..STREAMS {
+        let file = File::open(mount.path(format!("stream{number}"))).expect("to open");
+        // The kernel's own reading ahead would be a reader whom the daemon can't tell from one that waits.
+        advise_random(&file);
+        for offset in (0..MIB).step_by(64 * KIB as usize) {
+            let range = offset..offset + 64 * KIB;
+            let read = try_pread(&file, range.clone()).expect("to read");
+            assert_same(
+                &read,
+                &stream(number).read(range.clone()),
+                &format!("stream {number}, {range:?}"),
+            );
+        }
+        files.push(file);
+    }
+    gate.wait_for_arrivals(1);
+    let file = File::open(mount.path("urgent")).expect("to open");
+    advise_random(&file);
+    for place in [20 * MIB..20 * MIB + 64 * KIB, 0..64 * KIB, 31 * MIB..31 * MIB + 10] {
+        assert_same(
+            &try_pread(&file, place.clone()).expect("to read"),
+            &urgent.read(place),
+            "while the queue stands still",
+        );
+    }
+    gate.open();
+    for (number, file) in (0..STREAMS).zip(&files) {
+        let range = MIB..3 * MIB;
+        let read = try_pread(file, range.clone()).expect("to read");
+        assert_same(&read, &stream(number).read(range), &format!("stream {number}, later"));
+    }
+    let most = origin.log().all().max_in_flight();
+    assert!(most <= 3, "{most} requests at one time");
+}
+
+#[test]
+fn a_read_jumps_ahead_within_a_file_that_is_being_read_ahead() {
+    let (origin, content) = (Origin::start(), Content::noise(256 * MIB, 41));
+    origin.add("/f", content.clone());
+    let gate = Gate::new();
+    origin
+        .on("/f")
+        .data()
+        .starting_at(MIB)
+        .times(1)
+        .fault(Fault::Hold(gate.clone()));
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    for offset in (0..MIB).step_by(64 * KIB as usize) {
+        try_pread(&file, offset..offset + 64 * KIB).expect("to read");
+    }
+    gate.wait_for_arrivals(1);
+    let jump = 200 * MIB..200 * MIB + 64 * KIB;
+    assert_same(
+        &try_pread(&file, jump.clone()).expect("to read"),
+        &content.read(jump),
+        "the jump",
+    );
+    gate.open();
+}
+
+#[test]
+fn there_are_never_more_connections_than_allowed_and_they_are_used() {
+    const LIMIT: usize = 4;
+    let origin = Origin::start();
+    let contents: Vec<Content> = (0..12).map(|seed| Content::noise(MIB + seed, seed)).collect();
+    for (number, content) in contents.iter().enumerate() {
+        origin.add(&format!("/{number}"), content.clone());
+    }
+    origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
+    let mount = Mount::of(&origin.url("/"))
+        .with("--max-connections", &LIMIT.to_string())
+        .start();
+    std::thread::scope(|scope| {
+        for (number, content) in contents.iter().enumerate() {
+            let path = mount.path(number.to_string());
+            scope.spawn(move || assert_eq!(sha256(&path), sha256_of(content), "{number}"));
+        }
+    });
+    let most = origin.log().all().max_in_flight();
+    assert!((2..=LIMIT).contains(&most), "{most} requests at one time");
+}
+
+#[test]
+fn connections_are_used_again() {
+    let (origin, content) = (Origin::start(), Content::noise(16 * MIB, 42));
+    origin.add("/f", content.clone());
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+    let log = origin.log().all();
+    let connections = log.0.iter().map(|request| request.connection).max().expect("requests") + 1;
+    assert!(
+        connections <= 16,
+        "{connections} connections for {} requests",
+        log.0.len()
+    );
+}
+
+/// This one measures, so it looks at the clock: 12 MiB at 2 MiB a second, from a server that is slow but could give 8.
+#[test]
+fn the_limit_of_bandwidth_holds_over_all_files_within_a_tenth() {
+    const LIMIT: u64 = 2 * MIB;
+    const FILES: u64 = 4;
+    const SIZE: u64 = 3 * MIB;
+    let origin = Origin::start();
+    origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
+    for number in 0..FILES {
+        origin.add(&format!("/{number}"), Content::noise(SIZE, number));
+        origin.on(&format!("/{number}")).data().fault(Fault::Rate(2 * MIB));
+    }
+    let mount = Mount::of(&origin.url("/")).with("--bwlimit", "2MiB").start();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for number in 0..FILES {
+            let path = mount.path(number.to_string());
+            scope.spawn(move || assert_eq!(sha256(&path), sha256_of(&Content::noise(SIZE, number))));
+        }
+    });
+    let took = started.elapsed().as_secs_f64();
+    let rate = (FILES * SIZE) as f64 / took;
+    let deviation = rate / LIMIT as f64 - 1.0;
+    assert!(
+        deviation.abs() <= 0.1,
+        "{rate:.0} bytes a second over {took:.1} s: {:+.0} %",
+        deviation * 100.0
+    );
+}
+
+#[test]
+fn a_listing_does_not_wait_behind_a_blocked_read() {
+    let (origin, content) = (Origin::start(), Content::noise(64 * MIB, 43));
+    let gate = Gate::new();
+    for number in 0..40 {
+        let path = format!("/dir{number}/f");
+        origin.add(&path, content.clone());
+        origin.on(&path).data().fault(Fault::Hold(gate.clone()));
+    }
+    origin.add("/last/here", "x");
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "4").start();
+    std::thread::scope(|scope| {
+        for number in 0..40 {
+            let path = mount.path(format!("dir{number}/f"));
+            scope.spawn(move || {
+                let file = File::open(path).expect("to open");
+                assert_eq!(
+                    try_pread(&file, 0..10).expect("to read"),
+                    Content::noise(64 * MIB, 43).read(0..10)
+                );
+            });
+        }
+        // All but what is kept for others: at the least one.
+        gate.wait_for_arrivals(1);
+        let names: Vec<_> = std::fs::read_dir(mount.path("last"))
+            .expect("to list")
+            .flatten()
+            .collect();
+        assert_eq!(names.len(), 1, "listed while forty reads are blocked");
+        assert_eq!(std::fs::metadata(mount.path("last/here")).expect("to stat").len(), 1);
+        nix::sys::statvfs::statvfs(&mount.root()).expect("df");
+        gate.open();
+    });
+}
