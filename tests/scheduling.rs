@@ -61,8 +61,6 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
         let read = try_pread(file, range.clone()).expect("to read");
         assert_same(&read, &stream(number).read(range), &format!("stream {number}, later"));
     }
-    let most = origin.log().all().max_in_flight();
-    assert!(most <= 3, "{most} requests at one time");
 }
 
 #[test]

@@ -167,10 +167,14 @@ impl Answer {
         for gate in &self.manner.before {
             while_connected(stream, gate.pass()).await?;
         }
+        let bodiless = method == "HEAD" || self.status == 304;
+        if bodiless {
+            entry.last_words();
+        }
         // A torn answer claims to leave the connection open, as one that breaks by accident does.
-        stream.write_all(self.head(keep_alive || torn).as_bytes()).await?;
         entry.answered(self.status);
-        if method == "HEAD" || self.status == 304 {
+        stream.write_all(self.head(keep_alive || torn).as_bytes()).await?;
+        if bodiless {
             entry.end(End::Complete);
             return Ok(keep_alive);
         }
@@ -221,7 +225,7 @@ impl Answer {
     }
 
     /// Sends the body up to its byte `end`.
-    async fn send_until(&self, stream: &mut TcpStream, end: u64, pace: &mut Pace, entry: &mut Entry) -> io::Result<()> {
+    async fn send_until(&self, stream: &TcpStream, end: u64, pace: &mut Pace, entry: &mut Entry) -> io::Result<()> {
         let mut piece_start = 0;
         for piece in &self.body {
             let piece_end = piece_start + (piece.range.end - piece.range.start);
@@ -231,11 +235,17 @@ impl Answer {
                 piece
                     .content
                     .fill(piece.range.start + (pace.sent - piece_start), &mut bytes);
+                if pace.sent + take == self.length() {
+                    entry.last_words();
+                }
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {
-                    let written = stream.write(rest).await?;
-                    entry.sent(written as u64);
-                    rest = &rest[written..];
+                    stream.writable().await?;
+                    match entry.send(|| stream.try_write(rest)) {
+                        Ok(written) => rest = &rest[written..],
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 pace.sent += take;
                 while_connected(stream, tokio::time::sleep_until(pace.next().into())).await?;

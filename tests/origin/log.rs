@@ -3,7 +3,7 @@
 //! A promise like "nothing is fetched twice" is one about requests, and this is where they are seen. A log only grows;
 //! a test that has phases takes a [`Log::mark`] and asks for what came [`Log::since`] then.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Log {
 }
 
 struct Shared {
-    /// Guards the requests; held for an entry, never while anything is sent.
+    /// Guards the requests; held for an entry, and for a write that does not block.
     state: Mutex<State>,
     /// Notified at every change of `state`.
     changed: Condvar,
@@ -46,7 +46,7 @@ pub struct Exchange {
     pub range: Option<AskedRange>,
     /// All headers.
     pub headers: Vec<(String, String)>,
-    /// The answer's status, once its head was sent.
+    /// The answer's status, once its head is being sent.
     pub status: Option<u16>,
     /// Bytes of the body that were handed to the kernel.
     pub body_bytes: u64,
@@ -55,6 +55,7 @@ pub struct Exchange {
     /// When it came.
     pub came: Instant,
     began: u64,
+    /// Before its last bytes went out: a client that has them may ask anew before the server's thread comes to note it.
     ended: Option<u64>,
 }
 
@@ -122,7 +123,8 @@ impl Requests {
             .collect()
     }
 
-    /// The most requests that were being answered at one time.
+    /// The most requests that were being answered at one time, as their client sees it. One that the client abandons
+    /// counts until the origin notices, which may be a moment too long.
     pub fn max_in_flight(&self) -> usize {
         let begins = self.0.iter().map(|request| (request.began, 1));
         let ends = self.0.iter().filter_map(|request| Some((request.ended?, -1)));
@@ -244,8 +246,22 @@ impl Entry {
         self.change(|exchange| exchange.status = Some(status));
     }
 
-    pub fn sent(&mut self, bytes: u64) {
-        self.change(|exchange| exchange.body_bytes += bytes);
+    /// Sends a piece of the body and counts it, in one step: whoever has received a byte finds it in the log. `write`
+    /// must not block, because the log is locked meanwhile.
+    pub fn send(&mut self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let mut state = self.shared.lock();
+        let written = write()?;
+        state.requests.0[self.index].body_bytes += written as u64;
+        self.shared.changed.notify_all();
+        Ok(written)
+    }
+
+    /// What is sent next is the last.
+    pub fn last_words(&mut self) {
+        let mut state = self.shared.lock();
+        state.clock += 1;
+        let clock = state.clock;
+        state.requests.0[self.index].ended.get_or_insert(clock);
     }
 
     /// Only the first end counts.
@@ -257,7 +273,8 @@ impl Entry {
             return;
         }
         state.clock += 1;
-        (exchange.end, exchange.ended) = (Some(end), Some(state.clock));
+        exchange.end = Some(end);
+        exchange.ended.get_or_insert(state.clock);
         if let Some(sink) = &mut state.sink {
             sink.write_all(exchange.line().as_bytes())
                 .expect("the origin's log can be written");
