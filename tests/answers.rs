@@ -53,7 +53,7 @@ fn with_fault(fault: Fault, outcome: Outcome) {
                 let errno = error.raw_os_error().expect("an error of the kernel's");
                 assert!(REFUSALS.contains(&errno), "{fault:?}, {place:?}: {error}");
             }
-            (Ok(_), Outcome::Error) => panic!("{fault:?}, {place:?}: bytes were made of this answer"),
+            (Ok(read), Outcome::Error) => panic!("{fault:?}, {place:?}: {} bytes were made of this answer", read.len()),
             (Err(error), Outcome::Right) => panic!("{fault:?}, {place:?}: {error}"),
         }
     }
