@@ -111,7 +111,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Accepts until the epoch ends. The receiver of the epoch is dropped last, which tells `go_down` that all is closed.
+/// Accepts until the epoch ends.
 async fn accept(
     listener: TcpListener,
     site: Arc<Site>,
@@ -120,21 +120,31 @@ async fn accept(
 ) {
     loop {
         let accepted = tokio::select! {
-            _ = epoch.changed() => return,
+            _ = epoch.changed() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((mut stream, _)) = accepted else { return };
+        let mut stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => panic!("the origin can't accept connections: {error}"),
+        };
         let number = connections.fetch_add(1, Ordering::Relaxed);
         let (site, mut epoch) = (Arc::clone(&site), epoch.clone());
         tokio::spawn(async move {
             tokio::select! {
-                _ = epoch.changed() => {}
+                _ = epoch.changed() => {
+                    let _ = stream.set_zero_linger();
+                }
                 // An error is a client that left: the log has it.
-                _ = converse(&mut stream, number, &site) => return,
+                _ = converse(&mut stream, number, &site) => {}
             }
-            let _ = stream.set_zero_linger();
+            drop(stream);
+            drop(epoch);
         });
     }
+    // First the socket, then the receiver: `go_down` takes the end of all receivers for the end of all sockets.
+    drop(listener);
+    drop(epoch);
 }
 
 /// Answers the requests of one connection, one after another.
