@@ -25,7 +25,7 @@ use super::file_writer::{Position, WriteJob};
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use super::versions::Versions;
-use crate::http::{Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Version, redact};
+use crate::http::{Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Validator, Version, redact};
 
 /// The pause before the first retry; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -70,6 +70,7 @@ impl Fetcher for ChunkDownloader {
                 order,
                 control: Arc::clone(&control),
                 linear: false,
+                hint_is_good: true,
             };
             tokio::select! {
                 result = fetch.run() => end.result = Some(result),
@@ -106,6 +107,8 @@ struct Fetch {
     control: Arc<FetchControl>,
     /// The server sends the whole file, whatever range is asked for.
     linear: bool,
+    /// No answer has contradicted the size that the listing gave.
+    hint_is_good: bool,
 }
 
 impl Fetch {
@@ -163,7 +166,14 @@ impl Fetch {
     /// file ends before the position.
     async fn ask(&mut self, position: &mut Box<Position>) -> Result<Option<Body>, ReadError> {
         let entry = Arc::clone(&self.order.entry);
-        let known = entry.settled().map(|settled| settled.version.clone());
+        let known = match entry.settled() {
+            Some(settled) => Some(settled.version.clone()),
+            // A listing's size is no version, but it tells a file from a page that says "log in".
+            None => self.hint_is_good.then(|| Version {
+                size: entry.size_hint,
+                validator: Validator::None,
+            }),
+        };
         let want = position.offset()..self.end();
         match self
             .downloader
@@ -210,6 +220,12 @@ impl Fetch {
                 } else {
                     Ok(None)
                 }
+            }
+            RangeAnswer::Changed(_) if entry.settled().is_none() && self.hint_is_good => {
+                // The listing was wrong, or old. What the server says of the file itself counts.
+                log::debug!("{} has another size than its listing says", redact(&entry.url));
+                self.hint_is_good = false;
+                Box::pin(self.ask(position)).await
             }
             RangeAnswer::Changed(_) => {
                 log::info!("{} has changed on the server", redact(&entry.url));

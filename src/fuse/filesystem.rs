@@ -29,6 +29,7 @@ use super::errno;
 use super::handles::Handles;
 use super::replies::{self, LateReply};
 use crate::cache::{Cache, CacheEntry, Read, Reader};
+use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
 
 /// Requests that the kernel may have under way in the background: read-ahead of page-cached files.
@@ -259,6 +260,9 @@ impl Filesystem for FetchFs {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         contained("lookup", || {
+            if name.len() > NAME_MAX {
+                return reply.error(Errno::ENAMETOOLONG);
+            }
             let parent = match self.node(parent) {
                 Ok(parent) => parent,
                 Err(errno) => return reply.error(errno),
@@ -429,7 +433,7 @@ impl Filesystem for FetchFs {
             let block = u64::from(DF_BLOCK);
             let total = bytes.div_ceil(block);
             let used = self.shared.cache.cached_bytes().div_ceil(block).min(total);
-            reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, 255, DF_BLOCK);
+            reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
         });
     }
 
