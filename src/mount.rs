@@ -71,7 +71,14 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         }
     });
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
-    let tree = Tree::new(Arc::clone(&cache), client, source, config.attr_ttl, top);
+    let tree = Tree::new(
+        Arc::clone(&cache),
+        client,
+        source,
+        config.attr_ttl,
+        top,
+        runtime.handle().clone(),
+    );
     let filesystem = FetchFs::new(
         tree,
         Arc::clone(&cache),

@@ -16,3 +16,4 @@ mod origin_itself;
 mod reading;
 mod real_servers;
 mod scheduling;
+mod walking;

@@ -127,6 +127,8 @@ pub struct Settled {
 pub struct Confirmed {
     /// The version.
     pub version: Version,
+    /// When the remote file was last modified, if the origin says so.
+    pub modified: Option<SystemTime>,
     /// When the entry was settled with it.
     pub at: Instant,
 }
@@ -170,6 +172,7 @@ impl CacheEntry {
     pub fn settle(&self, settled: Settled) -> &Settled {
         let confirmed = Confirmed {
             version: settled.version.clone(),
+            modified: settled.modified,
             at: Instant::now(),
         };
         let settled = self.settled.get_or_init(|| settled);

@@ -92,8 +92,8 @@ const FETCH_LEN: u64 = 4 << 20;
 /// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.
 const SPLIT_DISTANCE: u64 = 1 << 20;
 
-/// Files up to this size are fetched whole at the first read of them.
-const SMALL_FILE: u64 = 1 << 20;
+/// Files up to this size, in bytes, are fetched whole at the first read of them.
+pub const SMALL_FILE: u64 = 1 << 20;
 
 /// Entries that stay open after their last reader, so that opening them again asks neither SQLite
 /// nor the file system. Each takes a file descriptor and a bit for each chunk.

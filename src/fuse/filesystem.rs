@@ -304,6 +304,7 @@ impl Filesystem for FetchFs {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
+            self.shared.tree.note_file_opened(&node);
             if let Some(opened) = self.shared.tree.open_now(&node) {
                 return self.shared.reply_open(reply, &self.files, opened);
             }
@@ -360,6 +361,7 @@ impl Filesystem for FetchFs {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
+            self.shared.tree.note_directory_opened(&node);
             let directories = Arc::clone(&self.directories);
             let answer = move |reply: ReplyOpen, node, listed: Result<Arc<Snapshot>, TreeError>| match listed {
                 Ok(snapshot) => {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use url::Url;
 
 use super::file::RemoteFile;
 use super::node::{Attributes, Ino, Kind, Node};
+use super::walk::FileWalk;
 use super::{Tree, TreeError};
 use crate::http::redact;
 use crate::source::{Entry, EntryKind, Listing, Name};
@@ -29,6 +30,8 @@ pub struct Directory {
     refreshing: tokio::sync::Mutex<()>,
     /// The position after the file whose size was last asked for, for asking side by side.
     pub(super) resolved_until: AtomicUsize,
+    /// Taken for the moment of a decision; nothing is taken under it.
+    pub(super) file_walk: Mutex<FileWalk>,
 }
 
 #[derive(Default)]
@@ -43,6 +46,7 @@ struct State {
 pub struct Snapshot {
     children: Vec<(Name, Arc<Node>)>,
     by_name: HashMap<OsString, usize>,
+    by_ino: HashMap<Ino, usize>,
     directories: u32,
     modified: Option<SystemTime>,
 }
@@ -54,10 +58,16 @@ impl Snapshot {
             .enumerate()
             .map(|(i, (name, _))| (name.as_os_str().to_owned(), i))
             .collect();
+        let by_ino = children
+            .iter()
+            .enumerate()
+            .map(|(i, (_, node))| (node.ino, i))
+            .collect();
         let directories = children.iter().filter(|(_, node)| node.is_directory()).count();
         Snapshot {
             children,
             by_name,
+            by_ino,
             directories: u32::try_from(directories).unwrap_or(u32::MAX - 2),
             modified,
         }
@@ -71,6 +81,29 @@ impl Snapshot {
     /// The node with this name.
     pub fn get(&self, name: &OsStr) -> Option<&Arc<Node>> {
         self.by_name.get(name).map(|&i| &self.children[i].1)
+    }
+
+    /// Where a node stands in the listing.
+    pub(super) fn position(&self, ino: Ino) -> Option<usize> {
+        self.by_ino.get(&ino).copied()
+    }
+
+    /// The directories after this one, or all of them.
+    pub(super) fn directories_after(&self, ino: Option<Ino>) -> impl Iterator<Item = &Arc<Node>> {
+        let start = ino.map_or(0, |ino| self.position(ino).map_or(usize::MAX, |at| at + 1));
+        self.children
+            .iter()
+            .skip(start)
+            .map(|(_, node)| node)
+            .filter(|node| node.is_directory())
+    }
+
+    /// The position of the next file after this one.
+    pub(super) fn next_file(&self, after: usize) -> Option<usize> {
+        let rest = self.children.iter().enumerate().skip(after + 1);
+        rest.filter(|(_, (_, node))| !node.is_directory())
+            .map(|(at, _)| at)
+            .next()
     }
 
     fn with(&self, name: &OsStr, node: Arc<Node>) -> Snapshot {
@@ -91,6 +124,7 @@ impl Directory {
             state: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
             resolved_until: AtomicUsize::new(0),
+            file_walk: Mutex::default(),
         }
     }
 
@@ -273,19 +307,14 @@ impl Tree {
         };
         let Some(snapshot) = directory.last_known() else { return };
         let children = snapshot.children();
+        let Some(at) = snapshot.position(node.ino) else { return };
         // The last position asked for; the reader follows it at some distance.
         let asked = directory.resolved_until.load(Ordering::Relaxed);
-        let near = asked.saturating_sub(2 * RESOLVE_AHEAD)..asked + 1;
-        let Some(at) = near
-            .clone()
-            .find(|&i| children.get(i).is_some_and(|(_, child)| child.ino == node.ino))
-        else {
+        if at > asked || at + 2 * RESOLVE_AHEAD < asked {
             // Elsewhere: an isolated question, and perhaps the first of a row from there.
-            if let Some(at) = children.iter().position(|(_, child)| child.ino == node.ino) {
-                directory.resolved_until.store(at + 1, Ordering::Relaxed);
-            }
+            directory.resolved_until.store(at + 1, Ordering::Relaxed);
             return;
-        };
+        }
         let until = (at + 1 + RESOLVE_AHEAD).min(children.len());
         if directory.resolved_until.fetch_max(until, Ordering::Relaxed) >= until {
             return;
@@ -296,7 +325,7 @@ impl Tree {
             }
             let (tree, child) = (Arc::clone(self), Arc::clone(child));
             // Who asks about it will hear of its error; here it was only a guess.
-            tokio::spawn(async move { tree.resolve_one(&child).await.ok() });
+            self.runtime.spawn(async move { tree.resolve_one(&child).await.ok() });
         }
     }
 }

@@ -133,14 +133,27 @@ impl RemoteFile {
         }
     }
 
+    /// What the origin said of it within `ttl`: by itself, or with its bytes.
+    fn freshly_known(&self, ttl: Duration) -> Option<Known> {
+        let state = self.state.lock();
+        let shown = state
+            .shown
+            .get()
+            .cloned()
+            .map(|Confirmed { version, modified, at }| Known { version, modified, at });
+        state
+            .known
+            .clone()
+            .into_iter()
+            .chain(shown)
+            .find(|known| known.at.elapsed() < ttl)
+    }
+
     /// The open entry, if its version was confirmed within `ttl`; or if nobody knows its version
     /// yet, because its first range is still on its way.
     fn open_entry(&self, ttl: Duration) -> Option<Arc<CacheEntry>> {
-        let state = self.state.lock();
-        let entry = state.entry.upgrade()?;
-        let is_fresh = |at: Instant| at.elapsed() < ttl;
-        let confirmed = state.shown.get().is_none_or(|shown| is_fresh(shown.at));
-        (confirmed || state.known.as_ref().is_some_and(|known| is_fresh(known.at))).then_some(entry)
+        let entry = self.state.lock().entry.upgrade()?;
+        (entry.settled().is_none() || self.freshly_known(ttl).is_some()).then_some(entry)
     }
 }
 
@@ -219,13 +232,7 @@ impl Tree {
 
     /// The version to open; `None` if the first range may tell.
     async fn current_version(&self, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
-        let known = file
-            .state
-            .lock()
-            .known
-            .clone()
-            .filter(|known| known.at.elapsed() < self.ttl);
-        if let Some(Known { version, modified, .. }) = known {
+        if let Some(Known { version, modified, .. }) = file.freshly_known(self.ttl) {
             return Ok(Some(self.held(&file.url, version, modified).await?));
         }
         let is_open = file.state.lock().entry.upgrade();

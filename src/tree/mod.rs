@@ -17,6 +17,7 @@ mod directory;
 mod file;
 mod node;
 mod top;
+mod walk;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
@@ -37,6 +39,7 @@ use file::RemoteFile;
 use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
 pub use top::TopError;
+use walk::DirectoryWalk;
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
 pub const METADATA_CONNECTIONS: usize = 8;
@@ -112,11 +115,22 @@ pub struct Tree {
     gates: Mutex<HashMap<Origin, &'static Semaphore>>,
     known_files: AtomicU64,
     known_bytes: AtomicU64,
+    /// Where guesses at what comes next are carried out.
+    runtime: Handle,
+    /// Taken for the moment of a decision.
+    directory_walk: Mutex<DirectoryWalk>,
 }
 
 impl Tree {
     /// A tree with this at its top.
-    pub fn new(cache: Arc<Cache>, client: Client, source: Arc<dyn Source>, ttl: Duration, top: Top) -> Arc<Tree> {
+    pub fn new(
+        cache: Arc<Cache>,
+        client: Client,
+        source: Arc<dyn Source>,
+        ttl: Duration,
+        top: Top,
+        runtime: Handle,
+    ) -> Arc<Tree> {
         let tree = Arc::new(Tree {
             cache,
             client,
@@ -128,6 +142,8 @@ impl Tree {
             gates: Mutex::default(),
             known_files: AtomicU64::new(0),
             known_bytes: AtomicU64::new(0),
+            runtime,
+            directory_walk: Mutex::default(),
         });
         tree.plant(top);
         tree

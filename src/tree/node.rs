@@ -58,6 +58,14 @@ impl Node {
         }
     }
 
+    /// Whether this is a file of exactly known size, from one byte to `limit`.
+    pub(super) fn is_small_file(&self, limit: u64) -> bool {
+        match &self.kind {
+            Kind::Directory(_) => false,
+            Kind::File(file) => file.has_exact_size() && (1..=limit).contains(&file.shown_size()),
+        }
+    }
+
     /// Whether the remote file is known to have another version by now.
     pub fn is_changed(&self) -> bool {
         match &self.kind {
