@@ -85,6 +85,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         runtime.handle().clone(),
         ownership(&config),
         config.attr_ttl,
+        config.passthrough,
     )
     .context("can't start the threads that answer reads")?;
 

@@ -12,6 +12,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -125,6 +126,12 @@ impl ChunkStore {
     fn path_of(&self, key: &EntryKey) -> PathBuf {
         let (shard, rest) = key.as_str().split_at(2);
         self.folder.join(shard).join(rest)
+    }
+}
+
+impl AsFd for DataFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -61,6 +61,8 @@ pub struct MountConfig {
     pub umask: u16,
     /// Whether the kernel refuses to execute from the mount.
     pub noexec: bool,
+    /// Whether the kernel may read complete files by itself.
+    pub passthrough: bool,
     /// Whether the process stays in the foreground.
     pub foreground: bool,
     /// Where the log goes instead of standard error or the system log: absolute.

@@ -85,6 +85,7 @@ impl MountArgs {
             gid: self.gid.unwrap_or_else(|| getegid().as_raw()),
             umask: self.umask,
             noexec: self.noexec,
+            passthrough: !self.no_passthrough,
             foreground: self.foreground,
             log_file: self.log_file.map(absolute).transpose()?,
             verbosity: self.verbose,

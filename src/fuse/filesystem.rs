@@ -27,6 +27,7 @@ use tokio::runtime::Handle;
 
 use super::errno;
 use super::handles::Handles;
+use super::passthrough::Passthrough;
 use super::replies::{self, LateReply};
 use crate::cache::{Cache, CacheEntry, Read, Reader};
 use crate::source::NAME_MAX;
@@ -35,6 +36,10 @@ use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
 /// Requests that the kernel may have under way in the background: read-ahead of page-cached files.
 /// With 64 or more, 40 stalled readers of one file no longer delay those of another.
 const MAX_BACKGROUND: u16 = 4096;
+
+/// File systems that may be stacked below this one. One: the cache folder's own must not be stacked itself. With two, an
+/// overlay with this mount as its lower layer would be refused by the kernel, whose limit is two altogether.
+const BACKING_DEPTH: u32 = 1;
 
 /// The block size that `stat` and `statfs` speak in, and so what tools read at once: as large as a
 /// request of the kernel's own read-ahead.
@@ -72,6 +77,7 @@ struct Shared {
     ownership: Ownership,
     /// How long the kernel may believe names and attributes.
     ttl: Duration,
+    passthrough: Passthrough,
 }
 
 /// An open directory: the names as they were when it was opened.
@@ -91,6 +97,7 @@ impl FetchFs {
         runtime: Handle,
         ownership: Ownership,
         ttl: Duration,
+        passthrough: bool,
     ) -> std::io::Result<FetchFs> {
         Ok(FetchFs {
             shared: Arc::new(Shared {
@@ -98,6 +105,7 @@ impl FetchFs {
                 cache,
                 ownership,
                 ttl,
+                passthrough: Passthrough::new(passthrough),
             }),
             runtime,
             files: Arc::new(Handles::new()),
@@ -220,10 +228,22 @@ impl Shared {
         reply.attr(&self.ttl_of(&attributes), &self.attr(&attributes));
     }
 
-    fn reply_open(&self, reply: ReplyOpen, files: &Handles<Reader>, opened: Result<Arc<CacheEntry>, TreeError>) {
-        match opened {
-            Ok(entry) => reply.opened(files.insert(self.cache.reader(entry)), FopenFlags::FOPEN_KEEP_CACHE),
-            Err(error) => reply.error(complain(&error)),
+    fn reply_open(
+        &self,
+        reply: ReplyOpen,
+        ino: INodeNo,
+        files: &Handles<Reader>,
+        opened: Result<Arc<CacheEntry>, TreeError>,
+    ) {
+        let entry = match opened {
+            Ok(entry) => entry,
+            Err(error) => return reply.error(complain(&error)),
+        };
+        let backing = self.passthrough.opened(ino.0, &entry, &reply);
+        let handle = files.insert(self.cache.reader(entry));
+        match backing {
+            Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
+            None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
         }
     }
 }
@@ -255,6 +275,13 @@ impl Filesystem for FetchFs {
         // An older kernel lacks some of them; each only makes things faster.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_background(MAX_BACKGROUND);
+        if self.shared.passthrough.is_wanted() {
+            let can = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+                && config.set_max_stack_depth(BACKING_DEPTH).is_ok();
+            if !can {
+                self.shared.passthrough.turn_off("this kernel does not have it");
+            }
+        }
         Ok(())
     }
 
@@ -306,12 +333,12 @@ impl Filesystem for FetchFs {
             };
             self.shared.tree.note_file_opened(&node);
             if let Some(opened) = self.shared.tree.open_now(&node) {
-                return self.shared.reply_open(reply, &self.files, opened);
+                return self.shared.reply_open(reply, ino, &self.files, opened);
             }
             let (shared, files) = (Arc::clone(&self.shared), Arc::clone(&self.files));
             self.runtime.spawn(async move {
                 let opened = shared.tree.open(&node).await;
-                shared.reply_open(reply, &files, opened);
+                shared.reply_open(reply, ino, &files, opened);
             });
         });
     }
@@ -342,7 +369,7 @@ impl Filesystem for FetchFs {
     fn release(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -351,6 +378,7 @@ impl Filesystem for FetchFs {
     ) {
         contained("release", || {
             drop(self.files.remove(handle));
+            self.shared.passthrough.released(ino.0);
             reply.ok();
         });
     }

@@ -7,6 +7,7 @@ pub mod errno;
 mod filesystem;
 mod handles;
 pub mod mountpoint;
+mod passthrough;
 mod replies;
 
 pub use filesystem::{FetchFs, Ownership, attributes_changed};

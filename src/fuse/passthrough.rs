@@ -1,0 +1,103 @@
+//! Complete files, read without us: the kernel goes to the data file itself.
+//!
+//! With FUSE passthrough (Linux 6.9) an open may name a backing file, and every read and mapping through that handle is
+//! the local file's: no request comes here. That needs CAP_SYS_ADMIN, and a file that is here as a whole, because the
+//! kernel reads a hole as zeros. Without either, files are served as ever.
+//!
+//! The kernel refuses, with EIO, to have one inode open both ways, or with two backing files (`fuse_file_io_open` in
+//! `fs/fuse/iomode.c`). So each inode has a mode for as long as it is open at all: who comes later takes the mode that he
+//! finds. A file that becomes complete while it is open is passed through from its next first open on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fuser::{BackingId, ReplyOpen};
+use parking_lot::Mutex;
+
+use crate::cache::CacheEntry;
+use crate::tree::Ino;
+
+/// Which inodes are open, and how.
+pub struct Passthrough {
+    /// False when the kernel can't, the process may not, or the user does not want it.
+    is_on: AtomicBool,
+    /// Held over the system call that registers a backing file, a matter of microseconds: two opens of one inode must
+    /// not decide differently.
+    open: Mutex<HashMap<Ino, Mode>>,
+}
+
+enum Mode {
+    /// So many handles that we serve.
+    Served(usize),
+    /// So many handles that the kernel serves, all from this backing file.
+    PassedThrough(usize, Arc<BackingId>),
+}
+
+impl Passthrough {
+    /// Nothing is open. `wanted` by the user.
+    pub fn new(wanted: bool) -> Passthrough {
+        Passthrough {
+            is_on: AtomicBool::new(wanted),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Whether it is worth asking the kernel for.
+    pub fn is_wanted(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// The kernel does not know it.
+    pub fn turn_off(&self, why: &str) {
+        if self.is_on.swap(false, Ordering::Relaxed) {
+            log::info!("no FUSE passthrough: {why}; cached files are served by this process");
+        }
+    }
+
+    /// Counts an open. With a backing file the reply must name it; without one we serve the handle.
+    pub fn opened(&self, ino: Ino, entry: &CacheEntry, reply: &ReplyOpen) -> Option<Arc<BackingId>> {
+        let mut open = self.open.lock();
+        match open.get_mut(&ino) {
+            Some(Mode::PassedThrough(handles, backing)) => {
+                *handles += 1;
+                Some(Arc::clone(backing))
+            }
+            Some(Mode::Served(handles)) => {
+                *handles += 1;
+                None
+            }
+            None => {
+                let backing = self.backing(entry, reply).map(Arc::new);
+                let mode = backing
+                    .clone()
+                    .map_or(Mode::Served(1), |backing| Mode::PassedThrough(1, backing));
+                open.insert(ino, mode);
+                backing
+            }
+        }
+    }
+
+    fn backing(&self, entry: &CacheEntry, reply: &ReplyOpen) -> Option<BackingId> {
+        let settled = entry
+            .settled()
+            .filter(|settled| settled.presence.is_complete() && settled.size() > 0)?;
+        if !self.is_wanted() {
+            return None;
+        }
+        let registered = reply.open_backing(&settled.data);
+        registered.inspect_err(|error| self.turn_off(&error.to_string())).ok()
+    }
+
+    /// Counts a release.
+    pub fn released(&self, ino: Ino) {
+        let mut open = self.open.lock();
+        let Some(Mode::Served(handles) | Mode::PassedThrough(handles, _)) = open.get_mut(&ino) else {
+            return;
+        };
+        *handles -= 1;
+        if *handles == 0 {
+            open.remove(&ino);
+        }
+    }
+}
