@@ -74,7 +74,7 @@ pub enum EntryKind {
 pub enum ListedSize {
     /// Bytes, exact: the page printed every digit.
     Exact(u64),
-    /// Bytes, rounded by the page (`1.2M`): good for a first look, never for reading.
+    /// Bytes, rounded by the page (`1.2M`): good for a first look, never for reading. Never 0.
     Rounded(u64),
     /// The page shows no size.
     Unknown,
@@ -83,9 +83,10 @@ pub enum ListedSize {
 /// A date as a listing shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedTime {
-    /// The date, taken as UTC unless the page names a zone.
+    /// The date, taken as UTC unless the page names a zone. Hours off where a server lists its local time
+    /// ([`index_page`]): to be shown until the file's own date is known, and not to be compared with that.
     pub time: SystemTime,
-    /// False when the page leaves out the seconds (nginx, Apache).
+    /// False when the page leaves out the seconds (nginx, Apache). Says nothing about the zone.
     pub exact: bool,
 }
 

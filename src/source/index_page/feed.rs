@@ -1,0 +1,300 @@
+//! Gets a page through the tokenizer, in time that grows with its length whatever it holds.
+//!
+//! html5ever compares each attribute of a tag with all before it, to drop duplicates (0.40.1,
+//! `Tokenizer::finish_attribute`). One tag of a few megabytes, all attributes, would keep a core busy for
+//! hours. The tokenizer can't be asked how many it holds. But no attribute comes without white space, a `/`
+//! or a quote before it, so these are counted while a tag is open, and a page with too many in one
+//! tag is given up.
+//!
+//! To know when a tag is open, the page is cut before each `<`. A tag is open from a piece that begins
+//! one until the tokenizer gives out a tag: it gives out nothing else in between.
+
+use std::cell::{Cell, RefCell};
+
+use html5ever::tendril::StrTendril;
+use html5ever::tokenizer::states::RawKind;
+use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
+
+/// Most attributes that a tag may have; really the most bytes in it that could set one off.
+/// A tag with this many takes 17 ms (48 KB, measured), so a page of nothing else 0.4 s a MiB. On the other
+/// side, an image of half a megabyte inline in its tag, as base64, comes to as many slashes.
+pub(super) const MOST_ATTRIBUTES: usize = 8192;
+
+/// Most bytes between two looks at what the tokenizer made of them.
+const PIECE: usize = 4096;
+
+/// A tag with more than [`MOST_ATTRIBUTES`].
+#[derive(Debug)]
+pub(super) struct EndlessTag;
+
+/// Who takes the tags and the text of a page, in order. Names of tags and attributes are in lower
+/// case, entities are decoded.
+pub(super) trait PageSink {
+    /// A start tag.
+    fn start(&mut self, tag: &Tag);
+    /// An end tag, or the name of one that nothing began.
+    fn end(&mut self, name: &str);
+    /// Text, in as many parts as it pleases the tokenizer.
+    fn text(&mut self, text: &str);
+}
+
+/// Feeds all of `text` to `sink`.
+pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTag> {
+    // The decoder has dealt with a byte order mark; the tokenizer would drop one from each piece.
+    let options = TokenizerOpts {
+        discard_bom: false,
+        ..TokenizerOpts::default()
+    };
+    let tokenizer = Tokenizer::new(
+        Adapter {
+            sink: RefCell::new(sink),
+            markup: Cell::new(0),
+            raw: Cell::new(None),
+        },
+        options,
+    );
+    let queue = BufferQueue::default();
+    let mut open = Open::Nothing;
+    for piece in pieces(text) {
+        if let Open::Nothing = open {
+            open = opens(piece, tokenizer.sink.raw.get());
+        }
+        if let Open::Tag(count) = &mut open {
+            *count += piece.bytes().filter(|byte| b" \t\n\r\x0c/\"'".contains(byte)).count();
+            if *count > MOST_ATTRIBUTES {
+                return Err(EndlessTag);
+            }
+        }
+        let before = tokenizer.sink.markup.get();
+        queue.push_back(StrTendril::from_slice(piece));
+        // The other results ask to run a script or to change the charset; the adapter never does.
+        let _ = tokenizer.feed(&queue);
+        if tokenizer.sink.markup.get() != before {
+            open = Open::Nothing;
+        }
+    }
+    tokenizer.end();
+    Ok(())
+}
+
+/// What the tokenizer is in the middle of.
+enum Open {
+    /// Text.
+    Nothing,
+    /// A tag, with that many bytes in it that could set off an attribute.
+    Tag(usize),
+    /// A comment or a doctype: no attributes there, whatever it looks like.
+    Comment,
+}
+
+/// What a piece opens that comes after text. Within an element of raw text only that element's end tag
+/// opens anything.
+fn opens(piece: &str, raw: Option<&str>) -> Open {
+    let bytes = piece.as_bytes();
+    let closing = |name: &str| {
+        bytes
+            .get(2..2 + name.len())
+            .is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    match (raw, bytes) {
+        (Some(name), [b'<', b'/', ..]) if closing(name) => Open::Tag(0),
+        (Some(_), _) => Open::Nothing,
+        (None, [b'<', b'/', first, ..] | [b'<', first, ..]) if first.is_ascii_alphabetic() => Open::Tag(0),
+        (None, [b'<', b'/', b'>', ..]) => Open::Nothing,
+        (None, [b'<', b'!' | b'?' | b'/', ..]) => Open::Comment,
+        _ => Open::Nothing,
+    }
+}
+
+/// Cuts `text` before each `<` and after each [`PIECE`] bytes, so that a tag always begins a piece.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut end = rest.len().min(PIECE);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let next_tag = rest.bytes().take(end).skip(1).position(|byte| byte == b'<');
+        let (piece, after) = rest.split_at(next_tag.map_or(end, |at| at + 1));
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// html5ever's kind of sink (it takes `&self`) around ours.
+struct Adapter<'a, Sink> {
+    sink: RefCell<&'a mut Sink>,
+    /// How many tags, comments and doctypes came out.
+    markup: Cell<u64>,
+    /// The element of raw text that has begun.
+    raw: Cell<Option<&'static str>>,
+}
+
+impl<Sink: PageSink> TokenSink for Adapter<'_, Sink> {
+    type Handle = ();
+
+    fn process_token(&self, token: Token, _line: u64) -> TokenSinkResult<()> {
+        if matches!(
+            token,
+            Token::TagToken(_) | Token::CommentToken(_) | Token::DoctypeToken(_)
+        ) {
+            self.markup.set(self.markup.get() + 1);
+        }
+        let mut sink = self.sink.borrow_mut();
+        match token {
+            Token::TagToken(tag) if tag.kind == TagKind::StartTag => {
+                sink.start(&tag);
+                return self.content_model(&tag);
+            }
+            Token::TagToken(tag) => {
+                self.raw.set(None);
+                sink.end(&tag.name);
+            }
+            Token::CharacterTokens(text) => sink.text(&text),
+            _ => {}
+        }
+        TokenSinkResult::Continue
+    }
+}
+
+impl<Sink> Adapter<'_, Sink> {
+    /// How the tokenizer has to read on after a start tag: the one part of HTML's tree construction that can't be
+    /// done without, lest a script's strings become links. `<title/>` and the like are taken at their word, as
+    /// within `<svg>`, where they are elements without content; elsewhere HTML ignores that slash.
+    fn content_model(&self, tag: &Tag) -> TokenSinkResult<()> {
+        if tag.self_closing {
+            return TokenSinkResult::Continue;
+        }
+        let (name, kind) = match &*tag.name {
+            "script" => ("script", RawKind::ScriptData),
+            "title" => ("title", RawKind::Rcdata),
+            "textarea" => ("textarea", RawKind::Rcdata),
+            "style" => ("style", RawKind::Rawtext),
+            "xmp" => ("xmp", RawKind::Rawtext),
+            "iframe" => ("iframe", RawKind::Rawtext),
+            "noembed" => ("noembed", RawKind::Rawtext),
+            "noframes" => ("noframes", RawKind::Rawtext),
+            _ => return TokenSinkResult::Continue,
+        };
+        self.raw.set(Some(name));
+        TokenSinkResult::RawData(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes down what it is given: `<a b=c>`, `</a>`, text.
+    #[derive(Default)]
+    struct Record(String);
+
+    impl PageSink for Record {
+        fn start(&mut self, tag: &Tag) {
+            let attributes = tag
+                .attrs
+                .iter()
+                .map(|a| format!(" {}={}", a.name.local, a.value))
+                .collect::<String>();
+            self.0 += &format!("<{}{attributes}>", tag.name);
+        }
+        fn end(&mut self, name: &str) {
+            self.0 += &format!("</{name}>");
+        }
+        fn text(&mut self, text: &str) {
+            self.0 += text;
+        }
+    }
+
+    fn fed(text: &str) -> Result<String, EndlessTag> {
+        let mut record = Record::default();
+        feed(text, &mut record).map(|()| record.0)
+    }
+
+    #[test]
+    fn the_pieces_are_the_text() {
+        let long = "é".repeat(3 * PIECE);
+        for text in [
+            "",
+            "<",
+            "<<",
+            "a<b",
+            "<a>b</a>",
+            "ä<ö>ü",
+            &long,
+            &format!("x{long}<{long}"),
+        ] {
+            assert_eq!(pieces(text).collect::<String>(), text);
+            assert!(
+                pieces(text).all(|piece| piece.len() <= PIECE && piece.rfind('<').is_none_or(|at| at == 0)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn cutting_does_not_change_what_is_read() {
+        let long = "x".repeat(PIECE);
+        for (page, read) in [
+            ("<A Href='a<b'>c&am", "<a href=a<b>c&am"),
+            ("a&lt;b&#x3c;c&amp", "a<b<c&"),
+            ("<script>'<a>'</script >b", "<script>'<a>'</script>b"),
+            ("<title>&lt;a</title>", "<title><a</title>"),
+            ("<svg><title/><a></svg>", "<svg><title><a></svg>"),
+            ("<!-- <a> --><?x <b?>c", "c"),
+            ("a\r\nb", "a\nb"),
+        ] {
+            assert_eq!(fed(page).unwrap(), read, "{page}");
+        }
+        assert_eq!(
+            fed(&format!("<a b={long}{long}>{long}&am{long}")).unwrap(),
+            format!("<a b={long}{long}>{long}&am{long}")
+        );
+    }
+
+    #[test]
+    fn an_endless_tag_is_given_up_wherever_it_begins() {
+        let attributes: String = (0..=MOST_ATTRIBUTES).map(|n| format!(" a{n}='<>'")).collect();
+        for before in [
+            "<a",
+            "</a",
+            "text<a",
+            "<<a",
+            "&am<a",
+            "</><a",
+            "<!doctype html><a",
+            "<!-- <b> --><a",
+            "<!--><a",
+            "<?x><a",
+            "<script></script",
+            "<script></scr</script",
+            "<title>&am</TITLE",
+            "<b c='<d'",
+            "<b c='<d></d>'",
+            "<script/><a",
+        ] {
+            assert!(fed(&format!("{before}{attributes}>")).is_err(), "{before}");
+            assert!(fed(&format!("{before}{attributes}")).is_err(), "{before}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_but_no_endless_tag_is_read() {
+        let spaces = " \n".repeat(MOST_ATTRIBUTES);
+        let image = "iVBORw0KGgo/".repeat(8000);
+        for page in [
+            format!("<pre>{spaces}</pre>"),
+            format!("<!-- <a {spaces}> -->"),
+            format!("&am<!-- <a {spaces}> -->"),
+            format!("<script>'<b>'+'</b>' {spaces}</script>"),
+            format!("<textarea><a {spaces}</textarea>"),
+            format!("<!doctype {spaces}>"),
+            format!("a < b {spaces}"),
+            format!("</> {spaces}"),
+            format!("<img src='data:image/png;base64,{image}'>"),
+            "<a b='c'> </a>".repeat(MOST_ATTRIBUTES),
+        ] {
+            assert!(fed(&page).is_ok(), "{}", &page[..40]);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Reads the index pages of web servers.
+//!
+//! A web server that lists a directory does so in HTML, made for people: each server in its own way, and
+//! each with options, themes and templates. What they have in common is that an entry is a link one
+//! level down. So that is what makes an entry here, as for the other programs that mount such pages
+//! (rclone, httpdirfs), and no server is told from another. What else a page says, a size and a date, is
+//! taken where its row says it plainly.
+//!
+//! [`parse`] is pure: the source that fetched a page calls it with the whole of it. It guarantees:
+//!
+//! * Each entry's name is one path component ([`Name::new`](super::Name::new)); the others are counted
+//!   in [`Listing::refused`].
+//! * Each entry's URL is at the page's origin, exactly one level below it, and asks the server for that
+//!   very entry.
+//! * A size is [`Exact`](super::ListedSize::Exact) only where the page gives every digit of it.
+//! * An empty directory is an empty listing; a page that is none is an error, for an empty
+//!   listing would say that everything is gone.
+//! * Time and memory grow with the page's length, whatever it holds.
+//!
+//! **Dates** are taken as UTC unless the page names a zone. nginx writes UTC unless `autoindex_localtime`
+//! is on, and Caddy names it; but Apache and lighttpd write the server's local time and do not say which,
+//! so a listed date may be off by up to 14 hours, also when it shows seconds. A caller may show it until
+//! the file itself was asked, and may compare it with the date in an earlier listing of the same page. It
+//! must not compare it with a `Last-Modified`: that the two differ is no sign of a change.
+//!
+//! **Charset.** It matters little, as every server known percent-encodes what it links to. It is the one
+//! from the `Content-Type`, else UTF-8; `<meta charset>` is not looked at.
+//!
+//! The way through: `feed` pushes the page through the HTML tokenizer; `reader` cuts it into rows; `link`
+//! decides which file a link means, and `name` what it is called; `collect` takes up each file once; `row`
+//! says what a row says of its file, by means of `size` and `date`.
+
+mod collect;
+mod date;
+mod feed;
+mod link;
+mod name;
+mod reader;
+mod row;
+mod size;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use encoding_rs::{Encoding, UTF_8};
+use url::Url;
+
+use super::Listing;
+
+/// Why a page is not an index page.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnIndex {
+    /// No link leads one level down, and neither title nor links mark the page as the listing of an empty
+    /// directory. It may be a home page, an error page, a page that a script fills in, or no HTML.
+    #[error("the page is no directory listing: none of its {links} links leads to something directly below it")]
+    NothingListed {
+        /// The links on the page.
+        links: usize,
+    },
+    /// A tag has thousands of attributes, which no server writes and which would take for ever to read.
+    #[error(
+        "the page can't be read: it has a tag with more than {} attributes",
+        feed::MOST_ATTRIBUTES
+    )]
+    EndlessTag,
+}
+
+/// Reads the page that came from `page`, after redirects.
+///
+/// As in a browser, links are relative to the last `/` of `page`: the URL of a directory has to end in one.
+/// `charset` is the one from the answer's `Content-Type`, if any. [`Listing::modified`] is left empty; it
+/// is in the answer's head.
+///
+/// A page is an index page if it has an entry (or one whose name is refused), or else if it is marked as
+/// one: by a title such as `Index of /`, by links to itself in another order, or by a link to the directory
+/// above that is called `..`, `Parent Directory` or the like.
+///
+/// # Errors
+/// When the page is not an index page. Says nothing about whether the directory is there.
+pub fn parse(page: &Url, body: &[u8], charset: Option<&str>) -> Result<Listing, NotAnIndex> {
+    let text = decode(body, charset);
+    let mut reader = reader::Reader::new(link::Page::new(page));
+    feed::feed(&text, &mut reader).map_err(|feed::EndlessTag| NotAnIndex::EndlessTag)?;
+    let contents = reader.finish();
+    let found = !contents.listing.entries.is_empty() || contents.listing.refused > 0;
+    if found || contents.marked {
+        Ok(contents.listing)
+    } else {
+        Err(NotAnIndex::NothingListed { links: contents.links })
+    }
+}
+
+/// The page as text. A byte order mark decides, then the charset; bytes that make no sense become U+FFFD.
+fn decode<'a>(body: &'a [u8], charset: Option<&str>) -> Cow<'a, str> {
+    let named = charset.and_then(|label| Encoding::for_label_no_replacement(label.as_bytes()));
+    named.unwrap_or(UTF_8).decode(body).0
+}

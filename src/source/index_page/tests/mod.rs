@@ -1,0 +1,42 @@
+//! What is read from whole pages: recorded from real servers, written by hand, and generated.
+
+mod handmade;
+mod properties;
+
+use url::Url;
+
+use super::{NotAnIndex, parse};
+use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing};
+
+/// Where the pages are said to come from.
+const PAGE: &str = "http://origin.test/corpus/";
+
+/// Reads a page, as UTF-8, from [`PAGE`].
+fn read(html: &str) -> Result<Listing, NotAnIndex> {
+    parse(&Url::parse(PAGE).unwrap(), html.as_bytes(), None)
+}
+
+/// The names of a listing, a `/` after each directory's.
+fn names(listing: &Listing) -> Vec<String> {
+    let slash = |entry: &Entry| if entry.kind == EntryKind::Directory { "/" } else { "" };
+    listing
+        .entries
+        .iter()
+        .map(|entry| format!("{}{}", entry.name.as_os_str().display(), slash(entry)))
+        .collect()
+}
+
+/// A date, without the seconds where the page has none.
+fn shown_date(listed: ListedTime) -> String {
+    let text = humantime::format_rfc3339_seconds(listed.time)
+        .to_string()
+        .replace('T', " ");
+    text[..if listed.exact { 19 } else { 16 }].to_owned()
+}
+
+fn size(entry: &Entry) -> ListedSize {
+    match entry.kind {
+        EntryKind::File(size) => size,
+        EntryKind::Directory => panic!("{entry:?} is a directory"),
+    }
+}
