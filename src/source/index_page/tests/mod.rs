@@ -2,6 +2,7 @@
 
 mod handmade;
 mod properties;
+mod recorded;
 
 use url::Url;
 
