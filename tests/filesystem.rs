@@ -226,7 +226,7 @@ fn names_are_what_they_are_on_the_server() {
         "plus+plus",
         "it's",
         "\"quoted\"",
-        "<b>bold</b>",
+        "<b>bold<b>",
         "semi;colon",
         "co:lon",
         "http:",

@@ -13,6 +13,7 @@ mod harness_itself;
 mod mounting;
 mod origin;
 mod origin_itself;
+mod passthrough;
 mod reading;
 mod real_servers;
 mod scheduling;

@@ -170,7 +170,7 @@ impl Tree {
         let Some(position) = names.position(node.ino) else {
             return;
         };
-        let (candidates, dropped) = {
+        let step = {
             let mut walk = directory.file_walk.lock();
             if walk.last == position && walk.pace.0 > 0 {
                 return;
@@ -178,10 +178,10 @@ impl Tree {
             let in_order = names.next_file(walk.last) == Some(position);
             walk.step(position, in_order, &names)
         };
-        for entry in dropped {
+        for entry in step.drop {
             self.cache.manager().end_read_ahead(entry.id);
         }
-        for (position, node) in candidates {
+        for (position, node) in step.fetch {
             let (tree, parent) = (Arc::clone(self), Arc::clone(&parent));
             self.runtime.spawn(async move {
                 let Ok(entry) = tree.open(&node).await else { return };
@@ -199,19 +199,25 @@ impl Tree {
     }
 }
 
+/// What follows from a file that was opened.
+struct Step {
+    /// Files to fetch ahead, with their positions.
+    fetch: Vec<(usize, Arc<Node>)>,
+    /// What was fetched ahead and is not needed any more.
+    drop: Vec<Arc<CacheEntry>>,
+}
+
 impl FileWalk {
-    /// Moves to `position`. Gives the files to fetch ahead from there, and the entries that are not needed any more.
-    fn step(
-        &mut self,
-        position: usize,
-        in_order: bool,
-        names: &Snapshot,
-    ) -> (Vec<(usize, Arc<Node>)>, Vec<Arc<CacheEntry>>) {
+    /// Moves to `position`.
+    fn step(&mut self, position: usize, in_order: bool, names: &Snapshot) -> Step {
         self.last = position;
         self.pace = self.pace.after(in_order);
         if !in_order {
             self.looked_at = 0;
-            return (Vec::new(), self.ahead.drain(..).map(|(_, entry)| entry).collect());
+            return Step {
+                fetch: Vec::new(),
+                drop: self.ahead.drain(..).map(|(_, entry)| entry).collect(),
+            };
         }
         // What the walker has come to is kept until it has come to the next: it is only about to be opened.
         self.ahead.retain(|(at, _)| *at >= position);
@@ -222,7 +228,10 @@ impl FileWalk {
             let node = &names.children()[at].1;
             node.is_small_file(SMALL_FILE).then(|| (at, Arc::clone(node)))
         });
-        (candidates.collect(), Vec::new())
+        Step {
+            fetch: candidates.collect(),
+            drop: Vec::new(),
+        }
     }
 }
 

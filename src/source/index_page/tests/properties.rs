@@ -256,18 +256,6 @@ fn a_long_listing_is_read_whole() {
     );
 }
 
-/// Takes a while without optimisation: `cargo test --lib a_million -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn a_million_entries_take_as_long_as_a_hundred_thousand_ten_times() {
-    for count in [100_000, 1_000_000] {
-        let page = big_page(count);
-        let start = std::time::Instant::now();
-        assert_eq!(read(&page).unwrap().entries.len(), count);
-        println!("{count} entries, {} bytes: {:?}", page.len(), start.elapsed());
-    }
-}
-
 /// Pages that would take hours if the time grew with the square of anything; html5ever alone takes
 /// as long for the first.
 #[test]

@@ -1,0 +1,88 @@
+//! Files that are wholly in the cache, read by the kernel itself.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::common::Mount;
+use crate::origin::{Content, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// A mount whose cache has all of `/file`, of which no page is in the kernel's memory.
+fn with_complete_file(options: &[(&str, &str)]) -> (Origin, Mount, Vec<u8>) {
+    let origin = Origin::start();
+    let content = Content::noise(5 * MIB + 123, 7);
+    origin.add("/file", content.clone());
+    let plan = options
+        .iter()
+        .fold(Mount::of(&origin.url("/")), |plan, (option, value)| {
+            plan.with(option, value)
+        });
+    let mut mount = plan.start();
+    let bytes = content.read(0..5 * MIB + 123);
+    assert!(fs::read(mount.path("file")).expect("to read") == bytes);
+    mount.remount();
+    (origin, mount, bytes)
+}
+
+fn read_all(file: &File, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0).map(|()| bytes)
+}
+
+#[test]
+fn a_complete_file_is_read_without_the_daemon() {
+    // The kernel lets nobody else name a backing file; the fallback is what all other tests run on then.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let (_origin, mut mount, bytes) = with_complete_file(&[]);
+    let file = File::open(mount.path("file")).expect("to open");
+    // Nothing has been read of it yet: whatever comes now comes from the data file.
+    mount.kill();
+    assert!(read_all(&file, bytes.len()).expect("to read") == bytes);
+}
+
+#[test]
+fn without_passthrough_the_daemon_gives_the_same_bytes() {
+    let (origin, mut mount, bytes) = with_complete_file(&[("-o", "no_passthrough")]);
+    let before = origin.log().all().data("/file").len();
+    assert!(fs::read(mount.path("file")).expect("to read") == bytes);
+    assert_eq!(origin.log().all().data("/file").len(), before, "it is all in the cache");
+    mount.remount();
+    let file = File::open(mount.path("file")).expect("to open");
+    mount.kill();
+    let error = read_all(&file, bytes.len()).expect_err("nobody is there to answer");
+    assert!(
+        matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED)),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_that_becomes_complete_while_it_is_open_can_be_opened_again() {
+    let origin = Origin::start();
+    let content = Content::noise(3 * MIB, 8);
+    origin.add("/file", content.clone());
+    let mount = Mount::start_of(&origin.url("/"));
+    let first = File::open(mount.path("file")).expect("to open");
+    let bytes = content.read(0..3 * MIB);
+    assert!(read_all(&first, bytes.len()).expect("to read") == bytes);
+    // The kernel would refuse a handle of the other kind beside the first one.
+    let second = File::open(mount.path("file")).expect("to open beside");
+    assert!(read_all(&second, bytes.len()).expect("to read") == bytes);
+    drop((first, second));
+    assert!(fs::read(mount.path("file")).expect("to read once more") == bytes);
+}
+
+#[test]
+fn many_handles_share_one_backing_file() {
+    let (_origin, mount, bytes) = with_complete_file(&[]);
+    let files: Vec<_> = (0..20)
+        .map(|_| File::open(mount.path("file")).expect("to open"))
+        .collect();
+    for file in files.iter().rev() {
+        assert!(read_all(file, bytes.len()).expect("to read") == bytes);
+    }
+}
