@@ -283,8 +283,9 @@ impl Reader {
         if settled.is_some_and(|settled| settled.presence.is_complete()) {
             return Read::Ready(bytes);
         }
-        let ahead = self.ahead.lock().note(&bytes, size);
-        if settled.is_some() && self.entry.has_byte_range(&bytes) {
+        let is_here = self.entry.has_byte_range(&bytes);
+        let ahead = self.ahead.lock().note(&bytes, size, !is_here);
+        if is_here {
             if let Some(ahead) = ahead {
                 self.cache.manager.request(&self.entry, ahead, Priority::High);
             }

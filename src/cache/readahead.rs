@@ -2,9 +2,15 @@
 //!
 //! An open file has a few **cursors**, one for each sequential stream that its reads form: a player
 //! reads video, audio and index in turn through one handle. A read that goes on where a cursor
-//! stands moves that cursor, and proves that the stream is sequential; with each proof the
-//! **window** ahead of the cursor grows. A read that fits no cursor begins a new one, with no
-//! window: an isolated read fetches the chunks it touches and no more.
+//! stands moves that cursor, and proves that the stream is sequential: a **window** ahead of the
+//! cursor is fetched. It grows in two ways, and no other:
+//!
+//! - as the sequence goes on, up to [`PROVEN_WINDOW`]: enough for a reader that takes its time;
+//! - when the reader is **starved**, that is, when it comes to bytes that are not here although they
+//!   were asked for ahead: up to [`MAX_WINDOW`], so that many connections can work for one reader.
+//!
+//! A read that fits no cursor begins a new one, with no window: an isolated read fetches the chunks
+//! it touches and no more.
 //!
 //! All of this is values in, values out; the caller turns the answer into `High` requests.
 
@@ -14,9 +20,17 @@ use std::ops::Range;
 /// its way.
 const FIRST_WINDOW: u64 = 512 << 10;
 
-/// How far ahead is fetched at most. Sixteen connections of 20 MB/s bring this in 100 ms, twice a
-/// common round trip; the bytes go to the data file, so the window takes no memory.
-const MAX_WINDOW: u64 = 32 << 20;
+/// How far ahead is fetched for a reader that is never starved. At the 4 MB/s of a good film this is
+/// a second's worth.
+const PROVEN_WINDOW: u64 = 4 << 20;
+
+/// How far ahead is fetched at most, for a reader that takes all it can get: sixteen connections
+/// with a long fetch each. The bytes go to the data file, so the window takes no memory.
+const MAX_WINDOW: u64 = 256 << 20;
+
+/// What the window is multiplied by when the reader was starved. From the first window to the last in
+/// five steps, each of which takes about a round trip.
+const STARVED_GROWTH: u64 = 4;
 
 /// A read within this distance before or behind a cursor is still its stream. The kernel asks for
 /// 128 KiB at a time, some requests ahead and out of order; a player skips over small atoms.
@@ -44,11 +58,16 @@ struct Cursor {
     window: u64,
     /// Up to where it has been asked for, exclusive.
     requested: u64,
+    /// Where `position` was when the window last grew.
+    grown_at: u64,
+    /// Whether the reader came to bytes that were not here, since then.
+    starved: bool,
 }
 
 impl ReadAhead {
-    /// Notes a read and says what to ask for ahead of it, if anything. `size` is the file's.
-    pub fn note(&mut self, read: &Range<u64>, size: u64) -> Option<Range<u64>> {
+    /// Notes a read and says what to ask for ahead of it, if anything. `size` is the file's;
+    /// `missing` says that not all of the bytes are here.
+    pub fn note(&mut self, read: &Range<u64>, size: u64, missing: bool) -> Option<Range<u64>> {
         let index = self.cursors.iter().position(|cursor| cursor.goes_on_with(read));
         let mut cursor = match index {
             Some(index) => self.cursors.remove(index),
@@ -57,8 +76,11 @@ impl ReadAhead {
                 position: read.start,
                 window: 0,
                 requested: read.start,
+                grown_at: read.start,
+                starved: false,
             },
         };
+        cursor.starved |= missing && cursor.window > 0 && read.start < cursor.requested;
         let wanted = cursor.advance(read, size);
         self.cursors.insert(0, cursor);
         self.cursors.truncate(MAX_CURSORS);
@@ -81,16 +103,35 @@ impl Cursor {
         if self.position - self.start < PROOF.min(size) {
             return None;
         }
-        let horizon = self.position.saturating_add(self.window).min(size);
-        // Half of the window is still ahead: asking now would only make many small requests of it.
-        if self.window > 0 && self.requested.saturating_sub(self.position) * 2 > self.window {
+        // Half a window further on is when it shows whether the last growth was enough.
+        if self.window == 0 || self.position - self.grown_at >= self.window / 2 {
+            self.window = self.grown();
+            self.grown_at = self.position;
+            self.starved = false;
+        }
+        // A small window is asked for in halves, or many small requests would be made of it; a large
+        // one piece by piece, or its connections would stand idle between the halves.
+        let step = if self.window <= PROVEN_WINDOW {
+            self.window / 2
+        } else {
+            self.window / 16
+        };
+        let ahead = self.requested.saturating_sub(self.position);
+        if ahead + step > self.window {
             return None;
         }
-        self.window = (self.window * 2).clamp(FIRST_WINDOW, MAX_WINDOW);
-        let horizon = self.position.saturating_add(self.window).min(size).max(horizon);
+        let horizon = self.position.saturating_add(self.window).min(size);
         let wanted = self.requested.max(self.position)..horizon;
         self.requested = self.requested.max(horizon);
         (!wanted.is_empty()).then_some(wanted)
+    }
+
+    /// The window that it should have now.
+    fn grown(&self) -> u64 {
+        if self.starved {
+            return (self.window * STARVED_GROWTH).clamp(FIRST_WINDOW, MAX_WINDOW);
+        }
+        self.window.max((self.window * 2).clamp(FIRST_WINDOW, PROVEN_WINDOW))
     }
 }
 
@@ -107,17 +148,32 @@ mod tests {
     fn an_isolated_read_asks_for_nothing_ahead() {
         let mut ahead = ReadAhead::default();
         for offset in [0, 100 * MIB, 7 * MIB, 900 * MIB, 300 * MIB] {
-            assert_eq!(ahead.note(&(offset..offset + 64 * KIB), GIB), None, "{offset}");
+            assert_eq!(ahead.note(&(offset..offset + 64 * KIB), GIB, true), None, "{offset}");
         }
     }
 
     #[test]
-    fn a_sequential_reader_is_kept_ahead_of_and_the_window_grows_to_its_limit() {
+    fn a_sequential_reader_that_is_never_starved_is_kept_ahead_of_by_a_modest_window() {
+        let (asked, widest) = read_in_sequence(|_| false);
+        assert_eq!(widest, PROVEN_WINDOW + 128 * KIB);
+        assert!((GIB / 2..=GIB / 2 + PROVEN_WINDOW).contains(&asked), "{asked}");
+    }
+
+    #[test]
+    fn a_starved_reader_s_window_grows_to_its_limit_within_a_fraction_of_it() {
+        let (_, widest) = read_in_sequence(|_| true);
+        assert_eq!(widest, MAX_WINDOW + 128 * KIB);
+        let (_, widest) = read_in_sequence(|at| at < 96 * MIB);
+        assert_eq!(widest, MAX_WINDOW + 128 * KIB);
+    }
+
+    /// Reads half a GiB; says up to where was asked for, and how far ahead at most.
+    fn read_in_sequence(missing: impl Fn(u64) -> bool) -> (u64, u64) {
         let mut ahead = ReadAhead::default();
         let (mut asked, mut widest) = (0, 0);
         for step in 0..4096 {
             let at = step * 128 * KIB;
-            if let Some(wanted) = ahead.note(&(at..at + 128 * KIB), GIB) {
+            if let Some(wanted) = ahead.note(&(at..at + 128 * KIB), GIB, missing(at)) {
                 assert!(
                     asked == 0 || wanted.start == asked,
                     "no gap and nothing twice: {wanted:?} after {asked}"
@@ -125,9 +181,9 @@ mod tests {
                 asked = wanted.end;
             }
             widest = widest.max(asked.saturating_sub(at));
-            assert!(step < 2 || asked >= (at + 128 * KIB).min(GIB), "step {step}");
+            assert!(step < 2 || asked >= at + 256 * KIB, "step {step}");
         }
-        assert_eq!(widest, MAX_WINDOW + 128 * KIB);
+        (asked, widest)
     }
 
     #[test]
@@ -138,7 +194,7 @@ mod tests {
             let at = pair * 256 * KIB;
             for offset in [at + 128 * KIB, at] {
                 asked = ahead
-                    .note(&(offset..offset + 128 * KIB), GIB)
+                    .note(&(offset..offset + 128 * KIB), GIB, true)
                     .map_or(asked, |wanted| wanted.end);
             }
         }
@@ -154,7 +210,7 @@ mod tests {
             for (stream, base) in [0, 500 * MIB].into_iter().enumerate() {
                 let at = base + step * 128 * KIB;
                 asked[stream] = ahead
-                    .note(&(at..at + 128 * KIB), GIB)
+                    .note(&(at..at + 128 * KIB), GIB, true)
                     .map_or(asked[stream], |wanted| wanted.end);
             }
         }
@@ -167,9 +223,9 @@ mod tests {
             let mut ahead = ReadAhead::default();
             for (at, len) in reads {
                 let (start, end) = (at.min(size - 1), (at + len).min(size));
-                if let Some(wanted) = ahead.note(&(start..end.max(start + 1)), size) {
+                if let Some(wanted) = ahead.note(&(start..end.max(start + 1)), size, at % 2 == 0) {
                     prop_assert!(wanted.start < wanted.end && wanted.end <= size);
-                    prop_assert!(wanted.end - wanted.start <= MAX_WINDOW + FIRST_WINDOW);
+                    prop_assert!(wanted.end - wanted.start <= MAX_WINDOW);
                 }
             }
         }
