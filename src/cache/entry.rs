@@ -223,6 +223,25 @@ impl CacheEntry {
     }
 }
 
+#[cfg(test)]
+impl CacheEntry {
+    /// Settles the entry as one of `size` bytes that has a data file of its own.
+    pub fn settle_for_tests(&self, size: u64) -> &Settled {
+        let version = Version {
+            size,
+            validator: crate::http::Validator::Strong("\"v1\"".into()),
+        };
+        self.settle(Settled {
+            key: EntryKey::new(&self.url, &version, self.chunk),
+            version,
+            modified: None,
+            presence: Presence::new(self.chunk.count(size)),
+            data: DataFile::for_tests(size),
+            recorded: false,
+        })
+    }
+}
+
 impl fmt::Debug for CacheEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheEntry")

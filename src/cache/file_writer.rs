@@ -141,7 +141,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             Some(settled) => write(&entry, settled, &pieces, &mut position, recorder),
             None => Err(io::Error::other("nobody knows yet which file these bytes belong to")),
         };
-        manager.progress(fetch, position.offset);
+        manager.progress(entry.id, fetch, position.offset);
         // The fetch may have been stopped meanwhile, and nobody waits for the answer.
         let _ = done.send((position, result));
     }

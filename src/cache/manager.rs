@@ -14,14 +14,15 @@
 //! **Every wait ends**: with its bytes, with the error of the fetch that should have brought them,
 //! at its deadline, or when the mount ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
@@ -92,10 +93,9 @@ pub struct ChunkManager {
 
 struct State {
     scheduler: Scheduler,
-    on_ready: HashMap<WaiterId, OnReady>,
-    /// Deadlines of waiters, the earliest first: all have the same patience. May hold waiters that
-    /// are long awake.
-    deadlines: VecDeque<(Instant, WaiterId)>,
+    /// Whom to call, and until when that has to have happened. **The first has the earliest
+    /// deadline**: the numbers grow with the time, and all have the same patience.
+    waiting: BTreeMap<WaiterId, (Instant, OnReady)>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
 }
@@ -107,8 +107,7 @@ impl ChunkManager {
         Arc::new(ChunkManager {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits),
-                on_ready: HashMap::new(),
-                deadlines: VecDeque::new(),
+                waiting: BTreeMap::new(),
                 controls: HashMap::new(),
                 next_waiter: 1,
             }),
@@ -139,11 +138,11 @@ impl ChunkManager {
         self.change(|state| {
             let waiter = WaiterId(state.next_waiter);
             state.next_waiter += 1;
-            state.on_ready.insert(waiter, on_ready);
-            if state.deadlines.is_empty() {
+            if state.waiting.is_empty() {
                 self.deadline_set.notify_one();
             }
-            state.deadlines.push_back((Instant::now() + self.patience, waiter));
+            let deadline = Instant::now() + self.patience;
+            state.waiting.insert(waiter, (deadline, on_ready));
             state.scheduler.wait(entry, bytes, ahead, waiter);
         });
     }
@@ -178,9 +177,10 @@ impl ChunkManager {
         self.change(|state| state.scheduler.end_read_ahead(entry));
     }
 
-    /// For fetches: everything up to `watermark` is written, and its whole chunks are marked present.
-    pub fn progress(self: &Arc<Self>, fetch: FetchId, watermark: u64) {
-        self.change(|state| state.scheduler.progress(fetch, watermark));
+    /// For fetches of `entry`: everything up to `watermark` is written, and its whole chunks are
+    /// marked present.
+    pub fn progress(self: &Arc<Self>, entry: EntryId, fetch: FetchId, watermark: u64) {
+        self.change(|state| state.scheduler.progress(entry, fetch, watermark));
     }
 
     /// For fetches: the entry's version and true size are known now.
@@ -211,11 +211,11 @@ impl ChunkManager {
     /// Wakes waiters whose deadline passes. Runs for as long as the mount does.
     pub async fn watch_deadlines(self: Arc<Self>) {
         loop {
-            let first = self.state.lock().deadlines.front().map(|&(deadline, _)| deadline);
+            let first = self.state.lock().first_deadline();
             match first {
                 None => self.deadline_set.notified().await,
                 Some(deadline) => {
-                    tokio::time::sleep_until(deadline.into()).await;
+                    tokio::time::sleep_until(deadline).await;
                     self.change(State::end_late_waits(self.patience));
                 }
             }
@@ -232,7 +232,8 @@ impl ChunkManager {
             for action in state.scheduler.take_actions() {
                 match action {
                     Action::Wake(waiter, result) => {
-                        wakes.extend(state.on_ready.remove(&waiter).map(|on_ready| (on_ready, result)));
+                        let waiting = state.waiting.remove(&waiter);
+                        wakes.extend(waiting.map(|(_, on_ready)| (on_ready, result)));
                     }
                     Action::Start(order) => {
                         let control = Arc::new(FetchControl::new(order.bytes.end));
@@ -261,18 +262,15 @@ impl State {
     fn end_late_waits(patience: Duration) -> impl FnOnce(&mut State) {
         move |state| {
             let now = Instant::now();
-            while let Some(&(deadline, waiter)) = state.deadlines.front()
-                && deadline <= now
-            {
-                state.deadlines.pop_front();
+            let late = state.waiting.iter().take_while(|(_, (deadline, _))| *deadline <= now);
+            let late: Vec<_> = late.map(|(&waiter, _)| waiter).collect();
+            for waiter in late {
                 state.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
             }
-            // Waiters that were woken long ago need no timer of their own.
-            while let Some((_, waiter)) = state.deadlines.front()
-                && !state.on_ready.contains_key(waiter)
-            {
-                state.deadlines.pop_front();
-            }
         }
+    }
+
+    fn first_deadline(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(_, &(deadline, _))| deadline)
     }
 }

@@ -8,12 +8,15 @@
 //!
 //! What holds after each call:
 //! - **No byte is in flight twice**: the fetches of an entry cover disjoint ranges of chunks, and a
-//!   wanted chunk is neither present nor in flight.
+//!   wanted chunk is not in flight. Nor is it asked for when it is present: a fetch that was cut
+//!   short or stopped may still write what it has read, so that is looked at before a fetch starts.
 //! - **Every waiter is looked after**: each chunk that it misses is wanted, at `Critical`, or in
 //!   flight. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
 //!   other state, so no waiter can be forgotten.
+//! - **No slot is idle while something is wanted** of its origin.
 //! - **`Critical` waits for nothing lower**: with all slots of an origin taken, the least urgent
-//!   fetch loses its slot to it. What that fetch has brought stays; the rest is wanted again.
+//!   fetch loses its slot to it. What that fetch has brought stays; the rest is wanted again. A fetch
+//!   whose last reader was woken is no longer protected from this.
 //! - A waiter that needs bytes far ahead of where a fetch stands does not wait for it to get there:
 //!   the fetch is cut short before them, and they get a fetch of their own.
 
@@ -23,7 +26,7 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::entry::{CacheEntry, EntryId};
+use super::entry::{CacheEntry, EntryId, Settled};
 use super::error::ReadError;
 use crate::http::Origin;
 
@@ -69,7 +72,8 @@ pub struct FetchOrder {
     pub id: FetchId,
     /// Whose bytes.
     pub entry: Arc<CacheEntry>,
-    /// Which bytes, from one chunk edge to another or to the end of the file.
+    /// Which bytes, from one chunk edge to another or to the end of the file. Before the entry is
+    /// settled always to a chunk edge: the end that a listing gave may not be the true one.
     pub bytes: Range<u64>,
 }
 
@@ -147,8 +151,14 @@ impl Flight {
         }
     }
 
+    /// How many chunks the file has. Before it is settled at least one: that is fetched to find out.
     fn chunk_count(&self) -> u64 {
-        self.entry.chunk.count(self.entry.size())
+        let count = self.entry.chunk.count(self.entry.size());
+        if self.entry.settled().is_some() {
+            count
+        } else {
+            count.max(1)
+        }
     }
 
     fn is_present(&self, chunk: u64) -> bool {
@@ -157,10 +167,31 @@ impl Flight {
             .is_some_and(|settled| settled.presence.contains(chunk))
     }
 
-    /// The chunks that these bytes touch, of those that the file has.
+    /// The chunks that these bytes touch, of those that the file has. For bytes past the end that a
+    /// listing gave it is the first chunk: it tells where the end really is.
     fn touched(&self, bytes: &Range<u64>) -> Range<u64> {
         let size = self.entry.size();
-        self.entry.chunk.touched(&(bytes.start.min(size)..bytes.end.min(size)))
+        let touched = self.entry.chunk.touched(&(bytes.start.min(size)..bytes.end.min(size)));
+        if touched.is_empty() && !bytes.is_empty() && self.entry.settled().is_none() {
+            return 0..1;
+        }
+        touched
+    }
+
+    /// The runs of chunks in `chunks` that are missing.
+    fn missing_in(&self, chunks: &Range<u64>) -> Vec<Range<u64>> {
+        let Some(settled) = self.entry.settled() else {
+            return vec![chunks.clone()];
+        };
+        let mut runs = Vec::new();
+        let mut at = chunks.start;
+        while let Some(start) = settled.presence.next_missing(&(at..chunks.end)) {
+            at = (start..chunks.end)
+                .find(|&chunk| settled.presence.contains(chunk))
+                .unwrap_or(chunks.end);
+            runs.push(start..at);
+        }
+        runs
     }
 
     fn want(&mut self, chunks: Range<u64>, priority: Priority) {
@@ -261,6 +292,8 @@ impl Scheduler {
         let Some(&id) = self.waiters.get(&waiter) else { return };
         self.wake(id, waiter, Err(error));
         self.drop_unneeded_critical(id);
+        // The fetch that it was blocked on may have to give way now.
+        self.dispatch_for(id);
         self.forget_if_idle(id);
     }
 
@@ -298,14 +331,16 @@ impl Scheduler {
         self.forget_if_idle(id);
     }
 
-    /// A fetch has written everything up to `watermark` (a byte offset in the file).
-    pub fn progress(&mut self, fetch: FetchId, watermark: u64) {
-        let Some(running) = self.fetches.get_mut(&fetch) else {
-            return;
-        };
-        running.watermark = running.watermark.max(watermark);
-        let entry = running.entry;
+    /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
+    /// If it was stopped meanwhile, the chunks that it made whole count all the same.
+    pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
+        if let Some(running) = self.fetches.get_mut(&fetch) {
+            running.watermark = running.watermark.max(watermark);
+        }
         self.wake_satisfied(entry);
+        // Readers may no longer be blocked on the fetch, and it may have to give way now.
+        self.dispatch_for(entry);
+        self.forget_if_idle(entry);
     }
 
     /// The entry's version, and with it its true size, is known now.
@@ -315,6 +350,12 @@ impl Scheduler {
         };
         let count = flight.chunk_count();
         flight.unwant(count..u64::MAX);
+        // Their requests end there by themselves; what is left of them must not be wanted again.
+        for fetch in &flight.fetches {
+            if let Some(running) = self.fetches.get_mut(fetch) {
+                running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
+            }
+        }
         // Chunks of it that an earlier mount had fetched have become known with the version.
         let known: Vec<_> = (flight.wanted.iter().flat_map(RangeSet::iter).cloned())
             .flat_map(|run| run.filter(|&chunk| flight.is_present(chunk)).collect::<Vec<_>>())
@@ -345,6 +386,7 @@ impl Scheduler {
             running.watermark = 0;
         }
         self.look_after_waiters(id);
+        self.dispatch_for(id);
         true
     }
 
@@ -352,11 +394,9 @@ impl Scheduler {
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
         let Some(ended) = self.fetches.get(&fetch) else { return };
         let id = ended.entry;
-        let Some(flight) = self.flights.get_mut(&id) else {
-            return;
-        };
+        let Some(flight) = self.flights.get(&id) else { return };
         let entry = Arc::clone(&flight.entry);
-        let failed_chunks = entry.chunk.index(ended.watermark)..ended.chunks.end;
+        let failed_chunks = self.left_of(ended);
         self.remove(fetch);
         match result {
             Ok(()) => {}
@@ -401,13 +441,8 @@ impl Scheduler {
             }
         }
         for run in missing.iter() {
-            let mut at = run.start;
-            while let Some(start) = (at..run.end).find(|&chunk| !flight.is_present(chunk)) {
-                let end = (start..run.end)
-                    .find(|&chunk| flight.is_present(chunk))
-                    .unwrap_or(run.end);
-                flight.want(start..end, priority);
-                at = end;
+            for part in flight.missing_in(run) {
+                flight.want(part, priority);
             }
         }
     }
@@ -421,12 +456,18 @@ impl Scheduler {
         let ranges: Vec<_> = flight.waiters.iter().map(|waiter| waiter.bytes.clone()).collect();
         for bytes in ranges {
             let Some(flight) = self.flights.get(&id) else { return };
+            // A fetch that brings the waiter's nearer bytes brings the further ones soon enough.
+            let mut near = None;
             for chunk in flight.touched(&bytes) {
                 if self.has(id, chunk, &bytes) {
                     continue;
                 }
                 match self.fetch_of(id, chunk) {
-                    Some(fetch) => self.split_if_far(fetch, chunk, bytes.start),
+                    Some(fetch) if near == Some(fetch) => {}
+                    Some(fetch) => {
+                        self.split_if_far(fetch, chunk, bytes.start);
+                        near = Some(fetch);
+                    }
                     None => self.want(id, &entry, chunk..chunk + 1, Priority::Critical),
                 }
             }
@@ -482,7 +523,13 @@ impl Scheduler {
         });
         flight.want(chunk..chunk + 1, Priority::Critical);
         if let Some(base) = fetch.base {
-            flight.want(tail, base);
+            flight.want(tail.clone(), base);
+        }
+        // Others may have waited for what comes after it.
+        for index in 0..flight.waiters.len() {
+            let touched = flight.touched(&flight.waiters[index].bytes);
+            let needed = touched.start.max(tail.start)..touched.end.min(tail.end);
+            flight.want(needed, Priority::Critical);
         }
     }
 
@@ -508,11 +555,10 @@ impl Scheduler {
 
     // --- waking ------------------------------------------------------------------------------
 
+    /// Wakes who misses nothing any more.
     fn wake_satisfied(&mut self, id: EntryId) {
         let Some(flight) = self.flights.get(&id) else { return };
-        if flight.entry.settled().is_none() {
-            return;
-        }
+        // While the size is not known, only who needs no byte at all misses nothing.
         let satisfied: Vec<_> = flight
             .waiters
             .iter()
@@ -543,8 +589,7 @@ impl Scheduler {
             .filter(|waiter| {
                 let touched = flight.touched(&waiter.bytes);
                 let shared = touched.start.max(chunks.start)..touched.end.min(chunks.end);
-                // Unsettled, and so of unknown size: whoever waits for it is concerned.
-                flight.entry.settled().is_none() || shared.into_iter().any(|chunk| !flight.is_present(chunk))
+                shared.into_iter().any(|chunk| !flight.is_present(chunk))
             })
             .map(|waiter| waiter.id)
             .collect();
@@ -569,12 +614,22 @@ impl Scheduler {
 
     // --- starting and stopping fetches -------------------------------------------------------
 
+    fn dispatch_for(&mut self, id: EntryId) {
+        if let Some(flight) = self.flights.get(&id) {
+            let origin = flight.entry.origin.clone();
+            self.dispatch(&origin);
+        }
+    }
+
     /// Gives the free slots of an origin, and those that `Critical` may take, to what is wanted.
     fn dispatch(&mut self, origin: &Origin) {
         if self.closed {
             return;
         }
         while let Some((priority, id)) = self.next_wanted(origin) {
+            if self.drop_if_moot(id, priority) {
+                continue;
+            }
             let running = self
                 .fetches
                 .values()
@@ -603,6 +658,22 @@ impl Scheduler {
             .map(|(priority, _, id)| (priority, id))
     }
 
+    /// Unwants the first chunk that is wanted at a priority if it has turned up meanwhile, or turned
+    /// out to lie past the end: an entry is settled a moment before it is said so here.
+    fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return false;
+        };
+        let first = flight.wanted[priority as usize].first().map(|run| run.start);
+        let is_moot = |chunk: &u64| flight.is_present(*chunk) || *chunk >= flight.chunk_count();
+        let Some(moot) = first.filter(is_moot) else {
+            return false;
+        };
+        flight.unwant(moot..moot + 1);
+        self.forget_if_idle(id);
+        true
+    }
+
     fn start(&mut self, id: EntryId, priority: Priority) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
@@ -616,13 +687,19 @@ impl Scheduler {
         let mut base = None;
         let mut chunks = first..first;
         while chunks.end - first < longest
+            && !flight.is_present(chunks.end)
             && let Some(wanted) = flight.wanted_at(chunks.end)
         {
             base = more_urgent(base, wanted);
             chunks.end += 1;
         }
+        let mut others = Vec::new();
         if entry.ignores_range() {
+            // It is about to bring what the entry's other fetches were to bring, too.
             chunks = 0..flight.chunk_count();
+            others.clone_from(&flight.fetches);
+            let bases = others.iter().filter_map(|other| self.fetches.get(other)?.base);
+            base = bases.chain(base).min();
         }
         flight.unwant(chunks.clone());
         flight.turn = self.turn;
@@ -630,7 +707,9 @@ impl Scheduler {
         let fetch = FetchId(self.next_fetch);
         self.next_fetch += 1;
         flight.fetches.push(fetch);
-        let bytes = entry.chunk.bytes_of(&chunks, entry.size());
+        others.into_iter().for_each(|other| self.stop(other));
+        let size = entry.settled().map_or(u64::MAX, Settled::size);
+        let bytes = entry.chunk.bytes_of(&chunks, size);
         self.fetches.insert(
             fetch,
             Fetch {
@@ -655,8 +734,10 @@ impl Scheduler {
             .filter(|(_, fetch)| self.origin_of(fetch) == Some(origin))
             .filter(|(id, _)| !self.is_waited_for(**id))
             .max_by_key(|(id, fetch)| {
-                // Nobody wants what its readers have left behind: that goes first.
+                // One that has written its all is about to end anyway, and loses nothing. Next goes
+                // what its readers have left behind: nobody wants that.
                 (
+                    self.left_of(fetch).is_empty(),
                     fetch.base.is_none(),
                     fetch.base,
                     fetch.chunks.end - fetch.chunks.start,
@@ -674,13 +755,29 @@ impl Scheduler {
     fn last_waited_for(&self, id: FetchId) -> Option<u64> {
         let fetch = self.fetches.get(&id)?;
         let flight = self.flights.get(&fetch.entry)?;
-        let left = flight.entry.chunk.index(fetch.watermark)..fetch.chunks.end;
+        let left = self.left_of(fetch);
         let last_of = |waiter: &Waiter| {
             let touched = flight.touched(&waiter.bytes);
             let shared = touched.start.max(left.start)..touched.end.min(left.end);
             (!shared.is_empty()).then(|| shared.end - 1)
         };
         flight.waiters.iter().filter_map(last_of).max()
+    }
+
+    /// The chunks that a fetch has yet to make whole.
+    fn left_of(&self, fetch: &Fetch) -> Range<u64> {
+        let Some(flight) = self.flights.get(&fetch.entry) else {
+            return fetch.chunks.end..fetch.chunks.end;
+        };
+        let end = fetch.chunks.end.min(flight.chunk_count());
+        let size = flight.entry.size();
+        let is_at_end = flight.entry.settled().is_some() && fetch.watermark >= size;
+        let first = if is_at_end {
+            end
+        } else {
+            flight.entry.chunk.index(fetch.watermark)
+        };
+        first.min(end)..end
     }
 
     fn origin_of(&self, fetch: &Fetch) -> Option<&Origin> {
@@ -692,12 +789,13 @@ impl Scheduler {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, base) = (fetch.entry, fetch.base);
         let Some(flight) = self.flights.get(&entry) else { return };
-        let left = flight.entry.chunk.index(fetch.watermark)..fetch.chunks.end;
+        let left = self.left_of(fetch);
         let shared = Arc::clone(&flight.entry);
         self.stop(id);
         if let Some(base) = base {
             self.want(entry, &shared, left, base);
         }
+        self.forget_if_idle(entry);
     }
 
     fn stop(&mut self, id: FetchId) {

@@ -135,6 +135,19 @@ impl AsFd for DataFile {
     }
 }
 
+#[cfg(test)]
+impl DataFile {
+    /// A data file without a name, of which nothing is recorded.
+    pub fn for_tests(size: u64) -> DataFile {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        DataFile {
+            file,
+            found: Found::InUse,
+        }
+    }
+}
+
 impl DataFile {
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
     ///

@@ -1,0 +1,522 @@
+//! Interleavings explored: random sequences of what may happen, played against the scheduler and a
+//! simulated downloader that hears of its orders late, writes past cuts, writes after it was
+//! stopped, and fails. After each step everything that the scheduler's module promises is checked.
+//!
+//! The model has its own truth: which bytes of which file were written. A waiter that is woken well
+//! must find its bytes there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One thing that happens. Numbers choose among what there is at that moment, modulo its count.
+#[derive(Debug, Clone)]
+enum Event {
+    Open {
+        origin: bool,
+        listed: u64,
+        size: u64,
+        present: u64,
+        ignores_range: bool,
+    },
+    Wait {
+        entry: usize,
+        start: u64,
+        len: u64,
+        ahead: u64,
+    },
+    Request {
+        entry: usize,
+        start: u64,
+        chunks: u64,
+        priority: usize,
+    },
+    /// The answer's head comes. It settles the entry.
+    Answer {
+        fetch: usize,
+    },
+    /// The downloader hears of where its fetch is to end now.
+    Hear {
+        fetch: usize,
+    },
+    /// Bytes are written, and chunks marked present. Nobody is told yet.
+    Write {
+        fetch: usize,
+        bytes: u64,
+    },
+    /// The scheduler is told.
+    Report {
+        fetch: usize,
+    },
+    /// The fetch has come to its end.
+    Finish {
+        fetch: usize,
+    },
+    Fail {
+        fetch: usize,
+        changed: bool,
+    },
+    GiveUp {
+        waiter: usize,
+    },
+    EndReadAhead {
+        entry: usize,
+    },
+    Close,
+}
+
+/// Small files, and chunks within them that matter: the first, the last, those past the end.
+const SIZES: std::ops::Range<u64> = 0..40 * C;
+
+fn event() -> impl Strategy<Value = Event> {
+    let which = 0..usize::MAX;
+    let fetch = which.clone();
+    prop_oneof![
+        2 => (any::<bool>(), SIZES, SIZES, any::<u64>(), 0..4u8, 0..12u8).prop_map(|(origin, listed, size, present, right, ignores)| {
+            // Most listings are right, most servers honour Range, and little is there already.
+            let listed = if right > 0 { size } else { listed };
+            Event::Open { origin, listed, size, present: present & (present >> 32), ignores_range: ignores == 0 }
+        }),
+        6 => (which.clone(), SIZES, 0..12 * C, 0..20u64).prop_map(|(entry, start, len, ahead)| Event::Wait { entry, start, len, ahead }),
+        3 => (which.clone(), 0..42u64, 0..40u64, 1..4usize).prop_map(|(entry, start, chunks, priority)| Event::Request { entry, start, chunks, priority }),
+        6 => fetch.clone().prop_map(|fetch| Event::Answer { fetch }),
+        2 => fetch.clone().prop_map(|fetch| Event::Hear { fetch }),
+        8 => (fetch.clone(), 1..9 * C).prop_map(|(fetch, bytes)| Event::Write { fetch, bytes }),
+        6 => fetch.clone().prop_map(|fetch| Event::Report { fetch }),
+        4 => fetch.clone().prop_map(|fetch| Event::Finish { fetch }),
+        1 => (fetch, 0..4u8).prop_map(|(fetch, changed)| Event::Fail { fetch, changed: changed == 0 }),
+        1 => which.clone().prop_map(|waiter| Event::GiveUp { waiter }),
+        1 => which.prop_map(|entry| Event::EndReadAhead { entry }),
+    ]
+}
+
+/// A remote file, and which of its bytes are in the data file by the model's own count.
+struct File {
+    entry: Arc<CacheEntry>,
+    size: u64,
+    ignores_range: bool,
+    present: u64,
+    written: RangeSet<u64>,
+}
+
+/// A fetch as the downloader sees it.
+struct Running {
+    file: usize,
+    /// Where it began, and how far it has written.
+    start: u64,
+    position: u64,
+    /// Where it is to end, as far as it has heard, and really.
+    heard_end: u64,
+    end: u64,
+    is_answered: bool,
+    is_linear: bool,
+    is_stopped: bool,
+    /// Whether anything was written that the scheduler was not told of.
+    has_news: bool,
+}
+
+struct World {
+    scheduler: Scheduler,
+    limit: usize,
+    files: Vec<File>,
+    fetches: BTreeMap<FetchId, Running>,
+    waiting: BTreeMap<WaiterId, (usize, Range<u64>)>,
+    next_waiter: u64,
+    started: u64,
+}
+
+impl World {
+    fn new(limit: usize, fetch_chunks: u64, split_distance: u64) -> World {
+        World {
+            scheduler: Scheduler::new(Limits {
+                fetches_per_origin: limit,
+                fetch_len: fetch_chunks * C,
+                split_distance,
+            }),
+            limit,
+            files: Vec::new(),
+            fetches: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_waiter: 1,
+            started: 0,
+        }
+    }
+
+    fn fetch(&self, number: usize) -> Option<FetchId> {
+        let count = self.fetches.len();
+        (count > 0).then(|| *self.fetches.keys().nth(number % count).unwrap())
+    }
+
+    fn happens(&mut self, event: &Event) {
+        let file = |number: usize| (!self.files.is_empty()).then(|| number % self.files.len());
+        match *event {
+            Event::Open {
+                origin,
+                listed,
+                size,
+                present,
+                ignores_range,
+            } => self.files.push(File {
+                entry: super::listed(if origin { "a" } else { "b" }, listed),
+                size,
+                ignores_range,
+                present,
+                written: RangeSet::new(),
+            }),
+            Event::Wait {
+                entry,
+                start,
+                len,
+                ahead,
+            } => {
+                let Some(file) = file(entry) else { return };
+                let waiter = WaiterId(self.next_waiter);
+                self.next_waiter += 1;
+                let bytes = start..start + len;
+                let ahead = (ahead > 0).then_some(start / C..start / C + ahead);
+                self.waiting.insert(waiter, (file, bytes.clone()));
+                let entry = Arc::clone(&self.files[file].entry);
+                self.scheduler.wait(&entry, bytes, ahead, waiter);
+            }
+            Event::Request {
+                entry,
+                start,
+                chunks,
+                priority,
+            } => {
+                let Some(file) = file(entry) else { return };
+                let entry = Arc::clone(&self.files[file].entry);
+                self.scheduler
+                    .request(&entry, start..start + chunks, PRIORITIES[priority]);
+            }
+            Event::Answer { fetch } => self.on_fetch(fetch, World::answers),
+            Event::Hear { fetch } => self.on_fetch(fetch, |world, id| {
+                let running = world.fetches.get_mut(&id).unwrap();
+                running.heard_end = running.end;
+                // The thread that writes reports whatever it has written, even then.
+                if running.is_stopped && !running.has_news {
+                    world.fetches.remove(&id);
+                }
+            }),
+            Event::Write { fetch, bytes } => self.on_fetch(fetch, |world, id| world.writes(id, bytes)),
+            Event::Report { fetch } => self.on_fetch(fetch, World::reports),
+            Event::Finish { fetch } => self.on_fetch(fetch, |world, id| {
+                let running = &world.fetches[&id];
+                if running.is_answered && running.position >= world.end_of(running) && !running.has_news {
+                    world.fetches.remove(&id);
+                    world.scheduler.ended(id, Ok(()));
+                }
+            }),
+            Event::Fail { fetch, changed } => self.on_fetch(fetch, |world, id| {
+                if !world.fetches[&id].has_news {
+                    world.fetches.remove(&id);
+                    let error = if changed { ReadError::Changed } else { failure() };
+                    world.scheduler.ended(id, Err(error));
+                }
+            }),
+            Event::GiveUp { waiter } => {
+                if let Some(&waiter) = self.waiting.keys().nth(waiter % self.waiting.len().max(1)) {
+                    self.scheduler
+                        .give_up(waiter, ReadError::DeadlinePassed(Duration::ZERO));
+                }
+            }
+            Event::EndReadAhead { entry } => {
+                let Some(file) = file(entry) else { return };
+                let id = self.files[file].entry.id;
+                self.scheduler.end_read_ahead(id);
+            }
+            Event::Close => self.scheduler.close(),
+        }
+        self.carry_out();
+        self.check();
+    }
+
+    fn on_fetch(&mut self, number: usize, does: impl FnOnce(&mut World, FetchId)) {
+        if let Some(id) = self.fetch(number) {
+            does(self, id);
+        }
+    }
+
+    /// Where a fetch stops writing.
+    fn end_of(&self, running: &Running) -> u64 {
+        let size = self.files[running.file].size;
+        if running.is_linear {
+            size
+        } else {
+            running.heard_end.min(size)
+        }
+    }
+
+    fn answers(&mut self, id: FetchId) {
+        let running = self.fetches.get_mut(&id).unwrap();
+        if running.is_answered {
+            return;
+        }
+        running.is_answered = true;
+        let file = &mut self.files[running.file];
+        let entry = Arc::clone(&file.entry);
+        if entry.settled().is_none() {
+            let settled = entry.settle_for_tests(file.size);
+            // What earlier mounts have left of it becomes known.
+            for chunk in (0..64).filter(|chunk| file.present >> chunk & 1 == 1) {
+                if settled.presence.insert(chunk) {
+                    file.written.insert(chunk * C..(chunk + 1) * C);
+                }
+            }
+            self.scheduler.settled(entry.id);
+            self.carry_out();
+            self.check();
+        }
+        let file = &self.files[self.fetches[&id].file];
+        if file.ignores_range && file.size > 0 {
+            entry.mark_ignores_range();
+            let goes = self.scheduler.goes_linear(id);
+            let running = self.fetches.get_mut(&id).unwrap();
+            assert_eq!(goes, !running.is_stopped);
+            if goes {
+                (running.start, running.position, running.is_linear) = (0, 0, true);
+            }
+        }
+    }
+
+    fn writes(&mut self, id: FetchId, bytes: u64) {
+        let end = self.end_of(&self.fetches[&id]);
+        let running = self.fetches.get_mut(&id).unwrap();
+        if !running.is_answered || running.position >= end {
+            return;
+        }
+        let to = (running.position + bytes).min(end);
+        let file = &mut self.files[running.file];
+        file.written.insert(running.position..to);
+        let settled = file.entry.settled().unwrap();
+        for chunk in file.entry.chunk.contained(&(running.start..to), file.size) {
+            settled.presence.insert(chunk);
+        }
+        running.position = to;
+        running.has_news = true;
+    }
+
+    fn reports(&mut self, id: FetchId) {
+        let running = self.fetches.get_mut(&id).unwrap();
+        if std::mem::take(&mut running.has_news) {
+            let entry = self.files[running.file].entry.id;
+            self.scheduler.progress(entry, id, running.position);
+        }
+    }
+
+    /// What the manager would do.
+    fn carry_out(&mut self) {
+        for action in self.scheduler.take_actions() {
+            match action {
+                Action::Start(order) => self.starts(order),
+                Action::Trim { fetch, end } => {
+                    let running = self.fetches.get_mut(&fetch).expect("only a running fetch can be cut");
+                    assert!(!running.is_stopped && !running.is_linear);
+                    assert!(end > running.start && end < running.end && end % C == 0);
+                    running.end = end;
+                }
+                Action::Stop(fetch) => {
+                    let running = self
+                        .fetches
+                        .get_mut(&fetch)
+                        .expect("only a running fetch can be stopped");
+                    assert!(!std::mem::replace(&mut running.is_stopped, true));
+                }
+                Action::Wake(waiter, result) => {
+                    let (file, bytes) = self.waiting.remove(&waiter).expect("each waiter is woken once");
+                    let file = &self.files[file];
+                    let due = bytes.start..bytes.end.min(file.size);
+                    if result.is_ok() && !due.is_empty() {
+                        assert!(file.entry.settled().is_some());
+                        assert!(
+                            file.written.gaps(&due).next().is_none(),
+                            "woken without {due:?} of {:?}",
+                            file.written
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn starts(&mut self, order: FetchOrder) {
+        self.started += 1;
+        let file = self.files.iter().position(|file| file.entry.id == order.entry.id);
+        let (chunk, bytes) = (order.entry.chunk, order.bytes);
+        assert!(!bytes.is_empty() && bytes.start % C == 0);
+        if let Some(settled) = order.entry.settled() {
+            assert!(bytes.end % C == 0 || bytes.end == settled.size());
+            let mut chunks = chunk.touched(&bytes);
+            let any_missing = chunks.clone().any(|chunk| !settled.presence.contains(chunk));
+            let none_present = !chunks.any(|chunk| settled.presence.contains(chunk));
+            assert!(if order.entry.ignores_range() {
+                any_missing
+            } else {
+                none_present
+            });
+        }
+        let running = Running {
+            file: file.unwrap(),
+            start: bytes.start,
+            position: bytes.start,
+            heard_end: bytes.end,
+            end: bytes.end,
+            is_answered: false,
+            is_linear: false,
+            is_stopped: false,
+            has_news: false,
+        };
+        self.fetches.insert(order.id, running);
+    }
+
+    /// What holds after each call, by the scheduler's module.
+    fn check(&self) {
+        let scheduler = &self.scheduler;
+        let live: BTreeSet<_> = self
+            .fetches
+            .iter()
+            .filter(|(_, f)| !f.is_stopped)
+            .map(|(&id, _)| id)
+            .collect();
+        assert_eq!(live, scheduler.fetches.keys().copied().collect());
+        assert_eq!(
+            self.waiting.keys().collect::<BTreeSet<_>>(),
+            scheduler.waiters.keys().collect::<BTreeSet<_>>()
+        );
+        let mut in_flights = BTreeSet::new();
+        for (id, flight) in &scheduler.flights {
+            assert!(!flight.is_idle(), "what is over is forgotten");
+            let mut in_flight = RangeSet::new();
+            for fetch in &flight.fetches {
+                let Fetch { entry, chunks, .. } = &scheduler.fetches[fetch];
+                assert_eq!(entry, id);
+                // It turned out to lie past the end of the file.
+                if !chunks.is_empty() {
+                    assert!(!in_flight.overlaps(chunks), "a chunk in flight twice");
+                    in_flight.insert(chunks.clone());
+                }
+                in_flights.insert(*fetch);
+            }
+            let mut wanted = RangeSet::new();
+            for run in flight.wanted.iter().flat_map(RangeSet::iter) {
+                assert!(!wanted.overlaps(run), "a chunk wanted at two priorities");
+                assert!(!in_flight.overlaps(run), "a chunk in flight is wanted");
+                wanted.insert(run.clone());
+            }
+            for waiter in &flight.waiters {
+                self.check_waiter(flight, waiter, &in_flight);
+            }
+        }
+        assert_eq!(in_flights, live, "each fetch belongs to an entry that is not forgotten");
+        for origin in ["a", "b"] {
+            self.check_slots(origin);
+        }
+    }
+
+    fn check_waiter(&self, flight: &Flight, waiter: &Waiter, in_flight: &RangeSet<u64>) {
+        let critical = &flight.wanted[Priority::Critical as usize];
+        let mut touched = flight.touched(&waiter.bytes);
+        let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == flight.entry.id);
+        assert!(
+            has_news || touched.clone().any(|chunk| !flight.is_present(chunk)),
+            "a waiter sleeps that has everything: {waiter:?}"
+        );
+        assert!(
+            touched.all(|chunk| flight.is_present(chunk) || critical.contains(&chunk) || in_flight.contains(&chunk)),
+            "nobody looks after {waiter:?}"
+        );
+    }
+
+    fn check_slots(&self, origin: &str) {
+        let scheduler = &self.scheduler;
+        let is_here = |entry: &CacheEntry| entry.url.host_str() == Some(origin);
+        let mut running = self
+            .fetches
+            .iter()
+            .filter(|(_, f)| !f.is_stopped && is_here(&self.files[f.file].entry));
+        let count = running.clone().count();
+        assert!(count <= self.limit, "{count} fetches at once");
+        let wanted = scheduler
+            .flights
+            .values()
+            .filter(|flight| is_here(&flight.entry))
+            .filter_map(|flight| {
+                // Chunks that have turned up since it was last looked need no fetch.
+                let missing = |p: &Priority| {
+                    let mut chunks = flight.wanted[*p as usize].iter().cloned().flatten();
+                    chunks.any(|chunk| !flight.is_present(chunk))
+                };
+                PRIORITIES.into_iter().find(missing)
+            });
+        match wanted.min() {
+            Some(_) if scheduler.closed => panic!("something is wanted after the end"),
+            Some(Priority::Critical) => {
+                assert!(
+                    running.all(|(&id, _)| scheduler.is_waited_for(id)),
+                    "critical waits for something lower"
+                );
+                assert_eq!(count, self.limit);
+            }
+            Some(_) => assert_eq!(count, self.limit, "a slot is idle"),
+            None => {}
+        }
+    }
+
+    /// Lets everything come to its end, without failures.
+    fn drain(&mut self) {
+        let before = self.started;
+        while let Some(&id) = self.fetches.keys().next() {
+            for event in [
+                Event::Answer { fetch: 0 },
+                Event::Hear { fetch: 0 },
+                Event::Write {
+                    fetch: 0,
+                    bytes: u64::MAX >> 1,
+                },
+                Event::Report { fetch: 0 },
+                Event::Hear { fetch: 0 },
+                Event::Finish { fetch: 0 },
+            ] {
+                // The first fetch is another one as soon as this one is over.
+                if self.fetches.contains_key(&id) {
+                    self.happens(&event);
+                }
+            }
+            assert!(!self.fetches.contains_key(&id), "a fetch without an end");
+            let chunks = 41 * (self.files.len() as u64 + 1);
+            assert!(
+                self.started - before <= 2 * chunks,
+                "what came is fetched again and again"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_no_waiter_is_forgotten_and_nothing_is_left_at_the_end(
+        limit in 1..5usize,
+        fetch_chunks in 1..18u64,
+        split_distance in 0..12 * C,
+        first in prop::collection::vec(event(), 1..8),
+        events in prop::collection::vec(event(), 1..120),
+        closes in 0..8u8,
+    ) {
+        let mut world = World::new(limit, fetch_chunks, split_distance);
+        world.happens(&Event::Open { origin: true, listed: 20 * C, size: 20 * C, present: 0, ignores_range: false });
+        for event in first.iter().chain(&events) {
+            world.happens(event);
+        }
+        if closes == 0 {
+            world.happens(&Event::Close);
+            prop_assert!(world.waiting.is_empty() && world.scheduler.is_idle());
+        }
+        world.drain();
+        prop_assert!(world.waiting.is_empty(), "{:?} still wait", world.waiting.keys());
+        prop_assert!(world.scheduler.is_idle());
+    }
+}
