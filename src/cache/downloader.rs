@@ -123,7 +123,10 @@ impl Fetch {
             let (reached, result) = self.attempt(position).await;
             position = reached;
             let error = match result {
-                Ok(()) if position.offset() != before => continue,
+                Ok(()) if position.offset() >= self.end() => break,
+                // Further than before, that is: whoever sends the whole file each time, and breaks off
+                // somewhere without a word, would be asked for ever.
+                Ok(()) if position.offset() > before => continue,
                 Ok(()) => self.bad_answer("no bytes"),
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
@@ -166,15 +169,18 @@ impl Fetch {
     /// file ends before the position.
     async fn ask(&mut self, position: &mut Box<Position>) -> Result<Option<Body>, ReadError> {
         let entry = Arc::clone(&self.order.entry);
-        let known = match entry.settled() {
-            Some(settled) => Some(settled.version.clone()),
-            // A listing's size is no version, but it tells a file from a page that says "log in".
-            None => self.hint_is_good.then(|| Version {
-                size: entry.size_hint,
-                validator: Validator::None,
-            }),
-        };
+        let settled = entry.settled().map(|settled| settled.version.clone());
+        // A listing's size is no version, but it tells a file from a page that says "log in".
+        let is_hint = settled.is_none() && self.hint_is_good;
+        let known = settled.or(is_hint.then(|| Version {
+            size: entry.size_hint,
+            validator: Validator::None,
+        }));
         let want = position.offset()..self.end();
+        if want.is_empty() {
+            // It was cut a moment ago.
+            return Ok(None);
+        }
         match self
             .downloader
             .client
@@ -207,31 +213,45 @@ impl Fetch {
                 Ok(Some(body))
             }
             RangeAnswer::PastEnd { size } => {
-                self.settle(
-                    Version {
-                        size,
-                        validator: crate::http::Validator::None,
-                    },
-                    None,
-                )
-                .await?;
-                if position.offset() < size {
-                    Err(self.bad_answer("it refuses a range within the file").into())
-                } else {
-                    Ok(None)
-                }
+                self.settle_by_size(size).await?;
+                Ok(None)
             }
-            RangeAnswer::Changed(_) if entry.settled().is_none() && self.hint_is_good => {
+            RangeAnswer::Changed(_) if is_hint => {
                 // The listing was wrong, or old. What the server says of the file itself counts.
                 log::debug!("{} has another size than its listing says", redact(&entry.url));
                 self.hint_is_good = false;
                 Box::pin(self.ask(position)).await
             }
-            RangeAnswer::Changed(_) => {
-                log::info!("{} has changed on the server", redact(&entry.url));
-                entry.mark_changed();
-                Err(ReadError::Changed)
+            RangeAnswer::Changed(_) => self.expect_same(false).map(|()| None),
+        }
+    }
+
+    /// Makes sure that the entry is of a version of this size, which is all that is known of it: a
+    /// range past the end was asked for.
+    async fn settle_by_size(&self, size: u64) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if let Some(settled) = entry.settled() {
+            // A neighbour has learnt the version meanwhile; this answer says nothing else.
+            return self.expect_same(settled.size() == size);
+        }
+        if size == 0 {
+            let validator = Validator::None;
+            return self.settle(Version { size, validator }, None).await;
+        }
+        // The version has a name too, maybe, which the answers to come will have. Its first byte tells.
+        match self.downloader.client.range(&entry.url, 0..1, None).await? {
+            RangeAnswer::Partial {
+                version,
+                modified,
+                mut body,
+                ..
+            } => {
+                self.settle(version, modified).await?;
+                // Reading it gives the connection back. Nobody needs the byte.
+                let _ = body.next().await;
+                self.expect_same(entry.size() == size)
             }
+            _ => Err(self.bad_answer("it refuses the file's first byte").into()),
         }
     }
 
@@ -239,21 +259,33 @@ impl Fetch {
     async fn settle(&self, version: Version, modified: Option<SystemTime>) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if entry.settled().is_none() {
-            self.downloader.versions.settle(entry, &version, modified).await?;
-            self.manager.settled(entry.id);
-            if entry.size() != entry.size_hint {
-                (self.downloader.on_resize)(entry);
-            }
+            let (downloader, manager) = (Arc::clone(&self.downloader), Arc::clone(&self.manager));
+            let (entry, version) = (Arc::clone(entry), version.clone());
+            // A task of its own, that goes on if this fetch is stopped: else the next one would find
+            // the data file still being opened by this one, and locked; or nobody would be told.
+            let settling = self.downloader.runtime.spawn(async move {
+                downloader.versions.settle(&entry, &version, modified).await?;
+                manager.settled(entry.id);
+                if entry.size() != entry.size_hint {
+                    (downloader.on_resize)(&entry);
+                }
+                Ok::<(), ReadError>(())
+            });
+            // It fails only if it panics, or if the runtime is going down.
+            settling.await.map_err(|err| ReadError::Store(err.to_string()))??;
         }
-        match entry.settled() {
-            // An answer that was asked for by version has been compared; this is for fetches that
-            // began side by side, before the version was known.
-            Some(settled) if settled.version == version => Ok(()),
-            _ => {
-                entry.mark_changed();
-                Err(ReadError::Changed)
-            }
+        // An answer that was asked for by version has been compared; this is for fetches that began
+        // side by side, before the version was known.
+        self.expect_same(entry.settled().is_some_and(|settled| settled.version == version))
+    }
+
+    fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
+        if is_same {
+            return Ok(());
         }
+        log::info!("{} has changed on the server", redact(&self.order.entry.url));
+        self.order.entry.mark_changed();
+        Err(ReadError::Changed)
     }
 
     /// From now on this fetch brings the whole file from its first byte, for all who wait for any of it.
@@ -315,7 +347,8 @@ impl Fetch {
             }
             if let Some(position) = stream.position.take() {
                 if stream.gathered.is_empty() {
-                    if receiving.is_none() {
+                    // Cut short, it may be at its end before the body says anything more.
+                    if receiving.is_none() || position.offset() >= self.end() {
                         return (position, result);
                     }
                     stream.position = Some(position);

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::index::Record;
 use super::versions::Versions;
 
-/// Entries looked at in one go.
+/// Entries looked at in one query.
 const BATCH: usize = 256;
 
 /// Counts what is added, and says when it is time to look at the whole.
@@ -67,23 +67,77 @@ pub async fn keep(room: Arc<Room>, versions: Arc<Versions>, let_go: impl Fn() + 
 fn evict(versions: &Versions, limit: u64) {
     let target = limit - limit / 10;
     let mut cached = versions.index.cached_bytes();
-    let (mut entries, mut bytes, mut in_use) = (0, 0, 0);
-    for (key, size) in versions.index.least_recently_used(BATCH) {
-        if cached <= target {
+    let (mut entries, mut bytes, mut in_use) = (0, 0, 0_usize);
+    // As many queries as it takes: of small files it takes many to make room for what was added.
+    while cached > target {
+        let batch = versions.index.least_recently_used(in_use, BATCH);
+        if batch.is_empty() {
             break;
         }
-        let forget = || {
-            versions.index.record(Record::Forget { key: key.clone() });
-            // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
-            versions.index.sync();
-        };
-        if versions.store.remove_unused(&key, forget) {
-            cached = cached.saturating_sub(size);
-            entries += 1;
-            bytes += size;
-        } else {
-            in_use += 1;
+        for (key, size) in batch {
+            if cached <= target {
+                break;
+            }
+            let forget = || {
+                versions.index.record(Record::Forget { key: key.clone() });
+                // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
+                versions.index.sync();
+            };
+            if versions.store.remove_unused(&key, forget) {
+                cached = cached.saturating_sub(size);
+                entries += 1;
+                bytes += size;
+            } else {
+                in_use += 1;
+            }
         }
     }
     log::info!("made room in the cache: {entries} files with {bytes} bytes went, {in_use} are in use and stay");
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::cache::chunk::ChunkSize;
+    use crate::cache::index::ChunkIndex;
+    use crate::cache::store::ChunkStore;
+    use crate::http::{Validator, Version};
+
+    #[test]
+    fn small_files_are_evicted_until_there_is_room_and_those_in_use_stay() {
+        const SIZE: u64 = 4096;
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions {
+            store: ChunkStore::open(dir.path()).unwrap(),
+            index: Arc::new(ChunkIndex::open(dir.path()).unwrap()),
+        };
+        let files = 2 * BATCH as u64;
+        let open = |number: u64| {
+            let url = Url::parse(&format!("http://h/{number}")).unwrap();
+            let version = Version {
+                size: SIZE,
+                validator: Validator::None,
+            };
+            let settled = versions
+                .open(&url, ChunkSize::new(SIZE).unwrap(), &version, None)
+                .unwrap();
+            let key = settled.key.clone();
+            versions.index.record(Record::Chunk {
+                key,
+                index: 0,
+                checksum: 0,
+            });
+            settled
+        };
+        let in_use: Vec<_> = (0..10).map(open).collect();
+        (10..files).map(open).for_each(drop);
+        assert_eq!(versions.index.cached_bytes(), files * SIZE);
+        evict(&versions, 100 * SIZE);
+        assert_eq!(versions.index.cached_bytes(), 90 * SIZE);
+        for settled in in_use {
+            assert_eq!(versions.index.chunks(&settled.key), [0]);
+        }
+    }
 }

@@ -162,9 +162,9 @@ impl Cache {
         if let Some(room) = room {
             let weak = Arc::downgrade(&cache);
             let let_go = move || {
-                weak.upgrade()
-                    .into_iter()
-                    .for_each(|cache| cache.kept_open.lock().clear())
+                let kept = weak.upgrade().map(|cache| std::mem::take(&mut *cache.kept_open.lock()));
+                // Closing their files takes system calls, and is not for under the lock.
+                drop(kept);
             };
             runtime.spawn(eviction::keep(room, versions, let_go));
         }
@@ -335,7 +335,9 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.end_read_ahead();
-        self.entry.readers.fetch_sub(1, Ordering::AcqRel);
+        // Counted down first: of two readers that go at once, the second one sees that it is the last.
+        if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.cache.manager.end_read_ahead(self.entry.id);
+        }
     }
 }

@@ -59,11 +59,13 @@ impl ChunkStore {
         Ok(ChunkStore { folder })
     }
 
-    /// Opens the data file of an entry of `size` bytes, locked.
+    /// Opens the data file of an entry of `size` bytes, locked. If nothing good was found under its
+    /// name, `forget` is called to make the index forget the entry, **before** the file gets the size
+    /// by which it is taken for intact: a crash in between must not leave holes that are believed in.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn open_file(&self, key: &EntryKey, size: u64) -> io::Result<DataFile> {
+    pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce()) -> io::Result<DataFile> {
         let path = self.path_of(key);
         make_private_folder(path.parent().unwrap_or(&self.folder))?;
         loop {
@@ -87,6 +89,7 @@ impl ChunkStore {
             }
             // Cutting it to nothing first drops every block of a file that had another size.
             file.set_len(0)?;
+            forget();
             file.set_len(size)?;
             return Ok(DataFile {
                 file,
@@ -102,6 +105,10 @@ impl ChunkStore {
         match private_file().open(&path) {
             // Locked until it is closed at the end of this arm.
             Ok(file) if file.try_lock().is_ok() => {
+                if file.metadata().map_or(0, |metadata| metadata.nlink()) == 0 {
+                    // Another process was faster. What has the name now may be in use.
+                    return false;
+                }
                 first();
                 std::fs::remove_file(&path).is_ok()
             }
@@ -191,7 +198,7 @@ mod tests {
     fn a_data_file_has_the_full_size_and_takes_only_what_was_written() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(1);
-        let data = store.open_file(&key, 1 << 30).unwrap();
+        let data = store.open_file(&key, 1 << 30, || {}).unwrap();
         data.write_all_at(&[7; 4096], 1 << 20).unwrap();
         let mut back = [0; 4096];
         data.read_exact_at(&mut back, 1 << 20).unwrap();
@@ -206,23 +213,34 @@ mod tests {
     fn a_file_of_another_size_is_emptied() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(2);
-        let data = store.open_file(&key, 8192).unwrap();
+        let data = store.open_file(&key, 8192, || {}).unwrap();
         assert_eq!(data.found, Found::Nothing);
         data.write_all_at(&[7; 8192], 0).unwrap();
         drop(data);
-        assert_eq!(store.open_file(&key, 8192).unwrap().found, Found::Intact);
-        let other = store.open_file(&key, 4096).unwrap();
+        assert_eq!(store.open_file(&key, 8192, || {}).unwrap().found, Found::Intact);
+        let other = store.open_file(&key, 4096, || {}).unwrap();
         let mut back = [1; 4096];
         other.read_exact_at(&mut back, 0).unwrap();
         assert_eq!((other.found, back), (Found::Nothing, [0; 4096]));
     }
 
     #[test]
+    fn the_index_forgets_before_a_new_file_can_be_taken_for_intact() {
+        let (_dir, store) = store();
+        let key = EntryKey::for_tests(4);
+        let mut size_then = None;
+        let look = || size_then = Some(std::fs::metadata(store.path_of(&key)).unwrap().len());
+        drop(store.open_file(&key, 4096, look).unwrap());
+        assert_eq!(size_then, Some(0));
+        drop(store.open_file(&key, 4096, || panic!("it is intact")).unwrap());
+    }
+
+    #[test]
     fn who_comes_second_gets_a_private_file_and_can_t_delete_the_first_one_s() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(3);
-        let first = store.open_file(&key, 4096).unwrap();
-        let second = store.open_file(&key, 4096).unwrap();
+        let first = store.open_file(&key, 4096, || {}).unwrap();
+        let second = store.open_file(&key, 4096, || {}).unwrap();
         assert_eq!(second.found, Found::InUse);
         second.write_all_at(&[9; 4096], 0).unwrap();
         let mut back = [1; 4096];

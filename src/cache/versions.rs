@@ -16,6 +16,10 @@ use super::presence::Presence;
 use super::store::{ChunkStore, Found};
 use crate::http::{Version, redact};
 
+/// Chunks of one file, at most. A bit for each is kept in memory: 128 MiB of them are enough for
+/// 256 TiB in chunks of the default size. Who announces more has made a mistake, or means harm.
+const MOST_CHUNKS: u64 = 1 << 30;
+
 /// Opens versions.
 pub struct Versions {
     /// Where the data files are.
@@ -37,17 +41,32 @@ impl Versions {
         version: &Version,
         modified: Option<SystemTime>,
     ) -> Result<Settled, ReadError> {
+        let chunks = chunk.count(version.size);
+        if chunks > MOST_CHUNKS {
+            return Err(ReadError::Store(format!(
+                "a file of {} bytes is too large for chunks of {}",
+                version.size,
+                chunk.bytes()
+            )));
+        }
         let key = EntryKey::new(url, version, chunk);
+        let forget = || {
+            self.index.record(Record::Forget { key: key.clone() });
+            // Mostly there is nothing to forget, and nothing to wait for.
+            if self.index.has_committed(&key) {
+                self.index.sync();
+            }
+        };
         let data = self
             .store
-            .open_file(&key, version.size)
+            .open_file(&key, version.size, forget)
             .map_err(|err| ReadError::Store(err.to_string()))?;
-        let presence = Presence::new(chunk.count(version.size));
+        let presence = Presence::new(chunks);
         match data.found {
             Found::Intact => self.index.chunks(&key).into_iter().for_each(|index| {
                 presence.insert(index);
             }),
-            Found::Nothing => self.index.record(Record::Forget { key: key.clone() }),
+            Found::Nothing => {}
             Found::InUse => log::info!(
                 "{}: another mount has this file in its cache; it is not kept twice",
                 redact(url)

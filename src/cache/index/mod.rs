@@ -125,17 +125,29 @@ impl ChunkIndex {
         sum.map_or(0, |bytes| bytes as u64)
     }
 
-    /// Up to `limit` entries, the least recently used first, with the bytes that each takes.
-    pub fn least_recently_used(&self, limit: usize) -> Vec<(EntryKey, u64)> {
+    /// Whether any version's row of this key is committed. Asks nobody to commit what is queued.
+    pub fn has_committed(&self, key: &EntryKey) -> bool {
+        let found = self
+            .reader
+            .lock()
+            .prepare_cached("SELECT 1 FROM cache_entries WHERE entry_key = ?1")
+            .and_then(|mut query| query.exists([key.as_str()]));
+        // If it can't be told, it is better to be careful.
+        found.unwrap_or(true)
+    }
+
+    /// Up to `limit` entries after the first `skip`, the least recently used first, with the bytes
+    /// that each takes.
+    pub fn least_recently_used(&self, skip: usize, limit: usize) -> Vec<(EntryKey, u64)> {
         self.sync();
         let read = || -> rusqlite::Result<Vec<(Option<EntryKey>, i64)>> {
             let reader = self.reader.lock();
             let mut query = reader.prepare_cached(
                 "SELECT entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
-                 ORDER BY last_used, entry_id LIMIT ?1",
+                 ORDER BY last_used, entry_id LIMIT ?1 OFFSET ?2",
             )?;
             query
-                .query_map([limit as i64], |row| {
+                .query_map([limit as i64, skip as i64], |row| {
                     Ok((EntryKey::from_stored(row.get(0)?), row.get(1)?))
                 })?
                 .collect()
@@ -226,6 +238,42 @@ mod tests {
         assert_eq!(index.newest(&UrlKey::new(&url)).unwrap().key, key);
         assert_eq!(index.chunks(&key), [0, 2]);
         assert_eq!(index.cached_bytes(), 2 * 4096);
+    }
+
+    #[test]
+    fn whoever_asks_after_recording_finds_it_although_others_record_and_ask_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, record, key) = entry("http://h/a", 1 << 30);
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        index.record(record);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (index, key) = (&index, &key);
+                scope.spawn(move || {
+                    for i in 0..200 {
+                        let i = i * 4 + thread;
+                        index.record(chunk(key, i));
+                        assert!(index.chunks(key).contains(&i), "{i}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_index_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (_, record, _) = entry("http://h/a", 10_000);
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        index.record(record);
+        index.sync();
+        let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(files.len(), 3, "the database, its log, and the log's index");
+        for file in files {
+            let mode = file.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{:?}", file.path());
+        }
     }
 
     #[test]

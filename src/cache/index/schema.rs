@@ -8,6 +8,10 @@
 //! that, but each completed chunk would rewrite its page of the bitmap, and the table could not be
 //! read with the `sqlite3` shell.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use crate::cache::error::CacheError;
@@ -96,7 +100,8 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
 ///
 /// # Errors
 /// Whatever SQLite says.
-pub fn connect(path: &std::path::Path) -> rusqlite::Result<Connection> {
+pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    make_private(path);
     let connection = Connection::open(path)?;
     // Other processes may share the cache folder: their transactions take milliseconds.
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
@@ -104,6 +109,14 @@ pub fn connect(path: &std::path::Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
+}
+
+/// Makes a new index file for its owner alone: URLs are not for everybody's eyes. SQLite gives the
+/// files that it makes beside it the same mode.
+fn make_private(path: &Path) {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    // If it can't be made, SQLite says so better.
+    drop(made);
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! When SQLite fails, the batch is lost and the thread goes on: what was not recorded is fetched
 //! again by a later mount, which is dear but right. Nobody who reads a file is held up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,17 +65,21 @@ pub struct Writer {
     /// `None` only while being dropped.
     queue: Option<Sender<Message>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether anything was sent since the last [`Self::sync`]: spares opening a file the round trip.
-    dirty: AtomicBool,
+    /// Records that were sent, and those that the thread is done with: as long as they are the same,
+    /// opening a file is spared the round trip. **Counted before it is sent**, and so never behind.
+    sent: AtomicU64,
+    done: Arc<AtomicU64>,
 }
 
 impl Writer {
     /// Starts the thread.
     pub fn start(connection: Connection) -> Writer {
         let (queue, records) = unbounded();
+        let done = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&done);
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || run(connection, &records));
+            .spawn(move || run(connection, &records, &counted));
         // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
         let thread = thread
             .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
@@ -82,19 +87,20 @@ impl Writer {
         Writer {
             queue: Some(queue),
             thread,
-            dirty: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            done,
         }
     }
 
     /// Queues a record.
     pub fn send(&self, record: Record) {
-        self.dirty.store(true, Ordering::Release);
+        self.sent.fetch_add(1, Ordering::AcqRel);
         self.post(Message::Record(record));
     }
 
     /// Waits until all that was queued before is committed.
     pub fn sync(&self) {
-        if !self.dirty.swap(false, Ordering::AcqRel) {
+        if self.done.load(Ordering::Acquire) == self.sent.load(Ordering::Acquire) {
             return;
         }
         let (done, committed) = bounded(1);
@@ -120,7 +126,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut connection: Connection, messages: &Receiver<Message>) {
+fn run(mut connection: Connection, messages: &Receiver<Message>, done: &AtomicU64) {
     let mut batch = Vec::new();
     while let Ok(first) = messages.recv() {
         let deadline = Instant::now() + BATCH_TIME;
@@ -145,6 +151,7 @@ fn run(mut connection: Connection, messages: &Receiver<Message>) {
                 batch.len()
             );
         }
+        done.fetch_add(batch.len() as u64, Ordering::AcqRel);
         batch.clear();
         // Dropping `synced` wakes who waits for it, here and when committing has failed.
         drop(synced);
