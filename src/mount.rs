@@ -25,7 +25,7 @@ use crate::fuse::mountpoint::{self, MountFlags, RunFile};
 use crate::fuse::{FetchFs, Ownership, attributes_changed};
 use crate::http::{Client, HttpConfig};
 use crate::source::{Source, WebIndex};
-use crate::tree::{Top, Tree};
+use crate::tree::{Top, Tree, TreeConfig};
 
 /// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
 const WORKERS: usize = 2;
@@ -71,11 +71,15 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         }
     });
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
+    let tree_config = TreeConfig {
+        ttl: config.attr_ttl,
+        connections: config.max_connections,
+    };
     let tree = Tree::new(
         Arc::clone(&cache),
         client,
         source,
-        config.attr_ttl,
+        tree_config,
         top,
         runtime.handle().clone(),
     );

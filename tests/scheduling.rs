@@ -23,7 +23,7 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
         origin
             .on(&path)
             .data()
-            .starting_at(MIB)
+            .starting_at(2 * MIB)
             .fault(Fault::Hold(gate.clone()));
     }
     let urgent = Content::noise(32 * MIB, 99);
@@ -34,7 +34,7 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
         let file = File::open(mount.path(format!("stream{number}"))).expect("to open");
         // The kernel's own reading ahead would be a reader whom the daemon can't tell from one that waits.
         advise_random(&file);
-        for offset in (0..MIB).step_by(64 * KIB as usize) {
+        for offset in (0..2 * MIB).step_by(64 * KIB as usize) {
             let range = offset..offset + 64 * KIB;
             let read = try_pread(&file, range.clone()).expect("to read");
             assert_same(
@@ -57,7 +57,7 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
     }
     gate.open();
     for (number, file) in (0..STREAMS).zip(&files) {
-        let range = MIB..3 * MIB;
+        let range = 2 * MIB..4 * MIB;
         let read = try_pread(file, range.clone()).expect("to read");
         assert_same(&read, &stream(number).read(range), &format!("stream {number}, later"));
     }
@@ -71,13 +71,13 @@ fn a_read_jumps_ahead_within_a_file_that_is_being_read_ahead() {
     origin
         .on("/f")
         .data()
-        .starting_at(MIB)
+        .starting_at(2 * MIB)
         .times(1)
         .fault(Fault::Hold(gate.clone()));
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
-    for offset in (0..MIB).step_by(64 * KIB as usize) {
+    for offset in (0..2 * MIB).step_by(64 * KIB as usize) {
         try_pread(&file, offset..offset + 64 * KIB).expect("to read");
     }
     gate.wait_for_arrivals(1);

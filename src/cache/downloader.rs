@@ -12,7 +12,7 @@
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -158,8 +158,16 @@ impl Fetch {
 
     /// One request, and its body to the data file. Gives back the position reached in any case.
     async fn attempt(&mut self, mut position: Box<Position>) -> (Box<Position>, Result<(), ReadError>) {
+        let asked = Instant::now();
         match self.ask(&mut position).await {
-            Ok(Some(body)) => self.stream(body, position).await,
+            Ok(Some(body)) => {
+                let (answered, from) = (Instant::now(), position.offset());
+                let (position, result) = self.stream(body, position).await;
+                let bytes = position.offset().saturating_sub(from);
+                self.manager
+                    .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
+                (position, result)
+            }
             Ok(None) => (position, Ok(())),
             Err(error) => (position, Err(error)),
         }

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
 use super::scheduler::{Action, FetchId, FetchOrder, Limits, Priority, Scheduler, WaiterId};
+use crate::http::Origin;
 
 /// Called once, when a waiter's bytes are in the data file or never will be. Runs on whatever
 /// thread brought the news, with no lock held; it must not block.
@@ -181,6 +182,11 @@ impl ChunkManager {
     /// marked present.
     pub fn progress(self: &Arc<Self>, entry: EntryId, fetch: FetchId, watermark: u64) {
         self.change(|state| state.scheduler.progress(entry, fetch, watermark));
+    }
+
+    /// For fetches: what an answer took, as far as it shows how the origin answers.
+    pub fn measured(self: &Arc<Self>, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
+        self.change(|state| state.scheduler.measured(origin, latency, bytes, time));
     }
 
     /// For fetches: the entry's version and true size are known now.

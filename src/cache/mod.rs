@@ -17,6 +17,7 @@ mod eviction;
 mod file_writer;
 pub mod index;
 mod manager;
+mod pace;
 mod presence;
 mod readahead;
 pub mod scheduler;
@@ -84,9 +85,8 @@ impl CacheConfig {
     }
 }
 
-/// Bytes that one fetch asks for, at most: long enough that the round trip before it is small
-/// beside it, short enough that the queue stays in charge without breaking off answers.
-const FETCH_LEN: u64 = 4 << 20;
+/// Bytes that one fetch asks for, at most: what a preempted one may have to leave unfinished.
+const FETCH_LEN: u64 = 16 << 20;
 
 /// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
 /// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.

@@ -23,11 +23,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rangemap::RangeSet;
 
 use super::entry::{CacheEntry, EntryId, Settled};
 use super::error::ReadError;
+use super::pace::Paces;
 use crate::http::Origin;
 
 /// How urgently a chunk is wanted. The first is the most urgent.
@@ -58,7 +60,8 @@ pub struct WaiterId(pub u64);
 pub struct Limits {
     /// Fetches at once to one origin.
     pub fetches_per_origin: usize,
-    /// Bytes that one fetch may ask for, at most (at least one chunk).
+    /// Bytes that one fetch may ask for, at most (at least one chunk). How many it asks for depends on
+    /// how the origin answers.
     pub fetch_len: u64,
     /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
     /// fetch of its own.
@@ -99,6 +102,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
+    paces: Paces,
     /// The entries for which anything is wanted, in flight or waited for.
     flights: BTreeMap<EntryId, Flight>,
     fetches: HashMap<FetchId, Fetch>,
@@ -224,6 +228,15 @@ impl Flight {
             .find(|&p| self.wanted[p as usize].contains(&chunk))
     }
 
+    /// How many chunks in a row are wanted from this one on, however urgently.
+    fn wanted_in_a_row(&self, first: u64) -> u64 {
+        let mut end = first;
+        while let Some(run) = self.wanted.iter().find_map(|set| set.get(&end)) {
+            end = run.end;
+        }
+        end - first
+    }
+
     fn most_urgent(&self) -> Option<Priority> {
         PRIORITIES.into_iter().find(|&p| !self.wanted[p as usize].is_empty())
     }
@@ -238,6 +251,7 @@ impl Scheduler {
     pub fn new(limits: Limits) -> Scheduler {
         Scheduler {
             limits,
+            paces: Paces::default(),
             flights: BTreeMap::new(),
             fetches: HashMap::new(),
             waiters: HashMap::new(),
@@ -341,6 +355,11 @@ impl Scheduler {
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
         self.dispatch_for(entry);
         self.forget_if_idle(entry);
+    }
+
+    /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
+    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
+        self.paces.of_mut(origin).note(latency, bytes, time);
     }
 
     /// The entry's version, and with it its true size, is known now.
@@ -675,14 +694,30 @@ impl Scheduler {
     }
 
     fn start(&mut self, id: EntryId, priority: Priority) {
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(flight) = self.flights.get(&id) else {
             return;
         };
         let Some(first) = flight.wanted[priority as usize].first().map(|run| run.start) else {
             return;
         };
         let entry = Arc::clone(&flight.entry);
-        let longest = (self.limits.fetch_len / entry.chunk.bytes()).max(1);
+        let running = self
+            .fetches
+            .values()
+            .filter(|f| self.origin_of(f) == Some(&entry.origin))
+            .count();
+        let free = self.limits.fetches_per_origin.saturating_sub(running);
+        let wanted = flight.wanted_in_a_row(first) * entry.chunk.bytes();
+        let longest = (self
+            .paces
+            .of(&entry.origin)
+            .fetch_len(wanted, free)
+            .min(self.limits.fetch_len)
+            / entry.chunk.bytes())
+        .max(1);
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
         // Neighbours that are wanted too, however urgently, come with the same request.
         let mut base = None;
         let mut chunks = first..first;

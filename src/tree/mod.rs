@@ -99,6 +99,15 @@ pub enum TopEntry {
     File(Url, Metadata),
 }
 
+/// What the tree goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeConfig {
+    /// How long a listing or a file's version is believed without asking again. Default: 10 s.
+    pub ttl: Duration,
+    /// Data connections to one origin, of which fetching ahead leaves some free. Default: 16.
+    pub connections: usize,
+}
+
 /// See the module.
 pub struct Tree {
     cache: Arc<Cache>,
@@ -119,6 +128,8 @@ pub struct Tree {
     runtime: Handle,
     /// Taken for the moment of a decision.
     directory_walk: Mutex<DirectoryWalk>,
+    /// Small files fetched ahead of a walk, at most.
+    files_ahead: usize,
 }
 
 impl Tree {
@@ -127,7 +138,7 @@ impl Tree {
         cache: Arc<Cache>,
         client: Client,
         source: Arc<dyn Source>,
-        ttl: Duration,
+        config: TreeConfig,
         top: Top,
         runtime: Handle,
     ) -> Arc<Tree> {
@@ -135,7 +146,7 @@ impl Tree {
             cache,
             client,
             source,
-            ttl,
+            ttl: config.ttl,
             mounted: SystemTime::now(),
             nodes: RwLock::default(),
             next_ino: AtomicU64::new(ROOT + 1),
@@ -144,6 +155,7 @@ impl Tree {
             known_bytes: AtomicU64::new(0),
             runtime,
             directory_walk: Mutex::default(),
+            files_ahead: walk::files_ahead(config.connections),
         });
         tree.plant(top);
         tree

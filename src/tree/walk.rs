@@ -20,8 +20,14 @@ use crate::cache::{CacheEntry, Priority, SMALL_FILE};
 /// that the next can start the moment one ends.
 const DIRECTORIES_AHEAD: usize = 32;
 
-/// Small files fetched ahead at most: two for each connection.
-const FILES_AHEAD: usize = 32;
+/// Small files fetched ahead at most, for each four connections to the origin: the one that is left is there for what
+/// somebody waits for, which would otherwise take the connection of a file that is on its way.
+const FILES_AHEAD_PER_FOUR: usize = 3;
+
+/// How many small files are fetched ahead at most over `connections`.
+pub(super) fn files_ahead(connections: usize) -> usize {
+    (connections * FILES_AHEAD_PER_FOUR / 4).max(1)
+}
 
 /// Steps in order that prove a walk. One is nothing: whoever opens a directory may well open its first sub-directory.
 const PROOF: u32 = 2;
@@ -176,7 +182,7 @@ impl Tree {
                 return;
             }
             let in_order = names.next_file(walk.last) == Some(position);
-            walk.step(position, in_order, &names)
+            walk.step(position, in_order, &names, self.files_ahead)
         };
         for entry in step.drop {
             self.cache.manager().end_read_ahead(entry.id);
@@ -209,7 +215,7 @@ struct Step {
 
 impl FileWalk {
     /// Moves to `position`.
-    fn step(&mut self, position: usize, in_order: bool, names: &Snapshot) -> Step {
+    fn step(&mut self, position: usize, in_order: bool, names: &Snapshot, most: usize) -> Step {
         self.last = position;
         self.pace = self.pace.after(in_order);
         if !in_order {
@@ -221,7 +227,7 @@ impl FileWalk {
         }
         // What the walker has come to is kept until it has come to the next: it is only about to be opened.
         self.ahead.retain(|(at, _)| *at >= position);
-        let until = (position + 1 + self.pace.ahead(FILES_AHEAD)).min(names.children().len());
+        let until = (position + 1 + self.pace.ahead(most)).min(names.children().len());
         let from = self.looked_at.max(position + 1);
         self.looked_at = self.looked_at.max(until);
         let candidates = (from..until).filter_map(|at| {

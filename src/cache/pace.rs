@@ -1,0 +1,126 @@
+//! How an origin answers, measured, and how long a fetch from it is best.
+//!
+//! A fetch costs a round trip before its first byte, whatever its length. So the length is measured in
+//! what the connection could have brought in that time: latency × rate. At that length half of the
+//! time is waiting; at sixteen times that, a seventeenth.
+//!
+//! Short fetches keep many connections busy for one reader and leave the priority queue in charge;
+//! long ones waste less. Between the two, what is wanted is shared out among the free connections.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::http::Origin;
+
+/// Fetches are never shorter than this for the sake of sharing out, in bytes: below it the work of
+/// a request outweighs that of its bytes, however near the server is.
+const SHORTEST: u64 = 512 << 10;
+
+/// A fetch of this many times latency × rate spends six percent of its time waiting.
+const PROPORTION: u64 = 16;
+
+/// How much a new measurement counts against all before.
+const WEIGHT: f64 = 0.25;
+
+/// Bodies below this say more of the latency than of the rate.
+const TELLING: u64 = 256 << 10;
+
+/// What was measured of one origin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Seconds from the request to the head of the answer.
+    latency: f64,
+    /// Bytes a second over one connection.
+    rate: f64,
+}
+
+/// A guess for an origin that has not answered yet: a server across the country.
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            latency: 0.03,
+            rate: 20e6,
+        }
+    }
+}
+
+impl Pace {
+    /// Takes a measurement: a head after `latency`, and `bytes` of a body in `time`.
+    pub fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
+        self.latency += WEIGHT * (latency.as_secs_f64() - self.latency);
+        if bytes >= TELLING && !time.is_zero() {
+            self.rate += WEIGHT * (bytes as f64 / time.as_secs_f64() - self.rate);
+        }
+    }
+
+    /// Bytes of the next fetch, when `wanted` bytes in a row are wanted and `free` connections could
+    /// bring them.
+    pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
+        let round_trip = (self.latency * self.rate) as u64;
+        let shortest = round_trip.max(SHORTEST);
+        let longest = round_trip.saturating_mul(PROPORTION).max(SHORTEST);
+        (wanted / free.max(1) as u64).clamp(shortest, longest)
+    }
+}
+
+/// What was measured of all origins of a mount.
+#[derive(Debug, Default)]
+pub struct Paces(HashMap<Origin, Pace>);
+
+impl Paces {
+    /// The pace of an origin.
+    pub fn of(&self, origin: &Origin) -> Pace {
+        self.0.get(origin).copied().unwrap_or_default()
+    }
+
+    /// The pace of an origin, to be changed.
+    pub fn of_mut(&mut self, origin: &Origin) -> &mut Pace {
+        self.0.entry(origin.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn measured(latency_ms: u64, mib_per_second: u64) -> Pace {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            pace.note(
+                Duration::from_millis(latency_ms),
+                mib_per_second * MIB,
+                Duration::from_secs(1),
+            );
+        }
+        pace
+    }
+
+    #[test]
+    fn what_is_wanted_is_shared_out_among_free_connections() {
+        assert_eq!(measured(50, 20).fetch_len(32 * MIB, 16), 2 * MIB);
+        assert_eq!(measured(50, 20).fetch_len(32 * MIB, 8), 4 * MIB);
+    }
+
+    #[test]
+    fn a_fetch_is_long_where_the_round_trip_is_long_and_short_where_it_is_short() {
+        let near_and_far = [measured(1, 100), measured(50, 20)].map(|pace| pace.fetch_len(1 << 30, 1));
+        assert!(near_and_far[0] <= 2 * MIB, "{near_and_far:?}");
+        assert!(near_and_far[1] >= 15 * MIB, "{near_and_far:?}");
+        assert!(
+            measured(50, 20).fetch_len(MIB, 16) >= MIB * 9 / 10,
+            "not for less than a round trip's worth"
+        );
+    }
+
+    #[test]
+    fn no_measurement_makes_a_fetch_empty() {
+        for (latency, rate) in [(0, 0), (0, 100_000), (60_000, 0), (60_000, 100_000)] {
+            for (wanted, free) in [(0, 0), (u64::MAX, 1), (1, 1000)] {
+                let len = measured(latency, rate).fetch_len(wanted, free);
+                assert!(len >= SHORTEST, "{latency} ms, {rate} MiB/s: {len}");
+            }
+        }
+    }
+}
