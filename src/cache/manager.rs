@@ -280,3 +280,6 @@ impl State {
         self.waiting.first_key_value().map(|(_, &(deadline, _))| deadline)
     }
 }
+
+#[cfg(test)]
+mod tests;

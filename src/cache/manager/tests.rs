@@ -1,0 +1,269 @@
+//! The manager with stand-ins for the downloader: one that does nothing until the test says so, and
+//! one that works as fast as it can.
+
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+
+use tokio::sync::oneshot;
+use url::Url;
+
+use super::*;
+use crate::cache::chunk::ChunkSize;
+use crate::http::Origin;
+
+/// The size of the chunks of these tests, in bytes.
+const C: u64 = 4096;
+
+/// No test takes as long, so whoever waits for it shows up as an error.
+const LONG: Duration = Duration::from_secs(120);
+
+const LIMITS: Limits = Limits {
+    fetches_per_origin: 4,
+    fetch_len: 16 * C,
+    split_distance: 4 * C,
+};
+
+fn entry(chunks: u64) -> Arc<CacheEntry> {
+    let url = Url::parse("http://h/f").unwrap();
+    let origin = Origin::of(&url).unwrap();
+    let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), 0, chunks * C);
+    entry.settle_for_tests(chunks * C);
+    Arc::new(entry)
+}
+
+/// Notes what it is to fetch.
+#[derive(Default)]
+struct Idle {
+    orders: Mutex<Vec<(FetchOrder, Arc<FetchControl>)>>,
+}
+
+impl Fetcher for Idle {
+    fn start(self: Arc<Self>, _: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
+        self.orders.lock().push((order, control));
+    }
+}
+
+impl Idle {
+    fn manager(patience: Duration) -> (Arc<Idle>, Arc<ChunkManager>) {
+        let idle = Arc::new(Idle::default());
+        let manager = ChunkManager::new(LIMITS, patience, Arc::clone(&idle) as Arc<dyn Fetcher>);
+        (idle, manager)
+    }
+
+    /// Fetch number `index` writes up to `to`.
+    fn write(&self, manager: &Arc<ChunkManager>, index: usize, to: u64) {
+        let order = self.orders.lock()[index].0.clone();
+        write(manager, &order, to);
+    }
+}
+
+fn write(manager: &Arc<ChunkManager>, order: &FetchOrder, to: u64) {
+    let settled = order.entry.settled().unwrap();
+    for chunk in order.entry.chunk.contained(&(order.bytes.start..to), settled.size()) {
+        settled.presence.insert(chunk);
+    }
+    manager.progress(order.entry.id, order.id, to);
+}
+
+/// A callback, and what it was called with.
+fn callback() -> (OnReady, oneshot::Receiver<Result<(), ReadError>>) {
+    let (called, call) = oneshot::channel();
+    (Box::new(move |result| called.send(result).unwrap()), call)
+}
+
+fn is_waiting(manager: &ChunkManager) -> usize {
+    manager.state.lock().waiting.len()
+}
+
+#[test]
+fn threads_block_until_their_own_bytes_are_in() {
+    let (idle, manager) = Idle::manager(LONG);
+    let entry = entry(100);
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                manager.wait_for_range(&entry, 10..C + 10).unwrap();
+                done.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        while is_waiting(&manager) < 8 {
+            thread::yield_now();
+        }
+        idle.write(&manager, 0, C + 9);
+        assert_eq!((is_waiting(&manager), done.load(Ordering::SeqCst)), (8, 0));
+        idle.write(&manager, 0, C + 10);
+    });
+    assert_eq!((done.into_inner(), idle.orders.lock().len()), (8, 1));
+}
+
+#[test]
+fn a_range_that_is_present_is_answered_before_the_call_returns() {
+    let (idle, manager) = Idle::manager(LONG);
+    let entry = entry(1);
+    entry.settled().unwrap().presence.insert(0);
+    let (on_ready, mut call) = callback();
+    manager.when_ready(&entry, 0..C, None, on_ready);
+    assert!(call.try_recv().unwrap().is_ok());
+    assert!(idle.orders.lock().is_empty());
+}
+
+/// Fetches in a thread each, as fast as it can, and fails now and then.
+struct Busy {
+    fails_every: u64,
+}
+
+impl Fetcher for Busy {
+    fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
+        thread::spawn(move || {
+            let mut at = order.bytes.start;
+            while at < control.end() {
+                if self.fails_every > 0 && order.id.0.is_multiple_of(self.fails_every) {
+                    return manager.ended(order.id, Err(ReadError::Store("no luck".into())));
+                }
+                at += C;
+                write(&manager, &order, at);
+            }
+            manager.ended(order.id, Ok(()));
+        });
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost_between_many_readers_and_many_writers() {
+    let manager = ChunkManager::new(LIMITS, LONG, Arc::new(Busy { fails_every: 7 }));
+    let woken = AtomicUsize::new(0);
+    for round in 0..20 {
+        let entries = [entry(64), entry(64), entry(64)];
+        thread::scope(|scope| {
+            for reader in 0..8 {
+                let (entries, manager, woken) = (&entries, &manager, &woken);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(round * 8 + reader);
+                    for _ in 0..50 {
+                        let entry = &entries[random.usize(0..3)];
+                        let start = random.u64(0..64 * C);
+                        let bytes = start..(start + random.u64(1..5 * C)).min(64 * C);
+                        match random.u8(0..4) {
+                            0 => manager.request(entry, bytes.clone(), Priority::High),
+                            1 => manager.end_read_ahead(entry.id),
+                            _ => {}
+                        }
+                        while manager.wait_for_range(entry, bytes.clone()).is_err() {
+                            // Only a fetch's failure ends a wait here, not the deadline.
+                        }
+                        woken.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+    assert_eq!((woken.into_inner(), is_waiting(&manager)), (20 * 8 * 50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_at_its_deadline_and_not_before() {
+    let (idle, manager) = Idle::manager(LONG);
+    tokio::spawn(Arc::clone(&manager).watch_deadlines());
+    let entry = entry(100);
+    let (first, first_call) = callback();
+    let (second, second_call) = callback();
+    let begun = Instant::now();
+    manager.when_ready(&entry, 0..C, None, first);
+    tokio::time::sleep(LONG / 3).await;
+    manager.when_ready(&entry, C..2 * C, None, second);
+    let result = first_call.await.unwrap();
+    assert!(matches!(result, Err(ReadError::DeadlinePassed(LONG))));
+    let waited = begun.elapsed();
+    assert!(
+        waited >= LONG && waited < LONG + Duration::from_millis(10),
+        "{waited:?}"
+    );
+    assert!(second_call.await.unwrap().is_err());
+    let waited = begun.elapsed();
+    assert!(waited >= LONG + LONG / 3 && waited < LONG + LONG / 3 + Duration::from_millis(10));
+    // What comes too late wakes nobody a second time.
+    idle.write(&manager, 0, C);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_are_watched_again_after_a_time_without_any() {
+    let (_idle, manager) = Idle::manager(LONG);
+    tokio::spawn(Arc::clone(&manager).watch_deadlines());
+    let entry = entry(100);
+    for _ in 0..3 {
+        let (on_ready, call) = callback();
+        manager.when_ready(&entry, 0..C, None, on_ready);
+        assert!(call.await.unwrap().is_err());
+        tokio::time::sleep(3 * LONG).await;
+    }
+}
+
+#[test]
+fn waits_that_are_over_take_no_memory_while_an_older_one_goes_on() {
+    let (_idle, manager) = Idle::manager(LONG);
+    let (stuck, quick) = (entry(1), entry(1));
+    quick.settled().unwrap().presence.insert(0);
+    manager.when_ready(&stuck, 0..C, None, Box::new(|_| {}));
+    for _ in 0..1000 {
+        manager.when_ready(&quick, 0..C, None, Box::new(|_| {}));
+    }
+    assert_eq!(is_waiting(&manager), 1);
+}
+
+#[test]
+fn closing_wakes_each_reader_once_and_stops_each_fetch() {
+    let (idle, manager) = Idle::manager(LONG);
+    let entry = entry(100);
+    let calls: Vec<_> = (0..10)
+        .map(|number| {
+            let (on_ready, call) = callback();
+            manager.when_ready(&entry, number * 10 * C..(number * 10 + 1) * C, None, on_ready);
+            call
+        })
+        .collect();
+    manager.close();
+    // What fetches report afterwards calls nobody again: a callback could not be called twice.
+    for (order, control) in idle.orders.lock().iter() {
+        assert_eq!(control.end(), 0);
+        write(&manager, order, order.bytes.end);
+        manager.ended(order.id, Ok(()));
+    }
+    manager.close();
+    for mut call in calls {
+        assert!(matches!(call.try_recv(), Ok(Err(ReadError::ShuttingDown))));
+    }
+    assert!(matches!(
+        manager.wait_for_range(&entry, 0..2 * C),
+        Err(ReadError::ShuttingDown)
+    ));
+    assert!(manager.state.lock().controls.is_empty());
+}
+
+#[test]
+fn a_callback_may_ask_for_more() {
+    let (idle, manager) = Idle::manager(LONG);
+    let entry = entry(100);
+    let (again, shared) = (Arc::clone(&manager), Arc::clone(&entry));
+    let on_ready = move |_| again.request(&shared, 50 * C..51 * C, Priority::High);
+    manager.when_ready(&entry, 0..C, None, Box::new(on_ready));
+    idle.write(&manager, 0, C);
+    assert_eq!(idle.orders.lock()[1].0.bytes, 50 * C..51 * C);
+}
+
+#[tokio::test]
+async fn a_fetch_hears_of_being_stopped_but_goes_on_when_it_is_only_cut() {
+    let control = Arc::new(FetchControl::new(100));
+    let heard = tokio::spawn({
+        let control = Arc::clone(&control);
+        async move { control.stopped().await }
+    });
+    control.lower_end(50);
+    control.lower_end(70);
+    assert_eq!(control.end(), 50);
+    tokio::task::yield_now().await;
+    assert!(!heard.is_finished());
+    control.lower_end(0);
+    heard.await.unwrap();
+    control.stopped().await;
+}
