@@ -86,7 +86,7 @@ impl CacheConfig {
 }
 
 /// Bytes that one fetch asks for, at most: what a preempted one may have to leave unfinished.
-const FETCH_LEN: u64 = 16 << 20;
+const FETCH_LEN: u64 = 8 << 20;
 
 /// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
 /// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.
