@@ -138,6 +138,9 @@ impl Fetch {
                 backoff.reset();
                 good_until = position.offset() + entry.chunk.bytes();
             }
+            if error.kind.may_mean_too_many_connections() {
+                self.manager.refused(&entry.origin);
+            }
             let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
                 return Err(error.into());
             };

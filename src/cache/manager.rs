@@ -189,6 +189,11 @@ impl ChunkManager {
         self.change(|state| state.scheduler.measured(origin, latency, bytes, time));
     }
 
+    /// For fetches: the origin refused a request, or broke it off.
+    pub fn refused(self: &Arc<Self>, origin: &Origin) {
+        self.change(|state| state.scheduler.refused(origin));
+    }
+
     /// For fetches: the entry's version and true size are known now.
     pub fn settled(self: &Arc<Self>, entry: EntryId) {
         self.change(|state| state.scheduler.settled(entry));

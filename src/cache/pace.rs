@@ -4,6 +4,10 @@
 //! what the connection could have brought in that time: latency × rate. At that length half of the
 //! time is waiting; at sixteen times that, a seventeenth.
 //!
+//! And how many connections it bears. Servers that dislike many at once say so, by 429 or 503 or by
+//! breaking connections off: then half as many are allowed, and one more for each round of answers
+//! that go well (additive increase, multiplicative decrease, as TCP does it; RFC 5681 §3.1).
+//!
 //! Short fetches keep many connections busy for one reader and leave the priority queue in charge;
 //! long ones waste less. Between the two, what is wanted is shared out among the free connections.
 
@@ -32,6 +36,8 @@ pub struct Pace {
     latency: f64,
     /// Bytes a second over one connection.
     rate: f64,
+    /// How many connections it bears, as far as it has complained. **At least 1.**
+    bears: f64,
 }
 
 /// A guess for an origin that has not answered yet: a server across the country.
@@ -40,6 +46,7 @@ impl Default for Pace {
         Pace {
             latency: 0.03,
             rate: 20e6,
+            bears: f64::INFINITY,
         }
     }
 }
@@ -47,10 +54,22 @@ impl Default for Pace {
 impl Pace {
     /// Takes a measurement: a head after `latency`, and `bytes` of a body in `time`.
     pub fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
+        self.bears += 1.0 / self.bears;
         self.latency += WEIGHT * (latency.as_secs_f64() - self.latency);
         if bytes >= TELLING && !time.is_zero() {
             self.rate += WEIGHT * (bytes as f64 / time.as_secs_f64() - self.rate);
         }
+    }
+
+    /// Notes that it refused a request, or broke one off, while `running` were under way.
+    pub fn refused(&mut self, running: usize) {
+        self.bears = (self.bears.min(running as f64) / 2.0).max(1.0);
+    }
+
+    /// How many connections to use, of `limit`.
+    pub fn connections(&self, limit: usize) -> usize {
+        // A cast of infinity is the largest number.
+        limit.min(self.bears as usize)
     }
 
     /// Bytes of the next fetch, when `wanted` bytes in a row are wanted and `free` connections could
@@ -112,6 +131,22 @@ mod tests {
             measured(50, 20).fetch_len(MIB, 16) >= MIB * 9 / 10,
             "not for less than a round trip's worth"
         );
+    }
+
+    #[test]
+    fn an_origin_that_complains_gets_half_the_connections_and_slowly_more_again() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.connections(16), 16);
+        pace.refused(16);
+        assert_eq!(pace.connections(16), 8);
+        (0..5).for_each(|_| pace.refused(8));
+        assert_eq!(pace.connections(16), 1, "never none");
+        let mut answers = 0;
+        while pace.connections(16) < 4 {
+            pace.note(Duration::from_millis(50), 0, Duration::ZERO);
+            answers += 1;
+        }
+        assert!((4..12).contains(&answers), "{answers}");
     }
 
     #[test]

@@ -362,6 +362,12 @@ impl Scheduler {
         self.paces.of_mut(origin).note(latency, bytes, time);
     }
 
+    /// An origin refused a request of a fetch, or broke it off: perhaps there were too many at once.
+    pub fn refused(&mut self, origin: &Origin) {
+        let running = self.running(origin);
+        self.paces.of_mut(origin).refused(running);
+    }
+
     /// The entry's version, and with it its true size, is known now.
     pub fn settled(&mut self, entry: EntryId) {
         let Some(flight) = self.flights.get_mut(&entry) else {
@@ -649,12 +655,7 @@ impl Scheduler {
             if self.drop_if_moot(id, priority) {
                 continue;
             }
-            let running = self
-                .fetches
-                .values()
-                .filter(|f| self.origin_of(f) == Some(origin))
-                .count();
-            if running >= self.limits.fetches_per_origin {
+            if self.running(origin) >= self.connections(origin) {
                 if priority != Priority::Critical {
                     return;
                 }
@@ -693,6 +694,19 @@ impl Scheduler {
         true
     }
 
+    /// Fetches under way to an origin.
+    fn running(&self, origin: &Origin) -> usize {
+        self.fetches
+            .values()
+            .filter(|fetch| self.origin_of(fetch) == Some(origin))
+            .count()
+    }
+
+    /// How many there may be.
+    fn connections(&self, origin: &Origin) -> usize {
+        self.paces.of(origin).connections(self.limits.fetches_per_origin)
+    }
+
     fn start(&mut self, id: EntryId, priority: Priority) {
         let Some(flight) = self.flights.get(&id) else {
             return;
@@ -701,12 +715,9 @@ impl Scheduler {
             return;
         };
         let entry = Arc::clone(&flight.entry);
-        let running = self
-            .fetches
-            .values()
-            .filter(|f| self.origin_of(f) == Some(&entry.origin))
-            .count();
-        let free = self.limits.fetches_per_origin.saturating_sub(running);
+        let free = self
+            .connections(&entry.origin)
+            .saturating_sub(self.running(&entry.origin));
         let wanted = flight.wanted_in_a_row(first) * entry.chunk.bytes();
         let longest = (self
             .paces

@@ -432,12 +432,13 @@ fn a_file_that_is_larger_than_listed_is_read_to_its_true_end() {
         let reader = mount.listed(&server, listed);
         assert_eq!(read(&reader, 0, 1 << 20).unwrap(), file, "listed with {listed}");
         assert_eq!(*mount.resized.lock(), [(42, 300_000)]);
-        let asked: u64 = server
-            .asked()
+        // The answer that contradicts the listing is not read but asked for again, without the listing's word.
+        let ranges = server.asked();
+        let asked: u64 = ranges[1..]
             .iter()
             .map(|range| range.end.min(300_000) - range.start)
             .sum();
-        assert_eq!(asked, 300_000, "no byte twice");
+        assert_eq!((asked, &ranges[0]), (300_000, &ranges[1]), "no byte twice");
         drop(reader);
         mount.end();
     }

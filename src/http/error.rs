@@ -62,6 +62,14 @@ impl HttpErrorKind {
         }
     }
 
+    /// Whether this is how servers say, or show, that a client has too many connections.
+    pub fn may_mean_too_many_connections(&self) -> bool {
+        matches!(
+            self,
+            Self::Interrupted | Self::Refused | Self::Status { status: 429 | 503, .. }
+        )
+    }
+
     /// Whether the same request may succeed later, without anybody's doing.
     pub fn is_temporary(&self) -> bool {
         match self {
