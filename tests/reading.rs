@@ -176,10 +176,12 @@ fn eight_readers_at_once_each_get_the_whole_file() {
         }
     });
     for (index, content) in contents.iter().enumerate() {
-        assert_eq!(
-            origin.log().all().body_bytes(&path(index)),
-            content.size(),
-            "fetched once, for two readers"
+        // A fetch that has to give way to a reader may be on its way already. What came of it is kept.
+        let sent = origin.log().all().body_bytes(&path(index));
+        assert!(
+            sent < content.size() * 3 / 2,
+            "{sent} bytes for two readers of {}",
+            content.size()
         );
     }
 }

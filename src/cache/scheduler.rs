@@ -140,6 +140,8 @@ struct Fetch {
     chunks: Range<u64>,
     /// Byte offset up to which it has written.
     watermark: u64,
+    /// Whether any byte has come.
+    has_begun: bool,
     /// How urgent it is when nobody is blocked on it; `None` when nobody wants it then.
     base: Option<Priority>,
 }
@@ -350,6 +352,7 @@ impl Scheduler {
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
         if let Some(running) = self.fetches.get_mut(&fetch) {
             running.watermark = running.watermark.max(watermark);
+            running.has_begun = true;
         }
         self.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
@@ -762,6 +765,7 @@ impl Scheduler {
                 entry: id,
                 chunks,
                 watermark: bytes.start,
+                has_begun: false,
                 base,
             },
         );
@@ -772,8 +776,8 @@ impl Scheduler {
         }));
     }
 
-    /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals the
-    /// one with the most left to do. `None` when readers are blocked on all of them.
+    /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
+    /// that has brought nothing yet, or else the one with the most left to do. `None` when readers are blocked on all of them.
     fn least_urgent_fetch(&self, origin: &Origin) -> Option<FetchId> {
         self.fetches
             .iter()
@@ -786,6 +790,7 @@ impl Scheduler {
                     self.left_of(fetch).is_empty(),
                     fetch.base.is_none(),
                     fetch.base,
+                    !fetch.has_begun,
                     fetch.chunks.end - fetch.chunks.start,
                     **id,
                 )
