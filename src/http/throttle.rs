@@ -13,9 +13,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// What may pass at once after a pause. A twentieth of a second keeps any five seconds within 1 % of the rate, and is
-/// long against the millisecond to which timers are exact, so that late wake-ups lose nothing.
-const BURST: Duration = Duration::from_millis(50);
+/// What may pass at once after a pause. A tenth of a second keeps any five seconds within 2 % of the rate, and lets a
+/// machine that is so busy that its threads come late by that much make up for it: what is not used in time is lost.
+const BURST: Duration = Duration::from_millis(100);
 
 /// Holds all who share it to a number of bytes per second.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ mod tests {
             let took = passed(&throttle, std::iter::repeat_n(piece, count)).await;
             let rate = (count * piece) as f64 / took.as_secs_f64();
             assert!(
-                (rate / RATE as f64 - 1.0).abs() < 0.02,
+                (rate / RATE as f64 - 1.0).abs() < 0.03,
                 "{rate} bytes/s in pieces of {piece}"
             );
         }
@@ -104,8 +104,8 @@ mod tests {
             times.push(task.await.unwrap().as_secs_f64());
         }
         times.sort_by(f64::total_cmp);
-        // 8 × 500 kB at 1 MB/s, in turns. Whoever came first had the burst, five pieces, to itself.
-        assert!((3.9..4.1).contains(&times[7]) && times[0] > 3.4, "{times:?}");
+        // 8 × 500 kB at 1 MB/s, in turns. Whoever came first had the burst, ten pieces, to itself.
+        assert!((3.8..4.1).contains(&times[7]) && times[0] > 3.0, "{times:?}");
     }
 
     #[tokio::test(start_paused = true)]
