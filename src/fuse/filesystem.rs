@@ -459,11 +459,15 @@ impl Filesystem for FetchFs {
     /// them the cache holds, and nothing is available, because nothing can be written.
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         contained("statfs", || {
-            let (files, bytes) = self.shared.tree.known();
-            let block = u64::from(DF_BLOCK);
-            let total = bytes.div_ceil(block);
-            let used = self.shared.cache.cached_bytes().div_ceil(block).min(total);
-            reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
+            let shared = Arc::clone(&self.shared);
+            // What the cache holds is a question to SQLite, which may be busy for a moment.
+            self.runtime.spawn_blocking(move || {
+                let (files, bytes) = shared.tree.known();
+                let block = u64::from(DF_BLOCK);
+                let total = bytes.div_ceil(block);
+                let used = shared.cache.cached_bytes().div_ceil(block).min(total);
+                reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
+            });
         });
     }
 

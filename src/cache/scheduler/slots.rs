@@ -1,0 +1,236 @@
+//! Slots: which fetch begins next, how long it is, and which one has to give way.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::flight::{Fetch, Flight, Waiter, more_urgent};
+use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
+use crate::cache::entry::{EntryId, Settled};
+use crate::http::Origin;
+
+impl Scheduler {
+    pub(super) fn dispatch_for(&mut self, id: EntryId) {
+        if let Some(flight) = self.flights.get(&id) {
+            let origin = flight.entry.origin.clone();
+            self.dispatch(&origin);
+        }
+    }
+
+    /// Gives the free slots of an origin, and those that `Critical` may take, to what is wanted.
+    pub(super) fn dispatch(&mut self, origin: &Origin) {
+        if self.closed {
+            return;
+        }
+        while let Some((priority, id)) = self.next_wanted(origin) {
+            if self.drop_if_moot(id, priority) {
+                continue;
+            }
+            if self.running(origin) >= self.connections(origin) {
+                if priority != Priority::Critical {
+                    return;
+                }
+                let Some(victim) = self.least_urgent_fetch(origin) else {
+                    return;
+                };
+                self.preempt(victim);
+            }
+            self.start(id, priority);
+        }
+    }
+
+    /// The most urgent work for an origin; among equals, of the entry that was served longest ago.
+    pub(super) fn next_wanted(&self, origin: &Origin) -> Option<(Priority, EntryId)> {
+        self.flights
+            .iter()
+            .filter(|(_, flight)| flight.entry.origin == *origin)
+            .filter_map(|(&id, flight)| Some((flight.most_urgent()?, flight.turn, id)))
+            .min()
+            .map(|(priority, _, id)| (priority, id))
+    }
+
+    /// Unwants the first chunk that is wanted at a priority if it has turned up meanwhile, or turned
+    /// out to lie past the end: an entry is settled a moment before it is said so here.
+    pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return false;
+        };
+        let first = flight.wanted[priority as usize].first().map(|run| run.start);
+        let is_moot = |chunk: &u64| flight.is_present(*chunk) || *chunk >= flight.chunk_count();
+        let Some(moot) = first.filter(is_moot) else {
+            return false;
+        };
+        flight.unwant(moot..moot + 1);
+        self.forget_if_idle(id);
+        true
+    }
+
+    /// Fetches under way to an origin.
+    pub(super) fn running(&self, origin: &Origin) -> usize {
+        self.fetches
+            .values()
+            .filter(|fetch| self.origin_of(fetch) == Some(origin))
+            .count()
+    }
+
+    /// How many there may be.
+    pub(super) fn connections(&self, origin: &Origin) -> usize {
+        self.paces.of(origin).connections(self.limits.fetches_per_origin)
+    }
+
+    pub(super) fn start(&mut self, id: EntryId, priority: Priority) {
+        let Some(flight) = self.flights.get(&id) else {
+            return;
+        };
+        let Some(first) = flight.wanted[priority as usize].first().map(|run| run.start) else {
+            return;
+        };
+        let entry = Arc::clone(&flight.entry);
+        let free = self
+            .connections(&entry.origin)
+            .saturating_sub(self.running(&entry.origin));
+        let wanted = flight.wanted_in_a_row(first) * entry.chunk.bytes();
+        let longest = (self
+            .paces
+            .of(&entry.origin)
+            .fetch_len(wanted, free)
+            .min(self.limits.fetch_len)
+            / entry.chunk.bytes())
+        .max(1);
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        // Neighbours that are wanted too, however urgently, come with the same request.
+        let mut base = None;
+        let mut chunks = first..first;
+        while chunks.end - first < longest
+            && !flight.is_present(chunks.end)
+            && let Some(wanted) = flight.wanted_at(chunks.end)
+        {
+            base = more_urgent(base, wanted);
+            chunks.end += 1;
+        }
+        let mut others = Vec::new();
+        if entry.ignores_range() {
+            // It is about to bring what the entry's other fetches were to bring, too.
+            chunks = 0..flight.chunk_count();
+            others.clone_from(&flight.fetches);
+            let bases = others.iter().filter_map(|other| self.fetches.get(other)?.base);
+            base = bases.chain(base).min();
+        }
+        flight.unwant(chunks.clone());
+        flight.turn = self.turn;
+        self.turn += 1;
+        let fetch = FetchId(self.next_fetch);
+        self.next_fetch += 1;
+        flight.fetches.push(fetch);
+        others.into_iter().for_each(|other| self.stop(other));
+        let size = entry.settled().map_or(u64::MAX, Settled::size);
+        let bytes = entry.chunk.bytes_of(&chunks, size);
+        self.fetches.insert(
+            fetch,
+            Fetch {
+                entry: id,
+                chunks,
+                watermark: bytes.start,
+                has_begun: false,
+                base,
+            },
+        );
+        self.actions.push(Action::Start(FetchOrder {
+            id: fetch,
+            entry,
+            bytes,
+        }));
+    }
+
+    /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
+    /// that has brought nothing yet, or else the one with the most left to do. `None` when readers are blocked on all of them.
+    pub(super) fn least_urgent_fetch(&self, origin: &Origin) -> Option<FetchId> {
+        self.fetches
+            .iter()
+            .filter(|(_, fetch)| self.origin_of(fetch) == Some(origin))
+            .filter(|(id, _)| !self.is_waited_for(**id))
+            .max_by_key(|(id, fetch)| {
+                // One that has written its all is about to end anyway, and loses nothing. Next goes
+                // what its readers have left behind: nobody wants that.
+                (
+                    self.left_of(fetch).is_empty(),
+                    fetch.base.is_none(),
+                    fetch.base,
+                    !fetch.has_begun,
+                    fetch.chunks.end - fetch.chunks.start,
+                    **id,
+                )
+            })
+            .map(|(&id, _)| id)
+    }
+
+    pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
+        self.last_waited_for(id).is_some()
+    }
+
+    /// The last chunk that the fetch has yet to bring and a reader is blocked on.
+    pub(super) fn last_waited_for(&self, id: FetchId) -> Option<u64> {
+        let fetch = self.fetches.get(&id)?;
+        let flight = self.flights.get(&fetch.entry)?;
+        let left = self.left_of(fetch);
+        let last_of = |waiter: &Waiter| {
+            let touched = flight.touched(&waiter.bytes);
+            let shared = touched.start.max(left.start)..touched.end.min(left.end);
+            (!shared.is_empty()).then(|| shared.end - 1)
+        };
+        flight.waiters.iter().filter_map(last_of).max()
+    }
+
+    /// The chunks that a fetch has yet to make whole.
+    pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
+        let Some(flight) = self.flights.get(&fetch.entry) else {
+            return fetch.chunks.end..fetch.chunks.end;
+        };
+        let end = fetch.chunks.end.min(flight.chunk_count());
+        let size = flight.entry.size();
+        let is_at_end = flight.entry.settled().is_some() && fetch.watermark >= size;
+        let first = if is_at_end {
+            end
+        } else {
+            flight.entry.chunk.index(fetch.watermark)
+        };
+        first.min(end)..end
+    }
+
+    pub(super) fn origin_of(&self, fetch: &Fetch) -> Option<&Origin> {
+        Some(&self.flights.get(&fetch.entry)?.entry.origin)
+    }
+
+    /// Stops a fetch and wants again what it has not brought.
+    pub(super) fn preempt(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let (entry, base) = (fetch.entry, fetch.base);
+        let Some(flight) = self.flights.get(&entry) else { return };
+        let left = self.left_of(fetch);
+        let shared = Arc::clone(&flight.entry);
+        self.stop(id);
+        if let Some(base) = base {
+            self.want(entry, &shared, left, base);
+        }
+        self.forget_if_idle(entry);
+    }
+
+    pub(super) fn stop(&mut self, id: FetchId) {
+        self.remove(id);
+        self.actions.push(Action::Stop(id));
+    }
+
+    pub(super) fn remove(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.remove(&id) else { return };
+        if let Some(flight) = self.flights.get_mut(&fetch.entry) {
+            flight.fetches.retain(|&other| other != id);
+        }
+    }
+
+    pub(super) fn forget_if_idle(&mut self, id: EntryId) {
+        if self.flights.get(&id).is_some_and(Flight::is_idle) {
+            self.flights.remove(&id);
+        }
+    }
+}
