@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::files::{self, advise_random, assert_same, drop_pages, pread, sha256, sha256_of, try_pread};
 use crate::common::servers::WebServer;
-use crate::common::{Mount, temporary_directory};
+use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, End, Fault, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -487,4 +487,49 @@ fn bytes_on_disk(directory: &Path) -> u64 {
             }
     });
     sizes.sum()
+}
+
+#[test]
+fn a_server_that_swallows_all_requests_holds_back_nothing_that_is_known() {
+    let (origin, content) = origin_with(3 * MIB + 5);
+    origin.add("/d/e/f/g", "deep");
+    origin.add("/far", Content::noise(64 * MIB, 3));
+    let mount = Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "0")
+        .with("--timeout", "30s")
+        .start();
+    assert_reads(&mount.path("f"), &content);
+    assert_eq!(fs::read(mount.path("d/e/f/g")).expect("to read"), b"deep");
+    let gate = Gate::new();
+    origin.on_any().fault(Fault::Hold(gate.clone()));
+    std::thread::scope(|scope| {
+        for place in 0..8u64 {
+            let mount = &mount;
+            let read = move || files::pread(&mount.path("far"), place * 8 * MIB..place * 8 * MIB + 10);
+            scope.spawn(read);
+        }
+        // Some of them wait for their bytes now, or for the listing that comes before.
+        gate.wait_for_arrivals(1);
+        let began = Instant::now();
+        for _ in 0..3 {
+            let names = fs::read_dir(mount.path("d/e/f")).expect("to list").count();
+            assert_eq!(names, 1);
+            let found = fs::metadata(mount.path("d/e/f/g")).expect("to stat");
+            assert_eq!(found.len(), 4);
+            drop_pages(&mount.path("f"));
+            assert_reads(&mount.path("f"), &content);
+            assert_eq!(fs::read(mount.path("d/e/f/g")).expect("to read"), b"deep");
+            nix::sys::statvfs::statvfs(&mount.root()).expect("df");
+        }
+        // A single timeout would be more.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        gate.open();
+    });
+    // When it answers again, its answers count again.
+    origin.add("/new", "hello");
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read(mount.path("new")).ok().as_deref() != Some(b"hello") {
+        assert!(Instant::now() < deadline, "the new file should be seen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

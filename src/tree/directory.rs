@@ -175,7 +175,8 @@ impl Directory {
 }
 
 impl Tree {
-    /// The names in a directory, asked for again if they are older than the tree's `ttl`.
+    /// The names in a directory, asked for again if they are older than the tree's `ttl`. Old names
+    /// are shown while the origin keeps silent.
     ///
     /// # Errors
     /// When they were never known and can't be had now, or when the origin says that the directory
@@ -187,17 +188,31 @@ impl Tree {
         if let Some(snapshot) = directory.fresh(self.ttl) {
             return Ok(snapshot);
         }
+        let Some(url) = &directory.url else {
+            return Err(TreeError::NotFound);
+        };
+        let Some(known) = directory.last_known() else {
+            return self.list_again(node, directory, url).await;
+        };
+        let (tree, asked) = (Arc::clone(self), Arc::clone(node));
+        let ask = async move {
+            match &asked.kind {
+                Kind::Directory(directory @ Directory { url: Some(url), .. }) => {
+                    tree.list_again(&asked, directory, url).await
+                }
+                _ => Err(TreeError::NotADirectory),
+            }
+        };
+        self.ask_for_newer(url, ask).await.unwrap_or(Ok(known))
+    }
+
+    /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
+    async fn list_again(&self, node: &Node, directory: &Directory, url: &Url) -> Result<Arc<Snapshot>, TreeError> {
         let _one_at_a_time = directory.refreshing.lock().await;
         if let Some(snapshot) = directory.fresh(self.ttl) {
             return Ok(snapshot);
         }
-        let Some(url) = &directory.url else {
-            return Err(TreeError::NotFound);
-        };
-        let answer = {
-            let _turn = self.turn(url).await;
-            self.source.list(url).await
-        };
+        let answer = self.ask(url, self.source.list(url)).await;
         match (answer.map_err(TreeError::from), directory.last_known()) {
             (Ok(listing), _) => {
                 self.take_listing(node, directory, listing);

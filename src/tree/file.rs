@@ -218,7 +218,7 @@ impl Tree {
         if let Some(answer) = self.open_now(node) {
             return answer;
         }
-        let entry = match self.current_version(file).await? {
+        let entry = match self.current_version(node, file).await? {
             Some(held) => self.entry_of_version(node.ino, file, &held).await?,
             None => self.entry_by_listing(node.ino, file)?,
         };
@@ -231,7 +231,7 @@ impl Tree {
     }
 
     /// The version to open; `None` if the first range may tell.
-    async fn current_version(&self, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
+    async fn current_version(self: &Arc<Self>, node: &Arc<Node>, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
         if let Some(Known { version, modified, .. }) = file.freshly_known(self.ttl) {
             return Ok(Some(self.held(&file.url, version, modified).await?));
         }
@@ -240,14 +240,36 @@ impl Tree {
         if held.is_none() && is_open.is_none() && matches!(file.listed_size, ListedSize::Exact(_)) {
             return Ok(None);
         }
-        match self.metadata(&file.url).await.map(Known::of) {
-            Ok(Some(known)) => {
-                file.state.lock().known = Some(known.clone());
-                Ok(Some(self.held(&file.url, known.version, known.modified).await?))
+        let answer = match &held {
+            None => self.confirm(file).await,
+            Some(held) => {
+                let (tree, node) = (Arc::clone(self), Arc::clone(node));
+                let ask = async move {
+                    match &node.kind {
+                        Kind::File(file) => Some(tree.confirm(file).await),
+                        Kind::Directory(_) => None,
+                    }
+                };
+                match self.ask_for_newer(&file.url, ask).await.flatten() {
+                    Some(answer) => answer,
+                    None => return Ok(Some(held.clone())),
+                }
             }
+        };
+        match answer {
+            Ok(Some(known)) => Ok(Some(self.held(&file.url, known.version, known.modified).await?)),
             Ok(None) => Err(unknown_size(&file.url)),
             Err(error) => Ok(Some(self.held_instead(&file.url, &error).await.ok_or(error)?)),
         }
+    }
+
+    /// Asks the origin which version is the current one, and notes it.
+    async fn confirm(&self, file: &RemoteFile) -> Result<Option<Known>, HttpError> {
+        let known = self.metadata(&file.url).await.map(Known::of)?;
+        if known.is_some() {
+            file.state.lock().known.clone_from(&known);
+        }
+        Ok(known)
     }
 
     async fn entry_of_version(&self, ino: Ino, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {

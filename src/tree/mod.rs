@@ -8,6 +8,7 @@
 //!
 //! **Unreachable is neither gone nor changed**: when a listing can't be had again, the old one goes
 //! on being shown. Only a 404 or 410 makes a name disappear, only another validator a new version.
+//! Nor is what is known held back for long while the origin keeps silent ([`gate`]).
 //!
 //! What can be answered from memory has a `_now` form that never waits; the others may ask the
 //! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
@@ -15,19 +16,20 @@
 
 mod directory;
 mod file;
+mod gate;
 mod node;
 mod top;
 mod walk;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use url::Url;
 
 use crate::cache::{Cache, ReadError};
@@ -36,6 +38,7 @@ use crate::source::{Listing, Name, Source};
 use directory::Directory;
 pub use directory::Snapshot;
 use file::RemoteFile;
+use gate::Gate;
 use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
 pub use top::TopError;
@@ -121,7 +124,7 @@ pub struct Tree {
     nodes: RwLock<HashMap<Ino, Arc<Node>>>,
     next_ino: AtomicU64,
     /// Taken for a look-up only; the permits are awaited without it.
-    gates: Mutex<HashMap<Origin, &'static Semaphore>>,
+    gates: Mutex<HashMap<Origin, &'static Gate>>,
     known_files: AtomicU64,
     known_bytes: AtomicU64,
     /// Where guesses at what comes next are carried out.
@@ -270,21 +273,36 @@ impl Tree {
         node
     }
 
-    /// A turn to ask an origin for a listing or metadata.
-    async fn turn(&self, url: &Url) -> Option<SemaphorePermit<'static>> {
-        let gate = {
-            let mut gates = self.gates.lock();
-            // One for each origin that is ever asked, for as long as the process lives: a handful.
-            *gates
-                .entry(Origin::of(url)?)
-                .or_insert_with(|| Box::leak(Box::new(Semaphore::new(METADATA_CONNECTIONS))))
-        };
-        // An error would mean that the semaphore was closed, which nobody does.
-        gate.acquire().await.ok()
+    /// The gate to the origin of a URL.
+    fn gate(&self, url: &Url) -> Option<&'static Gate> {
+        let origin = Origin::of(url)?;
+        let mut gates = self.gates.lock();
+        // One for each origin that is ever asked, for as long as the process lives: a handful.
+        let gate = gates
+            .entry(origin.clone())
+            .or_insert_with(|| Box::leak(Box::new(Gate::new(origin))));
+        Some(gate)
+    }
+
+    /// Asks the origin of `url`, in turn with others that ask it for listings and metadata.
+    async fn ask<T>(&self, url: &Url, ask: impl Future<Output = Result<T, HttpError>>) -> Result<T, HttpError> {
+        let Some(gate) = self.gate(url) else { return ask.await };
+        let _turn = gate.turn().await;
+        let answer = ask.await;
+        gate.note(answer.as_ref().err().map(|error| &error.kind));
+        answer
+    }
+
+    /// Asks for something newer than what is known; see [`Gate::ask`].
+    async fn ask_for_newer<T: Send + 'static>(
+        &self,
+        url: &Url,
+        ask: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.gate(url)?.ask(&self.runtime, ask).await
     }
 
     async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
-        let _turn = self.turn(url).await;
-        self.client.metadata(url).await
+        self.ask(url, self.client.metadata(url)).await
     }
 }
