@@ -73,12 +73,13 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
 }
 
 /// What is logged at each `-v`. Without any: what goes wrong, and the life of the mount, which `mount` tells. fuser
-/// warns of things that are no trouble, as of an unmount by somebody else; and at debug it prints every request.
+/// warns of things that are no trouble, as of an unmount by somebody else; calls it an error that a reader was killed
+/// before its answer came; and at debug it prints every request.
 fn filter(verbosity: u8) -> &'static str {
     match verbosity {
-        0 => "warn,fuser=error,fetchfs::mount=info",
-        1 => "warn,fuser=error,fetchfs=info",
-        2 => "info,fetchfs=debug",
+        0 => "warn,fuser=error,fuser::reply=off,fetchfs::mount=info",
+        1 => "warn,fuser=error,fuser::reply=off,fetchfs=info",
+        2 => "info,fuser::reply=off,fetchfs=debug",
         _ => "debug,fetchfs=trace",
     }
 }

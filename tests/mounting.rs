@@ -6,7 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::common::files::{sha256, sha256_of, try_pread};
 use crate::common::mount::{detach, is_mounted, mount_line};
-use crate::common::process::{Pidfd, Ran, processes_about};
+use crate::common::process::{Pidfd, Ran, processes_about, spawn};
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, program, run, temporary_directory};
 use crate::origin::{Content, Fault, Gate, Origin};
 
@@ -325,6 +325,30 @@ fn a_busy_mount_says_who_holds_it_and_goes_when_it_is_let_go() {
     drop(file);
     ground.unmount(&[]).succeeded();
     ground.assert_nothing_is_left();
+}
+
+#[test]
+fn a_mount_can_be_ended_the_moment_its_blocked_reader_was_killed_and_the_log_calls_neither_an_error() {
+    let (origin, ground) = (hello(), Ground::new());
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::Hold(gate.clone()));
+    // How far a killed process has come when the mount is taken away is chance.
+    for round in 1..=10 {
+        ground.mount(&origin.url("/"), &[]);
+        let mut reader = spawn(
+            Command::new("cat")
+                .arg(ground.mountpoint().join("large"))
+                .stdout(Stdio::null()),
+        );
+        gate.wait_for_arrivals(round);
+        reader.kill().expect("to kill it");
+        ground.unmount(&[]).succeeded();
+        reader.wait().expect("it was killed");
+    }
+    gate.open();
+    ground.assert_nothing_is_left();
+    let log = fs::read_to_string(ground.home.path().join("log")).expect("the log");
+    assert!(!log.contains("ERROR"), "{log}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -21,6 +21,10 @@ const ENDING: Duration = Duration::from_secs(10);
 
 /// The same after a lazy unmount, where it ends at once only if nobody uses the mount.
 const ENDING_LAZY: Duration = Duration::from_secs(1);
+
+/// How long somebody may use the mount whom nobody can see: the kernel ends a killed process's reads and closes its files
+/// after the process is no longer to be found.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// What to do about files that are open in the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,12 +120,11 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
                 reason: refusal.to_string(),
             })?;
         }
-        Err(Refusal::Busy) => {
-            return Err(UnmountError::Busy {
-                holders: holders::of(&mount),
-                path,
-            });
-        }
+        Err(Refusal::Busy) => match holders::of(&mount) {
+            // Perhaps nobody any more: who was killed a moment ago has yet to let go of its files.
+            holders if holders.is_empty() && soon_free(&path) => {}
+            holders => return Err(UnmountError::Busy { path, holders }),
+        },
     }
     match (daemon, mode) {
         (Some(daemon), Mode::Normal) if !mine && !daemon.wait(ENDING) => Err(UnmountError::StillEnding {
@@ -134,6 +137,19 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
         }
         _ => Ok(Ended::Wholly),
     }
+}
+
+/// Tries again to take away a mount whose last user seems to be leaving. True when it is gone.
+fn soon_free(path: &Path) -> bool {
+    let deadline = Instant::now() + LEAVING;
+    while Instant::now() < deadline {
+        std::thread::sleep(LEAVING / 50);
+        match from_table(path, Mode::Normal) {
+            Err(Refusal::Busy) => {}
+            outcome => return matches!(outcome, Ok(()) | Err(Refusal::NotMounted)),
+        }
+    }
+    false
 }
 
 /// Why the mount table was not changed.
