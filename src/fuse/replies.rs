@@ -86,6 +86,10 @@ pub fn answer(reply: ReplyData, reader: &Reader, bytes: Range<u64>) {
 }
 
 fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
-    log::warn!("reading {}: {error}", redact(&reader.entry().url));
+    match error {
+        // It says of which URL.
+        ReadError::Http(error) => log::warn!("reading {error}"),
+        error => log::warn!("reading {}: {error}", redact(&reader.entry().url)),
+    }
     reply.error(errno::of_read(error));
 }
