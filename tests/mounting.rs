@@ -423,7 +423,9 @@ fn as_ordinary_user(command: &mut Command) -> &mut Command {
 fn ordinary_users_ground() -> (Ground, PathBuf) {
     let ground = Ground::new();
     let copy = ground.home.path().join("fetchfs");
-    fs::copy(env!("CARGO_BIN_EXE_fetchfs"), &copy).expect("a copy of fetchfs");
+    // Not by this process: another test's child, forked while the copy is open for writing, would have it open too, and
+    // nobody may execute a file that somebody writes to (ETXTBSY).
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_fetchfs")).arg(&copy)).succeeded();
     if is_root() {
         // Distributions ship /dev/fuse for everybody; some containers and virtual machines come with 0600.
         fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666)).expect("/dev/fuse");
