@@ -31,16 +31,17 @@ pub enum ReadError {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// A folder or file of the cache can't be made or opened.
-    #[error("cache folder {path}: {source}; choose another with --cache-dir")]
+    #[error("the cache folder {path} can't be used: {reason}; choose another with --cache-dir")]
     Folder {
         /// The folder or file.
         path: String,
         /// What the system said.
-        source: std::io::Error,
+        reason: String,
     },
     /// The index was written by a newer fetchfs.
     #[error(
-        "the cache in {path} was made by a newer fetchfs (index version {found}, this one knows {known}); use that version, or another --cache-dir"
+        "the cache in {path} was made by a newer fetchfs (index version {found}, this one knows {known}); use that \
+         version, or another --cache-dir"
     )]
     NewerIndex {
         /// The index file.
@@ -50,12 +51,38 @@ pub enum CacheError {
         /// The newest version that this program knows.
         known: i64,
     },
-    /// SQLite refuses the index file.
-    #[error("the cache index {path} can't be used: {source}; move it away, or use another --cache-dir")]
+    /// SQLite can't use the index file now: the disk is full, say, or read-only.
+    #[error("the cache index {path} can't be used: {reason}; make room, or choose another --cache-dir")]
     Index {
         /// The index file.
         path: String,
         /// What SQLite said.
-        source: rusqlite::Error,
+        reason: String,
+        /// Whether the file itself is to blame: it is no index, or no longer one.
+        is_damaged: bool,
     },
+}
+
+impl CacheError {
+    /// What a failure of the index file at `path` means.
+    pub(super) fn of_index(path: &str, error: &rusqlite::Error) -> CacheError {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+        // "Unknown" is what SQLite calls an error in the SQL: a table is there already, or lacks a column. Then the
+        // file is a database, but not this one.
+        let is_damaged = matches!(
+            error.sqlite_error_code(),
+            Some(DatabaseCorrupt | NotADatabase | Unknown)
+        );
+        let reason = match error {
+            // Its text would be all of the SQL.
+            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+            rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
+            other => other.to_string(),
+        };
+        CacheError::Index {
+            path: path.to_owned(),
+            reason,
+            is_damaged,
+        }
+    }
 }

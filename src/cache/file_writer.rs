@@ -123,6 +123,9 @@ impl Recorder {
                 checksum,
             });
             self.room.iter().for_each(|room| room.added(entry.chunk.bytes()));
+            if settled.presence.is_complete() {
+                settled.data.share();
+            }
         }
     }
 }

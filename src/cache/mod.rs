@@ -131,10 +131,10 @@ impl Cache {
     ) -> Result<Arc<Cache>, CacheError> {
         let store = ChunkStore::open(&config.folder)?;
         let room = config.size_limit.map(|limit| Arc::new(Room::new(limit)));
-        let index = Arc::new(ChunkIndex::open(&config.folder)?);
-        let writers = file_writer::start(Arc::clone(&index), room.clone()).map_err(|source| CacheError::Folder {
-            path: "threads".into(),
-            source,
+        let index = Arc::new(open_index(&config.folder, &store)?);
+        let writers = file_writer::start(Arc::clone(&index), room.clone()).map_err(|error| CacheError::Folder {
+            path: config.folder.display().to_string(),
+            reason: format!("no thread to write with: {error}"),
         })?;
         let versions = Arc::new(Versions { store, index });
         let downloader = Arc::new(ChunkDownloader {
@@ -234,6 +234,16 @@ impl Cache {
         }
     }
 
+    /// Keeps an entry open no longer than its readers do.
+    fn let_go_of(&self, id: EntryId) {
+        let mut kept = self.kept_open.lock();
+        let at = kept.iter().position(|entry| entry.id == id);
+        let entry = at.and_then(|at| kept.remove(at));
+        drop(kept);
+        // As above: closing it is not for under the lock.
+        drop(entry);
+    }
+
     /// Bytes that the cache holds.
     pub fn cached_bytes(&self) -> u64 {
         self.versions.index.cached_bytes()
@@ -249,6 +259,23 @@ impl Cache {
     pub fn close(&self) {
         self.manager.close();
         self.versions.index.sync();
+    }
+}
+
+/// Opens the index; one that is damaged is replaced by an empty one, and the data files that it knew are deleted.
+fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
+    match ChunkIndex::open(folder) {
+        Err(CacheError::Index {
+            path, is_damaged: true, ..
+        }) => {
+            ChunkIndex::set_aside(folder).map_err(|error| CacheError::Folder {
+                path,
+                reason: error.to_string(),
+            })?;
+            store.remove_all_unused();
+            ChunkIndex::open(folder)
+        }
+        opened => opened,
     }
 }
 
@@ -338,6 +365,14 @@ impl Drop for Reader {
         // Counted down first: of two readers that go at once, the second one sees that it is the last.
         if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
+            let is_complete = self
+                .entry
+                .settled()
+                .is_some_and(|settled| settled.presence.is_complete());
+            if !is_complete {
+                // Only complete files are shared with other mounts: an unfinished one is not to be held without need.
+                self.cache.let_go_of(self.entry.id);
+            }
         }
     }
 }

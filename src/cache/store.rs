@@ -28,7 +28,8 @@ pub struct ChunkStore {
 /// The open data file of one entry.
 #[derive(Debug)]
 pub struct DataFile {
-    /// Locked for as long as it is open.
+    /// Locked for as long as it is open: for this entry alone while chunks are missing, shared when
+    /// it is complete, because then nobody writes to it.
     file: File,
     /// What was found under the entry's name.
     pub found: Found,
@@ -41,7 +42,9 @@ pub enum Found {
     Intact,
     /// Nothing, or a file of another size: what the index records of it is gone.
     Nothing,
-    /// Somebody else uses it. This is a private file, without a name, that is not recorded.
+    /// A file of the right size that others have open too, all of them as a complete one.
+    Shared,
+    /// Somebody else is filling it. This is a private file, without a name, that is not recorded.
     InUse,
 }
 
@@ -52,9 +55,9 @@ impl ChunkStore {
     /// When the folder can't be made.
     pub fn open(cache_dir: &Path) -> Result<ChunkStore, CacheError> {
         let folder = cache_dir.join("data");
-        make_private_folder(&folder).map_err(|source| CacheError::Folder {
+        make_private_folder(&folder).map_err(|error| CacheError::Folder {
             path: folder.display().to_string(),
-            source,
+            reason: error.to_string(),
         })?;
         Ok(ChunkStore { folder })
     }
@@ -72,7 +75,7 @@ impl ChunkStore {
             let file = private_file().create(true).truncate(false).open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return self.nameless_file(size),
+                Err(TryLockError::WouldBlock) => return self.file_of_others(file, size),
                 Err(TryLockError::Error(err)) => return Err(err),
             }
             let metadata = file.metadata()?;
@@ -121,7 +124,35 @@ impl ChunkStore {
         }
     }
 
-    fn nameless_file(&self, size: u64) -> io::Result<DataFile> {
+    /// A file that somebody else has locked.
+    fn file_of_others(&self, file: File, size: u64) -> io::Result<DataFile> {
+        if file.try_lock_shared().is_ok() && file.metadata()?.len() == size {
+            return Ok(DataFile {
+                file,
+                found: Found::Shared,
+            });
+        }
+        self.nameless_file(size)
+    }
+
+    /// Deletes all data files that nobody uses, when nothing is recorded of them any more.
+    pub fn remove_all_unused(&self) {
+        let shards = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for file in shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten()) {
+            let is_unused = private_file()
+                .open(file.path())
+                .is_ok_and(|file| file.try_lock().is_ok());
+            if is_unused && let Err(error) = std::fs::remove_file(file.path()) {
+                log::warn!("{}: {error}", file.path().display());
+            }
+        }
+    }
+
+    /// A private file, for an entry whose own somebody else is filling.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn nameless_file(&self, size: u64) -> io::Result<DataFile> {
         let file = private_file().custom_flags(libc::O_TMPFILE).open(&self.folder)?;
         file.set_len(size)?;
         Ok(DataFile {
@@ -156,6 +187,12 @@ impl DataFile {
 }
 
 impl DataFile {
+    /// The file is complete: others may use it too from now on.
+    pub fn share(&self) {
+        // Ours already, so this does not wait. If it fails, it stays ours alone, which is safe.
+        let _ = self.file.lock_shared();
+    }
+
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
     ///
     /// # Errors

@@ -408,19 +408,63 @@ fn what_was_read_is_there_after_a_restart_without_asking() {
 }
 
 #[test]
-fn a_cache_beside_another_over_the_same_folder_works_and_keeps_nothing() {
-    let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
+fn a_file_that_another_cache_is_filling_is_not_kept_twice() {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(3_000_000));
     let server = Server::start(file.clone(), |_, _| Honest);
     let (one, other) = (Mount::over(dir.path()), Mount::over(dir.path()));
-    let first = one.listed(&server, 300_000);
-    read(&first, 0, 300_000).unwrap();
-    let second = other.listed(&server, 300_000);
+    let first = one.listed(&server, 3_000_000);
+    read(&first, 0, 1).unwrap();
+    assert!(
+        !first.entry().settled().unwrap().presence.is_complete(),
+        "the server has more to send"
+    );
+    let second = other.listed(&server, 3_000_000);
     assert_eq!(read(&second, 100_000, 50_000).unwrap(), part(&file, 100_000, 50_000));
     assert!(second.entry().settled().is_some_and(|settled| !settled.recorded));
     assert_eq!(read(&first, 100_000, 50_000).unwrap(), part(&file, 100_000, 50_000));
     drop((first, second));
     one.end();
     other.end();
+}
+
+#[test]
+fn a_complete_file_is_shared_by_caches_over_the_same_folder() {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
+    let server = Server::start(file.clone(), |_, _| Honest);
+    let (one, other) = (Mount::over(dir.path()), Mount::over(dir.path()));
+    let first = one.listed(&server, 300_000);
+    read(&first, 0, 300_000).unwrap();
+    assert_eq!(
+        one.cache.cached_bytes(),
+        300_000,
+        "this also waits until it is recorded"
+    );
+    let asked = server.asked().len();
+    let second = other.held(&server);
+    assert_eq!(read(&second, 0, 300_000).unwrap(), file);
+    assert_eq!(read(&first, 0, 300_000).unwrap(), file);
+    assert_eq!(server.asked().len(), asked, "nothing was fetched again");
+    drop((first, second));
+    one.end();
+    other.end();
+}
+
+#[test]
+fn a_damaged_index_is_set_aside_with_all_that_it_knew() {
+    for garbage in [vec![7; 10_000], b"SQLite format 3\0 and then something else".to_vec()] {
+        let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
+        let server = Server::start(file.clone(), |_, _| Honest);
+        let shard = dir.path().join("data/ab");
+        std::fs::create_dir_all(&shard).unwrap();
+        std::fs::write(shard.join("cdef"), "of what, nobody knows any more").unwrap();
+        std::fs::write(dir.path().join("index.db"), &garbage).unwrap();
+        let mount = Mount::over(dir.path());
+        assert!(mount.cache.newest(&server.url).is_none());
+        assert_eq!(std::fs::read(dir.path().join("index.db.damaged")).unwrap(), garbage);
+        assert_eq!(std::fs::read_dir(&shard).unwrap().count(), 0);
+        assert_eq!(read(&mount.listed(&server, 300_000), 0, 300_000).unwrap(), file);
+        mount.end();
+    }
 }
 
 #[test]

@@ -62,16 +62,31 @@ impl Versions {
             .open_file(&key, version.size, forget)
             .map_err(|err| ReadError::Store(err.to_string()))?;
         let presence = Presence::new(chunks);
-        match data.found {
-            Found::Intact => self.index.chunks(&key).into_iter().for_each(|index| {
+        if matches!(data.found, Found::Intact | Found::Shared) {
+            self.index.chunks(&key).into_iter().for_each(|index| {
                 presence.insert(index);
-            }),
-            Found::Nothing => {}
-            Found::InUse => log::info!(
-                "{}: another mount has this file in its cache; it is not kept twice",
-                redact(url)
-            ),
+            });
         }
+        let (data, presence) = match data.found {
+            Found::Intact if presence.is_complete() => {
+                data.share();
+                (data, presence)
+            }
+            Found::Intact | Found::Nothing => (data, presence),
+            Found::Shared if presence.is_complete() => (data, presence),
+            // Completed a moment ago, so that not all of it is recorded yet; or still being filled.
+            Found::Shared | Found::InUse => {
+                log::info!(
+                    "{}: another mount is filling its cache with this file; it is not kept twice",
+                    redact(url)
+                );
+                let data = self
+                    .store
+                    .nameless_file(version.size)
+                    .map_err(|err| ReadError::Store(err.to_string()))?;
+                (data, Presence::new(chunks))
+            }
+        };
         let recorded = data.found != Found::InUse;
         if recorded {
             let row = EntryRow {

@@ -53,10 +53,7 @@ impl ChunkIndex {
     pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
         let path = cache_dir.join("index.db");
         let shown = path.display().to_string();
-        let failed = |source| CacheError::Index {
-            path: shown.clone(),
-            source,
-        };
+        let failed = |error| CacheError::of_index(&shown, &error);
         let mut connection = schema::connect(&path).map_err(failed)?;
         schema::migrate(&mut connection, &shown)?;
         let reader = schema::connect(&path).map_err(failed)?;
@@ -64,6 +61,26 @@ impl ChunkIndex {
             writer: Writer::start(connection),
             reader: Mutex::new(reader),
         })
+    }
+
+    /// Moves an index file that is none out of the way. What it recorded is lost; the cache fills anew.
+    ///
+    /// # Errors
+    /// When it can't be moved.
+    pub fn set_aside(cache_dir: &Path) -> std::io::Result<()> {
+        let path = cache_dir.join("index.db");
+        let aside = cache_dir.join("index.db.damaged");
+        std::fs::rename(&path, &aside)?;
+        for rest in ["index.db-wal", "index.db-shm"] {
+            // They may not be there; and without their file they mean nothing.
+            let _ = std::fs::remove_file(cache_dir.join(rest));
+        }
+        log::warn!(
+            "{} is damaged; it is now {}, and the cache begins anew",
+            path.display(),
+            aside.display()
+        );
+        Ok(())
     }
 
     /// Hands the writer thread something to record. Returns at once.

@@ -67,10 +67,7 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 /// [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched; whatever
 /// SQLite says otherwise.
 pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
-    let failed = |source| CacheError::Index {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |error| CacheError::of_index(path, &error);
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
         .map_err(failed)?;
