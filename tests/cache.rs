@@ -533,3 +533,55 @@ fn a_server_that_swallows_all_requests_holds_back_nothing_that_is_known() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn the_cache_keeps_near_its_size_by_deleting_what_was_not_opened_for_longest() {
+    const FILES: u64 = 12;
+    let origin = Origin::start();
+    for number in 0..FILES {
+        origin.add(&format!("/{number}"), Content::noise(MIB, number));
+    }
+    let mount = Mount::of(&origin.url("/")).with("--cache-size", "4MiB").start();
+    let read = |number: u64| {
+        drop_pages(&mount.path(number.to_string()));
+        let read = fs::read(mount.path(number.to_string())).expect("to read");
+        assert!(read == Content::noise(MIB, number).read(0..MIB), "file {number}");
+    };
+    (0..FILES).for_each(read);
+    // Room is made behind the readers' backs; there is no event to wait for from outside.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while allocated(&mount.cache().join("data")) > 5 * MIB {
+        assert!(
+            Instant::now() < deadline,
+            "{} bytes",
+            allocated(&mount.cache().join("data"))
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let before = origin.log().mark();
+    read(FILES - 1);
+    assert!(
+        origin.log().since(before).data(&format!("/{}", FILES - 1)).is_empty(),
+        "the last one was kept"
+    );
+    read(0);
+    assert!(
+        !origin.log().since(before).data("/0").is_empty(),
+        "the first one had to go"
+    );
+}
+
+/// Bytes that the files below a folder take on the disk.
+fn allocated(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    // What goes while we look takes nothing.
+    let sizes = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() {
+            allocated(&entry.path())
+        } else {
+            metadata.blocks() * 512
+        })
+    });
+    sizes.sum()
+}
