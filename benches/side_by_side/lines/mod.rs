@@ -1,0 +1,82 @@
+//! The lines of the table: for each, what is done, what is shown, what limits it and what fetchfs aims at.
+//!
+//! The aims are the project's (docs/performance.md). They are for the full sizes, scaled where the
+//! quick ones are of less work; yet those only show the way.
+
+mod cached;
+mod media;
+mod names;
+mod places;
+mod start;
+mod streams;
+
+use anyhow::Result;
+
+use super::aim::Aim;
+use super::bench::{Bench, Trial};
+use super::origin::Profile;
+use super::sample::{Measure, Sample};
+use super::tool::Tool;
+
+/// One row of the table.
+pub struct Line {
+    /// As options and files name it.
+    pub id: &'static str,
+    /// As the table names it.
+    pub title: String,
+    /// The network, if it matters.
+    pub profile: Option<Profile>,
+    /// What the table shows, the measure that ratios are made of first.
+    pub shown: &'static [Measure],
+    /// What no tool can be better than.
+    pub limit: Limit,
+    /// What fetchfs aims at.
+    pub aims: Vec<Aim>,
+}
+
+/// What no tool can be better than, in the line's first measure.
+pub enum Limit {
+    /// It is known, and why.
+    Known(f64, &'static str),
+    /// It is measured beside the tools, and how.
+    Measured(fn(&Bench) -> Result<Sample>, &'static str),
+}
+
+/// What is done with each tool in each run; gives one sample for each line.
+pub struct Experiment {
+    /// What it tells of.
+    pub lines: Vec<Line>,
+    /// Who takes part.
+    pub tools: &'static [Tool],
+    /// One run.
+    pub run: fn(&Trial<'_>) -> Result<Vec<Sample>>,
+}
+
+/// All experiments, in the table's order.
+pub fn all(bench: &Bench) -> Vec<Experiment> {
+    let sizes = &bench.corpus.sizes;
+    vec![
+        streams::sequential_lan(sizes),
+        streams::sequential_wan(sizes),
+        places::random(),
+        places::jump(),
+        places::first_read(),
+        names::list(sizes),
+        names::find(&bench.corpus),
+        names::copy(sizes),
+        streams::many(sizes),
+        cached::cached(sizes),
+        media::probe(),
+        media::frame(),
+        start::large_cache(sizes),
+    ]
+}
+
+/// A size as people say it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        whole if whole.is_multiple_of(1 << 30) => format!("{} GiB", whole >> 30),
+        whole if whole.is_multiple_of(1 << 20) => format!("{} MiB", whole >> 20),
+        other => format!("{} KiB", other >> 10),
+    }
+}

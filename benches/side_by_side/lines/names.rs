@@ -1,0 +1,137 @@
+//! Many names and small files: listing, walking, copying.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::aim::Aim::AtMost;
+use super::super::bench::Trial;
+use super::super::corpus::{Corpus, Sizes};
+use super::super::origin::{Profile, ROUND_TRIP};
+use super::super::sample::Measure::{Cpu, Duration, Requests};
+use super::super::sample::Sample;
+use super::super::tool::ALL;
+use super::super::{process, read};
+use super::{Experiment, Limit, Line, size};
+
+/// `ls -l` of a large directory.
+pub fn list(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "ls",
+            title: format!("`ls -l` of {} files", sizes.names),
+            profile: Some(Profile::Wan),
+            shown: &[Duration, Requests, Cpu],
+            limit: Limit::Known(ROUND_TRIP, "one round trip"),
+            aims: vec![AtMost(Duration, 0.5), AtMost(Requests, 3.0)],
+        }],
+        tools: &ALL,
+        run: |trial| {
+            let home = trial.bench.home()?;
+            let listing = home.path().join("listing");
+            let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
+                let mut command = Command::new("ls");
+                command
+                    .arg("-l")
+                    .arg(mounted.path("names"))
+                    .env("LC_ALL", "C")
+                    .stdout(File::create(&listing)?);
+                let took = process::run(&mut command, trial.bench.patience)?;
+                Ok(Sample::duration(took).with_usage(mounted.usage()?))
+            })?;
+            verify_listing(&fs::read_to_string(&listing)?, trial)?;
+            Ok(vec![sample])
+        },
+    }
+}
+
+/// `find` over a tree.
+pub fn find(corpus: &Corpus) -> Experiment {
+    let (directories, files) = (corpus.tree_directories(), corpus.tree_files());
+    Experiment {
+        lines: vec![Line {
+            id: "find",
+            title: format!("`find` over {directories} directories, {files} files"),
+            profile: Some(Profile::Wan),
+            shown: &[Duration, Requests, Cpu],
+            limit: Limit::Known(3.0 * ROUND_TRIP, "three levels"),
+            // Three seconds for 301 directories.
+            aims: vec![AtMost(Duration, 3.0 * directories as f64 / 301.0)],
+        }],
+        tools: &ALL,
+        run: |trial| {
+            let home = trial.bench.home()?;
+            let found = home.path().join("found");
+            let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
+                let mut command = Command::new("find");
+                command.arg(mounted.path("tree")).stdout(File::create(&found)?);
+                let took = process::run(&mut command, trial.bench.patience)?;
+                Ok(Sample::duration(took).with_usage(mounted.usage()?))
+            })?;
+            let (names, corpus) = (fs::read_to_string(&found)?.lines().count() as u64, &trial.bench.corpus);
+            ensure!(
+                names == corpus.tree_directories() + corpus.tree_files(),
+                "{names} names were found"
+            );
+            Ok(vec![sample])
+        },
+    }
+}
+
+/// `cp -r` of small files.
+pub fn copy(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "copy",
+            title: format!("`cp -r` of {} files of {}", sizes.small, size(sizes.small_len)),
+            profile: Some(Profile::Wan),
+            shown: &[Duration, Requests, Cpu],
+            limit: Limit::Known(
+                // Sixteen at a time, each one round trip.
+                (sizes.small as f64 / 16.0).ceil() * ROUND_TRIP,
+                "a round trip each, 16 at a time",
+            ),
+            // Six seconds for a thousand files.
+            aims: vec![AtMost(Duration, 6.0 * sizes.small as f64 / 1_000.0)],
+        }],
+        tools: &ALL,
+        run: |trial| {
+            let home = trial.bench.home()?;
+            let copied = home.path().join("copied");
+            let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
+                let mut command = Command::new("cp");
+                command.arg("-r").arg(mounted.path("small")).arg(&copied);
+                let took = process::run(&mut command, trial.bench.patience)?;
+                Ok(Sample::duration(took).with_usage(mounted.usage()?))
+            })?;
+            let originals = trial.bench.corpus.path("small");
+            for original in fs::read_dir(originals)? {
+                let original = original?;
+                read::verify(&copied.join(original.file_name()), &original.path())?;
+            }
+            Ok(vec![sample])
+        },
+    }
+}
+
+/// Whether each name stands there with its size.
+fn verify_listing(listing: &str, trial: &Trial<'_>) -> Result<()> {
+    let fields = |line: &str| -> Option<(String, u64)> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        Some(((*fields.get(8)?).to_owned(), fields.get(4)?.parse().ok()?))
+    };
+    let listed: HashMap<String, u64> = listing.lines().filter_map(fields).collect();
+    let originals: Vec<_> = fs::read_dir(trial.bench.corpus.path("names"))?.collect::<Result<_, _>>()?;
+    ensure!(listed.len() == originals.len(), "{} names were listed", listed.len());
+    for original in originals {
+        let name = original.file_name().into_string().ok().context("a name of ours")?;
+        let (size, shown) = (original.metadata()?.len(), listed.get(&name));
+        ensure!(
+            shown == Some(&size),
+            "{name} has {size} bytes and is listed with {shown:?}"
+        );
+    }
+    Ok(())
+}

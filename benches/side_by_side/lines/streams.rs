@@ -1,0 +1,135 @@
+//! Whole files, from their beginning to their end: one, and many at once.
+
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::super::aim::Aim::{AtLeast, AtMost, OfLimit, OfTool};
+use super::super::bench::{Bench, Trial};
+use super::super::corpus::Sizes;
+use super::super::origin::Profile;
+use super::super::sample::Measure::{Cpu, Memory, Rate};
+use super::super::sample::Sample;
+use super::super::tool::{ALL, Tool};
+use super::super::{process, read};
+use super::{Experiment, Limit, Line, size};
+
+/// Connections to one origin that fetchfs makes by default, and that rclone is tuned to.
+const CONNECTIONS: f64 = 16.0;
+
+/// One file, nothing cached, where only the machine is slow.
+pub fn sequential_lan(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "sequential-lan",
+            title: format!("{} in sequence", size(sizes.big)),
+            profile: Some(Profile::Lan),
+            shown: &[Rate, Memory, Cpu],
+            limit: Limit::Measured(curl_to_file, "`curl -o file`"),
+            aims: vec![OfLimit(Rate, 0.9)],
+        }],
+        tools: &ALL,
+        run: |trial| sequential(trial, Profile::Lan),
+    }
+}
+
+/// The same where each connection is slow.
+pub fn sequential_wan(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "sequential-wan",
+            title: format!("{} in sequence", size(sizes.big)),
+            profile: Some(Profile::Wan),
+            shown: &[Rate, Memory, Cpu],
+            limit: Limit::Measured(connections, "16 × what `curl` gets through one connection"),
+            aims: vec![OfTool(Rate, 1.0, Tool::RcloneTuned), AtMost(Memory, 64.0)],
+        }],
+        tools: &ALL,
+        run: |trial| sequential(trial, Profile::Wan),
+    }
+}
+
+/// Many readers, each with a file of its own.
+pub fn many(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "readers",
+            title: format!("{} readers, a file of {} each", sizes.streams, size(sizes.stream_len)),
+            profile: Some(Profile::Wan),
+            shown: &[Rate, Memory, Cpu],
+            limit: Limit::Measured(connections, "16 × what `curl` gets through one connection"),
+            aims: vec![AtLeast(Rate, 290.0), AtMost(Memory, 100.0)],
+        }],
+        tools: &ALL,
+        run: readers,
+    }
+}
+
+fn sequential(trial: &Trial<'_>, profile: Profile) -> Result<Vec<Sample>> {
+    let sample = trial.on_fresh_mount(profile, |mounted| {
+        let path = mounted.path("big/file");
+        let (bytes, took) = read::whole(&path)?;
+        let sample = Sample::rate(bytes, took).with_usage(mounted.usage()?);
+        read::verify(&path, &trial.bench.corpus.path("big/file"))?;
+        Ok(sample.with_asked(bytes))
+    })?;
+    Ok(vec![sample])
+}
+
+fn readers(trial: &Trial<'_>) -> Result<Vec<Sample>> {
+    let corpus = &trial.bench.corpus;
+    let names: Vec<String> = (0..corpus.sizes.streams).map(|number| format!("{number:02}")).collect();
+    let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
+        let begun = Instant::now();
+        let read_one = |name: &String| read::whole(&mounted.path("streams").join(name));
+        let results: Vec<Result<_>> = thread::scope(|scope| {
+            let readers: Vec<_> = names.iter().map(|name| scope.spawn(move || read_one(name))).collect();
+            let end =
+                |reader: thread::ScopedJoinHandle<'_, _>| reader.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+            readers.into_iter().map(end).collect()
+        });
+        let took = begun.elapsed();
+        let total = results.into_iter().sum_bytes()?;
+        let sample = Sample::rate(total, took).with_usage(mounted.usage()?).with_asked(total);
+        for name in &names {
+            read::verify(&mounted.path("streams").join(name), &corpus.path("streams").join(name))?;
+        }
+        Ok(sample)
+    })?;
+    Ok(vec![sample])
+}
+
+trait SumBytes {
+    fn sum_bytes(self) -> Result<u64>;
+}
+
+impl<T: Iterator<Item = Result<(u64, std::time::Duration)>>> SumBytes for T {
+    fn sum_bytes(mut self) -> Result<u64> {
+        self.try_fold(0, |total, read| Ok(total + read?.0))
+    }
+}
+
+fn curl_to_file(bench: &Bench) -> Result<Sample> {
+    let home = bench.home()?;
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--fail", "--noproxy", "*", "--output"])
+        .arg(home.path().join("file"));
+    command.arg(format!("{}big/file", bench.origin.url(Profile::Lan)));
+    let took = process::run(&mut command, bench.patience)?;
+    Ok(Sample::rate(bench.corpus.sizes.big, took))
+}
+
+/// What the connections carry together when none waits for a round trip.
+fn connections(bench: &Bench) -> Result<Sample> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--fail", "--noproxy", "*", "--output", "/dev/null"]);
+    command.arg(format!("{}streams/00", bench.origin.url(Profile::Wan)));
+    let took = process::run(&mut command, bench.patience)?;
+    let one = Sample::rate(bench.corpus.sizes.stream_len, took)
+        .get(Rate)
+        .context("a rate")?;
+    Ok(Sample::of(Rate, one * CONNECTIONS))
+}

@@ -1,0 +1,226 @@
+//! The origin: nginx on loopback, with two profiles of a network, and a log that is read when everybody has left.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use super::process;
+
+/// How long the server may take to start, or to notice that its clients have left.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The delay before each answer's first byte in the profile `wan`, in seconds: a round trip to another continent's coast.
+pub const ROUND_TRIP: f64 = 0.050;
+
+/// What one connection carries at most in the profile `wan`, in bytes per second, as nginx is told it.
+const CONNECTION_RATE: &str = "20m";
+
+/// nginx keeps to `limit_rate` by pausing after each piece that it hands to the socket. By default a piece is up to 2 MiB,
+/// so that a response of 2 MiB would come without any limit, and one of 4 MiB at 28 MB/s. With pieces of 10 ms the rate
+/// holds for short responses too.
+const PIECE: &str = "200k";
+
+/// What lies between the origin and the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Loopback as it comes.
+    Lan,
+    /// 50 ms before each response's first byte, 20 MB/s a connection.
+    Wan,
+}
+
+/// A running nginx; ended when dropped.
+pub struct Origin {
+    child: Child,
+    lan: u16,
+    wan: u16,
+    home: TempDir,
+}
+
+/// A point in the log, from which [`Origin::traffic_since`] counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(usize);
+
+/// What clients have asked for, and what was sent to them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Traffic {
+    /// Requests of any kind.
+    pub requests: u64,
+    /// Bytes that were handed to sockets, headers among them.
+    pub bytes: u64,
+}
+
+impl Profile {
+    /// As it stands in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Lan => "lan",
+            Profile::Wan => "wan",
+        }
+    }
+}
+
+impl Origin {
+    /// Starts nginx over `root`.
+    ///
+    /// # Errors
+    /// When it does not come to answer; the text has what it printed.
+    pub fn start(root: &Path) -> Result<Origin> {
+        let home = tempfile::Builder::new().prefix("fetchfs-bench-origin-").tempdir()?;
+        let [lan, wan] = free_ports()?;
+        let folder = home.path();
+        fs::write(folder.join("config"), config(folder, root, lan, wan)?)?;
+        let output = fs::File::create(folder.join("output"))?;
+        let mut command = Command::new("nginx");
+        // Servers are in sbin, which ordinary users don't have in their PATH.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
+        command
+            .arg("-e")
+            .arg(folder.join("error"))
+            .arg("-c")
+            .arg(folder.join("config"));
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut origin = Origin {
+            child: process::spawn(&mut command)?,
+            lan,
+            wan,
+            home,
+        };
+        origin.wait_until_it_answers()?;
+        Ok(origin)
+    }
+
+    /// The URL of the corpus.
+    pub fn url(&self, profile: Profile) -> String {
+        let port = match profile {
+            Profile::Lan => self.lan,
+            Profile::Wan => self.wan,
+        };
+        format!("http://127.0.0.1:{port}/")
+    }
+
+    /// The end of the log as it is now. Nobody may be connected.
+    ///
+    /// # Errors
+    /// When somebody stays connected.
+    pub fn mark(&self) -> Result<Mark> {
+        Ok(Mark(self.complete_log()?.len()))
+    }
+
+    /// What was asked for and sent since. Waits until all connections are closed: a response that a client broke off
+    /// is logged when it ends.
+    ///
+    /// # Errors
+    /// When somebody stays connected.
+    pub fn traffic_since(&self, mark: Mark) -> Result<Traffic> {
+        let log = self.complete_log()?;
+        let lines = log.get(mark.0..).unwrap_or_default().lines();
+        let mut traffic = Traffic::default();
+        for line in lines {
+            let sent = line.split('\t').nth(3).and_then(|field| field.parse::<u64>().ok());
+            traffic.requests += 1;
+            traffic.bytes += sent.with_context(|| format!("the origin's log: {line}"))?;
+        }
+        Ok(traffic)
+    }
+
+    /// Copies the log since `mark` to a file, for who wants to see which requests a line took.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn save_log_since(&self, mark: Mark, to: &Path) -> Result<()> {
+        Ok(fs::write(to, self.complete_log()?.get(mark.0..).unwrap_or_default())?)
+    }
+
+    fn complete_log(&self) -> Result<String> {
+        // nginx logs a request before it counts its connection as closed. The one that is left is ours.
+        let alone = process::poll_until(PATIENCE, || {
+            Ok((ask_status(self.lan)?.contains("Active connections: 1 ")).then_some(()))
+        })?;
+        if alone.is_none() {
+            bail!("somebody stays connected to the origin");
+        }
+        Ok(fs::read_to_string(self.home.path().join("access"))?)
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let (child, ports) = (&mut self.child, [self.lan, self.wan]);
+        let up = process::poll_until(PATIENCE, || {
+            if child.try_wait()?.is_some() {
+                return Ok(Some(false));
+            }
+            let answers = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
+            Ok(ports.iter().all(answers).then_some(true))
+        })?;
+        if up == Some(true) {
+            return Ok(());
+        }
+        let said = ["output", "error"].map(|file| fs::read_to_string(self.home.path().join(file)).unwrap_or_default());
+        bail!("nginx does not start: {}", said.concat())
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        process::end(&mut self.child);
+    }
+}
+
+fn config(home: &Path, root: &Path, lan: u16, wan: u16) -> Result<String> {
+    let (home, root) = (home.display(), fs::canonicalize(root)?);
+    let root = root.display();
+    // Workers that run as somebody else could not look into the corpus.
+    let user = if nix::unistd::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "load_module modules/ndk_http_module.so; load_module modules/ngx_http_lua_module.so;
+         {user} daemon off; worker_processes 2; pid {home}/pid; error_log {home}/error warn;
+         events {{ worker_connections 1024; }}
+         http {{
+           log_format bench '$request_method\\t$request_uri\\t$status\\t$bytes_sent\\t$http_range\\t$request_time\\t$msec\\t$connection';
+           access_log {home}/access bench;
+           client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
+           uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
+           sendfile on; keepalive_requests 1000000; autoindex on; default_type application/octet-stream;
+           root \"{root}\";
+           server {{
+             listen 127.0.0.1:{lan};
+             location = /.status {{ stub_status; access_log off; }}
+           }}
+           server {{
+             listen 127.0.0.1:{wan};
+             limit_rate {CONNECTION_RATE}; sendfile_max_chunk {PIECE};
+             access_by_lua_block {{ ngx.sleep({ROUND_TRIP}) }}
+           }}
+         }}"
+    ))
+}
+
+fn ask_status(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /.status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn free_ports() -> Result<[u16; 2]> {
+    // Both are held until both are known, or they could be the same.
+    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let port = |listener: &std::io::Result<TcpListener>| match listener {
+        Ok(listener) => Ok(listener.local_addr()?.port()),
+        Err(error) => bail!("no free port: {error}"),
+    };
+    Ok([port(&listeners[0])?, port(&listeners[1])?])
+}
