@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fetchfs::cache::scheduler::{Action, FetchId, FetchOrder, Limits, Scheduler, WaiterId};
+use fetchfs::cache::scheduler::{Action, FetchOrder, Limits, Scheduler, WaiterId};
 use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority, Read};
 use fetchfs::http::{Client, HttpConfig, Origin, Validator, Version};
 use url::Url;
@@ -230,13 +230,10 @@ impl Simulation {
         let present = &entry.settled().expect("a settled entry").presence;
         for chunk in entry.chunk.touched(bytes) {
             present.insert(chunk);
-            self.progress(*id, (chunk + 1) * entry.chunk.bytes());
+            self.scheduler
+                .progress(entry.id, *id, (chunk + 1) * entry.chunk.bytes());
         }
         self.scheduler.ended(*id, Ok(()));
-    }
-
-    fn progress(&mut self, id: FetchId, watermark: u64) {
-        self.scheduler.progress(id, watermark);
     }
 }
 

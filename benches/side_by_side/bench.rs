@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
 
 use super::corpus::Corpus;
@@ -13,6 +15,9 @@ use super::mounted::Mounted;
 use super::origin::{Origin, Profile};
 use super::sample::Sample;
 use super::tool::{Programs, Tool};
+
+/// How the names of run folders begin.
+const RUN: &str = "run-";
 
 /// What all lines share.
 pub struct Bench {
@@ -59,14 +64,46 @@ impl Home {
     }
 }
 
+/// Takes a work folder for this process, and removes what a benchmark has left there that was killed. The folder is
+/// free again when what this returns is dropped.
+///
+/// # Errors
+/// When another benchmark uses it, or it can't be made.
+pub fn take_folder(work: &Path) -> Result<File> {
+    fs::create_dir_all(work)?;
+    let lock = File::create(work.join("lock"))?;
+    lock.try_lock()
+        .with_context(|| format!("{} is in use by another benchmark", work.display()))?;
+    for entry in fs::read_dir(work)? {
+        let run = entry?.path();
+        if !run
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(RUN))
+        {
+            continue;
+        }
+        let mountpoint = run.join("mnt");
+        let _ = umount2(&mountpoint, MntFlags::MNT_DETACH);
+        // Nothing is deleted through a mount that stays.
+        let stays = fs::metadata(&mountpoint).is_ok_and(|inside| Some(inside.dev()) != device(&run));
+        if !stays {
+            fs::remove_dir_all(&run)?;
+        }
+    }
+    Ok(lock)
+}
+
+fn device(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.dev())
+}
+
 impl Bench {
     /// A folder for one run, when the disk has nothing left to do from the one before.
     ///
     /// # Errors
     /// When it can't be made.
     pub fn home(&self) -> Result<Home> {
-        fs::create_dir_all(&self.work)?;
-        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&self.work)?;
+        let folder = tempfile::Builder::new().prefix(RUN).tempdir_in(&self.work)?;
         let descriptor = File::open(folder.path())?;
         // SAFETY: the descriptor is open.
         unsafe { libc::syncfs(descriptor.as_raw_fd()) };

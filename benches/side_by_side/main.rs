@@ -65,6 +65,8 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Report> {
     let work = options.work();
+    let runs = work.join(if options.quick { "quick" } else { "full" });
+    let _taken = bench::take_folder(&runs)?;
     let output = options.output();
     fs::create_dir_all(&output)?;
     let (folder, sizes) = options.sizes();
@@ -77,7 +79,7 @@ fn run(options: &Options) -> Result<Report> {
         programs: options.programs(),
         origin: Origin::start(corpus.root())?,
         corpus,
-        work: work.join(if options.quick { "quick" } else { "full" }),
+        work: runs,
         logs,
         patience: Duration::from_secs(options.patience),
     };

@@ -23,7 +23,7 @@ pub struct Options {
     /// How often each is measured; the median counts. [default: 3, quick: 1]
     #[arg(long)]
     runs: Option<u64>,
-    /// Where the table and the values are written. [default: `results` in the work folder]
+    /// Where the table and the values are written. [default: `results` or `results-quick` in the work folder]
     #[arg(long)]
     output: Option<PathBuf>,
     /// For the origin's files, mounts and caches; 10 GB. [default: `bench` in cargo's target folder]
@@ -67,7 +67,10 @@ impl Options {
 
     /// Where the table and the values are written.
     pub fn output(&self) -> PathBuf {
-        self.output.clone().unwrap_or_else(|| self.work().join("results"))
+        self.output.clone().unwrap_or_else(|| {
+            let name = if self.quick { "results-quick" } else { "results" };
+            self.work().join(name)
+        })
     }
 
     /// The folder of the corpus, and how big everything in it is.

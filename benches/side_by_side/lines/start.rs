@@ -101,7 +101,7 @@ fn fill(folder: &Path, sizes: &Sizes) -> Result<()> {
             validator: Validator::Strong(format!("\"{number}\"")),
         };
         let key = EntryKey::new(&url, &version, chunk);
-        store.open_file(&key, version.size)?;
+        store.open_file(&key, version.size, || {})?;
         index.record(Record::Entry {
             row: EntryRow {
                 key: key.clone(),
