@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::process;
 
 /// Raised when what is made here changes, so that an older corpus is made again.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 
 /// Bytes written at once.
 const BLOCK: usize = 1 << 20;
@@ -48,10 +48,18 @@ pub struct Sizes {
     pub small_len: u64,
     /// Seconds of film, about 1.3 MB each.
     pub film: u64,
+    /// Whether it is measured how cost grows.
+    pub growth: bool,
     /// Entries of a large cache, and chunks in each.
     pub entries: u64,
     pub chunks: u64,
 }
+
+/// Files of growing size, all but their beginning a hole.
+pub const GROWTH_FILES: [(&str, u64); 3] = [("16-mib", 16 << 20), ("1-gib", 1 << 30), ("1-tib", 1 << 40)];
+
+/// Readers of a file of 16 MiB each.
+pub const GROWTH_READERS: [u64; 4] = [1, 4, 16, 64];
 
 /// What the table in docs/performance.md is measured with.
 pub const FULL: Sizes = Sizes {
@@ -68,6 +76,7 @@ pub const FULL: Sizes = Sizes {
     small: 1_000,
     small_len: 16 << 10,
     film: 150,
+    growth: true,
     entries: 10_000,
     chunks: 100,
 };
@@ -87,6 +96,7 @@ pub const QUICK: Sizes = Sizes {
     small: 32,
     small_len: 16 << 10,
     film: 30,
+    growth: false,
     entries: 1_000,
     chunks: 100,
 };
@@ -163,7 +173,20 @@ impl Corpus {
         for number in 0..sizes.small {
             self.file(&format!("small/file-{number:04}"), sizes.small_len)?;
         }
+        if sizes.growth {
+            self.growth()?;
+        }
         self.film()
+    }
+
+    fn growth(&self) -> Result<()> {
+        for (name, len) in GROWTH_FILES {
+            let name = format!("sizes/{name}");
+            self.file(&name, BLOCK as u64)?;
+            File::options().write(true).open(self.path(&name))?.set_len(len)?;
+        }
+        let most = GROWTH_READERS.into_iter().max().unwrap_or(0);
+        (0..most).try_for_each(|number| self.file(&format!("readers/{number:02}"), 16 << 20))
     }
 
     fn leaf(&self, folder: &str) -> Result<()> {

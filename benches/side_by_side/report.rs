@@ -8,8 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::aim::Results;
-use super::lines::{Limit, Line};
+use super::lines::{Limit, Line, Table};
 use super::machine::Machine;
+use super::origin::Profile;
 use super::sample::{Measure, Runs, digits};
 use super::tool::{ALL, Tool};
 
@@ -48,6 +49,7 @@ impl Row {
     /// The limit, in the line's first measure.
     fn limit(&self) -> Option<f64> {
         match self.line.limit {
+            Limit::None => None,
             Limit::Known(value, _) => Some(value),
             Limit::Measured(..) => self.limit.median(self.line.shown[0]),
         }
@@ -84,12 +86,24 @@ impl Row {
     }
 
     fn limit_cell(&self) -> String {
-        let (value, why) = match self.line.limit {
-            Limit::Known(value, why) => (Some(value), why),
-            Limit::Measured(_, why) => (self.limit.median(self.line.shown[0]), why),
+        let (Limit::Known(_, why) | Limit::Measured(_, why)) = self.line.limit else {
+            return "–".to_owned();
         };
-        let shown = value.map_or_else(|| "?".to_owned(), |value| self.line.shown[0].shown(value));
+        let shown = self
+            .limit()
+            .map_or_else(|| "?".to_owned(), |value| self.line.shown[0].shown(value));
         format!("{shown}: {why}")
+    }
+
+    /// The limit; how fetchfs stands to the better of the others, and to the limit; whether it is where it should be.
+    fn judged_cells(&self) -> [String; 4] {
+        let ratio = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), digits);
+        [
+            self.limit_cell(),
+            ratio(self.ratio(self.best_peer())),
+            ratio(self.ratio(self.limit())),
+            self.aim_cell(),
+        ]
     }
 
     fn aim_cell(&self) -> String {
@@ -123,44 +137,40 @@ impl Row {
 }
 
 impl Report {
-    /// The table.
+    /// The tables.
     pub fn markdown(&self) -> String {
-        let tools: Vec<Tool> = ALL
-            .into_iter()
-            .filter(|tool| self.versions.contains_key(tool))
-            .collect();
-        let mut text = String::new();
-        let titles: Vec<&str> = tools.iter().map(|tool| tool.title()).collect();
-        let _ = writeln!(text, "{}\n", self.machine.sentence(self.sizes));
-        let _ = writeln!(
-            text,
-            "| work | | {} | limit | × peer | × limit | aim |",
-            titles.join(" | ")
-        );
-        let _ = writeln!(text, "|---|---|{}---|---|---|---|", "---|".repeat(tools.len()));
-        for row in &self.rows {
-            let cells: Vec<String> = tools.iter().map(|&tool| row.cell(tool)).collect();
-            let profile = row.line.profile.map_or("", super::origin::Profile::name);
-            let ratio = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), digits);
-            let _ = writeln!(
-                text,
-                "| {} | {profile} | {} | {} | {} | {} | {} |",
-                row.line.title,
-                cells.join(" | "),
-                row.limit_cell(),
-                ratio(row.ratio(row.best_peer())),
-                ratio(row.ratio(row.limit())),
-                row.aim_cell()
-            );
-        }
-        text.push_str("\nVersions: ");
-        let versions = tools.iter().filter(|tool| **tool != Tool::RcloneTuned);
-        let versions: Vec<&str> = versions
-            .filter_map(|tool| self.versions.get(tool))
-            .map(String::as_str)
-            .collect();
-        let _ = writeln!(text, "{}.", versions.join(", "));
+        let mut text = self.machine.sentence(self.sizes) + "\n";
+        let tools = self.versions.keys().copied().collect::<Vec<_>>();
+        self.add_table(&mut text, Table::SideBySide, &tools);
+        self.add_table(&mut text, Table::Growth, &[Tool::Fetchfs]);
+        let versions = self.versions.iter().filter(|(tool, _)| **tool != Tool::RcloneTuned);
+        let versions: Vec<&str> = versions.map(|(_, version)| version.as_str()).collect();
+        let _ = writeln!(text, "\nVersions: {}.", versions.join(", "));
         text
+    }
+
+    fn add_table(&self, text: &mut String, table: Table, tools: &[Tool]) {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.line.table == table).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let judged = ["limit", "× peer", "× limit", "aim"];
+        let judged = if table == Table::SideBySide { &judged[..] } else { &[] };
+        let titles: Vec<&str> = tools
+            .iter()
+            .map(|tool| tool.title())
+            .chain(judged.iter().copied())
+            .collect();
+        let _ = writeln!(text, "\n| work | | {} |", titles.join(" | "));
+        let _ = writeln!(text, "|---|---|{}", "---|".repeat(titles.len()));
+        for row in rows {
+            let profile = row.line.profile.map_or("", Profile::name);
+            let mut cells: Vec<String> = tools.iter().map(|&tool| row.cell(tool)).collect();
+            if table == Table::SideBySide {
+                cells.extend(row.judged_cells());
+            }
+            let _ = writeln!(text, "| {} | {profile} | {} |", row.line.title, cells.join(" | "));
+        }
     }
 
     /// Every value of every run.
@@ -172,10 +182,7 @@ impl Report {
             object([
                 ("id", string(row.line.id)),
                 ("title", string(&row.line.title)),
-                (
-                    "profile",
-                    string(row.line.profile.map_or("", super::origin::Profile::name)),
-                ),
+                ("profile", string(row.line.profile.map_or("", Profile::name))),
                 ("first_measure", string(row.line.shown[0].id())),
                 ("limit", limit),
                 ("tools", object(tools)),

@@ -19,7 +19,7 @@ use super::super::read;
 use super::super::sample::Measure::{Cpu, Iops, Rate};
 use super::super::sample::Sample;
 use super::super::tool::ALL;
-use super::{Experiment, Limit, Line, size};
+use super::{Experiment, Limit, Line, Table, size};
 
 /// Programs that read at random places at once.
 const JOBS: usize = 4;
@@ -51,6 +51,7 @@ pub fn cached(sizes: &Sizes) -> Experiment {
                 shown: &[Rate, Cpu],
                 limit: local(local_sequential, "the local file"),
                 aims: vec![cold],
+                table: Table::SideBySide,
             },
             Line {
                 id: "cached-again",
@@ -59,6 +60,7 @@ pub fn cached(sizes: &Sizes) -> Experiment {
                 shown: &[Rate, Cpu],
                 limit: local(local_sequential, "the local file"),
                 aims: vec![OfLimit(Rate, 0.8)],
+                table: Table::SideBySide,
             },
             Line {
                 id: "cached-random",
@@ -67,10 +69,11 @@ pub fn cached(sizes: &Sizes) -> Experiment {
                 shown: &[Iops, Cpu],
                 limit: local(local_random, "the local file"),
                 aims: if is_root { vec![OfLimit(Iops, 0.8)] } else { vec![] },
+                table: Table::SideBySide,
             },
         ],
         tools: &ALL,
-        run,
+        run: Box::new(run),
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::process;
 use super::super::sample::Measure::{Duration, Requests, Wire};
 use super::super::sample::Sample;
 use super::super::tool::ALL;
-use super::{Experiment, Limit, Line};
+use super::{Experiment, Limit, Line, Table};
 
 /// ffprobe of a file that has its index at the end.
 pub fn probe() -> Experiment {
@@ -27,9 +27,10 @@ pub fn probe() -> Experiment {
                 "the local file and four round trips",
             ),
             aims: vec![AtMost(Duration, 0.35), AtMost(Wire, 2.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| run(trial, ffprobe, "media/film.mp4"),
+        run: Box::new(|trial| run(trial, ffprobe, "media/film.mp4")),
     }
 }
 
@@ -46,9 +47,10 @@ pub fn frame() -> Experiment {
                 "the local file and four round trips",
             ),
             aims: vec![AtMost(Duration, 0.6), AtMost(Wire, 10.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| run(trial, mpv, "film/film.mkv"),
+        run: Box::new(|trial| run(trial, mpv, "film/film.mkv")),
     }
 }
 

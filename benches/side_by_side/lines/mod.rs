@@ -4,6 +4,7 @@
 //! quick ones are of less work; yet those only show the way.
 
 mod cached;
+mod growth;
 mod media;
 mod names;
 mod places;
@@ -32,6 +33,17 @@ pub struct Line {
     pub limit: Limit,
     /// What fetchfs aims at.
     pub aims: Vec<Aim>,
+    /// In which table it stands.
+    pub table: Table,
+}
+
+/// There are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// fetchfs beside the other tools.
+    SideBySide,
+    /// How cost grows: the same work with more and more of something, by fetchfs alone.
+    Growth,
 }
 
 /// What no tool can be better than, in the line's first measure.
@@ -40,7 +52,12 @@ pub enum Limit {
     Known(f64, &'static str),
     /// It is measured beside the tools, and how.
     Measured(fn(&Bench) -> Result<Sample>, &'static str),
+    /// Nobody knows, or it is not the question.
+    None,
 }
+
+/// One run of one tool.
+pub type Run = Box<dyn Fn(&Trial<'_>) -> Result<Vec<Sample>>>;
 
 /// What is done with each tool in each run; gives one sample for each line.
 pub struct Experiment {
@@ -49,13 +66,13 @@ pub struct Experiment {
     /// Who takes part.
     pub tools: &'static [Tool],
     /// One run.
-    pub run: fn(&Trial<'_>) -> Result<Vec<Sample>>,
+    pub run: Run,
 }
 
 /// All experiments, in the table's order.
 pub fn all(bench: &Bench) -> Vec<Experiment> {
     let sizes = &bench.corpus.sizes;
-    vec![
+    let mut all = vec![
         streams::sequential_lan(sizes),
         streams::sequential_wan(sizes),
         places::random(),
@@ -69,12 +86,17 @@ pub fn all(bench: &Bench) -> Vec<Experiment> {
         media::probe(),
         media::frame(),
         start::large_cache(sizes),
-    ]
+    ];
+    if sizes.growth {
+        all.extend(growth::all());
+    }
+    all
 }
 
 /// A size as people say it.
 fn size(bytes: u64) -> String {
     match bytes {
+        whole if whole.is_multiple_of(1 << 40) => format!("{} TiB", whole >> 40),
         whole if whole.is_multiple_of(1 << 30) => format!("{} GiB", whole >> 30),
         whole if whole.is_multiple_of(1 << 20) => format!("{} MiB", whole >> 20),
         other => format!("{} KiB", other >> 10),

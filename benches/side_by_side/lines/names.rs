@@ -14,7 +14,7 @@ use super::super::sample::Measure::{Cpu, Duration, Requests};
 use super::super::sample::Sample;
 use super::super::tool::ALL;
 use super::super::{process, read};
-use super::{Experiment, Limit, Line, size};
+use super::{Experiment, Limit, Line, Table, size};
 
 /// `ls -l` of a large directory.
 pub fn list(sizes: &Sizes) -> Experiment {
@@ -26,9 +26,10 @@ pub fn list(sizes: &Sizes) -> Experiment {
             shown: &[Duration, Requests, Cpu],
             limit: Limit::Known(ROUND_TRIP, "one round trip"),
             aims: vec![AtMost(Duration, 0.5), AtMost(Requests, 3.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| {
+        run: Box::new(|trial| {
             let home = trial.bench.home()?;
             let listing = home.path().join("listing");
             let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
@@ -43,7 +44,7 @@ pub fn list(sizes: &Sizes) -> Experiment {
             })?;
             verify_listing(&fs::read_to_string(&listing)?, trial)?;
             Ok(vec![sample])
-        },
+        }),
     }
 }
 
@@ -59,9 +60,10 @@ pub fn find(corpus: &Corpus) -> Experiment {
             limit: Limit::Known(3.0 * ROUND_TRIP, "three levels"),
             // Three seconds for 301 directories.
             aims: vec![AtMost(Duration, 3.0 * directories as f64 / 301.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| {
+        run: Box::new(|trial| {
             let home = trial.bench.home()?;
             let found = home.path().join("found");
             let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
@@ -76,7 +78,7 @@ pub fn find(corpus: &Corpus) -> Experiment {
                 "{names} names were found"
             );
             Ok(vec![sample])
-        },
+        }),
     }
 }
 
@@ -95,9 +97,10 @@ pub fn copy(sizes: &Sizes) -> Experiment {
             ),
             // Six seconds for a thousand files.
             aims: vec![AtMost(Duration, 6.0 * sizes.small as f64 / 1_000.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| {
+        run: Box::new(|trial| {
             let home = trial.bench.home()?;
             let copied = home.path().join("copied");
             let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
@@ -112,7 +115,7 @@ pub fn copy(sizes: &Sizes) -> Experiment {
                 read::verify(&copied.join(original.file_name()), &original.path())?;
             }
             Ok(vec![sample])
-        },
+        }),
     }
 }
 

@@ -16,7 +16,7 @@ use super::super::read::{self, PIECE, Piece};
 use super::super::sample::Measure::{Amplification, Latency, Rate};
 use super::super::sample::{MEGA, Sample, median};
 use super::super::tool::ALL;
-use super::{Experiment, Limit, Line};
+use super::{Experiment, Limit, Line, Table};
 
 /// Jumps that a median can be made of.
 const ENOUGH: usize = 5;
@@ -40,9 +40,10 @@ pub fn random() -> Experiment {
             shown: &[Latency, Amplification],
             limit: Limit::Known(ROUND_TRIP * 1e3, "one round trip"),
             aims: vec![AtMost(Latency, 54.0), AtMost(Amplification, 6.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| {
+        run: Box::new(|trial| {
             let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
                 let file = read::open(&mounted.path("wide/file"))?;
                 let sizes = &trial.bench.corpus.sizes;
@@ -57,7 +58,7 @@ pub fn random() -> Experiment {
                     .with_asked(sizes.reads as u64 * PIECE))
             })?;
             Ok(vec![sample])
-        },
+        }),
     }
 }
 
@@ -71,13 +72,14 @@ pub fn jump() -> Experiment {
             shown: &[Latency, Rate],
             limit: Limit::Known(ROUND_TRIP * 1e3, "one round trip"),
             aims: vec![AtMost(Latency, 60.0), AtLeast(Rate, 230.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| {
+        run: Box::new(|trial| {
             Ok(vec![
                 trial.on_fresh_mount(Profile::Wan, |mounted| jumps(trial, mounted))?,
             ])
-        },
+        }),
     }
 }
 
@@ -91,9 +93,10 @@ pub fn first_read() -> Experiment {
             shown: &[Latency],
             limit: Limit::Known(2.0 * ROUND_TRIP * 1e3, "two round trips"),
             aims: vec![AtMost(Latency, 115.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| {
+        run: Box::new(|trial| {
             let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
                 let path = mounted.path("big/file");
                 let begun = Instant::now();
@@ -105,7 +108,7 @@ pub fn first_read() -> Experiment {
                 Ok(Sample::latency(took))
             })?;
             Ok(vec![sample])
-        },
+        }),
     }
 }
 

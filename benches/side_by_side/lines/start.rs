@@ -22,7 +22,7 @@ use super::super::origin::Profile;
 use super::super::sample::Measure::{Cpu, Latency, Memory};
 use super::super::sample::Sample;
 use super::super::tool::Tool;
-use super::{Experiment, Limit, Line};
+use super::{Experiment, Limit, Line, Table};
 
 /// Bytes of a chunk.
 const CHUNK: u64 = 256 << 10;
@@ -54,10 +54,19 @@ pub fn large_cache(sizes: &Sizes) -> Experiment {
                 "over an empty cache",
             ),
             aims: vec![AtMost(Latency, 50.0)],
+            table: Table::SideBySide,
         }],
         tools: &[Tool::Fetchfs],
-        run: |trial| Ok(vec![start(trial, &large(trial)?)?]),
+        run: {
+            let entries = sizes.entries;
+            Box::new(move |trial| over_large_cache(trial, entries))
+        },
     }
+}
+
+/// From the start of the program to a mount that answers, over a cache of so many entries.
+pub fn over_large_cache(trial: &Trial<'_>, entries: u64) -> Result<Vec<Sample>> {
+    Ok(vec![start(trial, &large(trial, entries)?)?])
 }
 
 fn start(trial: &Trial<'_>, cache: &Path) -> Result<Sample> {
@@ -68,14 +77,14 @@ fn start(trial: &Trial<'_>, cache: &Path) -> Result<Sample> {
 }
 
 /// The large cache; made by the parts of fetchfs that make every cache, so that it has their present form.
-fn large(trial: &Trial<'_>) -> Result<std::path::PathBuf> {
+fn large(trial: &Trial<'_>, entries: u64) -> Result<std::path::PathBuf> {
     let sizes = &trial.bench.corpus.sizes;
     let (cache, making) = (
-        trial.bench.work.join("large-cache"),
-        trial.bench.work.join("large-cache-in-the-making"),
+        trial.bench.work.join(format!("cache-of-{entries}")),
+        trial.bench.work.join("cache-in-the-making"),
     );
     let stamp = cache.join("made-of");
-    let wanted = format!("{} {} {:?}", sizes.entries, sizes.chunks, trial.bench.programs.fetchfs);
+    let wanted = format!("{entries} {} {:?}", sizes.chunks, trial.bench.programs.fetchfs);
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(cache);
     }
@@ -85,19 +94,19 @@ fn large(trial: &Trial<'_>) -> Result<std::path::PathBuf> {
         }
     }
     fs::create_dir_all(&making)?;
-    fill(&making, sizes)?;
+    fill(&making, entries, sizes.chunks)?;
     fs::rename(&making, &cache)?;
     fs::write(stamp, wanted)?;
     Ok(cache)
 }
 
-fn fill(folder: &Path, sizes: &Sizes) -> Result<()> {
+fn fill(folder: &Path, entries: u64, chunks: u64) -> Result<()> {
     let (index, store) = (ChunkIndex::open(folder)?, ChunkStore::open(folder)?);
     let chunk = ChunkSize::new(CHUNK).context("a chunk size")?;
-    for number in 0..sizes.entries {
+    for number in 0..entries {
         let url = Url::parse(&format!("http://origin.invalid/file-{number}"))?;
         let version = Version {
-            size: sizes.chunks * CHUNK,
+            size: chunks * CHUNK,
             validator: Validator::Strong(format!("\"{number}\"")),
         };
         let key = EntryKey::new(&url, &version, chunk);
@@ -112,7 +121,7 @@ fn fill(folder: &Path, sizes: &Sizes) -> Result<()> {
             url_key: UrlKey::new(&url),
             url: url.to_string(),
         });
-        for index_in_file in 0..sizes.chunks {
+        for index_in_file in 0..chunks {
             index.record(Record::Chunk {
                 key: key.clone(),
                 index: index_in_file,

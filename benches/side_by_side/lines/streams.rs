@@ -14,7 +14,7 @@ use super::super::sample::Measure::{Cpu, Memory, Rate};
 use super::super::sample::Sample;
 use super::super::tool::{ALL, Tool};
 use super::super::{process, read};
-use super::{Experiment, Limit, Line, size};
+use super::{Experiment, Limit, Line, Table, size};
 
 /// Connections to one origin that fetchfs makes by default, and that rclone is tuned to.
 const CONNECTIONS: f64 = 16.0;
@@ -29,9 +29,10 @@ pub fn sequential_lan(sizes: &Sizes) -> Experiment {
             shown: &[Rate, Memory, Cpu],
             limit: Limit::Measured(curl_to_file, "`curl -o file`"),
             aims: vec![OfLimit(Rate, 0.9)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| sequential(trial, Profile::Lan),
+        run: Box::new(|trial| sequential(trial, Profile::Lan)),
     }
 }
 
@@ -45,14 +46,16 @@ pub fn sequential_wan(sizes: &Sizes) -> Experiment {
             shown: &[Rate, Memory, Cpu],
             limit: Limit::Measured(connections, "16 × what `curl` gets through one connection"),
             aims: vec![OfTool(Rate, 1.0, Tool::RcloneTuned), AtMost(Memory, 64.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: |trial| sequential(trial, Profile::Wan),
+        run: Box::new(|trial| sequential(trial, Profile::Wan)),
     }
 }
 
 /// Many readers, each with a file of its own.
 pub fn many(sizes: &Sizes) -> Experiment {
+    let count = sizes.streams;
     Experiment {
         lines: vec![Line {
             id: "readers",
@@ -61,9 +64,10 @@ pub fn many(sizes: &Sizes) -> Experiment {
             shown: &[Rate, Memory, Cpu],
             limit: Limit::Measured(connections, "16 × what `curl` gets through one connection"),
             aims: vec![AtLeast(Rate, 290.0), AtMost(Memory, 100.0)],
+            table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: readers,
+        run: Box::new(move |trial| readers(trial, "streams", count)),
     }
 }
 
@@ -78,12 +82,13 @@ fn sequential(trial: &Trial<'_>, profile: Profile) -> Result<Vec<Sample>> {
     Ok(vec![sample])
 }
 
-fn readers(trial: &Trial<'_>) -> Result<Vec<Sample>> {
+/// So many files of a folder, each by a reader of its own, all at once.
+pub fn readers(trial: &Trial<'_>, folder: &str, count: u64) -> Result<Vec<Sample>> {
     let corpus = &trial.bench.corpus;
-    let names: Vec<String> = (0..corpus.sizes.streams).map(|number| format!("{number:02}")).collect();
+    let names: Vec<String> = (0..count).map(|number| format!("{folder}/{number:02}")).collect();
     let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
         let begun = Instant::now();
-        let read_one = |name: &String| read::whole(&mounted.path("streams").join(name));
+        let read_one = |name: &String| read::whole(&mounted.path(name));
         let results: Vec<Result<_>> = thread::scope(|scope| {
             let readers: Vec<_> = names.iter().map(|name| scope.spawn(move || read_one(name))).collect();
             let end =
@@ -94,7 +99,7 @@ fn readers(trial: &Trial<'_>) -> Result<Vec<Sample>> {
         let total = results.into_iter().sum_bytes()?;
         let sample = Sample::rate(total, took).with_usage(mounted.usage()?).with_asked(total);
         for name in &names {
-            read::verify(&mounted.path("streams").join(name), &corpus.path("streams").join(name))?;
+            read::verify(&mounted.path(name), &corpus.path(name))?;
         }
         Ok(sample)
     })?;
