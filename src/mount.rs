@@ -103,25 +103,29 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     }
 
     // An error would mean that both senders are gone without a word, which ends the mount too.
-    match ended.recv() {
+    let outcome = match ended.recv() {
         Ok(End::Unmounted(outcome)) => {
-            outcome.context("the session with the kernel broke")?;
             log::info!("{} was unmounted", config.mountpoint.display());
+            outcome.context("the session with the kernel broke")
         }
         Ok(End::Signal(name)) => {
             log::info!("{name}: unmounting {}", config.mountpoint.display());
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             leave(&config, &cache);
+            Ok(())
         }
-        Err(_) => leave(&config, &cache),
-    }
+        Err(_) => {
+            leave(&config, &cache);
+            Ok(())
+        }
+    };
     cache.close();
     runtime.shutdown_timeout(LAST_WORDS);
     // The session's thread has ended, or serves a mount that was detached while files in it were
     // open: the kernel ends that one when this process goes.
     drop(session);
     drop(run_file);
-    Ok(())
+    outcome
 }
 
 /// Takes the mount away, whoever uses it.

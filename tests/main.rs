@@ -14,6 +14,7 @@ mod mounting;
 mod origin;
 mod origin_itself;
 mod passthrough;
+mod patterns;
 mod reading;
 mod real_servers;
 mod scheduling;

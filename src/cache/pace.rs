@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use crate::http::Origin;
 
-/// Fetches are never shorter than this for the sake of sharing out, in bytes: below it the work of
+/// Fetches are not made shorter than this for the sake of sharing out, in bytes: below it the work of
 /// a request outweighs that of its bytes, however near the server is.
-const SHORTEST: u64 = 512 << 10;
+const SHORTEST: u64 = 1 << 20;
+
+/// Where much is wanted, fetches may be this long however near the server is.
+const LONG: u64 = 4 << 20;
 
 /// A fetch of this many times latency × rate spends six percent of its time waiting.
 const PROPORTION: u64 = 16;
@@ -77,7 +80,7 @@ impl Pace {
     pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
         let round_trip = (self.latency * self.rate) as u64;
         let shortest = round_trip.max(SHORTEST);
-        let longest = round_trip.saturating_mul(PROPORTION).max(SHORTEST);
+        let longest = round_trip.saturating_mul(PROPORTION).max(LONG);
         (wanted / free.max(1) as u64).clamp(shortest, longest)
     }
 }
@@ -125,7 +128,7 @@ mod tests {
     #[test]
     fn a_fetch_is_long_where_the_round_trip_is_long_and_short_where_it_is_short() {
         let near_and_far = [measured(1, 100), measured(50, 20)].map(|pace| pace.fetch_len(1 << 30, 1));
-        assert!(near_and_far[0] <= 2 * MIB, "{near_and_far:?}");
+        assert!(near_and_far[0] <= 4 * MIB, "{near_and_far:?}");
         assert!(near_and_far[1] >= 15 * MIB, "{near_and_far:?}");
         assert!(
             measured(50, 20).fetch_len(MIB, 16) >= MIB * 9 / 10,

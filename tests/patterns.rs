@@ -1,0 +1,212 @@
+//! What each way of reading costs the server: requests and bytes, counted at the origin.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use crate::common::Mount;
+use crate::common::files::advise_random;
+use crate::origin::{Content, Fault, Origin};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// The default chunk size.
+const CHUNK: u64 = 256 * KIB;
+/// Far more than any window, so that what is fetched ahead without need shows.
+const SIZE: u64 = 512 * MIB;
+
+struct Watched {
+    origin: Origin,
+    content: Content,
+    mount: Mount,
+}
+
+impl Watched {
+    fn new() -> Watched {
+        let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
+        origin.add("/f", content.clone());
+        let mount = Mount::start_of(&origin.url("/"));
+        Watched { origin, content, mount }
+    }
+
+    /// Opens the file. The kernel's own reading ahead is off: what is asked for is what the test reads.
+    fn open(&self) -> File {
+        let file = File::open(self.mount.path("f")).expect("to open");
+        advise_random(&file);
+        file
+    }
+
+    #[track_caller]
+    fn read(&self, file: &File, offset: u64, len: u64) {
+        let mut bytes = vec![0; usize::try_from(len).expect("a small read")];
+        file.read_exact_at(&mut bytes, offset).expect("to read");
+        assert!(
+            bytes == self.content.read(offset..offset + len),
+            "{len} bytes at {offset}"
+        );
+    }
+
+    /// Requests for data, and bytes sent, once nothing is on its way any more.
+    fn cost(&self) -> (usize, u64) {
+        let log = self
+            .origin
+            .log()
+            .wait_for("all answers to end", |requests| requests.all_ended());
+        (log.data("/f").len(), log.body_bytes("/f"))
+    }
+}
+
+#[test]
+fn reads_at_random_places_cost_their_chunks_and_no_more() {
+    let it = Watched::new();
+    let file = it.open();
+    // In no order, far from each other, and some across an edge of two chunks.
+    let places: Vec<u64> = (0..20).map(|i| (i * 7 % 20) * 24 * MIB + i * 50 * KIB).collect();
+    places.iter().for_each(|&place| it.read(&file, place, 64 * KIB));
+    let touched: u64 = places.iter().map(|&p| (p + 64 * KIB - 1) / CHUNK - p / CHUNK + 1).sum();
+    assert_eq!(it.cost(), (places.len(), touched * CHUNK));
+}
+
+#[test]
+fn a_sequential_reader_is_served_by_long_fetches() {
+    const PART: u64 = 64 * MIB;
+    let it = Watched::new();
+    let mut file = File::open(it.mount.path("f")).expect("to open");
+    let mut bytes = vec![0; MIB as usize];
+    for block in 0..PART / MIB {
+        file.read_exact(&mut bytes).expect("to read");
+        assert!(
+            bytes == it.content.read(block * MIB..(block + 1) * MIB),
+            "block {block}"
+        );
+    }
+    drop(file);
+    let (requests, sent) = it.cost();
+    assert!(
+        sent >= PART && sent / requests as u64 >= MIB * 9 / 10,
+        "{requests} requests for {sent} bytes"
+    );
+}
+
+#[test]
+fn head_tail_head_is_three_looks_and_no_more() {
+    let it = Watched::new();
+    let file = it.open();
+    it.read(&file, 0, 64 * KIB);
+    it.read(&file, SIZE - 100 * KIB, 100 * KIB);
+    it.read(&file, 64 * KIB, 64 * KIB);
+    assert_eq!(it.cost(), (2, 2 * CHUNK), "the second look at the head finds its chunk");
+}
+
+#[test]
+fn a_strided_reader_costs_a_chunk_a_step() {
+    let it = Watched::new();
+    let file = it.open();
+    (0..32).for_each(|step| it.read(&file, step * 8 * MIB, 4 * KIB));
+    assert_eq!(it.cost(), (32, 32 * CHUNK));
+}
+
+#[test]
+fn a_backwards_reader_costs_what_it_reads() {
+    let it = Watched::new();
+    let file = it.open();
+    let end = 100 * MIB;
+    (1..=64).for_each(|step| it.read(&file, end - step * 64 * KIB, 64 * KIB));
+    let (requests, sent) = it.cost();
+    // It stays within the slack of one cursor, and so may prove itself to be sequential once.
+    assert!(sent <= 4 * MIB + 8 * MIB, "{sent} bytes for 4 MiB");
+    assert!(requests <= 24, "{requests} requests");
+}
+
+#[test]
+fn two_streams_in_turn_through_one_handle_are_both_read_ahead() {
+    const STEPS: u64 = 256;
+    let it = Watched::new();
+    let file = it.open();
+    for step in 0..STEPS {
+        it.read(&file, step * 64 * KIB, 64 * KIB);
+        it.read(&file, 256 * MIB + step * 64 * KIB, 64 * KIB);
+    }
+    drop(file);
+    let (requests, _) = it.cost();
+    let chunks = 2 * STEPS * 64 * KIB / CHUNK;
+    assert!(
+        (requests as u64) < chunks / 2,
+        "{requests} requests for {chunks} chunks: nothing was read ahead"
+    );
+}
+
+#[test]
+fn a_mapping_that_is_touched_here_and_there_costs_little() {
+    let it = Watched::new();
+    let file = it.open();
+    // SAFETY: the mapping is read only, lives as long as `file`, and the mount's files don't shrink.
+    let map = unsafe {
+        let at = libc::mmap(
+            std::ptr::null_mut(),
+            SIZE as usize,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            std::os::fd::AsRawFd::as_raw_fd(&file),
+            0,
+        );
+        assert_ne!(at, libc::MAP_FAILED);
+        std::slice::from_raw_parts(at.cast::<u8>(), SIZE as usize)
+    };
+    let places = [300 * MIB, 5 * MIB, 411 * MIB, 77 * MIB, 200 * MIB];
+    for place in places {
+        assert_eq!(map[place as usize], it.content.read(place..place + 1)[0]);
+    }
+    // SAFETY: nothing refers to the mapping any more.
+    unsafe { libc::munmap(map.as_ptr().cast_mut().cast(), map.len()) };
+    let (requests, sent) = it.cost();
+    assert!(
+        requests <= 2 * places.len() && sent <= places.len() as u64 * 2 * CHUNK,
+        "{requests} requests, {sent} bytes"
+    );
+}
+
+#[test]
+fn what_nobody_reads_any_more_is_soon_not_fetched_any_more() {
+    let it = Watched::new();
+    // Slow enough that much is on its way when the reader goes.
+    it.origin.on("/f").data().fault(Fault::Rate(8 * MIB));
+    let mut file = File::open(it.mount.path("f")).expect("to open");
+    let mut bytes = vec![0; 12 * MIB as usize];
+    file.read_exact(&mut bytes).expect("to read");
+    drop(file);
+    let (_, sent) = it.cost();
+    assert!(
+        sent <= 12 * MIB + 64 * MIB,
+        "{sent} bytes were sent, and 12 MiB were read"
+    );
+}
+
+#[test]
+fn sixty_four_readers_cost_a_bounded_memory() {
+    const READERS: u64 = 64;
+    let origin = Origin::start();
+    for reader in 0..READERS {
+        origin.add(&format!("/{reader}"), Content::noise(4 * MIB, reader));
+    }
+    let mount = Mount::start_of(&origin.url("/"));
+    std::thread::scope(|scope| {
+        for reader in 0..READERS {
+            let path = mount.path(reader.to_string());
+            scope.spawn(move || {
+                let read = fs::read(path).expect("to read");
+                assert!(
+                    read == Content::noise(4 * MIB, reader).read(0..4 * MIB),
+                    "reader {reader}"
+                );
+            });
+        }
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).expect("the daemon lives");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("its peak of memory");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak <= 100 * 1024, "{peak} KiB at the peak");
+}
