@@ -251,7 +251,7 @@ impl Shared {
 /// The errno for an error, which is also told to the log unless it is an everyday answer.
 fn complain(error: &TreeError) -> Errno {
     match error {
-        TreeError::Http(_) | TreeError::Cache(_) => log::warn!("{error}"),
+        TreeError::Http(_) | TreeError::Cache(_) => replies::complain(&error.to_string()),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)

@@ -6,11 +6,14 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fuser::ReplyData;
+use parking_lot::Mutex;
 
+use super::complaints::Complaints;
 use super::errno;
 use crate::cache::{ReadError, Reader};
 use crate::http::redact;
@@ -86,10 +89,20 @@ pub fn answer(reply: ReplyData, reader: &Reader, bytes: Range<u64>) {
 }
 
 fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
-    match error {
+    complain(&match error {
         // It says of which URL.
-        ReadError::Http(error) => log::warn!("reading {error}"),
-        error => log::warn!("reading {}: {error}", redact(&reader.entry().url)),
-    }
+        ReadError::Http(error) => format!("reading {error}"),
+        error => format!("reading {}: {error}", redact(&reader.entry().url)),
+    });
     reply.error(errno::of_read(error));
+}
+
+/// Says in the log that something failed, once for many times in a row.
+pub fn complain(line: &str) {
+    static COMPLAINTS: LazyLock<Mutex<Complaints>> = LazyLock::new(Mutex::default);
+    // The lock is not held over writing the line.
+    let news = COMPLAINTS.lock().say(line, Instant::now());
+    if let Some(news) = news {
+        log::warn!("{news}");
+    }
 }
