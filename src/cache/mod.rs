@@ -85,7 +85,9 @@ impl CacheConfig {
     }
 }
 
-/// Bytes that one fetch asks for, at most: what a preempted one may have to leave unfinished.
+/// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
+/// keep a sequential reader waiting for the one it is in. Measured for 1 GiB in sequence over 16 connections of 20 MB/s
+/// and 50 ms: 254 MB/s with 4 MiB, 264 with 6, 270 with 8, 240 with 16.
 const FETCH_LEN: u64 = 8 << 20;
 
 /// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
