@@ -1,6 +1,8 @@
 //! Who is served first, over how many connections, and how fast.
 
 use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::Mount;
@@ -190,4 +192,44 @@ fn a_listing_does_not_wait_behind_a_blocked_read() {
         nix::sys::statvfs::statvfs(&mount.root()).expect("df");
         gate.open();
     });
+}
+
+#[test]
+fn two_readers_share_the_connections_fairly() {
+    const SIZE: u64 = 24 * MIB;
+    let origin = Origin::start();
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "4");
+    for number in 0..2 {
+        origin.add(&format!("/{number}"), Content::noise(SIZE, number));
+        origin.on(&format!("/{number}")).data().fault(Fault::Rate(4 * MIB));
+    }
+    let mount = mount.start();
+    let progress = [AtomicU64::new(0), AtomicU64::new(0)];
+    let other_when_done: Vec<u64> = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|number| {
+                let (path, progress) = (mount.path(number.to_string()), &progress);
+                scope.spawn(move || {
+                    let mut file = File::open(path).expect("to open");
+                    let mut buffer = vec![0; 64 * KIB as usize];
+                    loop {
+                        match file.read(&mut buffer).expect("to read") {
+                            0 => return progress[1 - number].load(Ordering::SeqCst),
+                            read => progress[number].fetch_add(read as u64, Ordering::SeqCst),
+                        };
+                    }
+                })
+            })
+            .collect();
+        readers
+            .into_iter()
+            .map(|reader| reader.join().expect("no panic"))
+            .collect()
+    });
+    // Whoever was done first saw the other well on its way.
+    let behind = other_when_done.into_iter().min().expect("two readers");
+    assert!(
+        behind >= SIZE / 3,
+        "one had {behind} of {SIZE} bytes when the other was done"
+    );
 }
