@@ -64,6 +64,18 @@ impl Scheduler {
         true
     }
 
+    /// Bytes that a fetch may ask for. Twice the usual where files are about as many as connections: then each reader
+    /// has one to itself, and no reader waits for what is far ahead on another.
+    fn longest_fetch(&self, origin: &Origin) -> u64 {
+        let sharers = self
+            .flights
+            .values()
+            .filter(|flight| flight.entry.origin == *origin)
+            .count();
+        let is_shared = sharers > 1 && sharers * 2 >= self.connections(origin);
+        self.limits.fetch_len * if is_shared { 2 } else { 1 }
+    }
+
     /// Fetches under way to an origin.
     pub(super) fn running(&self, origin: &Origin) -> usize {
         self.fetches
@@ -93,7 +105,7 @@ impl Scheduler {
             .paces
             .of(&entry.origin)
             .fetch_len(wanted, free)
-            .min(self.limits.fetch_len)
+            .min(self.longest_fetch(&entry.origin))
             / entry.chunk.bytes())
         .max(1);
         let Some(flight) = self.flights.get_mut(&id) else {
