@@ -8,6 +8,9 @@ use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::entry::{EntryId, Settled};
 use crate::http::Origin;
 
+/// Connections from which on one that is busy for long is not missed.
+const MANY: usize = 8;
+
 impl Scheduler {
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
         if let Some(flight) = self.flights.get(&id) {
@@ -65,14 +68,16 @@ impl Scheduler {
     }
 
     /// Bytes that a fetch may ask for. Twice the usual where files are about as many as connections: then each reader
-    /// has one to itself, and no reader waits for what is far ahead on another.
+    /// has one to itself, and no reader waits for what is far ahead on another. Not over a few connections, where a long
+    /// fetch keeps the others from their turn.
     fn longest_fetch(&self, origin: &Origin) -> u64 {
         let sharers = self
             .flights
             .values()
             .filter(|flight| flight.entry.origin == *origin)
             .count();
-        let is_shared = sharers > 1 && sharers * 2 >= self.connections(origin);
+        let connections = self.connections(origin);
+        let is_shared = connections >= MANY && sharers * 2 >= connections;
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
     }
 
