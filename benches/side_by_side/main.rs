@@ -27,7 +27,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
 use bench::{Bench, Trial};
@@ -140,13 +140,11 @@ fn measure(experiment: Experiment, bench: &Bench, tools: &BTreeMap<Tool, String>
         limit: Runs::default(),
     };
     let mut rows: Vec<Row> = lines.into_iter().map(row).collect();
-    for row in &mut rows {
-        measure_limit(row, bench, runs);
-    }
     let tools: Vec<Tool> = able.iter().copied().filter(|tool| tools.contains_key(tool)).collect();
     let mut over = BTreeSet::new();
-    // All tools in turn, and again: whoever else uses the machine for a while disturbs them all alike.
+    // The limit, all tools in turn, and again: whoever else uses the machine for a while disturbs them all alike.
     for number in 0..runs {
+        rows.iter_mut().for_each(|row| measure_limit(row, bench));
         for &tool in &tools {
             if over.contains(&tool) {
                 continue;
@@ -175,17 +173,12 @@ fn measure(experiment: Experiment, bench: &Bench, tools: &BTreeMap<Tool, String>
     rows
 }
 
-fn measure_limit(row: &mut Row, bench: &Bench, runs: u64) {
+fn measure_limit(row: &mut Row, bench: &Bench) {
     let Limit::Measured(measure, why) = row.line.limit else {
         return;
     };
-    for _ in 0..runs {
-        match measure(bench).with_context(|| format!("the limit: {why}")) {
-            Ok(sample) => row.limit.add(sample),
-            Err(error) => {
-                eprintln!("  {:<18} {error:#}", row.line.id);
-                return;
-            }
-        }
+    match measure(bench) {
+        Ok(sample) => row.limit.add(sample),
+        Err(error) => eprintln!("  {:<18} the limit, {why}: {error:#}", row.line.id),
     }
 }
