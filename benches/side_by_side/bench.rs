@@ -42,7 +42,7 @@ pub struct Trial<'a> {
     /// Whose turn it is.
     pub tool: Tool,
     /// The line, for the names of logs.
-    pub line: &'static str,
+    pub line: &'a str,
     /// Which run it is, from 0: all tools get the same random places in the same run.
     pub number: u64,
 }

@@ -90,7 +90,7 @@ fn run(options: &Options) -> Result<Report> {
         rows: Vec::new(),
     };
     for experiment in lines::all(&bench) {
-        if experiment.lines.iter().any(|line| options.wants(line.id)) {
+        if experiment.lines.iter().any(|line| options.wants(&line.id)) {
             report
                 .rows
                 .extend(measure(experiment, &bench, &report.versions, options.runs()));
@@ -150,7 +150,7 @@ fn measure(experiment: Experiment, bench: &Bench, tools: &BTreeMap<Tool, String>
                 continue;
             }
             let begun = Instant::now();
-            let line = rows[0].line.id;
+            let line = &rows[0].line.id.clone();
             let outcome = run(&Trial {
                 bench,
                 tool,

@@ -1,5 +1,6 @@
 //! The origin: nginx on loopback, with two profiles of a network, and a log that is read when everybody has left.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -52,6 +53,8 @@ pub struct Mark(usize);
 pub struct Traffic {
     /// Requests of any kind.
     pub requests: u64,
+    /// Connections that they came over.
+    pub connections: u64,
     /// Bytes that were handed to sockets, headers among them.
     pub bytes: u64,
 }
@@ -122,12 +125,14 @@ impl Origin {
     pub fn traffic_since(&self, mark: Mark) -> Result<Traffic> {
         let log = self.complete_log()?;
         let lines = log.get(mark.0..).unwrap_or_default().lines();
-        let mut traffic = Traffic::default();
+        let (mut traffic, mut connections) = (Traffic::default(), HashSet::new());
         for line in lines {
             let sent = line.split('\t').nth(3).and_then(|field| field.parse::<u64>().ok());
+            connections.insert(line.rsplit('\t').next());
             traffic.requests += 1;
             traffic.bytes += sent.with_context(|| format!("the origin's log: {line}"))?;
         }
+        traffic.connections = connections.len() as u64;
         Ok(traffic)
     }
 

@@ -180,7 +180,7 @@ impl Report {
             let tools = row.tools.iter().map(|(tool, runs)| (tool.id(), runs_json(runs)));
             let limit = row.limit().map_or_else(|| "null".to_owned(), |limit| limit.to_string());
             object([
-                ("id", string(row.line.id)),
+                ("id", string(&row.line.id)),
                 ("title", string(&row.line.title)),
                 ("profile", string(row.line.profile.map_or("", Profile::name))),
                 ("first_measure", string(row.line.shown[0].id())),
@@ -214,13 +214,17 @@ impl Report {
     }
 
     /// The lines on which fetchfs failed.
-    pub fn failures(&self) -> Vec<&'static str> {
+    pub fn failures(&self) -> Vec<&str> {
         let failed = |row: &&Row| {
             row.tools
                 .get(&Tool::Fetchfs)
                 .is_some_and(|runs| runs.failure().is_some())
         };
-        self.rows.iter().filter(failed).map(|row| row.line.id).collect()
+        self.rows
+            .iter()
+            .filter(failed)
+            .map(|row| row.line.id.as_str())
+            .collect()
     }
 }
 

@@ -24,13 +24,15 @@ pub enum Measure {
     Cpu,
     /// Requests that the origin got, over the whole mount.
     Requests,
+    /// Connections that these came over.
+    Connections,
     /// Megabytes that the origin sent, over the whole mount.
     Wire,
     /// Bytes that the origin sent for each one that was asked for.
     Amplification,
 }
 
-use Measure::{Amplification, Cpu, Duration as Seconds, Iops, Latency, Memory, Rate, Requests, Wire};
+use Measure::{Amplification, Connections, Cpu, Duration as Seconds, Iops, Latency, Memory, Rate, Requests, Wire};
 
 /// Bytes of a megabyte, as networks and disks are sold.
 pub const MEGA: f64 = 1e6;
@@ -46,6 +48,7 @@ impl Measure {
             Memory => "memory_mb",
             Cpu => "cpu_s",
             Requests => "requests",
+            Connections => "connections",
             Wire => "wire_mb",
             Amplification => "wire_bytes_per_byte_asked",
         }
@@ -67,26 +70,28 @@ impl Measure {
             Iops => format!("{number} IOPS"),
             Memory => format!("{number} MB memory"),
             Cpu => format!("{number} s CPU"),
-            Requests => format!("{value:.0} requests"),
+            Requests => format!("{} requests", count(value as u64)),
+            Connections => format!("{} connections", count(value as u64)),
             Wire => format!("{number} MB sent"),
             Amplification => format!("× {number} sent"),
         }
     }
 }
 
-/// A number to about three digits, with thin groups of thousands.
+/// A number to about three digits.
 pub fn digits(value: f64) -> String {
     match value.abs() {
         tiny if tiny < 0.1 => format!("{value:.3}"),
         small if small < 10.0 => format!("{value:.2}"),
         middle if middle < 100.0 => format!("{value:.1}"),
-        _ => grouped(value.round() as i64),
+        _ => count(value.round() as u64),
     }
 }
 
-fn grouped(value: i64) -> String {
-    let plain = value.abs().to_string();
-    let mut text = String::from(if value < 0 { "-" } else { "" });
+/// A whole number in groups of thousands.
+pub fn count(value: u64) -> String {
+    let plain = value.to_string();
+    let mut text = String::new();
     for (index, digit) in plain.chars().enumerate() {
         if index > 0 && (plain.len() - index).is_multiple_of(3) {
             text.push(',');
@@ -145,7 +150,10 @@ impl Sample {
     /// What the origin had to do for it.
     pub fn with_traffic(self, traffic: Traffic) -> Sample {
         let (bytes, asked) = (traffic.bytes as f64, self.asked as f64);
-        let sample = self.with(Requests, traffic.requests as f64).with(Wire, bytes / MEGA);
+        let sample = self
+            .with(Requests, traffic.requests as f64)
+            .with(Connections, traffic.connections as f64)
+            .with(Wire, bytes / MEGA);
         if asked > 0.0 {
             sample.with(Amplification, bytes / asked)
         } else {

@@ -45,7 +45,7 @@ pub fn cached(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![
             Line {
-                id: "cached-sequential",
+                id: "cached-sequential".into(),
                 title: format!("cached: {big} in sequence, the mount's pages dropped"),
                 profile: None,
                 shown: &[Rate, Cpu],
@@ -54,7 +54,7 @@ pub fn cached(sizes: &Sizes) -> Experiment {
                 table: Table::SideBySide,
             },
             Line {
-                id: "cached-again",
+                id: "cached-again".into(),
                 title: "cached: read again".into(),
                 profile: None,
                 shown: &[Rate, Cpu],
@@ -63,7 +63,7 @@ pub fn cached(sizes: &Sizes) -> Experiment {
                 table: Table::SideBySide,
             },
             Line {
-                id: "cached-random",
+                id: "cached-random".into(),
                 title: format!("cached: 4 KiB at random, {JOBS} jobs, the mount's pages dropped"),
                 profile: None,
                 shown: &[Iops, Cpu],

@@ -10,8 +10,8 @@ use super::super::bench::Trial;
 use super::super::corpus::{GROWTH_FILES, GROWTH_READERS};
 use super::super::origin::Profile;
 use super::super::read::{self, Piece};
-use super::super::sample::Measure::{Cpu, Latency, Memory, Rate};
-use super::super::sample::{Measure, Sample};
+use super::super::sample::Measure::{Connections, Cpu, Latency, Memory, Rate};
+use super::super::sample::{Measure, Sample, count as number};
 use super::super::tool::Tool;
 use super::{Experiment, Limit, Line, Table, size, start, streams};
 
@@ -26,7 +26,7 @@ pub fn all() -> Vec<Experiment> {
 }
 
 fn experiment(
-    id: &'static str,
+    id: String,
     title: String,
     profile: Profile,
     shown: &'static [Measure],
@@ -50,31 +50,50 @@ fn experiment(
 fn open_a_file((name, len): (&'static str, u64)) -> Experiment {
     let title = format!("first 64 KiB of a file of {}", size(len));
     let shown = &[Latency, Memory, Cpu];
-    experiment("growth-file", title, Profile::Lan, shown, move |trial| {
-        let sample = trial.on_fresh_mount(Profile::Lan, |mounted| {
-            let name = format!("sizes/{name}");
-            let begun = Instant::now();
-            let piece = Piece::read(&read::open(&mounted.path(&name))?, 0)?;
-            let took = begun.elapsed();
-            piece.verify(&read::open(&trial.bench.corpus.path(&name))?)?;
-            Ok(Sample::latency(took).with_usage(mounted.usage()?))
-        })?;
-        Ok(vec![sample])
-    })
+    experiment(
+        format!("growth-file-{name}"),
+        title,
+        Profile::Lan,
+        shown,
+        move |trial| {
+            let sample = trial.on_fresh_mount(Profile::Lan, |mounted| {
+                let name = format!("sizes/{name}");
+                let begun = Instant::now();
+                let piece = Piece::read(&read::open(&mounted.path(&name))?, 0)?;
+                let took = begun.elapsed();
+                piece.verify(&read::open(&trial.bench.corpus.path(&name))?)?;
+                Ok(Sample::latency(took).with_usage(mounted.usage()?))
+            })?;
+            Ok(vec![sample])
+        },
+    )
 }
 
 fn many_readers(count: u64) -> Experiment {
-    let title = format!("{count} readers, a file of 16 MiB each");
-    let shown = &[Rate, Memory, Cpu];
-    experiment("growth-readers", title, Profile::Wan, shown, move |trial| {
-        streams::readers(trial, "readers", count)
-    })
+    let who = if count == 1 { "reader" } else { "readers" };
+    let title = format!("{count} {who}, a file of 16 MiB each");
+    let shown = &[Rate, Memory, Cpu, Connections];
+    experiment(
+        format!("growth-readers-{count}"),
+        title,
+        Profile::Wan,
+        shown,
+        move |trial| streams::readers(trial, "readers", count),
+    )
 }
 
 fn start_over(entries: u64) -> Experiment {
-    let title = format!("start over a cache of {} chunks in {entries} files", entries * 100);
+    let title = format!(
+        "start over a cache of {} chunks in {} files",
+        number(entries * 100),
+        number(entries)
+    );
     let shown = &[Latency, Memory, Cpu];
-    experiment("growth-cache", title, Profile::Lan, shown, move |trial| {
-        start::over_large_cache(trial, entries)
-    })
+    experiment(
+        format!("growth-cache-{entries}"),
+        title,
+        Profile::Lan,
+        shown,
+        move |trial| start::over_large_cache(trial, entries),
+    )
 }

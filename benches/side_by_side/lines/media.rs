@@ -18,7 +18,7 @@ use super::{Experiment, Limit, Line, Table};
 pub fn probe() -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "ffprobe",
+            id: "ffprobe".into(),
             title: "`ffprobe` of an mp4 with its index at the end".into(),
             profile: Some(Profile::Wan),
             shown: &[Duration, Wire, Requests],
@@ -38,7 +38,7 @@ pub fn probe() -> Experiment {
 pub fn frame() -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "mpv",
+            id: "mpv".into(),
             title: "`mpv` shows the frame at 75 % of a film".into(),
             profile: Some(Profile::Wan),
             shown: &[Duration, Wire, Requests],

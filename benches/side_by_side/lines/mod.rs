@@ -22,7 +22,7 @@ use super::tool::Tool;
 /// One row of the table.
 pub struct Line {
     /// As options and files name it.
-    pub id: &'static str,
+    pub id: String,
     /// As the table names it.
     pub title: String,
     /// The network, if it matters.

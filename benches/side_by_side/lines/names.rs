@@ -11,7 +11,7 @@ use super::super::bench::Trial;
 use super::super::corpus::{Corpus, Sizes};
 use super::super::origin::{Profile, ROUND_TRIP};
 use super::super::sample::Measure::{Cpu, Duration, Requests};
-use super::super::sample::Sample;
+use super::super::sample::{Sample, count};
 use super::super::tool::ALL;
 use super::super::{process, read};
 use super::{Experiment, Limit, Line, Table, size};
@@ -20,8 +20,8 @@ use super::{Experiment, Limit, Line, Table, size};
 pub fn list(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "ls",
-            title: format!("`ls -l` of {} files", sizes.names),
+            id: "ls".into(),
+            title: format!("`ls -l` of {} files", count(sizes.names)),
             profile: Some(Profile::Wan),
             shown: &[Duration, Requests, Cpu],
             limit: Limit::Known(ROUND_TRIP, "one round trip"),
@@ -53,8 +53,8 @@ pub fn find(corpus: &Corpus) -> Experiment {
     let (directories, files) = (corpus.tree_directories(), corpus.tree_files());
     Experiment {
         lines: vec![Line {
-            id: "find",
-            title: format!("`find` over {directories} directories, {files} files"),
+            id: "find".into(),
+            title: format!("`find` over {directories} directories, {} files", count(files)),
             profile: Some(Profile::Wan),
             shown: &[Duration, Requests, Cpu],
             limit: Limit::Known(3.0 * ROUND_TRIP, "three levels"),
@@ -86,8 +86,8 @@ pub fn find(corpus: &Corpus) -> Experiment {
 pub fn copy(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "copy",
-            title: format!("`cp -r` of {} files of {}", sizes.small, size(sizes.small_len)),
+            id: "copy".into(),
+            title: format!("`cp -r` of {} files of {}", count(sizes.small), size(sizes.small_len)),
             profile: Some(Profile::Wan),
             shown: &[Duration, Requests, Cpu],
             limit: Limit::Known(

@@ -34,7 +34,7 @@ const WARMING: Duration = Duration::from_secs(20);
 pub fn random() -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "random",
+            id: "random".into(),
             title: "64 KiB at random places, the median".into(),
             profile: Some(Profile::Wan),
             shown: &[Latency, Amplification],
@@ -66,7 +66,7 @@ pub fn random() -> Experiment {
 pub fn jump() -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "jump",
+            id: "jump".into(),
             title: "jump to a new place while another reader streams".into(),
             profile: Some(Profile::Wan),
             shown: &[Latency, Rate],
@@ -87,7 +87,7 @@ pub fn jump() -> Experiment {
 pub fn first_read() -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "first-read",
+            id: "first-read".into(),
             title: "mount is up → stat, open, first 64 KiB".into(),
             profile: Some(Profile::Wan),
             shown: &[Latency],

@@ -20,7 +20,7 @@ use super::super::corpus::Sizes;
 use super::super::mounted::Mounted;
 use super::super::origin::Profile;
 use super::super::sample::Measure::{Cpu, Latency, Memory};
-use super::super::sample::Sample;
+use super::super::sample::{Sample, count};
 use super::super::tool::Tool;
 use super::{Experiment, Limit, Line, Table};
 
@@ -31,11 +31,11 @@ const CHUNK: u64 = 256 << 10;
 pub fn large_cache(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "start",
+            id: "start".into(),
             title: format!(
                 "start over a cache of {} chunks in {} files",
-                sizes.entries * sizes.chunks,
-                sizes.entries
+                count(sizes.entries * sizes.chunks),
+                count(sizes.entries)
             ),
             profile: Some(Profile::Lan),
             shown: &[Latency, Memory, Cpu],

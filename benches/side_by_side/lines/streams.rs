@@ -10,7 +10,7 @@ use super::super::aim::Aim::{AtLeast, AtMost, OfLimit, OfTool};
 use super::super::bench::{Bench, Trial};
 use super::super::corpus::Sizes;
 use super::super::origin::Profile;
-use super::super::sample::Measure::{Cpu, Memory, Rate};
+use super::super::sample::Measure::{Connections, Cpu, Memory, Rate};
 use super::super::sample::Sample;
 use super::super::tool::{ALL, Tool};
 use super::super::{process, read};
@@ -23,7 +23,7 @@ const CONNECTIONS: f64 = 16.0;
 pub fn sequential_lan(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "sequential-lan",
+            id: "sequential-lan".into(),
             title: format!("{} in sequence", size(sizes.big)),
             profile: Some(Profile::Lan),
             shown: &[Rate, Memory, Cpu],
@@ -40,7 +40,7 @@ pub fn sequential_lan(sizes: &Sizes) -> Experiment {
 pub fn sequential_wan(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![Line {
-            id: "sequential-wan",
+            id: "sequential-wan".into(),
             title: format!("{} in sequence", size(sizes.big)),
             profile: Some(Profile::Wan),
             shown: &[Rate, Memory, Cpu],
@@ -58,10 +58,10 @@ pub fn many(sizes: &Sizes) -> Experiment {
     let count = sizes.streams;
     Experiment {
         lines: vec![Line {
-            id: "readers",
+            id: "readers".into(),
             title: format!("{} readers, a file of {} each", sizes.streams, size(sizes.stream_len)),
             profile: Some(Profile::Wan),
-            shown: &[Rate, Memory, Cpu],
+            shown: &[Rate, Memory, Cpu, Connections],
             limit: Limit::Measured(connections, "16 × what `curl` gets through one connection"),
             aims: vec![AtLeast(Rate, 290.0), AtMost(Memory, 100.0)],
             table: Table::SideBySide,
