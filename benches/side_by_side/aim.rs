@@ -50,7 +50,6 @@ impl Aim {
 
 fn plain(measure: Measure, value: f64) -> String {
     let shown = measure.shown(value);
-    // An aim is a round number: "50 ms", not "50.0 ms". One that was scaled is not.
-    let round = (value * 100.0).round() / 100.0;
-    shown.replacen(&digits(value), &round.to_string(), 1)
+    // An aim is a round number: "50 ms", not "50.0 ms".
+    shown.replacen(&digits(value), &value.to_string(), 1)
 }
