@@ -30,8 +30,8 @@ use crate::tree::{Top, Tree, TreeConfig};
 /// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
 const WORKERS: usize = 2;
 
-/// Threads that read requests from the kernel, each with a queue of its own. With passthrough and
-/// late replies elsewhere, two keep up with what four readers ask.
+/// Threads that read requests from the kernel, each with a descriptor of its own. None of them ever waits for an origin;
+/// several are there so that small reads of present bytes are answered side by side.
 const SESSION_THREADS: usize = 4;
 
 /// How long tasks may take to end after everything is recorded: they have nothing to lose.

@@ -97,8 +97,8 @@ const SPLIT_DISTANCE: u64 = 1 << 20;
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
 
-/// Entries that stay open after their last reader, so that opening them again asks neither SQLite
-/// nor the file system. Each takes a file descriptor and a bit for each chunk.
+/// Complete entries that stay open after their last reader, so that opening them again asks neither SQLite
+/// nor the file system. (An unfinished one is let go of: it is locked against other mounts.) Each takes a file descriptor and a bit for each chunk.
 const KEPT_OPEN: usize = 64;
 
 /// See the module.
