@@ -18,4 +18,5 @@ mod patterns;
 mod reading;
 mod real_servers;
 mod scheduling;
+mod waits;
 mod walking;

@@ -22,6 +22,9 @@ pub enum ReadError {
     /// The bytes came and could not be written to the cache folder, or read from it.
     #[error("cache folder: {0}")]
     Store(String),
+    /// Whoever waited for it does not any more.
+    #[error("the reader was told to end")]
+    Cancelled,
     /// The mount is being ended.
     #[error("the mount is being ended")]
     ShuttingDown,

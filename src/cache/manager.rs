@@ -127,14 +127,14 @@ impl ChunkManager {
 
     /// Calls `on_ready` once `bytes` are in the data file, with `Critical` priority until then. May
     /// call it before returning. `ahead` is what the reader will want next: it is requested at
-    /// `High` in the same step, so that both can come with one fetch.
+    /// `High` in the same step, so that both can come with one fetch. Gives the number for [`Self::cancel`].
     pub fn when_ready(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         ahead: Option<Range<u64>>,
         on_ready: OnReady,
-    ) {
+    ) -> WaiterId {
         let ahead = ahead.map(|bytes| entry.chunk.touched(&bytes));
         self.change(|state| {
             let waiter = WaiterId(state.next_waiter);
@@ -145,7 +145,14 @@ impl ChunkManager {
             let deadline = Instant::now() + self.patience;
             state.waiting.insert(waiter, (deadline, on_ready));
             state.scheduler.wait(entry, bytes, ahead, waiter);
-        });
+            waiter
+        })
+    }
+
+    /// Whoever waits does not want to any more: `on_ready` is called with [`ReadError::Cancelled`], unless it was
+    /// called before.
+    pub fn cancel(self: &Arc<Self>, waiter: WaiterId) {
+        self.change(|state| state.scheduler.give_up(waiter, ReadError::Cancelled));
     }
 
     /// Blocks the calling thread until `bytes` are in the data file.
@@ -201,9 +208,7 @@ impl ChunkManager {
 
     /// For fetches: the server sends the whole file. False if the fetch is not wanted any more.
     pub fn goes_linear(self: &Arc<Self>, fetch: FetchId) -> bool {
-        let mut goes = false;
-        self.change(|state| goes = state.scheduler.goes_linear(fetch));
-        goes
+        self.change(|state| state.scheduler.goes_linear(fetch))
     }
 
     /// For fetches: it is over, for good or for bad.
@@ -234,12 +239,12 @@ impl ChunkManager {
     }
 
     /// Changes the state under the lock, and carries out what follows from it without the lock.
-    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut wakes = Vec::new();
         let mut starts = Vec::new();
-        {
+        let changed = {
             let mut state = self.state.lock();
-            change(&mut state);
+            let changed = change(&mut state);
             for action in state.scheduler.take_actions() {
                 match action {
                     Action::Wake(waiter, result) => {
@@ -259,13 +264,15 @@ impl ChunkManager {
                     }
                 }
             }
-        }
+            changed
+        };
         for (on_ready, result) in wakes {
             on_ready(result);
         }
         for (order, control) in starts {
             Arc::clone(&self.fetcher).start(Arc::clone(self), order, control);
         }
+        changed
     }
 }
 

@@ -45,7 +45,7 @@ use index::ChunkIndex;
 pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 use readahead::ReadAhead;
 use scheduler::Limits;
-pub use scheduler::Priority;
+pub use scheduler::{Priority, WaiterId};
 use store::ChunkStore;
 use versions::Versions;
 
@@ -293,8 +293,8 @@ pub struct Reader {
 pub enum Read {
     /// These bytes are in the data file, for [`Reader::fill`].
     Ready(Range<u64>),
-    /// The callback will be called, or has been.
-    Waiting,
+    /// The callback will be called, or has been. The number is for [`Reader::cancel`].
+    Waiting(WaiterId),
 }
 
 impl Reader {
@@ -322,10 +322,13 @@ impl Reader {
         }
         let ahead = if size <= SMALL_FILE { Some(0..size) } else { ahead };
         // Unclipped: if the listing had the size wrong, the bytes past it count too.
-        self.cache
-            .manager
-            .when_ready(&self.entry, offset..offset.saturating_add(len), ahead, later());
-        Read::Waiting
+        let bytes = offset..offset.saturating_add(len);
+        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, ahead, later()))
+    }
+
+    /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called before.
+    pub fn cancel(&self, waiter: WaiterId) {
+        self.cache.manager.cancel(waiter);
     }
 
     /// Clips a range that the callback was called for to the file, by its true size.

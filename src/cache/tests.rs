@@ -185,7 +185,7 @@ fn read(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
     let later = || -> OnReady { Box::new(move |result| called.send(result).unwrap()) };
     let bytes = match reader.read(offset, len, later) {
         Read::Ready(bytes) => bytes,
-        Read::Waiting => {
+        Read::Waiting(_) => {
             let result = call
                 .recv_timeout(Duration::from_secs(60))
                 .expect("each read is answered");

@@ -32,6 +32,7 @@ pub fn of_read(error: &ReadError) -> Errno {
         }) => Errno::ESTALE,
         ReadError::Http(error) => of_http(error),
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
+        ReadError::Cancelled => Errno::EINTR,
         ReadError::Store(_) | ReadError::ShuttingDown => Errno::EIO,
     }
 }

@@ -10,9 +10,11 @@
 //!   file has an inode number of its own;
 //! - `max_background` is raised: at the default of 16, blocked read-ahead of one file holds up all;
 //! - `flush` is implemented: it is all that the file system hears of a reader that was killed;
+//! - who waits for any of this and is killed, or told to end, is let go by [`Interrupts`]: the kernel can't;
 //! - a panic is caught and costs only its own request, whose reply answers EIO when it is dropped.
 
 use std::ffi::OsStr;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +29,10 @@ use tokio::runtime::Handle;
 
 use super::errno;
 use super::handles::Handles;
+use super::interrupts::Interrupts;
 use super::passthrough::Passthrough;
 use super::replies::{self, LateReply};
-use crate::cache::{Cache, CacheEntry, Read, Reader};
+use crate::cache::{Cache, CacheEntry, Read, ReadError, Reader};
 use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
 
@@ -78,6 +81,7 @@ struct Shared {
     /// How long the kernel may believe names and attributes.
     ttl: Duration,
     passthrough: Passthrough,
+    interrupts: Interrupts,
 }
 
 /// An open directory: the names as they were when it was opened.
@@ -106,6 +110,7 @@ impl FetchFs {
                 ownership,
                 ttl,
                 passthrough: Passthrough::new(passthrough),
+                interrupts: Interrupts::start()?,
             }),
             runtime,
             files: Arc::new(Handles::new()),
@@ -118,16 +123,19 @@ impl FetchFs {
         self.shared.tree.node(ino.0).ok_or(Errno::ESTALE)
     }
 
-    fn read_file(&self, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+    fn read_file(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(reader) = self.files.get(handle) else {
             return reply.error(Errno::EBADF);
         };
         let mut parked = Some(reply);
+        let mut wait = None;
         let late = self.late_replies.clone();
         let waiting_reader = Arc::clone(&reader);
         let read = reader.read(offset, u64::from(size), || {
             let reply = parked.take();
+            let begun = wait.insert(self.shared.interrupts.wait(thread)).clone();
             Box::new(move |result| {
+                drop(begun);
                 let Some(reply) = reply else { return };
                 let bytes = offset..offset.saturating_add(u64::from(size));
                 // The pool ends only after the session has.
@@ -139,8 +147,16 @@ impl FetchFs {
                 });
             })
         });
-        if let (Read::Ready(bytes), Some(reply)) = (read, parked) {
-            replies::answer(reply, &reader, bytes);
+        match read {
+            Read::Ready(bytes) => parked
+                .into_iter()
+                .for_each(|reply| replies::answer(reply, &reader, bytes.clone())),
+            Read::Waiting(waiter) => wait.iter().for_each(|wait| {
+                wait.on_end({
+                    let reader = Arc::clone(&reader);
+                    move || reader.cancel(waiter)
+                })
+            }),
         }
     }
 
@@ -213,6 +229,16 @@ impl Shared {
         if attributes.is_exact { self.ttl } else { Duration::ZERO }
     }
 
+    /// What the tree answers, or that whoever asked was told to end.
+    async fn unless_ended<T>(
+        &self,
+        thread: u32,
+        asking: impl Future<Output = Result<T, TreeError>>,
+    ) -> Result<T, TreeError> {
+        let answer = self.interrupts.unless_ended(thread, asking).await;
+        answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
+    }
+
     fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
         match found {
             Ok(node) => {
@@ -251,6 +277,7 @@ impl Shared {
 /// The errno for an error, which is also told to the log unless it is an everyday answer.
 fn complain(error: &TreeError) -> Errno {
     match error {
+        TreeError::Cache(ReadError::Cancelled) => {}
         TreeError::Http(_) | TreeError::Cache(_) => replies::complain(&error.to_string()),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
@@ -285,7 +312,7 @@ impl Filesystem for FetchFs {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         contained("lookup", || {
             if name.len() > NAME_MAX {
                 return reply.error(Errno::ENAMETOOLONG);
@@ -297,15 +324,15 @@ impl Filesystem for FetchFs {
             if let Some(found) = self.shared.tree.lookup_now(&parent, name) {
                 return self.shared.reply_entry(reply, found);
             }
-            let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+            let (shared, name, thread) = (Arc::clone(&self.shared), name.to_owned(), request.pid());
             self.runtime.spawn(async move {
-                let found = shared.tree.lookup(&parent, &name).await;
+                let found = shared.unless_ended(thread, shared.tree.lookup(&parent, &name)).await;
                 shared.reply_entry(reply, found);
             });
         });
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
         contained("getattr", || {
             let node = match self.node(ino) {
                 Ok(node) if node.is_changed() && handle.is_none() => return reply.error(Errno::ESTALE),
@@ -315,9 +342,9 @@ impl Filesystem for FetchFs {
             if node.has_exact_size() {
                 return self.shared.reply_attr(reply, &node);
             }
-            let shared = Arc::clone(&self.shared);
+            let (shared, thread) = (Arc::clone(&self.shared), request.pid());
             self.runtime.spawn(async move {
-                match shared.tree.resolve(&node).await {
+                match shared.unless_ended(thread, shared.tree.resolve(&node)).await {
                     Ok(()) => shared.reply_attr(reply, &node),
                     Err(error) => reply.error(complain(&error)),
                 }
@@ -325,7 +352,7 @@ impl Filesystem for FetchFs {
         });
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         contained("open", || {
             let node = match self.node(ino) {
                 Ok(node) => node,
@@ -335,9 +362,9 @@ impl Filesystem for FetchFs {
             if let Some(opened) = self.shared.tree.open_now(&node) {
                 return self.shared.reply_open(reply, ino, &self.files, opened);
             }
-            let (shared, files) = (Arc::clone(&self.shared), Arc::clone(&self.files));
+            let (shared, files, thread) = (Arc::clone(&self.shared), Arc::clone(&self.files), request.pid());
             self.runtime.spawn(async move {
-                let opened = shared.tree.open(&node).await;
+                let opened = shared.unless_ended(thread, shared.tree.open(&node)).await;
                 shared.reply_open(reply, ino, &files, opened);
             });
         });
@@ -345,7 +372,7 @@ impl Filesystem for FetchFs {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -354,7 +381,7 @@ impl Filesystem for FetchFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        contained("read", || self.read_file(handle, offset, size, reply));
+        contained("read", || self.read_file(request.pid(), handle, offset, size, reply));
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
@@ -383,7 +410,7 @@ impl Filesystem for FetchFs {
         });
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         contained("opendir", || {
             let node = match self.node(ino) {
                 Ok(node) => node,
@@ -403,9 +430,9 @@ impl Filesystem for FetchFs {
             if let Some(listed) = self.shared.tree.list_now(&node) {
                 return answer(reply, node, listed);
             }
-            let shared = Arc::clone(&self.shared);
+            let (shared, thread) = (Arc::clone(&self.shared), request.pid());
             self.runtime.spawn(async move {
-                let listed = shared.tree.list(&node).await;
+                let listed = shared.unless_ended(thread, shared.tree.list(&node)).await;
                 answer(reply, node, listed);
             });
         });

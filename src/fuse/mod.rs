@@ -7,6 +7,7 @@ mod complaints;
 pub mod errno;
 mod filesystem;
 mod handles;
+mod interrupts;
 pub mod mountpoint;
 mod passthrough;
 mod replies;

@@ -89,11 +89,13 @@ pub fn answer(reply: ReplyData, reader: &Reader, bytes: Range<u64>) {
 }
 
 fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
-    complain(&match error {
+    match error {
+        // It is no failure, and whoever would ask about it is gone.
+        ReadError::Cancelled => {}
         // It says of which URL.
-        ReadError::Http(error) => format!("reading {error}"),
-        error => format!("reading {}: {error}", redact(&reader.entry().url)),
-    });
+        ReadError::Http(error) => complain(&format!("reading {error}")),
+        error => complain(&format!("reading {}: {error}", redact(&reader.entry().url))),
+    }
     reply.error(errno::of_read(error));
 }
 

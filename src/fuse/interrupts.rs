@@ -1,0 +1,211 @@
+//! Letting those go who have been told to: the kernel's interrupts, without the kernel's word.
+//!
+//! A process that waits for a synchronous answer (a look-up, an open, a listing, a read around the page cache) can't be
+//! killed until it has that answer. For this the kernel has FUSE_INTERRUPT; fuser 0.18 refuses it, and after the first
+//! refusal the kernel sends no more. What serves instead: a thread here looks, every [`LOOK_EVERY`], at those who have
+//! waited for that long whether a signal is waiting for them, and if so, or if they are gone altogether, has their wait
+//! ended; they get EINTR, which is what a signal is for.
+//!
+//! A wait that is over costs nothing: its [`Wait`] is dropped, and with it what was known of it here.
+
+use std::ffi::c_int;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::sys::signal::Signal;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// How often those who wait are looked at. Whoever presses Ctrl-C sees it work at once, and a thousand who wait cost a
+/// hundredth of a core.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// The signals that end a wait when they are caught. (One that is not caught and would end the process is turned into
+/// SIGKILL by the kernel, for each thread.) Those that people and `timeout`(1) send to end a program; others, such as
+/// SIGCHLD or SIGWINCH, would make reads fail that nobody wanted to end.
+const ENDING: [Signal; 6] = [
+    Signal::SIGKILL,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGALRM,
+];
+
+/// Looks after those who wait. Dropped, it ends its thread.
+pub struct Interrupts {
+    begun: Sender<Waiting>,
+}
+
+/// Somebody's wait. Keep it until the wait is over.
+pub struct Wait {
+    /// Taken and called when it shall end. Nothing is called under the lock.
+    end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+struct Waiting {
+    thread: u32,
+    since: Instant,
+    wait: Weak<Wait>,
+}
+
+impl Interrupts {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn start() -> std::io::Result<Interrupts> {
+        let (begun, waiting) = unbounded();
+        std::thread::Builder::new()
+            .name("interrupts".into())
+            .spawn(move || look_after(&waiting))?;
+        Ok(Interrupts { begun })
+    }
+
+    /// A wait of this thread (a request's `pid`: the kernel names the thread) begins.
+    pub fn wait(&self, thread: u32) -> Arc<Wait> {
+        let wait = Arc::new(Wait { end: Mutex::new(None) });
+        // The thread ends only after this does.
+        let _ = self.begun.send(Waiting {
+            thread,
+            since: Instant::now(),
+            wait: Arc::downgrade(&wait),
+        });
+        wait
+    }
+
+    /// What `work` brings, or `None` as soon as the thread that waits for it is told to end.
+    pub async fn unless_ended<T>(&self, thread: u32, work: impl Future<Output = T>) -> Option<T> {
+        let (end, ended) = oneshot::channel();
+        let wait = self.wait(thread);
+        wait.on_end(move || {
+            // Nobody listens any more if the work is done.
+            let _ = end.send(());
+        });
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            Ok(()) = ended => None,
+        }
+    }
+}
+
+impl Wait {
+    /// What ends it.
+    pub fn on_end(&self, end: impl FnOnce() + Send + 'static) {
+        *self.end.lock() = Some(Box::new(end));
+    }
+}
+
+fn look_after(begun: &Receiver<Waiting>) {
+    let mut waiting: Vec<Waiting> = Vec::new();
+    let mut next_look = Instant::now();
+    loop {
+        let news = if waiting.is_empty() {
+            begun.recv().ok()
+        } else {
+            match begun.recv_deadline(next_look) {
+                Err(error) if error.is_timeout() => {
+                    waiting.retain(still_waits);
+                    next_look = Instant::now() + LOOK_EVERY;
+                    continue;
+                }
+                news => news.ok(),
+            }
+        };
+        let Some(news) = news else { return };
+        if waiting.is_empty() {
+            next_look = Instant::now() + LOOK_EVERY;
+        }
+        waiting.push(news);
+    }
+}
+
+/// Whether a wait goes on. Ends it if its thread is told to end.
+fn still_waits(waiting: &Waiting) -> bool {
+    let Some(wait) = waiting.wait.upgrade() else {
+        return false;
+    };
+    if waiting.since.elapsed() < LOOK_EVERY || !is_told_to_end(waiting.thread) {
+        return true;
+    }
+    let end = wait.end.lock().take();
+    // Without anything to end it yet, it is looked at again.
+    end.map(|end| end()).is_none()
+}
+
+/// Whether a thread is gone, or has one of the [`ENDING`] signals waiting for it.
+fn is_told_to_end(thread: u32) -> bool {
+    // The kernel says 0 for a process that it can't name to us, in another container: of that nothing can be found out.
+    if thread == 0 {
+        return false;
+    }
+    match std::fs::read_to_string(format!("/proc/{thread}/status")) {
+        Ok(status) => has_ending_signal(&status),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+    }
+}
+
+/// Reads the signal masks of `/proc/<pid>/status` (proc(5)): pending for the thread or the process, and neither blocked
+/// nor ignored.
+fn has_ending_signal(status: &str) -> bool {
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0)
+    };
+    let pending = (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:");
+    ENDING.iter().any(|&signal| pending & bit(signal as c_int) != 0)
+}
+
+fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn status(pending: u64, shared: u64, blocked: u64, ignored: u64) -> String {
+        format!(
+            "Name:\tcat\nSigQ:\t0/1\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t0\n"
+        )
+    }
+
+    #[test]
+    fn only_a_signal_that_ends_programs_and_gets_through_counts() {
+        let (int, kill, child) = (bit(libc::SIGINT), bit(libc::SIGKILL), bit(libc::SIGCHLD));
+        assert!(has_ending_signal(&status(kill, 0, 0, 0)));
+        assert!(has_ending_signal(&status(0, int | child, 0, child)));
+        assert!(!has_ending_signal(&status(0, 0, 0, 0)));
+        assert!(!has_ending_signal(&status(0, child, 0, 0)), "not one of those");
+        assert!(!has_ending_signal(&status(0, int, int, 0)), "blocked");
+        assert!(!has_ending_signal(&status(0, int, 0, int)), "ignored");
+        assert!(!has_ending_signal(""));
+    }
+
+    #[test]
+    fn this_thread_is_not_told_to_end_and_one_that_is_gone_is() {
+        assert!(!is_told_to_end(std::process::id()));
+        assert!(!is_told_to_end(0));
+        // Above the largest number that Linux gives (PID_MAX_LIMIT).
+        assert!(is_told_to_end(1 << 30));
+    }
+
+    #[test]
+    fn the_wait_of_one_who_is_gone_ends_and_the_others_go_on() {
+        let interrupts = Interrupts::start().unwrap();
+        let (ends, ended) = mpsc::channel();
+        let waits = [std::process::id(), 1 << 30].map(|thread| {
+            let (wait, ends) = (interrupts.wait(thread), ends.clone());
+            wait.on_end(move || ends.send(thread).unwrap());
+            wait
+        });
+        assert_eq!(ended.recv(), Ok(1 << 30));
+        drop((waits, ends));
+        assert!(ended.recv().is_err(), "nobody else was ended");
+    }
+}
