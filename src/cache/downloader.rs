@@ -3,13 +3,12 @@
 //! A fetch is one HTTP Range request, or several when connections break: each try goes on from the
 //! byte that the last one reached. The answer's head is judged before a byte counts
 //! ([`crate::http::RangeAnswer`]); the first one for a file also tells its version and size. The
-//! body is streamed to the data file as it comes, through two buffers: one is being written while
-//! the other fills. So memory is bounded by the number of connections, whatever is read.
+//! body is streamed to the data file as it comes: what has been [`gathered`](super::gathered) is
+//! written while more gathers. So memory is bounded by the number of connections, whatever is read.
 //!
 //! All bodies of the mount share one [`Throttle`]. Taking from it late means reading late from the
 //! socket, and TCP tells the server.
 
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +21,7 @@ use tokio::sync::oneshot;
 use super::entry::CacheEntry;
 use super::error::ReadError;
 use super::file_writer::{Position, WriteJob};
+use super::gathered::Gathered;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use super::versions::Versions;
@@ -29,10 +29,6 @@ use crate::http::{Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, 
 
 /// The pause before the first retry; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Bytes that a fetch gathers while its last buffer is being written. With as much being written,
-/// sixteen connections hold 16 MiB.
-const GATHERED: usize = 512 << 10;
 
 /// Told when a file's true size is not the one that its listing gave.
 pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
@@ -320,52 +316,48 @@ impl Fetch {
 
     /// Streams a body to the data file until it ends, breaks, or is no longer wanted.
     async fn stream(&self, body: Body, position: Box<Position>) -> (Box<Position>, Result<(), ReadError>) {
-        let mut stream = Stream {
-            received: position.offset(),
-            position: Some(position),
-            gathered: Vec::new(),
-            gathered_bytes: 0,
-            writing: None,
-        };
+        let mut gathered = Gathered::from(position.offset());
+        let mut idle = Some(position);
+        let mut writing: Option<oneshot::Receiver<Written>> = None;
         let mut receiving = Some(self.receive(body));
         let mut result = Ok(());
         loop {
             tokio::select! {
                 (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
-                    if receiving.is_some() && stream.gathered_bytes < GATHERED =>
+                    if receiving.is_some() && !gathered.is_full() =>
                 {
                     receiving = None;
                     match piece {
-                        Ok(Some(piece)) => if stream.gather(piece, self.end()).is_continue() {
+                        Ok(Some(piece)) => if gathered.take(piece, self.end()).is_continue() {
                             receiving = Some(self.receive(body));
                         },
                         Ok(None) => {}
                         Err(error) => result = Err(error.into()),
                     }
                 }
-                written = async { stream.writing.as_mut().expect("guarded by the condition").await }, if stream.writing.is_some() => {
-                    stream.writing = None;
+                written = async { writing.as_mut().expect("guarded by the condition").await }, if writing.is_some() => {
+                    writing = None;
                     // The writer answers every job, unless its thread has died with it.
                     let (position, outcome) = written.unwrap_or_else(|_| {
                         (Position::at_chunk_edge(u64::MAX), Err(std::io::Error::other("the writing thread has died")))
                     });
-                    stream.position = Some(position);
                     if let Err(error) = outcome {
-                        let position = stream.position.take().expect("just set");
                         return (position, Err(ReadError::Store(error.to_string())));
                     }
+                    idle = Some(position);
                 }
+                () = tokio::time::sleep_until(gathered.ripe_at()), if idle.is_some() && !gathered.is_empty() => {}
             }
-            if let Some(position) = stream.position.take() {
-                if stream.gathered.is_empty() {
-                    // Cut short, it may be at its end before the body says anything more.
-                    if receiving.is_none() || position.offset() >= self.end() {
-                        return (position, result);
-                    }
-                    stream.position = Some(position);
-                } else {
-                    self.write(&mut stream, position);
-                }
+            let Some(position) = idle.take() else { continue };
+            // Cut short, it may be at its end before the body says anything more.
+            let is_last = receiving.is_none() || gathered.received >= self.end();
+            let ripe = gathered.ripe(tokio::time::Instant::now(), is_last);
+            if ripe > 0 {
+                writing = Some(self.write(gathered.cut(ripe), position));
+            } else if is_last {
+                return (position, result);
+            } else {
+                idle = Some(position);
             }
         }
     }
@@ -382,21 +374,20 @@ impl Fetch {
         })
     }
 
-    fn write(&self, stream: &mut Stream, position: Box<Position>) {
+    fn write(&self, pieces: Vec<Bytes>, position: Box<Position>) -> oneshot::Receiver<Written> {
         let (done, writing) = oneshot::channel();
-        stream.gathered_bytes = 0;
         let job = WriteJob {
             entry: Arc::clone(&self.order.entry),
             fetch: self.order.id,
             manager: Arc::clone(&self.manager),
-            pieces: std::mem::take(&mut stream.gathered),
+            pieces,
             position,
             done,
         };
         // The channel holds one job for each fetch, so it is never full in practice; if the threads
         // are gone, dropping the job drops `done`, and that is noticed as their death.
         let _ = self.downloader.writers.send(job);
-        stream.writing = Some(writing);
+        writing
     }
 
     fn bad_answer(&self, what: &str) -> HttpError {
@@ -407,33 +398,7 @@ impl Fetch {
     }
 }
 
+/// What a writer answers: the position reached, and what went wrong.
+type Written = (Box<Position>, std::io::Result<()>);
+
 type Receiving = Pin<Box<dyn Future<Output = (Body, Result<Option<Bytes>, HttpError>)> + Send>>;
-
-/// The two buffers of a body on its way to the data file.
-struct Stream {
-    /// Byte offset in the file of the next byte to come.
-    received: u64,
-    /// Where the next write goes. `None` while one is under way.
-    position: Option<Box<Position>>,
-    gathered: Vec<Bytes>,
-    gathered_bytes: usize,
-    writing: Option<oneshot::Receiver<(Box<Position>, std::io::Result<()>)>>,
-}
-
-impl Stream {
-    /// Takes a piece, cut off at `end`. `Break` when nothing after it is wanted.
-    fn gather(&mut self, mut piece: Bytes, end: u64) -> ControlFlow<()> {
-        let left = usize::try_from(end.saturating_sub(self.received)).unwrap_or(usize::MAX);
-        piece.truncate(left);
-        self.received += piece.len() as u64;
-        self.gathered_bytes += piece.len();
-        if !piece.is_empty() {
-            self.gathered.push(piece);
-        }
-        if self.received < end {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    }
-}

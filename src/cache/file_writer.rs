@@ -30,7 +30,7 @@ const THREADS: usize = 2;
 /// this only bounds what a flood of connections could pile up.
 const QUEUED: usize = 64;
 
-/// Buffers to be written one after the other, from where their fetch stands.
+/// Bytes to be written at once, from where their fetch stands.
 pub struct WriteJob {
     /// Whose bytes.
     pub entry: Arc<CacheEntry>,
@@ -38,7 +38,7 @@ pub struct WriteJob {
     pub fetch: FetchId,
     /// Who is told of the progress.
     pub manager: Arc<ChunkManager>,
-    /// The bytes.
+    /// The bytes, in order.
     pub pieces: Vec<Bytes>,
     /// Where they go. Comes back with the answer.
     pub position: Box<Position>,
@@ -157,8 +157,8 @@ fn write(
     position: &mut Position,
     recorder: &Recorder,
 ) -> io::Result<()> {
+    settled.data.write_all_at(pieces, position.offset)?;
     for piece in pieces {
-        settled.data.write_all_at(piece, position.offset)?;
         position.advance(entry, settled.size(), piece, |chunk, checksum| {
             recorder.completed(entry, settled, chunk, checksum);
         });

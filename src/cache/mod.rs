@@ -15,6 +15,7 @@ pub mod entry;
 mod error;
 mod eviction;
 mod file_writer;
+mod gathered;
 pub mod index;
 mod manager;
 mod pace;

@@ -11,13 +11,19 @@
 //! Folders are 0700 and files 0600: what one user may read of a server is not for the others.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::uio::pwritev;
+
 use super::entry::EntryKey;
 use super::error::CacheError;
+
+/// Slices that the kernel takes in one call (UIO_MAXIOV).
+const MOST_SLICES: usize = 1024;
 
 /// The folder of data files.
 #[derive(Debug)]
@@ -201,12 +207,29 @@ impl DataFile {
         self.file.read_exact_at(buf, offset)
     }
 
-    /// Writes all of `data` at `offset`.
+    /// Writes all of `pieces`, one behind the other, from `offset`: with one call to the kernel as a rule, because a
+    /// file system lays its pages out by what each call brings.
     ///
     /// # Errors
-    /// What the file system says, `StorageFull` among it.
-    pub fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
+    /// What the file system says, `StorageFull` among it. Some of the bytes may be in the file then.
+    pub fn write_all_at<P: AsRef<[u8]>>(&self, pieces: &[P], mut offset: u64) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece.as_ref())).collect();
+        let mut left = &mut slices[..];
+        // Takes off what is empty at the front, as below: a call that writes nothing has failed.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+            match pwritev(&self.file, &left[..left.len().min(MOST_SLICES)], at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -236,7 +259,7 @@ mod tests {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(1);
         let data = store.open_file(&key, 1 << 30, || {}).unwrap();
-        data.write_all_at(&[7; 4096], 1 << 20).unwrap();
+        data.write_all_at(&[[7; 4096]], 1 << 20).unwrap();
         let mut back = [0; 4096];
         data.read_exact_at(&mut back, 1 << 20).unwrap();
         assert_eq!(back, [7; 4096]);
@@ -247,12 +270,25 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_written_one_behind_the_other_however_many_there_are() {
+        let pieces: Vec<Vec<u8>> = (0..3 * MOST_SLICES).map(|n| vec![n as u8; n % 7]).collect();
+        let expected = pieces.concat();
+        let data = DataFile::for_tests(100 + expected.len() as u64);
+        data.write_all_at(&pieces, 100).unwrap();
+        let mut back = vec![1; expected.len()];
+        data.read_exact_at(&mut back, 100).unwrap();
+        assert_eq!(back, expected);
+        data.write_all_at::<Vec<u8>>(&[], 0).unwrap();
+        data.write_all_at(&[[]; 3], 0).unwrap();
+    }
+
+    #[test]
     fn a_file_of_another_size_is_emptied() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(2);
         let data = store.open_file(&key, 8192, || {}).unwrap();
         assert_eq!(data.found, Found::Nothing);
-        data.write_all_at(&[7; 8192], 0).unwrap();
+        data.write_all_at(&[[7; 8192]], 0).unwrap();
         drop(data);
         assert_eq!(store.open_file(&key, 8192, || {}).unwrap().found, Found::Intact);
         let other = store.open_file(&key, 4096, || {}).unwrap();
@@ -279,7 +315,7 @@ mod tests {
         let first = store.open_file(&key, 4096, || {}).unwrap();
         let second = store.open_file(&key, 4096, || {}).unwrap();
         assert_eq!(second.found, Found::InUse);
-        second.write_all_at(&[9; 4096], 0).unwrap();
+        second.write_all_at(&[[9; 4096]], 0).unwrap();
         let mut back = [1; 4096];
         first.read_exact_at(&mut back, 0).unwrap();
         assert_eq!(back, [0; 4096]);
