@@ -4,12 +4,14 @@
 //! the kernel would answer a second read of the same one from its pages.
 
 use std::fs::{self, File};
-use std::io;
+
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::files::{self, advise_random, assert_same, drop_pages, pread, sha256, sha256_of, try_pread};
+use crate::common::files::{
+    self, advise_random, assert_same, drop_pages, errno_of, pread, sha256, sha256_of, try_pread,
+};
 use crate::common::servers::WebServer;
 use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, End, Fault, Gate, Origin};
@@ -28,12 +30,6 @@ fn origin_with(size: u64) -> (Origin, Content) {
 #[track_caller]
 fn assert_reads(path: &Path, content: &Content) {
     assert_eq!(sha256(path), sha256_of(content), "{}", path.display());
-}
-
-#[track_caller]
-fn errno_of<T>(outcome: io::Result<T>) -> i32 {
-    let error = outcome.err().expect("an error");
-    error.raw_os_error().expect("an error of the kernel's")
 }
 
 #[test]

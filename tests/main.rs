@@ -13,6 +13,7 @@ mod harness_itself;
 mod mounting;
 mod origin;
 mod origin_itself;
+mod outages;
 mod passthrough;
 mod patterns;
 mod reading;

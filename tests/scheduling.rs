@@ -131,7 +131,7 @@ fn connections_are_used_again() {
 
 /// This one measures, so it looks at the clock: 20 MiB at 2 MiB a second, from a server that is slow but could give 8.
 #[test]
-fn the_limit_of_bandwidth_holds_over_all_files_within_a_tenth() {
+fn the_limit_of_bandwidth_holds_over_all_files_and_is_made_use_of() {
     const LIMIT: u64 = 2 * MIB;
     const FILES: u64 = 4;
     const SIZE: u64 = 5 * MIB;
@@ -151,11 +151,11 @@ fn the_limit_of_bandwidth_holds_over_all_files_within_a_tenth() {
     });
     let took = started.elapsed().as_secs_f64();
     let rate = (FILES * SIZE) as f64 / took;
-    let deviation = rate / LIMIT as f64 - 1.0;
+    let share = rate / LIMIT as f64;
+    // Below, only a busy machine can come: that the rate itself is right is tested where time is moved by hand.
     assert!(
-        deviation.abs() <= 0.1,
-        "{rate:.0} bytes a second over {took:.1} s: {:+.0} %",
-        deviation * 100.0
+        (0.3..=1.1).contains(&share),
+        "{rate:.0} bytes a second over {took:.1} s"
     );
 }
 

@@ -25,7 +25,9 @@ use super::gathered::Gathered;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use super::versions::Versions;
-use crate::http::{Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Validator, Version, redact};
+use crate::http::{
+    Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Turn, Validator, Version, redact,
+};
 
 /// The pause before the first retry; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -116,7 +118,8 @@ impl Fetch {
         let mut good_until = position.offset() + entry.chunk.bytes();
         while position.offset() < self.end() {
             let before = position.offset();
-            let (reached, result) = self.attempt(position).await;
+            let turn = self.downloader.client.health(&entry.origin).turn().await;
+            let (reached, was_answered, result) = self.attempt(position, turn).await;
             position = reached;
             let error = match result {
                 Ok(()) if position.offset() >= self.end() => break,
@@ -137,6 +140,14 @@ impl Fetch {
             if error.kind.may_mean_too_many_connections() {
                 self.manager.refused(&entry.origin);
             }
+            // No retry of this fetch is used up by an origin that is down: it waits with all others until that is worth
+            // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
+            if !was_answered && error.kind.is_of_the_origin() && self.downloader.retries > 0 {
+                if self.manager.is_wanted(self.order.id) {
+                    continue;
+                }
+                return Err(error.into());
+            }
             let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
                 return Err(error.into());
             };
@@ -155,20 +166,38 @@ impl Fetch {
         }
     }
 
-    /// One request, and its body to the data file. Gives back the position reached in any case.
-    async fn attempt(&mut self, mut position: Box<Position>) -> (Box<Position>, Result<(), ReadError>) {
+    /// One request, and its body to the data file. Gives back the position reached in any case, and whether the origin
+    /// answered at all.
+    async fn attempt(
+        &mut self,
+        mut position: Box<Position>,
+        turn: Turn,
+    ) -> (Box<Position>, bool, Result<(), ReadError>) {
         let asked = Instant::now();
-        match self.ask(&mut position).await {
+        let answer = self.ask(&mut position).await;
+        let was_answered = match &answer {
+            Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => {
+                turn.failed(&error.kind);
+                false
+            }
+            // Nothing that says how it is doing.
+            Err(ReadError::Http(error)) if error.kind == HttpErrorKind::Interrupted => false,
+            _ => {
+                turn.answered();
+                true
+            }
+        };
+        match answer {
             Ok(Some(body)) => {
                 let (answered, from) = (Instant::now(), position.offset());
                 let (position, result) = self.stream(body, position).await;
                 let bytes = position.offset().saturating_sub(from);
                 self.manager
                     .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
-                (position, result)
+                (position, was_answered, result)
             }
-            Ok(None) => (position, Ok(())),
-            Err(error) => (position, Err(error)),
+            Ok(None) => (position, was_answered, Ok(())),
+            Err(error) => (position, was_answered, Err(error)),
         }
     }
 

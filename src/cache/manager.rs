@@ -211,6 +211,11 @@ impl ChunkManager {
         self.change(|state| state.scheduler.goes_linear(fetch))
     }
 
+    /// For fetches: whether anybody wants what it is still to bring.
+    pub fn is_wanted(&self, fetch: FetchId) -> bool {
+        self.state.lock().scheduler.is_wanted(fetch)
+    }
+
     /// For fetches: it is over, for good or for bad.
     pub fn ended(self: &Arc<Self>, fetch: FetchId, result: Result<(), ReadError>) {
         self.change(|state| {

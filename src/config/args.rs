@@ -88,7 +88,8 @@ pub struct MountArgs {
 
     /// How often a failed request is tried again
     ///
-    /// The first time after half a second, then after longer and longer, going on from the byte that was reached.
+    /// The first time after half a second, then after longer and longer, going on from the byte that was reached. A
+    /// server that is down or overloaded is waited for, whatever this says, until --read-timeout; 0 turns that off too.
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Network")]
     pub(super) retries: u32,
 

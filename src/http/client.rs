@@ -16,10 +16,11 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    Body, HttpError, HttpErrorKind, Metadata, Page, RangeAnswer, Version,
+    Body, HttpError, HttpErrorKind, Metadata, Origin, Page, RangeAnswer, Version,
     credentials::Credentials,
     error::classify,
     head::AnswerHead,
+    health::{Health, Healths},
     hops::{Answer, is_elsewhere},
     judge::{Verdict, judge, settle},
     redact,
@@ -65,6 +66,7 @@ pub(super) struct Shared {
     pub config: HttpConfig,
     pub http: reqwest::Client,
     pub credentials: Credentials,
+    pub healths: Healths,
 }
 
 impl fmt::Debug for Client {
@@ -103,6 +105,7 @@ impl Client {
                 config,
                 http,
                 credentials: Credentials::default(),
+                healths: Healths::default(),
             }),
         })
     }
@@ -112,6 +115,11 @@ impl Client {
     /// For URLs that the user gave. What a server gave (a link, a redirect) never comes here.
     pub fn adopt(&self, url: Url) -> Url {
         self.shared.credentials.adopt(url)
+    }
+
+    /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.
+    pub fn health(&self, origin: &Origin) -> Arc<Health> {
+        self.shared.healths.of(origin)
     }
 
     /// What kind of thing a URL is.

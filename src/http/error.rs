@@ -70,6 +70,15 @@ impl HttpErrorKind {
         )
     }
 
+    /// Whether it says that the origin as a whole is down, away or overloaded, whatever was asked of it.
+    pub fn is_of_the_origin(&self) -> bool {
+        match self {
+            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) => true,
+            Self::Status { status, .. } => matches!(status, 429 | 502..=504),
+            Self::Interrupted | Self::Denied(_) | Self::NotFound(_) | Self::BadAnswer(_) => false,
+        }
+    }
+
     /// Whether the same request may succeed later, without anybody's doing.
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 //! `source` reads pages through it, `tree` asks it what a URL is, `cache` fetches ranges. This layer sends one request
 //! at a time per call, over redirects, with the credentials of each hop's own origin, and judges what comes back: an
 //! answer that does not fit the request never reaches the caller as data. It does not retry, queue or remember
-//! anything of a server but credentials; for those who do, [`Backoff`] and [`Throttle`] are here.
+//! anything of a server but credentials; for those who do, [`Backoff`], [`Health`] and [`Throttle`] are here.
 
 mod answers;
 mod backoff;
@@ -12,6 +12,7 @@ mod client;
 mod credentials;
 mod error;
 mod head;
+mod health;
 mod hops;
 mod judge;
 mod origin;
@@ -26,6 +27,7 @@ pub use body::Body;
 pub use client::{Client, HttpConfig, MAX_PAGE};
 pub use credentials::redact;
 pub use error::{HttpError, HttpErrorKind};
+pub use health::{Health, Turn};
 pub use origin::Origin;
 pub use throttle::Throttle;
 pub use version::{Validator, Version};

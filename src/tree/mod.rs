@@ -289,7 +289,12 @@ impl Tree {
         let Some(gate) = self.gate(url) else { return ask.await };
         let _turn = gate.turn().await;
         let answer = ask.await;
-        gate.note(answer.as_ref().err().map(|error| &error.kind));
+        let failure = answer.as_ref().err().map(|error| &error.kind);
+        gate.note(failure);
+        if let Some(origin) = Origin::of(url).filter(|_| failure.is_none()) {
+            // Downloads that wait for it to come back need not wait out their pause.
+            self.client.health(&origin).answered();
+        }
         answer
     }
 

@@ -114,6 +114,13 @@ pub fn advise_random(file: &File) {
     assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
 }
 
+/// The errno of what had to fail.
+#[track_caller]
+pub fn errno_of<T>(outcome: io::Result<T>) -> i32 {
+    let error = outcome.err().expect("an error");
+    error.raw_os_error().expect("an error of the kernel's")
+}
+
 /// The alignment that O_DIRECT is safe with everywhere.
 const PAGE: usize = 4096;
 

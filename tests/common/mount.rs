@@ -208,6 +208,17 @@ impl Mount {
         status
     }
 
+    /// Waits until the daemon's log says something so many times.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let path = self.home.path().join("log");
+        while fs::read_to_string(&path).unwrap_or_default().matches(text).count() < times {
+            assert!(Instant::now() < deadline, "the log never says {text:?} {times} times");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn show_log(&self) {
         for name in ["output", "log"] {
             let text = fs::read_to_string(self.home.path().join(name)).unwrap_or_default();

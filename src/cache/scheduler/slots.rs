@@ -182,6 +182,11 @@ impl Scheduler {
             .map(|(&id, _)| id)
     }
 
+    /// Whether a reader is blocked on a fetch, or it is wanted without one.
+    pub fn is_wanted(&self, id: FetchId) -> bool {
+        self.fetches.get(&id).is_some_and(|fetch| fetch.base.is_some()) || self.is_waited_for(id)
+    }
+
     pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
         self.last_waited_for(id).is_some()
     }

@@ -1,0 +1,86 @@
+//! Outages: a server that is away for a moment is waited for, one that is dead is an error in time, and one that is
+//! back is read from again, without anybody's doing.
+
+use std::fs::{self, File};
+
+use crate::common::PATIENCE;
+use crate::common::files::{assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread};
+use crate::common::mount::Mount;
+use crate::origin::{Content, Fault, Origin};
+
+const MIB: u64 = 1 << 20;
+
+fn origin_with(size: u64) -> (Origin, Content) {
+    let (origin, content) = (Origin::start(), Content::noise(size, 81));
+    origin.add("/f", content.clone());
+    (origin, content)
+}
+
+#[test]
+fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
+    let (origin, content) = origin_with(32 * MIB);
+    let mount = Mount::of(&origin.url("/"))
+        .with("-vv", "")
+        .with("--retries", "1")
+        .start();
+    let file = File::open(mount.path("f")).expect("to open");
+    assert_same(
+        &try_pread(&file, 0..MIB).expect("to read"),
+        &content.read(0..MIB),
+        "before",
+    );
+    origin.go_down();
+    let place = 20 * MIB..21 * MIB;
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| try_pread(&file, place.clone()));
+        mount.wait_for_log("it is asked again", 3);
+        origin.come_back();
+        let read = reading.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(place.clone()), "over the outage");
+    });
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+}
+
+#[test]
+fn a_dead_server_is_an_error_after_the_read_timeout_again_and_again_until_it_is_back() {
+    let (origin, content) = origin_with(8 * MIB);
+    let mount = Mount::of(&origin.url("/")).with("--read-timeout", "1s").start();
+    let file = open_direct(&mount.path("f"));
+    origin.go_down();
+    for _ in 0..2 {
+        assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::ETIMEDOUT);
+    }
+    assert_eq!(fs::metadata(mount.path("f")).expect("to stat").len(), 8 * MIB);
+    assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 1);
+    origin.come_back();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // It is found to be back within the pause between two questions.
+    while let Err(error) = read_direct(&file, 0, 4096) {
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+        assert!(std::time::Instant::now() < deadline, "it is never read from again");
+    }
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+}
+
+#[test]
+fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
+    const READERS: u64 = 64;
+    let (origin, content) = origin_with(READERS * MIB);
+    let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
+    let files: Vec<_> = (0..READERS).map(|_| open_direct(&mount.path("f"))).collect();
+    let switch = origin.on("/f").data().fault(Fault::Status(503));
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .zip(&files)
+            .map(|(number, file)| scope.spawn(move || read_direct(file, number * MIB, 4096)))
+            .collect();
+        mount.wait_for_log("it is asked again", 3);
+        // Sixteen were under way when it began to refuse; then it was asked twice, and perhaps once more by now.
+        assert!(switch.hits() <= 16 + 3, "asked {} times", switch.hits());
+        switch.lift();
+        for (number, reader) in (0..READERS).zip(readers) {
+            let read = reader.join().expect("no panic").expect("no error");
+            assert_same(&read, &content.read(number * MIB..number * MIB + 4096), "late");
+        }
+    });
+}
