@@ -29,6 +29,10 @@ use super::error::ReadError;
 use super::scheduler::{Action, FetchId, FetchOrder, Limits, Priority, Scheduler, WaiterId};
 use crate::http::Origin;
 
+/// A fetch that brings nothing for so long keeps no reader of another file waiting: long beside the pauses of a working
+/// connection, short beside a user's patience.
+const STALL: Duration = Duration::from_millis(500);
+
 /// Called once, when a waiter's bytes are in the data file or never will be. Runs on whatever
 /// thread brought the news, with no lock held; it must not block.
 pub type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
@@ -88,7 +92,7 @@ pub struct ChunkManager {
     fetcher: Arc<dyn Fetcher>,
     /// How long a waiter waits at most.
     patience: Duration,
-    /// Wakes the task that looks after deadlines, when there is a first one again.
+    /// Wakes the task that looks after those who wait, when there is a first one again.
     deadline_set: Notify,
 }
 
@@ -229,15 +233,19 @@ impl ChunkManager {
         self.change(|state| state.scheduler.close());
     }
 
-    /// Wakes waiters whose deadline passes. Runs for as long as the mount does.
-    pub async fn watch_deadlines(self: Arc<Self>) {
+    /// Looks after those who wait: wakes them when their deadline passes, and has the scheduler notice fetches that
+    /// are stalled. Runs for as long as the mount does.
+    pub async fn watch_waits(self: Arc<Self>) {
         loop {
             let first = self.state.lock().first_deadline();
             match first {
                 None => self.deadline_set.notified().await,
                 Some(deadline) => {
-                    tokio::time::sleep_until(deadline).await;
-                    self.change(State::end_late_waits(self.patience));
+                    tokio::time::sleep_until(deadline.min(Instant::now() + STALL)).await;
+                    self.change(|state| {
+                        state.end_late_waits(self.patience);
+                        state.scheduler.period_passed();
+                    });
                 }
             }
         }
@@ -282,14 +290,12 @@ impl ChunkManager {
 }
 
 impl State {
-    fn end_late_waits(patience: Duration) -> impl FnOnce(&mut State) {
-        move |state| {
-            let now = Instant::now();
-            let late = state.waiting.iter().take_while(|(_, (deadline, _))| *deadline <= now);
-            let late: Vec<_> = late.map(|(&waiter, _)| waiter).collect();
-            for waiter in late {
-                state.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
-            }
+    fn end_late_waits(&mut self, patience: Duration) {
+        let now = Instant::now();
+        let late = self.waiting.iter().take_while(|(_, (deadline, _))| *deadline <= now);
+        let late: Vec<_> = late.map(|(&waiter, _)| waiter).collect();
+        for waiter in late {
+            self.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
         }
     }
 

@@ -155,7 +155,7 @@ impl Cache {
             split_distance: SPLIT_DISTANCE,
         };
         let manager = ChunkManager::new(limits, config.read_timeout, downloader);
-        runtime.spawn(Arc::clone(&manager).watch_deadlines());
+        runtime.spawn(Arc::clone(&manager).watch_waits());
         let cache = Arc::new(Cache {
             manager,
             versions: Arc::clone(&versions),

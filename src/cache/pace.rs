@@ -78,10 +78,19 @@ impl Pace {
     /// Bytes of the next fetch, when `wanted` bytes in a row are wanted and `free` connections could
     /// bring them.
     pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
-        let round_trip = (self.latency * self.rate) as u64;
-        let shortest = round_trip.max(SHORTEST);
-        let longest = round_trip.saturating_mul(PROPORTION).max(LONG);
+        let shortest = self.round_trip().max(SHORTEST);
+        let longest = self.paying_len().max(LONG);
         (wanted / free.max(1) as u64).clamp(shortest, longest)
+    }
+
+    /// Bytes of a fetch beside which its round trip hardly counts.
+    pub fn paying_len(&self) -> u64 {
+        self.round_trip().saturating_mul(PROPORTION).max(SHORTEST)
+    }
+
+    /// Bytes that a connection could bring in the time of a round trip.
+    pub fn round_trip(&self) -> u64 {
+        (self.latency * self.rate) as u64
     }
 }
 

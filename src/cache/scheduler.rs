@@ -14,9 +14,14 @@
 //!   flight. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
 //!   other state, so no waiter can be forgotten.
 //! - **No slot is idle while something is wanted** of its origin.
-//! - **`Critical` waits for nothing lower**: with all slots of an origin taken, the least urgent
-//!   fetch loses its slot to it. What that fetch has brought stays; the rest is wanted again. A fetch
-//!   whose last reader was woken is no longer protected from this.
+//! - **`Critical` waits for nothing lower, but for what pays soon**: with all slots of an
+//!   origin taken, the least urgent fetch loses its slot to it. What that fetch has brought stays;
+//!   the rest is wanted again. Protected from this are a fetch that a reader is blocked on, one that
+//!   ends within a round trip, and the only fetch of an entry that is read in sequence, the latter
+//!   two as long as their bytes come. That stream's reader was woken a moment ago, and will be blocked
+//!   again as soon as it has read them: with more such readers than slots, they would throw out one
+//!   another's fetches after a chunk each. So slots go round as fetches end by themselves, first to
+//!   who was served longest ago.
 //! - A waiter that needs bytes far ahead of where a fetch stands does not wait for it to get there:
 //!   the fetch is cut short before them, and they get a fetch of their own.
 
@@ -115,6 +120,8 @@ pub struct Scheduler {
     next_fetch: u64,
     /// Counts starts of fetches: who has started longest ago is served first.
     turn: u64,
+    /// Counts the calls of [`Scheduler::period_passed`].
+    period: u64,
     closed: bool,
     actions: Vec<Action>,
 }
@@ -130,6 +137,7 @@ impl Scheduler {
             waiters: HashMap::new(),
             next_fetch: 1,
             turn: 1,
+            period: 0,
             closed: false,
             actions: Vec::new(),
         }
@@ -223,12 +231,24 @@ impl Scheduler {
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
         if let Some(running) = self.fetches.get_mut(&fetch) {
             running.watermark = running.watermark.max(watermark);
-            running.has_begun = true;
+            running.moved_in = Some(self.period);
         }
         self.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
         self.dispatch_for(entry);
         self.forget_if_idle(entry);
+    }
+
+    /// So much time has passed that a fetch should have brought something: one that has not, from the start of
+    /// this period to its end, is stalled, and no longer protected.
+    pub fn period_passed(&mut self) {
+        self.period += 1;
+        let blocked = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.most_urgent() == Some(Priority::Critical));
+        let blocked: Vec<_> = blocked.map(|(&id, _)| id).collect();
+        blocked.into_iter().for_each(|id| self.dispatch_for(id));
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.

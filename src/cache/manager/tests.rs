@@ -164,7 +164,7 @@ fn no_wake_up_is_lost_between_many_readers_and_many_writers() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_at_its_deadline_and_not_before() {
     let (idle, manager) = Idle::manager(LONG);
-    tokio::spawn(Arc::clone(&manager).watch_deadlines());
+    tokio::spawn(Arc::clone(&manager).watch_waits());
     let entry = entry(100);
     let (first, first_call) = callback();
     let (second, second_call) = callback();
@@ -189,7 +189,7 @@ async fn a_wait_ends_at_its_deadline_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn deadlines_are_watched_again_after_a_time_without_any() {
     let (_idle, manager) = Idle::manager(LONG);
-    tokio::spawn(Arc::clone(&manager).watch_deadlines());
+    tokio::spawn(Arc::clone(&manager).watch_waits());
     let entry = entry(100);
     for _ in 0..3 {
         let (on_ready, call) = callback();

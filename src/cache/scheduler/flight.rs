@@ -34,8 +34,8 @@ pub(super) struct Fetch {
     pub(super) chunks: Range<u64>,
     /// Byte offset up to which it has written.
     pub(super) watermark: u64,
-    /// Whether any byte has come.
-    pub(super) has_begun: bool,
+    /// The period in which it last brought anything; `None` while nothing has come.
+    pub(super) moved_in: Option<u64>,
     /// How urgent it is when nobody is blocked on it; `None` when nobody wants it then.
     pub(super) base: Option<Priority>,
 }
@@ -139,6 +139,17 @@ impl Flight {
 
     pub(super) fn is_idle(&self) -> bool {
         self.most_urgent().is_none() && self.fetches.is_empty() && self.waiters.is_empty()
+    }
+}
+
+impl Fetch {
+    pub(super) fn has_begun(&self) -> bool {
+        self.moved_in.is_some()
+    }
+
+    /// Whether it has brought anything in this period or the last.
+    pub(super) fn is_moving(&self, period: u64) -> bool {
+        self.moved_in.is_some_and(|moved| moved + 1 >= period)
     }
 }
 

@@ -69,7 +69,8 @@ impl Scheduler {
 
     /// Bytes that a fetch may ask for. Twice the usual where files are about as many as connections: then each reader
     /// has one to itself, and no reader waits for what is far ahead on another. Not over a few connections, where a long
-    /// fetch keeps the others from their turn.
+    /// fetch keeps the others from their turn; and where files are more than connections, no more than what pays for
+    /// its round trip, for the same reason.
     fn longest_fetch(&self, origin: &Origin) -> u64 {
         let sharers = self
             .flights
@@ -77,6 +78,9 @@ impl Scheduler {
             .filter(|flight| flight.entry.origin == *origin)
             .count();
         let connections = self.connections(origin);
+        if sharers > connections {
+            return self.limits.fetch_len.min(self.paces.of(origin).paying_len());
+        }
         let is_shared = connections >= MANY && sharers * 2 >= connections;
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
     }
@@ -149,7 +153,7 @@ impl Scheduler {
                 entry: id,
                 chunks,
                 watermark: bytes.start,
-                has_begun: false,
+                moved_in: None,
                 base,
             },
         );
@@ -161,12 +165,12 @@ impl Scheduler {
     }
 
     /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
-    /// that has brought nothing yet, or else the one with the most left to do. `None` when readers are blocked on all of them.
+    /// that has brought nothing yet, or else the longest. `None` when readers are blocked on all of them, or will be in a moment.
     pub(super) fn least_urgent_fetch(&self, origin: &Origin) -> Option<FetchId> {
         self.fetches
             .iter()
             .filter(|(_, fetch)| self.origin_of(fetch) == Some(origin))
-            .filter(|(id, _)| !self.is_waited_for(**id))
+            .filter(|(id, fetch)| !self.is_waited_for(**id) && !self.is_protected(fetch))
             .max_by_key(|(id, fetch)| {
                 // One that has written its all is about to end anyway, and loses nothing. Next goes
                 // what its readers have left behind: nobody wants that.
@@ -174,7 +178,7 @@ impl Scheduler {
                     self.left_of(fetch).is_empty(),
                     fetch.base.is_none(),
                     fetch.base,
-                    !fetch.has_begun,
+                    !fetch.has_begun(),
                     fetch.chunks.end - fetch.chunks.start,
                     **id,
                 )
@@ -185,6 +189,22 @@ impl Scheduler {
     /// Whether a reader is blocked on a fetch, or it is wanted without one.
     pub fn is_wanted(&self, id: FetchId) -> bool {
         self.fetches.get(&id).is_some_and(|fetch| fetch.base.is_some()) || self.is_waited_for(id)
+    }
+
+    /// Whether stopping it costs more than it gains, though nobody is blocked on it: its bytes are coming, and either
+    /// it is all that its entry's readers are kept going by, or it ends before another could bring its first byte.
+    pub(super) fn is_protected(&self, fetch: &Fetch) -> bool {
+        let Some(flight) = self.flights.get(&fetch.entry) else {
+            return false;
+        };
+        let left = self.left_of(fetch);
+        if left.is_empty() || !fetch.is_moving(self.period) {
+            return false;
+        }
+        let keeps_a_stream_going = fetch.base == Some(Priority::High) && flight.fetches.len() == 1;
+        let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
+        let due = end.saturating_sub(fetch.watermark);
+        keeps_a_stream_going || due <= self.paces.of(&flight.entry.origin).round_trip()
     }
 
     pub(super) fn is_waited_for(&self, id: FetchId) -> bool {

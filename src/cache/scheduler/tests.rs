@@ -31,6 +31,16 @@ fn known(origin: &str, chunks: u64) -> Arc<CacheEntry> {
     entry
 }
 
+/// A scheduler for origins so near that nothing of a chunk comes in the time of a round trip.
+fn near_scheduler(limits: Limits) -> Scheduler {
+    let mut scheduler = Scheduler::new(limits);
+    for origin in ["a", "b"] {
+        let origin = listed(origin, 0).origin.clone();
+        (0..100).for_each(|_| scheduler.measured(&origin, Duration::ZERO, 0, Duration::ZERO));
+    }
+    scheduler
+}
+
 /// A scheduler, and all that it has said so far.
 struct Play {
     scheduler: Scheduler,
@@ -43,12 +53,13 @@ struct Play {
 impl Play {
     /// With so many slots an origin, 16 chunks a fetch, and 4 chunks that a waiter sits out.
     fn with_slots(slots: usize) -> Play {
+        let limits = Limits {
+            fetches_per_origin: slots,
+            fetch_len: 16 * C,
+            split_distance: 4 * C,
+        };
         Play {
-            scheduler: Scheduler::new(Limits {
-                fetches_per_origin: slots,
-                fetch_len: 16 * C,
-                split_distance: 4 * C,
-            }),
+            scheduler: near_scheduler(limits),
             started: Vec::new(),
             trimmed: Vec::new(),
             stopped: Vec::new(),
@@ -223,13 +234,88 @@ fn with_readers_blocked_on_all_slots_critical_waits_for_a_free_one() {
 fn a_fetch_whose_last_reader_was_woken_gives_way_to_one_that_was_queued() {
     let mut play = Play::with_slots(1);
     let (first, second) = (known("a", 16), known("a", 1));
-    play.wait_with_ahead(&first, 0..C, 0..16, 1);
+    play.request(&first, 0..16, Priority::Medium);
+    play.wait(&first, 0..C, 1);
     play.wait(&second, 0..C, 2);
     assert_eq!(play.started.len(), 1);
     play.writes(0, C);
     assert_eq!(play.woken_well(), [1]);
     assert_eq!(play.stopped, [play.started[0].id]);
     assert_eq!(play.started[1].entry.id, second.id);
+}
+
+#[test]
+fn the_one_fetch_that_keeps_a_stream_going_is_not_thrown_away_for_the_next_blocked_reader() {
+    let mut play = Play::with_slots(1);
+    let (first, second) = (known("a", 32), known("a", 32));
+    play.wait_with_ahead(&first, 0..C, 0..32, 1);
+    play.wait_with_ahead(&second, 0..C, 0..32, 2);
+    play.writes(0, C);
+    assert_eq!((play.woken_well(), play.stopped.len()), (vec![1], 0));
+    play.wait_with_ahead(&first, 3 * C..17 * C, 0..32, 3);
+    play.writes(0, 16 * C - 1);
+    assert_eq!(play.stopped, []);
+    play.completes(0, 16 * C);
+    let turns: Vec<_> = play.started.iter().map(|order| order.entry.id).collect();
+    assert_eq!(turns, [first.id, second.id], "whoever was served longest ago is next");
+    play.completes(1, 16 * C);
+    assert_eq!(play.starts()[2], 16..32);
+}
+
+#[test]
+fn a_fetch_that_ends_within_a_round_trip_is_not_thrown_away_even_if_nobody_wants_it() {
+    let mut play = Play::with_slots(1);
+    let (first, second) = (known("a", 1), known("a", 1));
+    (0..100).for_each(|_| {
+        let (latency, time) = (Duration::from_secs(1), Duration::from_secs(1 << 10));
+        play.scheduler.measured(&first.origin, latency, 1 << 20, time);
+    });
+    play.wait(&first, 0..1, 1);
+    play.writes(0, C / 2);
+    play.wait(&second, 0..C, 2);
+    assert_eq!(
+        (play.woken_well(), play.stopped.len()),
+        (vec![1], 1),
+        "more is left than comes in a round trip"
+    );
+    play.completes(1, C);
+    play.wait(&first, 0..C, 3);
+    play.scheduler
+        .give_up(WaiterId(3), ReadError::DeadlinePassed(Duration::ZERO));
+    play.writes(2, 3 * C / 4 + 1);
+    play.wait(&known("a", 1), 0..C, 4);
+    assert_eq!(play.stopped.len(), 1);
+}
+
+#[test]
+fn of_the_fetches_of_one_stream_all_but_one_give_way() {
+    let mut play = Play::with_slots(3);
+    let (stream, jump) = (known("a", 100), known("a", 100));
+    play.request(&stream, 0..100, Priority::High);
+    (0..3).for_each(|fetch| play.writes(fetch, play.started[fetch].bytes.start + C));
+    for waiter in 1..=3 {
+        play.wait(&jump, (10 * waiter) * C..(10 * waiter + 1) * C, waiter);
+    }
+    assert_eq!((play.stopped.len(), play.started.len()), (2, 5));
+    play.writes(0, 3 * C);
+    assert_eq!(play.stopped.len(), 2);
+}
+
+#[test]
+fn a_stream_s_one_fetch_gives_way_when_it_brings_nothing_any_more() {
+    let mut play = Play::with_slots(1);
+    let (stalled, urgent) = (known("a", 16), known("a", 1));
+    play.wait_with_ahead(&stalled, 0..C, 0..16, 1);
+    play.writes(0, C);
+    play.wait(&urgent, 0..C, 2);
+    for _ in 0..2 {
+        assert_eq!(play.stopped, []);
+        play.scheduler.period_passed();
+        play.note();
+    }
+    assert_eq!(play.stopped, [play.started[0].id]);
+    play.completes(1, C);
+    assert_eq!(play.woken_well(), [1, 2]);
 }
 
 #[test]
