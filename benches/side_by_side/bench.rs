@@ -19,6 +19,9 @@ use super::tool::{Programs, Tool};
 /// How the names of run folders begin.
 const RUN: &str = "run-";
 
+/// The mountpoint in a run folder.
+const MOUNTPOINT: &str = "mnt";
+
 /// What all lines share.
 pub struct Bench {
     /// Where the programs are.
@@ -62,6 +65,16 @@ impl Home {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+
+    /// Where to mount.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.folder.path().join(MOUNTPOINT)
+    }
+
+    /// Where what the tool says goes.
+    pub fn output(&self) -> PathBuf {
+        self.folder.path().join("output")
+    }
 }
 
 /// Takes a work folder for this process, and removes what a benchmark has left there that was killed. The folder is
@@ -82,7 +95,7 @@ pub fn take_folder(work: &Path) -> Result<File> {
         {
             continue;
         }
-        let mountpoint = run.join("mnt");
+        let mountpoint = run.join(MOUNTPOINT);
         let _ = umount2(&mountpoint, MntFlags::MNT_DETACH);
         // Nothing is deleted through a mount that stays.
         let stays = fs::metadata(&mountpoint).is_ok_and(|inside| Some(inside.dev()) != device(&run));
@@ -121,10 +134,10 @@ impl Trial<'_> {
     /// When anything of it fails.
     pub fn on_fresh_mount(&self, profile: Profile, work: impl FnOnce(&Mounted) -> Result<Sample>) -> Result<Sample> {
         let home = self.bench.home()?;
-        self.on_mount(&home, &home.cache(), profile, work)
+        self.on_mount(&home, &home.cache(), profile, &[], work)
     }
 
-    /// The same, on a cache that may be warm.
+    /// The same, on a cache that may be warm, and with options of the tool besides those that it always gets.
     ///
     /// # Errors
     /// When anything of it fails.
@@ -133,19 +146,16 @@ impl Trial<'_> {
         home: &Home,
         cache: &Path,
         profile: Profile,
+        options: &[&str],
         work: impl FnOnce(&Mounted) -> Result<Sample>,
     ) -> Result<Sample> {
         let (origin, tool) = (&self.bench.origin, self.tool);
         let mark = origin.mark()?;
-        let url = origin.url(profile);
-        let mounted = Mounted::start(
-            &self.bench.programs,
-            tool,
-            &url,
-            home.path(),
-            cache,
-            self.bench.patience,
-        )?;
+        fs::create_dir_all(cache)?;
+        let (url, mountpoint) = (origin.url(profile), home.mountpoint());
+        let mut command = self.bench.programs.mount(tool, &url, &mountpoint, cache);
+        command.args(options);
+        let mounted = Mounted::start(tool, command, mountpoint, &home.output(), self.bench.patience)?;
         let worked = work(&mounted);
         let ended = mounted.end();
         let sample = worked?;

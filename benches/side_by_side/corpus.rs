@@ -37,6 +37,8 @@ pub struct Sizes {
     /// Files that are read at once, and the bytes of each.
     pub streams: u64,
     pub stream_len: u64,
+    /// Bytes of each file of [`CROWD`].
+    pub crowd_len: u64,
     /// Files in one directory.
     pub names: u64,
     /// A tree of three levels: directories below its root, in each of these, and files in each of all those.
@@ -58,8 +60,11 @@ pub struct Sizes {
 /// Files of growing size, all but their beginning a hole.
 pub const GROWTH_FILES: [(&str, u64); 3] = [("16-mib", 16 << 20), ("1-gib", 1 << 30), ("1-tib", 1 << 40)];
 
-/// Readers of a file of 16 MiB each.
-pub const GROWTH_READERS: [u64; 4] = [1, 4, 16, 64];
+/// Files for many more readers than connections.
+pub const CROWD: u64 = 64;
+
+/// How many of these are read at once to see how cost grows.
+pub const GROWTH_READERS: [u64; 4] = [1, 4, 16, CROWD];
 
 /// What the table in docs/performance.md is measured with.
 pub const FULL: Sizes = Sizes {
@@ -69,6 +74,7 @@ pub const FULL: Sizes = Sizes {
     jumps: 20,
     streams: 16,
     stream_len: 64 << 20,
+    crowd_len: 16 << 20,
     names: 10_000,
     branches: 20,
     leaves: 14,
@@ -89,6 +95,7 @@ pub const QUICK: Sizes = Sizes {
     jumps: 10,
     streams: 16,
     stream_len: 8 << 20,
+    crowd_len: 1 << 20,
     names: 200,
     branches: 4,
     leaves: 3,
@@ -159,6 +166,9 @@ impl Corpus {
         for number in 0..sizes.streams {
             self.file(&format!("streams/{number:02}"), sizes.stream_len)?;
         }
+        for number in 0..CROWD {
+            self.file(&format!("readers/{number:02}"), sizes.crowd_len)?;
+        }
         for number in 0..sizes.names {
             // Of different sizes, so that a listing that mixes them up is noticed; none empty, which httpdirfs leaves
             // out.
@@ -185,8 +195,7 @@ impl Corpus {
             self.file(&name, BLOCK as u64)?;
             File::options().write(true).open(self.path(&name))?.set_len(len)?;
         }
-        let most = GROWTH_READERS.into_iter().max().unwrap_or(0);
-        (0..most).try_for_each(|number| self.file(&format!("readers/{number:02}"), 16 << 20))
+        Ok(())
     }
 
     fn leaf(&self, folder: &str) -> Result<()> {

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 
 use super::process::{self, Usage};
-use super::tool::{Programs, Tool};
+use super::tool::Tool;
 
 /// How long a tool may take to mount.
 const STARTING: Duration = Duration::from_secs(60);
@@ -38,33 +38,30 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts `url` below `home` with this cache, and returns when the mount answers. After `lifetime` the daemon is
-    /// killed, so that who reads from it gets an error and no reader hangs for ever.
+    /// Mounts by `command`, of this tool, on `mountpoint`, which is made here, and returns when the mount answers. What
+    /// the command says goes to the file `output`. After `lifetime` the daemon is killed, so that who reads from it gets
+    /// an error and no reader hangs for ever.
     ///
     /// # Errors
     /// When it does not come to answer.
     pub fn start(
-        programs: &Programs,
         tool: Tool,
-        url: &str,
-        home: &Path,
-        cache: &Path,
+        mut command: Command,
+        mountpoint: PathBuf,
+        output: &Path,
         lifetime: Duration,
     ) -> Result<Mounted> {
-        let (mountpoint, output) = (home.join("mnt"), home.join("output"));
         fs::create_dir_all(&mountpoint)?;
-        fs::create_dir_all(cache)?;
-        let said = fs::File::create(&output)?;
-        let mut command = programs.mount(tool, url, &mountpoint, cache);
+        let said = fs::File::create(output)?;
         command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-        let outside = fs::metadata(home)?.dev();
+        let outside = fs::metadata(output)?.dev();
         let begun = Instant::now();
         let daemon = process::spawn(&mut command)?;
         let (leash, watchdog) = watch(daemon.id(), mountpoint.clone(), lifetime);
         let mut mounted = Mounted {
             daemon,
             mountpoint,
-            output,
+            output: output.to_owned(),
             took: Duration::ZERO,
             leash: Some(leash),
             watchdog: Some(watchdog),

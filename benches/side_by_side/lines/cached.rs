@@ -18,7 +18,7 @@ use super::super::origin::Profile;
 use super::super::read;
 use super::super::sample::Measure::{Cpu, Iops, Rate};
 use super::super::sample::Sample;
-use super::super::tool::ALL;
+use super::super::tool::{ALL, Tool};
 use super::{Experiment, Limit, Line, Table, size};
 
 /// Programs that read at random places at once.
@@ -75,6 +75,42 @@ pub fn cached(sizes: &Sizes) -> Experiment {
         tools: &ALL,
         run: Box::new(run),
     }
+}
+
+/// In sequence, with every byte answered by the daemon.
+pub fn served(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "cached-served".into(),
+            title: format!(
+                "cached: {} in sequence, without passthrough, as for an ordinary user",
+                size(sizes.big)
+            ),
+            profile: None,
+            shown: &[Rate, Cpu],
+            limit: Limit::Measured(local_sequential, "the local file"),
+            aims: vec![AtLeast(Rate, 2_500.0)],
+            table: Table::SideBySide,
+        }],
+        tools: &[Tool::Fetchfs],
+        run: Box::new(run_served),
+    }
+}
+
+/// The mount is root's if the benchmark is: what a reader gets hangs on who answers, not on whose process that is.
+fn run_served(trial: &Trial<'_>) -> Result<Vec<Sample>> {
+    let home = trial.bench.home()?;
+    let options = ["--no-passthrough"];
+    let mut samples = Vec::new();
+    trial.on_mount(&home, &home.cache(), Profile::Lan, &options, |mounted| {
+        let path = mounted.path("big/file");
+        read::whole(&path)?;
+        read::drop_pages(&path)?;
+        let sequential = || read::whole(&path).map(|(bytes, took)| Sample::rate(bytes, took));
+        samples.push(with_cpu_of(mounted, sequential)?);
+        Ok(Sample::default())
+    })?;
+    Ok(samples)
 }
 
 fn run(trial: &Trial<'_>) -> Result<Vec<Sample>> {

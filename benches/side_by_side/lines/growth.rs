@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::super::bench::Trial;
-use super::super::corpus::{GROWTH_FILES, GROWTH_READERS};
+use super::super::corpus::{FULL, GROWTH_FILES, GROWTH_READERS};
 use super::super::origin::Profile;
 use super::super::read::{self, Piece};
 use super::super::sample::Measure::{Connections, Cpu, Latency, Memory, Rate};
@@ -71,7 +71,7 @@ fn open_a_file((name, len): (&'static str, u64)) -> Experiment {
 
 fn many_readers(count: u64) -> Experiment {
     let who = if count == 1 { "reader" } else { "readers" };
-    let title = format!("{count} {who}, a file of 16 MiB each");
+    let title = format!("{count} {who}, a file of {} each", size(FULL.crowd_len));
     let shown = &[Rate, Memory, Cpu, Connections];
     experiment(
         format!("growth-readers-{count}"),

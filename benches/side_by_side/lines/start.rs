@@ -71,7 +71,7 @@ pub fn over_large_cache(trial: &Trial<'_>, entries: u64) -> Result<Vec<Sample>> 
 
 fn start(trial: &Trial<'_>, cache: &Path) -> Result<Sample> {
     let home = trial.bench.home()?;
-    trial.on_mount(&home, cache, Profile::Lan, |mounted: &Mounted| {
+    trial.on_mount(&home, cache, Profile::Lan, &[], |mounted: &Mounted| {
         Ok(Sample::latency(mounted.took).with_usage(mounted.usage()?))
     })
 }

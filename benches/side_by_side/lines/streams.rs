@@ -8,9 +8,9 @@ use anyhow::{Context, Result, anyhow};
 
 use super::super::aim::Aim::{AtLeast, AtMost, OfLimit, OfTool};
 use super::super::bench::{Bench, Trial};
-use super::super::corpus::Sizes;
+use super::super::corpus::{CROWD, Sizes};
 use super::super::origin::Profile;
-use super::super::sample::Measure::{Connections, Cpu, Memory, Rate};
+use super::super::sample::Measure::{Amplification, Connections, Cpu, Memory, Rate};
 use super::super::sample::Sample;
 use super::super::tool::{ALL, Tool};
 use super::super::{process, read};
@@ -68,6 +68,23 @@ pub fn many(sizes: &Sizes) -> Experiment {
         }],
         tools: &ALL,
         run: Box::new(move |trial| readers(trial, "streams", count)),
+    }
+}
+
+/// Many more readers than connections.
+pub fn crowd(sizes: &Sizes) -> Experiment {
+    Experiment {
+        lines: vec![Line {
+            id: "crowd".into(),
+            title: format!("{CROWD} readers, a file of {} each", size(sizes.crowd_len)),
+            profile: Some(Profile::Wan),
+            shown: &[Rate, Memory, Amplification, Connections],
+            limit: Limit::Measured(connections, "16 × what `curl` gets through one connection"),
+            aims: Vec::new(),
+            table: Table::SideBySide,
+        }],
+        tools: &ALL,
+        run: Box::new(|trial| readers(trial, "readers", CROWD)),
     }
 }
 
