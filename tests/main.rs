@@ -7,6 +7,7 @@
 
 mod answers;
 mod cache;
+mod chaos;
 mod common;
 mod filesystem;
 mod harness_itself;
