@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// Bytes of an aligned run. Twice as many bring nothing more.
+/// Bytes of an aligned run. With twice as many no difference was found beyond the noise of three runs.
 const RUN: u64 = 256 << 10;
 
 /// Bytes at the beginning of a body that are written as they come. A fetch begins where a reader
