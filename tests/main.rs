@@ -11,6 +11,7 @@ mod chaos;
 mod common;
 mod filesystem;
 mod harness_itself;
+mod hostile;
 mod mounting;
 mod origin;
 mod origin_itself;
