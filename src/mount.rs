@@ -23,7 +23,7 @@ use crate::cli::Ready;
 use crate::config::MountConfig;
 use crate::fuse::mountpoint::{self, MountFlags, RunFile};
 use crate::fuse::{FetchFs, Ownership, attributes_changed};
-use crate::http::{Client, HttpConfig};
+use crate::http::Client;
 use crate::source::{Source, WebIndex};
 use crate::tree::{Top, Tree, TreeConfig};
 
@@ -59,7 +59,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("can't start the threads for downloads")?;
-    let client = Client::new(http_config(&config))?;
+    let client = Client::new(config.http.clone())?;
     let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone()));
     let top = runtime.block_on(Top::of(&client, source.as_ref(), config.sources.clone()))?;
 
@@ -73,7 +73,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
     let tree_config = TreeConfig {
         ttl: config.attr_ttl,
-        connections: config.max_connections,
+        connections: config.http.max_connections,
     };
     let tree = Tree::new(
         Arc::clone(&cache),
@@ -204,14 +204,6 @@ fn raise_open_files() {
     }
 }
 
-fn http_config(config: &MountConfig) -> HttpConfig {
-    HttpConfig {
-        timeout: config.timeout,
-        max_connections: config.max_connections,
-        ..HttpConfig::default()
-    }
-}
-
 fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
     let chunk_size = ChunkSize::new(config.chunk_size.into()).with_context(|| {
         format!(
@@ -223,7 +215,7 @@ fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
         folder: config.cache_dir.clone(),
         chunk_size,
         size_limit: config.cache_size,
-        max_connections: config.max_connections,
+        max_connections: config.http.max_connections,
         bandwidth: config.bwlimit,
         retries: config.retries,
         read_timeout: config.read_timeout,

@@ -12,7 +12,7 @@ use crate::{logging, mount};
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {
     let args = MountArgs::from_arg_matches(matches)?;
     let config = with_options(args, typed)?.resolve()?;
-    hide_secrets(&config.sources);
+    hide_secrets();
     if config.foreground {
         serve(config, Ready::foreground())
     } else {

@@ -2,7 +2,7 @@
 //!
 //! Everything else is derived from it: `--help`, the `-o` names ([`super::options`]) and the environment variables
 //! ([`mount_command`]). What the values mean together, and what only the machine can tell (who calls, where home is),
-//! is worked out by [`MountArgs::resolve`].
+//! is worked out by [`MountArgs::resolve`]. The options about servers are a room of their own, [`super::network`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Command};
 
+use super::network::NetworkArgs;
 use super::units;
 
 /// The id of the argument that holds the `-o` values: the one that is not an option itself.
@@ -31,13 +32,18 @@ Examples:
 }
 
 /// `fetchfs mount`, as it was typed.
+///
+/// Sources are not `required` for clap, so that what is missing can be said by [`super::ConfigError::OneOfTwo`].
 #[derive(Args)]
-#[command(after_help = examples!(), after_long_help = AFTER_LONG_HELP)]
+#[command(
+    allow_missing_positional = true, override_usage = "fetchfs mount [OPTIONS] <SOURCE>... <MOUNTPOINT>",
+    after_help = examples!(), after_long_help = AFTER_LONG_HELP
+)]
 pub struct MountArgs {
     /// The http(s) URL of a directory's index page, or of a single file
     ///
     /// Several sources become several names at the top of the mount.
-    #[arg(value_name = "SOURCE", required = true)]
+    #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,
 
     /// The empty directory on which to mount
@@ -110,6 +116,9 @@ pub struct MountArgs {
     /// How long listings and attributes are believed without asking again
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time, help_heading = "Network")]
     pub(super) attr_ttl: Duration,
+
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
 
     /// Let other users than the one who mounts see the files
     ///

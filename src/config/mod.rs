@@ -6,6 +6,7 @@
 //! it only what is its own.
 
 mod args;
+mod network;
 mod options;
 mod resolve;
 mod source;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::http::HttpConfig;
 use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command};
+pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};
 pub use resolve::ConfigError;
 pub use source::{SourceError, shown};
@@ -39,14 +42,12 @@ pub struct MountConfig {
     pub cache_size: Option<u64>,
     /// Bytes, a power of two from 4 KiB to 64 MiB. Default: 256 KiB.
     pub chunk_size: u32,
-    /// Connections to one origin at a time, at least 1. Default: 16.
-    pub max_connections: usize,
+    /// How servers are spoken to: with [`max_connections`](HttpConfig::max_connections) to one origin at a time.
+    pub http: HttpConfig,
     /// Bytes a second over everything that the mount fetches; `None` is no limit. At least 1.
     pub bwlimit: Option<u64>,
     /// Tries after the first. Default: 3.
     pub retries: u32,
-    /// The longest silence of a server before a try counts as failed; above zero. Default: 30 s.
-    pub timeout: Duration,
     /// The longest that one read waits, all tries together; above zero. Default: 2 min.
     pub read_timeout: Duration,
     /// How long listings and attributes are believed without asking again; zero is not at all. Default: 10 s.
@@ -92,10 +93,9 @@ impl fmt::Debug for MountConfig {
             .field("cache_dir", &self.cache_dir)
             .field("cache_size", &self.cache_size)
             .field("chunk_size", &self.chunk_size)
-            .field("max_connections", &self.max_connections)
+            .field("http", &self.http)
             .field("bwlimit", &self.bwlimit)
             .field("retries", &self.retries)
-            .field("timeout", &self.timeout)
             .field("read_timeout", &self.read_timeout)
             .field("attr_ttl", &self.attr_ttl)
             .field("allow_other", &self.allow_other)

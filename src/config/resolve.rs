@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, getegid, geteuid};
 
+use super::network::NetworkError;
 use super::source::{self, SourceError, shown};
 use super::{MountArgs, MountConfig};
 use crate::fuse::mountpoint::{self, MountError};
+use crate::http::HttpConfig;
 
 /// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).
 const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
@@ -22,6 +24,12 @@ pub enum ConfigError {
     /// A source is not one.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// There is a source or a mountpoint, and not both.
+    #[error("{}", one_of_two(.0))]
+    OneOfTwo(String),
+    /// The options about servers can't be meant, or a file that they name can't be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The mountpoint is not there, or can't be looked at.
     #[error(transparent)]
     Mountpoint(#[from] MountError),
@@ -41,7 +49,21 @@ pub enum ConfigError {
 impl ConfigError {
     /// Whether it is the command line that is wrong, rather than the machine that isn't ready for it.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Source(_))
+        match self {
+            Self::Source(_) | Self::OneOfTwo(_) => true,
+            Self::Network(error) => error.is_usage(),
+            Self::Mountpoint(_) | Self::NoHome | Self::Relative { .. } => false,
+        }
+    }
+}
+
+/// The sentence for a lone argument, by what it looks like.
+fn one_of_two(argument: &str) -> String {
+    let argument = shown(argument);
+    if argument.contains("://") {
+        format!("where should {argument} be mounted? Name an empty directory: fetchfs mount {argument} DIRECTORY")
+    } else {
+        format!("what should be mounted on {argument}? Name a source first: fetchfs mount https://HOST/PATH {argument}")
     }
 }
 
@@ -51,11 +73,14 @@ impl MountArgs {
     /// # Errors
     /// When a source is no http(s) URL, the mountpoint is missing, or there is no place for the cache.
     pub fn resolve(self) -> Result<MountConfig, ConfigError> {
+        if self.sources.is_empty() {
+            return Err(ConfigError::OneOfTwo(self.mountpoint.to_string_lossy().into_owned()));
+        }
         let sources = self
             .sources
             .iter()
             .map(|text| source::parse(text))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let source_name = self
             .sources
             .iter()
@@ -67,6 +92,11 @@ impl MountArgs {
             Some(dir) => absolute(dir)?,
             None => default_cache_dir().ok_or(ConfigError::NoHome)?,
         };
+        let http = HttpConfig {
+            timeout: self.timeout,
+            max_connections: self.max_connections.into(),
+            ..self.network.resolve(&sources)?
+        };
         Ok(MountConfig {
             sources,
             source_name,
@@ -74,10 +104,9 @@ impl MountArgs {
             cache_dir,
             cache_size: self.cache_size,
             chunk_size: self.chunk_size,
-            max_connections: self.max_connections.into(),
+            http,
             bwlimit: self.bwlimit.filter(|&rate| rate > 0),
             retries: self.retries,
-            timeout: self.timeout,
             read_timeout: self.read_timeout,
             attr_ttl: self.attr_ttl,
             allow_other: self.allow_other,
@@ -93,16 +122,21 @@ impl MountArgs {
     }
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|error| ConfigError::Relative { path, error })
 }
 
-/// The cache's directory when nobody names one; `None` for a user without a home. HOME is not set where mount(8) starts
-/// fetchfs for an ordinary user, because it cleans the environment; the user database knows it then.
+/// The caller's home. HOME is not set where mount(8) starts fetchfs for an ordinary user, because it cleans the
+/// environment; the user database knows it then.
+pub(super) fn home() -> Option<PathBuf> {
+    let by_environment = std::env::var_os("HOME").map(PathBuf::from);
+    by_environment.or_else(|| Some(User::from_uid(geteuid()).ok()??.dir))
+}
+
+/// The cache's directory when nobody names one; `None` for a user without a home.
 fn default_cache_dir() -> Option<PathBuf> {
-    let user = geteuid();
-    let home = std::env::var_os("HOME").or_else(|| Some(User::from_uid(user).ok()??.dir.into_os_string()));
-    cache_dir_for(user.is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
+    let home = home().map(PathBuf::into_os_string);
+    cache_dir_for(geteuid().is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
 }
 
 /// The XDG Base Directory Specification: a relative path in a variable is to be ignored.
@@ -116,12 +150,12 @@ fn cache_dir_for(root: bool, xdg_cache_home: Option<OsString>, home: Option<OsSt
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use clap::FromArgMatches;
     use std::time::Duration;
 
-    fn config(arguments: &[&str]) -> Result<MountConfig, ConfigError> {
+    pub(in super::super) fn config(arguments: &[&str]) -> Result<MountConfig, ConfigError> {
         let command = super::super::mount_command().no_binary_name(true);
         let matches = command.try_get_matches_from(arguments).unwrap();
         MountArgs::from_arg_matches(&matches).unwrap().resolve()
@@ -134,7 +168,7 @@ mod tests {
         assert_eq!(config.source_name, "http://host/pub");
         assert_eq!(config.mountpoint, Path::new("/"));
         assert_eq!(
-            (config.chunk_size, config.max_connections, config.retries),
+            (config.chunk_size, config.http.max_connections, config.retries),
             (256 << 10, 16, 3)
         );
         assert_eq!(
@@ -142,7 +176,7 @@ mod tests {
             (None, None, None)
         );
         assert_eq!(
-            (config.timeout, config.read_timeout),
+            (config.http.timeout, config.read_timeout),
             (Duration::from_secs(30), Duration::from_secs(120))
         );
         assert_eq!(config.attr_ttl, Duration::from_secs(10));
@@ -182,6 +216,13 @@ mod tests {
     fn what_is_wrong_is_told_apart() {
         assert!(config(&["ftp://a/", "/tmp"]).unwrap_err().is_usage());
         assert!(!config(&["http://a/", "/no/such/directory"]).unwrap_err().is_usage());
+        let alone = |argument: &str| {
+            let error = config(&[argument]).unwrap_err();
+            assert!(error.is_usage());
+            error.to_string()
+        };
+        insta::assert_snapshot!(alone("http://u:p@a/"), @"where should http://a/ be mounted? Name an empty directory: fetchfs mount http://a/ DIRECTORY");
+        insta::assert_snapshot!(alone("/mnt"), @"what should be mounted on /mnt? Name a source first: fetchfs mount https://HOST/PATH /mnt");
     }
 
     #[test]

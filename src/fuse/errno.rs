@@ -39,12 +39,13 @@ pub fn of_read(error: &ReadError) -> Errno {
 
 fn of_http(error: &HttpError) -> Errno {
     match error.kind {
-        HttpErrorKind::Denied(_) => Errno::EACCES,
+        HttpErrorKind::Denied(_) | HttpErrorKind::NoCredentials(_) => Errno::EACCES,
         HttpErrorKind::NotFound(_) => Errno::ENOENT,
         HttpErrorKind::TimedOut(_) => Errno::ETIMEDOUT,
         HttpErrorKind::UnknownHost
         | HttpErrorKind::Refused
         | HttpErrorKind::Unreachable(_)
+        | HttpErrorKind::Untrusted(_)
         | HttpErrorKind::Interrupted
         | HttpErrorKind::Status { .. }
         | HttpErrorKind::BadAnswer(_) => Errno::EIO,

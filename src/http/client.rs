@@ -5,9 +5,9 @@
 //! ([`judge`](super::judge)), that each wait ends after [`HttpConfig::timeout`] of silence, and that credentials and
 //! query values are in no error.
 //!
-//! HTTP/1.1 only: one connection a range beats many ranges multiplexed over one connection.
+//! HTTP/1.1 unless told otherwise: one connection a range beats many ranges multiplexed over one connection.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{fmt, ops::Range, sync::Arc};
 
 use reqwest::{
     Method,
@@ -16,44 +16,18 @@ use reqwest::{
 use url::Url;
 
 use super::{
-    Body, HttpError, HttpErrorKind, Metadata, Origin, Page, RangeAnswer, Version,
-    credentials::Credentials,
-    error::classify,
+    Body, HttpConfig, HttpError, HttpErrorKind, Metadata, Origin, Page, RangeAnswer, SetupError, Version,
+    access::Access,
     head::AnswerHead,
     health::{Health, Healths},
     hops::{Answer, is_elsewhere},
     judge::{Verdict, judge, settle},
     redact,
+    setup::Connections,
 };
 
 /// Bytes of the longest page that is read: an index of some 300,000 names. More is a mistake or an attack.
 pub const MAX_PAGE: usize = 64 << 20;
-
-/// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
-/// theirs, so that few requests meet a connection that is just being closed.
-const IDLE: Duration = Duration::from_secs(50);
-
-/// How the client behaves.
-#[derive(Debug, Clone)]
-pub struct HttpConfig {
-    /// The longest silence: until a connection stands and the head of an answer is there, and between the bytes of a
-    /// body. Default: 30 s.
-    pub timeout: Duration,
-    /// Connections to one origin that are kept for reuse; the limit on those in use is the caller's. Default: 16.
-    pub max_connections: usize,
-    /// The User-Agent header. Default: `fetchfs/` and the version.
-    pub user_agent: String,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        HttpConfig {
-            timeout: Duration::from_secs(30),
-            max_connections: 16,
-            user_agent: concat!("fetchfs/", env!("CARGO_PKG_VERSION")).to_owned(),
-        }
-    }
-}
 
 /// Asks origins for things. Clones share connections and credentials.
 #[derive(Clone)]
@@ -64,8 +38,8 @@ pub struct Client {
 /// What all clones have in common.
 pub(super) struct Shared {
     pub config: HttpConfig,
-    pub http: reqwest::Client,
-    pub credentials: Credentials,
+    pub connections: Connections,
+    pub access: Access,
     pub healths: Healths,
 }
 
@@ -78,43 +52,27 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client with its own pool of connections.
+    /// A client with its own pools of connections.
     ///
     /// # Errors
-    /// `Unreachable` if TLS can't be set up (the system's roots can't be read).
-    pub fn new(config: HttpConfig) -> Result<Client, HttpError> {
-        // Whoever was first has installed the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder()
-            .http1_only()
-            .tcp_nodelay(true)
-            .connect_timeout(config.timeout)
-            .pool_max_idle_per_host(config.max_connections)
-            .pool_idle_timeout(IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(&config.user_agent);
-        // Tests speak to servers of their own.
-        #[cfg(test)]
-        let builder = builder.no_proxy();
-        let http = builder.build().map_err(|error| HttpError {
-            kind: classify(&error, config.timeout),
-            url: "the HTTP client".to_owned(),
-        })?;
+    /// If a file that the configuration names can't be used, or the system's roots can't be read.
+    pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
         Ok(Client {
             shared: Arc::new(Shared {
+                connections: Connections::new(&config)?,
+                access: Access::new(config.access.clone()),
                 config,
-                http,
-                credentials: Credentials::default(),
                 healths: Healths::default(),
             }),
         })
     }
 
-    /// Takes `user:password` out of a URL and remembers them for its origin, which alone will see them.
+    /// Takes `user:password` out of a URL, and remembers its origin as one that gets to see them, or what the
+    /// configuration has for the servers of the sources.
     ///
     /// For URLs that the user gave. What a server gave (a link, a redirect) never comes here.
     pub fn adopt(&self, url: Url) -> Url {
-        self.shared.credentials.adopt(url)
+        self.shared.access.adopt(url)
     }
 
     /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.

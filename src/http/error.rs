@@ -28,6 +28,12 @@ pub enum HttpErrorKind {
     /// No connection, for another reason (TLS, proxy, network).
     #[error("no connection: {0}")]
     Unreachable(String),
+    /// TLS stands, but not with somebody who is trusted.
+    #[error("the server's certificate is not trusted: {0}")]
+    Untrusted(String),
+    /// A token is wanted, and can't be had.
+    #[error("nothing to log in with: {0}")]
+    NoCredentials(String),
     /// No byte came for longer than the configured time.
     #[error("no answer for {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
@@ -75,7 +81,12 @@ impl HttpErrorKind {
         match self {
             Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
-            Self::Interrupted | Self::Denied(_) | Self::NotFound(_) | Self::BadAnswer(_) => false,
+            Self::Interrupted
+            | Self::Denied(_)
+            | Self::NoCredentials(_)
+            | Self::NotFound(_)
+            | Self::Untrusted(_)
+            | Self::BadAnswer(_) => false,
         }
     }
 
@@ -84,7 +95,9 @@ impl HttpErrorKind {
         match self {
             Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) | Self::Interrupted => true,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
-            Self::Denied(_) | Self::NotFound(_) | Self::BadAnswer(_) => false,
+            Self::Denied(_) | Self::NoCredentials(_) | Self::NotFound(_) | Self::Untrusted(_) | Self::BadAnswer(_) => {
+                false
+            }
         }
     }
 }
@@ -107,6 +120,9 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
         if causes().any(|cause| cause.downcast_ref().is_some_and(refused)) {
             return HttpErrorKind::Refused;
         }
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(error) {
+            return HttpErrorKind::Untrusted(why.to_string());
+        }
         return HttpErrorKind::Unreachable(causes().last().map_or("unknown cause".to_owned(), ToString::to_string));
     }
     if causes().any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
@@ -124,6 +140,24 @@ pub(super) fn ended_unanswered(error: &reqwest::Error) -> bool {
             cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
                 || cause.downcast_ref().is_some_and(is_reset)
         })
+}
+
+/// Whether the TLS handshake failed because the server speaks no HTTP/1.1 (RFC 7301 §3.2).
+pub(super) fn refuses_http1(error: &reqwest::Error) -> bool {
+    matches!(
+        tls_error(error),
+        Some(rustls::Error::AlertReceived(
+            rustls::AlertDescription::NoApplicationProtocol
+        ))
+    )
+}
+
+/// What TLS complains of. The error travels inside an I/O error, which does not name it as its source.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    causes(error).find_map(|cause| match cause.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref()?.downcast_ref(),
+        None => cause.downcast_ref(),
+    })
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {

@@ -4,24 +4,34 @@
 //! not be chosen for each hop's own origin. Here each hop is a request of its own: the target must be http or https,
 //! user and password in it are dropped, and Authorization is what that origin is to see (RFC 9110 §15.4).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use reqwest::{
-    Method, Response,
-    header::{self, HeaderMap},
+    Method, Response, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
 };
 use url::Url;
 
 use super::{
     Client, HttpError, HttpErrorKind,
-    credentials::strip,
-    error::{classify, ended_unanswered},
+    access::Shown,
+    error::{classify, ended_unanswered, refuses_http1},
     head::{AnswerHead, excerpt},
-    redact,
+    redact::{redact, strip},
 };
 
 /// How many redirects one request follows. Signed downloads take two or three, browsers give up after 20.
 const MOST_REDIRECTS: usize = 10;
+
+/// How often one request is sent anew after a 401: for Digest instead of Basic, and for a nonce that is too old.
+const MOST_RENEWALS: usize = 2;
+
+/// The bytes of an answer's body that are read to keep the connection: about what comes in a round trip, of which a new
+/// connection costs two or three.
+const LONGEST_FINISH: u64 = 64 << 10;
+
+/// How long such a body may take. A new connection to a far server takes no longer.
+const FINISH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The answer at the end of the redirects.
 pub(super) struct Answer {
@@ -47,6 +57,7 @@ impl Client {
                 }
                 Some(Ok(target)) => {
                     log::debug!("{} leads to {}", redact(&url), redact(&target));
+                    self.finish(answer.response).await;
                     url = target;
                 }
                 Some(Err(why)) => return Err(bad(&url, why)),
@@ -55,31 +66,68 @@ impl Client {
         Err(bad(&url, format!("more than {MOST_REDIRECTS} redirects")))
     }
 
+    /// Sends a request to one URL, as who this origin is to see.
     async fn hop(&self, method: Method, url: Url, headers: HeaderMap) -> Result<Answer, HttpError> {
         let fail = |kind| HttpError {
             kind,
             url: redact(&url),
         };
-        let timeout = self.shared.config.timeout;
+        let mut renewals = 0;
+        loop {
+            let (response, shown) = self.ask(&method, &url, &headers).await.map_err(fail)?;
+            if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
+                let access = &self.shared.access;
+                if access.renew(&url, &shown, response.headers()).await.map_err(fail)? {
+                    self.finish(response).await;
+                    renewals += 1;
+                    continue;
+                }
+            }
+            let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
+            return Ok(Answer { url, head, response });
+        }
+    }
+
+    /// One request and the head of its answer, whatever it says.
+    async fn ask(&self, method: &Method, url: &Url, headers: &HeaderMap) -> Result<(Response, Shown), HttpErrorKind> {
+        let shared = &self.shared;
+        let timeout = shared.config.timeout;
         let mut is_second = false;
-        let response = loop {
-            let request = self
-                .shared
-                .http
-                .request(method.clone(), url.clone())
-                .headers(headers.clone());
-            let request = self.shared.credentials.authorize(&url, request);
-            match tokio::time::timeout(timeout, request.send()).await {
-                Err(_) => return Err(fail(HttpErrorKind::TimedOut(timeout))),
+        loop {
+            let mut request = shared.connections.to(url).request(method.clone(), url.clone());
+            if let Some(cookies) = shared.config.cookies.header(url, SystemTime::now()) {
+                request = request.header(header::COOKIE, secret(&cookies)?);
+            }
+            let (request, shown) = shared.access.authorize(method, url, request).await?;
+            match tokio::time::timeout(timeout, request.headers(headers.clone()).send()).await {
+                Err(_) => return Err(HttpErrorKind::TimedOut(timeout)),
                 // A server may close a kept connection at the very moment at which it is used again. That is no failure
                 // of the server, and GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
                 Ok(Err(error)) if !is_second && ended_unanswered(&error) => is_second = true,
-                Ok(Err(error)) => return Err(fail(classify(&error, timeout))),
-                Ok(Ok(response)) => break response,
+                Ok(Err(error)) if refuses_http1(&error) && shared.connections.has_only_http2(url) => {}
+                Ok(Err(error)) => {
+                    let is_connect = error.is_connect();
+                    let limit = if is_connect {
+                        shared.config.connect_timeout
+                    } else {
+                        timeout
+                    };
+                    return Err(classify(&error, limit));
+                }
+                Ok(Ok(response)) => return Ok((response, shown)),
             }
-        };
-        let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
-        Ok(Answer { url, head, response })
+        }
+    }
+
+    /// Reads what is left of an answer that nobody needs, if that is cheaper than the new connection that would be
+    /// needed otherwise.
+    async fn finish(&self, mut response: Response) {
+        if response.content_length().is_none_or(|length| length > LONGEST_FINISH) {
+            return;
+        }
+        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+        // Whatever goes wrong here, the connection is closed, and that is all.
+        let _ = tokio::time::timeout(FINISH_PATIENCE, rest).await;
     }
 }
 
@@ -113,6 +161,14 @@ fn target(base: &Url, location: &[u8]) -> Result<Url, String> {
     }
     strip(&mut url);
     Ok(url)
+}
+
+/// A header's value that `Debug` does not show.
+fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| HttpErrorKind::NoCredentials("a cookie has characters that no header can have".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn bad(url: &Url, why: String) -> HttpError {

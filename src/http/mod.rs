@@ -5,29 +5,39 @@
 //! answer that does not fit the request never reaches the caller as data. It does not retry, queue or remember
 //! anything of a server but credentials; for those who do, [`Backoff`], [`Health`] and [`Throttle`] are here.
 
+mod access;
 mod answers;
 mod backoff;
 mod body;
 mod client;
-mod credentials;
+mod config;
+mod cookies;
 mod error;
 mod head;
 mod health;
 mod hops;
 mod judge;
 mod origin;
+mod redact;
+mod secret;
+mod setup;
 #[cfg(test)]
 mod testing;
 mod throttle;
 mod version;
 
+pub use access::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
 pub use answers::{Metadata, Page, RangeAnswer};
 pub use backoff::Backoff;
 pub use body::Body;
-pub use client::{Client, HttpConfig, MAX_PAGE};
-pub use credentials::redact;
+pub use client::{Client, MAX_PAGE};
+pub use config::{HttpConfig, Protocol, ProxyChoice, TlsConfig};
+pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};
 pub use health::{Health, Turn};
 pub use origin::Origin;
+pub use redact::redact;
+pub use secret::Secret;
+pub use setup::SetupError;
 pub use throttle::Throttle;
 pub use version::{Validator, Version};

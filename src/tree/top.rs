@@ -38,8 +38,13 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         HttpErrorKind::UnknownHost => "; check its spelling and your network",
         HttpErrorKind::Refused => "; is the server running, and is the port right?",
         HttpErrorKind::TimedOut(_) | HttpErrorKind::Unreachable(_) => "; is the server up, and reachable from here?",
-        HttpErrorKind::Denied(401 | 407) => "; give a user name and password: http://USER:PASSWORD@HOST/",
+        HttpErrorKind::Denied(401) => "; give a user name and password, by --login and --password-file for example",
+        HttpErrorKind::Denied(407) => {
+            "; the proxy wants a user name and password: --proxy http://USER:PASSWORD@HOST:PORT"
+        }
         HttpErrorKind::Denied(_) => "; the server does not let you see this",
+        HttpErrorKind::NoCredentials(_) => "",
+        HttpErrorKind::Untrusted(_) => "; if its authority is one of your own, name that with --ca-cert",
         HttpErrorKind::NotFound(_) => "; check the URL",
         HttpErrorKind::BadAnswer(_) => {
             "; a directory needs an index page of the server (autoindex), a file a URL without `/` at its end"

@@ -1,6 +1,6 @@
 //! Metadata and pages, from servers that do what honest ones don't.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{
     super::testing::{Reply, Server, breaks_off, says, stalls},

@@ -1,6 +1,6 @@
 //! Ranges, from servers that do what honest ones don't.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::testing::{Server, breaks_off, says, stalls};
 use super::*;

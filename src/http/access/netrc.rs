@@ -1,0 +1,211 @@
+//! netrc files: logins by host, as curl, wget, git and ftp read them.
+//!
+//! `machine HOST login USER password PASSWORD`, in any layout, with `default` for all other hosts, `#` comments and
+//! `macdef`s, which are passed over. A value may stand in double quotes, as curl has it.
+
+use super::{Login, Secret};
+
+/// The logins of a netrc file. Empty by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Netrc {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// `None` for `default`.
+    host: Option<String>,
+    user: String,
+    password: Option<Secret>,
+}
+
+/// Why a file is no netrc file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {wrong}")]
+pub struct NetrcError {
+    /// Counted from 1.
+    line: usize,
+    wrong: &'static str,
+}
+
+impl Netrc {
+    /// Reads a netrc file's text.
+    ///
+    /// # Errors
+    /// At the first word that has no meaning. What it is is not said: it might be a password.
+    pub fn parse(text: &str) -> Result<Netrc, NetrcError> {
+        let mut words = Words { rest: text, line: 1 };
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(word) = words.next()? {
+            let begin = |host| Entry {
+                host,
+                user: String::new(),
+                password: None,
+            };
+            match word.as_str() {
+                "machine" => entries.push(begin(Some(words.value()?.to_ascii_lowercase()))),
+                "default" => entries.push(begin(None)),
+                "login" | "user" => words.entry(&mut entries)?.user = words.value()?,
+                "password" | "passwd" => words.entry(&mut entries)?.password = Some(Secret::new(words.value()?)),
+                "account" => drop(words.value()?),
+                "macdef" => words.skip_macro(),
+                _ => return Err(words.error("expected machine, default, login, password, account or macdef")),
+            }
+        }
+        Ok(Netrc { entries })
+    }
+
+    /// The first login for a host, or else the one for all others; only of this user, if one is named.
+    pub fn login(&self, host: &str, user: Option<&str>) -> Option<Login> {
+        let fits = |entry: &&Entry| user.is_none_or(|user| entry.user == user);
+        let is_for = |entry: &&Entry| {
+            entry
+                .host
+                .as_deref()
+                .is_some_and(|other| other.eq_ignore_ascii_case(host))
+        };
+        let entries = || self.entries.iter().filter(fits);
+        let entry = entries()
+            .find(is_for)
+            .or_else(|| entries().find(|entry| entry.host.is_none()))?;
+        Some(Login {
+            user: entry.user.clone(),
+            password: entry.password.clone().unwrap_or_else(|| Secret::new("")),
+        })
+    }
+}
+
+/// The words of a file, and where they stand.
+struct Words<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl Words<'_> {
+    /// The next word, unless the file ends.
+    fn next(&mut self) -> Result<Option<String>, NetrcError> {
+        loop {
+            self.skip(|c| c.is_whitespace());
+            if !self.rest.starts_with('#') {
+                break;
+            }
+            self.skip(|c| c != '\n');
+        }
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        match self.rest.strip_prefix('"') {
+            Some(quoted) => self.quoted(quoted.to_owned()).map(Some),
+            None => Ok(Some(self.skip(|c| !c.is_whitespace()))),
+        }
+    }
+
+    /// A word that must be there.
+    fn value(&mut self) -> Result<String, NetrcError> {
+        self.next()?
+            .ok_or_else(|| self.error("the file ends in the middle of an entry"))
+    }
+
+    /// The entry that a login or password belongs to.
+    fn entry<'e>(&self, entries: &'e mut [Entry]) -> Result<&'e mut Entry, NetrcError> {
+        entries
+            .last_mut()
+            .ok_or_else(|| self.error("a login or password before any machine"))
+    }
+
+    fn quoted(&mut self, quoted: String) -> Result<String, NetrcError> {
+        let mut text = String::new();
+        let mut chars = quoted.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    self.rest = &self.rest[at + 2..];
+                    return Ok(text);
+                }
+                '\\' => text.extend(chars.next().map(|(_, escaped)| escaped)),
+                '\n' => break,
+                c => text.push(c),
+            }
+        }
+        Err(self.error("a quotation mark is missing"))
+    }
+
+    /// A macro ends at an empty line.
+    fn skip_macro(&mut self) {
+        let end = self.rest.find("\n\n").unwrap_or(self.rest.len());
+        let (skipped, rest) = self.rest.split_at(end);
+        self.line += skipped.matches('\n').count();
+        self.rest = rest;
+    }
+
+    fn skip(&mut self, belongs: impl Fn(char) -> bool) -> String {
+        let end = self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.line += word.matches('\n').count();
+        self.rest = rest;
+        word.to_owned()
+    }
+
+    fn error(&self, wrong: &'static str) -> NetrcError {
+        NetrcError { line: self.line, wrong }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(text: &str, host: &str, user: Option<&str>) -> Option<(String, String)> {
+        let login = Netrc::parse(text).unwrap().login(host, user)?;
+        Some((login.user, login.password.expose().to_owned()))
+    }
+
+    const FILE: &str = "# mine\nmachine a.example login ann password s3cret # not the end\n\
+        machine A.EXAMPLE\n\tlogin bob\n\tpassword \"two \\\"words\"\naccount x\n\
+        macdef init\nmachine ignored login x\ncd /pub\n\nmachine c.example login cat\ndefault login anonymous password me@";
+
+    #[test]
+    fn a_host_has_its_own_login_or_the_default_one() {
+        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(found(FILE, "a.example", None), pair("ann", "s3cret"));
+        assert_eq!(found(FILE, "a.example", Some("bob")), pair("bob", "two \"words"));
+        assert_eq!(found(FILE, "c.example", None), pair("cat", ""));
+        assert_eq!(found(FILE, "sub.a.example", None), pair("anonymous", "me@"));
+        assert_eq!(found(FILE, "ignored", None), pair("anonymous", "me@"));
+        assert_eq!(found(FILE, "a.example", Some("eve")), None);
+        assert_eq!(found("", "a.example", None), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_its_line_and_not_by_its_words() {
+        let wrong = |text| Netrc::parse(text).unwrap_err().to_string();
+        assert!(wrong("machine a\nlogin ann\nhunter2").starts_with("line 3: expected machine"));
+        assert_eq!(
+            wrong("password hunter2"),
+            "line 1: a login or password before any machine"
+        );
+        assert_eq!(
+            wrong("machine a\npassword \"hunter2\n"),
+            "line 2: a quotation mark is missing"
+        );
+        assert_eq!(
+            wrong("machine a login"),
+            "line 1: the file ends in the middle of an entry"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_password_can_be_written(password in "[ -~é]{0,20}") {
+            let written = password.replace('\\', "\\\\").replace('"', "\\\"");
+            let text = format!("machine h login u password \"{written}\"");
+            prop_assert_eq!(found(&text, "h", None), Some(("u".to_owned(), password)));
+        }
+
+        #[test]
+        fn nothing_that_a_file_can_hold_panics(text in "(machine|login|default|macdef|\"|\\\\|#|\n| |é|x){0,12}") {
+            let _ = Netrc::parse(&text);
+        }
+    }
+}

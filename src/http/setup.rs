@@ -1,0 +1,185 @@
+//! From [`HttpConfig`] to connections: TLS, proxy, addresses and the pool.
+
+use std::{collections::HashSet, fs, path::Path, time::Duration};
+
+use parking_lot::Mutex;
+use reqwest::{Certificate, ClientBuilder, Identity, NoProxy, Proxy, redirect::Policy};
+use url::Url;
+
+use super::{HttpConfig, Origin, Protocol, ProxyChoice, TlsConfig};
+
+/// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
+/// theirs, so that few requests meet a connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// Why no client can be made of a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file can't be read.
+    #[error("can't read {option} {path}: {reason}")]
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A file was read and is not what it should be.
+    #[error("{option} {path} {wrong}")]
+    Content {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it, as the end of a sentence.
+        wrong: &'static str,
+    },
+    /// The address of the proxy is none.
+    #[error("--proxy: not the address of a proxy; write for example http://HOST:3128 or socks5h://HOST:1080")]
+    Proxy,
+    /// TLS can't be set up.
+    #[error("can't set up TLS: {0}; are the system's certificates installed (package ca-certificates)?")]
+    Tls(String),
+}
+
+/// The pools of connections.
+///
+/// One for each way to speak: `reqwest` settles the version of HTTP for a pool as a whole.
+pub(super) struct Connections {
+    with_tls: reqwest::Client,
+    without_tls: reqwest::Client,
+    /// For `https` origins that speak nothing but HTTP/2.
+    http2: reqwest::Client,
+    /// Those origins. Nothing else is locked under it, and it is never held over an await.
+    only_http2: Mutex<HashSet<Origin>>,
+}
+
+impl Connections {
+    pub fn new(config: &HttpConfig) -> Result<Connections, SetupError> {
+        // Whoever was first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if config.tls.insecure {
+            log::warn!(
+                "--insecure: certificates are not checked, so anybody on the way to the server can read and change \
+                 what is mounted, and take its passwords"
+            );
+        }
+        let agreed = pool(config, |builder| builder)?;
+        let (with_tls, without_tls) = match config.protocol {
+            Protocol::Http1 => {
+                let http1 = pool(config, ClientBuilder::http1_only)?;
+                (http1.clone(), http1)
+            }
+            Protocol::Http2 => (agreed.clone(), pool(config, ClientBuilder::http2_prior_knowledge)?),
+        };
+        Ok(Connections {
+            with_tls,
+            without_tls,
+            http2: agreed,
+            only_http2: Mutex::default(),
+        })
+    }
+
+    /// The pool for a URL.
+    pub fn to(&self, url: &Url) -> &reqwest::Client {
+        if url.scheme() != "https" {
+            return &self.without_tls;
+        }
+        let is_only_http2 = Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
+        if is_only_http2 { &self.http2 } else { &self.with_tls }
+    }
+
+    /// Notes that an origin refused to speak HTTP/1.1. False if that was known, so that nothing is left to try.
+    pub fn has_only_http2(&self, url: &Url) -> bool {
+        Origin::of(url).is_some_and(|origin| {
+            log::info!("{origin} speaks nothing but HTTP/2");
+            self.only_http2.lock().insert(origin)
+        })
+    }
+}
+
+/// A pool with the options of `config`, for the version of HTTP that `version` sets.
+fn pool(
+    config: &HttpConfig,
+    version: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<reqwest::Client, SetupError> {
+    let builder = reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .connect_timeout(config.connect_timeout)
+        .local_address(config.bind_address)
+        .pool_max_idle_per_host(config.max_connections)
+        .pool_idle_timeout(IDLE)
+        .redirect(Policy::none())
+        .user_agent(&config.user_agent);
+    let builder = with_proxy(version(builder), &config.proxy)?;
+    let builder = with_tls(builder, &config.tls)?;
+    builder.build().map_err(|error| SetupError::Tls(innermost(&error)))
+}
+
+fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuilder, SetupError> {
+    Ok(match choice {
+        // Tests speak to servers of their own.
+        ProxyChoice::Environment if cfg!(test) => builder.no_proxy(),
+        ProxyChoice::Environment => builder,
+        ProxyChoice::Direct => builder.no_proxy(),
+        ProxyChoice::Url(url) => {
+            let proxy = Proxy::all(url.expose()).map_err(|_| SetupError::Proxy)?;
+            builder.proxy(proxy.no_proxy(NoProxy::from_env()))
+        }
+    })
+}
+
+fn with_tls(mut builder: ClientBuilder, tls: &TlsConfig) -> Result<ClientBuilder, SetupError> {
+    if tls.insecure {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if let Some(path) = &tls.ca_cert {
+        let wrong = |wrong| content("--ca-cert", path, wrong);
+        let pem = read("--ca-cert", path)?;
+        let certificates =
+            Certificate::from_pem_bundle(&pem).map_err(|_| wrong("is not a PEM file of certificates"))?;
+        if certificates.is_empty() {
+            return Err(wrong("has no certificate in it; a PEM file is needed"));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if let Some(path) = &tls.client_cert {
+        let mut pem = read("--client-cert", path)?;
+        if let Some(key) = &tls.client_key {
+            pem.push(b'\n');
+            pem.extend(read("--client-key", key)?);
+        }
+        let identity = Identity::from_pem(&pem).map_err(|_| {
+            let wrong = "and its key are not a certificate and a key in PEM; a key must not be encrypted";
+            content("--client-cert", path, wrong)
+        })?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+    fs::read(path).map_err(|error| SetupError::File {
+        option,
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+fn content(option: &'static str, path: &Path, wrong: &'static str) -> SetupError {
+    SetupError::Content {
+        option,
+        path: path.display().to_string(),
+        wrong,
+    }
+}
+
+/// The library's own text says only that "builder error" occurred; its first cause says why.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
