@@ -77,8 +77,8 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
 /// before its answer came; and at debug it prints every request.
 fn filter(verbosity: u8) -> &'static str {
     match verbosity {
-        0 => "warn,fuser=error,fuser::reply=off,fetchfs::mount=info",
-        1 => "warn,fuser=error,fuser::reply=off,fetchfs=info",
+        0 => "warn,fuser=error,fuser::reply=off,rustls_platform_verifier=off,fetchfs::mount=info",
+        1 => "warn,fuser=error,fuser::reply=off,rustls_platform_verifier=off,fetchfs=info",
         2 => "info,fuser::reply=off,fetchfs=debug",
         _ => "debug,fetchfs=trace",
     }

@@ -5,6 +5,7 @@
 //!
 //! They need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
 
+mod access;
 mod answers;
 mod cache;
 mod chaos;

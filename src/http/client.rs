@@ -261,4 +261,6 @@ fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod reaching;
+#[cfg(test)]
 mod tests;

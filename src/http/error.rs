@@ -152,11 +152,14 @@ pub(super) fn refuses_http1(error: &reqwest::Error) -> bool {
     )
 }
 
-/// What TLS complains of. The error travels inside an I/O error, which does not name it as its source.
+/// What TLS complains of. The error travels inside I/O errors, which do not name what they hold as their source.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    causes(error).find_map(|cause| match cause.downcast_ref::<io::Error>() {
-        Some(io) => io.get_ref()?.downcast_ref(),
-        None => cause.downcast_ref(),
+    causes(error).find_map(|cause| {
+        let mut held: &(dyn Error + 'static) = cause;
+        while let Some(io) = held.downcast_ref::<io::Error>() {
+            held = io.get_ref()?;
+        }
+        held.downcast_ref()
     })
 }
 

@@ -1,6 +1,6 @@
 //! A server for this layer's tests that says word for word what it is told to: honest libraries can't lie.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -52,28 +52,37 @@ pub(super) struct Server {
     pub url: Url,
     /// The heads of the requests that came, in order.
     requests: Arc<Mutex<Vec<String>>>,
-    connections: Arc<Mutex<usize>>,
+    /// Where the connections came from, in order.
+    peers: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 impl Server {
     /// Answers each request by what `reply` makes of its head.
     pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Server::start_at("127.0.0.1:0", reply).await.unwrap()
+    }
+
+    /// The same, at another address.
+    pub async fn start_at(
+        address: &str,
+        reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> std::io::Result<Server> {
+        let listener = TcpListener::bind(address).await?;
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let server = Server {
             url,
             requests: Arc::default(),
-            connections: Arc::default(),
+            peers: Arc::default(),
         };
-        let (requests, connections) = (server.requests.clone(), server.connections.clone());
+        let (requests, peers) = (server.requests.clone(), server.peers.clone());
         let reply = Arc::new(reply);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                *connections.lock() += 1;
+            while let Ok((stream, peer)) = listener.accept().await {
+                peers.lock().push(peer);
                 tokio::spawn(talk(stream, reply.clone(), requests.clone()));
             }
         });
-        server
+        Ok(server)
     }
 
     pub fn at(&self, path: &str) -> Url {
@@ -85,7 +94,11 @@ impl Server {
     }
 
     pub fn connections(&self) -> usize {
-        *self.connections.lock()
+        self.peers.lock().len()
+    }
+
+    pub fn peers(&self) -> Vec<SocketAddr> {
+        self.peers.lock().clone()
     }
 }
 

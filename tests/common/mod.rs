@@ -8,6 +8,7 @@
 pub mod files;
 pub mod mount;
 pub mod process;
+pub mod proxies;
 pub mod servers;
 
 pub use mount::{Mount, fetchfs};

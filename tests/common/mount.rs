@@ -45,6 +45,7 @@ pub fn fetchfs() -> Command {
 /// How something will be mounted.
 pub struct Plan {
     arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
     sources: Vec<String>,
 }
 
@@ -59,6 +60,12 @@ impl Plan {
     pub fn with(mut self, option: &str, value: &str) -> Plan {
         let words = [option, value].into_iter().filter(|word| !word.is_empty());
         self.arguments.extend(words.map(OsString::from));
+        self
+    }
+
+    /// A variable in the daemon's environment.
+    pub fn with_env(mut self, name: &str, value: &str) -> Plan {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -96,6 +103,7 @@ impl Mount {
     pub fn of(source: &str) -> Plan {
         Plan {
             arguments: Vec::new(),
+            environment: Vec::new(),
             sources: vec![source.to_owned()],
         }
     }
@@ -119,6 +127,16 @@ impl Mount {
     /// The cache directory.
     pub fn cache(&self) -> PathBuf {
         self.home.path().join("cache")
+    }
+
+    /// The directory that holds mountpoint, cache and log.
+    pub fn home(&self) -> PathBuf {
+        self.home.path().to_owned()
+    }
+
+    /// What the daemon has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).expect("a log")
     }
 
     /// The daemon's process number.
@@ -154,7 +172,8 @@ impl Mount {
         command
             .args(&self.plan.sources)
             .arg(self.root())
-            .env("NOTIFY_SOCKET", &socket_path);
+            .env("NOTIFY_SOCKET", &socket_path)
+            .envs(self.plan.environment.iter().cloned());
         command
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("its copy"))

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+mod guarded;
+
+pub use guarded::{Certificates, Guard, PASSWORD, USER};
+
 use super::process::{self, Pidfd};
 use super::{PATIENCE, is_root, program, temporary_directory};
 
@@ -18,8 +22,11 @@ const ATTEMPTS: u32 = 5;
 /// A running web server; killed when dropped.
 pub struct WebServer {
     child: Child,
+    scheme: &'static str,
     port: u16,
     home: TempDir,
+    /// Other directories that it needs.
+    kept: Vec<TempDir>,
 }
 
 /// One line of an access log.
@@ -52,7 +59,14 @@ impl WebServer {
     /// nginx with its autoindex, and an access log.
     #[track_caller]
     pub fn nginx(root: &Path) -> WebServer {
+        WebServer::nginx_that(root, |port| format!("listen 127.0.0.1:{port};"))
+    }
+
+    /// nginx with lines of its own in the server's block, `listen` among them.
+    #[track_caller]
+    fn nginx_that(root: &Path, lines: impl Fn(u16) -> String) -> WebServer {
         WebServer::start("nginx", |home, port| {
+            let lines = lines(port);
             let (home, root, user) = (
                 home.display(),
                 root.display(),
@@ -67,7 +81,7 @@ impl WebServer {
                    client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
                    uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
                    sendfile on; keepalive_requests 1000000;
-                   server {{ listen 127.0.0.1:{port}; root {root}; autoindex on; default_type application/octet-stream; }}
+                   server {{ {lines} root {root}; autoindex on; default_type application/octet-stream; }}
                  }}"
             );
             let file = write_config(home.to_string().as_ref(), &config);
@@ -85,19 +99,27 @@ impl WebServer {
             ApacheIndex::Fancy => "FancyIndexing NameWidth=*",
             ApacheIndex::Table => "FancyIndexing HTMLTable NameWidth=*",
         };
+        WebServer::apache_that(root, &[], &format!("Require all granted\nIndexOptions {options}"))
+    }
+
+    /// Apache with more modules, and with lines of its own about the directory that it serves.
+    #[track_caller]
+    fn apache_that(root: &Path, more: &[&str], lines: &str) -> WebServer {
         WebServer::start("apache", |home, port| {
             let (home, root, modules) = (home.display(), root.display(), apache_modules());
             // It will not run as root; what it serves is open to all.
             let user = if is_root() { "User #65534\nGroup #65534" } else { "" };
             let load = ["mpm_event", "authz_core", "dir", "autoindex", "mime"];
-            let load = load
+            let load: String = load
+                .iter()
+                .chain(more)
                 .map(|name| format!("LoadModule {name}_module {modules}/mod_{name}.so\n"))
-                .concat();
+                .collect();
             let config = format!(
-                "{load}{user}\nServerRoot {home}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {home}/pid
+                "{load}{user}\nServerRoot {home}\nServerName localhost\nDefaultRuntimeDir {home}\nListen 127.0.0.1:{port}\nPidFile {home}/pid
                  ErrorLog {home}/error\nLogFormat \"%r\t%>s\t%{{Range}}i\t%B\" lines\nCustomLog {home}/access lines
                  TypesConfig /dev/null\nDocumentRoot \"{root}\"
-                 <Directory \"{root}\">\nOptions +Indexes\nRequire all granted\nIndexOptions {options}\n</Directory>\n"
+                 <Directory \"{root}\">\nOptions +Indexes\n{lines}\n</Directory>\n"
             );
             let file = write_config(home.to_string().as_ref(), &config);
             let mut command = Command::new(program("apache2", "apache2"));
@@ -163,7 +185,7 @@ impl WebServer {
 
     /// The URL of a path, which is given percent-encoded.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     /// All requests so far. nginx and Apache only.
@@ -219,7 +241,14 @@ impl WebServer {
                 .stderr(file);
             let mut child = process::spawn(&mut command);
             if answers(&mut child, port) {
-                return WebServer { child, port, home };
+                let scheme = "http";
+                return WebServer {
+                    child,
+                    scheme,
+                    port,
+                    home,
+                    kept: Vec::new(),
+                };
             }
             end(&mut child);
         }

@@ -29,6 +29,8 @@ pub enum Fault {
     Excess(u64),
     /// Answer with this status and a page for people.
     Status(u16),
+    /// Answer 401 to requests that lack this header: its name, and its value.
+    Demand(&'static str, String),
     /// Answer 503 and ask to come back after so many seconds.
     RetryAfter(u64),
     /// Answer 405 to `HEAD`.
@@ -62,6 +64,8 @@ impl Fault {
             Fault::CloseAfter(bytes) => answer.manner.cut = Some((*bytes, Cut::Close)),
             Fault::Excess(bytes) => answer.manner.excess = *bytes,
             Fault::Status(status) => answer.replace(Answer::text(*status, "as told")),
+            Fault::Demand(name, value) if request.header(name) == Some(value) => {}
+            Fault::Demand(..) => answer.replace(Answer::text(401, "Unauthorized")),
             Fault::RetryAfter(seconds) => {
                 answer.replace(Answer::text(503, "Unavailable").with("Retry-After", seconds.to_string()));
             }

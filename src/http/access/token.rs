@@ -17,8 +17,8 @@ use super::{HttpErrorKind, Secret};
 /// How long a command may take. Those that ask a person or an identity service over the network need seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A token that is no older than this is not asked for again at 401: the server refuses it for another reason, and a
-/// reader that tries on and on would run the command each time.
+/// A command that was run so shortly before is not run again at 401: the server refuses its token for another reason,
+/// and a reader that tries on and on would run it each time.
 const REST: Duration = Duration::from_secs(5);
 
 /// A tenth of a token's time is left when the next one is asked for, at most so much: clocks differ, and requests take time.
@@ -90,7 +90,12 @@ impl Token {
         if state.generation != refused {
             return Ok(true);
         }
-        if state.asked.is_some_and(|asked| asked.elapsed() < REST) || matches!(self.source, TokenSource::Given(_)) {
+        let is_hopeless = match self.source {
+            TokenSource::Given(_) => true,
+            TokenSource::File(_) => false,
+            TokenSource::Command(_) => state.asked.is_some_and(|asked| asked.elapsed() < REST),
+        };
+        if is_hopeless {
             return Ok(false);
         }
         let before = state.token.clone();
@@ -218,15 +223,24 @@ mod tests {
         std::fs::write(file.path(), "old\n").unwrap();
         let token = Token::new(TokenSource::File(file.path().to_owned()));
         let (_, first) = token.current().await.unwrap();
+        assert!(!token.renew(first).await.unwrap(), "it is the same one still");
         std::fs::write(file.path(), "new\n").unwrap();
-        assert!(!token.renew(first).await.unwrap(), "it was read a moment ago");
+        let (_, second) = token.current().await.unwrap();
+        assert!(token.renew(second).await.unwrap());
+        assert!(token.renew(second).await.unwrap(), "somebody else has renewed it");
+        assert_eq!(token.current().await.unwrap().0.expose(), "new");
+    }
+
+    #[tokio::test]
+    async fn after_a_refusal_the_command_is_run_again_unless_it_just_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let token = command(&format!("echo x >> {0}; echo token-$(wc -l < {0})", log.display()));
+        let (_, first) = token.current().await.unwrap();
+        assert!(!token.renew(first).await.unwrap(), "it was run a moment ago");
         token.state.lock().await.asked = Instant::now().checked_sub(REST);
         assert!(token.renew(first).await.unwrap());
-        assert!(token.renew(first).await.unwrap(), "somebody else has renewed it");
-        let (second, number) = token.current().await.unwrap();
-        assert_eq!(second.expose(), "new");
-        token.state.lock().await.asked = Instant::now().checked_sub(REST);
-        assert!(!token.renew(number).await.unwrap(), "it is the same one still");
+        assert_eq!(token.current().await.unwrap().0.expose(), "token-2");
     }
 
     #[tokio::test]

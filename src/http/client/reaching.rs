@@ -1,0 +1,92 @@
+//! How servers are reached: addresses, versions of HTTP, connections.
+
+use std::sync::Arc;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::net::TcpListener;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer},
+};
+
+use super::{
+    super::{
+        Protocol,
+        testing::{Server, says},
+    },
+    *,
+};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A server with TLS that speaks nothing but HTTP/2, and says "ok".
+async fn http2_only() -> (Url, tempfile::NamedTempFile) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), cert.pem()).unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let config = ServerConfig::builder().with_no_client_auth();
+    let mut config = config.with_single_cert(vec![cert.der().clone()], key.into()).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Who does not speak HTTP/2 is refused here.
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let mut body = respond.send_response(Default::default(), false).unwrap();
+                    body.send_data("ok".into(), true).unwrap();
+                }
+            });
+        }
+    });
+    (url, authority)
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_only_http2_is_spoken_to_in_it_unasked() {
+    let (url, authority) = http2_only().await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let mut config = HttpConfig {
+            protocol,
+            ..HttpConfig::default()
+        };
+        config.tls.ca_cert = Some(authority.path().to_owned());
+        let client = Client::new(config).unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.page(&url).await.unwrap().body, b"ok", "{protocol:?}");
+        }
+    }
+    let stranger = Client::new(HttpConfig::default()).unwrap();
+    let kind = stranger.page(&url).await.unwrap_err().kind;
+    assert!(matches!(kind, HttpErrorKind::Untrusted(_)), "{kind:?}");
+}
+
+#[tokio::test]
+async fn connections_come_from_the_address_that_was_chosen() {
+    let server = Server::start(|_| says(OK)).await;
+    let client = Client::new(HttpConfig {
+        bind_address: Some("127.0.0.3".parse().unwrap()),
+        ..HttpConfig::default()
+    });
+    client.unwrap().page(&server.url).await.unwrap();
+    assert_eq!(server.peers()[0].ip().to_string(), "127.0.0.3");
+}
+
+#[tokio::test]
+async fn servers_are_reached_by_ipv6() {
+    let Ok(server) = Server::start_at("[::1]:0", |_| says(OK)).await else {
+        eprintln!("this machine has no IPv6: not tested");
+        return;
+    };
+    let client = Client::new(HttpConfig::default()).unwrap();
+    assert_eq!(client.page(&server.url).await.unwrap().body, b"ok");
+    assert!(server.requests()[0].contains(&format!("\r\nhost: [::1]:{}\r\n", server.url.port().unwrap())));
+}
