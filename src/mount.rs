@@ -125,6 +125,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     // open: the kernel ends that one when this process goes.
     drop(session);
     drop(run_file);
+    cache.leave();
     outcome
 }
 

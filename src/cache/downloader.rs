@@ -69,6 +69,7 @@ impl Fetcher for ChunkDownloader {
                 control: Arc::clone(&control),
                 linear: false,
                 hint_is_good: true,
+                next_suspect: u64::MAX,
             };
             tokio::select! {
                 result = fetch.run() => end.result = Some(result),
@@ -107,6 +108,8 @@ struct Fetch {
     linear: bool,
     /// No answer has contradicted the size that the listing gave.
     hint_is_good: bool,
+    /// Byte offset of the next chunk that is to be verified rather than fetched.
+    next_suspect: u64,
 }
 
 impl Fetch {
@@ -117,6 +120,10 @@ impl Fetch {
         // What one good chunk has cost in tries is paid: retries count from where it got to.
         let mut good_until = position.offset() + entry.chunk.bytes();
         while position.offset() < self.end() {
+            if let Some(reached) = self.verify(position.offset()).await? {
+                position = Position::at_chunk_edge(reached);
+                continue;
+            }
             let before = position.offset();
             let turn = self.downloader.client.health(&entry.origin).turn().await;
             let (reached, was_answered, result) = self.attempt(position, turn).await;
@@ -166,6 +173,41 @@ impl Fetch {
         }
     }
 
+    /// Byte offset before which the request under way is to end.
+    fn request_end(&self) -> u64 {
+        if self.linear {
+            self.end()
+        } else {
+            self.end().min(self.next_suspect)
+        }
+    }
+
+    /// Looks at what is here before anybody is asked: verifies the chunks from `offset` on that are suspect. Gives the
+    /// offset reached, or `None` if the one at `offset` isn't.
+    async fn verify(&mut self, offset: u64) -> Result<Option<u64>, ReadError> {
+        let entry = Arc::clone(&self.order.entry);
+        let Some(settled) = entry.settled().filter(|_| !self.linear) else {
+            return Ok(None);
+        };
+        // A chunk that is being fetched already is not looked at any more.
+        let next = settled.suspects.next_from(entry.chunk.count(offset));
+        let next = next.map_or(u64::MAX, |chunk| chunk * entry.chunk.bytes());
+        if next != offset {
+            self.next_suspect = next;
+            return Ok(None);
+        }
+        let (versions, manager) = (Arc::clone(&self.downloader.versions), Arc::clone(&self.manager));
+        let (fetch, bytes) = (self.order.id, offset..self.end());
+        let shared = Arc::clone(&entry);
+        let verifying = self.downloader.runtime.spawn_blocking(move || {
+            let settled = shared.settled()?;
+            let verified = |reached| manager.progress(shared.id, fetch, reached);
+            Some(versions.verify(&shared, settled, &bytes, verified))
+        });
+        // It fails only if it panics, or if the runtime is going down.
+        verifying.await.map_err(|err| ReadError::Store(err.to_string()))
+    }
+
     /// One request, and its body to the data file. Gives back the position reached in any case, and whether the origin
     /// answered at all.
     async fn attempt(
@@ -212,7 +254,7 @@ impl Fetch {
             size: entry.size_hint,
             validator: Validator::None,
         }));
-        let want = position.offset()..self.end();
+        let want = position.offset()..self.request_end();
         if want.is_empty() {
             // It was cut a moment ago.
             return Ok(None);
@@ -357,7 +399,7 @@ impl Fetch {
                 {
                     receiving = None;
                     match piece {
-                        Ok(Some(piece)) => if gathered.take(piece, self.end()).is_continue() {
+                        Ok(Some(piece)) => if gathered.take(piece, self.request_end()).is_continue() {
                             receiving = Some(self.receive(body));
                         },
                         Ok(None) => {}
@@ -379,7 +421,7 @@ impl Fetch {
             }
             let Some(position) = idle.take() else { continue };
             // Cut short, it may be at its end before the body says anything more.
-            let is_last = receiving.is_none() || gathered.received >= self.end();
+            let is_last = receiving.is_none() || gathered.received >= self.request_end();
             let ripe = gathered.ripe(tokio::time::Instant::now(), is_last);
             if ripe > 0 {
                 writing = Some(self.write(gathered.cut(ripe), position));

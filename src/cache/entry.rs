@@ -19,6 +19,7 @@ use url::Url;
 use super::chunk::ChunkSize;
 use super::presence::Presence;
 use super::store::DataFile;
+use super::suspects::Suspects;
 use crate::http::{Origin, Version};
 
 /// What tells cache entries apart: a hash of the URL and the version. Names the data file, and the
@@ -116,6 +117,8 @@ pub struct Settled {
     pub key: EntryKey,
     /// The chunks that are here.
     pub presence: Presence,
+    /// The chunks that are recorded and have to be verified before they are present.
+    pub suspects: Suspects,
     /// Where they are.
     pub data: DataFile,
     /// Whether what comes is recorded in the index (not for a private data file).
@@ -236,6 +239,7 @@ impl CacheEntry {
             version,
             modified: None,
             presence: Presence::new(self.chunk.count(size)),
+            suspects: Suspects::default(),
             data: DataFile::for_tests(size),
             recorded: false,
         })

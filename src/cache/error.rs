@@ -25,6 +25,9 @@ pub enum ReadError {
     /// Whoever waited for it does not any more.
     #[error("the reader was told to end")]
     Cancelled,
+    /// The bytes were here and are not any more: the data file was cut off, or can't be read there. Asking again fetches them.
+    #[error("the cache has lost bytes of it")]
+    Lost,
     /// The mount is being ended.
     #[error("the mount is being ended")]
     ShuttingDown,

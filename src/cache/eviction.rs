@@ -112,6 +112,7 @@ mod tests {
         let versions = Versions {
             store: ChunkStore::open(dir.path()).unwrap(),
             index: Arc::new(ChunkIndex::open(dir.path()).unwrap()),
+            restoring: parking_lot::Mutex::default(),
         };
         let files = 2 * BATCH as u64;
         let open = |number: u64| {
@@ -137,7 +138,7 @@ mod tests {
         evict(&versions, 100 * SIZE);
         assert_eq!(versions.index.cached_bytes(), 90 * SIZE);
         for settled in in_use {
-            assert_eq!(versions.index.chunks(&settled.key), [0]);
+            assert_eq!(versions.index.recorded(&settled.key).chunks, [(0, 0)]);
         }
     }
 }

@@ -18,9 +18,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::entry::{CacheEntry, Settled};
 use super::eviction::Room;
-use super::index::{ChunkIndex, Record};
+use super::index::Record;
 use super::manager::ChunkManager;
 use super::scheduler::FetchId;
+use super::versions::Versions;
 
 /// Threads. One keeps up with several gigabytes a second; the second is there for when the first
 /// is held up by one slow file system call.
@@ -93,11 +94,11 @@ impl Position {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(index: Arc<ChunkIndex>, room: Option<Arc<Room>>) -> io::Result<Sender<WriteJob>> {
+pub fn start(versions: &Arc<Versions>, room: Option<Arc<Room>>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
         let recorder = Recorder {
-            index: Arc::clone(&index),
+            versions: Arc::clone(versions),
             room: room.clone(),
         };
         let queue = queue.clone();
@@ -110,14 +111,14 @@ pub fn start(index: Arc<ChunkIndex>, room: Option<Arc<Room>>) -> io::Result<Send
 
 /// Where completed chunks are told.
 struct Recorder {
-    index: Arc<ChunkIndex>,
+    versions: Arc<Versions>,
     room: Option<Arc<Room>>,
 }
 
 impl Recorder {
     fn completed(&self, entry: &CacheEntry, settled: &Settled, chunk: u64, checksum: u64) {
         if settled.presence.insert(chunk) && settled.recorded {
-            self.index.record(Record::Chunk {
+            self.versions.index.record(Record::Chunk {
                 key: settled.key.clone(),
                 index: chunk,
                 checksum,
@@ -127,6 +128,7 @@ impl Recorder {
                 settled.data.share();
             }
         }
+        self.versions.clear_suspect(settled, chunk);
     }
 }
 
@@ -141,7 +143,10 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             done,
         } = job;
         let result = match entry.settled() {
-            Some(settled) => write(&entry, settled, &pieces, &mut position, recorder),
+            Some(settled) => recorder
+                .versions
+                .restore_if_cut(&entry, settled)
+                .and_then(|()| write(&entry, settled, &pieces, &mut position, recorder)),
             None => Err(io::Error::other("nobody knows yet which file these bytes belong to")),
         };
         manager.progress(entry.id, fetch, position.offset);

@@ -10,6 +10,7 @@
 //! - [`readahead`] guesses what a reader will want next; [`eviction`] keeps the whole to its size.
 
 pub mod chunk;
+mod disk;
 pub mod downloader;
 pub mod entry;
 mod error;
@@ -23,6 +24,8 @@ mod presence;
 mod readahead;
 pub mod scheduler;
 pub mod store;
+mod suspects;
+mod tenancy;
 mod versions;
 
 use std::collections::VecDeque;
@@ -48,6 +51,7 @@ use readahead::ReadAhead;
 use scheduler::Limits;
 pub use scheduler::{Priority, WaiterId};
 use store::ChunkStore;
+use tenancy::Tenancy;
 use versions::Versions;
 
 use crate::http::{Client, Origin, Throttle, Version};
@@ -106,6 +110,7 @@ const KEPT_OPEN: usize = 64;
 pub struct Cache {
     manager: Arc<ChunkManager>,
     versions: Arc<Versions>,
+    tenancy: Tenancy,
     chunk_size: ChunkSize,
     /// The most recently opened entries, the latest last. Nothing is taken under the lock.
     kept_open: Mutex<VecDeque<Arc<CacheEntry>>>,
@@ -132,14 +137,27 @@ impl Cache {
         runtime: &Handle,
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
-        let store = ChunkStore::open(&config.folder)?;
+        Cache::over(Folder::open(&config.folder)?, config, client, runtime, on_resize)
+    }
+
+    fn over(
+        folder: Folder,
+        config: CacheConfig,
+        client: Client,
+        runtime: &Handle,
+        on_resize: OnResize,
+    ) -> Result<Arc<Cache>, CacheError> {
+        let Folder { tenancy, store, index } = folder;
         let room = config.size_limit.map(|limit| Arc::new(Room::new(limit)));
-        let index = Arc::new(open_index(&config.folder, &store)?);
-        let writers = file_writer::start(Arc::clone(&index), room.clone()).map_err(|error| CacheError::Folder {
+        let versions = Arc::new(Versions {
+            store,
+            index: Arc::new(index),
+            restoring: Mutex::default(),
+        });
+        let writers = file_writer::start(&versions, room.clone()).map_err(|error| CacheError::Folder {
             path: config.folder.display().to_string(),
             reason: format!("no thread to write with: {error}"),
         })?;
-        let versions = Arc::new(Versions { store, index });
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
@@ -159,6 +177,7 @@ impl Cache {
         let cache = Arc::new(Cache {
             manager,
             versions: Arc::clone(&versions),
+            tenancy,
             chunk_size: config.chunk_size,
             kept_open: Mutex::default(),
         });
@@ -263,6 +282,30 @@ impl Cache {
         self.manager.close();
         self.versions.index.sync();
     }
+
+    /// To be called after [`Self::close`], when nobody waits for this process any more: ends recording, and if no other
+    /// process uses the folder, sees to it that nothing has to be verified after a reboot. May take a moment.
+    pub fn leave(&self) {
+        self.versions.index.finish();
+        self.tenancy.leave(&self.versions.index);
+    }
+}
+
+/// A cache folder that is open.
+struct Folder {
+    tenancy: Tenancy,
+    store: ChunkStore,
+    index: ChunkIndex,
+}
+
+impl Folder {
+    /// Enters the folder, making what is missing in it.
+    fn open(folder: &Path) -> Result<Folder, CacheError> {
+        let store = ChunkStore::open(folder)?;
+        let tenancy = Tenancy::enter(folder);
+        let index = open_index(folder, &store)?;
+        Ok(Folder { tenancy, store, index })
+    }
 }
 
 /// Opens the index; one that is damaged is replaced by an empty one, and the data files that it knew are deleted.
@@ -341,6 +384,7 @@ impl Reader {
     /// Fills `buf` with bytes that are present, from `offset`.
     ///
     /// # Errors
+    /// [`ReadError::Lost`] when they turn out to be gone: they are forgotten, and another [`Self::read`] fetches them.
     /// [`ReadError::Store`] when the data file can't be read.
     pub fn fill(&self, buf: &mut [u8], offset: u64) -> Result<(), ReadError> {
         let Some(settled) = self.entry.settled() else {
@@ -351,10 +395,15 @@ impl Reader {
                 Err(ReadError::Store("no data file yet".into()))
             };
         };
-        settled
-            .data
-            .read_exact_at(buf, offset)
-            .map_err(|err| ReadError::Store(err.to_string()))
+        let bytes = offset..offset + buf.len() as u64;
+        let was_present = self.entry.has_byte_range(&bytes);
+        match settled.data.read_exact_at(buf, offset) {
+            // Cut off, found out and made whole by another thread meanwhile, it would have given zeros.
+            Ok(()) if was_present && !self.entry.has_byte_range(&bytes) => Err(ReadError::Lost),
+            Ok(()) => Ok(()),
+            Err(error) if self.cache.versions.recover(&self.entry, settled, &bytes, &error) => Err(ReadError::Lost),
+            Err(error) => Err(ReadError::Store(error.to_string())),
+        }
     }
 
     /// The reader has gone, or seems to: nothing more is read ahead for it.

@@ -11,14 +11,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The set of the chunks that are present. It only grows.
+/// The set of the chunks that are present.
 #[derive(Debug)]
 pub struct Presence {
     /// Bit `i % 64` of word `i / 64` is chunk `i`. **Bits at and past `chunks` are never set.**
     words: Box<[AtomicU64]>,
     /// How many chunks the file has.
     chunks: u64,
-    /// How many bits are set. Follows the bits; exact once all inserts have returned.
+    /// How many bits are set. Follows the bits; exact once all changes have returned.
     present: AtomicU64,
 }
 
@@ -47,6 +47,19 @@ impl Presence {
             self.present.fetch_add(1, Ordering::Release);
         }
         added
+    }
+
+    /// Takes a chunk out whose bytes are lost. True if it was there.
+    pub fn remove(&self, chunk: u64) -> bool {
+        if chunk >= self.chunks {
+            return false;
+        }
+        let bit = 1 << (chunk % BITS);
+        let removed = self.word(chunk / BITS).fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if removed {
+            self.present.fetch_sub(1, Ordering::AcqRel);
+        }
+        removed
     }
 
     /// Whether this chunk is present.
@@ -138,11 +151,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_plain_set(chunks in 1u64..300, inserted in prop::collection::vec(0u64..300, 0..300), a in 0u64..310, b in 0u64..310) {
+        fn it_agrees_with_a_plain_set(chunks in 1u64..300, changes in prop::collection::vec((0u64..300, any::<bool>()), 0..300), a in 0u64..310, b in 0u64..310) {
             let set = Presence::new(chunks);
             let mut model = BTreeSet::new();
-            for chunk in inserted {
-                prop_assert_eq!(set.insert(chunk), chunk < chunks && model.insert(chunk));
+            for (chunk, comes) in changes {
+                if comes {
+                    prop_assert_eq!(set.insert(chunk), chunk < chunks && model.insert(chunk));
+                } else {
+                    prop_assert_eq!(set.remove(chunk), model.remove(&chunk));
+                }
             }
             let range = a.min(b)..a.max(b);
             prop_assert_eq!(set.next_missing(&range), range.clone().find(|c| !model.contains(c)));

@@ -12,13 +12,15 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::sys::uio::pwritev;
+use nix::unistd::{Whence, lseek};
 
+use super::disk::{Disk, System};
 use super::entry::EntryKey;
 use super::error::CacheError;
 
@@ -29,6 +31,7 @@ const MOST_SLICES: usize = 1024;
 #[derive(Debug)]
 pub struct ChunkStore {
     folder: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 /// The open data file of one entry.
@@ -37,6 +40,9 @@ pub struct DataFile {
     /// Locked for as long as it is open: for this entry alone while chunks are missing, shared when
     /// it is complete, because then nobody writes to it.
     file: File,
+    disk: Arc<dyn Disk>,
+    /// Bytes: the remote file's size, which the data file has unless somebody else has changed it.
+    size: u64,
     /// What was found under the entry's name.
     pub found: Found,
 }
@@ -65,7 +71,23 @@ impl ChunkStore {
             path: folder.display().to_string(),
             reason: error.to_string(),
         })?;
-        Ok(ChunkStore { folder })
+        let disk = Arc::new(System);
+        Ok(ChunkStore { folder, disk })
+    }
+
+    /// The same folder on a disk that fails when the test says so.
+    #[cfg(test)]
+    pub fn on_disk(self, disk: Arc<dyn Disk>) -> ChunkStore {
+        ChunkStore { disk, ..self }
+    }
+
+    fn data_file(&self, file: File, size: u64, found: Found) -> DataFile {
+        DataFile {
+            file,
+            disk: Arc::clone(&self.disk),
+            size,
+            found,
+        }
     }
 
     /// Opens the data file of an entry of `size` bytes, locked. If nothing good was found under its
@@ -91,19 +113,13 @@ impl ChunkStore {
                 continue;
             }
             if metadata.len() == size {
-                return Ok(DataFile {
-                    file,
-                    found: Found::Intact,
-                });
+                return Ok(self.data_file(file, size, Found::Intact));
             }
             // Cutting it to nothing first drops every block of a file that had another size.
             file.set_len(0)?;
             forget();
             file.set_len(size)?;
-            return Ok(DataFile {
-                file,
-                found: Found::Nothing,
-            });
+            return Ok(self.data_file(file, size, Found::Nothing));
         }
     }
 
@@ -133,10 +149,7 @@ impl ChunkStore {
     /// A file that somebody else has locked.
     fn file_of_others(&self, file: File, size: u64) -> io::Result<DataFile> {
         if file.try_lock_shared().is_ok() && file.metadata()?.len() == size {
-            return Ok(DataFile {
-                file,
-                found: Found::Shared,
-            });
+            return Ok(self.data_file(file, size, Found::Shared));
         }
         self.nameless_file(size)
     }
@@ -161,10 +174,7 @@ impl ChunkStore {
     pub fn nameless_file(&self, size: u64) -> io::Result<DataFile> {
         let file = private_file().custom_flags(libc::O_TMPFILE).open(&self.folder)?;
         file.set_len(size)?;
-        Ok(DataFile {
-            file,
-            found: Found::InUse,
-        })
+        Ok(self.data_file(file, size, Found::InUse))
     }
 
     fn path_of(&self, key: &EntryKey) -> PathBuf {
@@ -187,6 +197,8 @@ impl DataFile {
         file.set_len(size).unwrap();
         DataFile {
             file,
+            disk: Arc::new(System),
+            size,
             found: Found::InUse,
         }
     }
@@ -199,12 +211,58 @@ impl DataFile {
         let _ = self.file.lock_shared();
     }
 
+    /// The file's number in its file system.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
+    }
+
+    /// Whether nothing was ever written to a part of `bytes`, as far as the file system can tell. False negatives are
+    /// possible (it counts in blocks of its own), and so are false positives (some keep zeros as holes).
+    pub fn has_hole(&self, bytes: &Range<u64>) -> bool {
+        let Ok(start) = i64::try_from(bytes.start) else {
+            return true;
+        };
+        // The end of the file counts as a hole. An error means that there is nothing at all from `start` on.
+        !bytes.is_empty() && lseek(&self.file, start, Whence::SeekHole).map_or(true, |hole| (hole as u64) < bytes.end)
+    }
+
+    /// The length to which somebody else has cut the file, if that happened.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn cut_to(&self) -> io::Result<Option<u64>> {
+        let len = self.file.metadata()?.len();
+        Ok((len < self.size).then_some(len))
+    }
+
+    /// Gives the file its size back. **What was cut off reads as zeros then**, so it must not count as present any more.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn restore_size(&self) -> io::Result<()> {
+        self.file.set_len(self.size)
+    }
+
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
     ///
     /// # Errors
     /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
-    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
+    pub fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.disk.read_at(&self.file, buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buf = &mut buf[read..];
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Writes all of `pieces`, one behind the other, from `offset`: with one call to the kernel as a rule, because a
@@ -218,15 +276,17 @@ impl DataFile {
         // Takes off what is empty at the front, as below: a call that writes nothing has failed.
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            let at = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-            match pwritev(&self.file, &left[..left.len().min(MOST_SLICES)], at) {
+            match self
+                .disk
+                .write_at(&self.file, &left[..left.len().min(MOST_SLICES)], offset)
+            {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     offset += written as u64;
                     IoSlice::advance_slices(&mut left, written);
                 }
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -280,6 +340,45 @@ mod tests {
         assert_eq!(back, expected);
         data.write_all_at::<Vec<u8>>(&[], 0).unwrap();
         data.write_all_at(&[[]; 3], 0).unwrap();
+    }
+
+    #[test]
+    fn a_hole_shows_and_so_does_a_cut() {
+        let (_dir, store) = store();
+        let data = store.open_file(&EntryKey::for_tests(5), 1 << 20, || {}).unwrap();
+        data.write_all_at(&[[7; 64 << 10]], 64 << 10).unwrap();
+        assert!(!data.has_hole(&(64 << 10..128 << 10)) && !data.has_hole(&(0..0)));
+        assert!(data.has_hole(&(0..128 << 10)) && data.has_hole(&(64 << 10..1 << 20)));
+        assert_eq!(data.cut_to().unwrap(), None);
+        data.file.set_len(100 << 10).unwrap();
+        assert_eq!(data.cut_to().unwrap(), Some(100 << 10));
+        assert!(data.has_hole(&(512 << 10..1 << 20)), "past the end");
+        data.restore_size().unwrap();
+        assert_eq!(data.cut_to().unwrap(), None);
+    }
+
+    #[test]
+    fn a_write_goes_on_after_a_short_one_and_fails_with_what_the_disk_says() {
+        use crate::cache::disk::{FaultyDisk, WriteFault};
+        let (_dir, store) = store();
+        let disk = Arc::new(FaultyDisk::default());
+        let store = store.on_disk(Arc::clone(&disk) as Arc<dyn Disk>);
+        let data = store.open_file(&EntryKey::for_tests(6), 8192, || {}).unwrap();
+        disk.fail_writes([
+            WriteFault::Short(1),
+            WriteFault::Errno(libc::EINTR),
+            WriteFault::Short(100),
+        ]);
+        data.write_all_at(&[[7; 4096], [8; 4096]], 0).unwrap();
+        let mut back = [0; 8192];
+        data.read_exact_at(&mut back, 0).unwrap();
+        assert!(back[..4096] == [7; 4096] && back[4096..] == [8; 4096]);
+        for errno in [libc::ENOSPC, libc::EIO] {
+            disk.fail_writes([WriteFault::Short(1), WriteFault::Errno(errno)]);
+            let error = data.write_all_at(&[[8; 10]], 0).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(errno));
+        }
+        assert!(disk.is_spent());
     }
 
     #[test]

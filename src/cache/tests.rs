@@ -1,5 +1,7 @@
 //! The cache as a whole, against a server that does what each test tells it to.
 
+mod damage;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Barrier;
@@ -136,6 +138,10 @@ struct Mount {
 
 impl Mount {
     fn over(folder: &Path) -> Mount {
+        Mount::of(folder, Folder::open(folder).unwrap())
+    }
+
+    fn of(path: &Path, folder: Folder) -> Mount {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -143,13 +149,13 @@ impl Mount {
             .unwrap();
         let config = CacheConfig {
             chunk_size: ChunkSize::new(C).unwrap(),
-            ..CacheConfig::in_folder(folder)
+            ..CacheConfig::in_folder(path)
         };
         let resized: Arc<Mutex<Vec<_>>> = Arc::default();
         let note = Arc::clone(&resized);
         let on_resize = Box::new(move |entry: &CacheEntry| note.lock().push((entry.tag, entry.size())));
         let client = Client::new(HttpConfig::default()).unwrap();
-        let cache = Cache::open(config, client, runtime.handle(), on_resize).unwrap();
+        let cache = Cache::over(folder, config, client, runtime.handle(), on_resize).unwrap();
         Mount {
             cache,
             runtime,
@@ -181,6 +187,16 @@ impl Mount {
 
 /// Reads like the kernel's side does.
 fn read(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
+    for _ in 0..2 {
+        match read_once(reader, offset, len) {
+            Err(ReadError::Lost) => {}
+            other => return other,
+        }
+    }
+    read_once(reader, offset, len)
+}
+
+fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
     let (called, call) = crossbeam_channel::bounded(1);
     let later = || -> OnReady { Box::new(move |result| called.send(result).unwrap()) };
     let bytes = match reader.read(offset, len, later) {

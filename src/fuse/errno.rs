@@ -33,7 +33,7 @@ pub fn of_read(error: &ReadError) -> Errno {
         ReadError::Http(error) => of_http(error),
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
         ReadError::Cancelled => Errno::EINTR,
-        ReadError::Store(_) | ReadError::ShuttingDown => Errno::EIO,
+        ReadError::Store(_) | ReadError::Lost | ReadError::ShuttingDown => Errno::EIO,
     }
 }
 

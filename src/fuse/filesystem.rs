@@ -31,8 +31,8 @@ use super::errno;
 use super::handles::Handles;
 use super::interrupts::Interrupts;
 use super::passthrough::Passthrough;
-use super::replies::{self, LateReply};
-use crate::cache::{Cache, CacheEntry, Read, ReadError, Reader};
+use super::replies::{self, LateReply, Question};
+use crate::cache::{Cache, CacheEntry, ReadError, Reader};
 use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
 
@@ -81,7 +81,7 @@ struct Shared {
     /// How long the kernel may believe names and attributes.
     ttl: Duration,
     passthrough: Passthrough,
-    interrupts: Interrupts,
+    interrupts: Arc<Interrupts>,
 }
 
 /// An open directory: the names as they were when it was opened.
@@ -110,7 +110,7 @@ impl FetchFs {
                 ownership,
                 ttl,
                 passthrough: Passthrough::new(passthrough),
-                interrupts: Interrupts::start()?,
+                interrupts: Arc::new(Interrupts::start()?),
             }),
             runtime,
             files: Arc::new(Handles::new()),
@@ -127,37 +127,13 @@ impl FetchFs {
         let Some(reader) = self.files.get(handle) else {
             return reply.error(Errno::EBADF);
         };
-        let mut parked = Some(reply);
-        let mut wait = None;
-        let late = self.late_replies.clone();
-        let waiting_reader = Arc::clone(&reader);
-        let read = reader.read(offset, u64::from(size), || {
-            let reply = parked.take();
-            let begun = wait.insert(self.shared.interrupts.wait(thread)).clone();
-            Box::new(move |result| {
-                drop(begun);
-                let Some(reply) = reply else { return };
-                let bytes = offset..offset.saturating_add(u64::from(size));
-                // The pool ends only after the session has.
-                let _ = late.send(LateReply {
-                    reply,
-                    reader: waiting_reader,
-                    bytes,
-                    result,
-                });
-            })
-        });
-        match read {
-            Read::Ready(bytes) => parked
-                .into_iter()
-                .for_each(|reply| replies::answer(reply, &reader, bytes.clone())),
-            Read::Waiting(waiter) => wait.iter().for_each(|wait| {
-                wait.on_end({
-                    let reader = Arc::clone(&reader);
-                    move || reader.cancel(waiter)
-                })
-            }),
-        }
+        let question = Question {
+            reader,
+            bytes: offset..offset.saturating_add(u64::from(size)),
+            thread,
+            tries: 0,
+        };
+        question.ask(reply, &self.late_replies, &self.shared.interrupts);
     }
 
     fn list(

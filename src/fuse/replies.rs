@@ -15,23 +15,103 @@ use parking_lot::Mutex;
 
 use super::complaints::Complaints;
 use super::errno;
-use crate::cache::{ReadError, Reader};
+use super::interrupts::Interrupts;
+use crate::cache::{OnReady, Read, ReadError, Reader};
 use crate::http::redact;
 
 /// Threads that answer parked reads. An answer is one copy from the page cache and one to the
 /// kernel: one thread answers gigabytes a second, the second is there for when a disk is slow.
 const THREADS: usize = 2;
 
-/// A read whose waiting has ended.
-pub struct LateReply {
-    /// Where the answer goes.
-    pub reply: ReplyData,
+/// How often a read begins again because the cache has lost its bytes. A disk that loses them each time is no cache.
+const TRIES: u32 = 3;
+
+/// A read of the kernel's.
+#[derive(Clone)]
+pub struct Question {
     /// The open file.
     pub reader: Arc<Reader>,
-    /// What was asked for; may reach past the end of the file.
+    /// What is asked for; may reach past the end of the file.
     pub bytes: Range<u64>,
+    /// The thread that waits for it.
+    pub thread: u32,
+    /// How often it began already.
+    pub tries: u32,
+}
+
+/// A read whose waiting has ended.
+pub struct LateReply {
+    question: Question,
+    /// Where the answer goes.
+    reply: ReplyData,
     /// How it ended.
-    pub result: Result<(), ReadError>,
+    result: Result<(), ReadError>,
+    /// Where it goes if it has to wait once more.
+    pool: Sender<LateReply>,
+    interrupts: Arc<Interrupts>,
+}
+
+impl Question {
+    /// Answers it, at once if the bytes are present, and by the pool if they have to come.
+    pub fn ask(mut self, reply: ReplyData, pool: &Sender<LateReply>, interrupts: &Arc<Interrupts>) {
+        self.tries += 1;
+        let mut parked = Some(reply);
+        let mut wait = None;
+        let later = || -> OnReady {
+            let begun = wait.insert(interrupts.wait(self.thread)).clone();
+            let (reply, question) = (parked.take(), self.clone());
+            let (pool, interrupts) = (pool.clone(), Arc::clone(interrupts));
+            Box::new(move |result| {
+                drop(begun);
+                let Some(reply) = reply else { return };
+                let late = LateReply {
+                    question,
+                    reply,
+                    result,
+                    pool: pool.clone(),
+                    interrupts,
+                };
+                // The pool ends only after the session has.
+                let _ = pool.send(late);
+            })
+        };
+        let read = self
+            .reader
+            .read(self.bytes.start, self.bytes.end - self.bytes.start, later);
+        match (read, parked) {
+            (Read::Ready(bytes), Some(reply)) => self.answer(bytes, reply, pool, interrupts),
+            (Read::Waiting(waiter), _) => wait.iter().for_each(|wait| {
+                wait.on_end({
+                    let reader = Arc::clone(&self.reader);
+                    move || reader.cancel(waiter)
+                })
+            }),
+            (Read::Ready(_), None) => {}
+        }
+    }
+
+    /// Answers with bytes that are present.
+    fn answer(self, bytes: Range<u64>, reply: ReplyData, pool: &Sender<LateReply>, interrupts: &Arc<Interrupts>) {
+        // The kernel asks for a few MiB at most.
+        let len = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
+        let failed = BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < len {
+                buffer.resize(len, 0);
+            }
+            match self.reader.fill(&mut buffer[..len], bytes.start) {
+                Ok(()) => {
+                    reply.data(&buffer[..len]);
+                    None
+                }
+                Err(error) => Some((reply, error)),
+            }
+        });
+        match failed {
+            None => {}
+            Some((reply, ReadError::Lost)) if self.tries < TRIES => self.ask(reply, pool, interrupts),
+            Some((reply, error)) => fail(reply, &self.reader, &error),
+        }
+    }
 }
 
 /// Starts the pool. It ends when the last sender is dropped.
@@ -54,38 +134,24 @@ pub fn start_pool() -> std::io::Result<Sender<LateReply>> {
 
 fn answer_late(late: LateReply) {
     let LateReply {
+        question,
         reply,
-        reader,
-        bytes,
         result,
+        pool,
+        interrupts,
     } = late;
     match result {
         Ok(()) => {
-            let bytes = reader.clip(bytes);
-            answer(reply, &reader, bytes);
+            let bytes = question.reader.clip(question.bytes.clone());
+            question.answer(bytes, reply, &pool, &interrupts);
         }
-        Err(error) => fail(reply, &reader, &error),
+        Err(error) => fail(reply, &question.reader, &error),
     }
 }
 
 thread_local! {
     /// Grows to the largest read that the kernel sends, 1 MiB by default, and stays.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Answers with bytes that are present.
-pub fn answer(reply: ReplyData, reader: &Reader, bytes: Range<u64>) {
-    // The kernel asks for a few MiB at most.
-    let len = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
-    BUFFER.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            buffer.resize(len, 0);
-        }
-        match reader.fill(&mut buffer[..len], bytes.start) {
-            Ok(()) => reply.data(&buffer[..len]),
-            Err(error) => fail(reply, reader, &error),
-        }
-    });
 }
 
 fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {

@@ -110,7 +110,7 @@ fn fill(folder: &Path, entries: u64, chunks: u64) -> Result<()> {
             validator: Validator::Strong(format!("\"{number}\"")),
         };
         let key = EntryKey::new(&url, &version, chunk);
-        store.open_file(&key, version.size, || {})?;
+        let data = store.open_file(&key, version.size, || {})?;
         index.record(Record::Entry {
             row: EntryRow {
                 key: key.clone(),
@@ -120,6 +120,8 @@ fn fill(folder: &Path, entries: u64, chunks: u64) -> Result<()> {
             },
             url_key: UrlKey::new(&url),
             url: url.to_string(),
+            inode: data.inode()?,
+            is_suspect: false,
         });
         for index_in_file in 0..chunks {
             index.record(Record::Chunk {

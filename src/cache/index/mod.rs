@@ -5,10 +5,13 @@
 //! bytes are in the data file, so whatever a crash leaves behind, a recorded chunk is there.
 //!
 //! All writing is done by one thread ([`writer`]), fed over a channel; nobody who reads a file
-//! waits for it. Reading is done through one more connection, when an entry is first used. Nothing
-//! is read at start-up, so that takes the same time over any cache.
+//! waits for it. Reading is done through one more connection, when an entry is first used. Of the
+//! tables nothing is read at start-up, so that takes the same time over any cache. Whether what is recorded
+//! reached the disk is told by [`state`].
 
 mod schema;
+mod state;
+mod tables;
 mod writer;
 
 use std::path::Path;
@@ -21,6 +24,7 @@ use super::chunk::ChunkSize;
 use super::entry::{EntryKey, UrlKey};
 use super::error::CacheError;
 use crate::http::{Validator, Version};
+pub use tables::{Commit, Tables};
 pub use writer::Record;
 use writer::Writer;
 
@@ -45,30 +49,55 @@ pub struct EntryRow {
     pub chunk: ChunkSize,
 }
 
+/// What is recorded of an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its chunks with the checksums of their bytes, in order.
+    pub chunks: Vec<(u64, u64)>,
+    /// The number that its data file had in its file system.
+    pub inode: u64,
+    /// Whether the chunks are in that file for certain: nothing has happened since that could have lost them.
+    pub is_certain: bool,
+}
+
+/// The index's file in a cache folder.
+const FILE: &str = "index.db";
+
 impl ChunkIndex {
     /// Opens the index in `cache_dir`, making or updating its tables.
     ///
     /// # Errors
-    /// When the file can't be opened, is of a newer version, or is no SQLite file.
+    /// When the file can't be opened, is of a newer version, or is no index.
     pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
-        let path = cache_dir.join("index.db");
+        ChunkIndex::open_with(cache_dir, &state::boot_id(), |tables| tables)
+    }
+
+    /// Opens it in the boot of this name, with something between the writer thread and the tables.
+    pub(super) fn open_with<C: Commit>(
+        cache_dir: &Path,
+        boot_id: &str,
+        between: impl FnOnce(Tables) -> C,
+    ) -> Result<ChunkIndex, CacheError> {
+        let path = cache_dir.join(FILE);
+        schema::inspect(&path)?;
         let shown = path.display().to_string();
         let failed = |error| CacheError::of_index(&shown, &error);
         let mut connection = schema::connect(&path).map_err(failed)?;
         schema::migrate(&mut connection, &shown)?;
+        let epoch = state::begin(&mut connection, boot_id).map_err(failed)?;
         let reader = schema::connect(&path).map_err(failed)?;
         Ok(ChunkIndex {
-            writer: Writer::start(connection),
+            writer: Writer::start(between(Tables::new(connection, epoch))),
             reader: Mutex::new(reader),
         })
     }
 
-    /// Moves an index file that is none out of the way. What it recorded is lost; the cache fills anew.
+    /// Moves an index file that is damaged, or none of ours, out of the way. What it recorded is lost; the cache fills anew.
     ///
     /// # Errors
     /// When it can't be moved.
     pub fn set_aside(cache_dir: &Path) -> std::io::Result<()> {
-        let path = cache_dir.join("index.db");
+        let path = cache_dir.join(FILE);
         let aside = cache_dir.join("index.db.damaged");
         std::fs::rename(&path, &aside)?;
         for rest in ["index.db-wal", "index.db-shm"] {
@@ -76,7 +105,7 @@ impl ChunkIndex {
             let _ = std::fs::remove_file(cache_dir.join(rest));
         }
         log::warn!(
-            "{} is damaged; it is now {}, and the cache begins anew",
+            "{} is damaged, or no index of fetchfs; it is now {}, and the cache begins anew",
             path.display(),
             aside.display()
         );
@@ -91,6 +120,23 @@ impl ChunkIndex {
     /// Returns when all that was handed over before is committed.
     pub fn sync(&self) {
         self.writer.sync();
+    }
+
+    /// Ends recording when all that was handed over before is committed; what comes later is not recorded.
+    pub fn finish(&self) {
+        self.writer.finish();
+    }
+
+    /// How many processes have begun to record so far, for [`Self::set_clean`].
+    pub fn session(&self) -> Option<i64> {
+        state::session(&self.reader.lock()).ok()
+    }
+
+    /// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`.
+    pub fn set_clean(&self, session: i64) {
+        if let Err(error) = state::set_clean(&self.reader.lock(), session) {
+            log::info!("cache index: {error}; after a reboot the cache will be verified as it is read");
+        }
     }
 
     /// The newest version that the cache has of a URL, in chunks of any size.
@@ -112,22 +158,35 @@ impl ChunkIndex {
             .flatten()
     }
 
-    /// The chunks that are recorded of an entry, in order.
-    pub fn chunks(&self, key: &EntryKey) -> Vec<u64> {
+    /// What is recorded of an entry.
+    pub fn recorded(&self, key: &EntryKey) -> Recorded {
         self.sync();
-        let read = || -> rusqlite::Result<Vec<u64>> {
+        let read = || -> rusqlite::Result<Recorded> {
             let reader = self.reader.lock();
-            let mut query = reader.prepare_cached(
-                "SELECT chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
+            let mut entry = reader.prepare_cached(
+                "SELECT inode, cache_entries.epoch = cache_state.epoch FROM cache_entries, cache_state
+                 WHERE entry_key = ?1",
+            )?;
+            let found = entry
+                .query_row([key.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((inode, is_certain)) = found else {
+                return Ok(Recorded::default());
+            };
+            let mut chunks = reader.prepare_cached(
+                "SELECT chunk_index, checksum FROM cache_chunks JOIN cache_entries USING (entry_id)
                  WHERE entry_key = ?1 ORDER BY chunk_index",
             )?;
-            query
-                .query_map([key.as_str()], |row| row.get::<_, i64>(0).map(|index| index as u64))?
-                .collect()
+            let chunk = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64));
+            Ok(Recorded {
+                chunks: chunks.query_map([key.as_str()], chunk)?.collect::<Result<_, _>>()?,
+                inode: inode as u64,
+                is_certain,
+            })
         };
         read().unwrap_or_else(|err| {
             log::warn!("cache index: {err}; going on as if the file were not cached");
-            Vec::new()
+            Recorded::default()
         })
     }
 
@@ -228,8 +287,14 @@ mod tests {
             },
             url_key: UrlKey::new(&url),
             url: url.to_string(),
+            inode: 7,
+            is_suspect: false,
         };
         (url, record, key)
+    }
+
+    fn chunks(index: &ChunkIndex, key: &EntryKey) -> Vec<u64> {
+        index.recorded(key).chunks.into_iter().map(|(chunk, _)| chunk).collect()
     }
 
     fn chunk(key: &EntryKey, index: u64) -> Record {
@@ -253,7 +318,7 @@ mod tests {
         }
         let index = ChunkIndex::open(dir.path()).unwrap();
         assert_eq!(index.newest(&UrlKey::new(&url)).unwrap().key, key);
-        assert_eq!(index.chunks(&key), [0, 2]);
+        assert_eq!(chunks(&index, &key), [0, 2]);
         assert_eq!(index.cached_bytes(), 2 * 4096);
     }
 
@@ -284,6 +349,59 @@ mod tests {
             is_over.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(all_found);
         });
+    }
+
+    #[test]
+    fn what_a_power_cut_may_have_lost_is_not_certain_until_it_was_verified() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, record, key) = entry("http://h/a", 10_000);
+        let open = |boot: &str| ChunkIndex::open_with(dir.path(), boot, |tables| tables).unwrap();
+        {
+            let index = open("boot 1");
+            index.record(record);
+            index.record(chunk(&key, 0));
+            assert!(index.recorded(&key).is_certain);
+        }
+        assert!(open("boot 1").recorded(&key).is_certain, "killed, in the same boot");
+        {
+            let index = open("boot 2");
+            assert!(!index.recorded(&key).is_certain);
+            index.record(Record::Trust { key: key.clone() });
+            assert!(index.recorded(&key).is_certain);
+            let session = index.session().unwrap();
+            index.finish();
+            index.record(chunk(&key, 1));
+            index.set_clean(session);
+        }
+        let recorded = open("boot 3").recorded(&key);
+        assert!(recorded.is_certain, "ended in good order");
+        assert_eq!(
+            (recorded.chunks.len(), recorded.inode),
+            (1, 7),
+            "nothing is recorded after the end"
+        );
+    }
+
+    #[test]
+    fn a_chunk_that_comes_again_has_the_new_checksum_and_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, record, key) = entry("http://h/a", 10_000);
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        index.record(record);
+        for checksum in [1, 2] {
+            index.record(Record::Chunk {
+                key: key.clone(),
+                index: 0,
+                checksum,
+            });
+        }
+        index.record(chunk(&key, 1));
+        index.record(Record::ForgetChunk {
+            key: key.clone(),
+            index: 1,
+        });
+        assert_eq!(index.recorded(&key).chunks, [(0, 2)]);
+        assert_eq!(index.cached_bytes(), 4096);
     }
 
     #[test]
@@ -333,8 +451,8 @@ mod tests {
         index.record(chunk(&key, 0));
         index.record(Record::Forget { key: key.clone() });
         index.record(chunk(&key, 1));
-        assert!(index.newest(&UrlKey::new(&url)).is_none() && index.chunks(&key).is_empty());
+        assert!(index.newest(&UrlKey::new(&url)).is_none() && chunks(&index, &key).is_empty());
         index.record(record);
-        assert!(index.newest(&UrlKey::new(&url)).is_some() && index.chunks(&key).is_empty());
+        assert!(index.newest(&UrlKey::new(&url)).is_some() && chunks(&index, &key).is_empty());
     }
 }

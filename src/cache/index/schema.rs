@@ -8,7 +8,8 @@
 //! that, but each completed chunk would rewrite its page of the bitmap, and the table could not be
 //! read with the `sqlite3` shell.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,7 +18,8 @@ use rusqlite::Connection;
 use crate::cache::error::CacheError;
 
 /// One SQL text a step; step `i` takes a file from version `i` to `i + 1`.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
 CREATE TABLE cache_entries (
     entry_id       INTEGER PRIMARY KEY,
     -- hash of URL, version and chunk size; names the data file
@@ -56,7 +58,91 @@ END;
 CREATE TRIGGER chunk_forgotten AFTER DELETE ON cache_chunks BEGIN
     UPDATE cache_entries SET chunks_present = chunks_present - 1 WHERE entry_id = OLD.entry_id;
 END;
-"];
+",
+    r"
+-- One row: what the time before this one has left behind (see `state`).
+CREATE TABLE cache_state (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    -- the kernel's name for the time since it was started, when the cache was last opened
+    boot_id TEXT NOT NULL,
+    -- grows whenever data may have been lost that was recorded
+    epoch   INTEGER NOT NULL,
+    -- grows whenever a process begins to record
+    session INTEGER NOT NULL,
+    -- whether all that is recorded is on the disk for certain
+    clean   INTEGER NOT NULL
+) STRICT;
+INSERT INTO cache_state VALUES (1, '', 0, 0, 0);
+
+-- the data file's number in its file system: another file under its name is not the one that was filled
+ALTER TABLE cache_entries ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
+-- of an earlier epoch than the cache's: its chunks are verified before they are served
+ALTER TABLE cache_entries ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+",
+];
+
+/// `PRAGMA application_id` of an index: "ftch". Tells it from another program's database.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"ftch");
+
+/// What the beginning of a file says it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Header {
+    /// Nothing yet, or a file whose tables SQLite has to look at.
+    Usable,
+    /// An index of this version, which is newer than ours.
+    Newer(i64),
+    /// No database, or another program's.
+    Foreign,
+}
+
+/// Looks at a file's header **without SQLite**, which would write to it: a file that is not for us stays as it is.
+///
+/// # Errors
+/// [`CacheError::NewerIndex`], [`CacheError::Index`] for a foreign one, or what the system says.
+pub fn inspect(path: &Path) -> Result<(), CacheError> {
+    let shown = path.display().to_string();
+    let index_error = |reason: String, is_damaged| CacheError::Index {
+        path: shown.clone(),
+        reason,
+        is_damaged,
+    };
+    let mut header = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEADER_LEN).read_to_end(&mut header));
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(index_error(error.to_string(), false)),
+        Ok(_) => {}
+    }
+    match judge_header(&header) {
+        Header::Usable => Ok(()),
+        Header::Foreign => Err(index_error("it is no index of fetchfs".to_owned(), true)),
+        Header::Newer(found) => Err(CacheError::NewerIndex {
+            path: shown,
+            found,
+            known: VERSION,
+        }),
+    }
+}
+
+/// Bytes (<https://www.sqlite.org/fileformat.html>, 1.3).
+const HEADER_LEN: u64 = 100;
+
+fn judge_header(header: &[u8]) -> Header {
+    if header.is_empty() {
+        return Header::Usable;
+    }
+    if header.len() < HEADER_LEN as usize || !header.starts_with(b"SQLite format 3\0") {
+        return Header::Foreign;
+    }
+    let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (version, application) = (number(60), number(68));
+    match application {
+        // Ours, before it had a name.
+        0 | APPLICATION_ID if i64::from(version) > VERSION => Header::Newer(version.into()),
+        0 | APPLICATION_ID => Header::Usable,
+        _ => Header::Foreign,
+    }
+}
 
 /// The version of a file that this program has brought up to date.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -81,13 +167,24 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
             known: VERSION,
         });
     }
+    if found == 0 && has_tables(&transaction).map_err(failed)? {
+        return Err(CacheError::Index {
+            path: path.to_owned(),
+            reason: "it is another program's database".to_owned(),
+            is_damaged: true,
+        });
+    }
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(failed)?;
     }
-    transaction
-        .pragma_update(None, "user_version", VERSION)
-        .map_err(failed)?;
+    for (name, value) in [("user_version", VERSION), ("application_id", APPLICATION_ID.into())] {
+        transaction.pragma_update(None, name, value).map_err(failed)?;
+    }
     transaction.commit().map_err(failed)
+}
+
+fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM sqlite_schema")?.exists([])
 }
 
 /// Opens a connection with the settings that each one needs.
@@ -141,5 +238,40 @@ mod tests {
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
             .unwrap();
         assert_eq!(tables, 0);
+    }
+
+    #[test]
+    fn a_database_of_another_program_gets_no_tables() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
+        let refused = migrate(&mut connection, "x");
+        assert!(matches!(refused, Err(CacheError::Index { is_damaged: true, .. })));
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(tables, 1);
+    }
+
+    #[test]
+    fn a_header_tells_what_a_file_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.db");
+        let header_with = |pragma: &str, value: i64| {
+            let _ = std::fs::remove_file(&path);
+            let mut connection = Connection::open(&path).unwrap();
+            migrate(&mut connection, "x").unwrap();
+            connection.pragma_update(None, pragma, value).unwrap();
+            drop(connection);
+            std::fs::read(&path).unwrap()[..HEADER_LEN as usize].to_vec()
+        };
+        assert_eq!(judge_header(&header_with("user_version", VERSION)), Header::Usable);
+        assert_eq!(
+            judge_header(&header_with("user_version", VERSION + 1)),
+            Header::Newer(VERSION + 1)
+        );
+        assert_eq!(judge_header(&header_with("application_id", 77)), Header::Foreign);
+        assert_eq!(judge_header(b""), Header::Usable);
+        assert_eq!(judge_header(&[7; 10_000]), Header::Foreign);
+        assert_eq!(judge_header(b"SQLite format 3\0 and then it ends"), Header::Foreign);
     }
 }

@@ -6,18 +6,18 @@
 //! of its completion, while it is being downloaded, not when the file is closed.
 //!
 //! When SQLite fails, the batch is lost and the thread goes on: what was not recorded is fetched
-//! again by a later mount, which is dear but right. Nobody who reads a file is held up.
+//! again by a later mount, which is dear but right. Nobody who reads a file is held up. The log gets a line
+//! when it begins to fail, and one when it works again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rusqlite::{Connection, TransactionBehavior, params};
-
-use super::{EntryRow, seconds};
+use super::EntryRow;
+use super::tables::Commit;
 use crate::cache::entry::{EntryKey, UrlKey};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
 /// five transactions a second, whatever the download's speed.
@@ -38,6 +38,10 @@ pub enum Record {
         url_key: UrlKey,
         /// Its URL for people: without credentials and query values.
         url: String,
+        /// The data file's number in its file system.
+        inode: u64,
+        /// Whether chunks that are recorded of it are still to be verified.
+        is_suspect: bool,
     },
     /// A chunk whose bytes are in the data file.
     Chunk {
@@ -47,6 +51,18 @@ pub enum Record {
         index: u64,
         /// XXH3 of its bytes.
         checksum: u64,
+    },
+    /// A chunk whose bytes are gone or wrong.
+    ForgetChunk {
+        /// Its entry.
+        key: EntryKey,
+        /// Its index.
+        index: u64,
+    },
+    /// All chunks that are recorded of the entry have been verified.
+    Trust {
+        /// The entry.
+        key: EntryKey,
     },
     /// The entry's data file is gone, or about to go.
     Forget {
@@ -58,6 +74,8 @@ pub enum Record {
 enum Message {
     Record(Record),
     Sync(Sender<()>),
+    /// Nothing is recorded after this.
+    Last(Sender<()>),
 }
 
 /// The handle to the thread. Dropping it commits what is queued and ends the thread.
@@ -73,13 +91,13 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the thread.
-    pub fn start(connection: Connection) -> Writer {
+    pub fn start(tables: impl Commit) -> Writer {
         let (queue, records) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&done);
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || run(connection, &records, &counted));
+            .spawn(move || run(tables, &records, &counted));
         // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
         let thread = thread
             .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
@@ -109,6 +127,14 @@ impl Writer {
         let _ = committed.recv();
     }
 
+    /// Ends the thread when all that was queued before is committed; whatever comes later is not recorded.
+    pub fn finish(&self) {
+        let (done, finished) = bounded(1);
+        self.post(Message::Last(done));
+        // As above.
+        let _ = finished.recv();
+    }
+
     fn post(&self, message: Message) {
         if let Some(queue) = &self.queue {
             // As above: without the thread there is nothing to be done here.
@@ -126,9 +152,11 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut connection: Connection, messages: &Receiver<Message>, done: &AtomicU64) {
+fn run(mut tables: impl Commit, messages: &Receiver<Message>, done: &AtomicU64) {
     let mut batch = Vec::new();
-    while let Ok(first) = messages.recv() {
+    let mut health = Health::default();
+    let mut is_last = false;
+    while !is_last && let Ok(first) = messages.recv() {
         let deadline = Instant::now() + BATCH_TIME;
         let mut next = Some(first);
         let mut synced = None;
@@ -139,17 +167,22 @@ fn run(mut connection: Connection, messages: &Receiver<Message>, done: &AtomicU6
                     synced = Some(done);
                     break;
                 }
+                Message::Last(done) => {
+                    synced = Some(done);
+                    is_last = true;
+                    break;
+                }
             }
             if batch.len() == BATCH_LEN {
                 break;
             }
             next = messages.recv_deadline(deadline).ok();
         }
-        if let Err(err) = commit(&mut connection, &batch) {
-            log::warn!(
-                "cache index: {err}; {} records are lost, their chunks will be fetched again",
-                batch.len()
-            );
+        if !batch.is_empty() {
+            let outcome = tables.commit(&batch);
+            if let Some(line) = health.note(outcome.as_ref().err(), batch.len() as u64) {
+                log::warn!("{line}");
+            }
         }
         done.fetch_add(batch.len() as u64, Ordering::AcqRel);
         batch.clear();
@@ -158,53 +191,49 @@ fn run(mut connection: Connection, messages: &Receiver<Message>, done: &AtomicU6
     }
 }
 
-fn commit(connection: &mut Connection, batch: &[Record]) -> rusqlite::Result<()> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for record in batch {
-        apply(&transaction, record)?;
-    }
-    transaction.commit()
+/// How recording goes, for the log: a state that lasts is told when it begins and when it ends.
+#[derive(Debug, Default)]
+struct Health {
+    /// What SQLite said last, and the records that were lost since it began to fail.
+    failing: Option<(String, u64)>,
 }
 
-fn apply(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
-    match record {
-        Record::Entry { row, url_key, url } => {
-            let now = seconds(SystemTime::now());
-            connection
-                .prepare_cached(
-                    "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, modified,
-                                                chunk_size, chunk_count, confirmed, last_used)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
-                     ON CONFLICT (entry_key) DO UPDATE SET confirmed = ?9, last_used = ?9",
-                )?
-                .execute(params![
-                    row.key.as_str(),
-                    url_key.as_str(),
-                    url,
-                    row.version.size as i64,
-                    row.version.validator.to_key(),
-                    row.modified.map(seconds),
-                    row.chunk.bytes() as i64,
-                    row.chunk.count(row.version.size) as i64,
-                    now,
-                ])?;
-        }
-        Record::Chunk { key, index, checksum } => {
-            connection
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO cache_chunks (entry_id, chunk_index, checksum)
-                     SELECT entry_id, ?2, ?3 FROM cache_entries WHERE entry_key = ?1",
-                )?
-                .execute(params![key.as_str(), *index as i64, *checksum as i64])?;
-        }
-        Record::Forget { key } => {
-            connection
-                .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
-                .execute([key.as_str()])?;
+impl Health {
+    /// Notes how committing so many records went. Gives the line for the log when that is news.
+    fn note(&mut self, error: Option<&rusqlite::Error>, records: u64) -> Option<String> {
+        let lost = self.failing.as_ref().map_or(0, |(_, lost)| *lost);
+        match error.map(ToString::to_string) {
+            None => self.failing.take().map(|_| {
+                format!("cache index: it is written again; {lost} records are lost, their chunks will be fetched again")
+            }),
+            Some(reason) => {
+                let is_news = self.failing.as_ref().is_none_or(|(said, _)| *said != reason);
+                let line = format!("cache index: {reason}; until that is over, what is fetched is not recorded");
+                self.failing = Some((reason, lost + records));
+                is_news.then_some(line)
+            }
         }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_lasts_is_told_when_it_begins_and_when_it_ends() {
+        let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+        let busy = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
+        let mut health = Health::default();
+        assert_eq!(health.note(None, 1), None);
+        assert!(health.note(Some(&full), 2).is_some_and(|line| line.contains("full")));
+        assert_eq!(health.note(Some(&full), 3), None);
+        assert!(health.note(Some(&busy), 4).is_some_and(|line| line.contains("locked")));
+        assert!(
+            health
+                .note(None, 5)
+                .is_some_and(|line| line.contains("9 records are lost"))
+        );
+        assert_eq!(health.note(None, 6), None);
+    }
 }

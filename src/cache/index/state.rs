@@ -1,0 +1,130 @@
+//! Whether what is recorded is on the disk.
+//!
+//! When this process is killed, the kernel still has every byte that was written, so what is recorded is there. When the
+//! kernel goes down with it, chunks may be recorded whose bytes never reached the disk. That is told by two things in
+//! `cache_state`: another `boot_id` than the one noted, and `clean` not set. Then the cache enters a new **epoch**, and
+//! the chunks of every entry of an earlier one are verified before they are served. That costs one small transaction,
+//! however much the cache holds.
+//!
+//! `clean` is unset, durably, before the first record of a session; so nothing is recorded, and no data is
+//! dropped, while the file on the disk says "clean". It is set again by the last process that ends in good order.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The kernel's name for the time since it was started; empty if it does not tell, which is never taken for the same.
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Opens the cache in this boot, and enters a new epoch if the one before may have lost data. Gives the epoch.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (noted, clean, epoch): (String, bool, i64) =
+        transaction.query_row("SELECT boot_id, clean, epoch FROM cache_state", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    if noted == boot_id && !boot_id.is_empty() {
+        return Ok(epoch);
+    }
+    let epoch = if clean { epoch } else { epoch + 1 };
+    transaction.execute("UPDATE cache_state SET boot_id = ?1, epoch = ?2", (boot_id, epoch))?;
+    transaction.commit()?;
+    if !clean && !noted.is_empty() {
+        log::warn!("the machine went down while the cache was in use: its chunks are verified before they are served");
+    }
+    Ok(epoch)
+}
+
+/// Notes that a process begins to record. On the disk when this returns.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
+    durably(
+        connection,
+        "UPDATE cache_state SET clean = 0, session = session + 1",
+        [],
+    )
+    .map(|_| ())
+}
+
+/// The number of processes that have begun to record so far.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn session(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT session FROM cache_state", [], |row| row.get(0))
+}
+
+/// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn set_clean(connection: &Connection, session: i64) -> rusqlite::Result<()> {
+    durably(
+        connection,
+        "UPDATE cache_state SET clean = 1 WHERE session = ?1",
+        [session],
+    )
+    .map(|_| ())
+}
+
+/// One statement that is on the disk when this returns; usually SQLite leaves that to the next checkpoint.
+fn durably(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<usize> {
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let outcome = connection.execute(sql, params);
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    fn cache() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection, "x").unwrap();
+        connection
+    }
+
+    #[test]
+    fn only_another_boot_without_a_clean_end_begins_a_new_epoch() {
+        let mut cache = cache();
+        let first = begin(&mut cache, "boot 1").unwrap();
+        unset_clean(&cache).unwrap();
+        assert_eq!(begin(&mut cache, "boot 1").unwrap(), first, "killed");
+        assert_eq!(begin(&mut cache, "boot 2").unwrap(), first + 1, "power cut");
+        let session = session(&cache).unwrap();
+        set_clean(&cache, session).unwrap();
+        assert_eq!(
+            begin(&mut cache, "boot 3").unwrap(),
+            first + 1,
+            "clean end, then a reboot"
+        );
+        unset_clean(&cache).unwrap();
+        assert_eq!(begin(&mut cache, "boot 4").unwrap(), first + 2, "power cut");
+    }
+
+    #[test]
+    fn who_ends_does_not_speak_for_who_has_begun_since() {
+        let mut cache = cache();
+        let epoch = begin(&mut cache, "boot 1").unwrap();
+        unset_clean(&cache).unwrap();
+        let seen = session(&cache).unwrap();
+        unset_clean(&cache).unwrap();
+        set_clean(&cache, seen).unwrap();
+        assert_eq!(begin(&mut cache, "boot 2").unwrap(), epoch + 1);
+    }
+
+    #[test]
+    fn a_boot_without_a_name_is_never_the_same() {
+        let mut cache = cache();
+        let epoch = begin(&mut cache, "").unwrap();
+        assert_eq!(begin(&mut cache, "").unwrap(), epoch + 1);
+    }
+}

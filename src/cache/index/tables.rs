@@ -1,0 +1,121 @@
+//! What a record does to the tables.
+//!
+//! [`Commit`] is the seam between the thread that gathers records and SQLite, so that tests can have SQLite fail.
+
+use std::time::SystemTime;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::writer::Record;
+use super::{seconds, state};
+
+/// Who makes a batch of records lasting, all or none.
+pub trait Commit: Send + 'static {
+    /// Commits the batch.
+    ///
+    /// # Errors
+    /// Whatever SQLite says; then none of it is recorded.
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()>;
+}
+
+/// The tables of an index, as this process writes them.
+pub struct Tables {
+    connection: Connection,
+    /// The epoch of what is recorded now ([`state`]).
+    epoch: i64,
+    /// Whether it is on the disk that this process records.
+    has_unset_clean: bool,
+}
+
+impl Tables {
+    /// Over a connection, in this epoch.
+    pub fn new(connection: Connection, epoch: i64) -> Tables {
+        Tables {
+            connection,
+            epoch,
+            has_unset_clean: false,
+        }
+    }
+}
+
+impl Commit for Tables {
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        if !self.has_unset_clean {
+            state::unset_clean(&self.connection)?;
+            self.has_unset_clean = true;
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for record in batch {
+            apply(&transaction, record, self.epoch)?;
+        }
+        transaction.commit()
+    }
+}
+
+fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Result<()> {
+    match record {
+        Record::Entry {
+            row,
+            url_key,
+            url,
+            inode,
+            is_suspect,
+        } => {
+            let now = seconds(SystemTime::now());
+            connection
+                .prepare_cached(
+                    "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, modified, chunk_size,
+                                                chunk_count, confirmed, last_used, inode, epoch)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)
+                     ON CONFLICT (entry_key) DO UPDATE
+                     SET confirmed = ?9, last_used = ?9, inode = ?10, epoch = ?11",
+                )?
+                .execute(params![
+                    row.key.as_str(),
+                    url_key.as_str(),
+                    url,
+                    row.version.size as i64,
+                    row.version.validator.to_key(),
+                    row.modified.map(seconds),
+                    row.chunk.bytes() as i64,
+                    row.chunk.count(row.version.size) as i64,
+                    now,
+                    *inode as i64,
+                    if *is_suspect { SUSPECT } else { epoch },
+                ])?;
+        }
+        Record::Chunk { key, index, checksum } => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO cache_chunks (entry_id, chunk_index, checksum)
+                     SELECT entry_id, ?2, ?3 FROM cache_entries WHERE entry_key = ?1
+                     ON CONFLICT (entry_id, chunk_index) DO UPDATE SET checksum = excluded.checksum",
+                )?
+                .execute(params![key.as_str(), *index as i64, *checksum as i64])?;
+        }
+        Record::ForgetChunk { key, index } => {
+            connection
+                .prepare_cached(
+                    "DELETE FROM cache_chunks WHERE chunk_index = ?2
+                     AND entry_id = (SELECT entry_id FROM cache_entries WHERE entry_key = ?1)",
+                )?
+                .execute(params![key.as_str(), *index as i64])?;
+        }
+        Record::Trust { key } => {
+            connection
+                .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?
+                .execute(params![key.as_str(), epoch])?;
+        }
+        Record::Forget { key } => {
+            connection
+                .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
+                .execute([key.as_str()])?;
+        }
+    }
+    Ok(())
+}
+
+/// Before every epoch.
+const SUSPECT: i64 = 0;

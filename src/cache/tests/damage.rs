@@ -1,0 +1,323 @@
+//! What crashes, disks and other programs do to a cache: no wrong byte is served, and no more is fetched than was lost.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rusqlite::ffi;
+
+use super::*;
+use crate::cache::disk::{FaultyDisk, WriteFault};
+use crate::cache::entry::EntryKey;
+use crate::cache::index::{Commit, Record, Tables};
+
+/// Chunks of the file of these tests; the last one is short.
+const CHUNKS: u64 = 20;
+const SIZE: u64 = CHUNKS * C - 100;
+
+/// A cache that holds the whole file, and its server.
+fn filled() -> (tempfile::TempDir, Vec<u8>, Server) {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
+    let server = Server::start(file.clone(), |_, _| Honest);
+    let mount = Mount::over(dir.path());
+    assert_eq!(read(&mount.listed(&server, SIZE), 0, SIZE).unwrap(), file);
+    mount.end();
+    (dir, file, server)
+}
+
+/// The same folder after the machine went down.
+fn after_a_power_cut(folder: &Path) -> Mount {
+    static BOOT: AtomicUsize = AtomicUsize::new(0);
+    let boot = format!("boot {}", BOOT.fetch_add(1, Ordering::SeqCst));
+    let opened = Folder::open(folder).unwrap();
+    let index = ChunkIndex::open_with(folder, &boot, |tables| tables).unwrap();
+    Mount::of(folder, Folder { index, ..opened })
+}
+
+fn data_file(folder: &Path) -> File {
+    let shard = std::fs::read_dir(folder.join("data")).unwrap().next().unwrap().unwrap();
+    let name = std::fs::read_dir(shard.path()).unwrap().next().unwrap().unwrap();
+    File::options().read(true).write(true).open(name.path()).unwrap()
+}
+
+/// Drops a chunk's blocks: it reads as zeros.
+fn punch(file: &File, chunk: u64) {
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(file, flags, (chunk * C) as i64, C as i64).unwrap();
+}
+
+fn bytes_asked(server: &Server, since: usize) -> u64 {
+    let asked = server.asked();
+    asked[since..]
+        .iter()
+        .map(|range| range.end.min(SIZE) - range.start)
+        .sum()
+}
+
+/// Reads all, and gives the bytes that were fetched for that.
+fn fetched_for_all(mount: &Mount, server: &Server, file: &[u8]) -> u64 {
+    let before = server.asked().len();
+    let reader = mount.held(server);
+    for offset in (0..SIZE).step_by(5000) {
+        assert_eq!(
+            read(&reader, offset, 5000).unwrap(),
+            part(file, offset, 5000),
+            "{offset}"
+        );
+    }
+    bytes_asked(server, before)
+}
+
+#[test]
+fn after_a_power_cut_good_chunks_cost_no_request() {
+    let (dir, file, server) = filled();
+    let mount = after_a_power_cut(dir.path());
+    assert!(mount.held(&server).entry().settled().unwrap().presence.is_empty());
+    assert_eq!(fetched_for_all(&mount, &server, &file), 0);
+    let reader = mount.held(&server);
+    let settled = reader.entry().settled().unwrap();
+    assert!(settled.presence.is_complete());
+    let key = settled.key.clone();
+    assert!(
+        mount.cache.versions.index.recorded(&key).is_certain,
+        "verified once is enough"
+    );
+    drop(reader);
+    mount.end();
+}
+
+#[test]
+fn after_a_power_cut_only_what_was_lost_is_fetched() {
+    let (dir, file, server) = filled();
+    let data = data_file(dir.path());
+    [0, 7, 8].into_iter().for_each(|chunk| punch(&data, chunk));
+    data.write_all_at(&[7; C as usize], 12 * C).unwrap();
+    data.write_all_at(&[7], SIZE - 1).unwrap();
+    let mount = after_a_power_cut(dir.path());
+    assert_eq!(fetched_for_all(&mount, &server, &file), 4 * C + (C - 100));
+    assert_eq!(mount.cache.cached_bytes(), SIZE);
+    mount.end();
+    let mount = Mount::over(dir.path());
+    assert_eq!(fetched_for_all(&mount, &server, &file), 0);
+    mount.end();
+}
+
+#[test]
+fn after_a_power_cut_many_readers_at_random_places_get_the_right_bytes() {
+    let (dir, file, server) = filled();
+    let data = data_file(dir.path());
+    (0..CHUNKS).step_by(3).for_each(|chunk| punch(&data, chunk));
+    let mount = after_a_power_cut(dir.path());
+    thread::scope(|scope| {
+        for seed in 0..8 {
+            let (mount, server, file) = (&mount, &server, &file);
+            scope.spawn(move || {
+                let (reader, mut random) = (mount.held(server), fastrand::Rng::with_seed(seed));
+                for _ in 0..30 {
+                    let (offset, len) = (random.u64(0..SIZE), random.u64(0..20_000));
+                    assert_eq!(
+                        read(&reader, offset, len).unwrap(),
+                        part(file, offset, len),
+                        "{offset}+{len}"
+                    );
+                }
+            });
+        }
+    });
+    mount.end();
+}
+
+#[test]
+fn another_file_under_the_same_name_is_verified() {
+    let (dir, file, server) = filled();
+    let data = data_file(dir.path());
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&data))).unwrap();
+    let mut other = file.clone();
+    other[3 * C as usize] ^= 1;
+    std::fs::write(path.with_extension("new"), &other).unwrap();
+    std::fs::rename(path.with_extension("new"), &path).unwrap();
+    let mount = Mount::over(dir.path());
+    assert_eq!(fetched_for_all(&mount, &server, &file), C);
+    mount.end();
+}
+
+#[test]
+fn a_hole_where_a_chunk_should_be_is_noticed_without_any_crash() {
+    let (dir, file, server) = filled();
+    let data = data_file(dir.path());
+    [3, 4].into_iter().for_each(|chunk| punch(&data, chunk));
+    let mount = Mount::over(dir.path());
+    assert_eq!(fetched_for_all(&mount, &server, &file), 2 * C);
+    mount.end();
+}
+
+#[test]
+fn a_data_file_that_is_cut_off_while_it_is_used_is_made_whole_again() {
+    let (dir, file, server) = filled();
+    let mount = Mount::over(dir.path());
+    let reader = mount.held(&server);
+    data_file(dir.path()).set_len(10 * C + 5).unwrap();
+    let before = server.asked().len();
+    assert_eq!(read(&reader, 15 * C, C).unwrap(), part(&file, 15 * C, C));
+    assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+    assert_eq!(bytes_asked(&server, before), SIZE - 10 * C);
+    drop(reader);
+    mount.end();
+}
+
+#[test]
+fn what_a_write_past_a_cut_would_turn_into_zeros_is_fetched_again() {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
+    let server = Server::start(file.clone(), |_, _| Honest);
+    let mount = Mount::over(dir.path());
+    // Past the reader, which would have the whole of a small file fetched: only its beginning is here.
+    let reader = mount.listed(&server, SIZE);
+    mount.cache.manager().wait_for_range(reader.entry(), 0..4 * C).unwrap();
+    mount.cache.close();
+    drop(reader);
+    mount.end();
+    let mount = Mount::over(dir.path());
+    let reader = mount.held(&server);
+    data_file(dir.path()).set_len(0).unwrap();
+    // A write at the end extends the file, so that its beginning would read as zeros.
+    mount
+        .cache
+        .manager()
+        .wait_for_range(reader.entry(), SIZE - 10..SIZE)
+        .unwrap();
+    assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+    drop(reader);
+    mount.end();
+}
+
+/// The folder on a disk that fails when it is told to.
+fn on_faulty_disk(folder: &Path) -> (Mount, Arc<FaultyDisk>) {
+    let disk = Arc::new(FaultyDisk::default());
+    let opened = Folder::open(folder).unwrap();
+    let store = opened.store.on_disk(Arc::clone(&disk) as _);
+    (Mount::of(folder, Folder { store, ..opened }), disk)
+}
+
+#[test]
+fn chunks_that_the_disk_cannot_read_are_fetched_again() {
+    let (dir, file, server) = filled();
+    let (mount, disk) = on_faulty_disk(dir.path());
+    let reader = mount.held(&server);
+    let before = server.asked().len();
+    disk.fail_reads(1, libc::EIO);
+    assert_eq!(read(&reader, C + 10, C).unwrap(), part(&file, C + 10, C));
+    assert_eq!((bytes_asked(&server, before), disk.is_spent()), (2 * C, true));
+    drop(reader);
+    mount.end();
+}
+
+#[test]
+fn a_disk_that_cannot_read_at_all_is_an_error_and_not_a_loop() {
+    let (dir, file, server) = filled();
+    let (mount, disk) = on_faulty_disk(dir.path());
+    let reader = mount.held(&server);
+    disk.fail_reads(3, libc::EIO);
+    assert!(matches!(read(&reader, 0, 10), Err(ReadError::Lost)));
+    assert_eq!(read(&reader, 0, SIZE).unwrap(), file, "when it works again");
+    drop(reader);
+    mount.end();
+}
+
+#[test]
+fn a_chunk_that_cannot_be_verified_is_fetched() {
+    let (dir, file, server) = filled();
+    let disk = Arc::new(FaultyDisk::default());
+    let opened = Folder::open(dir.path()).unwrap();
+    let folder = Folder {
+        index: ChunkIndex::open_with(dir.path(), "after a power cut", |tables| tables).unwrap(),
+        store: opened.store.on_disk(Arc::clone(&disk) as _),
+        ..opened
+    };
+    let mount = Mount::of(dir.path(), folder);
+    disk.fail_reads(1, libc::EIO);
+    assert_eq!(fetched_for_all(&mount, &server, &file), C);
+    mount.end();
+}
+
+#[test]
+fn a_write_that_fails_is_never_recorded_and_a_later_read_works() {
+    for fault in [libc::ENOSPC, libc::EIO] {
+        let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
+        let server = Server::start(file.clone(), |_, _| Honest);
+        let (mount, disk) = on_faulty_disk(dir.path());
+        let reader = mount.listed(&server, SIZE);
+        disk.fail_writes([WriteFault::Short(100), WriteFault::Errno(fault)]);
+        // Whatever this read is told: it is told something, and no byte of it is believed to be there.
+        let _ = read(&reader, 0, SIZE);
+        assert!(disk.is_spent());
+        assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+        drop(reader);
+        mount.end();
+        let mount = Mount::over(dir.path());
+        assert_eq!(fetched_for_all(&mount, &server, &file), 0);
+        mount.end();
+    }
+}
+
+/// Tables that can't be written for as long as the test says so.
+struct Failing {
+    tables: Tables,
+    code: Arc<Mutex<Option<i32>>>,
+}
+
+impl Commit for Failing {
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        match *self.code.lock() {
+            Some(code) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+            None => self.tables.commit(batch),
+        }
+    }
+}
+
+#[test]
+fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to_be_recorded() {
+    for code in [
+        ffi::SQLITE_BUSY,
+        ffi::SQLITE_FULL,
+        ffi::SQLITE_IOERR,
+        ffi::SQLITE_CORRUPT,
+    ] {
+        let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
+        let server = Server::start(file.clone(), |_, _| Honest);
+        let failing = Arc::new(Mutex::new(Some(code)));
+        let opened = Folder::open(dir.path()).unwrap();
+        let code = Arc::clone(&failing);
+        let index = ChunkIndex::open_with(dir.path(), "boot", |tables| Failing { tables, code }).unwrap();
+        let mount = Mount::of(dir.path(), Folder { index, ..opened });
+        let reader = mount.listed(&server, SIZE);
+        assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+        assert!(mount.cache.newest(&server.url).is_none(), "it is not recorded");
+        drop(reader);
+        // When SQLite works again, what comes from then on is recorded.
+        *failing.lock() = None;
+        mount.cache.kept_open.lock().clear();
+        let reader = mount.listed(&server, SIZE);
+        assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+        drop(reader);
+        assert_eq!(mount.cache.cached_bytes(), SIZE);
+        mount.end();
+    }
+}
+
+#[test]
+fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
+    let (dir, file, server) = filled();
+    let mount = Mount::over(dir.path());
+    // What the open connections have in memory would hide it.
+    let index = File::options().write(true).open(dir.path().join("index.db")).unwrap();
+    let len = index.metadata().unwrap().len();
+    index.write_all_at(&vec![7; len as usize], 0).unwrap();
+    let log = File::options().write(true).open(dir.path().join("index.db-wal"));
+    log.and_then(|log| log.set_len(0)).unwrap();
+    let reader = mount.listed(&server, SIZE);
+    assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+    let other = EntryKey::for_tests(1);
+    assert!(mount.cache.versions.index.recorded(&other).chunks.is_empty());
+    drop(reader);
+    mount.end();
+}
