@@ -10,6 +10,7 @@ mod answers;
 mod cache;
 mod chaos;
 mod common;
+mod crash;
 mod filesystem;
 mod harness_itself;
 mod hostile;

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::index::ChunkIndex;
 
 /// Bytes that may wait to be written for this process to wait for them when it ends: half a second of a common disk's work.
-const WORTH_WAITING: u64 = 128 << 20;
+const WORTH_WAITING: u64 = 256 << 20;
 
 /// The right to use a cache folder, held with others.
 #[derive(Debug)]
@@ -31,9 +31,14 @@ impl Tenancy {
 
     /// Leaves; to be called when this process has ended recording. Whatever goes wrong here costs a verification later.
     pub fn leave(&self, index: &ChunkIndex) {
+        self.leave_while(waiting_to_be_written(), index);
+    }
+
+    /// Leaves while so many bytes wait to be written to disk, if that can be told.
+    fn leave_while(&self, waiting: Option<u64>, index: &ChunkIndex) {
         let Some(lock) = &self.lock else { return };
         let Some(session) = index.session() else { return };
-        if waiting_to_be_written().is_none_or(|bytes| bytes > WORTH_WAITING) {
+        if waiting.is_none_or(|bytes| bytes > WORTH_WAITING) {
             log::info!("much waits to be written to disk: after a reboot the cache will be verified as it is read");
             return;
         }
@@ -76,12 +81,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_one_is_alone() {
+    fn the_cache_is_clean_when_the_last_one_leaves_and_little_has_to_be_written() {
         let dir = tempfile::tempdir().unwrap();
+        let index = ChunkIndex::open(dir.path()).unwrap();
         let (first, second) = (Tenancy::enter(dir.path()), Tenancy::enter(dir.path()));
-        let is_alone = |tenancy: &Tenancy| tenancy.lock.as_ref().unwrap().try_lock().is_ok();
-        assert!(!is_alone(&first));
+        first.leave_while(Some(0), &index);
+        assert!(!index.is_clean(), "somebody else is still there");
         drop(first);
-        assert!(is_alone(&second));
+        second.leave_while(Some(WORTH_WAITING + 1), &index);
+        second.leave_while(None, &index);
+        assert!(!index.is_clean(), "that would take long");
+        second.leave_while(Some(WORTH_WAITING), &index);
+        assert!(index.is_clean());
     }
 }

@@ -139,6 +139,11 @@ impl ChunkIndex {
         }
     }
 
+    /// Whether all that is recorded is on the disk for certain.
+    pub fn is_clean(&self) -> bool {
+        state::is_clean(&self.reader.lock()).unwrap_or(false)
+    }
+
     /// The newest version that the cache has of a URL, in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
         self.sync();

@@ -87,7 +87,7 @@ const APPLICATION_ID: i32 = i32::from_be_bytes(*b"ftch");
 /// What the beginning of a file says it is.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
-    /// Nothing yet, or a file whose tables SQLite has to look at.
+    /// Nothing yet, an index of ours, or a database without tables.
     Usable,
     /// An index of this version, which is newer than ours.
     Newer(i64),
@@ -135,9 +135,12 @@ fn judge_header(header: &[u8]) -> Header {
         return Header::Foreign;
     }
     let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let (version, application) = (number(60), number(68));
+    // How often tables were made or changed; the version; the application's id.
+    let (changes, version, application) = (number(40), number(60), number(68));
     match application {
-        // Ours, before it had a name.
+        // Ours comes to its tables and its version in one step.
+        0 | APPLICATION_ID if version == 0 && changes != 0 => Header::Foreign,
+        // Without an id it is ours all the same: it got one with version 2.
         0 | APPLICATION_ID if i64::from(version) > VERSION => Header::Newer(version.into()),
         0 | APPLICATION_ID => Header::Usable,
         _ => Header::Foreign,
@@ -167,13 +170,6 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
             known: VERSION,
         });
     }
-    if found == 0 && has_tables(&transaction).map_err(failed)? {
-        return Err(CacheError::Index {
-            path: path.to_owned(),
-            reason: "it is another program's database".to_owned(),
-            is_damaged: true,
-        });
-    }
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(failed)?;
     }
@@ -181,10 +177,6 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
         transaction.pragma_update(None, name, value).map_err(failed)?;
     }
     transaction.commit().map_err(failed)
-}
-
-fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare("SELECT 1 FROM sqlite_schema")?.exists([])
 }
 
 /// Opens a connection with the settings that each one needs.
@@ -241,18 +233,6 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_another_program_gets_no_tables() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
-        let refused = migrate(&mut connection, "x");
-        assert!(matches!(refused, Err(CacheError::Index { is_damaged: true, .. })));
-        let tables: i64 = connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(tables, 1);
-    }
-
-    #[test]
     fn a_header_tells_what_a_file_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index.db");
@@ -269,7 +249,13 @@ mod tests {
             judge_header(&header_with("user_version", VERSION + 1)),
             Header::Newer(VERSION + 1)
         );
+        assert_eq!(judge_header(&header_with("application_id", 0)), Header::Usable);
         assert_eq!(judge_header(&header_with("application_id", 77)), Header::Foreign);
+        assert_eq!(
+            judge_header(&header_with("user_version", 0)),
+            Header::Foreign,
+            "tables, and no version"
+        );
         assert_eq!(judge_header(b""), Header::Usable);
         assert_eq!(judge_header(&[7; 10_000]), Header::Foreign);
         assert_eq!(judge_header(b"SQLite format 3\0 and then it ends"), Header::Foreign);

@@ -60,6 +60,14 @@ pub fn session(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT session FROM cache_state", [], |row| row.get(0))
 }
 
+/// Whether all that is recorded is on the disk for certain.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT clean FROM cache_state", [], |row| row.get(0))
+}
+
 /// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`.
 ///
 /// # Errors
