@@ -8,6 +8,7 @@
 mod access;
 mod answers;
 mod cache;
+mod cache_command;
 mod chaos;
 mod common;
 mod crash;

@@ -26,6 +26,7 @@ pub mod scheduler;
 pub mod store;
 mod suspects;
 mod tenancy;
+pub mod upkeep;
 mod versions;
 
 use std::collections::VecDeque;

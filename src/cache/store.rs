@@ -18,6 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
 use super::disk::{Disk, System};
@@ -167,6 +168,35 @@ impl ChunkStore {
         }
     }
 
+    /// All data files: their path, their entry's key if the name is one, and the bytes that they take on the disk.
+    pub fn files(&self) -> Vec<(PathBuf, Option<EntryKey>, u64)> {
+        let list = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = list(&self.folder).flat_map(|shard| list(&shard.path()));
+        files
+            .filter_map(|file| {
+                let (path, metadata) = (file.path(), file.metadata().ok()?);
+                let shard = path.parent()?.file_name()?.to_str()?;
+                let key = EntryKey::from_stored(format!("{shard}{}", path.file_name()?.to_str()?));
+                Some((path, key, metadata.blocks() * 512))
+            })
+            .collect()
+    }
+
+    /// Opens the data file of an entry as it is, without locking it. `None` if there is none.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn look_at(&self, key: &EntryKey) -> io::Result<Option<DataFile>> {
+        match private_file().open(self.path_of(key)) {
+            Ok(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some(self.data_file(file, size, Found::Intact)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A private file, for an entry whose own somebody else is filling.
     ///
     /// # Errors
@@ -217,6 +247,26 @@ impl DataFile {
     /// What the file system says.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
+    }
+
+    /// Bytes that the file has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Locks it for this process alone, until it is closed. False if somebody uses it.
+    pub fn try_lock(&self) -> bool {
+        self.file.try_lock().is_ok()
+    }
+
+    /// Gives the blocks of these bytes back to the file system; they read as zeros.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let (start, len) = (bytes.start as libc::off_t, (bytes.end - bytes.start) as libc::off_t);
+        Ok(fallocate(&self.file, flags, start, len)?)
     }
 
     /// Whether nothing was ever written to a part of `bytes`, as far as the file system can tell. False negatives are

@@ -6,6 +6,7 @@
 
 mod argv;
 mod background;
+mod cache;
 mod mount;
 mod unmount;
 
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
     let outcome = match matches.subcommand() {
         Some(("mount", matches)) => mount::run(matches, &typed),
         Some(("unmount", matches)) => unmount::run(matches),
+        Some(("cache", matches)) => cache::run(matches),
         _ => unreachable!("clap requires one of the commands that it was given"),
     };
     match outcome {
@@ -53,6 +55,7 @@ fn command() -> Command {
         .max_term_width(120)
         .subcommand(mount_command())
         .subcommand(unmount::command())
+        .subcommand(cache::command())
 }
 
 /// An error with its causes, in one line. A cause that an error has already worked into its own text is not said again.
@@ -98,5 +101,7 @@ mod tests {
         insta::assert_snapshot!("mount_help", mount.render_help());
         let unmount = command.find_subcommand_mut("unmount").expect("it is there");
         insta::assert_snapshot!("unmount_help", unmount.render_help());
+        let cache = command.find_subcommand_mut("cache").expect("it is there");
+        insta::assert_snapshot!("cache_help", cache.render_help());
     }
 }

@@ -23,7 +23,7 @@ use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command};
 pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};
-pub use resolve::ConfigError;
+pub use resolve::{ConfigError, cache_dir};
 pub use source::{SourceError, shown};
 
 /// One mount, as it was asked for and found to be possible.

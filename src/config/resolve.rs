@@ -88,10 +88,7 @@ impl MountArgs {
             .collect::<Vec<_>>()
             .join(" ");
         let mountpoint = mountpoint::resolve(&self.mountpoint)?;
-        let cache_dir = match self.cache_dir {
-            Some(dir) => absolute(dir)?,
-            None => default_cache_dir().ok_or(ConfigError::NoHome)?,
-        };
+        let cache_dir = cache_dir(self.cache_dir)?;
         let http = HttpConfig {
             timeout: self.timeout,
             max_connections: self.max_connections.into(),
@@ -119,6 +116,17 @@ impl MountArgs {
             log_file: self.log_file.map(absolute).transpose()?,
             verbosity: self.verbose,
         })
+    }
+}
+
+/// The cache's directory: the one that was named, made absolute, or the default.
+///
+/// # Errors
+/// When there is no place for it.
+pub fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    match named {
+        Some(dir) => absolute(dir),
+        None => default_cache_dir().ok_or(ConfigError::NoHome),
     }
 }
 

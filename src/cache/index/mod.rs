@@ -11,6 +11,7 @@
 
 mod schema;
 mod state;
+mod survey;
 mod tables;
 mod writer;
 
@@ -24,6 +25,7 @@ use super::chunk::ChunkSize;
 use super::entry::{EntryKey, UrlKey};
 use super::error::CacheError;
 use crate::http::{Validator, Version};
+pub use survey::EntryInfo;
 pub use tables::{Commit, Tables};
 pub use writer::Record;
 use writer::Writer;
@@ -61,7 +63,7 @@ pub struct Recorded {
 }
 
 /// The index's file in a cache folder.
-const FILE: &str = "index.db";
+pub const FILE: &str = "index.db";
 
 impl ChunkIndex {
     /// Opens the index in `cache_dir`, making or updating its tables.

@@ -103,6 +103,15 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 )?
                 .execute(params![key.as_str(), *index as i64])?;
         }
+        Record::Recount { key } => {
+            connection
+                .prepare_cached(
+                    "UPDATE cache_entries SET chunks_present =
+                         (SELECT count(*) FROM cache_chunks WHERE cache_chunks.entry_id = cache_entries.entry_id)
+                     WHERE entry_key = ?1",
+                )?
+                .execute([key.as_str()])?;
+        }
         Record::Trust { key } => {
             connection
                 .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?

@@ -59,6 +59,11 @@ pub enum Record {
         /// Its index.
         index: u64,
     },
+    /// The entry's number of chunks is to be counted anew.
+    Recount {
+        /// The entry.
+        key: EntryKey,
+    },
     /// All chunks that are recorded of the entry have been verified.
     Trust {
         /// The entry.

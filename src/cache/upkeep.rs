@@ -1,0 +1,226 @@
+//! What a user does with a cache folder while it may be in use: look at it, check it, clear it.
+//!
+//! Checking locks nothing, so that no running mount notices: what looks wrong is looked up again in the index
+//! before it counts, because a mount may just have dropped it. Dropping takes a data file's lock and leaves alone what somebody
+//! uses. As everywhere, the index forgets before the data goes.
+
+use std::path::Path;
+use std::{fmt, io};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::entry::EntryKey;
+use super::error::CacheError;
+use super::index::{ChunkIndex, EntryInfo, FILE, Record};
+use super::store::{ChunkStore, DataFile};
+use super::tenancy::Tenancy;
+
+/// A cache folder, beside the mounts that use it.
+pub struct Upkeep {
+    tenancy: Tenancy,
+    store: ChunkStore,
+    index: ChunkIndex,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Chunks are recorded, and there is no data file.
+    NoFile,
+    /// The data file has another size.
+    WrongSize {
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// A recorded chunk lies over a hole: it reads as zeros, and was not those.
+    Hole(u64),
+    /// A recorded chunk's bytes are not those that were fetched.
+    WrongBytes(u64),
+    /// A recorded chunk can't be read.
+    Unreadable(u64, String),
+    /// A chunk is recorded that the file does not have.
+    PastEnd(u64),
+    /// The entry's count of its chunks is not their number.
+    WrongCount {
+        /// What the entry says.
+        said: u64,
+        /// What there are.
+        counted: u64,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::NoFile => write!(f, "its data file is missing"),
+            Finding::WrongSize { found } => write!(f, "its data file has {found} bytes, which is not the file's size"),
+            Finding::Hole(chunk) => write!(f, "chunk {chunk} is a hole in the data file"),
+            Finding::WrongBytes(chunk) => write!(f, "chunk {chunk} is not what was fetched"),
+            Finding::Unreadable(chunk, error) => write!(f, "chunk {chunk} can't be read: {error}"),
+            Finding::PastEnd(chunk) => write!(f, "chunk {chunk} is recorded past the file's end"),
+            Finding::WrongCount { said, counted } => {
+                write!(f, "{said} chunks are said to be here, {counted} are recorded")
+            }
+        }
+    }
+}
+
+impl Finding {
+    fn chunk(&self) -> Option<u64> {
+        match *self {
+            Finding::Hole(chunk)
+            | Finding::WrongBytes(chunk)
+            | Finding::Unreadable(chunk, _)
+            | Finding::PastEnd(chunk) => Some(chunk),
+            Finding::NoFile | Finding::WrongSize { .. } | Finding::WrongCount { .. } => None,
+        }
+    }
+}
+
+/// What became of something that was to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is gone.
+    Yes,
+    /// A mount uses it, so it stays.
+    InUse,
+}
+
+impl Upkeep {
+    /// Opens the folder of a cache. It is not made if it is missing.
+    ///
+    /// # Errors
+    /// When there is no cache in it, or its index can't be used.
+    pub fn open(folder: &Path) -> Result<Upkeep, CacheError> {
+        if !folder.join(FILE).is_file() {
+            return Err(CacheError::Folder {
+                path: folder.display().to_string(),
+                reason: "there is no cache in it".to_owned(),
+            });
+        }
+        let store = ChunkStore::open(folder)?;
+        let tenancy = Tenancy::enter(folder);
+        let index = ChunkIndex::open(folder)?;
+        Ok(Upkeep { tenancy, store, index })
+    }
+
+    /// The index, to look at.
+    pub fn index(&self) -> &ChunkIndex {
+        &self.index
+    }
+
+    /// The data files, to look at.
+    pub fn store(&self) -> &ChunkStore {
+        &self.store
+    }
+
+    /// To be called after the last change.
+    pub fn close(self) {
+        self.index.finish();
+        self.tenancy.leave(&self.index);
+    }
+
+    /// Checks every chunk of an entry. `checked` is told the bytes of each.
+    ///
+    /// # Errors
+    /// When the data file can't be opened.
+    pub fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
+        let recorded = self.index.recorded(&entry.key).chunks;
+        let mut findings = Vec::new();
+        let counted = recorded.len() as u64;
+        if counted != entry.chunks_present && self.count_is_wrong(&entry.key) {
+            let said = entry.chunks_present;
+            findings.push(Finding::WrongCount { said, counted });
+        }
+        let data = match self.store.look_at(&entry.key)? {
+            Some(data) if data.size() == entry.size => data,
+            // A file that is just being made has its size a moment later, and nothing recorded until then.
+            other => {
+                checked(entry.cached());
+                if !self.index.recorded(&entry.key).chunks.is_empty() {
+                    findings.push(other.map_or(Finding::NoFile, |data| Finding::WrongSize { found: data.size() }));
+                }
+                return Ok(findings);
+            }
+        };
+        let mut buffer = Vec::new();
+        for (chunk, checksum) in recorded {
+            let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
+            let found = if bytes.is_empty() {
+                Some(Finding::PastEnd(chunk))
+            } else {
+                buffer.resize((bytes.end - bytes.start) as usize, 0);
+                check(&data, chunk, bytes.start, &mut buffer, checksum)
+            };
+            let is_still_recorded = || self.index.recorded(&entry.key).chunks.contains(&(chunk, checksum));
+            findings.extend(found.filter(|_| is_still_recorded()));
+            checked(bytes.end - bytes.start);
+        }
+        Ok(findings)
+    }
+
+    fn count_is_wrong(&self, key: &EntryKey) -> bool {
+        // Asked in one go: a running mount records beside us.
+        let counted = self.index.counts(key);
+        counted.is_ok_and(|counts| counts.is_some_and(|(said, counted)| said != counted))
+    }
+
+    /// Drops what was found wrong, so that it is fetched again. Leaves all as it is if the entry is in use.
+    ///
+    /// # Errors
+    /// When the data file can't be opened or changed.
+    pub fn repair(&self, entry: &EntryInfo, findings: &[Finding]) -> io::Result<Dropped> {
+        let is_whole_file = |finding: &Finding| matches!(finding, Finding::NoFile | Finding::WrongSize { .. });
+        if findings.iter().any(is_whole_file) {
+            return Ok(self.clear(&entry.key));
+        }
+        let Some(data) = self.store.look_at(&entry.key)?.filter(DataFile::try_lock) else {
+            return Ok(Dropped::InUse);
+        };
+        let chunks: Vec<u64> = findings.iter().filter_map(Finding::chunk).collect();
+        for &index in &chunks {
+            let key = entry.key.clone();
+            self.index.record(Record::ForgetChunk { key, index });
+        }
+        self.index.record(Record::Recount { key: entry.key.clone() });
+        self.index.sync();
+        for chunk in chunks {
+            let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
+            if !bytes.is_empty() {
+                data.punch(&bytes)?;
+            }
+        }
+        Ok(Dropped::Yes)
+    }
+
+    /// Drops an entry with all that is here of it, unless somebody uses it.
+    pub fn clear(&self, key: &EntryKey) -> Dropped {
+        let forget = || {
+            self.index.record(Record::Forget { key: key.clone() });
+            self.index.sync();
+        };
+        if self.store.remove_unused(key, forget) {
+            Dropped::Yes
+        } else {
+            Dropped::InUse
+        }
+    }
+
+    /// The data files that belong to no entry, with the bytes that they take on the disk.
+    pub fn orphans(&self) -> Vec<(EntryKey, u64)> {
+        let files = self.store.files().into_iter();
+        let keyed = files.filter_map(|(_, key, bytes)| Some((key?, bytes)));
+        self.index.sync();
+        keyed.filter(|(key, _)| !self.index.has_committed(key)).collect()
+    }
+}
+
+/// What is wrong with one chunk, if anything.
+fn check(data: &DataFile, chunk: u64, start: u64, buffer: &mut [u8], checksum: u64) -> Option<Finding> {
+    match data.read_exact_at(buffer, start) {
+        Err(error) => Some(Finding::Unreadable(chunk, error.to_string())),
+        Ok(()) if xxh3_64(buffer) == checksum => None,
+        Ok(()) if data.has_hole(&(start..start + buffer.len() as u64)) => Some(Finding::Hole(chunk)),
+        Ok(()) => Some(Finding::WrongBytes(chunk)),
+    }
+}

@@ -1,0 +1,140 @@
+//! `fetchfs cache`: what is in a cache folder, whether it is right, and making room by hand.
+//!
+//! All of it works beside running mounts. What a mount uses can be looked at and is not changed.
+
+mod pattern;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+
+use crate::cache::index::{EntryInfo, FILE};
+use crate::cache::upkeep::{Dropped, Upkeep};
+use crate::config;
+use pattern::matches;
+
+/// `fetchfs cache`, as it was typed.
+#[derive(Args)]
+struct CacheArgs {
+    #[command(subcommand)]
+    action: Action,
+
+    /// The directory of the cache
+    ///
+    /// Default: $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
+    #[arg(long, value_name = "DIR", global = true, env = "FETCHFS_CACHE_DIR", hide_env = true)]
+    cache_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Say what is cached, the most recently opened first
+    List,
+    /// Check every chunk against its checksum, and the index against what is on the disk
+    ///
+    /// Nothing is locked: mounts can go on. The exit status is 1 if anything is wrong.
+    Verify {
+        /// Drop what is wrong, so that it is fetched again; what a mount uses stays
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Delete what no mount uses
+    Clear {
+        /// Only files with these URLs, as `list` shows them; * stands for anything, and a URL that ends in / for all below
+        #[arg(value_name = "URL")]
+        patterns: Vec<String>,
+    },
+    /// Sum up what the cache holds and takes
+    Stats,
+}
+
+pub(super) fn command() -> Command {
+    CacheArgs::augment_args(Command::new("cache")).about("Look at a cache, check it, or clear it")
+}
+
+pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
+    let arguments = CacheArgs::from_arg_matches(arguments)?;
+    let folder = config::cache_dir(arguments.cache_dir)?;
+    let upkeep = Upkeep::open(&folder)?;
+    match arguments.action {
+        Action::List => list(&upkeep),
+        Action::Verify { repair } => verify::run(upkeep, repair),
+        Action::Clear { patterns } => clear(upkeep, &patterns),
+        Action::Stats => stats(&upkeep, &folder.join(FILE)),
+    }
+}
+
+/// Bytes for people.
+fn shown(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+fn entries(upkeep: &Upkeep) -> anyhow::Result<Vec<EntryInfo>> {
+    upkeep.index().entries().context("the cache index can't be read")
+}
+
+fn list(upkeep: &Upkeep) -> anyhow::Result<()> {
+    for entry in entries(upkeep)? {
+        let share = match entry.size {
+            0 => 100,
+            size => u128::from(entry.cached()) * 100 / u128::from(size),
+        };
+        println!(
+            "{:>10} of {:>10} {share:>4}%  {}  {}",
+            shown(entry.cached()),
+            shown(entry.size),
+            humantime::format_rfc3339_seconds(entry.last_used),
+            entry.url
+        );
+    }
+    Ok(())
+}
+
+fn stats(upkeep: &Upkeep, index: &std::path::Path) -> anyhow::Result<()> {
+    let entries = entries(upkeep)?;
+    let complete = entries.iter().filter(|entry| entry.is_complete()).count();
+    let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
+    let cached: u64 = entries.iter().map(EntryInfo::cached).sum();
+    let on_disk: u64 = upkeep.store().files().iter().map(|(_, _, bytes)| bytes).sum();
+    let of_index: u64 = ["", "-wal"]
+        .iter()
+        .filter_map(|end| std::fs::metadata(format!("{}{end}", index.display())).ok())
+        .map(|metadata| metadata.len())
+        .sum();
+    println!("files     {} ({complete} complete)", entries.len());
+    println!("chunks    {chunks}");
+    println!("cached    {}", shown(cached));
+    println!("on disk   {} and {} of index", shown(on_disk), shown(of_index));
+    Ok(())
+}
+
+fn clear(upkeep: Upkeep, patterns: &[String]) -> anyhow::Result<()> {
+    let is_meant =
+        |entry: &EntryInfo| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, &entry.url));
+    let meant: Vec<_> = entries(&upkeep)?.into_iter().filter(is_meant).collect();
+    if meant.is_empty() && !patterns.is_empty() {
+        anyhow::bail!("nothing in the cache matches; `fetchfs cache list` shows what there is");
+    }
+    let (gone, in_use): (Vec<_>, Vec<_>) = meant.iter().partition(|entry| upkeep.clear(&entry.key) == Dropped::Yes);
+    if patterns.is_empty() {
+        // Nothing is to stay, and nobody knows what these were.
+        upkeep.orphans().iter().for_each(|(key, _)| {
+            upkeep.clear(key);
+        });
+    }
+    for entry in &in_use {
+        println!("{}: a mount uses it; it stays", entry.url);
+    }
+    let bytes: u64 = gone.iter().map(|entry| entry.cached()).sum();
+    println!(
+        "{} files with {} deleted, {} in use",
+        gone.len(),
+        shown(bytes),
+        in_use.len()
+    );
+    upkeep.close();
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! `fetchfs cache verify`: says what is wrong, and drops it if it may.
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{entries, shown};
+use crate::cache::index::EntryInfo;
+use crate::cache::upkeep::{Dropped, Upkeep};
+
+/// What was found.
+#[derive(Default)]
+struct Tally {
+    /// Places where something is wrong.
+    wrong: usize,
+    /// Those that were left as they are because a mount uses them.
+    in_use: usize,
+}
+
+/// Checks the whole cache.
+///
+/// # Errors
+/// When anything is wrong, as one sentence; what it is was printed.
+pub(super) fn run(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
+    let entries = entries(&upkeep)?;
+    let bytes: u64 = entries.iter().map(EntryInfo::cached).sum();
+    let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
+    let bar = progress_bar(bytes)?;
+    let mut tally = Tally::default();
+    if let Some(what) = upkeep.index().integrity().context("the cache index can't be read")? {
+        bar.suspend(|| println!("the index is damaged: {what}"));
+        tally.wrong += 1;
+    }
+    for entry in &entries {
+        check(&upkeep, entry, repair, &bar, &mut tally).with_context(|| entry.url.clone())?;
+    }
+    for (key, bytes) in upkeep.orphans() {
+        let what = format!("a data file of {} belongs to nothing that is recorded", shown(bytes));
+        let outcome = repair.then(|| upkeep.clear(&key));
+        // A mount makes a data file a moment before it records it.
+        if outcome != Some(Dropped::InUse) {
+            bar.suspend(|| println!("{what}{}", said_of(outcome)));
+            tally.wrong += 1;
+        }
+    }
+    bar.finish_and_clear();
+    println!(
+        "{chunks} chunks with {} of {} files were checked",
+        shown(bytes),
+        entries.len()
+    );
+    if repair {
+        upkeep.close();
+    }
+    match tally {
+        Tally { wrong: 0, .. } => Ok(()),
+        Tally { wrong, .. } if !repair => {
+            bail!("{wrong} things are wrong with the cache; `fetchfs cache verify --repair` drops them")
+        }
+        Tally { wrong, in_use: 0 } => bail!("{wrong} things were wrong with the cache, and were dropped"),
+        Tally { wrong, in_use } => bail!(
+            "{wrong} things are wrong with the cache; {in_use} of them are in use and stay until the mount has ended"
+        ),
+    }
+}
+
+fn check(upkeep: &Upkeep, entry: &EntryInfo, repair: bool, bar: &ProgressBar, tally: &mut Tally) -> anyhow::Result<()> {
+    let findings = upkeep.verify(entry, |bytes| bar.inc(bytes))?;
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let outcome = if repair {
+        Some(upkeep.repair(entry, &findings)?)
+    } else {
+        None
+    };
+    tally.wrong += findings.len();
+    if outcome == Some(Dropped::InUse) {
+        tally.in_use += findings.len();
+    }
+    bar.suspend(|| {
+        for finding in &findings {
+            println!("{}: {finding}{}", entry.url, said_of(outcome));
+        }
+    });
+    Ok(())
+}
+
+fn said_of(outcome: Option<Dropped>) -> &'static str {
+    match outcome {
+        None => "",
+        Some(Dropped::Yes) => "; dropped",
+        Some(Dropped::InUse) => "; in use, so it stays",
+    }
+}
+
+/// On standard error, and only if that is a terminal.
+fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template(
+        "{bar:40} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+    )?;
+    Ok(ProgressBar::new(bytes).with_style(style))
+}

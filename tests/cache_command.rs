@@ -1,0 +1,193 @@
+//! `fetchfs cache`: it finds what is wrong and nothing else, and leaves alone what a mount uses.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Output;
+
+use rusqlite::Connection;
+
+use crate::common::Mount;
+use crate::common::files::{assert_same, pread};
+use crate::common::mount::fetchfs;
+use crate::origin::{Content, Origin};
+
+/// The default chunk size.
+const CHUNK: u64 = 256 * 1024;
+const SIZE: u64 = 5 * CHUNK + 100;
+
+/// Runs `fetchfs cache ARGUMENTS` over this cache.
+fn cache(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = fetchfs();
+    command.arg("cache").args(arguments).arg("--cache-dir").arg(folder);
+    command.output().expect("to run")
+}
+
+#[track_caller]
+fn printed(output: &Output, status: i32) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{text}{said}");
+    text
+}
+
+/// A cache of `/a` and `/b`, both read wholly, and nobody uses it.
+fn two_files() -> (Origin, Content, Mount) {
+    let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
+    origin.add("/a", content.clone());
+    origin.add("/b", content.clone());
+    let mut mount = Mount::start_of(&origin.url("/"));
+    for name in ["a", "b"] {
+        pread(&mount.path(name), 0..SIZE);
+    }
+    mount.unmount();
+    (origin, content, mount)
+}
+
+fn sql(folder: &Path, sql: &str) {
+    let connection = Connection::open(folder.join("index.db")).expect("the index");
+    connection.execute_batch(sql).expect("to change it");
+}
+
+/// The data file of the file at this path.
+fn data_file(folder: &Path, path: &str) -> std::path::PathBuf {
+    let connection = Connection::open(folder.join("index.db")).expect("the index");
+    let sql = "SELECT entry_key FROM cache_entries WHERE url LIKE '%' || ?1";
+    let key: String = connection.query_row(sql, [path], |row| row.get(0)).expect("its row");
+    folder.join("data").join(&key[..2]).join(&key[2..])
+}
+
+fn overwrite(path: &Path, offset: u64) {
+    let file = File::options().write(true).open(path).expect("a data file");
+    file.write_all_at(b"wrong", offset).expect("to write");
+}
+
+#[test]
+fn a_cache_that_is_right_is_found_right() {
+    let (_origin, _, mount) = two_files();
+    let text = printed(&cache(&mount.cache(), &["verify"]), 0);
+    assert_eq!(text, "12 chunks with 2.5 MiB of 2 files were checked\n");
+}
+
+#[test]
+fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
+    let (origin, content, mut mount) = two_files();
+    let folder = mount.cache();
+    let a = data_file(&folder, "/a");
+    overwrite(&a, CHUNK + 7);
+    let file = File::options().read(true).write(true).open(&a).expect("a data file");
+    let zeros = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    nix::fcntl::fallocate(&file, zeros, (3 * CHUNK) as i64, CHUNK as i64).expect("to punch a hole");
+    fs::remove_file(data_file(&folder, "/b")).expect("to delete");
+    sql(
+        &folder,
+        "UPDATE cache_entries SET chunks_present = 4 WHERE url LIKE '%/a';
+         INSERT INTO cache_chunks SELECT entry_id, 77, 0 FROM cache_entries WHERE url LIKE '%/a'",
+    );
+    let orphan = folder.join("data/ff/00000000000000000000000000000f");
+    fs::create_dir_all(orphan.parent().expect("its shard")).expect("a shard");
+    fs::write(&orphan, "nobody's").expect("to write");
+
+    let found = |text: &str| -> Vec<String> {
+        let mut lines: Vec<_> = text
+            .lines()
+            .filter(|line| !line.contains("were checked"))
+            .map(|line| line.replace(&origin.url("/"), ""))
+            .collect();
+        lines.sort();
+        lines
+    };
+    let expected = [
+        "a data file of 4.0 KiB belongs to nothing that is recorded",
+        "a: 5 chunks are said to be here, 7 are recorded",
+        "a: chunk 1 is not what was fetched",
+        "a: chunk 3 is a hole in the data file",
+        "a: chunk 77 is recorded past the file's end",
+        "b: its data file is missing",
+    ];
+    let looked_at = cache(&folder, &["verify"]);
+    assert_eq!(found(&printed(&looked_at, 1)), expected);
+    assert!(String::from_utf8_lossy(&looked_at.stderr).contains("6 things are wrong"));
+    let repaired = expected.map(|line| format!("{line}; dropped"));
+    assert_eq!(found(&printed(&cache(&folder, &["verify", "--repair"]), 1)), repaired);
+    assert!(!orphan.exists());
+    printed(&cache(&folder, &["verify"]), 0);
+
+    let mark = origin.log().mark();
+    mount.start();
+    for name in ["a", "b"] {
+        assert_same(&pread(&mount.path(name), 0..SIZE), &content.whole(), name);
+    }
+    let log = origin.log().since(mark);
+    assert_eq!((log.body_bytes("/a"), log.body_bytes("/b")), (2 * CHUNK, SIZE));
+}
+
+#[test]
+fn beside_a_running_mount_verify_only_looks_and_clear_leaves_what_is_in_use() {
+    let (_origin, content, mut mount) = two_files();
+    mount.start();
+    let open = File::open(mount.path("a")).expect("to open");
+    assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), "a");
+    printed(&cache(&mount.cache(), &["verify"]), 0);
+    overwrite(&data_file(&mount.cache(), "/a"), 2 * CHUNK);
+    let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);
+    assert!(
+        text.contains("/a: chunk 2 is not what was fetched; in use, so it stays"),
+        "{text}"
+    );
+
+    let text = printed(&cache(&mount.cache(), &["clear"]), 0);
+    assert!(
+        text.contains("/a: a mount uses it; it stays") && text.ends_with("in use\n"),
+        "{text}"
+    );
+    assert!(text.contains("1 files with 1.3 MiB deleted, 1 in use"), "{text}");
+    drop(open);
+    mount.unmount();
+    let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);
+    assert!(text.contains("/a: chunk 2 is not what was fetched; dropped"), "{text}");
+    mount.start();
+    assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), "a");
+}
+
+#[test]
+fn list_and_stats_say_what_there_is_and_clear_takes_what_it_is_told() {
+    let (origin, _, mount) = two_files();
+    let listed = printed(&cache(&mount.cache(), &["list"]), 0);
+    let urls: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    assert_eq!(
+        urls,
+        [origin.url("/b"), origin.url("/a")],
+        "the last one that was opened comes first"
+    );
+    assert!(
+        listed.lines().all(|line| line.contains("1.3 MiB of    1.3 MiB  100%")),
+        "{listed}"
+    );
+    let stats = printed(&cache(&mount.cache(), &["stats"]), 0);
+    assert!(
+        stats.contains("files     2 (2 complete)\nchunks    12\ncached    2.5 MiB\n"),
+        "{stats}"
+    );
+
+    let url = origin.url("/a");
+    printed(&cache(&mount.cache(), &["clear", &url]), 0);
+    assert_eq!(printed(&cache(&mount.cache(), &["list"]), 0).lines().count(), 1);
+    printed(&cache(&mount.cache(), &["clear", &url]), 1);
+    printed(&cache(&mount.cache(), &["clear"]), 0);
+    assert_eq!(printed(&cache(&mount.cache(), &["list"]), 0), "");
+}
+
+#[test]
+fn a_folder_without_a_cache_is_an_error_and_stays_as_it_is() {
+    let folder = crate::common::temporary_directory();
+    for action in ["list", "verify", "stats", "clear"] {
+        let output = cache(folder.path(), &[action]);
+        printed(&output, 1);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("there is no cache in it"));
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("to list").count(), 0);
+}
