@@ -378,7 +378,8 @@ fn an_index_that_is_none_is_moved_aside_and_data_files_that_nobody_knows_are_rec
         file.write_all_at(&vec![7; len as usize - 4096], 4096)
             .expect("to write");
     };
-    let makers: [(&str, &dyn Fn(&Path), bool); 3] = [
+    type Make<'a> = &'a dyn Fn(&Path);
+    let makers: [(&str, Make<'_>, bool); 3] = [
         ("another program's", &other_program, true),
         ("garbage", &garbage, true),
         ("torn", &torn, false),
