@@ -65,6 +65,9 @@ pub struct Recorded {
 /// The index's file in a cache folder.
 pub const FILE: &str = "index.db";
 
+/// Stands beside an index that was found to be damaged while it was used: the next mount moves it aside.
+const DAMAGE_MARK: &str = "index.is-damaged";
+
 impl ChunkIndex {
     /// Opens the index in `cache_dir`, making or updating its tables.
     ///
@@ -82,14 +85,23 @@ impl ChunkIndex {
     ) -> Result<ChunkIndex, CacheError> {
         let path = cache_dir.join(FILE);
         schema::inspect(&path)?;
-        let shown = path.display().to_string();
+        let (shown, mark) = (path.display().to_string(), cache_dir.join(DAMAGE_MARK));
+        if mark.exists() {
+            return Err(CacheError::Index {
+                path: shown,
+                reason: "SQLite has found it to be damaged".to_owned(),
+                is_damaged: true,
+            });
+        }
         let failed = |error| CacheError::of_index(&shown, &error);
         let mut connection = schema::connect(&path).map_err(failed)?;
         schema::migrate(&mut connection, &shown)?;
         let epoch = state::begin(&mut connection, boot_id).map_err(failed)?;
         let reader = schema::connect(&path).map_err(failed)?;
+        // If it can't be marked, the next mount finds out by itself.
+        let on_damage = move || drop(std::fs::write(&mark, ""));
         Ok(ChunkIndex {
-            writer: Writer::start(between(Tables::new(connection, epoch))),
+            writer: Writer::start(between(Tables::new(connection, epoch)), on_damage),
             reader: Mutex::new(reader),
         })
     }
@@ -102,7 +114,7 @@ impl ChunkIndex {
         let path = cache_dir.join(FILE);
         let aside = cache_dir.join("index.db.damaged");
         std::fs::rename(&path, &aside)?;
-        for rest in ["index.db-wal", "index.db-shm"] {
+        for rest in ["index.db-wal", "index.db-shm", DAMAGE_MARK] {
             // They may not be there; and without their file they mean nothing.
             let _ = std::fs::remove_file(cache_dir.join(rest));
         }

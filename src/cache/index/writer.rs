@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rusqlite::ErrorCode;
+
 use super::EntryRow;
 use super::tables::Commit;
 use crate::cache::entry::{EntryKey, UrlKey};
@@ -95,14 +97,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub fn start(tables: impl Commit) -> Writer {
+    /// Starts the thread. It calls `on_damage` when SQLite finds the file itself to be damaged.
+    pub fn start(tables: impl Commit, on_damage: impl Fn() + Send + 'static) -> Writer {
         let (queue, records) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&done);
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || run(tables, &records, &counted));
+            .spawn(move || run(tables, &records, &counted, &on_damage));
         // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
         let thread = thread
             .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
@@ -157,7 +159,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut tables: impl Commit, messages: &Receiver<Message>, done: &AtomicU64) {
+fn run(mut tables: impl Commit, messages: &Receiver<Message>, done: &AtomicU64, on_damage: &impl Fn()) {
     let mut batch = Vec::new();
     let mut health = Health::default();
     let mut is_last = false;
@@ -187,6 +189,10 @@ fn run(mut tables: impl Commit, messages: &Receiver<Message>, done: &AtomicU64) 
             let outcome = tables.commit(&batch);
             if let Some(line) = health.note(outcome.as_ref().err(), batch.len() as u64) {
                 log::warn!("{line}");
+            }
+            let code = outcome.err().and_then(|error| error.sqlite_error_code());
+            if matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
+                on_damage();
             }
         }
         done.fetch_add(batch.len() as u64, Ordering::AcqRel);

@@ -274,6 +274,10 @@ impl Commit for Failing {
     }
 }
 
+fn code_of_damage(code: &Mutex<Option<i32>>) -> bool {
+    *code.lock() == Some(ffi::SQLITE_CORRUPT)
+}
+
 #[test]
 fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to_be_recorded() {
     for code in [
@@ -292,6 +296,8 @@ fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to
         let reader = mount.listed(&server, SIZE);
         assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
         assert!(mount.cache.newest(&server.url).is_none(), "it is not recorded");
+        let is_marked = dir.path().join("index.is-damaged").exists();
+        assert_eq!(is_marked, code_of_damage(&failing));
         drop(reader);
         // When SQLite works again, what comes from then on is recorded.
         *failing.lock() = None;
@@ -319,5 +325,11 @@ fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
     let other = EntryKey::for_tests(1);
     assert!(mount.cache.versions.index.recorded(&other).chunks.is_empty());
     drop(reader);
+    mount.end();
+    // The next mount begins anew rather than with an index that can't be written.
+    let mount = Mount::over(dir.path());
+    assert_eq!(read(&mount.listed(&server, SIZE), 0, SIZE).unwrap(), file);
+    assert_eq!(mount.cache.cached_bytes(), SIZE);
+    assert!(dir.path().join("index.db.damaged").exists());
     mount.end();
 }
