@@ -12,7 +12,7 @@
 //! waiter.
 //!
 //! **Every wait ends**: with its bytes, with the error of the fetch that should have brought them,
-//! at its deadline, or when the mount ends.
+//! at its deadline if it has one, or when the mount ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -101,6 +101,8 @@ struct State {
     /// Whom to call, and until when that has to have happened. **The first has the earliest
     /// deadline**: the numbers grow with the time, and all have the same patience.
     waiting: BTreeMap<WaiterId, (Instant, OnReady)>,
+    /// Whom to call who has no deadline.
+    patient: HashMap<WaiterId, OnReady>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
 }
@@ -113,6 +115,7 @@ impl ChunkManager {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits),
                 waiting: BTreeMap::new(),
+                patient: HashMap::new(),
                 controls: HashMap::new(),
                 next_waiter: 1,
             }),
@@ -141,8 +144,7 @@ impl ChunkManager {
     ) -> WaiterId {
         let ahead = ahead.map(|bytes| entry.chunk.touched(&bytes));
         self.change(|state| {
-            let waiter = WaiterId(state.next_waiter);
-            state.next_waiter += 1;
+            let waiter = state.new_waiter();
             if state.waiting.is_empty() {
                 self.deadline_set.notify_one();
             }
@@ -154,9 +156,28 @@ impl ChunkManager {
     }
 
     /// Whoever waits does not want to any more: `on_ready` is called with [`ReadError::Cancelled`], unless it was
-    /// called before.
+    /// called before. What only it wanted is not fetched any more.
     pub fn cancel(self: &Arc<Self>, waiter: WaiterId) {
         self.change(|state| state.scheduler.give_up(waiter, ReadError::Cancelled));
+    }
+
+    /// Fetches `bytes` at `priority`, and calls `on_ready` once: when all of them have come, or with the first error
+    /// that keeps some of them from coming; the rest is then not fetched for it. May call it before returning. It may
+    /// wait for as long as the mount lasts: readers' deadlines don't count for it. `bytes` may reach past the end of
+    /// the file. Until then the chunks keep this priority whatever else they are wanted for meanwhile.
+    pub fn when_fetched(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        priority: Priority,
+        on_ready: OnReady,
+    ) -> WaiterId {
+        self.change(|state| {
+            let waiter = state.new_waiter();
+            state.patient.insert(waiter, on_ready);
+            state.scheduler.wait_patiently(entry, bytes, priority, waiter);
+            waiter
+        })
     }
 
     /// Blocks the calling thread until `bytes` are in the data file.
@@ -261,8 +282,7 @@ impl ChunkManager {
             for action in state.scheduler.take_actions() {
                 match action {
                     Action::Wake(waiter, result) => {
-                        let waiting = state.waiting.remove(&waiter);
-                        wakes.extend(waiting.map(|(_, on_ready)| (on_ready, result)));
+                        wakes.extend(state.callback_of(waiter).map(|on_ready| (on_ready, result)));
                     }
                     Action::Start(order) => {
                         let control = Arc::new(FetchControl::new(order.bytes.end));
@@ -290,6 +310,17 @@ impl ChunkManager {
 }
 
 impl State {
+    fn new_waiter(&mut self) -> WaiterId {
+        let waiter = WaiterId(self.next_waiter);
+        self.next_waiter += 1;
+        waiter
+    }
+
+    fn callback_of(&mut self, waiter: WaiterId) -> Option<OnReady> {
+        let waiting = self.waiting.remove(&waiter).map(|(_, on_ready)| on_ready);
+        waiting.or_else(|| self.patient.remove(&waiter))
+    }
+
     fn end_late_waits(&mut self, patience: Duration) {
         let now = Instant::now();
         let late = self.waiting.iter().take_while(|(_, (deadline, _))| *deadline <= now);

@@ -92,6 +92,22 @@ impl Presence {
         None
     }
 
+    /// The first chunk of `chunks` that is present.
+    pub fn next_present(&self, chunks: &Range<u64>) -> Option<u64> {
+        let end = chunks.end.min(self.chunks);
+        let mut at = chunks.start;
+        while at < end {
+            // As above, for the bits that are not set.
+            let word = self.word(at / BITS).load(Ordering::Acquire) >> (at % BITS);
+            if word != 0 {
+                let present = at + u64::from(word.trailing_zeros());
+                return (present < end).then_some(present);
+            }
+            at = (at / BITS + 1) * BITS;
+        }
+        None
+    }
+
     /// How many chunks are present.
     pub fn len(&self) -> u64 {
         self.present.load(Ordering::Acquire)
@@ -163,6 +179,7 @@ mod tests {
             }
             let range = a.min(b)..a.max(b);
             prop_assert_eq!(set.next_missing(&range), range.clone().find(|c| !model.contains(c)));
+            prop_assert_eq!(set.next_present(&range), range.clone().find(|c| model.contains(c)));
             prop_assert_eq!(set.len(), model.len() as u64);
         }
     }

@@ -10,7 +10,7 @@
 //! - **No byte is in flight twice**: the fetches of an entry cover disjoint ranges of chunks, and a
 //!   wanted chunk is not in flight. Nor is it asked for when it is present: a fetch that was cut
 //!   short or stopped may still write what it has read, so that is looked at before a fetch starts.
-//! - **Every waiter is looked after**: each chunk that it misses is wanted, at `Critical`, or in
+//! - **Every waiter is looked after**: each chunk that it misses is wanted, at its priority, or in
 //!   flight. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
 //!   other state, so no waiter can be forgotten.
 //! - **No slot is idle while something is wanted** of its origin.
@@ -22,12 +22,16 @@
 //!   again as soon as it has read them: with more such readers than slots, they would throw out one
 //!   another's fetches after a chunk each. So slots go round as fetches end by themselves, first to
 //!   who was served longest ago.
-//! - A waiter that needs bytes far ahead of where a fetch stands does not wait for it to get there:
+//! - **What is wanted for several reasons outlives each of them**: a chunk that was to be read ahead
+//!   and that the user asked for is still to be fetched for the user when the reader has gone. Only a
+//!   failure ends all reasons: who waits is told.
+//! - A reader that needs bytes far ahead of where a fetch stands does not wait for it to get there:
 //!   the fetch is cut short before them, and they get a fetch of their own.
 
 mod flight;
 mod slots;
 mod waiters;
+mod wants;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -163,6 +167,23 @@ impl Scheduler {
     /// in the data file; bytes past the end of the file need not come.
     /// `ahead` are chunks that it will want next, for one fetch to bring both.
     pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, ahead: Option<Range<u64>>, waiter: WaiterId) {
+        self.begin_wait(entry, bytes, Priority::Critical, ahead, waiter);
+    }
+
+    /// Somebody who is in no hurry waits for these bytes. They are wanted at `priority` for as long as it waits. It is
+    /// woken as a reader is: when all of them have come, or with the first error that keeps one from coming.
+    pub fn wait_patiently(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority, waiter: WaiterId) {
+        self.begin_wait(entry, bytes, priority, None, waiter);
+    }
+
+    fn begin_wait(
+        &mut self,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        priority: Priority,
+        ahead: Option<Range<u64>>,
+        waiter: WaiterId,
+    ) {
         if self.closed {
             self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
             return;
@@ -171,7 +192,11 @@ impl Scheduler {
             .flights
             .entry(entry.id)
             .or_insert_with(|| Flight::new(Arc::clone(entry)));
-        flight.waiters.push(Waiter { id: waiter, bytes });
+        flight.waiters.push(Waiter {
+            id: waiter,
+            bytes,
+            priority,
+        });
         self.waiters.insert(waiter, entry.id);
         if let Some(chunks) = ahead {
             self.want(entry.id, entry, chunks, Priority::High);
@@ -182,11 +207,11 @@ impl Scheduler {
     }
 
     /// The waiter no longer waits: its deadline has passed, say. It is woken with this error unless
-    /// it was woken before.
+    /// it was woken before. What only it wanted is not fetched any more.
     pub fn give_up(&mut self, waiter: WaiterId, error: ReadError) {
         let Some(&id) = self.waiters.get(&waiter) else { return };
-        self.wake(id, waiter, Err(error));
-        self.drop_unneeded_critical(id);
+        self.actions.push(Action::Wake(waiter, Err(error)));
+        self.end_wait(id, waiter);
         // The fetch that it was blocked on may have to give way now.
         self.dispatch_for(id);
         self.forget_if_idle(id);
@@ -195,34 +220,9 @@ impl Scheduler {
     /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
     /// what is in flight for them alone ends at the next chunk edge.
     pub fn end_read_ahead(&mut self, id: EntryId) {
-        let Some(flight) = self.flights.get_mut(&id) else {
-            return;
-        };
-        flight.wanted[Priority::High as usize].clear();
-        let (entry, fetches) = (Arc::clone(&flight.entry), flight.fetches.clone());
-        for fetch in fetches {
-            let Some(running) = self.fetches.get_mut(&fetch) else {
-                continue;
-            };
-            if running.base != Some(Priority::High) || entry.ignores_range() {
-                continue;
-            }
-            running.base = None;
-            let next_edge = entry.chunk.count(running.watermark).max(running.chunks.start + 1);
-            let needed = self
-                .last_waited_for(fetch)
-                .map_or(next_edge, |chunk| next_edge.max(chunk + 1));
-            let Some(running) = self.fetches.get_mut(&fetch) else {
-                continue;
-            };
-            if needed < running.chunks.end {
-                running.chunks.end = needed;
-                self.actions.push(Action::Trim {
-                    fetch,
-                    end: needed * entry.chunk.bytes(),
-                });
-            }
-        }
+        self.withdraw(id, &(0..u64::MAX), Priority::High);
+        // What kept a stream going may have to give way now.
+        self.dispatch_for(id);
         self.forget_if_idle(id);
     }
 
@@ -246,7 +246,7 @@ impl Scheduler {
         let blocked = self
             .flights
             .iter()
-            .filter(|(_, flight)| flight.most_urgent() == Some(Priority::Critical));
+            .filter(|(_, flight)| flight.wants.most_urgent() == Some(Priority::Critical));
         let blocked: Vec<_> = blocked.map(|(&id, _)| id).collect();
         blocked.into_iter().for_each(|id| self.dispatch_for(id));
     }
@@ -268,7 +268,7 @@ impl Scheduler {
             return;
         };
         let count = flight.chunk_count();
-        flight.unwant(count..u64::MAX);
+        flight.wants.remove(count..u64::MAX);
         // Their requests end there by themselves; what is left of them must not be wanted again.
         for fetch in &flight.fetches {
             if let Some(running) = self.fetches.get_mut(fetch) {
@@ -276,10 +276,12 @@ impl Scheduler {
             }
         }
         // Chunks of it that an earlier mount had fetched have become known with the version.
-        let known: Vec<_> = (flight.wanted.iter().flat_map(RangeSet::iter).cloned())
-            .flat_map(|run| run.filter(|&chunk| flight.is_present(chunk)).collect::<Vec<_>>())
-            .collect();
-        known.into_iter().for_each(|chunk| flight.unwant(chunk..chunk + 1));
+        let wanted: RangeSet<u64> = flight.wants.runs().cloned().collect();
+        let mut known = wanted.clone();
+        for missing in wanted.iter().flat_map(|run| flight.missing_in(run)) {
+            known.remove(missing);
+        }
+        known.into_iter().for_each(|run| flight.wants.remove(run));
         let origin = flight.entry.origin.clone();
         self.look_after_waiters(entry);
         self.dispatch(&origin);
@@ -297,10 +299,17 @@ impl Scheduler {
             return false;
         };
         let all = 0..flight.chunk_count();
-        flight.unwant(0..u64::MAX);
+        let mut wants = flight.wants.take(&all);
         let others: Vec<_> = flight.fetches.iter().copied().filter(|&other| other != fetch).collect();
-        others.into_iter().for_each(|other| self.stop(other));
+        for other in others {
+            if let Some(other) = self.fetches.get_mut(&other) {
+                wants.add_all(std::mem::take(&mut other.wants));
+            }
+            self.stop(other);
+        }
+        wants.remove_at(all.clone(), Priority::Critical);
         if let Some(running) = self.fetches.get_mut(&fetch) {
+            running.wants.add_all(wants);
             running.chunks = all;
             running.watermark = 0;
         }

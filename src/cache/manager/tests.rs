@@ -240,6 +240,31 @@ fn closing_wakes_each_reader_once_and_stops_each_fetch() {
     assert!(manager.state.lock().controls.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_patiently_waits_longer_than_a_reader_would_and_can_cancel() {
+    let (idle, manager) = Idle::manager(LONG);
+    tokio::spawn(Arc::clone(&manager).watch_waits());
+    let entry = entry(4);
+    let (reader, reader_call) = callback();
+    let [(first, mut first_call), (second, second_call), (third, third_call)] = [callback(), callback(), callback()];
+    manager.when_ready(&entry, 0..C, None, reader);
+    manager.when_fetched(&entry, 0..u64::MAX, Priority::Medium, first);
+    let cancelled = manager.when_fetched(&entry, 0..2 * C, Priority::Low, second);
+    assert!(reader_call.await.unwrap().is_err());
+    assert!(first_call.try_recv().is_err(), "still waiting");
+    manager.cancel(cancelled);
+    assert!(matches!(second_call.await.unwrap(), Err(ReadError::Cancelled)));
+    let orders: Vec<_> = idle.orders.lock().iter().map(|(order, _)| order.clone()).collect();
+    for order in orders {
+        write(&manager, &order, order.bytes.end);
+    }
+    assert!(first_call.await.unwrap().is_ok());
+    manager.when_fetched(&entry, 0..C, Priority::Low, third);
+    assert!(third_call.await.unwrap().is_ok(), "it was there already");
+    manager.cancel(cancelled);
+    assert!(manager.state.lock().patient.is_empty());
+}
+
 #[test]
 fn a_callback_may_ask_for_more() {
     let (idle, manager) = Idle::manager(LONG);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::flight::{Fetch, Flight, Waiter, more_urgent};
+use super::flight::{Fetch, Flight, Waiter};
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::entry::{EntryId, Settled};
 use crate::http::Origin;
@@ -46,7 +46,7 @@ impl Scheduler {
         self.flights
             .iter()
             .filter(|(_, flight)| flight.entry.origin == *origin)
-            .filter_map(|(&id, flight)| Some((flight.most_urgent()?, flight.turn, id)))
+            .filter_map(|(&id, flight)| Some((flight.wants.most_urgent()?, flight.turn, id)))
             .min()
             .map(|(priority, _, id)| (priority, id))
     }
@@ -57,12 +57,12 @@ impl Scheduler {
         let Some(flight) = self.flights.get_mut(&id) else {
             return false;
         };
-        let first = flight.wanted[priority as usize].first().map(|run| run.start);
+        let first = flight.wants.at(priority).first().map(|run| run.start);
         let is_moot = |chunk: &u64| flight.is_present(*chunk) || *chunk >= flight.chunk_count();
         let Some(moot) = first.filter(is_moot) else {
             return false;
         };
-        flight.unwant(moot..moot + 1);
+        flight.wants.remove(moot..moot + 1);
         self.forget_if_idle(id);
         true
     }
@@ -102,14 +102,15 @@ impl Scheduler {
         let Some(flight) = self.flights.get(&id) else {
             return;
         };
-        let Some(first) = flight.wanted[priority as usize].first().map(|run| run.start) else {
+        let Some(first) = flight.wants.at(priority).first().map(|run| run.start) else {
             return;
         };
         let entry = Arc::clone(&flight.entry);
         let free = self
             .connections(&entry.origin)
             .saturating_sub(self.running(&entry.origin));
-        let wanted = flight.wanted_in_a_row(first) * entry.chunk.bytes();
+        let in_a_row = flight.wants.in_a_row(first);
+        let wanted = in_a_row * entry.chunk.bytes();
         let longest = (self
             .paces
             .of(&entry.origin)
@@ -121,24 +122,23 @@ impl Scheduler {
             return;
         };
         // Neighbours that are wanted too, however urgently, come with the same request.
-        let mut base = None;
-        let mut chunks = first..first;
-        while chunks.end - first < longest
-            && !flight.is_present(chunks.end)
-            && let Some(wanted) = flight.wanted_at(chunks.end)
-        {
-            base = more_urgent(base, wanted);
-            chunks.end += 1;
+        let mut chunks = first..first + in_a_row.min(longest);
+        if let Some(settled) = entry.settled() {
+            chunks.end = settled.presence.next_present(&chunks).unwrap_or(chunks.end);
         }
         let mut others = Vec::new();
         if entry.ignores_range() {
             // It is about to bring what the entry's other fetches were to bring, too.
             chunks = 0..flight.chunk_count();
             others.clone_from(&flight.fetches);
-            let bases = others.iter().filter_map(|other| self.fetches.get(other)?.base);
-            base = bases.chain(base).min();
         }
-        flight.unwant(chunks.clone());
+        let mut wants = flight.wants.take(&chunks);
+        for other in &others {
+            if let Some(other) = self.fetches.get_mut(other) {
+                wants.add_all(std::mem::take(&mut other.wants));
+            }
+        }
+        wants.remove_at(chunks.clone(), Priority::Critical);
         flight.turn = self.turn;
         self.turn += 1;
         let fetch = FetchId(self.next_fetch);
@@ -154,7 +154,7 @@ impl Scheduler {
                 chunks,
                 watermark: bytes.start,
                 moved_in: None,
-                base,
+                wants,
             },
         );
         self.actions.push(Action::Start(FetchOrder {
@@ -176,8 +176,8 @@ impl Scheduler {
                 // what its readers have left behind: nobody wants that.
                 (
                     self.left_of(fetch).is_empty(),
-                    fetch.base.is_none(),
-                    fetch.base,
+                    fetch.base().is_none(),
+                    fetch.base(),
                     !fetch.has_begun(),
                     fetch.chunks.end - fetch.chunks.start,
                     **id,
@@ -188,7 +188,7 @@ impl Scheduler {
 
     /// Whether a reader is blocked on a fetch, or it is wanted without one.
     pub fn is_wanted(&self, id: FetchId) -> bool {
-        self.fetches.get(&id).is_some_and(|fetch| fetch.base.is_some()) || self.is_waited_for(id)
+        self.fetches.get(&id).is_some_and(|fetch| fetch.base().is_some()) || self.is_waited_for(id)
     }
 
     /// Whether stopping it costs more than it gains, though nobody is blocked on it: its bytes are coming, and either
@@ -201,7 +201,7 @@ impl Scheduler {
         if left.is_empty() || !fetch.is_moving(self.period) {
             return false;
         }
-        let keeps_a_stream_going = fetch.base == Some(Priority::High) && flight.fetches.len() == 1;
+        let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
         let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
         let due = end.saturating_sub(fetch.watermark);
         keeps_a_stream_going || due <= self.paces.of(&flight.entry.origin).round_trip()
@@ -221,7 +221,11 @@ impl Scheduler {
             let shared = touched.start.max(left.start)..touched.end.min(left.end);
             (!shared.is_empty()).then(|| shared.end - 1)
         };
-        flight.waiters.iter().filter_map(last_of).max()
+        let blocked = flight
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.priority == Priority::Critical);
+        blocked.filter_map(last_of).max()
     }
 
     /// The chunks that a fetch has yet to make whole.
@@ -247,14 +251,16 @@ impl Scheduler {
     /// Stops a fetch and wants again what it has not brought.
     pub(super) fn preempt(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
-        let (entry, base) = (fetch.entry, fetch.base);
-        let Some(flight) = self.flights.get(&entry) else { return };
-        let left = self.left_of(fetch);
-        let shared = Arc::clone(&flight.entry);
-        self.stop(id);
-        if let Some(base) = base {
-            self.want(entry, &shared, left, base);
+        let (entry, left) = (fetch.entry, self.left_of(fetch));
+        let Some(flight) = self.flights.get_mut(&entry) else {
+            return;
+        };
+        if let Some(fetch) = self.fetches.get_mut(&id) {
+            for run in flight.missing_in(&left) {
+                flight.wants.add_all(fetch.wants.take(&run));
+            }
         }
+        self.stop(id);
         self.forget_if_idle(entry);
     }
 

@@ -492,6 +492,94 @@ fn a_change_of_version_fails_everybody_of_that_entry() {
 }
 
 #[test]
+fn what_the_user_asked_for_outlives_the_readers_that_were_in_more_of_a_hurry() {
+    for ends in [0, 1] {
+        let mut play = Play::with_slots(1);
+        let (busy, entry, later) = (known("a", 1), known("a", 8), known("a", 8));
+        play.wait(&busy, 0..C, 1);
+        play.scheduler
+            .wait_patiently(&entry, 0..8 * C, Priority::Medium, WaiterId(2));
+        play.request(&later, 0..8, Priority::High);
+        if ends == 0 {
+            play.request(&entry, 0..8, Priority::High);
+            play.scheduler.end_read_ahead(entry.id);
+        } else {
+            play.wait(&entry, 0..8 * C, 3);
+            play.scheduler.give_up(WaiterId(3), ReadError::Cancelled);
+        }
+        play.completes(0, C);
+        assert_eq!(play.started[1].entry.id, later.id, "it is not in a hurry any more");
+        play.completes(1, 8 * C);
+        assert_eq!((play.started[2].entry.id, play.starts()[2].clone()), (entry.id, 0..8));
+        play.completes(2, 8 * C);
+        assert_eq!(play.woken_well(), [1, 2]);
+        assert!(play.scheduler.is_idle());
+    }
+}
+
+#[test]
+fn a_fetch_that_was_thrown_out_leaves_each_chunk_as_urgent_as_it_was_asked_for() {
+    let mut play = Play::with_slots(1);
+    let (entry, urgent) = (known("a", 16), known("a", 1));
+    play.scheduler
+        .wait_patiently(&entry, 0..16 * C, Priority::Low, WaiterId(1));
+    play.request(&entry, 0..4, Priority::High);
+    play.wait(&urgent, 0..C, 2);
+    play.scheduler.end_read_ahead(entry.id);
+    play.request(&known("a", 1), 0..1, Priority::Medium);
+    play.completes(1, C);
+    play.completes(2, C);
+    assert_eq!(play.starts(), [0..16, 0..1, 0..1, 0..16]);
+    assert_eq!(play.started[3].entry.id, entry.id);
+}
+
+#[test]
+fn who_waits_patiently_gets_the_first_error_and_what_only_it_wanted_is_not_fetched() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.scheduler
+        .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
+    play.note();
+    play.ends(0, Err(failure()));
+    assert_eq!(play.woken_with_error(), [1]);
+    assert!(play.scheduler.is_idle() && play.started.len() == 1);
+}
+
+#[test]
+fn when_somebody_cancels_the_fetch_ends_where_nobody_else_needs_it() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.scheduler
+        .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
+    play.note();
+    play.scheduler
+        .wait_patiently(&entry, 0..2 * C, Priority::Medium, WaiterId(2));
+    play.scheduler.give_up(WaiterId(1), ReadError::Cancelled);
+    play.note();
+    assert_eq!(
+        play.trimmed,
+        [(play.started[0].id, 2 * C)],
+        "the other still needs so much"
+    );
+    play.completes(0, 2 * C);
+    assert_eq!((play.woken_well(), play.woken_with_error()), (vec![2], vec![1]));
+    assert!(play.scheduler.is_idle() && play.started.len() == 1);
+}
+
+#[test]
+fn sixty_million_chunks_are_waited_for_without_looking_at_each() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 60_000_000));
+    play.wait(&entry, 0..u64::MAX, 1);
+    // One look at each of them for each of these would take minutes.
+    for fetch in 0..20 {
+        let end = play.started[fetch].bytes.end;
+        play.completes(fetch, end);
+    }
+    play.scheduler
+        .give_up(WaiterId(1), ReadError::DeadlinePassed(Duration::ZERO));
+    play.note();
+    assert_eq!(play.woken_with_error(), [1]);
+}
+
+#[test]
 fn who_gives_up_is_woken_once_and_what_only_it_wanted_is_not_fetched() {
     let (mut play, busy, entry) = (Play::with_slots(1), known("a", 1), known("a", 10));
     play.wait(&busy, 0..C, 1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::flight::{Flight, more_urgent};
+use super::flight::{Flight, Waiter};
 use super::{Action, FetchId, Priority, Scheduler, WaiterId};
 use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::error::ReadError;
@@ -21,74 +21,84 @@ impl Scheduler {
             };
             let shared = running.chunks.start.max(chunks.start)..running.chunks.end.min(chunks.end);
             if !shared.is_empty() {
-                missing.remove(shared);
-                running.base = more_urgent(running.base, priority);
+                missing.remove(shared.clone());
+                if priority != Priority::Critical {
+                    running.wants.add(shared, priority);
+                }
             }
         }
         for run in missing.iter() {
             for part in flight.missing_in(run) {
-                flight.want(part, priority);
+                flight.wants.add(part, priority);
             }
         }
     }
 
     /// Makes the second promise of the module true for every waiter of an entry: each missing chunk
-    /// is in flight and near, or wanted at `Critical`; and who misses nothing is woken.
+    /// is in flight and near, or wanted at its priority; and who misses nothing is woken.
     pub(super) fn look_after_waiters(&mut self, id: EntryId) {
         self.wake_satisfied(id);
         let Some(flight) = self.flights.get(&id) else { return };
         let entry = Arc::clone(&flight.entry);
-        let ranges: Vec<_> = flight.waiters.iter().map(|waiter| waiter.bytes.clone()).collect();
-        for bytes in ranges {
-            let Some(flight) = self.flights.get(&id) else { return };
-            // A fetch that brings the waiter's nearer bytes brings the further ones soon enough.
-            let mut near = None;
-            for chunk in flight.touched(&bytes) {
-                if self.has(id, chunk, &bytes) {
-                    continue;
-                }
-                match self.fetch_of(id, chunk) {
-                    Some(fetch) if near == Some(fetch) => {}
-                    Some(fetch) => {
-                        self.split_if_far(fetch, chunk, bytes.start);
-                        near = Some(fetch);
-                    }
-                    None => self.want(id, &entry, chunk..chunk + 1, Priority::Critical),
-                }
+        let needs = flight
+            .waiters
+            .iter()
+            .map(|waiter| (waiter.bytes.clone(), waiter.priority));
+        for (bytes, priority) in needs.collect::<Vec<_>>() {
+            if priority == Priority::Critical {
+                self.split_far_fetches(id, &bytes);
             }
+            let Some(flight) = self.flights.get(&id) else { return };
+            self.want(id, &entry, flight.touched(&bytes), priority);
         }
     }
 
-    /// Whether the part of `bytes` that lies in `chunk` is in the data file.
-    pub(super) fn has(&self, id: EntryId, chunk: u64, bytes: &Range<u64>) -> bool {
-        let Some(flight) = self.flights.get(&id) else {
-            return false;
-        };
-        if flight.is_present(chunk) {
-            return true;
+    /// The first chunk of which `bytes` need something that is not in the data file.
+    fn first_lacking(&self, flight: &Flight, bytes: &Range<u64>) -> Option<u64> {
+        let mut touched = flight.touched(bytes);
+        while let Some(missing) = flight.next_missing(&touched) {
+            if !self.is_written_as_needed(flight, missing, bytes) {
+                return Some(missing);
+            }
+            touched.start = missing + 1;
         }
+        None
+    }
+
+    /// Whether a fetch that is in the middle of this chunk has written the part of `bytes` that lies in it.
+    fn is_written_as_needed(&self, flight: &Flight, chunk: u64, bytes: &Range<u64>) -> bool {
         // Before an entry is settled there is no data file that could hold anything.
         let Some(settled) = flight.entry.settled() else {
             return false;
         };
-        let needed = bytes
-            .end
-            .min(flight.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end);
-        self.fetch_of(id, chunk)
-            .and_then(|fetch| self.fetches.get(&fetch))
-            .is_some_and(|f| f.watermark >= needed)
+        let chunk_end = flight.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end;
+        let needed = bytes.end.min(chunk_end);
+        let mut fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
+        fetches.any(|fetch| fetch.chunks.contains(&chunk) && fetch.watermark >= needed)
     }
 
-    pub(super) fn fetch_of(&self, id: EntryId, chunk: u64) -> Option<FetchId> {
-        let fetches = &self.flights.get(&id)?.fetches;
-        fetches
-            .iter()
-            .copied()
-            .find(|fetch| self.fetches.get(fetch).is_some_and(|f| f.chunks.contains(&chunk)))
+    /// Cuts each fetch short that is too far from the bytes that somebody is blocked on. A fetch that brings the
+    /// nearer ones of them brings the further ones soon enough.
+    fn split_far_fetches(&mut self, id: EntryId, bytes: &Range<u64>) {
+        let Some(flight) = self.flights.get(&id) else { return };
+        let touched = flight.touched(bytes);
+        for fetch in flight.fetches.clone() {
+            let (Some(flight), Some(running)) = (self.flights.get(&id), self.fetches.get(&fetch)) else {
+                return;
+            };
+            let shared = touched.start.max(running.chunks.start)..touched.end.min(running.chunks.end);
+            let at = shared.start * flight.entry.chunk.bytes();
+            if !shared.is_empty()
+                && let Some(chunk) = self.first_lacking(flight, &(bytes.start.max(at)..bytes.end))
+                && chunk < shared.end
+            {
+                self.split_if_far(fetch, chunk, bytes.start);
+            }
+        }
     }
 
     /// Cuts a fetch short before `chunk` when it is too far from it to be waited for.
-    pub(super) fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
+    fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
         let Some(flight) = self.flights.get_mut(&fetch.entry) else {
             return;
@@ -100,70 +110,103 @@ impl Scheduler {
         if distance <= self.limits.split_distance || has_begun_chunk || entry.ignores_range() {
             return;
         }
-        let tail = chunk + 1..fetch.chunks.end;
+        let tail = chunk..fetch.chunks.end;
         fetch.chunks.end = chunk;
         self.actions.push(Action::Trim {
             fetch: id,
             end: chunk_start,
         });
-        flight.want(chunk..chunk + 1, Priority::Critical);
-        if let Some(base) = fetch.base {
-            flight.want(tail.clone(), base);
-        }
-        // Others may have waited for what comes after it.
+        flight.wants.add_all(fetch.wants.take(&tail));
+        // Others may have waited for what comes after it, too.
         for index in 0..flight.waiters.len() {
-            let touched = flight.touched(&flight.waiters[index].bytes);
+            let waiter = &flight.waiters[index];
+            let touched = flight.touched(&waiter.bytes);
             let needed = touched.start.max(tail.start)..touched.end.min(tail.end);
-            flight.want(needed, Priority::Critical);
+            flight.wants.add(needed, waiter.priority);
         }
     }
 
-    /// Waiters that gave up leave `Critical` chunks behind that nobody is blocked on.
-    pub(super) fn drop_unneeded_critical(&mut self, id: EntryId) {
+    /// A reason to want these chunks has gone: those that no other waiter needs at this priority are not wanted for
+    /// it any more. A fetch that only this has kept going ends at the next chunk edge.
+    pub(super) fn withdraw(&mut self, id: EntryId, chunks: &Range<u64>, priority: Priority) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
-        let mut needed = RangeSet::new();
-        for waiter in &flight.waiters {
-            let touched = flight.touched(&waiter.bytes);
-            if !touched.is_empty() {
-                needed.insert(touched);
+        let needed = flight.waiters.iter().filter(|waiter| waiter.priority == priority);
+        let needed: RangeSet<u64> = needed
+            .map(|waiter| flight.touched(&waiter.bytes))
+            .filter(|touched| !touched.is_empty())
+            .collect();
+        let fetches = flight.fetches.clone();
+        let mut cut = Vec::new();
+        for run in needed.gaps(chunks) {
+            flight.wants.remove_at(run.clone(), priority);
+            for &fetch in &fetches {
+                let running = self.fetches.get_mut(&fetch);
+                if running.is_some_and(|running| running.wants.remove_at(run.clone(), priority)) {
+                    cut.push(fetch);
+                }
             }
         }
-        let critical = &mut flight.wanted[Priority::Critical as usize];
-        let unneeded: Vec<_> = critical
-            .iter()
-            .flat_map(|run| needed.gaps(run).collect::<Vec<_>>())
-            .collect();
-        unneeded.into_iter().for_each(|run| critical.remove(run));
+        cut.into_iter().for_each(|fetch| self.cut_to_what_is_wanted(fetch));
+    }
+
+    /// Lets a fetch end after the last chunk that it is wanted for, but not within the chunk that it has begun.
+    fn cut_to_what_is_wanted(&mut self, id: FetchId) {
+        let waited_for = self.last_waited_for(id).map(|chunk| chunk + 1);
+        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+        let Some(flight) = self.flights.get(&fetch.entry) else {
+            return;
+        };
+        let entry = &flight.entry;
+        let next_edge = entry.chunk.count(fetch.watermark).max(fetch.chunks.start + 1);
+        let end = next_edge.max(waited_for.max(fetch.wants.end()).unwrap_or(0));
+        if end < fetch.chunks.end && !entry.ignores_range() {
+            fetch.chunks.end = end;
+            self.actions.push(Action::Trim {
+                fetch: id,
+                end: end * entry.chunk.bytes(),
+            });
+        }
     }
 
     /// Wakes who misses nothing any more.
     pub(super) fn wake_satisfied(&mut self, id: EntryId) {
         let Some(flight) = self.flights.get(&id) else { return };
+        let chunk = flight.entry.chunk;
         // While the size is not known, only who needs no byte at all misses nothing.
-        let satisfied: Vec<_> = flight
+        let lacking: Vec<_> = flight
             .waiters
             .iter()
-            .filter(|waiter| {
-                flight
-                    .touched(&waiter.bytes)
-                    .all(|chunk| self.has(id, chunk, &waiter.bytes))
-            })
-            .map(|waiter| waiter.id)
+            .map(|waiter| (waiter.id, self.first_lacking(flight, &waiter.bytes)))
             .collect();
-        satisfied.into_iter().for_each(|waiter| self.wake(id, waiter, Ok(())));
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        for (waiter, (_, lacking)) in flight.waiters.iter_mut().zip(&lacking) {
+            // What has come is not looked at again: whoever waits for a terabyte is asked often.
+            let first = lacking.map_or(0, |chunk_index| chunk_index * chunk.bytes());
+            waiter.bytes.start = waiter.bytes.start.max(first);
+        }
+        let satisfied = lacking.into_iter().filter(|(_, lacking)| lacking.is_none());
+        satisfied.for_each(|(waiter, _)| self.wake(id, waiter, Ok(())));
     }
 
     pub(super) fn wake(&mut self, id: EntryId, waiter: WaiterId, result: Result<(), ReadError>) {
-        self.waiters.remove(&waiter);
-        if let Some(flight) = self.flights.get_mut(&id) {
-            flight.waiters.retain(|other| other.id != waiter);
-        }
+        self.forget_waiter(id, waiter);
         self.actions.push(Action::Wake(waiter, result));
     }
 
-    /// Fails the waiters that miss any of these chunks; nobody else is concerned.
+    /// Gives back what it needed.
+    pub(super) fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
+        self.waiters.remove(&waiter);
+        let flight = self.flights.get_mut(&id)?;
+        let index = flight.waiters.iter().position(|other| other.id == waiter)?;
+        Some(flight.waiters.remove(index))
+    }
+
+    /// Fails the waiters that miss any of these chunks; nobody else is concerned. What only they wanted is not
+    /// fetched.
     pub(super) fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
         let Some(flight) = self.flights.get(&id) else { return };
         let concerned: Vec<_> = flight
@@ -172,21 +215,31 @@ impl Scheduler {
             .filter(|waiter| {
                 let touched = flight.touched(&waiter.bytes);
                 let shared = touched.start.max(chunks.start)..touched.end.min(chunks.end);
-                shared.into_iter().any(|chunk| !flight.is_present(chunk))
+                flight.next_missing(&shared).is_some()
             })
             .map(|waiter| waiter.id)
             .collect();
-        concerned
-            .into_iter()
-            .for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
-        self.drop_unneeded_critical(id);
+        for waiter in concerned {
+            self.end_wait(id, waiter);
+            self.actions.push(Action::Wake(waiter, Err(error.clone())));
+        }
+    }
+
+    /// A waiter leaves without its bytes: what only it wanted is not fetched.
+    pub(super) fn end_wait(&mut self, id: EntryId, waiter: WaiterId) {
+        if let Some(gone) = self.forget_waiter(id, waiter)
+            && let Some(flight) = self.flights.get(&id)
+        {
+            let touched = flight.touched(&gone.bytes);
+            self.withdraw(id, &touched, gone.priority);
+        }
     }
 
     pub(super) fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
-        flight.unwant(0..u64::MAX);
+        flight.wants.remove(0..u64::MAX);
         let waiters: Vec<_> = flight.waiters.iter().map(|waiter| waiter.id).collect();
         let fetches = flight.fetches.clone();
         waiters

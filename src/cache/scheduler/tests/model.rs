@@ -27,6 +27,12 @@ enum Event {
         len: u64,
         ahead: u64,
     },
+    WaitPatiently {
+        entry: usize,
+        start: u64,
+        len: u64,
+        priority: usize,
+    },
     Request {
         entry: usize,
         start: u64,
@@ -82,6 +88,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Open { origin, listed, size, present: present & (present >> 32), ignores_range: ignores == 0 }
         }),
         6 => (which.clone(), SIZES, 0..12 * C, 0..20u64).prop_map(|(entry, start, len, ahead)| Event::Wait { entry, start, len, ahead }),
+        2 => (which.clone(), SIZES, 0..40 * C, 1..4usize).prop_map(|(entry, start, len, priority)| Event::WaitPatiently { entry, start, len, priority }),
         3 => (which.clone(), 0..42u64, 0..40u64, 1..4usize).prop_map(|(entry, start, chunks, priority)| Event::Request { entry, start, chunks, priority }),
         6 => fetch.clone().prop_map(|fetch| Event::Answer { fetch }),
         2 => fetch.clone().prop_map(|fetch| Event::Hear { fetch }),
@@ -182,6 +189,21 @@ impl World {
                 self.waiting.insert(waiter, (file, bytes.clone()));
                 let entry = Arc::clone(&self.files[file].entry);
                 self.scheduler.wait(&entry, bytes, ahead, waiter);
+            }
+            Event::WaitPatiently {
+                entry,
+                start,
+                len,
+                priority,
+            } => {
+                let Some(file) = file(entry) else { return };
+                let waiter = WaiterId(self.next_waiter);
+                self.next_waiter += 1;
+                let bytes = start..start + len;
+                self.waiting.insert(waiter, (file, bytes.clone()));
+                let entry = Arc::clone(&self.files[file].entry);
+                self.scheduler
+                    .wait_patiently(&entry, bytes, PRIORITIES[priority], waiter);
             }
             Event::Request {
                 entry,
@@ -403,11 +425,8 @@ impl World {
                 }
                 in_flights.insert(*fetch);
             }
-            let mut wanted = RangeSet::new();
-            for run in flight.wanted.iter().flat_map(RangeSet::iter) {
-                assert!(!wanted.overlaps(run), "a chunk wanted at two priorities");
+            for run in flight.wants.runs() {
                 assert!(!in_flight.overlaps(run), "a chunk in flight is wanted");
-                wanted.insert(run.clone());
             }
             for waiter in &flight.waiters {
                 self.check_waiter(flight, waiter, &in_flight);
@@ -420,7 +439,7 @@ impl World {
     }
 
     fn check_waiter(&self, flight: &Flight, waiter: &Waiter, in_flight: &RangeSet<u64>) {
-        let critical = &flight.wanted[Priority::Critical as usize];
+        let wanted = flight.wants.at(waiter.priority);
         let mut touched = flight.touched(&waiter.bytes);
         let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == flight.entry.id);
         assert!(
@@ -428,7 +447,7 @@ impl World {
             "a waiter sleeps that has everything: {waiter:?}"
         );
         assert!(
-            touched.all(|chunk| flight.is_present(chunk) || critical.contains(&chunk) || in_flight.contains(&chunk)),
+            touched.all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
             "nobody looks after {waiter:?}"
         );
     }
@@ -449,7 +468,7 @@ impl World {
             .filter_map(|flight| {
                 // Chunks that have turned up since it was last looked need no fetch.
                 let missing = |p: &Priority| {
-                    let mut chunks = flight.wanted[*p as usize].iter().cloned().flatten();
+                    let mut chunks = flight.wants.at(*p).iter().cloned().flatten();
                     chunks.any(|chunk| !flight.is_present(chunk))
                 };
                 PRIORITIES.into_iter().find(missing)
@@ -478,7 +497,7 @@ impl World {
         let fetch = &self.scheduler.fetches[&id];
         let lately = self.scheduler.period.saturating_sub(1)..;
         others.count() == 0
-            && fetch.base == Some(Priority::High)
+            && fetch.base() == Some(Priority::High)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }
 

@@ -1,0 +1,118 @@
+//! Which chunks are wanted, and how urgently.
+
+use std::ops::Range;
+
+use rangemap::RangeSet;
+
+use super::{PRIORITIES, Priority};
+
+/// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several: it is served by the
+/// most urgent, and when that reason goes away the others are still known.
+#[derive(Debug, Default)]
+pub(super) struct Wants([RangeSet<u64>; 4]);
+
+impl Wants {
+    pub(super) fn add(&mut self, chunks: Range<u64>, priority: Priority) {
+        if !chunks.is_empty() {
+            self.0[priority as usize].insert(chunks);
+        }
+    }
+
+    /// Takes in all of another.
+    pub(super) fn add_all(&mut self, other: Wants) {
+        for (set, added) in self.0.iter_mut().zip(other.0) {
+            set.extend(added);
+        }
+    }
+
+    /// Removes chunks, whatever they are wanted for.
+    pub(super) fn remove(&mut self, chunks: Range<u64>) {
+        if !chunks.is_empty() {
+            self.0.iter_mut().for_each(|set| set.remove(chunks.clone()));
+        }
+    }
+
+    /// Removes the reason to want chunks that this priority stands for. True if any of them was wanted for it.
+    pub(super) fn remove_at(&mut self, chunks: Range<u64>, priority: Priority) -> bool {
+        let set = &mut self.0[priority as usize];
+        let had_any = set.overlaps(&chunks);
+        set.remove(chunks);
+        had_any
+    }
+
+    /// Removes chunks, and gives them back with their priorities.
+    pub(super) fn take(&mut self, chunks: &Range<u64>) -> Wants {
+        let mut taken = Wants::default();
+        if chunks.is_empty() {
+            return taken;
+        }
+        for (set, taken) in self.0.iter_mut().zip(&mut taken.0) {
+            for run in set.overlapping(chunks) {
+                taken.insert(run.start.max(chunks.start)..run.end.min(chunks.end));
+            }
+            set.remove(chunks.clone());
+        }
+        taken
+    }
+
+    /// The chunks that are wanted at this priority, whatever else they are wanted for.
+    pub(super) fn at(&self, priority: Priority) -> &RangeSet<u64> {
+        &self.0[priority as usize]
+    }
+
+    /// The chunks that are wanted, in runs that overlap where there are several reasons.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.0.iter().flat_map(RangeSet::iter)
+    }
+
+    /// How many chunks in a row are wanted from this one on, however urgently.
+    pub(super) fn in_a_row(&self, first: u64) -> u64 {
+        let mut end = first;
+        while let Some(run) = self.0.iter().find_map(|set| set.get(&end)) {
+            end = run.end;
+        }
+        end - first
+    }
+
+    pub(super) fn most_urgent(&self) -> Option<Priority> {
+        PRIORITIES.into_iter().find(|&p| !self.at(p).is_empty())
+    }
+
+    /// The end of the last chunk that is wanted, exclusive.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.0.iter().filter_map(|set| set.last()).map(|run| run.end).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_chunk_that_loses_its_most_urgent_reason_keeps_the_others() {
+        let mut wants = Wants::default();
+        wants.add(0..10, Priority::Low);
+        wants.add(5..15, Priority::Critical);
+        assert_eq!((wants.most_urgent(), wants.in_a_row(0)), (Some(Priority::Critical), 15));
+        assert!(wants.remove_at(0..100, Priority::Critical));
+        assert_eq!((wants.most_urgent(), wants.end()), (Some(Priority::Low), Some(10)));
+        assert!(!wants.remove_at(0..100, Priority::High));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_and_added_again_is_as_it_was(adds in prop::collection::vec((0u64..50, 1u64..20, 0usize..4), 0..20), a in 0u64..60, len in 0u64..30) {
+            let mut wants = Wants::default();
+            for (start, len, priority) in adds {
+                wants.add(start..start + len, PRIORITIES[priority]);
+            }
+            let before = wants.0.clone();
+            let taken = wants.take(&(a..a + len));
+            prop_assert!(wants.runs().all(|run| run.end <= a || run.start >= a + len || len == 0));
+            prop_assert!(taken.runs().all(|run| run.start >= a && run.end <= a + len));
+            wants.add_all(taken);
+            prop_assert_eq!(wants.0, before);
+        }
+    }
+}
