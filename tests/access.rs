@@ -187,7 +187,7 @@ fn what_is_for_the_source_is_not_sent_where_it_redirects() {
     let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(MIB, 63));
     origin.add("/f", content.clone());
     elsewhere.add("/moved", content.clone());
-    origin.on("/f").fault(Fault::Redirect(elsewhere.url("/moved")));
+    origin.on("/f").fault(Fault::Redirect(302, elsewhere.url("/moved")));
     let (_home, cookies) = file_with("# Netscape HTTP Cookie File\nlocalhost\tFALSE\t/\tFALSE\t0\tid\ts3cret\n");
     let source = origin.url("/").replace("127.0.0.1", "localhost");
     let plan = Mount::of(&source)

@@ -150,12 +150,68 @@ fn a_refusal_is_an_error() {
 }
 
 #[test]
+fn a_link_that_redirects_led_to_is_used_until_it_fails() {
+    let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(8 * MIB, 38));
+    for (path, site) in [("/f", &origin), ("/first", &elsewhere), ("/second", &elsewhere)] {
+        site.add(path, content.clone());
+        // Else each would name its version in its own way.
+        site.set_validators(path, Validators::None);
+    }
+    let to_first = origin.on("/f").fault(Fault::Redirect(302, elsewhere.url("/first")));
+    let mount = small_chunks_and_no_patience(&origin);
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    let read = |place: std::ops::Range<u64>| {
+        assert_same(
+            &try_pread(&file, place.clone()).expect("to read"),
+            &content.read(place),
+            "",
+        )
+    };
+    // Backwards, so that nothing is read ahead.
+    let mut places = (1..16).rev().map(|place| place * MIB / 2);
+    for place in places.by_ref().take(4) {
+        read(place..place + 10);
+    }
+    assert_eq!(origin.log().all().gets("/f").len(), 1, "the first URL is asked once");
+    for (place, refusal) in places.zip([401, 403, 404, 410, 500, 503]) {
+        let _expired = elsewhere.on("/first").times(1).fault(Fault::Status(refusal));
+        let asked = origin.log().all().gets("/f").len();
+        read(place..place + 10);
+        assert_eq!(origin.log().all().gets("/f").len() - asked, 1, "after {refusal}");
+    }
+    to_first.lift();
+    let _gone = elsewhere.on("/first").fault(Fault::Status(403));
+    origin.on("/f").fault(Fault::Redirect(307, elsewhere.url("/second")));
+    read(10..20);
+    assert!(!elsewhere.log().all().gets("/second").is_empty());
+}
+
+#[test]
+fn redirects_that_go_in_a_circle_are_an_error() {
+    let (origin, content) = (Origin::start(), Content::noise(MIB, 39));
+    origin.add("/f", content.clone());
+    let circle = origin.on("/f").fault(Fault::Redirect(308, origin.url("/f")));
+    let mount = small_chunks_and_no_patience(&origin);
+    let errno = std::fs::read(mount.path("f"))
+        .expect_err("it leads nowhere")
+        .raw_os_error();
+    assert_eq!(errno, Some(libc::EIO));
+    circle.lift();
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+}
+
+#[test]
 fn a_redirect_to_another_path_or_origin_is_followed() {
     let (origin, elsewhere) = (Origin::start(), Origin::start());
     let content = Content::noise(3 * MIB, 33);
-    for (from, target) in [("/near", origin.url("/moved")), ("/far", elsewhere.url("/moved"))] {
+    let targets = [
+        ("/near", 301, origin.url("/moved")),
+        ("/far", 303, elsewhere.url("/moved")),
+    ];
+    for (from, status, target) in targets {
         origin.add(from, content.clone());
-        origin.on(from).fault(Fault::Redirect(target));
+        origin.on(from).fault(Fault::Redirect(status, target));
     }
     origin.add("/moved", content.clone());
     elsewhere.add("/moved", content.clone());

@@ -449,7 +449,7 @@ fn other_answers_come_as_told() {
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/html")));
     switch.lift();
     origin.add("/g", "elsewhere");
-    origin.on("/f").fault(Fault::Redirect(origin.url("/g")));
+    origin.on("/f").fault(Fault::Redirect(302, origin.url("/g")));
     let reply = get(&origin, "/f");
     assert_eq!(
         (reply.status, reply.header("location")),

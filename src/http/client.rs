@@ -23,6 +23,7 @@ use super::{
     hops::{Answer, is_elsewhere},
     judge::{Verdict, judge, settle},
     redact,
+    redirects::{AfterFailure, Redirects},
     setup::Connections,
 };
 
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub config: HttpConfig,
     pub connections: Connections,
     pub access: Access,
+    pub redirects: Redirects,
     pub healths: Healths,
 }
 
@@ -62,6 +64,7 @@ impl Client {
                 connections: Connections::new(&config)?,
                 access: Access::new(config.access.clone()),
                 config,
+                redirects: Redirects::default(),
                 healths: Healths::default(),
             }),
         })
@@ -172,7 +175,8 @@ impl Client {
 
     /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
     ///
-    /// Returns when the head of the answer was read and judged.
+    /// Goes to where the URL last led, if it did, and through the URL itself when that has failed. Returns when the head
+    /// of the answer was read and judged.
     ///
     /// # Errors
     /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
@@ -181,7 +185,39 @@ impl Client {
             let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
             return Err(HttpError { kind, url: redact(url) });
         }
-        let answer = self.send(Method::GET, url, ranged(&want, known)).await?;
+        let redirects = &self.shared.redirects;
+        let Some(link) = redirects.of(url) else {
+            return self.range_from(url, url, want, known).await;
+        };
+        let failure = match self.range_from(&link, url, want.clone(), known).await {
+            Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. })) => return Ok(answer),
+            // Only the URL itself can say that a file is another one.
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let next = failure
+            .as_ref()
+            .map_or(AfterFailure::AskFirst, |error| AfterFailure::of(&error.kind));
+        if next != AfterFailure::Keep {
+            log::debug!("{} has led to something that is no longer good", redact(url));
+            redirects.forget(url, &link);
+        }
+        match failure {
+            Some(error) if next != AfterFailure::AskFirst => Err(error),
+            _ => self.range_from(url, url, want, known).await,
+        }
+    }
+
+    /// Asks `first` for a range of what is at `url`.
+    async fn range_from(
+        &self,
+        first: &Url,
+        url: &Url,
+        want: Range<u64>,
+        known: Option<&Version>,
+    ) -> Result<RangeAnswer, HttpError> {
+        let mut answer = self.send(Method::GET, first, ranged(&want, known)).await?;
+        answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
         let mut verdict = judge(&answer.head, want.clone(), known);
         if verdict == Verdict::Unclear {
             let found = self.metadata(url).await?;
@@ -194,6 +230,9 @@ impl Client {
                 want,
                 known,
             );
+        }
+        if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
+            self.shared.redirects.remember(url, &answer.url);
         }
         let modified = answer.head.modified();
         Ok(match verdict {

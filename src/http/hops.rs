@@ -49,12 +49,9 @@ impl Client {
         let mut url = asked.clone();
         strip(&mut url);
         for _ in 0..=MOST_REDIRECTS {
-            let mut answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
+            let answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
-                None => {
-                    answer.head.is_elsewhere = is_elsewhere(asked, &url);
-                    return Ok(answer);
-                }
+                None => return Ok(answer),
                 Some(Ok(target)) => {
                     log::debug!("{} leads to {}", redact(&url), redact(&target));
                     self.finish(answer.response).await;

@@ -19,6 +19,7 @@ mod hops;
 mod judge;
 mod origin;
 mod redact;
+mod redirects;
 mod secret;
 mod setup;
 #[cfg(test)]

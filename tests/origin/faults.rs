@@ -49,8 +49,8 @@ pub enum Fault {
     ClaimGzip,
     /// Answer 200 with a page that asks to log in, as a captive portal does.
     LoginPage,
-    /// Send the client elsewhere with 302.
-    Redirect(String),
+    /// Send the client elsewhere with this status.
+    Redirect(u16, String),
 }
 
 impl Fault {
@@ -102,7 +102,9 @@ impl Fault {
                 let page = "<html><body><form>Name <input> Password <input></form></body></html>";
                 answer.replace(Answer::new(200, page.into()).with("Content-Type", "text/html"));
             }
-            Fault::Redirect(target) => answer.replace(Answer::text(302, "Found").with("Location", target)),
+            Fault::Redirect(status, target) => {
+                answer.replace(Answer::text(*status, "Elsewhere").with("Location", target))
+            }
         }
     }
 }
