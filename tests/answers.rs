@@ -144,9 +144,73 @@ fn a_login_page_is_an_error() {
 
 #[test]
 fn a_refusal_is_an_error() {
-    for status in [401, 403, 404, 500] {
+    for status in [304, 400, 401, 403, 404, 407, 410, 412, 416, 451, 500] {
         with_fault(Fault::Status(status), Outcome::Error);
     }
+}
+
+#[test]
+fn a_refusal_that_passes_is_waited_out() {
+    let (origin, content) = (Origin::start(), Content::noise(MIB, 40));
+    let statuses = [408, 425, 429, 500, 502, 503, 504];
+    for status in statuses {
+        origin.add(&format!("/{status}"), content.clone());
+        origin
+            .on(&format!("/{status}"))
+            .data()
+            .times(1)
+            .fault(Fault::Status(status));
+    }
+    let mount = Mount::start_of(&origin.url("/"));
+    // All at once: each of them waits half a second.
+    std::thread::scope(|scope| {
+        for status in statuses {
+            let path = mount.path(status.to_string());
+            scope.spawn(move || assert_eq!(sha256(&path), sha256_of(&Content::noise(MIB, 40)), "{status}"));
+        }
+    });
+}
+
+#[test]
+fn a_range_that_says_nothing_sensible_of_itself_is_an_error() {
+    let nonsense = [
+        "bytes",
+        "bytes 0-/5",
+        "bytes 9-1/10",
+        "chunks 0-1/2",
+        "bytes */3145739",
+        "bytes 0-99999999/5",
+    ];
+    with_fault(Fault::ContentRange(None), Outcome::Error);
+    for text in nonsense {
+        with_fault(Fault::ContentRange(Some(text)), Outcome::Error);
+    }
+}
+
+#[test]
+fn something_that_is_not_http_is_an_error() {
+    with_fault(Fault::Garbage, Outcome::Error);
+}
+
+#[test]
+fn ranges_without_a_length_are_believed_by_what_they_say_of_themselves() {
+    with_fault(Fault::Framed(Framing::Chunked), Outcome::Right);
+    with_fault(Fault::Framed(Framing::UntilClose), Outcome::Right);
+}
+
+#[test]
+fn the_whole_file_in_pieces_is_put_where_it_belongs() {
+    with_fault(Fault::IgnoreRange(Framing::Chunked), Outcome::Right);
+}
+
+#[test]
+fn a_body_that_ends_too_early_is_continued() {
+    let (origin, content) = (Origin::start(), Content::noise(3 * MIB, 41));
+    origin.add("/f", content.clone());
+    let cut = origin.on("/f").data().times(3).fault(Fault::CloseAfter(100_000));
+    let mount = Mount::of(&origin.url("/")).with("--retries", "5").start();
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+    assert_eq!(cut.hits(), 3);
 }
 
 #[test]

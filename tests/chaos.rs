@@ -194,7 +194,7 @@ fn any_fault(random: &mut Rng, gate: &Gate, is_huge: bool) -> Fault {
                 .expect("some"),
         ),
         10 => Fault::RetryAfter(1),
-        11 => Fault::RefuseHead,
+        11 => Fault::RefuseHead(405),
         12 => Fault::Latency(Duration::from_millis(random.u64(..1500))),
         13 => Fault::Rate(50_000 + bytes),
         14 => Fault::ShiftedRange(1 + bytes),

@@ -12,7 +12,7 @@ use std::process::Command;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::common::{Mount, run};
-use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
+use crate::origin::{Content, Fault, Framing, Gate, IndexStyle, Origin};
 
 /// Three files in two directories: 268, 100,000 and 1 bytes.
 fn small_tree() -> Origin {
@@ -356,21 +356,31 @@ fn names_are_shown_while_the_server_is_still_asked_for_sizes_and_these_come_side
 }
 
 #[test]
-fn sizes_are_found_where_head_is_refused() {
-    let origin = Origin::start();
-    origin.set_index_style(IndexStyle::NamesOnly);
-    origin.on_any().fault(Fault::RefuseHead);
-    let sizes = [0, 1, 70_000, 5_000_000];
-    sizes
-        .iter()
-        .for_each(|&size| origin.add(&format!("/{size}"), Content::noise(size, size)));
-    let mount = Mount::start_of(&origin.url("/"));
-    for size in sizes {
-        assert_eq!(stat(&mount.path(size.to_string())).len(), size);
-        assert_eq!(
-            fs::read(mount.path(size.to_string())).expect("to read"),
-            Content::noise(size, size).whole()
-        );
+fn sizes_are_found_where_head_is_refused_or_tells_none() {
+    let mute = [
+        Fault::RefuseHead(405),
+        Fault::RefuseHead(403),
+        Fault::RefuseHead(501),
+        Fault::Framed(Framing::Chunked),
+        Fault::Framed(Framing::UntilClose),
+    ];
+    for fault in mute {
+        let origin = Origin::start();
+        origin.set_index_style(IndexStyle::NamesOnly);
+        origin.on_any().fault(fault.clone());
+        let sizes = [0, 1, 70_000, 5_000_000];
+        sizes
+            .iter()
+            .for_each(|&size| origin.add(&format!("/{size}"), Content::noise(size, size)));
+        let mount = Mount::start_of(&origin.url("/"));
+        for size in sizes {
+            assert_eq!(stat(&mount.path(size.to_string())).len(), size, "{fault:?}");
+            assert_eq!(
+                fs::read(mount.path(size.to_string())).expect("to read"),
+                Content::noise(size, size).whole(),
+                "{fault:?}"
+            );
+        }
     }
 }
 

@@ -321,7 +321,7 @@ fn statuses_come_as_often_as_told() {
     assert_eq!(switch.hits(), 1);
     switch.lift();
     assert_eq!(get(&origin, "/").status, 200);
-    origin.on_any().fault(Fault::RefuseHead);
+    origin.on_any().fault(Fault::RefuseHead(405));
     assert_eq!(
         (ask(&origin, "HEAD", "/f", "").status, get(&origin, "/f").status),
         (405, 200)
@@ -442,6 +442,24 @@ fn other_answers_come_as_told() {
     assert_eq!(
         (reply.header("content-encoding"), &reply.body),
         (Some("gzip"), &content.whole())
+    );
+    switch.lift();
+    let switch = origin.on("/f").fault(Fault::ContentRange(Some("bytes of some kind")));
+    let reply = get_range(&origin, "/f", "0-9");
+    assert_eq!(
+        (reply.status, reply.header("content-range")),
+        (206, Some("bytes of some kind"))
+    );
+    switch.lift();
+    let switch = origin.on("/f").fault(Fault::Framed(Framing::Chunked));
+    let reply = get_range(&origin, "/f", "0-9");
+    assert_eq!(
+        (reply.header("content-length"), reply.header("transfer-encoding")),
+        (None, Some("chunked"))
+    );
+    assert_eq!(
+        reply.body,
+        [b"a\r\n".as_slice(), &content.read(0..10), b"\r\n0\r\n\r\n"].concat()
     );
     switch.lift();
     let switch = origin.on("/f").fault(Fault::LoginPage);

@@ -57,6 +57,8 @@ pub enum Framing {
     Length,
     /// Not at all: the connection closes.
     UntilClose,
+    /// Piece by piece: `Transfer-Encoding: chunked`.
+    Chunked,
 }
 
 /// How an answer is sent.
@@ -74,6 +76,8 @@ pub(super) struct Manner {
     pub cut: Option<(u64, Cut)>,
     /// Bytes of garbage after the end of the body.
     pub excess: u64,
+    /// Something else than HTTP is said instead of all this.
+    pub is_garbage: bool,
 }
 
 /// How a connection is broken off.
@@ -146,7 +150,10 @@ impl Answer {
         if self.framing == Framing::Length && self.status != 304 {
             head += &format!("Content-Length: {}\r\n", self.length());
         }
-        if let Some(Part { start, end, total }) = self.part {
+        if self.framing == Framing::Chunked {
+            head += "Transfer-Encoding: chunked\r\n";
+        }
+        if let (Some(Part { start, end, total }), None) = (self.part, self.header("Content-Range")) {
             head += &format!("Content-Range: bytes {start}-{}/{total}\r\n", end - 1);
         }
         for (name, value) in &self.headers {
@@ -161,8 +168,13 @@ impl Answer {
 
     /// Sends the answer. Returns whether the connection is good for another request.
     pub async fn send(self, stream: &mut TcpStream, method: &str, closes: bool, entry: &mut Entry) -> io::Result<bool> {
+        if self.manner.is_garbage {
+            entry.end(End::Cut);
+            stream.write_all(b"220 ftp.example.org ready\r\n\r\n").await?;
+            return Ok(false);
+        }
         let torn = self.manner.cut.is_some() || self.manner.excess > 0;
-        let keep_alive = !closes && !torn && self.framing == Framing::Length;
+        let keep_alive = !closes && !torn && self.framing != Framing::UntilClose;
         while_connected(stream, tokio::time::sleep(self.manner.latency)).await?;
         for gate in &self.manner.before {
             while_connected(stream, gate.pass()).await?;
@@ -196,6 +208,9 @@ impl Answer {
                 }
                 Then::Finish => {}
             }
+        }
+        if self.framing == Framing::Chunked {
+            stream.write_all(b"0\r\n\r\n").await?;
         }
         if self.manner.excess > 0 {
             stream.write_all(&vec![b'!'; self.manner.excess as usize]).await?;
@@ -237,6 +252,9 @@ impl Answer {
                     .fill(piece.range.start + (pace.sent - piece_start), &mut bytes);
                 if pace.sent + take == self.length() {
                     entry.last_words();
+                }
+                if self.framing == Framing::Chunked {
+                    bytes = [format!("{take:x}\r\n").as_bytes(), &bytes, b"\r\n"].concat();
                 }
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {

@@ -33,8 +33,8 @@ pub enum Fault {
     Demand(&'static str, String),
     /// Answer 503 and ask to come back after so many seconds.
     RetryAfter(u64),
-    /// Answer 405 to `HEAD`.
-    RefuseHead,
+    /// Answer `HEAD` with this status.
+    RefuseHead(u16),
     /// Send the whole file with 200, whatever range was asked for.
     IgnoreRange(Framing),
     /// Send a range that begins so many bytes after the one asked for, and say so.
@@ -43,6 +43,12 @@ pub enum Fault {
     ShorterRange(u64),
     /// Send the range asked for, but claim that the file has so many bytes.
     WrongTotal(u64),
+    /// Say this of where the range belongs, or nothing at all.
+    ContentRange(Option<&'static str>),
+    /// Tell the body's end in this way.
+    Framed(Framing),
+    /// Say something that is not HTTP, and close the connection.
+    Garbage,
     /// Send the range wrapped in `multipart/byteranges`.
     Multipart,
     /// Claim that the body is compressed.
@@ -69,8 +75,8 @@ impl Fault {
             Fault::RetryAfter(seconds) => {
                 answer.replace(Answer::text(503, "Unavailable").with("Retry-After", seconds.to_string()));
             }
-            Fault::RefuseHead if request.method == "HEAD" => answer.replace(Answer::text(405, "Method Not Allowed")),
-            Fault::RefuseHead => {}
+            Fault::RefuseHead(status) if request.method == "HEAD" => answer.replace(Answer::text(*status, "No HEAD")),
+            Fault::RefuseHead(_) => {}
             Fault::IgnoreRange(framing) => {
                 if let Some(source) = answer.source.clone().filter(|_| answer.part.is_some()) {
                     (answer.status, answer.part) = (200, None);
@@ -96,6 +102,10 @@ impl Fault {
                     part.total = *bytes;
                 }
             }
+            Fault::ContentRange(None) => answer.part = None,
+            Fault::ContentRange(Some(text)) => answer.set("Content-Range", *text),
+            Fault::Framed(framing) => answer.framing = *framing,
+            Fault::Garbage => answer.manner.is_garbage = true,
             Fault::Multipart => wrap_in_multipart(answer),
             Fault::ClaimGzip => answer.set("Content-Encoding", "gzip"),
             Fault::LoginPage => {
