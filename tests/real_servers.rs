@@ -1,12 +1,14 @@
 //! The servers that people run, as their packages bring them: what is listed, what `stat` says, and what `cp -r` copies.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::files::{drop_pages, pread, write_file};
+use crate::common::files::{drop_pages, pread, sha256, sha256_of, write_file};
 use crate::common::servers::{ApacheIndex, WebServer};
 use crate::common::{Mount, run, temporary_directory};
 use crate::origin::Content;
@@ -130,6 +132,41 @@ fn a_directory_below_the_root_of_a_server_is_a_source_too() {
         fs::read_dir(mount.root()).expect("to list").count(),
         1,
         "the parent is no name in it"
+    );
+}
+
+#[test]
+fn names_that_are_no_utf8_are_shown_as_they_are() {
+    let root = temporary_directory();
+    let name = OsStr::from_bytes(b"caf\xe9 \xff.txt");
+    write_file(&root.path().join(name), &Content::noise(70_000, 52));
+    // lighttpd refuses them with 400, as it comes.
+    let apache = |root: &Path| WebServer::apache(root, ApacheIndex::Fancy);
+    let servers: [fn(&Path) -> WebServer; 4] = [WebServer::nginx, apache, WebServer::caddy, WebServer::python];
+    for start in servers {
+        let server = start(root.path());
+        let mount = Mount::start_of(&server.url("/"));
+        let names: Vec<_> = fs::read_dir(mount.root())
+            .expect("to list")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(names, [name]);
+        assert_eq!(sha256(&mount.path(name)), sha256_of(&Content::noise(70_000, 52)));
+    }
+}
+
+#[test]
+fn a_single_file_is_asked_for_with_its_query_and_shown_without() {
+    let root = temporary_directory();
+    let content = Content::noise(70_000, 53);
+    write_file(&root.path().join("a b.bin"), &content);
+    let server = WebServer::nginx(root.path());
+    let mount = Mount::start_of(&server.url("/a%20b.bin?token=x%26y&plain"));
+    assert_eq!(sha256(&mount.path("a b.bin")), sha256_of(&content));
+    let requests = server.requests();
+    assert!(
+        !requests.is_empty() && requests.iter().all(|line| line.path == "/a%20b.bin?token=x%26y&plain"),
+        "{requests:?}"
     );
 }
 
