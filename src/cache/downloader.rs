@@ -18,10 +18,11 @@ use crossbeam_channel::Sender;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::entry::CacheEntry;
+use super::entry::{CacheEntry, UrlKey};
 use super::error::ReadError;
 use super::file_writer::{Position, WriteJob};
 use super::gathered::Gathered;
+use super::index::Saying;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use super::versions::Versions;
@@ -362,7 +363,14 @@ impl Fetch {
             return Ok(());
         }
         log::info!("{} has changed on the server", redact(&self.order.entry.url));
-        self.order.entry.mark_changed();
+        let entry = &self.order.entry;
+        entry.mark_changed();
+        if let Some(settled) = entry.settled() {
+            self.downloader.versions.index.note(Saying::Outdated {
+                url_key: UrlKey::new(&entry.url),
+                version: settled.version.clone(),
+            });
+        }
         Err(ReadError::Changed)
     }
 

@@ -7,8 +7,10 @@
 //! - [`ChunkDownloader`](downloader::ChunkDownloader) carries fetches out, over HTTP;
 //! - [`ChunkStore`](store::ChunkStore) has the sparse data files, [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
+//! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
 //! - [`readahead`] guesses what a reader will want next; [`eviction`] keeps the whole to its size.
 
+mod catalogue;
 pub mod chunk;
 mod disk;
 pub mod downloader;
@@ -40,6 +42,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
+pub use catalogue::{Catalogue, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 use downloader::{ChunkDownloader, OnResize};
 use entry::UrlKey;
@@ -112,6 +115,7 @@ pub struct Cache {
     manager: Arc<ChunkManager>,
     versions: Arc<Versions>,
     tenancy: Tenancy,
+    catalogue: Catalogue,
     chunk_size: ChunkSize,
     /// The most recently opened entries, the latest last. Nothing is taken under the lock.
     kept_open: Mutex<VecDeque<Arc<CacheEntry>>>,
@@ -159,6 +163,7 @@ impl Cache {
             path: config.folder.display().to_string(),
             reason: format!("no thread to write with: {error}"),
         })?;
+        let catalogue = Catalogue::new(Arc::clone(&versions.index));
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
@@ -179,6 +184,7 @@ impl Cache {
             manager,
             versions: Arc::clone(&versions),
             tenancy,
+            catalogue,
             chunk_size: config.chunk_size,
             kept_open: Mutex::default(),
         });
@@ -194,7 +200,12 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The newest version that the cache holds of a URL. One query.
+    /// What is kept of names and versions.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The current version of a URL, as far as its origin has told, if the cache holds any of it. One query.
     pub fn newest(&self, url: &Url) -> Option<Held> {
         let row = self.versions.index.newest(&UrlKey::new(url))?;
         Some(Held {

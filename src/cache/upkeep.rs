@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::entry::EntryKey;
 use super::error::CacheError;
-use super::index::{ChunkIndex, EntryInfo, FILE, Record};
+use super::index::{ChunkIndex, EntryInfo, FILE, Record, Saying};
 use super::store::{ChunkStore, DataFile};
 use super::tenancy::Tenancy;
 
@@ -204,6 +204,11 @@ impl Upkeep {
         } else {
             Dropped::InUse
         }
+    }
+
+    /// Drops what is kept of names: the listings of all directories, and what is known of files that are not here.
+    pub fn clear_names(&self) {
+        self.index.note(Saying::Nothing);
     }
 
     /// The data files that belong to no entry, with the bytes that they take on the disk.

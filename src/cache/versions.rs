@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chunk::ChunkSize;
 use super::entry::{CacheEntry, EntryKey, Settled, UrlKey};
 use super::error::ReadError;
-use super::index::{ChunkIndex, EntryRow, Record, Recorded};
+use super::index::{ChunkIndex, EntryRow, FileRow, Record, Recorded, Saying};
 use super::presence::Presence;
 use super::store::{ChunkStore, DataFile, Found};
 use super::suspects::Suspects;
@@ -109,6 +109,14 @@ impl Versions {
                 url: redact(url),
                 inode,
                 is_suspect: !suspects.is_empty(),
+            });
+        } else {
+            self.index.note(Saying::File {
+                url_key: UrlKey::new(url),
+                row: FileRow {
+                    version: version.clone(),
+                    modified,
+                },
             });
         }
         Ok(Settled {

@@ -124,6 +124,7 @@ fn clear(upkeep: Upkeep, patterns: &[String]) -> anyhow::Result<()> {
         upkeep.orphans().iter().for_each(|(key, _)| {
             upkeep.clear(key);
         });
+        upkeep.clear_names();
     }
     for entry in &in_use {
         println!("{}: a mount uses it; it stays", entry.url);

@@ -1,7 +1,7 @@
 //! `ChunkIndex`: what is recorded of the cache, in SQLite.
 //!
-//! Two tables: `cache_entries` has a row for each version of a remote file, `cache_chunks` one for
-//! each completed chunk ([`schema`]). **Data before index**: a chunk is recorded only after its
+//! `cache_entries` has a row for each version of a remote file, `cache_chunks` one for each completed
+//! chunk ([`schema`]); `listings` and `remote_files` have what origins said of names ([`catalogue`]). **Data before index**: a chunk is recorded only after its
 //! bytes are in the data file, so whatever a crash leaves behind, a recorded chunk is there.
 //!
 //! All writing is done by one thread ([`writer`]), fed over a channel; nobody who reads a file
@@ -9,6 +9,7 @@
 //! tables nothing is read at start-up, so that takes the same time over any cache. Whether what is recorded
 //! reached the disk is told by [`state`].
 
+mod catalogue;
 mod schema;
 mod state;
 mod survey;
@@ -25,6 +26,7 @@ use super::chunk::ChunkSize;
 use super::entry::{EntryKey, UrlKey};
 use super::error::CacheError;
 use crate::http::{Validator, Version};
+pub use catalogue::{FileRow, ListingRow, Saying};
 pub use survey::EntryInfo;
 pub use tables::{Commit, Tables};
 pub use writer::Record;
@@ -158,15 +160,16 @@ impl ChunkIndex {
         state::is_clean(&self.reader.lock()).unwrap_or(false)
     }
 
-    /// The newest version that the cache has of a URL, in chunks of any size.
+    /// The entry of a URL's current version, as far as its origin has told; in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
         self.sync();
         let found = self
             .reader
             .lock()
             .prepare_cached(
-                "SELECT entry_key, size, validator, modified, chunk_size FROM cache_entries
-             WHERE url_key = ?1 ORDER BY confirmed DESC, entry_id DESC LIMIT 1",
+                "SELECT entry_key, size, validator, cache_entries.modified, chunk_size
+                 FROM cache_entries JOIN remote_files USING (url_key, size, validator)
+                 WHERE url_key = ?1 ORDER BY cache_entries.confirmed DESC, entry_id DESC LIMIT 1",
             )
             .and_then(|mut query| query.query_row([url.as_str()], entry_row).optional());
         found
@@ -270,7 +273,7 @@ fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<EntryRow>> {
             size: size as u64,
             validator,
         },
-        modified: modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64)),
+        modified: modified.map(date),
         chunk,
     }))
 }
@@ -279,6 +282,11 @@ fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<EntryRow>> {
 fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs() as i64)
+}
+
+/// The other way round.
+fn date(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64)
 }
 
 #[cfg(test)]

@@ -79,6 +79,38 @@ ALTER TABLE cache_entries ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
 -- of an earlier epoch than the cache's: its chunks are verified before they are served
 ALTER TABLE cache_entries ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ",
+    r"
+-- What origins have said of names. One blob for each directory: 10,000 names are written and read in milliseconds, and a
+-- listing is only ever replaced as a whole.
+CREATE TABLE listings (
+    -- hash of the directory's URL, with its query
+    url_key  TEXT PRIMARY KEY,
+    -- for people: without credentials, without the values of its query
+    url      TEXT NOT NULL,
+    -- a line for each name; src/tree/stored.rs says how
+    names    BLOB NOT NULL,
+    -- seconds since 1970, by the origin's word
+    modified INTEGER,
+    -- seconds since 1970: when the origin last told something new
+    listed   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE remote_files (
+    -- hash of the file's URL, with its query
+    url_key   TEXT PRIMARY KEY,
+    -- the current version
+    size      INTEGER NOT NULL,
+    validator TEXT NOT NULL,
+    -- seconds since 1970, by the origin's word
+    modified  INTEGER,
+    -- seconds since 1970: when the origin last told it
+    confirmed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What earlier mounts have cached, in the order in which it was confirmed: the last one stays.
+INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed)
+SELECT url_key, size, validator, modified, confirmed FROM cache_entries ORDER BY confirmed, entry_id;
+",
 ];
 
 /// `PRAGMA application_id` of an index: "ftch". Tells it from another program's database.
@@ -218,6 +250,27 @@ mod tests {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .unwrap();
         assert_eq!(version, VERSION);
+    }
+
+    #[test]
+    fn of_the_versions_that_an_older_file_holds_the_last_confirmed_one_is_current() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed,
+                                            last_used)
+                 VALUES ('b', 'u', 'u', 2, 'none', 4096, 1, 20, 0), ('a', 'u', 'u', 1, 'none', 4096, 1, 10, 0)",
+            )
+            .unwrap();
+        migrate(&mut connection, "x").unwrap();
+        let size: i64 = connection
+            .query_row("SELECT size FROM remote_files WHERE url_key = 'u'", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(size, 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::catalogue::{self, FileRow, Saying};
 use super::writer::Record;
 use super::{seconds, state};
 
@@ -85,6 +86,14 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                     *inode as i64,
                     if *is_suspect { SUSPECT } else { epoch },
                 ])?;
+            let current = Saying::File {
+                url_key: url_key.clone(),
+                row: FileRow {
+                    version: row.version.clone(),
+                    modified: row.modified,
+                },
+            };
+            catalogue::apply(connection, &current)?;
         }
         Record::Chunk { key, index, checksum } => {
             connection
@@ -122,6 +131,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
                 .execute([key.as_str()])?;
         }
+        Record::Saying(saying) => catalogue::apply(connection, saying)?,
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rusqlite::ErrorCode;
 
 use super::EntryRow;
+use super::catalogue::Saying;
 use super::tables::Commit;
 use crate::cache::entry::{EntryKey, UrlKey};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -76,6 +77,8 @@ pub enum Record {
         /// The entry.
         key: EntryKey,
     },
+    /// What an origin has said of a name.
+    Saying(Saying),
 }
 
 enum Message {

@@ -1,0 +1,254 @@
+//! What origins have said of names: the tables `listings` and `remote_files`.
+//!
+//! `remote_files` has the current version of each file of which an origin ever told one, by itself or with its bytes.
+//! **A version in `cache_entries` is current only if this table says so**: what an origin has called gone or replaced is
+//! not served from the cache again, though its bytes may still be there.
+
+use std::time::SystemTime;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{ChunkIndex, Record, date, seconds};
+use crate::cache::entry::UrlKey;
+use crate::http::{Validator, Version};
+
+/// A change to what origins have said of names.
+#[derive(Debug, Clone)]
+pub enum Saying {
+    /// A directory was listed.
+    Listing {
+        /// The directory.
+        url_key: UrlKey,
+        /// Its URL for people: without credentials and query values.
+        url: String,
+        /// What it said.
+        row: ListingRow,
+    },
+    /// There is no such directory (any more).
+    NoListing {
+        /// The directory.
+        url_key: UrlKey,
+    },
+    /// This version of a file is the current one.
+    File {
+        /// The file.
+        url_key: UrlKey,
+        /// Its version.
+        row: FileRow,
+    },
+    /// There is no such file (any more).
+    NoFile {
+        /// The file.
+        url_key: UrlKey,
+    },
+    /// This version of a file is not the current one (any more).
+    Outdated {
+        /// The file.
+        url_key: UrlKey,
+        /// What its version was.
+        version: Version,
+    },
+    /// Nothing of all that is to be kept, but the versions of files that are still in the cache.
+    Nothing,
+}
+
+/// A row of `listings`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListingRow {
+    /// The names and what was said of them, a line each: the tree's own text.
+    pub names: Vec<u8>,
+    /// When the listing was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+}
+
+/// A row of `remote_files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// The current version.
+    pub version: Version,
+    /// When the file was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+}
+
+impl ChunkIndex {
+    /// The last listing of a directory. Does not wait for what is queued: who has just listed it knows it.
+    pub fn listing(&self, url: &UrlKey) -> Option<ListingRow> {
+        let reader = self.reader.lock();
+        let found = reader
+            .prepare_cached("SELECT names, modified FROM listings WHERE url_key = ?1")
+            .and_then(|mut query| {
+                let row = |row: &rusqlite::Row<'_>| {
+                    Ok(ListingRow {
+                        names: row.get(0)?,
+                        modified: row.get::<_, Option<i64>>(1)?.map(date),
+                    })
+                };
+                query.query_row([url.as_str()], row).optional()
+            });
+        found.unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if the directory had never been listed");
+            None
+        })
+    }
+
+    /// The current version of a file, as an origin last told it.
+    pub fn file(&self, url: &UrlKey) -> Option<FileRow> {
+        self.sync();
+        let reader = self.reader.lock();
+        let found = reader
+            .prepare_cached("SELECT size, validator, modified FROM remote_files WHERE url_key = ?1")
+            .and_then(|mut query| query.query_row([url.as_str()], file_row).optional());
+        found
+            .unwrap_or_else(|err| {
+                log::warn!("cache index: {err}; going on as if nothing were known of the file");
+                None
+            })
+            .flatten()
+    }
+
+    /// Hands the writer thread something that an origin has said. Returns at once.
+    pub fn note(&self, saying: Saying) {
+        self.record(Record::Saying(saying));
+    }
+}
+
+fn file_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FileRow>> {
+    let (size, validator): (i64, String) = (row.get(0)?, row.get(1)?);
+    let modified: Option<i64> = row.get(2)?;
+    Ok(Validator::parse(&validator).map(|validator| FileRow {
+        version: Version {
+            size: size as u64,
+            validator,
+        },
+        modified: modified.map(date),
+    }))
+}
+
+/// Carries out a change, inside the writer's transaction.
+pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
+    let now = seconds(SystemTime::now());
+    match saying {
+        Saying::Listing { url_key, url, row } => connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO listings (url_key, url, names, modified, listed) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                url_key.as_str(),
+                url,
+                row.names,
+                row.modified.map(seconds),
+                now
+            ]),
+        Saying::NoListing { url_key } => connection
+            .prepare_cached("DELETE FROM listings WHERE url_key = ?1")?
+            .execute([url_key.as_str()]),
+        Saying::File { url_key, row } => connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                url_key.as_str(),
+                row.version.size as i64,
+                row.version.validator.to_key(),
+                row.modified.map(seconds),
+                now
+            ]),
+        Saying::NoFile { url_key } => connection
+            .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1")?
+            .execute([url_key.as_str()]),
+        Saying::Outdated { url_key, version } => connection
+            .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1 AND size = ?2 AND validator = ?3")?
+            .execute(params![
+                url_key.as_str(),
+                version.size as i64,
+                version.validator.to_key()
+            ]),
+        Saying::Nothing => {
+            connection.execute("DELETE FROM listings", [])?;
+            let sql = "DELETE FROM remote_files WHERE url_key NOT IN (SELECT url_key FROM cache_entries)";
+            connection.execute(sql, [])
+        }
+    }
+    .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    fn key(url: &str) -> UrlKey {
+        UrlKey::new(&Url::parse(url).unwrap())
+    }
+
+    fn version(tag: &str) -> Version {
+        Version {
+            size: 7,
+            validator: Validator::Strong(format!("\"{tag}\"")),
+        }
+    }
+
+    fn file(tag: &str) -> Saying {
+        Saying::File {
+            url_key: key("http://h/f"),
+            row: FileRow {
+                version: version(tag),
+                modified: Some(date(1_704_067_200)),
+            },
+        }
+    }
+
+    #[test]
+    fn what_was_said_last_is_there_after_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |names: &[u8]| ListingRow {
+            names: names.to_vec(),
+            modified: None,
+        };
+        let listing = |names: &[u8]| Saying::Listing {
+            url_key: key("http://h/d/"),
+            url: "http://h/d/".into(),
+            row: row(names),
+        };
+        {
+            let index = ChunkIndex::open(dir.path()).unwrap();
+            for saying in [listing(b"old"), listing(b"new\xff"), file("old"), file("new")] {
+                index.note(saying);
+            }
+        }
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        assert_eq!(index.listing(&key("http://h/d/")), Some(row(b"new\xff")));
+        assert_eq!(index.listing(&key("http://h/d/?other")), None);
+        let found = index.file(&key("http://h/f")).unwrap();
+        assert_eq!(
+            (found.version, found.modified),
+            (version("new"), Some(date(1_704_067_200)))
+        );
+        index.note(Saying::NoListing {
+            url_key: key("http://h/d/"),
+        });
+        index.note(Saying::NoFile {
+            url_key: key("http://h/f"),
+        });
+        index.sync();
+        assert_eq!(index.listing(&key("http://h/d/")), None);
+        assert_eq!(index.file(&key("http://h/f")), None);
+    }
+
+    #[test]
+    fn only_the_version_that_is_known_to_be_replaced_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        let outdated = |tag| Saying::Outdated {
+            url_key: key("http://h/f"),
+            version: version(tag),
+        };
+        index.note(file("new"));
+        index.note(outdated("old"));
+        assert!(index.file(&key("http://h/f")).is_some());
+        index.note(outdated("new"));
+        assert_eq!(index.file(&key("http://h/f")), None);
+    }
+}
