@@ -1,8 +1,8 @@
 //! The composition root: builds everything that a mount is made of, and owns its lifetime.
 //!
 //! The order is that of what can go wrong: first what is checked without asking anybody, then the
-//! sources, then the cache, and the mount itself last, so that until it answers nothing is left
-//! behind by a failure.
+//! cache, then the sources (which the cache may know), and the mount itself last, so that until it
+//! answers no mount is left behind by a failure.
 //!
 //! A mount ends in one of two ways: somebody unmounts it, and the session ends; or a signal asks the
 //! process to go. Then blocked reads get an error first, or they would keep the mount busy.
@@ -61,7 +61,6 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         .context("can't start the threads for downloads")?;
     let client = Client::new(config.http.clone())?;
     let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone()));
-    let top = runtime.block_on(Top::of(&client, source.as_ref(), config.sources.clone()))?;
 
     let notifier: Arc<OnceLock<Notifier>> = Arc::default();
     let for_resizes = Arc::clone(&notifier);
@@ -71,6 +70,8 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         }
     });
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
+    let sources = config.sources.clone();
+    let top = runtime.block_on(Top::of(&client, source.as_ref(), cache.catalogue(), sources))?;
     let tree_config = TreeConfig {
         ttl: config.attr_ttl,
         connections: config.http.max_connections,

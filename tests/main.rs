@@ -16,6 +16,7 @@ mod filesystem;
 mod harness_itself;
 mod hostile;
 mod mounting;
+mod offline;
 mod origin;
 mod origin_itself;
 mod outages;

@@ -116,6 +116,8 @@ pub struct Cache {
     versions: Arc<Versions>,
     tenancy: Tenancy,
     catalogue: Catalogue,
+    /// Whether there is anybody to fetch ahead from.
+    is_online: bool,
     chunk_size: ChunkSize,
     /// The most recently opened entries, the latest last. Nothing is taken under the lock.
     kept_open: Mutex<VecDeque<Arc<CacheEntry>>>,
@@ -164,6 +166,7 @@ impl Cache {
             reason: format!("no thread to write with: {error}"),
         })?;
         let catalogue = Catalogue::new(Arc::clone(&versions.index));
+        let is_online = !client.is_offline();
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
@@ -185,6 +188,7 @@ impl Cache {
             versions: Arc::clone(&versions),
             tenancy,
             catalogue,
+            is_online,
             chunk_size: config.chunk_size,
             kept_open: Mutex::default(),
         });
@@ -370,6 +374,7 @@ impl Reader {
         }
         let is_here = self.entry.has_byte_range(&bytes);
         let ahead = self.ahead.lock().note(&bytes, size, !is_here);
+        let ahead = ahead.filter(|_| self.cache.is_online);
         if is_here {
             if let Some(ahead) = ahead {
                 self.cache.manager.request(&self.entry, ahead, Priority::High);

@@ -117,6 +117,12 @@ pub struct MountArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time, help_heading = "Network")]
     pub(super) attr_ttl: Duration,
 
+    /// Never ask the network: show and serve what the cache has
+    ///
+    /// What is not in the cache fails at once, with ENETUNREACH. Needs a cache that an earlier mount has filled.
+    #[arg(long, help_heading = "Network")]
+    pub(super) offline: bool,
+
     #[command(flatten)]
     pub(super) network: NetworkArgs,
 

@@ -98,6 +98,7 @@ impl fmt::Debug for MountConfig {
             .field("retries", &self.retries)
             .field("read_timeout", &self.read_timeout)
             .field("attr_ttl", &self.attr_ttl)
+            .field("offline", &self.http.offline)
             .field("allow_other", &self.allow_other)
             .finish_non_exhaustive()
     }

@@ -92,6 +92,7 @@ impl MountArgs {
         let http = HttpConfig {
             timeout: self.timeout,
             max_connections: self.max_connections.into(),
+            offline: self.offline,
             ..self.network.resolve(&sources)?
         };
         Ok(MountConfig {

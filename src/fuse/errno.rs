@@ -42,6 +42,7 @@ fn of_http(error: &HttpError) -> Errno {
         HttpErrorKind::Denied(_) | HttpErrorKind::NoCredentials(_) => Errno::EACCES,
         HttpErrorKind::NotFound(_) => Errno::ENOENT,
         HttpErrorKind::TimedOut(_) => Errno::ETIMEDOUT,
+        HttpErrorKind::Offline => Errno::ENETUNREACH,
         HttpErrorKind::UnknownHost
         | HttpErrorKind::Refused
         | HttpErrorKind::Unreachable(_)

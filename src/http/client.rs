@@ -21,7 +21,7 @@ use super::{
     head::AnswerHead,
     health::{Health, Healths},
     hops::{Answer, is_elsewhere},
-    judge::{Verdict, judge, settle},
+    judge::{Verdict, judge, refuse_stand_in, settle},
     redact,
     redirects::{AfterFailure, Redirects},
     setup::Connections,
@@ -81,6 +81,28 @@ impl Client {
     /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
         self.shared.healths.of(origin)
+    }
+
+    /// Whether nothing is ever asked.
+    pub fn is_offline(&self) -> bool {
+        self.shared.config.offline
+    }
+
+    /// [`Self::metadata`] of a file of which the version `expected` is known, if any.
+    ///
+    /// # Errors
+    /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
+    pub async fn confirm(&self, url: &Url, expected: Option<&Version>) -> Result<Metadata, HttpError> {
+        let found = self.metadata(url).await?;
+        let is_elsewhere = is_elsewhere(url, &found.url);
+        let head = AnswerHead {
+            is_elsewhere,
+            ..found.as_head()
+        };
+        match expected.map(|known| refuse_stand_in(&head, known)) {
+            Some(Err(kind)) => Err(HttpError { kind, url: redact(url) }),
+            Some(Ok(())) | None => Ok(found),
+        }
     }
 
     /// What kind of thing a URL is.

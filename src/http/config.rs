@@ -15,6 +15,9 @@ pub struct HttpConfig {
     pub connect_timeout: Duration,
     /// Connections to one origin that are kept for reuse; the limit on those in use is the caller's. Default: 16.
     pub max_connections: usize,
+    /// Whether every request fails with [`HttpErrorKind::Offline`](super::HttpErrorKind::Offline) instead of being sent.
+    /// Default: no.
+    pub offline: bool,
     /// The User-Agent header. Default: `fetchfs/` and the version.
     pub user_agent: String,
     /// The local address from which connections are made. Default: the system's choice.
@@ -73,6 +76,7 @@ impl Default for HttpConfig {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             max_connections: 16,
+            offline: false,
             user_agent: concat!("fetchfs/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind_address: None,
             proxy: ProxyChoice::default(),

@@ -19,6 +19,9 @@ pub struct HttpError {
 /// The kinds of failure that callers tell apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpErrorKind {
+    /// The network is not to be asked (`--offline`).
+    #[error("not asked, because of --offline")]
+    Offline,
     /// The host's name has no address.
     #[error("the host name can't be resolved")]
     UnknownHost,
@@ -86,6 +89,7 @@ impl HttpErrorKind {
             | Self::NoCredentials(_)
             | Self::NotFound(_)
             | Self::Untrusted(_)
+            | Self::Offline
             | Self::BadAnswer(_) => false,
         }
     }
@@ -95,9 +99,12 @@ impl HttpErrorKind {
         match self {
             Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) | Self::Interrupted => true,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
-            Self::Denied(_) | Self::NoCredentials(_) | Self::NotFound(_) | Self::Untrusted(_) | Self::BadAnswer(_) => {
-                false
-            }
+            Self::Denied(_)
+            | Self::NoCredentials(_)
+            | Self::NotFound(_)
+            | Self::Untrusted(_)
+            | Self::Offline
+            | Self::BadAnswer(_) => false,
         }
     }
 }

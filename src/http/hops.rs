@@ -48,6 +48,10 @@ impl Client {
     pub(super) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
         let mut url = asked.clone();
         strip(&mut url);
+        if self.is_offline() {
+            let (kind, url) = (HttpErrorKind::Offline, redact(&url));
+            return Err(HttpError { kind, url });
+        }
         for _ in 0..=MOST_REDIRECTS {
             let answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {

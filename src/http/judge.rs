@@ -177,12 +177,7 @@ fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErro
         validator: own.clone(),
     });
 
-    let is_weaker = own.strength() < known.validator.strength();
-    let is_elsewhere = head.is_elsewhere && (sameness != Sameness::Same || !same_size);
-    let is_unproven = own == Validator::None && head.content_length != Some(known.size);
-    if head.is_web_page() && (is_weaker || is_elsewhere || is_unproven) {
-        return bad("a web page came instead of the file; is a login needed?");
-    }
+    refuse_stand_in(head, known)?;
     match (sameness, &known.validator) {
         (Sameness::Different, _) => Ok(Verdict::Changed(told)),
         // Nothing but a size was known. If that fits, or can't be compared, the answer's own validator is news.
@@ -201,6 +196,21 @@ fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErro
         (Sameness::Silent, _) if own != Validator::None => Ok(Verdict::Changed(told)),
         (Sameness::Silent, _) => unnamed(),
     }
+}
+
+/// Refuses the head of a 200 whose body is a web page that stands in the place of the file: a login form, a portal's page.
+pub(super) fn refuse_stand_in(head: &AnswerHead, known: &Version) -> Result<(), HttpErrorKind> {
+    let own = head.validator();
+    let is_same =
+        compare(head, Some(known)) == Sameness::Same && head.content_length.is_none_or(|size| size == known.size);
+    let is_weaker = own.strength() < known.validator.strength();
+    let is_elsewhere = head.is_elsewhere && !is_same;
+    let is_unproven = own == Validator::None && head.content_length != Some(known.size);
+    if head.is_web_page() && (is_weaker || is_elsewhere || is_unproven) {
+        let why = "a web page came instead of the file; is a login needed?";
+        return Err(HttpErrorKind::BadAnswer(why.to_owned()));
+    }
+    Ok(())
 }
 
 fn precondition_failed(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {

@@ -1,23 +1,29 @@
 //! Directories: listings, and how a new one follows an old one.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::file::RemoteFile;
 use super::node::{Attributes, Ino, Kind, Node};
+use super::snapshot::Snapshot;
 use super::walk::FileWalk;
-use super::{Tree, TreeError};
+use super::{Tree, TreeError, stored};
+use crate::cache::Cache;
 use crate::http::redact;
-use crate::source::{Entry, EntryKind, Listing, Name};
+use crate::source::{Entry, EntryKind, Listing};
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
+
+/// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
+/// should not have to wait for long before its names count again.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// A directory of the tree.
 pub struct Directory {
@@ -37,82 +43,14 @@ pub struct Directory {
 #[derive(Default)]
 struct State {
     snapshot: Option<Arc<Snapshot>>,
-    /// When the listing was last asked for, with or without success.
-    checked: Option<Instant>,
-}
-
-/// The names in a directory at one moment. An open directory keeps the one that it began with, so
-/// that positions in it stay good.
-pub struct Snapshot {
-    children: Vec<(Name, Arc<Node>)>,
-    by_name: HashMap<OsString, usize>,
-    by_ino: HashMap<Ino, usize>,
-    directories: u32,
-    modified: Option<SystemTime>,
-}
-
-impl Snapshot {
-    pub(super) fn new(children: Vec<(Name, Arc<Node>)>, modified: Option<SystemTime>) -> Snapshot {
-        let by_name = children
-            .iter()
-            .enumerate()
-            .map(|(i, (name, _))| (name.as_os_str().to_owned(), i))
-            .collect();
-        let by_ino = children
-            .iter()
-            .enumerate()
-            .map(|(i, (_, node))| (node.ino, i))
-            .collect();
-        let directories = children.iter().filter(|(_, node)| node.is_directory()).count();
-        Snapshot {
-            children,
-            by_name,
-            by_ino,
-            directories: u32::try_from(directories).unwrap_or(u32::MAX - 2),
-            modified,
-        }
-    }
-
-    /// The names and their nodes, in the listing's order.
-    pub fn children(&self) -> &[(Name, Arc<Node>)] {
-        &self.children
-    }
-
-    /// The node with this name.
-    pub fn get(&self, name: &OsStr) -> Option<&Arc<Node>> {
-        self.by_name.get(name).map(|&i| &self.children[i].1)
-    }
-
-    /// Where a node stands in the listing.
-    pub(super) fn position(&self, ino: Ino) -> Option<usize> {
-        self.by_ino.get(&ino).copied()
-    }
-
-    /// The directories after this one, or all of them.
-    pub(super) fn directories_after(&self, ino: Option<Ino>) -> impl Iterator<Item = &Arc<Node>> {
-        let start = ino.map_or(0, |ino| self.position(ino).map_or(usize::MAX, |at| at + 1));
-        self.children
-            .iter()
-            .skip(start)
-            .map(|(_, node)| node)
-            .filter(|node| node.is_directory())
-    }
-
-    /// The position of the next file after this one.
-    pub(super) fn next_file(&self, after: usize) -> Option<usize> {
-        let rest = self.children.iter().enumerate().skip(after + 1);
-        rest.filter(|(_, (_, node))| !node.is_directory())
-            .map(|(at, _)| at)
-            .next()
-    }
-
-    fn with(&self, name: &OsStr, node: Arc<Node>) -> Snapshot {
-        let mut children = self.children.clone();
-        if let Some(&i) = self.by_name.get(name) {
-            children[i].1 = node;
-        }
-        Snapshot::new(children, self.modified)
-    }
+    /// Until when the names are shown without asking again.
+    fresh_until: Option<Instant>,
+    /// The names are those that an earlier mount was told.
+    is_stored: bool,
+    /// Whether the catalogue was asked for them.
+    is_searched: bool,
+    /// Tells the listing that was written down last: a hash of its names, and its date.
+    kept: Option<(u64, Option<SystemTime>)>,
 }
 
 impl Directory {
@@ -136,10 +74,10 @@ impl Directory {
         }
     }
 
-    /// The names, if they were asked for within `ttl`.
-    pub fn fresh(&self, ttl: Duration) -> Option<Arc<Snapshot>> {
+    /// The names, if they need not be asked for again yet.
+    pub fn fresh(&self) -> Option<Arc<Snapshot>> {
         let state = self.state.read();
-        let is_fresh = self.url.is_none() || state.checked.is_some_and(|checked| checked.elapsed() < ttl);
+        let is_fresh = self.url.is_none() || state.fresh_until.is_some_and(|until| Instant::now() < until);
         state.snapshot.clone().filter(|_| is_fresh)
     }
 
@@ -149,10 +87,18 @@ impl Directory {
     }
 
     pub(super) fn set(&self, snapshot: Snapshot) {
-        *self.state.write() = State {
-            snapshot: Some(Arc::new(snapshot)),
-            checked: Some(Instant::now()),
-        };
+        self.state.write().snapshot = Some(Arc::new(snapshot));
+    }
+
+    /// Believes what is known for so long.
+    fn believe_for(&self, time: Duration) {
+        self.state.write().fresh_until = Some(Instant::now() + time);
+    }
+
+    /// The origin says that there is no such directory.
+    fn forget(&self) {
+        let mut state = self.state.write();
+        (state.snapshot, state.fresh_until, state.kept) = (None, None, None);
     }
 
     /// What `stat` shows.
@@ -185,13 +131,17 @@ impl Tree {
         let Kind::Directory(directory) = &node.kind else {
             return Err(TreeError::NotADirectory);
         };
-        if let Some(snapshot) = directory.fresh(self.ttl) {
+        if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
         let Some(url) = &directory.url else {
             return Err(TreeError::NotFound);
         };
-        let Some(known) = directory.last_known() else {
+        let known = match directory.last_known() {
+            Some(known) => Some(known),
+            None => self.look_up_stored(node, directory, url).await,
+        };
+        let Some(known) = known else {
             return self.list_again(node, directory, url).await;
         };
         let (tree, asked) = (Arc::clone(self), Arc::clone(node));
@@ -203,13 +153,32 @@ impl Tree {
                 _ => Err(TreeError::NotADirectory),
             }
         };
-        self.ask_for_newer(url, ask).await.unwrap_or(Ok(known))
+        let is_stored = directory.state.read().is_stored;
+        let answer = if is_stored {
+            self.ask_in_passing(url, ask).await
+        } else {
+            self.ask_for_newer(url, ask).await
+        };
+        answer.unwrap_or(Ok(known))
+    }
+
+    /// The names that an earlier mount was told, at the first look.
+    async fn look_up_stored(&self, node: &Node, directory: &Directory, url: &Url) -> Option<Arc<Snapshot>> {
+        let _one_at_a_time = directory.refreshing.lock().await;
+        if std::mem::replace(&mut directory.state.write().is_searched, true) {
+            return directory.last_known();
+        }
+        let wanted = url.clone();
+        let find = move |cache: &Cache| stored::read(&wanted, &cache.catalogue().listing(&wanted)?);
+        let listing = self.with_cache(find).await.ok().flatten()?;
+        self.take_stored_listing(node, directory, listing);
+        directory.last_known()
     }
 
     /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
     async fn list_again(&self, node: &Node, directory: &Directory, url: &Url) -> Result<Arc<Snapshot>, TreeError> {
         let _one_at_a_time = directory.refreshing.lock().await;
-        if let Some(snapshot) = directory.fresh(self.ttl) {
+        if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
         let answer = self.ask(url, self.source.list(url)).await;
@@ -218,18 +187,24 @@ impl Tree {
                 self.take_listing(node, directory, listing);
                 directory.last_known().ok_or(TreeError::NotFound)
             }
-            (Err(TreeError::NotFound), _) => Err(TreeError::NotFound),
+            (Err(TreeError::NotFound), known) => {
+                if known.is_some() {
+                    log::warn!("{}: the server says that it is gone", redact(url));
+                }
+                directory.forget();
+                self.cache.catalogue().forget_listing(url);
+                Err(TreeError::NotFound)
+            }
             (Err(error), Some(snapshot)) => {
                 log::warn!("{error}; showing the directory as it was");
-                directory.state.write().checked = Some(Instant::now());
+                directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
             }
             (Err(error), None) => Err(error),
         }
     }
 
-    /// Makes a listing the directory's names. Names that were there before and look the same keep
-    /// their nodes.
+    /// Makes what the origin has just told the directory's names, and writes it down.
     pub(super) fn take_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
         if listing.refused > 0 {
             let url = directory.url.as_ref().map(redact).unwrap_or_default();
@@ -238,16 +213,47 @@ impl Tree {
                 listing.refused
             );
         }
+        self.keep(directory, &listing);
+        self.take_names(node, directory, listing, false);
+        directory.believe_for(self.ttl);
+    }
+
+    /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
+    pub(super) fn take_stored_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
+        self.take_names(node, directory, listing, true);
+    }
+
+    /// Names that were there before and look the same keep their nodes.
+    fn take_names(&self, node: &Node, directory: &Directory, listing: Listing, is_stored: bool) {
         let before = directory.last_known();
         let children = listing.entries.into_iter().map(|entry| {
             let old = before.as_ref().and_then(|old| old.get(entry.name.as_os_str()));
             let child = match old {
                 Some(old) if old.still_fits(&entry) => Arc::clone(old),
-                _ => self.add(node.ino, new_kind(&entry)),
+                _ => self.add(node.ino, new_kind(&entry, is_stored)),
             };
             (entry.name, child)
         });
-        directory.set(Snapshot::new(children.collect(), listing.modified));
+        let snapshot = Arc::new(Snapshot::new(children.collect(), listing.modified));
+        let mut state = directory.state.write();
+        (state.snapshot, state.is_stored) = (Some(snapshot), is_stored);
+    }
+
+    /// Writes a listing down, unless it says what the last one said.
+    fn keep(&self, directory: &Directory, listing: &Listing) {
+        let Some(url) = &directory.url else { return };
+        let catalogue = self.cache.catalogue();
+        let Some(row) = stored::write(url, listing) else {
+            log::debug!(
+                "{}: its links may hold secrets, so its listing is not kept",
+                redact(url)
+            );
+            return catalogue.forget_listing(url);
+        };
+        let told = Some((xxh3_64(&row.names), row.modified));
+        if std::mem::replace(&mut directory.state.write().kept, told) != told {
+            catalogue.keep_listing(url, row);
+        }
     }
 
     /// Puts a new node, of the new version, in the place of one that has changed.
@@ -274,12 +280,13 @@ impl Tree {
     }
 }
 
-fn new_kind(entry: &Entry) -> Kind {
+fn new_kind(entry: &Entry, is_stored: bool) -> Kind {
     match entry.kind {
         EntryKind::Directory => Kind::Directory(Directory::listed(
             entry.url.clone(),
             entry.modified.map(|listed| listed.time),
         )),
+        EntryKind::File(size) if is_stored => Kind::File(RemoteFile::stored(entry.url.clone(), size, entry.modified)),
         EntryKind::File(size) => Kind::File(RemoteFile::listed(entry.url.clone(), size, entry.modified)),
     }
 }

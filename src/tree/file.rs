@@ -7,24 +7,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use url::Url;
 
-use super::node::{Attributes, Ino, Kind, Node};
-use super::{Tree, TreeError};
-use crate::cache::{Cache, CacheEntry, Confirmed, Held, ReadError};
-use crate::http::{HttpError, HttpErrorKind, Metadata, Origin, Version, redact};
+use super::node::{Attributes, Ino};
+use crate::cache::{CacheEntry, Confirmed, StoredFile};
+use crate::http::{Metadata, Version};
 use crate::source::{ListedSize, ListedTime};
 
 /// One version of a remote file, as far as it is known.
 pub struct RemoteFile {
-    url: Url,
-    listed_size: ListedSize,
-    listed_time: Option<ListedTime>,
+    pub(super) url: Url,
+    pub(super) listed_size: ListedSize,
+    pub(super) listed_time: Option<ListedTime>,
+    /// How the listing has it, whether or not that is true of this version.
+    listed_as: (ListedSize, Option<ListedTime>),
+    /// What the listing says was told to an earlier mount, and so belongs to what the catalogue has of the file.
+    pub(super) is_stored: bool,
     /// The date that was first shown for this node. It stays: `tar` takes a file whose dates move
     /// while it is read for one that was changed.
     shown_time: OnceLock<SystemTime>,
     state: Mutex<State>,
     changed: AtomicBool,
     /// Held by the one who asks the origin, so that it is asked once.
-    asking: tokio::sync::Mutex<()>,
+    pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -33,16 +36,23 @@ struct State {
     known: Option<Known>,
     /// The cache entry, while anybody or the cache keeps it open.
     entry: Weak<CacheEntry>,
+    /// The exact size that was last shown, in bytes. **The kernel may go by it** and stop reading there, so a version of
+    /// another size that is known before its first byte is gets a node of its own.
+    shown_size: Option<u64>,
     /// The version of the bytes that were shown under this node. The kernel may keep their pages, so
     /// **the node never shows another version's**.
     shown: Arc<OnceLock<Confirmed>>,
 }
 
+/// What an origin said of a file.
 #[derive(Clone)]
-struct Known {
-    version: Version,
-    modified: Option<SystemTime>,
-    at: Instant,
+pub struct Known {
+    /// The current version.
+    pub version: Version,
+    /// When it was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+    /// When the origin said so; `None` if that was to an earlier mount.
+    pub at: Option<Instant>,
 }
 
 impl RemoteFile {
@@ -52,6 +62,8 @@ impl RemoteFile {
             url,
             listed_size,
             listed_time,
+            listed_as: (listed_size, listed_time),
+            is_stored: false,
             shown_time: OnceLock::new(),
             state: Mutex::default(),
             changed: AtomicBool::new(false),
@@ -59,17 +71,35 @@ impl RemoteFile {
         }
     }
 
+    /// A file of which a listing told an earlier mount.
+    pub fn stored(url: Url, listed_size: ListedSize, listed_time: Option<ListedTime>) -> RemoteFile {
+        RemoteFile {
+            is_stored: true,
+            ..RemoteFile::listed(url, listed_size, listed_time)
+        }
+    }
+
     /// A file of which the origin has told.
-    pub fn known(url: Url, metadata: Metadata) -> RemoteFile {
+    pub fn known(url: Url, known: Option<Known>) -> RemoteFile {
         let file = RemoteFile::listed(url, ListedSize::Unknown, None);
-        file.state.lock().known = Known::of(metadata);
+        file.state.lock().known = known;
         file
     }
 
-    /// The same URL, of whose new version nothing is known yet.
+    /// The same URL, in the version that has come after this one.
     pub fn next_version(&self) -> RemoteFile {
-        // What the listing said may have been said of either version.
-        RemoteFile::listed(self.url.clone(), ListedSize::Unknown, None)
+        let state = self.state.lock();
+        let shown = state.shown.get().map(|shown| &shown.version);
+        let is_news = |known: &&Known| match shown {
+            Some(shown) => known.version != *shown,
+            None => Some(known.version.size) != state.shown_size,
+        };
+        // What the listing said may have been said of either version; but as long as it goes on saying that, it has
+        // nothing new to say of this one.
+        RemoteFile {
+            listed_as: self.listed_as,
+            ..RemoteFile::known(self.url.clone(), state.known.as_ref().filter(is_news).cloned())
+        }
     }
 
     /// The one truth for the size, or the best guess while there is none; and whether it is exact.
@@ -107,12 +137,15 @@ impl RemoteFile {
 
     /// Whether what a newer listing says can be true of this version.
     pub fn still_fits(&self, url: &Url, size: ListedSize, time: Option<ListedTime>) -> bool {
-        *url == self.url && size == self.listed_size && time == self.listed_time
+        *url == self.url && (size, time) == self.listed_as
     }
 
     /// What `stat` shows.
     pub fn attributes(&self, ino: Ino, mounted: SystemTime) -> Attributes {
         let (size, is_exact) = self.size();
+        if is_exact {
+            self.state.lock().shown_size = Some(size);
+        }
         let modified = || {
             let known = self.state.lock().known.as_ref().and_then(|known| known.modified);
             known.or(self.listed_time.map(|listed| listed.time)).unwrap_or(mounted)
@@ -134,214 +167,125 @@ impl RemoteFile {
     }
 
     /// What the origin said of it within `ttl`: by itself, or with its bytes.
-    fn freshly_known(&self, ttl: Duration) -> Option<Known> {
+    pub(super) fn freshly_known(&self, ttl: Duration) -> Option<Known> {
         let state = self.state.lock();
         let shown = state
             .shown
             .get()
             .cloned()
-            .map(|Confirmed { version, modified, at }| Known { version, modified, at });
+            .map(|Confirmed { version, modified, at }| Known {
+                version,
+                modified,
+                at: Some(at),
+            });
         state
             .known
             .clone()
             .into_iter()
             .chain(shown)
-            .find(|known| known.at.elapsed() < ttl)
+            .find(|known| known.at.is_some_and(|at| at.elapsed() < ttl))
     }
 
     /// The open entry, if its version was confirmed within `ttl`; or if nobody knows its version
     /// yet, because its first range is still on its way.
-    fn open_entry(&self, ttl: Duration) -> Option<Arc<CacheEntry>> {
+    pub(super) fn open_entry(&self, ttl: Duration) -> Option<Arc<CacheEntry>> {
         let entry = self.state.lock().entry.upgrade()?;
         (entry.settled().is_none() || self.freshly_known(ttl).is_some()).then_some(entry)
+    }
+
+    /// Notes what the origin said of it.
+    pub(super) fn note(&self, known: Known) {
+        self.state.lock().known = Some(known);
+    }
+
+    /// The entry that somebody, or the cache, keeps open, however old its version's confirmation.
+    pub(super) fn kept_entry(&self) -> Option<Arc<CacheEntry>> {
+        self.state.lock().entry.upgrade()
+    }
+
+    /// Notes that this entry was opened for it.
+    pub(super) fn opened(&self, entry: &Arc<CacheEntry>) {
+        let mut state = self.state.lock();
+        state.entry = Arc::downgrade(entry);
+        if state.shown.get().is_none() {
+            state.shown = Arc::clone(entry.confirmed());
+        }
+    }
+
+    /// Whether this version can be shown here; if not, the file is marked as changed.
+    pub(super) fn admits(&self, version: &Version) -> bool {
+        let state = self.state.lock();
+        let admits = match (state.shown.get(), state.shown_size) {
+            (Some(shown), _) => shown.version == *version,
+            (None, Some(size)) => size == version.size,
+            (None, None) => true,
+        };
+        if !admits {
+            self.changed.store(true, Ordering::Release);
+        }
+        admits
     }
 }
 
 impl Known {
-    fn of(metadata: Metadata) -> Option<Known> {
+    /// What the origin has just said.
+    pub fn of(metadata: Metadata) -> Option<Known> {
         let version = metadata.version?;
         Some(Known {
             version,
             modified: metadata.modified,
-            at: Instant::now(),
+            at: Some(Instant::now()),
         })
     }
-}
 
-impl Tree {
-    /// Asks the origin for a file's size, once.
-    pub(super) async fn resolve_one(self: &Arc<Self>, node: &Node) -> Result<(), TreeError> {
-        let Kind::File(file) = &node.kind else { return Ok(()) };
-        let _one_at_a_time = file.asking.lock().await;
-        if file.has_exact_size() {
-            return Ok(());
+    /// What it said to an earlier mount.
+    pub fn stored(StoredFile { version, modified }: StoredFile) -> Known {
+        Known {
+            version,
+            modified,
+            at: None,
         }
-        // What the cache holds is good enough while the origin can't be asked.
-        let known = match self.metadata(&file.url).await.map(Known::of) {
-            Ok(Some(known)) => known,
-            Ok(None) => return Err(unknown_size(&file.url)),
-            Err(error) => match self.held_instead(&file.url, &error).await {
-                Some(held) => Known {
-                    version: held.version,
-                    modified: held.modified,
-                    at: Instant::now(),
-                },
-                None => return Err(error.into()),
-            },
-        };
-        file.state.lock().known = Some(known);
-        Ok(())
-    }
-
-    /// The entry to open, if memory can tell.
-    pub fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
-        match &node.kind {
-            Kind::Directory(_) => Some(Err(TreeError::IsADirectory)),
-            Kind::File(file) if file.is_changed() => Some(Err(TreeError::Changed)),
-            Kind::File(file) => file.open_entry(self.ttl).map(Ok),
-        }
-    }
-
-    /// The cache entry of a file's current version.
-    ///
-    /// A file that the cache holds nothing of is opened without asking: the first range tells its
-    /// version. Otherwise one request confirms that the version is still the current one, unless
-    /// one did within the tree's `ttl`.
-    ///
-    /// # Errors
-    /// [`TreeError::Changed`] when this node is of a version that is no longer the current one.
-    pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
-        let Kind::File(file) = &node.kind else {
-            return Err(TreeError::IsADirectory);
-        };
-        let _one_at_a_time = file.asking.lock().await;
-        if let Some(answer) = self.open_now(node) {
-            return answer;
-        }
-        let entry = match self.current_version(node, file).await? {
-            Some(held) => self.entry_of_version(node.ino, file, &held).await?,
-            None => self.entry_by_listing(node.ino, file)?,
-        };
-        let mut state = file.state.lock();
-        state.entry = Arc::downgrade(&entry);
-        if state.shown.get().is_none() {
-            state.shown = Arc::clone(entry.confirmed());
-        }
-        Ok(entry)
-    }
-
-    /// The version to open; `None` if the first range may tell.
-    async fn current_version(self: &Arc<Self>, node: &Arc<Node>, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
-        if let Some(Known { version, modified, .. }) = file.freshly_known(self.ttl) {
-            return Ok(Some(self.held(&file.url, version, modified).await?));
-        }
-        let is_open = file.state.lock().entry.upgrade();
-        let held = self.newest(&file.url).await;
-        if held.is_none() && is_open.is_none() && matches!(file.listed_size, ListedSize::Exact(_)) {
-            return Ok(None);
-        }
-        let answer = match &held {
-            None => self.confirm(file).await,
-            Some(held) => {
-                let (tree, node) = (Arc::clone(self), Arc::clone(node));
-                let ask = async move {
-                    match &node.kind {
-                        Kind::File(file) => Some(tree.confirm(file).await),
-                        Kind::Directory(_) => None,
-                    }
-                };
-                match self.ask_for_newer(&file.url, ask).await.flatten() {
-                    Some(answer) => answer,
-                    None => return Ok(Some(held.clone())),
-                }
-            }
-        };
-        match answer {
-            Ok(Some(known)) => Ok(Some(self.held(&file.url, known.version, known.modified).await?)),
-            Ok(None) => Err(unknown_size(&file.url)),
-            Err(error) => Ok(Some(self.held_instead(&file.url, &error).await.ok_or(error)?)),
-        }
-    }
-
-    /// Asks the origin which version is the current one, and notes it.
-    async fn confirm(&self, file: &RemoteFile) -> Result<Option<Known>, HttpError> {
-        let known = self.metadata(&file.url).await.map(Known::of)?;
-        if known.is_some() {
-            file.state.lock().known.clone_from(&known);
-        }
-        Ok(known)
-    }
-
-    async fn entry_of_version(&self, ino: Ino, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
-        {
-            let state = file.state.lock();
-            if state.shown.get().is_some_and(|shown| shown.version != held.version) {
-                file.changed.store(true, Ordering::Release);
-                return Err(TreeError::Changed);
-            }
-            if let Some(entry) = state.entry.upgrade() {
-                return Ok(entry);
-            }
-        }
-        let origin = origin_of(&file.url)?;
-        let (url, held) = (file.url.clone(), held.clone());
-        Ok(self
-            .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
-            .await??)
-    }
-
-    fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
-        Ok(self
-            .cache
-            .unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
-    }
-
-    /// What the cache holds of a URL, while the origin can't say what is current. Only a word that
-    /// it is gone (404, 410) keeps it from being served.
-    async fn held_instead(&self, url: &Url, error: &HttpError) -> Option<Held> {
-        if matches!(error.kind, HttpErrorKind::NotFound(_)) {
-            return None;
-        }
-        let held = self.newest(url).await?;
-        log::warn!("{error}; serving what the cache has of it");
-        Some(held)
-    }
-
-    async fn newest(&self, url: &Url) -> Option<Held> {
-        let url = url.clone();
-        self.with_cache(move |cache| cache.newest(&url)).await.ok().flatten()
-    }
-
-    async fn held(&self, url: &Url, version: Version, modified: Option<SystemTime>) -> Result<Held, ReadError> {
-        let url = url.clone();
-        self.with_cache(move |cache| cache.current(&url, version, modified))
-            .await
-    }
-
-    /// Does something with the cache that blocks for a query or a system call, on a thread for that.
-    async fn with_cache<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Cache) -> T + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let cache = Arc::clone(&self.cache);
-        // It fails only if the work panics, or if the runtime is going down.
-        tokio::task::spawn_blocking(move || work(&cache))
-            .await
-            .map_err(|err| ReadError::Store(err.to_string()))
     }
 }
 
-fn origin_of(url: &Url) -> Result<Origin, TreeError> {
-    Origin::of(url).ok_or_else(|| bad_answer(url, "its address is not http or https"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Validator;
 
-fn unknown_size(url: &Url) -> TreeError {
-    bad_answer(url, "the server does not tell the file's size")
-}
+    fn file(size: u64) -> RemoteFile {
+        let url = Url::parse("http://h/f").unwrap();
+        RemoteFile::listed(url, ListedSize::Exact(size), None)
+    }
 
-fn bad_answer(url: &Url, what: &str) -> TreeError {
-    TreeError::Http(HttpError {
-        kind: HttpErrorKind::BadAnswer(what.to_owned()),
-        url: redact(url),
-    })
+    fn told(file: &RemoteFile, size: u64) {
+        let version = Version {
+            size,
+            validator: Validator::None,
+        };
+        file.state.lock().known = Some(Known {
+            version,
+            modified: None,
+            at: Some(Instant::now()),
+        });
+    }
+
+    #[test]
+    fn a_listing_that_goes_on_giving_a_wrong_size_has_nothing_new_to_say_of_the_next_version() {
+        let listed = file(3);
+        listed.attributes(2, SystemTime::now());
+        told(&listed, 4);
+        let next = listed.next_version();
+        assert_eq!(next.size(), (4, true));
+        assert!(next.still_fits(&listed.url, ListedSize::Exact(3), None));
+        assert!(!next.still_fits(&listed.url, ListedSize::Exact(4), None));
+    }
+
+    #[test]
+    fn what_was_told_of_the_old_version_is_not_taken_for_the_next_one() {
+        let listed = file(3);
+        told(&listed, 3);
+        listed.attributes(2, SystemTime::now());
+        assert_eq!(listed.next_version().size(), (0, false));
+    }
 }

@@ -5,6 +5,9 @@
 //! origin that let somebody wait so long is **silent** until it answers anything: meanwhile nobody waits for what is
 //! known already, and one question at a time finds out whether it is back. Without this every path of three names would
 //! cost three timeouts, again and again, as long as a server swallows its requests.
+//!
+//! For what an earlier mount has left in the index a [`MOMENT`] is all the waiting there is: a new mount shows its tree at
+//! once, but where the origin answers as servers in reach do, what it shows is already the newest.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +23,17 @@ use crate::http::{HttpErrorKind, Origin};
 /// with a new connection and TLS over a bad line; short enough that a person does not give up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long somebody waits for the origin's word who has what an earlier mount was told. A few round trips to the other
+/// side of the world; and not yet noticed by a person.
+const MOMENT: Duration = Duration::from_millis(300);
+
 /// What the tree keeps of an origin.
 pub(super) struct Gate {
     origin: Origin,
     turns: Semaphore,
     is_silent: AtomicBool,
+    /// Let somebody wait for a [`MOMENT`], and has not answered anything since.
+    is_slow: AtomicBool,
     /// Held by the question that finds out whether a silent origin is back.
     probing: Mutex<()>,
 }
@@ -35,6 +44,7 @@ impl Gate {
             origin,
             turns: Semaphore::new(METADATA_CONNECTIONS),
             is_silent: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
             probing: Mutex::new(()),
         }
     }
@@ -49,9 +59,16 @@ impl Gate {
     pub(super) fn note(&self, failure: Option<&HttpErrorKind>) {
         match failure {
             Some(HttpErrorKind::TimedOut(_)) => self.is_silent.store(true, Ordering::Release),
-            // No answer either, but at what time it came says nothing.
-            Some(HttpErrorKind::Unreachable(_) | HttpErrorKind::UnknownHost | HttpErrorKind::Interrupted) => {}
+            // No answer either, but at what time it came says nothing; or nobody was asked.
+            Some(
+                HttpErrorKind::Unreachable(_)
+                | HttpErrorKind::UnknownHost
+                | HttpErrorKind::Interrupted
+                | HttpErrorKind::NoCredentials(_)
+                | HttpErrorKind::Offline,
+            ) => {}
             _ => {
+                self.is_slow.store(false, Ordering::Release);
                 if self.is_silent.swap(false, Ordering::AcqRel) {
                     log::info!("{} answers again", self.origin);
                 }
@@ -86,6 +103,25 @@ impl Gate {
         };
         // The task fails only if it panics, or if the runtime is going down.
         answer.ok()
+    }
+
+    /// Like [`Self::ask`], for somebody who has what an earlier mount was told.
+    pub(super) async fn ask_in_passing<T: Send + 'static>(
+        &'static self,
+        runtime: &Handle,
+        ask: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let for_asking = runtime.clone();
+        let asking = runtime.spawn(async move { self.ask(&for_asking, ask).await });
+        if self.is_slow.load(Ordering::Acquire) {
+            return None;
+        }
+        let Ok(answer) = tokio::time::timeout(MOMENT, asking).await else {
+            self.is_slow.store(true, Ordering::Release);
+            return None;
+        };
+        // As above.
+        answer.ok().flatten()
     }
 }
 
@@ -131,6 +167,28 @@ mod tests {
         answer.send(()).unwrap();
         drop(gate.probing.lock().await);
         assert_eq!(gate.ask(&runtime, async { 2 }).await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_what_an_earlier_mount_was_told_waits_for_a_moment_and_only_once() {
+        let (gate, runtime) = (gate(), Handle::current());
+        let takes = |time| async move {
+            tokio::time::sleep(time).await;
+            1
+        };
+        assert_eq!(gate.ask_in_passing(&runtime, takes(MOMENT / 2)).await, Some(1));
+        let began = tokio::time::Instant::now();
+        for _ in 0..3 {
+            assert_eq!(gate.ask_in_passing(&runtime, takes(MOMENT * 2)).await, None);
+        }
+        assert_eq!(began.elapsed(), MOMENT);
+        assert_eq!(
+            gate.ask(&runtime, takes(MOMENT * 2)).await,
+            Some(1),
+            "slow is not silent"
+        );
+        gate.note(None);
+        assert_eq!(gate.ask_in_passing(&runtime, takes(MOMENT / 2)).await, Some(1));
     }
 
     #[tokio::test]

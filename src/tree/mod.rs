@@ -8,7 +8,8 @@
 //!
 //! **Unreachable is neither gone nor changed**: when a listing can't be had again, the old one goes
 //! on being shown. Only a 404 or 410 makes a name disappear, only another validator a new version.
-//! Nor is what is known held back for long while the origin keeps silent ([`gate`]).
+//! Nor is what is known held back for long while the origin keeps silent ([`gate`]). What was told to
+//! earlier mounts counts as known too: it is shown at once, and asked for again behind ([`stored`]).
 //!
 //! What can be answered from memory has a `_now` form that never waits; the others may ask the
 //! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
@@ -18,6 +19,9 @@ mod directory;
 mod file;
 mod gate;
 mod node;
+mod opening;
+mod snapshot;
+mod stored;
 mod top;
 mod walk;
 
@@ -33,14 +37,14 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::{Cache, ReadError};
-use crate::http::{Client, HttpError, HttpErrorKind, Metadata, Origin};
+use crate::http::{Client, HttpError, HttpErrorKind, Origin};
 use crate::source::{Listing, Name, Source};
 use directory::Directory;
-pub use directory::Snapshot;
-use file::RemoteFile;
+use file::{Known, RemoteFile};
 use gate::Gate;
 use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
+pub use snapshot::Snapshot;
 pub use top::TopError;
 use walk::DirectoryWalk;
 
@@ -86,8 +90,8 @@ pub enum Top {
     Directory {
         /// Its URL, ending in `/`.
         url: Url,
-        /// Its listing, which was asked for to see whether there is one.
-        listing: Listing,
+        /// Its listing.
+        listing: TopListing,
     },
     /// Names of their own, one for each source.
     Names(Vec<(Name, TopEntry)>),
@@ -96,10 +100,18 @@ pub enum Top {
 /// A source among several, or a single file.
 pub enum TopEntry {
     /// A directory and its listing.
-    Directory(Url, Listing),
-    /// A file, and what the origin says of it. The URL is the one that was given, not where
-    /// redirects ended: it is the one that stays good.
-    File(Url, Metadata),
+    Directory(Url, TopListing),
+    /// A file, and what the origin says of it, or said to an earlier mount. The URL is the one that
+    /// was given, not where redirects ended: it is the one that stays good.
+    File(Url, Option<Known>),
+}
+
+/// A listing at the top.
+pub enum TopListing {
+    /// It was asked for to see whether there is one.
+    Told(Listing),
+    /// It was told to an earlier mount.
+    Stored(Listing),
 }
 
 /// What the tree goes by.
@@ -177,7 +189,7 @@ impl Tree {
         self.nodes.write().insert(ROOT, Arc::clone(&root));
         let Kind::Directory(directory) = &root.kind else { return };
         match top {
-            Top::Directory { listing, .. } => self.take_listing(&root, directory, listing),
+            Top::Directory { listing, .. } => self.take_top_listing(&root, listing),
             Top::Names(entries) => {
                 let children = entries
                     .into_iter()
@@ -192,14 +204,36 @@ impl Tree {
         match entry {
             TopEntry::Directory(url, listing) => {
                 let node = self.add(ROOT, Kind::Directory(Directory::listed(url, None)));
-                if let Kind::Directory(directory) = &node.kind {
-                    self.take_listing(&node, directory, listing);
+                self.take_top_listing(&node, listing);
+                node
+            }
+            TopEntry::File(url, known) => {
+                let node = self.add(ROOT, Kind::File(RemoteFile::known(url.clone(), known.clone())));
+                match known {
+                    Some(Known { version, at: None, .. }) => {
+                        let (tree, asked) = (Arc::clone(self), Arc::clone(&node));
+                        // Who opens it will hear of its error.
+                        self.runtime
+                            .spawn(async move { tree.confirm_newer(&asked, Some(version)).await });
+                    }
+                    Some(Known { version, modified, .. }) => self.cache.catalogue().keep_file(&url, version, modified),
+                    None => {}
                 }
                 node
             }
-            TopEntry::File(url, metadata) => {
-                let file = RemoteFile::known(url, metadata);
-                self.add(ROOT, Kind::File(file))
+        }
+    }
+
+    /// What was told to an earlier mount is asked for again behind.
+    fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
+        let Kind::Directory(directory) = &node.kind else { return };
+        match listing {
+            TopListing::Told(listing) => self.take_listing(node, directory, listing),
+            TopListing::Stored(listing) => {
+                self.take_stored_listing(node, directory, listing);
+                let (tree, node) = (Arc::clone(self), Arc::clone(node));
+                // Who looks into it will hear of its error.
+                self.runtime.spawn(async move { tree.list(&node).await.ok() });
             }
         }
     }
@@ -214,7 +248,7 @@ impl Tree {
         let Kind::Directory(directory) = &parent.kind else {
             return Some(Err(TreeError::NotADirectory));
         };
-        let snapshot = directory.fresh(self.ttl)?;
+        let snapshot = directory.fresh()?;
         match snapshot.get(name) {
             None => Some(Err(TreeError::NotFound)),
             Some(node) => (node.has_exact_size() && !node.is_changed()).then(|| Ok(Arc::clone(node))),
@@ -240,7 +274,7 @@ impl Tree {
     /// The names in a directory, if memory can tell.
     pub fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
         match &node.kind {
-            Kind::Directory(directory) => directory.fresh(self.ttl).map(Ok),
+            Kind::Directory(directory) => directory.fresh().map(Ok),
             Kind::File(_) => Some(Err(TreeError::NotADirectory)),
         }
     }
@@ -298,16 +332,27 @@ impl Tree {
         answer
     }
 
-    /// Asks for something newer than what is known; see [`Gate::ask`].
+    /// Asks for something newer than what is known; see [`Gate::ask`]. Offline there is nothing newer.
     async fn ask_for_newer<T: Send + 'static>(
         &self,
         url: &Url,
         ask: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        if self.client.is_offline() {
+            return None;
+        }
         self.gate(url)?.ask(&self.runtime, ask).await
     }
 
-    async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
-        self.ask(url, self.client.metadata(url)).await
+    /// Asks for something newer than what an earlier mount was told; see [`Gate::ask_in_passing`].
+    async fn ask_in_passing<T: Send + 'static>(
+        &self,
+        url: &Url,
+        ask: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        if self.client.is_offline() {
+            return None;
+        }
+        self.gate(url)?.ask_in_passing(&self.runtime, ask).await
     }
 }

@@ -1,14 +1,17 @@
 //! From the sources that the user named to the top of the tree.
 //!
-//! Each source is asked once, before the mount is made: so what is wrong with it is said while
-//! somebody listens, and the answer is the first listing, or the file's metadata.
+//! What earlier mounts were told of a source is taken as it is, so that the mount stands at once, with or without the
+//! server. Any other source is asked once, before the mount is made: so what is wrong with it is said while somebody
+//! listens, and the answer is the first listing, or the file's metadata.
 
 use std::fmt::Display;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{Top, TopEntry};
+use super::file::Known;
+use super::{Top, TopEntry, TopListing, stored};
+use crate::cache::Catalogue;
 use crate::http::{Client, HttpError, HttpErrorKind, redact};
 use crate::source::{Name, Source};
 
@@ -49,22 +52,33 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         HttpErrorKind::BadAnswer(_) => {
             "; a directory needs an index page of the server (autoindex), a file a URL without `/` at its end"
         }
+        HttpErrorKind::Offline => {
+            ", and no earlier mount has left anything of it in this cache; mount it once without --offline"
+        }
         HttpErrorKind::Interrupted | HttpErrorKind::Status { .. } => "; try again later",
     }
 }
 
 impl Top {
-    /// Asks each source what it is. One directory is the top itself; a file, or several sources, are
+    /// Finds out what each source is. One directory is the top itself; a file, or several sources, are
     /// names at the top.
     ///
     /// # Errors
     /// When any of them can't be had: a mount that silently lacks one would be worse than none.
-    pub async fn of(client: &Client, source: &dyn Source, urls: Vec<Url>) -> Result<Top, TopError> {
+    pub async fn of(
+        client: &Client,
+        source: &dyn Source,
+        catalogue: &Catalogue,
+        urls: Vec<Url>,
+    ) -> Result<Top, TopError> {
         let is_alone = urls.len() == 1;
         let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(urls.len());
         for url in urls {
             let url = client.adopt(url);
-            let entry = entry_of(client, source, &url).await?;
+            let entry = match stored_entry(catalogue, &url) {
+                Some(entry) => entry,
+                None => entry_of(client, source, &url).await?,
+            };
             match entry {
                 TopEntry::Directory(url, listing) if is_alone => return Ok(Top::Directory { url, listing }),
                 entry => {
@@ -83,15 +97,29 @@ impl Top {
 async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, TopError> {
     if url.path().ends_with('/') {
         let listing = source.list(url).await?;
-        return Ok(TopEntry::Directory(url.clone(), listing));
+        return Ok(TopEntry::Directory(url.clone(), TopListing::Told(listing)));
     }
     let metadata = client.metadata(url).await?;
     // Servers redirect from a directory's name to the name with a slash.
     if metadata.url.path().ends_with('/') {
         let listing = source.list(&metadata.url).await?;
-        return Ok(TopEntry::Directory(metadata.url, listing));
+        return Ok(TopEntry::Directory(metadata.url, TopListing::Told(listing)));
     }
-    Ok(TopEntry::File(url.clone(), metadata))
+    Ok(TopEntry::File(url.clone(), Known::of(metadata)))
+}
+
+/// What earlier mounts were told.
+fn stored_entry(catalogue: &Catalogue, url: &Url) -> Option<TopEntry> {
+    let mut directory = url.clone();
+    if !url.path().ends_with('/') {
+        if let Some(file) = catalogue.file(url) {
+            return Some(TopEntry::File(url.clone(), Some(Known::stored(file))));
+        }
+        // As servers redirect.
+        directory.set_path(&format!("{}/", url.path()));
+    }
+    let listing = stored::read(&directory, &catalogue.listing(&directory)?)?;
+    Some(TopEntry::Directory(directory, TopListing::Stored(listing)))
 }
 
 /// The last part of the path; for the top of a server, its host.

@@ -78,6 +78,9 @@ pub(super) struct FileWalk {
 impl Tree {
     /// Notes that somebody looks into a directory. Starts asking for the listings that a walker will want next.
     pub fn note_directory_opened(self: &Arc<Self>, node: &Arc<Node>) {
+        if self.client.is_offline() {
+            return;
+        }
         let ahead = {
             let mut walk = self.directory_walk.lock();
             if walk.last == node.ino {
@@ -168,6 +171,9 @@ impl Tree {
 
     /// Notes that somebody opens a file. Starts fetching the small files that a walker will open next.
     pub fn note_file_opened(self: &Arc<Self>, node: &Arc<Node>) {
+        if self.client.is_offline() {
+            return;
+        }
         let Some(parent) = self.node(node.parent) else { return };
         let Kind::Directory(directory) = &parent.kind else {
             return;

@@ -58,9 +58,13 @@ impl Plan {
 
     /// An option with its value, or one without (`""`).
     pub fn with(mut self, option: &str, value: &str) -> Plan {
+        self.add(option, value);
+        self
+    }
+
+    fn add(&mut self, option: &str, value: &str) {
         let words = [option, value].into_iter().filter(|word| !word.is_empty());
         self.arguments.extend(words.map(OsString::from));
-        self
     }
 
     /// A variable in the daemon's environment.
@@ -147,6 +151,11 @@ impl Mount {
     /// Sends the daemon a signal.
     pub fn signal(&self, signal: Signal) {
         Pidfd::open(self.pid()).expect("the daemon runs").signal(signal);
+    }
+
+    /// Adds an option, or one with its value, to the mounts to come.
+    pub fn add_option(&mut self, option: &str, value: &str) {
+        self.plan.add(option, value);
     }
 
     /// Mounts again: the same source, options, mountpoint and cache.

@@ -1,0 +1,225 @@
+//! Opening files: which version a name stands for, and its cache entry.
+//!
+//! The origin's word counts for the tree's `ttl`; after that it is asked again, and while it can't be asked, what it told
+//! before goes on to count, whether this mount was told or an earlier one.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::file::{Known, RemoteFile};
+use super::node::{Ino, Kind, Node};
+use super::{Tree, TreeError};
+use crate::cache::{Cache, CacheEntry, Held, ReadError};
+use crate::http::{HttpError, HttpErrorKind, Origin, Version, redact};
+use crate::source::ListedSize;
+
+impl Tree {
+    /// Asks the origin for a file's size, once.
+    pub(super) async fn resolve_one(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
+        let Kind::File(file) = &node.kind else { return Ok(()) };
+        let _one_at_a_time = file.asking.lock().await;
+        if file.has_exact_size() {
+            return Ok(());
+        }
+        let stored = if file.is_stored {
+            self.told_before(&file.url).await
+        } else {
+            None
+        };
+        let answer = match &stored {
+            // A file that has changed would be listed with another date: there is nothing to ask.
+            Some(_) if file.listed_time.is_some() => None,
+            Some(stored) => self.confirm_newer(node, Some(stored.version.clone())).await,
+            None => Some(self.confirm(file, None).await),
+        };
+        let known = match answer {
+            None => stored,
+            Some(Ok(known)) => known,
+            // What was told before is good enough while the origin can't be asked.
+            Some(Err(error)) => Some(self.told_before_instead(&file.url, &error).await.ok_or(error)?),
+        };
+        let known = known.ok_or_else(|| unknown_size(&file.url))?;
+        file.note(known);
+        Ok(())
+    }
+
+    /// The entry to open, if memory can tell.
+    pub fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
+        match &node.kind {
+            Kind::Directory(_) => Some(Err(TreeError::IsADirectory)),
+            Kind::File(file) if file.is_changed() => Some(Err(TreeError::Changed)),
+            Kind::File(file) => file.open_entry(self.ttl).map(Ok),
+        }
+    }
+
+    /// The cache entry of a file's current version.
+    ///
+    /// A file that the cache holds nothing of is opened without asking: the first range tells its
+    /// version. Otherwise one request confirms that the version is still the current one, unless
+    /// one did within the tree's `ttl`.
+    ///
+    /// # Errors
+    /// [`TreeError::Changed`] when this node is of a version that is no longer the current one.
+    pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
+        let Kind::File(file) = &node.kind else {
+            return Err(TreeError::IsADirectory);
+        };
+        let _one_at_a_time = file.asking.lock().await;
+        if let Some(answer) = self.open_now(node) {
+            return answer;
+        }
+        let entry = match self.current_version(node, file).await? {
+            Some(held) => self.entry_of_version(node.ino, file, &held).await?,
+            None => self.entry_by_listing(node.ino, file)?,
+        };
+        file.opened(&entry);
+        Ok(entry)
+    }
+
+    /// The version to open; `None` if the first range may tell.
+    async fn current_version(self: &Arc<Self>, node: &Arc<Node>, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
+        if let Some(known) = file.freshly_known(self.ttl) {
+            return Ok(Some(self.held(&file.url, known).await?));
+        }
+        let is_open = file.kept_entry();
+        let held = self.newest(&file.url).await;
+        if held.is_none() && is_open.is_none() && matches!(file.listed_size, ListedSize::Exact(_)) {
+            return Ok(None);
+        }
+        let before = match held {
+            Some(held) => Some(held),
+            None => self.held_of_told(&file.url).await?,
+        };
+        let answer = match &before {
+            None => Some(self.confirm(file, None).await),
+            Some(before) => self.confirm_newer(node, Some(before.version.clone())).await,
+        };
+        match answer {
+            None => Ok(before),
+            Some(Ok(Some(known))) => Ok(Some(self.held(&file.url, known).await?)),
+            Some(Ok(None)) => Err(unknown_size(&file.url)),
+            Some(Err(error)) => {
+                let told = self.told_before_instead(&file.url, &error).await.ok_or(error)?;
+                Ok(Some(self.held(&file.url, told).await?))
+            }
+        }
+    }
+
+    /// Asks the origin which version is the current one, and notes it. `expected` is the version that it last told.
+    async fn confirm(&self, file: &RemoteFile, expected: Option<&Version>) -> Result<Option<Known>, HttpError> {
+        let catalogue = self.cache.catalogue();
+        let answer = self.ask(&file.url, self.client.confirm(&file.url, expected)).await;
+        if let Err(HttpErrorKind::NotFound(_)) = answer.as_ref().map_err(|error| &error.kind) {
+            catalogue.forget_file(&file.url);
+        }
+        let known = Known::of(answer?);
+        if let Some(known) = &known {
+            if expected != Some(&known.version) {
+                catalogue.keep_file(&file.url, known.version.clone(), known.modified);
+            }
+            file.note(known.clone());
+        }
+        Ok(known)
+    }
+
+    /// [`Self::confirm`], for somebody who has the version `expected`; `None` if they shall go by that.
+    pub(super) async fn confirm_newer(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        expected: Option<Version>,
+    ) -> Option<Result<Option<Known>, HttpError>> {
+        let Kind::File(file) = &node.kind else { return None };
+        let (tree, node) = (Arc::clone(self), Arc::clone(node));
+        let ask = async move {
+            match &node.kind {
+                Kind::File(file) => Some(tree.confirm(file, expected.as_ref()).await),
+                Kind::Directory(_) => None,
+            }
+        };
+        self.ask_for_newer(&file.url, ask).await.flatten()
+    }
+
+    async fn entry_of_version(&self, ino: Ino, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
+        if !file.admits(&held.version) {
+            return Err(TreeError::Changed);
+        }
+        if let Some(entry) = file.kept_entry() {
+            return Ok(entry);
+        }
+        let origin = origin_of(&file.url)?;
+        let (url, held) = (file.url.clone(), held.clone());
+        Ok(self
+            .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
+            .await??)
+    }
+
+    fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
+        Ok(self
+            .cache
+            .unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
+    }
+
+    /// What the origin told before of a file, while it can't tell what is current. Only a word that it is gone (404, 410)
+    /// keeps it from being served.
+    async fn told_before_instead(&self, url: &Url, error: &HttpError) -> Option<Known> {
+        if matches!(error.kind, HttpErrorKind::NotFound(_)) {
+            return None;
+        }
+        let told = self.told_before(url).await?;
+        log::warn!("{error}; going by what it told before");
+        Some(told)
+    }
+
+    /// What an origin told of a file, whenever that was.
+    async fn told_before(&self, url: &Url) -> Option<Known> {
+        let url = url.clone();
+        let told = self.with_cache(move |cache| cache.catalogue().file(&url)).await;
+        told.ok().flatten().map(Known::stored)
+    }
+
+    async fn held_of_told(&self, url: &Url) -> Result<Option<Held>, ReadError> {
+        match self.told_before(url).await {
+            Some(told) => Ok(Some(self.held(url, told).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn newest(&self, url: &Url) -> Option<Held> {
+        let url = url.clone();
+        self.with_cache(move |cache| cache.newest(&url)).await.ok().flatten()
+    }
+
+    async fn held(&self, url: &Url, known: Known) -> Result<Held, ReadError> {
+        let url = url.clone();
+        self.with_cache(move |cache| cache.current(&url, known.version, known.modified))
+            .await
+    }
+
+    /// Does something with the cache that blocks for a query or a system call, on a thread for that.
+    pub(super) async fn with_cache<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Cache) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let cache = Arc::clone(&self.cache);
+        // It fails only if the work panics, or if the runtime is going down.
+        tokio::task::spawn_blocking(move || work(&cache))
+            .await
+            .map_err(|err| ReadError::Store(err.to_string()))
+    }
+}
+
+fn origin_of(url: &Url) -> Result<Origin, TreeError> {
+    Origin::of(url).ok_or_else(|| bad_answer(url, "its address is not http or https"))
+}
+
+fn unknown_size(url: &Url) -> TreeError {
+    bad_answer(url, "the server does not tell the file's size")
+}
+
+fn bad_answer(url: &Url, what: &str) -> TreeError {
+    TreeError::Http(HttpError {
+        kind: HttpErrorKind::BadAnswer(what.to_owned()),
+        url: redact(url),
+    })
+}

@@ -1,0 +1,86 @@
+//! Snapshots: the names in a directory at one moment.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::node::{Ino, Node};
+use crate::source::Name;
+
+/// The names in a directory at one moment. An open directory keeps the one that it began with, so
+/// that positions in it stay good.
+pub struct Snapshot {
+    children: Vec<(Name, Arc<Node>)>,
+    by_name: HashMap<OsString, usize>,
+    by_ino: HashMap<Ino, usize>,
+    /// How many of them are directories.
+    pub(super) directories: u32,
+    /// The listing's own date.
+    pub(super) modified: Option<SystemTime>,
+}
+
+impl Snapshot {
+    pub(super) fn new(children: Vec<(Name, Arc<Node>)>, modified: Option<SystemTime>) -> Snapshot {
+        let by_name = children
+            .iter()
+            .enumerate()
+            .map(|(i, (name, _))| (name.as_os_str().to_owned(), i))
+            .collect();
+        let by_ino = children
+            .iter()
+            .enumerate()
+            .map(|(i, (_, node))| (node.ino, i))
+            .collect();
+        let directories = children.iter().filter(|(_, node)| node.is_directory()).count();
+        Snapshot {
+            children,
+            by_name,
+            by_ino,
+            directories: u32::try_from(directories).unwrap_or(u32::MAX - 2),
+            modified,
+        }
+    }
+
+    /// The names and their nodes, in the listing's order.
+    pub fn children(&self) -> &[(Name, Arc<Node>)] {
+        &self.children
+    }
+
+    /// The node with this name.
+    pub fn get(&self, name: &OsStr) -> Option<&Arc<Node>> {
+        self.by_name.get(name).map(|&i| &self.children[i].1)
+    }
+
+    /// Where a node stands in the listing.
+    pub(super) fn position(&self, ino: Ino) -> Option<usize> {
+        self.by_ino.get(&ino).copied()
+    }
+
+    /// The directories after this one, or all of them.
+    pub(super) fn directories_after(&self, ino: Option<Ino>) -> impl Iterator<Item = &Arc<Node>> {
+        let start = ino.map_or(0, |ino| self.position(ino).map_or(usize::MAX, |at| at + 1));
+        self.children
+            .iter()
+            .skip(start)
+            .map(|(_, node)| node)
+            .filter(|node| node.is_directory())
+    }
+
+    /// The position of the next file after this one.
+    pub(super) fn next_file(&self, after: usize) -> Option<usize> {
+        let rest = self.children.iter().enumerate().skip(after + 1);
+        rest.filter(|(_, (_, node))| !node.is_directory())
+            .map(|(at, _)| at)
+            .next()
+    }
+
+    /// The same names, one of them for another node.
+    pub(super) fn with(&self, name: &OsStr, node: Arc<Node>) -> Snapshot {
+        let mut children = self.children.clone();
+        if let Some(&i) = self.by_name.get(name) {
+            children[i].1 = node;
+        }
+        Snapshot::new(children, self.modified)
+    }
+}
