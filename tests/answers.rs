@@ -307,28 +307,3 @@ fn files_read_right_whatever_validators_there_are() {
         );
     }
 }
-
-#[test]
-fn a_file_that_changes_under_a_weak_or_dated_validator_is_an_error_too() {
-    for kind in [Validators::Weak, Validators::DateOnly] {
-        let (origin, old) = (Origin::start(), Content::noise(64 * MIB, 35));
-        origin.add("/f", old.clone());
-        origin.set_validators("/f", kind);
-        let mount = Mount::start_of(&origin.url("/"));
-        let file = File::open(mount.path("f")).expect("to open");
-        advise_random(&file);
-        assert_same(
-            &try_pread(&file, 0..4096).expect("to read"),
-            &old.read(0..4096),
-            "the old version",
-        );
-        origin.add("/f", Content::noise(64 * MIB, 36));
-        let errno = try_pread(&file, 60 * MIB..60 * MIB + 4096)
-            .err()
-            .and_then(|error| error.raw_os_error());
-        assert!(
-            [Some(libc::EIO), Some(libc::ESTALE)].contains(&errno),
-            "{kind:?}: errno {errno:?}"
-        );
-    }
-}

@@ -338,48 +338,6 @@ fn a_mount_over_a_warm_cache_serves_it_though_the_server_goes_down() {
 }
 
 #[test]
-fn an_open_file_that_changes_on_the_server_is_an_error_and_never_a_mix() {
-    let (origin, old) = origin_with(64 * MIB);
-    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
-    let file = File::open(mount.path("f")).expect("to open");
-    advise_random(&file);
-    assert_same(
-        &try_pread(&file, 0..4096).expect("to read"),
-        &old.read(0..4096),
-        "the old version",
-    );
-    let new = Content::noise(64 * MIB, 22);
-    origin.add("/f", new.clone());
-    let errno = errno_of(try_pread(&file, 60 * MIB..60 * MIB + 4096));
-    assert!([libc::EIO, libc::ESTALE].contains(&errno), "errno {errno}");
-    match try_pread(&file, 0..4096) {
-        Ok(read) => assert_same(&read, &old.read(0..4096), "the old handle"),
-        Err(error) => assert!(
-            [Some(libc::EIO), Some(libc::ESTALE)].contains(&error.raw_os_error()),
-            "{error}"
-        ),
-    }
-    assert_reads(&mount.path("f"), &new);
-}
-
-#[test]
-fn a_version_that_was_cached_is_not_served_for_the_next_one() {
-    let (origin, old) = origin_with(3 * MIB);
-    let mut mount = Mount::start_of(&origin.url("/"));
-    assert_reads(&mount.path("f"), &old);
-    // Of the same size: only the validator tells.
-    let new = Content::noise(3 * MIB, 23);
-    origin.add("/f", new.clone());
-    mount.remount();
-    assert_reads(&mount.path("f"), &new);
-    let newer = Content::noise(2 * MIB + 1, 24);
-    origin.add("/f", newer.clone());
-    mount.remount();
-    assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), newer.size());
-    assert_reads(&mount.path("f"), &newer);
-}
-
-#[test]
 fn after_kill_9_nothing_recorded_is_fetched_again_and_nothing_unrecorded_is_trusted() {
     let (origin, first) = origin_with(5 * MIB);
     let second = Content::noise(32 * MIB, 25);

@@ -9,6 +9,7 @@ mod access;
 mod answers;
 mod cache;
 mod cache_command;
+mod changes;
 mod chaos;
 mod common;
 mod crash;

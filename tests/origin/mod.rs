@@ -90,6 +90,12 @@ impl Origin {
         self.site.tree.add(path, content.into());
     }
 
+    /// Puts another content in the place of the file at `path`, without another date: another ETag is all that tells.
+    pub fn replace_keeping_date(&self, path: &str, content: impl Into<Content>) {
+        let date = self.modified(path);
+        self.site.tree.add_dated(path, content.into(), Some(date));
+    }
+
     /// Puts an empty directory at `path`.
     pub fn add_directory(&self, path: &str) {
         self.site.tree.add_directory(path);

@@ -87,15 +87,20 @@ impl Tree {
     }
 
     pub fn add(&self, path: &str, content: Content) {
+        self.add_dated(path, content, None);
+    }
+
+    /// Adds a version of this date, or of the next day's.
+    pub fn add_dated(&self, path: &str, content: Content, date: Option<SystemTime>) {
         let mut inner = self.lock();
         inner.versions += 1;
-        let (modified, validators) = match inner.files.get(path) {
+        let (next, validators) = match inner.files.get(path) {
             Some(old) => (old.modified + DAY, old.validators),
             None => (SystemTime::UNIX_EPOCH + FIRST_VERSION, Validators::Strong),
         };
         let file = File {
             content,
-            modified,
+            modified: date.unwrap_or(next),
             validators,
             version: inner.versions,
         };

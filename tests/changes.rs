@@ -1,0 +1,320 @@
+//! Files that change on the server: whoever has one open reads the version that he opened, or gets an error; whoever
+//! opens it anew gets the new one.
+//!
+//! `--attr-ttl 0` makes each open ask, so that no test has to wait for a version's time to run out.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::common::Mount;
+use crate::common::files::{self, advise_random, assert_same, drop_pages, errno_of, sha256, sha256_of, try_pread};
+use crate::origin::{Content, Fault, Gate, Origin, Validators};
+
+const MIB: u64 = 1 << 20;
+
+/// The size of the first version.
+const SIZE: u64 = 32 * MIB;
+
+/// The chunk size of these mounts. A chunk of which a part came is not cached.
+const CHUNK: u64 = 64 << 10;
+
+/// Where the first version was read, and is cached: its first chunk. What is elsewhere is not.
+const CACHED: std::ops::Range<u64> = 0..CHUNK;
+const ELSEWHERE: std::ops::Range<u64> = 28 * MIB..28 * MIB + 4096;
+
+/// What servers tell of a version, where they tell anything.
+const KINDS: [Validators; 3] = [Validators::Strong, Validators::Weak, Validators::DateOnly];
+
+fn origin_with(kind: Validators) -> (Origin, Content) {
+    let (origin, old) = (Origin::start(), Content::noise(SIZE, 51));
+    origin.add("/f", old.clone());
+    origin.set_validators("/f", kind);
+    (origin, old)
+}
+
+fn mount_of(origin: &Origin) -> Mount {
+    Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "0")
+        .with("--chunk-size", "64KiB")
+        .start()
+}
+
+/// Opens the file and reads its beginning, which must be this content's.
+#[track_caller]
+fn open_and_read(mount: &Mount, content: &Content) -> File {
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_same(
+        &try_pread(&file, CACHED).expect("to read"),
+        &content.read(CACHED),
+        "the beginning",
+    );
+    file
+}
+
+/// Makes the kernel forget the pages of an open file, so that its next read asks the daemon again.
+fn forget_pages(file: &File) {
+    // SAFETY: the descriptor is open; the call only gives advice.
+    let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
+}
+
+#[track_caller]
+fn assert_stale<T>(outcome: io::Result<T>, what: &str) {
+    assert_eq!(errno_of(outcome), libc::ESTALE, "{what}");
+}
+
+/// Fails the test unless the handle on the old version gives what is cached of it and else ESTALE, and the name gives the
+/// new version.
+#[track_caller]
+fn assert_old_and_new(mount: &Mount, handle: &File, old: &Content, new: &Content, what: &str) {
+    let old_inode = handle.metadata().expect("to stat the handle").ino();
+    for _ in 0..2 {
+        assert_stale(try_pread(handle, ELSEWHERE), what);
+        forget_pages(handle);
+        assert_same(&try_pread(handle, CACHED).expect(what), &old.read(CACHED), what);
+    }
+    let path = mount.path("f");
+    assert_eq!(sha256(&path), sha256_of(new), "{what}");
+    let shown = fs::metadata(&path).expect("to stat");
+    assert_eq!(shown.len(), new.size(), "{what}");
+    assert_ne!(
+        shown.ino(),
+        old_inode,
+        "{what}: a version has an inode number of its own"
+    );
+    forget_pages(handle);
+    assert_same(&try_pread(handle, CACHED).expect(what), &old.read(CACHED), what);
+    assert_stale(try_pread(handle, ELSEWHERE), what);
+}
+
+#[test]
+fn an_open_file_that_changes_on_the_server_is_an_error_and_never_a_mix() {
+    for kind in KINDS {
+        for new_size in [SIZE, 3 * MIB + 1, SIZE + 1] {
+            let (origin, old) = origin_with(kind);
+            let mount = mount_of(&origin);
+            let handle = open_and_read(&mount, &old);
+            let new = Content::noise(new_size, 52);
+            origin.add("/f", new.clone());
+            assert_old_and_new(&mount, &handle, &old, &new, &format!("{kind:?}, now {new_size} bytes"));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_without_another_date_is_noticed_by_its_tag_or_its_size() {
+    for (kind, new_size) in [
+        (Validators::Strong, SIZE),
+        (Validators::Strong, SIZE - 1),
+        (Validators::Weak, SIZE - 1),
+        (Validators::DateOnly, SIZE - 1),
+        (Validators::None, SIZE - 1),
+    ] {
+        let (origin, old) = origin_with(kind);
+        let mount = mount_of(&origin);
+        let handle = open_and_read(&mount, &old);
+        let new = Content::noise(new_size, 53);
+        origin.replace_keeping_date("/f", new.clone());
+        assert_old_and_new(&mount, &handle, &old, &new, &format!("{kind:?}, now {new_size} bytes"));
+    }
+}
+
+#[test]
+fn whoever_reads_while_a_file_changes_gets_the_beginning_of_the_old_one_and_an_error() {
+    for kind in KINDS {
+        let (origin, old) = origin_with(kind);
+        // One connection, so that not all of the file has been asked for when it changes.
+        let mount = Mount::of(&origin.url("/"))
+            .with("--attr-ttl", "0")
+            .with("--max-connections", "1")
+            .start();
+        let gate = Gate::new();
+        // Whatever comes of the old version's second half is held back until there is a new version.
+        let switch = origin
+            .on("/f")
+            .data()
+            .starting_at(SIZE / 2)
+            .fault(Fault::Hold(gate.clone()));
+        let new = Content::noise(SIZE, 54);
+        let mut file = File::open(mount.path("f")).expect("to open");
+        let mut read = vec![0; (SIZE / 4) as usize];
+        io::Read::read_exact(&mut file, &mut read).expect("the first quarter");
+        assert_same(&read, &old.read(0..SIZE / 4), "the first quarter");
+        origin.add("/f", new.clone());
+        switch.lift();
+        gate.open();
+        let error = io::copy(
+            &mut file,
+            &mut Checked {
+                content: &old,
+                at: SIZE / 4,
+            },
+        )
+        .expect_err("it has changed");
+        assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{kind:?}");
+        assert_eq!(sha256(&mount.path("f")), sha256_of(&new), "{kind:?}");
+    }
+}
+
+/// Takes what follows at a place of a content, and fails the test at the first byte that is another.
+struct Checked<'a> {
+    content: &'a Content,
+    at: u64,
+}
+
+impl io::Write for Checked<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.at + bytes.len() as u64;
+        assert_same(
+            bytes,
+            &self.content.read(self.at..end),
+            &format!("from byte {}", self.at),
+        );
+        self.at = end;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_changes_between_open_and_the_first_read_is_read_in_one_version() {
+    for new_size in [SIZE, 5 * MIB + 3] {
+        // Nothing is cached: its first bytes tell which version the handle has.
+        let (origin, old) = origin_with(Validators::Strong);
+        let mount = mount_of(&origin);
+        let handle = File::open(mount.path("f")).expect("to open");
+        let new = Content::noise(new_size, 55);
+        origin.add("/f", new.clone());
+        assert_same(
+            &try_pread(&handle, CACHED).expect("to read"),
+            &new.read(CACHED),
+            "the beginning",
+        );
+        let end = new_size - 4096..new_size;
+        assert_same(
+            &try_pread(&handle, end.clone()).expect("to read"),
+            &new.read(end),
+            "the end",
+        );
+        assert_eq!(sha256(&mount.path("f")), sha256_of(&new));
+        drop((handle, mount));
+
+        // Its beginning is cached: the handle has the version that was current when it was opened.
+        origin.add("/f", old.clone());
+        let mount = mount_of(&origin);
+        drop(open_and_read(&mount, &old));
+        drop_pages(&mount.path("f"));
+        let handle = File::open(mount.path("f")).expect("to open");
+        advise_random(&handle);
+        origin.add("/f", new.clone());
+        assert_same(
+            &try_pread(&handle, CACHED).expect("to read"),
+            &old.read(CACHED),
+            "what is cached",
+        );
+        assert_old_and_new(&mount, &handle, &old, &new, "changed after it was opened");
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_the_server_is_down_is_the_old_one_until_it_is_back() {
+    for kind in KINDS {
+        let (origin, old) = origin_with(kind);
+        let mount = Mount::of(&origin.url("/"))
+            .with("--attr-ttl", "0")
+            .with("--chunk-size", "64KiB")
+            .with("--retries", "0")
+            .start();
+        let handle = open_and_read(&mount, &old);
+        origin.go_down();
+        let new = Content::noise(SIZE, 56);
+        origin.add("/f", new.clone());
+        drop(open_and_read(&mount, &old));
+        let errno = errno_of(try_pread(&handle, ELSEWHERE));
+        assert_eq!(errno, libc::EIO, "{kind:?}: down is not changed");
+        origin.come_back();
+        assert_old_and_new(&mount, &handle, &old, &new, &format!("{kind:?}, back"));
+    }
+}
+
+#[test]
+fn a_version_that_was_cached_is_not_served_for_the_next_one() {
+    let (origin, old) = (Origin::start(), Content::noise(3 * MIB, 57));
+    origin.add("/f", old.clone());
+    let mut mount = Mount::start_of(&origin.url("/"));
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&old));
+    // Of the same size: only the validator tells.
+    let new = Content::noise(3 * MIB, 58);
+    origin.add("/f", new.clone());
+    mount.remount();
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&new));
+    let newer = Content::noise(2 * MIB + 1, 59);
+    origin.add("/f", newer.clone());
+    mount.remount();
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&newer));
+    assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), newer.size());
+}
+
+#[test]
+fn a_file_that_was_replaced_while_nothing_was_mounted_is_read_to_its_end_though_its_listing_comes_late() {
+    for new_size in [3 * MIB - 5, 3 * MIB + 5, 0] {
+        let (origin, old) = (Origin::start(), Content::noise(3 * MIB, 68));
+        origin.add("/f", old.clone());
+        let mut mount = Mount::start_of(&origin.url("/"));
+        assert_eq!(sha256(&mount.path("f")), sha256_of(&old));
+        mount.unmount();
+        let new = Content::noise(new_size, 69);
+        origin.add("/f", new.clone());
+        let gate = Gate::new();
+        origin.on("/").fault(Fault::Hold(gate.clone()));
+        mount.start();
+        // The kernel has the old size now, and believes it for 10 s.
+        assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), old.size());
+        assert_eq!(sha256(&mount.path("f")), sha256_of(&new), "now {new_size} bytes");
+        assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), new_size);
+        gate.open();
+    }
+}
+
+#[test]
+fn a_version_that_is_known_to_be_replaced_is_not_served_offline() {
+    let (origin, old) = origin_with(Validators::Strong);
+    let mut mount = mount_of(&origin);
+    let handle = open_and_read(&mount, &old);
+    // The new version is met by a read of the old one, and by nothing else.
+    origin.add("/f", Content::noise(SIZE, 60));
+    assert_stale(try_pread(&handle, ELSEWHERE), "changed");
+    drop(handle);
+    mount.unmount();
+    mount.add_option("--offline", "");
+    mount.start();
+    let outcome = File::open(mount.path("f")).and_then(|file| try_pread(&file, CACHED));
+    assert_eq!(errno_of(outcome), libc::ENETUNREACH);
+}
+
+#[test]
+fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
+    let (origin, old) = (Origin::start(), Content::noise(MIB, 61));
+    origin.add("/f", old.clone());
+    let mount = mount_of(&origin);
+    let read = |path: &Path| files::pread(path, 0..MIB);
+    let mut content = old;
+    for round in 0..5 {
+        // Twice: the second time from the kernel's pages.
+        assert_same(&read(&mount.path("f")), &content.whole(), &format!("round {round}"));
+        assert_same(
+            &read(&mount.path("f")),
+            &content.whole(),
+            &format!("round {round}, from pages"),
+        );
+        content = Content::noise(MIB, 62 + round);
+        origin.add("/f", content.clone());
+    }
+}
