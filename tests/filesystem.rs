@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File, Metadata, Permissions};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::process::Command;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use crate::common::files::{sha256, sha256_of};
 use crate::common::{Mount, run};
 use crate::origin::{Content, Fault, Framing, Gate, IndexStyle, Origin};
 
@@ -382,6 +383,44 @@ fn sizes_are_found_where_head_is_refused_or_tells_none() {
             );
         }
     }
+}
+
+#[test]
+fn a_file_without_a_size_is_read_in_sequence_to_its_end() {
+    for framing in [Framing::Chunked, Framing::UntilClose] {
+        let (origin, content) = (Origin::start(), Content::noise(5 * (1 << 20) + 7, 42));
+        origin.set_index_style(IndexStyle::NamesOnly);
+        origin.add("/f", content.clone());
+        origin.on("/f").fault(Fault::IgnoreRange(framing));
+        let mount = Mount::start_of(&origin.url("/"));
+        assert_eq!(stat(&mount.path("f")).len(), 0, "no size is made up");
+        for _ in 0..2 {
+            assert_eq!(sha256(&mount.path("f")), sha256_of(&content), "{framing:?}");
+        }
+        let copy = mount.home().join("copy");
+        run(Command::new("cp").arg(mount.path("f")).arg(&copy)).succeeded();
+        assert_eq!(sha256(&copy), sha256_of(&content));
+        let mut file = File::open(mount.path("f")).expect("to open");
+        let seek = file
+            .seek(std::io::SeekFrom::Start(9))
+            .map_err(|error| error.raw_os_error());
+        assert_eq!(seek, Err(Some(libc::ESPIPE)), "there is no going elsewhere");
+        let mut start = [0; 1000];
+        file.read_exact(&mut start).expect("the beginning");
+        assert_eq!(start.as_slice(), content.read(0..1000));
+    }
+}
+
+#[test]
+fn a_file_without_a_size_that_breaks_off_is_an_error_and_no_short_file() {
+    let (origin, content) = (Origin::start(), Content::noise(1 << 20, 43));
+    origin.set_index_style(IndexStyle::NamesOnly);
+    origin.add("/f", content);
+    origin.on("/f").fault(Fault::IgnoreRange(Framing::Chunked));
+    origin.on("/f").fault(Fault::CloseAfter(300_000));
+    let mount = Mount::start_of(&origin.url("/"));
+    let read = fs::read(mount.path("f")).map_err(|error| error.raw_os_error());
+    assert_eq!(read.map(|bytes| bytes.len()), Err(Some(libc::EIO)));
 }
 
 #[test]

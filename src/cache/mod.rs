@@ -25,6 +25,7 @@ mod pace;
 mod presence;
 mod readahead;
 pub mod scheduler;
+mod sequential;
 pub mod store;
 mod suspects;
 mod tenancy;
@@ -54,6 +55,7 @@ pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 use readahead::ReadAhead;
 use scheduler::Limits;
 pub use scheduler::{Priority, WaiterId};
+pub use sequential::Sequential;
 use store::ChunkStore;
 use tenancy::Tenancy;
 use versions::Versions;
@@ -113,6 +115,8 @@ const KEPT_OPEN: usize = 64;
 /// See the module.
 pub struct Cache {
     manager: Arc<ChunkManager>,
+    downloader: Arc<ChunkDownloader>,
+    patience: Duration,
     versions: Arc<Versions>,
     tenancy: Tenancy,
     catalogue: Catalogue,
@@ -181,10 +185,12 @@ impl Cache {
             fetch_len: FETCH_LEN,
             split_distance: SPLIT_DISTANCE,
         };
-        let manager = ChunkManager::new(limits, config.read_timeout, downloader);
+        let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
         let cache = Arc::new(Cache {
             manager,
+            downloader,
+            patience: config.read_timeout,
             versions: Arc::clone(&versions),
             tenancy,
             catalogue,
@@ -253,6 +259,14 @@ impl Cache {
             modified,
             chunk,
         }
+    }
+
+    /// Opens a file whose size nobody can tell. It is not cached.
+    ///
+    /// # Errors
+    /// As the server's answer or its absence asks.
+    pub async fn sequential(&self, url: &Url) -> Result<Sequential, ReadError> {
+        Ok(Sequential::open(Arc::clone(&self.downloader), url, self.patience).await?)
     }
 
     /// Opens an entry for reading.

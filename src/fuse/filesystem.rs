@@ -32,7 +32,7 @@ use super::handles::Handles;
 use super::interrupts::Interrupts;
 use super::passthrough::Passthrough;
 use super::replies::{self, LateReply, Question};
-use crate::cache::{Cache, CacheEntry, ReadError, Reader};
+use crate::cache::{Cache, CacheEntry, ReadError, Reader, Sequential};
 use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
 
@@ -50,6 +50,9 @@ const BLOCK_SIZE: u32 = 128 << 10;
 
 /// The unit of `st_blocks` (stat(2)).
 const STAT_BLOCK: u64 = 512;
+
+/// Handles of files that can be read in sequence only are numbered from here on, so that a number means one thing.
+const FIRST_SEQUENTIAL: u64 = 1 << 63;
 
 /// Whose the files are, and what may be done with them.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +72,7 @@ pub struct FetchFs {
     shared: Arc<Shared>,
     runtime: Handle,
     files: Arc<Handles<Reader>>,
+    sequentials: Arc<Handles<Sequential>>,
     directories: Arc<Handles<OpenDirectory>>,
     late_replies: Sender<LateReply>,
 }
@@ -114,6 +118,7 @@ impl FetchFs {
             }),
             runtime,
             files: Arc::new(Handles::new()),
+            sequentials: Arc::new(Handles::starting_at(FIRST_SEQUENTIAL)),
             directories: Arc::new(Handles::new()),
             late_replies: replies::start_pool()?,
         })
@@ -125,7 +130,7 @@ impl FetchFs {
 
     fn read_file(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(reader) = self.files.get(handle) else {
-            return reply.error(Errno::EBADF);
+            return self.read_on(thread, handle, offset, size, reply);
         };
         let question = Question {
             reader,
@@ -134,6 +139,22 @@ impl FetchFs {
             tries: 0,
         };
         question.ask(reply, &self.late_replies, &self.shared.interrupts);
+    }
+
+    /// Reads from a file that can be read in sequence only.
+    fn read_on(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+        let Some(file) = self.sequentials.get(handle) else {
+            return reply.error(Errno::EBADF);
+        };
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move {
+            let reading = async { Ok(file.read(offset, size as usize).await?) };
+            match shared.unless_ended(thread, reading).await {
+                Ok(Some(bytes)) => reply.data(&bytes),
+                Ok(None) => reply.error(Errno::ESPIPE),
+                Err(error) => reply.error(complain(&error)),
+            }
+        });
     }
 
     fn list(
@@ -250,11 +271,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The kernel keeps nothing of such a file, and does not look at its size to find its end.
+    fn reply_sequential(&self, reply: ReplyOpen, files: &Handles<Sequential>, opened: Result<Sequential, TreeError>) {
+        match opened {
+            Ok(file) => {
+                let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NONSEEKABLE;
+                reply.opened(files.insert(file), flags);
+            }
+            Err(error) => reply.error(complain(&error)),
+        }
+    }
+}
+
 /// The errno for an error, which is also told to the log unless it is an everyday answer.
 fn complain(error: &TreeError) -> Errno {
     match error {
         TreeError::Cache(ReadError::Cancelled) => {}
-        TreeError::Http(_) | TreeError::Cache(_) => replies::complain(&error.to_string()),
+        TreeError::SizeUnknown(_) | TreeError::Http(_) | TreeError::Cache(_) => replies::complain(&error.to_string()),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)
@@ -339,9 +373,17 @@ impl Filesystem for FetchFs {
                 return self.shared.reply_open(reply, ino, &self.files, opened);
             }
             let (shared, files, thread) = (Arc::clone(&self.shared), Arc::clone(&self.files), request.pid());
+            let sequentials = Arc::clone(&self.sequentials);
             self.runtime.spawn(async move {
                 let opened = shared.unless_ended(thread, shared.tree.open(&node)).await;
-                shared.reply_open(reply, ino, &files, opened);
+                match opened {
+                    Err(TreeError::SizeUnknown(url)) => {
+                        let opening = async { Ok(shared.cache.sequential(&url).await?) };
+                        let opened = shared.unless_ended(thread, opening).await;
+                        shared.reply_sequential(reply, &sequentials, opened);
+                    }
+                    opened => shared.reply_open(reply, ino, &files, opened),
+                }
             });
         });
     }
@@ -381,6 +423,7 @@ impl Filesystem for FetchFs {
     ) {
         contained("release", || {
             drop(self.files.remove(handle));
+            drop(self.sequentials.remove(handle));
             self.shared.passthrough.released(ino.0);
             reply.ok();
         });

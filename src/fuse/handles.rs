@@ -17,8 +17,13 @@ pub struct Handles<T> {
 impl<T> Handles<T> {
     /// No open handle.
     pub fn new() -> Handles<T> {
+        Handles::starting_at(1)
+    }
+
+    /// No open handle, and numbers from this one on.
+    pub fn starting_at(first: u64) -> Handles<T> {
         Handles {
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(first),
             open: RwLock::default(),
         }
     }

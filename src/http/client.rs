@@ -195,6 +195,24 @@ impl Client {
         })
     }
 
+    /// Asks for all of a file, whatever its size.
+    ///
+    /// # Errors
+    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
+    pub async fn whole(&self, url: &Url) -> Result<Body, HttpError> {
+        let answer = self.send(Method::GET, url, identity()).await?;
+        if answer.head.status != 200 {
+            return Err(failed(&answer, answer.head.failure()));
+        }
+        answer.head.refuse_coding().map_err(|kind| failed(&answer, kind))?;
+        if answer.head.is_web_page() && is_elsewhere(url, &answer.url) {
+            let kind = HttpErrorKind::BadAnswer("a web page came instead of the file; is a login needed?".to_owned());
+            return Err(failed(&answer, kind));
+        }
+        let due = answer.head.content_length;
+        Ok(self.body(answer, due))
+    }
+
     /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
     ///
     /// Goes to where the URL last led, if it did, and through the URL itself when that has failed. Returns when the head

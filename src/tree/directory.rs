@@ -308,17 +308,21 @@ impl Node {
 const RESOLVE_AHEAD: usize = 64;
 
 impl Tree {
-    /// Makes sure that a file's size is known exactly; and, when a directory's files are asked
+    /// Makes sure that a file's size is known exactly, if the server can tell; and, when a directory's files are asked
     /// about one after another (`ls -l`), asks for the next ones side by side.
     ///
     /// # Errors
-    /// When the origin does not tell.
+    /// When the origin does not answer, or refuses.
     pub async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
         if node.has_exact_size() {
             return Ok(());
         }
         self.resolve_ahead(node);
-        self.resolve_one(node).await
+        match self.resolve_one(node).await {
+            // It is shown as 0, which nobody believes for long, and can be read in sequence.
+            Err(TreeError::SizeUnknown(_)) => Ok(()),
+            resolved => resolved,
+        }
     }
 
     /// Starts asking for what comes after `node` in its directory, if it is where the asking stands.

@@ -37,7 +37,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::{Cache, ReadError};
-use crate::http::{Client, HttpError, HttpErrorKind, Origin};
+use crate::http::{Client, HttpError, HttpErrorKind, Origin, redact};
 use crate::source::{Listing, Name, Source};
 use directory::Directory;
 use file::{Known, RemoteFile};
@@ -67,6 +67,9 @@ pub enum TreeError {
     /// gives the new one.
     #[error("the remote file has changed")]
     Changed,
+    /// The server can't be brought to tell the file's size. It can be read in sequence: [`Cache::sequential`].
+    #[error("{}: the server does not tell the file's size", redact(.0))]
+    SizeUnknown(Url),
     /// The origin's answer, or the lack of one.
     #[error(transparent)]
     Http(HttpError),

@@ -214,7 +214,7 @@ fn origin_of(url: &Url) -> Result<Origin, TreeError> {
 }
 
 fn unknown_size(url: &Url) -> TreeError {
-    bad_answer(url, "the server does not tell the file's size")
+    TreeError::SizeUnknown(url.clone())
 }
 
 fn bad_answer(url: &Url, what: &str) -> TreeError {
