@@ -125,7 +125,7 @@ impl Client {
                 }
             }
             201..=299 | 400 | 403 | 405 | 501 => self.probe(url, None).await,
-            _ => Err(failed(&answer, head.failure())),
+            _ => Err(self.refused(answer).await),
         }
     }
 
@@ -146,8 +146,8 @@ impl Client {
             Verdict::Unclear if before.is_some_and(|before| before.content_length == Some(0)) => {
                 Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(0)))
             }
-            Verdict::Unclear | Verdict::Changed(_) => Err(failed(&answer, head.failure())),
-            Verdict::Failed(kind) => Err(failed(&answer, kind)),
+            Verdict::Unclear | Verdict::Changed(_) => Err(self.refused(answer).await),
+            Verdict::Failed(kind) => Err(self.failed(answer, kind).await),
         }
     }
 
@@ -169,6 +169,7 @@ impl Client {
             )))
         };
         if head.status != 200 {
+            self.finish(response).await;
             return Err(fail(head.failure()));
         }
         head.refuse_coding().map_err(fail)?;
@@ -202,12 +203,14 @@ impl Client {
     pub async fn whole(&self, url: &Url) -> Result<Body, HttpError> {
         let answer = self.send(Method::GET, url, identity()).await?;
         if answer.head.status != 200 {
-            return Err(failed(&answer, answer.head.failure()));
+            return Err(self.refused(answer).await);
         }
-        answer.head.refuse_coding().map_err(|kind| failed(&answer, kind))?;
+        if let Err(kind) = answer.head.refuse_coding() {
+            return Err(self.failed(answer, kind).await);
+        }
         if answer.head.is_web_page() && is_elsewhere(url, &answer.url) {
             let kind = HttpErrorKind::BadAnswer("a web page came instead of the file; is a login needed?".to_owned());
-            return Err(failed(&answer, kind));
+            return Err(self.failed(answer, kind).await);
         }
         let due = answer.head.content_length;
         Ok(self.body(answer, due))
@@ -293,9 +296,24 @@ impl Client {
             },
             Verdict::Changed(version) => RangeAnswer::Changed(version),
             Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
-            Verdict::Unclear => return Err(failed(&answer, answer.head.failure())),
-            Verdict::Failed(kind) => return Err(failed(&answer, kind)),
+            Verdict::Unclear => return Err(self.refused(answer).await),
+            Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
         })
+    }
+
+    /// What an answer's status means, that answer being read to its end if that keeps its connection.
+    async fn refused(&self, answer: Answer) -> HttpError {
+        let kind = answer.head.failure();
+        self.failed(answer, kind).await
+    }
+
+    /// An answer is given up for a reason.
+    async fn failed(&self, answer: Answer, kind: HttpErrorKind) -> HttpError {
+        self.finish(answer.response).await;
+        HttpError {
+            kind,
+            url: redact(&answer.url),
+        }
     }
 
     fn body(&self, answer: Answer, due: Option<u64>) -> Body {
@@ -306,13 +324,6 @@ impl Client {
             self.shared.config.timeout,
             redact(&answer.url),
         )
-    }
-}
-
-fn failed(answer: &Answer, kind: HttpErrorKind) -> HttpError {
-    HttpError {
-        kind,
-        url: redact(&answer.url),
     }
 }
 

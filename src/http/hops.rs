@@ -122,7 +122,7 @@ impl Client {
 
     /// Reads what is left of an answer that nobody needs, if that is cheaper than the new connection that would be
     /// needed otherwise.
-    async fn finish(&self, mut response: Response) {
+    pub(super) async fn finish(&self, mut response: Response) {
         if response.content_length().is_none_or(|length| length > LONGEST_FINISH) {
             return;
         }

@@ -90,3 +90,25 @@ async fn servers_are_reached_by_ipv6() {
     assert_eq!(client.page(&server.url).await.unwrap().body, b"ok");
     assert!(server.requests()[0].contains(&format!("\r\nhost: [::1]:{}\r\n", server.url.port().unwrap())));
 }
+
+#[tokio::test]
+async fn a_refusal_does_not_cost_the_connection() {
+    let server = Server::start(|request| match request {
+        _ if request.contains(" /no ") => {
+            let page = "x".repeat(60_000);
+            says(format!(
+                "HTTP/1.1 404 No\r\nContent-Length: {}\r\n\r\n{page}",
+                page.len()
+            ))
+        }
+        _ => says(OK),
+    })
+    .await;
+    let client = Client::new(HttpConfig::default()).unwrap();
+    for _ in 0..3 {
+        let refusal = client.range(&server.at("no"), 0..1, None).await.unwrap_err();
+        assert_eq!(refusal.kind, HttpErrorKind::NotFound(404));
+        client.page(&server.url).await.unwrap();
+    }
+    assert_eq!((server.requests().len(), server.connections()), (6, 1));
+}

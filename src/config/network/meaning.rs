@@ -1,0 +1,262 @@
+//! From the options about servers to what the client is to do.
+//!
+//! Files that hold secrets are read here, once, before the process leaves for the background; a token's file is read when
+//! it is needed. **No error repeats a value that may be a secret.**
+
+use std::path::{Path, PathBuf};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::NetworkArgs;
+use crate::config::ConfigError;
+use crate::config::resolve::{absolute, home};
+use crate::http::{
+    AccessConfig, CookieError, CookieJar, HttpConfig, Login, Netrc, NetrcError, Origin, Protocol, ProxyChoice, Secret,
+    TlsConfig, TokenSource,
+};
+
+/// Headers that say what is asked for, which only fetchfs can know.
+const OWN_HEADERS: [&str; 9] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "if-match",
+    "if-range",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is wrong with the options about servers. Without any secret.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A file can't be read.
+    #[error("can't read {option} {}: {error}", path.display())]
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A netrc file is none.
+    #[error("{} is no netrc file: {error}", path.display())]
+    Netrc {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: NetrcError,
+    },
+    /// A cookie file is none.
+    #[error("{} is no cookie file: {error}", path.display())]
+    Cookies {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: CookieError,
+    },
+    /// A header is none.
+    #[error("--header: not a header; write `NAME: VALUE`, or @FILE with one in each line")]
+    Header,
+    /// A header that fetchfs sets itself.
+    #[error("--header: `{0}` is fetchfs's own; it says what is asked for")]
+    OwnHeader(String),
+    /// Not to be sent.
+    #[error("--user-agent: has a character that no header can have")]
+    UserAgent,
+    /// A password without a user.
+    #[error("--password-file: whose password is it? Name the user with --login, or in the URL: https://USER@HOST/")]
+    NoUser,
+    /// A user without a password.
+    #[error("--login: there is no password for this user; name a --password-file, or write NAME:PASSWORD")]
+    NoPassword,
+    /// One secret for several servers.
+    #[error(
+        "{option} is for one server, and the sources are on {first} and {second}; mount them apart, or use --netrc-file"
+    )]
+    SeveralServers {
+        /// The option.
+        option: &'static str,
+        /// A server.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+}
+
+impl NetworkError {
+    /// Whether it is the command line that is wrong, rather than a file.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. })
+    }
+}
+
+impl NetworkArgs {
+    /// What the client is to do for these sources. `timeout` and `max_connections` are options of their own.
+    pub(in crate::config) fn resolve(self, sources: &[Url]) -> Result<HttpConfig, ConfigError> {
+        self.refuse_several_servers(sources)?;
+        let netrc = self.netrc()?;
+        let cookies = match &self.cookie_file {
+            None => CookieJar::default(),
+            Some(path) => CookieJar::parse(&read("--cookie-file", path)?).map_err(|error| NetworkError::Cookies {
+                path: path.clone(),
+                error,
+            })?,
+        };
+        let defaults = HttpConfig::default();
+        let user_agent = self.user_agent.clone().unwrap_or(defaults.user_agent.clone());
+        HeaderValue::from_str(&user_agent).map_err(|_| NetworkError::UserAgent)?;
+        Ok(HttpConfig {
+            connect_timeout: self.connect_timeout,
+            user_agent,
+            bind_address: self.bind_address,
+            proxy: match self.proxy.as_deref() {
+                None => ProxyChoice::Environment,
+                Some("none") => ProxyChoice::Direct,
+                Some(url) => ProxyChoice::Url(Secret::new(url)),
+            },
+            protocol: if self.http2 { Protocol::Http2 } else { Protocol::Http1 },
+            access: AccessConfig {
+                login: self.login(sources, &netrc)?,
+                headers: self.headers()?,
+                token: match (self.bearer_token, self.bearer_token_file, self.bearer_token_command) {
+                    (Some(token), ..) => Some(TokenSource::Given(Secret::new(token))),
+                    (_, Some(path), _) => Some(TokenSource::File(absolute(path)?)),
+                    (.., Some(command)) => Some(TokenSource::Command(Secret::new(command))),
+                    (None, None, None) => None,
+                },
+                netrc,
+            },
+            cookies,
+            tls: TlsConfig {
+                ca_cert: self.ca_cert.map(absolute).transpose()?,
+                client_cert: self.client_cert.map(absolute).transpose()?,
+                client_key: self.client_key.map(absolute).transpose()?,
+                insecure: self.insecure,
+            },
+            ..defaults
+        })
+    }
+
+    /// What is meant for the server must not go to two.
+    fn refuse_several_servers(&self, sources: &[Url]) -> Result<(), NetworkError> {
+        let secrets = [
+            ("--login", self.login.is_some()),
+            ("--password-file", self.password_file.is_some()),
+            ("--bearer-token", self.bearer_token.is_some()),
+            ("--bearer-token-file", self.bearer_token_file.is_some()),
+            ("--bearer-token-command", self.bearer_token_command.is_some()),
+            ("--header", !self.header.is_empty()),
+        ];
+        let Some((option, _)) = secrets.into_iter().find(|(_, is_given)| *is_given) else {
+            return Ok(());
+        };
+        let mut origins = sources.iter().filter_map(Origin::of);
+        let Some(first) = origins.next() else { return Ok(()) };
+        match origins.find(|other| *other != first) {
+            None => Ok(()),
+            Some(second) => Err(NetworkError::SeveralServers {
+                option,
+                first: first.to_string(),
+                second: second.to_string(),
+            }),
+        }
+    }
+
+    fn netrc(&self) -> Result<Netrc, NetworkError> {
+        let standard = || {
+            let named = std::env::var_os("NETRC").map(PathBuf::from);
+            named.or_else(|| Some(home()?.join(".netrc")))
+        };
+        let path = match &self.netrc_file {
+            Some(path) => Some(path.clone()),
+            None if self.netrc => standard(),
+            None => None,
+        };
+        let Some(path) = path else { return Ok(Netrc::default()) };
+        let text = read("the netrc file", &path)?;
+        Netrc::parse(&text).map_err(|error| NetworkError::Netrc { path, error })
+    }
+
+    fn login(&self, sources: &[Url], netrc: &Netrc) -> Result<Option<Login>, NetworkError> {
+        let (name, mut password) = match self.login.as_deref().map(|login| login.split_once(':').ok_or(login)) {
+            None => (None, None),
+            Some(Ok((name, password))) => (Some(name), Some(Secret::new(password))),
+            Some(Err(name)) => (Some(name), None),
+        };
+        // The sources are all on one server if there is a password for it, so any of them may name the user.
+        let named = || {
+            sources
+                .iter()
+                .map(Url::username)
+                .find(|name| !name.is_empty())
+                .map(decode)
+        };
+        if let Some(path) = &self.password_file {
+            let text = read("--password-file", path)?;
+            password = Some(Secret::new(text.lines().next().unwrap_or_default()));
+        }
+        let user = match name
+            .map(str::to_owned)
+            .or_else(|| password.as_ref().and_then(|_| named()))
+        {
+            Some(user) => user,
+            None if password.is_some() => return Err(NetworkError::NoUser),
+            None => return Ok(None),
+        };
+        let host = sources.first().and_then(Url::host_str).unwrap_or_default();
+        let by_netrc = || Some(netrc.login(host, Some(&user))?.password);
+        let password = password.or_else(by_netrc).ok_or(NetworkError::NoPassword)?;
+        Ok(Some(Login { user, password }))
+    }
+
+    fn headers(&self) -> Result<HeaderMap, NetworkError> {
+        let mut headers = HeaderMap::new();
+        for given in &self.header {
+            match given.strip_prefix('@') {
+                None => add(&mut headers, given)?,
+                Some(path) => {
+                    let text = read("--header", Path::new(path))?;
+                    let lines = text.lines().map(str::trim);
+                    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                        add(&mut headers, line)?;
+                    }
+                }
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// Adds a header that is written as `NAME: VALUE`.
+fn add(headers: &mut HeaderMap, line: &str) -> Result<(), NetworkError> {
+    let (name, value) = line.split_once(':').ok_or(NetworkError::Header)?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| NetworkError::Header)?;
+    if OWN_HEADERS.contains(&name.as_str()) {
+        return Err(NetworkError::OwnHeader(name.to_string()));
+    }
+    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| NetworkError::Header)?;
+    value.set_sensitive(true);
+    headers.append(name, value);
+    Ok(())
+}
+
+fn read(option: &'static str, path: &Path) -> Result<String, NetworkError> {
+    std::fs::read_to_string(path).map_err(|error| NetworkError::File {
+        option,
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests;

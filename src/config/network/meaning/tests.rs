@@ -1,0 +1,106 @@
+//! What the options about servers mean together.
+
+use std::fs;
+
+use super::*;
+use crate::config::resolve::tests::config;
+
+fn http(sources: &[&str], arguments: &[&str]) -> Result<HttpConfig, ConfigError> {
+    let all: Vec<_> = arguments.iter().chain(sources).chain(&["/"]).copied().collect();
+    config(&all).map(|config| config.http)
+}
+
+fn access(arguments: &[&str]) -> AccessConfig {
+    http(&["https://host/"], arguments).unwrap().access
+}
+
+fn wrong(sources: &[&str], arguments: &[&str]) -> String {
+    let error = http(sources, arguments).unwrap_err();
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn nothing_is_sent_to_anybody_unless_it_is_asked_for() {
+    let plain = http(&["https://host/"], &[]).unwrap();
+    assert_eq!(plain, HttpConfig::default());
+}
+
+#[test]
+fn a_password_comes_from_the_option_a_file_or_netrc() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (password, netrc) = (
+        file("p", "two words\nrest"),
+        file("n", "machine host login ann password net"),
+    );
+    let login = |arguments: &[&str]| access(arguments).login.map(|login| (login.user, login.password));
+    let is = |user: &str, password: &str| Some((user.to_owned(), Secret::new(password)));
+    assert_eq!(login(&["--login=ann:a:b"]), is("ann", "a:b"));
+    assert_eq!(
+        login(&["--login=ann", "--password-file", &password]),
+        is("ann", "two words")
+    );
+    assert_eq!(login(&["--login=ann", "--netrc-file", &netrc]), is("ann", "net"));
+    assert_eq!(
+        login(&["--netrc-file", &netrc]),
+        None,
+        "what netrc says depends on the source"
+    );
+    assert_ne!(access(&["--netrc-file", &netrc]).netrc, Netrc::default());
+    let by_url = http(&["https://b%40b@host/"], &["--password-file", &password]).unwrap();
+    assert_eq!(by_url.access.login.unwrap().user, "b@b");
+    assert!(wrong(&["https://host/"], &["--password-file", &password]).contains("whose password"));
+    assert!(wrong(&["https://host/"], &["--login=eve", "--netrc-file", &netrc]).contains("no password"));
+}
+
+#[test]
+fn headers_come_one_by_one_or_from_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "# mine\nX-Key: hunter2\n\nX-Key:two\n").unwrap();
+    let from_file = format!("@{}", file.path().display());
+    let headers = access(&["--header", "Accept-Language: de, en", "--header", &from_file]).headers;
+    assert_eq!(headers["accept-language"], "de, en");
+    assert_eq!(headers.get_all("x-key").iter().collect::<Vec<_>>(), ["hunter2", "two"]);
+    assert!(!format!("{headers:?}").contains("hunter2"));
+    for header in ["hunter2", "a b: hunter2", "X: hunter2\u{7f}x"] {
+        assert!(
+            wrong(&["https://host/"], &["--header", header]).contains("not a header"),
+            "{header}"
+        );
+    }
+    assert!(wrong(&["https://host/"], &["--header", "Range: hunter2"]).contains("`range` is fetchfs's own"));
+}
+
+#[test]
+fn what_is_for_one_server_is_not_given_to_two() {
+    let two = ["https://host/a", "https://host:8443/b"];
+    for secret in ["--login=ann:hunter2", "--header=X: hunter2", "--bearer-token=hunter2"] {
+        assert!(
+            wrong(&two, &[secret]).contains("https://host:443 and https://host:8443"),
+            "{secret}"
+        );
+        http(&["https://host/a", "https://host/b"], &[secret]).unwrap();
+    }
+    http(&two, &["--insecure", "--user-agent=x"]).unwrap();
+}
+
+#[test]
+fn a_token_comes_from_one_place() {
+    assert!(matches!(
+        access(&["--bearer-token=t"]).token,
+        Some(TokenSource::Given(_))
+    ));
+    assert_eq!(
+        access(&["--bearer-token-file=/t"]).token,
+        Some(TokenSource::File("/t".into()))
+    );
+    assert!(matches!(
+        access(&["--bearer-token-command=echo t"]).token,
+        Some(TokenSource::Command(_))
+    ));
+}
