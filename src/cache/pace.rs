@@ -11,10 +11,7 @@
 //! Short fetches keep many connections busy for one reader and leave the priority queue in charge;
 //! long ones waste less. Between the two, what is wanted is shared out among the free connections.
 
-use std::collections::HashMap;
 use std::time::Duration;
-
-use crate::http::Origin;
 
 /// Fetches are not made shorter than this for the sake of sharing out, in bytes: below it the work of
 /// a request outweighs that of its bytes, however near the server is.
@@ -91,22 +88,6 @@ impl Pace {
     /// Bytes that a connection could bring in the time of a round trip.
     pub fn round_trip(&self) -> u64 {
         (self.latency * self.rate) as u64
-    }
-}
-
-/// What was measured of all origins of a mount.
-#[derive(Debug, Default)]
-pub struct Paces(HashMap<Origin, Pace>);
-
-impl Paces {
-    /// The pace of an origin.
-    pub fn of(&self, origin: &Origin) -> Pace {
-        self.0.get(origin).copied().unwrap_or_default()
-    }
-
-    /// The pace of an origin, to be changed.
-    pub fn of_mut(&mut self, origin: &Origin) -> &mut Pace {
-        self.0.entry(origin.clone()).or_default()
     }
 }
 

@@ -29,11 +29,12 @@
 //!   the fetch is cut short before them, and they get a fetch of their own.
 
 mod flight;
+mod flights;
 mod slots;
 mod waiters;
 mod wants;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,9 +43,9 @@ use rangemap::RangeSet;
 
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use super::pace::Paces;
 use crate::http::Origin;
-use flight::{Fetch, Flight, Waiter};
+use flight::{Fetch, Waiter};
+use flights::Flights;
 
 /// How urgently a chunk is wanted. The first is the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,9 +117,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
-    paces: Paces,
-    /// The entries for which anything is wanted, in flight or waited for.
-    flights: BTreeMap<EntryId, Flight>,
+    flights: Flights,
     fetches: HashMap<FetchId, Fetch>,
     waiters: HashMap<WaiterId, EntryId>,
     next_fetch: u64,
@@ -135,8 +134,7 @@ impl Scheduler {
     pub fn new(limits: Limits) -> Scheduler {
         Scheduler {
             limits,
-            paces: Paces::default(),
-            flights: BTreeMap::new(),
+            flights: Flights::default(),
             fetches: HashMap::new(),
             waiters: HashMap::new(),
             next_fetch: 1,
@@ -158,9 +156,9 @@ impl Scheduler {
         if self.closed {
             return;
         }
-        self.want(entry.id, entry, chunks, priority);
-        self.dispatch(&entry.origin);
-        self.forget_if_idle(entry.id);
+        self.want(entry, chunks, priority);
+        self.dispatch_for(entry.id);
+        self.flights.forget_if_idle(entry.id);
     }
 
     /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
@@ -188,22 +186,18 @@ impl Scheduler {
             self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
             return;
         }
-        let flight = self
-            .flights
-            .entry(entry.id)
-            .or_insert_with(|| Flight::new(Arc::clone(entry)));
-        flight.waiters.push(Waiter {
+        self.flights.open(entry).waiters.push(Waiter {
             id: waiter,
             bytes,
             priority,
         });
         self.waiters.insert(waiter, entry.id);
         if let Some(chunks) = ahead {
-            self.want(entry.id, entry, chunks, Priority::High);
+            self.want(entry, chunks, Priority::High);
         }
         self.look_after_waiters(entry.id);
-        self.dispatch(&entry.origin);
-        self.forget_if_idle(entry.id);
+        self.dispatch_for(entry.id);
+        self.flights.forget_if_idle(entry.id);
     }
 
     /// The waiter no longer waits: its deadline has passed, say. It is woken with this error unless
@@ -214,7 +208,7 @@ impl Scheduler {
         self.end_wait(id, waiter);
         // The fetch that it was blocked on may have to give way now.
         self.dispatch_for(id);
-        self.forget_if_idle(id);
+        self.flights.forget_if_idle(id);
     }
 
     /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
@@ -223,7 +217,7 @@ impl Scheduler {
         self.withdraw(id, &(0..u64::MAX), Priority::High);
         // What kept a stream going may have to give way now.
         self.dispatch_for(id);
-        self.forget_if_idle(id);
+        self.flights.forget_if_idle(id);
     }
 
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
@@ -236,35 +230,32 @@ impl Scheduler {
         self.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
         self.dispatch_for(entry);
-        self.forget_if_idle(entry);
+        self.flights.forget_if_idle(entry);
     }
 
     /// So much time has passed that a fetch should have brought something: one that has not, from the start of
     /// this period to its end, is stalled, and no longer protected.
     pub fn period_passed(&mut self) {
         self.period += 1;
-        let blocked = self
-            .flights
-            .iter()
-            .filter(|(_, flight)| flight.wants.most_urgent() == Some(Priority::Critical));
-        let blocked: Vec<_> = blocked.map(|(&id, _)| id).collect();
-        blocked.into_iter().for_each(|id| self.dispatch_for(id));
+        self.flights.origins().for_each(|origin| self.dispatch(origin));
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
     pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
-        self.paces.of_mut(origin).note(latency, bytes, time);
+        let origin = self.flights.number(origin);
+        self.flights.pace_mut(origin).note(latency, bytes, time);
     }
 
     /// An origin refused a request of a fetch, or broke it off: perhaps there were too many at once.
     pub fn refused(&mut self, origin: &Origin) {
-        let running = self.running(origin);
-        self.paces.of_mut(origin).refused(running);
+        let origin = self.flights.number(origin);
+        let running = self.flights.at(origin).running();
+        self.flights.pace_mut(origin).refused(running);
     }
 
     /// The entry's version, and with it its true size, is known now.
     pub fn settled(&mut self, entry: EntryId) {
-        let Some(flight) = self.flights.get_mut(&entry) else {
+        let Some(mut flight) = self.flights.get_mut(entry) else {
             return;
         };
         let count = flight.chunk_count();
@@ -282,10 +273,10 @@ impl Scheduler {
             known.remove(missing);
         }
         known.into_iter().for_each(|run| flight.wants.remove(run));
-        let origin = flight.entry.origin.clone();
+        drop(flight);
         self.look_after_waiters(entry);
-        self.dispatch(&origin);
-        self.forget_if_idle(entry);
+        self.dispatch_for(entry);
+        self.flights.forget_if_idle(entry);
     }
 
     /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over all
@@ -295,12 +286,13 @@ impl Scheduler {
             return false;
         };
         let id = running.entry;
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(mut flight) = self.flights.get_mut(id) else {
             return false;
         };
         let all = 0..flight.chunk_count();
         let mut wants = flight.wants.take(&all);
         let others: Vec<_> = flight.fetches.iter().copied().filter(|&other| other != fetch).collect();
+        drop(flight);
         for other in others {
             if let Some(other) = self.fetches.get_mut(&other) {
                 wants.add_all(std::mem::take(&mut other.wants));
@@ -322,8 +314,6 @@ impl Scheduler {
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
         let Some(ended) = self.fetches.get(&fetch) else { return };
         let id = ended.entry;
-        let Some(flight) = self.flights.get(&id) else { return };
-        let entry = Arc::clone(&flight.entry);
         let failed_chunks = self.left_of(ended);
         self.remove(fetch);
         match result {
@@ -333,17 +323,17 @@ impl Scheduler {
             Err(error) => self.fail_waiters(id, &failed_chunks, &error),
         }
         self.look_after_waiters(id);
-        self.dispatch(&entry.origin);
-        self.forget_if_idle(id);
+        self.dispatch_for(id);
+        self.flights.forget_if_idle(id);
     }
 
     /// The mount ends: every waiter is woken with an error, now and from now on; every fetch ends.
     pub fn close(&mut self) {
         self.closed = true;
-        let ids: Vec<_> = self.flights.keys().copied().collect();
+        let ids: Vec<_> = self.flights.ids().collect();
         for id in ids {
             self.fail_entry(id, &ReadError::ShuttingDown);
-            self.forget_if_idle(id);
+            self.flights.forget_if_idle(id);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::flights::OriginNumber;
 use super::wants::Wants;
 use super::{FetchId, Priority, WaiterId};
 use crate::cache::entry::{CacheEntry, EntryId};
@@ -11,6 +12,8 @@ use crate::cache::entry::{CacheEntry, EntryId};
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) entry: Arc<CacheEntry>,
+    /// Whose connections it uses.
+    pub(super) origin: OriginNumber,
     /// Chunks to be fetched. **None of them is in flight.**
     pub(super) wants: Wants,
     pub(super) fetches: Vec<FetchId>,
@@ -43,9 +46,10 @@ pub(super) struct Fetch {
 }
 
 impl Flight {
-    pub(super) fn new(entry: Arc<CacheEntry>) -> Flight {
+    pub(super) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> Flight {
         Flight {
             entry,
+            origin,
             wants: Wants::default(),
             fetches: Vec::new(),
             waiters: Vec::new(),

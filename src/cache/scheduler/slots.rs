@@ -3,32 +3,31 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::flight::{Fetch, Flight, Waiter};
+use super::flight::{Fetch, Waiter};
+use super::flights::OriginNumber;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::entry::{EntryId, Settled};
-use crate::http::Origin;
 
 /// Connections from which on one that is busy for long is not missed.
 const MANY: usize = 8;
 
 impl Scheduler {
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
-        if let Some(flight) = self.flights.get(&id) {
-            let origin = flight.entry.origin.clone();
-            self.dispatch(&origin);
+        if let Some(flight) = self.flights.get(id) {
+            self.dispatch(flight.origin);
         }
     }
 
     /// Gives the free slots of an origin, and those that `Critical` may take, to what is wanted.
-    pub(super) fn dispatch(&mut self, origin: &Origin) {
+    pub(super) fn dispatch(&mut self, origin: OriginNumber) {
         if self.closed {
             return;
         }
-        while let Some((priority, id)) = self.next_wanted(origin) {
+        while let Some((priority, id)) = self.flights.next_wanted(origin) {
             if self.drop_if_moot(id, priority) {
                 continue;
             }
-            if self.running(origin) >= self.connections(origin) {
+            if self.flights.at(origin).running() >= self.connections(origin) {
                 if priority != Priority::Critical {
                     return;
                 }
@@ -41,20 +40,10 @@ impl Scheduler {
         }
     }
 
-    /// The most urgent work for an origin; among equals, of the entry that was served longest ago.
-    pub(super) fn next_wanted(&self, origin: &Origin) -> Option<(Priority, EntryId)> {
-        self.flights
-            .iter()
-            .filter(|(_, flight)| flight.entry.origin == *origin)
-            .filter_map(|(&id, flight)| Some((flight.wants.most_urgent()?, flight.turn, id)))
-            .min()
-            .map(|(priority, _, id)| (priority, id))
-    }
-
     /// Unwants the first chunk that is wanted at a priority if it has turned up meanwhile, or turned
     /// out to lie past the end: an entry is settled a moment before it is said so here.
     pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(mut flight) = self.flights.get_mut(id) else {
             return false;
         };
         let first = flight.wants.at(priority).first().map(|run| run.start);
@@ -63,7 +52,8 @@ impl Scheduler {
             return false;
         };
         flight.wants.remove(moot..moot + 1);
-        self.forget_if_idle(id);
+        drop(flight);
+        self.flights.forget_if_idle(id);
         true
     }
 
@@ -71,54 +61,36 @@ impl Scheduler {
     /// has one to itself, and no reader waits for what is far ahead on another. Not over a few connections, where a long
     /// fetch keeps the others from their turn; and where files are more than connections, no more than what pays for
     /// its round trip, for the same reason.
-    fn longest_fetch(&self, origin: &Origin) -> u64 {
-        let sharers = self
-            .flights
-            .values()
-            .filter(|flight| flight.entry.origin == *origin)
-            .count();
+    fn longest_fetch(&self, origin: OriginNumber) -> u64 {
+        let sharers = self.flights.at(origin).flights();
         let connections = self.connections(origin);
         if sharers > connections {
-            return self.limits.fetch_len.min(self.paces.of(origin).paying_len());
+            return self.limits.fetch_len.min(self.flights.at(origin).pace.paying_len());
         }
         let is_shared = connections >= MANY && sharers * 2 >= connections;
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
     }
 
-    /// Fetches under way to an origin.
-    pub(super) fn running(&self, origin: &Origin) -> usize {
-        self.fetches
-            .values()
-            .filter(|fetch| self.origin_of(fetch) == Some(origin))
-            .count()
-    }
-
-    /// How many there may be.
-    pub(super) fn connections(&self, origin: &Origin) -> usize {
-        self.paces.of(origin).connections(self.limits.fetches_per_origin)
+    /// How many fetches may be under way to an origin.
+    pub(super) fn connections(&self, origin: OriginNumber) -> usize {
+        self.flights.at(origin).pace.connections(self.limits.fetches_per_origin)
     }
 
     pub(super) fn start(&mut self, id: EntryId, priority: Priority) {
-        let Some(flight) = self.flights.get(&id) else {
+        let Some(flight) = self.flights.get(id) else {
             return;
         };
         let Some(first) = flight.wants.at(priority).first().map(|run| run.start) else {
             return;
         };
         let entry = Arc::clone(&flight.entry);
-        let free = self
-            .connections(&entry.origin)
-            .saturating_sub(self.running(&entry.origin));
+        let origin = flight.origin;
+        let at = self.flights.at(origin);
+        let free = self.connections(origin).saturating_sub(at.running());
         let in_a_row = flight.wants.in_a_row(first);
         let wanted = in_a_row * entry.chunk.bytes();
-        let longest = (self
-            .paces
-            .of(&entry.origin)
-            .fetch_len(wanted, free)
-            .min(self.longest_fetch(&entry.origin))
-            / entry.chunk.bytes())
-        .max(1);
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let longest = (at.pace.fetch_len(wanted, free).min(self.longest_fetch(origin)) / entry.chunk.bytes()).max(1);
+        let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
         // Neighbours that are wanted too, however urgently, come with the same request.
@@ -144,6 +116,7 @@ impl Scheduler {
         let fetch = FetchId(self.next_fetch);
         self.next_fetch += 1;
         flight.fetches.push(fetch);
+        drop(flight);
         others.into_iter().for_each(|other| self.stop(other));
         let size = entry.settled().map_or(u64::MAX, Settled::size);
         let bytes = entry.chunk.bytes_of(&chunks, size);
@@ -166,11 +139,11 @@ impl Scheduler {
 
     /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
     /// that has brought nothing yet, or else the longest. `None` when readers are blocked on all of them, or will be in a moment.
-    pub(super) fn least_urgent_fetch(&self, origin: &Origin) -> Option<FetchId> {
-        self.fetches
-            .iter()
-            .filter(|(_, fetch)| self.origin_of(fetch) == Some(origin))
-            .filter(|(id, fetch)| !self.is_waited_for(**id) && !self.is_protected(fetch))
+    pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
+        self.flights
+            .fetches_to(origin)
+            .filter_map(|id| Some((id, self.fetches.get(&id)?)))
+            .filter(|(id, fetch)| !self.is_waited_for(*id) && !self.is_protected(fetch))
             .max_by_key(|(id, fetch)| {
                 // One that has written its all is about to end anyway, and loses nothing. Next goes
                 // what its readers have left behind: nobody wants that.
@@ -180,10 +153,10 @@ impl Scheduler {
                     fetch.base(),
                     !fetch.has_begun(),
                     fetch.chunks.end - fetch.chunks.start,
-                    **id,
+                    *id,
                 )
             })
-            .map(|(&id, _)| id)
+            .map(|(id, _)| id)
     }
 
     /// Whether a reader is blocked on a fetch, or it is wanted without one.
@@ -194,7 +167,7 @@ impl Scheduler {
     /// Whether stopping it costs more than it gains, though nobody is blocked on it: its bytes are coming, and either
     /// it is all that its entry's readers are kept going by, or it ends before another could bring its first byte.
     pub(super) fn is_protected(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.flights.get(&fetch.entry) else {
+        let Some(flight) = self.flights.get(fetch.entry) else {
             return false;
         };
         let left = self.left_of(fetch);
@@ -204,7 +177,7 @@ impl Scheduler {
         let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
         let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
         let due = end.saturating_sub(fetch.watermark);
-        keeps_a_stream_going || due <= self.paces.of(&flight.entry.origin).round_trip()
+        keeps_a_stream_going || due <= self.flights.at(flight.origin).pace.round_trip()
     }
 
     pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
@@ -214,7 +187,7 @@ impl Scheduler {
     /// The last chunk that the fetch has yet to bring and a reader is blocked on.
     pub(super) fn last_waited_for(&self, id: FetchId) -> Option<u64> {
         let fetch = self.fetches.get(&id)?;
-        let flight = self.flights.get(&fetch.entry)?;
+        let flight = self.flights.get(fetch.entry)?;
         let left = self.left_of(fetch);
         let last_of = |waiter: &Waiter| {
             let touched = flight.touched(&waiter.bytes);
@@ -230,7 +203,7 @@ impl Scheduler {
 
     /// The chunks that a fetch has yet to make whole.
     pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
-        let Some(flight) = self.flights.get(&fetch.entry) else {
+        let Some(flight) = self.flights.get(fetch.entry) else {
             return fetch.chunks.end..fetch.chunks.end;
         };
         let end = fetch.chunks.end.min(flight.chunk_count());
@@ -244,15 +217,11 @@ impl Scheduler {
         first.min(end)..end
     }
 
-    pub(super) fn origin_of(&self, fetch: &Fetch) -> Option<&Origin> {
-        Some(&self.flights.get(&fetch.entry)?.entry.origin)
-    }
-
     /// Stops a fetch and wants again what it has not brought.
     pub(super) fn preempt(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, left) = (fetch.entry, self.left_of(fetch));
-        let Some(flight) = self.flights.get_mut(&entry) else {
+        let Some(mut flight) = self.flights.get_mut(entry) else {
             return;
         };
         if let Some(fetch) = self.fetches.get_mut(&id) {
@@ -260,8 +229,9 @@ impl Scheduler {
                 flight.wants.add_all(fetch.wants.take(&run));
             }
         }
+        drop(flight);
         self.stop(id);
-        self.forget_if_idle(entry);
+        self.flights.forget_if_idle(entry);
     }
 
     pub(super) fn stop(&mut self, id: FetchId) {
@@ -271,14 +241,8 @@ impl Scheduler {
 
     pub(super) fn remove(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.remove(&id) else { return };
-        if let Some(flight) = self.flights.get_mut(&fetch.entry) {
+        if let Some(mut flight) = self.flights.get_mut(fetch.entry) {
             flight.fetches.retain(|&other| other != id);
-        }
-    }
-
-    pub(super) fn forget_if_idle(&mut self, id: EntryId) {
-        if self.flights.get(&id).is_some_and(Flight::is_idle) {
-            self.flights.remove(&id);
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::error::ReadError;
 
 impl Scheduler {
-    pub(super) fn want(&mut self, id: EntryId, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
-        let flight = self.flights.entry(id).or_insert_with(|| Flight::new(Arc::clone(entry)));
+    pub(super) fn want(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
+        let mut flight = self.flights.open(entry);
         let chunks = chunks.start..chunks.end.min(flight.chunk_count());
         let mut missing = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
         for fetch in &flight.fetches {
@@ -38,7 +38,7 @@ impl Scheduler {
     /// is in flight and near, or wanted at its priority; and who misses nothing is woken.
     pub(super) fn look_after_waiters(&mut self, id: EntryId) {
         self.wake_satisfied(id);
-        let Some(flight) = self.flights.get(&id) else { return };
+        let Some(flight) = self.flights.get(id) else { return };
         let entry = Arc::clone(&flight.entry);
         let needs = flight
             .waiters
@@ -48,8 +48,8 @@ impl Scheduler {
             if priority == Priority::Critical {
                 self.split_far_fetches(id, &bytes);
             }
-            let Some(flight) = self.flights.get(&id) else { return };
-            self.want(id, &entry, flight.touched(&bytes), priority);
+            let Some(flight) = self.flights.get(id) else { return };
+            self.want(&entry, flight.touched(&bytes), priority);
         }
     }
 
@@ -80,10 +80,10 @@ impl Scheduler {
     /// Cuts each fetch short that is too far from the bytes that somebody is blocked on. A fetch that brings the
     /// nearer ones of them brings the further ones soon enough.
     fn split_far_fetches(&mut self, id: EntryId, bytes: &Range<u64>) {
-        let Some(flight) = self.flights.get(&id) else { return };
+        let Some(flight) = self.flights.get(id) else { return };
         let touched = flight.touched(bytes);
         for fetch in flight.fetches.clone() {
-            let (Some(flight), Some(running)) = (self.flights.get(&id), self.fetches.get(&fetch)) else {
+            let (Some(flight), Some(running)) = (self.flights.get(id), self.fetches.get(&fetch)) else {
                 return;
             };
             let shared = touched.start.max(running.chunks.start)..touched.end.min(running.chunks.end);
@@ -100,7 +100,7 @@ impl Scheduler {
     /// Cuts a fetch short before `chunk` when it is too far from it to be waited for.
     fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(flight) = self.flights.get_mut(&fetch.entry) else {
+        let Some(mut flight) = self.flights.get_mut(fetch.entry) else {
             return;
         };
         let entry = &flight.entry;
@@ -120,16 +120,16 @@ impl Scheduler {
         // Others may have waited for what comes after it, too.
         for index in 0..flight.waiters.len() {
             let waiter = &flight.waiters[index];
-            let touched = flight.touched(&waiter.bytes);
+            let (touched, priority) = (flight.touched(&waiter.bytes), waiter.priority);
             let needed = touched.start.max(tail.start)..touched.end.min(tail.end);
-            flight.wants.add(needed, waiter.priority);
+            flight.wants.add(needed, priority);
         }
     }
 
     /// A reason to want these chunks has gone: those that no other waiter needs at this priority are not wanted for
     /// it any more. A fetch that only this has kept going ends at the next chunk edge.
     pub(super) fn withdraw(&mut self, id: EntryId, chunks: &Range<u64>, priority: Priority) {
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
         let needed = flight.waiters.iter().filter(|waiter| waiter.priority == priority);
@@ -148,6 +148,7 @@ impl Scheduler {
                 }
             }
         }
+        drop(flight);
         cut.into_iter().for_each(|fetch| self.cut_to_what_is_wanted(fetch));
     }
 
@@ -155,7 +156,7 @@ impl Scheduler {
     fn cut_to_what_is_wanted(&mut self, id: FetchId) {
         let waited_for = self.last_waited_for(id).map(|chunk| chunk + 1);
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(flight) = self.flights.get(&fetch.entry) else {
+        let Some(flight) = self.flights.get(fetch.entry) else {
             return;
         };
         let entry = &flight.entry;
@@ -172,7 +173,7 @@ impl Scheduler {
 
     /// Wakes who misses nothing any more.
     pub(super) fn wake_satisfied(&mut self, id: EntryId) {
-        let Some(flight) = self.flights.get(&id) else { return };
+        let Some(flight) = self.flights.get(id) else { return };
         let chunk = flight.entry.chunk;
         // While the size is not known, only who needs no byte at all misses nothing.
         let lacking: Vec<_> = flight
@@ -180,7 +181,7 @@ impl Scheduler {
             .iter()
             .map(|waiter| (waiter.id, self.first_lacking(flight, &waiter.bytes)))
             .collect();
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
         for (waiter, (_, lacking)) in flight.waiters.iter_mut().zip(&lacking) {
@@ -188,6 +189,7 @@ impl Scheduler {
             let first = lacking.map_or(0, |chunk_index| chunk_index * chunk.bytes());
             waiter.bytes.start = waiter.bytes.start.max(first);
         }
+        drop(flight);
         let satisfied = lacking.into_iter().filter(|(_, lacking)| lacking.is_none());
         satisfied.for_each(|(waiter, _)| self.wake(id, waiter, Ok(())));
     }
@@ -200,7 +202,7 @@ impl Scheduler {
     /// Gives back what it needed.
     pub(super) fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
         self.waiters.remove(&waiter);
-        let flight = self.flights.get_mut(&id)?;
+        let mut flight = self.flights.get_mut(id)?;
         let index = flight.waiters.iter().position(|other| other.id == waiter)?;
         Some(flight.waiters.remove(index))
     }
@@ -208,7 +210,7 @@ impl Scheduler {
     /// Fails the waiters that miss any of these chunks; nobody else is concerned. What only they wanted is not
     /// fetched.
     pub(super) fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
-        let Some(flight) = self.flights.get(&id) else { return };
+        let Some(flight) = self.flights.get(id) else { return };
         let concerned: Vec<_> = flight
             .waiters
             .iter()
@@ -228,7 +230,7 @@ impl Scheduler {
     /// A waiter leaves without its bytes: what only it wanted is not fetched.
     pub(super) fn end_wait(&mut self, id: EntryId, waiter: WaiterId) {
         if let Some(gone) = self.forget_waiter(id, waiter)
-            && let Some(flight) = self.flights.get(&id)
+            && let Some(flight) = self.flights.get(id)
         {
             let touched = flight.touched(&gone.bytes);
             self.withdraw(id, &touched, gone.priority);
@@ -236,12 +238,13 @@ impl Scheduler {
     }
 
     pub(super) fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
-        let Some(flight) = self.flights.get_mut(&id) else {
+        let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
         flight.wants.remove(0..u64::MAX);
         let waiters: Vec<_> = flight.waiters.iter().map(|waiter| waiter.id).collect();
         let fetches = flight.fetches.clone();
+        drop(flight);
         waiters
             .into_iter()
             .for_each(|waiter| self.wake(id, waiter, Err(error.clone())));

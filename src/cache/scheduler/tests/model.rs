@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::flight::Flight;
 use super::*;
 
 /// One thing that happens. Numbers choose among what there is at that moment, modulo its count.
@@ -412,12 +413,13 @@ impl World {
             scheduler.waiters.keys().collect::<BTreeSet<_>>()
         );
         let mut in_flights = BTreeSet::new();
-        for (id, flight) in &scheduler.flights {
+        scheduler.flights.check();
+        for (id, flight) in scheduler.flights.iter() {
             assert!(!flight.is_idle(), "what is over is forgotten");
             let mut in_flight = RangeSet::new();
             for fetch in &flight.fetches {
                 let Fetch { entry, chunks, .. } = &scheduler.fetches[fetch];
-                assert_eq!(entry, id);
+                assert_eq!(*entry, id);
                 // It turned out to lie past the end of the file.
                 if !chunks.is_empty() {
                     assert!(!in_flight.overlaps(chunks), "a chunk in flight twice");
@@ -463,7 +465,8 @@ impl World {
         assert!(count <= self.limit, "{count} fetches at once");
         let wanted = scheduler
             .flights
-            .values()
+            .iter()
+            .map(|(_, flight)| flight)
             .filter(|flight| is_here(&flight.entry))
             .filter_map(|flight| {
                 // Chunks that have turned up since it was last looked need no fetch.

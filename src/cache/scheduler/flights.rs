@@ -1,0 +1,228 @@
+//! All flights, and per origin the order in which they are served.
+//!
+//! Each decision needs one origin's most urgent entry, its running fetches and how many share it, and a mount may have
+//! thousands of entries that want something. So this is kept up to date rather than looked for: a flight can only be
+//! changed through a [`FlightMut`], which takes note of what has become of it when it is dropped.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::flight::Flight;
+use super::{FetchId, Priority};
+use crate::cache::entry::{CacheEntry, EntryId};
+use crate::cache::pace::Pace;
+use crate::http::Origin;
+
+/// The number of an origin within this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OriginNumber(usize);
+
+/// The entries for which anything is wanted, in flight or waited for.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    all: BTreeMap<EntryId, Kept>,
+    numbers: HashMap<Origin, OriginNumber>,
+    /// By number. An origin is not forgotten: how it answers is worth knowing the next time.
+    origins: Vec<AtOrigin>,
+}
+
+/// What goes on at one origin. **All but the pace is what a look at all its flights would give.**
+#[derive(Debug, Default)]
+pub(super) struct AtOrigin {
+    /// How it answers.
+    pub(super) pace: Pace,
+    /// The entries that want something, by their most urgent chunk, and among equals by when they were last served.
+    wanting: BTreeSet<(Priority, u64, EntryId)>,
+    /// The entries that have fetches under way.
+    fetching: BTreeSet<EntryId>,
+    /// How many fetches that are.
+    running: usize,
+    /// How many flights it has.
+    flights: usize,
+}
+
+/// A flight, and what its origin has noted of it.
+#[derive(Debug)]
+struct Kept {
+    flight: Flight,
+    noted: Noted,
+}
+
+/// What of a flight decides about its origin's order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Noted {
+    wants: Option<(Priority, u64)>,
+    fetches: usize,
+}
+
+impl Noted {
+    fn of(flight: &Flight) -> Noted {
+        Noted {
+            wants: flight.wants.most_urgent().map(|priority| (priority, flight.turn)),
+            fetches: flight.fetches.len(),
+        }
+    }
+}
+
+impl Flights {
+    /// The number of an origin, which is made up when it is new.
+    pub(super) fn number(&mut self, origin: &Origin) -> OriginNumber {
+        if let Some(&number) = self.numbers.get(origin) {
+            return number;
+        }
+        let number = OriginNumber(self.origins.len());
+        self.origins.push(AtOrigin::default());
+        self.numbers.insert(origin.clone(), number);
+        number
+    }
+
+    pub(super) fn at(&self, origin: OriginNumber) -> &AtOrigin {
+        &self.origins[origin.0]
+    }
+
+    pub(super) fn pace_mut(&mut self, origin: OriginNumber) -> &mut Pace {
+        &mut self.origins[origin.0].pace
+    }
+
+    pub(super) fn origins(&self) -> impl Iterator<Item = OriginNumber> + use<> {
+        (0..self.origins.len()).map(OriginNumber)
+    }
+
+    pub(super) fn get(&self, id: EntryId) -> Option<&Flight> {
+        self.all.get(&id).map(|kept| &kept.flight)
+    }
+
+    pub(super) fn get_mut(&mut self, id: EntryId) -> Option<FlightMut<'_>> {
+        let kept = self.all.get_mut(&id)?;
+        let origin = &mut self.origins[kept.flight.origin.0];
+        Some(FlightMut { kept, origin })
+    }
+
+    /// The flight of an entry; a new one if it has none.
+    pub(super) fn open(&mut self, entry: &Arc<CacheEntry>) -> FlightMut<'_> {
+        let number = self.number(&entry.origin);
+        let origin = &mut self.origins[number.0];
+        let kept = self.all.entry(entry.id).or_insert_with(|| {
+            origin.flights += 1;
+            Kept {
+                flight: Flight::new(Arc::clone(entry), number),
+                noted: Noted::default(),
+            }
+        });
+        FlightMut { kept, origin }
+    }
+
+    /// Forgets a flight if there is nothing left of it.
+    pub(super) fn forget_if_idle(&mut self, id: EntryId) {
+        if let Some(idle) = self.get(id).filter(|flight| flight.is_idle()) {
+            let origin = idle.origin;
+            self.origins[origin.0].flights -= 1;
+            self.all.remove(&id);
+        }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = EntryId> {
+        self.all.keys().copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The most urgent work for an origin; among equals, of the entry that was served longest ago.
+    pub(super) fn next_wanted(&self, origin: OriginNumber) -> Option<(Priority, EntryId)> {
+        let &(priority, _, id) = self.at(origin).wanting.first()?;
+        Some((priority, id))
+    }
+
+    /// The fetches under way to an origin.
+    pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = FetchId> {
+        let flights = self.at(origin).fetching.iter().filter_map(|&id| self.get(id));
+        flights.flat_map(|flight| flight.fetches.iter().copied())
+    }
+}
+
+impl AtOrigin {
+    /// How many fetches are under way.
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many entries share it.
+    pub(super) fn flights(&self) -> usize {
+        self.flights
+    }
+
+    fn note(&mut self, id: EntryId, before: Noted, now: Noted) {
+        if let Some((priority, turn)) = before.wants {
+            self.wanting.remove(&(priority, turn, id));
+        }
+        if let Some((priority, turn)) = now.wants {
+            self.wanting.insert((priority, turn, id));
+        }
+        if now.fetches == 0 {
+            self.fetching.remove(&id);
+        } else {
+            self.fetching.insert(id);
+        }
+        self.running = self.running + now.fetches - before.fetches;
+    }
+}
+
+/// A flight that may be changed. Its origin is told when this is dropped.
+pub(super) struct FlightMut<'a> {
+    kept: &'a mut Kept,
+    origin: &'a mut AtOrigin,
+}
+
+impl Deref for FlightMut<'_> {
+    type Target = Flight;
+
+    fn deref(&self) -> &Flight {
+        &self.kept.flight
+    }
+}
+
+impl DerefMut for FlightMut<'_> {
+    fn deref_mut(&mut self) -> &mut Flight {
+        &mut self.kept.flight
+    }
+}
+
+impl Drop for FlightMut<'_> {
+    fn drop(&mut self) {
+        let now = Noted::of(&self.kept.flight);
+        let before = std::mem::replace(&mut self.kept.noted, now);
+        if before != now {
+            self.origin.note(self.kept.flight.entry.id, before, now);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Flights {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &Flight)> {
+        self.all.iter().map(|(&id, kept)| (id, &kept.flight))
+    }
+
+    /// Compares what is kept of each origin with what a look at all flights gives.
+    pub(super) fn check(&self) {
+        for number in self.origins() {
+            let here = || self.iter().filter(|(_, flight)| flight.origin == number);
+            let wanting = here().filter_map(|(id, flight)| {
+                let priority = flight.wants.most_urgent()?;
+                Some((priority, flight.turn, id))
+            });
+            let fetching = here().filter(|(_, flight)| !flight.fetches.is_empty());
+            let at = self.at(number);
+            assert_eq!(at.wanting, wanting.collect());
+            assert_eq!(at.fetching, fetching.map(|(id, _)| id).collect());
+            assert_eq!(
+                at.running,
+                here().map(|(_, flight)| flight.fetches.len()).sum::<usize>()
+            );
+            assert_eq!(at.flights, here().count());
+        }
+    }
+}
