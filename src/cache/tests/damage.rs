@@ -217,7 +217,12 @@ fn a_disk_that_cannot_read_at_all_is_an_error_and_not_a_loop() {
     let (mount, disk) = on_faulty_disk(dir.path());
     let reader = mount.held(&server);
     disk.fail_reads(3, libc::EIO);
-    assert!(matches!(read(&reader, 0, 10), Err(ReadError::Lost)));
+    // Lost, or simply not to be read if a waiter was woken before its chunk was whole.
+    let refused = read(&reader, 0, 10);
+    assert!(
+        matches!(refused, Err(ReadError::Lost | ReadError::Store(_))),
+        "{refused:?}"
+    );
     assert_eq!(read(&reader, 0, SIZE).unwrap(), file, "when it works again");
     drop(reader);
     mount.end();
