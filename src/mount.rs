@@ -25,7 +25,7 @@ use crate::fuse::mountpoint::{self, MountFlags, RunFile};
 use crate::fuse::{FetchFs, Ownership, attributes_changed};
 use crate::http::Client;
 use crate::source::{Source, WebIndex};
-use crate::tree::{Top, Tree, TreeConfig};
+use crate::tree::{Naming, Top, Tree, TreeConfig};
 
 /// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
 const WORKERS: usize = 2;
@@ -71,7 +71,12 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     });
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
     let sources = config.sources.clone();
-    let top = runtime.block_on(Top::of(&client, source.as_ref(), cache.catalogue(), sources))?;
+    let naming = if config.content_disposition {
+        Naming::ByServer
+    } else {
+        Naming::ByUrl
+    };
+    let top = runtime.block_on(Top::of(&client, source.as_ref(), cache.catalogue(), sources, naming))?;
     let tree_config = TreeConfig {
         ttl: config.attr_ttl,
         connections: config.http.max_connections,

@@ -386,6 +386,22 @@ fn sizes_are_found_where_head_is_refused_or_tells_none() {
 }
 
 #[test]
+fn a_single_file_is_called_by_its_url_or_as_its_server_calls_it() {
+    let (origin, content) = (Origin::start(), Content::noise(70_000, 44));
+    origin.add("/download", content.clone());
+    let disposition = "attachment; filename=\"../x\"; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%231.pdf";
+    origin
+        .on("/download")
+        .fault(Fault::Header("Content-Disposition", disposition));
+    let source = origin.url("/download") + "?id=7";
+    let mount = Mount::start_of(&source);
+    assert_eq!(names(&mount.root()), BTreeSet::from(["download".to_owned()]));
+    let mount = Mount::of(&source).with("--content-disposition", "").start();
+    assert_eq!(names(&mount.root()), BTreeSet::from(["größe #1.pdf".to_owned()]));
+    assert_eq!(sha256(&mount.path("größe #1.pdf")), sha256_of(&content));
+}
+
+#[test]
 fn a_file_without_a_size_is_read_in_sequence_to_its_end() {
     for framing in [Framing::Chunked, Framing::UntilClose] {
         let (origin, content) = (Origin::start(), Content::noise(5 * (1 << 20) + 7, 42));

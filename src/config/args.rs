@@ -126,6 +126,12 @@ pub struct MountArgs {
     #[command(flatten)]
     pub(super) network: NetworkArgs,
 
+    /// Call single files what their servers call them, instead of by their URLs
+    ///
+    /// That is, by the file name in the answer's Content-Disposition, if it has one.
+    #[arg(long, help_heading = "Access")]
+    pub(super) content_disposition: bool,
+
     /// Let other users than the one who mounts see the files
     ///
     /// For an ordinary user this needs the line `user_allow_other` in /etc/fuse.conf.

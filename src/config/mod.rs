@@ -52,6 +52,8 @@ pub struct MountConfig {
     pub read_timeout: Duration,
     /// How long listings and attributes are believed without asking again; zero is not at all. Default: 10 s.
     pub attr_ttl: Duration,
+    /// Whether single files get the names that their servers give them (Content-Disposition).
+    pub content_disposition: bool,
     /// Whether other users than the one who mounts are let in.
     pub allow_other: bool,
     /// The owner of all files. Default: the caller.

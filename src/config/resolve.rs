@@ -107,6 +107,7 @@ impl MountArgs {
             retries: self.retries,
             read_timeout: self.read_timeout,
             attr_ttl: self.attr_ttl,
+            content_disposition: self.content_disposition,
             allow_other: self.allow_other,
             uid: self.uid.unwrap_or_else(|| geteuid().as_raw()),
             gid: self.gid.unwrap_or_else(|| getegid().as_raw()),

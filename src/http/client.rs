@@ -18,6 +18,7 @@ use url::Url;
 use super::{
     Body, HttpConfig, HttpError, HttpErrorKind, Metadata, Origin, Page, RangeAnswer, SetupError, Version,
     access::Access,
+    disposition,
     head::AnswerHead,
     health::{Health, Healths},
     hops::{Answer, is_elsewhere},
@@ -149,6 +150,22 @@ impl Client {
             Verdict::Unclear | Verdict::Changed(_) => Err(self.refused(answer).await),
             Verdict::Failed(kind) => Err(self.failed(answer, kind).await),
         }
+    }
+
+    /// The name that the server gives a file, as bytes, if it gives one (Content-Disposition).
+    ///
+    /// # Errors
+    /// As the server's answer or its absence asks.
+    pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
+        // Its first byte, and not HEAD: what makes such names often answers GET only.
+        let answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
+        if !matches!(answer.head.status, 200 | 206 | 416) {
+            return Err(self.refused(answer).await);
+        }
+        let header = answer.response.headers().get(header::CONTENT_DISPOSITION);
+        let name = header.and_then(|value| disposition::file_name(value.as_bytes()));
+        self.finish(answer.response).await;
+        Ok(name)
     }
 
     /// Reads a page of at most [`MAX_PAGE`] bytes.

@@ -12,6 +12,7 @@ mod body;
 mod client;
 mod config;
 mod cookies;
+mod disposition;
 mod error;
 mod head;
 mod health;

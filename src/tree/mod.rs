@@ -45,7 +45,7 @@ use gate::Gate;
 use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
 pub use snapshot::Snapshot;
-pub use top::TopError;
+pub use top::{Naming, TopError};
 use walk::DirectoryWalk;
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.

@@ -59,6 +59,15 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
     }
 }
 
+/// Where the names of single files come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// The last part of the URL's path.
+    ByUrl,
+    /// What the server says in Content-Disposition, or the URL if it says nothing.
+    ByServer,
+}
+
 impl Top {
     /// Finds out what each source is. One directory is the top itself; a file, or several sources, are
     /// names at the top.
@@ -70,6 +79,7 @@ impl Top {
         source: &dyn Source,
         catalogue: &Catalogue,
         urls: Vec<Url>,
+        naming: Naming,
     ) -> Result<Top, TopError> {
         let is_alone = urls.len() == 1;
         let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(urls.len());
@@ -82,7 +92,12 @@ impl Top {
             match entry {
                 TopEntry::Directory(url, listing) if is_alone => return Ok(Top::Directory { url, listing }),
                 entry => {
-                    let name = name_of(&url).ok_or_else(|| TopError::NoName(redact(&url)))?;
+                    let by_server = match (&entry, naming) {
+                        (TopEntry::File(..), Naming::ByServer) => name_by_server(client, &url).await,
+                        _ => None,
+                    };
+                    let name = by_server.or_else(|| name_of(&url));
+                    let name = name.ok_or_else(|| TopError::NoName(redact(&url)))?;
                     if names.iter().any(|(other, _)| *other == name) {
                         return Err(TopError::SameName(name.as_os_str().to_string_lossy().into_owned()));
                     }
@@ -120,6 +135,18 @@ fn stored_entry(catalogue: &Catalogue, url: &Url) -> Option<TopEntry> {
     }
     let listing = stored::read(&directory, &catalogue.listing(&directory)?)?;
     Some(TopEntry::Directory(directory, TopListing::Stored(listing)))
+}
+
+/// The name that the server gives a file. While it can't be asked the URL has to do: a file that is in the cache must be
+/// there in any case.
+async fn name_by_server(client: &Client, url: &Url) -> Option<Name> {
+    match client.file_name(url).await {
+        Ok(name) => name.and_then(Name::new),
+        Err(error) => {
+            log::warn!("{error}; the file is called by its URL");
+            None
+        }
+    }
 }
 
 /// The last part of the path; for the top of a server, its host.

@@ -47,6 +47,8 @@ pub enum Fault {
     ContentRange(Option<&'static str>),
     /// Tell the body's end in this way.
     Framed(Framing),
+    /// Add this header: its name, and its value.
+    Header(&'static str, &'static str),
     /// Say something that is not HTTP, and close the connection.
     Garbage,
     /// Send the range wrapped in `multipart/byteranges`.
@@ -105,6 +107,7 @@ impl Fault {
             Fault::ContentRange(None) => answer.part = None,
             Fault::ContentRange(Some(text)) => answer.set("Content-Range", *text),
             Fault::Framed(framing) => answer.framing = *framing,
+            Fault::Header(name, value) => answer.set(name, *value),
             Fault::Garbage => answer.manner.is_garbage = true,
             Fault::Multipart => wrap_in_multipart(answer),
             Fault::ClaimGzip => answer.set("Content-Encoding", "gzip"),
