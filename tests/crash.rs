@@ -16,7 +16,7 @@ use rusqlite::Connection;
 
 use crate::common::files::{assert_same, drop_pages, open_direct, read_direct, try_pread};
 use crate::common::mount::fetchfs;
-use crate::common::{Mount, temporary_directory};
+use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, Fault, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -58,9 +58,15 @@ fn data_files(cache: &Path) -> Vec<PathBuf> {
 /// The data file of the file at this path.
 fn data_file(cache: &Path, path: &str) -> PathBuf {
     let sql = "SELECT entry_key FROM cache_entries WHERE url LIKE '%' || ?1";
-    let key: String = connect(cache)
-        .query_row(sql, [path], |row| row.get(0))
-        .expect("its row");
+    let deadline = Instant::now() + PATIENCE;
+    let key: String = loop {
+        // It is recorded within a second of being opened.
+        match connect(cache).query_row(sql, [path], |row| row.get(0)) {
+            Ok(key) => break key,
+            Err(error) => assert!(Instant::now() < deadline, "no row of {path}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     cache.join("data").join(&key[..2]).join(&key[2..])
 }
 

@@ -63,9 +63,10 @@ impl Server {
         assert!(placeholder.is_none(), "the origin is down already");
         let runtime = self.runtime();
         let _inside = runtime.enter();
+        // Before the listener goes, or another test's connection might be given the port in between.
+        *placeholder = Some(bind(self.address).expect("a port that is ours"));
         self.epoch.send_modify(|epoch| *epoch += 1);
         runtime.block_on(self.epoch.closed());
-        *placeholder = Some(bind(self.address).expect("the port that was ours a moment ago"));
     }
 
     pub fn come_back(&self) {
@@ -107,6 +108,8 @@ impl Drop for Server {
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    // For the listener and its placeholder.
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
 }
