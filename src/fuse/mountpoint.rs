@@ -18,6 +18,7 @@ mod detach;
 mod error;
 mod fusermount;
 mod holders;
+mod inside;
 mod probe;
 mod runfile;
 mod table;
@@ -27,6 +28,7 @@ pub use check::{check, resolve};
 pub use detach::{Ended, Mode, UnmountError, unmount};
 pub use error::MountError;
 pub use holders::{Holder, Use};
+pub use inside::{InMount, InMountError, all, find};
 pub use runfile::RunFile;
 
 /// What the kernel calls a fetchfs mount: the file system type `fuse` with a subtype.

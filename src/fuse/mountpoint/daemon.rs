@@ -57,6 +57,11 @@ impl Daemon {
         self.pid
     }
 
+    /// Where it listens for its user.
+    pub fn socket(&self) -> PathBuf {
+        socket_of(&self.mark)
+    }
+
     /// Whether the caller is the daemon.
     pub fn is_this_process(&self) -> bool {
         self.pid == std::process::id()
@@ -65,6 +70,7 @@ impl Daemon {
     /// Removes its mark, after its mount has been taken away, so that the mountpoint is free for the next.
     pub fn forget(&self) {
         // If it fails, the next daemon finds out by itself, a little later.
+        let _ = fs::remove_file(self.socket());
         let _ = fs::remove_file(&self.mark);
     }
 
@@ -115,6 +121,11 @@ fn is_locked(path: &Path) -> bool {
 /// The mountpoint's path as a name of fixed length.
 pub(super) fn file_name(mountpoint: &Path) -> String {
     format!("{:016x}", xxh3_64(mountpoint.as_os_str().as_bytes()))
+}
+
+/// The control socket of the daemon with this mark.
+pub(super) fn socket_of(mark: &Path) -> PathBuf {
+    mark.with_extension("socket")
 }
 
 /// Whether this is a directory of that user's, and not a trap that somebody else has laid in `/tmp`.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::daemon::{Daemon, MOUNTED, belongs_to, directories, file_name, read_mark, read_pid};
+use super::daemon::{Daemon, MOUNTED, belongs_to, directories, file_name, read_mark, read_pid, socket_of};
 use super::{MountError, table};
 
 /// How long a new daemon waits for one that is just ending on the same mountpoint, as after `umount /mnt && mount
@@ -75,6 +75,12 @@ impl RunFile {
         &self.mountpoint
     }
 
+    /// Where this daemon is to listen for its user: beside the mark, in a directory that only that user may enter. A
+    /// socket that a killed daemon has left there is in the way and to be removed; it goes with the mark.
+    pub fn control_socket(&self) -> PathBuf {
+        socket_of(&self.path)
+    }
+
     /// Notes that from now on a mountpoint without a mount means that the mount has been taken away.
     pub(super) fn mounted(&self) {
         // If it can't be noted, the mark stands for longer than it need.
@@ -87,6 +93,7 @@ impl Drop for RunFile {
         // Before the lock goes, so that no other daemon can have taken it; one that has replaced it has a file of its
         // own. If it fails the file is stale, which is harmless.
         if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(self.control_socket());
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,0 +1,202 @@
+//! From a path that somebody typed to the fetchfs mount that it is in, and to that mount's control socket.
+//!
+//! Nothing is asked of the mount itself: it may be dead, or its server silent, and the question is put to its daemon, not
+//! to the kernel. So links are followed up to the mountpoint and not past it (there are none in a fetchfs mount), and what
+//! comes after it is taken by its words alone.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::FSTYPE;
+use super::daemon::Daemon;
+use super::table::{self, Mount};
+
+/// Links followed on the way to a mountpoint, at most; the kernel's own limit (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// A path in a fetchfs mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InMount {
+    /// Absolute, without symbolic links.
+    pub mountpoint: PathBuf,
+    /// From the mountpoint on, without `.` and `..`; empty for the mountpoint itself.
+    pub inside: PathBuf,
+    /// Where the mount's daemon listens for its user.
+    pub socket: PathBuf,
+}
+
+/// Why nobody can be asked about a path. Each `Display` is the sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum InMountError {
+    /// No fetchfs mount on the way to it.
+    #[error("{} is not in a fetchfs mount; `findmnt -t fuse.fetchfs` shows which there are", .0.display())]
+    NotInMount(PathBuf),
+    /// The mount is dead.
+    #[error("the process that served {path} is gone; mount it again, or clean up with `fetchfs unmount {path}`", path = .0.display())]
+    DaemonGone(PathBuf),
+    /// Somebody else's mount.
+    #[error("{} is another user's mount; only that user and root can ask for this", .0.display())]
+    NotYours(PathBuf),
+    /// The path can't be followed.
+    #[error("can't find out where {} is: {error}", path.display())]
+    Io {
+        /// What was typed.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Finds the mount that `path` is in.
+///
+/// # Errors
+/// When it is in none, or in one whose daemon can't be asked.
+pub fn find(path: &Path) -> Result<InMount, InMountError> {
+    let failed = |error| InMountError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let mounts = table::read().map_err(failed)?;
+    let is_mountpoint = |place: &Path| mounts.iter().any(|m| m.fstype == FSTYPE && m.mount_point == place);
+    let found = split(&absolute, is_mountpoint, |place| fs::read_link(place).ok());
+    let (mountpoint, inside) = found.ok_or_else(|| InMountError::NotInMount(path.to_owned()))?;
+    match table::locate(&mountpoint).map_err(failed)?.mount {
+        Some(mount) if mount.fstype == FSTYPE => in_mount(&mount, inside),
+        // Something else was mounted over it.
+        _ => Err(InMountError::NotInMount(path.to_owned())),
+    }
+}
+
+/// All fetchfs mounts that this user may ask, in the order of the mount table.
+///
+/// # Errors
+/// When the mount table can't be read.
+pub fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
+    let is_ours = |mount: &Mount| mount.fstype == FSTYPE && is_allowed(mount);
+    let mounts = table::read()?;
+    Ok(mounts
+        .iter()
+        .filter(|mount| is_ours(mount))
+        .map(|mount| in_mount(mount, PathBuf::new()))
+        .collect())
+}
+
+fn is_allowed(mount: &Mount) -> bool {
+    geteuid().is_root() || mount.owner().is_none_or(|owner| owner == geteuid().as_raw())
+}
+
+fn in_mount(mount: &Mount, inside: PathBuf) -> Result<InMount, InMountError> {
+    let mountpoint = mount.mount_point.clone();
+    if !is_allowed(mount) {
+        return Err(InMountError::NotYours(mountpoint));
+    }
+    match Daemon::of(mount) {
+        Some(daemon) => Ok(InMount {
+            mountpoint,
+            inside,
+            socket: daemon.socket(),
+        }),
+        None => Err(InMountError::DaemonGone(mountpoint)),
+    }
+}
+
+/// Splits an absolute path where it enters a mount, following links up to there. `None` if it enters none.
+fn split(
+    path: &Path,
+    is_mountpoint: impl Fn(&Path) -> bool,
+    link: impl Fn(&Path) -> Option<PathBuf>,
+) -> Option<(PathBuf, PathBuf)> {
+    let parts = |path: &Path| -> Vec<OsString> { path.components().map(|part| part.as_os_str().to_owned()).collect() };
+    let mut rest = VecDeque::from(parts(path));
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    // The mountpoint, and the path in it, once it was entered.
+    let mut entered: Option<(PathBuf, PathBuf)> = None;
+    while let Some(part) = rest.pop_front() {
+        let component = Path::new(&part).components().next();
+        match (component, &mut entered) {
+            (Some(Component::Normal(name)), Some((_, inside))) => inside.push(name),
+            (Some(Component::Normal(name)), None) => {
+                let next = at.join(name);
+                if is_mountpoint(&next) {
+                    entered = Some((next, PathBuf::new()));
+                } else if let Some(target) = link(&next) {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return None;
+                    }
+                    parts(&target).into_iter().rev().for_each(|part| rest.push_front(part));
+                } else {
+                    at = next;
+                }
+            }
+            (Some(Component::ParentDir), Some((mountpoint, inside))) => {
+                let leaves = !inside.pop();
+                if leaves {
+                    at = mountpoint.parent().unwrap_or(Path::new("/")).to_owned();
+                    entered = None;
+                }
+            }
+            (Some(Component::ParentDir), None) => {
+                at.pop();
+            }
+            // The beginning of a path, or of a link's absolute target.
+            (Some(Component::RootDir), None) => at = PathBuf::from("/"),
+            _ => {}
+        }
+    }
+    entered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn splits(path: &str) -> Option<(String, String)> {
+        let link = |place: &Path| match place.to_str()? {
+            "/home/films" => Some(PathBuf::from("/mnt/pub/films")),
+            "/home/up" => Some(PathBuf::from("../mnt")),
+            "/home/loop" => Some(PathBuf::from("loop")),
+            _ => None,
+        };
+        let (mountpoint, inside) = split(Path::new(path), |place| place == Path::new("/mnt/pub"), link)?;
+        Some((mountpoint.to_str()?.to_owned(), inside.to_str()?.to_owned()))
+    }
+
+    #[test]
+    fn a_path_is_split_where_it_enters_the_mount() {
+        let pub_ = |inside: &str| Some(("/mnt/pub".to_owned(), inside.to_owned()));
+        assert_eq!(splits("/mnt/pub"), pub_(""));
+        assert_eq!(splits("/mnt/pub/"), pub_(""));
+        assert_eq!(splits("/mnt/pub/a b/./c"), pub_("a b/c"));
+        assert_eq!(splits("/mnt/pub/a/../../pub/b"), pub_("b"));
+        assert_eq!(splits("/home/films/x"), pub_("films/x"));
+        assert_eq!(splits("/home/up/pub/y"), pub_("y"));
+        assert_eq!(splits("/mnt/pub/a/../.."), None);
+        assert_eq!(splits("/mnt/public"), None);
+        assert_eq!(splits("/mnt"), None);
+        assert_eq!(splits("/home/loop/x"), None);
+    }
+
+    #[test]
+    fn what_is_in_no_mount_is_said_so() {
+        let error = find(Path::new("/no/such/path")).unwrap_err().to_string();
+        assert!(error.starts_with("/no/such/path is not in a fetchfs mount"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_inside_never_leads_out(path in "(/(mnt|pub|\\.\\.|\\.|home|films|up|x)){0,12}") {
+            if let Some((mountpoint, inside)) = splits(&path) {
+                prop_assert_eq!(mountpoint, "/mnt/pub");
+                prop_assert!(Path::new(&inside).components().all(|part| matches!(part, Component::Normal(_))));
+            }
+        }
+    }
+}
