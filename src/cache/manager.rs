@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use super::scheduler::{Action, FetchId, FetchOrder, Limits, Priority, Scheduler, WaiterId};
+use super::scheduler::{Action, FetchId, FetchOrder, Limits, OriginStatus, Priority, Scheduler, WaiterId};
 use crate::http::Origin;
 
 /// A fetch that brings nothing for so long keeps no reader of another file waiting: long beside the pauses of a working
@@ -247,6 +247,12 @@ impl ChunkManager {
             state.controls.remove(&fetch);
             state.scheduler.ended(fetch, result);
         });
+    }
+
+    /// What goes on, by origin; and the bytes that were brought so far.
+    pub fn status(&self) -> (Vec<OriginStatus>, u64) {
+        let state = self.state.lock();
+        (state.scheduler.status(), state.scheduler.brought())
     }
 
     /// Ends everything: each waiter gets an error, each fetch is stopped, and nothing new begins.

@@ -31,6 +31,7 @@ mod suspects;
 mod tenancy;
 pub mod upkeep;
 mod versions;
+mod wishes;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -46,19 +47,20 @@ use url::Url;
 pub use catalogue::{Catalogue, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 use downloader::{ChunkDownloader, OnResize};
-use entry::UrlKey;
-pub use entry::{CacheEntry, Confirmed, EntryId};
+pub use entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
 pub use error::{CacheError, ReadError};
 use eviction::Room;
 use index::ChunkIndex;
+pub use index::{Holding, JobRow};
 pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 use readahead::ReadAhead;
 use scheduler::Limits;
-pub use scheduler::{Priority, WaiterId};
+pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
 use store::ChunkStore;
 use tenancy::Tenancy;
 use versions::Versions;
+pub use wishes::{Evicted, Unpinned};
 
 use crate::http::{Client, Origin, Throttle, Version};
 

@@ -85,6 +85,11 @@ impl Pace {
         self.round_trip().saturating_mul(PROPORTION).max(SHORTEST)
     }
 
+    /// Seconds from a request to its answer, and bytes a second over one connection, if the origin has ever answered.
+    pub fn measured(&self) -> Option<(f64, f64)> {
+        (*self != Pace::default()).then_some((self.latency, self.rate))
+    }
+
     /// Bytes that a connection could bring in the time of a round trip.
     pub fn round_trip(&self) -> u64 {
         (self.latency * self.rate) as u64

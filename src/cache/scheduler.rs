@@ -31,6 +31,7 @@
 mod flight;
 mod flights;
 mod slots;
+mod status;
 mod waiters;
 mod wants;
 
@@ -46,6 +47,7 @@ use super::error::ReadError;
 use crate::http::Origin;
 use flight::{Fetch, Waiter};
 use flights::Flights;
+pub use status::OriginStatus;
 
 /// How urgently a chunk is wanted. The first is the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +127,8 @@ pub struct Scheduler {
     turn: u64,
     /// Counts the calls of [`Scheduler::period_passed`].
     period: u64,
+    /// Bytes that fetches have brought.
+    brought: u64,
     closed: bool,
     actions: Vec<Action>,
 }
@@ -140,6 +144,7 @@ impl Scheduler {
             next_fetch: 1,
             turn: 1,
             period: 0,
+            brought: 0,
             closed: false,
             actions: Vec::new(),
         }
@@ -224,6 +229,7 @@ impl Scheduler {
     /// If it was stopped meanwhile, the chunks that it made whole count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
         if let Some(running) = self.fetches.get_mut(&fetch) {
+            self.brought += watermark.saturating_sub(running.watermark);
             running.watermark = running.watermark.max(watermark);
             running.moved_in = Some(self.period);
         }

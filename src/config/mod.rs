@@ -25,6 +25,7 @@ pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};
 pub use resolve::{ConfigError, cache_dir};
 pub use source::{SourceError, shown};
+pub use units::size as parse_size;
 
 /// One mount, as it was asked for and found to be possible.
 #[derive(Clone, PartialEq, Eq)]

@@ -12,4 +12,4 @@ pub mod mountpoint;
 mod passthrough;
 mod replies;
 
-pub use filesystem::{FetchFs, Ownership, attributes_changed};
+pub use filesystem::{FetchFs, Ownership, attributes_changed, forget_pages};

@@ -274,12 +274,45 @@ impl Tree {
         Ok(node)
     }
 
+    /// Goes down from the top by these names, as [`Self::lookup`] does. Gives back the last name's node, and that of the
+    /// directory it is in; for no names the top, which is in none.
+    ///
+    /// # Errors
+    /// As for [`Self::lookup`].
+    pub async fn find(
+        self: &Arc<Self>,
+        names: impl Iterator<Item = &OsStr>,
+    ) -> Result<(Option<Arc<Node>>, Arc<Node>), TreeError> {
+        let (mut parent, mut node) = (None, self.node(ROOT).ok_or(TreeError::NotFound)?);
+        for name in names {
+            let child = self.lookup(&node, name).await?;
+            parent = Some(std::mem::replace(&mut node, child));
+        }
+        Ok((parent, node))
+    }
+
     /// The names in a directory, if memory can tell.
     pub fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
         match &node.kind {
             Kind::Directory(directory) => directory.fresh().map(Ok),
             Kind::File(_) => Some(Err(TreeError::NotADirectory)),
         }
+    }
+
+    /// The files at and below a node that the tree knows of. Asks nobody.
+    pub fn known_files_below(&self, node: &Arc<Node>) -> Vec<Arc<Node>> {
+        let (mut files, mut rest) = (Vec::new(), vec![Arc::clone(node)]);
+        while let Some(node) = rest.pop() {
+            match &node.kind {
+                Kind::File(_) => files.push(node),
+                Kind::Directory(directory) => {
+                    let names = directory.last_known();
+                    let children = names.iter().flat_map(|names| names.children());
+                    rest.extend(children.map(|(_, child)| Arc::clone(child)));
+                }
+            }
+        }
+        files
     }
 
     /// What `stat` shows of a node, by what is known of it now.

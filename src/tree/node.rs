@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use url::Url;
+
 use super::directory::Directory;
 use super::file::RemoteFile;
 
@@ -48,6 +50,15 @@ impl Node {
     /// Whether this is a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
+    }
+
+    /// Where it comes from, without credentials; a directory's ends in `/`. `None` for the top of a mount of several
+    /// sources.
+    pub fn url(&self) -> Option<&Url> {
+        match &self.kind {
+            Kind::Directory(directory) => directory.url.as_ref(),
+            Kind::File(file) => Some(&file.url),
+        }
     }
 
     /// Whether the size that [`super::Tree::attributes`] shows is the remote file's.

@@ -14,6 +14,7 @@ mod schema;
 mod state;
 mod survey;
 mod tables;
+mod wishes;
 mod writer;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ use crate::http::{Validator, Version};
 pub use catalogue::{FileRow, ListingRow, Saying};
 pub use survey::EntryInfo;
 pub use tables::{Commit, Tables};
+pub use wishes::{Holding, JobRow, PinRow};
 pub use writer::Record;
 use writer::Writer;
 

@@ -111,6 +111,57 @@ CREATE TABLE remote_files (
 INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed)
 SELECT url_key, size, validator, modified, confirmed FROM cache_entries ORDER BY confirmed, entry_id;
 ",
+    r"
+CREATE TABLE prefetch_jobs (
+    job_id  INTEGER PRIMARY KEY,
+    -- hash of all that follows
+    job_key TEXT NOT NULL UNIQUE,
+    -- hash of what is mounted
+    source  TEXT NOT NULL,
+    -- paths and byte ranges, as JSON
+    wanted  TEXT NOT NULL
+) STRICT;
+CREATE INDEX prefetch_jobs_by_source ON prefetch_jobs (source);
+
+-- 1: the user wants it kept. Follows from `pins` by itself, below.
+ALTER TABLE cache_entries ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE pins (
+    url_key      TEXT PRIMARY KEY,
+    -- for people, and for directories to know what is below them
+    url          TEXT NOT NULL,
+    -- a directory's pin covers all that is below it
+    is_directory INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Of a file's versions the current one is pinned, and no older one.
+CREATE TRIGGER entry_recorded AFTER INSERT ON cache_entries WHEN EXISTS (SELECT 1 FROM pins) BEGIN
+    UPDATE cache_entries SET pinned = (entry_id = NEW.entry_id) AND EXISTS (
+        SELECT 1 FROM pins WHERE pins.url_key = NEW.url_key
+        OR (is_directory AND substr(NEW.url, 1, length(pins.url)) = pins.url)
+    ) WHERE url_key = NEW.url_key;
+END;
+CREATE TRIGGER entry_confirmed AFTER UPDATE OF confirmed ON cache_entries WHEN EXISTS (SELECT 1 FROM pins) BEGIN
+    UPDATE cache_entries SET pinned = (entry_id = NEW.entry_id) AND EXISTS (
+        SELECT 1 FROM pins WHERE pins.url_key = NEW.url_key
+        OR (is_directory AND substr(NEW.url, 1, length(pins.url)) = pins.url)
+    ) WHERE url_key = NEW.url_key;
+END;
+CREATE TRIGGER pin_recorded AFTER INSERT ON pins BEGIN
+    UPDATE cache_entries SET pinned = 1
+    WHERE (url_key = NEW.url_key OR (NEW.is_directory AND substr(url, 1, length(NEW.url)) = NEW.url))
+    AND entry_id = (
+        SELECT entry_id FROM cache_entries AS version WHERE version.url_key = cache_entries.url_key
+        ORDER BY confirmed DESC, entry_id DESC LIMIT 1
+    );
+END;
+CREATE TRIGGER pin_forgotten AFTER DELETE ON pins BEGIN
+    UPDATE cache_entries SET pinned = EXISTS (
+        SELECT 1 FROM pins WHERE pins.url_key = cache_entries.url_key
+        OR (is_directory AND substr(cache_entries.url, 1, length(pins.url)) = pins.url)
+    ) WHERE pinned = 1;
+END;
+",
 ];
 
 /// `PRAGMA application_id` of an index: "ftch". Tells it from another program's database.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::catalogue::{self, FileRow, Saying};
 use super::writer::Record;
-use super::{seconds, state};
+use super::{seconds, state, wishes};
 
 /// Who makes a batch of records lasting, all or none.
 pub trait Commit: Send + 'static {
@@ -132,6 +132,9 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 .execute([key.as_str()])?;
         }
         Record::Saying(saying) => catalogue::apply(connection, saying)?,
+        Record::Job(_) | Record::JobDone { .. } | Record::Pin(_) | Record::Unpin { .. } => {
+            wishes::apply(connection, record)?;
+        }
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use rusqlite::ErrorCode;
 use super::EntryRow;
 use super::catalogue::Saying;
 use super::tables::Commit;
+use super::wishes::{JobRow, PinRow};
 use crate::cache::entry::{EntryKey, UrlKey};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -79,6 +80,20 @@ pub enum Record {
     },
     /// What an origin has said of a name.
     Saying(Saying),
+    /// The user wants a job to be done, whatever comes between.
+    Job(JobRow),
+    /// It is done, or no longer wanted.
+    JobDone {
+        /// The job.
+        key: String,
+    },
+    /// The user wants a file, or all files below a directory, to stay.
+    Pin(PinRow),
+    /// Not any more.
+    Unpin {
+        /// The URL that was pinned.
+        url_key: UrlKey,
+    },
 }
 
 enum Message {

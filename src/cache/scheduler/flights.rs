@@ -85,6 +85,17 @@ impl Flights {
         &mut self.origins[origin.0].pace
     }
 
+    /// All origins that anything was ever wanted of.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&Origin, OriginNumber)> {
+        self.numbers.iter().map(|(origin, &number)| (origin, number))
+    }
+
+    /// The flights to an origin. Looks at all flights: for people, not for decisions.
+    pub(super) fn flights_to(&self, origin: OriginNumber) -> impl Iterator<Item = &Flight> {
+        let flights = self.all.values().map(|kept| &kept.flight);
+        flights.filter(move |flight| flight.origin == origin)
+    }
+
     pub(super) fn origins(&self) -> impl Iterator<Item = OriginNumber> + use<> {
         (0..self.origins.len()).map(OriginNumber)
     }

@@ -397,7 +397,7 @@ fn a_waiter_wakes_when_its_own_bytes_are_in() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.wait(&entry, 100..C + 300, 1);
     play.writes(0, C + 299);
-    assert_eq!(play.woken_well(), []);
+    assert_eq!(play.woken_well(), [0; 0]);
     play.writes(0, C + 300);
     assert_eq!(play.woken_well(), [1], "in the middle of the chunk and of the fetch");
 }
@@ -665,7 +665,7 @@ fn before_the_size_is_known_whole_chunks_are_asked_for() {
     play.wait(&entry, 0..100, 1);
     assert_eq!(play.started[0].bytes, 0..C, "the listing may have been wrong");
     play.settles(&entry, 300);
-    assert_eq!(play.woken_well(), []);
+    assert_eq!(play.woken_well(), [0; 0]);
     play.writes(0, 100);
     assert_eq!(play.woken_well(), [1]);
     play.completes(0, 300);
@@ -679,7 +679,7 @@ fn a_file_that_is_larger_than_listed_is_fetched_as_far_as_its_readers_need() {
     play.settles(&entry, 10 * C);
     assert_eq!(play.starts(), [0..1, 1..3]);
     play.completes(0, C);
-    assert_eq!(play.woken_well(), []);
+    assert_eq!(play.woken_well(), [0; 0]);
     play.completes(1, 3 * C);
     assert_eq!(play.woken_well(), [1]);
     assert!(play.scheduler.is_idle());

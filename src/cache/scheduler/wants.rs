@@ -18,6 +18,12 @@ impl Wants {
         }
     }
 
+    /// How many chunks are wanted.
+    pub(super) fn count(&self) -> u64 {
+        let all: RangeSet<u64> = self.0.iter().flat_map(RangeSet::iter).cloned().collect();
+        all.iter().map(|run| run.end - run.start).sum()
+    }
+
     /// Takes in all of another.
     pub(super) fn add_all(&mut self, other: Wants) {
         for (set, added) in self.0.iter_mut().zip(other.0) {

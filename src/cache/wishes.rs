@@ -1,0 +1,128 @@
+//! What the user wants of the cache: jobs, pins, and to be rid of something. Most of these block for a query.
+
+use url::Url;
+
+use super::Cache;
+use super::entry::UrlKey;
+use super::index::{Holding, JobRow, PinRow, Record};
+use crate::http::redact;
+
+/// What became of a wish to unpin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unpinned {
+    /// It was pinned and is not any more.
+    Done,
+    /// It was not pinned.
+    WasNot,
+    /// It stays pinned, because a directory above it is: its URL, without secrets.
+    Below(String),
+}
+
+/// What became of a wish to evict.
+#[derive(Debug, Clone, Default)]
+pub struct Evicted {
+    /// Versions that are gone, each with its bytes.
+    pub gone: Vec<Holding>,
+    /// Versions that stay because somebody uses them.
+    pub in_use: Vec<Holding>,
+    /// Versions that stay because they are pinned.
+    pub pinned: Vec<Holding>,
+}
+
+impl Cache {
+    /// Records that a job is to be done. Queued, not waited for.
+    pub fn record_job(&self, job: JobRow) {
+        self.versions.index.record(Record::Job(job));
+    }
+
+    /// Returns when all that was recorded before is on its way to the disk.
+    pub fn sync_index(&self) {
+        self.versions.index.sync();
+    }
+
+    /// Records that a job is done, or no longer wanted. Queued, not waited for.
+    pub fn forget_job(&self, key: &str) {
+        self.versions.index.record(Record::JobDone { key: key.to_owned() });
+    }
+
+    /// The recorded jobs of a source, in the order in which they were asked for.
+    pub fn jobs(&self, source: &str) -> Vec<JobRow> {
+        self.versions.index.jobs(source)
+    }
+
+    /// From now on a file stays in the cache, whatever its version, or everything below a directory does: what is there
+    /// already, and what comes.
+    pub fn pin(&self, url: &Url, is_directory: bool) {
+        self.versions.index.record(Record::Pin(PinRow {
+            url_key: UrlKey::new(url),
+            url: redact(url),
+            is_directory,
+        }));
+        self.versions.index.sync();
+    }
+
+    /// Takes a pin back.
+    pub fn unpin(&self, url: &Url) -> Unpinned {
+        let (index, url_key) = (&self.versions.index, UrlKey::new(url));
+        if index.has_pin(&url_key) {
+            index.record(Record::Unpin { url_key });
+            index.sync();
+            return Unpinned::Done;
+        }
+        match index.pins_above(&redact(url)).pop() {
+            Some(above) => Unpinned::Below(above),
+            None => Unpinned::WasNot,
+        }
+    }
+
+    /// What is pinned: URLs, without secrets. Those of directories end in `/`.
+    pub fn pins(&self) -> Vec<String> {
+        self.versions.index.pins()
+    }
+
+    /// Deletes what is cached of a file, in all versions, or of the files below a directory. What somebody uses stays; so
+    /// does what is pinned, unless `even_pinned`.
+    pub fn evict(&self, url: &Url, is_directory: bool, even_pinned: bool) -> Evicted {
+        let index = &self.versions.index;
+        let held = if is_directory {
+            index.holdings_below(&redact(url))
+        } else {
+            index.holdings_of(&UrlKey::new(url))
+        };
+        let mut evicted = Evicted::default();
+        for holding in held {
+            if holding.is_pinned && !even_pinned {
+                evicted.pinned.push(holding);
+                continue;
+            }
+            self.let_go_if_kept(&holding);
+            let forget = || {
+                index.record(Record::Forget {
+                    key: holding.key.clone(),
+                });
+                // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
+                index.sync();
+            };
+            if self.versions.store.remove_unused(&holding.key, forget) {
+                evicted.gone.push(holding);
+            } else {
+                evicted.in_use.push(holding);
+            }
+        }
+        evicted
+    }
+
+    /// Closes an entry that is only kept open for its next reader.
+    fn let_go_if_kept(&self, holding: &Holding) {
+        let is_it = |entry: &super::CacheEntry| entry.settled().is_some_and(|settled| settled.key == holding.key);
+        let kept = self
+            .kept_open
+            .lock()
+            .iter()
+            .find(|entry| is_it(entry))
+            .map(|entry| entry.id);
+        if let Some(id) = kept {
+            self.let_go_of(id);
+        }
+    }
+}
