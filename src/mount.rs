@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossbeam_channel::{Sender, bounded};
@@ -21,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::cli::Ready;
 use crate::config::MountConfig;
+use crate::control::{self, About, Control};
 use crate::fuse::mountpoint::{self, MountFlags, RunFile};
-use crate::fuse::{FetchFs, Ownership, attributes_changed};
+use crate::fuse::{FetchFs, Ownership, attributes_changed, forget_pages};
 use crate::http::Client;
 use crate::source::{Source, WebIndex};
 use crate::tree::{Naming, Top, Tree, TreeConfig};
@@ -90,7 +91,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         runtime.handle().clone(),
     );
     let filesystem = FetchFs::new(
-        tree,
+        Arc::clone(&tree),
         Arc::clone(&cache),
         runtime.handle().clone(),
         ownership(&config),
@@ -102,6 +103,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     let (ends, ended) = bounded(2);
     watch_signals(&runtime, ends.clone())?;
     let session = start_session(&config, &run_file, filesystem, &notifier, ends)?;
+    start_control(&config, &run_file, &tree, &cache, &notifier, &runtime);
     log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
     if let Err(error) = ready.up() {
         log::warn!("nobody waits for this mount any more ({error}); ending it");
@@ -186,6 +188,39 @@ fn start_session(
             log::warn!("{error}");
         }
     })
+}
+
+/// Lets the user ask for more than files. A mount without is still a mount.
+fn start_control(
+    config: &MountConfig,
+    run_file: &RunFile,
+    tree: &Arc<Tree>,
+    cache: &Arc<Cache>,
+    notifier: &Arc<OnceLock<Notifier>>,
+    runtime: &Runtime,
+) {
+    let about = About {
+        source: config.source_name.clone(),
+        mountpoint: config.mountpoint.clone(),
+        cache_dir: config.cache_dir.clone(),
+        cache_limit: config.cache_size,
+        connections: config.http.max_connections,
+        since: Instant::now(),
+    };
+    let (tree, cache, notifier) = (Arc::clone(tree), Arc::clone(cache), Arc::clone(notifier));
+    let forget = Arc::new(move |ino| {
+        if let Some(notifier) = notifier.get() {
+            forget_pages(notifier, ino);
+        }
+    });
+    let control = Control::new(about, &config.sources, tree, cache, runtime.handle().clone(), forget);
+    let socket = run_file.control_socket();
+    if let Err(error) = control::serve(&socket, control, runtime.handle()) {
+        log::warn!(
+            "can't listen at {}: {error}; `fetchfs prefetch` and the like won't work on this mount",
+            socket.display()
+        );
+    }
 }
 
 fn watch_signals(runtime: &Runtime, ends: Sender<End>) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ mod cache_command;
 mod changes;
 mod chaos;
 mod common;
+mod control;
 mod crash;
 mod filesystem;
 mod harness_itself;

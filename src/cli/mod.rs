@@ -7,7 +7,13 @@
 mod argv;
 mod background;
 mod cache;
+mod evict;
 mod mount;
+mod pin;
+mod prefetch;
+mod progress;
+mod status;
+mod targets;
 mod unmount;
 
 use std::ffi::OsString;
@@ -35,6 +41,11 @@ pub fn run() -> ExitCode {
         Some(("mount", matches)) => mount::run(matches, &typed),
         Some(("unmount", matches)) => unmount::run(matches),
         Some(("cache", matches)) => cache::run(matches),
+        Some(("prefetch", matches)) => prefetch::run(matches),
+        Some(("pin", matches)) => pin::run(matches),
+        Some(("unpin", matches)) => pin::run_unpin(matches),
+        Some(("evict", matches)) => evict::run(matches),
+        Some(("status", matches)) => status::run(matches),
         _ => unreachable!("clap requires one of the commands that it was given"),
     };
     match outcome {
@@ -56,6 +67,11 @@ fn command() -> Command {
         .subcommand(mount_command())
         .subcommand(unmount::command())
         .subcommand(cache::command())
+        .subcommand(prefetch::command())
+        .subcommand(pin::command())
+        .subcommand(pin::unpin_command())
+        .subcommand(evict::command())
+        .subcommand(status::command())
 }
 
 /// An error with its causes, in one line. A cause that an error has already worked into its own text is not said again.
@@ -99,9 +115,9 @@ mod tests {
         command.build();
         let mount = command.find_subcommand_mut("mount").expect("it is there");
         insta::assert_snapshot!("mount_help", mount.render_help());
-        let unmount = command.find_subcommand_mut("unmount").expect("it is there");
-        insta::assert_snapshot!("unmount_help", unmount.render_help());
-        let cache = command.find_subcommand_mut("cache").expect("it is there");
-        insta::assert_snapshot!("cache_help", cache.render_help());
+        for name in ["unmount", "cache", "prefetch", "pin", "unpin", "evict", "status"] {
+            let command = command.find_subcommand_mut(name).expect("it is there");
+            insta::assert_snapshot!(format!("{name}_help"), command.render_help());
+        }
     }
 }

@@ -1,0 +1,54 @@
+//! `fetchfs evict`: deletes what is cached of some files now.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use super::targets::{self, Failures, Target};
+use crate::control::protocol::{Reply, Request};
+
+/// Delete files from the cache
+///
+/// Nothing happens to the files on the server; who reads them next fetches them again. All versions of a file go. Files that
+/// somebody has open, or that are pinned, stay, and are named; the exit status is 1 then.
+#[derive(Args)]
+struct EvictArgs {
+    /// Files and directories in a mount
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+
+    /// Evict what is below directories
+    #[arg(long, short)]
+    recursive: bool,
+
+    /// Evict pinned files, too; they stay pinned for when they are fetched again
+    #[arg(long, short)]
+    force: bool,
+}
+
+pub(super) fn command() -> Command {
+    EvictArgs::augment_args(Command::new("evict"))
+}
+
+pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+    let args = EvictArgs::from_arg_matches(matches)?;
+    let mut failed = Failures::default();
+    let (mut all_files, mut all_bytes) = (0, 0);
+    for Target { mount, paths } in targets::in_mounts(&args.paths)? {
+        let request = Request::Evict {
+            paths,
+            recursive: args.recursive,
+            force: args.force,
+        };
+        let Reply::Evicted { files, bytes, failures } = targets::ask_once(&mount, &request)? else {
+            return Err(targets::unexpected(&mount));
+        };
+        all_files += files;
+        all_bytes += bytes;
+        failed.add(&mount, &failures, failures.len() as u64);
+    }
+    writeln!(std::io::stdout(), "{all_files} files: {} evicted", ByteSize(all_bytes))?;
+    failed.end("evicted")
+}

@@ -1,0 +1,94 @@
+//! `fetchfs pin` and `fetchfs unpin`: what stays in the cache by the user's word.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use super::targets::{self, Failures, Target};
+use crate::control::protocol::{Reply, Request};
+
+/// Keep files in the cache
+///
+/// What is pinned is not deleted to make room. A pinned directory stands for all files below it, those that come later among
+/// them; when a pinned file has a new version on the server, the new one is pinned instead of the old. Pins stay until they are
+/// taken back by `fetchfs unpin`, whatever is mounted.
+///
+/// What is not in the cache yet is fetched in the background, as `fetchfs prefetch --background --recursive` does.
+#[derive(Args)]
+struct PinArgs {
+    /// Files and directories in a mount; with --list its mountpoint
+    #[arg(value_name = "PATH", required_unless_present = "list")]
+    paths: Vec<PathBuf>,
+
+    /// Leave fetching to who reads them
+    #[arg(long)]
+    no_fetch: bool,
+
+    /// Show what is pinned, in the caches of all mounts or those named
+    #[arg(long, conflicts_with = "no_fetch")]
+    list: bool,
+}
+
+/// Take pins back
+///
+/// The files stay in the cache until room is needed.
+#[derive(Args)]
+struct UnpinArgs {
+    /// Files and directories in a mount, as they were pinned
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) fn command() -> Command {
+    PinArgs::augment_args(Command::new("pin"))
+}
+
+pub(super) fn unpin_command() -> Command {
+    UnpinArgs::augment_args(Command::new("unpin"))
+}
+
+pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+    let args = PinArgs::from_arg_matches(matches)?;
+    if args.list {
+        return list(&args.paths);
+    }
+    let mut failed = Failures::default();
+    for Target { mount, paths } in targets::in_mounts(&args.paths)? {
+        let fetch = !args.no_fetch;
+        let Reply::Pinned { job, failures } = targets::ask_once(&mount, &Request::Pin { paths, fetch })? else {
+            return Err(targets::unexpected(&mount));
+        };
+        if let Some(job) = job {
+            targets::say_started(&mount, job)?;
+        }
+        failed.add(&mount, &failures, failures.len() as u64);
+    }
+    failed.end("pinned")
+}
+
+pub(super) fn run_unpin(matches: &ArgMatches) -> anyhow::Result<()> {
+    let args = UnpinArgs::from_arg_matches(matches)?;
+    let mut failed = Failures::default();
+    for Target { mount, paths } in targets::in_mounts(&args.paths)? {
+        let Reply::Unpinned { failures } = targets::ask_once(&mount, &Request::Unpin { paths })? else {
+            return Err(targets::unexpected(&mount));
+        };
+        failed.add(&mount, &failures, failures.len() as u64);
+    }
+    failed.end("unpinned")
+}
+
+/// Mounts may share a cache, so what is pinned there is shown once.
+fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
+    let mut all = BTreeSet::new();
+    for mount in targets::mounts(paths)? {
+        let Reply::Pins { urls } = targets::ask_once(&mount, &Request::ListPins)? else {
+            return Err(targets::unexpected(&mount));
+        };
+        all.extend(urls);
+    }
+    let text: String = all.into_iter().map(|url| url + "\n").collect();
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,194 @@
+//! `fetchfs prefetch`: fills the cache with what will be wanted.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Command, FromArgMatches};
+
+use super::progress::{Display, so_far};
+use super::targets::{self, Failures, Target};
+use crate::config::parse_size;
+use crate::control::protocol::{ByteRange, JobState, Reply, Request, Wanted};
+use crate::fuse::mountpoint::InMount;
+
+/// Fetch files into the cache before they are read
+///
+/// Takes files and directories in a fetchfs mount. Whoever reads something meanwhile goes first. What is in the cache already
+/// is not fetched again, so a prefetch that was broken off goes on where it was when it is asked for again. Ctrl-C ends it.
+///
+/// The exit status is 1 when anything could not be fetched.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  fetchfs prefetch ~/pub/film.mkv
+  fetchfs prefetch --recursive ~/pub/photos
+  fetchfs prefetch --range 0-1M,-64K ~/pub/*.mp4
+  fetchfs prefetch --background --recursive ~/pub/photos
+  fetchfs prefetch --list")]
+struct PrefetchArgs {
+    /// Files and directories in a mount; with --list and --cancel its mountpoint
+    #[arg(value_name = "PATH", required_unless_present_any = ["list", "cancel"])]
+    paths: Vec<PathBuf>,
+
+    /// Go into the directories in directories, too
+    ///
+    /// Without it, of a directory the files that are directly in it are fetched.
+    #[arg(long, short)]
+    recursive: bool,
+
+    /// Only these bytes of each file
+    ///
+    /// START-END is from byte START to END, exclusive; START- to the end; -LAST so many bytes at the end. Sizes are written as
+    /// 64K, 1MiB, 2G. Several are separated by commas.
+    #[arg(
+        long, value_name = "START-END", value_delimiter = ',', value_parser = parse_range, allow_hyphen_values = true,
+        conflicts_with = "recursive"
+    )]
+    range: Vec<ByteRange>,
+
+    /// Return at once; the mount goes on by itself
+    ///
+    /// If the mount ends first, for whatever reason, the next mount of the same source over the same cache goes on with it.
+    /// What fails is tried again until it is done, or can't be.
+    #[arg(long, short)]
+    background: bool,
+
+    /// Show what goes on in the background, of all mounts or those named
+    #[arg(long, conflicts_with_all = ["recursive", "range", "background", "cancel"])]
+    list: bool,
+
+    /// End what goes on in the background under this number
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["recursive", "range", "background"])]
+    cancel: Option<u64>,
+}
+
+pub(super) fn command() -> Command {
+    PrefetchArgs::augment_args(Command::new("prefetch"))
+}
+
+pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
+    let args = PrefetchArgs::from_arg_matches(matches)?;
+    if args.list {
+        return list(&args.paths);
+    }
+    if let Some(job) = args.cancel {
+        let mount = targets::the_mount(&args.paths)?;
+        targets::ask_once(&mount, &Request::CancelJob { job })?;
+        return Ok(());
+    }
+    let mut failures = Failures::default();
+    for Target { mount, paths } in targets::in_mounts(&args.paths)? {
+        let wanted = Wanted {
+            paths,
+            ranges: args.range.clone(),
+            recursive: args.recursive,
+        };
+        if args.background {
+            start(&mount, wanted)?;
+        } else {
+            fetch(&mount, wanted, &mut failures)?;
+        }
+    }
+    failures.end("fetched")
+}
+
+fn start(mount: &InMount, wanted: Wanted) -> anyhow::Result<()> {
+    let Reply::Started { job } = targets::ask_once(mount, &Request::PrefetchInBackground { wanted })? else {
+        return Err(targets::unexpected(mount));
+    };
+    targets::say_started(mount, job)
+}
+
+fn fetch(mount: &InMount, wanted: Wanted, failures: &mut Failures) -> anyhow::Result<()> {
+    let mut client = targets::ask(mount, &Request::Prefetch { wanted })?;
+    let mut display = Display::new();
+    let fetched = loop {
+        match client.reply()? {
+            Reply::Progress(progress) => display.show(&progress),
+            Reply::Fetched(fetched) => break fetched,
+            _ => return Err(targets::unexpected(mount)),
+        }
+    };
+    writeln!(std::io::stdout(), "{}", display.finish(&fetched.progress))?;
+    failures.add(mount, &fetched.failures, fetched.progress.failed);
+    Ok(())
+}
+
+fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for mount in targets::mounts(paths)? {
+        let Reply::Jobs { jobs } = targets::ask_once(&mount, &Request::ListJobs)? else {
+            return Err(targets::unexpected(&mount));
+        };
+        jobs.iter().for_each(|job| text.push_str(&job_text(&mount, job)));
+    }
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// A job in a line or two.
+fn job_text(mount: &InMount, job: &JobState) -> String {
+    let paths: Vec<_> = job
+        .wanted
+        .paths
+        .iter()
+        .map(|path| targets::shown(mount, path))
+        .collect();
+    let mut text = format!(
+        "job {} on {}: {}\n",
+        job.job,
+        mount.mountpoint.display(),
+        paths.join(" ")
+    );
+    text.push_str(&format!("  {}\n", so_far(&job.progress)));
+    if let Some(failure) = &job.waits_for {
+        let path = targets::shown(mount, &failure.path);
+        text.push_str(&format!("  waits, and tries again: {path}: {}\n", failure.reason));
+    }
+    text
+}
+
+/// `START-END`, `START-` or `-LAST`.
+fn parse_range(text: &str) -> Result<ByteRange, String> {
+    let unclear = || format!("`{text}` is not a byte range; write START-END, START- or -LAST, for example 0-64K");
+    let (start, end) = text.split_once('-').ok_or_else(unclear)?;
+    match (start, end) {
+        ("", "") => Err(unclear()),
+        ("", last) => Ok(ByteRange::Last(parse_size(last)?)),
+        (start, "") => Ok(ByteRange::From {
+            start: parse_size(start)?,
+            end: None,
+        }),
+        (start, end) => {
+            let (start, end) = (parse_size(start)?, parse_size(end)?);
+            if start >= end {
+                return Err(format!("`{text}` has no byte in it; END is the byte after the last"));
+            }
+            Ok(ByteRange::From { start, end: Some(end) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_written_in_three_ways() {
+        let from = |start, end| Ok(ByteRange::From { start, end });
+        assert_eq!(parse_range("0-64K"), from(0, Some(65536)));
+        assert_eq!(parse_range("1MiB-"), from(1 << 20, None));
+        assert_eq!(parse_range("-1k"), Ok(ByteRange::Last(1024)));
+        for text in ["", "-", "7", "a-b", "5-5", "9-3", "1--2"] {
+            assert!(parse_range(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_t_be_meant_together_is_refused() {
+        let parse = |words: &[&str]| command().no_binary_name(true).try_get_matches_from(words).map(|_| ());
+        assert!(parse(&["--range", "-1k,0-5", "x"]).is_ok());
+        assert!(parse(&["--list"]).is_ok() && parse(&["--cancel", "1", "x"]).is_ok());
+        assert!(parse(&[]).is_err() && parse(&["--list", "-r"]).is_err());
+        assert!(parse(&["--range", "0-5", "-r", "x"]).is_err());
+    }
+}

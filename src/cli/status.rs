@@ -1,0 +1,143 @@
+//! `fetchfs status`: what is mounted, and what goes on in it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Command, FromArgMatches};
+
+use super::targets;
+use crate::control::protocol::{Reply, Request};
+use crate::control::status::{Origin, Status};
+
+/// Show what is mounted, and what goes on in it
+///
+/// Sizes of the cache count all mounts that share it. Rates are those of the moment.
+#[derive(Args)]
+pub(super) struct StatusArgs {
+    /// The mount; all of this user's mounts if none is named
+    #[arg(value_name = "MOUNTPOINT")]
+    mountpoints: Vec<PathBuf>,
+
+    /// Write a JSON array instead, one object for each mount
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn command() -> Command {
+    StatusArgs::augment_args(Command::new("status"))
+}
+
+pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
+    let args = StatusArgs::from_arg_matches(matches)?;
+    let mut found = Vec::new();
+    for mount in targets::mounts(&args.mountpoints)? {
+        match targets::ask_once(&mount, &Request::Status) {
+            Ok(Reply::Status(status)) => found.push(*status),
+            Ok(_) => return Err(targets::unexpected(&mount)),
+            // One that can't be asked, as it may be ending, is no reason to say nothing of the others.
+            Err(error) if args.mountpoints.is_empty() => eprintln!("fetchfs: {}", super::sentence(&error)),
+            Err(error) => return Err(error),
+        }
+    }
+    let text = if args.json {
+        serde_json::to_string_pretty(&found)? + "\n"
+    } else if found.is_empty() {
+        "nothing is mounted\n".to_owned()
+    } else {
+        found.iter().map(text).collect::<Vec<_>>().join("\n")
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// A mount in some lines for people.
+fn text(status: &Status) -> String {
+    let limit = status.cache_limit.map(|limit| format!(" of {}", ByteSize(limit)));
+    let jobs = match status.jobs {
+        0 => String::new(),
+        1 => ", 1 prefetch in the background".to_owned(),
+        jobs => format!(", {jobs} prefetches in the background"),
+    };
+    let mut text = format!(
+        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {}{} in {}\n  known     {} files, {}\n  fetching  {}/s, {} \
+         since it was mounted{jobs}\n",
+        status.source,
+        status.mountpoint,
+        status.pid,
+        status.version,
+        humantime::format_duration(Duration::from_secs(status.mounted_for)),
+        ByteSize(status.cached_bytes),
+        limit.unwrap_or_default(),
+        status.cache_dir,
+        status.known_files,
+        ByteSize(status.known_bytes),
+        ByteSize(status.fetching_rate),
+        ByteSize(status.fetched_bytes),
+    );
+    status
+        .origins
+        .iter()
+        .for_each(|origin| text.push_str(&origin_text(origin)));
+    text
+}
+
+fn origin_text(origin: &Origin) -> String {
+    let mut text = format!(
+        "  {}: {} of {} connections, {} waiting, {} to be asked for",
+        origin.origin,
+        origin.fetches,
+        origin.connections,
+        origin.waiters,
+        ByteSize(origin.wanted_bytes)
+    );
+    if let (Some(latency), Some(rate)) = (origin.latency_ms, origin.connection_rate) {
+        text.push_str(&format!(
+            "; answers after {latency} ms, {}/s a connection",
+            ByteSize(rate)
+        ));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_some_lines() {
+        let status = Status {
+            source: "https://example.org/pub/".into(),
+            mountpoint: "/mnt/pub".into(),
+            pid: 4711,
+            version: "0.1.0".into(),
+            mounted_for: 7384,
+            cache_dir: "/var/cache/fetchfs".into(),
+            cached_bytes: 3 << 30,
+            cache_limit: Some(20 << 30),
+            known_files: 1234,
+            known_bytes: 5 << 40,
+            fetched_bytes: 1 << 30,
+            fetching_rate: 12 << 20,
+            jobs: 1,
+            origins: vec![Origin {
+                origin: "https://example.org:443".into(),
+                fetches: 3,
+                connections: 16,
+                waiters: 2,
+                wanted_bytes: 8 << 20,
+                latency_ms: Some(52.3),
+                connection_rate: Some(20 << 20),
+            }],
+        };
+        insta::assert_snapshot!(text(&status), @"
+        https://example.org/pub/ on /mnt/pub
+          process   4711, fetchfs 0.1.0, for 2h 3m 4s
+          cache     3.0 GiB of 20.0 GiB in /var/cache/fetchfs
+          known     1234 files, 5.0 TiB
+          fetching  12.0 MiB/s, 1.0 GiB since it was mounted, 1 prefetch in the background
+          https://example.org:443: 3 of 16 connections, 2 waiting, 8.0 MiB to be asked for; answers after 52.3 ms, 20.0 MiB/s a connection
+        ");
+    }
+}

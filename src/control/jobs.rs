@@ -1,0 +1,234 @@
+//! Prefetches that go on by themselves.
+//!
+//! A job is recorded in the cache's index before its first request, and the record goes when it is done: so whatever ends
+//! the mount, the next one of the same source goes on with it. What failed and may go better later is tried again, after a
+//! pause that grows; what can't is told to the log, and the job is done without it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use url::Url;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::prefetch::{self, Failed, Tally, Tools};
+use super::protocol::{Failure, JobState, TreePath, Wanted};
+use crate::cache::JobRow;
+
+/// The pause before the first new try. A fetch has tried for some seconds by itself before it fails.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The longest pause: a server that was down for a night is used again soon enough.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// The jobs of a mount.
+pub(super) struct Jobs {
+    tools: Tools,
+    runtime: Handle,
+    /// Names what is mounted, in the records.
+    source: String,
+    /// Taken for a moment. Records are queued under it, so that they come in the order of what they tell.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: BTreeMap<u64, Job>,
+    last: u64,
+}
+
+struct Job {
+    key: String,
+    wanted: Wanted,
+    tally: Arc<Tally>,
+    waits_for: Option<Failure>,
+    task: AbortHandle,
+}
+
+/// What names a mount's source in records: the same for the same URLs, whatever their order and whoever logs in.
+pub(super) fn source_key(urls: &[Url]) -> String {
+    let mut plain: Vec<String> = urls
+        .iter()
+        .map(|url| {
+            let mut url = url.clone();
+            // They fail for URLs that can't have either.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.into()
+        })
+        .collect();
+    plain.sort_unstable();
+    hash(&plain.join("\n"))
+}
+
+fn hash(text: &str) -> String {
+    format!("{:032x}", xxh3_128(text.as_bytes()))
+}
+
+impl Jobs {
+    pub(super) fn new(tools: Tools, runtime: Handle, source: String) -> Arc<Jobs> {
+        Arc::new(Jobs {
+            tools,
+            runtime,
+            source,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Goes on with what an earlier mount has left. Blocks for a query.
+    pub(super) fn resume(self: &Arc<Self>) {
+        for row in self.tools.cache.jobs(&self.source) {
+            match serde_json::from_str(&row.wanted) {
+                Ok(wanted) => {
+                    let job = self.begin(&mut self.state.lock(), row.key, wanted);
+                    log::info!("prefetch job {job} goes on");
+                }
+                Err(error) => {
+                    log::warn!("a prefetch job of an earlier mount can't be read ({error}); it is dropped");
+                    self.tools.cache.forget_job(&row.key);
+                }
+            }
+        }
+    }
+
+    /// Records a job and begins it. One that goes on already is not begun twice. Blocks until it is recorded.
+    pub(super) fn start(self: &Arc<Self>, wanted: Wanted) -> u64 {
+        let text = serde_json::to_string(&wanted).expect("plain values can be written as JSON");
+        let key = hash(&format!("{}\n{text}", self.source));
+        let number = {
+            let mut state = self.state.lock();
+            if let Some((&number, _)) = state.jobs.iter().find(|(_, job)| job.key == key) {
+                return number;
+            }
+            self.tools.cache.record_job(JobRow {
+                key: key.clone(),
+                source: self.source.clone(),
+                wanted: text,
+            });
+            self.begin(&mut state, key, wanted)
+        };
+        self.tools.cache.sync_index();
+        number
+    }
+
+    fn begin(self: &Arc<Self>, state: &mut State, key: String, wanted: Wanted) -> u64 {
+        let tally = Arc::new(Tally::default());
+        state.last += 1;
+        let number = state.last;
+        // It looks itself up when it has something to say, and finds itself: the lock is held until it is there.
+        let task = self
+            .runtime
+            .spawn(Arc::clone(self).run(number, wanted.clone(), Arc::clone(&tally)));
+        let job = Job {
+            key,
+            wanted,
+            tally,
+            waits_for: None,
+            task: task.abort_handle(),
+        };
+        state.jobs.insert(number, job);
+        number
+    }
+
+    /// Ends a job and forgets it. False if there is none with this number.
+    pub(super) fn cancel(&self, number: u64) -> bool {
+        let job = self.remove(number);
+        job.iter().for_each(|job| job.task.abort());
+        job.is_some()
+    }
+
+    fn remove(&self, number: u64) -> Option<Job> {
+        let mut state = self.state.lock();
+        let job = state.jobs.remove(&number)?;
+        self.tools.cache.forget_job(&job.key);
+        Some(job)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().jobs.len()
+    }
+
+    /// All of them.
+    pub(super) fn list(&self) -> Vec<JobState> {
+        let state = self.state.lock();
+        let shown = state.jobs.iter().map(|(&number, job)| JobState {
+            job: number,
+            wanted: job.wanted.clone(),
+            progress: job.tally.progress(),
+            waits_for: job.waits_for.clone(),
+        });
+        shown.collect()
+    }
+
+    async fn run(self: Arc<Self>, number: u64, mut wanted: Wanted, mut tally: Arc<Tally>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failed = prefetch::run(self.tools.clone(), wanted.clone(), Arc::clone(&tally)).await;
+            if failed.iter().any(|failed| failed.error.is_end_of_mount()) {
+                return;
+            }
+            let again = paths_to_try_again(&failed);
+            let Some(first) = failed.iter().find(|failed| failed.error.is_temporary()) else {
+                break;
+            };
+            log::info!(
+                "prefetch job {number}: {} paths failed, the first with \"{}\"; trying again in {pause:?}",
+                again.len(),
+                first.error
+            );
+            self.note(number, |job| job.waits_for = Some(first.told()));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            wanted.paths = again;
+            tally = Arc::new(Tally::default());
+            self.note(number, |job| {
+                job.waits_for = None;
+                job.tally = Arc::clone(&tally);
+            });
+        }
+        self.finish(number);
+    }
+
+    fn note(&self, number: u64, note: impl FnOnce(&mut Job)) {
+        // It may have been cancelled a moment ago.
+        if let Some(job) = self.state.lock().jobs.get_mut(&number) {
+            note(job);
+        }
+    }
+
+    fn finish(&self, number: u64) {
+        if let Some(job) = self.remove(number) {
+            let done = job.tally.progress();
+            log::info!(
+                "prefetch job {number} is done: {} files, {} bytes fetched, {} failed",
+                done.files,
+                done.bytes_fetched,
+                done.failed
+            );
+        }
+    }
+}
+
+fn paths_to_try_again(failed: &[Failed]) -> Vec<TreePath> {
+    let temporary = failed.iter().filter(|failed| failed.error.is_temporary());
+    temporary.map(|failed| failed.path.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_the_same_in_any_order_and_for_any_user() {
+        let key = |urls: &[&str]| source_key(&urls.iter().map(|url| Url::parse(url).unwrap()).collect::<Vec<_>>());
+        assert_eq!(
+            key(&["http://ann:pw@h/a/", "http://h/b"]),
+            key(&["http://h/b", "http://h/a/"])
+        );
+        assert_ne!(key(&["http://h/a/"]), key(&["http://h/b/"]));
+    }
+}

@@ -1,0 +1,182 @@
+//! Pins and eviction by the user's word: what stays in the cache, and what goes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::Control;
+use super::protocol::{Failure, Reply, TreePath, Wanted};
+use crate::cache::{Evicted, Holding, Unpinned, UrlKey};
+use crate::tree::Node;
+
+/// How long a file may seem to be in use that is not any more.
+const LEAVING: Duration = Duration::from_millis(500);
+
+/// How often it is looked at in that time.
+const TRIES: u32 = 5;
+
+/// Something that the user named.
+struct Named {
+    path: TreePath,
+    node: Arc<Node>,
+    /// What the cache knows it by.
+    url: Url,
+}
+
+impl Control {
+    pub(super) async fn pin(&self, paths: Vec<TreePath>, fetch: bool) -> Reply {
+        let (named, mut failures) = self.named(paths).await;
+        let mut pinned = Vec::new();
+        for Named { path, node, url } in named {
+            let is_directory = node.is_directory();
+            match self.with_cache(move |cache| cache.pin(&url, is_directory)).await {
+                Some(()) => pinned.push(path),
+                None => failures.push(ending(path)),
+            }
+        }
+        let job = if fetch && !pinned.is_empty() {
+            let wanted = Wanted {
+                paths: pinned,
+                ranges: Vec::new(),
+                recursive: true,
+            };
+            let jobs = Arc::clone(&self.jobs);
+            self.with_cache(move |_| jobs.start(wanted)).await
+        } else {
+            None
+        };
+        Reply::Pinned { job, failures }
+    }
+
+    pub(super) async fn unpin(&self, paths: Vec<TreePath>) -> Reply {
+        let (named, mut failures) = self.named(paths).await;
+        for Named { path, url, .. } in named {
+            let reason = match self.with_cache(move |cache| cache.unpin(&url)).await {
+                Some(Unpinned::Done) => continue,
+                Some(Unpinned::WasNot) => "it is not pinned".to_owned(),
+                Some(Unpinned::Below(above)) => format!("it is pinned with {above}; unpin that"),
+                None => {
+                    failures.push(ending(path));
+                    continue;
+                }
+            };
+            failures.push(Failure { path, reason });
+        }
+        Reply::Unpinned { failures }
+    }
+
+    pub(super) async fn list_pins(&self) -> Reply {
+        let urls = self.with_cache(|cache| cache.pins()).await;
+        Reply::Pins {
+            urls: urls.unwrap_or_default(),
+        }
+    }
+
+    pub(super) async fn evict(&self, paths: Vec<TreePath>, recursive: bool, force: bool) -> Reply {
+        let (named, mut failures) = self.named(paths).await;
+        let (mut files, mut bytes) = (0, 0);
+        for Named { path, node, url } in named {
+            let is_directory = node.is_directory();
+            if is_directory && !recursive {
+                let reason = "it is a directory; --recursive evicts what is below it".to_owned();
+                failures.push(Failure { path, reason });
+                continue;
+            }
+            let Some(evicted) = self.evict_one(url, is_directory, force).await else {
+                failures.push(ending(path));
+                continue;
+            };
+            files += evicted.gone.len() as u64;
+            bytes += evicted.gone.iter().map(|held| held.bytes).sum::<u64>();
+            failures.extend(what_stays(&path, is_directory, &evicted));
+            self.forget_pages_of(&node, &evicted.gone).await;
+        }
+        Reply::Evicted { files, bytes, failures }
+    }
+
+    /// Evicts, and tries again for a moment what seems to be in use: the kernel closes files after its caller thinks so.
+    async fn evict_one(&self, url: Url, is_directory: bool, force: bool) -> Option<Evicted> {
+        let mut all = Evicted::default();
+        for _ in 0..TRIES {
+            let url = url.clone();
+            let evicted = self
+                .with_cache(move |cache| cache.evict(&url, is_directory, force))
+                .await?;
+            all.gone.extend(evicted.gone);
+            (all.pinned, all.in_use) = (evicted.pinned, evicted.in_use);
+            if all.in_use.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LEAVING / TRIES).await;
+        }
+        Some(all)
+    }
+
+    /// Makes the kernel forget the pages of files that are gone from the cache: what was evicted is to be nowhere.
+    async fn forget_pages_of(&self, node: &Arc<Node>, gone: &[Holding]) {
+        let gone: HashSet<&str> = gone.iter().map(|held| held.url_key.as_str()).collect();
+        let is_gone = |file: &Arc<Node>| {
+            let key = file.url().map(UrlKey::new);
+            key.is_some_and(|key| gone.contains(key.as_str()))
+        };
+        let files = self.tree.known_files_below(node).into_iter();
+        let inos: Vec<_> = files.filter(is_gone).map(|file| file.ino).collect();
+        let forget = Arc::clone(&self.forget_pages);
+        // It waits for reads of these files that are under way. It fails only if the runtime is going down.
+        let _ = tokio::task::spawn_blocking(move || inos.into_iter().for_each(|ino| forget(ino))).await;
+    }
+
+    /// Looks paths up. The top of a mount of several sources stands for these.
+    async fn named(&self, paths: Vec<TreePath>) -> (Vec<Named>, Vec<Failure>) {
+        let (mut named, mut failures) = (Vec::new(), Vec::new());
+        for path in paths {
+            match self.tree.find(path.names()).await {
+                Ok((_, node)) => match node.url().cloned() {
+                    Some(url) => named.push(Named { path, node, url }),
+                    None => {
+                        let names = self.tree.list_now(&node).and_then(Result::ok);
+                        let children = names.iter().flat_map(|names| names.children());
+                        named.extend(children.filter_map(|(name, child)| {
+                            let (path, node) = (path.join(name.as_os_str()), Arc::clone(child));
+                            let url = child.url().cloned()?;
+                            Some(Named { path, node, url })
+                        }));
+                    }
+                },
+                Err(error) => failures.push(Failure {
+                    path,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        (named, failures)
+    }
+}
+
+/// What stays of something that was to be evicted, in sentences.
+fn what_stays(path: &TreePath, is_directory: bool, evicted: &Evicted) -> Vec<Failure> {
+    let stays = [
+        (evicted.pinned.len(), "pinned", "--force evicts even so"),
+        (evicted.in_use.len(), "in use", "close what reads it first"),
+    ];
+    let stays = stays.into_iter().filter(|(count, ..)| *count > 0);
+    stays
+        .map(|(count, why, advice)| Failure {
+            path: path.clone(),
+            reason: match count {
+                1 if !is_directory => format!("it is {why}, and stays; {advice}"),
+                1 => format!("one of the files in it is {why}, and stays; {advice}"),
+                count => format!("{count} of the files in it are {why}, and stay; {advice}"),
+            },
+        })
+        .collect()
+}
+
+fn ending(path: TreePath) -> Failure {
+    Failure {
+        path,
+        reason: "the mount is being ended".to_owned(),
+    }
+}

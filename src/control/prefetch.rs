@@ -1,0 +1,258 @@
+//! Prefetch: from what the user wants to bytes in the cache, at `Medium` priority.
+//!
+//! One loop ([`run`]) knows what is left to do: directories to list, files to fetch. It keeps a few of each under way, so
+//! that neither a large file nor a tree of ten thousand small ones asks for more at a time than connections can bring, and
+//! readers' requests, which go first, find a short queue. A large file is asked for in pieces, some of them at once.
+//!
+//! Everything under way belongs to the loop: dropping it takes the rest back.
+
+mod file;
+mod tally;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::protocol::{ByteRange, Failure, TreePath, Wanted};
+use crate::cache::{Cache, ReadError};
+use crate::http::HttpErrorKind;
+use crate::tree::{Node, Tree, TreeError};
+use file::File;
+pub(super) use tally::Tally;
+
+/// Listings under way: as many as the tree asks for at a time.
+const LISTINGS: usize = crate::tree::METADATA_CONNECTIONS;
+
+/// Files under way for each connection to an origin. With two, the next file is opened while one is still fetched.
+const FILES_PER_CONNECTION: usize = 2;
+
+/// No more directories are listed while this many files wait for their turn.
+const FILES_WAITING: usize = 4096;
+
+/// A path that is longer is not gone into, in bytes: no program could open it (PATH_MAX), and only a tree without end
+/// has such paths.
+const LONGEST_PATH: usize = 4096;
+
+/// What a prefetch works with.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) tree: Arc<Tree>,
+    pub(super) cache: Arc<Cache>,
+    /// Connections to one origin.
+    pub(super) connections: usize,
+}
+
+/// Something that could not be fetched.
+#[derive(Debug, Clone)]
+pub(super) struct Failed {
+    pub(super) path: TreePath,
+    pub(super) error: FetchError,
+}
+
+impl Failed {
+    /// As it is told.
+    pub(super) fn told(&self) -> Failure {
+        Failure {
+            path: self.path.clone(),
+            reason: self.error.to_string(),
+        }
+    }
+}
+
+/// Why something could not be fetched.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("another mount is filling its cache with this file, so this one does not keep it")]
+    InUseElsewhere,
+    #[error("it is a directory, and byte ranges are for files")]
+    RangeOfDirectory,
+    #[error("the path is too long")]
+    TooLong,
+    #[error("a bug in fetchfs; its log says more")]
+    Bug,
+}
+
+impl FetchError {
+    /// Whether it may go better later.
+    pub(super) fn is_temporary(&self) -> bool {
+        let is_temporary = |kind: &HttpErrorKind| kind.is_temporary();
+        match self {
+            FetchError::Tree(TreeError::Http(error)) => is_temporary(&error.kind),
+            FetchError::Tree(TreeError::Cache(error)) | FetchError::Read(error) => match error {
+                ReadError::Http(error) => is_temporary(&error.kind),
+                _ => true,
+            },
+            FetchError::Tree(TreeError::Changed) | FetchError::InUseElsewhere => true,
+            FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => false,
+        }
+    }
+
+    /// Whether it failed because the mount is being ended.
+    pub(super) fn is_end_of_mount(&self) -> bool {
+        matches!(
+            self,
+            FetchError::Read(ReadError::ShuttingDown) | FetchError::Tree(TreeError::Cache(ReadError::ShuttingDown))
+        )
+    }
+}
+
+/// Fetches what is wanted and returns what failed. Dropped before its end, it takes back what it has asked for.
+pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<Failed> {
+    let mut work = Work {
+        named: wanted.paths.into(),
+        directories: Vec::new(),
+        files: VecDeque::new(),
+        under_way: JoinSet::new(),
+        searches: 0,
+        fetches: 0,
+        failed: Vec::new(),
+        ranges: wanted.ranges.into(),
+        recursive: wanted.recursive,
+        tools,
+        tally,
+    };
+    loop {
+        work.begin_more();
+        match work.under_way.join_next().await {
+            Some(done) => work.note(done.unwrap_or_else(|error| {
+                log::error!("prefetch: {error}");
+                Done::Lost
+            })),
+            None => return work.failed,
+        }
+    }
+}
+
+/// What is left of a prefetch, and what is under way.
+struct Work {
+    tools: Tools,
+    tally: Arc<Tally>,
+    ranges: Arc<[ByteRange]>,
+    recursive: bool,
+    /// Paths as the user gave them.
+    named: VecDeque<TreePath>,
+    /// Directories to list. The last one is next, so that memory is that of a path's depth and not of a tree's breadth.
+    directories: Vec<(TreePath, Arc<Node>)>,
+    files: VecDeque<File>,
+    under_way: JoinSet<Done>,
+    /// Of these, look-ups and listings.
+    searches: usize,
+    /// Of these, files.
+    fetches: usize,
+    failed: Vec<Failed>,
+}
+
+/// What a task has done.
+enum Done {
+    /// Looked up a path that the user gave.
+    Found(TreePath, Result<(Option<Arc<Node>>, Arc<Node>), TreeError>),
+    /// Listed a directory.
+    Listed(TreePath, Result<Vec<(TreePath, Arc<Node>)>, TreeError>, Arc<Node>),
+    Fetched(TreePath, Result<(), FetchError>),
+    /// The task has panicked.
+    Lost,
+}
+
+impl Work {
+    fn begin_more(&mut self) {
+        while self.searches < LISTINGS && self.files.len() < FILES_WAITING {
+            let tree = Arc::clone(&self.tools.tree);
+            if let Some(path) = self.named.pop_front() {
+                self.under_way.spawn(async move {
+                    let found = tree.find(path.names()).await;
+                    Done::Found(path, found)
+                });
+            } else if let Some((path, node)) = self.directories.pop() {
+                self.under_way.spawn(async move {
+                    let children = tree.list(&node).await.map(|names| {
+                        let children = names.children().iter();
+                        children
+                            .map(|(name, child)| (path.join(name.as_os_str()), Arc::clone(child)))
+                            .collect()
+                    });
+                    Done::Listed(path, children, node)
+                });
+            } else {
+                break;
+            }
+            self.searches += 1;
+        }
+        while self.fetches < self.tools.connections * FILES_PER_CONNECTION {
+            let Some(file) = self.files.pop_front() else { break };
+            let (tools, tally, path) = (self.tools.clone(), Arc::clone(&self.tally), file.path.clone());
+            self.under_way
+                .spawn(async move { Done::Fetched(path, file.fetch(&tools, &tally).await) });
+            self.fetches += 1;
+        }
+        self.tally.set_searching(self.searches > 0);
+    }
+
+    fn note(&mut self, done: Done) {
+        match done {
+            Done::Found(path, found) => {
+                self.searches -= 1;
+                match found {
+                    Ok((_, node)) if node.is_directory() && !self.ranges.is_empty() => {
+                        self.fail(path, FetchError::RangeOfDirectory);
+                    }
+                    Ok((_, node)) if node.is_directory() => self.directories.push((path, node)),
+                    Ok((parent, node)) => self.add_file(path, parent, node),
+                    Err(error) => self.fail(path, error.into()),
+                }
+            }
+            Done::Listed(path, children, node) => {
+                self.searches -= 1;
+                match children {
+                    Ok(children) => children.into_iter().for_each(|child| self.add_child(&node, child)),
+                    Err(error) => self.fail(path, error.into()),
+                }
+            }
+            Done::Fetched(path, result) => {
+                self.fetches -= 1;
+                self.tally.file_done();
+                if let Err(error) = result {
+                    self.fail(path, error);
+                }
+            }
+            Done::Lost => {
+                // Of which kind it was can't be told. What is left goes on one at a time at worst.
+                self.searches = self.searches.min(self.under_way.len());
+                self.fetches = self.fetches.min(self.under_way.len());
+                self.fail(TreePath::default(), FetchError::Bug);
+            }
+        }
+    }
+
+    fn add_child(&mut self, parent: &Arc<Node>, (path, node): (TreePath, Arc<Node>)) {
+        if path.as_path().as_os_str().len() > LONGEST_PATH {
+            self.fail(path, FetchError::TooLong);
+        } else if !node.is_directory() {
+            self.add_file(path, Some(Arc::clone(parent)), node);
+        } else if self.recursive {
+            self.directories.push((path, node));
+        }
+    }
+
+    fn add_file(&mut self, path: TreePath, parent: Option<Arc<Node>>, node: Arc<Node>) {
+        let planned = file::bytes_wanted(&self.ranges, self.tools.tree.attributes(&node).size);
+        self.tally.file_found(planned);
+        self.files.push_back(File {
+            path,
+            parent,
+            node,
+            ranges: Arc::clone(&self.ranges),
+            planned,
+        });
+    }
+
+    fn fail(&mut self, path: TreePath, error: FetchError) {
+        log::info!("prefetch of {}: {error}", path.as_path().display());
+        self.tally.failed();
+        self.failed.push(Failed { path, error });
+    }
+}

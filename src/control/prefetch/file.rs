@@ -1,0 +1,194 @@
+//! One file of a prefetch.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{FetchError, Tally, Tools};
+use crate::cache::{CacheEntry, ChunkManager, Priority, ReadError, Settled, WaiterId};
+use crate::control::protocol::{ByteRange, TreePath};
+use crate::tree::{Node, TreeError};
+
+/// Bytes that are asked for in one go. Two of the longest fetches, so that cutting a file up costs no connection time.
+const PIECE: u64 = 16 << 20;
+
+/// Pieces of one file under way: more than enough for 16 connections of the longest fetches.
+const PIECES: usize = 12;
+
+/// How often a file that changes while it is fetched is begun anew.
+const BEGINNINGS: usize = 3;
+
+/// A file to fetch.
+pub(super) struct File {
+    pub(super) path: TreePath,
+    /// The directory it was found in; `None` for the top of the mount, which is no file.
+    pub(super) parent: Option<Arc<Node>>,
+    pub(super) node: Arc<Node>,
+    /// Which parts; none means all.
+    pub(super) ranges: Arc<[ByteRange]>,
+    /// Bytes that the tally counts on.
+    pub(super) planned: u64,
+}
+
+/// Bytes that are wanted of a file of `size` bytes. Ranges that overlap count twice.
+pub(super) fn bytes_wanted(ranges: &[ByteRange], size: u64) -> u64 {
+    spans(ranges, size).map(|bytes| bytes.end - bytes.start).sum()
+}
+
+fn spans(ranges: &[ByteRange], size: u64) -> impl Iterator<Item = Range<u64>> {
+    let all = ranges.is_empty().then_some(0..size);
+    all.into_iter().chain(ranges.iter().map(move |range| range.of(size)))
+}
+
+impl File {
+    /// Fetches what is wanted of its current version.
+    pub(super) async fn fetch(mut self, tools: &Tools, tally: &Arc<Tally>) -> Result<(), FetchError> {
+        for _ in 1..BEGINNINGS {
+            match self.fetch_version(tools, tally).await {
+                Err(FetchError::Tree(TreeError::Changed) | FetchError::Read(ReadError::Changed)) => {}
+                result => return result,
+            }
+            let (Some(parent), Some(name)) = (&self.parent, self.path.as_path().file_name()) else {
+                break;
+            };
+            self.node = tools.tree.lookup(parent, name).await?;
+        }
+        self.fetch_version(tools, tally).await
+    }
+
+    async fn fetch_version(&mut self, tools: &Tools, tally: &Arc<Tally>) -> Result<(), FetchError> {
+        // Held until all is there: an entry that nobody holds is closed, and may be evicted.
+        let entry = tools.tree.open(&self.node).await?;
+        let part = Arc::new(Part {
+            entry: Arc::clone(&entry),
+            ranges: Arc::clone(&self.ranges),
+        });
+        let _looking = tally.look_at(part);
+        loop {
+            let size = entry.size();
+            tally.replan(&mut self.planned, bytes_wanted(&self.ranges, size));
+            for bytes in spans(&self.ranges, size) {
+                fetch_bytes(tools.cache.manager(), &entry, bytes).await?;
+                if entry.settled().is_some_and(|settled| !settled.recorded) {
+                    return Err(FetchError::InUseElsewhere);
+                }
+            }
+            // A listing had another size, and the end is elsewhere.
+            if entry.size() == size {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What is wanted of one entry.
+pub(super) struct Part {
+    entry: Arc<CacheEntry>,
+    ranges: Arc<[ByteRange]>,
+}
+
+impl Part {
+    /// Bytes of it that are present. The chunks at the edges of ranges count as far as they are wanted.
+    pub(super) fn present(&self) -> u64 {
+        let Some(settled) = self.entry.settled() else { return 0 };
+        spans(&self.ranges, settled.size())
+            .map(|bytes| present_of(&self.entry, settled, &bytes))
+            .sum()
+    }
+}
+
+fn present_of(entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>) -> u64 {
+    if settled.presence.is_complete() {
+        return bytes.end - bytes.start;
+    }
+    let chunks = entry
+        .chunk
+        .touched(bytes)
+        .filter(|&chunk| settled.presence.contains(chunk));
+    chunks
+        .map(|chunk| {
+            let chunk = entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
+            chunk.end.min(bytes.end) - chunk.start.max(bytes.start)
+        })
+        .sum()
+}
+
+/// Fetches bytes of an entry, piece by piece.
+async fn fetch_bytes(manager: &Arc<ChunkManager>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
+    let mut waits = Waits::new(manager, entry);
+    let mut at = bytes.start;
+    loop {
+        while waits.count() < PIECES && at < bytes.end {
+            let end = at.saturating_add(PIECE).min(bytes.end);
+            waits.begin(at..end);
+            at = end;
+        }
+        match waits.next().await {
+            Some(result) => result?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The pieces under way of one entry. Dropped, it takes them back.
+struct Waits {
+    manager: Arc<ChunkManager>,
+    entry: Arc<CacheEntry>,
+    waiting: BTreeMap<u64, WaiterId>,
+    next: u64,
+    news: mpsc::UnboundedSender<(u64, Result<(), ReadError>)>,
+    heard: mpsc::UnboundedReceiver<(u64, Result<(), ReadError>)>,
+}
+
+impl Waits {
+    fn new(manager: &Arc<ChunkManager>, entry: &Arc<CacheEntry>) -> Waits {
+        let (news, heard) = mpsc::unbounded_channel();
+        Waits {
+            manager: Arc::clone(manager),
+            entry: Arc::clone(entry),
+            waiting: BTreeMap::new(),
+            next: 0,
+            news,
+            heard,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn begin(&mut self, bytes: Range<u64>) {
+        let (number, news) = (self.next, self.news.clone());
+        self.next += 1;
+        // It may be called before `when_fetched` returns; what it says is heard later.
+        let on_ready = Box::new(move |result| {
+            // Nobody listens any more when the prefetch was taken back.
+            let _ = news.send((number, result));
+        });
+        let waiter = self
+            .manager
+            .when_fetched(&self.entry, bytes, Priority::Medium, on_ready);
+        self.waiting.insert(number, waiter);
+    }
+
+    /// The outcome of the next piece to end; `None` when none is under way.
+    async fn next(&mut self) -> Option<Result<(), ReadError>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let (number, result) = self.heard.recv().await?;
+        self.waiting.remove(&number);
+        Some(result)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        // The last first: else the end of one that is being fetched would begin the next.
+        for waiter in self.waiting.values().rev() {
+            self.manager.cancel(*waiter);
+        }
+    }
+}

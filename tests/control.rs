@@ -1,0 +1,444 @@
+//! What the user asks of a mount that is up: prefetch and status, by the commands, over the mount's socket.
+//!
+//! The witness is the origin's log: what was prefetched is read without a request, and what was taken back is not asked for.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::common::files::{assert_same, pread, sha256, sha256_of};
+use crate::common::process::{self, Pidfd, Ran};
+use crate::common::{Mount, PATIENCE, fetchfs, run};
+use crate::origin::{Content, Fault, Gate, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// The default chunk size.
+const CHUNK: u64 = 256 * 1024;
+
+/// An origin with a large file, a small one, and a directory in a directory.
+fn site() -> Origin {
+    let origin = Origin::start();
+    for (path, size) in [
+        ("/large", 40 * MIB),
+        ("/small", 1000),
+        ("/empty", 0),
+        ("/dir/a", 3 * MIB + 17),
+        ("/dir/b c", CHUNK),
+        ("/dir/deep/d", 5000),
+    ] {
+        origin.add(path, content(path, size));
+    }
+    origin
+}
+
+fn content(path: &str, size: u64) -> Content {
+    Content::noise(size, path.len() as u64)
+}
+
+fn fetchfs_with(words: &[&str], paths: &[PathBuf]) -> Command {
+    let mut command = fetchfs();
+    command.args(words).args(paths);
+    command
+}
+
+fn prefetch(words: &[&str], paths: &[PathBuf]) -> Ran {
+    run(fetchfs_with(&["prefetch"], &[]).args(words).args(paths))
+}
+
+/// Requests for bytes of any of these paths since `mark`.
+fn data_requests(origin: &Origin, mark: usize, paths: &[&str]) -> usize {
+    let since = origin.log().since(mark);
+    paths.iter().map(|path| since.data(path).len()).sum()
+}
+
+/// The command fails with one sentence that holds these words.
+#[track_caller]
+fn assert_refuses(ran: &Ran, words: &[&str]) {
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.err.trim_end().lines().count(), 1, "one sentence: {ran:?}");
+    for word in words {
+        assert!(ran.err.contains(word), "{word:?} is missing: {ran:?}");
+    }
+}
+
+#[test]
+fn what_was_prefetched_is_read_without_a_request() {
+    let origin = site();
+    let mut mount = Mount::start_of(&origin.url("/"));
+    let paths = ["large", "small", "empty"].map(|name| mount.path(name));
+    let ran = prefetch(&[], &paths).succeeded();
+    assert!(ran.out.starts_with("3 files: 40.0 MiB fetched in "), "{ran:?}");
+    let mark = origin.log().mark();
+    assert_eq!(sha256(&mount.path("large")), sha256_of(&content("/large", 40 * MIB)));
+    assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/small", 1000)));
+    assert_eq!(data_requests(&origin, mark, &["/large", "/small"]), 0);
+
+    // It is recorded, too.
+    mount.remount();
+    let mark = origin.log().mark();
+    let ran = prefetch(&[], &paths).succeeded();
+    assert!(
+        ran.out.contains("0 B fetched") && ran.out.contains("40.0 MiB were in the cache already"),
+        "{ran:?}"
+    );
+    assert_eq!(sha256(&mount.path("large")), sha256_of(&content("/large", 40 * MIB)));
+    assert_eq!(data_requests(&origin, mark, &["/large", "/small"]), 0);
+}
+
+#[test]
+fn a_directory_is_fetched_and_with_recursive_what_is_below_it() {
+    let origin = site();
+    let mount = Mount::start_of(&origin.url("/"));
+    prefetch(&[], &[mount.path("dir")]).succeeded();
+    let all = origin.log().all();
+    assert!(!all.data("/dir/a").is_empty() && !all.data("/dir/b c").is_empty());
+    assert!(all.data("/dir/deep/d").is_empty() && all.data("/small").is_empty());
+
+    let mark = origin.log().mark();
+    prefetch(&["--recursive"], &[mount.root()]).succeeded();
+    let since = origin.log().since(mark);
+    assert!(since.data("/dir/a").is_empty(), "that is in the cache");
+    assert!(!since.data("/dir/deep/d").is_empty() && !since.data("/large").is_empty());
+    let mark = origin.log().mark();
+    assert_eq!(
+        sha256(&mount.path("dir/a")),
+        sha256_of(&content("/dir/a", 3 * MIB + 17))
+    );
+    assert_eq!(
+        sha256(&mount.path("dir/deep/d")),
+        sha256_of(&content("/dir/deep/d", 5000))
+    );
+    assert_eq!(data_requests(&origin, mark, &["/dir/a", "/dir/deep/d"]), 0);
+}
+
+#[test]
+fn a_byte_range_is_fetched_and_no_more_than_its_chunks() {
+    let origin = site();
+    let mount = Mount::start_of(&origin.url("/"));
+    prefetch(&["--range", "0-1M,-64K"], &[mount.path("large")]).succeeded();
+    let fetched = origin.log().all().body_bytes("/large");
+    assert_eq!(fetched, MIB + CHUNK);
+    let mark = origin.log().mark();
+    let whole = content("/large", 40 * MIB);
+    for range in [0..MIB, 40 * MIB - 64 * 1024..40 * MIB] {
+        assert_same(
+            &pread(&mount.path("large"), range.clone()),
+            &whole.read(range),
+            "a range",
+        );
+    }
+    let since = origin.log().since(mark).ranges("/large");
+    let again = |asked: &&std::ops::Range<u64>| asked.start < MIB || asked.end > 40 * MIB - 64 * 1024;
+    assert_eq!(since.iter().find(again), None, "{since:?}");
+    assert_refuses(
+        &prefetch(&["--range", "0-5"], &[mount.path("dir")]),
+        &["/dir", "byte ranges are for files"],
+    );
+}
+
+#[test]
+fn a_reader_overtakes_a_running_prefetch() {
+    let origin = site();
+    // Every connection is taken by the prefetch, and gets no further.
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
+    let mut running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
+    gate.wait_for_arrivals(2);
+    assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/small", 1000)));
+    assert_eq!(running.try_wait().expect("a child"), None, "the prefetch still goes on");
+    gate.open();
+    let status = process::wait(&mut running, PATIENCE).expect("it ends");
+    assert!(status.success(), "{status}");
+    assert_eq!(origin.log().all().gets("/small").len(), 1);
+}
+
+#[test]
+fn ctrl_c_takes_a_prefetch_back() {
+    let origin = site();
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
+    let mut running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
+    gate.wait_for_arrivals(2);
+    Pidfd::open(running.id()).expect("it runs").signal(Signal::SIGINT);
+    let status = process::wait(&mut running, PATIENCE).expect("it ends");
+    assert!(!status.success());
+    wait_until_nobody_waits(&mount);
+    // Each request goes on to the end of the chunk that it is in, and no further.
+    gate.open();
+    origin.log().wait_for("the end of its requests", |log| log.all_ended());
+    let asked = origin.log().all().data("/large").len();
+    // Whatever was still to come would have come before this answer.
+    assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/small", 1000)));
+    assert_eq!(origin.log().all().data("/large").len(), asked);
+}
+
+/// Nobody is told when a client's end was noticed, so the mount is asked again.
+#[track_caller]
+fn wait_until_nobody_waits(mount: &Mount) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let ran = run(&mut fetchfs_with(&["status", "--json"], &[mount.root()])).succeeded();
+        let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        if status[0]["origins"][0]["waiters"] == 0 {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "somebody waits: {status}");
+    }
+}
+
+#[test]
+fn a_background_prefetch_survives_kill_9_and_is_forgotten_when_it_is_done() {
+    let origin = site();
+    let gate = Gate::new();
+    // The first piece comes; the rest waits.
+    let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let mut mount = Mount::start_of(&origin.url("/"));
+    let ran = prefetch(&["--background"], &[mount.path("large"), mount.path("dir")]).succeeded();
+    assert!(ran.out.starts_with("job 1 on "), "{ran:?}");
+    gate.wait_for_arrivals(1);
+    let ran = prefetch(&["--list"], &[mount.root()]).succeeded();
+    assert!(ran.out.contains("job 1 on ") && ran.out.contains("/large"), "{ran:?}");
+    mount.kill();
+    held.lift();
+    gate.open();
+    mount.start();
+    wait_until_no_job_is_left(&mount);
+    let mark = origin.log().mark();
+    assert_eq!(sha256(&mount.path("large")), sha256_of(&content("/large", 40 * MIB)));
+    assert_eq!(
+        sha256(&mount.path("dir/a")),
+        sha256_of(&content("/dir/a", 3 * MIB + 17))
+    );
+    assert_eq!(data_requests(&origin, mark, &["/large", "/dir/a"]), 0);
+    mount.remount();
+    assert_eq!(prefetch(&["--list"], &[mount.root()]).succeeded().out, "");
+}
+
+/// Jobs have no event for others, so the mount is asked again.
+#[track_caller]
+fn wait_until_no_job_is_left(mount: &Mount) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while prefetch(&["--list"], &[mount.root()]).succeeded().out.contains("job") {
+        assert!(std::time::Instant::now() < deadline, "the job does not end");
+    }
+}
+
+#[test]
+fn a_background_prefetch_can_be_ended() {
+    let origin = site();
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let mut mount = Mount::start_of(&origin.url("/"));
+    prefetch(&["--background"], &[mount.path("large")]).succeeded();
+    gate.wait_for_arrivals(1);
+    prefetch(&["--cancel", "1"], &[mount.root()]).succeeded();
+    wait_until_nobody_waits(&mount);
+    gate.open();
+    origin.log().wait_for("the end of its requests", |log| log.all_ended());
+    assert_refuses(&prefetch(&["--cancel", "1"], &[mount.root()]), &["no prefetch job 1"]);
+    mount.remount();
+    assert_eq!(prefetch(&["--list"], &[mount.root()]).succeeded().out, "");
+}
+
+#[test]
+fn a_path_that_can_t_be_had_is_one_sentence_and_the_others_are_fetched() {
+    let origin = site();
+    let mut mount = Mount::start_of(&origin.url("/"));
+    assert_refuses(&prefetch(&[], &[mount.path("none")]), &["/none", "no such file"]);
+    origin.on("/dir/a").data().fault(Fault::Status(403));
+    assert_refuses(&prefetch(&[], &[mount.path("dir")]), &["/dir/a", "403"]);
+    assert!(!origin.log().all().data("/dir/b c").is_empty());
+    assert_refuses(
+        &prefetch(&[], &["/etc/passwd".into()]),
+        &["/etc/passwd is not in a fetchfs mount"],
+    );
+    mount.kill();
+    assert_refuses(&prefetch(&[], &[mount.path("small")]), &["is gone", "fetchfs unmount"]);
+    mount.start();
+    prefetch(&[], &[mount.path("small")]).succeeded();
+}
+
+#[test]
+fn status_tells_what_is_mounted_and_what_goes_on() {
+    let origin = site();
+    let mount = Mount::of(&origin.url("/")).with("--cache-size", "1GiB").start();
+    prefetch(&[], &[mount.path("large")]).succeeded();
+    let ran = run(&mut fetchfs_with(&["status"], &[mount.root()])).succeeded();
+    let wanted = format!("{} on {}", origin.url("/"), mount.root().display());
+    assert!(
+        ran.out.starts_with(&wanted) && ran.out.contains("40.0 MiB of 1.0 GiB"),
+        "{ran:?}"
+    );
+    let ran = run(&mut fetchfs_with(&["status", "--json"], &[mount.root()])).succeeded();
+    let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(status[0]["pid"], mount.pid());
+    assert_eq!(status[0]["fetched_bytes"], 40 * MIB);
+    assert_eq!(status[0]["origins"][0]["waiters"], 0);
+}
+
+/// The mount's socket.
+fn socket_of(mount: &Mount) -> PathBuf {
+    let table = std::fs::read_to_string("/proc/net/unix").expect("the kernel's list of sockets");
+    let sockets = table.lines().filter_map(|line| line.split_ascii_whitespace().nth(7));
+    let mut ours = sockets.map(PathBuf::from).filter(|path| {
+        let mark = std::fs::read_to_string(path.with_extension("")).unwrap_or_default();
+        mark.lines().next() == Some(&mount.pid().to_string())
+    });
+    ours.next().expect("a socket beside the run file")
+}
+
+#[test]
+fn another_user_can_t_use_the_socket() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let origin = site();
+    let mount = Mount::start_of(&origin.url("/"));
+    let socket = socket_of(&mount);
+    let mode = std::fs::metadata(&socket).expect("a socket").mode();
+    assert_eq!(mode & 0o777, 0o600);
+    if !crate::common::is_root() {
+        return;
+    }
+    // Even where the directory and the socket's own permissions would let them in.
+    let dir = socket.parent().expect("a directory");
+    let before = std::fs::metadata(dir).expect("it").permissions();
+    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("to open it");
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("to open it");
+    let heard = std::thread::scope(|scope| {
+        let stranger = scope.spawn(|| {
+            // SAFETY: takes three numbers. The raw call changes this thread alone, which ends with what it has come for.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, -1, 65534, -1) }, 0);
+            let mut heard = Vec::new();
+            UnixStream::connect(&socket)
+                .and_then(|mut stream| stream.read_to_end(&mut heard))
+                .expect("an end");
+            heard
+        });
+        stranger.join().expect("it ends")
+    });
+    std::fs::set_permissions(dir, before).expect("to close it again");
+    assert_eq!(heard, [0; 0], "closed without a word");
+}
+
+#[test]
+fn a_client_that_talks_nonsense_harms_nobody() {
+    let origin = site();
+    let mount = Mount::start_of(&origin.url("/"));
+    let socket = socket_of(&mount);
+    for line in [
+        "",
+        "\n",
+        "{}\n",
+        "{\"do\":\"status\"",
+        "\u{0}\u{1}\n",
+        "{\"do\":\"prefetch\",\"wanted\":{\"paths\":[\"../..\"]}}\n",
+    ] {
+        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        stream.write_all(line.as_bytes()).expect("to send");
+        stream.shutdown(std::net::Shutdown::Write).expect("to end");
+        let replies: Vec<String> = BufReader::new(stream).lines().map_while(Result::ok).collect();
+        assert!(replies[0].contains("protocol"), "a greeting: {replies:?}");
+        assert!(replies.len() <= 2, "{line:?}: {replies:?}");
+    }
+    // As long as it likes: it is cut off, and not kept.
+    let mut stream = UnixStream::connect(&socket).expect("it listens");
+    let endless = vec![b'['; 4 << 20];
+    let _ = stream.write_all(&endless);
+    let replies: Vec<String> = BufReader::new(stream).lines().map_while(Result::ok).collect();
+    assert!(replies.len() <= 2, "{replies:?}");
+    prefetch(&[], &[mount.path("small")]).succeeded();
+}
+
+/// Whether the cache's index has this file as pinned, version by version, the oldest first.
+fn pinned_versions(mount: &Mount, name: &str) -> Vec<bool> {
+    let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
+    let mut query = index
+        .prepare("SELECT pinned FROM cache_entries WHERE url LIKE '%/' || ?1 ORDER BY entry_id")
+        .expect("a query");
+    let rows = query.query_map([name], |row| row.get(0)).expect("rows");
+    rows.collect::<Result<_, _>>().expect("pinned or not")
+}
+
+#[test]
+fn a_pin_fetches_outlives_the_mount_and_goes_over_to_the_next_version() {
+    let origin = site();
+    let mut mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
+    let ran = run(&mut fetchfs_with(&["pin"], &[mount.path("small"), mount.path("dir")])).succeeded();
+    assert!(ran.out.starts_with("job 1 on "), "{ran:?}");
+    wait_until_no_job_is_left(&mount);
+    mount.remount();
+    let mark = origin.log().mark();
+    assert_eq!(
+        sha256(&mount.path("dir/deep/d")),
+        sha256_of(&content("/dir/deep/d", 5000))
+    );
+    assert_eq!(data_requests(&origin, mark, &["/dir/deep/d"]), 0);
+    let ran = run(&mut fetchfs_with(&["pin", "--list"], &[mount.root()])).succeeded();
+    assert_eq!(ran.out, format!("{}\n{}\n", origin.url("/dir/"), origin.url("/small")));
+
+    origin.add("/small", content("/another", 2000));
+    assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/another", 2000)));
+    prefetch(&[], &[mount.path("large")]).succeeded();
+    mount.unmount();
+    assert_eq!(pinned_versions(&mount, "small"), [false, true]);
+    assert_eq!(pinned_versions(&mount, "deep/d"), [true]);
+    assert_eq!(pinned_versions(&mount, "large"), [false]);
+
+    mount.start();
+    let unpin = |name: &str| run(&mut fetchfs_with(&["unpin"], &[mount.path(name)]));
+    assert_refuses(&unpin("dir/a"), &["/dir/a: it is pinned with", "unpin that"]);
+    assert_refuses(&unpin("large"), &["/large: it is not pinned"]);
+    unpin("dir").succeeded();
+    unpin("small").succeeded();
+    let ran = run(&mut fetchfs_with(&["pin", "--list"], &[mount.root()])).succeeded();
+    assert_eq!(ran.out, "");
+    mount.unmount();
+    assert_eq!(pinned_versions(&mount, "deep/d"), [false]);
+}
+
+#[test]
+fn what_was_evicted_is_asked_for_again() {
+    let origin = site();
+    let mount = Mount::start_of(&origin.url("/"));
+    let evict = |words: &[&str], names: &[&str]| {
+        let paths: Vec<PathBuf> = names.iter().map(|name| mount.path(name)).collect();
+        run(fetchfs_with(&["evict"], &[]).args(words).args(&paths))
+    };
+    prefetch(&["--recursive"], &[mount.root()]).succeeded();
+    let read = |name: &str, size| {
+        assert_eq!(
+            sha256(&mount.path(name)),
+            sha256_of(&content(&format!("/{name}"), size))
+        )
+    };
+    read("small", 1000);
+    let mark = origin.log().mark();
+    let ran = evict(&[], &["small", "large"]).succeeded();
+    assert_eq!(ran.out, "2 files: 40.0 MiB evicted\n");
+    read("small", 1000);
+    assert_eq!(
+        data_requests(&origin, mark, &["/small"]),
+        1,
+        "the kernel has forgotten it, too"
+    );
+    read("dir/a", 3 * MIB + 17);
+    assert_eq!(data_requests(&origin, mark, &["/dir/a"]), 0, "nobody has evicted that");
+
+    assert_refuses(&evict(&[], &["dir"]), &["/dir: it is a directory", "--recursive"]);
+    run(&mut fetchfs_with(&["pin", "--no-fetch"], &[mount.path("dir/a")])).succeeded();
+    let ran = evict(&["--recursive"], &["dir"]);
+    assert_eq!(ran.out, "2 files: 260.9 KiB evicted\n");
+    assert_refuses(&ran, &["one of the files", "pinned", "--force"]);
+    let open = std::fs::File::open(mount.path("dir/a")).expect("to open");
+    assert_refuses(&evict(&["--force"], &["dir/a"]), &["/dir/a: it is in use"]);
+    drop(open);
+    evict(&["--force"], &["dir/a"]).succeeded();
+    let mark = origin.log().mark();
+    read("dir/a", 3 * MIB + 17);
+    assert!(data_requests(&origin, mark, &["/dir/a"]) > 0);
+}
