@@ -2,7 +2,7 @@
 //!
 //! A fetch costs a round trip before its first byte, whatever its length. So the length is measured in
 //! what the connection could have brought in that time: latency × rate. At that length half of the
-//! time is waiting; at sixteen times that, a seventeenth.
+//! time is waiting; at twenty-four times that, a twenty-fifth.
 //!
 //! And how many connections it bears. Servers that dislike many at once say so, by 429 or 503 or by
 //! breaking connections off: then half as many are allowed, and one more for each round of answers
@@ -20,8 +20,11 @@ const SHORTEST: u64 = 1 << 20;
 /// Where much is wanted, fetches may be this long however near the server is.
 const LONG: u64 = 4 << 20;
 
-/// A fetch of this many times latency × rate spends six percent of its time waiting.
-const PROPORTION: u64 = 16;
+/// A fetch of this many times latency × rate spends four percent of its time waiting.
+const LONGEST: u64 = 24;
+
+/// One of so many spends a ninth of its time waiting, and keeps others waiting for a third of the time.
+const TURN: u64 = 8;
 
 /// How much a new measurement counts against all before.
 const WEIGHT: f64 = 0.25;
@@ -76,13 +79,13 @@ impl Pace {
     /// bring them.
     pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
         let shortest = self.round_trip().max(SHORTEST);
-        let longest = self.paying_len().max(LONG);
+        let longest = self.round_trip().saturating_mul(LONGEST).max(LONG);
         (wanted / free.max(1) as u64).clamp(shortest, longest)
     }
 
-    /// Bytes of a fetch beside which its round trip hardly counts.
-    pub fn paying_len(&self) -> u64 {
-        self.round_trip().saturating_mul(PROPORTION).max(SHORTEST)
+    /// Bytes of a fetch that pays for its round trip and is over soon, for where others wait for the connection.
+    pub fn turn_len(&self) -> u64 {
+        self.round_trip().saturating_mul(TURN).max(SHORTEST)
     }
 
     /// Seconds from a request to its answer, and bytes a second over one connection, if the origin has ever answered.

@@ -29,8 +29,8 @@ const PROVEN_WINDOW: u64 = 4 << 20;
 const MAX_WINDOW: u64 = 256 << 20;
 
 /// What the window is multiplied by when the reader was starved. From the first window to the last in
-/// five steps, each of which takes about a round trip.
-const STARVED_GROWTH: u64 = 4;
+/// three steps, each of which takes about a round trip.
+const STARVED_GROWTH: u64 = 8;
 
 /// A read within this distance before or behind a cursor is still its stream. The kernel asks for
 /// 128 KiB at a time, some requests ahead and out of order; a player skips over small atoms.
@@ -60,6 +60,8 @@ struct Cursor {
     requested: u64,
     /// Where `position` was when the window last grew.
     grown_at: u64,
+    /// The first byte that was asked for because of that.
+    grown_from: u64,
     /// Whether the reader came to bytes that were not here, since then.
     starved: bool,
 }
@@ -77,6 +79,7 @@ impl ReadAhead {
                 window: 0,
                 requested: read.start,
                 grown_at: read.start,
+                grown_from: read.start,
                 starved: false,
             },
         };
@@ -103,10 +106,10 @@ impl Cursor {
         if self.position - self.start < PROOF.min(size) {
             return None;
         }
-        // Half a window further on is when it shows whether the last growth was enough.
-        if self.window == 0 || self.position - self.grown_at >= self.window / 2 {
+        if self.window == 0 || self.is_due() {
             self.window = self.grown();
             self.grown_at = self.position;
+            self.grown_from = self.requested.max(self.position);
             self.starved = false;
         }
         // A small window is asked for in halves, or many small requests would be made of it; a large
@@ -124,6 +127,16 @@ impl Cursor {
         let wanted = self.requested.max(self.position)..horizon;
         self.requested = self.requested.max(horizon);
         (!wanted.is_empty()).then_some(wanted)
+    }
+
+    /// Whether it shows by now if the last growth was enough. It was not when the reader was starved and has got some
+    /// way into what was asked for then: that is about a round trip later. Otherwise half a window tells.
+    fn is_due(&self) -> bool {
+        if self.starved {
+            self.position > self.grown_from + self.window / 16
+        } else {
+            self.position - self.grown_at >= self.window / 2
+        }
     }
 
     /// The window that it should have now.

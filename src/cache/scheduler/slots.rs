@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::flight::{Fetch, Waiter};
+use super::flight::{Fetch, Flight, Waiter};
 use super::flights::OriginNumber;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::entry::{EntryId, Settled};
@@ -57,6 +57,28 @@ impl Scheduler {
         true
     }
 
+    /// How many of the chunks that are wanted in a row from `first` on one fetch brings.
+    fn next_len(&self, flight: &Flight, first: u64) -> u64 {
+        let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.wants.in_a_row(first));
+        let helpers = self.helpers(flight, first + in_a_row);
+        let pace = &self.flights.at(flight.origin).pace;
+        let len = pace.fetch_len(in_a_row * chunk, helpers);
+        in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1))
+    }
+
+    /// Connections among which a run of wanted chunks is shared out: those that are free, or, where the run reaches the end
+    /// of the file, the entry's share of all. More comes after any other run, but the end would be brought by a few long
+    /// fetches, while one connection after another finds nothing left to do.
+    fn helpers(&self, flight: &Flight, run_end: u64) -> usize {
+        let (all, at) = (self.connections(flight.origin), self.flights.at(flight.origin));
+        let free = all.saturating_sub(at.running());
+        if run_end >= flight.chunk_count() {
+            free.max(all / at.flights().max(1))
+        } else {
+            free
+        }
+    }
+
     /// Bytes that a fetch may ask for. Twice the usual where files are about as many as connections: then each reader
     /// has one to itself, and no reader waits for what is far ahead on another. Not over a few connections, where a long
     /// fetch keeps the others from their turn; and where files are more than connections, no more than what pays for
@@ -65,7 +87,7 @@ impl Scheduler {
         let sharers = self.flights.at(origin).flights();
         let connections = self.connections(origin);
         if sharers > connections {
-            return self.limits.fetch_len.min(self.flights.at(origin).pace.paying_len());
+            return self.limits.fetch_len.min(self.flights.at(origin).pace.turn_len());
         }
         let is_shared = connections >= MANY && sharers * 2 >= connections;
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
@@ -84,17 +106,12 @@ impl Scheduler {
             return;
         };
         let entry = Arc::clone(&flight.entry);
-        let origin = flight.origin;
-        let at = self.flights.at(origin);
-        let free = self.connections(origin).saturating_sub(at.running());
-        let in_a_row = flight.wants.in_a_row(first);
-        let wanted = in_a_row * entry.chunk.bytes();
-        let longest = (at.pace.fetch_len(wanted, free).min(self.longest_fetch(origin)) / entry.chunk.bytes()).max(1);
+        let len = self.next_len(flight, first);
         let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
         // Neighbours that are wanted too, however urgently, come with the same request.
-        let mut chunks = first..first + in_a_row.min(longest);
+        let mut chunks = first..first + len;
         if let Some(settled) = entry.settled() {
             chunks.end = settled.presence.next_present(&chunks).unwrap_or(chunks.end);
         }

@@ -5,6 +5,7 @@
     reason = "lists of ranges are compared; some have one element"
 )]
 
+mod line;
 mod model;
 
 use std::time::Duration;

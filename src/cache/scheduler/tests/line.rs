@@ -1,0 +1,307 @@
+//! What readers get over a line that is simulated: sixteen connections of 20 MB/s, and 50 ms before each answer, which is
+//! the profile `wan` of `make bench`. Time is counted and not waited for, so the figures are the same on any machine, and
+//! show what the decisions of the scheduler and of read-ahead cost, without those of a kernel, a disk or a processor.
+//!
+//! The figures that are asserted are a little below those that came out. Whoever changes a constant of fetches or of
+//! windows sees with `--nocapture` what it does.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::cache::readahead::ReadAhead;
+use crate::cache::{FETCH_LEN, SPLIT_DISTANCE};
+
+const MIB: u64 = 1 << 20;
+const CHUNK: u64 = 256 << 10;
+
+/// From a request to the first byte of its answer, in microseconds.
+const ROUND_TRIP: u64 = 50_000;
+
+/// Bytes that a connection brings at once, and the time from one such piece to the next, in microseconds: 20 MB/s.
+const PIECE: u64 = 200_000;
+const PIECE_TIME: u64 = 10_000;
+
+/// Bytes that the kernel asks for at a time.
+const READ: u64 = 128 << 10;
+
+const CONNECTIONS: usize = 16;
+
+/// What happens at a moment.
+enum Happens {
+    /// A piece comes over the connection of this fetch.
+    Piece(FetchId),
+    /// This program reads on.
+    Read(usize),
+}
+
+/// A program that reads.
+struct Program {
+    entry: Arc<CacheEntry>,
+    ahead: ReadAhead,
+    /// Where it reads next, and where it ends.
+    bytes: Range<u64>,
+    pace: Pace,
+    asked_at: u64,
+    /// How long each of its reads took, in microseconds.
+    took: Vec<u64>,
+    /// When it had read all.
+    done_at: Option<u64>,
+}
+
+/// What a program does after each read: it waits for `pause` microseconds, and goes on `step` bytes further.
+#[derive(Clone, Copy)]
+struct Pace {
+    pause: u64,
+    step: u64,
+}
+
+/// As fast as it can.
+const IN_SEQUENCE: Pace = Pace { pause: 60, step: READ };
+
+/// A fetch, as the downloader sees it.
+struct Transfer {
+    order: FetchOrder,
+    end: u64,
+    position: u64,
+    asked_at: u64,
+}
+
+struct Line {
+    scheduler: Scheduler,
+    /// Microseconds since the beginning.
+    now: u64,
+    /// What is going to happen, by its moment and a number that tells what comes at once apart.
+    agenda: BTreeMap<(u64, u64), Happens>,
+    count: u64,
+    transfers: HashMap<FetchId, Transfer>,
+    waiting: HashMap<WaiterId, usize>,
+    programs: Vec<Program>,
+    requests: u64,
+    sent: u64,
+}
+
+impl Line {
+    fn new() -> Line {
+        Line {
+            scheduler: Scheduler::new(Limits {
+                fetches_per_origin: CONNECTIONS,
+                fetch_len: FETCH_LEN,
+                split_distance: SPLIT_DISTANCE,
+            }),
+            now: 0,
+            agenda: BTreeMap::new(),
+            count: 0,
+            transfers: HashMap::new(),
+            waiting: HashMap::new(),
+            programs: Vec::new(),
+            requests: 0,
+            sent: 0,
+        }
+    }
+
+    fn file(size: u64) -> Arc<CacheEntry> {
+        let url = Url::parse("http://far/f").unwrap();
+        let origin = Origin::of(&url).unwrap();
+        let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(CHUNK).unwrap(), 0, size);
+        entry.settle_for_tests(size);
+        Arc::new(entry)
+    }
+
+    /// A program begins to read a file.
+    fn reads(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, pace: Pace) -> usize {
+        self.programs.push(Program {
+            entry: Arc::clone(entry),
+            ahead: ReadAhead::default(),
+            bytes,
+            pace,
+            asked_at: 0,
+            took: Vec::new(),
+            done_at: None,
+        });
+        let number = self.programs.len() - 1;
+        self.at(0, Happens::Read(number));
+        number
+    }
+
+    fn at(&mut self, delay: u64, what: Happens) {
+        self.count += 1;
+        self.agenda.insert((self.now + delay, self.count), what);
+    }
+
+    /// Goes on until nothing happens any more.
+    fn run(&mut self) {
+        while let Some(((time, _), what)) = self.agenda.pop_first() {
+            self.now = time;
+            match what {
+                Happens::Piece(fetch) => self.piece(fetch),
+                Happens::Read(program) => self.read(program),
+            }
+            self.carry_out();
+        }
+        assert!(self.waiting.is_empty());
+    }
+
+    fn piece(&mut self, id: FetchId) {
+        let Some(transfer) = self.transfers.get_mut(&id) else {
+            return;
+        };
+        let entry = Arc::clone(&transfer.order.entry);
+        let (start, before) = (transfer.order.bytes.start, transfer.position);
+        transfer.position = (before + PIECE).min(transfer.end);
+        let (position, end, asked_at) = (transfer.position, transfer.end, transfer.asked_at);
+        self.sent += position - before;
+        let settled = entry.settled().unwrap();
+        for chunk in entry.chunk.contained(&(start..position), settled.size()) {
+            settled.presence.insert(chunk);
+        }
+        self.scheduler.progress(entry.id, id, position);
+        if position < end {
+            return self.at(PIECE_TIME, Happens::Piece(id));
+        }
+        self.transfers.remove(&id);
+        let time = Duration::from_micros((self.now - asked_at - ROUND_TRIP).max(1));
+        let latency = Duration::from_micros(ROUND_TRIP);
+        self.scheduler.measured(&entry.origin, latency, end - start, time);
+        self.scheduler.ended(id, Ok(()));
+    }
+
+    fn read(&mut self, number: usize) {
+        let program = &mut self.programs[number];
+        let entry = Arc::clone(&program.entry);
+        if program.bytes.is_empty() {
+            program.done_at = Some(self.now);
+            let mut readers = self.programs.iter().filter(|program| program.entry.id == entry.id);
+            if readers.all(|program| program.done_at.is_some()) {
+                self.scheduler.end_read_ahead(entry.id);
+            }
+            return;
+        }
+        program.asked_at = self.now;
+        let bytes = program.bytes.start..(program.bytes.start + READ).min(program.bytes.end);
+        let is_here = entry.has_byte_range(&bytes);
+        let ahead = program.ahead.note(&bytes, entry.size(), !is_here);
+        let ahead = ahead.map(|bytes| entry.chunk.touched(&bytes));
+        if is_here {
+            ahead
+                .into_iter()
+                .for_each(|chunks| self.scheduler.request(&entry, chunks, Priority::High));
+            self.goes_on(number);
+        } else {
+            self.count += 1;
+            self.waiting.insert(WaiterId(self.count), number);
+            self.scheduler.wait(&entry, bytes, ahead, WaiterId(self.count));
+        }
+    }
+
+    fn goes_on(&mut self, number: usize) {
+        let program = &mut self.programs[number];
+        program.took.push(self.now - program.asked_at);
+        let Pace { pause, step } = program.pace;
+        program.bytes.start += step;
+        self.at(pause, Happens::Read(number));
+    }
+
+    fn carry_out(&mut self) {
+        for action in self.scheduler.take_actions() {
+            match action {
+                Action::Start(order) => {
+                    self.requests += 1;
+                    self.at(ROUND_TRIP, Happens::Piece(order.id));
+                    let transfer = Transfer {
+                        end: order.bytes.end,
+                        position: order.bytes.start,
+                        asked_at: self.now,
+                        order,
+                    };
+                    self.transfers.insert(transfer.order.id, transfer);
+                }
+                Action::Trim { fetch, end } => {
+                    let transfer = self.transfers.get_mut(&fetch).unwrap();
+                    transfer.end = end.max(transfer.position);
+                }
+                Action::Stop(fetch) => {
+                    self.transfers.remove(&fetch);
+                }
+                Action::Wake(waiter, result) => {
+                    result.unwrap();
+                    let program = self.waiting.remove(&waiter).unwrap();
+                    self.goes_on(program);
+                }
+            }
+        }
+    }
+}
+
+/// MB/s that so many programs get together, each of which reads a file of its own of so many MiB.
+fn rate_of(programs: u64, mib: u64) -> f64 {
+    let mut line = Line::new();
+    for _ in 0..programs {
+        line.reads(&Line::file(mib * MIB), 0..mib * MIB, IN_SEQUENCE);
+    }
+    line.run();
+    let rate = (programs * mib * MIB) as f64 / line.now as f64;
+    println!("{programs} × {mib} MiB: {rate:.0} MB/s, {} requests", line.requests);
+    rate
+}
+
+#[test]
+fn a_reader_in_sequence_has_all_connections_at_work_soon_and_until_the_end() {
+    for (mib, at_least) in [
+        (4, 24.0),
+        (16, 70.0),
+        (64, 125.0),
+        (128, 170.0),
+        (1024, 270.0),
+        (4096, 290.0),
+    ] {
+        let rate = rate_of(1, mib);
+        assert!(rate >= at_least, "{rate} MB/s for {mib} MiB");
+    }
+}
+
+#[test]
+fn readers_share_the_connections_and_leave_none_idle() {
+    for (programs, mib, at_least) in [
+        (4, 16, 135.0),
+        (16, 16, 255.0),
+        (4, 64, 220.0),
+        (16, 64, 292.0),
+        (64, 16, 255.0),
+    ] {
+        let rate = rate_of(programs, mib);
+        assert!(rate >= at_least, "{rate} MB/s for {programs} readers of {mib} MiB");
+    }
+}
+
+#[test]
+fn a_jump_waits_for_its_own_round_trip_though_a_stream_has_all_connections() {
+    let mut line = Line::new();
+    let entry = Line::file(2048 * MIB);
+    let stream = line.reads(&entry, 0..900 * MIB, IN_SEQUENCE);
+    let jumps = Pace {
+        pause: 50_000,
+        step: 30 * MIB + 4096,
+    };
+    let jumper = line.reads(&entry, 1024 * MIB..1900 * MIB, jumps);
+    line.run();
+    let longest = line.programs[jumper].took.iter().max();
+    assert!(longest <= Some(&(ROUND_TRIP + PIECE_TIME)), "{longest:?} µs");
+    let rate = (900 * MIB) as f64 / line.programs[stream].done_at.unwrap() as f64;
+    println!("stream beside jumps: {rate:.0} MB/s");
+    assert!(rate >= 250.0, "{rate} MB/s for the stream");
+}
+
+#[test]
+fn who_reads_a_few_megabytes_here_and_there_is_not_sent_many_times_as_much() {
+    for mib in [1, 2, 4] {
+        let (mut line, entry) = (Line::new(), Line::file(2048 * MIB));
+        for place in 0..10 {
+            let start = place * 100 * MIB;
+            line.reads(&entry, start..start + mib * MIB, IN_SEQUENCE);
+            line.run();
+        }
+        let times = line.sent as f64 / (10 * mib * MIB) as f64;
+        println!("{mib} MiB at a place: × {times:.1} sent, {} ms each", line.now / 10_000);
+        assert!(times <= 4.0, "{times} times {mib} MiB");
+    }
+}
