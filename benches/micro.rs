@@ -97,7 +97,7 @@ fn presence(cache: &Cache) -> Result<()> {
 fn reads(cache: &Arc<Cache>) -> Result<()> {
     let (entry, mut at) = (nearly_complete(cache, TIB)?, 0);
     let reader = cache.reader(Arc::clone(&entry));
-    let read = |offset| match reader.read(offset, READ, || Box::new(|_| {})) {
+    let read = |offset| match reader.read(offset, READ, |_| Box::new(|_| {})) {
         Read::Ready(bytes) => {
             black_box(bytes);
         }
@@ -119,12 +119,15 @@ fn reads(cache: &Arc<Cache>) -> Result<()> {
     });
     let (reader, mut at) = (cache.reader(entry), 0);
     time("read: decide, of a complete file", || {
-        black_box(matches!(reader.read(at, READ, || Box::new(|_| {})), Read::Ready(_)));
+        black_box(matches!(reader.read(at, READ, |_| Box::new(|_| {})), Read::Ready(_)));
         at = (at + READ) % (64 << 20);
     });
     let mut buffer = vec![0; READ as usize];
-    time("read: copy 128 KiB out of the data file", || {
-        reader.fill(&mut buffer, at).expect("it has that size");
+    time("read: decide, and copy 128 KiB out of the data file", || {
+        let Read::Ready(span) = reader.read(at, READ, |_| Box::new(|_| {})) else {
+            unreachable!("it is here")
+        };
+        reader.fill(&mut buffer, &span).expect("it has that size");
         at = (at + READ) % (64 << 20);
     });
     Ok(())

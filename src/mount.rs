@@ -18,6 +18,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::cli::Ready;
 use crate::config::MountConfig;
@@ -203,7 +204,6 @@ fn start_control(
         source: config.source_name.clone(),
         mountpoint: config.mountpoint.clone(),
         cache_dir: config.cache_dir.clone(),
-        cache_limit: config.cache_size,
         connections: config.http.max_connections,
         since: Instant::now(),
     };
@@ -256,7 +256,11 @@ fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
     Ok(CacheConfig {
         folder: config.cache_dir.clone(),
         chunk_size,
-        size_limit: config.cache_size,
+        quota: QuotaConfig {
+            size: config.cache_size,
+            min_free: config.min_free,
+            max_age: config.max_age,
+        },
         max_connections: config.http.max_connections,
         bandwidth: config.bwlimit,
         retries: config.retries,

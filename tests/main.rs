@@ -24,6 +24,7 @@ mod origin_itself;
 mod outages;
 mod passthrough;
 mod patterns;
+mod quota;
 mod reading;
 mod real_servers;
 mod scheduling;

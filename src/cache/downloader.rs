@@ -191,7 +191,7 @@ impl Fetch {
             return Ok(None);
         };
         // A chunk that is being fetched already is not looked at any more.
-        let next = settled.suspects.next_from(entry.chunk.count(offset));
+        let next = settled.resident.suspects.next_from(entry.chunk.count(offset));
         let next = next.map_or(u64::MAX, |chunk| chunk * entry.chunk.bytes());
         if next != offset {
             self.next_suspect = next;
@@ -418,10 +418,10 @@ impl Fetch {
                     writing = None;
                     // The writer answers every job, unless its thread has died with it.
                     let (position, outcome) = written.unwrap_or_else(|_| {
-                        (Position::at_chunk_edge(u64::MAX), Err(std::io::Error::other("the writing thread has died")))
+                        (Position::at_chunk_edge(u64::MAX), Err(ReadError::Store("the writing thread has died".into())))
                     });
                     if let Err(error) = outcome {
-                        return (position, Err(ReadError::Store(error.to_string())));
+                        return (position, Err(error));
                     }
                     idle = Some(position);
                 }
@@ -478,6 +478,6 @@ impl Fetch {
 }
 
 /// What a writer answers: the position reached, and what went wrong.
-type Written = (Box<Position>, std::io::Result<()>);
+type Written = (Box<Position>, Result<(), ReadError>);
 
 type Receiving = Pin<Box<dyn Future<Output = (Body, Result<Option<Bytes>, HttpError>)> + Send>>;

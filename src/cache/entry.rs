@@ -18,8 +18,7 @@ use url::Url;
 
 use super::chunk::ChunkSize;
 use super::presence::Presence;
-use super::store::DataFile;
-use super::suspects::Suspects;
+use super::resident::Resident;
 use crate::http::{Origin, Version};
 
 /// What tells cache entries apart: a hash of the URL and the version. Names the data file, and the
@@ -113,16 +112,10 @@ pub struct Settled {
     pub version: Version,
     /// When the remote file was last modified, if the origin says so.
     pub modified: Option<SystemTime>,
-    /// Names its data file and its row.
-    pub key: EntryKey,
     /// The chunks that are here.
-    pub presence: Presence,
-    /// The chunks that are recorded and have to be verified before they are present.
-    pub suspects: Suspects,
-    /// Where they are.
-    pub data: DataFile,
-    /// Whether what comes is recorded in the index (not for a private data file).
-    pub recorded: bool,
+    pub presence: Arc<Presence>,
+    /// Where they are. Entries of this version share it.
+    pub resident: Arc<Resident>,
 }
 
 /// The version that an entry turned out to be of.
@@ -234,14 +227,12 @@ impl CacheEntry {
             size,
             validator: crate::http::Validator::Strong("\"v1\"".into()),
         };
+        let resident = Arc::new(Resident::for_tests(self.chunk.bytes(), size));
         self.settle(Settled {
-            key: EntryKey::new(&self.url, &version, self.chunk),
             version,
             modified: None,
-            presence: Presence::new(self.chunk.count(size)),
-            suspects: Suspects::default(),
-            data: DataFile::for_tests(size),
-            recorded: false,
+            presence: Arc::clone(&resident.presence),
+            resident,
         })
     }
 }

@@ -28,6 +28,11 @@ pub enum ReadError {
     /// The bytes were here and are not any more: the data file was cut off, or can't be read there. Asking again fetches them.
     #[error("the cache has lost bytes of it")]
     Lost,
+    /// There is no room for the bytes: the cache is full of what can't go (`--cache-size`), or the disk (`--min-free`).
+    #[error(
+        "no room in the cache: all that is in it is pinned or in use; raise --cache-size, or free some of the disk"
+    )]
+    NoRoom,
     /// The mount is being ended.
     #[error("the mount is being ended")]
     ShuttingDown,
@@ -43,6 +48,17 @@ pub enum CacheError {
         path: String,
         /// What the system said.
         reason: String,
+    },
+    /// The cache may not be as large as what comes at once.
+    #[error(
+        "the cache may take {size} bytes, and needs at least {least}, two chunks for each connection; raise --cache-size, \
+         or lower --chunk-size or --max-connections"
+    )]
+    TooSmall {
+        /// Bytes that it may take.
+        size: u64,
+        /// Bytes that it needs.
+        least: u64,
     },
     /// The index was written by a newer fetchfs.
     #[error(

@@ -17,9 +17,10 @@ use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::entry::{CacheEntry, Settled};
-use super::eviction::Room;
+use super::error::ReadError;
 use super::index::Record;
 use super::manager::ChunkManager;
+use super::resident::Filling;
 use super::scheduler::FetchId;
 use super::versions::Versions;
 
@@ -44,7 +45,7 @@ pub struct WriteJob {
     /// Where they go. Comes back with the answer.
     pub position: Box<Position>,
     /// Gets the position reached, and what went wrong.
-    pub done: oneshot::Sender<(Box<Position>, io::Result<()>)>,
+    pub done: oneshot::Sender<(Box<Position>, Result<(), ReadError>)>,
 }
 
 /// Where a fetch stands: the next byte to write, and the checksum of its chunk so far.
@@ -52,6 +53,8 @@ pub struct Position {
     /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
     offset: u64,
     hasher: Xxh3,
+    /// Keeps what was written of the chunk that `offset` lies in; `None` at a chunk's edge.
+    filling: Option<Filling>,
 }
 
 impl Position {
@@ -60,6 +63,7 @@ impl Position {
         Box::new(Position {
             offset,
             hasher: Xxh3::new(),
+            filling: None,
         })
     }
 
@@ -94,12 +98,11 @@ impl Position {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(versions: &Arc<Versions>, room: Option<Arc<Room>>) -> io::Result<Sender<WriteJob>> {
+pub fn start(versions: &Arc<Versions>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
         let recorder = Recorder {
             versions: Arc::clone(versions),
-            room: room.clone(),
         };
         let queue = queue.clone();
         std::thread::Builder::new()
@@ -112,21 +115,17 @@ pub fn start(versions: &Arc<Versions>, room: Option<Arc<Room>>) -> io::Result<Se
 /// Where completed chunks are told.
 struct Recorder {
     versions: Arc<Versions>,
-    room: Option<Arc<Room>>,
 }
 
 impl Recorder {
-    fn completed(&self, entry: &CacheEntry, settled: &Settled, chunk: u64, checksum: u64) {
-        if settled.presence.insert(chunk) && settled.recorded {
+    fn completed(&self, settled: &Settled, chunk: u64, checksum: u64) {
+        settled.resident.recency.came(chunk, &self.versions.quota.moment(0));
+        if settled.presence.insert(chunk) {
             self.versions.index.record(Record::Chunk {
-                key: settled.key.clone(),
+                key: settled.resident.key.clone(),
                 index: chunk,
                 checksum,
             });
-            self.room.iter().for_each(|room| room.added(entry.chunk.bytes()));
-            if settled.presence.is_complete() {
-                settled.data.share();
-            }
         }
         self.versions.clear_suspect(settled, chunk);
     }
@@ -146,8 +145,11 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             Some(settled) => recorder
                 .versions
                 .restore_if_cut(&entry, settled)
+                .map_err(|error| ReadError::Store(error.to_string()))
                 .and_then(|()| write(&entry, settled, &pieces, &mut position, recorder)),
-            None => Err(io::Error::other("nobody knows yet which file these bytes belong to")),
+            None => Err(ReadError::Store(
+                "nobody knows yet which file these bytes belong to".into(),
+            )),
         };
         manager.progress(entry.id, fetch, position.offset);
         // The fetch may have been stopped meanwhile, and nobody waits for the answer.
@@ -161,13 +163,28 @@ fn write(
     pieces: &[Bytes],
     position: &mut Position,
     recorder: &Recorder,
-) -> io::Result<()> {
-    settled.data.write_all_at(pieces, position.offset)?;
+) -> Result<(), ReadError> {
+    let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    // Nothing is held that making room could wait for.
+    let room = recorder.versions.quota.reserve(len)?;
+    let (resident, start) = (&settled.resident, position.offset);
+    let mut filling = resident.fill(entry.chunk.touched(&(start..start + len)), &recorder.versions.quota);
+    // Taken over by the new one, which began before this one ends.
+    position.filling = None;
+    resident
+        .write(room, |data| data.write_all_at(pieces, start))
+        .map_err(|error| ReadError::Store(error.to_string()))?;
     for piece in pieces {
         position.advance(entry, settled.size(), piece, |chunk, checksum| {
-            recorder.completed(entry, settled, chunk, checksum);
+            recorder.completed(settled, chunk, checksum);
         });
     }
+    let chunk = entry.chunk.index(position.offset);
+    let is_within = position.offset > chunk * entry.chunk.bytes() && position.offset < settled.size();
+    position.filling = is_within.then(|| {
+        filling.keep_from(chunk);
+        filling
+    });
     Ok(())
 }
 

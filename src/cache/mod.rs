@@ -8,7 +8,7 @@
 //! - [`ChunkStore`](store::ChunkStore) has the sparse data files, [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
-//! - [`readahead`] guesses what a reader will want next; [`eviction`] keeps the whole to its size.
+//! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size.
 
 mod catalogue;
 pub mod chunk;
@@ -16,14 +16,17 @@ mod disk;
 pub mod downloader;
 pub mod entry;
 mod error;
-mod eviction;
 mod file_writer;
 mod gathered;
 pub mod index;
 mod manager;
 mod pace;
 mod presence;
+pub mod quota;
 mod readahead;
+mod reader;
+pub mod resident;
+mod residents;
 pub mod scheduler;
 mod sequential;
 pub mod store;
@@ -34,7 +37,6 @@ mod versions;
 mod wishes;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,11 +51,13 @@ pub use chunk::ChunkSize;
 use downloader::{ChunkDownloader, OnResize};
 pub use entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
 pub use error::{CacheError, ReadError};
-use eviction::Room;
 use index::ChunkIndex;
 pub use index::{Holding, JobRow};
 pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
-use readahead::ReadAhead;
+use quota::evictor::Evictor;
+use quota::{Quota, QuotaConfig};
+pub use reader::{Filled, Read, Reader, Span};
+use residents::Residents;
 use scheduler::Limits;
 pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
@@ -71,8 +75,8 @@ pub struct CacheConfig {
     pub folder: PathBuf,
     /// The size of the chunks of entries that are new. Default: 256 KiB.
     pub chunk_size: ChunkSize,
-    /// Bytes that the cache may take, about; see [`eviction`]. Default: no limit.
-    pub size_limit: Option<u64>,
+    /// What the cache may take.
+    pub quota: QuotaConfig,
     /// Fetches at once to one origin. Default: 16.
     pub max_connections: usize,
     /// Bytes per second, over all fetches. Default: no limit.
@@ -89,7 +93,7 @@ impl CacheConfig {
         CacheConfig {
             folder: folder.to_owned(),
             chunk_size: chunk::DEFAULT_CHUNK_SIZE,
-            size_limit: None,
+            quota: QuotaConfig::default(),
             max_connections: 16,
             bandwidth: None,
             retries: 3,
@@ -110,8 +114,8 @@ const SPLIT_DISTANCE: u64 = 1 << 20;
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
 
-/// Complete entries that stay open after their last reader, so that opening them again asks neither SQLite
-/// nor the file system. (An unfinished one is let go of: it is locked against other mounts.) Each takes a file descriptor and a bit for each chunk.
+/// Entries that stay open after their last reader, so that opening them again asks neither SQLite
+/// nor the file system. Each takes a file descriptor and three bits for each chunk.
 const KEPT_OPEN: usize = 64;
 
 /// See the module.
@@ -126,7 +130,9 @@ pub struct Cache {
     is_online: bool,
     chunk_size: ChunkSize,
     /// The most recently opened entries, the latest last. Nothing is taken under the lock.
-    kept_open: Mutex<VecDeque<Arc<CacheEntry>>>,
+    kept_open: Arc<Mutex<VecDeque<Arc<CacheEntry>>>>,
+    /// Ends with the cache.
+    _evictor: Evictor,
 }
 
 /// A version that the cache holds some of.
@@ -161,16 +167,24 @@ impl Cache {
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
         let Folder { tenancy, store, index } = folder;
-        let room = config.size_limit.map(|limit| Arc::new(Room::new(limit)));
+        let quota = Quota::open(&config.folder, &config.quota, index.cached_bytes())?;
+        let least = 2 * config.max_connections as u64 * config.chunk_size.bytes();
+        if quota.size() < least {
+            let size = quota.size();
+            return Err(CacheError::TooSmall { size, least });
+        }
+        let no_thread = |error: std::io::Error| CacheError::Folder {
+            path: config.folder.display().to_string(),
+            reason: format!("no thread to write with: {error}"),
+        };
         let versions = Arc::new(Versions {
             store,
             index: Arc::new(index),
+            residents: Residents::default(),
+            quota,
             restoring: Mutex::default(),
         });
-        let writers = file_writer::start(&versions, room.clone()).map_err(|error| CacheError::Folder {
-            path: config.folder.display().to_string(),
-            reason: format!("no thread to write with: {error}"),
-        })?;
+        let writers = file_writer::start(&versions).map_err(no_thread)?;
         let catalogue = Catalogue::new(Arc::clone(&versions.index));
         let is_online = !client.is_offline();
         let downloader = Arc::new(ChunkDownloader {
@@ -189,27 +203,23 @@ impl Cache {
         };
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
-        let cache = Arc::new(Cache {
+        let kept_open = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&kept_open);
+        // Closing files takes system calls, and is not for under the lock.
+        let let_go = move || drop(std::mem::take(&mut *kept.lock()));
+        let evictor = Evictor::start(Arc::clone(&versions), let_go).map_err(no_thread)?;
+        Ok(Arc::new(Cache {
             manager,
             downloader,
             patience: config.read_timeout,
-            versions: Arc::clone(&versions),
+            versions,
             tenancy,
             catalogue,
             is_online,
             chunk_size: config.chunk_size,
-            kept_open: Mutex::default(),
-        });
-        if let Some(room) = room {
-            let weak = Arc::downgrade(&cache);
-            let let_go = move || {
-                let kept = weak.upgrade().map(|cache| std::mem::take(&mut *cache.kept_open.lock()));
-                // Closing their files takes system calls, and is not for under the lock.
-                drop(kept);
-            };
-            runtime.spawn(eviction::keep(room, versions, let_go));
-        }
-        Ok(cache)
+            kept_open,
+            _evictor: evictor,
+        }))
     }
 
     /// What is kept of names and versions.
@@ -281,26 +291,17 @@ impl Cache {
         drop(kept);
         // Closing its file is a system call, and not for under the lock.
         drop(crowded_out);
-        Reader {
-            cache: Arc::clone(self),
-            entry,
-            ahead: Mutex::default(),
-        }
-    }
-
-    /// Keeps an entry open no longer than its readers do.
-    fn let_go_of(&self, id: EntryId) {
-        let mut kept = self.kept_open.lock();
-        let at = kept.iter().position(|entry| entry.id == id);
-        let entry = at.and_then(|at| kept.remove(at));
-        drop(kept);
-        // As above: closing it is not for under the lock.
-        drop(entry);
+        Reader::new(Arc::clone(self), entry)
     }
 
     /// Bytes that the cache holds.
     pub fn cached_bytes(&self) -> u64 {
         self.versions.index.cached_bytes()
+    }
+
+    /// Bytes that the cache may take on the disk.
+    pub fn limit(&self) -> u64 {
+        self.versions.quota.size()
     }
 
     /// The chunk manager, for requests that no reader makes.
@@ -354,114 +355,6 @@ fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheErro
             ChunkIndex::open(folder)
         }
         opened => opened,
-    }
-}
-
-/// One open handle on a cache entry.
-pub struct Reader {
-    cache: Arc<Cache>,
-    entry: Arc<CacheEntry>,
-    /// Taken for the moment of a decision; nothing is taken under it.
-    ahead: Mutex<ReadAhead>,
-}
-
-/// What became of a read.
-pub enum Read {
-    /// These bytes are in the data file, for [`Reader::fill`].
-    Ready(Range<u64>),
-    /// The callback will be called, or has been. The number is for [`Reader::cancel`].
-    Waiting(WaiterId),
-}
-
-impl Reader {
-    /// The entry.
-    pub fn entry(&self) -> &Arc<CacheEntry> {
-        &self.entry
-    }
-
-    /// Reads `len` bytes from `offset`. Bytes that are present cost neither SQL nor a lock that
-    /// anybody else holds; otherwise `later` makes the callback that is called when they are.
-    pub fn read(&self, offset: u64, len: u64, later: impl FnOnce() -> OnReady) -> Read {
-        let settled = self.entry.settled();
-        let size = self.entry.size();
-        let bytes = offset.min(size)..offset.saturating_add(len).min(size);
-        if settled.is_some_and(|settled| settled.presence.is_complete()) {
-            return Read::Ready(bytes);
-        }
-        let is_here = self.entry.has_byte_range(&bytes);
-        let ahead = self.ahead.lock().note(&bytes, size, !is_here);
-        let ahead = ahead.filter(|_| self.cache.is_online);
-        if is_here {
-            if let Some(ahead) = ahead {
-                self.cache.manager.request(&self.entry, ahead, Priority::High);
-            }
-            return Read::Ready(bytes);
-        }
-        let ahead = if size <= SMALL_FILE { Some(0..size) } else { ahead };
-        // Unclipped: if the listing had the size wrong, the bytes past it count too.
-        let bytes = offset..offset.saturating_add(len);
-        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, ahead, later()))
-    }
-
-    /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called before.
-    pub fn cancel(&self, waiter: WaiterId) {
-        self.cache.manager.cancel(waiter);
-    }
-
-    /// Clips a range that the callback was called for to the file, by its true size.
-    pub fn clip(&self, bytes: Range<u64>) -> Range<u64> {
-        let size = self.entry.size();
-        bytes.start.min(size)..bytes.end.min(size)
-    }
-
-    /// Fills `buf` with bytes that are present, from `offset`.
-    ///
-    /// # Errors
-    /// [`ReadError::Lost`] when they turn out to be gone: they are forgotten, and another [`Self::read`] fetches them.
-    /// [`ReadError::Store`] when the data file can't be read.
-    pub fn fill(&self, buf: &mut [u8], offset: u64) -> Result<(), ReadError> {
-        let Some(settled) = self.entry.settled() else {
-            // An empty range of a file that nobody has asked for yet.
-            return if buf.is_empty() {
-                Ok(())
-            } else {
-                Err(ReadError::Store("no data file yet".into()))
-            };
-        };
-        let bytes = offset..offset + buf.len() as u64;
-        let was_present = self.entry.has_byte_range(&bytes);
-        match settled.data.read_exact_at(buf, offset) {
-            // Cut off, found out and made whole by another thread meanwhile, it would have given zeros.
-            Ok(()) if was_present && !self.entry.has_byte_range(&bytes) => Err(ReadError::Lost),
-            Ok(()) => Ok(()),
-            Err(error) if self.cache.versions.recover(&self.entry, settled, &bytes, &error) => Err(ReadError::Lost),
-            Err(error) => Err(ReadError::Store(error.to_string())),
-        }
-    }
-
-    /// The reader has gone, or seems to: nothing more is read ahead for it.
-    pub fn end_read_ahead(&self) {
-        self.ahead.lock().forget();
-        if self.entry.readers.load(Ordering::Acquire) <= 1 {
-            self.cache.manager.end_read_ahead(self.entry.id);
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        // Counted down first: of two readers that go at once, the second one sees that it is the last.
-        if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.cache.manager.end_read_ahead(self.entry.id);
-            let is_complete = self
-                .entry
-                .settled()
-                .is_some_and(|settled| settled.presence.is_complete());
-            if !is_complete {
-                // Only complete files are shared with other mounts: an unfinished one is not to be held without need.
-                self.cache.let_go_of(self.entry.id);
-            }
-        }
     }
 }
 

@@ -7,15 +7,24 @@
 //!
 //! **Ordering.** A chunk is inserted with `Release` after its bytes were written, and looked up
 //! with `Acquire`: who sees the bit set sees the bytes too.
+//!
+//! **Chunks go, too**, and reads take no lock against that: they look again afterwards. Each word has
+//! a count of the chunks that went from it. A chunk's bit is cleared first, then it is counted, then its bytes
+//! are punched out of the file. A read takes the [`stamp`](Presence::stamp) of its chunks, finds their bits set, reads
+//! the file, and takes the stamp again. If it is the same, no hole was punched before the file was read: who sees
+//! the hole sees the count. If a chunk went before the first stamp, its bit is seen cleared. So bytes that
+//! were read between two equal stamps are the file's; otherwise the read begins again.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The set of the chunks that are present.
 #[derive(Debug)]
 pub struct Presence {
     /// Bit `i % 64` of word `i / 64` is chunk `i`. **Bits at and past `chunks` are never set.**
     words: Box<[AtomicU64]>,
+    /// For each word, how often a chunk of it went. **Counted after the bit is cleared, and before the bytes go.**
+    gone: Box<[AtomicU64]>,
     /// How many chunks the file has.
     chunks: u64,
     /// How many bits are set. Follows the bits; exact once all changes have returned.
@@ -27,9 +36,10 @@ const BITS: u64 = u64::BITS as u64;
 impl Presence {
     /// An empty set for a file of `chunks` chunks.
     pub fn new(chunks: u64) -> Presence {
-        let words = (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
+        let zeros = || (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
         Presence {
-            words,
+            words: zeros(),
+            gone: zeros(),
             chunks,
             present: AtomicU64::new(0),
         }
@@ -49,7 +59,7 @@ impl Presence {
         added
     }
 
-    /// Takes a chunk out whose bytes are lost. True if it was there.
+    /// Takes a chunk out whose bytes are lost, or about to go. True if it was there.
     pub fn remove(&self, chunk: u64) -> bool {
         if chunk >= self.chunks {
             return false;
@@ -59,7 +69,55 @@ impl Presence {
         if removed {
             self.present.fetch_sub(1, Ordering::AcqRel);
         }
+        self.count_gone(chunk);
         removed
+    }
+
+    /// Counts a chunk whose bytes are about to go although it never became whole: readers may have been woken for the
+    /// part of it that is there.
+    pub fn count_gone(&self, chunk: u64) {
+        if chunk < self.chunks {
+            self.gone[(chunk / BITS) as usize].fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Changes whenever one of `chunks`, or one near them, goes. To be taken before the chunks are found present.
+    pub fn stamp(&self, chunks: &Range<u64>) -> u64 {
+        let end = chunks.end.min(self.chunks);
+        if chunks.start >= end {
+            return 0;
+        }
+        let words = (chunks.start / BITS) as usize..end.div_ceil(BITS) as usize;
+        self.gone[words]
+            .iter()
+            .fold(0, |sum, gone| sum.wrapping_add(gone.load(Ordering::Acquire)))
+    }
+
+    /// Whether what was read of `chunks`, since this stamp was taken and they were found present, are their bytes.
+    pub fn is_unchanged(&self, chunks: &Range<u64>, stamp: u64) -> bool {
+        // The file was read before the counts are.
+        fence(Ordering::Acquire);
+        self.stamp(chunks) == stamp
+    }
+
+    /// The chunks of segment `index` (64 in a row) that are present.
+    pub fn in_segment(&self, index: u64) -> impl Iterator<Item = u64> + use<> {
+        let mut word = self
+            .words
+            .get(index as usize)
+            .map_or(0, |word| word.load(Ordering::Acquire));
+        std::iter::from_fn(move || {
+            let bit = u64::from(word.trailing_zeros());
+            (bit < BITS).then(|| {
+                word &= word - 1;
+                index * BITS + bit
+            })
+        })
+    }
+
+    /// How many segments of 64 chunks the file has.
+    pub fn segments(&self) -> u64 {
+        self.words.len() as u64
     }
 
     /// Whether this chunk is present.
@@ -154,6 +212,72 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_changes_when_a_chunk_near_goes_and_not_when_one_comes() {
+        let set = Presence::new(200);
+        (0..200).for_each(|chunk| assert!(set.insert(chunk)));
+        let (near, far, both) = (0..3, 190..200, 60..70);
+        let stamps = [&near, &far, &both].map(|range| set.stamp(range));
+        assert!(set.remove(64) && !set.is_complete() && !set.contains(64));
+        let unchanged: Vec<_> = [&near, &far, &both]
+            .iter()
+            .zip(stamps)
+            .map(|(range, stamp)| set.is_unchanged(range, stamp))
+            .collect();
+        assert_eq!(unchanged, [true, true, false]);
+        let stamp = set.stamp(&both);
+        assert!(set.insert(64) && set.is_complete() && set.is_unchanged(&both, stamp));
+        assert!(!set.remove(200));
+    }
+
+    /// The race that the stamps are there for, with an array of words in place of the file.
+    #[test]
+    fn what_is_read_between_equal_stamps_was_never_punched() {
+        const CHUNKS: u64 = 64;
+        let set = Presence::new(CHUNKS);
+        let file: Vec<AtomicU64> = (0..CHUNKS).map(|_| AtomicU64::new(0)).collect();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut good = 0;
+                        for chunk in (0..CHUNKS).cycle() {
+                            if is_over.load(Ordering::Relaxed) {
+                                break;
+                            }
+                            let range = chunk..chunk + 1;
+                            let stamp = set.stamp(&range);
+                            if set.contains_all(&range) {
+                                let read = file[chunk as usize].load(Ordering::Relaxed);
+                                if set.is_unchanged(&range, stamp) {
+                                    assert_eq!(read, chunk + 1, "a hole was read as bytes");
+                                    good += 1;
+                                }
+                            }
+                        }
+                        good
+                    })
+                })
+                .collect();
+            for _ in 0..20_000 {
+                for chunk in (0..CHUNKS).step_by(7) {
+                    file[chunk as usize].store(chunk + 1, Ordering::Relaxed);
+                    set.insert(chunk);
+                }
+                for chunk in (0..CHUNKS).step_by(7) {
+                    set.remove(chunk);
+                    // As a system call does: nothing of it is seen before what was counted.
+                    fence(Ordering::SeqCst);
+                    file[chunk as usize].store(0, Ordering::Relaxed);
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+            let good: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+            assert!(good > 0);
+        });
+    }
+
+    #[test]
     fn two_threads_that_insert_the_same_chunks_add_each_once() {
         let set = Presence::new(10_000);
         let added: u64 = std::thread::scope(|scope| {
@@ -167,16 +291,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_plain_set(chunks in 1u64..300, changes in prop::collection::vec((0u64..300, any::<bool>()), 0..300), a in 0u64..310, b in 0u64..310) {
+        fn it_agrees_with_a_plain_set(chunks in 1u64..300, changes in prop::collection::vec((0u64..300, 0u8..4), 0..300), a in 0u64..310, b in 0u64..310) {
             let set = Presence::new(chunks);
             let mut model = BTreeSet::new();
-            for (chunk, comes) in changes {
-                if comes {
-                    prop_assert_eq!(set.insert(chunk), chunk < chunks && model.insert(chunk));
-                } else {
+            for (chunk, kind) in changes {
+                if kind == 0 {
                     prop_assert_eq!(set.remove(chunk), model.remove(&chunk));
+                } else {
+                    prop_assert_eq!(set.insert(chunk), chunk < chunks && model.insert(chunk));
                 }
             }
+            let listed: Vec<_> = (0..set.segments()).flat_map(|segment| set.in_segment(segment)).collect();
+            prop_assert_eq!(listed, model.iter().copied().collect::<Vec<_>>());
             let range = a.min(b)..a.max(b);
             prop_assert_eq!(set.next_missing(&range), range.clone().find(|c| !model.contains(c)));
             prop_assert_eq!(set.next_present(&range), range.clone().find(|c| model.contains(c)));

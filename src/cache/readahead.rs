@@ -43,9 +43,11 @@ const PROOF: u64 = 256 << 10;
 const MAX_CURSORS: usize = 4;
 
 /// The cursors of one open file, the most recently moved first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReadAhead {
     cursors: Vec<Cursor>,
+    /// Bytes, the most that a window may grow to.
+    most: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,14 @@ struct Cursor {
 }
 
 impl ReadAhead {
+    /// With windows of so many bytes at most, if that is less than [`MAX_WINDOW`]: a small cache has no room for more.
+    pub fn up_to(most: u64) -> ReadAhead {
+        ReadAhead {
+            cursors: Vec::new(),
+            most: most.min(MAX_WINDOW),
+        }
+    }
+
     /// Notes a read and says what to ask for ahead of it, if anything. `size` is the file's;
     /// `missing` says that not all of the bytes are here.
     pub fn note(&mut self, read: &Range<u64>, size: u64, missing: bool) -> Option<Range<u64>> {
@@ -84,7 +94,7 @@ impl ReadAhead {
             },
         };
         cursor.starved |= missing && cursor.window > 0 && read.start < cursor.requested;
-        let wanted = cursor.advance(read, size);
+        let wanted = cursor.advance(read, size, self.most);
         self.cursors.insert(0, cursor);
         self.cursors.truncate(MAX_CURSORS);
         wanted
@@ -101,13 +111,13 @@ impl Cursor {
         read.start <= self.position.saturating_add(SLACK) && read.start.saturating_add(SLACK) >= self.position
     }
 
-    fn advance(&mut self, read: &Range<u64>, size: u64) -> Option<Range<u64>> {
+    fn advance(&mut self, read: &Range<u64>, size: u64, most: u64) -> Option<Range<u64>> {
         self.position = self.position.max(read.end);
         if self.position - self.start < PROOF.min(size) {
             return None;
         }
         if self.window == 0 || self.is_due() {
-            self.window = self.grown();
+            self.window = self.grown().min(most);
             self.grown_at = self.position;
             self.grown_from = self.requested.max(self.position);
             self.starved = false;
@@ -159,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_isolated_read_asks_for_nothing_ahead() {
-        let mut ahead = ReadAhead::default();
+        let mut ahead = ReadAhead::up_to(u64::MAX);
         for offset in [0, 100 * MIB, 7 * MIB, 900 * MIB, 300 * MIB] {
             assert_eq!(ahead.note(&(offset..offset + 64 * KIB), GIB, true), None, "{offset}");
         }
@@ -173,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn in_a_small_cache_a_starved_reader_s_window_stays_small() {
+        let mut ahead = ReadAhead::up_to(MIB);
+        for step in 0..100 {
+            let at = step * 128 * KIB;
+            if let Some(wanted) = ahead.note(&(at..at + 128 * KIB), GIB, true) {
+                assert!(wanted.end <= at + 128 * KIB + MIB, "{wanted:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
     fn a_starved_reader_s_window_grows_to_its_limit_within_a_fraction_of_it() {
         let (_, widest) = read_in_sequence(|_| true);
         assert_eq!(widest, MAX_WINDOW + 128 * KIB);
@@ -182,7 +203,7 @@ mod tests {
 
     /// Reads half a GiB; says up to where was asked for, and how far ahead at most.
     fn read_in_sequence(missing: impl Fn(u64) -> bool) -> (u64, u64) {
-        let mut ahead = ReadAhead::default();
+        let mut ahead = ReadAhead::up_to(u64::MAX);
         let (mut asked, mut widest) = (0, 0);
         for step in 0..4096 {
             let at = step * 128 * KIB;
@@ -201,7 +222,7 @@ mod tests {
 
     #[test]
     fn requests_out_of_order_within_the_kernel_s_own_read_ahead_are_one_stream() {
-        let mut ahead = ReadAhead::default();
+        let mut ahead = ReadAhead::up_to(u64::MAX);
         let mut asked = 0;
         for pair in 0..64 {
             let at = pair * 256 * KIB;
@@ -217,7 +238,7 @@ mod tests {
 
     #[test]
     fn two_streams_through_one_handle_keep_a_window_each() {
-        let mut ahead = ReadAhead::default();
+        let mut ahead = ReadAhead::up_to(u64::MAX);
         let mut asked = [0; 2];
         for step in 0..64 {
             for (stream, base) in [0, 500 * MIB].into_iter().enumerate() {
@@ -233,7 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_never_asks_past_the_end_nor_for_more_than_a_window(reads in prop::collection::vec((0u64..64 * MIB, 1u64..MIB), 1..200), size in MIB..64 * MIB) {
-            let mut ahead = ReadAhead::default();
+            let mut ahead = ReadAhead::up_to(u64::MAX);
             for (at, len) in reads {
                 let (start, end) = (at.min(size - 1), (at + len).min(size));
                 if let Some(wanted) = ahead.note(&(start..end.max(start + 1)), size, at % 2 == 0) {

@@ -7,6 +7,8 @@
 //! that the caller carries out. So every interleaving can be played through in a test.
 //!
 //! What holds after each call:
+//! - **What is present may be evicted at any time**, so it is never taken for granted: a chunk that a fetch has brought counts
+//!   as here only while it is in the present set.
 //! - **No byte is in flight twice**: the fetches of an entry cover disjoint ranges of chunks, and a
 //!   wanted chunk is not in flight. Nor is it asked for when it is present: a fetch that was cut
 //!   short or stopped may still write what it has read, so that is looked at before a fetch starts.
@@ -232,6 +234,12 @@ impl Scheduler {
             self.brought += watermark.saturating_sub(running.watermark);
             running.watermark = running.watermark.max(watermark);
             running.moved_in = Some(self.period);
+        }
+        // What it has passed is no longer in flight: it is here now, or was evicted since, and then has to come again.
+        if let Some(left) = self.fetches.get(&fetch).map(|running| self.left_of(running))
+            && let Some(running) = self.fetches.get_mut(&fetch)
+        {
+            running.chunks.start = left.start;
         }
         self.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.

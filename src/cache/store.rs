@@ -4,19 +4,21 @@
 //! every byte stands at its own offset. **A file's size or its blocks say nothing of what is
 //! present**: only the index does ([`super::presence`]).
 //!
-//! Files are named by their entry's key: `data/ab/cdef…`. Whoever uses one holds an exclusive
-//! `flock` on it. When another process has it, or this process under another name, the newcomer
-//! gets a private file without a name instead: it works, it is not kept.
+//! Files are named by their entry's key: `data/ab/cdef…`. Whoever uses one holds a shared lock on it
+//! ([`locks`](super::quota::locks)), and several processes fill one together: the bytes of a version are the same,
+//! whoever fetches them. To give a file its size, to punch holes into it or to delete it takes the lock exclusively: nobody
+//! else has it open then.
 //!
 //! Folders are 0700 and files 0600: what one user may read of a server is not for the others.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
@@ -24,6 +26,17 @@ use nix::unistd::{Whence, lseek};
 use super::disk::{Disk, System};
 use super::entry::EntryKey;
 use super::error::CacheError;
+use super::quota::locks::{Lock, WHOLE, lock, try_lock};
+
+/// The unit of `st_blocks` (stat(2)).
+const STAT_BLOCK: u64 = 512;
+
+/// How often a file is looked at again that others have open in a state that makes no sense, and how long apart.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Which signal to send (fcntl(2), include/uapi/asm-generic/fcntl.h); the `libc` crate does not have it.
+const F_SETSIG: libc::c_int = 10;
 
 /// Slices that the kernel takes in one call (UIO_MAXIOV).
 const MOST_SLICES: usize = 1024;
@@ -35,11 +48,9 @@ pub struct ChunkStore {
     disk: Arc<dyn Disk>,
 }
 
-/// The open data file of one entry.
+/// The open data file of one entry. **Locked for as long as it is open.**
 #[derive(Debug)]
 pub struct DataFile {
-    /// Locked for as long as it is open: for this entry alone while chunks are missing, shared when
-    /// it is complete, because then nobody writes to it.
     file: File,
     disk: Arc<dyn Disk>,
     /// Bytes: the remote file's size, which the data file has unless somebody else has changed it.
@@ -55,10 +66,6 @@ pub enum Found {
     Intact,
     /// Nothing, or a file of another size: what the index records of it is gone.
     Nothing,
-    /// A file of the right size that others have open too, all of them as a complete one.
-    Shared,
-    /// Somebody else is filling it. This is a private file, without a name, that is not recorded.
-    InUse,
 }
 
 impl ChunkStore {
@@ -100,72 +107,107 @@ impl ChunkStore {
     pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce()) -> io::Result<DataFile> {
         let path = self.path_of(key);
         make_private_folder(path.parent().unwrap_or(&self.folder))?;
-        loop {
+        for _ in 0..TRIES {
             let file = private_file().create(true).truncate(false).open(&path)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return self.file_of_others(file, size),
-                Err(TryLockError::Error(err)) => return Err(err),
+            let is_alone = try_lock(&file, WHOLE, Lock::Exclusive)?;
+            if !is_alone {
+                // Either others use it, or one of them is giving it its size or punching holes: then this waits.
+                lock(&file, WHOLE, Lock::Shared)?;
             }
             let metadata = file.metadata()?;
             if metadata.nlink() == 0 {
-                // Evicted by another process between our open and our lock: what we would record
-                // of this file could not be found again. The next turn makes a new one.
+                // Evicted between our open and our lock: what we would record of this file could not be found
+                // again. The next turn makes a new one.
                 continue;
             }
             if metadata.len() == size {
+                try_lock(&file, WHOLE, Lock::Shared)?;
                 return Ok(self.data_file(file, size, Found::Intact));
             }
-            // Cutting it to nothing first drops every block of a file that had another size.
-            file.set_len(0)?;
-            forget();
-            file.set_len(size)?;
-            return Ok(self.data_file(file, size, Found::Nothing));
+            if is_alone {
+                // Cutting it to nothing first drops every block of a file that had another size.
+                file.set_len(0)?;
+                forget();
+                file.set_len(size)?;
+                try_lock(&file, WHOLE, Lock::Shared)?;
+                return Ok(self.data_file(file, size, Found::Nothing));
+            }
+            // One who was to give it its size has been killed, and others came as we did.
+            drop(file);
+            std::thread::sleep(PAUSE);
         }
+        Err(io::Error::other(format!(
+            "{} has a wrong size, and another process has it open",
+            path.display()
+        )))
+    }
+
+    /// Opens the data file of an entry that is recorded, locked, to make room in it. `None` if it is not there, or
+    /// not as it was, or if anybody has it open: then no room can be made in it, and it is better not to be in the way of who can.
+    pub fn open_recorded(&self, key: &EntryKey, size: u64) -> Option<DataFile> {
+        let file = private_file().open(self.path_of(key)).ok()?;
+        let is_good = try_lock(&file, WHOLE, Lock::Exclusive).ok()?
+            && try_lock(&file, WHOLE, Lock::Shared).ok()?
+            && file
+                .metadata()
+                .is_ok_and(|metadata| metadata.nlink() > 0 && metadata.len() == size);
+        is_good.then(|| self.data_file(file, size, Found::Intact))
     }
 
     /// Deletes the data file of an entry, unless somebody uses it; `first` is called while it is
-    /// locked and before it goes, to make the index forget it. True if the file is gone.
-    pub fn remove_unused(&self, key: &EntryKey, first: impl FnOnce()) -> bool {
+    /// locked and before it goes, to make the index forget it; what it returns says whether the file may go.
+    /// The bytes that it took, if it is gone.
+    pub fn remove_unused(&self, key: &EntryKey, first: impl FnOnce() -> bool) -> Option<u64> {
         let path = self.path_of(key);
         match private_file().open(&path) {
-            // Locked until it is closed at the end of this arm.
-            Ok(file) if file.try_lock().is_ok() => {
-                if file.metadata().map_or(0, |metadata| metadata.nlink()) == 0 {
-                    // Another process was faster. What has the name now may be in use.
-                    return false;
-                }
-                first();
-                std::fs::remove_file(&path).is_ok()
+            Ok(file) => {
+                let size = file.metadata().ok()?.len();
+                let data = self.data_file(file, size, Found::Intact);
+                let exclusive = data.exclusively()?;
+                let metadata = exclusive.file.metadata().ok()?;
+                // Without a name, another process was faster. What has the name now may be in use.
+                (metadata.nlink() > 0 && first()).then_some(())?;
+                std::fs::remove_file(&path).ok()?;
+                Some(metadata.blocks() * STAT_BLOCK)
             }
-            Ok(_) => false,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                first();
-                true
-            }
-            Err(_) => false,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => first().then_some(0),
+            Err(_) => None,
         }
     }
 
-    /// A file that somebody else has locked.
-    fn file_of_others(&self, file: File, size: u64) -> io::Result<DataFile> {
-        if file.try_lock_shared().is_ok() && file.metadata()?.len() == size {
-            return Ok(self.data_file(file, size, Found::Shared));
-        }
-        self.nameless_file(size)
+    /// Deletes the data file of an entry, that the caller has [exclusively](DataFile::exclusively).
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn unlink(&self, key: &EntryKey) -> io::Result<()> {
+        std::fs::remove_file(self.path_of(key))
+    }
+
+    /// Whether there is no data file of an entry.
+    pub fn lacks(&self, key: &EntryKey) -> bool {
+        self.path_of(key)
+            .symlink_metadata()
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Deletes all data files that nobody uses, when nothing is recorded of them any more.
     pub fn remove_all_unused(&self) {
-        let shards = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for file in shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten()) {
-            let is_unused = private_file()
-                .open(file.path())
-                .is_ok_and(|file| file.try_lock().is_ok());
-            if is_unused && let Err(error) = std::fs::remove_file(file.path()) {
-                log::warn!("{}: {error}", file.path().display());
-            }
+        for key in self.keys() {
+            self.remove_unused(&key, || true);
         }
+    }
+
+    /// The keys of all data files that there are.
+    pub fn keys(&self) -> impl Iterator<Item = EntryKey> + use<> {
+        let shards = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        shards.flat_map(|shard| {
+            let files = std::fs::read_dir(shard.path()).into_iter().flatten().flatten();
+            files.filter_map(move |file| {
+                let name = [shard.file_name(), file.file_name()].map(|part| part.to_str().map(str::to_owned));
+                let [Some(shard), Some(rest)] = name else { return None };
+                EntryKey::from_stored(shard + &rest)
+            })
+        })
     }
 
     /// All data files: their path, their entry's key if the name is one, and the bytes that they take on the disk.
@@ -177,7 +219,7 @@ impl ChunkStore {
                 let (path, metadata) = (file.path(), file.metadata().ok()?);
                 let shard = path.parent()?.file_name()?.to_str()?;
                 let key = EntryKey::from_stored(format!("{shard}{}", path.file_name()?.to_str()?));
-                Some((path, key, metadata.blocks() * 512))
+                Some((path, key, metadata.blocks() * STAT_BLOCK))
             })
             .collect()
     }
@@ -197,20 +239,32 @@ impl ChunkStore {
         }
     }
 
-    /// A private file, for an entry whose own somebody else is filling.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn nameless_file(&self, size: u64) -> io::Result<DataFile> {
-        let file = private_file().custom_flags(libc::O_TMPFILE).open(&self.folder)?;
-        file.set_len(size)?;
-        Ok(self.data_file(file, size, Found::InUse))
+    /// Bytes that the data file of an entry takes on disk; nothing if it is gone.
+    pub fn allocated(&self, key: &EntryKey) -> u64 {
+        std::fs::symlink_metadata(self.path_of(key)).map_or(0, |metadata| metadata.blocks() * STAT_BLOCK)
+    }
+
+    /// Bytes that the folders of data files take themselves.
+    pub fn allocated_by_folders(&self) -> u64 {
+        let shards = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let shards: u64 = shards.map(|shard| allocated_at(&shard.path())).sum();
+        shards + allocated_at(&self.folder)
+    }
+
+    /// Whether the folder that the entry's data file goes into is still to be made.
+    pub fn needs_folder(&self, key: &EntryKey) -> bool {
+        self.path_of(key).parent().is_some_and(|folder| !folder.is_dir())
     }
 
     fn path_of(&self, key: &EntryKey) -> PathBuf {
         let (shard, rest) = key.as_str().split_at(2);
         self.folder.join(shard).join(rest)
     }
+}
+
+/// Bytes that a file or folder takes on disk; nothing if it is not there.
+pub fn allocated_at(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * STAT_BLOCK)
 }
 
 impl AsFd for DataFile {
@@ -229,18 +283,12 @@ impl DataFile {
             file,
             disk: Arc::new(System),
             size,
-            found: Found::InUse,
+            found: Found::Nothing,
         }
     }
 }
 
 impl DataFile {
-    /// The file is complete: others may use it too from now on.
-    pub fn share(&self) {
-        // Ours already, so this does not wait. If it fails, it stays ours alone, which is safe.
-        let _ = self.file.lock_shared();
-    }
-
     /// The file's number in its file system.
     ///
     /// # Errors
@@ -252,21 +300,6 @@ impl DataFile {
     /// Bytes that the file has.
     pub fn size(&self) -> u64 {
         self.size
-    }
-
-    /// Locks it for this process alone, until it is closed. False if somebody uses it.
-    pub fn try_lock(&self) -> bool {
-        self.file.try_lock().is_ok()
-    }
-
-    /// Gives the blocks of these bytes back to the file system; they read as zeros.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let (start, len) = (bytes.start as libc::off_t, (bytes.end - bytes.start) as libc::off_t);
-        Ok(fallocate(&self.file, flags, start, len)?)
     }
 
     /// Whether nothing was ever written to a part of `bytes`, as far as the file system can tell. False negatives are
@@ -341,6 +374,77 @@ impl DataFile {
         }
         Ok(())
     }
+
+    /// Bytes that it takes on disk, what is still to be written out included.
+    pub fn allocated(&self) -> u64 {
+        self.file
+            .metadata()
+            .map_or(0, |metadata| metadata.blocks() * STAT_BLOCK)
+    }
+
+    /// Takes the lock exclusively, if nobody else has the file open: no other process that uses the cache, and no
+    /// program that has a mapping of it from a passthrough handle.
+    pub fn exclusively(&self) -> Option<Exclusive<'_>> {
+        let is_locked = try_lock(&self.file, WHOLE, Lock::Exclusive).ok()?;
+        let exclusive = is_locked.then_some(Exclusive { file: &self.file })?;
+        (!is_open_elsewhere(&self.file)).then_some(exclusive)
+    }
+}
+
+/// A data file that nobody else has open. Dropped, it lets others in again.
+#[derive(Debug)]
+pub struct Exclusive<'a> {
+    file: &'a File,
+}
+
+impl Exclusive<'_> {
+    /// Gives these bytes back to the file system.
+    ///
+    /// # Errors
+    /// What the file system says; `Unsupported` if it can't.
+    pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        // Both fit: they are offsets in a file.
+        let (start, len) = (bytes.start as libc::off_t, (bytes.end - bytes.start) as libc::off_t);
+        Ok(fallocate(self.file, mode, start, len)?)
+    }
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        // Weakening a lock that one has is never refused.
+        let _ = try_lock(self.file, WHOLE, Lock::Shared);
+    }
+}
+
+/// Whether any other open file of this inode is there, whoever has it. The kernel keeps one for a mapping that was made
+/// through a passthrough handle, even when that handle is closed and the process that opened it is dead; it tells us
+/// of none of this. But it gives a write lease only to the single owner of a file (fcntl(2), F_SETLEASE).
+///
+/// Where there are no leases, the locks and the count of passthrough handles are all that is known.
+fn is_open_elsewhere(file: &File) -> bool {
+    let set = |command, argument: libc::c_int| {
+        // SAFETY: the descriptor is open; both commands take a number.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    };
+    // Who opens the file while we have the lease waits until we give it back, and we get a signal: one that does nothing,
+    // instead of SIGIO, which ends a process.
+    if set(F_SETSIG, libc::SIGURG).is_err() {
+        return false;
+    }
+    match set(libc::F_SETLEASE, libc::F_WRLCK) {
+        Ok(()) => {
+            // It is ours to give back.
+            let _ = set(libc::F_SETLEASE, libc::F_UNLCK);
+            false
+        }
+        Err(error) => error.raw_os_error() == Some(libc::EAGAIN),
+    }
 }
 
 fn private_file() -> OpenOptions {
@@ -375,8 +479,9 @@ mod tests {
         assert_eq!(back, [7; 4096]);
         let meta = std::fs::metadata(store.path_of(&key)).unwrap();
         assert_eq!(meta.len(), 1 << 30);
-        assert!(meta.blocks() * 512 <= 64 << 10, "{} blocks", meta.blocks());
+        assert!(data.allocated() <= 64 << 10, "{}", data.allocated());
         assert_eq!(meta.mode() & 0o777, 0o600);
+        assert_eq!(store.keys().collect::<Vec<_>>(), [key]);
     }
 
     #[test]
@@ -458,18 +563,55 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_second_gets_a_private_file_and_can_t_delete_the_first_one_s() {
+    fn who_comes_second_shares_the_file_and_nobody_deletes_it_under_them() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(3);
         let first = store.open_file(&key, 4096, || {}).unwrap();
-        let second = store.open_file(&key, 4096, || {}).unwrap();
-        assert_eq!(second.found, Found::InUse);
+        let second = store.open_file(&key, 4096, || panic!("it is intact")).unwrap();
         second.write_all_at(&[[9; 4096]], 0).unwrap();
         let mut back = [1; 4096];
         first.read_exact_at(&mut back, 0).unwrap();
-        assert_eq!(back, [0; 4096]);
-        assert!(!store.remove_unused(&key, || panic!("it is in use")));
+        assert_eq!(back, [9; 4096]);
+        assert!(first.exclusively().is_none());
+        assert!(store.remove_unused(&key, || panic!("it is in use")).is_none());
         drop(first);
-        assert!(store.remove_unused(&key, || {}) && store.remove_unused(&key, || {}));
+        assert!(second.exclusively().is_some());
+        drop(second);
+        assert_eq!(store.remove_unused(&key, || true), Some(4096));
+        assert_eq!(store.remove_unused(&key, || true), Some(0));
+    }
+
+    #[test]
+    fn a_file_that_anybody_else_has_open_is_not_had_exclusively() {
+        let (_dir, store) = store();
+        let key = EntryKey::for_tests(5);
+        let data = store.open_file(&key, 8192, || {}).unwrap();
+        data.write_all_at(&[[7; 8192]], 0).unwrap();
+        // As the kernel has it for a mapping through a passthrough handle: without a lock of ours.
+        let elsewhere = File::open(store.path_of(&key)).unwrap();
+        assert!(data.exclusively().is_none());
+        drop(elsewhere);
+        data.exclusively().unwrap().punch(&(0..4096)).unwrap();
+        assert_eq!(data.allocated(), 4096);
+        let mut back = [1; 8192];
+        data.read_exact_at(&mut back, 0).unwrap();
+        assert!(back[..4096] == [0; 4096] && back[4096..] == [7; 4096]);
+    }
+
+    #[test]
+    fn who_opens_a_file_while_holes_are_punched_waits_and_then_has_it() {
+        let (_dir, store) = store();
+        let key = EntryKey::for_tests(6);
+        let data = store.open_file(&key, 4096, || {}).unwrap();
+        std::thread::scope(|scope| {
+            let exclusive = data.exclusively().unwrap();
+            let opening = scope.spawn(|| store.open_file(&key, 4096, || panic!("it is intact")).unwrap().found);
+            assert!(
+                store.open_recorded(&key, 4096).is_none(),
+                "who can do without it does not wait"
+            );
+            drop(exclusive);
+            assert_eq!(opening.join().unwrap(), Found::Intact);
+        });
     }
 }

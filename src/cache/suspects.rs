@@ -6,6 +6,7 @@
 //! file before it asks the server.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use parking_lot::Mutex;
 
@@ -37,6 +38,16 @@ impl Suspects {
     /// The first suspect chunk from this one on.
     pub fn next_from(&self, chunk: u64) -> Option<u64> {
         self.chunks.lock().range(chunk..).next().map(|(&chunk, _)| chunk)
+    }
+
+    /// Those of these chunks that are suspect.
+    pub fn within(&self, chunks: Range<u64>) -> Vec<u64> {
+        self.chunks.lock().range(chunks).map(|(&chunk, _)| chunk).collect()
+    }
+
+    /// The chunk is about to go, and its record with it. True if it was suspect.
+    pub fn take(&self, chunk: u64) -> bool {
+        self.chunks.lock().remove(&chunk).is_some()
     }
 
     /// The chunk is known to be good, or is not recorded any more. **To be called after that was recorded.** True if it

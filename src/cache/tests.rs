@@ -4,6 +4,7 @@ mod damage;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
@@ -187,29 +188,31 @@ impl Mount {
 
 /// Reads like the kernel's side does.
 fn read(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
-    for _ in 0..2 {
+    let mut tries = 3;
+    loop {
+        tries -= 1;
         match read_once(reader, offset, len) {
-            Err(ReadError::Lost) => {}
-            other => return other,
+            Err(ReadError::Lost) if tries > 0 => {}
+            Ok(None) => tries = 3,
+            other => return other.map(|bytes| bytes.expect("looked at above")),
         }
     }
-    read_once(reader, offset, len)
 }
 
-fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
+/// `None` if the bytes had gone before they could be read.
+fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Option<Vec<u8>>, ReadError> {
     let (called, call) = crossbeam_channel::bounded(1);
-    let later = || -> OnReady { Box::new(move |result| called.send(result).unwrap()) };
-    let bytes = match reader.read(offset, len, later) {
-        Read::Ready(bytes) => bytes,
-        Read::Waiting(_) => {
-            let result = call
-                .recv_timeout(Duration::from_secs(60))
-                .expect("each read is answered");
-            result.map(|()| reader.clip(offset..offset + len))?
-        }
+    let later = |span: Span| -> OnReady {
+        Box::new(move |result: Result<(), ReadError>| called.send(result.map(|()| span)).unwrap())
     };
-    let mut buf = vec![0; (bytes.end - bytes.start) as usize];
-    reader.fill(&mut buf, bytes.start).map(|()| buf)
+    let span = match reader.read(offset, len, later) {
+        Read::Ready(span) => span,
+        Read::Waiting(_) => call
+            .recv_timeout(Duration::from_secs(60))
+            .expect("each read is answered")?,
+    };
+    let mut buf = vec![0; reader.len_of(&span)];
+    Ok((reader.fill(&mut buf, &span)? == Filled::Yes).then_some(buf))
 }
 
 fn content(size: u64) -> Vec<u8> {
@@ -424,20 +427,48 @@ fn what_was_read_is_there_after_a_restart_without_asking() {
 }
 
 #[test]
-fn a_file_that_another_cache_is_filling_is_not_kept_twice() {
+fn a_file_that_another_cache_is_filling_is_filled_together() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(3_000_000));
     let server = Server::start(file.clone(), |_, _| Honest);
     let (one, other) = (Mount::over(dir.path()), Mount::over(dir.path()));
     let first = one.listed(&server, 3_000_000);
-    read(&first, 0, 1).unwrap();
-    assert!(
-        !first.entry().settled().unwrap().presence.is_complete(),
-        "the server has more to send"
-    );
+    read(&first, 0, 3_000_000).unwrap();
     let second = other.listed(&server, 3_000_000);
-    assert_eq!(read(&second, 100_000, 50_000).unwrap(), part(&file, 100_000, 50_000));
-    assert!(second.entry().settled().is_some_and(|settled| !settled.recorded));
-    assert_eq!(read(&first, 100_000, 50_000).unwrap(), part(&file, 100_000, 50_000));
+    // What the first has recorded by the time that the second opens the file, or reads it, is not fetched again.
+    one.cache.cached_bytes();
+    read(&second, 0, 1).unwrap();
+    let asked = server.asked().len();
+    assert_eq!(read(&second, 0, 3_000_000).unwrap(), file);
+    assert_eq!(server.asked().len(), asked);
+    assert!(read(&first, 100_000, 50_000).unwrap() == part(&file, 100_000, 50_000));
+    drop((first, second));
+    one.end();
+    other.end();
+}
+
+#[test]
+fn what_another_cache_has_fetched_since_the_file_was_opened_is_not_fetched_again() {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(64 * 1024 * 1024));
+    let server = Server::start(file.clone(), |_, _| Honest);
+    let (one, other) = (Mount::over(dir.path()), Mount::over(dir.path()));
+    let (first, second) = (one.listed(&server, 64 << 20), other.listed(&server, 64 << 20));
+    for reader in [&first, &second] {
+        read(reader, 0, 1).unwrap();
+    }
+    for place in 1..8 {
+        let (place, ours, theirs) = if place % 2 == 0 {
+            (place << 22, &first, &second)
+        } else {
+            (place << 22, &second, &first)
+        };
+        read(ours, place, 10_000).unwrap();
+        // Waits until it is recorded.
+        one.cache.cached_bytes();
+        other.cache.cached_bytes();
+        let asked = server.asked().len();
+        assert_eq!(read(theirs, place, 10_000).unwrap(), part(&file, place, 10_000));
+        assert_eq!(server.asked().len(), asked, "at {place}");
+    }
     drop((first, second));
     one.end();
     other.end();
@@ -472,7 +503,7 @@ fn a_damaged_index_is_set_aside_with_all_that_it_knew() {
         let server = Server::start(file.clone(), |_, _| Honest);
         let shard = dir.path().join("data/ab");
         std::fs::create_dir_all(&shard).unwrap();
-        std::fs::write(shard.join("cdef"), "of what, nobody knows any more").unwrap();
+        std::fs::write(shard.join("cdef12".repeat(5)), "of what, nobody knows any more").unwrap();
         std::fs::write(dir.path().join("index.db"), &garbage).unwrap();
         let mount = Mount::over(dir.path());
         assert!(mount.cache.newest(&server.url).is_none());

@@ -174,20 +174,21 @@ impl Upkeep {
         if findings.iter().any(is_whole_file) {
             return Ok(self.clear(&entry.key));
         }
-        let Some(data) = self.store.look_at(&entry.key)?.filter(DataFile::try_lock) else {
+        let data = self.store.look_at(&entry.key)?;
+        let Some(exclusive) = data.as_ref().and_then(DataFile::exclusively) else {
             return Ok(Dropped::InUse);
         };
         let chunks: Vec<u64> = findings.iter().filter_map(Finding::chunk).collect();
-        for &index in &chunks {
-            let key = entry.key.clone();
-            self.index.record(Record::ForgetChunk { key, index });
-        }
+        self.index.record(Record::ForgetChunks {
+            key: entry.key.clone(),
+            chunks: chunks.clone(),
+        });
         self.index.record(Record::Recount { key: entry.key.clone() });
         self.index.sync();
         for chunk in chunks {
             let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
             if !bytes.is_empty() {
-                data.punch(&bytes)?;
+                exclusive.punch(&bytes)?;
             }
         }
         Ok(Dropped::Yes)
@@ -195,11 +196,7 @@ impl Upkeep {
 
     /// Drops an entry with all that is here of it, unless somebody uses it.
     pub fn clear(&self, key: &EntryKey) -> Dropped {
-        let forget = || {
-            self.index.record(Record::Forget { key: key.clone() });
-            self.index.sync();
-        };
-        if self.store.remove_unused(key, forget) {
+        if self.store.remove_unused(key, || self.index.forget(key)).is_some() {
             Dropped::Yes
         } else {
             Dropped::InUse

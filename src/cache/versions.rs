@@ -15,8 +15,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::chunk::ChunkSize;
 use super::entry::{CacheEntry, EntryKey, Settled, UrlKey};
 use super::error::ReadError;
-use super::index::{ChunkIndex, EntryRow, FileRow, Record, Recorded, Saying};
+use super::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
 use super::presence::Presence;
+use super::quota::policy::{Use, place};
+use super::quota::{Quota, Recency};
+use super::resident::Resident;
+use super::residents::Residents;
 use super::store::{ChunkStore, DataFile, Found};
 use super::suspects::Suspects;
 use crate::http::{Version, redact};
@@ -31,6 +35,10 @@ pub struct Versions {
     pub store: ChunkStore,
     /// What is recorded of them.
     pub index: Arc<ChunkIndex>,
+    /// Those that are open.
+    pub residents: Residents,
+    /// What may be kept of them.
+    pub quota: Arc<Quota>,
     /// Held by the one who makes a data file whole again that was cut off: rare, and some system calls.
     pub(super) restoring: Mutex<()>,
 }
@@ -57,6 +65,37 @@ impl Versions {
             )));
         }
         let key = EntryKey::new(url, version, chunk);
+        let resident = match self.residents.get(&key) {
+            Some(resident) => resident,
+            None => self.open_file(key.clone(), chunk, version.size)?,
+        };
+        let inode = resident.inode().map_err(|error| ReadError::Store(error.to_string()))?;
+        let row = EntryRow {
+            key,
+            version: version.clone(),
+            modified,
+            chunk,
+        };
+        self.index.record(Record::Entry {
+            row,
+            url_key: UrlKey::new(url),
+            url: redact(url),
+            inode,
+            is_suspect: !resident.suspects.is_empty(),
+            rank: self.quota.moment(0).clock,
+        });
+        Ok(Settled {
+            version: version.clone(),
+            modified,
+            presence: Arc::clone(&resident.presence),
+            resident,
+        })
+    }
+
+    fn open_file(&self, key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<Resident>, ReadError> {
+        if self.store.needs_folder(&key) {
+            self.quota.add_folder();
+        }
         let forget = || {
             self.index.record(Record::Forget { key: key.clone() });
             // Mostly there is nothing to forget, and nothing to wait for.
@@ -66,68 +105,55 @@ impl Versions {
         };
         let data = self
             .store
-            .open_file(&key, version.size, forget)
+            .open_file(&key, size, forget)
             .map_err(|err| ReadError::Store(err.to_string()))?;
-        let failed = |err: io::Error| ReadError::Store(err.to_string());
-        let inode = data.inode().map_err(failed)?;
-        let (presence, suspects) = match data.found {
-            Found::Intact | Found::Shared => {
-                let mut recorded = self.index.recorded(&key);
-                recorded.is_certain &= recorded.inode == inode;
-                sort_out(recorded, &data, chunk, version.size)
-            }
-            Found::Nothing | Found::InUse => (Presence::new(chunks), Suspects::default()),
+        let (recorded, row) = match data.found {
+            Found::Intact => (self.index.recorded(&key), self.index.candidate(&key)),
+            Found::Nothing => (Recorded::default(), None),
         };
-        let (data, presence, suspects) = match data.found {
-            Found::Intact if presence.is_complete() => {
-                data.share();
-                (data, presence, suspects)
-            }
-            Found::Intact | Found::Nothing => (data, presence, suspects),
-            Found::Shared if presence.is_complete() => (data, presence, suspects),
-            // Completed a moment ago, so that not all of it is recorded yet; or still being filled.
-            Found::Shared | Found::InUse => {
-                log::info!(
-                    "{}: another mount is filling its cache with this file; it is not kept twice",
-                    redact(url)
-                );
-                let data = self.store.nameless_file(version.size).map_err(failed)?;
-                (data, Presence::new(chunks), Suspects::default())
-            }
-        };
-        let recorded = data.found != Found::InUse;
-        if recorded {
-            let row = EntryRow {
-                key: key.clone(),
-                version: version.clone(),
-                modified,
-                chunk,
-            };
-            self.index.record(Record::Entry {
-                row,
-                url_key: UrlKey::new(url),
-                url: redact(url),
-                inode,
-                is_suspect: !suspects.is_empty(),
-            });
-        } else {
-            self.index.note(Saying::File {
-                url_key: UrlKey::new(url),
-                row: FileRow {
-                    version: version.clone(),
-                    modified,
-                },
-            });
+        Ok(self
+            .residents
+            .insert(resident(key, chunk, size, data, recorded, row.as_ref())))
+    }
+
+    /// Opens an entry that the index has recorded, to make room in it. `None` if its file is not there as it was, or another
+    /// process is busy with it.
+    pub fn open_recorded(&self, row: &Candidate) -> Option<Arc<Resident>> {
+        if let Some(open) = self.residents.get(&row.key) {
+            return Some(open);
         }
-        Ok(Settled {
-            version: version.clone(),
-            modified,
-            key,
-            presence,
-            suspects,
-            data,
-            recorded,
-        })
+        let data = self.store.open_recorded(&row.key, row.size)?;
+        let recorded = self.index.recorded(&row.key);
+        let resident = resident(row.key.clone(), row.chunk, row.size, data, recorded, Some(row));
+        Some(self.residents.insert(resident))
+    }
+
+    /// Takes over what other processes have recorded of these chunks since this one looked last. A query, if anything
+    /// was recorded at all.
+    pub fn learn(&self, resident: &Resident, chunks: &Range<u64>) {
+        if !resident.has_learnt(self.index.version()) {
+            resident.learn(|| self.index.committed_chunks(&resident.key, chunks));
+        }
+    }
+
+    /// Has the index note how an entry was used until now.
+    pub fn note_use(&self, resident: &Resident) {
+        let cache = self.quota.moment(0).cache;
+        let present =
+            (0..resident.presence.segments()).filter(|&segment| resident.presence.in_segment(segment).next().is_some());
+        let uses: Vec<_> = present
+            .map(|segment| (resident.recency.of(segment), place(resident.key.as_str(), segment)))
+            .collect();
+        self.index.record(Record::Use {
+            key: resident.key.clone(),
+            coldest: uses
+                .iter()
+                .map(|(used, place)| used.rank(*place, cache))
+                .min()
+                .unwrap_or(0),
+            stalest: uses.iter().map(|(used, _)| used.seconds).min().unwrap_or(u32::MAX),
+            segments: resident.recency.to_bytes(),
+        });
     }
 
     /// Verifies suspect chunks of a settled entry, from the one that begins at `bytes.start` on, until one is not suspect or
@@ -138,13 +164,13 @@ impl Versions {
         let mut reached = bytes.start;
         while reached < bytes.end {
             let chunk = entry.chunk.index(reached);
-            let Some(checksum) = settled.suspects.checksum(chunk) else {
+            let Some(checksum) = settled.resident.suspects.checksum(chunk) else {
                 break;
             };
             let place = entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
             // At most 64 MiB.
             buffer.resize((place.end - place.start) as usize, 0);
-            let read = settled.data.read_exact_at(&mut buffer, place.start);
+            let read = settled.resident.read_exact_at(&mut buffer, place.start);
             if read.is_err() || xxh3_64(&buffer) != checksum {
                 log::warn!(
                     "{}: chunk {chunk} in the cache is not what was fetched; it is fetched again",
@@ -156,9 +182,6 @@ impl Versions {
             }
             settled.presence.insert(chunk);
             self.clear_suspect(settled, chunk);
-            if settled.presence.is_complete() {
-                settled.data.share();
-            }
             reached = place.end;
             verified(reached);
         }
@@ -167,8 +190,8 @@ impl Versions {
 
     /// A chunk is not suspect any more, and what it is instead was handed to the index.
     pub fn clear_suspect(&self, settled: &Settled, chunk: u64) {
-        if settled.suspects.clear(chunk) && settled.recorded {
-            let key = settled.key.clone();
+        if settled.resident.suspects.clear(chunk) {
+            let key = settled.resident.key.clone();
             self.index.record(Record::Trust { key });
         }
     }
@@ -179,11 +202,11 @@ impl Versions {
     /// # Errors
     /// What the file system says.
     pub fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
-        if settled.data.cut_to()?.is_none() {
+        if settled.resident.cut_to()?.is_none() {
             return Ok(());
         }
         let _one_at_a_time = self.restoring.lock();
-        let Some(len) = settled.data.cut_to()? else {
+        let Some(len) = settled.resident.cut_to()? else {
             return Ok(());
         };
         log::warn!(
@@ -191,7 +214,7 @@ impl Versions {
             redact(&entry.url)
         );
         self.lose(settled, entry.chunk.index(len)..entry.chunk.count(settled.size()));
-        settled.data.restore_size()
+        settled.resident.restore_size()
     }
 
     /// What to make of a failed read of `bytes`, which were present. True if they are forgotten now, and will be fetched
@@ -222,10 +245,10 @@ impl Versions {
     /// The bytes of a chunk are lost: it is not present, and not recorded.
     pub fn forget_chunk(&self, settled: &Settled, chunk: u64) {
         settled.presence.remove(chunk);
-        if settled.recorded {
-            let key = settled.key.clone();
-            self.index.record(Record::ForgetChunk { key, index: chunk });
-        }
+        self.index.record(Record::ForgetChunks {
+            key: settled.resident.key.clone(),
+            chunks: vec![chunk],
+        });
     }
 
     /// Settles an entry with the version that an answer was of, unless somebody has meanwhile.
@@ -250,6 +273,26 @@ impl Versions {
         entry.settle(settled);
         Ok(())
     }
+}
+
+fn resident(
+    key: EntryKey,
+    chunk: ChunkSize,
+    size: u64,
+    data: DataFile,
+    mut recorded: Recorded,
+    row: Option<&Candidate>,
+) -> Resident {
+    let count = chunk.count(size);
+    // Another file under the name is not the one that was filled.
+    recorded.is_certain &= data.inode().is_ok_and(|inode| inode == recorded.inode);
+    let (presence, suspects) = sort_out(recorded, &data, chunk, size);
+    // What a killed process has not noted was used when the entry was opened, as far as is known.
+    let (stored, otherwise) = row.map_or((&[][..], Use::default()), |row| {
+        (&row.segments[..], Use::once(row.coldest, row.last_used))
+    });
+    let recency = Recency::new(count, stored, otherwise);
+    Resident::new(key, chunk, size, presence, suspects, recency, data)
 }
 
 /// Which of the recorded chunks are present in a data file of `size` bytes, and which have to be verified first.

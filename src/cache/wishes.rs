@@ -1,5 +1,7 @@
 //! What the user wants of the cache: jobs, pins, and to be rid of something. Most of these block for a query.
 
+use std::sync::Arc;
+
 use url::Url;
 
 use super::Cache;
@@ -96,14 +98,13 @@ impl Cache {
                 continue;
             }
             self.let_go_if_kept(&holding);
-            let forget = || {
-                index.record(Record::Forget {
-                    key: holding.key.clone(),
-                });
-                // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
-                index.sync();
-            };
-            if self.versions.store.remove_unused(&holding.key, forget) {
+            // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
+            let gone = self
+                .versions
+                .store
+                .remove_unused(&holding.key, || index.forget(&holding.key));
+            if let Some(bytes) = gone {
+                self.versions.quota.given_back(bytes);
                 evicted.gone.push(holding);
             } else {
                 evicted.in_use.push(holding);
@@ -114,15 +115,15 @@ impl Cache {
 
     /// Closes an entry that is only kept open for its next reader.
     fn let_go_if_kept(&self, holding: &Holding) {
-        let is_it = |entry: &super::CacheEntry| entry.settled().is_some_and(|settled| settled.key == holding.key);
-        let kept = self
-            .kept_open
-            .lock()
-            .iter()
-            .find(|entry| is_it(entry))
-            .map(|entry| entry.id);
-        if let Some(id) = kept {
-            self.let_go_of(id);
-        }
+        let is_it = |entry: &Arc<super::CacheEntry>| {
+            let settled = entry.settled();
+            settled.is_some_and(|settled| settled.resident.key == holding.key)
+        };
+        let mut kept = self.kept_open.lock();
+        let at = kept.iter().position(is_it);
+        let entry = at.and_then(|at| kept.remove(at));
+        drop(kept);
+        // Closing its file is a system call, and not for under the lock.
+        drop(entry);
     }
 }

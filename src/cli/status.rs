@@ -53,14 +53,13 @@ pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
 
 /// A mount in some lines for people.
 fn text(status: &Status) -> String {
-    let limit = status.cache_limit.map(|limit| format!(" of {}", ByteSize(limit)));
     let jobs = match status.jobs {
         0 => String::new(),
         1 => ", 1 prefetch in the background".to_owned(),
         jobs => format!(", {jobs} prefetches in the background"),
     };
     let mut text = format!(
-        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {}{} in {}\n  known     {} files, {}\n  fetching  {}/s, {} \
+        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}\n  known     {} files, {}\n  fetching  {}/s, {} \
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
@@ -68,7 +67,7 @@ fn text(status: &Status) -> String {
         status.version,
         humantime::format_duration(Duration::from_secs(status.mounted_for)),
         ByteSize(status.cached_bytes),
-        limit.unwrap_or_default(),
+        ByteSize(status.cache_limit),
         status.cache_dir,
         status.known_files,
         ByteSize(status.known_bytes),
@@ -115,7 +114,7 @@ mod tests {
             mounted_for: 7384,
             cache_dir: "/var/cache/fetchfs".into(),
             cached_bytes: 3 << 30,
-            cache_limit: Some(20 << 30),
+            cache_limit: 20 << 30,
             known_files: 1234,
             known_bytes: 5 << 40,
             fetched_bytes: 1 << 30,

@@ -12,6 +12,7 @@ use clap::{ArgAction, Args, Command};
 
 use super::network::NetworkArgs;
 use super::units;
+use crate::cache::quota::Share;
 
 /// The id of the argument that holds the `-o` values: the one that is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";
@@ -58,14 +59,29 @@ pub struct MountArgs {
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(super) cache_dir: Option<PathBuf>,
 
-    /// About how much the cache may hold, for example 20GiB
+    /// The most that the cache takes on disk, for example 20GiB or 10%
     ///
-    /// Past it, files that were not opened for longest are deleted from the cache. Files in use stay, so what is open at
-    /// once may take more.
+    /// Never more, everything in the directory counted by the blocks that it takes; a percentage is one of the file system. When it is full, the parts of
+    /// files that were not used for longest make way, of open files too. Mounts that share the directory keep to the smallest of
+    /// their sizes. At least two chunks for each connection.
     ///
-    /// Default: as much as the disk has room for.
-    #[arg(long, value_name = "SIZE", value_parser = units::size_above_zero, help_heading = "Cache")]
-    pub(super) cache_size: Option<u64>,
+    /// Default: half of what is free, or the cache's already, when it is mounted.
+    #[arg(long, value_name = "SIZE", value_parser = units::share_above_zero, help_heading = "Cache")]
+    pub(super) cache_size: Option<Share>,
+
+    /// What the cache leaves free on the file system, for example 5GiB or 10%
+    ///
+    /// The cache makes way for whatever else fills the disk. 0 leaves nothing free.
+    ///
+    /// Default: 5 % of the file system, 1 GiB at most.
+    #[arg(long, value_name = "SIZE", value_parser = units::share, help_heading = "Cache")]
+    pub(super) min_free: Option<Share>,
+
+    /// Delete from the cache what was not used for so long, for example 30d
+    ///
+    /// Default: it stays while there is room.
+    #[arg(long, value_name = "TIME", value_parser = units::time_above_zero, help_heading = "Cache")]
+    pub(super) max_age: Option<Duration>,
 
     /// The unit in which files are fetched and kept
     ///

@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::cache::quota::Share;
 use crate::http::HttpConfig;
+
 use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command};
 pub use network::NetworkError;
@@ -39,8 +41,12 @@ pub struct MountConfig {
     pub mountpoint: PathBuf,
     /// The directory of the cache: absolute. It may not exist yet.
     pub cache_dir: PathBuf,
-    /// Bytes that the cache may hold; `None` is no limit. At least 1.
-    pub cache_size: Option<u64>,
+    /// What the cache may take on disk; more than nothing. Default: half of what is free or its own.
+    pub cache_size: Option<Share>,
+    /// What it leaves free there. Default: 5 %, 1 GiB at most.
+    pub min_free: Option<Share>,
+    /// What was not used for so long goes; above zero. Default: nothing does.
+    pub max_age: Option<Duration>,
     /// Bytes, a power of two from 4 KiB to 64 MiB. Default: 256 KiB.
     pub chunk_size: u32,
     /// How servers are spoken to: with [`max_connections`](HttpConfig::max_connections) to one origin at a time.
@@ -95,6 +101,8 @@ impl fmt::Debug for MountConfig {
             .field("mountpoint", &self.mountpoint)
             .field("cache_dir", &self.cache_dir)
             .field("cache_size", &self.cache_size)
+            .field("min_free", &self.min_free)
+            .field("max_age", &self.max_age)
             .field("chunk_size", &self.chunk_size)
             .field("http", &self.http)
             .field("bwlimit", &self.bwlimit)

@@ -101,6 +101,8 @@ impl MountArgs {
             mountpoint,
             cache_dir,
             cache_size: self.cache_size,
+            min_free: self.min_free,
+            max_age: self.max_age,
             chunk_size: self.chunk_size,
             http,
             bwlimit: self.bwlimit.filter(|&rate| rate > 0),
@@ -181,10 +183,8 @@ pub(super) mod tests {
             (config.chunk_size, config.http.max_connections, config.retries),
             (256 << 10, 16, 3)
         );
-        assert_eq!(
-            (config.cache_size, config.bwlimit, config.log_file.as_ref()),
-            (None, None, None)
-        );
+        assert_eq!((config.cache_size, config.min_free, config.max_age), (None, None, None));
+        assert_eq!((config.bwlimit, config.log_file.as_ref()), (None, None));
         assert_eq!(
             (config.http.timeout, config.read_timeout),
             (Duration::from_secs(30), Duration::from_secs(120))

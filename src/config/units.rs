@@ -12,6 +12,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use nix::unistd::{Group, User};
 
+use crate::cache::quota::Share;
+
 /// The smallest chunk: a page, the least that the kernel reads.
 const CHUNK_MIN: u64 = 4 << 10;
 
@@ -42,11 +44,24 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes, at least one.
-pub fn size_above_zero(text: &str) -> Result<u64, String> {
-    match size(text)? {
-        0 => Err("must be more than nothing".to_owned()),
-        bytes => Ok(bytes),
+/// A part of a file system: a [`size`], or `20%` of it.
+pub fn share(text: &str) -> Result<Share, String> {
+    let Some(percent) = text.trim().strip_suffix('%') else {
+        return size(text)
+            .map(Share::Bytes)
+            .map_err(|error| error.replacen("write for example 256KiB, 20G", "write for example 20%, 20G", 1));
+    };
+    match percent.trim().parse() {
+        Ok(percent) if percent <= 100 => Ok(Share::Percent(percent)),
+        _ => Err("not a part of the whole; write 1% to 100%".to_owned()),
+    }
+}
+
+/// A [`share`] that is not nothing.
+pub fn share_above_zero(text: &str) -> Result<Share, String> {
+    match share(text)? {
+        Share::Bytes(0) | Share::Percent(0) => Err("must be more than nothing".to_owned()),
+        share => Ok(share),
     }
 }
 
@@ -146,7 +161,18 @@ mod tests {
         ] {
             assert!(size(text).is_err(), "{text}");
         }
-        assert!(size_above_zero("0").is_err());
+    }
+
+    #[test]
+    fn a_share_is_a_size_or_so_many_hundredths() {
+        assert_eq!(share("20%"), Ok(Share::Percent(20)));
+        assert_eq!(share(" 100 % "), Ok(Share::Percent(100)));
+        assert_eq!(share("20G"), Ok(Share::Bytes(20 << 30)));
+        assert_eq!(share("0"), Ok(Share::Bytes(0)));
+        for text in ["101%", "%", "-1%", "1.5%", "300%", "ten"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        assert!(share_above_zero("0").is_err() && share_above_zero("0%").is_err());
     }
 
     #[test]
@@ -194,7 +220,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_can_be_typed_panics(text in ".{0,12}") {
-            let _ = (size(&text), rate(&text), chunk_size(&text), time(&text), umask(&text));
+            let _ = (share(&text), rate(&text), chunk_size(&text), time(&text), umask(&text));
         }
     }
 }

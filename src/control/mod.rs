@@ -36,8 +36,6 @@ pub struct About {
     pub mountpoint: PathBuf,
     /// Where fetched bytes are kept.
     pub cache_dir: PathBuf,
-    /// Bytes that the cache may hold.
-    pub cache_limit: Option<u64>,
     /// Connections to one origin at a time.
     pub connections: usize,
     /// When it was mounted.

@@ -67,8 +67,6 @@ pub(super) enum FetchError {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("another mount is filling its cache with this file, so this one does not keep it")]
-    InUseElsewhere,
     #[error("it is a directory, and byte ranges are for files")]
     RangeOfDirectory,
     #[error("the path is too long")]
@@ -87,7 +85,7 @@ impl FetchError {
                 ReadError::Http(error) => is_temporary(&error.kind),
                 _ => true,
             },
-            FetchError::Tree(TreeError::Changed) | FetchError::InUseElsewhere => true,
+            FetchError::Tree(TreeError::Changed) => true,
             FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => false,
         }
     }

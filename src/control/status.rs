@@ -26,8 +26,8 @@ pub struct Status {
     pub cache_dir: String,
     /// Bytes in the cache, of all mounts that share it.
     pub cached_bytes: u64,
-    /// Bytes that the cache may hold, if there is a limit.
-    pub cache_limit: Option<u64>,
+    /// Bytes that the cache may take on the disk.
+    pub cache_limit: u64,
     /// Files that listings have named so far.
     pub known_files: u64,
     /// Bytes in them.
@@ -95,7 +95,7 @@ impl Control {
             mounted_for: self.about.since.elapsed().as_secs(),
             cache_dir: self.about.cache_dir.display().to_string(),
             cached_bytes: cached_bytes.unwrap_or_default(),
-            cache_limit: self.about.cache_limit,
+            cache_limit: self.cache.limit(),
             known_files,
             known_bytes,
             fetched_bytes,

@@ -35,6 +35,7 @@ pub fn of_read(error: &ReadError) -> Errno {
         ReadError::Http(error) => of_http(error),
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
         ReadError::Cancelled => Errno::EINTR,
+        ReadError::NoRoom => Errno::ENOSPC,
         ReadError::Store(_) | ReadError::Lost | ReadError::ShuttingDown => Errno::EIO,
     }
 }

@@ -19,7 +19,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
@@ -31,7 +30,7 @@ use super::errno;
 use super::handles::Handles;
 use super::interrupts::Interrupts;
 use super::passthrough::Passthrough;
-use super::replies::{self, LateReply, Question};
+use super::replies::{self, Reads};
 use crate::cache::{Cache, CacheEntry, ReadError, Reader, Sequential};
 use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
@@ -74,7 +73,7 @@ pub struct FetchFs {
     files: Arc<Handles<Reader>>,
     sequentials: Arc<Handles<Sequential>>,
     directories: Arc<Handles<OpenDirectory>>,
-    late_replies: Sender<LateReply>,
+    reads: Arc<Reads>,
 }
 
 /// What tasks need that answer later.
@@ -107,6 +106,7 @@ impl FetchFs {
         ttl: Duration,
         passthrough: bool,
     ) -> std::io::Result<FetchFs> {
+        let interrupts = Arc::new(Interrupts::start()?);
         Ok(FetchFs {
             shared: Arc::new(Shared {
                 tree,
@@ -114,13 +114,13 @@ impl FetchFs {
                 ownership,
                 ttl,
                 passthrough: Passthrough::new(passthrough),
-                interrupts: Arc::new(Interrupts::start()?),
+                interrupts: Arc::clone(&interrupts),
             }),
             runtime,
             files: Arc::new(Handles::new()),
             sequentials: Arc::new(Handles::starting_at(FIRST_SEQUENTIAL)),
             directories: Arc::new(Handles::new()),
-            late_replies: replies::start_pool()?,
+            reads: Reads::start(interrupts)?,
         })
     }
 
@@ -132,13 +132,14 @@ impl FetchFs {
         let Some(reader) = self.files.get(handle) else {
             return self.read_on(thread, handle, offset, size, reply);
         };
-        let question = Question {
-            reader,
-            bytes: offset..offset.saturating_add(u64::from(size)),
+        let request = replies::Request {
             thread,
-            tries: 0,
+            reader,
+            offset,
+            len: size,
+            tries: 1,
         };
-        question.ask(reply, &self.late_replies, &self.shared.interrupts);
+        self.reads.read(request, reply);
     }
 
     /// Reads from a file that can be read in sequence only.
@@ -263,7 +264,11 @@ impl Shared {
             Err(error) => return reply.error(complain(&error)),
         };
         let backing = self.passthrough.opened(ino.0, &entry, &reply);
-        let handle = files.insert(self.cache.reader(entry));
+        let reader = self.cache.reader(entry);
+        if backing.is_some() {
+            reader.note_passthrough();
+        }
+        let handle = files.insert(reader);
         match backing {
             Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
             None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),

@@ -7,6 +7,9 @@
 //! The kernel refuses, with EIO, to have one inode open both ways, or with two backing files (`fuse_file_io_open` in
 //! `fs/fuse/iomode.c`). So each inode has a mode for as long as it is open at all: who comes later takes the mode that he
 //! finds. A file that becomes complete while it is open is passed through from its next first open on.
+//!
+//! While it is, nothing of it is evicted: each inode that is open this way has a [`Hold`]. (A mapping may outlive the handle that it was made
+//! through; the store notices that by itself.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use fuser::{BackingId, ReplyOpen};
 use parking_lot::Mutex;
 
 use crate::cache::CacheEntry;
+use crate::cache::resident::Hold;
 use crate::tree::Ino;
 
 /// Which inodes are open, and how.
@@ -30,8 +34,12 @@ pub struct Passthrough {
 enum Mode {
     /// So many handles that we serve.
     Served(usize),
-    /// So many handles that the kernel serves, all from this backing file.
-    PassedThrough(usize, Arc<BackingId>),
+    /// So many handles that the kernel serves, all from this backing file, of which nothing goes meanwhile.
+    PassedThrough(
+        usize,
+        Arc<BackingId>,
+        #[expect(dead_code, reason = "kept to be dropped")] Hold,
+    ),
 }
 
 impl Passthrough {
@@ -59,7 +67,7 @@ impl Passthrough {
     pub fn opened(&self, ino: Ino, entry: &CacheEntry, reply: &ReplyOpen) -> Option<Arc<BackingId>> {
         let mut open = self.open.lock();
         match open.get_mut(&ino) {
-            Some(Mode::PassedThrough(handles, backing)) => {
+            Some(Mode::PassedThrough(handles, backing, _)) => {
                 *handles += 1;
                 Some(Arc::clone(backing))
             }
@@ -68,31 +76,32 @@ impl Passthrough {
                 None
             }
             None => {
-                let backing = self.backing(entry, reply).map(Arc::new);
-                let mode = backing
-                    .clone()
-                    .map_or(Mode::Served(1), |backing| Mode::PassedThrough(1, backing));
-                open.insert(ino, mode);
-                backing
+                let Some((backing, hold)) = self.backing(entry, reply) else {
+                    open.insert(ino, Mode::Served(1));
+                    return None;
+                };
+                let backing = Arc::new(backing);
+                open.insert(ino, Mode::PassedThrough(1, Arc::clone(&backing), hold));
+                Some(backing)
             }
         }
     }
 
-    fn backing(&self, entry: &CacheEntry, reply: &ReplyOpen) -> Option<BackingId> {
-        let settled = entry
-            .settled()
-            .filter(|settled| settled.presence.is_complete() && settled.size() > 0)?;
+    fn backing(&self, entry: &CacheEntry, reply: &ReplyOpen) -> Option<(BackingId, Hold)> {
         if !self.is_wanted() {
             return None;
         }
-        let registered = reply.open_backing(&settled.data);
-        registered.inspect_err(|error| self.turn_off(&error.to_string())).ok()
+        let resident = &entry.settled()?.resident;
+        let hold = resident.hold_if_complete()?;
+        let registered = reply.open_backing(resident);
+        let backing = registered.inspect_err(|error| self.turn_off(&error.to_string())).ok()?;
+        Some((backing, hold))
     }
 
     /// Counts a release.
     pub fn released(&self, ino: Ino) {
         let mut open = self.open.lock();
-        let Some(Mode::Served(handles) | Mode::PassedThrough(handles, _)) = open.get_mut(&ino) else {
+        let Some(Mode::Served(handles) | Mode::PassedThrough(handles, ..)) = open.get_mut(&ino) else {
             return;
         };
         *handles -= 1;

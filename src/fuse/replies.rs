@@ -5,7 +5,6 @@
 //! bring the news are those that write what is downloaded; they have better things to do.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -16,136 +15,134 @@ use parking_lot::Mutex;
 use super::complaints::Complaints;
 use super::errno;
 use super::interrupts::Interrupts;
-use crate::cache::{OnReady, Read, ReadError, Reader};
+use crate::cache::{Filled, Read, ReadError, Reader, Span};
 use crate::http::redact;
 
 /// Threads that answer parked reads. An answer is one copy from the page cache and one to the
 /// kernel: one thread answers gigabytes a second, the second is there for when a disk is slow.
 const THREADS: usize = 2;
 
-/// How often a read begins again because the cache has lost its bytes. A disk that loses them each time is no cache.
+/// How often a read begins because the cache has lost its bytes. A disk that loses them each time is no cache.
 const TRIES: u32 = 3;
 
-/// A read of the kernel's.
+/// Answers reads.
+pub struct Reads {
+    /// To the pool.
+    late: Sender<LateReply>,
+    interrupts: Arc<Interrupts>,
+}
+
+/// What the kernel asks for.
 #[derive(Clone)]
-pub struct Question {
+pub struct Request {
+    /// Who waits for it.
+    pub thread: u32,
     /// The open file.
     pub reader: Arc<Reader>,
-    /// What is asked for; may reach past the end of the file.
-    pub bytes: Range<u64>,
-    /// The thread that waits for it.
-    pub thread: u32,
-    /// How often it began already.
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// Bytes; may reach past the end of the file.
+    pub len: u32,
+    /// The how manieth time it is that it begins, because the cache had lost its bytes.
     pub tries: u32,
 }
 
 /// A read whose waiting has ended.
-pub struct LateReply {
-    question: Question,
-    /// Where the answer goes.
+struct LateReply {
     reply: ReplyData,
-    /// How it ended.
+    reads: Arc<Reads>,
+    request: Request,
+    span: Span,
     result: Result<(), ReadError>,
-    /// Where it goes if it has to wait once more.
-    pool: Sender<LateReply>,
-    interrupts: Arc<Interrupts>,
 }
 
-impl Question {
-    /// Answers it, at once if the bytes are present, and by the pool if they have to come.
-    pub fn ask(mut self, reply: ReplyData, pool: &Sender<LateReply>, interrupts: &Arc<Interrupts>) {
-        self.tries += 1;
+impl Reads {
+    /// Starts the pool. It ends when this is dropped.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(interrupts: Arc<Interrupts>) -> std::io::Result<Arc<Reads>> {
+        // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
+        let (late, queue) = unbounded();
+        for number in 0..THREADS {
+            let queue: Receiver<LateReply> = queue.clone();
+            std::thread::Builder::new()
+                .name(format!("reader-{number}"))
+                .spawn(move || {
+                    queue.iter().for_each(answer_late);
+                })?;
+        }
+        Ok(Arc::new(Reads { late, interrupts }))
+    }
+
+    /// Answers a read, now or later.
+    pub fn read(self: &Arc<Self>, request: Request, reply: ReplyData) {
         let mut parked = Some(reply);
         let mut wait = None;
-        let later = || -> OnReady {
-            let begun = wait.insert(interrupts.wait(self.thread)).clone();
-            let (reply, question) = (parked.take(), self.clone());
-            let (pool, interrupts) = (pool.clone(), Arc::clone(interrupts));
+        let read = request.reader.read(request.offset, u64::from(request.len), |span| {
+            let reply = parked.take();
+            let begun = wait.insert(self.interrupts.wait(request.thread)).clone();
+            let (reads, request) = (Arc::clone(self), request.clone());
             Box::new(move |result| {
                 drop(begun);
                 let Some(reply) = reply else { return };
-                let late = LateReply {
-                    question,
-                    reply,
-                    result,
-                    pool: pool.clone(),
-                    interrupts,
-                };
+                let late = reads.late.clone();
                 // The pool ends only after the session has.
-                let _ = pool.send(late);
+                let _ = late.send(LateReply {
+                    reply,
+                    reads,
+                    request,
+                    span,
+                    result,
+                });
             })
-        };
-        let read = self
-            .reader
-            .read(self.bytes.start, self.bytes.end - self.bytes.start, later);
-        match (read, parked) {
-            (Read::Ready(bytes), Some(reply)) => self.answer(bytes, reply, pool, interrupts),
-            (Read::Waiting(waiter), _) => wait.iter().for_each(|wait| {
-                wait.on_end({
-                    let reader = Arc::clone(&self.reader);
-                    move || reader.cancel(waiter)
-                })
+        });
+        match read {
+            Read::Ready(span) => parked.into_iter().for_each(|reply| self.answer(&request, reply, &span)),
+            Read::Waiting(waiter) => wait.iter().for_each(|wait| {
+                let reader = Arc::clone(&request.reader);
+                wait.on_end(move || reader.cancel(waiter));
             }),
-            (Read::Ready(_), None) => {}
         }
     }
 
-    /// Answers with bytes that are present.
-    fn answer(self, bytes: Range<u64>, reply: ReplyData, pool: &Sender<LateReply>, interrupts: &Arc<Interrupts>) {
-        // The kernel asks for a few MiB at most.
-        let len = usize::try_from(bytes.end - bytes.start).unwrap_or(0);
-        let failed = BUFFER.with_borrow_mut(|buffer| {
+    /// Answers with bytes that were found, unless they are gone by now: then the read begins again, and will wait.
+    fn answer(self: &Arc<Self>, request: &Request, reply: ReplyData, span: &Span) {
+        let reader = &request.reader;
+        let len = reader.len_of(span);
+        let unanswered = BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < len {
                 buffer.resize(len, 0);
             }
-            match self.reader.fill(&mut buffer[..len], bytes.start) {
-                Ok(()) => {
-                    reply.data(&buffer[..len]);
-                    None
-                }
-                Err(error) => Some((reply, error)),
+            match reader.fill(&mut buffer[..len], span) {
+                Ok(Filled::Yes) => reply.data(&buffer[..len]),
+                Ok(Filled::Gone) => return Some((reply, request.tries)),
+                Err(ReadError::Lost) if request.tries < TRIES => return Some((reply, request.tries + 1)),
+                Err(error) => fail(reply, reader, &error),
             }
+            None
         });
-        match failed {
-            None => {}
-            Some((reply, ReadError::Lost)) if self.tries < TRIES => self.ask(reply, pool, interrupts),
-            Some((reply, error)) => fail(reply, &self.reader, &error),
+        if let Some((reply, tries)) = unanswered {
+            let request = Request {
+                tries,
+                ..request.clone()
+            };
+            self.read(request, reply);
         }
     }
-}
-
-/// Starts the pool. It ends when the last sender is dropped.
-///
-/// # Errors
-/// When the system gives no thread.
-pub fn start_pool() -> std::io::Result<Sender<LateReply>> {
-    // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
-    let (replies, queue) = unbounded();
-    for number in 0..THREADS {
-        let queue: Receiver<LateReply> = queue.clone();
-        std::thread::Builder::new()
-            .name(format!("reader-{number}"))
-            .spawn(move || {
-                queue.iter().for_each(answer_late);
-            })?;
-    }
-    Ok(replies)
 }
 
 fn answer_late(late: LateReply) {
     let LateReply {
-        question,
         reply,
+        reads,
+        request,
+        span,
         result,
-        pool,
-        interrupts,
     } = late;
     match result {
-        Ok(()) => {
-            let bytes = question.reader.clip(question.bytes.clone());
-            question.answer(bytes, reply, &pool, &interrupts);
-        }
-        Err(error) => fail(reply, &question.reader, &error),
+        Ok(()) => reads.answer(&request, reply, &span),
+        Err(error) => fail(reply, &request.reader, &error),
     }
 }
 

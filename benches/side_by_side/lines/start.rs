@@ -122,6 +122,7 @@ fn fill(folder: &Path, entries: u64, chunks: u64) -> Result<()> {
             url: url.to_string(),
             inode: data.inode()?,
             is_suspect: false,
+            rank: 0,
         });
         for index_in_file in 0..chunks {
             index.record(Record::Chunk {

@@ -10,6 +10,7 @@
 //! reached the disk is told by [`state`].
 
 mod catalogue;
+mod eviction;
 mod schema;
 mod state;
 mod survey;
@@ -17,17 +18,19 @@ mod tables;
 mod wishes;
 mod writer;
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::chunk::ChunkSize;
 use super::entry::{EntryKey, UrlKey};
 use super::error::CacheError;
 use crate::http::{Validator, Version};
 pub use catalogue::{FileRow, ListingRow, Saying};
+pub use eviction::{Candidate, Order};
 pub use survey::EntryInfo;
 pub use tables::{Commit, Tables};
 pub use wishes::{Holding, JobRow, PinRow};
@@ -162,6 +165,21 @@ impl ChunkIndex {
         state::is_clean(&self.reader.lock()).unwrap_or(false)
     }
 
+    /// Records something and returns when that is committed. False if it may be lost.
+    pub fn commit(&self, records: impl IntoIterator<Item = Record>) -> bool {
+        self.writer
+            .sync_unless_lost(|| records.into_iter().for_each(|record| self.record(record)))
+    }
+
+    /// Changes when anything was recorded, by this process or another. Costs microseconds.
+    pub fn version(&self) -> i64 {
+        // Of two equal answers the second says that nothing is new: the right thing to think when it can't be told.
+        self.reader
+            .lock()
+            .pragma_query_value(None, "data_version", |row| row.get(0))
+            .unwrap_or(0)
+    }
+
     /// The entry of a URL's current version, as far as its origin has told; in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
         self.sync();
@@ -214,6 +232,26 @@ impl ChunkIndex {
         })
     }
 
+    /// Those within `range` that are recorded by now. Asks nobody to commit what is queued.
+    pub fn committed_chunks(&self, key: &EntryKey, range: &Range<u64>) -> Vec<u64> {
+        let read = || -> rusqlite::Result<Vec<u64>> {
+            let reader = self.reader.lock();
+            let mut query = reader.prepare_cached(
+                "SELECT chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
+                 WHERE entry_key = ?1 AND chunk_index >= ?2 AND chunk_index < ?3 ORDER BY chunk_index",
+            )?;
+            query
+                .query_map(params![key.as_str(), range.start as i64, range.end as i64], |row| {
+                    row.get::<_, i64>(0).map(|index| index as u64)
+                })?
+                .collect()
+        };
+        read().unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if the file were not cached");
+            Vec::new()
+        })
+    }
+
     /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).
     pub fn cached_bytes(&self) -> u64 {
         self.sync();
@@ -234,28 +272,6 @@ impl ChunkIndex {
             .and_then(|mut query| query.exists([key.as_str()]));
         // If it can't be told, it is better to be careful.
         found.unwrap_or(true)
-    }
-
-    /// Up to `limit` entries after the first `skip`, the least recently used first, with the bytes
-    /// that each takes.
-    pub fn least_recently_used(&self, skip: usize, limit: usize) -> Vec<(EntryKey, u64)> {
-        self.sync();
-        let read = || -> rusqlite::Result<Vec<(Option<EntryKey>, i64)>> {
-            let reader = self.reader.lock();
-            let mut query = reader.prepare_cached(
-                "SELECT entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
-                 ORDER BY last_used, entry_id LIMIT ?1 OFFSET ?2",
-            )?;
-            query
-                .query_map([limit as i64, skip as i64], |row| {
-                    Ok((EntryKey::from_stored(row.get(0)?), row.get(1)?))
-                })?
-                .collect()
-        };
-        let rows = read().unwrap_or_default();
-        rows.into_iter()
-            .filter_map(|(key, bytes)| Some((key?, bytes as u64)))
-            .collect()
     }
 }
 
@@ -318,6 +334,7 @@ mod tests {
             url: url.to_string(),
             inode: 7,
             is_suspect: false,
+            rank: 0,
         };
         (url, record, key)
     }
@@ -425,9 +442,9 @@ mod tests {
             });
         }
         index.record(chunk(&key, 1));
-        index.record(Record::ForgetChunk {
+        index.record(Record::ForgetChunks {
             key: key.clone(),
-            index: 1,
+            chunks: vec![1],
         });
         assert_eq!(index.recorded(&key).chunks, [(0, 2)]);
         assert_eq!(index.cached_bytes(), 4096);

@@ -162,7 +162,22 @@ CREATE TRIGGER pin_forgotten AFTER DELETE ON pins BEGIN
     ) WHERE pinned = 1;
 END;
 ",
+    r"
+-- Eviction: see src/cache/quota/policy.rs.
+-- the lowest rank of its segments: what goes first
+ALTER TABLE cache_entries ADD COLUMN coldest INTEGER NOT NULL DEFAULT 0;
+-- seconds since 1970: when the segment that was not used for longest was used
+ALTER TABLE cache_entries ADD COLUMN stalest INTEGER NOT NULL DEFAULT 0;
+-- how each segment of 64 chunks was used: twelve bytes each
+ALTER TABLE cache_entries ADD COLUMN segments BLOB NOT NULL DEFAULT x'';
+UPDATE cache_entries SET stalest = last_used;
+DROP INDEX cache_entries_by_use;
+CREATE INDEX cache_entries_by_rank ON cache_entries (pinned, coldest, entry_id);
+",
 ];
+
+/// Pages of 4 KiB after which SQLite's log is carried over into the database.
+const WAL_PAGES: i64 = 256;
 
 /// `PRAGMA application_id` of an index: "ftch". Tells it from another program's database.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"ftch");
@@ -277,6 +292,9 @@ pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // The log counts as part of the cache's size: it is kept to about a mebibyte.
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_PAGES * 4096)?;
     Ok(connection)
 }
 

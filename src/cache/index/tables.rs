@@ -63,13 +63,14 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
             url,
             inode,
             is_suspect,
+            rank,
         } => {
             let now = seconds(SystemTime::now());
             connection
                 .prepare_cached(
                     "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, modified, chunk_size,
-                                                chunk_count, confirmed, last_used, inode, epoch)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)
+                                                chunk_count, confirmed, last_used, stalest, inode, epoch, coldest)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9, ?10, ?11, ?12)
                      ON CONFLICT (entry_key) DO UPDATE
                      SET confirmed = ?9, last_used = ?9, inode = ?10, epoch = ?11",
                 )?
@@ -85,6 +86,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                     now,
                     *inode as i64,
                     if *is_suspect { SUSPECT } else { epoch },
+                    *rank as i64,
                 ])?;
             let current = Saying::File {
                 url_key: url_key.clone(),
@@ -104,13 +106,26 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 )?
                 .execute(params![key.as_str(), *index as i64, *checksum as i64])?;
         }
-        Record::ForgetChunk { key, index } => {
+        Record::ForgetChunks { key, chunks } => {
+            let mut delete = connection.prepare_cached(
+                "DELETE FROM cache_chunks WHERE chunk_index = ?2
+                 AND entry_id = (SELECT entry_id FROM cache_entries WHERE entry_key = ?1)",
+            )?;
+            for chunk in chunks {
+                delete.execute(params![key.as_str(), *chunk as i64])?;
+            }
+        }
+        Record::Use {
+            key,
+            coldest,
+            stalest,
+            segments,
+        } => {
             connection
                 .prepare_cached(
-                    "DELETE FROM cache_chunks WHERE chunk_index = ?2
-                     AND entry_id = (SELECT entry_id FROM cache_entries WHERE entry_key = ?1)",
+                    "UPDATE cache_entries SET coldest = ?2, stalest = ?3, segments = ?4 WHERE entry_key = ?1",
                 )?
-                .execute(params![key.as_str(), *index as i64])?;
+                .execute(params![key.as_str(), *coldest as i64, stalest, segments])?;
         }
         Record::Recount { key } => {
             connection

@@ -187,6 +187,7 @@ mod tests {
             url: url.to_owned(),
             inode: 1,
             is_suspect: false,
+            rank: 0,
         });
     }
 

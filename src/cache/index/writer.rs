@@ -46,6 +46,8 @@ pub enum Record {
         inode: u64,
         /// Whether chunks that are recorded of it are still to be verified.
         is_suspect: bool,
+        /// The rank that it begins with, until [`Record::Use`] tells better.
+        rank: u64,
     },
     /// A chunk whose bytes are in the data file.
     Chunk {
@@ -56,13 +58,6 @@ pub enum Record {
         /// XXH3 of its bytes.
         checksum: u64,
     },
-    /// A chunk whose bytes are gone or wrong.
-    ForgetChunk {
-        /// Its entry.
-        key: EntryKey,
-        /// Its index.
-        index: u64,
-    },
     /// The entry's number of chunks is to be counted anew.
     Recount {
         /// The entry.
@@ -72,6 +67,24 @@ pub enum Record {
     Trust {
         /// The entry.
         key: EntryKey,
+    },
+    /// Chunks whose bytes are gone, wrong, or about to go.
+    ForgetChunks {
+        /// Their entry.
+        key: EntryKey,
+        /// Their indices.
+        chunks: Vec<u64>,
+    },
+    /// How the entry was used until now.
+    Use {
+        /// The entry.
+        key: EntryKey,
+        /// See the column `coldest`.
+        coldest: u64,
+        /// See the column `stalest`.
+        stalest: u32,
+        /// See the column `segments`.
+        segments: Vec<u8>,
     },
     /// The entry's data file is gone, or about to go.
     Forget {
@@ -112,6 +125,8 @@ pub struct Writer {
     /// opening a file is spared the round trip. **Counted before it is sent**, and so never behind.
     sent: AtomicU64,
     done: Arc<AtomicU64>,
+    /// Batches that were lost.
+    failures: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -119,10 +134,11 @@ impl Writer {
     pub fn start(tables: impl Commit, on_damage: impl Fn() + Send + 'static) -> Writer {
         let (queue, records) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&done);
+        let failures = Arc::new(AtomicU64::new(0));
+        let (counted, failed) = (Arc::clone(&done), Arc::clone(&failures));
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || run(tables, &records, &counted, &on_damage));
+            .spawn(move || run(tables, &records, &counted, &failed, &on_damage));
         // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
         let thread = thread
             .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
@@ -132,6 +148,7 @@ impl Writer {
             thread,
             sent: AtomicU64::new(0),
             done,
+            failures,
         }
     }
 
@@ -160,6 +177,15 @@ impl Writer {
         let _ = finished.recv();
     }
 
+    /// Waits as [`Self::sync`] does. False if anything was lost meanwhile: perhaps what the caller had queued.
+    pub fn sync_unless_lost(&self, queue: impl FnOnce()) -> bool {
+        let before = self.failures.load(Ordering::Acquire);
+        queue();
+        self.sync();
+        let is_running = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        is_running && self.failures.load(Ordering::Acquire) == before
+    }
+
     fn post(&self, message: Message) {
         if let Some(queue) = &self.queue {
             // As above: without the thread there is nothing to be done here.
@@ -177,7 +203,13 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut tables: impl Commit, messages: &Receiver<Message>, done: &AtomicU64, on_damage: &impl Fn()) {
+fn run(
+    mut tables: impl Commit,
+    messages: &Receiver<Message>,
+    done: &AtomicU64,
+    failures: &AtomicU64,
+    on_damage: &impl Fn(),
+) {
     let mut batch = Vec::new();
     let mut health = Health::default();
     let mut is_last = false;
@@ -205,6 +237,9 @@ fn run(mut tables: impl Commit, messages: &Receiver<Message>, done: &AtomicU64, 
         }
         if !batch.is_empty() {
             let outcome = tables.commit(&batch);
+            if outcome.is_err() {
+                failures.fetch_add(1, Ordering::AcqRel);
+            }
             if let Some(line) = health.note(outcome.as_ref().err(), batch.len() as u64) {
                 log::warn!("{line}");
             }

@@ -148,6 +148,23 @@ fn failure() -> ReadError {
 }
 
 #[test]
+fn a_chunk_that_is_evicted_behind_the_fetch_that_brought_it_comes_again() {
+    let (mut play, entry) = (Play::with_slots(2), known("a", 100));
+    play.request(&entry, 0..16, Priority::High);
+    play.writes(0, 4 * C);
+    entry.settled().unwrap().presence.remove(1);
+    play.wait(&entry, C..2 * C, 1);
+    assert_eq!(play.woken_well(), [] as [u64; 0], "what has gone is not here");
+    let again = play
+        .started
+        .iter()
+        .position(|order| order.bytes == (C..2 * C))
+        .expect("a fetch for it");
+    play.writes(again, 2 * C);
+    assert_eq!(play.woken_well(), [1]);
+}
+
+#[test]
 fn neighbouring_wanted_chunks_become_one_fetch() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.request(&known("a", 1), 0..1, Priority::Low);

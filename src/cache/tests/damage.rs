@@ -77,7 +77,7 @@ fn after_a_power_cut_good_chunks_cost_no_request() {
     let reader = mount.held(&server);
     let settled = reader.entry().settled().unwrap();
     assert!(settled.presence.is_complete());
-    let key = settled.key.clone();
+    let key = settled.resident.key.clone();
     assert!(
         mount.cache.versions.index.recorded(&key).is_certain,
         "verified once is enough"

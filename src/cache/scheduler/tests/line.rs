@@ -111,7 +111,7 @@ impl Line {
     fn reads(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, pace: Pace) -> usize {
         self.programs.push(Program {
             entry: Arc::clone(entry),
-            ahead: ReadAhead::default(),
+            ahead: ReadAhead::up_to(u64::MAX),
             bytes,
             pace,
             asked_at: 0,

@@ -1,0 +1,368 @@
+//! The thread that makes room, ahead of need where it can.
+//!
+//! It sleeps until somebody wants room: a writer here, or one in another process that shares the folder. Then it takes away
+//! what the [policy](super::policy) ranks lowest, in batches, until the low mark is reached. In each batch:
+//!
+//! 1. chunks leave the present sets, so that nobody begins to read them;
+//! 2. the index forgets them, in one transaction;
+//! 3. when that is committed, their bytes are punched out of the files; and files of which nothing is left are deleted.
+//!
+//! A crash in between leaves bytes that nobody trusts, and that an [audit](super::audit) gives back. When the index can't be
+//! written, nothing is punched.
+//!
+//! Files that are open here are ranked by what memory knows of their use, all others by what the index does; these
+//! are opened only when it is their turn.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::policy::{Moment, place};
+use super::{Mark, Outcome, Quota, audit, seconds_now};
+use crate::cache::entry::EntryKey;
+use crate::cache::index::{Candidate, Order, Record};
+use crate::cache::resident::Resident;
+use crate::cache::versions::Versions;
+
+/// Bytes of a batch, at most: writers that wait can go on after each.
+const BATCH: u64 = 64 << 20;
+
+/// Chunks and files of a batch, at most: the index forgets them in one transaction.
+const BATCH_CHUNKS: usize = 16_384;
+
+/// Candidates that are asked for at once.
+const PAGE: usize = 64;
+
+/// How long it sleeps at most when nothing is wanted: so often what is too old is looked for, if it may be at all.
+const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
+
+/// The thread. Dropped, it ends.
+pub struct Evictor {
+    quota: Arc<Quota>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Evictor {
+    /// Starts it. `let_go` closes files that are kept open without need.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(versions: Arc<Versions>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
+        let quota = Arc::clone(&versions.quota);
+        let thread = std::thread::Builder::new()
+            .name("evictor".into())
+            .spawn(move || run(&versions, &let_go))?;
+        Ok(Evictor {
+            quota,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Evictor {
+    fn drop(&mut self) {
+        self.quota.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(versions: &Versions, let_go: &dyn Fn()) {
+    let quota = &versions.quota;
+    while !quota.is_closed() {
+        let wanted = quota.ledger.wanted();
+        let asked = quota.rounds.lock().asked;
+        let outcome = round(versions, let_go);
+        {
+            let mut rounds = quota.rounds.lock();
+            rounds.over = asked;
+            rounds.last = Some(outcome);
+        }
+        quota.ledger.relieve();
+        // Writers go first; what can wait comes when they have what they want.
+        audit::run_if_due(versions);
+        if let Some(age) = quota.max_age {
+            let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            evict_older(versions, seconds_now().saturating_sub(age));
+        }
+        if !quota.is_closed() {
+            quota.ledger.wait_wanted(wanted, LOOK_FOR_OLD);
+        }
+    }
+}
+
+/// Makes room until the low mark is reached, or nothing more can go.
+pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
+    let quota = &versions.quota;
+    trim_leftovers(versions);
+    if quota.shortfall(Mark::Low) > 0 && quota.has_others() {
+        // Others can't make room in what is open here.
+        let_go();
+    }
+    let mut is_relieved = false;
+    let is_busy = loop {
+        let need = quota.shortfall(Mark::Low);
+        if need == 0 || quota.is_closed() {
+            return Outcome::Relieved;
+        }
+        let victims = coldest(versions, need.min(BATCH));
+        // Somebody else had them open, or came to use them.
+        let is_busy = victims.iter().any(|victim| !victim.chunks.is_empty());
+        let freed = evict(versions, victims);
+        quota.measure_index();
+        if freed == 0 {
+            break is_busy;
+        }
+        is_relieved = true;
+        quota.ledger.relieve();
+    };
+    match is_relieved {
+        true => Outcome::Relieved,
+        false if is_busy || versions.residents.all().iter().any(|resident| resident.is_busy()) => Outcome::Busy,
+        false => Outcome::Exhausted,
+    }
+}
+
+/// Gives back what fetches have left behind that ended within a chunk.
+fn trim_leftovers(versions: &Versions) {
+    let quota = &versions.quota;
+    // They are held for as long as this takes; what is in use now is tried again in a later round if it is still open.
+    let leftovers = std::mem::take(&mut *quota.leftovers.lock());
+    for resident in versions.residents.all() {
+        quota.adjust(resident.trim(false).counted);
+    }
+    drop(leftovers);
+}
+
+/// Chunks of one file that are to go.
+struct Victim {
+    resident: Arc<Resident>,
+    chunks: Vec<u64>,
+}
+
+/// A segment, by rank: of the file with this number among those that were looked at.
+type Ranked = Reverse<(u64, usize, u64)>;
+
+/// Takes together what goes next, of `need` bytes.
+fn coldest(versions: &Versions, need: u64) -> Vec<Victim> {
+    let pinned = versions.index.pinned();
+    let mut picked = Picked::new(versions.quota.moment(0));
+    let open = versions.residents.all();
+    let known: HashSet<EntryKey> = open.iter().map(|resident| resident.key.clone()).collect();
+    open.into_iter()
+        .filter(|resident| !pinned.contains(&resident.key))
+        .for_each(|resident| picked.consider(resident));
+    let mut closed = Closed::new(versions, Order::ColdestFirst);
+    let (mut bytes, mut chunks) = (0, 0);
+    while bytes < need && chunks < BATCH_CHUNKS {
+        let next_closed = closed.peek().map(|row| row.coldest);
+        let next_open = picked.segments.peek().map(|Reverse((rank, ..))| *rank);
+        match (next_closed, next_open) {
+            (Some(coldest), rank) if rank.is_none_or(|rank| coldest <= rank) => {
+                let row = closed.next();
+                if let Some(row) = row.filter(|row| !known.contains(&row.key)) {
+                    // So that files of which nothing is left don't make a batch endless.
+                    chunks += 1;
+                    if let Some(resident) = open_or_forget(versions, &row) {
+                        picked.consider(resident);
+                    }
+                }
+            }
+            (_, Some(_)) => {
+                let (more_bytes, more_chunks) = picked.take_segment(need - bytes, BATCH_CHUNKS - chunks);
+                bytes += more_bytes;
+                chunks += more_chunks;
+            }
+            (_, None) => break,
+        }
+    }
+    picked.victims
+}
+
+/// What was looked at, and what of it is to go.
+struct Picked {
+    /// Every file that was looked at, and what of it is to go.
+    victims: Vec<Victim>,
+    segments: BinaryHeap<Ranked>,
+    /// When it is looked at.
+    now: Moment,
+}
+
+impl Picked {
+    fn new(now: Moment) -> Picked {
+        Picked {
+            victims: Vec::new(),
+            segments: BinaryHeap::new(),
+            now,
+        }
+    }
+
+    fn consider(&mut self, resident: Arc<Resident>) {
+        let number = self.victims.len();
+        for segment in 0..resident.presence.segments() {
+            if resident.presence.in_segment(segment).next().is_some() {
+                let used = resident.recency.of(segment);
+                let place = place(resident.key.as_str(), segment);
+                let rank = used.rank_while_open(place, self.now.cache, self.now.clock);
+                self.segments.push(Reverse((rank, number, segment)));
+            }
+        }
+        self.victims.push(Victim {
+            resident,
+            chunks: Vec::new(),
+        });
+    }
+
+    /// Lets the coldest segment go, or as much of it as is needed. Bytes and chunks.
+    fn take_segment(&mut self, need: u64, most: usize) -> (u64, usize) {
+        let Some(Reverse((_, number, segment))) = self.segments.pop() else {
+            return (0, 0);
+        };
+        let Victim { resident, chunks } = &mut self.victims[number];
+        let (before, mut bytes) = (chunks.len(), 0);
+        for chunk in resident.evictable(segment) {
+            if bytes >= need || chunks.len() - before >= most {
+                break;
+            }
+            let range = resident.chunk.bytes_of(&(chunk..chunk + 1), resident.size);
+            bytes += range.end - range.start;
+            chunks.push(chunk);
+        }
+        (bytes, chunks.len() - before)
+    }
+}
+
+/// The rows of entries in an order, page by page.
+struct Closed<'a> {
+    versions: &'a Versions,
+    order: Order,
+    page: std::vec::IntoIter<Candidate>,
+    last: Option<Candidate>,
+    is_over: bool,
+}
+
+impl<'a> Closed<'a> {
+    fn new(versions: &'a Versions, order: Order) -> Closed<'a> {
+        Closed {
+            versions,
+            order,
+            page: Vec::new().into_iter(),
+            last: None,
+            is_over: false,
+        }
+    }
+
+    fn peek(&mut self) -> Option<&Candidate> {
+        if self.page.len() == 0 && !self.is_over {
+            let page = self.versions.index.candidates(self.order, self.last.as_ref(), PAGE);
+            self.is_over = page.len() < PAGE;
+            self.last = page.last().cloned();
+            self.page = page.into_iter();
+        }
+        self.page.as_slice().first()
+    }
+}
+
+impl Iterator for Closed<'_> {
+    type Item = Candidate;
+
+    fn next(&mut self) -> Option<Candidate> {
+        self.peek()?;
+        self.page.next()
+    }
+}
+
+/// Opens an entry to make room in it. One that has no file is forgotten.
+fn open_or_forget(versions: &Versions, row: &Candidate) -> Option<Arc<Resident>> {
+    let resident = versions.open_recorded(row);
+    if resident.is_none() && versions.store.lacks(&row.key) {
+        versions.index.record(Record::Forget { key: row.key.clone() });
+    }
+    resident
+}
+
+/// What was not used since this second (since 1970) goes.
+pub(super) fn evict_older(versions: &Versions, since: u32) -> u64 {
+    let pinned = versions.index.pinned();
+    let mut residents = versions.residents.all();
+    let known: HashSet<EntryKey> = residents.iter().map(|resident| resident.key.clone()).collect();
+    residents.retain(|resident| !pinned.contains(&resident.key));
+    let mut freed = 0;
+    let mut evict_old = |residents: Vec<Arc<Resident>>| {
+        let victims = residents.into_iter().map(|resident| {
+            let old = (0..resident.presence.segments()).filter(|&segment| resident.recency.of(segment).seconds < since);
+            let chunks = old.flat_map(|segment| resident.evictable(segment)).collect();
+            Victim { resident, chunks }
+        });
+        freed += evict(versions, victims.collect());
+    };
+    evict_old(residents);
+    let mut closed = Closed::new(versions, Order::NotUsedSince(since));
+    loop {
+        let page: Vec<_> = closed.by_ref().take(PAGE).collect();
+        if page.is_empty() {
+            return freed;
+        }
+        let rows = page.iter().filter(|row| !known.contains(&row.key));
+        evict_old(rows.filter_map(|row| open_or_forget(versions, row)).collect());
+    }
+}
+
+/// Lets chunks go. The bytes that were given back.
+fn evict(versions: &Versions, victims: Vec<Victim>) -> u64 {
+    let mut leaving = Vec::new();
+    let mut doomed = HashSet::new();
+    let is_committed = {
+        // Each record follows its chunks' leaving at once: should one of them be wanted again, that is recorded later.
+        let records = victims.iter().filter_map(|Victim { resident, chunks }| {
+            let mut begun = resident.begin_eviction(chunks)?;
+            let key = resident.key.clone();
+            let chunks = begun.chunks.clone();
+            begun.is_doomed = resident.presence.is_empty()
+                && resident.suspects.is_empty()
+                && versions.residents.take_unused(resident);
+            let is_doomed = begun.is_doomed;
+            if is_doomed {
+                doomed.insert(key.clone());
+            }
+            if !is_doomed && chunks.is_empty() {
+                return None;
+            }
+            leaving.push(begun);
+            Some(if is_doomed {
+                Record::Forget { key }
+            } else {
+                Record::ForgetChunks { key, chunks }
+            })
+        });
+        versions.index.commit(records)
+    };
+    let mut freed = 0;
+    for leaving in leaving {
+        if !is_committed {
+            leaving.give_up();
+            continue;
+        }
+        let change = if leaving.is_doomed {
+            leaving.unlink(&versions.store)
+        } else {
+            leaving.punch()
+        };
+        versions.quota.adjust(change.counted);
+        freed += change.freed;
+    }
+    for Victim { resident, chunks } in victims {
+        // Of those that were opened for this, the index is to know what is left.
+        if !chunks.is_empty() && !doomed.contains(&resident.key) && Arc::strong_count(&resident) == 1 {
+            versions.note_use(&resident);
+        }
+    }
+    if freed > 0 {
+        log::debug!("made room in the cache: {freed} bytes");
+    }
+    freed
+}

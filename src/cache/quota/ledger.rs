@@ -1,0 +1,462 @@
+//! What the cache folder takes on disk, counted by all processes that use it.
+//!
+//! The file `usage` is one page that each of them maps: counters that are changed by atomic instructions. **The count is never
+//! less than what is allocated**: bytes are added before they are written, and taken off after a hole was punched.
+//! What a killed process had reserved and not written stays counted, until the next one alone in the folder or the next
+//! [`audit`](super::audit) puts it right.
+//!
+//! Each process has a slot in the page, which it holds by a lock on a byte of the file: that goes with the process, so a
+//! dead one's slot is known by being free. In it stand the size that it was told to keep to, of which the smallest
+//! counts for all, and its number, for messages.
+//!
+//! Two words of the page are there to be waited on (futex(2)), across processes: `wanted` changes when somebody needs
+//! room, `relieved` when somebody has made some.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::locks::{Lock, is_locked_by_others, lock, try_lock};
+use crate::cache::error::CacheError;
+
+/// Processes that may use a cache folder at a time.
+const SLOTS: usize = 64;
+
+/// Bytes of the file.
+const LEN: u64 = 4096;
+
+/// Past the bytes themselves: what is locked there means a slot, or joining.
+const SLOT_LOCKS: u64 = LEN;
+const JOIN_LOCK: (u64, u64) = (LEN + SLOTS as u64, 1);
+
+/// Says that the page is laid out as [`Page`] is.
+const MAGIC: u64 = u64::from_le_bytes(*b"ffsuse01");
+
+#[repr(C)]
+struct Page {
+    magic: AtomicU64,
+    used: AtomicU64,
+    grown: AtomicU64,
+    freed: AtomicU64,
+    index: AtomicU64,
+    folders: AtomicU64,
+    audited: AtomicU64,
+    limit: AtomicU64,
+    wanted: AtomicU32,
+    relieved: AtomicU32,
+    slots: [Slot; SLOTS],
+}
+
+#[repr(C)]
+struct Slot {
+    limit: AtomicU64,
+    reserved: AtomicU64,
+    process: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Page>() as u64 <= LEN);
+
+/// One process's hold on the counters.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Holds the lock on the slot.
+    file: File,
+    map: MmapRaw,
+    slot: usize,
+}
+
+impl Ledger {
+    /// Joins those who use the folder, with the size that this one was told to keep to. `recorded` is what the index says is
+    /// there: who comes first believes the larger of the two counts.
+    ///
+    /// # Errors
+    /// When the file can't be made or mapped, or too many processes use the folder.
+    pub fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
+        let path = folder.join("usage");
+        let failed = |reason: String| CacheError::Folder {
+            path: path.display().to_string(),
+            reason,
+        };
+        let (file, map) = open(&path).map_err(|error| failed(error.to_string()))?;
+        let mut ledger = Ledger { file, map, slot: 0 };
+        lock(&ledger.file, JOIN_LOCK, Lock::Exclusive).map_err(|error| failed(error.to_string()))?;
+        let taken: Vec<bool> = (0..SLOTS).map(|slot| ledger.is_taken(slot)).collect();
+        if !taken.contains(&true) {
+            ledger.begin_anew(recorded);
+        }
+        let Some(slot) = taken.iter().position(|taken| !taken) else {
+            return Err(failed(format!(
+                "{SLOTS} mounts use it already, of the processes {}",
+                ledger.processes()
+            )));
+        };
+        try_lock(&ledger.file, slot_lock(slot), Lock::Exclusive).map_err(|error| failed(error.to_string()))?;
+        ledger.slot = slot;
+        let own = &ledger.page().slots[slot];
+        own.limit.store(limit, Ordering::Relaxed);
+        own.reserved.store(0, Ordering::Relaxed);
+        own.process.store(std::process::id().into(), Ordering::Relaxed);
+        ledger.agree_on_limit();
+        // If it fails it goes with the file.
+        let _ = try_lock(&ledger.file, JOIN_LOCK, Lock::None);
+        Ok(ledger)
+    }
+
+    /// Nobody else uses the folder: what dead processes have left is no longer there.
+    fn begin_anew(&self, recorded: u64) {
+        let page = self.page();
+        let is_known = page.magic.load(Ordering::Relaxed) == MAGIC;
+        let used = if is_known { page.used.load(Ordering::Relaxed) } else { 0 };
+        let clock = if is_known {
+            page.grown.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        let reserved = page.slots.iter().map(|slot| slot.reserved.swap(0, Ordering::Relaxed));
+        let reserved = if is_known {
+            reserved.fold(0, u64::saturating_add)
+        } else {
+            0
+        };
+        page.used
+            .store(used.saturating_sub(reserved).max(recorded), Ordering::Relaxed);
+        page.grown.store(clock.max(recorded), Ordering::Relaxed);
+        page.freed.store(0, Ordering::Relaxed);
+        page.audited.store(0, Ordering::Relaxed);
+        page.folders.store(0, Ordering::Relaxed);
+        page.index.store(0, Ordering::Relaxed);
+        page.magic.store(MAGIC, Ordering::Relaxed);
+    }
+
+    /// The smallest size that one of those who use the folder was told.
+    pub fn agree_on_limit(&self) {
+        let page = self.page();
+        let limits = (0..SLOTS).filter(|&slot| slot == self.slot || self.is_taken(slot));
+        let smallest = limits.map(|slot| page.slots[slot].limit.load(Ordering::Relaxed)).min();
+        page.limit.store(smallest.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Bytes: the size that is to be kept to.
+    pub fn limit(&self) -> u64 {
+        self.page().limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are allocated or reserved, all in all.
+    pub fn total(&self) -> u64 {
+        let page = self.page();
+        [&page.used, &page.index, &page.folders]
+            .iter()
+            .fold(0, |sum: u64, part| sum.saturating_add(part.load(Ordering::Acquire)))
+    }
+
+    /// Counts bytes that are about to be written, if that leaves the total at `most` or below.
+    pub fn try_reserve(&self, bytes: u64, most: u64) -> bool {
+        let page = self.page();
+        let others = page.index.load(Ordering::Acquire) + page.folders.load(Ordering::Acquire);
+        let reserved = page.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            let used = used.checked_add(bytes)?;
+            (used.saturating_add(others) <= most).then_some(used)
+        });
+        if reserved.is_ok() {
+            self.own().reserved.fetch_add(bytes, Ordering::AcqRel);
+            page.grown.fetch_add(bytes, Ordering::AcqRel);
+        }
+        reserved.is_ok()
+    }
+
+    /// Ends a reservation: so many bytes were counted, and the file grew by so many.
+    pub fn settle(&self, reserved: u64, grown: i64) {
+        self.adjust(grown.saturating_sub_unsigned(reserved));
+        self.own().reserved.fetch_sub(reserved, Ordering::AcqRel);
+    }
+
+    /// Counts what was found to have changed on disk.
+    pub fn adjust(&self, by: i64) {
+        let page = self.page();
+        // Never below nothing: that would be next to infinity.
+        let change = |used: u64| Some(used.saturating_add_signed(by));
+        let _ = page.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        if by < 0 {
+            page.freed.fetch_add(by.unsigned_abs(), Ordering::AcqRel);
+        }
+    }
+
+    /// The logical clock, in bytes: all that ever came in.
+    pub fn clock(&self) -> u64 {
+        self.page().grown.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that ever went.
+    pub fn freed(&self) -> u64 {
+        self.page().freed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the data files alone, allocated or reserved.
+    pub fn used(&self) -> u64 {
+        self.page().used.load(Ordering::Acquire)
+    }
+
+    /// Bytes that living processes have reserved and not settled.
+    pub fn reserved(&self) -> u64 {
+        let living = (0..SLOTS).filter(|&slot| slot == self.slot || self.is_taken(slot));
+        living
+            .map(|slot| self.page().slots[slot].reserved.load(Ordering::Acquire))
+            .sum()
+    }
+
+    /// Notes what the index takes, in bytes.
+    pub fn set_index(&self, bytes: u64) {
+        self.page().index.store(bytes, Ordering::Release);
+    }
+
+    /// Notes what the folders take, in bytes.
+    pub fn set_folders(&self, bytes: u64) {
+        self.page().folders.store(bytes, Ordering::Release);
+    }
+
+    /// Counts a folder that is about to be made.
+    pub fn add_folder(&self, bytes: u64) {
+        self.page().folders.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Whether so much has come in since the last audit that it is time for one, and nobody else makes it.
+    pub fn claim_audit(&self, every: u64) -> bool {
+        let page = self.page();
+        let (last, now) = (page.audited.load(Ordering::Acquire), self.clock().max(1));
+        let is_due = last == 0 || now.saturating_sub(last) >= every;
+        is_due
+            && page
+                .audited
+                .compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+    }
+
+    /// Whether other processes, or other caches of this one, use the folder.
+    pub fn has_others(&self) -> bool {
+        (0..SLOTS).any(|slot| {
+            slot != self.slot && self.page().slots[slot].process.load(Ordering::Relaxed) != 0 && self.is_taken(slot)
+        })
+    }
+
+    /// Tells all that room is wanted.
+    pub fn want(&self) {
+        wake(&self.page().wanted);
+    }
+
+    /// For [`Self::wait_wanted`].
+    pub fn wanted(&self) -> u32 {
+        self.page().wanted.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until room is wanted, unless it was since `seen`, or for so long.
+    pub fn wait_wanted(&self, seen: u32, longest: Duration) {
+        wait(&self.page().wanted, seen, longest);
+    }
+
+    /// Tells all that there may be room now.
+    pub fn relieve(&self) {
+        wake(&self.page().relieved);
+    }
+
+    /// For [`Self::wait_relieved`].
+    pub fn relieved(&self) -> u32 {
+        self.page().relieved.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until there may be room, unless that was so since `seen`, or for so long.
+    pub fn wait_relieved(&self, seen: u32, longest: Duration) {
+        wait(&self.page().relieved, seen, longest);
+    }
+
+    /// The numbers of the processes that use the folder, for a message.
+    pub fn processes(&self) -> String {
+        let living = (0..SLOTS).filter(|&slot| self.is_taken(slot));
+        let numbers = living.map(|slot| self.page().slots[slot].process.load(Ordering::Relaxed).to_string());
+        numbers.collect::<Vec<_>>().join(", ")
+    }
+
+    fn is_taken(&self, slot: usize) -> bool {
+        is_locked_by_others(&self.file, slot_lock(slot))
+    }
+
+    fn own(&self) -> &Slot {
+        &self.page().slots[self.slot]
+    }
+
+    fn page(&self) -> &Page {
+        // SAFETY: the map is a page long and aligned to one, lives as long as `self`, and is only ever looked at as
+        // this struct of atomics, for which any bytes are a value.
+        unsafe { &*self.map.as_ptr().cast::<Page>() }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // What was reserved by now will not be written.
+        let reserved = self.own().reserved.swap(0, Ordering::AcqRel);
+        self.adjust(0_i64.saturating_sub_unsigned(reserved));
+        self.own().process.store(0, Ordering::Relaxed);
+        let _ = try_lock(&self.file, slot_lock(self.slot), Lock::None);
+    }
+}
+
+fn slot_lock(slot: usize) -> (u64, u64) {
+    (SLOT_LOCKS + slot as u64, 1)
+}
+
+fn open(path: &Path) -> io::Result<(File, MmapRaw)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    // Allocated, and not only sized: on a full disk the first touch of a hole would be a SIGBUS.
+    fallocate(&file, FallocateFlags::empty(), 0, LEN as libc::off_t)?;
+    let map = MmapOptions::new().len(LEN as usize).map_raw(&file)?;
+    Ok((file, map))
+}
+
+/// Sleeps unless the word has changed from `seen`; see futex(2). May return early for no reason.
+fn wait(word: &AtomicU32, seen: u32, longest: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: longest.as_secs() as libc::time_t,
+        tv_nsec: longest.subsec_nanos().into(),
+    };
+    // SAFETY: both pointers are good for the call. Whatever it returns, the caller looks for himself.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            seen,
+            &raw const timeout,
+        )
+    };
+}
+
+fn wake(word: &AtomicU32) {
+    word.fetch_add(1, Ordering::AcqRel);
+    // SAFETY: the pointer is good for the call, which wakes who sleeps on it in any process.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn joined(limit: u64, recorded: u64) -> (tempfile::TempDir, Ledger) {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::join(dir.path(), limit, recorded).unwrap();
+        (dir, ledger)
+    }
+
+    #[test]
+    fn what_one_reserves_the_other_can_t_have() {
+        let (dir, one) = joined(100, 0);
+        let other = Ledger::join(dir.path(), 100, 0).unwrap();
+        assert!(one.try_reserve(60, 100) && !other.try_reserve(41, 100) && other.try_reserve(40, 100));
+        assert_eq!((one.total(), other.total(), one.reserved()), (100, 100, 100));
+        one.settle(60, 10);
+        assert_eq!((other.total(), other.reserved()), (50, 40));
+        assert!(one.has_others() && other.has_others());
+        drop(one);
+        assert!(!other.has_others());
+    }
+
+    #[test]
+    fn the_smallest_size_counts_for_all_for_as_long_as_its_owner_lives() {
+        let (dir, one) = joined(100, 0);
+        let other = Ledger::join(dir.path(), 70, 0).unwrap();
+        assert_eq!(one.limit(), 70);
+        drop(other);
+        one.agree_on_limit();
+        assert_eq!(one.limit(), 100);
+    }
+
+    #[test]
+    fn who_comes_first_again_believes_the_larger_count_and_forgets_reservations() {
+        let (dir, one) = joined(1000, 0);
+        assert!(one.try_reserve(60, 1000) && one.try_reserve(30, 1000));
+        one.settle(60, 60);
+        // As killed: the locks go, and nothing else happens.
+        let copy = std::fs::read(dir.path().join("usage")).unwrap();
+        drop(one);
+        std::fs::write(dir.path().join("usage"), copy).unwrap();
+        let next = Ledger::join(dir.path(), 1000, 50).unwrap();
+        assert_eq!(next.total(), 60);
+        drop(next);
+        assert_eq!(Ledger::join(dir.path(), 1000, 500).unwrap().total(), 500);
+    }
+
+    #[test]
+    fn a_file_of_something_else_counts_as_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("usage"), [7; 5000]).unwrap();
+        assert_eq!(Ledger::join(dir.path(), 1000, 33).unwrap().total(), 33);
+    }
+
+    #[test]
+    fn more_than_there_are_slots_for_are_told_who_is_there() {
+        let (dir, _one) = joined(1000, 0);
+        let _more: Vec<_> = (1..SLOTS).map(|_| Ledger::join(dir.path(), 1000, 0).unwrap()).collect();
+        let refused = Ledger::join(dir.path(), 1000, 0).unwrap_err().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_by_another_map_of_the_page() {
+        let (dir, one) = joined(1000, 0);
+        let other = Ledger::join(dir.path(), 1000, 0).unwrap();
+        let seen = one.relieved();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while one.relieved() == seen {
+                    one.wait_relieved(seen, Duration::from_secs(60));
+                }
+            });
+            other.relieve();
+        });
+    }
+
+    proptest! {
+        /// However processes reserve, settle and free: the count is what they hold, and never more than was allowed.
+        #[test]
+        fn the_count_is_the_sum_of_what_is_held(steps in prop::collection::vec((0usize..3, 0u8..3, 1u64..50), 1..200)) {
+            const MOST: u64 = 200;
+            let dir = tempfile::tempdir().unwrap();
+            let ledgers: Vec<_> = (0..3).map(|_| Ledger::join(dir.path(), MOST, 0).unwrap()).collect();
+            let (mut reserved, mut held) = ([0u64; 3], 0u64);
+            for (who, what, bytes) in steps {
+                match what {
+                    0 => {
+                        let fits = reserved.iter().sum::<u64>() + held + bytes <= MOST;
+                        prop_assert_eq!(ledgers[who].try_reserve(bytes, MOST), fits);
+                        reserved[who] += if fits { bytes } else { 0 };
+                    }
+                    1 => {
+                        let grown = bytes.min(reserved[who]);
+                        ledgers[who].settle(reserved[who], grown as i64);
+                        reserved[who] = 0;
+                        held += grown;
+                    }
+                    _ => {
+                        let freed = bytes.min(held);
+                        ledgers[who].adjust(-(freed as i64));
+                        held -= freed;
+                    }
+                }
+                prop_assert_eq!(ledgers[0].used(), reserved.iter().sum::<u64>() + held);
+                prop_assert_eq!(ledgers[0].reserved(), reserved.iter().sum::<u64>());
+            }
+        }
+    }
+}

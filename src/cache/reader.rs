@@ -1,0 +1,231 @@
+//! One open handle on a cache entry: what a read of it finds, waits for, and gets.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::entry::{CacheEntry, Settled};
+use super::error::ReadError;
+use super::manager::OnReady;
+use super::readahead::ReadAhead;
+use super::resident::Used;
+use super::scheduler::{Priority, WaiterId};
+use super::{Cache, SMALL_FILE};
+
+/// See the module.
+pub struct Reader {
+    cache: Arc<Cache>,
+    entry: Arc<CacheEntry>,
+    /// Tells its uses from those of others.
+    number: u64,
+    /// Taken for the moment of a decision; nothing is taken under it.
+    ahead: Mutex<ReadAhead>,
+}
+
+/// Numbers for readers.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// What became of a read.
+pub enum Read {
+    /// The bytes are in the data file, for [`Reader::fill`].
+    Ready(Span),
+    /// The callback will be called, or has been. The number is for [`Reader::cancel`].
+    Waiting(WaiterId),
+}
+
+/// Bytes that a read is to be answered with.
+#[derive(Debug)]
+pub struct Span {
+    /// What was asked for; may reach past the end of the file.
+    bytes: Range<u64>,
+    guard: Guard,
+}
+
+/// How it is known that the bytes were not evicted before they were read.
+#[derive(Debug)]
+enum Guard {
+    /// By looking whether this is still the [stamp](super::presence::Presence::stamp) of their chunks. Costs a read that finds its bytes nothing that
+    /// others could feel.
+    Stamp(u64),
+    /// They are not, for as long as this is kept. For a read that waits: it would wait again, perhaps for ever, if its bytes
+    /// could go between coming and being read.
+    Used(#[expect(dead_code, reason = "kept to be dropped")] Used),
+}
+
+/// What became of the bytes of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// They are in the buffer.
+    Yes,
+    /// They were evicted before they could be read: the read is to begin again.
+    Gone,
+}
+
+impl Reader {
+    /// A handle of its own on an entry.
+    pub(super) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
+        Reader {
+            ahead: Mutex::new(ReadAhead::up_to(cache.versions.quota.most_ahead())),
+            cache,
+            entry,
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> &Arc<CacheEntry> {
+        &self.entry
+    }
+
+    /// Reads `len` bytes from `offset`. Bytes that are present cost neither SQL nor a lock that
+    /// anybody else holds; otherwise `later` makes the callback that is called when they are.
+    pub fn read(&self, offset: u64, len: u64, later: impl FnOnce(Span) -> OnReady) -> Read {
+        let asked = offset..offset.saturating_add(len);
+        let size = self.entry.size();
+        let bytes = offset.min(size)..asked.end.min(size);
+        let Some(settled) = self.entry.settled() else {
+            // Whatever is punched out of the file once it is known would be seen: it begins with none.
+            return self.wait(
+                asked,
+                self.ahead.lock().note(&bytes, size, true),
+                Guard::Stamp(0),
+                later,
+            );
+        };
+        let chunks = self.entry.chunk.touched(&bytes);
+        let quota = &self.cache.versions.quota;
+        settled.resident.recency.note(&chunks, &quota.moment(self.number));
+        // Taken before the chunks are looked for.
+        let stamp = settled.presence.stamp(&chunks);
+        let ready = |bytes| {
+            Read::Ready(Span {
+                bytes,
+                guard: Guard::Stamp(stamp),
+            })
+        };
+        if settled.presence.is_complete() {
+            return ready(bytes);
+        }
+        let mut is_here = settled.presence.contains_all(&chunks);
+        let ahead = self.ahead.lock().note(&bytes, size, !is_here);
+        let ahead = ahead.filter(|_| self.cache.is_online);
+        if !is_here && quota.has_others() {
+            is_here = self.learn(settled, &chunks, ahead.as_ref());
+        }
+        if is_here {
+            if let Some(ahead) = ahead {
+                self.cache.manager.request(&self.entry, ahead, Priority::High);
+            }
+            return ready(bytes);
+        }
+        let used = Guard::Used(settled.resident.use_chunks(chunks));
+        self.wait(asked, ahead, used, later)
+    }
+
+    /// Looks into the index for what other mounts have fetched meanwhile. Whether the chunks are here now.
+    fn learn(&self, settled: &Settled, chunks: &Range<u64>, ahead: Option<&Range<u64>>) -> bool {
+        let end = ahead.map_or(chunks.end, |ahead| chunks.end.max(self.entry.chunk.count(ahead.end)));
+        self.cache.versions.learn(&settled.resident, &(chunks.start..end));
+        settled.presence.contains_all(chunks)
+    }
+
+    /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
+    fn wait(
+        &self,
+        bytes: Range<u64>,
+        ahead: Option<Range<u64>>,
+        guard: Guard,
+        later: impl FnOnce(Span) -> OnReady,
+    ) -> Read {
+        let size = self.entry.size();
+        let ahead = if size <= SMALL_FILE { Some(0..size) } else { ahead };
+        let on_ready = later(Span {
+            bytes: bytes.clone(),
+            guard,
+        });
+        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, ahead, on_ready))
+    }
+
+    /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called before.
+    pub fn cancel(&self, waiter: WaiterId) {
+        self.cache.manager.cancel(waiter);
+    }
+
+    /// How many bytes there are to a span, by the file's true size.
+    pub fn len_of(&self, span: &Span) -> usize {
+        let bytes = self.clip(span);
+        // The kernel asks for a few MiB at most.
+        usize::try_from(bytes.end - bytes.start).unwrap_or(0)
+    }
+
+    fn clip(&self, span: &Span) -> Range<u64> {
+        let size = self.entry.size();
+        span.bytes.start.min(size)..span.bytes.end.min(size)
+    }
+
+    /// Fills `buf`, which is [as long](Self::len_of) as the span, with its bytes.
+    ///
+    /// # Errors
+    /// [`ReadError::Lost`] when they turn out to be lost: they are forgotten, and another [`Self::read`] fetches them.
+    /// [`ReadError::Store`] when the data file can't be read.
+    pub fn fill(&self, buf: &mut [u8], span: &Span) -> Result<Filled, ReadError> {
+        let Some(settled) = self.entry.settled() else {
+            // An empty range of a file that nobody has asked for yet.
+            return if buf.is_empty() {
+                Ok(Filled::Yes)
+            } else {
+                Err(ReadError::Store("no data file yet".into()))
+            };
+        };
+        let bytes = self.clip(span);
+        let chunks = self.entry.chunk.touched(&bytes);
+        let was_present = settled.presence.contains_all(&chunks);
+        if let Err(error) = settled.resident.read_exact_at(buf, bytes.start) {
+            let is_lost = self.cache.versions.recover(&self.entry, settled, &bytes, &error);
+            return Err(if is_lost {
+                ReadError::Lost
+            } else {
+                ReadError::Store(error.to_string())
+            });
+        }
+        let is_good = match span.guard {
+            Guard::Stamp(stamp) => settled.presence.is_unchanged(&chunks, stamp),
+            // Cut off, found out and made whole by another thread meanwhile, the file would have given zeros.
+            Guard::Used(_) => !was_present || settled.presence.contains_all(&chunks),
+        };
+        Ok(if is_good { Filled::Yes } else { Filled::Gone })
+    }
+
+    /// The reader has gone, or seems to: nothing more is read ahead for it.
+    pub fn end_read_ahead(&self) {
+        self.ahead.lock().forget();
+        if self.entry.readers.load(Ordering::Acquire) <= 1 {
+            self.cache.manager.end_read_ahead(self.entry.id);
+        }
+    }
+
+    /// The kernel is going to read the file by itself, and nothing will be heard of it: that counts as a use of all of it.
+    pub fn note_passthrough(&self) {
+        if let Some(settled) = self.entry.settled() {
+            let all = 0..self.entry.chunk.count(settled.size());
+            settled
+                .resident
+                .recency
+                .note(&all, &self.cache.versions.quota.moment(self.number));
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Counted down first: of two readers that go at once, the second one sees that it is the last.
+        if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.cache.manager.end_read_ahead(self.entry.id);
+            if let Some(settled) = self.entry.settled() {
+                self.cache.versions.note_use(&settled.resident);
+            }
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! What the cache holds of one version: its data file, which chunks are in it, and how they are used.
+//!
+//! All entries of this process that are of the same version share one [`Resident`], and so does the evictor. Chunks come by
+//! [`Resident::write`], and go in two steps: [`Resident::begin_eviction`] takes them out of the present set, and
+//! when the index has forgotten them [`Leaving::punch`] gives their bytes back. A chunk that is wanted again in
+//! between is written again, and stays.
+//!
+//! **What can't go**: a chunk that a waiting read is to be answered from ([`Resident::use_chunks`]), one that a fetch is
+//! filling, and all of a file that the kernel reads by itself ([`Resident::hold_if_complete`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::chunk::ChunkSize;
+use super::entry::EntryKey;
+use super::presence::Presence;
+use super::quota::{Quota, Recency, Reservation, SEGMENT};
+use super::store::{ChunkStore, DataFile, Exclusive};
+use super::suspects::Suspects;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Resident {
+    /// Names the data file and its row.
+    pub key: EntryKey,
+    /// The size of its chunks.
+    pub chunk: ChunkSize,
+    /// The size of the remote file, in bytes.
+    pub size: u64,
+    /// The chunks that are here.
+    pub presence: Arc<Presence>,
+    /// The chunks that are recorded and have to be verified before they are present.
+    pub suspects: Suspects,
+    /// How they were used.
+    pub recency: Recency,
+    data: DataFile,
+    /// The version of the index as of which its rows were looked at last.
+    learnt: AtomicI64,
+    /// Held for moments, over the system calls that punch holes, and over a query by [`Self::learn`].
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes that the file took on disk when it was last looked at: so many are counted for it.
+    counted: u64,
+    /// Chunks that are no longer present and whose bytes are still there.
+    leaving: BTreeSet<u64>,
+    /// Chunks of which bytes are being written, and by how many fetches.
+    filling: BTreeMap<u64, u32>,
+    /// Chunks that bytes were written of, by a fetch that ended before they were whole.
+    abandoned: BTreeSet<u64>,
+    /// Chunks that waiting reads are going to be answered from.
+    used: Vec<Range<u64>>,
+    /// Handles through which the kernel reads the file.
+    holds: u32,
+}
+
+impl State {
+    fn is_used(&self, chunk: u64) -> bool {
+        self.used.iter().any(|chunks| chunks.contains(&chunk))
+    }
+}
+
+impl Resident {
+    /// Of a data file that is open, and the chunks of it that are present.
+    pub fn new(
+        key: EntryKey,
+        chunk: ChunkSize,
+        size: u64,
+        presence: Presence,
+        suspects: Suspects,
+        recency: Recency,
+        data: DataFile,
+    ) -> Resident {
+        let state = State {
+            counted: data.allocated(),
+            ..State::default()
+        };
+        Resident {
+            key,
+            chunk,
+            size,
+            presence: Arc::new(presence),
+            suspects,
+            recency,
+            data,
+            learnt: AtomicI64::new(-1),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Says that what is recorded was looked at as of this version of the index; true if that was so already.
+    pub fn has_learnt(&self, version: i64) -> bool {
+        self.learnt.swap(version, Ordering::AcqRel) == version
+    }
+
+    /// Of nothing yet, in a data file without a name.
+    #[cfg(test)]
+    pub fn for_tests(chunk: u64, size: u64) -> Resident {
+        let chunk = ChunkSize::new(chunk).unwrap();
+        let recency = Recency::new(chunk.count(size), &[], Default::default());
+        let presence = Presence::new(chunk.count(size));
+        let key = EntryKey::for_tests(size as u32);
+        let data = DataFile::for_tests(size);
+        Resident::new(key, chunk, size, presence, Suspects::default(), recency, data)
+    }
+
+    /// Takes over chunks that are recorded, by other processes, too.
+    pub fn learn(&self, recorded: impl FnOnce() -> Vec<u64>) {
+        // Asked under the lock: a chunk that leaves is recorded until its bytes are about to go, and they go under the lock.
+        let state = self.state.lock();
+        let is_good = |chunk: &u64| !state.leaving.contains(chunk) && self.suspects.checksum(*chunk).is_none();
+        for chunk in recorded().into_iter().filter(is_good) {
+            self.presence.insert(chunk);
+        }
+    }
+
+    /// Fills `buf` from `offset`. Whether these bytes are present, and still were afterwards, is the caller's to know.
+    ///
+    /// # Errors
+    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.data.read_exact_at(buf, offset)
+    }
+
+    /// The data file's number in its file system.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn inode(&self) -> io::Result<u64> {
+        self.data.inode()
+    }
+
+    /// The length to which somebody else has cut the data file, if that happened.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn cut_to(&self) -> io::Result<Option<u64>> {
+        self.data.cut_to()
+    }
+
+    /// Gives the data file its size back. **What was cut off reads as zeros then**, so it must not count as present any more.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn restore_size(&self) -> io::Result<()> {
+        self.data.restore_size()
+    }
+
+    /// Writes by `write`, into the data file, what `room` was reserved for, within chunks that are being [filled](Self::fill).
+    ///
+    /// # Errors
+    /// What `write` says.
+    pub fn write(&self, room: Reservation, write: impl FnOnce(&DataFile) -> io::Result<()>) -> io::Result<()> {
+        let written = write(&self.data);
+        let mut state = self.state.lock();
+        room.settle(self.count(&mut state));
+        written
+    }
+
+    /// Looks at what the file takes now, and says by how much that is more than before.
+    fn count(&self, state: &mut State) -> i64 {
+        let allocated = self.data.allocated();
+        let before = std::mem::replace(&mut state.counted, allocated);
+        allocated.cast_signed() - before.cast_signed()
+    }
+
+    /// Says that a waiting read is going to be answered from these chunks: until the guard is dropped, they stay.
+    pub fn use_chunks(self: &Arc<Self>, chunks: Range<u64>) -> Used {
+        self.state.lock().used.push(chunks.clone());
+        Used {
+            resident: Arc::clone(self),
+            chunks,
+        }
+    }
+
+    /// Says that the kernel is going to read the file by itself, if all of it is here: until the guard is dropped, it stays so.
+    pub fn hold_if_complete(self: &Arc<Self>) -> Option<Hold> {
+        self.state.lock().holds += 1;
+        // From here on nothing goes; so what is complete now stays it.
+        let hold = Hold(Arc::clone(self));
+        (self.presence.is_complete() && self.size > 0).then_some(hold)
+    }
+
+    /// Whether some of it can't go now, but may be able to later.
+    pub fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        !(state.used.is_empty() && state.filling.is_empty() && state.abandoned.is_empty())
+    }
+
+    /// The chunks of a segment that may go, in the order of the file.
+    pub fn evictable(&self, segment: u64) -> Vec<u64> {
+        let state = self.state.lock();
+        if state.holds > 0 {
+            return Vec::new();
+        }
+        let may_go = |chunk: &u64| !state.is_used(*chunk) && !state.filling.contains_key(chunk);
+        let suspects = self.suspects.within(segment * SEGMENT..(segment + 1) * SEGMENT);
+        let mut chunks: Vec<u64> = self
+            .presence
+            .in_segment(segment)
+            .chain(suspects)
+            .filter(may_go)
+            .collect();
+        chunks.sort_unstable();
+        chunks
+    }
+
+    /// Says that a fetch is going to write bytes of these chunks. They stay until the guard is dropped; those that are not
+    /// whole by then are given back.
+    pub fn fill(self: &Arc<Self>, chunks: Range<u64>, quota: &Arc<Quota>) -> Filling {
+        let mut state = self.state.lock();
+        for chunk in chunks.clone() {
+            *state.filling.entry(chunk).or_default() += 1;
+            state.abandoned.remove(&chunk);
+            // It is wanted again: its bytes stay, and are written over with the same ones.
+            state.leaving.remove(&chunk);
+        }
+        drop(state);
+        Filling {
+            resident: Arc::clone(self),
+            chunks,
+            quota: Arc::clone(quota),
+        }
+    }
+
+    /// Takes chunks out of the present set, if nobody else has the file open. `None` if somebody has, or if nothing may go
+    /// that is there. A file of which nothing is present may be [unlinked](Leaving::unlink).
+    pub fn begin_eviction(&self, chunks: &[u64]) -> Option<Leaving<'_>> {
+        let exclusive = self.data.exclusively()?;
+        let mut state = self.state.lock();
+        if state.holds > 0 {
+            return None;
+        }
+        let mut gone = Vec::new();
+        for &chunk in chunks {
+            let may_go = !state.is_used(chunk) && !state.filling.contains_key(&chunk);
+            // One that was never verified goes like any other.
+            if may_go && (self.presence.remove(chunk) || self.suspects.take(chunk)) {
+                state.leaving.insert(chunk);
+                gone.push(chunk);
+            }
+        }
+        drop(state);
+        (!gone.is_empty() || self.presence.is_empty()).then_some(Leaving {
+            resident: self,
+            exclusive,
+            chunks: gone,
+            is_doomed: false,
+        })
+    }
+
+    /// Gives back the bytes of chunks that never became whole, as far as they may go; and if `all`, of whatever
+    /// is in the file beside what is present.
+    pub fn trim(&self, all: bool) -> Change {
+        if !all && self.state.lock().abandoned.is_empty() {
+            return Change::default();
+        }
+        let Some(exclusive) = self.data.exclusively() else {
+            return Change::default();
+        };
+        let mut state = self.state.lock();
+        if state.holds > 0 {
+            return Change::default();
+        }
+        let candidates: Vec<u64> = if all {
+            (0..self.chunk.count(self.size)).collect()
+        } else {
+            state.abandoned.iter().copied().collect()
+        };
+        let unwanted: Vec<u64> = candidates
+            .into_iter()
+            .filter(|chunk| {
+                !self.presence.contains(*chunk)
+                    && !state.is_used(*chunk)
+                    && !state.filling.contains_key(chunk)
+                    && !state.leaving.contains(chunk)
+            })
+            .collect();
+        for chunk in &unwanted {
+            self.presence.count_gone(*chunk);
+            state.abandoned.remove(chunk);
+        }
+        self.punch(&mut state, &exclusive, &unwanted)
+    }
+
+    /// Punches out chunks that are not present.
+    fn punch(&self, state: &mut State, exclusive: &Exclusive<'_>, chunks: &[u64]) -> Change {
+        // What others have written since the last look must not hide what goes.
+        let grown = self.count(state);
+        for run in chunks.chunk_by(|one, next| one + 1 == *next) {
+            let bytes = self.chunk.bytes_of(&(run[0]..run[run.len() - 1] + 1), self.size);
+            // The kernel gives back whole blocks, and the file's last one is whole only beyond its end.
+            let end = if bytes.end == self.size {
+                bytes.end.next_multiple_of(LAST_BLOCK)
+            } else {
+                bytes.end
+            };
+            if let Err(error) = exclusive.punch(&(bytes.start..end)) {
+                log::warn!("making room in the cache: {error}");
+            }
+        }
+        let shrunk = self.count(state);
+        Change {
+            counted: grown + shrunk,
+            freed: u64::try_from(-shrunk).unwrap_or(0),
+        }
+    }
+}
+
+/// What punching holes into a file, or deleting it, has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Change {
+    /// By how much the count of the file has changed, in bytes: what was written and not counted yet is in it.
+    pub counted: i64,
+    /// Bytes that were given back.
+    pub freed: u64,
+}
+
+/// A block of a file system is no larger: 64 KiB.
+const LAST_BLOCK: u64 = 64 << 10;
+
+impl AsFd for Resident {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.data.as_fd()
+    }
+}
+
+/// See [`Resident::use_chunks`].
+#[derive(Debug)]
+pub struct Used {
+    resident: Arc<Resident>,
+    chunks: Range<u64>,
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        let mut state = self.resident.state.lock();
+        if let Some(at) = state.used.iter().position(|chunks| *chunks == self.chunks) {
+            state.used.swap_remove(at);
+        }
+    }
+}
+
+/// See [`Resident::hold_if_complete`].
+#[derive(Debug)]
+pub struct Hold(Arc<Resident>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.state.lock().holds -= 1;
+    }
+}
+
+/// See [`Resident::fill`].
+#[derive(Debug)]
+pub struct Filling {
+    resident: Arc<Resident>,
+    chunks: Range<u64>,
+    quota: Arc<Quota>,
+}
+
+impl Filling {
+    /// The chunks before this one are whole.
+    pub fn keep_from(&mut self, chunk: u64) {
+        let whole = self.chunks.start..chunk.clamp(self.chunks.start, self.chunks.end);
+        self.chunks.start = whole.end;
+        self.end(whole);
+    }
+
+    fn end(&self, chunks: Range<u64>) {
+        let mut state = self.resident.state.lock();
+        for chunk in chunks {
+            let fetches = state.filling.entry(chunk).or_default();
+            *fetches = fetches.saturating_sub(1);
+            if *fetches == 0 {
+                state.filling.remove(&chunk);
+                if !self.resident.presence.contains(chunk) {
+                    state.abandoned.insert(chunk);
+                }
+            }
+        }
+        let leaves_any = !state.abandoned.is_empty();
+        drop(state);
+        if leaves_any {
+            self.quota.note_leftovers(&self.resident);
+        }
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.end(self.chunks.clone());
+    }
+}
+
+/// Chunks on their way out of a file that nobody else has open.
+#[derive(Debug)]
+pub struct Leaving<'a> {
+    resident: &'a Resident,
+    exclusive: Exclusive<'a>,
+    /// In the order of the file.
+    pub chunks: Vec<u64>,
+    /// Whether the file goes as a whole.
+    pub is_doomed: bool,
+}
+
+impl Leaving<'_> {
+    /// The index has forgotten the chunks: gives their bytes back, but for those that were wanted again meanwhile.
+    pub fn punch(self) -> Change {
+        let mut state = self.resident.state.lock();
+        let still: Vec<u64> = self
+            .chunks
+            .iter()
+            .copied()
+            .filter(|chunk| state.leaving.remove(chunk))
+            .collect();
+        self.resident.punch(&mut state, &self.exclusive, &still)
+    }
+
+    /// The index may not have forgotten the chunks: their bytes stay, until [`Resident::trim`].
+    pub fn give_up(self) {
+        let mut state = self.resident.state.lock();
+        let still: Vec<u64> = self
+            .chunks
+            .iter()
+            .copied()
+            .filter(|chunk| state.leaving.remove(chunk))
+            .collect();
+        state.abandoned.extend(still);
+    }
+
+    /// The index has forgotten the entry, and nobody can come to it any more: deletes its file.
+    pub fn unlink(self, store: &ChunkStore) -> Change {
+        match store.unlink(&self.resident.key) {
+            Ok(()) => {
+                let freed = self.resident.state.lock().counted;
+                Change {
+                    counted: -freed.cast_signed(),
+                    freed,
+                }
+            }
+            Err(error) => {
+                log::warn!("making room in the cache: {error}");
+                Change::default()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const C: u64 = 4096;
+
+    fn quota(dir: &tempfile::TempDir) -> Arc<Quota> {
+        Quota::open(dir.path(), &crate::cache::quota::QuotaConfig::default(), 0).unwrap()
+    }
+
+    /// A file of four chunks, all of them present.
+    fn resident(quota: &Arc<Quota>) -> Arc<Resident> {
+        let resident = Arc::new(Resident::for_tests(C, 4 * C));
+        write(&resident, quota, 0..4);
+        resident
+    }
+
+    fn write(resident: &Arc<Resident>, quota: &Arc<Quota>, chunks: Range<u64>) {
+        let _filling = resident.fill(chunks.clone(), quota);
+        let (len, at) = ((chunks.end - chunks.start) * C, chunks.start * C);
+        let room = quota.reserve(len).unwrap();
+        resident
+            .write(room, |data| data.write_all_at(&[vec![7; len as usize]], at))
+            .unwrap();
+        chunks.for_each(|chunk| {
+            resident.presence.insert(chunk);
+        });
+    }
+
+    fn evict(resident: &Arc<Resident>, chunks: &[u64]) -> Option<(Vec<u64>, i64)> {
+        let leaving = resident.begin_eviction(chunks)?;
+        Some((leaving.chunks.clone(), leaving.punch().counted))
+    }
+
+    #[test]
+    fn what_is_used_filled_or_held_stays_and_the_rest_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(&dir);
+        let resident = resident(&quota);
+        let hold = resident.hold_if_complete().unwrap();
+        assert!(evict(&resident, &[0, 1, 2, 3]).is_none() && resident.evictable(0).is_empty());
+        drop(hold);
+        let used = resident.use_chunks(0..2);
+        let filling = resident.fill(3..4, &quota);
+        assert_eq!(resident.evictable(0), [2]);
+        assert_eq!(evict(&resident, &[0, 1, 2, 3]), Some((vec![2], -(C as i64))));
+        assert!(resident.hold_if_complete().is_none());
+        drop((used, filling));
+        assert_eq!(evict(&resident, &[0, 1, 2, 3]), Some((vec![0, 1, 3], -3 * C as i64)));
+    }
+
+    #[test]
+    fn a_chunk_that_is_wanted_again_while_it_leaves_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(&dir);
+        let resident = resident(&quota);
+        let leaving = resident.begin_eviction(&[1, 2]).unwrap();
+        assert!(!resident.presence.contains(1));
+        write(&resident, &quota, 1..2);
+        assert_eq!(leaving.punch().freed, C);
+        let mut back = [0; 3 * C as usize];
+        resident.read_exact_at(&mut back, C).unwrap();
+        assert!(resident.presence.contains(1) && back[..C as usize] == [7; C as usize]);
+        assert!(back[C as usize..2 * C as usize] == [0; C as usize]);
+    }
+
+    #[test]
+    fn a_chunk_that_leaves_is_not_learnt_from_the_index_that_still_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(&dir);
+        let resident = resident(&quota);
+        let leaving = resident.begin_eviction(&[1]).unwrap();
+        resident.learn(|| vec![0, 1]);
+        assert!(!resident.presence.contains(1));
+        assert_eq!(leaving.punch().freed, C);
+    }
+
+    #[test]
+    fn a_fetch_that_ends_within_a_chunk_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(&dir);
+        let resident = Arc::new(Resident::for_tests(C, 4 * C));
+        let (one, other) = (resident.fill(1..3, &quota), resident.fill(2..3, &quota));
+        let room = quota.reserve(2 * C).unwrap();
+        let half = |data: &DataFile| data.write_all_at(&[[7; 2 * C as usize]], C);
+        resident.write(room, half).unwrap();
+        assert_eq!(resident.trim(false).freed, 0, "it is being filled");
+        drop(one);
+        assert_eq!(resident.trim(false).freed, C, "the other one still fills chunk 2");
+        let used = resident.use_chunks(2..3);
+        drop(other);
+        assert_eq!(resident.trim(false).freed, 0, "a reader was woken for it");
+        drop(used);
+        assert_eq!(resident.trim(false).freed, C);
+    }
+}

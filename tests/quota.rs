@@ -1,0 +1,249 @@
+//! The cache's size is never exceeded, whatever is read, and what is read is right although it comes and goes.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::Signal;
+
+use crate::common::files::{advise_random, assert_same, drop_pages, try_pread};
+use crate::common::{Mount, temporary_directory};
+use crate::origin::{Content, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// The least that makes sense with the default chunks and connections is half of it.
+const QUOTA: u64 = 16 * MIB;
+
+/// Bytes that all in a folder, and the folder itself, take on disk.
+fn on_disk(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
+}
+
+/// Looks at what the cache takes until told otherwise, and gives the most. The daemons stand still meanwhile: else one file
+/// would be counted before its bytes went, and another after as many came there.
+fn watch(mounts: &[&Mount], cache: &Path, is_over: &AtomicBool) -> u64 {
+    let mut most = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        mounts.iter().for_each(|mount| stop(mount));
+        let now = on_disk(cache);
+        if now > QUOTA {
+            let parts = ["data", "index.db", "index.db-wal"].map(|part| on_disk(&cache.join(part)));
+            eprintln!("{now} bytes: data, index and its log take {parts:?}");
+        }
+        most = most.max(now);
+        mounts.iter().for_each(|mount| mount.signal(Signal::SIGCONT));
+        std::thread::yield_now();
+    }
+    most
+}
+
+/// Returns when none of the daemon's threads runs any more.
+fn stop(mount: &Mount) {
+    mount.signal(Signal::SIGSTOP);
+    let tasks = format!("/proc/{}/task", mount.pid());
+    let is_stopped = |task: fs::DirEntry| {
+        // A thread that ends meanwhile does nothing any more either.
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_none_or(|rest| !matches!(rest.trim().chars().next(), Some('R' | 'S')))
+    };
+    while !fs::read_dir(&tasks).into_iter().flatten().flatten().all(is_stopped) {
+        std::thread::yield_now();
+    }
+}
+
+/// Ends the watching, whatever becomes of the readers.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The most that the cache took while `work` was done.
+fn most_during(mounts: &[&Mount], cache: &Path, work: impl FnOnce()) -> u64 {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(mounts, cache, &is_over));
+        let over = Over(&is_over);
+        work();
+        drop(over);
+        watching.join().expect("the one who watches")
+    })
+}
+
+/// An origin with `/0`, `/1`, ...: noise of this size each.
+fn origin_of(files: u64, size: u64) -> Origin {
+    let origin = Origin::start();
+    for number in 0..files {
+        origin.add(&format!("/{number}"), Content::noise(size, number));
+    }
+    origin
+}
+
+/// Reads all of a file in pieces, and compares.
+fn read_through(mount: &Mount, number: u64, size: u64) {
+    let content = Content::noise(size, number);
+    drop_pages(&mount.path(number.to_string()));
+    let file = File::open(mount.path(number.to_string())).expect("to open");
+    for at in (0..size).step_by(MIB as usize) {
+        let piece = at..(at + MIB).min(size);
+        let read = try_pread(&file, piece.clone()).unwrap_or_else(|error| panic!("{number} at {at}: {error}"));
+        assert_same(&read, &content.read(piece), &format!("{number} at {at}"));
+    }
+}
+
+#[test]
+fn eight_readers_of_fifty_times_the_quota_never_take_more_than_it() {
+    const SIZE: u64 = 10 * MIB;
+    let origin = origin_of(40, SIZE);
+    let mount = Mount::of(&origin.url("/"))
+        .with("--cache-size", "16MiB")
+        .with("--min-free", "0")
+        .start();
+    let most = most_during(&[&mount], &mount.cache(), || {
+        std::thread::scope(|scope| {
+            for reader in 0..8 {
+                let mount = &mount;
+                // Twice: what was evicted from a file comes again.
+                scope.spawn(move || (0..10).for_each(|turn| read_through(mount, (reader * 5 + turn) % 40, SIZE)));
+            }
+        });
+    });
+    assert!(most <= QUOTA, "{most} bytes");
+    assert!(most > QUOTA / 2, "{most} bytes: it is there to be used");
+}
+
+#[test]
+fn an_open_file_of_many_times_the_quota_is_read_again_and_again() {
+    const SIZE: u64 = 64 * MIB;
+    let origin = origin_of(1, SIZE);
+    let mount = Mount::of(&origin.url("/"))
+        .with("--cache-size", "16MiB")
+        .with("--min-free", "0")
+        .start();
+    let content = Content::noise(SIZE, 0);
+    let file = File::open(mount.path("0")).expect("to open");
+    advise_random(&file);
+    let most = most_during(&[&mount], &mount.cache(), || {
+        for turn in 0..3 {
+            for at in (0..SIZE).step_by(MIB as usize) {
+                // From both ends, so that what is evicted is not only what lies behind.
+                let at = if turn % 2 == 0 { at } else { SIZE - MIB - at };
+                let piece = at..at + MIB / 2;
+                drop_pages(&mount.path("0"));
+                assert_same(
+                    &try_pread(&file, piece.clone()).expect("to read"),
+                    &content.read(piece),
+                    &format!("turn {turn} at {at}"),
+                );
+            }
+        }
+    });
+    assert!(most <= QUOTA, "{most} bytes");
+}
+
+#[test]
+fn two_mounts_over_one_cache_keep_to_it_together_and_share_what_they_fetch() {
+    const SIZE: u64 = 10 * MIB;
+    let origin = origin_of(12, SIZE);
+    origin.add("/12", Content::noise(SIZE / 4, 12));
+    let cache = temporary_directory();
+    let folder = cache.path().join("shared");
+    let folder = folder.to_str().expect("a path of the harness");
+    let mounts = [0, 1].map(|_| {
+        let plan = Mount::of(&origin.url("/")).with("--cache-dir", folder);
+        plan.with("--cache-size", "16MiB").with("--min-free", "0").start()
+    });
+    // A file that fits is fetched once.
+    read_through(&mounts[0], 12, SIZE / 4);
+    // The answer has what is recorded in it, so this waits until all of it is.
+    nix::sys::statvfs::statvfs(&mounts[0].root()).expect("df");
+    let fetched = origin.log().mark();
+    read_through(&mounts[1], 12, SIZE / 4);
+    assert_eq!(origin.log().since(fetched).body_bytes("/12"), 0, "it was fetched again");
+    let most = most_during(&[&mounts[0], &mounts[1]], Path::new(folder), || {
+        std::thread::scope(|scope| {
+            for (number, mount) in mounts.iter().enumerate() {
+                // What both have open at once could make room for neither: each reads files of its own.
+                for reader in 0..2 {
+                    scope.spawn(move || {
+                        for turn in 0..10 {
+                            read_through(mount, (2 * (turn + 3 * reader) + number as u64) % 12, SIZE);
+                        }
+                    });
+                }
+            }
+        });
+    });
+    assert!(most <= QUOTA, "{most} bytes");
+}
+
+#[test]
+fn after_kill_9_the_quota_holds_and_what_is_read_is_right() {
+    const SIZE: u64 = 10 * MIB;
+    let origin = origin_of(12, SIZE);
+    let mut mount = Mount::of(&origin.url("/"))
+        .with("--cache-size", "16MiB")
+        .with("--min-free", "0")
+        .start();
+    for round in 0..3_u64 {
+        std::thread::scope(|scope| {
+            let path = mount.path("11");
+            // It ends with an error when the daemon is killed.
+            scope.spawn(move || fs::read(path).map(|bytes| bytes.len()));
+            origin.log().wait_for("the middle of a file", |log| {
+                log.body_bytes("/11") > (2 * round + 1) * MIB
+            });
+            mount.kill();
+        });
+        mount.start();
+        let most = most_during(&[&mount], &mount.cache(), || {
+            (0..6).for_each(|number| read_through(&mount, number, SIZE));
+        });
+        assert!(most <= QUOTA, "{most} bytes");
+    }
+}
+
+#[test]
+fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
+    // Nobody else may name a backing file.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    const SIZE: u64 = 3 * MIB;
+    let origin = origin_of(20, SIZE);
+    let mut mount = Mount::of(&origin.url("/"))
+        .with("--cache-size", "16MiB")
+        .with("--min-free", "0")
+        .start();
+    (0..2).for_each(|number| read_through(&mount, number, SIZE));
+    mount.remount();
+    let [open, mapped] = [0, 1].map(|number| File::open(mount.path(number.to_string())).expect("to open"));
+    let map = memmap(&mapped);
+    // The kernel tells of the end of this handle, and not of the mapping's.
+    drop(mapped);
+    (2..20).for_each(|number| read_through(&mount, number, SIZE));
+    // What is evicted would read as zeros.
+    drop_pages(&mount.path("0"));
+    let content = [0, 1].map(|number| Content::noise(SIZE, number).read(0..SIZE));
+    assert_same(
+        &try_pread(&open, 0..SIZE).expect("to read"),
+        &content[0],
+        "the open file",
+    );
+    assert_same(&map, &content[1], "the mapping");
+}
+
+fn memmap(file: &File) -> memmap2::Mmap {
+    // SAFETY: the test itself changes no byte of what is mapped; that nobody else does is what it tests.
+    unsafe { memmap2::Mmap::map(file) }.expect("to map")
+}
