@@ -21,7 +21,7 @@ fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
     let (origin, content) = origin_with(32 * MIB);
     let mount = Mount::of(&origin.url("/"))
         .with("-vv", "")
-        .with("--retries", "1")
+        .with("--retries", "2")
         .start();
     let file = File::open(mount.path("f")).expect("to open");
     assert_same(
