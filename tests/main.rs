@@ -17,6 +17,7 @@ mod crash;
 mod filesystem;
 mod harness_itself;
 mod hostile;
+mod keeping;
 mod mounting;
 mod offline;
 mod origin;

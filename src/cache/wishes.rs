@@ -7,6 +7,7 @@ use url::Url;
 use super::Cache;
 use super::entry::UrlKey;
 use super::index::{Holding, JobRow, PinRow, Record};
+use super::quota::evictor::evict_all;
 use crate::http::redact;
 
 /// What became of a wish to unpin.
@@ -82,8 +83,8 @@ impl Cache {
         self.versions.index.pins()
     }
 
-    /// Deletes what is cached of a file, in all versions, or of the files below a directory. What somebody uses stays; so
-    /// does what is pinned, unless `even_pinned`.
+    /// Deletes what is cached of a file, in all versions, or of the files below a directory. What a read is using stays, and
+    /// what another process or the kernel has open; so does what is pinned, unless `even_pinned`.
     pub fn evict(&self, url: &Url, is_directory: bool, even_pinned: bool) -> Evicted {
         let index = &self.versions.index;
         let held = if is_directory {
@@ -98,19 +99,27 @@ impl Cache {
                 continue;
             }
             self.let_go_if_kept(&holding);
-            // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
-            let gone = self
-                .versions
-                .store
-                .remove_unused(&holding.key, || index.forget(&holding.key));
-            if let Some(bytes) = gone {
-                self.versions.quota.given_back(bytes);
+            if self.drop_all_of(&holding) {
                 evicted.gone.push(holding);
             } else {
                 evicted.in_use.push(holding);
             }
         }
         evicted
+    }
+
+    /// Drops all that is here of an entry, of one that is open here chunk by chunk. False if some of it had to stay.
+    fn drop_all_of(&self, holding: &Holding) -> bool {
+        let versions = &self.versions;
+        if let Some(resident) = versions.residents.get(&holding.key) {
+            return evict_all(versions, resident);
+        }
+        // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
+        let gone = versions
+            .store
+            .remove_unused(&holding.key, || versions.index.forget(&holding.key));
+        gone.inspect(|bytes| versions.quota.adjust(-bytes.cast_signed()))
+            .is_some()
     }
 
     /// Closes an entry that is only kept open for its next reader.

@@ -312,6 +312,15 @@ pub(super) fn evict_older(versions: &Versions, since: u32) -> u64 {
     }
 }
 
+/// Lets all chunks of a version that is open go, as far as nobody is using them. False if any are left.
+pub fn evict_all(versions: &Versions, resident: Arc<Resident>) -> bool {
+    let segments = 0..resident.presence.segments();
+    let chunks = segments.flat_map(|segment| resident.evictable(segment)).collect();
+    let (presence, kept) = (Arc::clone(&resident.presence), Arc::downgrade(&resident));
+    evict(versions, vec![Victim { resident, chunks }]);
+    presence.is_empty() && kept.upgrade().is_none_or(|resident| resident.suspects.is_empty())
+}
+
 /// Lets chunks go. The bytes that were given back.
 fn evict(versions: &Versions, victims: Vec<Victim>) -> u64 {
     let mut leaving = Vec::new();

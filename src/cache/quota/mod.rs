@@ -156,11 +156,6 @@ impl Quota {
         Ok(Arc::new(quota))
     }
 
-    /// A data file that took so many bytes on disk is gone.
-    pub fn given_back(&self, bytes: u64) {
-        self.ledger.settle(0, -bytes.cast_signed());
-    }
-
     /// Reserves room for bytes that are about to be written to one file, waiting for room to be made if need be. Blocks for
     /// five seconds at most.
     ///
