@@ -101,7 +101,7 @@ fn reads(cache: &Arc<Cache>) -> Result<()> {
         Read::Ready(bytes) => {
             black_box(bytes);
         }
-        Read::Waiting(_) => unreachable!("it is here"),
+        Read::Around | Read::Waiting(_) => unreachable!("it is here"),
     };
     time("read-ahead: a read in sequence of a file that is not complete", || {
         read(at);

@@ -15,6 +15,7 @@ mod common;
 mod control;
 mod crash;
 mod filesystem;
+mod full_disk;
 mod harness_itself;
 mod hostile;
 mod keeping;

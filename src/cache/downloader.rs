@@ -31,7 +31,7 @@ use crate::http::{
 };
 
 /// The pause before the first retry; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Told when a file's true size is not the one that its listing gave.
 pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
@@ -218,18 +218,10 @@ impl Fetch {
     ) -> (Box<Position>, bool, Result<(), ReadError>) {
         let asked = Instant::now();
         let answer = self.ask(&mut position).await;
-        let was_answered = match &answer {
-            Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => {
-                turn.failed(&error.kind);
-                false
-            }
-            // Nothing that says how it is doing.
-            Err(ReadError::Http(error)) if error.kind == HttpErrorKind::Interrupted => false,
-            _ => {
-                turn.answered();
-                true
-            }
-        };
+        let was_answered = turn.ended(match &answer {
+            Err(ReadError::Http(error)) => Some(&error.kind),
+            _ => None,
+        });
         match answer {
             Ok(Some(body)) => {
                 let (answered, from) = (Instant::now(), position.offset());
@@ -359,19 +351,14 @@ impl Fetch {
     }
 
     fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
-        if is_same {
-            return Ok(());
-        }
-        log::info!("{} has changed on the server", redact(&self.order.entry.url));
         let entry = &self.order.entry;
-        entry.mark_changed();
-        if let Some(settled) = entry.settled() {
+        if let (false, Some(settled)) = (is_same, entry.settled()) {
             self.downloader.versions.index.note(Saying::Outdated {
                 url_key: UrlKey::new(&entry.url),
                 version: settled.version.clone(),
             });
         }
-        Err(ReadError::Changed)
+        entry.expect_same(is_same)
     }
 
     /// From now on this fetch brings the whole file from its first byte, for all who wait for any of it.

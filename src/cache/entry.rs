@@ -17,9 +17,10 @@ use std::time::{Instant, SystemTime};
 use url::Url;
 
 use super::chunk::ChunkSize;
+use super::error::ReadError;
 use super::presence::Presence;
 use super::resident::Resident;
-use crate::http::{Origin, Version};
+use crate::http::{Origin, Version, redact};
 
 /// What tells cache entries apart: a hash of the URL and the version. Names the data file, and the
 /// row in `cache_entries`. It holds no secret that the URL may have had.
@@ -212,6 +213,19 @@ impl CacheEntry {
         self.changed.load(Ordering::Acquire)
     }
 
+    /// Makes sure that an answer was of this entry's version; one of another shows that the file has changed.
+    ///
+    /// # Errors
+    /// [`ReadError::Changed`] if it has.
+    pub fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
+        if is_same {
+            return Ok(());
+        }
+        log::info!("{} has changed on the server", redact(&self.url));
+        self.mark_changed();
+        Err(ReadError::Changed)
+    }
+
     /// Notes that the origin has another version by now. What is here of this one stays readable
     /// for the handles that have it open.
     pub fn mark_changed(&self) {
@@ -241,7 +255,7 @@ impl fmt::Debug for CacheEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheEntry")
             .field("id", &self.id)
-            .field("url", &crate::http::redact(&self.url))
+            .field("url", &redact(&self.url))
             .finish_non_exhaustive()
     }
 }

@@ -38,6 +38,13 @@ pub enum ReadError {
     ShuttingDown,
 }
 
+impl ReadError {
+    /// Whether only the cache is to blame: read [around](super::around) it, the bytes can be had.
+    pub fn is_of_the_cache(&self) -> bool {
+        matches!(self, ReadError::Store(_) | ReadError::NoRoom)
+    }
+}
+
 /// Why the cache can't be used at all. Prevents a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {

@@ -112,7 +112,7 @@ pub fn start(versions: &Arc<Versions>) -> io::Result<Sender<WriteJob>> {
     Ok(jobs)
 }
 
-/// Where completed chunks are told.
+/// Where completed chunks are told, and how writing them goes.
 struct Recorder {
     versions: Arc<Versions>,
 }
@@ -142,11 +142,20 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             done,
         } = job;
         let result = match entry.settled() {
-            Some(settled) => recorder
-                .versions
-                .restore_if_cut(&entry, settled)
-                .map_err(|error| ReadError::Store(error.to_string()))
-                .and_then(|()| write(&entry, settled, &pieces, &mut position, recorder)),
+            // That it can't be made was noted when it was tried.
+            Some(settled) if settled.resident.is_nowhere() => Err(ReadError::Store("there is no data file".into())),
+            Some(settled) => {
+                let written = recorder
+                    .versions
+                    .restore_if_cut(&entry, settled)
+                    .map_err(|error| ReadError::Store(error.to_string()))
+                    .and_then(|()| write(&entry, settled, &pieces, &mut position, recorder));
+                match &written {
+                    Ok(()) => recorder.versions.trouble.worked(),
+                    Err(error) => recorder.versions.trouble.failed(error),
+                }
+                written
+            }
             None => Err(ReadError::Store(
                 "nobody knows yet which file these bytes belong to".into(),
             )),

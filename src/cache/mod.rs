@@ -8,8 +8,10 @@
 //! - [`ChunkStore`](store::ChunkStore) has the sparse data files, [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
-//! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size.
+//! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size;
+//! - [`around`] brings bytes past all this, in memory, while there is [`trouble`] with the folder.
 
+mod around;
 mod catalogue;
 pub mod chunk;
 mod disk;
@@ -32,6 +34,7 @@ mod sequential;
 pub mod store;
 mod suspects;
 mod tenancy;
+mod trouble;
 pub mod upkeep;
 mod versions;
 mod wishes;
@@ -46,6 +49,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
+use around::Around;
 pub use catalogue::{Catalogue, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 use downloader::{ChunkDownloader, OnResize};
@@ -63,6 +67,7 @@ pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
 use store::ChunkStore;
 use tenancy::Tenancy;
+use trouble::Trouble;
 use versions::Versions;
 pub use wishes::{Evicted, Unpinned};
 
@@ -124,6 +129,7 @@ pub struct Cache {
     downloader: Arc<ChunkDownloader>,
     patience: Duration,
     versions: Arc<Versions>,
+    around: Around,
     tenancy: Tenancy,
     catalogue: Catalogue,
     /// Whether there is anybody to fetch ahead from.
@@ -177,12 +183,14 @@ impl Cache {
             path: config.folder.display().to_string(),
             reason: format!("no thread to write with: {error}"),
         };
+        let trouble = Arc::new(Trouble::none_in(&config.folder));
         let versions = Arc::new(Versions {
             store,
             index: Arc::new(index),
             residents: Residents::default(),
             quota,
             restoring: Mutex::default(),
+            trouble,
         });
         let writers = file_writer::start(&versions).map_err(no_thread)?;
         let catalogue = Catalogue::new(Arc::clone(&versions.index));
@@ -201,6 +209,7 @@ impl Cache {
             fetch_len: FETCH_LEN,
             split_distance: SPLIT_DISTANCE,
         };
+        let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
         let kept_open = Arc::new(Mutex::new(VecDeque::new()));
@@ -213,6 +222,7 @@ impl Cache {
             downloader,
             patience: config.read_timeout,
             versions,
+            around,
             tenancy,
             catalogue,
             is_online,
@@ -240,7 +250,7 @@ impl Cache {
     /// An entry for a version that is known to be the current one. Some system calls and a query.
     ///
     /// # Errors
-    /// [`ReadError::Store`] when its data file can't be opened.
+    /// [`ReadError::Store`] when it has too many chunks.
     pub fn entry(&self, url: &Url, origin: Origin, tag: u64, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
         let settled = self.versions.open(url, held.chunk, &held.version, held.modified)?;
         let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, tag, held.version.size);
@@ -294,6 +304,11 @@ impl Cache {
         Reader::new(Arc::clone(self), entry)
     }
 
+    /// Does not keep an entry open: the next one who opens it gets another.
+    fn let_go_of(&self, entry: EntryId) {
+        self.kept_open.lock().retain(|kept| kept.id != entry);
+    }
+
     /// Bytes that the cache holds.
     pub fn cached_bytes(&self) -> u64 {
         self.versions.index.cached_bytes()
@@ -313,6 +328,7 @@ impl Cache {
     /// by then are recorded. A buffer that is still being written may miss that; it is fetched again.
     pub fn close(&self) {
         self.manager.close();
+        self.around.close();
         self.versions.index.sync();
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::around::Piece;
 use super::entry::{CacheEntry, Settled};
 use super::error::ReadError;
 use super::manager::OnReady;
@@ -22,6 +23,8 @@ pub struct Reader {
     number: u64,
     /// Taken for the moment of a decision; nothing is taken under it.
     ahead: Mutex<ReadAhead>,
+    /// Reads around the cache through one handle take turns: what one of them brings answers the next.
+    around: tokio::sync::Mutex<()>,
 }
 
 /// Numbers for readers.
@@ -31,6 +34,8 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 pub enum Read {
     /// The bytes are in the data file, for [`Reader::fill`].
     Ready(Span),
+    /// The bytes are not in the data file, and can't come there now: for [`Reader::read_around`].
+    Around,
     /// The callback will be called, or has been. The number is for [`Reader::cancel`].
     Waiting(WaiterId),
 }
@@ -68,6 +73,7 @@ impl Reader {
     pub(super) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
         Reader {
             ahead: Mutex::new(ReadAhead::up_to(cache.versions.quota.most_ahead())),
+            around: tokio::sync::Mutex::default(),
             cache,
             entry,
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
@@ -108,17 +114,24 @@ impl Reader {
         if settled.presence.is_complete() {
             return ready(bytes);
         }
+        if settled.resident.is_nowhere() {
+            return Read::Around;
+        }
         let mut is_here = settled.presence.contains_all(&chunks);
+        let is_in_trouble = self.cache.versions.trouble.is_on();
         let ahead = self.ahead.lock().note(&bytes, size, !is_here);
         let ahead = ahead.filter(|_| self.cache.is_online);
         if !is_here && quota.has_others() {
             is_here = self.learn(settled, &chunks, ahead.as_ref());
         }
         if is_here {
-            if let Some(ahead) = ahead {
+            if let Some(ahead) = ahead.filter(|_| !is_in_trouble) {
                 self.cache.manager.request(&self.entry, ahead, Priority::High);
             }
             return ready(bytes);
+        }
+        if is_in_trouble {
+            return Read::Around;
         }
         let used = Guard::Used(settled.resident.use_chunks(chunks));
         self.wait(asked, ahead, used, later)
@@ -198,6 +211,21 @@ impl Reader {
         Ok(if is_good { Filled::Yes } else { Filled::Gone })
     }
 
+    /// Brings `len` bytes from `offset`, or fewer at the end of the file, past the cache and in memory. For an entry whose
+    /// version is known.
+    ///
+    /// # Errors
+    /// What the origin's answers, or their absence, ask.
+    pub async fn read_around(&self, offset: u64, len: u64) -> Result<Piece, ReadError> {
+        let settled = self.entry.settled();
+        let version = &settled
+            .ok_or_else(|| ReadError::Store("no version yet".into()))?
+            .version;
+        let bytes = offset.min(version.size)..offset.saturating_add(len).min(version.size);
+        let reading = self.cache.around.read(&self.entry, version, bytes, &self.around);
+        reading.await
+    }
+
     /// The reader has gone, or seems to: nothing more is read ahead for it.
     pub fn end_read_ahead(&self) {
         self.ahead.lock().forget();
@@ -223,8 +251,12 @@ impl Drop for Reader {
         // Counted down first: of two readers that go at once, the second one sees that it is the last.
         if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
-            if let Some(settled) = self.entry.settled() {
-                self.cache.versions.note_use(&settled.resident);
+            self.cache.around.forget(self.entry.id);
+            match self.entry.settled() {
+                // Perhaps there is a place for it when it is opened again.
+                Some(settled) if settled.resident.is_nowhere() => self.cache.let_go_of(self.entry.id),
+                Some(settled) => self.cache.versions.note_use(&settled.resident),
+                None => {}
             }
         }
     }

@@ -21,7 +21,7 @@ use super::chunk::ChunkSize;
 use super::entry::EntryKey;
 use super::presence::Presence;
 use super::quota::{Quota, Recency, Reservation, SEGMENT};
-use super::store::{ChunkStore, DataFile, Exclusive};
+use super::store::{ChunkStore, DataFile, Exclusive, Found};
 use super::suspects::Suspects;
 
 /// See the module.
@@ -94,6 +94,11 @@ impl Resident {
             learnt: AtomicI64::new(-1),
             state: Mutex::new(state),
         }
+    }
+
+    /// Whether there is no data file, because none can be made: nothing is ever present then.
+    pub fn is_nowhere(&self) -> bool {
+        self.data.found == Found::Nowhere
     }
 
     /// Says that what is recorded was looked at as of this version of the index; true if that was so already.

@@ -66,6 +66,8 @@ pub enum Found {
     Intact,
     /// Nothing, or a file of another size: what the index records of it is gone.
     Nothing,
+    /// No place for one: there is no file, and nothing can be written.
+    Nowhere,
 }
 
 impl ChunkStore {
@@ -100,11 +102,12 @@ impl ChunkStore {
 
     /// Opens the data file of an entry of `size` bytes, locked. If nothing good was found under its
     /// name, `forget` is called to make the index forget the entry, **before** the file gets the size
-    /// by which it is taken for intact: a crash in between must not leave holes that are believed in.
+    /// by which it is taken for intact: a crash in between must not leave holes that are believed in. It says whether that
+    /// was done.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce()) -> io::Result<DataFile> {
+    pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
         let path = self.path_of(key);
         make_private_folder(path.parent().unwrap_or(&self.folder))?;
         for _ in 0..TRIES {
@@ -127,7 +130,9 @@ impl ChunkStore {
             if is_alone {
                 // Cutting it to nothing first drops every block of a file that had another size.
                 file.set_len(0)?;
-                forget();
+                if !forget() {
+                    return Err(io::Error::other("the index can't be written"));
+                }
                 file.set_len(size)?;
                 try_lock(&file, WHOLE, Lock::Shared)?;
                 return Ok(self.data_file(file, size, Found::Nothing));
@@ -289,6 +294,19 @@ impl DataFile {
 }
 
 impl DataFile {
+    /// In place of a data file that can't be made, for an entry of `size` bytes.
+    ///
+    /// # Errors
+    /// When not even that can be opened.
+    pub fn nowhere(size: u64) -> io::Result<DataFile> {
+        Ok(DataFile {
+            file: File::open("/dev/null")?,
+            disk: Arc::new(System),
+            size,
+            found: Found::Nowhere,
+        })
+    }
+
     /// The file's number in its file system.
     ///
     /// # Errors
@@ -472,7 +490,7 @@ mod tests {
     fn a_data_file_has_the_full_size_and_takes_only_what_was_written() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(1);
-        let data = store.open_file(&key, 1 << 30, || {}).unwrap();
+        let data = store.open_file(&key, 1 << 30, || true).unwrap();
         data.write_all_at(&[[7; 4096]], 1 << 20).unwrap();
         let mut back = [0; 4096];
         data.read_exact_at(&mut back, 1 << 20).unwrap();
@@ -500,7 +518,7 @@ mod tests {
     #[test]
     fn a_hole_shows_and_so_does_a_cut() {
         let (_dir, store) = store();
-        let data = store.open_file(&EntryKey::for_tests(5), 1 << 20, || {}).unwrap();
+        let data = store.open_file(&EntryKey::for_tests(5), 1 << 20, || true).unwrap();
         data.write_all_at(&[[7; 64 << 10]], 64 << 10).unwrap();
         assert!(!data.has_hole(&(64 << 10..128 << 10)) && !data.has_hole(&(0..0)));
         assert!(data.has_hole(&(0..128 << 10)) && data.has_hole(&(64 << 10..1 << 20)));
@@ -518,7 +536,7 @@ mod tests {
         let (_dir, store) = store();
         let disk = Arc::new(FaultyDisk::default());
         let store = store.on_disk(Arc::clone(&disk) as Arc<dyn Disk>);
-        let data = store.open_file(&EntryKey::for_tests(6), 8192, || {}).unwrap();
+        let data = store.open_file(&EntryKey::for_tests(6), 8192, || true).unwrap();
         disk.fail_writes([
             WriteFault::Short(1),
             WriteFault::Errno(libc::EINTR),
@@ -540,12 +558,12 @@ mod tests {
     fn a_file_of_another_size_is_emptied() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(2);
-        let data = store.open_file(&key, 8192, || {}).unwrap();
+        let data = store.open_file(&key, 8192, || true).unwrap();
         assert_eq!(data.found, Found::Nothing);
         data.write_all_at(&[[7; 8192]], 0).unwrap();
         drop(data);
-        assert_eq!(store.open_file(&key, 8192, || {}).unwrap().found, Found::Intact);
-        let other = store.open_file(&key, 4096, || {}).unwrap();
+        assert_eq!(store.open_file(&key, 8192, || true).unwrap().found, Found::Intact);
+        let other = store.open_file(&key, 4096, || true).unwrap();
         let mut back = [1; 4096];
         other.read_exact_at(&mut back, 0).unwrap();
         assert_eq!((other.found, back), (Found::Nothing, [0; 4096]));
@@ -556,7 +574,10 @@ mod tests {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(4);
         let mut size_then = None;
-        let look = || size_then = Some(std::fs::metadata(store.path_of(&key)).unwrap().len());
+        let look = || {
+            size_then = Some(std::fs::metadata(store.path_of(&key)).unwrap().len());
+            true
+        };
         drop(store.open_file(&key, 4096, look).unwrap());
         assert_eq!(size_then, Some(0));
         drop(store.open_file(&key, 4096, || panic!("it is intact")).unwrap());
@@ -566,7 +587,7 @@ mod tests {
     fn who_comes_second_shares_the_file_and_nobody_deletes_it_under_them() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(3);
-        let first = store.open_file(&key, 4096, || {}).unwrap();
+        let first = store.open_file(&key, 4096, || true).unwrap();
         let second = store.open_file(&key, 4096, || panic!("it is intact")).unwrap();
         second.write_all_at(&[[9; 4096]], 0).unwrap();
         let mut back = [1; 4096];
@@ -585,7 +606,7 @@ mod tests {
     fn a_file_that_anybody_else_has_open_is_not_had_exclusively() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(5);
-        let data = store.open_file(&key, 8192, || {}).unwrap();
+        let data = store.open_file(&key, 8192, || true).unwrap();
         data.write_all_at(&[[7; 8192]], 0).unwrap();
         // As the kernel has it for a mapping through a passthrough handle: without a lock of ours.
         let elsewhere = File::open(store.path_of(&key)).unwrap();
@@ -602,7 +623,7 @@ mod tests {
     fn who_opens_a_file_while_holes_are_punched_waits_and_then_has_it() {
         let (_dir, store) = store();
         let key = EntryKey::for_tests(6);
-        let data = store.open_file(&key, 4096, || {}).unwrap();
+        let data = store.open_file(&key, 4096, || true).unwrap();
         std::thread::scope(|scope| {
             let exclusive = data.exclusively().unwrap();
             let opening = scope.spawn(|| store.open_file(&key, 4096, || panic!("it is intact")).unwrap().found);

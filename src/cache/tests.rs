@@ -207,6 +207,11 @@ fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Option<Vec<u8>>, 
     };
     let span = match reader.read(offset, len, later) {
         Read::Ready(span) => span,
+        Read::Around => {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let piece = runtime.block_on(reader.read_around(offset, len))?;
+            return Ok(Some(piece.to_vec()));
+        }
         Read::Waiting(_) => call
             .recv_timeout(Duration::from_secs(60))
             .expect("each read is answered")?,

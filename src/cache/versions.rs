@@ -23,6 +23,7 @@ use super::resident::Resident;
 use super::residents::Residents;
 use super::store::{ChunkStore, DataFile, Found};
 use super::suspects::Suspects;
+use super::trouble::Trouble;
 use crate::http::{Version, redact};
 
 /// Chunks of one file, at most. A bit for each is kept in memory: 128 MiB of them are enough for
@@ -41,14 +42,18 @@ pub struct Versions {
     pub quota: Arc<Quota>,
     /// Held by the one who makes a data file whole again that was cut off: rare, and some system calls.
     pub(super) restoring: Mutex<()>,
+    /// Whether they can be written.
+    pub trouble: Arc<Trouble>,
 }
 
 impl Versions {
     /// Opens the data file of a version and loads which of its chunks are present. Notes in the
     /// index that this is the current version of the URL. Blocks for some system calls and queries.
     ///
+    /// When the data file can't be opened or made the version is [nowhere](Resident::is_nowhere): it is read around the cache.
+    ///
     /// # Errors
-    /// [`ReadError::Store`] when the data file can't be opened or made.
+    /// [`ReadError::Store`] when it has too many chunks.
     pub fn open(
         &self,
         url: &Url,
@@ -69,7 +74,19 @@ impl Versions {
             Some(resident) => resident,
             None => self.open_file(key.clone(), chunk, version.size)?,
         };
-        let inode = resident.inode().map_err(|error| ReadError::Store(error.to_string()))?;
+        let settled = Settled {
+            version: version.clone(),
+            modified,
+            presence: Arc::clone(&resident.presence),
+            resident,
+        };
+        if settled.resident.is_nowhere() {
+            return Ok(settled);
+        }
+        let inode = settled
+            .resident
+            .inode()
+            .map_err(|error| ReadError::Store(error.to_string()))?;
         let row = EntryRow {
             key,
             version: version.clone(),
@@ -81,15 +98,10 @@ impl Versions {
             url_key: UrlKey::new(url),
             url: redact(url),
             inode,
-            is_suspect: !resident.suspects.is_empty(),
+            is_suspect: !settled.resident.suspects.is_empty(),
             rank: self.quota.moment(0).clock,
         });
-        Ok(Settled {
-            version: version.clone(),
-            modified,
-            presence: Arc::clone(&resident.presence),
-            resident,
-        })
+        Ok(settled)
     }
 
     fn open_file(&self, key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<Resident>, ReadError> {
@@ -97,23 +109,39 @@ impl Versions {
             self.quota.add_folder();
         }
         let forget = || {
-            self.index.record(Record::Forget { key: key.clone() });
+            let record = Record::Forget { key: key.clone() };
             // Mostly there is nothing to forget, and nothing to wait for.
             if self.index.has_committed(&key) {
-                self.index.sync();
+                return self.index.commit([record]);
             }
+            self.index.record(record);
+            true
         };
-        let data = self
-            .store
-            .open_file(&key, size, forget)
-            .map_err(|err| ReadError::Store(err.to_string()))?;
+        let data = match self.store.open_file(&key, size, forget) {
+            Ok(data) => data,
+            Err(error) => return self.nowhere(key, chunk, size, &error),
+        };
         let (recorded, row) = match data.found {
             Found::Intact => (self.index.recorded(&key), self.index.candidate(&key)),
-            Found::Nothing => (Recorded::default(), None),
+            Found::Nothing | Found::Nowhere => (Recorded::default(), None),
         };
         Ok(self
             .residents
             .insert(resident(key, chunk, size, data, recorded, row.as_ref())))
+    }
+
+    /// A version whose data file can't be made for this reason. Not shared: the next one who opens it tries again.
+    fn nowhere(&self, key: EntryKey, chunk: ChunkSize, size: u64, why: &io::Error) -> Result<Arc<Resident>, ReadError> {
+        if why.kind() == io::ErrorKind::FileTooLarge {
+            // On a file system without holes, say: others may fit.
+            log::warn!(
+                "{size} bytes are too large a file for the file system of the cache: it is read around the cache"
+            );
+        } else {
+            self.trouble.failed(why);
+        }
+        let data = DataFile::nowhere(size).map_err(|error| ReadError::Store(error.to_string()))?;
+        Ok(Arc::new(resident(key, chunk, size, data, Recorded::default(), None)))
     }
 
     /// Opens an entry that the index has recorded, to make room in it. `None` if its file is not there as it was, or another

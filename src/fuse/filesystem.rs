@@ -116,11 +116,11 @@ impl FetchFs {
                 passthrough: Passthrough::new(passthrough),
                 interrupts: Arc::clone(&interrupts),
             }),
+            reads: Reads::start(interrupts, runtime.clone())?,
             runtime,
             files: Arc::new(Handles::new()),
             sequentials: Arc::new(Handles::starting_at(FIRST_SEQUENTIAL)),
             directories: Arc::new(Handles::new()),
-            reads: Reads::start(interrupts)?,
         })
     }
 

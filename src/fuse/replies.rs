@@ -3,6 +3,8 @@
 //! A read whose bytes are missing parks its reply with the cache and occupies no thread. When its
 //! bytes are in the data file, a thread of the pool here reads them and answers. The threads that
 //! bring the news are those that write what is downloaded; they have better things to do.
+//!
+//! What the cache can't take, or not give back, a task here reads around it and answers.
 
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
@@ -11,6 +13,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fuser::ReplyData;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::complaints::Complaints;
 use super::errno;
@@ -30,6 +33,8 @@ pub struct Reads {
     /// To the pool.
     late: Sender<LateReply>,
     interrupts: Arc<Interrupts>,
+    /// Where reads around the cache run.
+    runtime: Handle,
 }
 
 /// What the kernel asks for.
@@ -47,6 +52,14 @@ pub struct Request {
     pub tries: u32,
 }
 
+/// What is to be done about a read whose bytes are not where they were found.
+enum Instead {
+    /// It begins again: for the how manieth time, as [`Request::tries`] counts.
+    Again(u32),
+    /// It goes around the cache.
+    Around,
+}
+
 /// A read whose waiting has ended.
 struct LateReply {
     reply: ReplyData,
@@ -61,7 +74,7 @@ impl Reads {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(interrupts: Arc<Interrupts>) -> std::io::Result<Arc<Reads>> {
+    pub fn start(interrupts: Arc<Interrupts>, runtime: Handle) -> std::io::Result<Arc<Reads>> {
         // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
         let (late, queue) = unbounded();
         for number in 0..THREADS {
@@ -72,7 +85,11 @@ impl Reads {
                     queue.iter().for_each(answer_late);
                 })?;
         }
-        Ok(Arc::new(Reads { late, interrupts }))
+        Ok(Arc::new(Reads {
+            late,
+            interrupts,
+            runtime,
+        }))
     }
 
     /// Answers a read, now or later.
@@ -99,6 +116,9 @@ impl Reads {
         });
         match read {
             Read::Ready(span) => parked.into_iter().for_each(|reply| self.answer(&request, reply, &span)),
+            Read::Around => parked
+                .into_iter()
+                .for_each(|reply| self.read_around(request.clone(), reply)),
             Read::Waiting(waiter) => wait.iter().for_each(|wait| {
                 let reader = Arc::clone(&request.reader);
                 wait.on_end(move || reader.cancel(waiter));
@@ -106,7 +126,8 @@ impl Reads {
         }
     }
 
-    /// Answers with bytes that were found, unless they are gone by now: then the read begins again, and will wait.
+    /// Answers with bytes that were found, unless they are gone by now: then the read begins again, and will wait. What
+    /// the file system does not give back is read around the cache.
     fn answer(self: &Arc<Self>, request: &Request, reply: ReplyData, span: &Span) {
         let reader = &request.reader;
         let len = reader.len_of(span);
@@ -116,19 +137,45 @@ impl Reads {
             }
             match reader.fill(&mut buffer[..len], span) {
                 Ok(Filled::Yes) => reply.data(&buffer[..len]),
-                Ok(Filled::Gone) => return Some((reply, request.tries)),
-                Err(ReadError::Lost) if request.tries < TRIES => return Some((reply, request.tries + 1)),
-                Err(error) => fail(reply, reader, &error),
+                Ok(Filled::Gone) => return Some((reply, Instead::Again(request.tries))),
+                Err(ReadError::Lost) if request.tries < TRIES => {
+                    return Some((reply, Instead::Again(request.tries + 1)));
+                }
+                Err(error) => {
+                    complain(&format!(
+                        "reading {} from the cache: {error}",
+                        redact(&reader.entry().url)
+                    ));
+                    return Some((reply, Instead::Around));
+                }
             }
             None
         });
-        if let Some((reply, tries)) = unanswered {
-            let request = Request {
-                tries,
-                ..request.clone()
-            };
-            self.read(request, reply);
+        match unanswered {
+            Some((reply, Instead::Again(tries))) => self.read(
+                Request {
+                    tries,
+                    ..request.clone()
+                },
+                reply,
+            ),
+            Some((reply, Instead::Around)) => self.read_around(request.clone(), reply),
+            None => {}
         }
+    }
+
+    /// Answers with bytes that do not go through the cache.
+    fn read_around(self: &Arc<Self>, request: Request, reply: ReplyData) {
+        let reads = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let Request { thread, reader, .. } = &request;
+            let reading = reader.read_around(request.offset, u64::from(request.len));
+            let read = reads.interrupts.unless_ended(*thread, reading).await;
+            match read.unwrap_or(Err(ReadError::Cancelled)) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(error) => fail(reply, reader, &error),
+            }
+        });
     }
 }
 
@@ -142,6 +189,9 @@ fn answer_late(late: LateReply) {
     } = late;
     match result {
         Ok(()) => reads.answer(&request, reply, &span),
+        Err(error) if error.is_of_the_cache() && request.reader.entry().settled().is_some() => {
+            reads.read_around(request, reply);
+        }
         Err(error) => fail(reply, &request.reader, &error),
     }
 }

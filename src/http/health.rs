@@ -172,6 +172,22 @@ impl Turn {
         self.health.answered();
     }
 
+    /// What became of the question: an answer, or why there is none. Whether the origin has answered, whatever it was.
+    pub fn ended(self, error: Option<&HttpErrorKind>) -> bool {
+        match error {
+            Some(kind) if kind.is_of_the_origin() => {
+                self.failed(kind);
+                false
+            }
+            // Nothing that says how it is doing.
+            Some(HttpErrorKind::Interrupted) => false,
+            _ => {
+                self.answered();
+                true
+            }
+        }
+    }
+
     /// It has failed; see [`HttpErrorKind::is_of_the_origin`].
     pub fn failed(self, kind: &HttpErrorKind) {
         self.health.failed(kind, self.pauses);

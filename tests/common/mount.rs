@@ -240,11 +240,16 @@ impl Mount {
     #[track_caller]
     pub fn wait_for_log(&self, text: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
-        let path = self.home.path().join("log");
-        while fs::read_to_string(&path).unwrap_or_default().matches(text).count() < times {
+        while self.times_in_log(text) < times {
             assert!(Instant::now() < deadline, "the log never says {text:?} {times} times");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// How often the daemon's log says something by now.
+    pub fn times_in_log(&self, text: &str) -> usize {
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        log.matches(text).count()
     }
 
     fn show_log(&self) {

@@ -110,7 +110,7 @@ fn fill(folder: &Path, entries: u64, chunks: u64) -> Result<()> {
             validator: Validator::Strong(format!("\"{number}\"")),
         };
         let key = EntryKey::new(&url, &version, chunk);
-        let data = store.open_file(&key, version.size, || {})?;
+        let data = store.open_file(&key, version.size, || true)?;
         index.record(Record::Entry {
             row: EntryRow {
                 key: key.clone(),

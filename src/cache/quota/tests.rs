@@ -13,6 +13,7 @@ use crate::cache::entry::{EntryKey, Settled};
 use crate::cache::index::{ChunkIndex, Record};
 use crate::cache::residents::Residents;
 use crate::cache::store::ChunkStore;
+use crate::cache::trouble::Trouble;
 use crate::cache::versions::Versions;
 use crate::http::{Validator, Version};
 
@@ -36,6 +37,7 @@ fn versions(folder: &Path, size: u64) -> Arc<Versions> {
         residents: Residents::default(),
         restoring: parking_lot::Mutex::default(),
         quota,
+        trouble: Arc::new(Trouble::none_in(folder)),
     })
 }
 

@@ -1,0 +1,118 @@
+//! Whether the cache folder can be written: known from the last writes, and noticed once for all files.
+//!
+//! **Trouble** begins when a write fails for what is not the remote file's fault: a full disk, a quota, a file system
+//! that is read-only, gone or broken. For [`PAUSE`] nothing is fetched for the cache then, and readers get what is not in it
+//! [around](super::around) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
+//! that fails begins another pause.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// How long the cache is left alone after a write that failed. Each try costs a request whose bytes are lost; and who
+/// has made room on a disk sees soon that it is used.
+pub const PAUSE: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The cache folder, for messages.
+    folder: String,
+    /// Whether `until` is set: what a read that finds nothing missing looks at, and a write that succeeds.
+    is_any: AtomicBool,
+    /// The end of the pause, if there is trouble. Nothing is taken under the lock.
+    until: Mutex<Option<Instant>>,
+}
+
+impl Trouble {
+    /// None yet, with the cache in this folder.
+    pub fn none_in(folder: &Path) -> Trouble {
+        Trouble {
+            folder: folder.display().to_string(),
+            is_any: AtomicBool::new(false),
+            until: Mutex::new(None),
+        }
+    }
+
+    /// Whether the cache is to be left alone now.
+    pub fn is_on(&self) -> bool {
+        self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
+    }
+
+    /// A write has failed, for this reason.
+    pub fn failed(&self, why: &dyn Display) {
+        if self.failed_at(Instant::now()) {
+            log::warn!(
+                "the cache in {} can't be written ({why}): files are read around it until it can",
+                self.folder
+            );
+        }
+    }
+
+    /// A write has succeeded.
+    pub fn worked(&self) {
+        if self.is_any.load(Ordering::Acquire) && self.worked_at(Instant::now()) {
+            log::info!("the cache in {} is written again", self.folder);
+        }
+    }
+
+    fn is_on_at(&self, now: Instant) -> bool {
+        self.until.lock().is_some_and(|until| now < until)
+    }
+
+    /// True if that is news.
+    fn failed_at(&self, now: Instant) -> bool {
+        let before = self.until.lock().replace(now + PAUSE);
+        self.is_any.store(true, Ordering::Release);
+        before.is_none()
+    }
+
+    /// True if that is news. Within the pause it is not: of many writes at once some still find room when others do not.
+    fn worked_at(&self, now: Instant) -> bool {
+        let mut until = self.until.lock();
+        let is_over = until.is_some_and(|until| now >= until);
+        if is_over {
+            *until = None;
+            self.is_any.store(false, Ordering::Release);
+        }
+        is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_with_a_failure_and_ends_with_a_success_after_the_pause_each_told_once() {
+        let (trouble, start) = (Trouble::none_in(Path::new("/c")), Instant::now());
+        assert!(
+            !trouble.is_on_at(start) && !trouble.worked_at(start),
+            "no trouble, no news"
+        );
+        assert!(trouble.failed_at(start), "the first failure is news");
+        assert!(!trouble.failed_at(start), "the second is not");
+        assert!(trouble.is_on_at(start) && trouble.is_on());
+        let late = start + PAUSE;
+        assert!(
+            !trouble.worked_at(late - Duration::from_millis(1)),
+            "a write that was under way"
+        );
+        assert!(!trouble.is_on_at(late), "the cache is to be tried");
+        assert!(trouble.worked_at(late), "and works");
+        assert!(!trouble.worked_at(late) && !trouble.is_on_at(start));
+    }
+
+    #[test]
+    fn a_try_that_fails_begins_another_pause_without_a_word() {
+        let (trouble, start) = (Trouble::none_in(Path::new("/c")), Instant::now());
+        trouble.failed_at(start);
+        let second = start + 2 * PAUSE;
+        assert!(!trouble.is_on_at(second));
+        assert!(!trouble.failed_at(second), "it is known already");
+        assert!(trouble.is_on_at(second + PAUSE / 2) && !trouble.is_on_at(second + PAUSE));
+    }
+}

@@ -1,0 +1,200 @@
+//! A cache folder that can't be written costs speed, and nothing else: files are read around it until it can.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::mount::{MsFlags, mount};
+use tempfile::TempDir;
+
+use crate::common::files::{assert_same, drop_pages, pread, sha256, sha256_of};
+use crate::common::mount::detach;
+use crate::common::{Mount, PATIENCE, is_root, temporary_directory};
+use crate::origin::{Content, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// Said once, when trouble begins, and once when it is over.
+const BEGINS: &str = "files are read around it";
+const ENDS: &str = "is written again";
+
+/// The files of an origin, with one that is longer than the memory for reading around the cache, and uneven ends.
+const FILES: [(&str, u64); 3] = [("small", 1000), ("film", 50 * MIB + 77), ("other", 3 * MIB - 1)];
+
+fn origin() -> Origin {
+    let origin = Origin::start();
+    for (seed, (name, size)) in (0..).zip(FILES) {
+        origin.add(&format!("/{name}"), Content::noise(size, seed));
+    }
+    origin
+}
+
+/// A small file system of its own, mounted in place.
+struct Disk {
+    path: PathBuf,
+}
+
+impl Disk {
+    /// Nobody but root may have one.
+    fn on(path: &Path, flags: MsFlags) -> Disk {
+        let size = Some("size=128m,mode=700");
+        mount(Some("tmpfs"), path, Some("tmpfs"), flags, size).expect("to mount a small disk");
+        Disk { path: path.to_owned() }
+    }
+
+    /// Writes a file that takes all that is free, to the last byte.
+    fn fill(&self) -> PathBuf {
+        let path = self.path.join("filler");
+        let mut file = File::create(&path).expect("a file");
+        for block in [MIB as usize, 4096, 1] {
+            let bytes = vec![1; block];
+            loop {
+                match file.write_all(&bytes) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => panic!("filling the disk: {error}"),
+                }
+            }
+        }
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        detach(&self.path);
+    }
+}
+
+/// A mount with its cache in a folder of this directory.
+fn mount_with_cache_in(directory: &Path, origin: &Origin) -> Mount {
+    let cache = directory.join("cache");
+    let cache = cache.to_str().expect("a path of the harness");
+    Mount::of(&origin.url("/"))
+        .with("--cache-dir", cache)
+        .with("--cache-size", "100MiB")
+        .with("--min-free", "1MiB")
+        .start()
+}
+
+/// Reads all files from the daemon, by several readers at once, and compares.
+fn read_all(mount: &Mount) {
+    std::thread::scope(|scope| {
+        for (seed, (name, size)) in (0..).zip(FILES) {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    let path = mount.path(name);
+                    drop_pages(&path);
+                    let content = Content::noise(size, seed);
+                    assert_eq!(sha256(&path), sha256_of(&content), "{name}");
+                    // And somewhere in the middle, across the edge of a MiB.
+                    let middle = (size / 2 / MIB * MIB).saturating_sub(10)..size / 2 / MIB * MIB + 10;
+                    drop_pages(&path);
+                    let read = pread(&path, middle.clone());
+                    assert_same(&read, &content.read(middle.start..middle.end.min(size)), name);
+                });
+            }
+        }
+    });
+}
+
+/// Reads until the daemon says that the cache works again.
+fn read_until_it_is_over(mount: &Mount) {
+    let deadline = Instant::now() + PATIENCE;
+    while mount.times_in_log(ENDS) == 0 {
+        assert!(Instant::now() < deadline, "the cache is never written again");
+        read_all(mount);
+    }
+}
+
+/// Reads all twice; the second time nothing is fetched.
+fn assert_all_is_cached(mount: &Mount, origin: &Origin) {
+    read_all(mount);
+    let mark = origin.log().mark();
+    read_all(mount);
+    for (name, _) in FILES {
+        let asked = origin.log().since(mark).data(&format!("/{name}")).len();
+        assert_eq!(asked, 0, "{name} is fetched again");
+    }
+}
+
+/// The most memory that the daemon has had, in bytes.
+fn peak_memory(mount: &Mount) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).expect("its status");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.expect("the kernel tells it in KiB") << 10
+}
+
+fn small_disk() -> (Disk, TempDir) {
+    let directory = temporary_directory();
+    (Disk::on(directory.path(), MsFlags::empty()), directory)
+}
+
+#[test]
+fn on_a_full_disk_files_are_read_around_the_cache_until_there_is_room() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (disk, directory) = small_disk();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    let filler = disk.fill();
+    read_all(&mount);
+    read_all(&mount);
+    assert_eq!(mount.times_in_log(BEGINS), 1, "one line says so");
+    assert_eq!(mount.times_in_log(ENDS), 0);
+    let peak = peak_memory(&mount);
+    assert!(peak < 100 * MIB, "{peak} bytes of memory");
+    fs::remove_file(filler).expect("to make room");
+    read_until_it_is_over(&mount);
+    assert_all_is_cached(&mount, &origin);
+    assert_eq!(mount.times_in_log(BEGINS), 1, "and once only");
+}
+
+#[test]
+fn a_disk_that_becomes_full_while_a_file_is_read_ends_no_read() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (disk, directory) = small_disk();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    let content = Content::noise(FILES[1].1, 1);
+    let path = mount.path(FILES[1].0);
+    for at in (0..content.size()).step_by(MIB as usize) {
+        if at == 8 * MIB {
+            disk.fill();
+        }
+        let piece = at..(at + MIB).min(content.size());
+        assert_same(&pread(&path, piece.clone()), &content.read(piece), &format!("at {at}"));
+    }
+}
+
+#[test]
+fn a_folder_that_is_read_only_is_read_around_and_used_again_when_it_can_be_written() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let directory = temporary_directory();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    let read_only = Disk::on(&directory.path().join("cache/data"), MsFlags::MS_RDONLY);
+    read_all(&mount);
+    assert_eq!(mount.times_in_log(BEGINS), 1, "one line says so");
+    drop(read_only);
+    read_until_it_is_over(&mount);
+    assert_all_is_cached(&mount, &origin);
+}
+
+#[test]
+fn a_cache_folder_that_vanishes_costs_no_read() {
+    let origin = origin();
+    let directory = temporary_directory();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    assert_eq!(pread(&mount.path("small"), 0..1000).len(), 1000);
+    fs::remove_dir_all(directory.path().join("cache")).expect("to remove it");
+    read_all(&mount);
+    read_all(&mount);
+}
