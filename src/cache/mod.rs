@@ -319,6 +319,11 @@ impl Cache {
         self.versions.quota.size()
     }
 
+    /// Whether the folder can't be written, as far as is known: then nothing is to be fetched ahead of need.
+    pub fn is_in_trouble(&self) -> bool {
+        self.versions.trouble.is_on()
+    }
+
     /// The chunk manager, for requests that no reader makes.
     pub fn manager(&self) -> &Arc<ChunkManager> {
         &self.manager

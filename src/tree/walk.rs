@@ -205,7 +205,10 @@ impl Tree {
                     .lock()
                     .ahead
                     .push_back((position, Arc::clone(&entry)));
-                tree.cache.manager().request(&entry, 0..entry.size(), Priority::High);
+                // What can't be kept would be fetched for nothing.
+                if !tree.cache.is_in_trouble() {
+                    tree.cache.manager().request(&entry, 0..entry.size(), Priority::High);
+                }
             });
         }
     }

@@ -168,6 +168,8 @@ impl Quota {
         let mut ticket = None;
         loop {
             let relieved = self.ledger.relieved();
+            // Looked at first: what goes afterwards makes room.
+            let is_empty = self.ledger.used() == 0;
             if self.try_reserve(bytes) {
                 if self.shortfall(Mark::High) > 0 {
                     self.ask();
@@ -176,6 +178,10 @@ impl Quota {
                     quota: Arc::clone(self),
                     bytes,
                 });
+            }
+            if is_empty {
+                // Others fill the disk, and nothing of ours could make room on it.
+                return Err(ReadError::NoRoom);
             }
             let asked = *ticket.get_or_insert_with(|| self.ask());
             let wait = match self.outcome_after(asked) {

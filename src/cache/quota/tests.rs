@@ -199,6 +199,18 @@ fn what_is_pinned_stays_and_when_only_that_is_left_there_is_no_room() {
 }
 
 #[test]
+fn nobody_waits_for_room_on_a_disk_that_others_have_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = QuotaConfig {
+        min_free: Some(Share::Bytes(u64::MAX)),
+        ..QuotaConfig::default()
+    };
+    let quota = Quota::open(dir.path(), &config, 0).unwrap();
+    assert!(matches!(quota.reserve(1), Err(ReadError::NoRoom)));
+    assert_eq!(quota.rounds.lock().asked, 0, "a round could free nothing");
+}
+
+#[test]
 fn what_is_evicted_is_forgotten_and_its_blocks_are_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 8 * MIB);
