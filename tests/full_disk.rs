@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::files::{assert_same, drop_pages, pread, sha256, sha256_of};
+use crate::common::files::{advise_random, assert_same, drop_pages, errno_of, pread, sha256, sha256_of, try_pread};
 use crate::common::mount::detach;
 use crate::common::{Mount, PATIENCE, is_root, temporary_directory};
-use crate::origin::{Content, Origin};
+use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
@@ -127,9 +128,11 @@ fn peak_memory(mount: &Mount) -> u64 {
     kib.expect("the kernel tells it in KiB") << 10
 }
 
-fn small_disk() -> (Disk, TempDir) {
+/// In this order: the disk is to go before the directory that it is mounted on.
+fn small_disk() -> (TempDir, Disk) {
     let directory = temporary_directory();
-    (Disk::on(directory.path(), MsFlags::empty()), directory)
+    let disk = Disk::on(directory.path(), MsFlags::empty());
+    (directory, disk)
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn on_a_full_disk_files_are_read_around_the_cache_until_there_is_room() {
         return;
     }
     let origin = origin();
-    let (disk, directory) = small_disk();
+    let (directory, disk) = small_disk();
     let mount = mount_with_cache_in(directory.path(), &origin);
     let filler = disk.fill();
     read_all(&mount);
@@ -159,7 +162,7 @@ fn a_disk_that_becomes_full_while_a_file_is_read_ends_no_read() {
         return;
     }
     let origin = origin();
-    let (disk, directory) = small_disk();
+    let (directory, disk) = small_disk();
     let mount = mount_with_cache_in(directory.path(), &origin);
     let content = Content::noise(FILES[1].1, 1);
     let path = mount.path(FILES[1].0);
@@ -197,4 +200,100 @@ fn a_cache_folder_that_vanishes_costs_no_read() {
     fs::remove_dir_all(directory.path().join("cache")).expect("to remove it");
     read_all(&mount);
     read_all(&mount);
+}
+
+/// A mount of one file of 32 MiB, over a cache folder that is read-only; and the file, open and with its version known.
+fn reading_around() -> (Origin, Mount, File, (Disk, TempDir)) {
+    let origin = Origin::start();
+    origin.add("/f", Content::noise(32 * MIB, 7));
+    let directory = temporary_directory();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    let read_only = Disk::on(&directory.path().join("cache/data"), MsFlags::MS_RDONLY);
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    assert_eq!(try_pread(&file, 0..1).expect("to read").len(), 1);
+    (origin, mount, file, (read_only, directory))
+}
+
+#[test]
+fn what_protects_a_reader_holds_around_the_cache_too() {
+    if !is_root() {
+        return;
+    }
+    let (origin, _mount, file, _disk) = reading_around();
+    let content = Content::noise(32 * MIB, 7);
+    let for_once = Some(1);
+    let harmless = [
+        (Fault::ShorterRange(100_000), None),
+        (Fault::IgnoreRange(Framing::Length), None),
+        (Fault::IgnoreRange(Framing::UntilClose), None),
+        (Fault::CloseAfter(300_000), for_once),
+        (Fault::ResetAfter(300_000), for_once),
+        (Fault::Status(500), for_once),
+        (Fault::Status(503), for_once),
+    ];
+    // Each at a place of its own, which nobody has in memory.
+    let mut places = (1..16).map(|number| 2 * number * MIB..2 * number * MIB + MIB);
+    for ((fault, times), place) in harmless.into_iter().zip(places.by_ref()) {
+        let rule = origin.on("/f").data();
+        let rule = match times {
+            Some(times) => rule.times(times),
+            None => rule,
+        };
+        let switch = rule.fault(fault.clone());
+        let what = format!("{fault:?}");
+        let read = try_pread(&file, place.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_same(&read, &content.read(place), &what);
+        assert!(switch.hits() > 0, "{what} was not met");
+        switch.lift();
+    }
+    for (fault, place) in [Fault::ShiftedRange(10), Fault::ClaimGzip]
+        .into_iter()
+        .zip(places.by_ref())
+    {
+        let switch = origin.on("/f").data().fault(fault.clone());
+        assert_eq!(errno_of(try_pread(&file, place)), libc::EIO, "{fault:?}");
+        switch.lift();
+    }
+    origin.add("/f", Content::noise(32 * MIB, 8));
+    let place = places.next().expect("another place");
+    assert_eq!(
+        errno_of(try_pread(&file, place)),
+        libc::ESTALE,
+        "it is another file now"
+    );
+}
+
+#[test]
+fn one_reader_in_sequence_asks_once_for_each_mib() {
+    if !is_root() {
+        return;
+    }
+    let (origin, _mount, file, _disk) = reading_around();
+    let before = origin.log().mark();
+    let content = Content::noise(32 * MIB, 7);
+    for at in (0..32 * MIB).step_by(64 << 10) {
+        let piece = at..at + (64 << 10);
+        let read = try_pread(&file, piece.clone()).expect("to read");
+        assert_same(&read, &content.read(piece), &format!("at {at}"));
+    }
+    // The first MiB was there already.
+    assert_eq!(origin.log().since(before).data("/f").len(), 31);
+}
+
+#[test]
+fn a_read_around_the_cache_ends_with_the_mount() {
+    if !is_root() {
+        return;
+    }
+    let (origin, mut mount, file, _disk) = reading_around();
+    let gate = Gate::new();
+    origin.on("/f").data().fault(Fault::Hold(gate.clone()));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || try_pread(&file, 8 * MIB..8 * MIB + 1));
+        gate.wait_for_arrivals(1);
+        mount.signal(Signal::SIGTERM);
+        assert_eq!(errno_of(reader.join().expect("the reader")), libc::EIO);
+    });
+    assert!(mount.wait().success());
 }
