@@ -32,8 +32,16 @@ const SIZES: [u64; 9] = [
 ];
 const HUGE: u64 = 1 << 30;
 
-/// What a reader may be told: the server is away or talks nonsense, the file seems to be another, access is denied.
-const ALLOWED: [i32; 5] = [libc::EIO, libc::ETIMEDOUT, libc::ESTALE, libc::EACCES, libc::ENOENT];
+/// What a reader may be told: the server is away or talks nonsense, the file seems to be another, access is denied; or
+/// nobody can tell its size, so that it can be read in sequence only.
+const ALLOWED: [i32; 6] = [
+    libc::EIO,
+    libc::ETIMEDOUT,
+    libc::ESTALE,
+    libc::EACCES,
+    libc::ENOENT,
+    libc::ESPIPE,
+];
 
 #[derive(Default)]
 struct Tally {

@@ -146,8 +146,9 @@ fn on_a_full_disk_files_are_read_around_the_cache_until_there_is_room() {
     let filler = disk.fill();
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log(BEGINS), 1, "one line says so");
-    assert_eq!(mount.times_in_log(ENDS), 0);
+    // One line for each time, and a time lasts ten seconds at least.
+    let begun = mount.times_in_log(BEGINS);
+    assert!((1..4).contains(&begun), "it is said {begun} times");
     let peak = peak_memory(&mount);
     assert!(peak < 100 * MIB, "{peak} bytes of memory");
     fs::remove_file(filler).expect("to make room");
