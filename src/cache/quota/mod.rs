@@ -63,8 +63,9 @@ pub struct QuotaConfig {
 /// The default of `min_free`, at most: enough for a system to go on.
 const MIN_FREE: u64 = 1 << 30;
 
-/// Held back for the index: more than a batch of records makes it grow.
-const INDEX_GROWTH: u64 = 1 << 20;
+/// Held back for the index: more than the batches of records of several processes make it and its log grow before it is
+/// looked at again.
+const INDEX_GROWTH: u64 = 2 << 20;
 
 /// The index is looked at whenever so many bytes have come in: that costs some microseconds.
 const LOOK_AT_INDEX: u64 = 128 << 10;

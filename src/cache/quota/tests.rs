@@ -213,7 +213,7 @@ fn nobody_waits_for_room_on_a_disk_that_others_have_filled() {
 #[test]
 fn what_is_evicted_is_forgotten_and_its_blocks_are_given_back() {
     let dir = tempfile::tempdir().unwrap();
-    let versions = versions(dir.path(), 8 * MIB);
+    let versions = versions(dir.path(), 9 * MIB);
     let (first, second) = (open(&versions, 1, 60), open(&versions, 2, 60));
     for settled in [&first, &second] {
         (0..50).for_each(|chunk| write(&versions, settled, chunk).unwrap());
