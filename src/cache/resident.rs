@@ -63,6 +63,12 @@ struct State {
 }
 
 impl State {
+    /// Those of the chunks that were not wanted again since they began to leave.
+    fn take_leaving(&mut self, chunks: &[u64]) -> Vec<u64> {
+        let still = chunks.iter().copied();
+        still.filter(|chunk| self.leaving.remove(chunk)).collect()
+    }
+
     fn is_used(&self, chunk: u64) -> bool {
         self.used.iter().any(|chunks| chunks.contains(&chunk))
     }
@@ -421,24 +427,14 @@ impl Leaving<'_> {
     /// The index has forgotten the chunks: gives their bytes back, but for those that were wanted again meanwhile.
     pub fn punch(self) -> Change {
         let mut state = self.resident.state.lock();
-        let still: Vec<u64> = self
-            .chunks
-            .iter()
-            .copied()
-            .filter(|chunk| state.leaving.remove(chunk))
-            .collect();
+        let still = state.take_leaving(&self.chunks);
         self.resident.punch(&mut state, &self.exclusive, &still)
     }
 
     /// The index may not have forgotten the chunks: their bytes stay, until [`Resident::trim`].
     pub fn give_up(self) {
         let mut state = self.resident.state.lock();
-        let still: Vec<u64> = self
-            .chunks
-            .iter()
-            .copied()
-            .filter(|chunk| state.leaving.remove(chunk))
-            .collect();
+        let still = state.take_leaving(&self.chunks);
         state.abandoned.extend(still);
     }
 
