@@ -149,7 +149,10 @@ fn two_readers_of_one_range_cause_one_fetch() {
             );
         }
     });
-    let log = origin.log().all();
+    // They are woken before the rest of the chunk is sent.
+    let log = origin
+        .log()
+        .wait_for("the answer to end", |requests| requests.all_ended());
     assert_eq!((log.data("/f").len(), log.body_bytes("/f")), (1, CHUNK));
 }
 

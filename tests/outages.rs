@@ -4,7 +4,9 @@
 use std::fs::{self, File};
 
 use crate::common::PATIENCE;
-use crate::common::files::{assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread};
+use crate::common::files::{
+    advise_random, assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
+};
 use crate::common::mount::Mount;
 use crate::origin::{Content, Fault, Origin};
 
@@ -23,10 +25,12 @@ fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
         .with("-vv", "")
         .with("--retries", "2")
         .start();
+    // Looks at a place here and there, of which nothing is read ahead.
     let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
     assert_same(
-        &try_pread(&file, 0..MIB).expect("to read"),
-        &content.read(0..MIB),
+        &try_pread(&file, 0..4096).expect("to read"),
+        &content.read(0..4096),
         "before",
     );
     origin.go_down();

@@ -128,12 +128,18 @@ fn two_streams_in_turn_through_one_handle_are_both_read_ahead() {
         it.read(&file, 256 * MIB + step * 64 * KIB, 64 * KIB);
     }
     drop(file);
-    let (requests, _) = it.cost();
-    let chunks = 2 * STEPS * 64 * KIB / CHUNK;
-    assert!(
-        (requests as u64) < chunks / 2,
-        "{requests} requests for {chunks} chunks: nothing was read ahead"
-    );
+    it.cost();
+    let ranges = it.origin.log().all().ranges("/f");
+    for stream in [0, 256 * MIB] {
+        // How far ahead of either is fetched depends on how long the reader is kept waiting, so only what was read counts.
+        let read = stream..stream + STEPS * 64 * KIB;
+        let requests = ranges.iter().filter(|range| read.contains(&range.start)).count() as u64;
+        let chunks = STEPS * 64 * KIB / CHUNK;
+        assert!(
+            requests < chunks * 3 / 4,
+            "{requests} requests for {chunks} chunks from {stream} on: nothing was read ahead"
+        );
+    }
 }
 
 #[test]

@@ -79,17 +79,23 @@ fn a_read_jumps_ahead_within_a_file_that_is_being_read_ahead() {
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
-    for offset in (0..2 * MIB).step_by(64 * KIB as usize) {
-        try_pread(&file, offset..offset + 64 * KIB).expect("to read");
-    }
-    gate.wait_for_arrivals(1);
-    let jump = 200 * MIB..200 * MIB + 64 * KIB;
-    assert_same(
-        &try_pread(&file, jump.clone()).expect("to read"),
-        &content.read(jump),
-        "the jump",
-    );
-    gate.open();
+    std::thread::scope(|scope| {
+        // Reads on until it is blocked, wherever its read-ahead has come to a request that is held.
+        let stream = scope.spawn(|| {
+            for offset in (0..64 * MIB).step_by(64 * KIB as usize) {
+                try_pread(&file, offset..offset + 64 * KIB).expect("to read");
+            }
+        });
+        gate.wait_for_arrivals(1);
+        let jump = 200 * MIB..200 * MIB + 64 * KIB;
+        assert_same(
+            &try_pread(&file, jump.clone()).expect("to read"),
+            &content.read(jump),
+            "the jump",
+        );
+        gate.open();
+        stream.join().expect("the stream");
+    });
 }
 
 #[test]
@@ -126,16 +132,25 @@ fn there_are_never_more_connections_than_allowed_and_they_are_used() {
 
 #[test]
 fn connections_are_used_again() {
-    let (origin, content) = (Origin::start(), Content::noise(16 * MIB, 42));
+    const PLACES: u64 = 128;
+    let (origin, content) = (Origin::start(), Content::noise(PLACES * 3 * MIB, 42));
     origin.add("/f", content.clone());
     let mount = Mount::start_of(&origin.url("/"));
-    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+    let file = File::open(mount.path("f")).expect("to open");
+    advise_random(&file);
+    // One request after another, each for a place of its own.
+    for place in (0..PLACES).map(|number| number * 3 * MIB) {
+        let read = try_pread(&file, place..place + 4096).expect("to read");
+        assert_same(&read, &content.read(place..place + 4096), "a place");
+    }
     let log = origin.log().all();
     let connections = log.0.iter().map(|request| request.connection).max().expect("requests") + 1;
+    let requests = log.data("/f").len();
+    assert_eq!(requests as u64, PLACES);
+    // More than one: on a busy machine a request is at times made before the last answer's end has been noticed.
     assert!(
-        connections <= 16,
-        "{connections} connections for {} requests",
-        log.0.len()
+        connections <= requests / 2,
+        "{connections} connections for {requests} requests"
     );
 }
 
