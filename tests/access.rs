@@ -95,6 +95,35 @@ fn a_server_that_wants_a_certificate_gets_it() {
 }
 
 #[test]
+fn a_certificate_is_shown_to_the_source_and_not_where_it_redirects() {
+    let ((root, content), certificates) = (one_file(), Certificates::new());
+    let elsewhere = WebServer::nginx_that_wants_nobody_s_certificate(root.path(), &certificates);
+    let to = elsewhere.url("/f");
+    let server = WebServer::nginx_for_certified_clients_that_leads(root.path(), &certificates, "/f", &to);
+    let authority = certificates.path("ca.pem");
+    let certified = |url: &str| {
+        let plan = Mount::of(url).with("--ca-cert", &authority);
+        let plan = plan.with("--client-cert", &certificates.path("client.pem"));
+        plan.with("--client-key", &certificates.path("client.key"))
+    };
+    shows_it(certified(&server.url("/")), &content);
+    assert!(elsewhere.data_bytes_for("/f") >= content.size(), "it came from there");
+    // That the other server would have noticed.
+    let error = refusal(
+        &elsewhere.url("/"),
+        &[
+            "--ca-cert",
+            &authority,
+            "--client-cert",
+            &certificates.path("client.pem"),
+            "--client-key",
+            &certificates.path("client.key"),
+        ],
+    );
+    assert!(error.err.contains("HTTP 403"), "{error:?}");
+}
+
+#[test]
 fn files_for_tls_that_cannot_be_used_are_named() {
     let (_home, empty) = file_with("");
     let url = "https://127.0.0.1:1/";
@@ -128,11 +157,7 @@ fn apache_with_basic_and_with_digest_authentication() {
             .iter()
             .filter(|line| line.status == 401)
             .count();
-        assert_eq!(
-            refused,
-            usize::from(guard == Guard::Digest),
-            "what a server wants is learnt once"
-        );
+        assert_eq!(refused, 1, "what a server wants is asked for once");
         shows_it(
             Mount::of(&url.replace("http://", &format!("http://{USER}:{PASSWORD}@"))),
             &content,

@@ -44,15 +44,23 @@ pub enum SetupError {
 }
 
 /// The pools of connections.
-///
-/// One for each way to speak: `reqwest` settles the version of HTTP for a pool as a whole.
 pub(super) struct Connections {
+    /// For the origins of the sources.
+    home: Pools,
+    /// For all others, which are not to see who we are; `None` if no certificate would tell, so that one set does.
+    away: Option<Pools>,
+    /// The `https` origins that speak nothing but HTTP/2. Nothing else is locked under it, and it is never held over an
+    /// await.
+    only_http2: Mutex<HashSet<Origin>>,
+}
+
+/// One pool for each way to speak: `reqwest` settles the version of HTTP, and the certificate that is shown, for a pool as
+/// a whole.
+struct Pools {
     with_tls: reqwest::Client,
     without_tls: reqwest::Client,
     /// For `https` origins that speak nothing but HTTP/2.
     http2: reqwest::Client,
-    /// Those origins. Nothing else is locked under it, and it is never held over an await.
-    only_http2: Mutex<HashSet<Origin>>,
 }
 
 impl Connections {
@@ -65,29 +73,25 @@ impl Connections {
                  what is mounted, and take its passwords"
             );
         }
-        let agreed = pool(config, |builder| builder)?;
-        let (with_tls, without_tls) = match config.protocol {
-            Protocol::Http1 => {
-                let http1 = pool(config, ClientBuilder::http1_only)?;
-                (http1.clone(), http1)
-            }
-            Protocol::Http2 => (agreed.clone(), pool(config, ClientBuilder::http2_prior_knowledge)?),
-        };
+        let shows_who_we_are = config.tls.client_cert.is_some();
         Ok(Connections {
-            with_tls,
-            without_tls,
-            http2: agreed,
+            home: Pools::new(config, shows_who_we_are)?,
+            away: shows_who_we_are.then(|| Pools::new(config, false)).transpose()?,
             only_http2: Mutex::default(),
         })
     }
 
-    /// The pool for a URL.
-    pub fn to(&self, url: &Url) -> &reqwest::Client {
+    /// The pool for a URL, whose origin `is_home` if it may see our certificate.
+    pub fn to(&self, url: &Url, is_home: bool) -> &reqwest::Client {
+        let pools = match &self.away {
+            Some(away) if !is_home => away,
+            _ => &self.home,
+        };
         if url.scheme() != "https" {
-            return &self.without_tls;
+            return &pools.without_tls;
         }
         let is_only_http2 = Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
-        if is_only_http2 { &self.http2 } else { &self.with_tls }
+        if is_only_http2 { &pools.http2 } else { &pools.with_tls }
     }
 
     /// Notes that an origin refused to speak HTTP/1.1. False if that was known, so that nothing is left to try.
@@ -99,9 +103,30 @@ impl Connections {
     }
 }
 
+impl Pools {
+    /// All of them, with our certificate or without.
+    fn new(config: &HttpConfig, with_identity: bool) -> Result<Pools, SetupError> {
+        let pool = |version: fn(ClientBuilder) -> ClientBuilder| pool(config, with_identity, version);
+        let agreed = pool(|builder| builder)?;
+        let (with_tls, without_tls) = match config.protocol {
+            Protocol::Http1 => {
+                let http1 = pool(ClientBuilder::http1_only)?;
+                (http1.clone(), http1)
+            }
+            Protocol::Http2 => (agreed.clone(), pool(ClientBuilder::http2_prior_knowledge)?),
+        };
+        Ok(Pools {
+            with_tls,
+            without_tls,
+            http2: agreed,
+        })
+    }
+}
+
 /// A pool with the options of `config`, for the version of HTTP that `version` sets.
 fn pool(
     config: &HttpConfig,
+    with_identity: bool,
     version: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Result<reqwest::Client, SetupError> {
     let builder = reqwest::Client::builder()
@@ -113,7 +138,7 @@ fn pool(
         .redirect(Policy::none())
         .user_agent(&config.user_agent);
     let builder = with_proxy(version(builder), &config.proxy)?;
-    let builder = with_tls(builder, &config.tls)?;
+    let builder = with_tls(builder, &config.tls, with_identity)?;
     builder.build().map_err(|error| SetupError::Tls(innermost(&error)))
 }
 
@@ -130,7 +155,7 @@ fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuil
     })
 }
 
-fn with_tls(mut builder: ClientBuilder, tls: &TlsConfig) -> Result<ClientBuilder, SetupError> {
+fn with_tls(mut builder: ClientBuilder, tls: &TlsConfig, with_identity: bool) -> Result<ClientBuilder, SetupError> {
     if tls.insecure {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
@@ -144,7 +169,7 @@ fn with_tls(mut builder: ClientBuilder, tls: &TlsConfig) -> Result<ClientBuilder
         }
         builder = builder.tls_certs_merge(certificates);
     }
-    if let Some(path) = &tls.client_cert {
+    if let Some(path) = tls.client_cert.as_ref().filter(|_| with_identity) {
         let mut pem = read("--client-cert", path)?;
         if let Some(key) = &tls.client_key {
             pem.push(b'\n');

@@ -5,9 +5,11 @@
 //! mount, and for nothing that a server said. So neither a redirect nor a listing's link can take them elsewhere
 //! (docs/semantics.md, promise 9), and a URL has none of them once it was adopted.
 //!
-//! A login goes out as Basic authentication (RFC 7617) with the first request, which costs no round trip; a server that
-//! asks for Digest (RFC 7616) gets that from then on. A token goes out as Bearer (RFC 6750). When an origin answers 401,
-//! [`Access::renew`] finds out whether there is something better to say.
+//! Over https a login goes out as Basic authentication (RFC 7617) with the first request, which costs no round trip. Over
+//! http that would show the password to whoever listens, also where the server never wanted it: there the first request
+//! says nothing, and what the server's 401 asks for goes out from then on, the strongest of it that we know: Digest
+//! (RFC 7616), else Basic. A token goes out as Bearer (RFC 6750). When an origin answers 401, [`Access::renew`] finds out
+//! whether there is something better to say.
 
 mod challenge;
 mod digest;
@@ -65,8 +67,16 @@ pub(super) struct Access {
 /// An origin that a source is at.
 struct Home {
     login: Option<Login>,
-    /// Set once the origin has asked for it. Never held over an await.
-    digest: Mutex<Option<Digest>>,
+    /// How the login is told. Never held over an await.
+    scheme: Mutex<Scheme>,
+}
+
+/// How an origin is told a login.
+enum Scheme {
+    /// Not at all, before it asks.
+    Unasked,
+    Basic,
+    Digest(Digest),
 }
 
 /// What a request said of who we are.
@@ -74,6 +84,8 @@ struct Home {
 pub(super) enum Shown {
     /// Nothing that could be said better.
     Nothing,
+    /// Nothing, although there is a login: the origin has not asked for it.
+    Unasked,
     Basic,
     Digest {
         nonce: String,
@@ -104,8 +116,11 @@ impl Access {
             let login = written
                 .or_else(|| self.config.login.clone())
                 .or_else(|| self.config.netrc.login(url.host_str()?, None));
-            let digest = Mutex::default();
-            homes.insert(origin, Arc::new(Home { login, digest }));
+            let scheme = Mutex::new(match url.scheme() {
+                "https" => Scheme::Basic,
+                _ => Scheme::Unasked,
+            });
+            homes.insert(origin, Arc::new(Home { login, scheme }));
         }
         url
     }
@@ -152,12 +167,16 @@ impl Access {
         let Some(login) = &home.login else {
             return Ok((request, Shown::Nothing));
         };
-        if let Some(digest) = home.digest.lock().as_mut() {
-            let nonce = digest.nonce().to_owned();
-            // Only what a header may hold was taken from the challenge, and the user name is checked here.
-            if let Ok(mut value) = HeaderValue::from_bytes(digest.answer(login, method, url).as_bytes()) {
-                value.set_sensitive(true);
-                return Ok((request.header(header::AUTHORIZATION, value), Shown::Digest { nonce }));
+        match &mut *home.scheme.lock() {
+            Scheme::Unasked => return Ok((request, Shown::Unasked)),
+            Scheme::Basic => {}
+            Scheme::Digest(digest) => {
+                let nonce = digest.nonce().to_owned();
+                // Only what a header may hold was taken from the challenge, and the user name is checked here.
+                if let Ok(mut value) = HeaderValue::from_bytes(digest.answer(login, method, url).as_bytes()) {
+                    value.set_sensitive(true);
+                    return Ok((request.header(header::AUTHORIZATION, value), Shown::Digest { nonce }));
+                }
             }
         }
         let request = request.basic_auth(&login.user, Some(login.password.expose()));
@@ -174,8 +193,15 @@ impl Access {
             (Shown::Nothing, _) => Ok(false),
             (Shown::Token { generation }, Some(token)) => token.renew(*generation).await,
             (Shown::Token { .. }, None) => Ok(false),
-            (Shown::Basic | Shown::Digest { .. }, _) => Ok(home.choose(shown, &challenge::all(answer))),
+            (Shown::Unasked | Shown::Basic | Shown::Digest { .. }, _) => {
+                Ok(home.choose(shown, &challenge::all(answer)))
+            }
         }
+    }
+
+    /// Whether a source is at this URL's origin, so that it may see who we are.
+    pub fn is_home(&self, url: &Url) -> bool {
+        self.home(url).is_some()
     }
 
     fn home(&self, url: &Url) -> Option<Arc<Home>> {
@@ -184,23 +210,26 @@ impl Access {
 }
 
 impl Home {
-    /// Takes up what a 401 asks for. False if that is what was refused.
+    /// Takes up what a 401 asks for. False if that is what was refused, or nothing that we know.
     fn choose(&self, shown: &Shown, challenges: &[Challenge]) -> bool {
-        let mut digest = self.digest.lock();
+        let mut scheme = self.scheme.lock();
         if let Some(offered) = Digest::best(challenges) {
-            let known = digest.as_ref().map(Digest::nonce);
-            return match shown {
+            return match (shown, &*scheme) {
                 // Another request has taken up a newer one meanwhile.
-                Shown::Digest { nonce } if known.is_some_and(|known| known != nonce) => true,
-                Shown::Digest { .. } if !offered.is_stale() => false,
+                (Shown::Digest { nonce }, Scheme::Digest(known)) if known.nonce() != nonce => true,
+                (Shown::Digest { .. }, _) if !offered.is_stale() => false,
                 _ => {
-                    *digest = Some(offered);
+                    *scheme = Scheme::Digest(offered);
                     true
                 }
             };
         }
-        let offers_basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
-        offers_basic && matches!(shown, Shown::Digest { .. }) && digest.take().is_some()
+        let asks_for_basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
+        let is_news = asks_for_basic && *shown != Shown::Basic;
+        if is_news {
+            *scheme = Scheme::Basic;
+        }
+        is_news
     }
 }
 

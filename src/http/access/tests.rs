@@ -29,16 +29,19 @@ async fn sent(access: &Access, to: &str) -> Option<String> {
 #[tokio::test]
 async fn a_login_goes_to_its_own_origin_only() {
     let access = Access::new(AccessConfig::default());
-    assert_eq!(access.adopt(url("http://u:p@host/d?q=1#f")), url("http://host/d?q=1#f"));
-    for home in ["http://host/", "http://host:80/other", "http://HOST/d"] {
+    assert_eq!(
+        access.adopt(url("https://u:p@host/d?q=1#f")),
+        url("https://host/d?q=1#f")
+    );
+    for home in ["https://host/", "https://host:443/other", "https://HOST/d"] {
         assert_eq!(sent(&access, home).await.as_deref(), Some("Basic dTpw"), "{home}");
     }
     for away in [
-        "https://host/",
-        "http://host:8080/",
-        "http://host.example/",
-        "http://sub.host/",
-        "http://host./",
+        "http://host/",
+        "https://host:8080/",
+        "https://host.example/",
+        "https://sub.host/",
+        "https://host./",
     ] {
         assert_eq!(sent(&access, away).await, None, "{away}");
     }
@@ -47,9 +50,9 @@ async fn a_login_goes_to_its_own_origin_only() {
 #[tokio::test]
 async fn a_url_without_a_login_takes_none_away() {
     let access = Access::new(AccessConfig::default());
-    access.adopt(url("http://user@host/"));
-    access.adopt(url("http://host/again"));
-    let shown = sent(&access, "http://host/").await;
+    access.adopt(url("https://user@host/"));
+    access.adopt(url("https://host/again"));
+    let shown = sent(&access, "https://host/").await;
     assert_eq!(shown.as_deref(), Some("Basic dXNlcjo="), "no password is an empty one");
 }
 
@@ -60,19 +63,19 @@ async fn options_and_netrc_are_for_the_sources_and_for_nobody_else() {
         netrc: Netrc::parse(netrc).unwrap(),
         ..AccessConfig::default()
     });
-    assert_eq!(sent(&access, "http://a/").await, None, "no source is there");
-    access.adopt(url("http://a/"));
-    access.adopt(url("http://bob@a:81/"));
-    access.adopt(url("http://b/"));
+    assert_eq!(sent(&access, "https://a/").await, None, "no source is there");
+    access.adopt(url("https://a/"));
+    access.adopt(url("https://bob@a:81/"));
+    access.adopt(url("https://b/"));
     let basic = async |to| sent(&access, to).await.unwrap();
-    assert_eq!(basic("http://a/").await, "Basic YW5uOjE=");
+    assert_eq!(basic("https://a/").await, "Basic YW5uOjE=");
     assert_eq!(
-        basic("http://a:81/").await,
+        basic("https://a:81/").await,
         "Basic Ym9iOjI=",
         "the password of the user that the URL names"
     );
-    assert_eq!(basic("http://b/").await, "Basic YW55OjM=");
-    assert_eq!(sent(&access, "https://a/").await, None);
+    assert_eq!(basic("https://b/").await, "Basic YW55OjM=");
+    assert_eq!(sent(&access, "https://a:82/").await, None);
 
     let access = Access::new(AccessConfig {
         login: Some(login("ann", "4")),
@@ -80,9 +83,9 @@ async fn options_and_netrc_are_for_the_sources_and_for_nobody_else() {
         netrc: Netrc::parse(netrc).unwrap(),
         ..AccessConfig::default()
     });
-    access.adopt(url("http://a/"));
+    access.adopt(url("https://a/"));
     assert_eq!(
-        sent(&access, "http://a/").await.as_deref(),
+        sent(&access, "https://a/").await.as_deref(),
         Some("Basic YW5uOjQ="),
         "an option goes before netrc"
     );
@@ -121,6 +124,49 @@ fn client(access: AccessConfig) -> Client {
 }
 
 #[tokio::test]
+async fn over_http_a_password_waits_for_the_question_and_is_proven_where_that_will_do() {
+    for (challenge, scheme) in [
+        ("Basic realm=r", "Basic dTpw"),
+        ("Basic realm=r, Digest realm=r, nonce=1", "Digest username=\"u\""),
+        ("Digest realm=r, nonce=1, Basic realm=r", "Digest username=\"u\""),
+    ] {
+        let server = Server::start(move |request| match request.contains("authorization: ") {
+            true => says(OK),
+            false => says(refuses(challenge)),
+        })
+        .await;
+        let client = client(AccessConfig {
+            login: Some(login("u", "p")),
+            ..AccessConfig::default()
+        });
+        client.adopt(server.url.clone());
+        for path in ["a", "b"] {
+            assert_eq!(client.page(&server.at(path)).await.unwrap().body, b"ok");
+        }
+        let requests = server.requests();
+        assert_eq!(requests.len(), 3, "the question is asked once: {requests:?}");
+        assert!(!requests[0].contains("authorization: "));
+        let told = format!("authorization: {scheme}");
+        assert!(
+            requests[1..].iter().all(|request| request.contains(&told)),
+            "{requests:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn over_http_a_server_that_never_asks_never_hears_of_a_login() {
+    let server = Server::start(|_| says(OK)).await;
+    let client = client(AccessConfig {
+        login: Some(login("u", "p")),
+        ..AccessConfig::default()
+    });
+    client.adopt(server.url.clone());
+    client.page(&server.url).await.unwrap();
+    assert!(!server.requests()[0].contains("authorization"));
+}
+
+#[tokio::test]
 async fn a_server_that_asks_for_digest_gets_it_from_then_on_over_one_connection() {
     let server = Server::start(|request| match request {
         _ if request.contains("nonce=\"2\"") => says(OK),
@@ -143,7 +189,7 @@ async fn a_server_that_asks_for_digest_gets_it_from_then_on_over_one_connection(
 
 #[tokio::test]
 async fn a_wrong_login_is_refused_and_not_tried_again() {
-    for (challenge, requests) in [("Basic realm=r", 1), ("Digest realm=r, nonce=1", 2), ("Negotiate", 1)] {
+    for (challenge, requests) in [("Basic realm=r", 2), ("Digest realm=r, nonce=1", 2), ("Negotiate", 1)] {
         let server = Server::start(move |_| says(refuses(challenge))).await;
         let client = client(AccessConfig {
             login: Some(login("u", "p")),

@@ -80,9 +80,39 @@ impl WebServer {
     /// nginx with TLS, which wants to see a certificate.
     #[track_caller]
     pub fn nginx_for_certified_clients(root: &Path, certificates: &Certificates) -> WebServer {
+        WebServer::nginx_for_certified_clients_that(root, certificates, "")
+    }
+
+    /// The same with lines of its own in the server's block.
+    #[track_caller]
+    fn nginx_for_certified_clients_that(root: &Path, certificates: &Certificates, more: &str) -> WebServer {
         let lines = |port| {
             let authority = certificates.path("ca.pem");
-            tls_lines(port, certificates) + &format!("ssl_client_certificate {authority}; ssl_verify_client on;")
+            let asks = format!("ssl_client_certificate {authority}; ssl_verify_client on; {more}");
+            tls_lines(port, certificates) + &asks
+        };
+        WebServer::nginx_that(root, lines).with_tls()
+    }
+
+    /// The same, which sends whoever asks for `path` to another URL.
+    #[track_caller]
+    pub fn nginx_for_certified_clients_that_leads(
+        root: &Path,
+        certificates: &Certificates,
+        path: &str,
+        to: &str,
+    ) -> WebServer {
+        let line = format!("location = {path} {{ return 302 {to}; }}");
+        WebServer::nginx_for_certified_clients_that(root, certificates, &line)
+    }
+
+    /// nginx with TLS, which asks for a certificate and turns away whoever shows one.
+    #[track_caller]
+    pub fn nginx_that_wants_nobody_s_certificate(root: &Path, certificates: &Certificates) -> WebServer {
+        let lines = |port| {
+            let authority = certificates.path("ca.pem");
+            let asks = format!("ssl_client_certificate {authority}; ssl_verify_client optional;");
+            tls_lines(port, certificates) + &asks + "if ($ssl_client_verify != NONE) { return 403; }"
         };
         WebServer::nginx_that(root, lines).with_tls()
     }
