@@ -22,6 +22,7 @@
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod contained;
 pub mod control;
 pub mod fuse;
 pub mod http;

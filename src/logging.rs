@@ -69,6 +69,8 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
     };
     log::set_boxed_logger(logger)?;
     log::set_max_level(level);
+    // In the background standard error, where panics are told otherwise, is nowhere.
+    std::panic::set_hook(Box::new(|bug| log::error!("a bug in fetchfs: {bug}")));
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use super::manager::ChunkManager;
 use super::resident::Filling;
 use super::scheduler::FetchId;
 use super::versions::Versions;
+use crate::contained;
 
 /// Threads. One keeps up with several gigabytes a second; the second is there for when the first
 /// is held up by one slow file system call.
@@ -132,7 +133,7 @@ impl Recorder {
 }
 
 fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
-    while let Ok(job) = queue.recv() {
+    contained::each(queue, "writing what came", |job| {
         let WriteJob {
             entry,
             fetch,
@@ -163,7 +164,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
         manager.progress(entry.id, fetch, position.offset);
         // The fetch may have been stopped meanwhile, and nobody waits for the answer.
         let _ = done.send((position, result));
-    }
+    });
 }
 
 fn write(

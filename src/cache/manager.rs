@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
 use super::scheduler::{Action, FetchId, FetchOrder, Limits, OriginStatus, Priority, Scheduler, WaiterId};
+use crate::contained::contained;
 use crate::http::Origin;
 
 /// A fetch that brings nothing for so long keeps no reader of another file waiting: long beside the pauses of a working
@@ -269,10 +270,16 @@ impl ChunkManager {
                 None => self.deadline_set.notified().await,
                 Some(deadline) => {
                     tokio::time::sleep_until(deadline.min(Instant::now() + STALL)).await;
-                    self.change(|state| {
-                        state.end_late_waits(self.patience);
-                        state.scheduler.period_passed();
+                    let watched = contained("ending waits", || {
+                        self.change(|state| {
+                            state.end_late_waits(self.patience);
+                            state.scheduler.period_passed();
+                        });
                     });
+                    if watched.is_none() {
+                        // What panics each time must not take a core.
+                        tokio::time::sleep(STALL).await;
+                    }
                 }
             }
         }
@@ -306,7 +313,8 @@ impl ChunkManager {
             changed
         };
         for (on_ready, result) in wakes {
-            on_ready(result);
+            // One that panics must not keep the others, and the fetches, from their turn.
+            contained("waking a reader", || on_ready(result));
         }
         for (order, control) in starts {
             Arc::clone(&self.fetcher).start(Arc::clone(self), order, control);

@@ -15,7 +15,6 @@
 
 use std::ffi::OsStr;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +31,7 @@ use super::interrupts::Interrupts;
 use super::passthrough::Passthrough;
 use super::replies::{self, Reads};
 use crate::cache::{Cache, CacheEntry, ReadError, Reader, Sequential};
+use crate::contained::contained;
 use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
 
@@ -297,14 +297,6 @@ fn complain(error: &TreeError) -> Errno {
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)
-}
-
-/// Runs the handler of a request. A panic costs that request only: its reply was moved into the
-/// handler, and answers EIO when it is dropped.
-fn contained(request: &str, handler: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(handler)).is_err() {
-        log::error!("{request}: a bug in fetchfs; the request fails, the mount goes on");
-    }
 }
 
 impl Filesystem for FetchFs {

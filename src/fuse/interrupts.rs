@@ -18,6 +18,8 @@ use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::contained::contained;
+
 /// How often those who wait are looked at. Whoever presses Ctrl-C sees it work at once, and a thousand who wait cost a
 /// hundredth of a core.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -108,7 +110,8 @@ fn look_after(begun: &Receiver<Waiting>) {
         } else {
             match begun.recv_deadline(next_look) {
                 Err(error) if error.is_timeout() => {
-                    waiting.retain(still_waits);
+                    // What ends a wait is somebody else's code.
+                    waiting.retain(|one| contained("ending a wait", || still_waits(one)).unwrap_or(false));
                     next_look = Instant::now() + LOOK_EVERY;
                     continue;
                 }
@@ -193,6 +196,18 @@ mod tests {
         assert!(!is_told_to_end(0));
         // Above the largest number that Linux gives (PID_MAX_LIMIT).
         assert!(is_told_to_end(1 << 30));
+    }
+
+    #[test]
+    fn a_wait_whose_end_panics_is_over_and_the_next_one_is_ended_too() {
+        let interrupts = Interrupts::start().unwrap();
+        let first = interrupts.wait(1 << 30);
+        first.on_end(|| panic!("a bug"));
+        let (ends, ended) = mpsc::channel();
+        let second = interrupts.wait(1 << 30);
+        second.on_end(move || ends.send(()).unwrap());
+        assert_eq!(ended.recv(), Ok(()));
+        drop((first, second));
     }
 
     #[test]

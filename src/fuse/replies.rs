@@ -19,6 +19,7 @@ use super::complaints::Complaints;
 use super::errno;
 use super::interrupts::Interrupts;
 use crate::cache::{Filled, Read, ReadError, Reader, Span};
+use crate::contained;
 use crate::http::redact;
 
 /// Threads that answer parked reads. An answer is one copy from the page cache and one to the
@@ -81,9 +82,7 @@ impl Reads {
             let queue: Receiver<LateReply> = queue.clone();
             std::thread::Builder::new()
                 .name(format!("reader-{number}"))
-                .spawn(move || {
-                    queue.iter().for_each(answer_late);
-                })?;
+                .spawn(move || contained::each(&queue, "answering a read", answer_late))?;
         }
         Ok(Arc::new(Reads {
             late,

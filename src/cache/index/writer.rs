@@ -21,6 +21,7 @@ use super::catalogue::Saying;
 use super::tables::Commit;
 use super::wishes::{JobRow, PinRow};
 use crate::cache::entry::{EntryKey, UrlKey};
+use crate::contained::contained;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
@@ -236,7 +237,9 @@ fn run(
             next = messages.recv_deadline(deadline).ok();
         }
         if !batch.is_empty() {
-            let outcome = tables.commit(&batch);
+            // A bug is as bad as an error of SQLite's: the batch is lost, and those who wait for it are told.
+            let committed = contained("recording in the cache's index", || tables.commit(&batch));
+            let outcome = committed.unwrap_or_else(|| Err(a_bug()));
             if outcome.is_err() {
                 failures.fetch_add(1, Ordering::AcqRel);
             }
@@ -253,6 +256,12 @@ fn run(
         // Dropping `synced` wakes who waits for it, here and when committing has failed.
         drop(synced);
     }
+}
+
+/// What a panic while committing is taken for.
+fn a_bug() -> rusqlite::Error {
+    let internal = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL);
+    rusqlite::Error::SqliteFailure(internal, Some("a bug in fetchfs".to_owned()))
 }
 
 /// How recording goes, for the log: a state that lasts is told when it begins and when it ends.
@@ -283,6 +292,26 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Panics(u32);
+
+    impl Commit for Panics {
+        fn commit(&mut self, _: &[Record]) -> rusqlite::Result<()> {
+            self.0 += 1;
+            assert!(self.0 > 1, "a bug");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_batch_that_panics_is_lost_and_the_next_is_recorded() {
+        let writer = Writer::start(Panics(0), || {});
+        let record = || {
+            writer.send(Record::JobDone { key: "k".into() });
+        };
+        assert!(!writer.sync_unless_lost(record));
+        assert!(writer.sync_unless_lost(record));
+    }
 
     #[test]
     fn a_state_that_lasts_is_told_when_it_begins_and_when_it_ends() {

@@ -199,6 +199,27 @@ async fn deadlines_are_watched_again_after_a_time_without_any() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reader_whose_answer_panics_costs_no_other_reader_his() {
+    let (idle, manager) = Idle::manager(LONG);
+    tokio::spawn(Arc::clone(&manager).watch_waits());
+    let entry = entry(100);
+    let panics = || -> OnReady { Box::new(|_| panic!("a bug")) };
+    // Woken by bytes.
+    let (on_ready, call) = callback();
+    manager.when_ready(&entry, 0..C, None, panics());
+    manager.when_ready(&entry, 0..C, None, on_ready);
+    idle.write(&manager, 0, C);
+    assert!(call.await.unwrap().is_ok());
+    // And by the deadline, twice.
+    for _ in 0..2 {
+        let (on_ready, call) = callback();
+        manager.when_ready(&entry, C..2 * C, None, panics());
+        manager.when_ready(&entry, C..2 * C, None, on_ready);
+        assert!(call.await.unwrap().is_err());
+    }
+}
+
 #[test]
 fn waits_that_are_over_take_no_memory_while_an_older_one_goes_on() {
     let (_idle, manager) = Idle::manager(LONG);

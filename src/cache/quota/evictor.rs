@@ -26,6 +26,7 @@ use crate::cache::entry::EntryKey;
 use crate::cache::index::{Candidate, Order, Record};
 use crate::cache::resident::Resident;
 use crate::cache::versions::Versions;
+use crate::contained::contained;
 
 /// Bytes of a batch, at most: writers that wait can go on after each.
 const BATCH: u64 = 64 << 20;
@@ -76,7 +77,8 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
     while !quota.is_closed() {
         let wanted = quota.ledger.wanted();
         let asked = quota.rounds.lock().asked;
-        let outcome = round(versions, let_go);
+        // Who waits for room is told the outcome in any case.
+        let outcome = contained("making room", || round(versions, let_go)).unwrap_or(Outcome::Busy);
         {
             let mut rounds = quota.rounds.lock();
             rounds.over = asked;
@@ -84,11 +86,13 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
         }
         quota.ledger.relieve();
         // Writers go first; what can wait comes when they have what they want.
-        audit::run_if_due(versions);
-        if let Some(age) = quota.max_age {
-            let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-            evict_older(versions, seconds_now().saturating_sub(age));
-        }
+        contained("looking after the cache's folder", || {
+            audit::run_if_due(versions);
+            if let Some(age) = quota.max_age {
+                let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+                evict_older(versions, seconds_now().saturating_sub(age));
+            }
+        });
         if !quota.is_closed() {
             quota.ledger.wait_wanted(wanted, LOOK_FOR_OLD);
         }
