@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::chunk::ChunkSize;
@@ -71,10 +72,12 @@ impl UrlKey {
     }
 }
 
-/// XXH3 with 128 bits: not cryptographic. Who controls an origin could make two of its own URLs
-/// collide, and would then read his own other file.
+/// The first half of SHA-256. The names and versions of all origins are in one cache, and some mean harm: with a hash that is
+/// not made against that, they could give a file of theirs the key of another origin's, and have it read in its place.
 fn hash(parts: &[&str]) -> String {
-    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(parts.join("\0").as_bytes()))
+    let mut half = [0; 16];
+    half.copy_from_slice(&Sha256::digest(parts.join("\0"))[..16]);
+    format!("{:032x}", u128::from_be_bytes(half))
 }
 
 /// The number of an entry within this process.
@@ -257,5 +260,18 @@ impl fmt::Debug for CacheEntry {
             .field("id", &self.id)
             .field("url", &redact(&self.url))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_halves_of_sha_256() {
+        // printf 'http://h/a' | sha256sum
+        let key = UrlKey::new(&Url::parse("http://h/a").unwrap());
+        assert_eq!(key.as_str(), "c43fa283946b81455781ee66e2429e92");
+        assert!(EntryKey::from_stored(key.as_str().to_owned()).is_some());
     }
 }
