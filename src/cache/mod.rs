@@ -69,7 +69,7 @@ use store::ChunkStore;
 use tenancy::Tenancy;
 use trouble::Trouble;
 use versions::Versions;
-pub use wishes::{Evicted, Unpinned};
+pub use wishes::{Bringing, Evicted, Unpinned};
 
 use crate::http::{Client, Origin, Throttle, Version};
 

@@ -626,3 +626,35 @@ fn a_version_that_is_known_is_compared_with_what_comes() {
     drop(reader);
     mount.end();
 }
+
+#[test]
+fn what_was_fetched_ahead_of_readers_is_noted_as_new() {
+    const SEGMENT: u64 = quota::SEGMENT * C;
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(16 * SEGMENT));
+    let server = Server::start(file, |_, _| Honest);
+    let mount = Mount::over(dir.path());
+    let reader = mount.listed(&server, 16 * SEGMENT);
+    read(&reader, 0, 1).unwrap();
+    let key = reader.entry().settled().unwrap().resident.key.clone();
+    drop(reader);
+    let reader = mount.held(&server);
+    let entry = Arc::clone(reader.entry());
+    let bringing = mount.cache.bringing(&entry);
+    mount
+        .cache
+        .manager()
+        .wait_for_range(&entry, 9 * SEGMENT..10 * SEGMENT)
+        .unwrap();
+    mount.cache.sync_index();
+    let noted = |segment| {
+        mount.cache.sync_index();
+        let row = mount.cache.versions.index.candidate(&key).unwrap();
+        let noted = quota::Recency::new(16 * quota::SEGMENT, &row.segments, quota::policy::Use::default());
+        noted.of(segment)
+    };
+    assert_eq!(noted(9), quota::policy::Use::default(), "nobody has said anything yet");
+    drop(bringing);
+    assert!(noted(9).seconds > 0 && noted(0).seconds > 0);
+    drop((reader, entry));
+    mount.end();
+}

@@ -5,10 +5,27 @@ use std::sync::Arc;
 use url::Url;
 
 use super::Cache;
-use super::entry::UrlKey;
+use super::entry::{CacheEntry, UrlKey};
 use super::index::{Holding, JobRow, PinRow, Record};
 use super::quota::evictor::evict_all;
+use super::versions::Versions;
 use crate::http::redact;
+
+/// Who fetches bytes that nobody reads yet: when that ends, whichever way, the index is told that they are new. A reader
+/// sees to that itself.
+pub struct Bringing {
+    versions: Arc<Versions>,
+    entry: Arc<CacheEntry>,
+}
+
+impl Drop for Bringing {
+    fn drop(&mut self) {
+        // Without a data file there is nothing to be told of.
+        if let Some(settled) = self.entry.settled().filter(|settled| !settled.resident.is_nowhere()) {
+            self.versions.note_use(&settled.resident);
+        }
+    }
+}
 
 /// What became of a wish to unpin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +50,14 @@ pub struct Evicted {
 }
 
 impl Cache {
+    /// To be held while bytes of an entry are fetched ahead of any reader.
+    pub fn bringing(&self, entry: &Arc<CacheEntry>) -> Bringing {
+        Bringing {
+            versions: Arc::clone(&self.versions),
+            entry: Arc::clone(entry),
+        }
+    }
+
     /// Records that a job is to be done. Queued, not waited for.
     pub fn record_job(&self, job: JobRow) {
         self.versions.index.record(Record::Job(job));
@@ -124,7 +149,7 @@ impl Cache {
 
     /// Closes an entry that is only kept open for its next reader.
     fn let_go_if_kept(&self, holding: &Holding) {
-        let is_it = |entry: &Arc<super::CacheEntry>| {
+        let is_it = |entry: &Arc<CacheEntry>| {
             let settled = entry.settled();
             settled.is_some_and(|settled| settled.resident.key == holding.key)
         };

@@ -61,6 +61,7 @@ impl File {
     async fn fetch_version(&mut self, tools: &Tools, tally: &Arc<Tally>) -> Result<(), FetchError> {
         // Held until all is there: an entry that nobody holds is closed, and may be evicted.
         let entry = tools.tree.open(&self.node).await?;
+        let _bringing = tools.cache.bringing(&entry);
         let part = Arc::new(Part {
             entry: Arc::clone(&entry),
             ranges: Arc::clone(&self.ranges),
