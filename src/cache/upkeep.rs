@@ -4,7 +4,7 @@
 //! before it counts, because a mount may just have dropped it. Dropping takes a data file's lock and leaves alone what somebody
 //! uses. As everywhere, the index forgets before the data goes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,11 +12,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::entry::EntryKey;
 use super::error::CacheError;
 use super::index::{ChunkIndex, EntryInfo, FILE, Record, Saying};
+use super::quota::ledger::demand_audit;
 use super::store::{ChunkStore, DataFile};
 use super::tenancy::Tenancy;
 
 /// A cache folder, beside the mounts that use it.
 pub struct Upkeep {
+    folder: PathBuf,
     tenancy: Tenancy,
     store: ChunkStore,
     index: ChunkIndex,
@@ -101,7 +103,12 @@ impl Upkeep {
         let store = ChunkStore::open(folder)?;
         let tenancy = Tenancy::enter(folder);
         let index = ChunkIndex::open(folder)?;
-        Ok(Upkeep { tenancy, store, index })
+        Ok(Upkeep {
+            folder: folder.to_owned(),
+            tenancy,
+            store,
+            index,
+        })
     }
 
     /// The index, to look at.
@@ -114,9 +121,12 @@ impl Upkeep {
         &self.store
     }
 
-    /// To be called after the last change.
+    /// To be called after the last change. Mounts that use the folder are told to look what is left in it.
     pub fn close(self) {
         self.index.finish();
+        if let Err(error) = demand_audit(&self.folder) {
+            log::info!("mounts that use the cache notice late that there is room: {error}");
+        }
         self.tenancy.leave(&self.index);
     }
 

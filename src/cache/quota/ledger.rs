@@ -14,12 +14,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::locks::{Lock, is_locked_by_others, lock, try_lock};
@@ -27,6 +28,9 @@ use crate::cache::error::CacheError;
 
 /// Processes that may use a cache folder at a time.
 const SLOTS: usize = 64;
+
+/// Of who looks at the page and does not count in it.
+const NO_SLOT: usize = usize::MAX;
 
 /// Bytes of the file.
 const LEN: u64 = 4096;
@@ -84,8 +88,8 @@ impl Ledger {
             reason,
         };
         let (file, map) = open(&path).map_err(|error| failed(error.to_string()))?;
-        let mut ledger = Ledger { file, map, slot: 0 };
-        lock(&ledger.file, JOIN_LOCK, Lock::Exclusive).map_err(|error| failed(error.to_string()))?;
+        let slot = NO_SLOT;
+        let mut ledger = Ledger { file, map, slot };
         let taken: Vec<bool> = (0..SLOTS).map(|slot| ledger.is_taken(slot)).collect();
         if !taken.contains(&true) {
             ledger.begin_anew(recorded);
@@ -237,6 +241,11 @@ impl Ledger {
                 .is_ok()
     }
 
+    /// What is counted is known to be wrong: the next look at it finds an audit due.
+    pub fn demand_audit(&self) {
+        self.page().audited.store(0, Ordering::Release);
+    }
+
     /// Whether other processes, or other caches of this one, use the folder.
     pub fn has_others(&self) -> bool {
         (0..SLOTS).any(|slot| {
@@ -298,6 +307,9 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
+        if self.slot == NO_SLOT {
+            return;
+        }
         // What was reserved by now will not be written.
         let reserved = self.own().reserved.swap(0, Ordering::AcqRel);
         self.adjust(0_i64.saturating_sub_unsigned(reserved));
@@ -306,10 +318,37 @@ impl Drop for Ledger {
     }
 }
 
+/// Has those who use the folder look what is in it: somebody who is none of them has deleted data files. Does nothing where there
+/// is no count.
+///
+/// # Errors
+/// What the file system says.
+pub fn demand_audit(folder: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(folder.join("usage")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    // What lies past the end of a file can't be touched in a map of it.
+    if file.metadata()?.len() < LEN {
+        return Ok(());
+    }
+    let ledger = Ledger {
+        map: map(&file)?,
+        file,
+        slot: NO_SLOT,
+    };
+    if ledger.page().magic.load(Ordering::Relaxed) == MAGIC {
+        ledger.demand_audit();
+        ledger.want();
+    }
+    Ok(())
+}
+
 fn slot_lock(slot: usize) -> (u64, u64) {
     (SLOT_LOCKS + slot as u64, 1)
 }
 
+/// The file with its page, locked for joining.
 fn open(path: &Path) -> io::Result<(File, MmapRaw)> {
     let file = OpenOptions::new()
         .read(true)
@@ -318,10 +357,28 @@ fn open(path: &Path) -> io::Result<(File, MmapRaw)> {
         .truncate(false)
         .mode(0o600)
         .open(path)?;
-    // Allocated, and not only sized: on a full disk the first touch of a hole would be a SIGBUS.
-    fallocate(&file, FallocateFlags::empty(), 0, LEN as libc::off_t)?;
-    let map = MmapOptions::new().len(LEN as usize).map_raw(&file)?;
+    // Before it gets its page: of two that make it, the second must not write zeros over the first one's counts.
+    lock(&file, JOIN_LOCK, Lock::Exclusive)?;
+    let allocated = fallocate(&file, FallocateFlags::empty(), 0, LEN as libc::off_t);
+    allocated_or_written(&file, allocated)?;
+    let map = map(&file)?;
     Ok((file, map))
+}
+
+/// Allocated, and not only sized: on a full disk the first touch of a hole would be a SIGBUS. Where that can't be asked for (some
+/// network file systems), the page is written; they know no holes either.
+fn allocated_or_written(file: &File, allocated: nix::Result<()>) -> io::Result<()> {
+    match allocated {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+            let len = file.metadata()?.len();
+            file.write_all_at(&vec![0; LEN.saturating_sub(len) as usize], len)
+        }
+        allocated => Ok(allocated?),
+    }
+}
+
+fn map(file: &File) -> io::Result<MmapRaw> {
+    MmapOptions::new().len(LEN as usize).map_raw(file)
 }
 
 /// Sleeps unless the word has changed from `seen`; see futex(2). May return early for no reason.
@@ -410,6 +467,36 @@ mod tests {
         let _more: Vec<_> = (1..SLOTS).map(|_| Ledger::join(dir.path(), 1000, 0).unwrap()).collect();
         let refused = Ledger::join(dir.path(), 1000, 0).unwrap_err().to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+    }
+
+    #[test]
+    fn where_nothing_can_be_allocated_the_page_is_written_and_what_is_in_it_stays() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"counts", 0).unwrap();
+        for _ in 0..2 {
+            allocated_or_written(&file, Err(Errno::EOPNOTSUPP)).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), LEN);
+        }
+        let mut back = [1; LEN as usize];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert!(back.starts_with(b"counts") && back[6..].iter().all(|&byte| byte == 0));
+        let full = allocated_or_written(&file, Err(Errno::ENOSPC)).unwrap_err();
+        assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn who_is_none_of_them_has_them_look_what_is_there() {
+        let (dir, one) = joined(1000, 0);
+        assert!(one.claim_audit(500) && !one.claim_audit(500), "the first one at once");
+        let wanted = one.wanted();
+        demand_audit(dir.path()).unwrap();
+        assert!(one.wanted() != wanted && one.claim_audit(500) && !one.claim_audit(500));
+        drop(one);
+        let elsewhere = tempfile::tempdir().unwrap();
+        demand_audit(elsewhere.path()).unwrap();
+        assert!(!elsewhere.path().join("usage").exists());
+        std::fs::write(elsewhere.path().join("usage"), "short").unwrap();
+        demand_audit(elsewhere.path()).unwrap();
     }
 
     #[test]

@@ -279,6 +279,11 @@ impl Quota {
         self.rounds.lock().is_closed
     }
 
+    /// What is counted is known to be wrong.
+    pub(super) fn demand_audit(&self) {
+        self.ledger.demand_audit();
+    }
+
     /// Counts what was found to have changed on disk: bytes more, or fewer.
     pub(super) fn adjust(&self, by: i64) {
         self.ledger.adjust(by);
