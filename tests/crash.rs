@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -269,6 +269,30 @@ fn after_a_power_cut_no_wrong_byte_is_served_and_only_what_was_lost_is_fetched()
         assert_every_byte(&mount.path("f"), &content, what);
         assert_eq!(sent_since(&origin, mark), 0, "{what}, the next time");
     }
+}
+
+#[test]
+fn after_a_power_cut_what_is_recorded_survives_the_clearing_up_of_what_is_not() {
+    const SIZE: u64 = 12 * MIB;
+    const KEPT: u64 = 20;
+    let (origin, content, mut mount) = read_and_gone(SIZE, Mount::kill);
+    let data = data_file(&mount.cache(), "/f");
+    // The last transactions never reached the disk; their bytes did.
+    let sql = "DELETE FROM cache_chunks WHERE chunk_index >= ?1";
+    let lost = connect(&mount.cache()).execute(sql, [KEPT as i64]).expect("to delete");
+    assert_eq!(lost as u64, SIZE / CHUNK - KEPT);
+    machine_was_restarted(&mount.cache());
+    let mark = origin.log().mark();
+    mount.start();
+    // What nobody knows of is given back by itself.
+    let allocated = || fs::metadata(&data).expect("its data file").blocks() * 512;
+    let deadline = Instant::now() + PATIENCE;
+    while allocated() > KEPT * CHUNK + (64 << 10) {
+        assert!(Instant::now() < deadline, "{} bytes", allocated());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_every_byte(&mount.path("f"), &content, "after the clearing up");
+    assert_eq!(sent_since(&origin, mark), SIZE - KEPT * CHUNK);
 }
 
 #[test]

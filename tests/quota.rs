@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::common::files::{advise_random, assert_same, drop_pages, try_pread};
-use crate::common::{Mount, temporary_directory};
+use crate::common::mount::fetchfs;
+use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -241,6 +243,63 @@ fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
         "the open file",
     );
     assert_same(&map, &content[1], "the mapping");
+}
+
+#[test]
+fn a_mapping_of_most_of_the_cache_does_not_keep_the_rest_of_it_from_making_room() {
+    // As above.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    const SIZE: u64 = 10 * MIB;
+    // So much has to come in that what was used twice is the coldest, and its turn is first.
+    const OTHERS: u64 = 140;
+    let origin = origin_of(1, SIZE);
+    (1..OTHERS).for_each(|number| origin.add(&format!("/{number}"), Content::noise(MIB, number)));
+    let mut mount = Mount::of(&origin.url("/"))
+        .with("--cache-size", "20MiB")
+        .with("--min-free", "0")
+        .start();
+    read_through(&mount, 0, SIZE);
+    mount.remount();
+    let mapped = File::open(mount.path("0")).expect("to open");
+    let map = memmap(&mapped);
+    drop(mapped);
+    (1..OTHERS).for_each(|number| read_through(&mount, number, MIB));
+    assert_eq!(mount.times_in_log("files are read around it"), 0, "there was room");
+    assert_same(&map, &Content::noise(SIZE, 0).read(0..SIZE), "the mapping");
+}
+
+/// Bytes that mounts count for the data files of a cache.
+fn counted(cache: &Path) -> u64 {
+    let page = fs::read(cache.join("usage")).expect("the count");
+    u64::from_le_bytes(page[8..16].try_into().expect("eight bytes"))
+}
+
+#[test]
+fn what_is_cleared_beside_a_mount_is_room_for_it_again() {
+    let origin = origin_of(1, 8 * MIB);
+    let mut mount = Mount::of(&origin.url("/"))
+        .with("--cache-size", "16MiB")
+        .with("--min-free", "0")
+        .start();
+    read_through(&mount, 0, 8 * MIB);
+    // What it has had open, it keeps open.
+    mount.remount();
+    assert!(counted(&mount.cache()) >= 8 * MIB);
+    let mut clear = fetchfs();
+    clear.args(["cache", "clear", "--cache-dir"]).arg(mount.cache());
+    assert!(clear.status().expect("to run").success());
+    // Nothing is read meanwhile: it is told, and does not find out by itself.
+    let deadline = Instant::now() + PATIENCE;
+    while counted(&mount.cache()) > 0 {
+        assert!(
+            Instant::now() < deadline,
+            "{} bytes are counted",
+            counted(&mount.cache())
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn memmap(file: &File) -> memmap2::Mmap {

@@ -45,10 +45,18 @@ pub struct FaultyDisk {
 }
 
 #[cfg(test)]
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Faults {
     reads: std::collections::VecDeque<i32>,
     writes: std::collections::VecDeque<WriteFault>,
+    after_read: Option<Box<dyn FnOnce() + Send>>,
+}
+
+#[cfg(test)]
+impl Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Faults").finish_non_exhaustive()
+    }
 }
 
 /// How one write fails.
@@ -73,10 +81,15 @@ impl FaultyDisk {
         self.faults.lock().writes.extend(faults);
     }
 
+    /// Does something between the next read and what becomes of it.
+    pub fn after_next_read(&self, work: impl FnOnce() + Send + 'static) {
+        self.faults.lock().after_read = Some(Box::new(work));
+    }
+
     /// Whether all faults have come to pass.
     pub fn is_spent(&self) -> bool {
         let faults = self.faults.lock();
-        faults.reads.is_empty() && faults.writes.is_empty()
+        faults.reads.is_empty() && faults.writes.is_empty() && faults.after_read.is_none()
     }
 }
 
@@ -84,10 +97,15 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let fault = self.faults.lock().reads.pop_front();
-        match fault {
+        let read = match fault {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
             None => file.read_at(buf, offset),
+        };
+        let after = self.faults.lock().after_read.take();
+        if let Some(after) = after {
+            after();
         }
+        read
     }
 
     fn write_at(&self, file: &File, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {

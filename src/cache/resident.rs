@@ -50,8 +50,8 @@ pub struct Resident {
 struct State {
     /// Bytes that the file took on disk when it was last looked at: so many are counted for it.
     counted: u64,
-    /// Chunks that are no longer present and whose bytes are still there.
-    leaving: BTreeSet<u64>,
+    /// Chunks that are no longer present and whose bytes are still there; of those that were suspect, the checksum.
+    leaving: BTreeMap<u64, Option<u64>>,
     /// Chunks of which bytes are being written, and by how many fetches.
     filling: BTreeMap<u64, u32>,
     /// Chunks that bytes were written of, by a fetch that ended before they were whole.
@@ -63,10 +63,10 @@ struct State {
 }
 
 impl State {
-    /// Those of the chunks that were not wanted again since they began to leave.
-    fn take_leaving(&mut self, chunks: &[u64]) -> Vec<u64> {
-        let still = chunks.iter().copied();
-        still.filter(|chunk| self.leaving.remove(chunk)).collect()
+    /// Those of the chunks that were not wanted again since they began to leave; of those that were suspect, the checksum.
+    fn take_leaving(&mut self, chunks: &[u64]) -> Vec<(u64, Option<u64>)> {
+        let still = chunks.iter();
+        still.filter_map(|chunk| self.leaving.remove_entry(chunk)).collect()
     }
 
     fn is_used(&self, chunk: u64) -> bool {
@@ -127,7 +127,7 @@ impl Resident {
     pub fn learn(&self, recorded: impl FnOnce() -> Vec<u64>) {
         // Asked under the lock: a chunk that leaves is recorded until its bytes are about to go, and they go under the lock.
         let state = self.state.lock();
-        let is_good = |chunk: &u64| !state.leaving.contains(chunk) && self.suspects.checksum(*chunk).is_none();
+        let is_good = |chunk: &u64| !state.leaving.contains_key(chunk) && !self.suspects.contains(*chunk);
         for chunk in recorded().into_iter().filter(is_good) {
             self.presence.insert(chunk);
         }
@@ -252,10 +252,13 @@ impl Resident {
         }
         let mut gone = Vec::new();
         for &chunk in chunks {
-            let may_go = !state.is_used(chunk) && !state.filling.contains_key(&chunk);
+            if state.is_used(chunk) || state.filling.contains_key(&chunk) {
+                continue;
+            }
             // One that was never verified goes like any other.
-            if may_go && (self.presence.remove(chunk) || self.suspects.take(chunk)) {
-                state.leaving.insert(chunk);
+            let suspect = self.suspects.take(chunk);
+            if self.presence.remove(chunk) || suspect.is_some() {
+                state.leaving.insert(chunk, suspect);
                 gone.push(chunk);
             }
         }
@@ -269,7 +272,7 @@ impl Resident {
     }
 
     /// Gives back the bytes of chunks that never became whole, as far as they may go; and if `all`, of whatever
-    /// is in the file beside what is present.
+    /// is in the file beside what is recorded.
     pub fn trim(&self, all: bool) -> Change {
         if !all && self.state.lock().abandoned.is_empty() {
             return Change::default();
@@ -290,9 +293,11 @@ impl Resident {
             .into_iter()
             .filter(|chunk| {
                 !self.presence.contains(*chunk)
+                    // Recorded, and perhaps good: that is found out when somebody wants it.
+                    && !self.suspects.contains(*chunk)
                     && !state.is_used(*chunk)
                     && !state.filling.contains_key(chunk)
-                    && !state.leaving.contains(chunk)
+                    && !state.leaving.contains_key(chunk)
             })
             .collect();
         for chunk in &unwanted {
@@ -393,7 +398,8 @@ impl Filling {
             *fetches = fetches.saturating_sub(1);
             if *fetches == 0 {
                 state.filling.remove(&chunk);
-                if !self.resident.presence.contains(chunk) {
+                // What is suspect is as good as it was, or as bad: its checksum tells.
+                if !self.resident.presence.contains(chunk) && !self.resident.suspects.contains(chunk) {
                     state.abandoned.insert(chunk);
                 }
             }
@@ -427,15 +433,24 @@ impl Leaving<'_> {
     /// The index has forgotten the chunks: gives their bytes back, but for those that were wanted again meanwhile.
     pub fn punch(self) -> Change {
         let mut state = self.resident.state.lock();
-        let still = state.take_leaving(&self.chunks);
+        let still: Vec<u64> = state
+            .take_leaving(&self.chunks)
+            .into_iter()
+            .map(|(chunk, _)| chunk)
+            .collect();
         self.resident.punch(&mut state, &self.exclusive, &still)
     }
 
-    /// The index may not have forgotten the chunks: their bytes stay, until [`Resident::trim`].
+    /// The index may not have forgotten the chunks: all is as before. Their bytes must not go while they may be
+    /// recorded: another mount, or a later one, would take the holes for them.
     pub fn give_up(self) {
         let mut state = self.resident.state.lock();
-        let still = state.take_leaving(&self.chunks);
-        state.abandoned.extend(still);
+        for (chunk, suspect) in state.take_leaving(&self.chunks) {
+            match suspect {
+                Some(checksum) => self.resident.suspects.put_back(chunk, checksum),
+                None => drop(self.resident.presence.insert(chunk)),
+            }
+        }
     }
 
     /// The index has forgotten the entry, and nobody can come to it any more: deletes its file.

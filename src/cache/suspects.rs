@@ -35,6 +35,11 @@ impl Suspects {
         self.chunks.lock().get(&chunk).copied()
     }
 
+    /// Whether this chunk is suspect.
+    pub fn contains(&self, chunk: u64) -> bool {
+        self.chunks.lock().contains_key(&chunk)
+    }
+
     /// The first suspect chunk from this one on.
     pub fn next_from(&self, chunk: u64) -> Option<u64> {
         self.chunks.lock().range(chunk..).next().map(|(&chunk, _)| chunk)
@@ -45,9 +50,14 @@ impl Suspects {
         self.chunks.lock().range(chunks).map(|(&chunk, _)| chunk).collect()
     }
 
-    /// The chunk is about to go, and its record with it. True if it was suspect.
-    pub fn take(&self, chunk: u64) -> bool {
-        self.chunks.lock().remove(&chunk).is_some()
+    /// The chunk is about to go, and its record with it. Its checksum, if it was suspect.
+    pub fn take(&self, chunk: u64) -> Option<u64> {
+        self.chunks.lock().remove(&chunk)
+    }
+
+    /// The chunk that was [taken](Self::take) does not go after all.
+    pub fn put_back(&self, chunk: u64, checksum: u64) {
+        self.chunks.lock().insert(chunk, checksum);
     }
 
     /// The chunk is known to be good, or is not recorded any more. **To be called after that was recorded.** True if it

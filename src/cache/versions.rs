@@ -112,6 +112,8 @@ impl Versions {
             let record = Record::Forget { key: key.clone() };
             // Mostly there is nothing to forget, and nothing to wait for.
             if self.index.has_committed(&key) {
+                // Somebody has deleted it or cut it off, and its bytes still count.
+                self.quota.demand_audit();
                 return self.index.commit([record]);
             }
             self.index.record(record);
@@ -192,6 +194,9 @@ impl Versions {
         let mut reached = bytes.start;
         while reached < bytes.end {
             let chunk = entry.chunk.index(reached);
+            // Said before it is looked up: what leaves from here on is not this chunk. Else its bytes could be punched out
+            // between being verified and being present, and zeros would count as what was fetched.
+            let _stays = settled.resident.use_chunks(chunk..chunk + 1);
             let Some(checksum) = settled.resident.suspects.checksum(chunk) else {
                 break;
             };

@@ -2,7 +2,7 @@
 //!
 //! `remote_files` has the current version of each file of which an origin ever told one, by itself or with its bytes.
 //! **A version in `cache_entries` is current only if this table says so**: what an origin has called gone or replaced is
-//! not served from the cache again, though its bytes may still be there.
+//! not served from the cache again, though its bytes may still be there. They are the first to go: its `coldest` is 0.
 
 use std::time::SystemTime;
 
@@ -142,28 +142,43 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
         Saying::NoListing { url_key } => connection
             .prepare_cached("DELETE FROM listings WHERE url_key = ?1")?
             .execute([url_key.as_str()]),
-        Saying::File { url_key, row } => connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![
-                url_key.as_str(),
-                row.version.size as i64,
-                row.version.validator.to_key(),
-                row.modified.map(seconds),
-                now
-            ]),
-        Saying::NoFile { url_key } => connection
-            .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1")?
-            .execute([url_key.as_str()]),
-        Saying::Outdated { url_key, version } => connection
-            .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1 AND size = ?2 AND validator = ?3")?
-            .execute(params![
-                url_key.as_str(),
-                version.size as i64,
-                version.validator.to_key()
-            ]),
+        Saying::File { url_key, row } => {
+            let (size, validator) = (row.version.size as i64, row.version.validator.to_key());
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    url_key.as_str(),
+                    size,
+                    validator,
+                    row.modified.map(seconds),
+                    now
+                ])?;
+            let others = "NOT (size = ?2 AND validator = ?3)";
+            connection
+                .prepare_cached(&goes_first(others))?
+                .execute(params![url_key.as_str(), size, validator])
+        }
+        Saying::NoFile { url_key } => {
+            connection
+                .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1")?
+                .execute([url_key.as_str()])?;
+            connection
+                .prepare_cached(&goes_first("true"))?
+                .execute([url_key.as_str()])
+        }
+        Saying::Outdated { url_key, version } => {
+            let (size, validator) = (version.size as i64, version.validator.to_key());
+            connection
+                .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1 AND size = ?2 AND validator = ?3")?
+                .execute(params![url_key.as_str(), size, validator])?;
+            let it = "size = ?2 AND validator = ?3";
+            connection
+                .prepare_cached(&goes_first(it))?
+                .execute(params![url_key.as_str(), size, validator])
+        }
         Saying::Nothing => {
             connection.execute("DELETE FROM listings", [])?;
             let sql = "DELETE FROM remote_files WHERE url_key NOT IN (SELECT url_key FROM cache_entries)";
@@ -171,6 +186,11 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
         }
     }
     .map(|_| ())
+}
+
+/// Has those versions of a URL (?1) be the first to go of which this is true.
+fn goes_first(which: &str) -> String {
+    format!("UPDATE cache_entries SET coldest = 0 WHERE url_key = ?1 AND coldest > 0 AND {which}")
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ use crate::http::{Validator, Version};
 pub use catalogue::{FileRow, ListingRow, Saying};
 pub use eviction::{Candidate, Order};
 pub use survey::EntryInfo;
+#[cfg(test)]
+pub use tables::Failing;
 pub use tables::{Commit, Tables};
 pub use wishes::{Holding, JobRow, PinRow};
 pub use writer::Record;

@@ -72,7 +72,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                                                 chunk_count, confirmed, last_used, stalest, inode, epoch, coldest)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9, ?10, ?11, ?12)
                      ON CONFLICT (entry_key) DO UPDATE
-                     SET confirmed = ?9, last_used = ?9, inode = ?10, epoch = ?11",
+                     SET confirmed = ?9, last_used = ?9, inode = ?10, epoch = ?11, coldest = iif(coldest = 0, ?12, coldest)",
                 )?
                 .execute(params![
                     row.key.as_str(),
@@ -123,7 +123,11 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
         } => {
             connection
                 .prepare_cached(
-                    "UPDATE cache_entries SET coldest = ?2, stalest = ?3, segments = ?4 WHERE entry_key = ?1",
+                    // However it was used: a version that is not the current one goes first.
+                    "UPDATE cache_entries SET stalest = ?3, segments = ?4, coldest = ?2 * EXISTS (
+                         SELECT 1 FROM remote_files AS current WHERE current.url_key = cache_entries.url_key
+                         AND current.size = cache_entries.size AND current.validator = cache_entries.validator)
+                     WHERE entry_key = ?1",
                 )?
                 .execute(params![key.as_str(), *coldest as i64, stalest, segments])?;
         }
@@ -156,3 +160,22 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
 
 /// Before every epoch.
 const SUSPECT: i64 = 0;
+
+/// Tables that can't be written for as long as the test says so, and why.
+#[cfg(test)]
+pub struct Failing {
+    /// What is behind it.
+    pub tables: Tables,
+    /// The error of SQLite.
+    pub code: std::sync::Arc<parking_lot::Mutex<Option<i32>>>,
+}
+
+#[cfg(test)]
+impl Commit for Failing {
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        match *self.code.lock() {
+            Some(code) => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)),
+            None => self.tables.commit(batch),
+        }
+    }
+}

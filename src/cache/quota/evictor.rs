@@ -18,7 +18,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::policy::{Moment, place};
 use super::{Mark, Outcome, Quota, audit, seconds_now};
@@ -37,7 +37,8 @@ const BATCH_CHUNKS: usize = 16_384;
 /// Candidates that are asked for at once.
 const PAGE: usize = 64;
 
-/// How long it sleeps at most when nothing is wanted: so often what is too old is looked for, if it may be at all.
+/// How long it sleeps at most when nothing is wanted: so often what is too old is looked for, if it may be at all. And no more
+/// often it looks at all data files because nothing can go.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
 
 /// The thread. Dropped, it ends.
@@ -74,11 +75,12 @@ impl Drop for Evictor {
 
 fn run(versions: &Versions, let_go: &dyn Fn()) {
     let quota = &versions.quota;
+    let mut looked = None;
     while !quota.is_closed() {
         let wanted = quota.ledger.wanted();
         let asked = quota.rounds.lock().asked;
         // Who waits for room is told the outcome in any case.
-        let outcome = contained("making room", || round(versions, let_go)).unwrap_or(Outcome::Busy);
+        let outcome = contained("making room", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
         {
             let mut rounds = quota.rounds.lock();
             rounds.over = asked;
@@ -99,6 +101,19 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
     }
 }
 
+/// A round; and before it is said that nothing can go, a look at what is really there: somebody may have deleted data files.
+/// `looked` is when that was done last.
+pub(super) fn make_room(versions: &Versions, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
+    let outcome = round(versions, let_go);
+    let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_OLD);
+    if outcome != Outcome::Exhausted || !is_due || versions.quota.is_closed() {
+        return outcome;
+    }
+    *looked = Some(Instant::now());
+    audit::run(versions);
+    round(versions, let_go)
+}
+
 /// Makes room until the low mark is reached, or nothing more can go.
 pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
     let quota = &versions.quota;
@@ -108,21 +123,26 @@ pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
         let_go();
     }
     let mut is_relieved = false;
+    let mut refused = HashSet::new();
     let is_busy = loop {
         let need = quota.shortfall(Mark::Low);
         if need == 0 || quota.is_closed() {
             return Outcome::Relieved;
         }
-        let victims = coldest(versions, need.min(BATCH));
+        let victims = coldest(versions, need.min(BATCH), &refused);
         // Somebody else had them open, or came to use them.
         let is_busy = victims.iter().any(|victim| !victim.chunks.is_empty());
-        let freed = evict(versions, victims);
+        let evicted = evict(versions, victims);
         quota.measure_index();
-        if freed == 0 {
-            break is_busy;
+        if evicted.freed == 0 && evicted.refused.is_empty() {
+            break is_busy || !refused.is_empty();
         }
-        is_relieved = true;
-        quota.ledger.relieve();
+        // They are not asked again: what is warmer would never have its turn.
+        refused.extend(evicted.refused);
+        if evicted.freed > 0 {
+            is_relieved = true;
+            quota.ledger.relieve();
+        }
     };
     match is_relieved {
         true => Outcome::Relieved,
@@ -151,15 +171,15 @@ struct Victim {
 /// A segment, by rank: of the file with this number among those that were looked at.
 type Ranked = Reverse<(u64, usize, u64)>;
 
-/// Takes together what goes next, of `need` bytes.
-fn coldest(versions: &Versions, need: u64) -> Vec<Victim> {
+/// Takes together what goes next, of `need` bytes, and nothing of the entries that have `refused` to lose any.
+fn coldest(versions: &Versions, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
     let pinned = versions.index.pinned();
     let mut picked = Picked::new(versions.quota.moment(0));
     let open = versions.residents.all();
     let known: HashSet<EntryKey> = open.iter().map(|resident| resident.key.clone()).collect();
     open.into_iter()
-        .filter(|resident| !pinned.contains(&resident.key))
-        .for_each(|resident| picked.consider(resident));
+        .filter(|resident| !pinned.contains(&resident.key) && !refused.contains(&resident.key))
+        .for_each(|resident| picked.consider(resident, false));
     let mut closed = Closed::new(versions, Order::ColdestFirst);
     let (mut bytes, mut chunks) = (0, 0);
     while bytes < need && chunks < BATCH_CHUNKS {
@@ -168,11 +188,11 @@ fn coldest(versions: &Versions, need: u64) -> Vec<Victim> {
         match (next_closed, next_open) {
             (Some(coldest), rank) if rank.is_none_or(|rank| coldest <= rank) => {
                 let row = closed.next();
-                if let Some(row) = row.filter(|row| !known.contains(&row.key)) {
+                if let Some(row) = row.filter(|row| !known.contains(&row.key) && !refused.contains(&row.key)) {
                     // So that files of which nothing is left don't make a batch endless.
                     chunks += 1;
                     if let Some(resident) = open_or_forget(versions, &row) {
-                        picked.consider(resident);
+                        picked.consider(resident, row.coldest == 0);
                     }
                 }
             }
@@ -205,13 +225,17 @@ impl Picked {
         }
     }
 
-    fn consider(&mut self, resident: Arc<Resident>) {
+    /// `is_outdated`: it goes first, however it was used.
+    fn consider(&mut self, resident: Arc<Resident>, is_outdated: bool) {
         let number = self.victims.len();
         for segment in 0..resident.presence.segments() {
             if resident.presence.in_segment(segment).next().is_some() {
                 let used = resident.recency.of(segment);
                 let place = place(resident.key.as_str(), segment);
-                let rank = used.rank_while_open(place, self.now.cache, self.now.clock);
+                let rank = match is_outdated {
+                    true => 0,
+                    false => used.rank_while_open(place, self.now.cache, self.now.clock),
+                };
                 self.segments.push(Reverse((rank, number, segment)));
             }
         }
@@ -285,6 +309,8 @@ fn open_or_forget(versions: &Versions, row: &Candidate) -> Option<Arc<Resident>>
     let resident = versions.open_recorded(row);
     if resident.is_none() && versions.store.lacks(&row.key) {
         versions.index.record(Record::Forget { key: row.key.clone() });
+        // Somebody has deleted it, and its bytes still count.
+        versions.quota.ledger.demand_audit();
     }
     resident
 }
@@ -302,7 +328,7 @@ pub(super) fn evict_older(versions: &Versions, since: u32) -> u64 {
             let chunks = old.flat_map(|segment| resident.evictable(segment)).collect();
             Victim { resident, chunks }
         });
-        freed += evict(versions, victims.collect());
+        freed += evict(versions, victims.collect()).freed;
     };
     evict_old(residents);
     let mut closed = Closed::new(versions, Order::NotUsedSince(since));
@@ -325,15 +351,28 @@ pub fn evict_all(versions: &Versions, resident: Arc<Resident>) -> bool {
     presence.is_empty() && kept.upgrade().is_none_or(|resident| resident.suspects.is_empty())
 }
 
-/// Lets chunks go. The bytes that were given back.
-fn evict(versions: &Versions, victims: Vec<Victim>) -> u64 {
+/// What came of letting chunks go.
+#[derive(Default)]
+struct Evicted {
+    /// Bytes that were given back.
+    freed: u64,
+    /// Entries that somebody else has open, of which nothing could go.
+    refused: Vec<EntryKey>,
+}
+
+/// Lets chunks go.
+fn evict(versions: &Versions, victims: Vec<Victim>) -> Evicted {
     let mut leaving = Vec::new();
     let mut doomed = HashSet::new();
+    let mut refused = Vec::new();
     let is_committed = {
         // Each record follows its chunks' leaving at once: should one of them be wanted again, that is recorded later.
         let records = victims.iter().filter_map(|Victim { resident, chunks }| {
-            let mut begun = resident.begin_eviction(chunks)?;
             let key = resident.key.clone();
+            let Some(mut begun) = resident.begin_eviction(chunks) else {
+                refused.extend((!chunks.is_empty()).then_some(key));
+                return None;
+            };
             let chunks = begun.chunks.clone();
             begun.is_doomed = resident.presence.is_empty()
                 && resident.suspects.is_empty()
@@ -377,5 +416,5 @@ fn evict(versions: &Versions, victims: Vec<Victim>) -> u64 {
     if freed > 0 {
         log::debug!("made room in the cache: {freed} bytes");
     }
-    freed
+    Evicted { freed, refused }
 }

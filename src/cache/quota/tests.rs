@@ -1,10 +1,13 @@
 //! The quota with the store and the index, without a network.
 
+mod losses;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::evictor::{Evictor, evict_older, round};
 use super::*;
@@ -24,6 +27,10 @@ const MIB: u64 = 1 << 20;
 
 /// What one mount has of a cache folder.
 fn versions(folder: &Path, size: u64) -> Arc<Versions> {
+    Arc::new(parts(folder, size))
+}
+
+fn parts(folder: &Path, size: u64) -> Versions {
     let index = Arc::new(ChunkIndex::open(folder).unwrap());
     let config = QuotaConfig {
         size: Some(Share::Bytes(size)),
@@ -31,23 +38,43 @@ fn versions(folder: &Path, size: u64) -> Arc<Versions> {
         max_age: None,
     };
     let quota = Quota::open(folder, &config, index.cached_bytes()).unwrap();
-    Arc::new(Versions {
+    Versions {
         store: ChunkStore::open(folder).unwrap(),
         index,
         residents: Residents::default(),
         restoring: parking_lot::Mutex::default(),
         quota,
         trouble: Arc::new(Trouble::none_in(folder)),
-    })
+    }
+}
+
+fn url(number: u64) -> Url {
+    Url::parse(&format!("http://h/{number}")).unwrap()
 }
 
 fn open(versions: &Versions, number: u64, chunks: u64) -> Settled {
-    let url = Url::parse(&format!("http://h/{number}")).unwrap();
     let version = Version {
         size: chunks * C,
         validator: Validator::None,
     };
-    versions.open(&url, ChunkSize::new(C).unwrap(), &version, None).unwrap()
+    versions
+        .open(&url(number), ChunkSize::new(C).unwrap(), &version, None)
+        .unwrap()
+}
+
+/// What [`write`] writes as a chunk.
+fn bytes_of(chunk: u64) -> Vec<u8> {
+    vec![chunk as u8 + 1; C as usize]
+}
+
+/// Bytes that are in the file, and that nobody is told of.
+fn write_unrecorded(versions: &Versions, settled: &Settled, chunks: std::ops::Range<u64>) {
+    let room = versions.quota.reserve((chunks.end - chunks.start) * C).unwrap();
+    let unrecorded = vec![7; ((chunks.end - chunks.start) * C) as usize];
+    settled
+        .resident
+        .write(room, |data| data.write_all_at(&[unrecorded], chunks.start * C))
+        .unwrap();
 }
 
 /// Does what the file writer does with a chunk that came.
@@ -60,7 +87,7 @@ fn write_through(gate: &RwLock<()>, versions: &Versions, settled: &Settled, chun
     let room = versions.quota.reserve(C)?;
     let resident = &settled.resident;
     let _filling = resident.fill(chunk..chunk + 1, &versions.quota);
-    let bytes = [&vec![chunk as u8; C as usize]];
+    let bytes = [&bytes_of(chunk)];
     let _open = gate.read();
     resident
         .write(room, |data| data.write_all_at(&bytes, chunk * C))
@@ -71,7 +98,7 @@ fn write_through(gate: &RwLock<()>, versions: &Versions, settled: &Settled, chun
     versions.index.record(Record::Chunk {
         key,
         index: chunk,
-        checksum: 0,
+        checksum: xxh3_64(bytes[0]),
     });
     Ok(())
 }
@@ -274,12 +301,7 @@ fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
     (0..10).for_each(|chunk| write(&first, &settled, chunk).unwrap());
     let key = settled.resident.key.clone();
     // As after a crash: bytes that were written and not recorded, a file that was not, and a count that is off.
-    let room = first.quota.reserve(5 * C).unwrap();
-    let unrecorded = vec![7; 5 * C as usize];
-    settled
-        .resident
-        .write(room, |data| data.write_all_at(&[unrecorded], 12 * C))
-        .unwrap();
+    write_unrecorded(&first, &settled, 12..17);
     let stray = dir.path().join("data/ab");
     std::fs::create_dir_all(&stray).unwrap();
     std::fs::write(stray.join("c".repeat(30)), vec![1; C as usize]).unwrap();
@@ -296,7 +318,7 @@ fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
     assert_eq!(settled.presence.len(), 10);
     let mut back = vec![0; C as usize];
     settled.resident.read_exact_at(&mut back, 9 * C).unwrap();
-    assert!(back == vec![9; C as usize]);
+    assert!(back == bytes_of(9));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rusqlite::ffi;
 use super::*;
 use crate::cache::disk::{FaultyDisk, WriteFault};
 use crate::cache::entry::EntryKey;
-use crate::cache::index::{Commit, Record, Tables};
+use crate::cache::index::Failing;
 
 /// Chunks of the file of these tests; the last one is short.
 const CHUNKS: u64 = 20;
@@ -246,7 +246,7 @@ fn a_chunk_that_cannot_be_verified_is_fetched() {
 
 #[test]
 fn a_write_that_fails_is_never_recorded_and_a_later_read_works() {
-    for fault in [libc::ENOSPC, libc::EIO] {
+    for fault in [libc::ENOSPC, libc::EDQUOT, libc::EROFS, libc::EIO] {
         let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
         let server = Server::start(file.clone(), |_, _| Honest);
         let (mount, disk) = on_faulty_disk(dir.path());
@@ -263,21 +263,6 @@ fn a_write_that_fails_is_never_recorded_and_a_later_read_works() {
         let mount = Mount::over(dir.path());
         assert_eq!(fetched_for_all(&mount, &server, &file), 0);
         mount.end();
-    }
-}
-
-/// Tables that can't be written for as long as the test says so.
-struct Failing {
-    tables: Tables,
-    code: Arc<Mutex<Option<i32>>>,
-}
-
-impl Commit for Failing {
-    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
-        match *self.code.lock() {
-            Some(code) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
-            None => self.tables.commit(batch),
-        }
     }
 }
 
