@@ -183,6 +183,74 @@ fn list_and_stats_say_what_there_is_and_clear_takes_what_it_is_told() {
     assert_eq!(printed(&cache(&mount.cache(), &["list"]), 0), "");
 }
 
+/// Overwrites the middle of the index: SQLite opens it, and finds it damaged when it looks at all of it.
+fn damage_index(folder: &Path) {
+    sql(folder, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let connection = Connection::open(folder.join("index.db")).expect("the index");
+    let number = |sql: &str| -> u64 {
+        let number: i64 = connection.query_row(sql, [], |row| row.get(0)).expect("a number");
+        number as u64
+    };
+    let page_size = number("PRAGMA page_size");
+    let page = number("SELECT rootpage FROM sqlite_schema WHERE name = 'cache_chunks'");
+    let offset = (page - 1) * page_size;
+    drop(connection);
+    let file = File::options()
+        .write(true)
+        .open(folder.join("index.db"))
+        .expect("the index");
+    file.write_all_at(&vec![0xa5; page_size as usize], offset)
+        .expect("to write");
+}
+
+#[test]
+fn a_damaged_index_is_found_and_repair_sets_it_aside_as_a_mount_would() {
+    let garbage =
+        |folder: &Path| fs::write(folder.join("index.db"), "no database at all".repeat(100)).expect("to write");
+    let mark = |folder: &Path| fs::write(folder.join("index.is-damaged"), "").expect("to write");
+    let damages: [(&str, fn(&Path)); 3] = [("a page", damage_index), ("garbage", garbage), ("a mark", mark)];
+    for (which, damage) in damages {
+        let (origin, content, mut mount) = two_files();
+        let folder = mount.cache();
+        damage(&folder);
+        let found = cache(&folder, &["verify"]);
+        let text = printed(&found, 1);
+        assert!(text.starts_with("the index is damaged: "), "{which}: {text}");
+        let said = String::from_utf8_lossy(&found.stderr);
+        assert!(
+            said.contains("verify --repair") && !said.contains("make room"),
+            "{which}: {said}"
+        );
+        assert!(!folder.join("index.db.damaged").exists(), "{which}: it only looks");
+
+        let text = printed(&cache(&folder, &["verify", "--repair"]), 1);
+        assert!(text.contains("set aside as index.db.damaged"), "{which}: {text}");
+        assert!(folder.join("index.db.damaged").is_file(), "{which}");
+        let text = printed(&cache(&folder, &["verify"]), 0);
+        assert!(
+            text.starts_with("0 chunks"),
+            "{which}: what it recorded is gone: {text}"
+        );
+
+        let mark = origin.log().mark();
+        mount.start();
+        assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), which);
+        assert_eq!(origin.log().since(mark).body_bytes("/a"), SIZE, "{which}");
+    }
+}
+
+#[test]
+fn a_damaged_index_that_a_mount_uses_stays() {
+    let (_origin, content, mut mount) = two_files();
+    mount.start();
+    pread(&mount.path("a"), 0..1);
+    fs::write(mount.cache().join("index.is-damaged"), "").expect("to write");
+    let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);
+    assert!(text.contains("in use, so it stays"), "{text}");
+    assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), "a");
+    assert!(!mount.cache().join("index.db.damaged").exists());
+}
+
 #[test]
 fn a_folder_without_a_cache_is_an_error_and_stays_as_it_is() {
     let folder = crate::common::temporary_directory();

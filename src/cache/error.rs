@@ -81,7 +81,7 @@ pub enum CacheError {
         known: i64,
     },
     /// SQLite can't use the index file now: the disk is full, say, or read-only.
-    #[error("the cache index {path} can't be used: {reason}; make room, or choose another --cache-dir")]
+    #[error("the cache index {path} {}", what_to_do(.reason, *.is_damaged))]
     Index {
         /// The index file.
         path: String,
@@ -95,13 +95,6 @@ pub enum CacheError {
 impl CacheError {
     /// What a failure of the index file at `path` means.
     pub(super) fn of_index(path: &str, error: &rusqlite::Error) -> CacheError {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-        // "Unknown" is what SQLite calls an error in the SQL: a table is there already, or lacks a column. Then the
-        // file is a database, but not this one.
-        let is_damaged = matches!(
-            error.sqlite_error_code(),
-            Some(DatabaseCorrupt | NotADatabase | Unknown)
-        );
         let reason = match error {
             // Its text would be all of the SQL.
             rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
@@ -111,7 +104,29 @@ impl CacheError {
         CacheError::Index {
             path: path.to_owned(),
             reason,
-            is_damaged,
+            is_damaged: is_damage(error),
         }
+    }
+}
+
+/// Whether SQLite finds the file itself to blame.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    // "Unknown" is what SQLite calls an error in the SQL: a table is there already, or lacks a column. Then the
+    // file is a database, but not this one.
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase | Unknown)
+    )
+}
+
+fn what_to_do(reason: &str, is_damaged: bool) -> String {
+    if is_damaged {
+        format!(
+            "is damaged, or none: {reason}; the next mount sets it aside and begins anew, and so does \
+             `fetchfs cache verify --repair`"
+        )
+    } else {
+        format!("can't be used: {reason}; make room, or choose another --cache-dir")
     }
 }

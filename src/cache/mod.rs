@@ -365,16 +365,7 @@ impl Folder {
 /// Opens the index; one that is damaged is replaced by an empty one, and the data files that it knew are deleted.
 fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
     match ChunkIndex::open(folder) {
-        Err(CacheError::Index {
-            path, is_damaged: true, ..
-        }) => {
-            ChunkIndex::set_aside(folder).map_err(|error| CacheError::Folder {
-                path,
-                reason: error.to_string(),
-            })?;
-            store.remove_all_unused();
-            ChunkIndex::open(folder)
-        }
+        Err(CacheError::Index { is_damaged: true, .. }) => ChunkIndex::begin_anew(folder, store),
         opened => opened,
     }
 }

@@ -29,6 +29,11 @@ impl Tenancy {
         Tenancy { lock: lock.ok() }
     }
 
+    /// Whether nobody else is here, and nobody can come for as long as this lives. Where that can't be told, nobody is.
+    pub fn is_alone(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok())
+    }
+
     /// Leaves; to be called when this process has ended recording. Whatever goes wrong here costs a verification later.
     pub fn leave(&self, index: &ChunkIndex) {
         self.leave_while(waiting_to_be_written(), index);

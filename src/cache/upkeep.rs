@@ -111,6 +111,21 @@ impl Upkeep {
         })
     }
 
+    /// Sets a damaged index aside, as a mount would, with the data files that it knew: the cache begins anew. Leaves all as it is
+    /// while a mount uses the folder.
+    ///
+    /// # Errors
+    /// When the folder can't be changed.
+    pub fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
+        let store = ChunkStore::open(folder)?;
+        let tenancy = Tenancy::enter(folder);
+        if !tenancy.is_alone() {
+            return Ok(Dropped::InUse);
+        }
+        ChunkIndex::begin_anew(folder, &store)?.finish();
+        Ok(Dropped::Yes)
+    }
+
     /// The index, to look at.
     pub fn index(&self) -> &ChunkIndex {
         &self.index
@@ -162,7 +177,7 @@ impl Upkeep {
                 buffer.resize((bytes.end - bytes.start) as usize, 0);
                 check(&data, chunk, bytes.start, &mut buffer, checksum)
             };
-            let is_still_recorded = || self.index.recorded(&entry.key).chunks.contains(&(chunk, checksum));
+            let is_still_recorded = || self.index.checksum(&entry.key, chunk) == Some(checksum);
             findings.extend(found.filter(|_| is_still_recorded()));
             checked(bytes.end - bytes.start);
         }

@@ -58,12 +58,12 @@ pub(super) fn command() -> Command {
 pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let arguments = CacheArgs::from_arg_matches(arguments)?;
     let folder = config::cache_dir(arguments.cache_dir)?;
-    let upkeep = Upkeep::open(&folder)?;
+    let open = || Upkeep::open(&folder);
     match arguments.action {
-        Action::List => list(&upkeep),
-        Action::Verify { repair } => verify::run(upkeep, repair),
-        Action::Clear { patterns } => clear(upkeep, &patterns),
-        Action::Stats => stats(&upkeep, &folder.join(FILE)),
+        Action::List => list(&open()?),
+        Action::Verify { repair } => verify::run(&folder, repair),
+        Action::Clear { patterns } => clear(open()?, &patterns),
+        Action::Stats => stats(&open()?, &folder.join(FILE)),
     }
 }
 

@@ -28,6 +28,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::chunk::ChunkSize;
 use super::entry::{EntryKey, UrlKey};
 use super::error::CacheError;
+use super::store::ChunkStore;
 use crate::http::{Validator, Version};
 pub use catalogue::{FileRow, ListingRow, Saying};
 pub use eviction::{Candidate, Order};
@@ -116,10 +117,7 @@ impl ChunkIndex {
     }
 
     /// Moves an index file that is damaged, or none of ours, out of the way. What it recorded is lost; the cache fills anew.
-    ///
-    /// # Errors
-    /// When it can't be moved.
-    pub fn set_aside(cache_dir: &Path) -> std::io::Result<()> {
+    fn set_aside(cache_dir: &Path) -> std::io::Result<()> {
         let path = cache_dir.join(FILE);
         let aside = cache_dir.join("index.db.damaged");
         std::fs::rename(&path, &aside)?;
@@ -133,6 +131,19 @@ impl ChunkIndex {
             aside.display()
         );
         Ok(())
+    }
+
+    /// Moves an index that is damaged aside, deletes the data files that it knew, and opens an empty one.
+    ///
+    /// # Errors
+    /// When the folder can't be changed.
+    pub fn begin_anew(cache_dir: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
+        ChunkIndex::set_aside(cache_dir).map_err(|error| CacheError::Folder {
+            path: cache_dir.join(FILE).display().to_string(),
+            reason: error.to_string(),
+        })?;
+        store.remove_all_unused();
+        ChunkIndex::open(cache_dir)
     }
 
     /// Hands the writer thread something to record. Returns at once.

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
 use super::ChunkIndex;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::entry::EntryKey;
+use crate::cache::error::is_damage;
 
 /// What is recorded of one version of a remote file.
 #[derive(Debug, Clone)]
@@ -80,13 +81,33 @@ impl ChunkIndex {
         self.reader.lock().query_row(sql, [key.as_str()], counts).optional()
     }
 
+    /// The checksum that is recorded of a chunk by now, if it is recorded.
+    pub fn checksum(&self, key: &EntryKey, chunk: u64) -> Option<u64> {
+        let sql = "SELECT checksum FROM cache_chunks JOIN cache_entries USING (entry_id)
+                   WHERE entry_key = ?1 AND chunk_index = ?2";
+        let reader = self.reader.lock();
+        let found = reader.prepare_cached(sql).and_then(|mut query| {
+            let checksum = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? as u64);
+            query
+                .query_row(params![key.as_str(), chunk as i64], checksum)
+                .optional()
+        });
+        found.unwrap_or_else(|error| {
+            log::warn!("cache index: {error}; going on as if the chunk were not recorded");
+            None
+        })
+    }
+
     /// What SQLite finds wrong with the file, if anything.
     ///
     /// # Errors
-    /// Whatever SQLite says.
+    /// Whatever SQLite says that is no word about the file: that it is locked, say.
     pub fn integrity(&self) -> rusqlite::Result<Option<String>> {
         let reader = self.reader.lock();
-        let said: String = reader.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        Ok((said != "ok").then_some(said))
+        let said = reader.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        match said {
+            Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
+            said => Ok(Some(said?).filter(|said| said != "ok")),
+        }
     }
 }

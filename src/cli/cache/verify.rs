@@ -1,9 +1,12 @@
 //! `fetchfs cache verify`: says what is wrong, and drops it if it may.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{entries, shown};
+use crate::cache::CacheError;
 use crate::cache::index::EntryInfo;
 use crate::cache::upkeep::{Dropped, Upkeep};
 
@@ -20,16 +23,52 @@ struct Tally {
 ///
 /// # Errors
 /// When anything is wrong, as one sentence; what it is was printed.
-pub(super) fn run(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
+pub(super) fn run(folder: &Path, repair: bool) -> anyhow::Result<()> {
+    let upkeep = match Upkeep::open(folder) {
+        Err(CacheError::Index {
+            reason,
+            is_damaged: true,
+            ..
+        }) => return damaged_index(folder, &reason, repair),
+        opened => opened?,
+    };
+    if let Some(what) = upkeep.index().integrity().context("the cache index can't be read")? {
+        drop(upkeep);
+        return damaged_index(folder, &what, repair);
+    }
+    verify(upkeep, repair)
+}
+
+/// Nothing that stands in the index can be believed, so there is nothing else to check.
+fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> {
+    let outcome = if repair {
+        Some(Upkeep::begin_anew(folder)?)
+    } else {
+        None
+    };
+    let done = match outcome {
+        None => "",
+        Some(Dropped::Yes) => "; set aside as index.db.damaged, and all that it recorded dropped",
+        Some(Dropped::InUse) => "; in use, so it stays",
+    };
+    println!("the index is damaged: {what}{done}");
+    match outcome {
+        None => bail!(
+            "the cache's index is damaged; `fetchfs cache verify --repair` sets it aside, and the cache begins anew"
+        ),
+        Some(Dropped::Yes) => bail!("the cache's index was damaged; the cache begins anew"),
+        Some(Dropped::InUse) => bail!(
+            "the cache's index is damaged, and a mount uses it; try again when nothing is mounted from this cache"
+        ),
+    }
+}
+
+fn verify(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
     let entries = entries(&upkeep)?;
     let bytes: u64 = entries.iter().map(EntryInfo::cached).sum();
     let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
     let bar = progress_bar(bytes)?;
     let mut tally = Tally::default();
-    if let Some(what) = upkeep.index().integrity().context("the cache index can't be read")? {
-        bar.suspend(|| println!("the index is damaged: {what}"));
-        tally.wrong += 1;
-    }
     for entry in &entries {
         check(&upkeep, entry, repair, &bar, &mut tally).with_context(|| entry.url.clone())?;
     }
