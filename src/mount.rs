@@ -205,6 +205,7 @@ fn start_control(
         mountpoint: config.mountpoint.clone(),
         cache_dir: config.cache_dir.clone(),
         connections: config.http.max_connections,
+        is_offline: config.http.offline,
         since: Instant::now(),
     };
     let (tree, cache, notifier) = (Arc::clone(tree), Arc::clone(cache), Arc::clone(notifier));

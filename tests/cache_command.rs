@@ -208,8 +208,12 @@ fn a_damaged_index_is_found_and_repair_sets_it_aside_as_a_mount_would() {
     let garbage =
         |folder: &Path| fs::write(folder.join("index.db"), "no database at all".repeat(100)).expect("to write");
     let mark = |folder: &Path| fs::write(folder.join("index.is-damaged"), "").expect("to write");
-    let damages: [(&str, fn(&Path)); 3] = [("a page", damage_index), ("garbage", garbage), ("a mark", mark)];
-    for (which, damage) in damages {
+    let ways = [
+        (damage_index as fn(&Path), "a page"),
+        (garbage, "garbage"),
+        (mark, "a mark"),
+    ];
+    for (damage, which) in ways {
         let (origin, content, mut mount) = two_files();
         let folder = mount.cache();
         damage(&folder);

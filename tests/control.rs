@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 * 1024;
 
 /// An origin with a large file, a small one, and a directory in a directory.
-fn site() -> Origin {
+pub(crate) fn site() -> Origin {
     let origin = Origin::start();
     for (path, size) in [
         ("/large", 40 * MIB),
@@ -35,29 +35,29 @@ fn site() -> Origin {
     origin
 }
 
-fn content(path: &str, size: u64) -> Content {
+pub(crate) fn content(path: &str, size: u64) -> Content {
     Content::noise(size, path.len() as u64)
 }
 
-fn fetchfs_with(words: &[&str], paths: &[PathBuf]) -> Command {
+pub(crate) fn fetchfs_with(words: &[&str], paths: &[PathBuf]) -> Command {
     let mut command = fetchfs();
     command.args(words).args(paths);
     command
 }
 
-fn prefetch(words: &[&str], paths: &[PathBuf]) -> Ran {
+pub(crate) fn prefetch(words: &[&str], paths: &[PathBuf]) -> Ran {
     run(fetchfs_with(&["prefetch"], &[]).args(words).args(paths))
 }
 
 /// Requests for bytes of any of these paths since `mark`.
-fn data_requests(origin: &Origin, mark: usize, paths: &[&str]) -> usize {
+pub(crate) fn data_requests(origin: &Origin, mark: usize, paths: &[&str]) -> usize {
     let since = origin.log().since(mark);
     paths.iter().map(|path| since.data(path).len()).sum()
 }
 
 /// The command fails with one sentence that holds these words.
 #[track_caller]
-fn assert_refuses(ran: &Ran, words: &[&str]) {
+pub(crate) fn assert_refuses(ran: &Ran, words: &[&str]) {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert_eq!(ran.err.trim_end().lines().count(), 1, "one sentence: {ran:?}");
     for word in words {
@@ -222,7 +222,7 @@ fn a_background_prefetch_survives_kill_9_and_is_forgotten_when_it_is_done() {
 
 /// Jobs have no event for others, so the mount is asked again.
 #[track_caller]
-fn wait_until_no_job_is_left(mount: &Mount) {
+pub(crate) fn wait_until_no_job_is_left(mount: &Mount) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while prefetch(&["--list"], &[mount.root()]).succeeded().out.contains("job") {
         assert!(std::time::Instant::now() < deadline, "the job does not end");

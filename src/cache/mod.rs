@@ -40,6 +40,7 @@ mod versions;
 mod wishes;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,7 +70,7 @@ use store::ChunkStore;
 use tenancy::Tenancy;
 use trouble::Trouble;
 use versions::Versions;
-pub use wishes::{Bringing, Evicted, Unpinned};
+pub use wishes::{Bringing, Evicted, JobTurn, Unpinned};
 
 use crate::http::{Client, Origin, Throttle, Version};
 
@@ -131,6 +132,7 @@ pub struct Cache {
     versions: Arc<Versions>,
     around: Around,
     tenancy: Tenancy,
+    folder: PathBuf,
     catalogue: Catalogue,
     /// Whether there is anybody to fetch ahead from.
     is_online: bool,
@@ -224,6 +226,7 @@ impl Cache {
             versions,
             around,
             tenancy,
+            folder: config.folder,
             catalogue,
             is_online,
             chunk_size: config.chunk_size,
@@ -317,6 +320,24 @@ impl Cache {
     /// Bytes that the cache may take on the disk.
     pub fn limit(&self) -> u64 {
         self.versions.quota.size()
+    }
+
+    /// Bytes that can be in the cache without any of them having to make room again. Some system calls.
+    pub fn room(&self) -> u64 {
+        self.versions.quota.room()
+    }
+
+    /// Whether other mounts use the folder at this moment.
+    pub fn is_shared(&self) -> bool {
+        self.versions.quota.has_others()
+    }
+
+    /// Takes over what other mounts have recorded of these bytes of an entry. A query.
+    pub fn learn(&self, entry: &CacheEntry, bytes: &Range<u64>) {
+        if let Some(settled) = entry.settled() {
+            let (resident, chunks) = (&settled.resident, entry.chunk.touched(bytes));
+            resident.learn(|| self.versions.index.committed_chunks(&resident.key, &chunks));
+        }
     }
 
     /// Whether the folder can't be written, as far as is known: then nothing is to be fetched ahead of need.

@@ -1,13 +1,17 @@
 //! What the user wants of the cache: jobs, pins, and to be rid of something. Most of these block for a query.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cache;
 use super::entry::{CacheEntry, UrlKey};
 use super::index::{Holding, JobRow, PinRow, Record};
 use super::quota::evictor::evict_all;
+use super::quota::locks::{Lock, try_lock};
 use super::versions::Versions;
 use crate::http::redact;
 
@@ -37,6 +41,16 @@ pub enum Unpinned {
     /// It stays pinned, because a directory above it is: its URL, without secrets.
     Below(String),
 }
+
+/// The right to do a job: no other mount over the folder has it. Given back when dropped.
+#[derive(Debug)]
+pub struct JobTurn {
+    /// Locked at the job's place; `None` on a file system that has no locks.
+    _file: Option<File>,
+}
+
+/// Its bytes are never written; each job has the lock on one of them.
+const JOB_LOCKS: &str = "jobs.lock";
 
 /// What became of a wish to evict.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +90,34 @@ impl Cache {
     /// The recorded jobs of a source, in the order in which they were asked for.
     pub fn jobs(&self, source: &str) -> Vec<JobRow> {
         self.versions.index.jobs(source)
+    }
+
+    /// Whether this job of a source is still to be done. A query.
+    pub fn has_job(&self, source: &str, key: &str) -> bool {
+        self.jobs(source).iter().any(|job| job.key == key)
+    }
+
+    /// Takes the right to do a job; `None` while another mount has it. Some system calls.
+    pub fn take_job(&self, key: &str) -> Option<JobTurn> {
+        let mut options = File::options();
+        let opened = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(self.folder.join(JOB_LOCKS));
+        // An offset is positive.
+        let place = (xxh3_64(key.as_bytes()) >> 1, 1);
+        match opened.and_then(|file| Ok(try_lock(&file, place, Lock::Exclusive)?.then_some(file))) {
+            Ok(None) => None,
+            Ok(file) => Some(JobTurn { _file: file }),
+            Err(error) => {
+                // Two who do the same lose time, and nothing else.
+                log::debug!("no lock for a prefetch job: {error}");
+                Some(JobTurn { _file: None })
+            }
+        }
     }
 
     /// From now on a file stays in the cache, whatever its version, or everything below a directory does: what is there

@@ -19,6 +19,12 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("its process can't be asked ({0}); was it started by an older fetchfs?")]
     NotListening(io::Error),
+    /// Nothing came for too long.
+    #[error(
+        "its process has not answered for {}; its log may say why",
+        humantime::format_duration(PATIENCE)
+    )]
+    Silent,
     /// The conversation broke off.
     #[error("its process has broken off the conversation ({0}); its log may say why")]
     BrokenOff(io::Error),
@@ -50,7 +56,9 @@ impl Client {
         let mut client = Client {
             lines: BufReader::new(stream),
         };
-        let hello: Hello = client.hear().map_err(ClientError::NotListening)?;
+        let hello: Hello = client
+            .hear()
+            .map_err(|error| silent(&error).unwrap_or(ClientError::NotListening(error)))?;
         if hello.protocol != PROTOCOL {
             return Err(ClientError::OtherVersion(hello.fetchfs));
         }
@@ -69,7 +77,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] for a refusal; otherwise when there is none.
     pub fn reply(&mut self) -> Result<Reply, ClientError> {
-        match self.hear().map_err(ClientError::BrokenOff)? {
+        let heard = self
+            .hear()
+            .map_err(|error| silent(&error).unwrap_or(ClientError::BrokenOff(error)))?;
+        match heard {
             Reply::Refused { reason } => Err(ClientError::Refused(reason)),
             reply => Ok(reply),
         }
@@ -83,4 +94,10 @@ impl Client {
         }
         Ok(serde_json::from_slice(&line)?)
     }
+}
+
+/// Whether it was the patience that ended: a socket's timeout is one of these.
+fn silent(error: &io::Error) -> Option<ClientError> {
+    let is_timeout = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    is_timeout.then_some(ClientError::Silent)
 }

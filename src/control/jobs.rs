@@ -1,8 +1,9 @@
 //! Prefetches that go on by themselves.
 //!
 //! A job is recorded in the cache's index before its first request, and the record goes when it is done: so whatever ends
-//! the mount, the next one of the same source goes on with it. What failed and may go better later is tried again, after a
-//! pause that grows; what can't is told to the log, and the job is done without it.
+//! the mount, the next one of the same source goes on with it. Of several mounts over one cache, one does a job. What failed
+//! is tried again, after a pause that grows; only what the server calls gone, or what can't be meant, is told to the log, and the
+//! job is done without it. What this mount can't do as it was mounted (`--offline`, too small a cache) stays for the next.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,15 +15,18 @@ use tokio::task::AbortHandle;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::prefetch::{self, Failed, Tally, Tools};
-use super::protocol::{Failure, JobState, TreePath, Wanted};
-use crate::cache::JobRow;
+use super::prefetch::{self, Again, Failed, Tally, Tools};
+use super::protocol::{Failure, JobState, Wanted};
+use crate::cache::{JobRow, JobTurn};
 
 /// The pause before the first new try. A fetch has tried for some seconds by itself before it fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The longest pause: a server that was down for a night is used again soon enough.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether the mount that does a job has gone: a few system calls.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The jobs of a mount.
 pub(super) struct Jobs {
@@ -119,9 +123,8 @@ impl Jobs {
         state.last += 1;
         let number = state.last;
         // It looks itself up when it has something to say, and finds itself: the lock is held until it is there.
-        let task = self
-            .runtime
-            .spawn(Arc::clone(self).run(number, wanted.clone(), Arc::clone(&tally)));
+        let task = Arc::clone(self).run(number, key.clone(), wanted.clone(), Arc::clone(&tally));
+        let task = self.runtime.spawn(task);
         let job = Job {
             key,
             wanted,
@@ -164,33 +167,80 @@ impl Jobs {
         shown.collect()
     }
 
-    async fn run(self: Arc<Self>, number: u64, mut wanted: Wanted, mut tally: Arc<Tally>) {
+    async fn run(self: Arc<Self>, number: u64, key: String, mut wanted: Wanted, mut tally: Arc<Tally>) {
+        let waits = |reason: &str| Failure {
+            path: wanted.paths.first().cloned().unwrap_or_default(),
+            reason: reason.to_owned(),
+        };
+        if self.tools.is_offline {
+            self.wait_for(
+                number,
+                waits("this mount never asks the network (--offline); the next one without that goes on"),
+            );
+            return;
+        }
+        let taken = waits("another mount over the same cache fetches it");
+        let Some(turn) = self.turn(number, &key, taken).await else {
+            log::info!("prefetch job {number} was done by another mount");
+            self.remove(number);
+            return;
+        };
         let mut pause = FIRST_PAUSE;
+        let mut for_the_next_mount = None;
         loop {
             let failed = prefetch::run(self.tools.clone(), wanted.clone(), Arc::clone(&tally)).await;
             if failed.iter().any(|failed| failed.error.is_end_of_mount()) {
                 return;
             }
-            let again = paths_to_try_again(&failed);
-            let Some(first) = failed.iter().find(|failed| failed.error.is_temporary()) else {
+            let of_kind = |again| failed.iter().filter(move |failed| failed.error.again() == again);
+            for_the_next_mount = for_the_next_mount.or_else(|| of_kind(Again::NextMount).next().map(Failed::told));
+            let Some(first) = of_kind(Again::Later).next() else {
                 break;
             };
+            wanted.paths = of_kind(Again::Later).map(|failed| failed.path.clone()).collect();
             log::info!(
                 "prefetch job {number}: {} paths failed, the first with \"{}\"; trying again in {pause:?}",
-                again.len(),
+                wanted.paths.len(),
                 first.error
             );
-            self.note(number, |job| job.waits_for = Some(first.told()));
+            self.wait_for(number, first.told());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            wanted.paths = again;
             tally = Arc::new(Tally::default());
             self.note(number, |job| {
                 job.waits_for = None;
                 job.tally = Arc::clone(&tally);
             });
         }
-        self.finish(number);
+        match for_the_next_mount {
+            Some(why) => {
+                log::warn!("prefetch job {number} is left to the next mount: {}", why.reason);
+                self.wait_for(number, why);
+            }
+            None => self.finish(number, turn).await,
+        }
+    }
+
+    /// Waits until no other mount does the job. `None` if it was done meanwhile.
+    async fn turn(&self, number: u64, key: &str, taken: Failure) -> Option<JobTurn> {
+        if let Some(turn) = self.tools.cache.take_job(key) {
+            return Some(turn);
+        }
+        self.wait_for(number, taken);
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if let Some(turn) = self.tools.cache.take_job(key) {
+                let (cache, source, key) = (Arc::clone(&self.tools.cache), self.source.clone(), key.to_owned());
+                let is_left = tokio::task::spawn_blocking(move || cache.has_job(&source, &key)).await;
+                self.note(number, |job| job.waits_for = None);
+                // It can't be asked only when the mount is being ended.
+                return is_left.unwrap_or(false).then_some(turn);
+            }
+        }
+    }
+
+    fn wait_for(&self, number: u64, why: Failure) {
+        self.note(number, |job| job.waits_for = Some(why));
     }
 
     fn note(&self, number: u64, note: impl FnOnce(&mut Job)) {
@@ -200,22 +250,20 @@ impl Jobs {
         }
     }
 
-    fn finish(&self, number: u64) {
-        if let Some(job) = self.remove(number) {
-            let done = job.tally.progress();
-            log::info!(
-                "prefetch job {number} is done: {} files, {} bytes fetched, {} failed",
-                done.files,
-                done.bytes_fetched,
-                done.failed
-            );
-        }
+    async fn finish(&self, number: u64, turn: JobTurn) {
+        let Some(job) = self.remove(number) else { return };
+        let done = job.tally.progress();
+        log::info!(
+            "prefetch job {number} is done: {} files, {} bytes fetched, {} failed",
+            done.files,
+            done.bytes_fetched,
+            done.failed
+        );
+        // Who takes the next turn is to see that it is done.
+        let cache = Arc::clone(&self.tools.cache);
+        let _ = tokio::task::spawn_blocking(move || cache.sync_index()).await;
+        drop(turn);
     }
-}
-
-fn paths_to_try_again(failed: &[Failed]) -> Vec<TreePath> {
-    let temporary = failed.iter().filter(|failed| failed.error.is_temporary());
-    temporary.map(|failed| failed.path.clone()).collect()
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct About {
     pub cache_dir: PathBuf,
     /// Connections to one origin at a time.
     pub connections: usize,
+    /// Whether the network is never asked.
+    pub is_offline: bool,
     /// When it was mounted.
     pub since: Instant,
 }
@@ -66,6 +68,7 @@ impl Control {
             tree: Arc::clone(&tree),
             cache: Arc::clone(&cache),
             connections: about.connections,
+            is_offline: about.is_offline,
         };
         let jobs = Jobs::new(tools, runtime, jobs::source_key(sources));
         jobs.resume();
@@ -83,6 +86,7 @@ impl Control {
             tree: Arc::clone(&self.tree),
             cache: Arc::clone(&self.cache),
             connections: self.about.connections,
+            is_offline: self.about.is_offline,
         }
     }
 

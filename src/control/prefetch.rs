@@ -9,15 +9,16 @@
 mod file;
 mod tally;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use tokio::task::JoinSet;
 
 use super::protocol::{ByteRange, Failure, TreePath, Wanted};
 use crate::cache::{Cache, ReadError};
 use crate::http::HttpErrorKind;
-use crate::tree::{Node, Tree, TreeError};
+use crate::tree::{Ino, Node, Tree, TreeError};
 use file::File;
 pub(super) use tally::Tally;
 
@@ -41,6 +42,8 @@ pub(super) struct Tools {
     pub(super) cache: Arc<Cache>,
     /// Connections to one origin.
     pub(super) connections: usize,
+    /// Whether the network is never asked, so that nothing can be fetched.
+    pub(super) is_offline: bool,
 }
 
 /// Something that could not be fetched.
@@ -71,22 +74,58 @@ pub(super) enum FetchError {
     RangeOfDirectory,
     #[error("the path is too long")]
     TooLong,
+    #[error(
+        "{} are wanted, and the cache keeps {} at most; raise --cache-size, or prefetch less",
+        shown(*.wanted), shown(*.kept)
+    )]
+    TooMuch {
+        /// Bytes that are wanted, as far as is known.
+        wanted: u64,
+        /// Bytes that stay in the cache.
+        kept: u64,
+    },
+    #[error(
+        "{} of it are not in the cache any more: it does not fit beside what is there; raise --cache-size, unpin something, \
+         or prefetch less", shown(*.0)
+    )]
+    DoesNotStay(u64),
     #[error("a bug in fetchfs; its log says more")]
     Bug,
 }
 
+fn shown(bytes: u64) -> impl std::fmt::Display {
+    ByteSize(bytes).display().iec()
+}
+
+/// When something that failed is worth another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Never: that is how it is, by the server's word or by what was asked for.
+    Never,
+    /// After a while.
+    Later,
+    /// Not by this mount, as it was mounted.
+    NextMount,
+}
+
 impl FetchError {
-    /// Whether it may go better later.
-    pub(super) fn is_temporary(&self) -> bool {
-        let is_temporary = |kind: &HttpErrorKind| kind.is_temporary();
+    /// When it is worth another try. As everywhere, only an authoritative answer is the end of a thing: a login that has
+    /// expired is renewed, a certificate too, and a portal's page goes away.
+    pub(super) fn again(&self) -> Again {
+        let of_http = |kind: &HttpErrorKind| match kind {
+            HttpErrorKind::NotFound(_) => Again::Never,
+            HttpErrorKind::Offline => Again::NextMount,
+            _ => Again::Later,
+        };
         match self {
-            FetchError::Tree(TreeError::Http(error)) => is_temporary(&error.kind),
+            FetchError::Tree(TreeError::Http(error)) => of_http(&error.kind),
             FetchError::Tree(TreeError::Cache(error)) | FetchError::Read(error) => match error {
-                ReadError::Http(error) => is_temporary(&error.kind),
-                _ => true,
+                ReadError::Http(error) => of_http(&error.kind),
+                _ => Again::Later,
             },
-            FetchError::Tree(TreeError::Changed) => true,
-            FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => false,
+            FetchError::Tree(TreeError::Changed) => Again::Later,
+            FetchError::TooMuch { .. } | FetchError::DoesNotStay(_) => Again::NextMount,
+            FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => Again::Never,
         }
     }
 
@@ -102,9 +141,11 @@ impl FetchError {
 /// Fetches what is wanted and returns what failed. Dropped before its end, it takes back what it has asked for.
 pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<Failed> {
     let mut work = Work {
+        first: wanted.paths.first().cloned().unwrap_or_default(),
         named: wanted.paths.into(),
         directories: Vec::new(),
         files: VecDeque::new(),
+        found: HashSet::new(),
         under_way: JoinSet::new(),
         searches: 0,
         fetches: 0,
@@ -115,6 +156,7 @@ pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<
         tally,
     };
     loop {
+        work.give_up_what_can_t_stay();
         work.begin_more();
         match work.under_way.join_next().await {
             Some(done) => work.note(done.unwrap_or_else(|error| {
@@ -132,11 +174,15 @@ struct Work {
     tally: Arc<Tally>,
     ranges: Arc<[ByteRange]>,
     recursive: bool,
+    /// The first path that the user gave: it stands for all of them.
+    first: TreePath,
     /// Paths as the user gave them.
     named: VecDeque<TreePath>,
     /// Directories to list. The last one is next, so that memory is that of a path's depth and not of a tree's breadth.
     directories: Vec<(TreePath, Arc<Node>)>,
     files: VecDeque<File>,
+    /// All files so far: what was named twice counts once.
+    found: HashSet<Ino>,
     under_way: JoinSet<Done>,
     /// Of these, look-ups and listings.
     searches: usize,
@@ -157,6 +203,30 @@ enum Done {
 }
 
 impl Work {
+    /// Stops when more is wanted than the cache keeps: it would evict its own beginning, and what others use, and claim to
+    /// have done what it was asked for.
+    fn give_up_what_can_t_stay(&mut self) {
+        let (wanted, kept) = (self.tally.bytes(), self.tools.cache.room());
+        if wanted <= kept {
+            return;
+        }
+        self.named.clear();
+        self.directories.clear();
+        self.files.clear();
+        // Dropping what is under way takes it back.
+        self.under_way = JoinSet::new();
+        (self.searches, self.fetches) = (0, 0);
+        if !matches!(
+            self.failed.last(),
+            Some(Failed {
+                error: FetchError::TooMuch { .. },
+                ..
+            })
+        ) {
+            self.fail(self.first.clone(), FetchError::TooMuch { wanted, kept });
+        }
+    }
+
     fn begin_more(&mut self) {
         while self.searches < LISTINGS && self.files.len() < FILES_WAITING {
             let tree = Arc::clone(&self.tools.tree);
@@ -237,6 +307,9 @@ impl Work {
     }
 
     fn add_file(&mut self, path: TreePath, parent: Option<Arc<Node>>, node: Arc<Node>) {
+        if !self.found.insert(node.ino) {
+            return;
+        }
         let planned = file::bytes_wanted(&self.ranges, self.tools.tree.attributes(&node).size);
         self.tally.file_found(planned);
         self.files.push_back(File {

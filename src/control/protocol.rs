@@ -231,7 +231,7 @@ pub struct JobState {
     pub wanted: Wanted,
     /// How far it has come since the mount was made or it was asked for.
     pub progress: Progress,
-    /// Why it waits before it tries again what failed, if it does.
+    /// Why it waits, if it does: for a new try, for another mount that does it, or for the next mount.
     pub waits_for: Option<Failure>,
 }
 

@@ -13,15 +13,22 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Control;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
 
-/// Connections at a time. More wait for their turn in the socket's queue.
+/// Connections at a time that have not said yet what they want. More wait for their turn in the socket's queue.
 const CONNECTIONS: usize = 16;
+
+/// Requests at a time that are being answered; more are refused. Nearly all of them are prefetches, which take long: whoever asks
+/// something else is not to wait behind those.
+const REQUESTS: usize = 256;
+
+/// Prefetches at a time for clients that wait for them. More wait for their turn, and tell their clients so.
+const PREFETCHES: usize = 16;
 
 /// How long a client may take to say what it wants, and to take an answer: longer, and it is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,21 +56,30 @@ pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Resu
     Ok(())
 }
 
+/// What bounds the work that clients make.
+struct Turns {
+    requests: Semaphore,
+    prefetches: Semaphore,
+}
+
 async fn accept(listener: UnixListener, control: Arc<Control>) {
-    let turns = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let turns = Arc::new(Turns {
+        requests: Semaphore::new(REQUESTS),
+        prefetches: Semaphore::new(PREFETCHES),
+    });
     loop {
         // An error would mean that the semaphore was closed, which nobody does.
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+        let Ok(turn) = Arc::clone(&connections).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((stream, _)) if is_allowed(&stream) => {
-                let control = Arc::clone(&control);
+                let (control, turns) = (Arc::clone(&control), Arc::clone(&turns));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, control).await {
+                    if let Err(error) = converse(stream, control, turn, &turns).await {
                         log::debug!("control socket: {error}");
                     }
-                    drop(turn);
                 });
             }
             Ok(_) => log::warn!("control socket: another user was turned away"),
@@ -82,8 +98,14 @@ fn is_allowed(stream: &UnixStream) -> bool {
     user.is_ok_and(|user| user == geteuid().as_raw() || user == 0)
 }
 
-/// One connection: greeting, request, replies.
-async fn converse(stream: UnixStream, control: Arc<Control>) -> io::Result<()> {
+/// One connection: greeting, request, replies. `turn` is given back when the request is there: what is slow to say what it
+/// wants is bounded apart from what is slow to be done.
+async fn converse(
+    stream: UnixStream,
+    control: Arc<Control>,
+    turn: OwnedSemaphorePermit,
+    turns: &Turns,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     say(&mut writer, &Hello::ours()).await?;
@@ -92,10 +114,14 @@ async fn converse(stream: UnixStream, control: Arc<Control>) -> io::Result<()> {
     if line.is_empty() {
         return Ok(());
     }
-    let last = match serde_json::from_slice(&line) {
-        Err(error) => refused(format!("the request is not understood: {error}")),
-        Ok(request) => tokio::select! {
-            reply = answer(&control, request, &mut writer) => reply?,
+    drop(turn);
+    let last = match (serde_json::from_slice(&line), turns.requests.try_acquire()) {
+        (Err(error), _) => refused(format!("the request is not understood: {error}")),
+        (_, Err(_)) => refused(format!(
+            "{REQUESTS} requests to this mount are under way already; try again when some of them are done"
+        )),
+        (Ok(request), Ok(_held_until_it_is_answered)) => tokio::select! {
+            reply = answer(&control, request, turns, &mut writer) => reply?,
             // Dropping the answer takes back what it has asked for.
             () = gone(reader) => return Ok(()),
         },
@@ -109,9 +135,14 @@ async fn gone(mut reader: BufReader<OwnedReadHalf>) {
 }
 
 /// Does what is asked. Gives back the last reply; the others it has sent itself.
-async fn answer(control: &Arc<Control>, request: Request, writer: &mut OwnedWriteHalf) -> io::Result<Reply> {
+async fn answer(
+    control: &Arc<Control>,
+    request: Request,
+    turns: &Turns,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<Reply> {
     Ok(match request {
-        Request::Prefetch { wanted } => Reply::Fetched(fetch(control, wanted, writer).await?),
+        Request::Prefetch { wanted } => Reply::Fetched(fetch(control, wanted, turns, writer).await?),
         Request::PrefetchInBackground { wanted } => {
             let jobs = Arc::clone(&control.jobs);
             match control.with_cache(move |_| jobs.start(wanted)).await {
@@ -140,15 +171,25 @@ async fn answer(control: &Arc<Control>, request: Request, writer: &mut OwnedWrit
 }
 
 /// Fetches, and tells how it goes, until it is done or the caller drops this.
-async fn fetch(control: &Control, wanted: Wanted, writer: &mut OwnedWriteHalf) -> io::Result<Fetched> {
+async fn fetch(control: &Control, wanted: Wanted, turns: &Turns, writer: &mut OwnedWriteHalf) -> io::Result<Fetched> {
     let tally = Arc::new(Tally::default());
     // A task of its own, so that a client that is slow to listen holds nothing up. Ended when the set is dropped.
     let mut fetching = JoinSet::new();
-    fetching.spawn(prefetch::run(control.tools(), wanted, Arc::clone(&tally)));
     let mut ticks = tokio::time::interval(TELLING);
+    let turn = turns.prefetches.acquire();
+    tokio::pin!(turn);
+    let mut wanted = Some(wanted);
+    let mut held = None;
     loop {
         tokio::select! {
-            done = fetching.join_next() => {
+            turn = &mut turn, if held.is_none() => {
+                // Nobody closes the semaphore.
+                held = turn.ok();
+                if let Some(wanted) = wanted.take() {
+                    fetching.spawn(prefetch::run(control.tools(), wanted, Arc::clone(&tally)));
+                }
+            }
+            done = fetching.join_next(), if held.is_some() => {
                 let failed = done.and_then(Result::ok).ok_or_else(|| io::Error::other("the prefetch was broken off"))?;
                 return Ok(Fetched {
                     progress: tally.progress(),

@@ -229,13 +229,30 @@ impl Quota {
     /// Bytes to be freed so that there is as much room as the mark says.
     pub(super) fn shortfall(&self, mark: Mark) -> u64 {
         let most = self.most();
-        // Enough that a round is worth its cost, whatever the size; and not half of what is there.
-        let slack = mark.of(most).max(mark.of(SMALL).min(most / 4));
+        let slack = mark.slack(most);
         let over = self.ledger.total().saturating_sub(most - slack);
         let wanted_free = self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS));
         // What is not ours can't be freed by us.
         let missing = wanted_free.saturating_sub(self.free()).min(self.ledger.used());
         over.max(missing)
+    }
+
+    /// Bytes that data files can take before the first of them has to make room for the next.
+    pub fn room(&self) -> u64 {
+        let most = self.most();
+        let slack = Mark::High.slack(most);
+        let beside_data = self
+            .ledger
+            .total()
+            .saturating_sub(self.ledger.used() + self.ledger.reserved());
+        let by_size = most.saturating_sub(slack + beside_data);
+        let wanted_free = self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS));
+        let by_disk = self
+            .ledger
+            .used()
+            .saturating_add(self.free())
+            .saturating_sub(wanted_free);
+        by_size.min(by_disk)
     }
 
     /// Bytes that the file system has for us.
@@ -343,7 +360,12 @@ pub(super) enum Mark {
 }
 
 impl Mark {
-    /// How far below the limit it is.
+    /// How far below the most that may be used it is: enough that a round is worth its cost, whatever the size; and not half
+    /// of what is there.
+    fn slack(self, most: u64) -> u64 {
+        self.of(most).max(self.of(SMALL).min(most / 4))
+    }
+
     fn of(self, limit: u64) -> u64 {
         match self {
             Mark::High => limit / 20,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rangemap::RangeSet;
 use tokio::sync::mpsc;
 
 use super::{FetchError, Tally, Tools};
-use crate::cache::{CacheEntry, ChunkManager, Priority, ReadError, Settled, WaiterId};
+use crate::cache::{Cache, CacheEntry, Priority, ReadError, Settled, WaiterId};
 use crate::control::protocol::{ByteRange, TreePath};
 use crate::tree::{Node, TreeError};
 
@@ -32,14 +33,16 @@ pub(super) struct File {
     pub(super) planned: u64,
 }
 
-/// Bytes that are wanted of a file of `size` bytes. Ranges that overlap count twice.
+/// Bytes that are wanted of a file of `size` bytes.
 pub(super) fn bytes_wanted(ranges: &[ByteRange], size: u64) -> u64 {
-    spans(ranges, size).map(|bytes| bytes.end - bytes.start).sum()
+    spans(ranges, size).iter().map(|bytes| bytes.end - bytes.start).sum()
 }
 
-fn spans(ranges: &[ByteRange], size: u64) -> impl Iterator<Item = Range<u64>> {
+/// What is wanted of a file of `size` bytes, in order. Ranges that overlap are one.
+fn spans(ranges: &[ByteRange], size: u64) -> RangeSet<u64> {
     let all = ranges.is_empty().then_some(0..size);
-    all.into_iter().chain(ranges.iter().map(move |range| range.of(size)))
+    let wanted = all.into_iter().chain(ranges.iter().map(|range| range.of(size)));
+    wanted.filter(|bytes| !bytes.is_empty()).collect()
 }
 
 impl File {
@@ -66,17 +69,27 @@ impl File {
             entry: Arc::clone(&entry),
             ranges: Arc::clone(&self.ranges),
         });
-        let _looking = tally.look_at(part);
+        let _looking = tally.look_at(Arc::clone(&part));
         loop {
             let size = entry.size();
             tally.replan(&mut self.planned, bytes_wanted(&self.ranges, size));
+            // The listing may not have told the size.
+            let (wanted, kept) = (tally.bytes(), tools.cache.room());
+            if wanted > kept {
+                return Err(FetchError::TooMuch { wanted, kept });
+            }
             for bytes in spans(&self.ranges, size) {
-                fetch_bytes(tools.cache.manager(), &entry, bytes).await?;
+                fetch_bytes(&tools.cache, &entry, bytes).await?;
             }
             // A listing had another size, and the end is elsewhere.
             if entry.size() == size {
-                return Ok(());
+                break;
             }
+        }
+        // All of it was there once.
+        match self.planned.saturating_sub(part.present()) {
+            0 => Ok(()),
+            lost => Err(FetchError::DoesNotStay(lost)),
         }
     }
 }
@@ -92,7 +105,8 @@ impl Part {
     pub(super) fn present(&self) -> u64 {
         let Some(settled) = self.entry.settled() else { return 0 };
         spans(&self.ranges, settled.size())
-            .map(|bytes| present_of(&self.entry, settled, &bytes))
+            .iter()
+            .map(|bytes| present_of(&self.entry, settled, bytes))
             .sum()
     }
 }
@@ -113,13 +127,18 @@ fn present_of(entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>) -> u64 
         .sum()
 }
 
-/// Fetches bytes of an entry, piece by piece.
-async fn fetch_bytes(manager: &Arc<ChunkManager>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
-    let mut waits = Waits::new(manager, entry);
-    let mut at = bytes.start;
+/// Fetches the chunks of these bytes of an entry, piece by piece.
+async fn fetch_bytes(cache: &Arc<Cache>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
+    let mut waits = Waits::new(cache, entry);
+    // To the edges of chunks: a chunk of which only a part has come is not kept. The file's end may be elsewhere than is
+    // known, and what is asked for past it is nothing.
+    let chunk = entry.chunk.bytes();
+    let end = bytes.end.checked_next_multiple_of(chunk).unwrap_or(bytes.end);
+    let mut at = bytes.start - bytes.start % chunk;
     loop {
-        while waits.count() < PIECES && at < bytes.end {
-            let end = at.saturating_add(PIECE).min(bytes.end);
+        while waits.count() < PIECES && at < end {
+            let end = at.saturating_add(PIECE).min(end);
+            learn(cache, entry, &(at..end)).await;
             waits.begin(at..end);
             at = end;
         }
@@ -130,9 +149,18 @@ async fn fetch_bytes(manager: &Arc<ChunkManager>, entry: &Arc<CacheEntry>, bytes
     }
 }
 
+/// Takes over what another mount has fetched of these bytes.
+async fn learn(cache: &Arc<Cache>, entry: &Arc<CacheEntry>, bytes: &Range<u64>) {
+    if cache.is_shared() {
+        let (cache, entry, bytes) = (Arc::clone(cache), Arc::clone(entry), bytes.clone());
+        // If it can't be asked it is fetched again.
+        let _ = tokio::task::spawn_blocking(move || cache.learn(&entry, &bytes)).await;
+    }
+}
+
 /// The pieces under way of one entry. Dropped, it takes them back.
 struct Waits {
-    manager: Arc<ChunkManager>,
+    cache: Arc<Cache>,
     entry: Arc<CacheEntry>,
     waiting: BTreeMap<u64, WaiterId>,
     next: u64,
@@ -141,10 +169,10 @@ struct Waits {
 }
 
 impl Waits {
-    fn new(manager: &Arc<ChunkManager>, entry: &Arc<CacheEntry>) -> Waits {
+    fn new(cache: &Arc<Cache>, entry: &Arc<CacheEntry>) -> Waits {
         let (news, heard) = mpsc::unbounded_channel();
         Waits {
-            manager: Arc::clone(manager),
+            cache: Arc::clone(cache),
             entry: Arc::clone(entry),
             waiting: BTreeMap::new(),
             next: 0,
@@ -165,9 +193,8 @@ impl Waits {
             // Nobody listens any more when the prefetch was taken back.
             let _ = news.send((number, result));
         });
-        let waiter = self
-            .manager
-            .when_fetched(&self.entry, bytes, Priority::Medium, on_ready);
+        let manager = self.cache.manager();
+        let waiter = manager.when_fetched(&self.entry, bytes, Priority::Medium, on_ready);
         self.waiting.insert(number, waiter);
     }
 
@@ -186,7 +213,7 @@ impl Drop for Waits {
     fn drop(&mut self) {
         // The last first: else the end of one that is being fetched would begin the next.
         for waiter in self.waiting.values().rev() {
-            self.manager.cancel(*waiter);
+            self.cache.manager().cancel(*waiter);
         }
     }
 }

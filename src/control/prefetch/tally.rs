@@ -42,6 +42,11 @@ impl Tally {
         progress
     }
 
+    /// Bytes that are wanted, as far as is known.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.lock().counted.bytes
+    }
+
     pub(super) fn set_searching(&self, is_searching: bool) {
         self.state.lock().counted.is_searching = is_searching;
     }

@@ -1,0 +1,180 @@
+//! Prefetches that go on by themselves, whatever the server says meanwhile, and beside other mounts over the same cache.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::files::{pread, sha256, sha256_of};
+use crate::common::{Mount, PATIENCE, process, run};
+use crate::control::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
+use crate::origin::{Fault, Gate, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// Asks for the list of jobs until it is as wanted; others have no event for that.
+#[track_caller]
+fn wait_until_jobs(mount: &Mount, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = prefetch(&["--list"], &[mount.root()]).succeeded().out;
+        if is_so(&shown) {
+            return shown;
+        }
+        assert!(Instant::now() < deadline, "{what}: {shown}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[track_caller]
+fn assert_is_read_without_a_request(origin: &Origin, mount: &Mount, name: &str, size: u64) {
+    let (mark, path) = (origin.log().mark(), format!("/{name}"));
+    assert_eq!(sha256(&mount.path(name)), sha256_of(&content(&path, size)), "{name}");
+    assert_eq!(data_requests(origin, mark, &[&path]), 0, "{name}");
+}
+
+/// A login that has expired, a portal's page: answers that are no word about the files.
+#[test]
+fn a_job_outlives_every_answer_that_is_not_the_end_of_its_files() {
+    let origin = site();
+    let faults = [
+        ("dir/a", 3 * MIB + 17, Fault::Status(403)),
+        ("large", 40 * MIB, Fault::LoginPage),
+        ("small", 1000, Fault::Status(401)),
+    ];
+    let mut mount = Mount::of(&origin.url("/")).with("--retries", "0").start();
+    let mut switches = Vec::new();
+    for (name, _, fault) in &faults {
+        switches.push(origin.on(&format!("/{name}")).data().fault(fault.clone()));
+        prefetch(&["--background"], &[mount.path(name)]).succeeded();
+    }
+    // And one that is over: it is not there.
+    prefetch(&["--background"], &[mount.path("none")]).succeeded();
+    wait_until_jobs(&mount, "each but the last waits", |shown| {
+        shown.matches("waits: ").count() == 3 && !shown.contains("none")
+    });
+    switches.into_iter().for_each(|switch| switch.lift());
+    // A mount that is begun anew tries at once.
+    mount.kill();
+    mount.start();
+    wait_until_no_job_is_left(&mount);
+    for (name, size, _) in faults {
+        assert_is_read_without_a_request(&origin, &mount, name, size);
+    }
+}
+
+#[test]
+fn offline_a_job_waits_for_a_mount_that_may_ask() {
+    let origin = site();
+    let gate = Gate::new();
+    let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let mut mount = Mount::start_of(&origin.url("/"));
+    // The listing is in the cache then.
+    prefetch(&[], &[mount.path("dir/b c")]).succeeded();
+    prefetch(&["--background"], &[mount.path("large")]).succeeded();
+    gate.wait_for_arrivals(1);
+    mount.kill();
+    held.lift();
+    gate.open();
+
+    mount.add_option("--offline", "");
+    mount.start();
+    let mark = origin.log().mark();
+    // What is asked for now is recorded, too.
+    prefetch(&["--background"], &[mount.path("dir/a")]).succeeded();
+    let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("waits: ").count() == 2);
+    assert!(
+        shown.contains("/large: this mount never asks the network (--offline)"),
+        "{shown}"
+    );
+    mount.unmount();
+    assert_eq!(origin.log().mark(), mark, "nobody was asked");
+
+    let cache = mount.cache();
+    let plan = Mount::of(&origin.url("/")).with("--cache-dir", cache.to_str().expect("a path of the harness"));
+    let online = plan.start();
+    wait_until_no_job_is_left(&online);
+    assert_is_read_without_a_request(&origin, &online, "large", 40 * MIB);
+    assert_is_read_without_a_request(&origin, &online, "dir/a", 3 * MIB + 17);
+}
+
+/// Two mounts of an origin over one cache; the second begins when `between` is done.
+fn two_mounts(origin: &Origin, between: impl FnOnce(&Mount)) -> [Mount; 2] {
+    let first = Mount::start_of(&origin.url("/"));
+    between(&first);
+    let cache = first.cache();
+    let plan = Mount::of(&origin.url("/")).with("--cache-dir", cache.to_str().expect("a path of the harness"));
+    let second = plan.start();
+    [first, second]
+}
+
+#[test]
+fn one_mount_does_a_job_and_another_over_the_same_cache_takes_it_over_when_it_has_gone() {
+    let origin = site();
+    let gate = Gate::new();
+    let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let [mut first, second] = two_mounts(&origin, |first| {
+        prefetch(&["--background"], &[first.path("large")]).succeeded();
+        gate.wait_for_arrivals(1);
+    });
+    wait_until_jobs(&second, "it waits", |shown| {
+        shown.contains("/large: another mount over the same cache fetches it")
+    });
+    held.lift();
+    let mark = origin.log().mark();
+    first.kill();
+    wait_until_no_job_is_left(&second);
+    gate.open();
+    assert!(data_requests(&origin, mark, &["/large"]) > 0, "the second has done it");
+    assert_is_read_without_a_request(&origin, &second, "large", 40 * MIB);
+}
+
+#[test]
+fn what_another_mount_has_fetched_is_not_fetched_again_by_a_prefetch() {
+    let origin = site();
+    let [first, second] = two_mounts(&origin, |_| {});
+    // From now on the second knows what was there of the file: one chunk.
+    let open = std::fs::File::open(second.path("large")).expect("to open");
+    pread(&second.path("large"), 20 * MIB..20 * MIB + 1);
+    prefetch(&[], &[first.path("large")]).succeeded();
+    // The answer has what is recorded in it, so this waits until all of it is.
+    nix::sys::statvfs::statvfs(&first.root()).expect("df");
+    let mark = origin.log().mark();
+    let ran = prefetch(&[], &[second.path("large")]).succeeded();
+    assert_eq!(data_requests(&origin, mark, &["/large"]), 0, "{ran:?}");
+    drop(open);
+    assert_is_read_without_a_request(&origin, &second, "large", 40 * MIB);
+}
+
+/// Sixteen of them took all connections of the socket once: nothing else was answered, and none could be ended.
+#[test]
+fn many_prefetches_that_wait_hold_nobody_else_up() {
+    const CLIENTS: usize = 20;
+    let origin = site();
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let mount = Mount::start_of(&origin.url("/"));
+    prefetch(&[], &[mount.path("small")]).succeeded();
+    let start = |_| process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
+    let mut running: Vec<Child> = (0..CLIENTS).map(start).collect();
+    let deadline = Instant::now() + PATIENCE;
+    // Sixteen at a time, and each of them waits for the file's three pieces.
+    while waiters(&mount) < 16 * 3 {
+        assert!(Instant::now() < deadline, "they don't begin");
+    }
+    let paths: [PathBuf; 1] = [mount.path("small")];
+    let ran = run(&mut fetchfs_with(&["evict"], &paths)).succeeded();
+    assert!(ran.out.starts_with("1 files"), "{ran:?}");
+    gate.open();
+    for child in &mut running {
+        let status = process::wait(child, PATIENCE).expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+}
+
+fn waiters(mount: &Mount) -> u64 {
+    let ran = run(&mut fetchfs_with(&["status", "--json"], &[mount.root()])).succeeded();
+    let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    status[0]["origins"].as_array().map_or(0, |origins| {
+        origins.iter().filter_map(|origin| origin["waiters"].as_u64()).sum()
+    })
+}
