@@ -135,6 +135,41 @@ fn what_has_no_end_is_given_up_and_the_mount_goes_on() {
 }
 
 #[test]
+fn a_page_that_comes_byte_by_byte_is_given_up_in_time_and_holds_nobody_up_for_ever() {
+    /// As many as are asked for at a time.
+    const DRIPS: usize = 8;
+    let address = serve(|path, connection| match path {
+        "/" => {
+            let drips: Vec<String> = (0..DRIPS).map(|number| format!("drip{number}/")).collect();
+            let names = drips.iter().map(String::as_str).chain(["other/"]);
+            page(connection, &names.collect::<Vec<_>>())
+        }
+        "/other/" => page(connection, &["file"]),
+        _ => {
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n")?;
+            loop {
+                // Never silent for as long as any limit on silence; until the client hangs up.
+                connection.write_all(b" ")?;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+    });
+    let mount = Mount::of(&format!("http://{address}/"))
+        .with("--read-timeout", "2s")
+        .start();
+    std::thread::scope(|scope| {
+        let listings: Vec<_> = (0..DRIPS)
+            .map(|number| mount.path(format!("drip{number}")))
+            .map(|path| scope.spawn(move || errno_of(fs::read_dir(path))))
+            .collect();
+        for listing in listings {
+            assert_eq!(listing.join().expect("no panic"), libc::ETIMEDOUT);
+        }
+    });
+    assert_eq!(fs::read_dir(mount.path("other")).expect("to list").count(), 1);
+}
+
+#[test]
 fn sizes_that_no_file_can_have_are_errors() {
     let address = serve(|path, connection| match path {
         "/" => page(connection, &["largest", "larger"]),

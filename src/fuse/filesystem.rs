@@ -293,7 +293,11 @@ impl Shared {
 fn complain(error: &TreeError) -> Errno {
     match error {
         TreeError::Cache(ReadError::Cancelled) => {}
-        TreeError::SizeUnknown(_) | TreeError::Http(_) | TreeError::Cache(_) => replies::complain(&error.to_string()),
+        TreeError::SizeUnknown(_)
+        | TreeError::Http(_)
+        | TreeError::DeadlinePassed { .. }
+        | TreeError::NotAsked
+        | TreeError::Cache(_) => replies::complain(&error.to_string()),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)
@@ -365,7 +369,7 @@ impl Filesystem for FetchFs {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
-            self.shared.tree.note_file_opened(&node);
+            let ahead = self.shared.tree.note_file_opened(&node);
             if let Some(opened) = self.shared.tree.open_now(&node) {
                 return self.shared.reply_open(reply, ino, &self.files, opened);
             }
@@ -373,6 +377,8 @@ impl Filesystem for FetchFs {
             let sequentials = Arc::clone(&self.sequentials);
             self.runtime.spawn(async move {
                 let opened = shared.unless_ended(thread, shared.tree.open(&node)).await;
+                // From here on the open file keeps what was fetched ahead of it.
+                drop(ahead);
                 match opened {
                     Err(TreeError::SizeUnknown(url)) => {
                         let opening = async { Ok(shared.cache.sequential(&url).await?) };

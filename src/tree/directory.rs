@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::asking::Asker;
 use super::file::RemoteFile;
 use super::node::{Attributes, Ino, Kind, Node};
 use super::snapshot::Snapshot;
-use super::walk::FileWalk;
 use super::{Tree, TreeError, stored};
 use crate::cache::Cache;
 use crate::http::redact;
@@ -36,8 +36,6 @@ pub struct Directory {
     refreshing: tokio::sync::Mutex<()>,
     /// The position after the file whose size was last asked for, for asking side by side.
     pub(super) resolved_until: AtomicUsize,
-    /// Taken for the moment of a decision; nothing is taken under it.
-    pub(super) file_walk: Mutex<FileWalk>,
 }
 
 #[derive(Default)]
@@ -62,7 +60,6 @@ impl Directory {
             state: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
             resolved_until: AtomicUsize::new(0),
-            file_walk: Mutex::default(),
         }
     }
 
@@ -128,6 +125,11 @@ impl Tree {
     /// When they were never known and can't be had now, or when the origin says that the directory
     /// is gone.
     pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
+        self.list_for(node, self.waiting()).await
+    }
+
+    /// [`Self::list`], for this asker.
+    pub(super) async fn list_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<Arc<Snapshot>, TreeError> {
         let Kind::Directory(directory) = &node.kind else {
             return Err(TreeError::NotADirectory);
         };
@@ -139,16 +141,16 @@ impl Tree {
         };
         let known = match directory.last_known() {
             Some(known) => Some(known),
-            None => self.look_up_stored(node, directory, url).await,
+            None => self.look_up_stored(node, directory, url, asker).await?,
         };
         let Some(known) = known else {
-            return self.list_again(node, directory, url).await;
+            return self.list_again(node, directory, url, asker).await;
         };
-        let (tree, asked) = (Arc::clone(self), Arc::clone(node));
+        let (tree, asked, asker) = (Arc::clone(self), Arc::clone(node), asker.who_knows_something());
         let ask = async move {
             match &asked.kind {
                 Kind::Directory(directory @ Directory { url: Some(url), .. }) => {
-                    tree.list_again(&asked, directory, url).await
+                    tree.list_again(&asked, directory, url, asker).await
                 }
                 _ => Err(TreeError::NotADirectory),
             }
@@ -163,26 +165,39 @@ impl Tree {
     }
 
     /// The names that an earlier mount was told, at the first look.
-    async fn look_up_stored(&self, node: &Node, directory: &Directory, url: &Url) -> Option<Arc<Snapshot>> {
-        let _one_at_a_time = directory.refreshing.lock().await;
+    async fn look_up_stored(
+        &self,
+        node: &Node,
+        directory: &Directory,
+        url: &Url,
+        asker: Asker,
+    ) -> Result<Option<Arc<Snapshot>>, TreeError> {
+        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
         if std::mem::replace(&mut directory.state.write().is_searched, true) {
-            return directory.last_known();
+            return Ok(directory.last_known());
         }
         let wanted = url.clone();
         let find = move |cache: &Cache| stored::read(&wanted, &cache.catalogue().listing(&wanted)?);
-        let listing = self.with_cache(find).await.ok().flatten()?;
-        self.take_stored_listing(node, directory, listing);
-        directory.last_known()
+        if let Some(listing) = self.with_cache(find).await.ok().flatten() {
+            self.take_stored_listing(node, directory, listing);
+        }
+        Ok(directory.last_known())
     }
 
     /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
-    async fn list_again(&self, node: &Node, directory: &Directory, url: &Url) -> Result<Arc<Snapshot>, TreeError> {
-        let _one_at_a_time = directory.refreshing.lock().await;
+    async fn list_again(
+        &self,
+        node: &Node,
+        directory: &Directory,
+        url: &Url,
+        asker: Asker,
+    ) -> Result<Arc<Snapshot>, TreeError> {
+        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
-        let answer = self.ask(url, self.source.list(url)).await;
-        match (answer.map_err(TreeError::from), directory.last_known()) {
+        let answer = self.ask(url, asker, || self.source.list(url)).await;
+        match (answer, directory.last_known()) {
             (Ok(listing), _) => {
                 self.take_listing(node, directory, listing);
                 directory.last_known().ok_or(TreeError::NotFound)
@@ -195,6 +210,7 @@ impl Tree {
                 self.cache.catalogue().forget_listing(url);
                 Err(TreeError::NotFound)
             }
+            (Err(TreeError::NotAsked), Some(snapshot)) => Ok(snapshot),
             (Err(error), Some(snapshot)) => {
                 log::warn!("{error}; showing the directory as it was");
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
@@ -314,11 +330,16 @@ impl Tree {
     /// # Errors
     /// When the origin does not answer, or refuses.
     pub async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
+        self.resolve_for(node, self.waiting()).await
+    }
+
+    /// [`Self::resolve`], for this asker.
+    pub(super) async fn resolve_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
         if node.has_exact_size() {
             return Ok(());
         }
         self.resolve_ahead(node);
-        match self.resolve_one(node).await {
+        match self.resolve_one(node, asker).await {
             // It is shown as 0, which nobody believes for long, and can be read in sequence.
             Err(TreeError::SizeUnknown(_)) => Ok(()),
             resolved => resolved,
@@ -351,7 +372,8 @@ impl Tree {
             }
             let (tree, child) = (Arc::clone(self), Arc::clone(child));
             // Who asks about it will hear of its error; here it was only a guess.
-            self.runtime.spawn(async move { tree.resolve_one(&child).await.ok() });
+            self.runtime
+                .spawn(async move { tree.resolve_one(&child, Asker::Guessing).await.ok() });
         }
     }
 }

@@ -15,6 +15,7 @@
 //! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
 //! behind a read.
 
+mod asking;
 mod directory;
 mod file;
 mod gate;
@@ -46,7 +47,7 @@ use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
 pub use snapshot::Snapshot;
 pub use top::{Naming, TopError};
-use walk::DirectoryWalk;
+use walk::{DirectoryWalks, FileWalks};
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
 pub const METADATA_CONNECTIONS: usize = 8;
@@ -73,6 +74,19 @@ pub enum TreeError {
     /// The origin's answer, or the lack of one.
     #[error(transparent)]
     Http(HttpError),
+    /// It was waited for until `--read-timeout`.
+    #[error("{url}: no answer that can be used within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
+    DeadlinePassed {
+        /// The URL asked, without secrets.
+        url: String,
+        /// For so long.
+        waited: Duration,
+        /// Why the last try failed, if one did.
+        last: Option<HttpErrorKind>,
+    },
+    /// It is not asked for now, because nobody needs it enough.
+    #[error("the server is left alone")]
+    NotAsked,
     /// The cache can't open the file.
     #[error(transparent)]
     Cache(#[from] ReadError),
@@ -85,6 +99,10 @@ impl From<HttpError> for TreeError {
             _ => TreeError::Http(error),
         }
     }
+}
+
+fn said_last(last: Option<&HttpErrorKind>) -> String {
+    last.map_or_else(String::new, |kind| format!("; the last time: {kind}"))
 }
 
 /// What stands at the top of the tree.
@@ -124,6 +142,10 @@ pub struct TreeConfig {
     pub ttl: Duration,
     /// Data connections to one origin, of which fetching ahead leaves some free. Default: 16.
     pub connections: usize,
+    /// How often a question is asked again that failed for a reason of its own. Default: 3.
+    pub retries: u32,
+    /// The longest that anybody waits for an answer, all tries together. Default: 2 min.
+    pub patience: Duration,
 }
 
 /// See the module.
@@ -133,6 +155,10 @@ pub struct Tree {
     source: Arc<dyn Source>,
     /// How long a listing or a file's version is believed without asking again.
     ttl: Duration,
+    /// Retries of one question.
+    retries: u32,
+    /// The longest that anybody waits for its answer.
+    patience: Duration,
     /// For directories whose date nobody tells.
     mounted: SystemTime,
     /// All nodes that were ever shown: a number must not be given to another file.
@@ -145,7 +171,9 @@ pub struct Tree {
     /// Where guesses at what comes next are carried out.
     runtime: Handle,
     /// Taken for the moment of a decision.
-    directory_walk: Mutex<DirectoryWalk>,
+    directory_walks: Mutex<DirectoryWalks>,
+    /// Likewise.
+    file_walks: Mutex<FileWalks>,
     /// Small files fetched ahead of a walk, at most.
     files_ahead: usize,
 }
@@ -165,6 +193,8 @@ impl Tree {
             client,
             source,
             ttl: config.ttl,
+            retries: config.retries,
+            patience: config.patience,
             mounted: SystemTime::now(),
             nodes: RwLock::default(),
             next_ino: AtomicU64::new(ROOT + 1),
@@ -172,7 +202,8 @@ impl Tree {
             known_files: AtomicU64::new(0),
             known_bytes: AtomicU64::new(0),
             runtime,
-            directory_walk: Mutex::default(),
+            directory_walks: Mutex::default(),
+            file_walks: Mutex::default(),
             files_ahead: walk::files_ahead(config.connections),
         });
         tree.plant(top);
@@ -263,14 +294,15 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NotFound`] only by a listing's or the origin's word.
     pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
-        let snapshot = self.list(parent).await?;
+        let asker = self.waiting();
+        let snapshot = self.list_for(parent, asker).await?;
         let node = snapshot.get(name).cloned().ok_or(TreeError::NotFound)?;
         let node = if node.is_changed() {
             self.replace_changed(parent, name, &node)
         } else {
             node
         };
-        self.resolve(&node).await?;
+        self.resolve_for(&node, asker).await?;
         Ok(node)
     }
 
@@ -352,20 +384,6 @@ impl Tree {
             .entry(origin.clone())
             .or_insert_with(|| Box::leak(Box::new(Gate::new(origin))));
         Some(gate)
-    }
-
-    /// Asks the origin of `url`, in turn with others that ask it for listings and metadata.
-    async fn ask<T>(&self, url: &Url, ask: impl Future<Output = Result<T, HttpError>>) -> Result<T, HttpError> {
-        let Some(gate) = self.gate(url) else { return ask.await };
-        let _turn = gate.turn().await;
-        let answer = ask.await;
-        let failure = answer.as_ref().err().map(|error| &error.kind);
-        gate.note(failure);
-        if let Some(origin) = Origin::of(url).filter(|_| failure.is_none()) {
-            // Downloads that wait for it to come back need not wait out their pause.
-            self.client.health(&origin).answered();
-        }
-        answer
     }
 
     /// Asks for something newer than what is known; see [`Gate::ask`]. Offline there is nothing newer.

@@ -67,6 +67,16 @@ impl Snapshot {
             .filter(|node| node.is_directory())
     }
 
+    /// Whether two directories here are at most `distance` directories apart, in either direction.
+    pub(super) fn are_directories_near(&self, one: Ino, other: Ino, distance: usize) -> bool {
+        let Some((one, other)) = self.position(one).zip(self.position(other)) else {
+            return false;
+        };
+        let between = &self.children[one.min(other)..one.max(other)];
+        let directories = between.iter().filter(|(_, node)| node.is_directory());
+        directories.take(distance + 1).count() <= distance
+    }
+
     /// The position of the next file after this one.
     pub(super) fn next_file(&self, after: usize) -> Option<usize> {
         let rest = self.children.iter().enumerate().skip(after + 1);
