@@ -62,7 +62,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         .build()
         .context("can't start the threads for downloads")?;
     let client = Client::new(config.http.clone())?;
-    let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone()));
+    let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone(), config.listings));
 
     let notifier: Arc<OnceLock<Notifier>> = Arc::default();
     let for_resizes = Arc::clone(&notifier);

@@ -15,11 +15,15 @@ use super::node::{Attributes, Ino, Kind, Node};
 use super::snapshot::Snapshot;
 use super::{Tree, TreeError, stored};
 use crate::cache::Cache;
-use crate::http::redact;
+use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::source::{Entry, EntryKind, Listing};
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
+
+/// Bytes of the longest path of a directory's URL, Linux's own bound on paths (`PATH_MAX` in `linux/limits.h`). One whose
+/// path is longer is not shown: a directory that contains itself has to end somewhere, or `find` would go down for ever.
+const LONGEST_PATH: usize = 4096;
 
 /// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
 /// should not have to wait for long before its names count again.
@@ -166,8 +170,8 @@ impl Tree {
 
     /// The names that an earlier mount was told, at the first look.
     async fn look_up_stored(
-        &self,
-        node: &Node,
+        self: &Arc<Self>,
+        node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
         asker: Asker,
@@ -176,18 +180,21 @@ impl Tree {
         if std::mem::replace(&mut directory.state.write().is_searched, true) {
             return Ok(directory.last_known());
         }
-        let wanted = url.clone();
-        let find = move |cache: &Cache| stored::read(&wanted, &cache.catalogue().listing(&wanted)?);
-        if let Some(listing) = self.with_cache(find).await.ok().flatten() {
-            self.take_stored_listing(node, directory, listing);
-        }
+        let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
+        let find = move |cache: &Cache| {
+            let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
+            tree.take_stored_listing(&of, listing);
+            Some(())
+        };
+        // What can't be found is as if it had never been told.
+        let _ = self.with_cache(find).await;
         Ok(directory.last_known())
     }
 
     /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
     async fn list_again(
-        &self,
-        node: &Node,
+        self: &Arc<Self>,
+        node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
         asker: Asker,
@@ -197,9 +204,16 @@ impl Tree {
             return Ok(snapshot);
         }
         let answer = self.ask(url, asker, || self.source.list(url)).await;
-        match (answer, directory.last_known()) {
+        let known = directory.last_known();
+        let answer = answer.and_then(|listing| match &known {
+            Some(known) if !known.may_become(&listing) => Err(stands_in(url)),
+            _ => Ok(listing),
+        });
+        match (answer, known) {
             (Ok(listing), _) => {
-                self.take_listing(node, directory, listing);
+                let (tree, of) = (Arc::clone(self), Arc::clone(node));
+                // A long one takes a while, in which the threads of the runtime have bodies to move.
+                self.with_cache(move |_| tree.take_listing(&of, listing)).await?;
                 directory.last_known().ok_or(TreeError::NotFound)
             }
             (Err(TreeError::NotFound), known) => {
@@ -221,9 +235,23 @@ impl Tree {
     }
 
     /// Makes what the origin has just told the directory's names, and writes it down.
-    pub(super) fn take_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
+    pub(super) fn take_listing(&self, node: &Node, mut listing: Listing) {
+        let Kind::Directory(directory) = &node.kind else { return };
+        let url = || directory.url.as_ref().map(redact).unwrap_or_default();
+        let named = listing.entries.len();
+        listing
+            .entries
+            .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= LONGEST_PATH);
+        if listing.entries.len() < named {
+            log::warn!(
+                "{}: {} directories are not shown, because the paths of their URLs are longer than {LONGEST_PATH} bytes; does \
+                 it contain itself?",
+                url(),
+                named - listing.entries.len()
+            );
+        }
         if listing.refused > 0 {
-            let url = directory.url.as_ref().map(redact).unwrap_or_default();
+            let url = url();
             log::warn!(
                 "{url}: {} names are not shown, because they are no safe file names",
                 listing.refused
@@ -235,7 +263,8 @@ impl Tree {
     }
 
     /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
-    pub(super) fn take_stored_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
+    pub(super) fn take_stored_listing(&self, node: &Node, listing: Listing) {
+        let Kind::Directory(directory) = &node.kind else { return };
         self.take_names(node, directory, listing, true);
     }
 
@@ -294,6 +323,17 @@ impl Tree {
             .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
         node
     }
+}
+
+/// What came in the place of a listing is a page for people.
+fn stands_in(url: &Url) -> TreeError {
+    TreeError::Http(HttpError {
+        kind: HttpErrorKind::BadAnswer(
+            "nothing says that it is an index page, and none of the names is there that were; is a login needed?"
+                .to_owned(),
+        ),
+        url: redact(url),
+    })
 }
 
 fn new_kind(entry: &Entry, is_stored: bool) -> Kind {

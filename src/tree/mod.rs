@@ -20,6 +20,7 @@ mod directory;
 mod file;
 mod gate;
 mod node;
+mod nodes;
 mod opening;
 mod snapshot;
 mod stored;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -45,6 +46,7 @@ use file::{Known, RemoteFile};
 use gate::Gate;
 use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
+use nodes::Nodes;
 pub use snapshot::Snapshot;
 pub use top::{Naming, TopError};
 use walk::{DirectoryWalks, FileWalks};
@@ -161,9 +163,7 @@ pub struct Tree {
     patience: Duration,
     /// For directories whose date nobody tells.
     mounted: SystemTime,
-    /// All nodes that were ever shown: a number must not be given to another file.
-    nodes: RwLock<HashMap<Ino, Arc<Node>>>,
-    next_ino: AtomicU64,
+    nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
     gates: Mutex<HashMap<Origin, &'static Gate>>,
     known_files: AtomicU64,
@@ -188,6 +188,14 @@ impl Tree {
         top: Top,
         runtime: Handle,
     ) -> Arc<Tree> {
+        let root = Arc::new(Node {
+            ino: ROOT,
+            parent: ROOT,
+            kind: Kind::Directory(match &top {
+                Top::Directory { url, .. } => Directory::listed(url.clone(), None),
+                Top::Names(_) => Directory::fixed(),
+            }),
+        });
         let tree = Arc::new(Tree {
             cache,
             client,
@@ -196,8 +204,7 @@ impl Tree {
             retries: config.retries,
             patience: config.patience,
             mounted: SystemTime::now(),
-            nodes: RwLock::default(),
-            next_ino: AtomicU64::new(ROOT + 1),
+            nodes: Nodes::of(&root),
             gates: Mutex::default(),
             known_files: AtomicU64::new(0),
             known_bytes: AtomicU64::new(0),
@@ -206,24 +213,14 @@ impl Tree {
             file_walks: Mutex::default(),
             files_ahead: walk::files_ahead(config.connections),
         });
-        tree.plant(top);
+        tree.plant(&root, top);
         tree
     }
 
-    fn plant(self: &Arc<Self>, top: Top) {
-        let root = match &top {
-            Top::Directory { url, .. } => Directory::listed(url.clone(), None),
-            Top::Names(_) => Directory::fixed(),
-        };
-        let root = Arc::new(Node {
-            ino: ROOT,
-            parent: ROOT,
-            kind: Kind::Directory(root),
-        });
-        self.nodes.write().insert(ROOT, Arc::clone(&root));
+    fn plant(self: &Arc<Self>, root: &Arc<Node>, top: Top) {
         let Kind::Directory(directory) = &root.kind else { return };
         match top {
-            Top::Directory { listing, .. } => self.take_top_listing(&root, listing),
+            Top::Directory { listing, .. } => self.take_top_listing(root, listing),
             Top::Names(entries) => {
                 let children = entries
                     .into_iter()
@@ -260,11 +257,10 @@ impl Tree {
 
     /// What was told to an earlier mount is asked for again behind.
     fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
-        let Kind::Directory(directory) = &node.kind else { return };
         match listing {
-            TopListing::Told(listing) => self.take_listing(node, directory, listing),
+            TopListing::Told(listing) => self.take_listing(node, listing),
             TopListing::Stored(listing) => {
-                self.take_stored_listing(node, directory, listing);
+                self.take_stored_listing(node, listing);
                 let (tree, node) = (Arc::clone(self), Arc::clone(node));
                 // Who looks into it will hear of its error.
                 self.runtime.spawn(async move { tree.list(&node).await.ok() });
@@ -272,9 +268,19 @@ impl Tree {
         }
     }
 
-    /// The node with this number, if it was ever shown.
+    /// The node with this number, if it was ever shown and is still there.
     pub fn node(&self, ino: Ino) -> Option<Arc<Node>> {
-        self.nodes.read().get(&ino).cloned()
+        self.nodes.get(ino)
+    }
+
+    /// The kernel is about to be told of a node, and knows it until it [forgets](Self::forget) it as often.
+    pub fn refer(&self, node: &Arc<Node>) {
+        self.nodes.refer(node);
+    }
+
+    /// The kernel has forgotten a node that it was told of so often.
+    pub fn forget(&self, ino: Ino, references: u64) {
+        self.nodes.forget(ino, references);
     }
 
     /// Looks a name up, if memory can tell.
@@ -369,10 +375,7 @@ impl Tree {
             self.known_files.fetch_add(1, Ordering::Relaxed);
             self.known_bytes.fetch_add(file.shown_size(), Ordering::Relaxed);
         }
-        let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
-        let node = Arc::new(Node { ino, parent, kind });
-        self.nodes.write().insert(ino, Arc::clone(&node));
-        node
+        self.nodes.add(|ino| Node { ino, parent, kind })
     }
 
     /// The gate to the origin of a URL.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::node::{Ino, Node};
-use crate::source::Name;
+use crate::source::{Listing, Name};
 
 /// The names in a directory at one moment. An open directory keeps the one that it began with, so
 /// that positions in it stay good.
@@ -50,6 +50,11 @@ impl Snapshot {
     /// The node with this name.
     pub fn get(&self, name: &OsStr) -> Option<&Arc<Node>> {
         self.by_name.get(name).map(|&i| &self.children[i].1)
+    }
+
+    /// Whether this listing may be what has become of these names: see [`Listing::may_follow`].
+    pub(super) fn may_become(&self, listing: &Listing) -> bool {
+        self.children.is_empty() || listing.may_follow(|name| self.by_name.contains_key(name))
     }
 
     /// Where a node stands in the listing.

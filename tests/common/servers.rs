@@ -65,7 +65,7 @@ impl WebServer {
     /// nginx that answers 503 to more than 20 requests a second, or to more than a few at once.
     #[track_caller]
     pub fn nginx_that_limits(root: &Path) -> WebServer {
-        let zone = "limit_req_zone $server_name zone=all:1m rate=20r/s;";
+        let zone = "limit_req_zone $binary_remote_addr zone=all:1m rate=20r/s;";
         let listen = |port| format!("listen 127.0.0.1:{port}; limit_req zone=all burst=4 nodelay;");
         WebServer::nginx_with(root, zone, listen)
     }
