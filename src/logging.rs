@@ -3,7 +3,9 @@
 //! In the foreground to standard error; in the background to the system log, and until the mount is up warnings also to
 //! the terminal from which it was started; in either case to `--log-file` instead, if there is one. `-v` chooses how
 //! much; `FETCHFS_LOG` overrides that, in env_logger's syntax. All code logs by the `log` macros and knows nothing of
-//! this.
+//! this. What repeats itself is counted ([`calm`]).
+
+mod calm;
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -15,6 +17,7 @@ use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::MountConfig;
+use calm::Sparing;
 
 /// The variable that overrides `-v`.
 const VARIABLE: &str = "FETCHFS_LOG";
@@ -88,7 +91,7 @@ fn filter(verbosity: u8) -> &'static str {
 
 /// A logger with the most that it lets through.
 fn boxed<L: Log + 'static>(logger: Logger, sink: impl FnOnce(Logger) -> L) -> (LevelFilter, Box<dyn Log>) {
-    (logger.filter(), Box::new(sink(logger)))
+    (logger.filter(), Box::new(Sparing::new(sink(logger))))
 }
 
 /// A line for a file or a terminal: time, level, text, and from debug on which module speaks.

@@ -20,6 +20,7 @@ mod harness_itself;
 mod hostile;
 mod jobs;
 mod keeping;
+mod logs;
 mod mounting;
 mod offline;
 mod origin;

@@ -23,7 +23,10 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()
 /// In the process that will serve the mount.
 fn serve(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     logging::init(&config)?;
-    mount::run(config, ready)
+    let outcome = mount::run(config, ready);
+    // What was kept back as a repetition.
+    log::logger().flush();
+    outcome
 }
 
 /// Reads the command line again with the values of `-o` as flags before all others, so that the others win.

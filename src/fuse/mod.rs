@@ -3,7 +3,6 @@
 //! [`mountpoint`] has the mount table, [`FetchFs`] the requests. The file system itself is below,
 //! in `tree` and `cache`; here it is put into FUSE's terms. Errors become errnos in [`errno`] alone.
 
-mod complaints;
 pub mod errno;
 mod filesystem;
 mod handles;

@@ -7,15 +7,12 @@
 //! What the cache can't take, or not give back, a task here reads around it and answers.
 
 use std::cell::RefCell;
-use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fuser::ReplyData;
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::complaints::Complaints;
 use super::errno;
 use super::interrupts::Interrupts;
 use crate::cache::{Filled, Read, ReadError, Reader, Span};
@@ -141,10 +138,7 @@ impl Reads {
                     return Some((reply, Instead::Again(request.tries + 1)));
                 }
                 Err(error) => {
-                    complain(&format!(
-                        "reading {} from the cache: {error}",
-                        redact(&reader.entry().url)
-                    ));
+                    log::warn!("reading {} from the cache: {error}", redact(&reader.entry().url));
                     return Some((reply, Instead::Around));
                 }
             }
@@ -205,18 +199,8 @@ fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
         // It is no failure, and whoever would ask about it is gone.
         ReadError::Cancelled => {}
         // It says of which URL.
-        ReadError::Http(error) => complain(&format!("reading {error}")),
-        error => complain(&format!("reading {}: {error}", redact(&reader.entry().url))),
+        ReadError::Http(error) => log::warn!("reading {error}"),
+        error => log::warn!("reading {}: {error}", redact(&reader.entry().url)),
     }
     reply.error(errno::of_read(error));
-}
-
-/// Says in the log that something failed, once for many times in a row.
-pub fn complain(line: &str) {
-    static COMPLAINTS: LazyLock<Mutex<Complaints>> = LazyLock::new(Mutex::default);
-    // The lock is not held over writing the line.
-    let news = COMPLAINTS.lock().say(line, Instant::now());
-    if let Some(news) = news {
-        log::warn!("{news}");
-    }
 }

@@ -1,0 +1,298 @@
+//! Saying a thing once: a state that lasts is a line in the log and a count, not a line for each request that meets it.
+//!
+//! The decision is [`Calm`]'s, for the warnings and errors of the whole process: no module that logs one has to think of how
+//! often it will happen. It goes by the place in the code. A place may say [`BURST`] different lines; what it says
+//! beyond that, and what it repeats, is counted, and told when [`FIRST_QUIET`] has passed, then after [`GROWTH`] times as long,
+//! and so on. A place that had nothing to repeat begins anew.
+
+use std::collections::HashMap;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use log::{Level, Log, Metadata, Record};
+use parking_lot::Mutex;
+
+/// How long a line stands for all that are the same, at first.
+const FIRST_QUIET: Duration = Duration::from_secs(10);
+
+/// So much longer each time, while it goes on: a server that is away for a day is a dozen lines.
+const GROWTH: u32 = 6;
+
+/// The longest: somebody who looks at the end of a log sees that it goes on.
+const LONGEST_QUIET: Duration = Duration::from_secs(3600);
+
+/// Different lines that one place says before they are only counted. Enough to see what they have in common.
+const BURST: usize = 10;
+
+/// A logger that repeats itself less than those who log.
+pub struct Sparing<L> {
+    sink: L,
+    /// Held while deciding, and not while writing.
+    calm: Mutex<Calm>,
+}
+
+impl<L: Log> Sparing<L> {
+    /// In front of the logger that writes.
+    pub fn new(sink: L) -> Sparing<L> {
+        Sparing {
+            sink,
+            calm: Mutex::default(),
+        }
+    }
+
+    fn write_counts(&self, counts: Vec<Count>) {
+        for Count { place, text } in counts {
+            self.sink.log(
+                &Record::builder()
+                    .level(place.level)
+                    .target(&place.target)
+                    .args(format_args!("{text}"))
+                    .build(),
+            );
+        }
+    }
+}
+
+impl<L: Log> Log for Sparing<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.sink.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let now = Instant::now();
+        let counts = self.calm.lock().due(now);
+        self.write_counts(counts);
+        let is_said = record.level() > Level::Warn || {
+            let (place, text) = (Place::of(record), record.args().to_string());
+            self.calm.lock().may_say(place, &text, now)
+        };
+        if is_said {
+            self.sink.log(record);
+        }
+    }
+
+    /// Says what is still to be said, as before the end.
+    fn flush(&self) {
+        let counts = self.calm.lock().all();
+        self.write_counts(counts);
+        self.sink.flush();
+    }
+}
+
+/// Where in the code a line comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    level: Level,
+    target: String,
+    line: Option<u32>,
+}
+
+impl Place {
+    fn of(record: &Record<'_>) -> Place {
+        Place {
+            level: record.level(),
+            target: record.target().to_owned(),
+            line: record.line(),
+        }
+    }
+}
+
+/// What was kept back, in words.
+#[derive(Debug, PartialEq, Eq)]
+struct Count {
+    place: Place,
+    text: String,
+}
+
+/// The lines of late, by their place. As many as there are places in the code that warn, at most.
+#[derive(Debug, Default)]
+struct Calm(HashMap<Place, Said>);
+
+/// What a place has said.
+#[derive(Debug)]
+struct Said {
+    since: Instant,
+    /// How long what is said stands.
+    quiet: Duration,
+    /// **At most [`BURST`].** How often each was kept back since.
+    lines: Vec<(String, u64)>,
+    /// Other lines that were kept back, and the last of them.
+    others: u64,
+    last: String,
+}
+
+impl Calm {
+    /// Whether a line is to be said now. Otherwise it is counted.
+    fn may_say(&mut self, place: Place, text: &str, now: Instant) -> bool {
+        let said = self.0.entry(place).or_insert_with(|| Said {
+            since: now,
+            quiet: FIRST_QUIET,
+            lines: Vec::new(),
+            others: 0,
+            last: String::new(),
+        });
+        if let Some((_, kept_back)) = said.lines.iter_mut().find(|(line, _)| line == text) {
+            *kept_back += 1;
+            return false;
+        }
+        if said.lines.len() < BURST {
+            said.lines.push((text.to_owned(), 0));
+            return true;
+        }
+        said.others += 1;
+        text.clone_into(&mut said.last);
+        false
+    }
+
+    /// What is to be said of what was kept back, as its time has come.
+    fn due(&mut self, now: Instant) -> Vec<Count> {
+        let mut counts = Vec::new();
+        self.0.retain(|place, said| {
+            let passed = now.saturating_duration_since(said.since);
+            if passed < said.quiet {
+                return true;
+            }
+            let texts = said.take_counts(passed);
+            let goes_on = !texts.is_empty();
+            counts.extend(texts.into_iter().map(|text| Count {
+                place: place.clone(),
+                text,
+            }));
+            (said.since, said.quiet) = (now, (said.quiet * GROWTH).min(LONGEST_QUIET));
+            goes_on
+        });
+        counts
+    }
+
+    /// The same for all that was kept back.
+    fn all(&mut self) -> Vec<Count> {
+        let now = Instant::now();
+        let places = mem::take(&mut self.0).into_iter();
+        let counts = places.flat_map(|(place, mut said)| {
+            let texts = said.take_counts(now.saturating_duration_since(said.since));
+            texts.into_iter().map(move |text| Count {
+                place: place.clone(),
+                text,
+            })
+        });
+        counts.collect()
+    }
+}
+
+impl Said {
+    /// Says what was kept back over this time. What was not repeated is news again.
+    fn take_counts(&mut self, passed: Duration) -> Vec<String> {
+        let passed = humantime::format_duration(Duration::from_secs(passed.as_secs()));
+        let mut texts = Vec::new();
+        self.lines.retain_mut(|(line, kept_back)| {
+            let count = mem::take(kept_back);
+            if count > 0 {
+                texts.push(format!("{line} ({count} more times in {passed})"));
+            }
+            count > 0
+        });
+        let (others, last) = (mem::take(&mut self.others), mem::take(&mut self.last));
+        if others > 0 {
+            texts.push(format!("{last} (the last of {others} like it in {passed})"));
+        }
+        texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(target: &str) -> Place {
+        Place {
+            level: Level::Warn,
+            target: target.to_owned(),
+            line: Some(1),
+        }
+    }
+
+    /// What is written when lines come at these seconds.
+    fn written(lines: &[(u64, &str, &str)]) -> Vec<String> {
+        let (mut calm, start) = (Calm::default(), Instant::now());
+        let mut written = Vec::new();
+        for (second, target, text) in lines {
+            let now = start + Duration::from_secs(*second);
+            written.extend(calm.due(now).into_iter().map(|count| count.text));
+            if calm.may_say(place(target), text, now) {
+                written.push((*text).to_owned());
+            }
+        }
+        written
+    }
+
+    #[test]
+    fn the_same_line_is_said_once_and_counted_ever_less_often() {
+        let lines: Vec<_> = (0..500).map(|second| (second, "a", "away")).collect();
+        assert_eq!(
+            written(&lines),
+            [
+                "away",
+                "away (9 more times in 10s)",
+                "away (60 more times in 1m)",
+                "away (360 more times in 6m)",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_ended_is_news_when_it_comes_again() {
+        let lines = [
+            (0, "a", "away"),
+            (1, "b", "gone"),
+            (2, "b", "gone"),
+            (20, "a", "away"),
+            (21, "b", "else"),
+        ];
+        assert_eq!(
+            written(&lines),
+            ["away", "gone", "gone (1 more times in 19s)", "away", "else"]
+        );
+    }
+
+    #[test]
+    fn many_different_lines_of_one_place_are_counted_and_take_no_memory() {
+        let (mut calm, now) = (Calm::default(), Instant::now());
+        let said = (0..10_000)
+            .filter(|number| calm.may_say(place("a"), &number.to_string(), now))
+            .count();
+        assert_eq!((said, calm.0[&place("a")].lines.len()), (BURST, BURST));
+        assert!(calm.may_say(place("b"), "another place", now));
+        let counts: Vec<_> = calm.all().into_iter().map(|count| count.text).collect();
+        assert_eq!(counts, ["9999 (the last of 9990 like it in 0s)"]);
+    }
+
+    /// Keeps what is written.
+    #[derive(Default)]
+    struct Sink(Mutex<Vec<String>>);
+
+    impl Log for Sink {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.level() <= Level::Info
+        }
+        fn log(&self, record: &Record<'_>) {
+            self.0.lock().push(format!("{} {}", record.level(), record.args()));
+        }
+        fn flush(&self) {}
+    }
+
+    #[test]
+    fn only_warnings_and_errors_are_kept_back_and_the_rest_is_said_at_the_end() {
+        let log = Sparing::new(Sink::default());
+        for level in [Level::Warn, Level::Warn, Level::Info, Level::Info, Level::Debug] {
+            log.log(&Record::builder().level(level).args(format_args!("x")).build());
+        }
+        log.flush();
+        assert_eq!(
+            *log.sink.0.lock(),
+            ["WARN x", "INFO x", "INFO x", "WARN x (1 more times in 0s)"]
+        );
+    }
+}

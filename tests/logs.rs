@@ -1,0 +1,54 @@
+//! The log says what goes wrong once, and how often.
+
+use std::fs::{self, File};
+
+use crate::common::Mount;
+use crate::origin::{Content, Fault, Origin};
+
+/// How often each thing goes wrong here.
+pub const TIMES: usize = 100;
+
+/// Lines that one place in the code may write of it: ten different ones, and a count of each, however slow the machine is.
+pub const FEW: usize = 40;
+
+#[test]
+fn a_state_that_lasts_is_a_few_lines_and_a_count() {
+    let origin = Origin::start();
+    for number in 0..TIMES {
+        origin.add(&format!("/{number}"), Content::noise(1000, number as u64));
+    }
+    let mut mount = Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "0")
+        .with("--retries", "0")
+        .with("--read-timeout", "1s")
+        .start();
+    for number in 0..TIMES {
+        fs::read(mount.path(number.to_string())).expect("to read");
+    }
+    origin.on_any().fault(Fault::Status(500));
+    for number in 0..TIMES {
+        // Of each what was told before is believed, which is said.
+        File::open(mount.path(number.to_string())).expect("to open");
+        assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), TIMES);
+    }
+    mount.unmount();
+    for said in ["going by what it told before", "showing the directory as it was"] {
+        let (lines, times) = said_in(&mount.log(), said);
+        assert!(lines <= FEW, "{lines} lines say {said:?}");
+        assert!(times >= TIMES / 2, "{said:?} was counted {times} times");
+    }
+}
+
+/// How many lines of a log have this text, and how often it happened by what they count.
+pub fn said_in(log: &str, text: &str) -> (usize, usize) {
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(text)).collect();
+    let count = |line: &str| {
+        let after = |word: &str| line.rsplit_once(word).map(|(_, rest)| rest.to_owned());
+        let number = after("the last of ").or_else(|| after(" ("));
+        let number = number.filter(|_| line.contains(" more times in ") || line.contains(" like it in "));
+        number
+            .and_then(|text| text.split(' ').next()?.parse().ok())
+            .unwrap_or(1)
+    };
+    (lines.len(), lines.iter().map(|line| count(line)).sum())
+}
