@@ -487,6 +487,27 @@ fn an_ordinary_user_mounts_reads_and_unmounts() {
 }
 
 #[test]
+fn an_ordinary_user_whose_files_the_kernel_will_not_read_is_told_so_once() {
+    let origin = hello();
+    let (ground, fetchfs) = ordinary_users_ground();
+    let mut command = Command::new(&fetchfs);
+    ground.arguments(&mut command, &origin.url("/"), &["-v"]);
+    run(as_ordinary_user(&mut command)).succeeded();
+    let file = ground.mountpoint().join("hello.txt");
+    // Each open after the first read finds the file complete.
+    for _ in 0..5 {
+        let read = run(as_ordinary_user(Command::new("cat").arg(&file))).succeeded();
+        assert_eq!(read.out, "hello\n");
+    }
+    run(as_ordinary_user(
+        Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint()),
+    ))
+    .succeeded();
+    let log = fs::read_to_string(ground.home.path().join("log")).expect("a log");
+    assert_eq!(log.matches("no FUSE passthrough").count(), 1, "{log}");
+}
+
+#[test]
 fn others_see_nothing_unless_they_are_allowed_to() {
     if !is_root() {
         return; // Takes two users.

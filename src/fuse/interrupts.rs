@@ -10,11 +10,15 @@
 
 use std::ffi::c_int;
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use nix::sys::signal::Signal;
+use libc::pid_t;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -145,10 +149,22 @@ fn is_told_to_end(thread: u32) -> bool {
     if thread == 0 {
         return false;
     }
-    match std::fs::read_to_string(format!("/proc/{thread}/status")) {
+    shows_the_end(std::fs::read_to_string(format!("/proc/{thread}/status")), thread)
+}
+
+/// What the attempt to read a thread's status says of it.
+fn shows_the_end(status: io::Result<String>, thread: u32) -> bool {
+    match status {
         Ok(status) => has_ending_signal(&status),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+        // With `hidepid` (proc(5)) the threads of others are not there to be read. They are all the same.
+        Err(_) => is_gone(thread),
     }
+}
+
+/// Whether there is no such thread. One of somebody else's is there: EPERM.
+fn is_gone(thread: u32) -> bool {
+    let thread = pid_t::try_from(thread).map(Pid::from_raw);
+    thread.is_ok_and(|thread| kill(thread, None) == Err(Errno::ESRCH))
 }
 
 /// Reads the signal masks of `/proc/<pid>/status` (proc(5)): pending for the thread or the process, and neither blocked
@@ -196,6 +212,21 @@ mod tests {
         assert!(!is_told_to_end(0));
         // Above the largest number that Linux gives (PID_MAX_LIMIT).
         assert!(is_told_to_end(1 << 30));
+    }
+
+    #[test]
+    fn a_thread_that_is_hidden_is_not_gone() {
+        let hidden = || Err(io::ErrorKind::NotFound.into());
+        assert!(!shows_the_end(hidden(), std::process::id()));
+        // A thread that is not its process's first.
+        let other = std::thread::spawn(|| {
+            shows_the_end(
+                Err(io::ErrorKind::NotFound.into()),
+                nix::unistd::gettid().as_raw() as u32,
+            )
+        });
+        assert!(!other.join().unwrap());
+        assert!(shows_the_end(hidden(), 1 << 30));
     }
 
     #[test]

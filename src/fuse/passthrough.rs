@@ -12,10 +12,12 @@
 //! through; the store notices that by itself.)
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuser::{BackingId, ReplyOpen};
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use crate::cache::CacheEntry;
@@ -59,6 +61,7 @@ impl Passthrough {
     /// The kernel does not know it.
     pub fn turn_off(&self, why: &str) {
         if self.is_on.swap(false, Ordering::Relaxed) {
+            // Once: it is off from here on.
             log::info!("no FUSE passthrough: {why}; cached files are served by this process");
         }
     }
@@ -93,9 +96,17 @@ impl Passthrough {
         }
         let resident = &entry.settled()?.resident;
         let hold = resident.hold_if_complete()?;
-        let registered = reply.open_backing(resident);
-        let backing = registered.inspect_err(|error| self.turn_off(&error.to_string())).ok()?;
-        Some((backing, hold))
+        match reply.open_backing(resident) {
+            Ok(backing) => Some((backing, hold)),
+            Err(error) if is_for_good(&error) => {
+                self.turn_off(&error.to_string());
+                None
+            }
+            Err(error) => {
+                log::info!("no FUSE passthrough for this time: {error}");
+                None
+            }
+        }
     }
 
     /// Counts a release.
@@ -107,6 +118,32 @@ impl Passthrough {
         *handles -= 1;
         if *handles == 0 {
             open.remove(&ino);
+        }
+    }
+}
+
+/// Whether a backing file that the kernel refused will always be refused (`fuse_backing_open` in `fs/fuse/backing.c`): this
+/// process may not, or the cache folder's file system can't. Anything else, as too many open files, passes.
+fn is_for_good(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EPERM | Errno::ENOSYS | Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::ELOOP)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_does_not_turn_passthrough_off() {
+        let error = |errno| io::Error::from_raw_os_error(errno);
+        for errno in [libc::EPERM, libc::ENOSYS, libc::ENOTTY, libc::EOPNOTSUPP, libc::ELOOP] {
+            assert!(is_for_good(&error(errno)), "{}", error(errno));
+        }
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::EIO] {
+            assert!(!is_for_good(&error(errno)), "{}", error(errno));
         }
     }
 }
