@@ -43,10 +43,23 @@ const ALLOWED: [i32; 6] = [
     libc::ESPIPE,
 ];
 
+/// How long a read, or an open, may take: the `--read-timeout`, for each of the four that the kernel may make of it (it reads
+/// ahead of what was asked for, and in pieces), and what a busy machine takes. What hangs takes for ever.
+const LONGEST: Duration = Duration::from_secs(4 * 3 + 30);
+
 #[derive(Default)]
 struct Tally {
     right: AtomicU64,
     failed: AtomicU64,
+}
+
+/// What `work` gives, which must not take longer than [`LONGEST`].
+fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    let took = begun.elapsed();
+    assert!(took <= LONGEST, "{what} took {took:?}");
+    done
 }
 
 #[test]
@@ -63,7 +76,13 @@ fn whatever_a_server_does_no_read_is_wrong_and_none_hangs() {
         .with("--timeout", "1s")
         .with("--read-timeout", "3s")
         .with("--attr-ttl", "0")
+        .living_for(time)
         .start();
+    // The same bytes, at another place, as another version.
+    let elsewhere = Origin::start();
+    for (number, size) in SIZES.into_iter().enumerate() {
+        elsewhere.add(&format!("/{number}"), content(number, size));
+    }
     let (tally, is_over) = (Tally::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
@@ -73,7 +92,7 @@ fn whatever_a_server_does_no_read_is_wrong_and_none_hangs() {
                 scope.spawn(move || read_at_random(mount, random, tally, is_over))
             })
             .collect();
-        misbehave(&origin, Rng::with_seed(seed), time);
+        misbehave(&origin, &elsewhere, Rng::with_seed(seed), time);
         is_over.store(true, Ordering::Relaxed);
         for reader in readers {
             reader.join().expect("no reader found anything wrong");
@@ -122,7 +141,7 @@ fn number_from(variable: &str) -> Option<u64> {
 fn read_at_random(mount: &Mount, mut random: Rng, tally: &Tally, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
         let number = random.usize(..SIZES.len());
-        let outcome = File::open(mount.path(number.to_string()))
+        let outcome = in_time("an open", || File::open(mount.path(number.to_string())))
             .and_then(|file| read_some(&file, &content(number, SIZES[number]), &mut random, tally, is_over));
         if let Err(error) = outcome {
             let errno = error.raw_os_error().expect("an error of the kernel's");
@@ -141,7 +160,7 @@ fn read_some(file: &File, content: &Content, random: &mut Rng, tally: &Tally, is
             break;
         }
         assert_same(
-            &try_pread(file, at..end)?,
+            &in_time("a read", || try_pread(file, at..end))?,
             &content.read(at..end),
             "a read that succeeded",
         );
@@ -152,7 +171,7 @@ fn read_some(file: &File, content: &Content, random: &mut Rng, tally: &Tally, is
 }
 
 /// Does one bad thing after another, some at once, and behaves at the end.
-fn misbehave(origin: &Origin, mut random: Rng, time: Duration) {
+fn misbehave(origin: &Origin, elsewhere: &Origin, mut random: Rng, time: Duration) {
     let end = Instant::now() + time;
     let mut moment = Duration::ZERO;
     while Instant::now() < end {
@@ -162,9 +181,15 @@ fn misbehave(origin: &Origin, mut random: Rng, time: Duration) {
                 let number = random.usize(..SIZES.len());
                 let path = format!("/{number}");
                 let is_any = random.u8(..4) == 0;
+                let path = if is_any { "/nothing".to_owned() } else { path };
                 let on = if is_any { origin.on_any() } else { origin.on(&path) };
                 let on = if random.bool() { on.data() } else { on };
-                let fault = any_fault(&mut random, &gate, is_any || SIZES[number] >= HUGE);
+                let fault = any_fault(
+                    &mut random,
+                    &gate,
+                    &elsewhere.url(&path),
+                    is_any || SIZES[number] >= HUGE,
+                );
                 on.times(random.usize(1..20)).fault(fault)
             })
             .collect();
@@ -186,9 +211,9 @@ fn misbehave(origin: &Origin, mut random: Rng, time: Duration) {
 }
 
 /// Not for a huge file: that ranges are ignored. It would be downloaded from its beginning, however long that takes.
-fn any_fault(random: &mut Rng, gate: &Gate, is_huge: bool) -> Fault {
+fn any_fault(random: &mut Rng, gate: &Gate, elsewhere: &str, is_huge: bool) -> Fault {
     let bytes = random.u64(..400_000);
-    match random.u8(if is_huge { 2 } else { 0 }..20) {
+    match random.u8(if is_huge { 2 } else { 0 }..27) {
         0 => Fault::IgnoreRange(Framing::Length),
         1 => Fault::IgnoreRange(Framing::UntilClose),
         2 => Fault::Hold(gate.clone()),
@@ -198,7 +223,9 @@ fn any_fault(random: &mut Rng, gate: &Gate, is_huge: bool) -> Fault {
         8 => Fault::Excess(bytes),
         9 => Fault::Status(
             random
-                .choice([400, 401, 403, 404, 408, 416, 418, 429, 500, 502, 503, 504])
+                .choice([
+                    304, 400, 401, 403, 404, 408, 410, 412, 416, 418, 429, 500, 502, 503, 504,
+                ])
                 .expect("some"),
         ),
         10 => Fault::RetryAfter(1),
@@ -210,6 +237,13 @@ fn any_fault(random: &mut Rng, gate: &Gate, is_huge: bool) -> Fault {
         16 => Fault::WrongTotal(1 + bytes),
         17 => Fault::Multipart,
         18 => Fault::ClaimGzip,
+        19 => Fault::Garbage,
+        20 => Fault::Redirect(302, elsewhere.to_owned()),
+        21 => Fault::Redirect(308, "/../..//\u{1}".to_owned()),
+        22 => Fault::ContentRange(None),
+        23 => Fault::ContentRange(random.choice(["bytes */*", "bytes 5-2/1", "chunks 0-9/10", ""])),
+        24 => Fault::Framed(Framing::Chunked),
+        25 => Fault::Framed(Framing::UntilClose),
         _ => Fault::LoginPage,
     }
 }

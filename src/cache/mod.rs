@@ -14,6 +14,7 @@
 mod around;
 mod catalogue;
 pub mod chunk;
+mod descriptors;
 mod disk;
 pub mod downloader;
 pub mod entry;

@@ -17,12 +17,13 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
+use super::descriptors::{Descriptor, Descriptors};
 use super::disk::{Disk, System};
 use super::entry::EntryKey;
 use super::error::CacheError;
@@ -46,12 +47,16 @@ const MOST_SLICES: usize = 1024;
 pub struct ChunkStore {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
+    descriptors: Arc<Descriptors>,
 }
 
 /// The open data file of one entry. **Locked for as long as it is open.**
 #[derive(Debug)]
 pub struct DataFile {
-    file: File,
+    /// Shared only by those that are [nowhere](DataFile::nowhere).
+    file: Arc<File>,
+    /// Counted among those that readers have open.
+    descriptor: Option<Descriptor>,
     disk: Arc<dyn Disk>,
     /// Bytes: the remote file's size, which the data file has unless somebody else has changed it.
     size: u64,
@@ -82,7 +87,11 @@ impl ChunkStore {
             reason: error.to_string(),
         })?;
         let disk = Arc::new(System);
-        Ok(ChunkStore { folder, disk })
+        Ok(ChunkStore {
+            folder,
+            disk,
+            descriptors: Descriptors::of_this_process(),
+        })
     }
 
     /// The same folder on a disk that fails when the test says so.
@@ -93,7 +102,8 @@ impl ChunkStore {
 
     fn data_file(&self, file: File, size: u64, found: Found) -> DataFile {
         DataFile {
-            file,
+            file: Arc::new(file),
+            descriptor: None,
             disk: Arc::clone(&self.disk),
             size,
             found,
@@ -108,6 +118,13 @@ impl ChunkStore {
     /// # Errors
     /// What the file system says.
     pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
+        let descriptor = self.descriptors.take()?;
+        let mut data = self.open_uncounted(key, size, forget)?;
+        data.descriptor = Some(descriptor);
+        Ok(data)
+    }
+
+    fn open_uncounted(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
         let path = self.path_of(key);
         make_private_folder(path.parent().unwrap_or(&self.folder))?;
         for _ in 0..TRIES {
@@ -285,7 +302,8 @@ impl DataFile {
         let file = tempfile::tempfile().unwrap();
         file.set_len(size).unwrap();
         DataFile {
-            file,
+            file: Arc::new(file),
+            descriptor: None,
             disk: Arc::new(System),
             size,
             found: Found::Nothing,
@@ -299,8 +317,17 @@ impl DataFile {
     /// # Errors
     /// When not even that can be opened.
     pub fn nowhere(size: u64) -> io::Result<DataFile> {
+        static NOWHERE: OnceLock<Arc<File>> = OnceLock::new();
+        let file = match NOWHERE.get() {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = Arc::new(File::open("/dev/null")?);
+                Arc::clone(NOWHERE.get_or_init(|| file))
+            }
+        };
         Ok(DataFile {
-            file: File::open("/dev/null")?,
+            file,
+            descriptor: None,
             disk: Arc::new(System),
             size,
             found: Found::Nowhere,

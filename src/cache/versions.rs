@@ -139,6 +139,12 @@ impl Versions {
             log::warn!(
                 "{size} bytes are too large a file for the file system of the cache: it is read around the cache"
             );
+        } else if why.raw_os_error() == Some(libc::EMFILE) {
+            // That is no trouble of the folder's, and none for who has a data file.
+            log::warn!(
+                "no more files can be open at a time: one is read around the cache; raise the limit of open files \
+                 (ulimit -n, LimitNOFILE)"
+            );
         } else {
             self.trouble.failed(why);
         }

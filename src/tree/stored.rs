@@ -69,7 +69,6 @@ pub(super) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
         entries,
         refused: 0,
         modified: stored.modified,
-        is_marked: true,
     })
 }
 
@@ -162,7 +161,6 @@ mod tests {
             entries,
             refused: 0,
             modified: None,
-            is_marked: true,
         }
     }
 

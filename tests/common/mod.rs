@@ -5,6 +5,7 @@
 //! again, up to a limit. Every wait has a limit and says what it waited for; [`Mount`] ends a daemon that has lived too
 //! long, so that a reader that would hang for ever gets an error instead.
 
+pub mod black_hole;
 pub mod files;
 pub mod mount;
 pub mod process;

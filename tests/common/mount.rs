@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -14,13 +15,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::process::{self, Pidfd};
 use super::{PATIENCE, program, temporary_directory};
 
-/// How long a daemon may live in a test. A reader that hangs gets an error then, and the test fails with the log.
+/// How long a daemon may live in a test, unless its plan says otherwise. A reader that hangs gets an error then, and the
+/// test fails with the log.
 const LIFETIME: Duration = Duration::from_secs(180);
 
 /// How long a guard waits for an orderly end before it kills.
@@ -47,9 +50,24 @@ pub struct Plan {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     sources: Vec<String>,
+    lifetime: Duration,
+    /// Open files that the daemon may have.
+    descriptors: Option<u64>,
 }
 
 impl Plan {
+    /// The daemon may live for so long beside the time that any test may take.
+    pub fn living_for(mut self, time: Duration) -> Plan {
+        self.lifetime = LIFETIME + time;
+        self
+    }
+
+    /// The daemon may have so many open files (RLIMIT_NOFILE), and can't allow itself more.
+    pub fn with_descriptors(mut self, most: u64) -> Plan {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Another source beside the first.
     pub fn and(mut self, source: &str) -> Plan {
         self.sources.push(source.to_owned());
@@ -109,6 +127,8 @@ impl Mount {
             arguments: Vec::new(),
             environment: Vec::new(),
             sources: vec![source.to_owned()],
+            lifetime: LIFETIME,
+            descriptors: None,
         }
     }
 
@@ -187,12 +207,18 @@ impl Mount {
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("its copy"))
             .stderr(output);
+        if let Some(most) = self.plan.descriptors {
+            let limit = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?);
+            // SAFETY: setrlimit is a system call and nothing more.
+            unsafe { command.pre_exec(limit) };
+        }
         let mut child = process::spawn(&mut command);
+        let lifetime = self.plan.lifetime;
         let (leash, released) = mpsc::channel::<()>();
         let process = Pidfd::open(child.id()).expect("a child that nobody has waited for");
         let watchdog = std::thread::spawn(move || {
-            if released.recv_timeout(LIFETIME) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("the daemon has lived for {LIFETIME:?}: something hangs, so it is killed");
+            if released.recv_timeout(lifetime) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("the daemon has lived for {lifetime:?}: something hangs, so it is killed");
                 process.signal(Signal::SIGKILL);
             }
         });

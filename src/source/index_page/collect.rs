@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use xxhash_rust::xxh3::xxh3_128;
-
 use super::link::Child;
 use super::row::Facts;
 use crate::source::{Entry, EntryKind, ListedSize, Listing, Name};
@@ -14,15 +12,9 @@ pub(super) struct Collection {
     listing: Listing,
     /// The index of each entry by its name.
     names: HashMap<Name, usize>,
-    /// Hashes of the paths of refused links, to count each once.
-    refused: HashSet<u128>,
-    /// The most names that are taken, refused ones among them.
-    most: usize,
+    /// The paths of refused links, to count each once.
+    refused: HashSet<String>,
 }
-
-/// More names than are taken.
-#[derive(Debug)]
-pub(super) struct TooMany;
 
 /// An entry of a [`Collection`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,41 +26,27 @@ pub(super) enum Taken {
 }
 
 impl Collection {
-    pub(super) fn new(most: usize) -> Collection {
+    pub(super) fn new() -> Collection {
         let listing = Listing {
             entries: Vec::new(),
             refused: 0,
             modified: None,
-            is_marked: false,
         };
         Collection {
             listing,
             names: HashMap::new(),
             refused: HashSet::new(),
-            most,
         }
     }
 
     /// Takes up what a link leads to, unless it is there. Where a page has both `x` and `x/`, the first stays.
-    ///
-    /// # Errors
-    /// When it is one name too many.
-    pub(super) fn take_up(&mut self, child: Child) -> Result<Taken, TooMany> {
-        let is_full = self.listing.entries.len() + self.refused.len() >= self.most;
+    pub(super) fn take_up(&mut self, child: Child) -> Taken {
         let Some(name) = Name::new(child.name) else {
-            // Its hash will do: a page may be full of long ones.
-            let is_new = self.refused.insert(xxh3_128(child.url.path().as_bytes()));
-            return if is_new && is_full {
-                Err(TooMany)
-            } else {
-                Ok(Taken::Refused)
-            };
+            self.refused.insert(child.url.path().to_owned());
+            return Taken::Refused;
         };
         if let Some(&index) = self.names.get(&name) {
-            return Ok(Taken::Entry(index));
-        }
-        if is_full {
-            return Err(TooMany);
+            return Taken::Entry(index);
         }
         let index = self.listing.entries.len();
         self.names.insert(name.clone(), index);
@@ -83,7 +61,7 @@ impl Collection {
             kind,
             modified: None,
         });
-        Ok(Taken::Entry(index))
+        Taken::Entry(index)
     }
 
     /// Gives the entry with that index what its row says, where nothing was known of it before.
@@ -96,15 +74,8 @@ impl Collection {
     }
 
     /// The listing as it stands.
-    ///
-    /// It is marked if the page is, or gives a size or a date anywhere.
-    pub(super) fn finish(self, is_marked: bool) -> Listing {
-        let says_something = |entry: &Entry| {
-            let has_size = !matches!(entry.kind, EntryKind::Directory | EntryKind::File(ListedSize::Unknown));
-            has_size || entry.modified.is_some()
-        };
+    pub(super) fn finish(self) -> Listing {
         Listing {
-            is_marked: is_marked || self.listing.entries.iter().any(says_something),
             refused: self.refused.len(),
             ..self.listing
         }

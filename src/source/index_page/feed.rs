@@ -36,11 +36,9 @@ pub(super) trait PageSink {
     fn end(&mut self, name: &str);
     /// Text, in as many parts as it pleases the tokenizer.
     fn text(&mut self, text: &str);
-    /// Whether the rest of the page is of no use.
-    fn has_enough(&self) -> bool;
 }
 
-/// Feeds `text` to `sink`, until that has enough.
+/// Feeds all of `text` to `sink`.
 pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTag> {
     // The decoder has dealt with a byte order mark; the tokenizer would drop one from each piece.
     let options = TokenizerOpts {
@@ -73,9 +71,6 @@ pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTa
         let _ = tokenizer.feed(&queue);
         if tokenizer.sink.markup.get() != before {
             open = Open::Nothing;
-        }
-        if tokenizer.sink.sink.borrow().has_enough() {
-            return Ok(());
         }
     }
     tokenizer.end();
@@ -208,9 +203,6 @@ mod tests {
         }
         fn text(&mut self, text: &str) {
             self.0 += text;
-        }
-        fn has_enough(&self) -> bool {
-            false
         }
     }
 

@@ -282,8 +282,7 @@ fn an_empty_directory_is_an_empty_listing() {
             Ok(Listing {
                 entries: vec![],
                 refused: 0,
-                modified: None,
-                is_marked: true
+                modified: None
             }),
             "{name}"
         );
