@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fetchfs::cache::scheduler::{Action, FetchOrder, Limits, Scheduler, WaiterId};
+use fetchfs::cache::scheduler::{Action, FetchOrder, Limits, Scheduler, Shift, StreamId, WaiterId};
 use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority, Read};
 use fetchfs::http::{Client, HttpConfig, Origin, Validator, Version};
 use url::Url;
@@ -204,20 +204,23 @@ impl Simulation {
 
     /// A read with a window before it.
     fn read(&mut self, entry: &Arc<CacheEntry>, offset: u64) {
-        let chunk = entry.chunk.bytes();
-        let ahead = offset / chunk..(offset + WINDOW) / chunk;
-        self.wait(entry, offset..offset + READ, Some(ahead));
+        let ahead = Shift::Move {
+            stream: StreamId { reader: 1, stream: 1 },
+            keep: offset..offset + WINDOW,
+            ask: offset..offset + WINDOW,
+        };
+        self.wait(entry, offset..offset + READ, &[ahead]);
     }
 
     /// A read with nothing before it.
     fn read_alone(&mut self, entry: &Arc<CacheEntry>, offset: u64) {
-        self.wait(entry, offset..offset + READ, None);
+        self.wait(entry, offset..offset + READ, &[]);
     }
 
-    fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: std::ops::Range<u64>, ahead: Option<std::ops::Range<u64>>) {
+    fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: std::ops::Range<u64>, shifts: &[Shift]) {
         self.waiters += 1;
         let waiter = WaiterId(self.waiters);
-        self.scheduler.wait(entry, bytes, ahead, waiter);
+        self.scheduler.wait(entry, bytes, shifts, waiter);
         while self.start() != Some(waiter) {
             // The reader's own: others bring nothing that anybody waits for.
             let own = self.running.iter().position(|order| order.entry.id == entry.id);

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use super::scheduler::{Action, FetchId, FetchOrder, Limits, OriginStatus, Priority, Scheduler, WaiterId};
+use super::scheduler::{Action, FetchId, FetchOrder, Limits, OriginStatus, Priority, Scheduler, Shift, WaiterId};
 use crate::contained::contained;
 use crate::http::Origin;
 
@@ -134,16 +134,15 @@ impl ChunkManager {
     }
 
     /// Calls `on_ready` once `bytes` are in the data file, with `Critical` priority until then. May
-    /// call it before returning. `ahead` is what the reader will want next: it is requested at
-    /// `High` in the same step, so that both can come with one fetch. Gives the number for [`Self::cancel`].
+    /// call it before returning. `shifts` is what becomes of the reader's windows: what it will want next is asked for in
+    /// the same step, so that both can come with one fetch. Gives the number for [`Self::cancel`].
     pub fn when_ready(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
-        ahead: Option<Range<u64>>,
+        shifts: &[Shift],
         on_ready: OnReady,
     ) -> WaiterId {
-        let ahead = ahead.map(|bytes| entry.chunk.touched(&bytes));
         self.change(|state| {
             let waiter = state.new_waiter();
             if state.waiting.is_empty() {
@@ -151,7 +150,7 @@ impl ChunkManager {
             }
             let deadline = Instant::now() + self.patience;
             state.waiting.insert(waiter, (deadline, on_ready));
-            state.scheduler.wait(entry, bytes, ahead, waiter);
+            state.scheduler.wait(entry, bytes, shifts, waiter);
             waiter
         })
     }
@@ -192,7 +191,7 @@ impl ChunkManager {
             *waker.0.lock() = Some(result);
             waker.1.notify_one();
         };
-        self.when_ready(entry, bytes, None, Box::new(wake));
+        self.when_ready(entry, bytes, &[], Box::new(wake));
         let mut result = shared.0.lock();
         loop {
             // The result is looked at under the lock that the waker takes to set it, and the
@@ -203,6 +202,17 @@ impl ChunkManager {
                 None => shared.1.wait(&mut result),
             }
         }
+    }
+
+    /// The windows of an entry's streams change: more of them is fetched ahead, or less.
+    pub fn shift(self: &Arc<Self>, entry: &Arc<CacheEntry>, shifts: &[Shift]) {
+        self.change(|state| state.scheduler.shift(entry, shifts));
+    }
+
+    /// One reader of the entry does not read any more, or so it seems: what was to be read ahead of it and of nobody
+    /// else is not fetched.
+    pub fn leave(self: &Arc<Self>, entry: EntryId, reader: u64) {
+        self.change(|state| state.scheduler.leave(entry, reader));
     }
 
     /// Nobody reads the entry any more, or so it seems: what was to be read ahead of its readers is
@@ -254,6 +264,11 @@ impl ChunkManager {
     pub fn status(&self) -> (Vec<OriginStatus>, u64) {
         let state = self.state.lock();
         (state.scheduler.status(), state.scheduler.brought())
+    }
+
+    /// Bytes ahead of one reader that all connections to an origin can make use of.
+    pub fn useful_window(&self, origin: &Origin) -> u64 {
+        self.state.lock().scheduler.useful_window(origin)
     }
 
     /// Ends everything: each waiter gets an error, each fetch is stopped, and nothing new begins.

@@ -20,6 +20,11 @@ const SHORTEST: u64 = 1 << 20;
 /// Where much is wanted, fetches may be this long however near the server is.
 const LONG: u64 = 4 << 20;
 
+/// No fetch is to take longer than this, in seconds, unless that were less than pays for its round trip. Over a
+/// connection of 400 kB/s one of 4 MiB would take ten: it would be in the way of who comes meanwhile, and bring alone what others
+/// could bring with it.
+const LONGEST_TIME: f64 = 2.0;
+
 /// A fetch of this many times latency × rate spends four percent of its time waiting.
 const LONGEST: u64 = 24;
 
@@ -29,7 +34,8 @@ const TURN: u64 = 8;
 /// How much a new measurement counts against all before.
 const WEIGHT: f64 = 0.25;
 
-/// Bodies below this say more of the latency than of the rate.
+/// Bodies below this say more of the latency than of the rate. No fetch is made shorter, or the rate of a slow connection
+/// would never be known better.
 const TELLING: u64 = 256 << 10;
 
 /// What was measured of one origin.
@@ -78,14 +84,19 @@ impl Pace {
     /// Bytes of the next fetch, when `wanted` bytes in a row are wanted and `free` connections could
     /// bring them.
     pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
-        let shortest = self.round_trip().max(SHORTEST);
         let longest = self.round_trip().saturating_mul(LONGEST).max(LONG);
-        (wanted / free.max(1) as u64).clamp(shortest, longest)
+        (wanted / free.max(1) as u64).clamp(self.in_time(SHORTEST), self.in_time(longest))
     }
 
     /// Bytes of a fetch that pays for its round trip and is over soon, for where others wait for the connection.
     pub fn turn_len(&self) -> u64 {
-        self.round_trip().saturating_mul(TURN).max(SHORTEST)
+        self.in_time(self.round_trip().saturating_mul(TURN).max(SHORTEST))
+    }
+
+    /// So many bytes, or as many as come in [`LONGEST_TIME`], but what comes in a round trip in any case.
+    fn in_time(&self, bytes: u64) -> u64 {
+        let most = (self.rate * LONGEST_TIME) as u64;
+        bytes.min(most).max(self.round_trip()).max(TELLING)
     }
 
     /// Seconds from a request to its answer, and bytes a second over one connection, if the origin has ever answered.
@@ -135,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn over_a_slow_connection_no_fetch_takes_for_ever() {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            pace.note(Duration::from_millis(50), 400_000, Duration::from_secs(1));
+        }
+        for free in [1, 16] {
+            let len = pace.fetch_len(1 << 30, free).max(pace.turn_len());
+            assert!((400_000..=810_000).contains(&len), "{len}");
+        }
+    }
+
+    #[test]
     fn an_origin_that_complains_gets_half_the_connections_and_slowly_more_again() {
         let mut pace = Pace::default();
         assert_eq!(pace.connections(16), 16);
@@ -155,7 +178,7 @@ mod tests {
         for (latency, rate) in [(0, 0), (0, 100_000), (60_000, 0), (60_000, 100_000)] {
             for (wanted, free) in [(0, 0), (u64::MAX, 1), (1, 1000)] {
                 let len = measured(latency, rate).fetch_len(wanted, free);
-                assert!(len >= SHORTEST, "{latency} ms, {rate} MiB/s: {len}");
+                assert!(len >= TELLING, "{latency} ms, {rate} MiB/s: {len}");
             }
         }
     }

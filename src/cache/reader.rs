@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -10,9 +11,9 @@ use super::around::Piece;
 use super::entry::{CacheEntry, Settled};
 use super::error::ReadError;
 use super::manager::OnReady;
-use super::readahead::ReadAhead;
+use super::readahead::{Conditions, ReadAhead};
 use super::resident::Used;
-use super::scheduler::{Priority, WaiterId};
+use super::scheduler::{Shift, StreamId, WaiterId};
 use super::{Cache, SMALL_FILE};
 
 /// See the module.
@@ -21,8 +22,10 @@ pub struct Reader {
     entry: Arc<CacheEntry>,
     /// Tells its uses from those of others.
     number: u64,
-    /// Taken for the moment of a decision; nothing is taken under it.
+    /// Taken for the moment of a decision. The manager's lock is taken under it, to ask how fast the origin is, and never
+    /// the other way round: the manager knows nothing of readers.
     ahead: Mutex<ReadAhead>,
+    opened: Instant,
     /// Reads around the cache through one handle take turns: what one of them brings answers the next.
     around: tokio::sync::Mutex<()>,
 }
@@ -71,12 +74,14 @@ pub enum Filled {
 impl Reader {
     /// A handle of its own on an entry.
     pub(super) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         Reader {
-            ahead: Mutex::new(ReadAhead::up_to(cache.versions.quota.most_ahead())),
+            ahead: Mutex::new(ReadAhead::new(number, cache.versions.quota.most_ahead())),
+            opened: Instant::now(),
             around: tokio::sync::Mutex::default(),
             cache,
             entry,
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            number,
         }
     }
 
@@ -93,12 +98,8 @@ impl Reader {
         let bytes = offset.min(size)..asked.end.min(size);
         let Some(settled) = self.entry.settled() else {
             // Whatever is punched out of the file once it is known would be seen: it begins with none.
-            return self.wait(
-                asked,
-                self.ahead.lock().note(&bytes, size, true),
-                Guard::Stamp(0),
-                later,
-            );
+            let shifts = self.ahead.lock().note(&bytes, size, true, self);
+            return self.wait(asked, &shifts, Guard::Stamp(0), later);
         };
         let chunks = self.entry.chunk.touched(&bytes);
         let quota = &self.cache.versions.quota;
@@ -119,14 +120,16 @@ impl Reader {
         }
         let mut is_here = settled.presence.contains_all(&chunks);
         let is_in_trouble = self.cache.versions.trouble.is_on();
-        let ahead = self.ahead.lock().note(&bytes, size, !is_here);
-        let ahead = ahead.filter(|_| self.cache.is_online);
+        let mut shifts = self.ahead.lock().note(&bytes, size, !is_here, self);
+        if is_in_trouble || !self.cache.is_online {
+            shifts.retain(|shift| shift.asks().is_none());
+        }
         if !is_here && quota.has_others() {
-            is_here = self.learn(settled, &chunks, ahead.as_ref());
+            is_here = self.learn(settled, &chunks, &shifts);
         }
         if is_here {
-            if let Some(ahead) = ahead.filter(|_| !is_in_trouble) {
-                self.cache.manager.request(&self.entry, ahead, Priority::High);
+            if !shifts.is_empty() {
+                self.cache.manager.shift(&self.entry, &shifts);
             }
             return ready(bytes);
         }
@@ -134,31 +137,34 @@ impl Reader {
             return Read::Around;
         }
         let used = Guard::Used(settled.resident.use_chunks(chunks));
-        self.wait(asked, ahead, used, later)
+        self.wait(asked, &shifts, used, later)
     }
 
     /// Looks into the index for what other mounts have fetched meanwhile. Whether the chunks are here now.
-    fn learn(&self, settled: &Settled, chunks: &Range<u64>, ahead: Option<&Range<u64>>) -> bool {
-        let end = ahead.map_or(chunks.end, |ahead| chunks.end.max(self.entry.chunk.count(ahead.end)));
+    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[Shift]) -> bool {
+        let ahead = shifts.iter().filter_map(Shift::asks);
+        let end = ahead.fold(chunks.end, |end, ahead| end.max(self.entry.chunk.count(ahead.end)));
         self.cache.versions.learn(&settled.resident, &(chunks.start..end));
         settled.presence.contains_all(chunks)
     }
 
     /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
-    fn wait(
-        &self,
-        bytes: Range<u64>,
-        ahead: Option<Range<u64>>,
-        guard: Guard,
-        later: impl FnOnce(Span) -> OnReady,
-    ) -> Read {
+    fn wait(&self, bytes: Range<u64>, shifts: &[Shift], guard: Guard, later: impl FnOnce(Span) -> OnReady) -> Read {
         let size = self.entry.size();
-        let ahead = if size <= SMALL_FILE { Some(0..size) } else { ahead };
+        let whole = [Shift::Move {
+            stream: StreamId {
+                reader: self.number,
+                stream: 0,
+            },
+            keep: 0..size,
+            ask: 0..size,
+        }];
+        let shifts = if size <= SMALL_FILE { &whole } else { shifts };
         let on_ready = later(Span {
             bytes: bytes.clone(),
             guard,
         });
-        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, ahead, on_ready))
+        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, shifts, on_ready))
     }
 
     /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called before.
@@ -231,6 +237,8 @@ impl Reader {
         self.ahead.lock().forget();
         if self.entry.readers.load(Ordering::Acquire) <= 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
+        } else {
+            self.cache.manager.leave(self.entry.id, self.number);
         }
     }
 
@@ -246,6 +254,16 @@ impl Reader {
     }
 }
 
+impl Conditions for Reader {
+    fn now(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    fn useful_window(&self) -> u64 {
+        self.cache.manager.useful_window(&self.entry.origin)
+    }
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         // Counted down first: of two readers that go at once, the second one sees that it is the last.
@@ -258,6 +276,8 @@ impl Drop for Reader {
                 Some(settled) => self.cache.versions.note_use(&settled.resident),
                 None => {}
             }
+        } else {
+            self.cache.manager.leave(self.entry.id, self.number);
         }
     }
 }

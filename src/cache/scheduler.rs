@@ -27,6 +27,8 @@
 //! - **What is wanted for several reasons outlives each of them**: a chunk that was to be read ahead
 //!   and that the user asked for is still to be fetched for the user when the reader has gone. Only a
 //!   failure ends all reasons: who waits is told.
+//! - **What is read ahead belongs to a stream** (see [`windows`]): what it gives up, no other stream wanting it, is
+//!   demoted or not wanted any more. Among an entry's streams the one that moved last is served first.
 //! - A reader that needs bytes far ahead of where a fetch stands does not wait for it to get there:
 //!   the fetch is cut short before them, and they get a fetch of their own.
 
@@ -36,6 +38,7 @@ mod slots;
 mod status;
 mod waiters;
 mod wants;
+mod windows;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -50,6 +53,7 @@ use crate::http::Origin;
 use flight::{Fetch, Waiter};
 use flights::Flights;
 pub use status::OriginStatus;
+pub use windows::{Shift, StreamId};
 
 /// How urgently a chunk is wanted. The first is the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,15 +174,15 @@ impl Scheduler {
 
     /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
     /// in the data file; bytes past the end of the file need not come.
-    /// `ahead` are chunks that it will want next, for one fetch to bring both.
-    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, ahead: Option<Range<u64>>, waiter: WaiterId) {
-        self.begin_wait(entry, bytes, Priority::Critical, ahead, waiter);
+    /// `shifts` is what becomes of the windows of its streams, for one fetch to bring what it will want next, too.
+    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, shifts: &[Shift], waiter: WaiterId) {
+        self.begin_wait(entry, bytes, Priority::Critical, shifts, waiter);
     }
 
     /// Somebody who is in no hurry waits for these bytes. They are wanted at `priority` for as long as it waits. It is
     /// woken as a reader is: when all of them have come, or with the first error that keeps one from coming.
     pub fn wait_patiently(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority, waiter: WaiterId) {
-        self.begin_wait(entry, bytes, priority, None, waiter);
+        self.begin_wait(entry, bytes, priority, &[], waiter);
     }
 
     fn begin_wait(
@@ -186,7 +190,7 @@ impl Scheduler {
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         priority: Priority,
-        ahead: Option<Range<u64>>,
+        shifts: &[Shift],
         waiter: WaiterId,
     ) {
         if self.closed {
@@ -199,9 +203,7 @@ impl Scheduler {
             priority,
         });
         self.waiters.insert(waiter, entry.id);
-        if let Some(chunks) = ahead {
-            self.want(entry, chunks, Priority::High);
-        }
+        self.apply(entry, shifts);
         self.look_after_waiters(entry.id);
         self.dispatch_for(entry.id);
         self.flights.forget_if_idle(entry.id);
@@ -214,15 +216,6 @@ impl Scheduler {
         self.actions.push(Action::Wake(waiter, Err(error)));
         self.end_wait(id, waiter);
         // The fetch that it was blocked on may have to give way now.
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
-    }
-
-    /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
-    /// what is in flight for them alone ends at the next chunk edge.
-    pub fn end_read_ahead(&mut self, id: EntryId) {
-        self.withdraw(id, &(0..u64::MAX), Priority::High);
-        // What kept a stream going may have to give way now.
         self.dispatch_for(id);
         self.flights.forget_if_idle(id);
     }
@@ -265,6 +258,15 @@ impl Scheduler {
         let origin = self.flights.number(origin);
         let running = self.flights.at(origin).running();
         self.flights.pace_mut(origin).refused(running);
+    }
+
+    /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,
+    /// and a third of that for them to go on with.
+    pub fn useful_window(&mut self, origin: &Origin) -> u64 {
+        let origin = self.flights.number(origin);
+        let longest = self.flights.at(origin).pace.fetch_len(u64::MAX, 1);
+        let longest = longest.min(self.limits.fetch_len);
+        longest * self.connections(origin) as u64 / 3 * 4
     }
 
     /// The entry's version, and with it its true size, is known now.

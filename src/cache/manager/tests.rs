@@ -103,7 +103,7 @@ fn a_range_that_is_present_is_answered_before_the_call_returns() {
     let entry = entry(1);
     entry.settled().unwrap().presence.insert(0);
     let (on_ready, mut call) = callback();
-    manager.when_ready(&entry, 0..C, None, on_ready);
+    manager.when_ready(&entry, 0..C, &[], on_ready);
     assert!(call.try_recv().unwrap().is_ok());
     assert!(idle.orders.lock().is_empty());
 }
@@ -169,9 +169,9 @@ async fn a_wait_ends_at_its_deadline_and_not_before() {
     let (first, first_call) = callback();
     let (second, second_call) = callback();
     let begun = Instant::now();
-    manager.when_ready(&entry, 0..C, None, first);
+    manager.when_ready(&entry, 0..C, &[], first);
     tokio::time::sleep(LONG / 3).await;
-    manager.when_ready(&entry, C..2 * C, None, second);
+    manager.when_ready(&entry, C..2 * C, &[], second);
     let result = first_call.await.unwrap();
     assert!(matches!(result, Err(ReadError::DeadlinePassed(LONG))));
     let waited = begun.elapsed();
@@ -193,7 +193,7 @@ async fn deadlines_are_watched_again_after_a_time_without_any() {
     let entry = entry(100);
     for _ in 0..3 {
         let (on_ready, call) = callback();
-        manager.when_ready(&entry, 0..C, None, on_ready);
+        manager.when_ready(&entry, 0..C, &[], on_ready);
         assert!(call.await.unwrap().is_err());
         tokio::time::sleep(3 * LONG).await;
     }
@@ -207,15 +207,15 @@ async fn a_reader_whose_answer_panics_costs_no_other_reader_his() {
     let panics = || -> OnReady { Box::new(|_| panic!("a bug")) };
     // Woken by bytes.
     let (on_ready, call) = callback();
-    manager.when_ready(&entry, 0..C, None, panics());
-    manager.when_ready(&entry, 0..C, None, on_ready);
+    manager.when_ready(&entry, 0..C, &[], panics());
+    manager.when_ready(&entry, 0..C, &[], on_ready);
     idle.write(&manager, 0, C);
     assert!(call.await.unwrap().is_ok());
     // And by the deadline, twice.
     for _ in 0..2 {
         let (on_ready, call) = callback();
-        manager.when_ready(&entry, C..2 * C, None, panics());
-        manager.when_ready(&entry, C..2 * C, None, on_ready);
+        manager.when_ready(&entry, C..2 * C, &[], panics());
+        manager.when_ready(&entry, C..2 * C, &[], on_ready);
         assert!(call.await.unwrap().is_err());
     }
 }
@@ -225,9 +225,9 @@ fn waits_that_are_over_take_no_memory_while_an_older_one_goes_on() {
     let (_idle, manager) = Idle::manager(LONG);
     let (stuck, quick) = (entry(1), entry(1));
     quick.settled().unwrap().presence.insert(0);
-    manager.when_ready(&stuck, 0..C, None, Box::new(|_| {}));
+    manager.when_ready(&stuck, 0..C, &[], Box::new(|_| {}));
     for _ in 0..1000 {
-        manager.when_ready(&quick, 0..C, None, Box::new(|_| {}));
+        manager.when_ready(&quick, 0..C, &[], Box::new(|_| {}));
     }
     assert_eq!(is_waiting(&manager), 1);
 }
@@ -239,7 +239,7 @@ fn closing_wakes_each_reader_once_and_stops_each_fetch() {
     let calls: Vec<_> = (0..10)
         .map(|number| {
             let (on_ready, call) = callback();
-            manager.when_ready(&entry, number * 10 * C..(number * 10 + 1) * C, None, on_ready);
+            manager.when_ready(&entry, number * 10 * C..(number * 10 + 1) * C, &[], on_ready);
             call
         })
         .collect();
@@ -268,7 +268,7 @@ async fn who_waits_patiently_waits_longer_than_a_reader_would_and_can_cancel() {
     let entry = entry(4);
     let (reader, reader_call) = callback();
     let [(first, mut first_call), (second, second_call), (third, third_call)] = [callback(), callback(), callback()];
-    manager.when_ready(&entry, 0..C, None, reader);
+    manager.when_ready(&entry, 0..C, &[], reader);
     manager.when_fetched(&entry, 0..u64::MAX, Priority::Medium, first);
     let cancelled = manager.when_fetched(&entry, 0..2 * C, Priority::Low, second);
     assert!(reader_call.await.unwrap().is_err());
@@ -292,7 +292,7 @@ fn a_callback_may_ask_for_more() {
     let entry = entry(100);
     let (again, shared) = (Arc::clone(&manager), Arc::clone(&entry));
     let on_ready = move |_| again.request(&shared, 50 * C..51 * C, Priority::High);
-    manager.when_ready(&entry, 0..C, None, Box::new(on_ready));
+    manager.when_ready(&entry, 0..C, &[], Box::new(on_ready));
     idle.write(&manager, 0, C);
     assert_eq!(idle.orders.lock()[1].0.bytes, 50 * C..51 * C);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::flights::OriginNumber;
 use super::wants::Wants;
+use super::windows::Windows;
 use super::{FetchId, Priority, WaiterId};
 use crate::cache::entry::{CacheEntry, EntryId};
 
@@ -18,6 +19,8 @@ pub(super) struct Flight {
     pub(super) wants: Wants,
     pub(super) fetches: Vec<FetchId>,
     pub(super) waiters: Vec<Waiter>,
+    /// What is fetched ahead of whom. Forgotten with the flight: then all of it has come.
+    pub(super) windows: Windows,
     /// When it last started a fetch.
     pub(super) turn: u64,
 }
@@ -53,6 +56,7 @@ impl Flight {
             wants: Wants::default(),
             fetches: Vec::new(),
             waiters: Vec::new(),
+            windows: Windows::default(),
             turn: 0,
         }
     }
@@ -107,6 +111,17 @@ impl Flight {
             runs.push(start..at);
         }
         runs
+    }
+
+    /// The chunk that is next among those wanted at a priority: ahead of the stream that moved last, or else the first.
+    pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
+        let wanted = self.wants.at(priority);
+        let ahead_of = |window: &Range<u64>| {
+            let run = wanted.overlapping(window).next()?;
+            Some(run.start.max(window.start))
+        };
+        let ahead = (priority == Priority::High).then(|| self.windows.live().find_map(ahead_of));
+        ahead.flatten().or_else(|| wanted.first().map(|run| run.start))
     }
 
     pub(super) fn is_idle(&self) -> bool {

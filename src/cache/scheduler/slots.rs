@@ -46,7 +46,7 @@ impl Scheduler {
         let Some(mut flight) = self.flights.get_mut(id) else {
             return false;
         };
-        let first = flight.wants.at(priority).first().map(|run| run.start);
+        let first = flight.next_at(priority);
         let is_moot = |chunk: &u64| flight.is_present(*chunk) || *chunk >= flight.chunk_count();
         let Some(moot) = first.filter(is_moot) else {
             return false;
@@ -102,7 +102,7 @@ impl Scheduler {
         let Some(flight) = self.flights.get(id) else {
             return;
         };
-        let Some(first) = flight.wants.at(priority).first().map(|run| run.start) else {
+        let Some(first) = flight.next_at(priority) else {
             return;
         };
         let entry = Arc::clone(&flight.entry);

@@ -7,6 +7,7 @@
 
 mod line;
 mod model;
+mod windows;
 
 use std::time::Duration;
 
@@ -85,12 +86,13 @@ impl Play {
     }
 
     fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, waiter: u64) {
-        self.scheduler.wait(entry, bytes, None, WaiterId(waiter));
+        self.scheduler.wait(entry, bytes, &[], WaiterId(waiter));
         self.note();
     }
 
     fn wait_with_ahead(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, ahead: Range<u64>, waiter: u64) {
-        self.scheduler.wait(entry, bytes, Some(ahead), WaiterId(waiter));
+        let ahead = moves(entry, 0, ahead);
+        self.scheduler.wait(entry, bytes, &[ahead], WaiterId(waiter));
         self.note();
     }
 
@@ -140,6 +142,19 @@ impl Play {
     fn woken_with_error(&self) -> Vec<u64> {
         let badly = self.woken.iter().filter(|(_, result)| result.is_err());
         badly.map(|&(waiter, _)| waiter).collect()
+    }
+}
+
+/// A stream's window becomes these chunks.
+fn moves(entry: &CacheEntry, stream: u64, chunks: Range<u64>) -> Shift {
+    let bytes = chunks.start * entry.chunk.bytes()..chunks.end * entry.chunk.bytes();
+    Shift::Move {
+        stream: StreamId {
+            reader: stream / 10,
+            stream,
+        },
+        keep: bytes.clone(),
+        ask: bytes,
     }
 }
 

@@ -149,25 +149,26 @@ impl Scheduler {
             }
         }
         drop(flight);
-        cut.into_iter().for_each(|fetch| self.cut_to_what_is_wanted(fetch));
+        cut.into_iter()
+            .for_each(|fetch| self.cut_to_what_is_wanted(fetch, Priority::Low));
     }
 
-    /// Lets a fetch end after the last chunk that it is wanted for, but not within the chunk that it has begun.
-    fn cut_to_what_is_wanted(&mut self, id: FetchId) {
+    /// Lets a fetch end after the last chunk that it is wanted for at this priority or a more urgent one, but not within
+    /// the chunk that it has begun. What is wanted less urgently and comes after that is wanted again.
+    pub(super) fn cut_to_what_is_wanted(&mut self, id: FetchId, at_least: Priority) {
         let waited_for = self.last_waited_for(id).map(|chunk| chunk + 1);
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(flight) = self.flights.get(fetch.entry) else {
+        let Some(mut flight) = self.flights.get_mut(fetch.entry) else {
             return;
         };
         let entry = &flight.entry;
         let next_edge = entry.chunk.count(fetch.watermark).max(fetch.chunks.start + 1);
-        let end = next_edge.max(waited_for.max(fetch.wants.end()).unwrap_or(0));
+        let end = next_edge.max(waited_for.max(fetch.wants.end(at_least)).unwrap_or(0));
         if end < fetch.chunks.end && !entry.ignores_range() {
+            let at = end * entry.chunk.bytes();
+            flight.wants.add_all(fetch.wants.take(&(end..fetch.chunks.end)));
             fetch.chunks.end = end;
-            self.actions.push(Action::Trim {
-                fetch: id,
-                end: end * entry.chunk.bytes(),
-            });
+            self.actions.push(Action::Trim { fetch: id, end: at });
         }
     }
 

@@ -46,6 +46,20 @@ impl Wants {
         had_any
     }
 
+    /// Wants chunks at the one priority that were wanted at the other. True if any of them was.
+    pub(super) fn demote(&mut self, chunks: &Range<u64>, from: Priority, to: Priority) -> bool {
+        if chunks.is_empty() {
+            return false;
+        }
+        let wanted: Vec<_> = self.0[from as usize]
+            .overlapping(chunks)
+            .map(|run| run.start.max(chunks.start)..run.end.min(chunks.end))
+            .collect();
+        self.0[from as usize].remove(chunks.clone());
+        self.0[to as usize].extend(wanted.iter().cloned());
+        !wanted.is_empty()
+    }
+
     /// Removes chunks, and gives them back with their priorities.
     pub(super) fn take(&mut self, chunks: &Range<u64>) -> Wants {
         let mut taken = Wants::default();
@@ -84,9 +98,10 @@ impl Wants {
         PRIORITIES.into_iter().find(|&p| !self.at(p).is_empty())
     }
 
-    /// The end of the last chunk that is wanted, exclusive.
-    pub(super) fn end(&self) -> Option<u64> {
-        self.0.iter().filter_map(|set| set.last()).map(|run| run.end).max()
+    /// The end of the last chunk that is wanted at this priority or a more urgent one, exclusive.
+    pub(super) fn end(&self, at_least: Priority) -> Option<u64> {
+        let sets = self.0[..=at_least as usize].iter();
+        sets.filter_map(|set| set.last()).map(|run| run.end).max()
     }
 }
 
@@ -102,8 +117,12 @@ mod tests {
         wants.add(5..15, Priority::Critical);
         assert_eq!((wants.most_urgent(), wants.in_a_row(0)), (Some(Priority::Critical), 15));
         assert!(wants.remove_at(0..100, Priority::Critical));
-        assert_eq!((wants.most_urgent(), wants.end()), (Some(Priority::Low), Some(10)));
+        assert_eq!(
+            (wants.most_urgent(), wants.end(Priority::Low)),
+            (Some(Priority::Low), Some(10))
+        );
         assert!(!wants.remove_at(0..100, Priority::High));
+        assert_eq!(wants.end(Priority::Medium), None);
     }
 
     proptest! {

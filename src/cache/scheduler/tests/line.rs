@@ -1,25 +1,42 @@
 //! What readers get over a line that is simulated: sixteen connections of 20 MB/s, and 50 ms before each answer, which is
-//! the profile `wan` of `make bench`. Time is counted and not waited for, so the figures are the same on any machine, and
+//! the profile `wan` of `make bench`; and some others. Time is counted and not waited for, so the figures are the same on any machine, and
 //! show what the decisions of the scheduler and of read-ahead cost, without those of a kernel, a disk or a processor.
 //!
 //! The figures that are asserted are a little below those that came out. Whoever changes a constant of fetches or of
 //! windows sees with `--nocapture` what it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
-use crate::cache::readahead::ReadAhead;
+use crate::cache::readahead::{Conditions, ReadAhead};
 use crate::cache::{FETCH_LEN, SPLIT_DISTANCE};
 
 const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 << 10;
 
-/// From a request to the first byte of its answer, in microseconds.
-const ROUND_TRIP: u64 = 50_000;
+/// What a connection is like.
+#[derive(Clone, Copy)]
+struct Connection {
+    /// From a request to the first byte of its answer, in microseconds.
+    round_trip: u64,
+    /// Bytes that come at once, and the time from one such piece to the next, in microseconds.
+    piece: u64,
+    piece_time: u64,
+}
 
-/// Bytes that a connection brings at once, and the time from one such piece to the next, in microseconds: 20 MB/s.
-const PIECE: u64 = 200_000;
-const PIECE_TIME: u64 = 10_000;
+/// 50 ms, and 20 MB/s.
+const FAR: Connection = Connection {
+    round_trip: 50_000,
+    piece: 200_000,
+    piece_time: 10_000,
+};
+
+/// 50 ms, and 400 kB/s: a server that limits each connection.
+const SLOW: Connection = Connection {
+    piece: 20_000,
+    piece_time: 50_000,
+    ..FAR
+};
 
 /// Bytes that the kernel asks for at a time.
 const READ: u64 = 128 << 10;
@@ -40,10 +57,14 @@ struct Program {
     ahead: ReadAhead,
     /// Where it reads next, and where it ends.
     bytes: Range<u64>,
+    /// Where it goes on then.
+    then: VecDeque<Range<u64>>,
     pace: Pace,
     asked_at: u64,
     /// How long each of its reads took, in microseconds.
     took: Vec<u64>,
+    /// When it went on elsewhere.
+    left_at: Vec<u64>,
     /// When it had read all.
     done_at: Option<u64>,
 }
@@ -66,7 +87,19 @@ struct Transfer {
     asked_at: u64,
 }
 
+/// The time, and what the connections can make use of.
+impl Conditions for (Duration, u64) {
+    fn now(&self) -> Duration {
+        self.0
+    }
+
+    fn useful_window(&self) -> u64 {
+        self.1
+    }
+}
+
 struct Line {
+    connection: Connection,
     scheduler: Scheduler,
     /// Microseconds since the beginning.
     now: u64,
@@ -81,8 +114,9 @@ struct Line {
 }
 
 impl Line {
-    fn new() -> Line {
+    fn new(connection: Connection) -> Line {
         Line {
+            connection,
             scheduler: Scheduler::new(Limits {
                 fetches_per_origin: CONNECTIONS,
                 fetch_len: FETCH_LEN,
@@ -109,10 +143,18 @@ impl Line {
 
     /// A program begins to read a file.
     fn reads(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, pace: Pace) -> usize {
+        self.reads_all(entry, [bytes], pace)
+    }
+
+    /// A program begins to read parts of a file, one after another.
+    fn reads_all<const N: usize>(&mut self, entry: &Arc<CacheEntry>, parts: [Range<u64>; N], pace: Pace) -> usize {
+        let mut then = VecDeque::from(parts);
         self.programs.push(Program {
             entry: Arc::clone(entry),
-            ahead: ReadAhead::up_to(u64::MAX),
-            bytes,
+            ahead: ReadAhead::new(self.programs.len() as u64, u64::MAX),
+            bytes: then.pop_front().unwrap(),
+            then,
+            left_at: Vec::new(),
             pace,
             asked_at: 0,
             took: Vec::new(),
@@ -147,7 +189,7 @@ impl Line {
         };
         let entry = Arc::clone(&transfer.order.entry);
         let (start, before) = (transfer.order.bytes.start, transfer.position);
-        transfer.position = (before + PIECE).min(transfer.end);
+        transfer.position = (before + self.connection.piece).min(transfer.end);
         let (position, end, asked_at) = (transfer.position, transfer.end, transfer.asked_at);
         self.sent += position - before;
         let settled = entry.settled().unwrap();
@@ -156,11 +198,11 @@ impl Line {
         }
         self.scheduler.progress(entry.id, id, position);
         if position < end {
-            return self.at(PIECE_TIME, Happens::Piece(id));
+            return self.at(self.connection.piece_time, Happens::Piece(id));
         }
         self.transfers.remove(&id);
-        let time = Duration::from_micros((self.now - asked_at - ROUND_TRIP).max(1));
-        let latency = Duration::from_micros(ROUND_TRIP);
+        let time = Duration::from_micros((self.now - asked_at - self.connection.round_trip).max(1));
+        let latency = Duration::from_micros(self.connection.round_trip);
         self.scheduler.measured(&entry.origin, latency, end - start, time);
         self.scheduler.ended(id, Ok(()));
     }
@@ -169,27 +211,26 @@ impl Line {
         let program = &mut self.programs[number];
         let entry = Arc::clone(&program.entry);
         if program.bytes.is_empty() {
-            program.done_at = Some(self.now);
-            let mut readers = self.programs.iter().filter(|program| program.entry.id == entry.id);
-            if readers.all(|program| program.done_at.is_some()) {
-                self.scheduler.end_read_ahead(entry.id);
-            }
-            return;
+            let Some(next) = program.then.pop_front() else {
+                program.done_at = Some(self.now);
+                return self.scheduler.leave(entry.id, number as u64);
+            };
+            program.bytes = next;
+            program.left_at.push(self.now);
         }
         program.asked_at = self.now;
         let bytes = program.bytes.start..(program.bytes.start + READ).min(program.bytes.end);
         let is_here = entry.has_byte_range(&bytes);
-        let ahead = program.ahead.note(&bytes, entry.size(), !is_here);
-        let ahead = ahead.map(|bytes| entry.chunk.touched(&bytes));
+        let useful = self.scheduler.useful_window(&entry.origin);
+        let conditions = (Duration::from_micros(self.now), useful);
+        let shifts = program.ahead.note(&bytes, entry.size(), !is_here, &conditions);
         if is_here {
-            ahead
-                .into_iter()
-                .for_each(|chunks| self.scheduler.request(&entry, chunks, Priority::High));
+            self.scheduler.shift(&entry, &shifts);
             self.goes_on(number);
         } else {
             self.count += 1;
             self.waiting.insert(WaiterId(self.count), number);
-            self.scheduler.wait(&entry, bytes, ahead, WaiterId(self.count));
+            self.scheduler.wait(&entry, bytes, &shifts, WaiterId(self.count));
         }
     }
 
@@ -206,7 +247,7 @@ impl Line {
             match action {
                 Action::Start(order) => {
                     self.requests += 1;
-                    self.at(ROUND_TRIP, Happens::Piece(order.id));
+                    self.at(self.connection.round_trip, Happens::Piece(order.id));
                     let transfer = Transfer {
                         end: order.bytes.end,
                         position: order.bytes.start,
@@ -234,7 +275,7 @@ impl Line {
 
 /// MB/s that so many programs get together, each of which reads a file of its own of so many MiB.
 fn rate_of(programs: u64, mib: u64) -> f64 {
-    let mut line = Line::new();
+    let mut line = Line::new(FAR);
     for _ in 0..programs {
         line.reads(&Line::file(mib * MIB), 0..mib * MIB, IN_SEQUENCE);
     }
@@ -275,7 +316,7 @@ fn readers_share_the_connections_and_leave_none_idle() {
 
 #[test]
 fn a_jump_waits_for_its_own_round_trip_though_a_stream_has_all_connections() {
-    let mut line = Line::new();
+    let mut line = Line::new(FAR);
     let entry = Line::file(2048 * MIB);
     let stream = line.reads(&entry, 0..900 * MIB, IN_SEQUENCE);
     let jumps = Pace {
@@ -285,7 +326,7 @@ fn a_jump_waits_for_its_own_round_trip_though_a_stream_has_all_connections() {
     let jumper = line.reads(&entry, 1024 * MIB..1900 * MIB, jumps);
     line.run();
     let longest = line.programs[jumper].took.iter().max();
-    assert!(longest <= Some(&(ROUND_TRIP + PIECE_TIME)), "{longest:?} µs");
+    assert!(longest <= Some(&(FAR.round_trip + FAR.piece_time)), "{longest:?} µs");
     let rate = (900 * MIB) as f64 / line.programs[stream].done_at.unwrap() as f64;
     println!("stream beside jumps: {rate:.0} MB/s");
     assert!(rate >= 250.0, "{rate} MB/s for the stream");
@@ -294,7 +335,7 @@ fn a_jump_waits_for_its_own_round_trip_though_a_stream_has_all_connections() {
 #[test]
 fn who_reads_a_few_megabytes_here_and_there_is_not_sent_many_times_as_much() {
     for mib in [1, 2, 4] {
-        let (mut line, entry) = (Line::new(), Line::file(2048 * MIB));
+        let (mut line, entry) = (Line::new(FAR), Line::file(2048 * MIB));
         for place in 0..10 {
             let start = place * 100 * MIB;
             line.reads(&entry, start..start + mib * MIB, IN_SEQUENCE);
@@ -304,4 +345,30 @@ fn who_reads_a_few_megabytes_here_and_there_is_not_sent_many_times_as_much() {
         println!("{mib} MiB at a place: × {times:.1} sent, {} ms each", line.now / 10_000);
         assert!(times <= 4.0, "{times} times {mib} MiB");
     }
+}
+
+/// MB/s of 16 MiB in sequence where each connection is slow, on a handle that has nothing behind it or has read 24 MiB
+/// elsewhere; and how many bytes were sent in all.
+fn after_a_seek(before: u64) -> (f64, u64) {
+    let (mut line, entry) = (Line::new(SLOW), Line::file(4096 * MIB));
+    let parts = [0..before, 2048 * MIB..2064 * MIB];
+    let reader = line.reads_all(&entry, parts, IN_SEQUENCE);
+    line.run();
+    let program = &line.programs[reader];
+    let time = program.done_at.unwrap() - program.left_at[0];
+    let rate = (16 * MIB) as f64 / time as f64;
+    println!(
+        "16 MiB after {} MiB elsewhere: {rate:.1} MB/s, {} MB sent",
+        before / MIB,
+        line.sent / 1_000_000
+    );
+    (rate, line.sent)
+}
+
+#[test]
+fn who_seeks_away_from_a_stream_is_served_at_the_new_place_as_well_as_who_comes_anew() {
+    let (fresh, _) = after_a_seek(0);
+    let (rate, sent) = after_a_seek(24 * MIB);
+    assert!(rate >= fresh * 0.8, "{rate} MB/s, and {fresh} on a handle of its own");
+    assert!(sent <= 3 * 40 * MIB, "{sent} bytes sent for 40 MiB");
 }

@@ -68,6 +68,19 @@ enum Event {
     GiveUp {
         waiter: usize,
     },
+    /// Windows of the entry change.
+    Shift {
+        entry: usize,
+        stream: u64,
+        start: u64,
+        chunks: u64,
+        how: u8,
+    },
+    /// One of the entry's readers goes.
+    Leave {
+        entry: usize,
+        reader: u64,
+    },
     EndReadAhead {
         entry: usize,
     },
@@ -98,6 +111,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => fetch.clone().prop_map(|fetch| Event::Finish { fetch }),
         1 => (fetch, 0..4u8).prop_map(|(fetch, changed)| Event::Fail { fetch, changed: changed == 0 }),
         1 => which.clone().prop_map(|waiter| Event::GiveUp { waiter }),
+        4 => (which.clone(), 0..20u64, 0..42u64, 0..20u64, 0..6u8).prop_map(|(entry, stream, start, chunks, how)| Event::Shift { entry, stream, start, chunks, how }),
+        1 => (which.clone(), 0..2u64).prop_map(|(entry, reader)| Event::Leave { entry, reader }),
         1 => which.prop_map(|entry| Event::EndReadAhead { entry }),
         1 => Just(Event::PeriodPasses),
     ]
@@ -110,6 +125,8 @@ struct File {
     ignores_range: bool,
     present: u64,
     written: RangeSet<u64>,
+    /// Whether anything of it was asked for other than by readers and for their windows.
+    was_asked_for: bool,
 }
 
 /// A fetch as the downloader sees it.
@@ -175,6 +192,7 @@ impl World {
                 ignores_range,
                 present,
                 written: RangeSet::new(),
+                was_asked_for: false,
             }),
             Event::Wait {
                 entry,
@@ -186,10 +204,10 @@ impl World {
                 let waiter = WaiterId(self.next_waiter);
                 self.next_waiter += 1;
                 let bytes = start..start + len;
-                let ahead = (ahead > 0).then_some(start / C..start / C + ahead);
                 self.waiting.insert(waiter, (file, bytes.clone()));
                 let entry = Arc::clone(&self.files[file].entry);
-                self.scheduler.wait(&entry, bytes, ahead, waiter);
+                let ahead = (ahead > 0).then(|| moves(&entry, ahead, start / C..start / C + ahead));
+                self.scheduler.wait(&entry, bytes, ahead.as_slice(), waiter);
             }
             Event::WaitPatiently {
                 entry,
@@ -202,6 +220,7 @@ impl World {
                 self.next_waiter += 1;
                 let bytes = start..start + len;
                 self.waiting.insert(waiter, (file, bytes.clone()));
+                self.files[file].was_asked_for = true;
                 let entry = Arc::clone(&self.files[file].entry);
                 self.scheduler
                     .wait_patiently(&entry, bytes, PRIORITIES[priority], waiter);
@@ -213,6 +232,7 @@ impl World {
                 priority,
             } => {
                 let Some(file) = file(entry) else { return };
+                self.files[file].was_asked_for = true;
                 let entry = Arc::clone(&self.files[file].entry);
                 self.scheduler
                     .request(&entry, start..start + chunks, PRIORITIES[priority]);
@@ -247,6 +267,31 @@ impl World {
                     self.scheduler
                         .give_up(waiter, ReadError::DeadlinePassed(Duration::ZERO));
                 }
+            }
+            Event::Shift {
+                entry,
+                stream,
+                start,
+                chunks,
+                how,
+            } => {
+                let Some(file) = file(entry) else { return };
+                let entry = Arc::clone(&self.files[file].entry);
+                let moved = moves(&entry, stream, start..start + chunks);
+                let Shift::Move { stream, .. } = moved else {
+                    unreachable!()
+                };
+                let shift = match how {
+                    0 | 1 => Shift::Demote(stream),
+                    2 => Shift::Drop(stream),
+                    _ => moved,
+                };
+                self.scheduler.shift(&entry, &[shift]);
+            }
+            Event::Leave { entry, reader } => {
+                let Some(file) = file(entry) else { return };
+                let id = self.files[file].entry.id;
+                self.scheduler.leave(id, reader);
             }
             Event::EndReadAhead { entry } => {
                 let Some(file) = file(entry) else { return };
@@ -414,6 +459,7 @@ impl World {
         );
         let mut in_flights = BTreeSet::new();
         scheduler.flights.check();
+        self.check_windows();
         for (id, flight) in scheduler.flights.iter() {
             assert!(!flight.is_idle(), "what is over is forgotten");
             let mut in_flight = RangeSet::new();
@@ -437,6 +483,26 @@ impl World {
         assert_eq!(in_flights, live, "each fetch belongs to an entry that is not forgotten");
         for origin in ["a", "b"] {
             self.check_slots(origin);
+        }
+    }
+
+    /// Of a file that nobody has asked for but for windows, nothing is wanted at their priorities but what is in one.
+    fn check_windows(&self) {
+        for (id, flight) in self.scheduler.flights.iter() {
+            let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
+            for (priority, is_live) in [(Priority::High, true), (Priority::Low, false)] {
+                let mut wanted = flight.wants.at(priority).clone();
+                for fetch in &flight.fetches {
+                    wanted.extend(self.scheduler.fetches[fetch].wants.at(priority).iter().cloned());
+                }
+                for window in flight.windows.of_kind(is_live) {
+                    wanted.remove(window.clone());
+                }
+                assert!(
+                    file.was_asked_for || wanted.is_empty(),
+                    "{wanted:?} is wanted ahead of nobody"
+                );
+            }
         }
     }
 

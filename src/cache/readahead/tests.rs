@@ -1,0 +1,332 @@
+use super::*;
+use proptest::prelude::*;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What the kernel asks for at a time.
+const READ: u64 = 128 * KIB;
+
+/// A server that is never too far, and the time.
+struct Far(Duration);
+
+impl Conditions for Far {
+    fn now(&self) -> Duration {
+        self.0
+    }
+
+    fn useful_window(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+/// A handle on a file of a GiB.
+struct Handle {
+    ahead: ReadAhead,
+    now: Duration,
+    /// All that was said.
+    shifts: Vec<Shift>,
+}
+
+impl Handle {
+    fn new() -> Handle {
+        Handle {
+            ahead: ReadAhead::new(1, u64::MAX),
+            now: Duration::ZERO,
+            shifts: Vec::new(),
+        }
+    }
+
+    /// Reads; says what is asked for ahead.
+    fn read(&mut self, at: u64, len: u64, missing: bool) -> Option<Range<u64>> {
+        let shifts = self.ahead.note(&(at..at + len), GIB, missing, &Far(self.now));
+        let asked = shifts.iter().find_map(Shift::asks).cloned();
+        self.shifts.extend(shifts);
+        asked
+    }
+
+    /// Reads so many bytes in sequence; says up to where is asked for ahead.
+    fn run(&mut self, from: u64, bytes: u64) -> u64 {
+        let steps = (0..bytes).step_by(READ as usize);
+        let asked = steps.filter_map(|step| self.read(from + step, READ, true));
+        asked.last().map_or(0, |asked| asked.end)
+    }
+
+    fn count(&self, which: impl Fn(&Shift) -> bool) -> usize {
+        self.shifts.iter().filter(|shift| which(shift)).count()
+    }
+
+    fn demoted(&self) -> usize {
+        self.count(|shift| matches!(shift, Shift::Demote(_)))
+    }
+
+    fn dropped(&self) -> usize {
+        self.count(|shift| matches!(shift, Shift::Drop(_)))
+    }
+}
+
+#[test]
+fn an_isolated_read_asks_for_nothing_ahead() {
+    let mut handle = Handle::new();
+    for offset in [0, 100 * MIB, 7 * MIB, 900 * MIB, 300 * MIB] {
+        assert_eq!(handle.read(offset, 64 * KIB, true), None, "{offset}");
+    }
+    assert_eq!(handle.shifts, []);
+}
+
+#[test]
+fn a_sequential_reader_that_is_never_starved_is_kept_ahead_of_by_a_modest_window() {
+    let (asked, widest) = read_in_sequence(|_| false);
+    assert_eq!(widest, PROVEN_WINDOW + READ);
+    assert!((GIB / 2..=GIB / 2 + PROVEN_WINDOW).contains(&asked), "{asked}");
+}
+
+#[test]
+fn in_a_small_cache_a_starved_reader_s_window_stays_small() {
+    let mut handle = Handle::new();
+    handle.ahead = ReadAhead::new(1, MIB);
+    for at in (0..100 * READ).step_by(READ as usize) {
+        if let Some(wanted) = handle.read(at, READ, true) {
+            assert!(wanted.end <= at + READ + MIB, "{wanted:?} at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_starved_reader_s_window_grows_to_its_limit_within_a_fraction_of_it() {
+    let (_, widest) = read_in_sequence(|_| true);
+    assert_eq!(widest, MAX_WINDOW + READ);
+    let (_, widest) = read_in_sequence(|at| at < 96 * MIB);
+    assert_eq!(widest, MAX_WINDOW + READ);
+}
+
+/// Reads half a GiB; says up to where was asked for, and how far ahead at most.
+fn read_in_sequence(missing: impl Fn(u64) -> bool) -> (u64, u64) {
+    let mut handle = Handle::new();
+    let (mut asked, mut widest) = (0, 0);
+    for step in 0..4096 {
+        let at = step * READ;
+        if let Some(wanted) = handle.read(at, READ, missing(at)) {
+            assert!(
+                asked == 0 || wanted.start == asked,
+                "no gap and nothing twice: {wanted:?} after {asked}"
+            );
+            asked = wanted.end;
+        }
+        widest = widest.max(asked.saturating_sub(at));
+        assert!(step < 2 || asked >= at + 256 * KIB, "step {step}");
+    }
+    assert_eq!(handle.demoted() + handle.dropped(), 0);
+    (asked, widest)
+}
+
+#[test]
+fn requests_out_of_order_within_the_kernel_s_own_read_ahead_are_one_stream() {
+    let mut handle = Handle::new();
+    let mut asked = 0;
+    for pair in 0..64 {
+        let at = pair * 2 * READ;
+        for offset in [at + READ, at] {
+            asked = handle.read(offset, READ, true).map_or(asked, |wanted| wanted.end);
+        }
+    }
+    assert_eq!(handle.ahead.cursors.len(), 1);
+    assert!(asked > 16 * MIB, "{asked}");
+}
+
+#[test]
+fn a_small_gap_ahead_and_a_short_step_back_stay_on_their_cursor() {
+    let mut handle = Handle::new();
+    let asked = handle.run(0, 4 * MIB);
+    for place in [4 * MIB + 800 * KIB, 4 * MIB, 4 * MIB + 200 * KIB] {
+        let wanted = handle.read(place, READ, false);
+        assert!(wanted.is_none_or(|wanted| wanted.start == asked), "{place}");
+        assert_eq!(handle.ahead.cursors.len(), 1, "{place}");
+    }
+    handle.read(8 * MIB, READ, false);
+    assert_eq!(handle.ahead.cursors.len(), 2, "further than that is another stream");
+}
+
+#[test]
+fn a_window_that_is_left_behind_is_demoted_when_the_new_place_has_proved_itself_and_then_dropped() {
+    let mut handle = Handle::new();
+    handle.run(0, 8 * MIB);
+    handle.run(500 * MIB, READ);
+    assert_eq!(
+        (handle.demoted(), handle.dropped()),
+        (0, 0),
+        "a look elsewhere is no seek"
+    );
+    handle.run(500 * MIB + READ, READ);
+    assert_eq!((handle.demoted(), handle.dropped()), (1, 0));
+    handle.run(500 * MIB + 2 * READ, MIB - 2 * READ);
+    assert_eq!((handle.demoted(), handle.dropped()), (1, 1));
+    handle.run(501 * MIB, 64 * MIB);
+    assert_eq!((handle.demoted(), handle.dropped()), (1, 1), "once");
+}
+
+#[test]
+fn many_short_looks_elsewhere_are_a_seek_too() {
+    let mut handle = Handle::new();
+    handle.run(0, 8 * MIB);
+    for look in 0..16 {
+        handle.read(100 * MIB + look * 37 * MIB, 4 * KIB, true);
+    }
+    assert_eq!(handle.dropped(), 1);
+}
+
+#[test]
+fn looks_elsewhere_do_not_crowd_a_stream_out() {
+    let mut handle = Handle::new();
+    for step in 0..1000 {
+        handle.read(step * READ, READ, false);
+        handle.read(500 * MIB + step * 7 % 100 * 4 * MIB, 4 * KIB, true);
+    }
+    assert_eq!((handle.demoted(), handle.dropped()), (0, 0));
+}
+
+#[test]
+fn a_stream_too_many_crowds_out_the_one_that_has_not_moved_for_longest() {
+    let mut handle = Handle::new();
+    // So that none of them is left alone for long enough to be demoted.
+    for step in 0..2 {
+        for stream in 0..4 {
+            handle.read(stream * 100 * MIB + step * READ, READ, false);
+        }
+    }
+    let windows = handle.count(|shift| shift.asks().is_some());
+    assert_eq!(windows, 4);
+    handle.shifts.clear();
+    handle.read(900 * MIB, 4 * KIB, false);
+    assert_eq!(handle.dropped(), 1, "{:?}", handle.shifts);
+}
+
+#[test]
+fn who_comes_back_has_the_window_asked_for_again_and_is_waited_for_longer_the_next_time() {
+    let mut handle = Handle::new();
+    handle.run(0, 8 * MIB);
+    handle.run(500 * MIB, MIB);
+    let back = handle.read(8 * MIB, READ, true).expect("its window");
+    assert_eq!(back.start, 8 * MIB + READ, "all of it");
+    let (demoted, dropped) = (handle.demoted(), handle.dropped());
+    // A demuxer that reads its two streams a MiB each in turn.
+    for turn in 1..20 {
+        handle.run(500 * MIB + turn * MIB, MIB);
+        handle.run(8 * MIB + turn * MIB, MIB);
+    }
+    // Once each, before it has shown itself to be one of two.
+    assert!(
+        handle.demoted() - demoted <= 1 && handle.dropped() - dropped <= 1,
+        "{:?}",
+        handle.shifts
+    );
+    handle.shifts.clear();
+    handle.run(800 * MIB, 64 * MIB);
+    assert_eq!(handle.dropped(), 2, "but not for ever");
+}
+
+#[test]
+fn two_streams_through_one_handle_keep_a_window_each() {
+    let mut handle = Handle::new();
+    let mut asked = [0; 2];
+    for step in 0..64 {
+        for (stream, base) in [0, 500 * MIB].into_iter().enumerate() {
+            let wanted = handle.read(base + step * READ, READ, true);
+            asked[stream] = wanted.map_or(asked[stream], |wanted| wanted.end);
+        }
+    }
+    assert!(asked[0] > 12 * MIB && asked[1] > 512 * MIB, "{asked:?}");
+    assert_eq!((handle.demoted(), handle.dropped()), (0, 0));
+}
+
+#[test]
+fn steps_of_a_few_hundred_kilobytes_are_no_sequence_however_many() {
+    for stride in [300, 512, 900].map(|kib| kib * KIB) {
+        let mut handle = Handle::new();
+        for step in 0..1000 {
+            assert_eq!(handle.read(step * stride, 4 * KIB, true), None, "{stride}, {step}");
+        }
+    }
+}
+
+#[test]
+fn a_sequence_with_small_gaps_is_one_and_one_long_gap_does_not_end_it() {
+    let mut handle = Handle::new();
+    for step in 0..100 {
+        handle.read(step * 160 * KIB, READ, true);
+    }
+    let asked = handle.count(|shift| shift.asks().is_some());
+    assert!(asked > 4, "{asked}");
+    let at = 100 * 160 * KIB;
+    handle.run(at + 900 * KIB, 8 * MIB);
+    assert!(handle.count(|shift| shift.asks().is_some()) > asked);
+    assert_eq!(handle.ahead.cursors.len(), 1);
+}
+
+#[test]
+fn reading_backwards_is_no_sequence() {
+    let mut handle = Handle::new();
+    for step in 1..1000 {
+        assert_eq!(handle.read(500 * MIB - step * 64 * KIB, 64 * KIB, true), None, "{step}");
+    }
+}
+
+#[test]
+fn who_has_read_little_is_not_sent_much_however_starved() {
+    let mut handle = Handle::new();
+    for step in 0..256 {
+        let at = step * READ;
+        if let Some(asked) = handle.read(at, READ, true) {
+            let ahead = asked.end - (at + READ);
+            assert!(ahead <= ((at + READ) * 64).max(PROVEN_WINDOW), "{ahead} at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_film_that_was_slow_to_start_has_some_seconds_ahead_of_it_after_a_while() {
+    let mut handle = Handle::new();
+    let mut asked = handle.run(0, 32 * MIB);
+    assert!(asked > 128 * MIB, "{asked}");
+    // From now on it is here, and 1 MiB of it is shown each second.
+    for step in (32 * MIB..320 * MIB).step_by(READ as usize) {
+        handle.now += Duration::from_millis(125);
+        handle.shifts.clear();
+        handle.read(step, READ, false);
+        for shift in &handle.shifts {
+            let Shift::Move { keep, .. } = shift else { continue };
+            asked = keep.end;
+        }
+    }
+    let ahead = asked - 320 * MIB;
+    assert!((5 * MIB..=11 * MIB).contains(&ahead), "{ahead}");
+}
+
+#[test]
+fn a_reader_that_takes_all_it_gets_keeps_its_window() {
+    let mut handle = Handle::new();
+    handle.run(0, 32 * MIB);
+    for step in (32 * MIB..512 * MIB).step_by(READ as usize) {
+        handle.now += Duration::from_micros(500);
+        handle.read(step, READ, false);
+    }
+    let ends = handle.shifts.iter().filter_map(Shift::asks).map(|ask| ask.end);
+    assert!(ends.max() >= Some(700 * MIB));
+}
+
+proptest! {
+    #[test]
+    fn it_never_asks_past_the_end_nor_for_more_than_a_window(reads in prop::collection::vec((0u64..64 * MIB, 1u64..MIB), 1..200), size in MIB..64 * MIB) {
+        let mut ahead = ReadAhead::new(1, u64::MAX);
+        for (at, len) in reads {
+            let (start, end) = (at.min(size - 1), (at + len).min(size));
+            for shift in ahead.note(&(start..end.max(start + 1)), size, at % 2 == 0, &Far(Duration::from_millis(at))) {
+                let Shift::Move { keep, ask, .. } = shift else { continue };
+                prop_assert!(ask.start <= ask.end && ask.end <= size);
+                prop_assert!(keep.start <= ask.start && ask.end == keep.end);
+                prop_assert!(ask.end - ask.start <= MAX_WINDOW);
+            }
+        }
+    }
+}
