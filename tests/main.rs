@@ -12,6 +12,7 @@ mod cache_command;
 mod changes;
 mod chaos;
 mod common;
+mod config_file;
 mod control;
 mod crash;
 mod filesystem;

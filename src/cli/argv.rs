@@ -7,11 +7,10 @@
 
 use std::ops::Range;
 
+use crate::config::SECRETS;
+
 /// Stands for each byte of a secret.
 const BLANK: u8 = b'*';
-
-/// The options whose values are secrets, as flags. As `-o` names they may be written with `_`.
-const SECRET_OPTIONS: [&[u8]; 4] = [b"login", b"header", b"bearer-token", b"bearer-token-command"];
 
 /// Overwrites the secrets in this process's command line. To be called while there is one thread.
 pub(super) fn hide_secrets() {
@@ -60,7 +59,7 @@ fn blank(line: &mut [u8]) {
 
 fn is_secret(name: &[u8]) -> bool {
     let name: Vec<u8> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
-    SECRET_OPTIONS.contains(&name.as_slice())
+    SECRETS.iter().any(|secret| secret.as_bytes() == name)
 }
 
 /// Overwrites the value in `name=value` if it is a secret.

@@ -57,7 +57,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let arguments = CacheArgs::from_arg_matches(arguments)?;
-    let folder = config::cache_dir(arguments.cache_dir)?;
+    let folder = config::cache_dir_beside_mounts(arguments.cache_dir)?;
     let open = || Upkeep::open(&folder);
     match arguments.action {
         Action::List => list(&open()?),

@@ -23,7 +23,7 @@ use clap::Command;
 
 pub use background::Ready;
 
-use crate::config::{ConfigError, OptionError, mount_command};
+use crate::config::{ConfigError, FileError, OptionError, mount_command};
 
 /// Something did not work.
 const FAILED: u8 = 1;
@@ -87,7 +87,9 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let usage = error.is::<OptionError>() || error.downcast_ref().is_some_and(ConfigError::is_usage);
+    let usage = error.is::<OptionError>()
+        || error.downcast_ref().is_some_and(ConfigError::is_usage)
+        || error.downcast_ref().is_some_and(FileError::is_usage);
     if usage { NOT_UNDERSTOOD } else { FAILED }
 }
 

@@ -10,14 +10,31 @@ use crate::config::{MountArgs, MountConfig, expand_options, mount_command};
 use crate::{logging, mount};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {
-    let args = MountArgs::from_arg_matches(matches)?;
-    let config = with_options(args, typed)?.resolve()?;
+    let config = understand(matches, typed)?.resolve()?;
     hide_secrets();
     if config.foreground {
         serve(config, Ready::foreground())
     } else {
         background::start(|ready| serve(config, ready))
     }
+}
+
+/// The command line with the values of `-o`, and then of the config file, as flags before all others, so that the others win.
+fn understand(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<MountArgs> {
+    let command = mount_command();
+    let mut matches = matches.clone();
+    let args = MountArgs::from_arg_matches(&matches)?;
+    let options = expand_options(&command, &args.options())?;
+    if !options.is_empty() {
+        matches = read_again(&options, typed);
+    }
+    let args = MountArgs::from_arg_matches(&matches)?;
+    let mut flags = args.config_file(&command, &matches)?;
+    if flags.is_empty() {
+        return Ok(args);
+    }
+    flags.extend(options);
+    Ok(MountArgs::from_arg_matches(&read_again(&flags, typed))?)
 }
 
 /// In the process that will serve the mount.
@@ -29,21 +46,17 @@ fn serve(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     outcome
 }
 
-/// Reads the command line again with the values of `-o` as flags before all others, so that the others win.
-fn with_options(args: MountArgs, typed: &[OsString]) -> anyhow::Result<MountArgs> {
-    let flags = expand_options(&mount_command(), &args.options())?;
-    if flags.is_empty() {
-        return Ok(args);
-    }
+/// Reads the command line again with these flags before all others.
+fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
     let (command, rest) = typed.split_at(COMMAND_WORDS.min(typed.len()));
     let all = command
         .iter()
         .cloned()
-        .chain(flags.into_iter().map(OsString::from))
+        .chain(flags.iter().map(OsString::from))
         .chain(rest.iter().cloned());
-    let matches = super::command().get_matches_from(all);
-    let matches = matches.subcommand_matches("mount").expect("it is what was typed");
-    Ok(MountArgs::from_arg_matches(matches)?)
+    let mut matches = super::command().get_matches_from(all);
+    let (_, matches) = matches.remove_subcommand().expect("it is what was typed");
+    matches
 }
 
 /// `fetchfs mount`: nothing can stand between the two, because what could (`--help`, `--version`) ends the program.

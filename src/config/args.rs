@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Command};
+use clap::{ArgAction, ArgMatches, Args, Command};
 
+use super::file::{ConfigFile, FileError};
 use super::network::NetworkArgs;
-use super::units;
+use super::{source, units};
 use crate::cache::quota::Share;
 
 /// The id of the argument that holds the `-o` values: the one that is not an option itself.
@@ -41,9 +42,10 @@ Examples:
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
 )]
 pub struct MountArgs {
-    /// The http(s) URL of a directory's index page, or of a single file
+    /// The http(s) URL of a directory's index page, or of a single file; or @FILE
     ///
-    /// Several sources become several names at the top of the mount.
+    /// Several sources become several names at the top of the mount. A file has one in each line: so a URL that is a secret
+    /// stands on no command line and in no mount table.
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,
 
@@ -188,6 +190,15 @@ pub struct MountArgs {
     #[arg(short, long, help_heading = "Running")]
     pub(super) foreground: bool,
 
+    /// The config file: lines `name = value`, each name that of an option
+    ///
+    /// Options for some sources only stand below a line [https://HOST/PATH/]. What is given as a flag, by -o or in the environment
+    /// wins. A file with secrets must be readable for its owner alone.
+    ///
+    /// Default: $XDG_CONFIG_HOME/fetchfs/config, or ~/.config/fetchfs/config; /etc/fetchfs/config for root; if it is there.
+    #[arg(long, value_name = "FILE", help_heading = "Running")]
+    pub(super) config: Option<PathBuf>,
+
     /// Log more: -v what is done, -vv how, -vvv everything
     #[arg(short, long, action = ArgAction::Count, help_heading = "Running")]
     pub(super) verbose: u8,
@@ -216,12 +227,23 @@ const AFTER_LONG_HELP: &str = concat!(
 Sizes: 20G and 20GiB are 20 × 2^30 bytes, 20GB is 20 × 10^9, a plain number is bytes.
 Times: 500ms, 30s, 2m, 1h; a plain number is seconds.
 Environment: FETCHFS_CACHE_SIZE=20G stands for --cache-size=20G, and so on for each option. An option given
-as a flag wins over -o, and -o wins over the environment. FETCHFS_LOG sets what is logged in env_logger's syntax,
+as a flag wins over -o, -o wins over the environment, and that over the config file. FETCHFS_LOG sets what is logged in env_logger's syntax,
 for example FETCHFS_LOG=debug.
 Exit status: 0 mounted, 1 failed, 2 not understood."
 );
 
 impl MountArgs {
+    /// What the config file says, as flags to be put before all others. `given` is what these arguments were made of.
+    ///
+    /// # Errors
+    /// When there is something wrong with the file.
+    pub fn config_file(&self, command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileError> {
+        let file = ConfigFile::read(self.config.as_deref())?;
+        // What is wrong with a source is said when it is resolved.
+        let sources = source::read_all(&self.sources).unwrap_or_default();
+        file.arguments(command, given, &sources)
+    }
+
     /// The values of all `-o`, joined. Each still has to go through [`super::expand_options`].
     pub fn options(&self) -> String {
         self.options.join(",")
@@ -233,6 +255,8 @@ impl MountArgs {
 pub fn mount_command() -> Command {
     let command = MountArgs::augment_args(Command::new("mount"))
         .about("Mount remote files as a directory")
+        // Else the long help would begin with what is said above for who reads the code.
+        .long_about(None::<&str>)
         .args_override_self(true);
     command.mut_args(|mut arg| {
         let Some(long) = arg.get_long() else { return arg };
@@ -254,6 +278,16 @@ mod tests {
     #[test]
     fn the_table_is_sound() {
         mount_command().debug_assert();
+    }
+
+    #[test]
+    fn the_long_help_begins_with_what_the_command_is_for() {
+        let help = mount_command().render_long_help().to_string();
+        assert!(
+            help.starts_with("Mount remote files as a directory\n\nUsage:"),
+            "{help}"
+        );
+        assert!(!help.contains("::"), "a name of the code's: {help}");
     }
 
     #[test]

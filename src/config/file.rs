@@ -18,7 +18,7 @@ use nix::unistd::geteuid;
 use url::Url;
 
 use super::options::flag_named;
-use super::source::{self, shown};
+use super::source;
 
 /// The config file of mounts that root makes.
 const SYSTEM_FILE: &str = "/etc/fetchfs/config";
@@ -26,7 +26,7 @@ const SYSTEM_FILE: &str = "/etc/fetchfs/config";
 /// A config file is not larger than this, in bytes: what is, is something else.
 const LARGEST: u64 = 1 << 20;
 
-/// The options whose values are secrets.
+/// The options whose values are secrets. As `-o` names and in config files they may be written with `_`.
 pub const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
 
 /// What is wrong with a config file. Without any value that may be a secret.
@@ -62,9 +62,18 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether it is what stands in the file that is wrong, rather than that it can't be had.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Line { .. })
+    }
+}
+
 /// What is wrong with a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// Neither `name = value` nor a name. What it is might be a secret that lacks its name, and is not repeated.
+    NotALine,
     /// Not of an option.
     Unknown(String),
     /// Not for here.
@@ -82,14 +91,21 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Fault::NotALine => write!(f, "not a line `name = value`"),
             Fault::Unknown(name) => {
-                write!(f, "`{name}`: fetchfs has no such option; `fetchfs mount --help` lists those it has")
+                write!(
+                    f,
+                    "`{name}`: fetchfs has no such option; `fetchfs mount --help` lists those it has"
+                )
             }
             Fault::NotHere(name) => write!(f, "`{name}` is for the command line, not for a config file"),
             Fault::ValueMissing(name, value) => write!(f, "`{name}`: a value is missing; write `{name} = <{value}>`"),
             Fault::NotASwitch(name) => write!(f, "`{name}` is a switch; write `{name} = yes` or `{name} = no`"),
             Fault::BadValue(name, reason) => write!(f, "`{name}`: {reason}"),
-            Fault::BadSection => write!(f, "not a section; write [https://HOST/PATH/] for the sources at that URL and below it"),
+            Fault::BadSection => write!(
+                f,
+                "not a section; write [https://HOST/PATH/] for the sources at that URL and below it"
+            ),
         }
     }
 }
@@ -117,7 +133,13 @@ impl ConfigFile {
     /// # Errors
     /// When it can't be read, others may write it, it holds secrets and others may read it, or it makes no sense.
     pub fn read(named: Option<&Path>) -> Result<ConfigFile, FileError> {
-        let standard = || standard_path(geteuid().is_root(), std::env::var_os("XDG_CONFIG_HOME"), super::resolve::home());
+        let standard = || {
+            standard_path(
+                geteuid().is_root(),
+                std::env::var_os("XDG_CONFIG_HOME"),
+                super::resolve::home(),
+            )
+        };
         let Some(path) = named.map(Path::to_owned).or_else(standard) else {
             return Ok(ConfigFile::default());
         };
@@ -127,11 +149,14 @@ impl ConfigFile {
             error,
         };
         let mut file = match File::open(&path) {
-            Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => return Ok(ConfigFile::default()),
+            Err(error) if named.is_none() && is_not_there(&error) => return Ok(ConfigFile::default()),
             opened => opened.map_err(unreadable)?,
         };
         let metadata = file.metadata().map_err(unreadable)?;
-        (&mut file).take(LARGEST).read_to_string(&mut text).map_err(unreadable)?;
+        (&mut file)
+            .take(LARGEST)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
         let entries = parse(&text).map_err(|(line, fault)| FileError::Line {
             path: path.clone(),
             line,
@@ -145,12 +170,15 @@ impl ConfigFile {
     }
 
     /// The file as arguments of `command`, which is `fetchfs mount`. `given` is what was typed, with `-o`, and what the environment
-    /// has: that wins. `sources` are as they were typed.
+    /// has: that wins. What is mounted are
+    /// these sources.
     ///
     /// # Errors
     /// The first line that can't be accepted, whether it counts for these sources or not.
-    pub fn arguments(&self, command: &Command, given: &ArgMatches, sources: &[String]) -> Result<Vec<String>, FileError> {
-        let sources: Vec<Url> = sources.iter().filter_map(|text| source::parse(text).ok()).collect();
+    pub fn arguments(&self, command: &Command, given: &ArgMatches, sources: &[Url]) -> Result<Vec<String>, FileError> {
+        // Groups that options only name are made then.
+        let mut built = command.clone();
+        built.build();
         let mut arguments = Vec::new();
         for entry in &self.entries {
             let words = words(command, entry).map_err(|fault| FileError::Line {
@@ -158,8 +186,11 @@ impl ConfigFile {
                 line: entry.line,
                 fault,
             })?;
-            let counts = entry.section.as_ref().is_none_or(|section| sources.iter().any(|source| is_below(source, section)));
-            if counts && !is_settled(command, given, &entry.name) {
+            let counts = entry
+                .section
+                .as_ref()
+                .is_none_or(|section| sources.iter().any(|source| is_below(source, section)));
+            if counts && !is_settled(&built, given, &entry.name) {
                 arguments.extend(words);
             }
         }
@@ -171,6 +202,12 @@ impl ConfigFile {
         let is_it = |entry: &&Entry| entry.section.is_none() && entry.name == "cache-dir";
         Some(self.entries.iter().rev().find(is_it)?.value.as_deref()?.into())
     }
+}
+
+/// Whether this user has no such file. HOME may be another user's (sudo), whose files are not for this one to see.
+fn is_not_there(error: &std::io::Error) -> bool {
+    use ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 /// Where the file is that counts when none is named; `None` for a user without a home.
@@ -203,6 +240,10 @@ fn parse(text: &str) -> Result<Vec<Entry>, (usize, Fault)> {
             Some((name, value)) => (name.trim_end(), Some(value.trim_start().to_owned())),
             None => (text, None),
         };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || !name.chars().all(is_name) {
+            return Err((line, Fault::NotALine));
+        }
         entries.push(Entry {
             line,
             section: section.clone(),
@@ -219,7 +260,7 @@ fn words(command: &Command, entry: &Entry) -> Result<Vec<String>, Fault> {
     if matches!(name.as_str(), "config" | super::OPTIONS_ID) {
         return Err(Fault::NotHere(name.clone()));
     }
-    let flag = flag_named(command, name).ok_or_else(|| Fault::Unknown(shown(name)))?;
+    let flag = flag_named(command, name).ok_or_else(|| Fault::Unknown(name.clone()))?;
     let words = match (flag.get_action(), &entry.value) {
         (ArgAction::Count, None) => vec![format!("--{name}")],
         (ArgAction::Count, Some(value)) => {
@@ -285,7 +326,13 @@ fn is_settled(command: &Command, given: &ArgMatches, name: &str) -> bool {
 
 /// Whether a source is at the URL of a section, or below it: of the same origin, and with all of its path.
 fn is_below(source: &Url, section: &Url) -> bool {
-    let of = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    let of = |url: &Url| {
+        (
+            url.scheme().to_owned(),
+            url.host_str().map(str::to_owned),
+            url.port_or_known_default(),
+        )
+    };
     let rest = source.path().strip_prefix(section.path());
     of(source) == of(section)
         && rest.is_some_and(|rest| rest.is_empty() || section.path().ends_with('/') || rest.starts_with('/'))
@@ -305,7 +352,10 @@ fn check_exposure(path: &Path, mode: u32, entries: &[Entry]) -> Result<(), FileE
     let secret = entries.iter().find(|entry| is_secret(entry));
     match secret {
         Some(entry) if mode & 0o044 != 0 => exposed(
-            format!("others can read it, and line {} has a secret ({})", entry.line, entry.name),
+            format!(
+                "others can read it, and line {} has a secret ({})",
+                entry.line, entry.name
+            ),
             "600",
         ),
         _ => Ok(()),

@@ -1,11 +1,12 @@
 //! The options, once.
 //!
 //! Two stages, as in ripgrep. [`MountArgs`] is what was typed: a clap struct that is the one table of options, from
-//! which `--help`, the `-o` names and the environment variables come. [`MountConfig`] is what it means: plain values,
+//! which `--help`, the `-o` names, the keys of the config file and the environment variables come. [`MountConfig`] is what it means: plain values,
 //! all checked, every path absolute, every default filled in. The layers below see only the second, and each takes from
 //! it only what is its own.
 
 mod args;
+mod file;
 mod network;
 mod options;
 mod resolve;
@@ -23,9 +24,10 @@ use crate::http::HttpConfig;
 
 use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command};
+pub use file::{FileError, SECRETS};
 pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};
-pub use resolve::{ConfigError, cache_dir};
+pub use resolve::{ConfigError, cache_dir_beside_mounts};
 pub use source::{SourceError, shown};
 pub use units::size as parse_size;
 

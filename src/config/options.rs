@@ -7,7 +7,7 @@
 //!
 //! Besides these there are the words that every line in fstab may carry. Each is known here, with what becomes of it.
 
-use clap::Command;
+use clap::{Arg, Command};
 
 /// An option that can't be accepted. The sentence is for the person who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +82,12 @@ pub fn expand(command: &Command, options: &str) -> Result<Vec<String>, OptionErr
         .collect()
 }
 
+/// The option of this name (with `-`), if there is one that may be given in another way than as a flag.
+pub(super) fn flag_named<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    let mut arguments = command.get_arguments();
+    arguments.find(|arg| arg.get_long() == Some(name) && arg.get_id() != super::OPTIONS_ID)
+}
+
 /// One option as an argument; `None` when it has no effect.
 fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
     let (written, value) = match option.split_once('=') {
@@ -89,10 +95,7 @@ fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
         None => (option, None),
     };
     let name = written.replace('_', "-");
-    let flag = command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(&name) && arg.get_id() != super::OPTIONS_ID);
-    let Some(flag) = flag else {
+    let Some(flag) = flag_named(command, &name) else {
         return match generic(&name) {
             Generic::Accepted => Ok(None),
             Generic::Refused(reason) => Err(OptionError::Refused {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, getegid, geteuid};
 
+use super::file::{ConfigFile, FileError};
 use super::network::NetworkError;
-use super::source::{self, SourceError, shown};
+use super::source::{self, SourceError};
 use super::{MountArgs, MountConfig};
 use crate::fuse::mountpoint::{self, MountError};
 use crate::http::HttpConfig;
@@ -27,6 +28,9 @@ pub enum ConfigError {
     /// There is a source or a mountpoint, and not both.
     #[error("{}", one_of_two(.0))]
     OneOfTwo(String),
+    /// The config file can't be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The options about servers can't be meant, or a file that they name can't be used.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -50,8 +54,10 @@ impl ConfigError {
     /// Whether it is the command line that is wrong, rather than the machine that isn't ready for it.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Source(_) | Self::OneOfTwo(_) => true,
+            Self::Source(error) => error.is_usage(),
+            Self::OneOfTwo(_) => true,
             Self::Network(error) => error.is_usage(),
+            Self::File(error) => error.is_usage(),
             Self::Mountpoint(_) | Self::NoHome | Self::Relative { .. } => false,
         }
     }
@@ -59,8 +65,8 @@ impl ConfigError {
 
 /// The sentence for a lone argument, by what it looks like.
 fn one_of_two(argument: &str) -> String {
-    let argument = shown(argument);
-    if argument.contains("://") {
+    let argument = source::name(argument);
+    if argument.contains("://") || argument.starts_with('@') {
         format!("where should {argument} be mounted? Name an empty directory: fetchfs mount {argument} DIRECTORY")
     } else {
         format!("what should be mounted on {argument}? Name a source first: fetchfs mount https://HOST/PATH {argument}")
@@ -76,15 +82,11 @@ impl MountArgs {
         if self.sources.is_empty() {
             return Err(ConfigError::OneOfTwo(self.mountpoint.to_string_lossy().into_owned()));
         }
-        let sources = self
-            .sources
-            .iter()
-            .map(|text| source::parse(text))
-            .collect::<Result<Vec<_>, _>>()?;
+        let sources = source::read_all(&self.sources)?;
         let source_name = self
             .sources
             .iter()
-            .map(|text| shown(text))
+            .map(|text| source::name(text))
             .collect::<Vec<_>>()
             .join(" ");
         let mountpoint = mountpoint::resolve(&self.mountpoint)?;
@@ -123,11 +125,23 @@ impl MountArgs {
     }
 }
 
-/// The cache's directory: the one that was named, made absolute, or the default.
+/// The cache's directory for who mounts nothing: the one that was named, or where a mount without options would have it.
 ///
 /// # Errors
-/// When there is no place for it.
-pub fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+/// When there is no place for it, or the config file can't be used.
+pub fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let by_file = || -> Result<_, FileError> {
+        let file = std::env::var_os("FETCHFS_CONFIG").filter(|name| !name.is_empty());
+        Ok(ConfigFile::read(file.as_deref().map(Path::new))?.cache_dir())
+    };
+    match named {
+        Some(dir) => cache_dir(Some(dir)),
+        None => cache_dir(by_file()?),
+    }
+}
+
+/// The cache's directory: the one that was named, made absolute, or the default.
+fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     match named {
         Some(dir) => absolute(dir),
         None => default_cache_dir().ok_or(ConfigError::NoHome),

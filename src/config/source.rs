@@ -1,15 +1,23 @@
-//! A source as it is typed: an http(s) URL.
+//! A source as it is typed: an http(s) URL, or `@FILE` with one in each line.
 //!
 //! [`parse`] accepts one, [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the
 //! user part and the values of the query, where signed URLs carry their signature.
 
+use std::fs::File;
+use std::io::Read;
+
 use url::Url;
+
+/// A file of sources is not larger than this, in bytes: what is, is something else.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// A source that can't be mounted. `{0}` is always without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// No `http://` or `https://` in front.
-    #[error("`{0}` is not a source; a source is a URL that begins with http:// or https://")]
+    #[error(
+        "`{0}` is not a source; a source is a URL that begins with http:// or https://, or @FILE with one in each line"
+    )]
     NotHttp(String),
     /// Not a URL.
     #[error("`{url}` is not a URL: {reason}")]
@@ -22,6 +30,60 @@ pub enum SourceError {
     /// `#...`, which browsers keep to themselves.
     #[error("`{0}` has a `#` part, which no server gets to see; write %23 for a `#` in a name")]
     Fragment(String),
+    /// `@FILE` that can't be read.
+    #[error("can't read the sources in {file}: {reason}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// `@FILE` without any.
+    #[error("there is no source in {0}; a file of sources has a URL in each line")]
+    Empty(String),
+}
+
+impl SourceError {
+    /// Whether it is what was typed that is wrong, rather than that a file can't be read.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Unreadable { .. })
+    }
+}
+
+/// Reads sources as they were typed: URLs, and files of them.
+pub(super) fn read_all(texts: &[String]) -> Result<Vec<Url>, SourceError> {
+    let mut urls = Vec::new();
+    for text in texts {
+        let Some(file) = text.strip_prefix('@') else {
+            urls.push(parse(text)?);
+            continue;
+        };
+        let read = File::open(file).and_then(|opened| {
+            let mut lines = String::new();
+            opened.take(LARGEST_FILE).read_to_string(&mut lines).map(|_| lines)
+        });
+        let lines = read.map_err(|error| SourceError::Unreadable {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let before = urls.len();
+        let lines = lines.lines().map(str::trim);
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            urls.push(parse(line)?);
+        }
+        if urls.len() == before {
+            return Err(SourceError::Empty(file.to_owned()));
+        }
+    }
+    Ok(urls)
+}
+
+/// What a source is called: a URL without its secrets; a file as it was typed, because its URLs may be the secret.
+pub(super) fn name(text: &str) -> String {
+    if text.starts_with('@') {
+        return text.to_owned();
+    }
+    shown(text)
 }
 
 /// Reads a source.
@@ -103,6 +165,24 @@ mod tests {
         assert_eq!(shown("https://ann:p@ss@example.org:8/x@y"), "https://example.org:8/x@y");
         assert_eq!(shown("http://h/f?a=1&sig=s3cret&flag"), "http://h/f?a=...&sig=...&flag");
         assert_eq!(shown("http://ann:pw@h#x"), "http://h#x");
+    }
+
+    #[test]
+    fn a_file_has_a_source_in_each_line_and_is_called_by_its_own_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let typed = format!("@{}", file.path().display());
+        let all = || read_all(&["http://a/".to_owned(), typed.clone()]);
+        std::fs::write(file.path(), "# mine\n\n").unwrap();
+        assert!(matches!(all(), Err(SourceError::Empty(_))));
+        std::fs::write(file.path(), "# mine\n http://h/f?sig=s3cret \n\nhttp://b/\n").unwrap();
+        let urls: Vec<String> = all().unwrap().into_iter().map(String::from).collect();
+        assert_eq!(urls, ["http://a/", "http://h/f?sig=s3cret", "http://b/"]);
+        assert_eq!(
+            (name(&typed), name("http://u:p@h/")),
+            (typed.clone(), "http://h/".to_owned())
+        );
+        let none = read_all(&["@/no/such/file".to_owned()]).unwrap_err();
+        assert!(!none.is_usage() && none.to_string().contains("/no/such/file"), "{none}");
     }
 
     #[test]

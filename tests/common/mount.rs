@@ -42,6 +42,8 @@ pub fn fetchfs() -> Command {
         }
     }
     command.env_remove("NOTIFY_SOCKET");
+    // Nor what they have in their config file.
+    command.env("FETCHFS_CONFIG", "/dev/null");
     command
 }
 

@@ -1,0 +1,140 @@
+//! The config file and files of sources: what stands in them counts as if it had been typed, and is nowhere to be seen.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::common::mount::mount_line;
+use crate::common::process::Ran;
+use crate::common::{Mount, fetchfs, run, temporary_directory};
+use crate::origin::{Content, Fault, Origin};
+
+const SIZE: u64 = 3000;
+
+fn origin() -> Origin {
+    let origin = Origin::start();
+    origin.add("/file", Content::noise(SIZE, 1));
+    origin
+}
+
+/// A file in this directory that its owner alone can read.
+fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).expect("to write");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("to close it");
+    path
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().expect("a path of the harness")
+}
+
+/// Tries to mount; it is not to come that far.
+fn refused(arguments: &[&str], config: &Path) -> Ran {
+    let home = temporary_directory();
+    let mut command = fetchfs();
+    command.arg("mount").args(arguments).arg("--config").arg(config);
+    run(command.arg("http://127.0.0.1:9/").arg(home.path()))
+}
+
+/// Who can list the processes or the mounts sees none of it.
+#[track_caller]
+fn assert_hidden(mount: &Mount, secret: &str) {
+    let line = fs::read(format!("/proc/{}/cmdline", mount.pid())).expect("its command line");
+    let table = mount_line(&mount.root()).expect("it is mounted");
+    for text in [String::from_utf8_lossy(&line).into_owned(), table, mount.log()] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_config_file_counts_and_is_nowhere_to_be_seen() {
+    let (origin, home) = (origin(), temporary_directory());
+    origin.on_any().fault(Fault::Demand("X-Key", "hunter2".to_owned()));
+    let text = format!(
+        "# of mine\ncache_size = 77MiB\nmin_free = 0\nverbose = 2\n[http://127.0.0.1:1/]\nheader = X-Key: wrong\n[{}]\nheader = X-Key: hunter2\n",
+        origin.url("/")
+    );
+    let config = write(home.path(), "config", &text);
+    let mount = Mount::of(&origin.url("/")).with("--config", shown(&config)).start();
+    assert_eq!(
+        fs::read(mount.path("file")).expect("to read"),
+        Content::noise(SIZE, 1).whole()
+    );
+    assert_eq!(cache_limit(&mount), 77 << 20);
+    assert_hidden(&mount, "hunter2");
+}
+
+fn cache_limit(mount: &Mount) -> u64 {
+    let ran = run(fetchfs().args(["status", "--json"]).arg(mount.root())).succeeded();
+    let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    status[0]["cache_limit"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_flag_wins_over_o_over_the_environment_over_the_config_file() {
+    let (origin, home) = (origin(), temporary_directory());
+    let config = write(home.path(), "config", "cache-size = 40MiB\n");
+    let of = || Mount::of(&origin.url("/")).with_env("FETCHFS_CONFIG", shown(&config));
+    let by_environment = || of().with_env("FETCHFS_CACHE_SIZE", "50MiB");
+    let by_option = || by_environment().with("-o", "cache_size=60MiB");
+    let plans = [
+        (of(), 40),
+        (by_environment(), 50),
+        (by_option(), 60),
+        (by_option().with("--cache-size", "70MiB"), 70),
+        (of().with("-o", "config=/dev/null,cache_size=45MiB"), 45),
+    ];
+    for (plan, wanted) in plans {
+        assert_eq!(cache_limit(&plan.start()), wanted << 20);
+    }
+}
+
+#[test]
+fn a_config_file_that_makes_no_sense_is_one_sentence_with_its_line() {
+    let home = temporary_directory();
+    let cases = [
+        (
+            "retries = 1\ncash_size = 1G\n",
+            "config:2: `cash-size`: fetchfs has no such option",
+            2,
+        ),
+        ("cache_size = much", "config:1: `cache-size`: not a size", 2),
+        ("[example.org]", "config:1: not a section", 2),
+    ];
+    for (text, said, code) in cases {
+        let ran = refused(&[], &write(home.path(), "config", text));
+        assert_eq!((ran.code, ran.err.lines().count()), (code, 1), "{ran:?}");
+        assert!(ran.err.contains(said), "{ran:?}");
+    }
+    let ran = refused(&[], Path::new("/no/such/config"));
+    assert!(
+        ran.code == 1 && ran.err.contains("can't read the config file /no/such/config"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_config_file_with_a_secret_that_others_can_read_is_refused() {
+    let home = temporary_directory();
+    let config = write(home.path(), "config", "login = ann:hunter2\n");
+    fs::set_permissions(&config, Permissions::from_mode(0o640)).expect("to open it");
+    let ran = refused(&[], &config);
+    assert!(ran.code == 1 && ran.err.contains("others can read it"), "{ran:?}");
+    assert!(ran.err.contains("chmod 600") && !ran.err.contains("hunter2"), "{ran:?}");
+}
+
+#[test]
+fn a_source_in_a_file_is_mounted_and_nowhere_to_be_seen() {
+    let (origin, home) = (origin(), temporary_directory());
+    let text = format!("# signed\n{}?signature=hunter2\n", origin.url("/file"));
+    let file = format!("@{}", shown(&write(home.path(), "sources", &text)));
+    let mount = Mount::of(&file).start();
+    assert_eq!(
+        fs::read(mount.path("file")).expect("to read"),
+        Content::noise(SIZE, 1).whole()
+    );
+    assert_hidden(&mount, "hunter2");
+    let line = mount_line(&mount.root()).expect("it is mounted");
+    assert!(line.contains(&file), "fstab's word for it: {line}");
+}
