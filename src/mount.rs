@@ -62,7 +62,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         .build()
         .context("can't start the threads for downloads")?;
     let client = Client::new(config.http.clone())?;
-    let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone()));
+    let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone(), config.listings));
 
     let notifier: Arc<OnceLock<Notifier>> = Arc::default();
     let for_resizes = Arc::clone(&notifier);
@@ -78,10 +78,24 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     } else {
         Naming::ByUrl
     };
-    let top = runtime.block_on(Top::of(&client, source.as_ref(), cache.catalogue(), sources, naming))?;
+    let top = Top::of(&client, source.as_ref(), cache.catalogue(), sources, naming);
+    let top = runtime.block_on(async {
+        tokio::time::timeout(config.read_timeout, top)
+            .await
+            .map(|top| top.map_err(anyhow::Error::from))
+    });
+    let top = top.unwrap_or_else(|_| {
+        Err(anyhow::anyhow!(
+            "can't mount {}: it has not answered within --read-timeout, {}",
+            config.source_name,
+            humantime::format_duration(config.read_timeout)
+        ))
+    })?;
     let tree_config = TreeConfig {
         ttl: config.attr_ttl,
         connections: config.http.max_connections,
+        retries: config.retries,
+        patience: config.read_timeout,
     };
     let tree = Tree::new(
         Arc::clone(&cache),

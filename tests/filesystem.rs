@@ -141,6 +141,29 @@ fn owner_and_permissions_are_as_asked_for() {
 }
 
 #[test]
+fn files_are_executable_only_if_that_is_asked_for() {
+    let origin = Origin::start();
+    origin.add("/program", "#!/bin/sh\necho it runs\n");
+    let runs = |options: &str| {
+        let plan = Mount::of(&origin.url("/"));
+        let plan = if options.is_empty() {
+            plan
+        } else {
+            plan.with("-o", options)
+        };
+        let mount = plan.start();
+        let mode = stat(&mount.path("program")).mode() & 0o7777;
+        let out = Command::new(mount.path("program")).output().map(|output| output.stdout);
+        (mode, out.map_err(|error| error.raw_os_error()))
+    };
+    assert_eq!(runs("exec"), (0o555, Ok(b"it runs\n".to_vec())));
+    assert_eq!(runs("exec,umask=0077"), (0o500, Ok(b"it runs\n".to_vec())));
+    for options in ["", "noexec", "exec,noexec"] {
+        assert_eq!(runs(options), (0o444, Err(Some(libc::EACCES))), "{options:?}");
+    }
+}
+
+#[test]
 fn inode_numbers_are_stable_distinct_and_the_same_in_listings() {
     let origin = small_tree();
     let mount = Mount::start_of(&origin.url("/"));

@@ -4,11 +4,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use crate::common::files::errno_of;
 use crate::common::mount::Mount;
+use crate::common::run;
 use crate::logs;
+use crate::origin::{Content, Origin};
 
 /// Answers a path: writes what it likes to the connection, which is closed afterwards.
 type Answer = dyn Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
@@ -123,6 +126,36 @@ fn links_to_other_servers_and_to_other_directories_are_no_names_here() {
 }
 
 #[test]
+fn links_to_other_servers_are_names_if_that_is_asked_for_and_no_login_goes_there() {
+    let other = Origin::start();
+    other.add("/deep/inside/file", Content::from("from elsewhere"));
+    other.add("/tree/leaf", Content::from("a leaf"));
+    let links = ["/deep/inside/file", "/tree/"].map(|path| other.url(path));
+    let address = serve(move |path, connection| match path {
+        "/" => page(connection, &[&links[0], &links[1], "own"]),
+        _ => write!(
+            connection,
+            "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ),
+    });
+    let source = format!("http://ann:secret@{address}/");
+    let plain = Mount::of(&source).start();
+    assert_eq!(fs::read_dir(plain.root()).expect("to list").count(), 1);
+    let mount = Mount::of(&source)
+        .with("-o", "external_links")
+        .with("--header", "X-Secret: secret")
+        .start();
+    assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 3);
+    assert_eq!(fs::read(mount.path("tree/leaf")).expect("to read"), b"a leaf");
+    assert_eq!(fs::metadata(mount.path("own")).expect("to stat").len(), 7);
+    let requests = other.log().all();
+    assert!(!requests.0.is_empty());
+    for request in requests.0 {
+        assert!(request.header("authorization").is_none() && request.header("x-secret").is_none());
+    }
+}
+
+#[test]
 fn what_has_no_end_is_given_up_and_the_mount_goes_on() {
     let address = serve(|path, connection| match path {
         "/" => page(connection, &["head/", "body/", "length/", "file"]),
@@ -143,12 +176,108 @@ fn what_has_no_end_is_given_up_and_the_mount_goes_on() {
         ),
         _ => page(connection, &[]),
     });
-    let mount = mount_of(address);
+    let mount = Mount::of(&format!("http://{address}/"))
+        .with("--retries", "0")
+        .with("--max-listing-size", "64MiB")
+        .start();
     for directory in ["head", "body", "length"] {
         assert_eq!(errno_of(fs::read_dir(mount.path(directory))), libc::EIO, "{directory}");
     }
-    mount.wait_for_log("a page of more than 64 MiB", 2);
+    mount.wait_for_log("a page of more than 64.0 MiB; --max-listing-size allows more", 2);
+    mount.wait_for_log("more headers, or longer ones", 1);
     assert_eq!(fs::metadata(mount.path("file")).expect("to stat").len(), 7);
+}
+
+/// A page of so many names, as short as may be.
+fn long_page(connection: &mut TcpStream, names: usize) -> std::io::Result<()> {
+    let mut page = String::from("<title>Index of /</title>");
+    for number in 0..names {
+        page += &format!("<a href={number}>");
+    }
+    let length = page.len();
+    write!(
+        connection,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+    )
+}
+
+#[test]
+fn a_hundred_thousand_names_are_listed_and_one_more_than_allowed_is_an_error_that_names_the_option() {
+    const NAMES: usize = 100_000;
+    let address = serve(|path, connection| match path {
+        "/" => page(connection, &["many/", "more/"]),
+        "/many/" => long_page(connection, NAMES),
+        _ => long_page(connection, NAMES + 1),
+    });
+    let mount = Mount::of(&format!("http://{address}/"))
+        .with("--max-entries", &NAMES.to_string())
+        .start();
+    assert_eq!(fs::read_dir(mount.path("many")).expect("to list").count(), NAMES);
+    assert_eq!(errno_of(fs::read_dir(mount.path("more"))), libc::EIO);
+    mount.wait_for_log("more than 100000 names; --max-entries allows more", 1);
+}
+
+#[test]
+fn a_page_of_a_gibibyte_is_refused_before_it_is_read() {
+    let address = serve(|path, connection| match path {
+        "/" => page(connection, &["huge/"]),
+        _ => without_end(
+            connection,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1073741824\r\n\r\n",
+            &[b' '; 1 << 16],
+        ),
+    });
+    let mount = mount_of(address);
+    assert_eq!(errno_of(fs::read_dir(mount.path("huge"))), libc::EIO);
+    mount.wait_for_log("a page of more than 256.0 MiB; --max-listing-size allows more", 1);
+}
+
+#[test]
+fn a_directory_that_contains_itself_ends_somewhere() {
+    // The fewer levels, the sooner.
+    let name = "n".repeat(250);
+    let link = format!("{name}/");
+    let address = serve(move |_, connection| page(connection, &[&link, "file"]));
+    let mount = mount_of(address);
+    let find = run(Command::new("find").arg(mount.root()).args(["-name", "file"])).succeeded();
+    // At the top, and below each directory whose path has at most 4,096 bytes.
+    assert_eq!(find.out.lines().count(), 1 + 4095 / 251);
+    mount.wait_for_log("does it contain itself?", 1);
+}
+
+#[test]
+fn a_page_that_comes_byte_by_byte_is_given_up_in_time_and_holds_nobody_up_for_ever() {
+    /// As many as are asked for at a time.
+    const DRIPS: usize = 8;
+    let address = serve(|path, connection| match path {
+        "/" => {
+            let drips: Vec<String> = (0..DRIPS).map(|number| format!("drip{number}/")).collect();
+            let names = drips.iter().map(String::as_str).chain(["other/"]);
+            page(connection, &names.collect::<Vec<_>>())
+        }
+        "/other/" => page(connection, &["file"]),
+        _ => {
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n")?;
+            loop {
+                // Never silent for as long as any limit on silence; until the client hangs up.
+                connection.write_all(b" ")?;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
+    });
+    let mount = Mount::of(&format!("http://{address}/"))
+        .with("--read-timeout", "2s")
+        .start();
+    std::thread::scope(|scope| {
+        let listings: Vec<_> = (0..DRIPS)
+            .map(|number| mount.path(format!("drip{number}")))
+            .map(|path| scope.spawn(move || errno_of(fs::read_dir(path))))
+            .collect();
+        for listing in listings {
+            assert_eq!(listing.join().expect("no panic"), libc::ETIMEDOUT);
+        }
+    });
+    assert_eq!(fs::read_dir(mount.path("other")).expect("to list").count(), 1);
 }
 
 #[test]

@@ -265,6 +265,52 @@ fn an_answer_that_is_no_word_about_the_tree_changes_nothing() {
     }
 }
 
+/// What a portal shows to everybody who has not agreed to its terms.
+const PORTAL: &str = "<html><title>Welcome</title><a href=\"terms.html\">terms</a> <a href=\"help/\">help</a></html>";
+
+#[test]
+fn a_portals_page_is_not_taken_for_a_directory_wherever_it_comes_from() {
+    let portal = Origin::start();
+    portal.add("/login/", PORTAL);
+    portal.on_any().fault(Fault::Header("Content-Type", "text/html"));
+    for is_redirected in [true, false] {
+        let (origin, far) = origin_with_a_tree();
+        let (mut mount, shown) = mount_that_has_seen_all(&origin, &far);
+        let redirect = is_redirected.then(|| origin.on_any().fault(Fault::Redirect(302, portal.url("/login/"))));
+        let directories = ["/", "/d/", "/d/e/", "/d/with space & more/"];
+        if !is_redirected {
+            directories.iter().for_each(|path| origin.add(path, PORTAL));
+        }
+        assert_all_is_there(&mount, &shown, &far, "behind a portal");
+        mount.remount();
+        assert_all_is_there(&mount, &shown, &far, "after a remount");
+        mount.wait_for_log("is a login needed?", 1);
+        match redirect {
+            Some(switch) => switch.lift(),
+            None => directories.iter().for_each(|path| origin.remove(path)),
+        }
+        origin.add("/d/e/younger", "younger");
+        eventually("its word counts again", || {
+            fs::read(mount.path("d/e/younger")).is_ok_and(|read| read == b"younger")
+        });
+    }
+}
+
+#[test]
+fn a_source_that_leads_to_a_portal_is_not_mounted() {
+    let (portal, origin) = (Origin::start(), Origin::start());
+    portal.add("/login/", PORTAL);
+    origin.on_any().fault(Fault::Redirect(302, portal.url("/login/")));
+    let home = temporary_directory();
+    let mut command = fetchfs();
+    command.args(["mount", "--cache-dir"]).arg(home.path().join("cache"));
+    let mountpoint = home.path().join("mnt");
+    fs::create_dir(&mountpoint).expect("a mountpoint");
+    let ran = run(command.arg(origin.url("/pub/")).arg(&mountpoint));
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("is a login needed?"), "{}", ran.err);
+}
+
 #[test]
 fn what_the_server_has_called_gone_stays_gone_without_it() {
     let (origin, far) = origin_with_a_tree();

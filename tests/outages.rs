@@ -2,13 +2,14 @@
 //! back is read from again, without anybody's doing.
 
 use std::fs::{self, File};
+use std::time::Duration;
 
 use crate::common::PATIENCE;
 use crate::common::files::{
     advise_random, assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
 };
 use crate::common::mount::Mount;
-use crate::origin::{Content, Fault, Origin};
+use crate::origin::{Content, Fault, IndexStyle, Origin};
 
 const MIB: u64 = 1 << 20;
 
@@ -87,4 +88,69 @@ fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
             assert_same(&read, &content.read(number * MIB..number * MIB + 4096), "late");
         }
     });
+}
+
+/// An origin whose pages tell no sizes, with a directory in which there is a file of 3,000 bytes.
+fn origin_without_sizes() -> Origin {
+    let origin = Origin::start();
+    origin.set_index_style(IndexStyle::NamesOnly);
+    origin.add("/directory/file", Content::noise(3000, 82));
+    origin
+}
+
+#[test]
+fn names_and_sizes_that_are_refused_for_a_moment_are_asked_for_again() {
+    for fault in [
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::ResetAfter(0),
+    ] {
+        let origin = origin_without_sizes();
+        let mount = Mount::start_of(&origin.url("/"));
+        origin.on("/directory/").times(2).fault(fault.clone());
+        origin.on("/directory/file").times(2).fault(fault.clone());
+        let names = fs::read_dir(mount.path("directory")).unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        assert_eq!(names.count(), 1, "{fault:?}");
+        let size = fs::metadata(mount.path("directory/file")).map(|metadata| metadata.len());
+        assert_eq!(size.map_err(|error| error.to_string()), Ok(3000), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_patience_is_not_asked_for_names_before() {
+    let origin = origin_without_sizes();
+    let mount = Mount::start_of(&origin.url("/"));
+    origin.on("/directory/").times(1).fault(Fault::RetryAfter(2));
+    assert_eq!(fs::read_dir(mount.path("directory")).expect("to list").count(), 1);
+    let requests = origin.log().all();
+    let came: Vec<_> = requests
+        .gets("/directory/")
+        .iter()
+        .map(|request| request.came)
+        .collect();
+    assert_eq!(came.len(), 2);
+    assert!(came[1] - came[0] >= Duration::from_secs(2), "{:?}", came[1] - came[0]);
+}
+
+#[test]
+fn a_directory_of_a_dead_server_is_an_error_in_time_and_one_of_a_server_that_restarts_is_waited_for() {
+    let origin = origin_without_sizes();
+    let mut mount = Mount::of(&origin.url("/")).with("--read-timeout", "1s").start();
+    origin.go_down();
+    assert_eq!(errno_of(fs::read_dir(mount.path("directory"))), libc::ETIMEDOUT);
+    assert_eq!(errno_of(fs::metadata(mount.path("directory/file"))), libc::ETIMEDOUT);
+    origin.come_back();
+    mount.unmount();
+    mount.add_option("--read-timeout", "10m");
+    mount.start();
+    let known = mount.times_in_log("it is asked again");
+    origin.go_down();
+    std::thread::scope(|scope| {
+        let listing = scope.spawn(|| fs::read_dir(mount.path("directory")).map(Iterator::count));
+        mount.wait_for_log("it is asked again", known + 1);
+        origin.come_back();
+        assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
+    });
+    assert_eq!(fs::metadata(mount.path("directory/file")).expect("to stat").len(), 3000);
 }

@@ -194,3 +194,21 @@ fn nginx_and_apache_send_each_byte_of_a_large_file_once() {
         );
     }
 }
+
+#[test]
+fn nginx_that_limits_requests_is_walked_and_copied_from_as_fast_as_it_lets() {
+    let root = temporary_directory();
+    for number in 0..24 {
+        let path = format!("d{:02}/f{number}", number / 3);
+        write_file(&root.path().join(path), &Content::noise(500 + number, number));
+    }
+    let server = WebServer::nginx_that_limits(root.path());
+    let mount = Mount::start_of(&server.url("/"));
+    let find = run(Command::new("find").arg(mount.root())).succeeded();
+    assert_eq!(find.out.lines().count(), 1 + 8 + 24, "{}", find.out);
+    let copy = mount.home().join("copy");
+    run(Command::new("cp").arg("-r").arg(mount.root()).arg(&copy)).succeeded();
+    run(Command::new("diff").arg("-r").arg(root.path()).arg(&copy)).succeeded();
+    let refused = server.requests().iter().filter(|line| line.status == 503).count();
+    assert_ne!(refused, 0, "it never came to the limit");
+}

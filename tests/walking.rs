@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use crate::common::Mount;
+use crate::common::{Mount, run};
 use crate::origin::{Content, Fault, Origin};
 
 /// A tree of `outer` × `inner` directories with a file in each.
@@ -120,4 +121,106 @@ fn small_files_read_here_and_there_are_all_that_is_fetched() {
         fs::read(mount.path(format!("f{number:02}"))).expect("to read");
     }
     assert_eq!(origin.log().all().0.len(), 1 + 5);
+}
+
+/// Looks into these directories, one after another, and says how many of `tree_of`'s requests were under way at a time.
+fn side_by_side_of(paths: impl Iterator<Item = String>, outer: usize, inner: usize) -> usize {
+    let origin = tree_of(outer, inner);
+    origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
+    let mount = Mount::start_of(&origin.url("/"));
+    for path in paths {
+        fs::read_dir(mount.path(path)).expect("to list").for_each(drop);
+    }
+    origin.log().all().max_in_flight()
+}
+
+#[test]
+fn two_walks_at_a_time_do_not_disturb_each_other() {
+    // By turns, as two programs would at worst.
+    let steps = (0..20).flat_map(|inner| ["d00", "d01"].map(|outer| format!("{outer}/s{inner:02}")));
+    let together = side_by_side_of(steps, 2, 20);
+    assert!(together >= 4, "{together} side by side");
+}
+
+#[test]
+fn a_walk_in_another_order_than_the_listings_is_one_as_well() {
+    let order = (0..24).map(|step| step ^ 1);
+    let together = side_by_side_of(order.map(|inner| format!("d00/s{inner:02}")), 1, 24);
+    assert!(together >= 4, "{together} side by side");
+}
+
+#[test]
+fn what_is_fetched_ahead_is_bounded_and_ends_with_the_first_file_out_of_order() {
+    /// Three quarters of the 16 connections.
+    const AHEAD: usize = 12;
+    let origin = Origin::start();
+    for number in 0..60 {
+        origin.add(&format!("/f{number:02}"), Content::noise(3000, number));
+    }
+    let mount = Mount::start_of(&origin.url("/"));
+    let in_order = 0..10;
+    for number in in_order.clone().chain([50, 35]) {
+        fs::read(mount.path(format!("f{number:02}"))).expect("to read");
+    }
+    let asked: BTreeSet<_> = origin
+        .log()
+        .all()
+        .0
+        .iter()
+        .map(|request| request.path.clone())
+        .collect();
+    let expected: BTreeSet<_> = (0..in_order.end + AHEAD)
+        .chain([50, 35])
+        .map(|number| format!("/f{number:02}"))
+        .chain(["/".to_owned()])
+        .collect();
+    assert!(asked.is_subset(&expected), "{:?}", asked.difference(&expected));
+}
+
+#[test]
+fn cp_of_a_whole_tree_asks_once_for_each_directory_and_once_for_each_file() {
+    let origin = Origin::start();
+    let content = |number: usize| Content::noise(3000 + number as u64, number as u64);
+    let files: Vec<String> = (0..40)
+        .map(|number| format!("/d{}/e{}/f{number}", number % 2, number % 4))
+        .collect();
+    for (number, path) in files.iter().enumerate() {
+        origin.add(path, content(number));
+    }
+    let mount = Mount::start_of(&origin.url("/"));
+    let copy = mount.home().join("copy");
+    run(Command::new("cp").arg("-r").arg(mount.root()).arg(&copy)).succeeded();
+    for (number, path) in files.iter().enumerate() {
+        assert!(
+            fs::read(copy.join(&path[1..])).expect("a copy") == content(number).whole(),
+            "{path}"
+        );
+    }
+    // The top, two directories, four below them; and the files.
+    assert_eq!(origin.log().all().0.len(), 1 + 2 + 4 + files.len());
+}
+
+#[test]
+fn a_walk_over_many_directories_keeps_few_files_open() {
+    const DIRECTORIES: usize = 200;
+    /// What the cache keeps open of files that were read, and four times what is fetched ahead at a time.
+    const MOST: usize = 64 + 4 * 12;
+    let origin = Origin::start();
+    for number in 0..DIRECTORIES * 6 {
+        let (directory, file) = (number / 6, number % 6);
+        origin.add(&format!("/d{directory:03}/f{file}"), Content::noise(300, number as u64));
+    }
+    let mount = Mount::start_of(&origin.url("/"));
+    for number in 0..DIRECTORIES * 6 {
+        let (directory, file) = (number / 6, number % 6);
+        let read = fs::read(mount.path(format!("d{directory:03}/f{file}"))).expect("to read");
+        assert!(read == Content::noise(300, number as u64).whole(), "file {number}");
+    }
+    let data = mount.cache().join("data");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", mount.pid())).expect("the daemon's descriptors");
+    let open = descriptors
+        .flatten()
+        .filter(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| target.starts_with(&data)))
+        .count();
+    assert!(open <= MOST, "{open} data files are open");
 }

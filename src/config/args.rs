@@ -124,7 +124,7 @@ pub struct MountArgs {
     )]
     pub(super) timeout: Duration,
 
-    /// The longest that one read of a program waits, all tries together
+    /// The longest that one read or look-up of a program waits, all tries together
     #[arg(
         long, value_name = "TIME", default_value = "2m", value_parser = units::time_above_zero,
         help_heading = "Network"
@@ -168,12 +168,18 @@ pub struct MountArgs {
     #[arg(long, value_name = "GROUP", value_parser = units::group, help_heading = "Access")]
     pub(super) gid: Option<u32>,
 
-    /// The permissions to take from 0444 for files and 0555 for directories
+    /// The permissions to take from 0444 for files (0555 with --exec) and 0555 for directories
     #[arg(long, value_name = "OCTAL", default_value = "0022", value_parser = units::umask, help_heading = "Access")]
     pub(super) umask: u16,
 
+    /// Make files executable
+    ///
+    /// Without it none is: whoever runs the server would choose what runs here.
+    #[arg(long, overrides_with = "noexec", help_heading = "Access")]
+    pub(super) exec: bool,
+
     /// Let nothing in the mount be executed, not even by a program that maps it
-    #[arg(long, help_heading = "Access")]
+    #[arg(long, overrides_with = "exec", help_heading = "Access")]
     pub(super) noexec: bool,
 
     /// Serve complete files from this process instead of leaving them to the kernel

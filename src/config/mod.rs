@@ -21,6 +21,7 @@ use url::Url;
 
 use crate::cache::quota::Share;
 use crate::http::HttpConfig;
+use crate::source::ListingConfig;
 
 use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command};
@@ -53,6 +54,8 @@ pub struct MountConfig {
     pub chunk_size: u32,
     /// How servers are spoken to: with [`max_connections`](HttpConfig::max_connections) to one origin at a time.
     pub http: HttpConfig,
+    /// What is taken from index pages.
+    pub listings: ListingConfig,
     /// Bytes a second over everything that the mount fetches; `None` is no limit. At least 1.
     pub bwlimit: Option<u64>,
     /// Tries after the first. Default: 3.
@@ -73,6 +76,8 @@ pub struct MountConfig {
     pub umask: u16,
     /// Whether the kernel refuses to execute from the mount.
     pub noexec: bool,
+    /// Whether files are executable. Never together with `noexec`.
+    pub exec: bool,
     /// Whether the kernel may read complete files by itself.
     pub passthrough: bool,
     /// Whether the process stays in the foreground.
@@ -86,7 +91,8 @@ pub struct MountConfig {
 impl MountConfig {
     /// The permission bits of every file.
     pub fn file_mode(&self) -> u16 {
-        0o444 & !self.umask
+        let all = if self.exec { 0o555 } else { 0o444 };
+        all & !self.umask
     }
 
     /// The permission bits of every directory.

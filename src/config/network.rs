@@ -43,6 +43,35 @@ pub struct NetworkArgs {
     #[arg(long, help_heading = "Network")]
     pub(super) http2: bool,
 
+    /// The longest index page that is read
+    ///
+    /// A longer one is an error: no server gets to fill the memory. 256MiB hold some two million names.
+    #[arg(
+        long, value_name = "SIZE", default_value = "256MiB", value_parser = units::size_above_zero,
+        help_heading = "Network"
+    )]
+    pub(super) max_listing_size: u64,
+
+    /// The most names that are taken from one index page
+    ///
+    /// A page with more is an error. Each name takes about a kilobyte of memory while the directory is known.
+    #[arg(
+        long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Network"
+    )]
+    pub(super) max_entries: u32,
+
+    /// The most redirects that one request follows
+    #[arg(long, value_name = "N", default_value = "10", help_heading = "Network")]
+    pub(super) max_redirects: u16,
+
+    /// Show what index pages link to on other servers, too
+    ///
+    /// Without it, only what lies directly below the page is a name. With it, so is the last part of any link to another
+    /// server. No login, token or header goes there.
+    #[arg(long, help_heading = "Network")]
+    pub(super) external_links: bool,
+
     /// What to call this program
     ///
     /// Default: fetchfs/ and the version.

@@ -53,8 +53,8 @@ fn generic(name: &str) -> Generic {
         | "group" | "nogroup" | "-netdev" | "comment" | "loud" | "silent" => Generic::Accepted,
         // A mount is always read-only. mount(8) passes `rw` whenever nobody wrote `ro`, so `rw` can't be an error.
         "ro" | "rw" => Generic::Accepted,
-        // A mount is always nosuid and nodev, and no file in it is executable: its mode has no x bit.
-        "suid" | "nosuid" | "dev" | "nodev" | "exec" => Generic::Accepted,
+        // A mount is always nosuid and nodev.
+        "suid" | "nosuid" | "dev" | "nodev" => Generic::Accepted,
         // No write, so nothing to synchronise; no access times on FUSE (they are the server's business).
         "sync" | "async" | "dirsync" | "atime" | "noatime" | "diratime" | "nodiratime" | "relatime" | "norelatime"
         | "strictatime" | "nostrictatime" | "lazytime" | "nolazytime" | "mand" | "nomand" | "iversion"

@@ -15,6 +15,7 @@ use super::source::{self, SourceError};
 use super::{MountArgs, MountConfig};
 use crate::fuse::mountpoint::{self, MountError};
 use crate::http::HttpConfig;
+use crate::source::ListingConfig;
 
 /// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).
 const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
@@ -91,10 +92,16 @@ impl MountArgs {
             .join(" ");
         let mountpoint = mountpoint::resolve(&self.mountpoint)?;
         let cache_dir = cache_dir(self.cache_dir)?;
+        let listings = ListingConfig {
+            max_entries: usize::try_from(self.network.max_entries).unwrap_or(usize::MAX),
+            external_links: self.network.external_links,
+        };
         let http = HttpConfig {
             timeout: self.timeout,
             max_connections: self.max_connections.into(),
             offline: self.offline,
+            max_page: self.network.max_listing_size,
+            max_redirects: self.network.max_redirects.into(),
             ..self.network.resolve(&sources)?
         };
         Ok(MountConfig {
@@ -107,6 +114,7 @@ impl MountArgs {
             max_age: self.max_age,
             chunk_size: self.chunk_size,
             http,
+            listings,
             bwlimit: self.bwlimit.filter(|&rate| rate > 0),
             retries: self.retries,
             read_timeout: self.read_timeout,
@@ -117,6 +125,7 @@ impl MountArgs {
             gid: self.gid.unwrap_or_else(|| getegid().as_raw()),
             umask: self.umask,
             noexec: self.noexec,
+            exec: self.exec,
             passthrough: !self.no_passthrough,
             foreground: self.foreground,
             log_file: self.log_file.map(absolute).transpose()?,
@@ -205,6 +214,11 @@ pub(super) mod tests {
         );
         assert_eq!(config.attr_ttl, Duration::from_secs(10));
         assert_eq!((config.file_mode(), config.dir_mode()), (0o444, 0o555));
+        assert_eq!(config.listings, ListingConfig::default());
+        assert_eq!(
+            (config.http.max_page, config.http.max_redirects),
+            (HttpConfig::default().max_page, HttpConfig::default().max_redirects)
+        );
         assert_eq!((config.uid, config.gid), (geteuid().as_raw(), getegid().as_raw()));
         assert!(!config.foreground && !config.allow_other && config.verbosity == 0);
         assert!(!format!("{config:?}").contains("pw"), "no password in a debug log");
@@ -225,6 +239,20 @@ pub(super) mod tests {
         assert_eq!(config.source_name, "http://a/ http://b/f");
         assert_eq!((config.file_mode(), config.dir_mode()), (0o400, 0o500));
         assert_eq!((config.verbosity, config.bwlimit), (2, None));
+    }
+
+    #[test]
+    fn files_are_executable_if_asked_for_and_not_where_the_mount_is_noexec() {
+        let modes = |options: &[&str]| {
+            let config = config(&[&["http://a/", "/tmp"], options].concat()).unwrap();
+            (config.file_mode(), config.noexec)
+        };
+        assert_eq!(modes(&["--exec"]), (0o555, false));
+        assert_eq!(modes(&["--exec", "--umask", "077"]), (0o500, false));
+        assert_eq!(modes(&["--noexec"]), (0o444, true));
+        // In fstab the last one counts, as with mount(8).
+        assert_eq!(modes(&["--exec", "--noexec"]), (0o444, true));
+        assert_eq!(modes(&["--noexec", "--exec"]), (0o555, false));
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A [`size`] that is not nothing.
+pub fn size_above_zero(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("must be more than nothing".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// A part of a file system: a [`size`], or `20%` of it.
 pub fn share(text: &str) -> Result<Share, String> {
     let Some(percent) = text.trim().strip_suffix('%') else {
@@ -172,6 +180,7 @@ mod tests {
         for text in ["101%", "%", "-1%", "1.5%", "300%", "ten"] {
             assert!(share(text).is_err(), "{text}");
         }
+        assert!(size_above_zero("0").is_err() && size_above_zero("1") == Ok(1));
         assert!(share_above_zero("0").is_err() && share_above_zero("0%").is_err());
     }
 

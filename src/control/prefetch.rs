@@ -123,7 +123,9 @@ impl FetchError {
                 ReadError::Http(error) => of_http(&error.kind),
                 _ => Again::Later,
             },
-            FetchError::Tree(TreeError::Changed) => Again::Later,
+            FetchError::Tree(TreeError::Changed | TreeError::DeadlinePassed { .. } | TreeError::NotAsked) => {
+                Again::Later
+            }
             FetchError::TooMuch { .. } | FetchError::DoesNotStay(_) => Again::NextMount,
             FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => Again::Never,
         }

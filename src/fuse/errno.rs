@@ -16,6 +16,9 @@ pub fn of_tree(error: &TreeError) -> Errno {
         TreeError::IsADirectory => Errno::EISDIR,
         // The kernel looks the name up again by itself when it gets this for a path.
         TreeError::Changed => Errno::ESTALE,
+        TreeError::DeadlinePassed { .. } => Errno::ETIMEDOUT,
+        // Nobody hears of it: who needs an answer has it asked for.
+        TreeError::NotAsked => Errno::EIO,
         // Where a size can't be done without.
         TreeError::SizeUnknown(_) => Errno::EIO,
         TreeError::Http(error) => of_http(error),

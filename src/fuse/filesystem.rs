@@ -162,22 +162,25 @@ impl FetchFs {
         &self,
         handle: FileHandle,
         offset: u64,
-        mut add: impl FnMut(&OsStr, u64, Attributes) -> bool,
+        mut add: impl FnMut(&OsStr, u64, &Arc<Node>, Attributes) -> bool,
     ) -> Result<(), Errno> {
         let open = self.directories.get(handle).ok_or(Errno::EBADF)?;
         let tree = &self.shared.tree;
         let dots = [(".", open.node.ino), ("..", open.node.parent)];
-        let dots = dots
-            .into_iter()
-            .filter_map(|(name, ino)| Some((OsStr::new(name), tree.node(ino)?)));
-        let children = open
-            .snapshot
-            .children()
-            .iter()
-            .map(|(name, node)| (name.as_os_str(), Arc::clone(node)));
-        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (position, (name, node)) in dots.chain(children).enumerate().skip(skip) {
-            if add(name, position as u64 + 1, tree.attributes(&node)) {
+        let children = open.snapshot.children();
+        // Found by its number and not by counting: a listing of a million names is read in a hundred thousand pieces.
+        for position in usize::try_from(offset).unwrap_or(usize::MAX)..dots.len() + children.len() {
+            let (name, node) = match dots.get(position) {
+                Some(&(name, ino)) => match tree.node(ino) {
+                    Some(node) => (OsStr::new(name), node),
+                    None => continue,
+                },
+                None => {
+                    let (name, node) = &children[position - dots.len()];
+                    (name.as_os_str(), Arc::clone(node))
+                }
+            };
+            if add(name, position as u64 + 1, &node, tree.attributes(&node)) {
                 break;
             }
         }
@@ -241,6 +244,7 @@ impl Shared {
         match found {
             Ok(node) => {
                 let attributes = self.tree.attributes(&node);
+                self.tree.refer(&node);
                 reply.entry(&self.ttl_of(&attributes), &self.attr(&attributes), Generation(0));
             }
             Err(error) => reply.error(complain(&error)),
@@ -293,7 +297,11 @@ impl Shared {
 fn complain(error: &TreeError) -> Errno {
     match error {
         TreeError::Cache(ReadError::Cancelled) => {}
-        TreeError::SizeUnknown(_) | TreeError::Http(_) | TreeError::Cache(_) => log::warn!("{error}"),
+        TreeError::SizeUnknown(_)
+        | TreeError::Http(_)
+        | TreeError::DeadlinePassed { .. }
+        | TreeError::NotAsked
+        | TreeError::Cache(_) => log::warn!("{error}"),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)
@@ -339,6 +347,10 @@ impl Filesystem for FetchFs {
         });
     }
 
+    fn forget(&self, _request: &Request, ino: INodeNo, references: u64) {
+        contained("forget", || self.shared.tree.forget(ino.0, references));
+    }
+
     fn getattr(&self, request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
         contained("getattr", || {
             let node = match self.node(ino) {
@@ -365,7 +377,7 @@ impl Filesystem for FetchFs {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
-            self.shared.tree.note_file_opened(&node);
+            let ahead = self.shared.tree.note_file_opened(&node);
             if let Some(opened) = self.shared.tree.open_now(&node) {
                 return self.shared.reply_open(reply, ino, &self.files, opened);
             }
@@ -373,6 +385,8 @@ impl Filesystem for FetchFs {
             let sequentials = Arc::clone(&self.sequentials);
             self.runtime.spawn(async move {
                 let opened = shared.unless_ended(thread, shared.tree.open(&node)).await;
+                // From here on the open file keeps what was fetched ahead of it.
+                drop(ahead);
                 match opened {
                     Err(TreeError::SizeUnknown(url)) => {
                         let opening = async { Ok(shared.cache.sequential(&url).await?) };
@@ -461,7 +475,7 @@ impl Filesystem for FetchFs {
 
     fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         contained("readdir", || {
-            let listed = self.list(handle, offset, |name, next, attributes| {
+            let listed = self.list(handle, offset, |name, next, _, attributes| {
                 let kind = if attributes.is_directory {
                     FileType::Directory
                 } else {
@@ -485,9 +499,14 @@ impl Filesystem for FetchFs {
         mut reply: ReplyDirectoryPlus,
     ) {
         contained("readdirplus", || {
-            let listed = self.list(handle, offset, |name, next, attributes| {
+            let listed = self.list(handle, offset, |name, next, node, attributes| {
                 let (ino, ttl) = (INodeNo(attributes.ino), self.shared.ttl_of(&attributes));
-                reply.add(ino, next, name, &ttl, &self.shared.attr(&attributes), Generation(0))
+                let is_full = reply.add(ino, next, name, &ttl, &self.shared.attr(&attributes), Generation(0));
+                // The kernel counts no references for the dots.
+                if !is_full && name != "." && name != ".." {
+                    self.shared.tree.refer(node);
+                }
+                is_full
             });
             match listed {
                 Ok(()) => reply.ok(),

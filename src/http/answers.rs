@@ -2,6 +2,7 @@
 
 use std::{ops::Range, time::SystemTime};
 
+use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::{Body, Validator, Version, head::AnswerHead};
@@ -24,7 +25,7 @@ pub struct Metadata {
 }
 
 /// A document that was read as a whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Page {
     /// Where the redirects ended: what relative links are relative to.
     pub url: Url,
@@ -34,8 +35,10 @@ pub struct Page {
     pub charset: Option<String>,
     /// Last-Modified.
     pub modified: Option<SystemTime>,
-    /// At most [`MAX_PAGE`](super::MAX_PAGE) bytes.
+    /// At most [`max_page`](super::HttpConfig::max_page) bytes.
     pub body: Vec<u8>,
+    /// If it is a large one: keeps others from being held beside it.
+    pub(super) _leave: Option<OwnedSemaphorePermit>,
 }
 
 /// The answer to a request for a range.

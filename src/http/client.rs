@@ -13,6 +13,7 @@ use reqwest::{
     Method,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
@@ -28,8 +29,9 @@ use super::{
     setup::Connections,
 };
 
-/// Bytes of the longest page that is read: an index of some 300,000 names. More is a mistake or an attack.
-pub const MAX_PAGE: usize = 64 << 20;
+/// Bytes from which on a page is a large one: an index of some 30,000 names. **One large page is held at a time**, so
+/// that many of them at once do not fill the memory.
+const LARGE_PAGE: u64 = 4 << 20;
 
 /// Asks origins for things. Clones share connections and credentials.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     pub access: Access,
     pub redirects: Redirects,
     pub healths: Healths,
+    /// Leave to hold a large page.
+    pub large_page: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Client {
@@ -67,6 +71,7 @@ impl Client {
                 config,
                 redirects: Redirects::default(),
                 healths: Healths::default(),
+                large_page: Arc::new(Semaphore::new(1)),
             }),
         })
     }
@@ -168,7 +173,7 @@ impl Client {
         Ok(name)
     }
 
-    /// Reads a page of at most [`MAX_PAGE`] bytes.
+    /// Reads a page of at most [`HttpConfig::max_page`] bytes. One that is large is waited for while another one is held.
     ///
     /// # Errors
     /// `BadAnswer` for anything but a complete document of that size.
@@ -179,10 +184,11 @@ impl Client {
             kind,
             url: shown.clone(),
         };
+        let most = self.shared.config.max_page;
         let too_long = || {
+            let shown = bytesize::ByteSize(most).display().iec();
             fail(HttpErrorKind::BadAnswer(format!(
-                "a page of more than {} MiB",
-                MAX_PAGE >> 20
+                "a page of more than {shown}; --max-listing-size allows more"
             )))
         };
         if head.status != 200 {
@@ -190,7 +196,7 @@ impl Client {
             return Err(fail(head.failure()));
         }
         head.refuse_coding().map_err(fail)?;
-        if head.content_length.is_some_and(|length| length > MAX_PAGE as u64) {
+        if head.content_length.is_some_and(|length| length > most) {
             return Err(too_long());
         }
         let modified = head.modified();
@@ -198,9 +204,15 @@ impl Client {
         let mut pieces = Body::new(response, due, due, timeout, shown.clone());
         // What was announced is only reserved as it comes.
         let mut body = Vec::new();
+        let mut leave = None;
         while let Some(piece) = pieces.next().await? {
-            if body.len() + piece.len() > MAX_PAGE {
+            let length = (body.len() + piece.len()) as u64;
+            if length > most {
                 return Err(too_long());
+            }
+            if length > LARGE_PAGE && leave.is_none() {
+                // It fails only if somebody closed the semaphore, which nobody does.
+                leave = Arc::clone(&self.shared.large_page).acquire_owned().await.ok();
             }
             body.extend_from_slice(&piece);
         }
@@ -210,6 +222,7 @@ impl Client {
             charset: head.charset,
             modified,
             body,
+            _leave: leave,
         })
     }
 

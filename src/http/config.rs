@@ -15,6 +15,10 @@ pub struct HttpConfig {
     pub connect_timeout: Duration,
     /// Connections to one origin that are kept for reuse; the limit on those in use is the caller's. Default: 16.
     pub max_connections: usize,
+    /// Bytes of the longest page that is read. Default: 256 MiB, an index of some two million names.
+    pub max_page: u64,
+    /// How many redirects one request follows. Default: 10. Signed downloads take two or three, browsers give up after 20.
+    pub max_redirects: usize,
     /// Whether every request fails with [`HttpErrorKind::Offline`](super::HttpErrorKind::Offline) instead of being sent.
     /// Default: no.
     pub offline: bool,
@@ -76,6 +80,8 @@ impl Default for HttpConfig {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             max_connections: 16,
+            max_page: 256 << 20,
+            max_redirects: 10,
             offline: false,
             user_agent: concat!("fetchfs/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind_address: None,

@@ -132,11 +132,22 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
         }
         return HttpErrorKind::Unreachable(causes().last().map_or("unknown cause".to_owned(), ToString::to_string));
     }
-    if causes().any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
-        return HttpErrorKind::BadAnswer("it is not HTTP".to_owned());
+    let parsing = |cause: &&hyper::Error| cause.is_parse();
+    if let Some(error) = causes().filter_map(|cause| cause.downcast_ref()).find(parsing) {
+        // hyper has a predicate for this in servers only. Nothing but the wording depends on it.
+        let is_too_large = error.to_string().contains("too large");
+        let what = if is_too_large {
+            TOO_MANY_HEADERS
+        } else {
+            "it is not HTTP"
+        };
+        return HttpErrorKind::BadAnswer(what.to_owned());
     }
     HttpErrorKind::Interrupted
 }
+
+/// For headers without end: hyper reads 100 of them, and some 400 KiB.
+const TOO_MANY_HEADERS: &str = "it has more headers, or longer ones, than any server needs";
 
 /// Whether the connection ended after the request was sent, and before an answer began.
 pub(super) fn ended_unanswered(error: &reqwest::Error) -> bool {

@@ -101,6 +101,11 @@ impl Health {
         }
     }
 
+    /// Leave to ask, if it may be asked now.
+    pub fn turn_now(self: &Arc<Self>) -> Option<Turn> {
+        self.look().ok()
+    }
+
     /// A turn, or until when to wait for one; `None`: until somebody else's question is answered.
     fn look(self: &Arc<Self>) -> Result<Turn, Option<Instant>> {
         let mut state = self.state.lock();
@@ -167,6 +172,16 @@ impl Health {
 }
 
 impl Turn {
+    /// Whether it finds out for all others if the origin is back.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// Whether no pause has begun since it was given: who did something else first must look again.
+    pub fn is_good(&self) -> bool {
+        self.health.state.lock().pauses == self.pauses
+    }
+
     /// The origin has answered, whatever it was.
     pub fn answered(self) {
         self.health.answered();

@@ -20,9 +20,6 @@ use super::{
     redact::{redact, strip},
 };
 
-/// How many redirects one request follows. Signed downloads take two or three, browsers give up after 20.
-const MOST_REDIRECTS: usize = 10;
-
 /// How often one request is sent anew after a 401: for what the server asks for, and for a nonce that is too old.
 const MOST_RENEWALS: usize = 2;
 
@@ -52,7 +49,8 @@ impl Client {
             let (kind, url) = (HttpErrorKind::Offline, redact(&url));
             return Err(HttpError { kind, url });
         }
-        for _ in 0..=MOST_REDIRECTS {
+        let most = self.shared.config.max_redirects;
+        for _ in 0..=most {
             let answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
                 None => return Ok(answer),
@@ -64,7 +62,10 @@ impl Client {
                 Some(Err(why)) => return Err(bad(&url, why)),
             }
         }
-        Err(bad(&url, format!("more than {MOST_REDIRECTS} redirects")))
+        Err(bad(
+            &url,
+            format!("more than {most} redirects; --max-redirects allows more"),
+        ))
     }
 
     /// Sends a request to one URL, as who this origin is to see.
@@ -268,7 +269,7 @@ mod tests {
             "{error}"
         );
         assert!(!error.to_string().contains("secret"));
-        assert_eq!(server.requests().len(), MOST_REDIRECTS + 1);
+        assert_eq!(server.requests().len(), HttpConfig::default().max_redirects + 1);
     }
 
     #[test]

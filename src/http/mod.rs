@@ -32,7 +32,7 @@ pub use access::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
 pub use answers::{Metadata, Page, RangeAnswer};
 pub use backoff::Backoff;
 pub use body::Body;
-pub use client::{Client, MAX_PAGE};
+pub use client::Client;
 pub use config::{HttpConfig, Protocol, ProxyChoice, TlsConfig};
 pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};

@@ -26,6 +26,24 @@ pub use web::WebIndex;
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What is taken from listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListingConfig {
+    /// The most names in one of them. Default: 1,000,000. Each takes about a kilobyte while the directory is known.
+    pub max_entries: usize,
+    /// Whether what is linked to on other origins has a name here. Default: no.
+    pub external_links: bool,
+}
+
+impl Default for ListingConfig {
+    fn default() -> Self {
+        ListingConfig {
+            max_entries: 1_000_000,
+            external_links: false,
+        }
+    }
+}
+
 /// One kind of directory tree.
 pub trait Source: Send + Sync + 'static {
     /// Asks the origin for the names in the directory at `directory`.
@@ -45,6 +63,17 @@ pub struct Listing {
     pub refused: usize,
     /// When the listing itself was last modified, if the origin said so.
     pub modified: Option<SystemTime>,
+    /// Whether it says itself that it is a listing, beyond having names in it. A page for people that comes in a listing's
+    /// place, as a login form does, may have a link that looks like a name.
+    pub is_marked: bool,
+}
+
+impl Listing {
+    /// Whether this may be what has become of a listing of whose names `is_known` tells. Not if nothing says that it is one,
+    /// and no name has stayed.
+    pub fn may_follow(&self, is_known: impl Fn(&OsStr) -> bool) -> bool {
+        self.is_marked || self.entries.iter().any(|entry| is_known(entry.name.as_os_str()))
+    }
 }
 
 /// One name in a listing, and what the listing said of it.

@@ -5,21 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::asking::Asker;
 use super::file::RemoteFile;
 use super::node::{Attributes, Ino, Kind, Node};
 use super::snapshot::Snapshot;
-use super::walk::FileWalk;
 use super::{Tree, TreeError, stored};
 use crate::cache::Cache;
-use crate::http::redact;
+use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::source::{Entry, EntryKind, Listing};
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
+
+/// Bytes of the longest path of a directory's URL, Linux's own bound on paths (`PATH_MAX` in `linux/limits.h`). One whose
+/// path is longer is not shown: a directory that contains itself has to end somewhere, or `find` would go down for ever.
+const LONGEST_PATH: usize = 4096;
 
 /// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
 /// should not have to wait for long before its names count again.
@@ -36,8 +40,6 @@ pub struct Directory {
     refreshing: tokio::sync::Mutex<()>,
     /// The position after the file whose size was last asked for, for asking side by side.
     pub(super) resolved_until: AtomicUsize,
-    /// Taken for the moment of a decision; nothing is taken under it.
-    pub(super) file_walk: Mutex<FileWalk>,
 }
 
 #[derive(Default)]
@@ -62,7 +64,6 @@ impl Directory {
             state: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
             resolved_until: AtomicUsize::new(0),
-            file_walk: Mutex::default(),
         }
     }
 
@@ -128,6 +129,11 @@ impl Tree {
     /// When they were never known and can't be had now, or when the origin says that the directory
     /// is gone.
     pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
+        self.list_for(node, self.waiting()).await
+    }
+
+    /// [`Self::list`], for this asker.
+    pub(super) async fn list_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<Arc<Snapshot>, TreeError> {
         let Kind::Directory(directory) = &node.kind else {
             return Err(TreeError::NotADirectory);
         };
@@ -139,16 +145,16 @@ impl Tree {
         };
         let known = match directory.last_known() {
             Some(known) => Some(known),
-            None => self.look_up_stored(node, directory, url).await,
+            None => self.look_up_stored(node, directory, url, asker).await?,
         };
         let Some(known) = known else {
-            return self.list_again(node, directory, url).await;
+            return self.list_again(node, directory, url, asker).await;
         };
-        let (tree, asked) = (Arc::clone(self), Arc::clone(node));
+        let (tree, asked, asker) = (Arc::clone(self), Arc::clone(node), asker.who_knows_something());
         let ask = async move {
             match &asked.kind {
                 Kind::Directory(directory @ Directory { url: Some(url), .. }) => {
-                    tree.list_again(&asked, directory, url).await
+                    tree.list_again(&asked, directory, url, asker).await
                 }
                 _ => Err(TreeError::NotADirectory),
             }
@@ -163,28 +169,51 @@ impl Tree {
     }
 
     /// The names that an earlier mount was told, at the first look.
-    async fn look_up_stored(&self, node: &Node, directory: &Directory, url: &Url) -> Option<Arc<Snapshot>> {
-        let _one_at_a_time = directory.refreshing.lock().await;
+    async fn look_up_stored(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        directory: &Directory,
+        url: &Url,
+        asker: Asker,
+    ) -> Result<Option<Arc<Snapshot>>, TreeError> {
+        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
         if std::mem::replace(&mut directory.state.write().is_searched, true) {
-            return directory.last_known();
+            return Ok(directory.last_known());
         }
-        let wanted = url.clone();
-        let find = move |cache: &Cache| stored::read(&wanted, &cache.catalogue().listing(&wanted)?);
-        let listing = self.with_cache(find).await.ok().flatten()?;
-        self.take_stored_listing(node, directory, listing);
-        directory.last_known()
+        let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
+        let find = move |cache: &Cache| {
+            let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
+            tree.take_stored_listing(&of, listing);
+            Some(())
+        };
+        // What can't be found is as if it had never been told.
+        let _ = self.with_cache(find).await;
+        Ok(directory.last_known())
     }
 
     /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
-    async fn list_again(&self, node: &Node, directory: &Directory, url: &Url) -> Result<Arc<Snapshot>, TreeError> {
-        let _one_at_a_time = directory.refreshing.lock().await;
+    async fn list_again(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        directory: &Directory,
+        url: &Url,
+        asker: Asker,
+    ) -> Result<Arc<Snapshot>, TreeError> {
+        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
-        let answer = self.ask(url, self.source.list(url)).await;
-        match (answer.map_err(TreeError::from), directory.last_known()) {
+        let answer = self.ask(url, asker, || self.source.list(url)).await;
+        let known = directory.last_known();
+        let answer = answer.and_then(|listing| match &known {
+            Some(known) if !known.may_become(&listing) => Err(stands_in(url)),
+            _ => Ok(listing),
+        });
+        match (answer, known) {
             (Ok(listing), _) => {
-                self.take_listing(node, directory, listing);
+                let (tree, of) = (Arc::clone(self), Arc::clone(node));
+                // A long one takes a while, in which the threads of the runtime have bodies to move.
+                self.with_cache(move |_| tree.take_listing(&of, listing)).await?;
                 directory.last_known().ok_or(TreeError::NotFound)
             }
             (Err(TreeError::NotFound), known) => {
@@ -195,6 +224,7 @@ impl Tree {
                 self.cache.catalogue().forget_listing(url);
                 Err(TreeError::NotFound)
             }
+            (Err(TreeError::NotAsked), Some(snapshot)) => Ok(snapshot),
             (Err(error), Some(snapshot)) => {
                 log::warn!("{error}; showing the directory as it was");
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
@@ -205,9 +235,23 @@ impl Tree {
     }
 
     /// Makes what the origin has just told the directory's names, and writes it down.
-    pub(super) fn take_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
+    pub(super) fn take_listing(&self, node: &Node, mut listing: Listing) {
+        let Kind::Directory(directory) = &node.kind else { return };
+        let url = || directory.url.as_ref().map(redact).unwrap_or_default();
+        let named = listing.entries.len();
+        listing
+            .entries
+            .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= LONGEST_PATH);
+        if listing.entries.len() < named {
+            log::warn!(
+                "{}: {} directories are not shown, because the paths of their URLs are longer than {LONGEST_PATH} bytes; does \
+                 it contain itself?",
+                url(),
+                named - listing.entries.len()
+            );
+        }
         if listing.refused > 0 {
-            let url = directory.url.as_ref().map(redact).unwrap_or_default();
+            let url = url();
             log::warn!(
                 "{url}: {} names are not shown, because they are no safe file names",
                 listing.refused
@@ -219,7 +263,8 @@ impl Tree {
     }
 
     /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
-    pub(super) fn take_stored_listing(&self, node: &Node, directory: &Directory, listing: Listing) {
+    pub(super) fn take_stored_listing(&self, node: &Node, listing: Listing) {
+        let Kind::Directory(directory) = &node.kind else { return };
         self.take_names(node, directory, listing, true);
     }
 
@@ -280,6 +325,17 @@ impl Tree {
     }
 }
 
+/// What came in the place of a listing is a page for people.
+fn stands_in(url: &Url) -> TreeError {
+    TreeError::Http(HttpError {
+        kind: HttpErrorKind::BadAnswer(
+            "nothing says that it is an index page, and none of the names is there that were; is a login needed?"
+                .to_owned(),
+        ),
+        url: redact(url),
+    })
+}
+
 fn new_kind(entry: &Entry, is_stored: bool) -> Kind {
     match entry.kind {
         EntryKind::Directory => Kind::Directory(Directory::listed(
@@ -314,11 +370,16 @@ impl Tree {
     /// # Errors
     /// When the origin does not answer, or refuses.
     pub async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
+        self.resolve_for(node, self.waiting()).await
+    }
+
+    /// [`Self::resolve`], for this asker.
+    pub(super) async fn resolve_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
         if node.has_exact_size() {
             return Ok(());
         }
         self.resolve_ahead(node);
-        match self.resolve_one(node).await {
+        match self.resolve_one(node, asker).await {
             // It is shown as 0, which nobody believes for long, and can be read in sequence.
             Err(TreeError::SizeUnknown(_)) => Ok(()),
             resolved => resolved,
@@ -351,7 +412,8 @@ impl Tree {
             }
             let (tree, child) = (Arc::clone(self), Arc::clone(child));
             // Who asks about it will hear of its error; here it was only a guess.
-            self.runtime.spawn(async move { tree.resolve_one(&child).await.ok() });
+            self.runtime
+                .spawn(async move { tree.resolve_one(&child, Asker::Guessing).await.ok() });
         }
     }
 }

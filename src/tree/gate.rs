@@ -1,5 +1,9 @@
 //! Asking one origin for listings and metadata: how many at once, and how long for something newer than what is known.
 //!
+//! **How many at once** follows from what the origin makes of it: one that answers 429 or 503 is asked by half as many,
+//! down to one, and by slowly more again as it answers. What is asked ahead of need leaves a place for those who wait, and
+//! is not asked at all of an origin that has too much to do.
+//!
 //! **What is known is not held back for long.** Who has an old listing or a cached version to go by waits for the origin
 //! for [`PATIENCE`] and then goes by that; the question goes on by itself, and its answer counts from when it comes. An
 //! origin that let somebody wait so long is **silent** until it answers anything: meanwhile nobody waits for what is
@@ -13,11 +17,15 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex as ShortMutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::METADATA_CONNECTIONS;
 use crate::http::{HttpErrorKind, Origin};
+
+/// Of [`METADATA_CONNECTIONS`], how many may be taken by guesses: the one that is left is for somebody who waits.
+const GUESSES: usize = METADATA_CONNECTIONS - 1;
 
 /// How long somebody who has something older waits for the origin's word. Far longer than a server takes that is well,
 /// with a new connection and TLS over a bad line; short enough that a person does not give up.
@@ -30,7 +38,10 @@ const MOMENT: Duration = Duration::from_millis(300);
 /// What the tree keeps of an origin.
 pub(super) struct Gate {
     origin: Origin,
-    turns: Semaphore,
+    places: Semaphore,
+    /// Guesses queue here first, so that those who wait never queue behind all of them.
+    guesses: Semaphore,
+    width: ShortMutex<Width>,
     is_silent: AtomicBool,
     /// Let somebody wait for a [`MOMENT`], and has not answered anything since.
     is_slow: AtomicBool,
@@ -38,21 +49,135 @@ pub(super) struct Gate {
     probing: Mutex<()>,
 }
 
+/// How many may ask at once: values, without the waiting.
+#[derive(Debug, PartialEq, Eq)]
+struct Width {
+    /// From 1 to [`METADATA_CONNECTIONS`].
+    allowed: usize,
+    /// Places that are to go, and are taken by somebody who asks.
+    surplus: usize,
+    /// Answers since `allowed` last changed.
+    answers: usize,
+    /// How often it became narrower: a refusal of a question that was asked before the last time is no news.
+    narrowings: u64,
+}
+
+impl Width {
+    fn new() -> Width {
+        Width {
+            allowed: METADATA_CONNECTIONS,
+            surplus: 0,
+            answers: 0,
+            narrowings: 0,
+        }
+    }
+
+    /// The origin has too much to do, says the answer to a question that was asked after so many narrowings. How many
+    /// places have to go.
+    fn refused(&mut self, narrowings: u64) -> usize {
+        if narrowings != self.narrowings {
+            return 0;
+        }
+        let before = self.allowed;
+        self.allowed = (before / 2).max(1);
+        self.narrowings += 1;
+        self.answers = 0;
+        before - self.allowed
+    }
+
+    /// A question was answered. Whether there is a place more: after as many answers as may come side by side.
+    fn answered(&mut self) -> bool {
+        if self.allowed == METADATA_CONNECTIONS {
+            return false;
+        }
+        self.answers += 1;
+        if self.answers < self.allowed {
+            return false;
+        }
+        (self.allowed, self.answers) = (self.allowed + 1, 0);
+        let is_there_already = self.surplus > 0;
+        self.surplus -= usize::from(is_there_already);
+        !is_there_already
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.allowed < METADATA_CONNECTIONS
+    }
+}
+
+/// A place among those who ask. Dropped, it is the next one's.
+pub(super) struct Place<'a> {
+    gate: &'a Gate,
+    permit: Option<SemaphorePermit<'a>>,
+    narrowings: u64,
+    _guess: Option<SemaphorePermit<'a>>,
+}
+
+impl Place<'_> {
+    /// What became of the question.
+    pub(super) fn ended(self, failure: Option<&HttpErrorKind>) {
+        let gate = self.gate;
+        let mut width = gate.width.lock();
+        match failure {
+            Some(HttpErrorKind::Status { status: 429 | 503, .. }) => {
+                let leaving = width.refused(self.narrowings);
+                width.surplus += leaving - gate.places.forget_permits(leaving);
+            }
+            Some(kind) if kind.is_of_the_origin() => {}
+            _ if width.answered() => gate.places.add_permits(1),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut width = self.gate.width.lock();
+        if width.surplus > 0
+            && let Some(permit) = self.permit.take()
+        {
+            width.surplus -= 1;
+            permit.forget();
+        }
+    }
+}
+
 impl Gate {
     pub(super) fn new(origin: Origin) -> Gate {
         Gate {
             origin,
-            turns: Semaphore::new(METADATA_CONNECTIONS),
+            places: Semaphore::new(METADATA_CONNECTIONS),
+            guesses: Semaphore::new(GUESSES),
+            width: ShortMutex::new(Width::new()),
             is_silent: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
             probing: Mutex::new(()),
         }
     }
 
-    /// A turn to ask.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// A place for somebody who waits.
+    pub(super) async fn place(&self) -> Place<'_> {
         // An error would mean that the semaphore was closed, which nobody does.
-        self.turns.acquire().await.ok()
+        let permit = self.places.acquire().await.ok();
+        Place {
+            gate: self,
+            permit,
+            narrowings: self.width.lock().narrowings,
+            _guess: None,
+        }
+    }
+
+    /// A place for a question that nobody waits for; `None` if it is not to be asked now.
+    pub(super) async fn place_for_a_guess(&self) -> Option<Place<'_>> {
+        let guess = self.guesses.acquire().await.ok();
+        if self.width.lock().is_narrow() {
+            return None;
+        }
+        let mut place = self.place().await;
+        place._guess = guess;
+        // It may have become so while this one queued. (A place takes the lock when it is dropped.)
+        let is_narrow = self.width.lock().is_narrow();
+        (!is_narrow).then_some(place)
     }
 
     /// Notes how a question ended.
@@ -134,6 +259,52 @@ mod tests {
     fn gate() -> &'static Gate {
         let origin = Origin::of(&Url::parse("http://h/").unwrap()).unwrap();
         Box::leak(Box::new(Gate::new(origin)))
+    }
+
+    const BUSY: HttpErrorKind = HttpErrorKind::Status {
+        status: 503,
+        retry_after: None,
+    };
+
+    #[tokio::test]
+    async fn an_origin_that_has_too_much_to_do_is_asked_by_half_as_many_and_by_slowly_more_again() {
+        let gate = gate();
+        let places = |count| async move {
+            let mut places = Vec::new();
+            for _ in 0..count {
+                places.push(gate.place().await);
+            }
+            places
+        };
+        // All of one burst are one refusal.
+        for place in places(METADATA_CONNECTIONS).await {
+            place.ended(Some(&BUSY));
+        }
+        assert_eq!(gate.places.available_permits(), METADATA_CONNECTIONS / 2);
+        for _ in 0..5 {
+            gate.place().await.ended(Some(&BUSY));
+        }
+        assert_eq!(gate.places.available_permits(), 1, "one may always ask");
+        assert!(gate.place_for_a_guess().await.is_none(), "and nobody ahead of need");
+        for answers in 1..=(1..METADATA_CONNECTIONS).sum() {
+            gate.place().await.ended(Some(&HttpErrorKind::NotFound(404)));
+            assert!(gate.places.available_permits() <= answers + 1);
+        }
+        assert_eq!(gate.places.available_permits(), METADATA_CONNECTIONS);
+        assert_eq!(gate.width.lock().surplus, 0);
+        assert!(gate.place_for_a_guess().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn guesses_leave_a_place_for_somebody_who_waits() {
+        let gate = gate();
+        let mut guesses = Vec::new();
+        for _ in 0..GUESSES {
+            guesses.push(gate.place_for_a_guess().await);
+        }
+        let one_more = tokio::time::timeout(Duration::from_millis(1), gate.place_for_a_guess()).await;
+        assert!(one_more.is_err(), "it queues with the guesses");
+        drop(gate.place().await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,10 +15,12 @@
 //! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
 //! behind a read.
 
+mod asking;
 mod directory;
 mod file;
 mod gate;
 mod node;
+mod nodes;
 mod opening;
 mod snapshot;
 mod stored;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -44,9 +46,10 @@ use file::{Known, RemoteFile};
 use gate::Gate;
 use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
+use nodes::Nodes;
 pub use snapshot::Snapshot;
 pub use top::{Naming, TopError};
-use walk::DirectoryWalk;
+use walk::{DirectoryWalks, FileWalks};
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
 pub const METADATA_CONNECTIONS: usize = 8;
@@ -73,6 +76,19 @@ pub enum TreeError {
     /// The origin's answer, or the lack of one.
     #[error(transparent)]
     Http(HttpError),
+    /// It was waited for until `--read-timeout`.
+    #[error("{url}: no answer that can be used within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
+    DeadlinePassed {
+        /// The URL asked, without secrets.
+        url: String,
+        /// For so long.
+        waited: Duration,
+        /// Why the last try failed, if one did.
+        last: Option<HttpErrorKind>,
+    },
+    /// It is not asked for now, because nobody needs it enough.
+    #[error("the server is left alone")]
+    NotAsked,
     /// The cache can't open the file.
     #[error(transparent)]
     Cache(#[from] ReadError),
@@ -85,6 +101,10 @@ impl From<HttpError> for TreeError {
             _ => TreeError::Http(error),
         }
     }
+}
+
+fn said_last(last: Option<&HttpErrorKind>) -> String {
+    last.map_or_else(String::new, |kind| format!("; the last time: {kind}"))
 }
 
 /// What stands at the top of the tree.
@@ -124,6 +144,10 @@ pub struct TreeConfig {
     pub ttl: Duration,
     /// Data connections to one origin, of which fetching ahead leaves some free. Default: 16.
     pub connections: usize,
+    /// How often a question is asked again that failed for a reason of its own. Default: 3.
+    pub retries: u32,
+    /// The longest that anybody waits for an answer, all tries together. Default: 2 min.
+    pub patience: Duration,
 }
 
 /// See the module.
@@ -133,11 +157,13 @@ pub struct Tree {
     source: Arc<dyn Source>,
     /// How long a listing or a file's version is believed without asking again.
     ttl: Duration,
+    /// Retries of one question.
+    retries: u32,
+    /// The longest that anybody waits for its answer.
+    patience: Duration,
     /// For directories whose date nobody tells.
     mounted: SystemTime,
-    /// All nodes that were ever shown: a number must not be given to another file.
-    nodes: RwLock<HashMap<Ino, Arc<Node>>>,
-    next_ino: AtomicU64,
+    nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
     gates: Mutex<HashMap<Origin, &'static Gate>>,
     known_files: AtomicU64,
@@ -145,7 +171,9 @@ pub struct Tree {
     /// Where guesses at what comes next are carried out.
     runtime: Handle,
     /// Taken for the moment of a decision.
-    directory_walk: Mutex<DirectoryWalk>,
+    directory_walks: Mutex<DirectoryWalks>,
+    /// Likewise.
+    file_walks: Mutex<FileWalks>,
     /// Small files fetched ahead of a walk, at most.
     files_ahead: usize,
 }
@@ -160,39 +188,39 @@ impl Tree {
         top: Top,
         runtime: Handle,
     ) -> Arc<Tree> {
+        let root = Arc::new(Node {
+            ino: ROOT,
+            parent: ROOT,
+            kind: Kind::Directory(match &top {
+                Top::Directory { url, .. } => Directory::listed(url.clone(), None),
+                Top::Names(_) => Directory::fixed(),
+            }),
+        });
         let tree = Arc::new(Tree {
             cache,
             client,
             source,
             ttl: config.ttl,
+            retries: config.retries,
+            patience: config.patience,
             mounted: SystemTime::now(),
-            nodes: RwLock::default(),
-            next_ino: AtomicU64::new(ROOT + 1),
+            nodes: Nodes::of(&root),
             gates: Mutex::default(),
             known_files: AtomicU64::new(0),
             known_bytes: AtomicU64::new(0),
             runtime,
-            directory_walk: Mutex::default(),
+            directory_walks: Mutex::default(),
+            file_walks: Mutex::default(),
             files_ahead: walk::files_ahead(config.connections),
         });
-        tree.plant(top);
+        tree.plant(&root, top);
         tree
     }
 
-    fn plant(self: &Arc<Self>, top: Top) {
-        let root = match &top {
-            Top::Directory { url, .. } => Directory::listed(url.clone(), None),
-            Top::Names(_) => Directory::fixed(),
-        };
-        let root = Arc::new(Node {
-            ino: ROOT,
-            parent: ROOT,
-            kind: Kind::Directory(root),
-        });
-        self.nodes.write().insert(ROOT, Arc::clone(&root));
+    fn plant(self: &Arc<Self>, root: &Arc<Node>, top: Top) {
         let Kind::Directory(directory) = &root.kind else { return };
         match top {
-            Top::Directory { listing, .. } => self.take_top_listing(&root, listing),
+            Top::Directory { listing, .. } => self.take_top_listing(root, listing),
             Top::Names(entries) => {
                 let children = entries
                     .into_iter()
@@ -229,11 +257,10 @@ impl Tree {
 
     /// What was told to an earlier mount is asked for again behind.
     fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
-        let Kind::Directory(directory) = &node.kind else { return };
         match listing {
-            TopListing::Told(listing) => self.take_listing(node, directory, listing),
+            TopListing::Told(listing) => self.take_listing(node, listing),
             TopListing::Stored(listing) => {
-                self.take_stored_listing(node, directory, listing);
+                self.take_stored_listing(node, listing);
                 let (tree, node) = (Arc::clone(self), Arc::clone(node));
                 // Who looks into it will hear of its error.
                 self.runtime.spawn(async move { tree.list(&node).await.ok() });
@@ -241,9 +268,19 @@ impl Tree {
         }
     }
 
-    /// The node with this number, if it was ever shown.
+    /// The node with this number, if it was ever shown and is still there.
     pub fn node(&self, ino: Ino) -> Option<Arc<Node>> {
-        self.nodes.read().get(&ino).cloned()
+        self.nodes.get(ino)
+    }
+
+    /// The kernel is about to be told of a node, and knows it until it [forgets](Self::forget) it as often.
+    pub fn refer(&self, node: &Arc<Node>) {
+        self.nodes.refer(node);
+    }
+
+    /// The kernel has forgotten a node that it was told of so often.
+    pub fn forget(&self, ino: Ino, references: u64) {
+        self.nodes.forget(ino, references);
     }
 
     /// Looks a name up, if memory can tell.
@@ -263,14 +300,15 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NotFound`] only by a listing's or the origin's word.
     pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
-        let snapshot = self.list(parent).await?;
+        let asker = self.waiting();
+        let snapshot = self.list_for(parent, asker).await?;
         let node = snapshot.get(name).cloned().ok_or(TreeError::NotFound)?;
         let node = if node.is_changed() {
             self.replace_changed(parent, name, &node)
         } else {
             node
         };
-        self.resolve(&node).await?;
+        self.resolve_for(&node, asker).await?;
         Ok(node)
     }
 
@@ -337,10 +375,7 @@ impl Tree {
             self.known_files.fetch_add(1, Ordering::Relaxed);
             self.known_bytes.fetch_add(file.shown_size(), Ordering::Relaxed);
         }
-        let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
-        let node = Arc::new(Node { ino, parent, kind });
-        self.nodes.write().insert(ino, Arc::clone(&node));
-        node
+        self.nodes.add(|ino| Node { ino, parent, kind })
     }
 
     /// The gate to the origin of a URL.
@@ -352,20 +387,6 @@ impl Tree {
             .entry(origin.clone())
             .or_insert_with(|| Box::leak(Box::new(Gate::new(origin))));
         Some(gate)
-    }
-
-    /// Asks the origin of `url`, in turn with others that ask it for listings and metadata.
-    async fn ask<T>(&self, url: &Url, ask: impl Future<Output = Result<T, HttpError>>) -> Result<T, HttpError> {
-        let Some(gate) = self.gate(url) else { return ask.await };
-        let _turn = gate.turn().await;
-        let answer = ask.await;
-        let failure = answer.as_ref().err().map(|error| &error.kind);
-        gate.note(failure);
-        if let Some(origin) = Origin::of(url).filter(|_| failure.is_none()) {
-            // Downloads that wait for it to come back need not wait out their pause.
-            self.client.health(&origin).answered();
-        }
-        answer
     }
 
     /// Asks for something newer than what is known; see [`Gate::ask`]. Offline there is nothing newer.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::asking::Asker;
 use super::file::{Known, RemoteFile};
 use super::node::{Ino, Kind, Node};
 use super::{Tree, TreeError};
@@ -16,9 +17,9 @@ use crate::source::ListedSize;
 
 impl Tree {
     /// Asks the origin for a file's size, once.
-    pub(super) async fn resolve_one(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
+    pub(super) async fn resolve_one(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
         let Kind::File(file) = &node.kind else { return Ok(()) };
-        let _one_at_a_time = file.asking.lock().await;
+        let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
         if file.has_exact_size() {
             return Ok(());
         }
@@ -31,7 +32,7 @@ impl Tree {
             // A file that has changed would be listed with another date: there is nothing to ask.
             Some(_) if file.listed_time.is_some() => None,
             Some(stored) => self.confirm_newer(node, Some(stored.version.clone())).await,
-            None => Some(self.confirm(file, None).await),
+            None => Some(self.confirm(file, None, asker).await),
         };
         let known = match answer {
             None => stored,
@@ -62,14 +63,23 @@ impl Tree {
     /// # Errors
     /// [`TreeError::Changed`] when this node is of a version that is no longer the current one.
     pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
+        self.open_for(node, self.waiting()).await
+    }
+
+    /// [`Self::open`], for this asker.
+    pub(super) async fn open_for(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        asker: Asker,
+    ) -> Result<Arc<CacheEntry>, TreeError> {
         let Kind::File(file) = &node.kind else {
             return Err(TreeError::IsADirectory);
         };
-        let _one_at_a_time = file.asking.lock().await;
+        let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
         if let Some(answer) = self.open_now(node) {
             return answer;
         }
-        let entry = match self.current_version(node, file).await? {
+        let entry = match self.current_version(node, file, asker).await? {
             Some(held) => self.entry_of_version(node.ino, file, &held).await?,
             None => self.entry_by_listing(node.ino, file)?,
         };
@@ -78,7 +88,12 @@ impl Tree {
     }
 
     /// The version to open; `None` if the first range may tell.
-    async fn current_version(self: &Arc<Self>, node: &Arc<Node>, file: &RemoteFile) -> Result<Option<Held>, TreeError> {
+    async fn current_version(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        file: &RemoteFile,
+        asker: Asker,
+    ) -> Result<Option<Held>, TreeError> {
         if let Some(known) = file.freshly_known(self.ttl) {
             return Ok(Some(self.held(&file.url, known).await?));
         }
@@ -92,13 +107,14 @@ impl Tree {
             None => self.held_of_told(&file.url).await?,
         };
         let answer = match &before {
-            None => Some(self.confirm(file, None).await),
+            None => Some(self.confirm(file, None, asker).await),
             Some(before) => self.confirm_newer(node, Some(before.version.clone())).await,
         };
         match answer {
             None => Ok(before),
             Some(Ok(Some(known))) => Ok(Some(self.held(&file.url, known).await?)),
             Some(Ok(None)) => Err(unknown_size(&file.url)),
+            Some(Err(TreeError::NotAsked)) if before.is_some() => Ok(before),
             Some(Err(error)) => {
                 let told = self.told_before_instead(&file.url, &error).await.ok_or(error)?;
                 Ok(Some(self.held(&file.url, told).await?))
@@ -107,10 +123,16 @@ impl Tree {
     }
 
     /// Asks the origin which version is the current one, and notes it. `expected` is the version that it last told.
-    async fn confirm(&self, file: &RemoteFile, expected: Option<&Version>) -> Result<Option<Known>, HttpError> {
+    async fn confirm(
+        &self,
+        file: &RemoteFile,
+        expected: Option<&Version>,
+        asker: Asker,
+    ) -> Result<Option<Known>, TreeError> {
         let catalogue = self.cache.catalogue();
-        let answer = self.ask(&file.url, self.client.confirm(&file.url, expected)).await;
-        if let Err(HttpErrorKind::NotFound(_)) = answer.as_ref().map_err(|error| &error.kind) {
+        let question = || self.client.confirm(&file.url, expected);
+        let answer = self.ask(&file.url, asker, question).await;
+        if let Err(TreeError::NotFound) = answer {
             catalogue.forget_file(&file.url);
         }
         let known = Known::of(answer?);
@@ -128,12 +150,12 @@ impl Tree {
         self: &Arc<Self>,
         node: &Arc<Node>,
         expected: Option<Version>,
-    ) -> Option<Result<Option<Known>, HttpError>> {
+    ) -> Option<Result<Option<Known>, TreeError>> {
         let Kind::File(file) = &node.kind else { return None };
         let (tree, node) = (Arc::clone(self), Arc::clone(node));
         let ask = async move {
             match &node.kind {
-                Kind::File(file) => Some(tree.confirm(file, expected.as_ref()).await),
+                Kind::File(file) => Some(tree.confirm(file, expected.as_ref(), Asker::Refreshing).await),
                 Kind::Directory(_) => None,
             }
         };
@@ -162,11 +184,14 @@ impl Tree {
 
     /// What the origin told before of a file, while it can't tell what is current. Only a word that it is gone (404, 410)
     /// keeps it from being served.
-    async fn told_before_instead(&self, url: &Url, error: &HttpError) -> Option<Known> {
-        if matches!(error.kind, HttpErrorKind::NotFound(_)) {
+    async fn told_before_instead(&self, url: &Url, error: &TreeError) -> Option<Known> {
+        if matches!(error, TreeError::NotFound) {
             return None;
         }
         let told = self.told_before(url).await?;
+        if matches!(error, TreeError::NotAsked) {
+            return Some(told);
+        }
         log::warn!("{error}; going by what it told before");
         Some(told)
     }

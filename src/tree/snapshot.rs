@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::node::{Ino, Node};
-use crate::source::Name;
+use crate::source::{Listing, Name};
 
 /// The names in a directory at one moment. An open directory keeps the one that it began with, so
 /// that positions in it stay good.
@@ -52,6 +52,11 @@ impl Snapshot {
         self.by_name.get(name).map(|&i| &self.children[i].1)
     }
 
+    /// Whether this listing may be what has become of these names: see [`Listing::may_follow`].
+    pub(super) fn may_become(&self, listing: &Listing) -> bool {
+        self.children.is_empty() || listing.may_follow(|name| self.by_name.contains_key(name))
+    }
+
     /// Where a node stands in the listing.
     pub(super) fn position(&self, ino: Ino) -> Option<usize> {
         self.by_ino.get(&ino).copied()
@@ -65,6 +70,16 @@ impl Snapshot {
             .skip(start)
             .map(|(_, node)| node)
             .filter(|node| node.is_directory())
+    }
+
+    /// Whether two directories here are at most `distance` directories apart, in either direction.
+    pub(super) fn are_directories_near(&self, one: Ino, other: Ino, distance: usize) -> bool {
+        let Some((one, other)) = self.position(one).zip(self.position(other)) else {
+            return false;
+        };
+        let between = &self.children[one.min(other)..one.max(other)];
+        let directories = between.iter().filter(|(_, node)| node.is_directory());
+        directories.take(distance + 1).count() <= distance
     }
 
     /// The position of the next file after this one.

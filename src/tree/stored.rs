@@ -69,6 +69,7 @@ pub(super) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
         entries,
         refused: 0,
         modified: stored.modified,
+        is_marked: true,
     })
 }
 
@@ -161,6 +162,7 @@ mod tests {
             entries,
             refused: 0,
             modified: None,
+            is_marked: true,
         }
     }
 

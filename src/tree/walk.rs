@@ -4,13 +4,15 @@
 //! sub-directory, then to the next one; from one file to the next. One at a time, each costs a round trip. So when
 //! directories are opened in that order, the listings of the next ones are asked for ahead; and when small files are
 //! opened in that order, the next ones are fetched ahead. How many doubles with every step that keeps the order, up to a
-//! bound, and falls to none with the first that breaks it.
+//! bound, and falls to none with the first that breaks it. Several may walk at a time, each at its own pace; and as
+//! `ls -R` and the like sort what they find, a directory that stands near the one that was expected is in order too.
 //!
 //! What comes next is decided by values (`Pace`, positions in snapshots); asking is left to tasks that nobody waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::asking::Asker;
 use super::directory::Directory;
 use super::node::{Ino, Kind, Node, ROOT};
 use super::{Snapshot, Tree};
@@ -55,24 +57,63 @@ impl Pace {
     }
 }
 
-/// The walk over directories: one for the tree, because one program walking is what it is there for. Two at a time break
-/// each other's pace and are as fast as without it.
-#[derive(Debug, Default)]
-pub(super) struct DirectoryWalk {
+/// Walks that are remembered at a time, those over directories and those over files each: the threads of a scanner, or
+/// a few programs. What a walk that nobody goes on with has fetched ahead stays open until that many others have begun.
+const WALKS: usize = 4;
+
+/// How many directories further on, or back, the next one of a walk may stand that goes by another order than the
+/// listing: upper case before lower case, say, or the other way round.
+const NEAR: usize = 8;
+
+/// A walk over directories.
+#[derive(Debug)]
+struct DirectoryWalk {
     last: Ino,
     pace: Pace,
 }
 
+/// The walks over directories, the one that made the last step at the end.
+#[derive(Debug, Default)]
+pub(super) struct DirectoryWalks(VecDeque<DirectoryWalk>);
+
+impl DirectoryWalks {
+    /// Somebody looks into `now`: the walk that comes there goes on, or else a new one begins. How many listings to ask
+    /// for ahead.
+    fn step(&mut self, now: Ino, comes_next: impl Fn(Ino) -> bool) -> usize {
+        if self.0.iter().any(|walk| walk.last == now) {
+            return 0;
+        }
+        let goes_on = self.0.iter().rposition(|walk| comes_next(walk.last));
+        let before = goes_on.and_then(|at| self.0.remove(at));
+        let pace = before.map_or(Pace::default(), |walk| walk.pace.after(true));
+        self.0.push_back(DirectoryWalk { last: now, pace });
+        if self.0.len() > WALKS {
+            self.0.pop_front();
+        }
+        pace.ahead(DIRECTORIES_AHEAD)
+    }
+}
+
 /// The walk over one directory's files.
-#[derive(Default)]
-pub(super) struct FileWalk {
+struct FileWalk {
+    directory: Ino,
+    /// Tells this walk from those before it: what was begun for one of them is not wanted any more.
+    serial: u64,
     /// Position of the file that was opened last.
-    last: usize,
+    last: Option<usize>,
     pace: Pace,
-    /// What is fetched ahead: position and entry. Kept open here until the walker has come to it.
-    ahead: VecDeque<(usize, Arc<CacheEntry>)>,
+    /// What is fetched ahead: position and entry. Kept open here until the walker comes to it. **Positions are above
+    /// `last`.**
+    ahead: Vec<(usize, Arc<CacheEntry>)>,
     /// Up to which position files were looked at for fetching ahead, exclusive.
     looked_at: usize,
+}
+
+/// The walks over files, the one that made the last step at the end.
+#[derive(Default)]
+pub(super) struct FileWalks {
+    walks: VecDeque<FileWalk>,
+    serials: u64,
 }
 
 impl Tree {
@@ -81,33 +122,24 @@ impl Tree {
         if self.client.is_offline() {
             return;
         }
-        let ahead = {
-            let mut walk = self.directory_walk.lock();
-            if walk.last == node.ino {
-                return;
-            }
-            let in_order = self.node(walk.last).is_some_and(|last| self.comes_next(&last, node));
-            *walk = DirectoryWalk {
-                last: node.ino,
-                pace: walk.pace.after(in_order),
-            };
-            walk.pace.ahead(DIRECTORIES_AHEAD)
-        };
+        let comes_next = |last| self.node(last).is_some_and(|last| self.comes_next(&last, node));
+        let ahead = self.directory_walks.lock().step(node.ino, comes_next);
         if ahead == 0 {
             return;
         }
         for next in self.next_unlisted(node, ahead) {
             let tree = Arc::clone(self);
             // Who looks into it will hear of its error; here it was only a guess.
-            self.runtime.spawn(async move { tree.list(&next).await.ok() });
+            self.runtime
+                .spawn(async move { tree.list_for(&next, Asker::Guessing).await.ok() });
         }
     }
 
-    /// Whether a walk in listing order, each directory before its sub-directories, goes from `last` to `now`.
+    /// Whether a walk in listing order, each directory before its sub-directories, goes from `last` to `now`, or close by.
     fn comes_next(&self, last: &Node, now: &Node) -> bool {
         if now.parent == last.ino {
-            return snapshot_of(last)
-                .is_some_and(|names| names.directories_after(None).next().is_some_and(|d| d.ino == now.ino));
+            let names = snapshot_of(last);
+            return names.is_some_and(|names| names.directories_after(None).take(NEAR).any(|d| d.ino == now.ino));
         }
         // The next one beside it, or beside the nearest directory above it that has a next one.
         let mut at = last.ino;
@@ -117,11 +149,7 @@ impl Tree {
             };
             if parent.ino == now.parent {
                 let names = snapshot_of(&parent);
-                return names.is_some_and(|n| {
-                    n.directories_after(Some(node.ino))
-                        .next()
-                        .is_some_and(|d| d.ino == now.ino)
-                });
+                return names.is_some_and(|names| names.are_directories_near(node.ino, now.ino, NEAR));
             }
             at = parent.ino;
         }
@@ -169,73 +197,132 @@ impl Tree {
         }
     }
 
-    /// Notes that somebody opens a file. Starts fetching the small files that a walker will open next.
-    pub fn note_file_opened(self: &Arc<Self>, node: &Arc<Node>) {
+    /// Notes that somebody opens a file. Starts fetching the small files that a walker will open next. Gives what was
+    /// fetched ahead of this one, to be kept until the file is open.
+    pub fn note_file_opened(self: &Arc<Self>, node: &Arc<Node>) -> Option<Arc<CacheEntry>> {
         if self.client.is_offline() {
-            return;
+            return None;
         }
-        let Some(parent) = self.node(node.parent) else { return };
-        let Kind::Directory(directory) = &parent.kind else {
-            return;
-        };
-        let Some(names) = directory.last_known() else { return };
-        let Some(position) = names.position(node.ino) else {
-            return;
-        };
-        let step = {
-            let mut walk = directory.file_walk.lock();
-            if walk.last == position && walk.pace.0 > 0 {
-                return;
-            }
-            let in_order = names.next_file(walk.last) == Some(position);
-            walk.step(position, in_order, &names, self.files_ahead)
-        };
+        let parent = self.node(node.parent)?;
+        let names = snapshot_of(&parent)?;
+        let position = names.position(node.ino)?;
+        let step = self
+            .file_walks
+            .lock()
+            .step(parent.ino, position, &names, self.files_ahead);
         for entry in step.drop {
             self.cache.manager().end_read_ahead(entry.id);
         }
         for (position, node) in step.fetch {
-            let (tree, parent) = (Arc::clone(self), Arc::clone(&parent));
+            let (tree, directory) = (Arc::clone(self), parent.ino);
             self.runtime.spawn(async move {
-                let Ok(entry) = tree.open(&node).await else { return };
-                let Kind::Directory(directory) = &parent.kind else {
+                let Ok(entry) = tree.open_for(&node, Asker::Guessing).await else {
                     return;
                 };
-                directory
-                    .file_walk
+                let is_wanted = tree
+                    .file_walks
                     .lock()
-                    .ahead
-                    .push_back((position, Arc::clone(&entry)));
-                // What can't be kept would be fetched for nothing.
-                if !tree.cache.is_in_trouble() {
+                    .keep(directory, step.serial, position, Arc::clone(&entry));
+                // What can't be kept in the cache would be fetched for nothing.
+                if is_wanted && !tree.cache.is_in_trouble() {
                     tree.cache.manager().request(&entry, 0..entry.size(), Priority::High);
+                    // The walk may have ended between the two, and nobody else knows of the request.
+                    if !tree.file_walks.lock().is_going_on(directory, step.serial) {
+                        tree.cache.manager().end_read_ahead(entry.id);
+                    }
                 }
             });
         }
+        step.reached
     }
 }
 
 /// What follows from a file that was opened.
 struct Step {
+    /// The walk that made it.
+    serial: u64,
+    /// What was fetched ahead of that file.
+    reached: Option<Arc<CacheEntry>>,
     /// Files to fetch ahead, with their positions.
     fetch: Vec<(usize, Arc<Node>)>,
     /// What was fetched ahead and is not needed any more.
     drop: Vec<Arc<CacheEntry>>,
 }
 
+impl FileWalks {
+    /// The file at `position` of a directory is opened.
+    fn step(&mut self, directory: Ino, position: usize, names: &Snapshot, most: usize) -> Step {
+        self.serials += 1;
+        let before = self.walks.iter().position(|walk| walk.directory == directory);
+        let mut walk = before
+            .and_then(|at| self.walks.remove(at))
+            .unwrap_or_else(|| FileWalk::new(directory, self.serials));
+        let mut step = walk.step(position, self.serials, names, most);
+        self.walks.push_back(walk);
+        if self.walks.len() > WALKS {
+            let forgotten = self.walks.pop_front().into_iter().flat_map(|walk| walk.ahead);
+            step.drop.extend(forgotten.map(|(_, entry)| entry));
+        }
+        step
+    }
+
+    /// Keeps what is fetched ahead open until the walk comes to it. Whether it will.
+    fn keep(&mut self, directory: Ino, serial: u64, position: usize, entry: Arc<CacheEntry>) -> bool {
+        let Some(walk) = self.going_on(directory, serial) else {
+            return false;
+        };
+        if walk.last.is_none_or(|last| last < position) {
+            walk.ahead.push((position, entry));
+        }
+        true
+    }
+
+    fn is_going_on(&mut self, directory: Ino, serial: u64) -> bool {
+        self.going_on(directory, serial).is_some()
+    }
+
+    fn going_on(&mut self, directory: Ino, serial: u64) -> Option<&mut FileWalk> {
+        self.walks
+            .iter_mut()
+            .find(|walk| walk.directory == directory && walk.serial == serial)
+    }
+}
+
 impl FileWalk {
-    /// Moves to `position`.
-    fn step(&mut self, position: usize, in_order: bool, names: &Snapshot, most: usize) -> Step {
-        self.last = position;
+    fn new(directory: Ino, serial: u64) -> FileWalk {
+        FileWalk {
+            directory,
+            serial,
+            last: None,
+            pace: Pace::default(),
+            ahead: Vec::new(),
+            looked_at: 0,
+        }
+    }
+
+    /// Moves to `position`. If that is out of order the walk has ended, and another one begins, with the number `next`.
+    fn step(&mut self, position: usize, next: u64, names: &Snapshot, most: usize) -> Step {
+        let nothing = |serial| Step {
+            serial,
+            reached: None,
+            fetch: Vec::new(),
+            drop: Vec::new(),
+        };
+        if self.last == Some(position) {
+            return nothing(self.serial);
+        }
+        let in_order = self.last.is_some_and(|last| names.next_file(last) == Some(position));
+        self.last = Some(position);
         self.pace = self.pace.after(in_order);
         if !in_order {
-            self.looked_at = 0;
-            return Step {
-                fetch: Vec::new(),
-                drop: self.ahead.drain(..).map(|(_, entry)| entry).collect(),
-            };
+            (self.looked_at, self.serial) = (0, next);
+            let drop = self.ahead.drain(..).map(|(_, entry)| entry).collect();
+            return Step { drop, ..nothing(next) };
         }
-        // What the walker has come to is kept until it has come to the next: it is only about to be opened.
-        self.ahead.retain(|(at, _)| *at >= position);
+        let (behind, ahead) = self.ahead.drain(..).partition(|(at, _)| *at <= position);
+        self.ahead = ahead;
+        let behind: Vec<_> = behind;
+        let reached = behind.into_iter().find(|(at, _)| *at == position);
         let until = (position + 1 + self.pace.ahead(most)).min(names.children().len());
         let from = self.looked_at.max(position + 1);
         self.looked_at = self.looked_at.max(until);
@@ -244,8 +331,9 @@ impl FileWalk {
             node.is_small_file(SMALL_FILE).then(|| (at, Arc::clone(node)))
         });
         Step {
+            reached: reached.map(|(_, entry)| entry),
             fetch: candidates.collect(),
-            drop: Vec::new(),
+            ..nothing(self.serial)
         }
     }
 }

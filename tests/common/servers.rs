@@ -62,9 +62,23 @@ impl WebServer {
         WebServer::nginx_that(root, |port| format!("listen 127.0.0.1:{port};"))
     }
 
+    /// nginx that answers 503 to more than 20 requests a second, or to more than a few at once.
+    #[track_caller]
+    pub fn nginx_that_limits(root: &Path) -> WebServer {
+        let zone = "limit_req_zone $binary_remote_addr zone=all:1m rate=20r/s;";
+        let listen = |port| format!("listen 127.0.0.1:{port}; limit_req zone=all burst=4 nodelay;");
+        WebServer::nginx_with(root, zone, listen)
+    }
+
     /// nginx with lines of its own in the server's block, `listen` among them.
     #[track_caller]
     fn nginx_that(root: &Path, lines: impl Fn(u16) -> String) -> WebServer {
+        WebServer::nginx_with(root, "", lines)
+    }
+
+    /// Likewise, and with a line beside that block.
+    #[track_caller]
+    fn nginx_with(root: &Path, beside: &str, lines: impl Fn(u16) -> String) -> WebServer {
         WebServer::start("nginx", |home, port| {
             let lines = lines(port);
             let (home, root, user) = (
@@ -80,7 +94,7 @@ impl WebServer {
                    access_log {home}/access lines;
                    client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
                    uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
-                   sendfile on; keepalive_requests 1000000;
+                   sendfile on; keepalive_requests 1000000; {beside}
                    server {{ {lines} root {root}; autoindex on; default_type application/octet-stream; }}
                  }}"
             );

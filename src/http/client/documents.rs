@@ -107,16 +107,49 @@ async fn a_page_comes_with_its_type_and_its_place() {
 
 #[tokio::test]
 async fn a_page_without_end_is_refused() {
-    let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", MAX_PAGE + 1);
+    let most = HttpConfig::default().max_page;
+    let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", most + 1);
     let server = Server::start(move |_| stalls(announced.clone())).await;
     assert!(is_bad(&client().page(&server.url).await.unwrap_err().kind));
+    let few = 1 << 20;
     let server = Server::start(move |_| {
         let mut text = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
-        text.resize(MAX_PAGE + 4096, b'a');
+        text.resize(few + 4096, b'a');
         stalls(text)
     })
     .await;
-    assert!(is_bad(&client().page(&server.url).await.unwrap_err().kind));
+    let config = HttpConfig {
+        max_page: few as u64,
+        ..HttpConfig::default()
+    };
+    let kind = Client::new(config).unwrap().page(&server.url).await.unwrap_err().kind;
+    assert!(
+        is_bad(&kind) && kind.to_string().contains("1.0 MiB; --max-listing-size"),
+        "{kind}"
+    );
+}
+
+#[tokio::test]
+async fn large_pages_are_held_one_at_a_time_and_small_ones_beside_them() {
+    let server = Server::start(|request| {
+        let body = "a".repeat(if request.starts_with("GET /large") {
+            LARGE_PAGE as usize + 1
+        } else {
+            10
+        });
+        says(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    })
+    .await;
+    let client = client();
+    let first = client.page(&server.at("large1")).await.unwrap();
+    let second = tokio::time::timeout(Duration::from_millis(300), client.page(&server.at("large2"))).await;
+    assert!(second.is_err(), "it waits for the first to be dropped");
+    client.page(&server.at("small")).await.unwrap();
+    drop(first);
+    client.page(&server.at("large3")).await.unwrap();
 }
 
 #[tokio::test]

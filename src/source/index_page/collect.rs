@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use super::link::Child;
 use super::row::Facts;
 use crate::source::{Entry, EntryKind, ListedSize, Listing, Name};
@@ -12,9 +14,15 @@ pub(super) struct Collection {
     listing: Listing,
     /// The index of each entry by its name.
     names: HashMap<Name, usize>,
-    /// The paths of refused links, to count each once.
-    refused: HashSet<String>,
+    /// Hashes of the paths of refused links, to count each once.
+    refused: HashSet<u128>,
+    /// The most names that are taken, refused ones among them.
+    most: usize,
 }
+
+/// More names than are taken.
+#[derive(Debug)]
+pub(super) struct TooMany;
 
 /// An entry of a [`Collection`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,27 +34,41 @@ pub(super) enum Taken {
 }
 
 impl Collection {
-    pub(super) fn new() -> Collection {
+    pub(super) fn new(most: usize) -> Collection {
         let listing = Listing {
             entries: Vec::new(),
             refused: 0,
             modified: None,
+            is_marked: false,
         };
         Collection {
             listing,
             names: HashMap::new(),
             refused: HashSet::new(),
+            most,
         }
     }
 
     /// Takes up what a link leads to, unless it is there. Where a page has both `x` and `x/`, the first stays.
-    pub(super) fn take_up(&mut self, child: Child) -> Taken {
+    ///
+    /// # Errors
+    /// When it is one name too many.
+    pub(super) fn take_up(&mut self, child: Child) -> Result<Taken, TooMany> {
+        let is_full = self.listing.entries.len() + self.refused.len() >= self.most;
         let Some(name) = Name::new(child.name) else {
-            self.refused.insert(child.url.path().to_owned());
-            return Taken::Refused;
+            // Its hash will do: a page may be full of long ones.
+            let is_new = self.refused.insert(xxh3_128(child.url.path().as_bytes()));
+            return if is_new && is_full {
+                Err(TooMany)
+            } else {
+                Ok(Taken::Refused)
+            };
         };
         if let Some(&index) = self.names.get(&name) {
-            return Taken::Entry(index);
+            return Ok(Taken::Entry(index));
+        }
+        if is_full {
+            return Err(TooMany);
         }
         let index = self.listing.entries.len();
         self.names.insert(name.clone(), index);
@@ -61,7 +83,7 @@ impl Collection {
             kind,
             modified: None,
         });
-        Taken::Entry(index)
+        Ok(Taken::Entry(index))
     }
 
     /// Gives the entry with that index what its row says, where nothing was known of it before.
@@ -74,8 +96,15 @@ impl Collection {
     }
 
     /// The listing as it stands.
-    pub(super) fn finish(self) -> Listing {
+    ///
+    /// It is marked if the page is, or gives a size or a date anywhere.
+    pub(super) fn finish(self, is_marked: bool) -> Listing {
+        let says_something = |entry: &Entry| {
+            let has_size = !matches!(entry.kind, EntryKind::Directory | EntryKind::File(ListedSize::Unknown));
+            has_size || entry.modified.is_some()
+        };
         Listing {
+            is_marked: is_marked || self.listing.entries.iter().any(says_something),
             refused: self.refused.len(),
             ..self.listing
         }

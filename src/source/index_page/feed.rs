@@ -36,9 +36,11 @@ pub(super) trait PageSink {
     fn end(&mut self, name: &str);
     /// Text, in as many parts as it pleases the tokenizer.
     fn text(&mut self, text: &str);
+    /// Whether the rest of the page is of no use.
+    fn has_enough(&self) -> bool;
 }
 
-/// Feeds all of `text` to `sink`.
+/// Feeds `text` to `sink`, until that has enough.
 pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTag> {
     // The decoder has dealt with a byte order mark; the tokenizer would drop one from each piece.
     let options = TokenizerOpts {
@@ -71,6 +73,9 @@ pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTa
         let _ = tokenizer.feed(&queue);
         if tokenizer.sink.markup.get() != before {
             open = Open::Nothing;
+        }
+        if tokenizer.sink.sink.borrow().has_enough() {
+            return Ok(());
         }
     }
     tokenizer.end();
@@ -203,6 +208,9 @@ mod tests {
         }
         fn text(&mut self, text: &str) {
             self.0 += text;
+        }
+        fn has_enough(&self) -> bool {
+            false
         }
     }
 

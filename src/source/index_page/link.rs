@@ -29,7 +29,7 @@ pub(super) enum Link {
 pub(super) struct Child {
     /// The last path segment, percent-decoded. Any bytes; empty when it can't be known (see [`Page::resolve`]).
     pub(super) name: Vec<u8>,
-    /// At the page's origin; without query and fragment, with the page's own user info.
+    /// Without query and fragment. At the page's origin with the page's own user info, at any other without.
     pub(super) url: Url,
     /// The path ends in `/`.
     pub(super) directory: bool,
@@ -43,17 +43,20 @@ pub(super) struct Page {
     base: Url,
     /// The page's path up to and with its last `/`.
     directory: String,
+    /// Whether what lies on another origin is an entry.
+    takes_external: bool,
 }
 
 impl Page {
     /// `url` is where the page came from, after redirects.
-    pub(super) fn new(url: &Url) -> Page {
+    pub(super) fn new(url: &Url, takes_external: bool) -> Page {
         let path = url.path();
         let directory = path[..path.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
         Page {
             url: url.clone(),
             base: url.clone(),
             directory,
+            takes_external,
         }
     }
 
@@ -78,7 +81,11 @@ impl Page {
             return Link::Elsewhere;
         };
         if !same_origin(&url, &self.url) {
-            return Link::Elsewhere;
+            return if self.takes_external {
+                external(url)
+            } else {
+                Link::Elsewhere
+            };
         }
         if let Some(query) = url.query() {
             return if url.path() == self.url.path() && sorts(query) {
@@ -125,6 +132,32 @@ impl Page {
     }
 }
 
+/// What a link to another origin leads to, where such have names: called by the last part of its path, which asks nobody
+/// for anything that this page's server was shown. What has a query stays out, as on this origin.
+fn external(mut url: Url) -> Link {
+    let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if !is_web || url.query().is_some() {
+        return Link::Elsewhere;
+    }
+    // These fail only for URLs without a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    let path = url.path();
+    let directory = path.ends_with('/');
+    let segment = path
+        .strip_suffix('/')
+        .unwrap_or(path)
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    if segment.is_empty() {
+        return Link::Elsewhere;
+    }
+    let name = name::decode(segment);
+    Link::Child(Child { name, url, directory })
+}
+
 /// Scheme, host and port are the same. (`Url::origin` says the same, but allocates: this runs for every link.)
 fn same_origin(one: &Url, other: &Url) -> bool {
     one.has_host()
@@ -167,7 +200,7 @@ mod tests {
     use super::*;
 
     fn page(url: &str) -> Page {
-        Page::new(&Url::parse(url).unwrap())
+        Page::new(&Url::parse(url).unwrap(), false)
     }
 
     /// The name and the path of a child, a `/` after a directory's name.
@@ -235,6 +268,34 @@ mod tests {
         ] {
             assert_eq!(page.resolve(href), Link::Elsewhere, "{href}");
         }
+    }
+
+    #[test]
+    fn other_origins_have_names_if_they_are_wanted_and_are_shown_no_user_info() {
+        let page = Page::new(&Url::parse("http://me:secret@host/a/").unwrap(), true);
+        for (href, name, url) in [
+            ("http://other/deep/x%20y", "x y", "http://other/deep/x%20y"),
+            ("//other:81/d/", "d/", "http://other:81/d/"),
+            ("https://host/a/x", "x", "https://host/a/x"),
+            ("http://you:guess@other/x#part", "x", "http://other/x"),
+        ] {
+            let Link::Child(child) = page.resolve(href) else {
+                panic!("{href}")
+            };
+            let shown = String::from_utf8(child.name).unwrap() + if child.directory { "/" } else { "" };
+            assert_eq!((shown.as_str(), child.url.as_str()), (name, url), "{href}");
+        }
+        for href in [
+            "http://other/",
+            "http://other",
+            "http://other/x?y",
+            "ftp://other/x",
+            "mailto:x",
+            "/up",
+        ] {
+            assert_eq!(page.resolve(href), Link::Elsewhere, "{href}");
+        }
+        assert_eq!(child(&page, "x").map(|(name, _)| name), Some("x".into()));
     }
 
     #[test]

@@ -11,11 +11,11 @@
 //! * Each entry's name is one path component ([`Name::new`](super::Name::new)); the others are counted
 //!   in [`Listing::refused`].
 //! * Each entry's URL is at the page's origin, exactly one level below it, and asks the server for that
-//!   very entry.
+//!   very entry; or, only if the caller wants such, it is at another origin, and has its own user info stripped.
 //! * A size is [`Exact`](super::ListedSize::Exact) only where the page gives every digit of it.
 //! * An empty directory is an empty listing; a page that is none is an error, for an empty
 //!   listing would say that everything is gone.
-//! * Time and memory grow with the page's length, whatever it holds.
+//! * Time and memory grow with the page's length, whatever it holds, and memory no further than the most names allow.
 //!
 //! **Dates** are taken as UTC unless the page names a zone. nginx writes UTC unless `autoindex_localtime`
 //! is on, and Caddy names it; but Apache and lighttpd write the server's local time and do not say which,
@@ -46,7 +46,7 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
-use super::Listing;
+use super::{Listing, ListingConfig};
 
 /// Why a page is not an index page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,9 @@ pub enum NotAnIndex {
         feed::MOST_ATTRIBUTES
     )]
     EndlessTag,
+    /// More names than the caller allows.
+    #[error("it has more than {0} names; --max-entries allows more")]
+    TooManyNames(usize),
 }
 
 /// Reads the page that came from `page`, after redirects.
@@ -78,11 +81,15 @@ pub enum NotAnIndex {
 ///
 /// # Errors
 /// When the page is not an index page. Says nothing about whether the directory is there.
-pub fn parse(page: &Url, body: &[u8], charset: Option<&str>) -> Result<Listing, NotAnIndex> {
+pub fn parse(page: &Url, body: &[u8], charset: Option<&str>, config: &ListingConfig) -> Result<Listing, NotAnIndex> {
     let text = decode(body, charset);
-    let mut reader = reader::Reader::new(link::Page::new(page));
+    let page = link::Page::new(page, config.external_links);
+    let mut reader = reader::Reader::new(page, config.max_entries);
     feed::feed(&text, &mut reader).map_err(|feed::EndlessTag| NotAnIndex::EndlessTag)?;
     let contents = reader.finish();
+    if contents.is_too_long {
+        return Err(NotAnIndex::TooManyNames(config.max_entries));
+    }
     let found = !contents.listing.entries.is_empty() || contents.listing.refused > 0;
     if found || contents.marked {
         Ok(contents.listing)

@@ -11,7 +11,7 @@ use std::mem::take;
 
 use html5ever::tokenizer::Tag;
 
-use super::collect::{Collection, Taken};
+use super::collect::{Collection, Taken, TooMany};
 use super::feed::PageSink;
 use super::link::{Child, Link, Page};
 use super::row::{Columns, Row};
@@ -70,6 +70,8 @@ pub(super) struct Contents {
     pub(super) marked: bool,
     /// The links on the page, entries or not.
     pub(super) links: usize,
+    /// There were more names than are taken.
+    pub(super) is_too_long: bool,
 }
 
 /// Reads one page; the sink of its tags and text.
@@ -82,6 +84,8 @@ pub(super) struct Reader {
     /// See [`Contents::links`].
     links: usize,
     row: Row,
+    /// See [`Contents::is_too_long`]. What follows is not looked at.
+    is_too_long: bool,
     /// What the row's text is about: its first link one level down. `None` before that link.
     owner: Option<Taken>,
     /// The row has come to a second entry; what follows is not about the first.
@@ -140,6 +144,10 @@ impl PageSink for Reader {
         }
     }
 
+    fn has_enough(&self) -> bool {
+        self.is_too_long
+    }
+
     fn text(&mut self, text: &str) {
         if let Some(title) = &mut self.title {
             title.push_str(text);
@@ -160,13 +168,14 @@ impl PageSink for Reader {
 }
 
 impl Reader {
-    pub(super) fn new(page: Page) -> Reader {
+    pub(super) fn new(page: Page, most: usize) -> Reader {
         Reader {
             page,
             has_base: false,
-            collection: Collection::new(),
+            collection: Collection::new(most),
             marked: false,
             links: 0,
+            is_too_long: false,
             row: Row::default(),
             owner: None,
             crowded: false,
@@ -182,9 +191,10 @@ impl Reader {
     pub(super) fn finish(mut self) -> Contents {
         self.end_row();
         Contents {
-            listing: self.collection.finish(),
+            listing: self.collection.finish(self.marked),
             marked: self.marked,
             links: self.links,
+            is_too_long: self.is_too_long,
         }
     }
 
@@ -254,7 +264,10 @@ impl Reader {
     /// Takes an entry up, and makes it the one that its row is about. The row may link to it twice, by an
     /// icon and by its name.
     fn child(&mut self, child: Child) {
-        let taken = self.collection.take_up(child);
+        let taken = match self.collection.take_up(child) {
+            Ok(taken) => taken,
+            Err(TooMany) => return self.is_too_long = true,
+        };
         match self.owner {
             None => {
                 self.owner = Some(taken);

@@ -173,3 +173,33 @@ fn tags_left_open_cost_nothing_but_facts() {
     let page = "<table><tr><td><a href=a>a<td>12K<tr><td><a href=b>b<td>13K<tr><td><a href=c";
     assert_eq!(sizes(page), [Rounded(12 << 10), Rounded(13 << 10)]);
 }
+
+#[test]
+fn more_names_than_are_taken_are_an_error_that_says_what_to_do() {
+    let config = ListingConfig {
+        max_entries: 3,
+        ..ListingConfig::default()
+    };
+    let page = Url::parse(PAGE).unwrap();
+    let parse = |html: &str| super::super::parse(&page, html.as_bytes(), None, &config);
+    let three = "<a href=a>a</a><a href=b/>b</a><a href=c%00>c</a>".repeat(2);
+    assert_eq!(
+        parse(&three).map(|listing| (listing.entries.len(), listing.refused)),
+        Ok((2, 1))
+    );
+    for one_more in ["<a href=d>", "<a href=d%00>"] {
+        let error = parse(&format!("{three}{one_more}")).unwrap_err();
+        assert_eq!(error, NotAnIndex::TooManyNames(3));
+        assert!(error.to_string().contains("--max-entries"), "{error}");
+    }
+}
+
+#[test]
+fn a_page_says_by_its_title_or_by_sizes_and_dates_that_it_is_a_listing() {
+    let is_marked = |html: &str| read(html).unwrap().is_marked;
+    assert!(is_marked("<title>Index of /</title><a href=x>x</a>"));
+    assert!(is_marked("<pre><a href=x>x</a> 22-Nov-2026 10:00 7</pre>"));
+    assert!(!is_marked(
+        "<title>Welcome</title><a href=terms.html>terms</a><a href=news/>news</a>"
+    ));
+}

@@ -6,11 +6,16 @@ mod recorded;
 
 use url::Url;
 
-use super::{NotAnIndex, parse};
-use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing};
+use super::NotAnIndex;
+use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, ListingConfig};
 
 /// Where the pages are said to come from.
 const PAGE: &str = "http://origin.test/corpus/";
+
+/// Reads a page with the limits that are there by default.
+fn parse(page: &Url, body: &[u8], charset: Option<&str>) -> Result<Listing, NotAnIndex> {
+    super::parse(page, body, charset, &ListingConfig::default())
+}
 
 /// Reads a page, as UTF-8, from [`PAGE`].
 fn read(html: &str) -> Result<Listing, NotAnIndex> {

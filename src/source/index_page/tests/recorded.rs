@@ -282,7 +282,8 @@ fn an_empty_directory_is_an_empty_listing() {
             Ok(Listing {
                 entries: vec![],
                 refused: 0,
-                modified: None
+                modified: None,
+                is_marked: true
             }),
             "{name}"
         );
