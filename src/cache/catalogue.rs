@@ -2,26 +2,57 @@
 //!
 //! The tree writes down here what it is told, and looks here when a mount is new or an origin silent. Only an origin's
 //! own word replaces or drops anything; how old a word is, the tree has to judge.
+//!
+//! **Names have their part of the cache's size** ([`NAMES`]) and no more: else a walk through a large tree would push out the
+//! files that are cached. Those go of which was told longest ago; they are asked for again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use url::Url;
 
 use super::entry::UrlKey;
 use super::index::ChunkIndex;
-use super::index::Saying;
 pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing};
+use super::index::{ROW, Saying};
+use super::quota::Quota;
 use crate::http::{Version, redact};
 
 /// See the module. Looking something up is one query; writing something down returns at once.
 pub struct Catalogue {
     index: Arc<ChunkIndex>,
+    quota: Arc<Quota>,
+    /// Bytes of names that were written down since the oldest were dropped last.
+    written: AtomicU64,
 }
 
+/// The part of the cache's size that listings take at most, and that versions of files do of which nothing is cached: a
+/// twentieth together. A listing of 10,000 names is some 600 KB.
+const NAMES: u64 = 25;
+const VERSIONS: u64 = 100;
+
 impl Catalogue {
-    pub(super) fn new(index: Arc<ChunkIndex>) -> Catalogue {
-        Catalogue { index }
+    pub(super) fn new(index: Arc<ChunkIndex>, quota: Arc<Quota>) -> Catalogue {
+        Catalogue {
+            index,
+            quota,
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Drops the oldest names if they may be too many, now that so many bytes more are written down.
+    fn keep_small(&self, bytes: u64) {
+        let limit = self.quota.size();
+        let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if written < limit / NAMES / 4 {
+            return;
+        }
+        self.written.store(0, Ordering::Relaxed);
+        self.index.note(Saying::Most {
+            listings: limit / NAMES,
+            files: limit / VERSIONS,
+        });
     }
 
     /// The last listing of a directory, in the tree's own text.
@@ -29,13 +60,19 @@ impl Catalogue {
         self.index.listing(&UrlKey::new(directory))
     }
 
-    /// Writes a directory's listing down.
+    /// Writes a directory's listing down, if there is room for it.
     pub fn keep_listing(&self, directory: &Url, row: StoredListing) {
+        let bytes = row.names.len() as u64;
+        if bytes > self.quota.size() / NAMES || !self.quota.has_room_in_index(bytes) {
+            log::debug!("{}: its listing is not kept: there is no room", redact(directory));
+            return self.forget_listing(directory);
+        }
         self.index.note(Saying::Listing {
             url_key: UrlKey::new(directory),
             url: redact(directory),
             row,
         });
+        self.keep_small(bytes);
     }
 
     /// The origin says that there is no such directory.
@@ -55,6 +92,7 @@ impl Catalogue {
             url_key: UrlKey::new(url),
             row: StoredFile { version, modified },
         });
+        self.keep_small(ROW);
     }
 
     /// The origin says that there is no such file.

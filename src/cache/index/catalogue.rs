@@ -48,6 +48,14 @@ pub enum Saying {
         /// What its version was.
         version: Version,
     },
+    /// No more is to be kept than so many bytes of listings, and of versions of files of which nothing is cached. What was told longest
+    /// ago goes.
+    Most {
+        /// Bytes.
+        listings: u64,
+        /// Bytes.
+        files: u64,
+    },
     /// Nothing of all that is to be kept, but the versions of files that are still in the cache.
     Nothing,
 }
@@ -93,7 +101,9 @@ impl ChunkIndex {
 
     /// The current version of a file, as an origin last told it.
     pub fn file(&self, url: &UrlKey) -> Option<FileRow> {
-        self.sync();
+        if !self.sync_soon() {
+            return None;
+        }
         let reader = self.reader.lock();
         let found = reader
             .prepare_cached("SELECT size, validator, modified FROM remote_files WHERE url_key = ?1")
@@ -179,6 +189,24 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 .prepare_cached(&goes_first(it))?
                 .execute(params![url_key.as_str(), size, validator])
         }
+        Saying::Most { listings, files } => {
+            connection
+                .prepare_cached(
+                    "DELETE FROM listings WHERE url_key IN (SELECT url_key FROM (
+                         SELECT url_key, sum(length(names) + length(url) + ?2) OVER (ORDER BY listed DESC, url_key) AS taken
+                         FROM listings
+                     ) WHERE taken > ?1)",
+                )?
+                .execute([*listings as i64, ROW as i64])?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM remote_files WHERE url_key IN (SELECT url_key FROM (
+                         SELECT url_key, ?2 * row_number() OVER (ORDER BY confirmed DESC, url_key) AS taken
+                         FROM remote_files WHERE url_key NOT IN (SELECT url_key FROM cache_entries)
+                     ) WHERE taken > ?1)",
+                )?
+                .execute([*files as i64, ROW as i64])
+        }
         Saying::Nothing => {
             connection.execute("DELETE FROM listings", [])?;
             let sql = "DELETE FROM remote_files WHERE url_key NOT IN (SELECT url_key FROM cache_entries)";
@@ -187,6 +215,9 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
     }
     .map(|_| ())
 }
+
+/// Bytes that a row takes, without its longest columns, with its part of half-filled pages: what `remote_files` takes for each.
+pub const ROW: u64 = 150;
 
 /// Has those versions of a URL (?1) be the first to go of which this is true.
 fn goes_first(which: &str) -> String {
@@ -270,5 +301,57 @@ mod tests {
         assert!(index.file(&key("http://h/f")).is_some());
         index.note(outdated("new"));
         assert_eq!(index.file(&key("http://h/f")), None);
+    }
+
+    #[test]
+    fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_is_cached() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        let url = |number: u32| format!("http://h/{number}/");
+        for number in 0..10 {
+            index.note(Saying::Listing {
+                url_key: key(&url(number)),
+                url: url(number),
+                row: ListingRow {
+                    names: vec![b'x'; 850],
+                    modified: None,
+                },
+            });
+            index.note(Saying::File {
+                url_key: key(&url(number)),
+                row: FileRow {
+                    version: version("v"),
+                    modified: None,
+                },
+            });
+        }
+        index.sync();
+        // An earlier number is an older word; of file 0 some is cached.
+        let reader = index.reader.lock();
+        for number in 0..10 {
+            let told = (number, key(&url(number)).as_str().to_owned());
+            reader
+                .execute("UPDATE listings SET listed = ?1 WHERE url_key = ?2", told.clone())
+                .unwrap();
+            reader
+                .execute("UPDATE remote_files SET confirmed = ?1 WHERE url_key = ?2", told)
+                .unwrap();
+        }
+        let sql = "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed, last_used)
+                   VALUES ('k', ?1, 'u', 7, 'v', 4096, 1, 0, 0)";
+        reader.execute(sql, [key(&url(0)).as_str()]).unwrap();
+        drop(reader);
+        index.note(Saying::Most {
+            listings: 3200,
+            files: 3 * ROW,
+        });
+        index.sync();
+        let listed: Vec<_> = (0..10)
+            .filter(|&number| index.listing(&key(&url(number))).is_some())
+            .collect();
+        let known: Vec<_> = (0..10)
+            .filter(|&number| index.file(&key(&url(number))).is_some())
+            .collect();
+        assert_eq!((listed, known), (vec![7, 8, 9], vec![0, 7, 8, 9]));
     }
 }

@@ -37,6 +37,9 @@ pub enum Order {
     NotUsedSince(u32),
 }
 
+/// Entries that are read in one go when all are: less than a millisecond's work.
+const PAGE: i64 = 1000;
+
 impl ChunkIndex {
     /// Up to `limit` entries in this order, after the one that was given last.
     pub fn candidates(&self, order: Order, after: Option<&Candidate>, limit: usize) -> Vec<Candidate> {
@@ -57,7 +60,9 @@ impl ChunkIndex {
                 .query_map(params![coldest, id, before, limit as i64], candidate)?
                 .collect()
         };
-        self.sync();
+        if !self.sync_soon() {
+            return Vec::new();
+        }
         match read() {
             Ok(rows) => rows.into_iter().flatten().collect(),
             Err(error) => {
@@ -81,19 +86,27 @@ impl ChunkIndex {
 
     /// All entries, with the bytes that the chunks recorded of each take at most.
     pub fn recorded_bytes(&self) -> Vec<(EntryKey, u64)> {
-        let read = || -> rusqlite::Result<Vec<(Option<EntryKey>, i64)>> {
+        // Some at a time, so that nobody who opens a file waits for long.
+        let read = |after: i64| -> rusqlite::Result<Vec<(i64, Option<EntryKey>, i64)>> {
             let reader = self.reader.lock();
-            let mut query =
-                reader.prepare_cached("SELECT entry_key, min(chunks_present * chunk_size, size) FROM cache_entries")?;
-            query
-                .query_map([], |row| Ok((EntryKey::from_stored(row.get(0)?), row.get(1)?)))?
-                .collect()
+            let mut query = reader.prepare_cached(
+                "SELECT entry_id, entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
+                 WHERE entry_id > ?1 ORDER BY entry_id LIMIT ?2",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, EntryKey::from_stored(row.get(1)?), row.get(2)?));
+            query.query_map([after, PAGE], row)?.collect()
         };
         self.sync();
-        let rows = read().unwrap_or_default();
-        rows.into_iter()
-            .filter_map(|(key, bytes)| Some((key?, bytes as u64)))
-            .collect()
+        let (mut all, mut after) = (Vec::new(), i64::MIN);
+        loop {
+            let rows = read(after).unwrap_or_default();
+            let Some((last, ..)) = rows.last() else { return all };
+            after = *last;
+            let known = rows
+                .into_iter()
+                .filter_map(|(_, key, bytes)| Some((key?, bytes as u64)));
+            all.extend(known);
+        }
     }
 
     /// One entry, to make room in.

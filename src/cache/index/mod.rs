@@ -19,7 +19,8 @@ mod wishes;
 mod writer;
 
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -30,7 +31,7 @@ use super::entry::{EntryKey, UrlKey};
 use super::error::CacheError;
 use super::store::ChunkStore;
 use crate::http::{Validator, Version};
-pub use catalogue::{FileRow, ListingRow, Saying};
+pub use catalogue::{FileRow, ListingRow, ROW, Saying};
 pub use eviction::{Candidate, Order};
 pub use survey::EntryInfo;
 #[cfg(test)]
@@ -46,6 +47,11 @@ pub struct ChunkIndex {
     /// Guards a connection, for the milliseconds of one query. Nothing is taken under it, and
     /// nothing of a read that is present asks for it.
     reader: Mutex<Connection>,
+    /// Whether it was used since the machine was started, before it was opened now.
+    is_of_this_boot: bool,
+    path: PathBuf,
+    /// Device and number of the file that was opened.
+    inode: Option<(u64, u64)>,
 }
 
 /// A row of `cache_entries`, as far as opening a file needs it.
@@ -106,13 +112,16 @@ impl ChunkIndex {
         let failed = |error| CacheError::of_index(&shown, &error);
         let mut connection = schema::connect(&path).map_err(failed)?;
         schema::migrate(&mut connection, &shown)?;
-        let epoch = state::begin(&mut connection, boot_id).map_err(failed)?;
+        let (epoch, is_of_this_boot) = state::begin(&mut connection, boot_id).map_err(failed)?;
         let reader = schema::connect(&path).map_err(failed)?;
         // If it can't be marked, the next mount finds out by itself.
         let on_damage = move || drop(std::fs::write(&mark, ""));
         Ok(ChunkIndex {
             writer: Writer::start(between(Tables::new(connection, epoch)), on_damage),
             reader: Mutex::new(reader),
+            is_of_this_boot,
+            inode: inode_of(&path),
+            path,
         })
     }
 
@@ -156,6 +165,12 @@ impl ChunkIndex {
         self.writer.sync();
     }
 
+    /// The same for whoever can do without: false if it takes long, because another program keeps the database locked. What the
+    /// tables say may have been taken back then by what is queued.
+    fn sync_soon(&self) -> bool {
+        self.writer.sync_soon()
+    }
+
     /// Ends recording when all that was handed over before is committed; what comes later is not recorded.
     pub fn finish(&self) {
         self.writer.finish();
@@ -178,6 +193,16 @@ impl ChunkIndex {
         state::is_clean(&self.reader.lock()).unwrap_or(false)
     }
 
+    /// Whether it was used since the machine was started, before it was opened now.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.is_of_this_boot
+    }
+
+    /// Whether its file is still in its place.
+    pub fn is_in_place(&self) -> bool {
+        inode_of(&self.path) == self.inode
+    }
+
     /// Records something and returns when that is committed. False if it may be lost.
     pub fn commit(&self, records: impl IntoIterator<Item = Record>) -> bool {
         self.writer
@@ -195,7 +220,9 @@ impl ChunkIndex {
 
     /// The entry of a URL's current version, as far as its origin has told; in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
-        self.sync();
+        if !self.sync_soon() {
+            return None;
+        }
         let found = self
             .reader
             .lock()
@@ -215,7 +242,9 @@ impl ChunkIndex {
 
     /// What is recorded of an entry.
     pub fn recorded(&self, key: &EntryKey) -> Recorded {
-        self.sync();
+        if !self.sync_soon() {
+            return Recorded::default();
+        }
         let read = || -> rusqlite::Result<Recorded> {
             let reader = self.reader.lock();
             let mut entry = reader.prepare_cached(
@@ -267,7 +296,8 @@ impl ChunkIndex {
 
     /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).
     pub fn cached_bytes(&self) -> u64 {
-        self.sync();
+        // If it takes long, what was there before is near enough.
+        let _ = self.sync_soon();
         let sum = self.reader.lock().query_row(
             "SELECT coalesce(sum(min(chunks_present * chunk_size, size)), 0) FROM cache_entries",
             [],
@@ -286,6 +316,12 @@ impl ChunkIndex {
         // If it can't be told, it is better to be careful.
         found.unwrap_or(true)
     }
+}
+
+/// Device and number of a file, if there is one.
+fn inode_of(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn entry_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<EntryRow>> {
@@ -513,5 +549,47 @@ mod tests {
         assert!(index.newest(&UrlKey::new(&url)).is_none() && chunks(&index, &key).is_empty());
         index.record(record);
         assert!(index.newest(&UrlKey::new(&url)).is_some() && chunks(&index, &key).is_empty());
+    }
+
+    /// Tables that another program keeps locked until the test is done with its end of the channel.
+    struct Locked {
+        tables: Tables,
+        until: crossbeam_channel::Receiver<()>,
+    }
+
+    impl Commit for Locked {
+        fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+            // An error: the other end is gone.
+            let _ = self.until.recv();
+            self.tables.commit(batch)
+        }
+    }
+
+    #[test]
+    fn who_opens_a_file_does_not_wait_for_a_lock_and_believes_nothing_that_may_have_been_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (url, record, key) = entry("http://h/a", 10_000);
+        {
+            let index = ChunkIndex::open(dir.path()).unwrap();
+            index.record(record);
+            [0, 1].into_iter().for_each(|number| index.record(chunk(&key, number)));
+        }
+        let (lock, until) = crossbeam_channel::bounded(0);
+        let index = ChunkIndex::open_with(dir.path(), "boot", |tables| Locked { tables, until }).unwrap();
+        assert_eq!(chunks(&index, &key), [0, 1]);
+        index.record(Record::ForgetChunks {
+            key: key.clone(),
+            chunks: vec![1],
+        });
+        // Before, each of these would have waited for as long as this test does: for ever.
+        for _ in 0..100 {
+            assert!(index.newest(&UrlKey::new(&url)).is_none() && chunks(&index, &key).is_empty());
+            assert!(index.file(&UrlKey::new(&url)).is_none());
+            assert!(index.candidates(Order::ColdestFirst, None, 10).is_empty());
+        }
+        drop(lock);
+        index.sync();
+        assert_eq!(chunks(&index, &key), [0]);
+        assert!(index.newest(&UrlKey::new(&url)).is_some());
     }
 }

@@ -17,18 +17,19 @@ pub fn boot_id() -> String {
     text.trim().to_owned()
 }
 
-/// Opens the cache in this boot, and enters a new epoch if the one before may have lost data. Gives the epoch.
+/// Opens the cache in this boot, and enters a new epoch if the one before may have lost data. Gives the epoch, and whether it was
+/// used in this boot before.
 ///
 /// # Errors
 /// Whatever SQLite says.
-pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<i64> {
+pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i64, bool)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (noted, clean, epoch): (String, bool, i64) =
         transaction.query_row("SELECT boot_id, clean, epoch FROM cache_state", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
     if noted == boot_id && !boot_id.is_empty() {
-        return Ok(epoch);
+        return Ok((epoch, true));
     }
     let epoch = if clean { epoch } else { epoch + 1 };
     transaction.execute("UPDATE cache_state SET boot_id = ?1, epoch = ?2", (boot_id, epoch))?;
@@ -36,7 +37,7 @@ pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<i64
     if !clean && !noted.is_empty() {
         log::warn!("the machine went down while the cache was in use: its chunks are verified before they are served");
     }
-    Ok(epoch)
+    Ok((epoch, false))
 }
 
 /// Notes that a process begins to record. On the disk when this returns.
@@ -103,36 +104,36 @@ mod tests {
     #[test]
     fn only_another_boot_without_a_clean_end_begins_a_new_epoch() {
         let mut cache = cache();
-        let first = begin(&mut cache, "boot 1").unwrap();
+        let (first, _) = begin(&mut cache, "boot 1").unwrap();
         unset_clean(&cache).unwrap();
-        assert_eq!(begin(&mut cache, "boot 1").unwrap(), first, "killed");
-        assert_eq!(begin(&mut cache, "boot 2").unwrap(), first + 1, "power cut");
+        assert_eq!(begin(&mut cache, "boot 1").unwrap(), (first, true), "killed");
+        assert_eq!(begin(&mut cache, "boot 2").unwrap(), (first + 1, false), "power cut");
         let session = session(&cache).unwrap();
         set_clean(&cache, session).unwrap();
         assert_eq!(
             begin(&mut cache, "boot 3").unwrap(),
-            first + 1,
+            (first + 1, false),
             "clean end, then a reboot"
         );
         unset_clean(&cache).unwrap();
-        assert_eq!(begin(&mut cache, "boot 4").unwrap(), first + 2, "power cut");
+        assert_eq!(begin(&mut cache, "boot 4").unwrap(), (first + 2, false), "power cut");
     }
 
     #[test]
     fn who_ends_does_not_speak_for_who_has_begun_since() {
         let mut cache = cache();
-        let epoch = begin(&mut cache, "boot 1").unwrap();
+        let (epoch, _) = begin(&mut cache, "boot 1").unwrap();
         unset_clean(&cache).unwrap();
         let seen = session(&cache).unwrap();
         unset_clean(&cache).unwrap();
         set_clean(&cache, seen).unwrap();
-        assert_eq!(begin(&mut cache, "boot 2").unwrap(), epoch + 1);
+        assert_eq!(begin(&mut cache, "boot 2").unwrap(), (epoch + 1, false));
     }
 
     #[test]
     fn a_boot_without_a_name_is_never_the_same() {
         let mut cache = cache();
-        let epoch = begin(&mut cache, "").unwrap();
-        assert_eq!(begin(&mut cache, "").unwrap(), epoch + 1);
+        let (epoch, _) = begin(&mut cache, "").unwrap();
+        assert_eq!(begin(&mut cache, "").unwrap(), (epoch + 1, false));
     }
 }

@@ -22,7 +22,7 @@ use super::tables::Commit;
 use super::wishes::{JobRow, PinRow};
 use crate::cache::entry::{EntryKey, UrlKey};
 use crate::contained::contained;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
 /// five transactions a second, whatever the download's speed.
@@ -30,6 +30,13 @@ const BATCH_TIME: Duration = Duration::from_millis(200);
 
 /// A batch is committed early at this length, so that its memory is bounded.
 const BATCH_LEN: usize = 4096;
+
+/// And when it has so many bytes: a transaction is in SQLite's log before it is in the database, and the log counts.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How long whoever opens a file waits for what is queued: a transaction takes milliseconds, unless another program keeps SQLite's
+/// lock. Then each would wait for as long as SQLite does.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Something to record.
 #[derive(Debug, Clone)]
@@ -110,6 +117,17 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// Bytes of what may be long in it.
+    fn len(&self) -> usize {
+        match self {
+            Record::Saying(Saying::Listing { row, .. }) => row.names.len(),
+            Record::Use { segments, .. } => segments.len(),
+            _ => 0,
+        }
+    }
+}
+
 enum Message {
     Record(Record),
     Sync(Sender<()>),
@@ -128,6 +146,8 @@ pub struct Writer {
     done: Arc<AtomicU64>,
     /// Batches that were lost.
     failures: Arc<AtomicU64>,
+    /// What `done` was when somebody has waited in vain: nobody waits again until it is more.
+    late_at: AtomicU64,
 }
 
 impl Writer {
@@ -150,6 +170,7 @@ impl Writer {
             sent: AtomicU64::new(0),
             done,
             failures,
+            late_at: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -168,6 +189,24 @@ impl Writer {
         self.post(Message::Sync(done));
         // An error means that the thread is gone: then nothing will ever be committed.
         let _ = committed.recv();
+    }
+
+    /// Waits until all that was queued before is committed, or lost; but not for long. False if it may be neither yet.
+    pub fn sync_soon(&self) -> bool {
+        let done = self.done.load(Ordering::Acquire);
+        if done == self.sent.load(Ordering::Acquire) {
+            return true;
+        }
+        if done == self.late_at.load(Ordering::Acquire) {
+            return false;
+        }
+        let (synced, committed) = bounded(1);
+        self.post(Message::Sync(synced));
+        let is_late = committed.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            self.late_at.store(done, Ordering::Release);
+        }
+        !is_late
     }
 
     /// Ends the thread when all that was queued before is committed; whatever comes later is not recorded.
@@ -218,9 +257,13 @@ fn run(
         let deadline = Instant::now() + BATCH_TIME;
         let mut next = Some(first);
         let mut synced = None;
+        let mut bytes = 0;
         while let Some(message) = next {
             match message {
-                Message::Record(record) => batch.push(record),
+                Message::Record(record) => {
+                    bytes += record.len();
+                    batch.push(record);
+                }
                 Message::Sync(done) => {
                     synced = Some(done);
                     break;
@@ -231,7 +274,7 @@ fn run(
                     break;
                 }
             }
-            if batch.len() == BATCH_LEN {
+            if batch.len() == BATCH_LEN || bytes >= BATCH_BYTES {
                 break;
             }
             next = messages.recv_deadline(deadline).ok();

@@ -133,7 +133,9 @@ impl Ledger {
         page.grown.store(clock.max(recorded), Ordering::Relaxed);
         page.freed.store(0, Ordering::Relaxed);
         page.audited.store(0, Ordering::Relaxed);
-        page.folders.store(0, Ordering::Relaxed);
+        if !is_known {
+            page.folders.store(0, Ordering::Relaxed);
+        }
         page.index.store(0, Ordering::Relaxed);
         page.magic.store(MAGIC, Ordering::Relaxed);
     }
@@ -217,6 +219,11 @@ impl Ledger {
     /// Notes what the index takes, in bytes.
     pub fn set_index(&self, bytes: u64) {
         self.page().index.store(bytes, Ordering::Release);
+    }
+
+    /// Bytes: what was noted last of what the index takes.
+    pub fn index(&self) -> u64 {
+        self.page().index.load(Ordering::Acquire)
     }
 
     /// Notes what the folders take, in bytes.
@@ -318,30 +325,44 @@ impl Drop for Ledger {
     }
 }
 
+/// What the data files take, by the count that those who used the folder last have left; `None` if there is none.
+pub fn counted(folder: &Path) -> Option<u64> {
+    let ledger = look_at(folder).ok().flatten()?;
+    let page = ledger.page();
+    let reserved = page.slots.iter().map(|slot| slot.reserved.load(Ordering::Relaxed));
+    // What dead processes have reserved is not there, and the next one alone takes it off.
+    Some(ledger.used().saturating_sub(reserved.fold(0, u64::saturating_add)))
+}
+
 /// Has those who use the folder look what is in it: somebody who is none of them has deleted data files. Does nothing where there
 /// is no count.
 ///
 /// # Errors
 /// What the file system says.
 pub fn demand_audit(folder: &Path) -> io::Result<()> {
+    if let Some(ledger) = look_at(folder)? {
+        ledger.demand_audit();
+        ledger.want();
+    }
+    Ok(())
+}
+
+/// The page, if there is one, without counting in it.
+fn look_at(folder: &Path) -> io::Result<Option<Ledger>> {
     let file = match OpenOptions::new().read(true).write(true).open(folder.join("usage")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
     // What lies past the end of a file can't be touched in a map of it.
     if file.metadata()?.len() < LEN {
-        return Ok(());
+        return Ok(None);
     }
     let ledger = Ledger {
         map: map(&file)?,
         file,
         slot: NO_SLOT,
     };
-    if ledger.page().magic.load(Ordering::Relaxed) == MAGIC {
-        ledger.demand_audit();
-        ledger.want();
-    }
-    Ok(())
+    Ok((ledger.page().magic.load(Ordering::Relaxed) == MAGIC).then_some(ledger))
 }
 
 fn slot_lock(slot: usize) -> (u64, u64) {

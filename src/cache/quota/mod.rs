@@ -266,6 +266,20 @@ impl Quota {
             .set_index(self.index_files.iter().map(|file| allocated_at(file)).sum());
     }
 
+    /// Whether the index may grow by so many bytes: not by more than is free of the cache's size. They count until it is looked
+    /// at again.
+    pub(super) fn has_room_in_index(&self, bytes: u64) -> bool {
+        self.measure_index();
+        let fits = self.ledger.total().saturating_add(bytes) <= self.most();
+        if fits {
+            self.ledger.set_index(self.ledger.index().saturating_add(bytes));
+        }
+        if self.shortfall(Mark::High) > 0 {
+            self.ask();
+        }
+        fits
+    }
+
     /// Asks for a round of eviction, here and from all others. The number is for [`Self::outcome_after`].
     fn ask(&self) -> u64 {
         let mut rounds = self.rounds.lock();
@@ -294,6 +308,11 @@ impl Quota {
 
     fn is_closed(&self) -> bool {
         self.rounds.lock().is_closed
+    }
+
+    /// Has the evictor look at once whether there is anything to do.
+    pub(super) fn wake_evictor(&self) {
+        self.ledger.want();
     }
 
     /// What is counted is known to be wrong.

@@ -1,5 +1,6 @@
 //! The quota with the store and the index, without a network.
 
+mod index;
 mod losses;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +46,7 @@ fn parts(folder: &Path, size: u64) -> Versions {
         restoring: parking_lot::Mutex::default(),
         quota,
         trouble: Arc::new(Trouble::none_in(folder)),
+        has_holes: true,
     }
 }
 

@@ -1,0 +1,100 @@
+//! What the index takes counts like all else: names and thousands of small files keep to the size, too.
+
+use super::*;
+use crate::cache::catalogue::{Catalogue, StoredListing};
+
+const SIZE: u64 = 8 * MIB;
+
+/// The most that the folder took while `work` was done under the gate.
+fn most_during(folder: &Path, work: impl FnOnce(&RwLock<()>)) -> u64 {
+    let (gate, is_over) = (RwLock::new(()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(folder, &gate, &is_over));
+        let over = Over(&is_over);
+        work(&gate);
+        drop(over);
+        watching.join().unwrap()
+    })
+}
+
+#[test]
+fn listings_make_way_for_each_other_and_no_file_does_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), SIZE);
+    let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
+    let file = open(&versions, 1, 2 * MIB / C);
+    (0..2 * MIB / C).for_each(|chunk| write(&versions, &file, chunk).unwrap());
+    let catalogue = Catalogue::new(Arc::clone(&versions.index), Arc::clone(&versions.quota));
+    let directory = |number: u64| Url::parse(&format!("http://h/{number}/")).unwrap();
+    let listing = |number: u64| StoredListing {
+        names: vec![number as u8; 20_000],
+        modified: None,
+    };
+    let most = most_during(dir.path(), |gate| {
+        for number in 0..600 {
+            let _open = gate.read();
+            catalogue.keep_listing(&directory(number), listing(number));
+            if number % 4 == 0 {
+                // As a walk waits for its answers.
+                versions.index.sync();
+            }
+        }
+    });
+    assert!(most <= SIZE, "{most} bytes");
+    versions.index.sync();
+    assert_eq!(catalogue.listing(&directory(599)), Some(listing(599)));
+    let kept = (0..600)
+        .filter(|&number| catalogue.listing(&directory(number)).is_some())
+        .count();
+    assert!((2..30).contains(&kept), "{kept} are kept");
+    assert!(file.presence.is_complete());
+    // One that is too large leaves nothing of the earlier one, which is not what is there.
+    let large = vec![1; MIB as usize];
+    catalogue.keep_listing(
+        &directory(599),
+        StoredListing {
+            names: large,
+            modified: None,
+        },
+    );
+    versions.index.sync();
+    assert_eq!(catalogue.listing(&directory(599)), None);
+}
+
+#[test]
+fn thousands_of_small_files_keep_to_the_size() {
+    const SMALL: u64 = 4096;
+    // The least of which something is left beside what is held back.
+    const SIZE: u64 = 5 * MIB;
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), SIZE);
+    let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
+    let most = most_during(dir.path(), |gate| {
+        for number in 0..1500 {
+            let version = Version {
+                size: SMALL,
+                validator: Validator::None,
+            };
+            let room = versions.quota.reserve(SMALL).unwrap();
+            let _open = gate.read();
+            let chunk = ChunkSize::new(C).unwrap();
+            let settled = versions.open(&url(number), chunk, &version, None).unwrap();
+            let resident = &settled.resident;
+            let _filling = resident.fill(0..1, &versions.quota);
+            resident
+                .write(room, |data| data.write_all_at(&[[1; SMALL as usize]], 0))
+                .unwrap();
+            resident.recency.came(0, &versions.quota.moment(0));
+            resident.presence.insert(0);
+            let key = resident.key.clone();
+            versions.index.record(Record::Chunk {
+                key,
+                index: 0,
+                checksum: 0,
+            });
+            versions.note_use(resident);
+        }
+    });
+    assert!(most <= SIZE, "{most} bytes");
+    assert!(most > SIZE / 2, "{most} bytes");
+}
