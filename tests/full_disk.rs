@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::common::files::{advise_random, assert_same, drop_pages, errno_of, pread, sha256, sha256_of, try_pread};
-use crate::common::mount::detach;
+use crate::common::mount::{detach, fetchfs};
 use crate::common::{Mount, PATIENCE, is_root, temporary_directory};
 use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
@@ -208,6 +208,94 @@ fn a_cache_folder_that_vanishes_costs_no_read() {
     fs::remove_dir_all(directory.path().join("cache")).expect("to remove it");
     read_all(&mount);
     read_all(&mount);
+    assert_eq!(mount.times_in_log("is gone, or another one is in its place"), 1);
+    // What would be written there nobody could find again.
+    assert!(!directory.path().join("cache").exists());
+}
+
+#[test]
+fn a_cache_folder_that_comes_back_is_used_again() {
+    let origin = origin();
+    let directory = temporary_directory();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    let [cache, moved] = ["cache", "moved"].map(|name| directory.path().join(name));
+    fs::rename(&cache, &moved).expect("to move it");
+    read_all(&mount);
+    assert!(!cache.exists());
+    fs::rename(&moved, &cache).expect("to move it back");
+    mount.wait_for_log("is back", 1);
+    assert_all_is_cached(&mount, &origin);
+}
+
+#[test]
+fn on_a_file_system_without_holes_files_are_read_around_the_cache() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let directory = temporary_directory();
+    // It has no way to give back a part of a file.
+    nix::mount::mount(
+        Some("ramfs"),
+        directory.path(),
+        Some("ramfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .expect("a ramfs");
+    let _disk = Disk {
+        path: directory.path().to_owned(),
+    };
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    read_all(&mount);
+    read_all(&mount);
+    assert_eq!(mount.times_in_log("can't give back parts of files"), 1);
+    assert_eq!(mount.times_in_log(BEGINS), 1, "and that is all");
+    let data = fs::read_dir(directory.path().join("cache/data")).expect("its folder");
+    assert_eq!(data.count(), 0);
+}
+
+/// What `fetchfs mount` says that does not make one over this cache folder.
+fn refusal(cache: &Path, origin: &Origin) -> String {
+    let place = temporary_directory();
+    let mut command = fetchfs();
+    command.args(["mount", "--cache-dir"]).arg(cache).arg(origin.url("/"));
+    let output = command.arg(place.path()).output().expect("to run");
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn a_mount_over_a_cache_folder_that_can_t_be_written_is_not_made_and_one_line_says_why() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, disk) = small_disk();
+    let mut used = mount_with_cache_in(directory.path(), &origin);
+    read_all(&used);
+    used.unmount();
+    let remount = |flags| {
+        let flags = flags | MsFlags::MS_REMOUNT;
+        nix::mount::mount(None::<&str>, directory.path(), None::<&str>, flags, None::<&str>).expect("to remount");
+    };
+    let assert_refused = |what: &str| {
+        // One that was used before, and one that is new.
+        for cache in ["cache", "new"] {
+            let said = refusal(&directory.path().join(cache), &origin);
+            assert!(
+                said.contains("can't be used") && said.contains("--cache-dir"),
+                "{what}: {said}"
+            );
+            assert_eq!(said.lines().count(), 1, "{what}: {said}");
+        }
+    };
+    remount(MsFlags::MS_RDONLY);
+    assert_refused("read-only");
+    remount(MsFlags::empty());
+    disk.fill();
+    assert_refused("full");
 }
 
 /// A mount of one file of 32 MiB, over a cache folder that is read-only; and the file, open and with its version known.

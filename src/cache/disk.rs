@@ -1,13 +1,16 @@
-//! What data files ask of the system: the seam at which tests have a disk fail.
+//! What data files ask of the system: the seam at which tests have a disk fail, or be one of another kind.
 
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::uio::pwritev;
 
-/// Reads and writes at an offset, as pread(2) and pwritev(2) do: of fewer bytes than asked for, if it comes to that.
+/// Reads and writes at an offset, as pread(2) and pwritev(2) do: of fewer bytes than asked for, if it comes to that. And what sparse
+/// files need.
 pub trait Disk: Debug + Send + Sync {
     /// Reads into `buf`; 0 bytes at the end of the file.
     ///
@@ -20,6 +23,18 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn write_at(&self, file: &File, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+
+    /// Gives the file a size; what is new of it is a hole.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn set_len(&self, file: &File, size: u64) -> io::Result<()>;
+
+    /// Gives these bytes back to the file system.
+    ///
+    /// # Errors
+    /// What the system says; `Unsupported` if it can't.
+    fn punch(&self, file: &File, bytes: &Range<u64>) -> io::Result<()>;
 }
 
 /// The system itself.
@@ -35,6 +50,17 @@ impl Disk for System {
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         Ok(pwritev(file, pieces, offset)?)
     }
+
+    fn set_len(&self, file: &File, size: u64) -> io::Result<()> {
+        file.set_len(size)
+    }
+
+    fn punch(&self, file: &File, bytes: &Range<u64>) -> io::Result<()> {
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        // Both fit: they are offsets in a file.
+        let (start, len) = (bytes.start as libc::off_t, (bytes.end - bytes.start) as libc::off_t);
+        Ok(fallocate(file, mode, start, len)?)
+    }
 }
 
 /// A disk that fails when the test says so.
@@ -49,6 +75,9 @@ pub struct FaultyDisk {
 struct Faults {
     reads: std::collections::VecDeque<i32>,
     writes: std::collections::VecDeque<WriteFault>,
+    punches: std::collections::VecDeque<i32>,
+    /// Why no file can be given a size.
+    set_len: Option<i32>,
     after_read: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -81,6 +110,16 @@ impl FaultyDisk {
         self.faults.lock().writes.extend(faults);
     }
 
+    /// So many holes from now on can't be punched, for this reason.
+    pub fn fail_punches(&self, times: usize, errno: i32) {
+        self.faults.lock().punches.extend(std::iter::repeat_n(errno, times));
+    }
+
+    /// From now on no file can be given a size, for this reason.
+    pub fn fail_set_len(&self, errno: i32) {
+        self.faults.lock().set_len = Some(errno);
+    }
+
     /// Does something between the next read and what becomes of it.
     pub fn after_next_read(&self, work: impl FnOnce() + Send + 'static) {
         self.faults.lock().after_read = Some(Box::new(work));
@@ -89,7 +128,7 @@ impl FaultyDisk {
     /// Whether all faults have come to pass.
     pub fn is_spent(&self) -> bool {
         let faults = self.faults.lock();
-        faults.reads.is_empty() && faults.writes.is_empty() && faults.after_read.is_none()
+        faults.reads.is_empty() && faults.writes.is_empty() && faults.punches.is_empty() && faults.after_read.is_none()
     }
 }
 
@@ -114,6 +153,20 @@ impl Disk for FaultyDisk {
             Some(WriteFault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(WriteFault::Short(most)) => file.write_at(&pieces[0][..most.min(pieces[0].len())], offset),
             None => System.write_at(file, pieces, offset),
+        }
+    }
+
+    fn set_len(&self, file: &File, size: u64) -> io::Result<()> {
+        match self.faults.lock().set_len {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => System.set_len(file, size),
+        }
+    }
+
+    fn punch(&self, file: &File, bytes: &Range<u64>) -> io::Result<()> {
+        match self.faults.lock().punches.pop_front() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => System.punch(file, bytes),
         }
     }
 }

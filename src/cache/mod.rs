@@ -176,7 +176,14 @@ impl Cache {
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
         let Folder { tenancy, store, index } = folder;
-        let quota = Quota::open(&config.folder, &config.quota, index.cached_bytes())?;
+        // The index would have to look at all of its entries. It is asked if nobody has left a count, or one that may not have
+        // reached the disk before the machine went down.
+        let counted = quota::ledger::counted(&config.folder).filter(|_| index.is_of_this_boot());
+        let quota = Quota::open(
+            &config.folder,
+            &config.quota,
+            counted.unwrap_or_else(|| index.cached_bytes()),
+        )?;
         let least = 2 * config.max_connections as u64 * config.chunk_size.bytes();
         if quota.size() < least {
             let size = quota.size();
@@ -187,7 +194,16 @@ impl Cache {
             reason: format!("no thread to write with: {error}"),
         };
         let trouble = Arc::new(Trouble::none_in(&config.folder));
+        let has_holes = store.has_holes();
+        if !has_holes {
+            log::warn!(
+                "{}: its file system can't give back parts of files, so nothing is cached there: files are read around it; choose \
+                 another place with --cache-dir",
+                config.folder.display()
+            );
+        }
         let versions = Arc::new(Versions {
+            has_holes,
             store,
             index: Arc::new(index),
             residents: Residents::default(),
@@ -196,7 +212,7 @@ impl Cache {
             trouble,
         });
         let writers = file_writer::start(&versions).map_err(no_thread)?;
-        let catalogue = Catalogue::new(Arc::clone(&versions.index));
+        let catalogue = Catalogue::new(Arc::clone(&versions.index), Arc::clone(&versions.quota));
         let is_online = !client.is_offline();
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),

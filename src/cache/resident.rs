@@ -21,7 +21,7 @@ use super::chunk::ChunkSize;
 use super::entry::EntryKey;
 use super::presence::Presence;
 use super::quota::{Quota, Recency, Reservation, SEGMENT};
-use super::store::{ChunkStore, DataFile, Exclusive, Found};
+use super::store::{ChunkStore, DataFile, Exclusive, Found, LAST_BLOCK};
 use super::suspects::Suspects;
 
 /// See the module.
@@ -311,6 +311,7 @@ impl Resident {
     fn punch(&self, state: &mut State, exclusive: &Exclusive<'_>, chunks: &[u64]) -> Change {
         // What others have written since the last look must not hide what goes.
         let grown = self.count(state);
+        let mut failed = None;
         for run in chunks.chunk_by(|one, next| one + 1 == *next) {
             let bytes = self.chunk.bytes_of(&(run[0]..run[run.len() - 1] + 1), self.size);
             // The kernel gives back whole blocks, and the file's last one is whole only beyond its end.
@@ -320,13 +321,17 @@ impl Resident {
                 bytes.end
             };
             if let Err(error) = exclusive.punch(&(bytes.start..end)) {
-                log::warn!("making room in the cache: {error}");
+                failed = error.raw_os_error();
+                // They are not recorded any more. The next run would fail alike, and all are tried again in a later round.
+                state.abandoned.extend(chunks.iter().filter(|&chunk| *chunk >= run[0]));
+                break;
             }
         }
         let shrunk = self.count(state);
         Change {
             counted: grown + shrunk,
             freed: u64::try_from(-shrunk).unwrap_or(0),
+            failed,
         }
     }
 }
@@ -338,10 +343,9 @@ pub struct Change {
     pub counted: i64,
     /// Bytes that were given back.
     pub freed: u64,
+    /// Why not all could be given back: an errno.
+    pub failed: Option<i32>,
 }
-
-/// A block of a file system is no larger: 64 KiB.
-const LAST_BLOCK: u64 = 64 << 10;
 
 impl AsFd for Resident {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -461,12 +465,13 @@ impl Leaving<'_> {
                 Change {
                     counted: -freed.cast_signed(),
                     freed,
+                    failed: None,
                 }
             }
-            Err(error) => {
-                log::warn!("making room in the cache: {error}");
-                Change::default()
-            }
+            Err(error) => Change {
+                failed: error.raw_os_error(),
+                ..Change::default()
+            },
         }
     }
 }

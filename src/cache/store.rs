@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
 use super::descriptors::{Descriptor, Descriptors};
@@ -35,6 +34,9 @@ const STAT_BLOCK: u64 = 512;
 /// How often a file is looked at again that others have open in a state that makes no sense, and how long apart.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// A block of a file system is no larger: 64 KiB.
+pub const LAST_BLOCK: u64 = 64 << 10;
 
 /// Which signal to send (fcntl(2), include/uapi/asm-generic/fcntl.h); the `libc` crate does not have it.
 const F_SETSIG: libc::c_int = 10;
@@ -100,6 +102,19 @@ impl ChunkStore {
         ChunkStore { disk, ..self }
     }
 
+    /// Whether the file system can give back parts of a file. One that can't (VFAT, ramfs) mostly fills a file with zeros
+    /// too when it is given its size. If it can't be told, because the disk is full, say, it is taken to be as most are.
+    pub fn has_holes(&self) -> bool {
+        let path = self.folder.join(format!(".probe-{}", std::process::id()));
+        let Ok(file) = private_file().create(true).truncate(true).open(&path) else {
+            return true;
+        };
+        let punched = self.disk.punch(&file, &(0..LAST_BLOCK));
+        // If it stays, it is an empty file that nobody looks at.
+        let _ = std::fs::remove_file(&path);
+        punched.map_or_else(|error| error.raw_os_error() != Some(libc::EOPNOTSUPP), |()| true)
+    }
+
     fn data_file(&self, file: File, size: u64, found: Found) -> DataFile {
         DataFile {
             file: Arc::new(file),
@@ -146,11 +161,11 @@ impl ChunkStore {
             }
             if is_alone {
                 // Cutting it to nothing first drops every block of a file that had another size.
-                file.set_len(0)?;
+                self.disk.set_len(&file, 0)?;
                 if !forget() {
                     return Err(io::Error::other("the index can't be written"));
                 }
-                file.set_len(size)?;
+                self.disk.set_len(&file, size)?;
                 try_lock(&file, WHOLE, Lock::Shared)?;
                 return Ok(self.data_file(file, size, Found::Nothing));
             }
@@ -371,7 +386,7 @@ impl DataFile {
     /// # Errors
     /// What the file system says.
     pub fn restore_size(&self) -> io::Result<()> {
-        self.file.set_len(self.size)
+        self.disk.set_len(&self.file, self.size)
     }
 
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
@@ -431,7 +446,10 @@ impl DataFile {
     /// program that has a mapping of it from a passthrough handle.
     pub fn exclusively(&self) -> Option<Exclusive<'_>> {
         let is_locked = try_lock(&self.file, WHOLE, Lock::Exclusive).ok()?;
-        let exclusive = is_locked.then_some(Exclusive { file: &self.file })?;
+        let exclusive = is_locked.then_some(Exclusive {
+            file: &self.file,
+            disk: &*self.disk,
+        })?;
         (!is_open_elsewhere(&self.file)).then_some(exclusive)
     }
 }
@@ -440,6 +458,7 @@ impl DataFile {
 #[derive(Debug)]
 pub struct Exclusive<'a> {
     file: &'a File,
+    disk: &'a dyn Disk,
 }
 
 impl Exclusive<'_> {
@@ -448,10 +467,7 @@ impl Exclusive<'_> {
     /// # Errors
     /// What the file system says; `Unsupported` if it can't.
     pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
-        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        // Both fit: they are offsets in a file.
-        let (start, len) = (bytes.start as libc::off_t, (bytes.end - bytes.start) as libc::off_t);
-        Ok(fallocate(self.file, mode, start, len)?)
+        self.disk.punch(self.file, bytes)
     }
 }
 

@@ -4,6 +4,9 @@
 //! that is read-only, gone or broken. For [`PAUSE`] nothing is fetched for the cache then, and readers get what is not in it
 //! [around](super::around) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
 //! that fails begins another pause.
+//!
+//! A folder that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
+//! and nobody will find them again. That lasts for as long as it is so.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -25,6 +28,8 @@ pub struct Trouble {
     is_any: AtomicBool,
     /// The end of the pause, if there is trouble. Nothing is taken under the lock.
     until: Mutex<Option<Instant>>,
+    /// Whether the folder is not where it was.
+    is_gone: AtomicBool,
 }
 
 impl Trouble {
@@ -34,12 +39,30 @@ impl Trouble {
             folder: folder.display().to_string(),
             is_any: AtomicBool::new(false),
             until: Mutex::new(None),
+            is_gone: AtomicBool::new(false),
         }
     }
 
     /// Whether the cache is to be left alone now.
     pub fn is_on(&self) -> bool {
-        self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
+        self.is_gone.load(Ordering::Acquire) || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
+    }
+
+    /// The folder is where it was when it was opened, and the same; or it is not. True if that is news.
+    pub fn folder_is(&self, in_place: bool) -> bool {
+        if self.is_gone.swap(!in_place, Ordering::AcqRel) != in_place {
+            return false;
+        }
+        if in_place {
+            log::info!("the cache folder {} is back", self.folder);
+        } else {
+            log::warn!(
+                "the cache folder {} is gone, or another one is in its place: files are read around it until it is back, or \
+                 mounted anew",
+                self.folder
+            );
+        }
+        true
     }
 
     /// A write has failed, for this reason.
@@ -104,6 +127,16 @@ mod tests {
         assert!(!trouble.is_on_at(late), "the cache is to be tried");
         assert!(trouble.worked_at(late), "and works");
         assert!(!trouble.worked_at(late) && !trouble.is_on_at(start));
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_trouble_until_it_is_back_whatever_is_written() {
+        let trouble = Trouble::none_in(Path::new("/c"));
+        assert!(!trouble.folder_is(true) && !trouble.is_on());
+        assert!(trouble.folder_is(false) && !trouble.folder_is(false), "told once");
+        trouble.worked();
+        assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
+        assert!(trouble.folder_is(true) && !trouble.is_on());
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Versions {
     pub(super) restoring: Mutex<()>,
     /// Whether they can be written.
     pub trouble: Arc<Trouble>,
+    /// Whether the file system of the cache can give back parts of files. If not, nothing is kept there.
+    pub has_holes: bool,
 }
 
 impl Versions {
@@ -104,7 +106,21 @@ impl Versions {
         Ok(settled)
     }
 
+    /// Whether the cache folder is where it was when it was opened, and the same. If not, that is noted: what would be written to
+    /// another one in its place nobody would find again.
+    pub fn is_in_place(&self) -> bool {
+        let is_in_place = self.index.is_in_place();
+        if self.trouble.folder_is(is_in_place) {
+            // The evictor looks now and then whether it is back.
+            self.quota.wake_evictor();
+        }
+        is_in_place
+    }
+
     fn open_file(&self, key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<Resident>, ReadError> {
+        if !self.has_holes || !self.is_in_place() {
+            return Self::without_file(key, chunk, size);
+        }
         if self.store.needs_folder(&key) {
             self.quota.add_folder();
         }
@@ -148,6 +164,10 @@ impl Versions {
         } else {
             self.trouble.failed(why);
         }
+        Self::without_file(key, chunk, size)
+    }
+
+    fn without_file(key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<Resident>, ReadError> {
         let data = DataFile::nowhere(size).map_err(|error| ReadError::Store(error.to_string()))?;
         Ok(Arc::new(resident(key, chunk, size, data, Recorded::default(), None)))
     }

@@ -178,6 +178,9 @@ impl Cache {
     /// Drops all that is here of an entry, of one that is open here chunk by chunk. False if some of it had to stay.
     fn drop_all_of(&self, holding: &Holding) -> bool {
         let versions = &self.versions;
+        if !versions.is_in_place() {
+            return false;
+        }
         if let Some(resident) = versions.residents.get(&holding.key) {
             return evict_all(versions, resident);
         }

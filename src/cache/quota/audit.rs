@@ -28,6 +28,9 @@ pub fn run_if_due(versions: &Versions) {
 
 /// See the module.
 pub(super) fn run(versions: &Versions) {
+    if !versions.is_in_place() {
+        return;
+    }
     let ledger = &versions.quota.ledger;
     ledger.agree_on_limit();
     versions.quota.measure_index();

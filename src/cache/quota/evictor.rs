@@ -34,12 +34,20 @@ const BATCH: u64 = 64 << 20;
 /// Chunks and files of a batch, at most: the index forgets them in one transaction.
 const BATCH_CHUNKS: usize = 16_384;
 
+/// Files that are opened for a batch, at most. To forget one of a few small chunks changes a page or two of the index for each: of
+/// thousands in one transaction SQLite's log would be larger than what is held back for it.
+const BATCH_FILES: usize = 256;
+
 /// Candidates that are asked for at once.
 const PAGE: usize = 64;
 
 /// How long it sleeps at most when nothing is wanted: so often what is too old is looked for, if it may be at all. And no more
 /// often it looks at all data files because nothing can go.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
+
+/// A cache that was just opened is not audited before that, unless room is wanted: whoever mounts it wants to read. And so often
+/// it is looked whether a folder that is gone has come back.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// The thread. Dropped, it ends.
 pub struct Evictor {
@@ -75,10 +83,11 @@ impl Drop for Evictor {
 
 fn run(versions: &Versions, let_go: &dyn Fn()) {
     let quota = &versions.quota;
-    let mut looked = None;
+    let (mut looked, begun) = (None, Instant::now());
     while !quota.is_closed() {
         let wanted = quota.ledger.wanted();
         let asked = quota.rounds.lock().asked;
+        let is_in_place = versions.is_in_place();
         // Who waits for room is told the outcome in any case.
         let outcome = contained("making room", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
         {
@@ -88,15 +97,23 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
         }
         quota.ledger.relieve();
         // Writers go first; what can wait comes when they have what they want.
+        let is_settled = asked > 0 || begun.elapsed() >= SETTLING;
         contained("looking after the cache's folder", || {
-            audit::run_if_due(versions);
+            if is_settled {
+                audit::run_if_due(versions);
+            }
             if let Some(age) = quota.max_age {
                 let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
                 evict_older(versions, seconds_now().saturating_sub(age));
             }
         });
         if !quota.is_closed() {
-            quota.ledger.wait_wanted(wanted, LOOK_FOR_OLD);
+            let longest = if is_settled && is_in_place {
+                LOOK_FOR_OLD
+            } else {
+                SETTLING
+            };
+            quota.ledger.wait_wanted(wanted, longest);
         }
     }
 }
@@ -117,6 +134,9 @@ pub(super) fn make_room(versions: &Versions, let_go: &dyn Fn(), looked: &mut Opt
 /// Makes room until the low mark is reached, or nothing more can go.
 pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
     let quota = &versions.quota;
+    if !versions.is_in_place() {
+        return Outcome::Exhausted;
+    }
     trim_leftovers(versions);
     if quota.shortfall(Mark::Low) > 0 && quota.has_others() {
         // Others can't make room in what is open here.
@@ -181,16 +201,16 @@ fn coldest(versions: &Versions, need: u64, refused: &HashSet<EntryKey>) -> Vec<V
         .filter(|resident| !pinned.contains(&resident.key) && !refused.contains(&resident.key))
         .for_each(|resident| picked.consider(resident, false));
     let mut closed = Closed::new(versions, Order::ColdestFirst);
-    let (mut bytes, mut chunks) = (0, 0);
-    while bytes < need && chunks < BATCH_CHUNKS {
+    let (mut bytes, mut chunks, mut files) = (0, 0, 0);
+    while bytes < need && chunks < BATCH_CHUNKS && files < BATCH_FILES {
         let next_closed = closed.peek().map(|row| row.coldest);
         let next_open = picked.segments.peek().map(|Reverse((rank, ..))| *rank);
         match (next_closed, next_open) {
             (Some(coldest), rank) if rank.is_none_or(|rank| coldest <= rank) => {
                 let row = closed.next();
                 if let Some(row) = row.filter(|row| !known.contains(&row.key) && !refused.contains(&row.key)) {
-                    // So that files of which nothing is left don't make a batch endless.
-                    chunks += 1;
+                    // So that files of which nothing is left don't make a batch endless either.
+                    files += 1;
                     if let Some(resident) = open_or_forget(versions, &row) {
                         picked.consider(resident, row.coldest == 0);
                     }
@@ -362,6 +382,10 @@ struct Evicted {
 
 /// Lets chunks go.
 fn evict(versions: &Versions, victims: Vec<Victim>) -> Evicted {
+    // What is in its place by now, under the same names, is somebody else's.
+    if !versions.is_in_place() {
+        return Evicted::default();
+    }
     let mut leaving = Vec::new();
     let mut doomed = HashSet::new();
     let mut refused = Vec::new();
@@ -406,6 +430,10 @@ fn evict(versions: &Versions, victims: Vec<Victim>) -> Evicted {
         };
         versions.quota.adjust(change.counted);
         freed += change.freed;
+        if let Some(errno) = change.failed {
+            // Room that can't be made is not made for the next ten seconds either: each try would forget what stays.
+            versions.trouble.failed(&io::Error::from_raw_os_error(errno));
+        }
     }
     for Victim { resident, chunks } in victims {
         // Of those that were opened for this, the index is to know what is left.

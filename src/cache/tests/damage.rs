@@ -325,3 +325,82 @@ fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
     assert!(dir.path().join("index.db.damaged").exists());
     mount.end();
 }
+
+#[test]
+fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_recorded() {
+    let (dir, _, server) = filled();
+    // So that whoever looks at the entries finds a tebibyte.
+    let index = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    let sql = "UPDATE cache_entries SET size = 1 << 40, chunks_present = (1 << 40) / chunk_size";
+    assert_eq!(index.execute(sql, []), Ok(1));
+    drop(index);
+    let mount = Mount::over(dir.path());
+    let came = |mount: &Mount| mount.cache.versions.quota.moment(0).clock * quota::policy::TICK;
+    assert!(came(&mount) < 1 << 30);
+    mount.end();
+    let mount = after_a_power_cut(dir.path());
+    assert!(came(&mount) >= 1 << 40);
+    mount.end();
+    drop(server);
+}
+
+#[test]
+fn a_disk_without_holes_is_read_around_and_nothing_is_written_to_it() {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
+    let server = Server::start(file.clone(), |_, _| Honest);
+    let disk = Arc::new(FaultyDisk::default());
+    disk.fail_punches(1, libc::EOPNOTSUPP);
+    // Where a size is given by writing zeros, nobody has reserved room for them.
+    disk.fail_set_len(libc::ENOSPC);
+    let opened = Folder::open(dir.path()).unwrap();
+    let store = opened.store.on_disk(Arc::clone(&disk) as _);
+    let mount = Mount::of(dir.path(), Folder { store, ..opened });
+    assert!(!mount.cache.versions.has_holes);
+    let reader = mount.listed(&server, SIZE);
+    // Whatever this read is told: by it the version becomes known.
+    let _ = read(&reader, 0, SIZE);
+    for _ in 0..2 {
+        assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+    }
+    assert!(
+        !mount.cache.is_in_trouble(),
+        "it is as it is, and not to be tried again"
+    );
+    assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 0);
+    drop(reader);
+    mount.end();
+}
+
+#[test]
+fn a_cache_folder_that_is_replaced_is_left_alone() {
+    let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
+    let server = Server::start(file.clone(), |_, _| Honest);
+    let folder = dir.path().join("cache");
+    std::fs::create_dir(&folder).unwrap();
+    let mount = Mount::over(&folder);
+    let reader = mount.listed(&server, SIZE);
+    assert_eq!(read(&reader, 0, 10).unwrap(), part(&file, 0, 10));
+    let moved = dir.path().join("moved");
+    std::fs::rename(&folder, &moved).unwrap();
+    // Another mount begins a cache there.
+    let other = Mount::over(&folder);
+    assert_eq!(read(&other.listed(&server, SIZE), 0, SIZE).unwrap(), file);
+    other.end();
+    let files = || ChunkStore::open(&folder).unwrap().files();
+    let theirs = files();
+    assert_eq!(theirs.len(), 1);
+    let again = Url::parse(&format!("{}2", server.url)).unwrap();
+    let origin = Origin::of(&again).unwrap();
+    let new = mount.cache.reader(mount.cache.unsettled(&again, origin, 43, SIZE));
+    let _ = read(&new, 0, SIZE);
+    assert_eq!(read(&new, 0, SIZE).unwrap(), file);
+    assert!(mount.cache.is_in_trouble());
+    drop(reader);
+    mount.cache.evict(&server.url, false, true);
+    assert_eq!(files(), theirs, "of the same name, and not ours");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::rename(&moved, &folder).unwrap();
+    assert!(mount.cache.versions.is_in_place() && !mount.cache.is_in_trouble());
+    drop(new);
+    mount.end();
+}

@@ -238,3 +238,26 @@ fn data_files_that_somebody_deletes_are_noticed() {
     audit::run_if_due(&mount);
     assert_eq!(mount.quota.ledger.used(), 0);
 }
+
+#[test]
+fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let before = parts(dir.path(), 9 * MIB);
+    let versions = Versions {
+        store: before.store.on_disk(Arc::clone(&disk) as _),
+        ..before
+    };
+    let settled = open(&versions, 1, 200);
+    (0..100).for_each(|chunk| write(&versions, &settled, chunk).unwrap());
+    disk.fail_punches(1, libc::EIO);
+    assert_eq!(round(&versions, &|| {}), Outcome::Busy);
+    assert!(disk.is_spent() && versions.trouble.is_on());
+    assert_eq!(versions.store.allocated(&settled.resident.key), 100 * C);
+    assert!(settled.presence.len() > 50, "no more is forgotten than was to go");
+    assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
+    assert_eq!(
+        versions.store.allocated(&settled.resident.key),
+        settled.presence.len() * C
+    );
+}
