@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod locks;
 pub mod policy;
 mod recency;
+mod victims;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,139 @@
+use super::*;
+use proptest::prelude::*;
+
+fn joined(limit: u64, recorded: u64) -> (tempfile::TempDir, Ledger) {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::join(dir.path(), limit, recorded).unwrap();
+    (dir, ledger)
+}
+
+#[test]
+fn what_one_reserves_the_other_can_t_have() {
+    let (dir, one) = joined(100, 0);
+    let other = Ledger::join(dir.path(), 100, 0).unwrap();
+    assert!(one.try_reserve(60, 100) && !other.try_reserve(41, 100) && other.try_reserve(40, 100));
+    assert_eq!((one.total(), other.total(), one.reserved()), (100, 100, 100));
+    one.settle(60, 10);
+    assert_eq!((other.total(), other.reserved()), (50, 40));
+    assert!(one.has_others() && other.has_others());
+    drop(one);
+    assert!(!other.has_others());
+}
+
+#[test]
+fn the_smallest_size_counts_for_all_for_as_long_as_its_owner_lives() {
+    let (dir, one) = joined(100, 0);
+    let other = Ledger::join(dir.path(), 70, 0).unwrap();
+    assert_eq!(one.limit(), 70);
+    drop(other);
+    one.agree_on_limit();
+    assert_eq!(one.limit(), 100);
+}
+
+#[test]
+fn who_comes_first_again_believes_the_larger_count_and_forgets_reservations() {
+    let (dir, one) = joined(1000, 0);
+    assert!(one.try_reserve(60, 1000) && one.try_reserve(30, 1000));
+    one.settle(60, 60);
+    // As killed: the locks go, and nothing else happens.
+    let copy = std::fs::read(dir.path().join("usage")).unwrap();
+    drop(one);
+    std::fs::write(dir.path().join("usage"), copy).unwrap();
+    let next = Ledger::join(dir.path(), 1000, 50).unwrap();
+    assert_eq!(next.total(), 60);
+    drop(next);
+    assert_eq!(Ledger::join(dir.path(), 1000, 500).unwrap().total(), 500);
+}
+
+#[test]
+fn a_file_of_something_else_counts_as_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("usage"), [7; 5000]).unwrap();
+    assert_eq!(Ledger::join(dir.path(), 1000, 33).unwrap().total(), 33);
+}
+
+#[test]
+fn more_than_there_are_slots_for_are_told_who_is_there() {
+    let (dir, _one) = joined(1000, 0);
+    let _more: Vec<_> = (1..SLOTS).map(|_| Ledger::join(dir.path(), 1000, 0).unwrap()).collect();
+    let refused = Ledger::join(dir.path(), 1000, 0).unwrap_err().to_string();
+    assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+}
+
+#[test]
+fn where_nothing_can_be_allocated_the_page_is_written_and_what_is_in_it_stays() {
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(b"counts", 0).unwrap();
+    for _ in 0..2 {
+        allocated_or_written(&file, Err(Errno::EOPNOTSUPP)).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), LEN);
+    }
+    let mut back = [1; LEN as usize];
+    file.read_exact_at(&mut back, 0).unwrap();
+    assert!(back.starts_with(b"counts") && back[6..].iter().all(|&byte| byte == 0));
+    let full = allocated_or_written(&file, Err(Errno::ENOSPC)).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+}
+
+#[test]
+fn who_is_none_of_them_has_them_look_what_is_there() {
+    let (dir, one) = joined(1000, 0);
+    assert!(one.claim_audit(500) && !one.claim_audit(500), "the first one at once");
+    let wanted = one.wanted();
+    demand_audit(dir.path()).unwrap();
+    assert!(one.wanted() != wanted && one.claim_audit(500) && !one.claim_audit(500));
+    drop(one);
+    let elsewhere = tempfile::tempdir().unwrap();
+    demand_audit(elsewhere.path()).unwrap();
+    assert!(!elsewhere.path().join("usage").exists());
+    std::fs::write(elsewhere.path().join("usage"), "short").unwrap();
+    demand_audit(elsewhere.path()).unwrap();
+}
+
+#[test]
+fn who_waits_for_room_is_woken_by_another_map_of_the_page() {
+    let (dir, one) = joined(1000, 0);
+    let other = Ledger::join(dir.path(), 1000, 0).unwrap();
+    let seen = one.relieved();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while one.relieved() == seen {
+                one.wait_relieved(seen, Duration::from_secs(60));
+            }
+        });
+        other.relieve();
+    });
+}
+
+proptest! {
+    /// However processes reserve, settle and free: the count is what they hold, and never more than was allowed.
+    #[test]
+    fn the_count_is_the_sum_of_what_is_held(steps in prop::collection::vec((0usize..3, 0u8..3, 1u64..50), 1..200)) {
+        const MOST: u64 = 200;
+        let dir = tempfile::tempdir().unwrap();
+        let ledgers: Vec<_> = (0..3).map(|_| Ledger::join(dir.path(), MOST, 0).unwrap()).collect();
+        let (mut reserved, mut held) = ([0u64; 3], 0u64);
+        for (who, what, bytes) in steps {
+            match what {
+                0 => {
+                    let fits = reserved.iter().sum::<u64>() + held + bytes <= MOST;
+                    prop_assert_eq!(ledgers[who].try_reserve(bytes, MOST), fits);
+                    reserved[who] += if fits { bytes } else { 0 };
+                }
+                1 => {
+                    let grown = bytes.min(reserved[who]);
+                    ledgers[who].settle(reserved[who], grown as i64);
+                    reserved[who] = 0;
+                    held += grown;
+                }
+                _ => {
+                    let freed = bytes.min(held);
+                    ledgers[who].adjust(-(freed as i64));
+                    held -= freed;
+                }
+            }
+            prop_assert_eq!(ledgers[0].used(), reserved.iter().sum::<u64>() + held);
+            prop_assert_eq!(ledgers[0].reserved(), reserved.iter().sum::<u64>());
+        }
+    }
+}
