@@ -56,6 +56,8 @@ struct State {
     filling: BTreeMap<u64, u32>,
     /// Chunks that bytes were written of, by a fetch that ended before they were whole.
     abandoned: BTreeSet<u64>,
+    /// Chunks whose bytes are lost, until they have come again: the index has them until it is told.
+    lost: BTreeSet<u64>,
     /// Chunks that waiting reads are going to be answered from.
     used: Vec<Range<u64>>,
     /// Handles through which the kernel reads the file.
@@ -127,10 +129,19 @@ impl Resident {
     pub fn learn(&self, recorded: impl FnOnce() -> Vec<u64>) {
         // Asked under the lock: a chunk that leaves is recorded until its bytes are about to go, and they go under the lock.
         let state = self.state.lock();
-        let is_good = |chunk: &u64| !state.leaving.contains_key(chunk) && !self.suspects.contains(*chunk);
+        let is_good = |chunk: &u64| {
+            !state.leaving.contains_key(chunk) && !state.lost.contains(chunk) && !self.suspects.contains(*chunk)
+        };
         for chunk in recorded().into_iter().filter(is_good) {
             self.presence.insert(chunk);
         }
+    }
+
+    /// The bytes of a chunk are not what was fetched: it is not present until they have come again.
+    pub fn lose(&self, chunk: u64) {
+        let mut state = self.state.lock();
+        state.lost.insert(chunk);
+        self.presence.remove(chunk);
     }
 
     /// Fills `buf` from `offset`. Whether these bytes are present, and still were afterwards, is the caller's to know.
@@ -402,6 +413,9 @@ impl Filling {
             *fetches = fetches.saturating_sub(1);
             if *fetches == 0 {
                 state.filling.remove(&chunk);
+                if self.resident.presence.contains(chunk) {
+                    state.lost.remove(&chunk);
+                }
                 // What is suspect is as good as it was, or as bad: its checksum tells.
                 if !self.resident.presence.contains(chunk) && !self.resident.suspects.contains(chunk) {
                     state.abandoned.insert(chunk);

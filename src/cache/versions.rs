@@ -140,7 +140,11 @@ impl Versions {
             Err(error) => return self.nowhere(key, chunk, size, &error),
         };
         let (recorded, row) = match data.found {
-            Found::Intact => (self.index.recorded(&key), self.index.candidate(&key)),
+            // If it is not known what is here of it, it is better not to touch it.
+            Found::Intact => match self.index.recorded_soon(&key) {
+                Some(recorded) => (recorded, self.index.candidate(&key)),
+                None => return Self::without_file(key, chunk, size),
+            },
             Found::Nothing | Found::Nowhere => (Recorded::default(), None),
         };
         Ok(self
@@ -179,7 +183,7 @@ impl Versions {
             return Some(open);
         }
         let data = self.store.open_recorded(&row.key, row.size)?;
-        let recorded = self.index.recorded(&row.key);
+        let recorded = self.index.recorded_soon(&row.key)?;
         let resident = resident(row.key.clone(), row.chunk, row.size, data, recorded, Some(row));
         Some(self.residents.insert(resident))
     }
@@ -303,7 +307,7 @@ impl Versions {
 
     /// The bytes of a chunk are lost: it is not present, and not recorded.
     pub fn forget_chunk(&self, settled: &Settled, chunk: u64) {
-        settled.presence.remove(chunk);
+        settled.resident.lose(chunk);
         self.index.record(Record::ForgetChunks {
             key: settled.resident.key.clone(),
             chunks: vec![chunk],

@@ -60,6 +60,20 @@ pub enum Saying {
     Nothing,
 }
 
+impl Saying {
+    /// The one URL that it is about.
+    pub(super) fn url_key(&self) -> Option<&UrlKey> {
+        match self {
+            Saying::Listing { url_key, .. }
+            | Saying::NoListing { url_key }
+            | Saying::File { url_key, .. }
+            | Saying::NoFile { url_key }
+            | Saying::Outdated { url_key, .. } => Some(url_key),
+            Saying::Most { .. } | Saying::Nothing => None,
+        }
+    }
+}
+
 /// A row of `listings`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListingRow {
@@ -101,7 +115,7 @@ impl ChunkIndex {
 
     /// The current version of a file, as an origin last told it.
     pub fn file(&self, url: &UrlKey) -> Option<FileRow> {
-        if !self.sync_soon() {
+        if !self.writer.sync_soon(url.as_str()) {
             return None;
         }
         let reader = self.reader.lock();

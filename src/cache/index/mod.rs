@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod eviction;
+mod pending;
 mod schema;
 mod state;
 mod survey;
@@ -165,12 +166,6 @@ impl ChunkIndex {
         self.writer.sync();
     }
 
-    /// The same for whoever can do without: false if it takes long, because another program keeps the database locked. What the
-    /// tables say may have been taken back then by what is queued.
-    fn sync_soon(&self) -> bool {
-        self.writer.sync_soon()
-    }
-
     /// Ends recording when all that was handed over before is committed; what comes later is not recorded.
     pub fn finish(&self) {
         self.writer.finish();
@@ -220,9 +215,19 @@ impl ChunkIndex {
 
     /// The entry of a URL's current version, as far as its origin has told; in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
-        if !self.sync_soon() {
+        if !self.writer.sync_soon(url.as_str()) {
             return None;
         }
+        let row = self.committed_newest(url)?;
+        // It may be about to go.
+        match self.writer.is_pending(row.key.as_str()) {
+            true if self.writer.sync_soon(row.key.as_str()) => self.committed_newest(url),
+            true => None,
+            false => Some(row),
+        }
+    }
+
+    fn committed_newest(&self, url: &UrlKey) -> Option<EntryRow> {
         let found = self
             .reader
             .lock()
@@ -240,11 +245,19 @@ impl ChunkIndex {
             .flatten()
     }
 
-    /// What is recorded of an entry.
+    /// What is recorded of an entry. `None` if that is not known yet: more of it is queued, and that takes long, because another program
+    /// keeps the database locked. What the tables say may have been taken back by what is queued.
+    pub fn recorded_soon(&self, key: &EntryKey) -> Option<Recorded> {
+        self.writer.sync_soon(key.as_str()).then(|| self.committed(key))
+    }
+
+    /// The same, however long it takes.
     pub fn recorded(&self, key: &EntryKey) -> Recorded {
-        if !self.sync_soon() {
-            return Recorded::default();
-        }
+        self.sync();
+        self.committed(key)
+    }
+
+    fn committed(&self, key: &EntryKey) -> Recorded {
         let read = || -> rusqlite::Result<Recorded> {
             let reader = self.reader.lock();
             let mut entry = reader.prepare_cached(
@@ -297,7 +310,7 @@ impl ChunkIndex {
     /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).
     pub fn cached_bytes(&self) -> u64 {
         // If it takes long, what was there before is near enough.
-        let _ = self.sync_soon();
+        let _ = self.writer.sync_all_soon();
         let sum = self.reader.lock().query_row(
             "SELECT coalesce(sum(min(chunks_present * chunk_size, size)), 0) FROM cache_entries",
             [],

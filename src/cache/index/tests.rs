@@ -1,3 +1,5 @@
+//! What is recorded, and who has to wait for it.
+
 use super::*;
 use url::Url;
 
@@ -206,29 +208,41 @@ impl Commit for Locked {
 }
 
 #[test]
-fn who_opens_a_file_does_not_wait_for_a_lock_and_believes_nothing_that_may_have_been_taken_back() {
+fn who_opens_a_file_does_not_wait_for_a_lock_and_believes_nothing_that_may_be_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let (url, record, key) = entry("http://h/a", 10_000);
+    let (other_url, other_record, other_key) = entry("http://h/b", 10_000);
     {
         let index = ChunkIndex::open(dir.path()).unwrap();
         index.record(record);
+        index.record(other_record);
         [0, 1].into_iter().for_each(|number| index.record(chunk(&key, number)));
+        index.record(chunk(&other_key, 2));
     }
     let (lock, until) = crossbeam_channel::bounded(0);
     let index = ChunkIndex::open_with(dir.path(), "boot", |tables| Locked { tables, until }).unwrap();
-    assert_eq!(chunks(&index, &key), [0, 1]);
     index.record(Record::ForgetChunks {
         key: key.clone(),
         chunks: vec![1],
     });
+    index.note(Saying::Outdated {
+        url_key: UrlKey::new(&url),
+        version: version(10_000),
+    });
     // Before, each of these would have waited for as long as this test does: for ever.
     for _ in 0..100 {
-        assert!(index.newest(&UrlKey::new(&url)).is_none() && chunks(&index, &key).is_empty());
-        assert!(index.file(&UrlKey::new(&url)).is_none());
-        assert!(index.candidates(Order::ColdestFirst, None, 10).is_empty());
+        assert!(index.newest(&UrlKey::new(&url)).is_none() && index.file(&UrlKey::new(&url)).is_none());
+        assert_eq!(index.recorded_soon(&key), None);
+        assert_eq!(index.newest(&UrlKey::new(&other_url)).unwrap().key, other_key);
+        assert_eq!(index.recorded_soon(&other_key).unwrap().chunks.len(), 1);
+        assert_eq!(index.candidates(Order::ColdestFirst, None, 10).len(), 2);
     }
     drop(lock);
     index.sync();
     assert_eq!(chunks(&index, &key), [0]);
-    assert!(index.newest(&UrlKey::new(&url)).is_some());
+    assert_eq!(index.recorded_soon(&key).unwrap().chunks.len(), 1);
+    assert!(
+        index.newest(&UrlKey::new(&url)).is_none(),
+        "it is not the current version"
+    );
 }

@@ -14,15 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rusqlite::ErrorCode;
 
 use super::EntryRow;
 use super::catalogue::Saying;
+use super::pending::Pending;
 use super::tables::Commit;
 use super::wishes::{JobRow, PinRow};
 use crate::cache::entry::{EntryKey, UrlKey};
 use crate::contained::contained;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
 /// five transactions a second, whatever the download's speed.
@@ -34,9 +35,9 @@ const BATCH_LEN: usize = 4096;
 /// And when it has so many bytes: a transaction is in SQLite's log before it is in the database, and the log counts.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// How long whoever opens a file waits for what is queued: a transaction takes milliseconds, unless another program keeps SQLite's
-/// lock. Then each would wait for as long as SQLite does.
-const SOON: Duration = Duration::from_secs(1);
+/// How long whoever opens a file waits for what is queued of it: a transaction takes milliseconds, or a second on a disk that is busy.
+/// While another program keeps SQLite's lock, it would be as long as SQLite waits for that.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Something to record.
 #[derive(Debug, Clone)]
@@ -146,6 +147,7 @@ pub struct Writer {
     done: Arc<AtomicU64>,
     /// Batches that were lost.
     failures: Arc<AtomicU64>,
+    pending: Arc<Pending>,
     /// What `done` was when somebody has waited in vain: nobody waits again until it is more.
     late_at: AtomicU64,
 }
@@ -156,10 +158,11 @@ impl Writer {
         let (queue, records) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
         let failures = Arc::new(AtomicU64::new(0));
-        let (counted, failed) = (Arc::clone(&done), Arc::clone(&failures));
+        let pending = Arc::<Pending>::default();
+        let (counted, failed, queued) = (Arc::clone(&done), Arc::clone(&failures), Arc::clone(&pending));
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || run(tables, &records, &counted, &failed, &on_damage));
+            .spawn(move || run(tables, &records, &counted, &failed, &queued, &on_damage));
         // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
         let thread = thread
             .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
@@ -170,6 +173,7 @@ impl Writer {
             sent: AtomicU64::new(0),
             done,
             failures,
+            pending,
             late_at: AtomicU64::new(u64::MAX),
         }
     }
@@ -177,6 +181,7 @@ impl Writer {
     /// Queues a record.
     pub fn send(&self, record: Record) {
         self.sent.fetch_add(1, Ordering::AcqRel);
+        self.pending.add(&record);
         self.post(Message::Record(record));
     }
 
@@ -191,8 +196,19 @@ impl Writer {
         let _ = committed.recv();
     }
 
-    /// Waits until all that was queued before is committed, or lost; but not for long. False if it may be neither yet.
-    pub fn sync_soon(&self) -> bool {
+    /// Whether anything is queued of this entry or URL.
+    pub fn is_pending(&self, subject: &str) -> bool {
+        self.pending.has(subject)
+    }
+
+    /// Waits until what was queued before of this entry or URL is committed, or lost; but not for long. False if it may be neither
+    /// yet.
+    pub fn sync_soon(&self, subject: &str) -> bool {
+        !self.pending.has(subject) || self.sync_all_soon()
+    }
+
+    /// The same for all that was queued before.
+    pub fn sync_all_soon(&self) -> bool {
         let done = self.done.load(Ordering::Acquire);
         if done == self.sent.load(Ordering::Acquire) {
             return true;
@@ -248,6 +264,7 @@ fn run(
     messages: &Receiver<Message>,
     done: &AtomicU64,
     failures: &AtomicU64,
+    pending: &Pending,
     on_damage: &impl Fn(),
 ) {
     let mut batch = Vec::new();
@@ -294,6 +311,7 @@ fn run(
                 on_damage();
             }
         }
+        pending.remove(&batch);
         done.fetch_add(batch.len() as u64, Ordering::AcqRel);
         batch.clear();
         // Dropping `synced` wakes who waits for it, here and when committing has failed.

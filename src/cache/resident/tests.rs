@@ -1,3 +1,5 @@
+//! What goes and what stays of a version.
+
 use super::*;
 
 const C: u64 = 4096;
@@ -90,4 +92,18 @@ fn a_fetch_that_ends_within_a_chunk_leaves_nothing_behind() {
     assert_eq!(resident.trim(false).freed, 0, "a reader was woken for it");
     drop(used);
     assert_eq!(resident.trim(false).freed, C);
+}
+
+#[test]
+fn a_chunk_that_was_lost_is_not_learnt_from_the_index_that_still_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = quota(&dir);
+    let resident = resident(&quota);
+    resident.lose(1);
+    resident.learn(|| vec![0, 1]);
+    assert!(resident.presence.contains(0) && !resident.presence.contains(1));
+    write(&resident, &quota, 1..2);
+    resident.presence.remove(1);
+    resident.learn(|| vec![1]);
+    assert!(resident.presence.contains(1), "it has come again since");
 }

@@ -1,3 +1,5 @@
+//! Data files: what is shared, punched, cut off and found.
+
 use super::*;
 
 fn store() -> (tempfile::TempDir, ChunkStore) {

@@ -1,3 +1,5 @@
+//! The page that processes share.
+
 use super::*;
 use proptest::prelude::*;
 
