@@ -169,7 +169,10 @@ fn trim_leftovers(versions: &Versions) {
 }
 
 /// What was not used since this second (since 1970) goes.
-pub(super) fn evict_older(versions: &Versions, since: u32) -> u64 {
+pub fn evict_older(versions: &Versions, since: u32) -> u64 {
+    if !versions.is_in_place() {
+        return 0;
+    }
     let pinned = versions.index.pinned();
     let mut residents = versions.residents.all();
     let known: HashSet<EntryKey> = residents.iter().map(|resident| resident.key.clone()).collect();

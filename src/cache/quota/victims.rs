@@ -170,7 +170,8 @@ impl Iterator for Closed<'_> {
 /// Opens an entry to make room in it. One that has no file is forgotten.
 pub(super) fn open_or_forget(versions: &Versions, row: &Candidate) -> Option<Arc<Resident>> {
     let resident = versions.open_recorded(row);
-    if resident.is_none() && versions.store.lacks(&row.key) {
+    // Of a folder that is gone no file is there, and all are when it comes back.
+    if resident.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {
         versions.index.record(Record::Forget { key: row.key.clone() });
         // Somebody has deleted it, and its bytes still count.
         versions.quota.ledger.demand_audit();

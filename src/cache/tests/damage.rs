@@ -399,6 +399,10 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     mount.cache.evict(&server.url, false, true);
     assert_eq!(files(), theirs, "of the same name, and not ours");
     std::fs::remove_dir_all(&folder).unwrap();
+    // What is not there now is not gone for good.
+    assert_eq!(quota::evictor::evict_older(&mount.cache.versions, u32::MAX), 0);
+    mount.cache.sync_index();
+    assert!(mount.cache.newest(&server.url).is_some());
     std::fs::rename(&moved, &folder).unwrap();
     assert!(mount.cache.versions.is_in_place() && !mount.cache.is_in_trouble());
     drop(new);

@@ -1,7 +1,10 @@
 //! What the index takes counts like all else: names and thousands of small files keep to the size, too.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::cache::catalogue::{Catalogue, StoredListing};
+use crate::cache::quota::victims::coldest;
 
 const SIZE: u64 = 8 * MIB;
 
@@ -97,4 +100,22 @@ fn thousands_of_small_files_keep_to_the_size() {
     });
     assert!(most <= SIZE, "{most} bytes");
     assert!(most > SIZE / 2, "{most} bytes");
+}
+
+#[test]
+fn no_more_files_are_forgotten_at_once_than_the_log_of_the_index_has_room_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), SIZE);
+    let other = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    let sql = "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 600)
+               INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed, last_used)
+               SELECT printf('%032x', number), number, number, 4096, 'none', 4096, 1, 0, 0 FROM numbers";
+    assert_eq!(other.execute(sql, []), Ok(600));
+    assert!(
+        coldest(&versions, MIB, &HashSet::new()).is_empty(),
+        "none of them has a file"
+    );
+    versions.index.sync();
+    let left = other.query_row("SELECT count(*) FROM cache_entries", [], |row| row.get::<_, i64>(0));
+    assert_eq!(left, Ok(600 - 256));
 }
