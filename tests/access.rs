@@ -346,6 +346,19 @@ fn a_proxy_that_wants_a_login_gets_it() {
 }
 
 #[test]
+fn a_proxy_that_wants_a_login_before_it_lets_tls_through_is_an_error_at_once() {
+    let proxy = Proxy::start_for(Some("Basic YW5uOnB3"));
+    let arguments = ["--proxy", &format!("http://{}", proxy.address())];
+    // Nobody is connected to it, so nobody has to be there.
+    let error = refusal("https://127.0.0.1:9/", &arguments).err;
+    assert!(
+        error.contains("HTTP 407") && error.contains("--proxy http://USER:PASSWORD@"),
+        "{error}"
+    );
+    assert_eq!(proxy.seen(), [""; 0]);
+}
+
+#[test]
 fn tls_goes_through_a_proxy_as_it_is() {
     let ((root, content), certificates, proxy) = (one_file(), Certificates::new(), Proxy::start());
     let server = WebServer::nginx_with_tls(root.path(), &certificates);

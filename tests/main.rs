@@ -15,6 +15,7 @@ mod common;
 mod config_file;
 mod control;
 mod crash;
+mod crowded;
 mod filesystem;
 mod full_disk;
 mod harness_itself;

@@ -3,9 +3,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::origin::{Content, End, Fault, Framing, Gate, IndexStyle, Origin, Validators};
+use crate::origin::{Content, Crowd, End, Fault, Framing, Gate, IndexStyle, Origin, Validators};
 
 /// What came back for one request.
 #[derive(Debug)]
@@ -387,6 +387,23 @@ fn latency_and_rate_take_their_time() {
 }
 
 #[test]
+fn a_crowd_has_room_for_so_many_and_those_who_are_done_make_room() {
+    let (origin, _) = with_noise();
+    let gate = Gate::new();
+    origin.on("/f").fault(Fault::Crowd(Crowd::of(1)));
+    let held = origin.on("/f").times(1).fault(Fault::Hold(gate.clone()));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| get(&origin, "/f").status);
+        gate.wait_for_arrivals(1);
+        assert_eq!(get(&origin, "/f").status, 503);
+        gate.open();
+        assert_eq!(first.join().expect("no panic"), 200);
+    });
+    held.lift();
+    assert_eq!(get(&origin, "/f").status, 200);
+}
+
+#[test]
 fn ranges_are_ignored_shifted_shortened_and_mislabelled() {
     let (origin, content) = with_noise();
     let reply_with = |fault: Fault| {
@@ -461,6 +478,17 @@ fn other_answers_come_as_told() {
         reply.body,
         [b"a\r\n".as_slice(), &content.read(0..10), b"\r\n0\r\n\r\n"].concat()
     );
+    switch.lift();
+    let switch = origin.on("/f").fault(Fault::RetryAtDate(60));
+    let date = get(&origin, "/f").header("retry-after").map(httpdate::parse_http_date);
+    let left = date.expect("one").expect("a date").duration_since(SystemTime::now());
+    let left = left.expect("it is to come").as_secs();
+    assert!((50..=61).contains(&left), "{left}");
+    switch.lift();
+    let switch = origin.on("/f").fault(Fault::NoAnswer);
+    let mut stream = connect(&origin);
+    write!(stream, "GET /f HTTP/1.1\r\n\r\n").expect("to ask");
+    assert_eq!(stream.read_to_end(&mut Vec::new()).expect("an end in good order"), 0);
     switch.lift();
     let switch = origin.on("/f").fault(Fault::LoginPage);
     let reply = get_range(&origin, "/f", "0-9");

@@ -9,7 +9,7 @@ use crate::common::files::{
     advise_random, assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
 };
 use crate::common::mount::Mount;
-use crate::origin::{Content, Fault, IndexStyle, Origin};
+use crate::origin::{Content, Fault, IndexStyle, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
 
@@ -153,4 +153,98 @@ fn a_directory_of_a_dead_server_is_an_error_in_time_and_one_of_a_server_that_res
         assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
     });
     assert_eq!(fs::metadata(mount.path("directory/file")).expect("to stat").len(), 3000);
+}
+
+#[test]
+fn a_relay_whose_server_is_away_is_waited_for_as_the_server_itself_would_be() {
+    let (origin, content) = origin_with(8 * MIB);
+    let mount = Mount::of(&origin.url("/"))
+        .with("-vv", "")
+        .with("--retries", "1")
+        .start();
+    let file = open_direct(&mount.path("f"));
+    let away = origin.on_any().fault(Fault::NoAnswer);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_direct(&file, 4 * MIB, 4096));
+        mount.wait_for_log("it is asked again", 4);
+        away.lift();
+        let read = reading.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "over the outage");
+    });
+}
+
+#[test]
+fn a_server_that_names_the_moment_to_come_back_is_left_alone_until_then() {
+    let (origin, content) = origin_with(8 * MIB);
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = open_direct(&mount.path("f"));
+    for (number, fault) in [Fault::RetryAfter(2), Fault::RetryAtDate(2)].into_iter().enumerate() {
+        let (place, mark) = (number as u64 * 4 * MIB, origin.log().mark());
+        let _refusal = origin.on("/f").data().times(1).fault(fault);
+        let read = read_direct(&file, place, 4096).expect("to read");
+        assert_same(&read, &content.read(place..place + 4096), "late");
+        let log = origin.log().since(mark);
+        let came: Vec<_> = log.gets("/f").iter().map(|request| request.came).collect();
+        let pause = came[1] - came[0];
+        assert!(pause >= Duration::from_secs(2), "it was asked again after {pause:?}");
+    }
+}
+
+#[test]
+fn a_dead_mirror_behind_a_redirector_holds_up_no_file_that_is_elsewhere() {
+    let (origin, alive, dead) = (Origin::start(), Origin::start(), Origin::start());
+    let content = Content::noise(4 * MIB, 82);
+    for (path, target) in [("/on-dead", &dead), ("/on-alive", &alive)] {
+        origin.add(path, content.clone());
+        target.add("/f", content.clone());
+        target.set_validators("/f", Validators::None);
+        origin.set_validators(path, Validators::None);
+        origin.on(path).data().fault(Fault::Redirect(302, target.url("/f")));
+    }
+    let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
+    let files = ["on-dead", "on-alive"].map(|name| open_direct(&mount.path(name)));
+    for file in &files {
+        assert_same(
+            &read_direct(file, 0, 4096).expect("to read"),
+            &content.read(0..4096),
+            "well",
+        );
+    }
+    dead.go_down();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| read_direct(&files[0], 2 * MIB, 4096));
+        mount.wait_for_log("it is asked again", 2);
+        for place in (MIB..4 * MIB).step_by(MIB as usize) {
+            let read = read_direct(&files[1], place, 4096).expect("to read");
+            assert_same(&read, &content.read(place..place + 4096), "meanwhile");
+        }
+        assert!(!waiting.is_finished(), "nobody was there to answer it");
+        let log = mount.log();
+        let paused: Vec<_> = log.lines().filter(|line| line.contains("it is asked again")).collect();
+        let dead_one = dead.address().to_string();
+        assert!(paused.iter().all(|line| line.contains(&dead_one)), "{paused:#?}");
+        dead.come_back();
+        let read = waiting.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(2 * MIB..2 * MIB + 4096), "over the outage");
+    });
+}
+
+#[test]
+fn a_read_that_finds_no_descriptor_for_a_connection_waits_for_one_and_the_log_says_so() {
+    let (origin, content) = origin_with(8 * MIB);
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = open_direct(&mount.path("f"));
+    read_direct(&file, 0, 4096).expect("to read");
+    // The connections that it has are closed, and it may open none.
+    origin.go_down();
+    let allowed = mount.limit_descriptors(0);
+    origin.come_back();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_direct(&file, 4 * MIB, 4096));
+        mount.wait_for_log("as many files and connections open as it may", 1);
+        mount.limit_descriptors(allowed);
+        let read = reading.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "when there is one");
+    });
+    assert_eq!(mount.times_in_log("it is asked again"), 0, "the server is not to blame");
 }

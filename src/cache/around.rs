@@ -112,7 +112,7 @@ impl Around {
         while bytes.len() < len {
             let before = bytes.len();
             // Not held over the pauses.
-            let turn = self.downloader.client.health(&wanted.entry.origin).turn().await;
+            let turn = self.downloader.client.health_of(&wanted.entry.url).turn().await;
             let connection = self.connections.acquire().await;
             let (was_answered, result) = self.attempt(wanted, &mut bytes, turn).await;
             drop(connection);

@@ -9,6 +9,8 @@
 //! All bodies of the mount share one [`Throttle`]. Taking from it late means reading late from the
 //! socket, and TCP tells the server.
 
+mod failures;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,10 +27,10 @@ use super::gathered::Gathered;
 use super::index::Saying;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
+use super::shortage::Shortage;
 use super::versions::Versions;
-use crate::http::{
-    Backoff, Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Turn, Validator, Version, redact,
-};
+use crate::http::{Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Turn, Validator, Version, redact};
+use failures::Failures;
 
 /// The pause before the first retry; it doubles with each.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -52,6 +54,8 @@ pub struct ChunkDownloader {
     pub writers: Sender<WriteJob>,
     /// See [`OnResize`].
     pub on_resize: OnResize,
+    /// Told when there is no descriptor left for a connection.
+    pub shortage: Shortage,
 }
 
 impl Fetcher for ChunkDownloader {
@@ -117,17 +121,16 @@ impl Fetch {
     async fn run(mut self) -> Result<(), ReadError> {
         let entry = Arc::clone(&self.order.entry);
         let mut position = Position::at_chunk_edge(self.order.bytes.start);
-        let mut backoff = Backoff::new(FIRST_PAUSE, self.downloader.retries);
-        // What one good chunk has cost in tries is paid: retries count from where it got to.
-        let mut good_until = position.offset() + entry.chunk.bytes();
+        let mut failures = Failures::new(self.downloader.retries, position.offset() + entry.chunk.bytes());
         while position.offset() < self.end() {
             if let Some(reached) = self.verify(position.offset()).await? {
                 position = Position::at_chunk_edge(reached);
                 continue;
             }
             let before = position.offset();
-            let turn = self.downloader.client.health(&entry.origin).turn().await;
-            let (reached, was_answered, result) = self.attempt(position, turn).await;
+            let turn = self.turn(&mut failures).await;
+            let asked = Instant::now();
+            let (reached, turn, result) = self.attempt(position, turn, asked).await;
             position = reached;
             let error = match result {
                 Ok(()) if position.offset() >= self.end() => break,
@@ -141,26 +144,8 @@ impl Fetch {
             if !error.kind.is_temporary() {
                 return Err(error.into());
             }
-            if position.offset() >= good_until {
-                backoff.reset();
-                good_until = position.offset() + entry.chunk.bytes();
-            }
-            if error.kind.may_mean_too_many_connections() {
-                self.manager.refused(&entry.origin);
-            }
-            // No retry of this fetch is used up by an origin that is down: it waits with all others until that is worth
-            // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
-            if !was_answered && error.kind.is_of_the_origin() && self.downloader.retries > 0 {
-                if self.manager.is_wanted(self.order.id) {
-                    continue;
-                }
-                return Err(error.into());
-            }
-            let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
-                return Err(error.into());
-            };
-            log::debug!("{error}; trying again at byte {} in {pause:.1?}", position.offset());
-            tokio::time::sleep(pause).await;
+            self.outlive(error, turn, asked, position.offset(), &mut failures)
+                .await?;
         }
         Ok(())
     }
@@ -209,30 +194,43 @@ impl Fetch {
         verifying.await.map_err(|err| ReadError::Store(err.to_string()))
     }
 
-    /// One request, and its body to the data file. Gives back the position reached in any case, and whether the origin
-    /// answered at all.
+    /// One request, and its body to the data file. Gives back the position reached in any case, and the turn if the origin
+    /// has not answered.
     async fn attempt(
         &mut self,
         mut position: Box<Position>,
         turn: Turn,
-    ) -> (Box<Position>, bool, Result<(), ReadError>) {
-        let asked = Instant::now();
+        asked: Instant,
+    ) -> (Box<Position>, Option<Turn>, Result<(), ReadError>) {
         let answer = self.ask(&mut position).await;
-        let was_answered = turn.ended(match &answer {
-            Err(ReadError::Http(error)) => Some(&error.kind),
-            _ => None,
-        });
+        let turn = match &answer {
+            Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(turn),
+            Err(ReadError::Http(error)) => {
+                turn.ended(Some(&error.kind));
+                None
+            }
+            _ => {
+                let answered = self.downloader.client.health_of(&self.order.entry.url);
+                if turn.is_to(&answered) {
+                    turn.answered();
+                } else {
+                    answered.answered();
+                }
+                None
+            }
+        };
         match answer {
             Ok(Some(body)) => {
+                self.manager.answered(self.order.id);
                 let (answered, from) = (Instant::now(), position.offset());
                 let (position, result) = self.stream(body, position).await;
                 let bytes = position.offset().saturating_sub(from);
                 self.manager
                     .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
-                (position, was_answered, result)
+                (position, turn, result)
             }
-            Ok(None) => (position, was_answered, Ok(())),
-            Err(error) => (position, was_answered, Err(error)),
+            Ok(None) => (position, turn, Ok(())),
+            Err(error) => (position, turn, Err(error)),
         }
     }
 

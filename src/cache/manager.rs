@@ -26,7 +26,9 @@ use tokio::time::Instant;
 
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use super::scheduler::{Action, FetchId, FetchOrder, Limits, OriginStatus, Priority, Scheduler, Shift, WaiterId};
+use super::scheduler::{
+    Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, Shift, WaiterId,
+};
 use crate::contained::contained;
 use crate::http::Origin;
 
@@ -229,12 +231,39 @@ impl ChunkManager {
 
     /// For fetches: what an answer took, as far as it shows how the origin answers.
     pub fn measured(self: &Arc<Self>, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
-        self.change(|state| state.scheduler.measured(origin, latency, bytes, time));
+        let now = std::time::Instant::now();
+        self.change(|state| state.scheduler.measured(origin, latency, bytes, time, now));
     }
 
-    /// For fetches: the origin refused a request, or broke it off.
-    pub fn refused(self: &Arc<Self>, origin: &Origin) {
-        self.change(|state| state.scheduler.refused(origin));
+    /// For fetches: the head of an answer has come.
+    pub fn answered(self: &Arc<Self>, fetch: FetchId) {
+        self.change(|state| state.scheduler.answered(fetch));
+    }
+
+    /// For fetches: a request came to nothing before it brought a byte. Says what the fetch is to do.
+    pub fn refused(self: &Arc<Self>, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> AfterRefusal {
+        let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, refusal));
+        if is_news {
+            log::warn!(
+                "{origin}: {}, and it may be that there are too many at once; it gets fewer at a time, as many as it \
+                 is seen to bear (`fetchfs status` shows how many)",
+                refusal.kind
+            );
+        }
+        next
+    }
+
+    /// For fetches: the answer to what was asked then was broken off.
+    pub fn broken_off(self: &Arc<Self>, fetch: FetchId, origin: &Origin, asked: std::time::Instant) {
+        let now = std::time::Instant::now();
+        if self.change(|state| state.scheduler.broken_off(fetch, asked, now)) {
+            log::info!("{origin} breaks connections off: it gets fewer at a time, and slowly more again");
+        }
+    }
+
+    /// For fetches that were told so by [`Self::refused`]: the entry may be asked for again.
+    pub fn rested(self: &Arc<Self>, entry: EntryId, until: std::time::Instant) {
+        self.change(|state| state.scheduler.rested(entry, until));
     }
 
     /// For fetches: the entry's version and true size are known now.

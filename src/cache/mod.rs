@@ -32,6 +32,7 @@ pub mod resident;
 mod residents;
 pub mod scheduler;
 mod sequential;
+mod shortage;
 pub mod store;
 mod suspects;
 mod tenancy;
@@ -67,6 +68,7 @@ use residents::Residents;
 use scheduler::Limits;
 pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
+use shortage::Shortage;
 use store::ChunkStore;
 use tenancy::Tenancy;
 use trouble::Trouble;
@@ -214,6 +216,10 @@ impl Cache {
         let writers = file_writer::start(&versions).map_err(no_thread)?;
         let catalogue = Catalogue::new(Arc::clone(&versions.index), Arc::clone(&versions.quota));
         let is_online = !client.is_offline();
+        let kept_open: Arc<Mutex<VecDeque<Arc<CacheEntry>>>> = Arc::default();
+        let kept = Arc::clone(&kept_open);
+        // Closing files takes system calls, and is not for under the lock.
+        let let_go = move || drop(std::mem::take(&mut *kept.lock()));
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
@@ -222,6 +228,7 @@ impl Cache {
             versions: Arc::clone(&versions),
             writers,
             on_resize,
+            shortage: Shortage::new(let_go.clone()),
         });
         let limits = Limits {
             fetches_per_origin: config.max_connections,
@@ -231,10 +238,6 @@ impl Cache {
         let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
-        let kept_open = Arc::new(Mutex::new(VecDeque::new()));
-        let kept = Arc::clone(&kept_open);
-        // Closing files takes system calls, and is not for under the lock.
-        let let_go = move || drop(std::mem::take(&mut *kept.lock()));
         let evictor = Evictor::start(Arc::clone(&versions), let_go).map_err(no_thread)?;
         Ok(Arc::new(Cache {
             manager,

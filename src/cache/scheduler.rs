@@ -15,7 +15,7 @@
 //! - **Every waiter is looked after**: each chunk that it misses is wanted, at its priority, or in
 //!   flight. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
 //!   other state, so no waiter can be forgotten.
-//! - **No slot is idle while something is wanted** of its origin.
+//! - **No slot is idle while something is wanted** of its origin, but for entries that [rest](refusals) because they were refused.
 //! - **`Critical` waits for nothing lower, but for what pays soon**: with all slots of an
 //!   origin taken, the least urgent fetch loses its slot to it. What that fetch has brought stays;
 //!   the rest is wanted again. Protected from this are a fetch that a reader is blocked on, one that
@@ -34,6 +34,7 @@
 
 mod flight;
 mod flights;
+mod refusals;
 mod slots;
 mod status;
 mod waiters;
@@ -43,7 +44,7 @@ mod windows;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rangemap::RangeSet;
 
@@ -52,6 +53,7 @@ use super::error::ReadError;
 use crate::http::Origin;
 use flight::{Fetch, Waiter};
 use flights::Flights;
+pub use refusals::{AfterRefusal, Refusal};
 pub use status::OriginStatus;
 pub use windows::{Shift, StreamId};
 
@@ -223,10 +225,15 @@ impl Scheduler {
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
     /// If it was stopped meanwhile, the chunks that it made whole count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
+        let mut has_just_begun = false;
         if let Some(running) = self.fetches.get_mut(&fetch) {
             self.brought += watermark.saturating_sub(running.watermark);
             running.watermark = running.watermark.max(watermark);
-            running.moved_in = Some(self.period);
+            running.served_in = Some(self.period);
+            has_just_begun = running.moved_in.replace(self.period).is_none();
+        }
+        if has_just_begun {
+            self.has_begun(entry);
         }
         // What it has passed is no longer in flight: it is here now, or was evicted since, and then has to come again.
         if let Some(left) = self.fetches.get(&fetch).map(|running| self.left_of(running))
@@ -248,16 +255,10 @@ impl Scheduler {
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
-    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
-        let origin = self.flights.number(origin);
-        self.flights.pace_mut(origin).note(latency, bytes, time);
-    }
-
-    /// An origin refused a request of a fetch, or broke it off: perhaps there were too many at once.
-    pub fn refused(&mut self, origin: &Origin) {
+    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
         let origin = self.flights.number(origin);
         let running = self.flights.at(origin).running();
-        self.flights.pace_mut(origin).refused(running);
+        self.flights.pace_mut(origin).note(latency, bytes, time, running, now);
     }
 
     /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,

@@ -53,6 +53,8 @@ fn of_http(error: &HttpError) -> Errno {
         | HttpErrorKind::Refused
         | HttpErrorKind::Unreachable(_)
         | HttpErrorKind::Untrusted(_)
+        | HttpErrorKind::NoDescriptors
+        | HttpErrorKind::Unanswered
         | HttpErrorKind::Interrupted
         | HttpErrorKind::Status { .. }
         | HttpErrorKind::BadAnswer(_) => Errno::EIO,

@@ -16,6 +16,8 @@ const JITTER: f64 = 0.25;
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
+    /// The longest pause, jitter included.
+    longest: Duration,
     retries: u32,
     /// **Never above `retries`.**
     used: u32,
@@ -26,8 +28,17 @@ impl Backoff {
     pub fn new(first: Duration, retries: u32) -> Backoff {
         Backoff {
             first,
+            longest: LONGEST,
             retries,
             used: 0,
+        }
+    }
+
+    /// Pauses without end, none longer than `longest`.
+    pub fn up_to(first: Duration, longest: Duration) -> Backoff {
+        Backoff {
+            longest,
+            ..Backoff::new(first, u32::MAX)
         }
     }
 
@@ -35,7 +46,7 @@ impl Backoff {
     pub fn next_after(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
         let pause = self.next()?;
         // Spread upwards only: whoever was told "in ten seconds" is not welcome after nine.
-        let spread = |asked: Duration| asked.min(LONGEST).mul_f64(JITTER * fastrand::f64());
+        let spread = |asked: Duration| asked.min(self.longest).mul_f64(JITTER * fastrand::f64());
         let asked = retry_after.map(|asked| asked.saturating_add(spread(asked)));
         Some(asked.map_or(pause, |asked| asked.max(pause)))
     }
@@ -58,7 +69,8 @@ impl Iterator for Backoff {
             .saturating_mul(1u32.checked_shl(self.used).unwrap_or(u32::MAX));
         self.used += 1;
         let spread = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
-        Some(doubled.min(LONGEST.div_f64(1.0 + JITTER)).mul_f64(spread))
+        // Cut off before it is spread: or all that wait for long would ask at the same moment.
+        Some(doubled.min(self.longest.div_f64(1.0 + JITTER)).mul_f64(spread))
     }
 }
 
@@ -83,10 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_spread() {
-        let pauses: Vec<_> = (0..100).filter_map(|_| Backoff::new(FIRST, 1).next()).collect();
-        let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
-        assert!(*most - *least > FIRST.mul_f64(JITTER), "{least:?} to {most:?}");
+    fn pauses_are_spread_the_longest_too() {
+        for (tries, about) in [(1, FIRST), (20, Duration::from_secs(4))] {
+            let pauses: Vec<_> = (0..100)
+                .filter_map(|_| Backoff::up_to(FIRST, Duration::from_secs(5)).nth(tries - 1))
+                .collect();
+            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!(*most - *least > about.mul_f64(JITTER), "{least:?} to {most:?}");
+            assert!(pauses.iter().all(|&pause| is_about(pause, about)));
+        }
     }
 
     #[test]

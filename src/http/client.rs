@@ -89,6 +89,12 @@ impl Client {
         self.shared.healths.of(origin)
     }
 
+    /// How the origin is doing that a range of this URL would be asked of now: where redirects last led.
+    pub fn health_of(&self, url: &Url) -> Arc<Health> {
+        let link = self.shared.redirects.of(url);
+        self.shared.healths.of_url(link.as_ref().unwrap_or(url))
+    }
+
     /// Whether nothing is ever asked.
     pub fn is_offline(&self) -> bool {
         self.shared.config.offline

@@ -28,6 +28,9 @@ pub enum HttpErrorKind {
     /// Nothing listens there.
     #[error("the server refused the connection")]
     Refused,
+    /// This machine has no descriptor left for a connection: nothing that a server could be blamed for.
+    #[error("no connection: fetchfs has as many files open as it may (ulimit -n)")]
+    NoDescriptors,
     /// No connection, for another reason (TLS, proxy, network).
     #[error("no connection: {0}")]
     Unreachable(String),
@@ -40,6 +43,10 @@ pub enum HttpErrorKind {
     /// No byte came for longer than the configured time.
     #[error("no answer for {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
+    /// The connection was made, and closed before an answer began: a relay (a load balancer, a tunnel, the proxy of a container)
+    /// whose server is away.
+    #[error("the server closed the connection without an answer")]
+    Unanswered,
     /// The connection ended before the answer did.
     #[error("the connection ended in the middle of the answer")]
     Interrupted,
@@ -75,16 +82,22 @@ impl HttpErrorKind {
     pub fn may_mean_too_many_connections(&self) -> bool {
         matches!(
             self,
-            Self::Interrupted | Self::Refused | Self::Status { status: 429 | 503, .. }
+            Self::Interrupted | Self::Unanswered | Self::Refused | Self::Status { status: 429 | 503, .. }
         )
     }
 
-    /// Whether it says that the origin as a whole is down, away or overloaded, whatever was asked of it.
+    /// Whether there was no way to the server, so that what was asked of it can't be to blame.
+    pub fn is_of_the_way(&self) -> bool {
+        matches!(self, Self::UnknownHost | Self::Refused | Self::Unreachable(_))
+    }
+
+    /// Whether it says that the origin as a whole is down, away or overloaded, as far as one request can tell.
     pub fn is_of_the_origin(&self) -> bool {
         match self {
-            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) => true,
+            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::Unanswered | Self::TimedOut(_) => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
             Self::Interrupted
+            | Self::NoDescriptors
             | Self::Denied(_)
             | Self::NoCredentials(_)
             | Self::NotFound(_)
@@ -97,7 +110,13 @@ impl HttpErrorKind {
     /// Whether the same request may succeed later, without anybody's doing.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::TimedOut(_) | Self::Interrupted => true,
+            Self::UnknownHost
+            | Self::Refused
+            | Self::Unreachable(_)
+            | Self::Unanswered
+            | Self::TimedOut(_)
+            | Self::NoDescriptors
+            | Self::Interrupted => true,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             Self::Denied(_)
             | Self::NoCredentials(_)
@@ -127,6 +146,12 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
         if causes().any(|cause| cause.downcast_ref().is_some_and(refused)) {
             return HttpErrorKind::Refused;
         }
+        if causes().any(|cause| cause.downcast_ref().is_some_and(is_out_of_descriptors)) {
+            return HttpErrorKind::NoDescriptors;
+        }
+        if causes().any(wants_login) {
+            return HttpErrorKind::Denied(407);
+        }
         if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(error) {
             return HttpErrorKind::Untrusted(why.to_string());
         }
@@ -148,6 +173,17 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
 
 /// For headers without end: hyper reads 100 of them, and some 400 KiB.
 const TOO_MANY_HEADERS: &str = "it has more headers, or longer ones, than any server needs";
+
+/// Whether a proxy answered CONNECT with 407. The type of the library's error has no name outside of it, so its text has to do;
+/// a test with such a proxy holds it to that.
+fn wants_login(cause: &(dyn Error + 'static)) -> bool {
+    cause.to_string() == "tunnel error: proxy authorization required"
+}
+
+/// Whether this process, or the machine, has as many files and sockets open as it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
 
 /// Whether the connection ended after the request was sent, and before an answer began.
 pub(super) fn ended_unanswered(error: &reqwest::Error) -> bool {

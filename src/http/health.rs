@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use url::Url;
 
 use super::{Backoff, HttpErrorKind, Origin};
 
@@ -37,6 +38,11 @@ impl Healths {
                 .or_insert_with(|| Arc::new(Health::new(origin.clone()))),
         )
     }
+
+    /// That of the origin of a URL that is asked. One that can't be asked is as well as any: asking says what is wrong with it.
+    pub fn of_url(&self, url: &Url) -> Arc<Health> {
+        Origin::of(url).map_or_else(|| Arc::new(Health::new(Origin::nowhere())), |origin| self.of(&origin))
+    }
 }
 
 /// The health of one origin.
@@ -52,6 +58,8 @@ struct State {
     pause: Option<Pause>,
     /// Counts the pauses that have begun: who asked before the last one says nothing new by failing.
     pauses: u64,
+    /// Counts the answers.
+    answers: u64,
 }
 
 struct Pause {
@@ -75,7 +83,11 @@ impl Health {
     fn new(origin: Origin) -> Health {
         Health {
             origin,
-            state: Mutex::new(State { pause: None, pauses: 0 }),
+            state: Mutex::new(State {
+                pause: None,
+                pauses: 0,
+                answers: 0,
+            }),
             changed: Notify::new(),
         }
     }
@@ -127,7 +139,11 @@ impl Health {
 
     /// It has answered something, whoever asked.
     pub fn answered(&self) {
-        let ended = self.state.lock().pause.take();
+        let ended = {
+            let mut state = self.state.lock();
+            state.answers += 1;
+            state.pause.take()
+        };
         if let Some(pause) = ended {
             log::info!(
                 "{} answers again, after {}",
@@ -136,6 +152,17 @@ impl Health {
             );
             self.changed.notify_waiters();
         }
+    }
+
+    /// How often it has answered so far, whoever asked.
+    pub fn answers(&self) -> u64 {
+        self.state.lock().answers
+    }
+
+    /// It has failed just now, as somebody found who was sent there by another.
+    pub fn has_failed(&self, kind: &HttpErrorKind) {
+        let pauses = self.state.lock().pauses;
+        self.failed(kind, pauses);
     }
 
     fn failed(&self, kind: &HttpErrorKind, pauses: u64) {
@@ -148,13 +175,11 @@ impl Health {
         let now = Instant::now();
         let pause = state.pause.get_or_insert_with(|| Pause {
             until: now,
-            backoff: Backoff::new(FIRST_PAUSE, u32::MAX),
+            backoff: Backoff::up_to(FIRST_PAUSE, LONGEST_PAUSE),
             since: now,
             is_probed: false,
         });
-        let longest = LONGEST_PAUSE.max(kind.retry_after().unwrap_or_default().mul_f64(2.0));
-        let time = pause.backoff.next_after(kind.retry_after()).unwrap_or(FIRST_PAUSE);
-        let time = time.min(longest);
+        let time = pause.backoff.next_after(kind.retry_after()).unwrap_or(LONGEST_PAUSE);
         // Nobody lives to see the end of a pause that is too long for a clock.
         pause.until = now.checked_add(time).unwrap_or(now + Duration::from_secs(1 << 30));
         pause.is_probed = false;
@@ -182,6 +207,11 @@ impl Turn {
         self.health.state.lock().pauses == self.pauses
     }
 
+    /// Whether it was given by this one.
+    pub fn is_to(&self, health: &Arc<Health>) -> bool {
+        Arc::ptr_eq(&self.health, health)
+    }
+
     /// The origin has answered, whatever it was.
     pub fn answered(self) {
         self.health.answered();
@@ -195,7 +225,7 @@ impl Turn {
                 false
             }
             // Nothing that says how it is doing.
-            Some(HttpErrorKind::Interrupted) => false,
+            Some(HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors | HttpErrorKind::Offline) => false,
             _ => {
                 self.answered();
                 true
@@ -229,7 +259,6 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use url::Url;
 
     fn health() -> Arc<Health> {
         Healths::default().of(&Origin::of(&Url::parse("http://h/").unwrap()).unwrap())

@@ -108,6 +108,7 @@ impl Client {
                 // of the server, and GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
                 Ok(Err(error)) if !is_second && ended_unanswered(&error) => is_second = true,
                 Ok(Err(error)) if refuses_http1(&error) && shared.connections.has_only_http2(url) => {}
+                Ok(Err(error)) if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
                 Ok(Err(error)) => {
                     let is_connect = error.is_connect();
                     let limit = if is_connect {

@@ -24,6 +24,15 @@ impl Origin {
             port: url.port_or_known_default()?,
         })
     }
+
+    /// What has no origin.
+    pub(super) fn nowhere() -> Origin {
+        Origin {
+            scheme: String::new(),
+            host: String::new(),
+            port: 0,
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -188,6 +188,8 @@ impl Gate {
             Some(
                 HttpErrorKind::Unreachable(_)
                 | HttpErrorKind::UnknownHost
+                | HttpErrorKind::NoDescriptors
+                | HttpErrorKind::Unanswered
                 | HttpErrorKind::Interrupted
                 | HttpErrorKind::NoCredentials(_)
                 | HttpErrorKind::Offline,

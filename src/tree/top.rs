@@ -55,6 +55,8 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         HttpErrorKind::Offline => {
             ", and no earlier mount has left anything of it in this cache; mount it once without --offline"
         }
+        HttpErrorKind::NoDescriptors => "; allow it more, or let it mount less",
+        HttpErrorKind::Unanswered => "; is the server behind it running?",
         HttpErrorKind::Interrupted | HttpErrorKind::Status { .. } => "; try again later",
     }
 }

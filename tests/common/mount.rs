@@ -175,6 +175,25 @@ impl Mount {
         Pidfd::open(self.pid()).expect("the daemon runs").signal(signal);
     }
 
+    /// Lets the daemon have so many descriptors, at most; gives how many it might have before.
+    pub fn limit_descriptors(&self, most: u64) -> u64 {
+        let pid = self.pid() as libc::pid_t;
+        let mut before = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: one of the two limits is null, the other is on the stack.
+        let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut before) };
+        let new = libc::rlimit {
+            rlim_cur: most,
+            rlim_max: before.rlim_max,
+        };
+        // SAFETY: as above.
+        let written = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) };
+        assert_eq!((read, written), (0, 0), "{}", std::io::Error::last_os_error());
+        before.rlim_cur
+    }
+
     /// Adds an option, or one with its value, to the mounts to come.
     pub fn add_option(&mut self, option: &str, value: &str) {
         self.plan.add(option, value);

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::content::Content;
+use super::faults::Place;
 use super::gate::Gate;
 use super::log::{End, Entry};
 
@@ -68,6 +70,8 @@ pub(super) struct Manner {
     pub latency: Duration,
     /// Body bytes a second.
     pub rate: Option<u64>,
+    /// Its place among those that are answered at a time.
+    pub place: Option<Arc<Place>>,
     /// Held before the first byte of the answer.
     pub before: Vec<Gate>,
     /// Held after so many body bytes.
@@ -76,6 +80,8 @@ pub(super) struct Manner {
     pub cut: Option<(u64, Cut)>,
     /// Bytes of garbage after the end of the body.
     pub excess: u64,
+    /// The connection is closed instead of all this.
+    pub is_silent: bool,
     /// Something else than HTTP is said instead of all this.
     pub is_garbage: bool,
 }
@@ -168,6 +174,10 @@ impl Answer {
 
     /// Sends the answer. Returns whether the connection is good for another request.
     pub async fn send(self, stream: &mut TcpStream, method: &str, closes: bool, entry: &mut Entry) -> io::Result<bool> {
+        if self.manner.is_silent {
+            entry.end(End::Cut);
+            return Ok(false);
+        }
         if self.manner.is_garbage {
             entry.end(End::Cut);
             stream.write_all(b"220 ftp.example.org ready\r\n\r\n").await?;
@@ -251,6 +261,8 @@ impl Answer {
                     .content
                     .fill(piece.range.start + (pace.sent - piece_start), &mut bytes);
                 if pace.sent + take == self.length() {
+                    // Who has the last byte may ask anew before anything is done here after sending it.
+                    self.manner.place.iter().for_each(|place| place.leave());
                     entry.last_words();
                 }
                 if self.framing == Framing::Chunked {

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::delivery::{Answer, Cut, Framing, Part, Piece};
 use super::gate::Gate;
@@ -17,6 +17,8 @@ pub enum Fault {
     Latency(Duration),
     /// Send the body at so many bytes a second.
     Rate(u64),
+    /// Answer 503 to those for whom there is no room.
+    Crowd(Crowd),
     /// Do not answer before the gate opens.
     Hold(Gate),
     /// Send so many bytes of the body, then fall silent until the gate opens.
@@ -33,6 +35,10 @@ pub enum Fault {
     Demand(&'static str, String),
     /// Answer 503 and ask to come back after so many seconds.
     RetryAfter(u64),
+    /// Answer 503 and name the moment that comes after so many seconds, as a date.
+    RetryAtDate(u64),
+    /// Close the connection instead of answering, as a relay does whose server is away.
+    NoAnswer,
     /// Answer `HEAD` with this status.
     RefuseHead(u16),
     /// Send the whole file with 200, whatever range was asked for.
@@ -61,11 +67,59 @@ pub enum Fault {
     Redirect(u16, String),
 }
 
+/// Room for so many requests at a time.
+#[derive(Debug, Clone)]
+pub struct Crowd {
+    most: usize,
+    inside: Arc<AtomicUsize>,
+}
+
+impl Crowd {
+    /// Room for so many.
+    pub fn of(most: usize) -> Crowd {
+        Crowd {
+            most,
+            inside: Arc::default(),
+        }
+    }
+
+    fn enter(&self) -> Option<Place> {
+        let has_room = |inside: usize| (inside < self.most).then_some(inside + 1);
+        self.inside
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room)
+            .ok()?;
+        Some(Place(Mutex::new(Some(Arc::clone(&self.inside)))))
+    }
+}
+
+/// A request's place in a crowd, until it leaves or is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Mutex<Option<Arc<AtomicUsize>>>);
+
+impl Place {
+    pub fn leave(&self) {
+        let inside = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        inside.inspect(|inside| {
+            inside.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 impl Fault {
     fn apply(&self, request: &Request, answer: &mut Answer) {
         match self {
             Fault::Latency(time) => answer.manner.latency = *time,
             Fault::Rate(rate) => answer.manner.rate = Some(*rate),
+            Fault::Crowd(crowd) => match crowd.enter() {
+                Some(place) => answer.manner.place = Some(Arc::new(place)),
+                None => answer.replace(Answer::text(503, "Too many at once")),
+            },
             Fault::Hold(gate) => answer.manner.before.push(gate.clone()),
             Fault::HoldAfter(bytes, gate) => answer.manner.within.push((*bytes, gate.clone())),
             Fault::ResetAfter(bytes) => answer.manner.cut = Some((*bytes, Cut::Reset)),
@@ -77,6 +131,13 @@ impl Fault {
             Fault::RetryAfter(seconds) => {
                 answer.replace(Answer::text(503, "Unavailable").with("Retry-After", seconds.to_string()));
             }
+            Fault::RetryAtDate(seconds) => {
+                // A date has whole seconds, and names the beginning of its own.
+                let then = SystemTime::now() + Duration::from_secs(seconds + 1);
+                let date = httpdate::fmt_http_date(then);
+                answer.replace(Answer::text(503, "Unavailable").with("Retry-After", date));
+            }
+            Fault::NoAnswer => answer.manner.is_silent = true,
             Fault::RefuseHead(status) if request.method == "HEAD" => answer.replace(Answer::text(*status, "No HEAD")),
             Fault::RefuseHead(_) => {}
             Fault::IgnoreRange(framing) => {

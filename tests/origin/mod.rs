@@ -35,10 +35,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use content::Content;
 pub use delivery::Framing;
-pub use faults::Fault;
+pub use faults::{Crowd, Fault};
 pub use gate::Gate;
 pub use index::IndexStyle;
-pub use log::End;
+pub use log::{End, Requests};
 pub use tree::Validators;
 
 /// What stays as it is in a path: letters, digits and RFC 3986's unreserved marks.

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::flights::OriginNumber;
+use super::refusals::Refused;
 use super::wants::Wants;
 use super::windows::Windows;
 use super::{FetchId, Priority, WaiterId};
@@ -23,6 +25,10 @@ pub(super) struct Flight {
     pub(super) windows: Windows,
     /// When it last started a fetch.
     pub(super) turn: u64,
+    /// What its requests have met with since it last got a byte, if they were refused.
+    pub(super) refused: Option<Refused>,
+    /// **Nothing begins for it before this was taken back**, by [`Scheduler::rested`](super::Scheduler::rested).
+    pub(super) rests_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub(super) struct Fetch {
     pub(super) watermark: u64,
     /// The period in which it last brought anything; `None` while nothing has come.
     pub(super) moved_in: Option<u64>,
+    /// The period in which its server last answered it, or sent anything; `None` while it has not.
+    pub(super) served_in: Option<u64>,
     /// What its chunks are wanted for when nobody is blocked on them. **None at `Critical`**: that lasts only as long
     /// as a waiter does.
     pub(super) wants: Wants,
@@ -58,6 +66,8 @@ impl Flight {
             waiters: Vec::new(),
             windows: Windows::default(),
             turn: 0,
+            refused: None,
+            rests_until: None,
         }
     }
 
@@ -69,6 +79,11 @@ impl Flight {
         } else {
             count.max(1)
         }
+    }
+
+    /// The most urgent of what may be begun for it.
+    pub(super) fn next_priority(&self) -> Option<Priority> {
+        self.wants.most_urgent().filter(|_| self.rests_until.is_none())
     }
 
     pub(super) fn is_present(&self, chunk: u64) -> bool {
@@ -137,6 +152,11 @@ impl Fetch {
 
     pub(super) fn has_begun(&self) -> bool {
         self.moved_in.is_some()
+    }
+
+    /// Whether its server has answered it, or sent anything, in this period or the last.
+    pub(super) fn is_served(&self, period: u64) -> bool {
+        self.served_in.is_some_and(|served| served + 1 >= period)
     }
 
     /// Whether it has brought anything in this period or the last.

@@ -32,7 +32,7 @@ pub(super) struct Flights {
 pub(super) struct AtOrigin {
     /// How it answers.
     pub(super) pace: Pace,
-    /// The entries that want something, by their most urgent chunk, and among equals by when they were last served.
+    /// The entries that want something and do not rest, by their most urgent chunk, and among equals by when they were last served.
     wanting: BTreeSet<(Priority, u64, EntryId)>,
     /// The entries that have fetches under way.
     fetching: BTreeSet<EntryId>,
@@ -59,7 +59,7 @@ struct Noted {
 impl Noted {
     fn of(flight: &Flight) -> Noted {
         Noted {
-            wants: flight.wants.most_urgent().map(|priority| (priority, flight.turn)),
+            wants: flight.next_priority().map(|priority| (priority, flight.turn)),
             fetches: flight.fetches.len(),
         }
     }
@@ -160,6 +160,11 @@ impl AtOrigin {
         self.running
     }
 
+    /// Whether an entry other than this one has something to be begun for it.
+    pub(super) fn is_wanted_by_another(&self, than: EntryId) -> bool {
+        self.wanting.iter().any(|&(_, _, id)| id != than)
+    }
+
     /// How many entries share it.
     pub(super) fn flights(&self) -> usize {
         self.flights
@@ -222,7 +227,7 @@ impl Flights {
         for number in self.origins() {
             let here = || self.iter().filter(|(_, flight)| flight.origin == number);
             let wanting = here().filter_map(|(id, flight)| {
-                let priority = flight.wants.most_urgent()?;
+                let priority = flight.next_priority()?;
                 Some((priority, flight.turn, id))
             });
             let fetching = here().filter(|(_, flight)| !flight.fetches.is_empty());

@@ -144,6 +144,7 @@ impl Scheduler {
                 chunks,
                 watermark: bytes.start,
                 moved_in: None,
+                served_in: None,
                 wants,
             },
         );
@@ -236,6 +237,16 @@ impl Scheduler {
 
     /// Stops a fetch and wants again what it has not brought.
     pub(super) fn preempt(&mut self, id: FetchId) {
+        let Some(entry) = self.fetches.get(&id).map(|fetch| fetch.entry) else {
+            return;
+        };
+        self.want_again(id);
+        self.stop(id);
+        self.flights.forget_if_idle(entry);
+    }
+
+    /// Wants again what a fetch was to bring and has not brought, for what it was wanted.
+    pub(super) fn want_again(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, left) = (fetch.entry, self.left_of(fetch));
         let Some(mut flight) = self.flights.get_mut(entry) else {
@@ -246,9 +257,6 @@ impl Scheduler {
                 flight.wants.add_all(fetch.wants.take(&run));
             }
         }
-        drop(flight);
-        self.stop(id);
-        self.flights.forget_if_idle(entry);
     }
 
     pub(super) fn stop(&mut self, id: FetchId) {

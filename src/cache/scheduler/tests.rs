@@ -7,6 +7,7 @@
 
 mod line;
 mod model;
+mod refusals;
 mod windows;
 
 use std::time::Duration;
@@ -38,7 +39,7 @@ fn near_scheduler(limits: Limits) -> Scheduler {
     let mut scheduler = Scheduler::new(limits);
     for origin in ["a", "b"] {
         let origin = listed(origin, 0).origin.clone();
-        (0..100).for_each(|_| scheduler.measured(&origin, Duration::ZERO, 0, Duration::ZERO));
+        (0..100).for_each(|_| scheduler.measured(&origin, Duration::ZERO, 0, Duration::ZERO, Instant::now()));
     }
     scheduler
 }
@@ -301,7 +302,8 @@ fn a_fetch_that_ends_within_a_round_trip_is_not_thrown_away_even_if_nobody_wants
     let (first, second) = (known("a", 1), known("a", 1));
     (0..100).for_each(|_| {
         let (latency, time) = (Duration::from_secs(1), Duration::from_secs(1 << 10));
-        play.scheduler.measured(&first.origin, latency, 1 << 20, time);
+        play.scheduler
+            .measured(&first.origin, latency, 1 << 20, time, Instant::now());
     });
     play.wait(&first, 0..1, 1);
     play.writes(0, C / 2);

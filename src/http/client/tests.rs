@@ -222,7 +222,7 @@ async fn unreachable_servers_are_told_apart() {
     let server = Server::start(|_| breaks_off("")).await;
     assert_eq!(
         client().metadata(&server.url).await.unwrap_err().kind,
-        HttpErrorKind::Interrupted
+        HttpErrorKind::Unanswered
     );
     let secure = Url::parse(&server.url.as_str().replace("http:", "https:")).unwrap();
     let kind = impatient().metadata(&secure).await.unwrap_err().kind;

@@ -101,6 +101,7 @@ impl Conditions for (Duration, u64) {
 struct Line {
     connection: Connection,
     scheduler: Scheduler,
+    began: Instant,
     /// Microseconds since the beginning.
     now: u64,
     /// What is going to happen, by its moment and a number that tells what comes at once apart.
@@ -122,6 +123,7 @@ impl Line {
                 fetch_len: FETCH_LEN,
                 split_distance: SPLIT_DISTANCE,
             }),
+            began: Instant::now(),
             now: 0,
             agenda: BTreeMap::new(),
             count: 0,
@@ -203,7 +205,8 @@ impl Line {
         self.transfers.remove(&id);
         let time = Duration::from_micros((self.now - asked_at - self.connection.round_trip).max(1));
         let latency = Duration::from_micros(self.connection.round_trip);
-        self.scheduler.measured(&entry.origin, latency, end - start, time);
+        let now = self.began + Duration::from_micros(self.now);
+        self.scheduler.measured(&entry.origin, latency, end - start, time, now);
         self.scheduler.ended(id, Ok(()));
     }
 

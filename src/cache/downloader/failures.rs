@@ -1,0 +1,138 @@
+//! What a fetch does when a request of its has failed: go on at once, after a pause, when its origin can be asked again, or
+//! not at all.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{FIRST_PAUSE, Fetch};
+use crate::cache::scheduler::{AfterRefusal, Refusal};
+use crate::http::{Backoff, Health, HttpError, HttpErrorKind, Origin, Turn};
+
+/// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
+const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
+
+/// The failures of one fetch.
+pub(super) struct Failures {
+    /// The pauses between tries.
+    backoff: Backoff,
+    /// Byte offset from which on the tries so far are paid for: what one good chunk has cost in tries is paid.
+    good_until: u64,
+    /// Whose answer is waited for next, if that is another origin than the one that the file is asked of: one that it redirects to.
+    blamed: Option<Arc<Health>>,
+}
+
+impl Failures {
+    pub(super) fn new(retries: u32, good_until: u64) -> Failures {
+        Failures {
+            backoff: Backoff::new(FIRST_PAUSE, retries),
+            good_until,
+            blamed: None,
+        }
+    }
+}
+
+impl Fetch {
+    /// Waits until the origin that is going to be asked may be asked.
+    pub(super) async fn turn(&self, failures: &mut Failures) -> Turn {
+        let health = failures.blamed.take();
+        let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
+        health.turn().await
+    }
+
+    /// After a failure that may pass: returns when it is time to try again. `turn` is what the request was made by, if its origin has not
+    /// answered; `offset` is the byte to go on from.
+    ///
+    /// # Errors
+    /// The same error, if this fetch does not try again.
+    pub(super) async fn outlive(
+        &self,
+        error: HttpError,
+        turn: Option<Turn>,
+        asked: Instant,
+        offset: u64,
+        failures: &mut Failures,
+    ) -> Result<(), HttpError> {
+        if offset >= failures.good_until {
+            failures.backoff.reset();
+            failures.good_until = offset + self.order.entry.chunk.bytes();
+        }
+        let retries = self.downloader.retries;
+        match turn {
+            Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures),
+            Some(turn) => turn.failed(&error.kind),
+            None => {}
+        }
+        if error.kind == HttpErrorKind::NoDescriptors && retries > 0 {
+            self.downloader.shortage.met();
+            tokio::time::sleep(UNTIL_DESCRIPTORS).await;
+            return self.go_on_if_wanted(error);
+        }
+        if error.kind.may_mean_too_many_connections() {
+            self.manager.broken_off(self.order.id, &self.order.entry.origin, asked);
+        }
+        let Some(pause) = failures.backoff.next_after(error.kind.retry_after()) else {
+            return Err(error);
+        };
+        log::debug!("{error}; trying again at byte {offset} in {pause:.1?}");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// A request came to nothing, and it is to be found out why; see [`Refusal`].
+    fn note_refusal(
+        &self,
+        error: HttpError,
+        turn: Turn,
+        asked: Instant,
+        failures: &mut Failures,
+    ) -> Result<(), HttpError> {
+        let origin = error.origin().unwrap_or_else(|| self.order.entry.origin.clone());
+        let health = self.downloader.client.health(&origin);
+        let refusal = Refusal {
+            kind: &error.kind,
+            asked,
+            now: Instant::now(),
+            answers: health.answers(),
+            backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
+        };
+        let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
+        if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
+            if turn.is_to(&health) {
+                turn.failed(&error.kind);
+            } else {
+                health.has_failed(&error.kind);
+                failures.blamed = Some(health);
+            }
+        }
+        match next {
+            // No retry is used up by an origin that is down: this fetch waits with all others until that is worth
+            // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
+            AfterRefusal::WaitForOrigin => self.go_on_if_wanted(error),
+            AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) => {
+                log::debug!("{error}; it is asked for again in {:.1?}", until - refusal.now);
+                let (manager, entry) = (Arc::clone(&self.manager), self.order.entry.id);
+                self.downloader.runtime.spawn(async move {
+                    tokio::time::sleep_until(until.into()).await;
+                    manager.rested(entry, until);
+                });
+                Err(error)
+            }
+            AfterRefusal::Fail => Err(error),
+        }
+    }
+
+    fn go_on_if_wanted(&self, error: HttpError) -> Result<(), HttpError> {
+        if self.manager.is_wanted(self.order.id) {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}
+
+impl HttpError {
+    /// Who was asked. It may be another origin than that of the file: one that it redirects to.
+    fn origin(&self) -> Option<Origin> {
+        Origin::of(&url::Url::parse(&self.url).ok()?)
+    }
+}

@@ -1,0 +1,273 @@
+//! Refusals: a request came to nothing before it brought a byte, and what is to blame: the number of requests, the file, or
+//! the origin.
+//!
+//! The answer looks the same in all three cases (503, say), and what helps differs. Too many at a time: fewer, and
+//! this one again when there is a slot. The file: it alone is tried again, later and later, until its retries are used up. The origin: all
+//! wait. So it is looked at what else goes on there:
+//!
+//! - **Nobody is served**: the origin is down, or overloaded.
+//! - **Others are served**: then it is the number, or the file. A server that refuses for the number takes the request when
+//!   fewer are under way; so it is the file if it was refused before, others have been answered since, and no more were under way now
+//!   than were seen to be served at once. And it is the file if the answer is none that a server gives for the number.
+//!
+//! One file can't tell its own trouble from its origin's. So while others wait for a slot, it does not wait for the origin with its own: the
+//! next one that asks is another.
+//!
+//! A request that is refused while others are served has no slot any more: its bytes are wanted again, and its entry **rests** for a moment,
+//! in which nothing is begun for it, or until the server said that it may be asked again.
+
+use std::time::{Duration, Instant};
+
+use super::flights::OriginNumber;
+use super::{FetchId, Scheduler};
+use crate::cache::entry::EntryId;
+use crate::cache::pace::Complaint;
+use crate::http::{Backoff, HttpErrorKind};
+
+/// How long an entry rests at least: time for the server to notice that connections were closed, among them the one whose
+/// slot a reader's request may just have taken.
+const LEAST_REST: Duration = Duration::from_millis(100);
+
+/// A request that came to nothing before an answer's body began.
+#[derive(Debug, Clone)]
+pub struct Refusal<'a> {
+    /// What went wrong. **Of the origin**, as far as the request itself can tell
+    /// ([`HttpErrorKind::is_of_the_origin`]).
+    pub kind: &'a HttpErrorKind,
+    /// When it was asked.
+    pub asked: Instant,
+    /// When it came to nothing.
+    pub now: Instant,
+    /// How often the origin has answered anybody so far.
+    pub answers: u64,
+    /// The pauses between the tries of a file that is to blame itself.
+    pub backoff: Backoff,
+}
+
+/// What a fetch does whose request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRefusal {
+    /// It is the origin: it waits with all others until that can be asked again.
+    WaitForOrigin,
+    /// It is the origin, or so it seems; but others wait for a slot, and they may find it well. So it has none any more and is
+    /// to end; [`Scheduler::rested`] is to be called at this time.
+    YieldUntil(Instant),
+    /// It has no slot any more and is to end; [`Scheduler::rested`] is to be called at this time.
+    RestUntil(Instant),
+    /// It is the file, and its retries are used up: the fetch is to end with the error.
+    Fail,
+}
+
+/// What an entry's requests have met with since it last got a byte.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    /// When that was, the last time.
+    at: Instant,
+    /// How often the origin had answered anybody by then.
+    answers: u64,
+    /// What was to blame.
+    cause: Cause,
+    backoff: Backoff,
+}
+
+/// Who or what is to blame for a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Number,
+    File,
+    Origin,
+}
+
+/// What is known when a request is refused.
+#[derive(Debug, Clone, Copy)]
+struct Circumstances {
+    /// Servers answer like that when there are too many requests.
+    fits_too_many: bool,
+    /// It tells of the way to the server, and not of what was asked.
+    is_of_the_way: bool,
+    /// The entry's last request was refused too, and others have been answered since.
+    others_were_answered: bool,
+    /// The entry's last request was refused too, and the file was to blame.
+    was_the_file: bool,
+    /// No more requests are under way than were seen to be served at once.
+    are_few: bool,
+    /// Others have been answered, and their bytes are coming.
+    others_are_served: bool,
+}
+
+impl Circumstances {
+    fn cause(self) -> Cause {
+        match self {
+            _ if self.is_of_the_way => Cause::Origin,
+            // Also when nobody else asks any more whose answers would show it.
+            _ if self.was_the_file => Cause::File,
+            _ if self.others_were_answered && (self.are_few || !self.others_are_served) => Cause::File,
+            _ if !self.others_are_served => Cause::Origin,
+            _ if self.fits_too_many => Cause::Number,
+            _ => Cause::File,
+        }
+    }
+}
+
+impl Scheduler {
+    /// A request of a fetch was refused, or came to nothing. Also says whether its origin is now known to bear only so
+    /// many requests, and was not before.
+    pub fn refused(&mut self, fetch: FetchId, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
+        let Some(id) = self.fetches.get(&fetch).map(|running| running.entry) else {
+            return (AfterRefusal::Fail, false);
+        };
+        let Some(flight) = self.flights.get(id) else {
+            return (AfterRefusal::Fail, false);
+        };
+        let (origin, before) = (flight.origin, flight.refused.clone());
+        let at = self.flights.at(origin);
+        let (running, served) = (at.running(), self.served(origin, Some(fetch)));
+        let fits_too_many = refusal.kind.may_mean_too_many_connections();
+        let circumstances = Circumstances {
+            fits_too_many,
+            is_of_the_way: refusal.kind.is_of_the_way(),
+            others_were_answered: before.as_ref().is_some_and(|before| before.answers < refusal.answers),
+            was_the_file: before.as_ref().is_some_and(|before| before.cause == Cause::File),
+            are_few: running <= at.pace.bore(),
+            others_are_served: served > 0,
+        };
+        // Requests that were under way together fail for one reason.
+        let same = before.as_ref().filter(|before| refusal.asked < before.at);
+        let (cause, is_another) = same.map_or_else(|| (circumstances.cause(), true), |before| (before.cause, false));
+        let pace = self.flights.pace_mut(origin);
+        let is_news = match cause {
+            Cause::Number => true,
+            // Connections that are refused while others go on: it has no room for more.
+            Cause::Origin => {
+                pace.is_down();
+                fits_too_many && served > 0
+            }
+            Cause::File => {
+                pace.acquit(id);
+                false
+            }
+        } && pace.refused(Complaint {
+            by: id,
+            is_said: matches!(refusal.kind, HttpErrorKind::Status { .. }),
+            asked: refusal.asked,
+            now: refusal.now,
+            running,
+            served,
+        });
+        let mut refused = before.unwrap_or_else(|| Refused {
+            at: refusal.asked,
+            answers: 0,
+            cause,
+            backoff: refusal.backoff.clone(),
+        });
+        let asked_for = refusal.kind.retry_after();
+        let pause = match cause {
+            // The origin's own pause is for all.
+            Cause::Origin => Duration::ZERO,
+            Cause::Number => asked_for.unwrap_or_default(),
+            Cause::File if !is_another => asked_for.unwrap_or_default(),
+            Cause::File => match refused.backoff.next_after(asked_for) {
+                Some(pause) => pause,
+                None => {
+                    // An error is not remembered: who asks for it from now on has all tries.
+                    self.set_refused(id, None);
+                    return (AfterRefusal::Fail, is_news);
+                }
+            },
+        };
+        (refused.at, refused.answers, refused.cause) = (refusal.now, refusal.answers, cause);
+        self.set_refused(id, Some(refused));
+        let is_of_the_origin = cause == Cause::Origin;
+        let can_yield = !circumstances.is_of_the_way && self.flights.at(origin).is_wanted_by_another(id);
+        if is_of_the_origin && !can_yield {
+            return (AfterRefusal::WaitForOrigin, is_news);
+        }
+        // A pause that is too long for a clock has an end that nobody waits for.
+        let until = refusal.now.checked_add(pause.max(LEAST_REST)).unwrap_or(refusal.now);
+        let until = self.rest(fetch, id, until);
+        let next = if is_of_the_origin {
+            AfterRefusal::YieldUntil(until)
+        } else {
+            AfterRefusal::RestUntil(until)
+        };
+        (next, is_news)
+    }
+
+    /// The head of an answer to a fetch has come, and the bytes are about to.
+    pub fn answered(&mut self, fetch: FetchId) {
+        if let Some(running) = self.fetches.get_mut(&fetch) {
+            running.served_in = Some(self.period);
+        }
+    }
+
+    /// An answer to a fetch was broken off: perhaps there were too many at once.
+    pub fn broken_off(&mut self, fetch: FetchId, asked: Instant, now: Instant) -> bool {
+        let Some(running) = self.fetches.get_mut(&fetch) else {
+            return false;
+        };
+        running.served_in = None;
+        let id = running.entry;
+        let Some(origin) = self.flights.get(id).map(|flight| flight.origin) else {
+            return false;
+        };
+        let complaint = Complaint {
+            by: id,
+            is_said: false,
+            asked,
+            now,
+            running: self.flights.at(origin).running(),
+            served: self.served(origin, Some(fetch)),
+        };
+        self.flights.pace_mut(origin).refused(complaint)
+    }
+
+    /// An entry has rested until then, and may be asked for again.
+    pub fn rested(&mut self, id: EntryId, until: Instant) {
+        if let Some(mut flight) = self.flights.get_mut(id)
+            && flight.rests_until == Some(until)
+        {
+            flight.rests_until = None;
+        }
+        self.dispatch_for(id);
+        self.flights.forget_if_idle(id);
+    }
+
+    /// A fetch has brought bytes for the first time.
+    pub(super) fn has_begun(&mut self, id: EntryId) {
+        self.set_refused(id, None);
+        if let Some(origin) = self.flights.get(id).map(|flight| flight.origin) {
+            let served = self.served(origin, None);
+            self.flights.pace_mut(origin).bears_out(served);
+        }
+    }
+
+    /// Takes a fetch's slot away and wants again what it has not brought, but not before the entry has rested; gives
+    /// until when that is.
+    fn rest(&mut self, fetch: FetchId, id: EntryId, until: Instant) -> Instant {
+        let mut rests_until = until;
+        if let Some(mut flight) = self.flights.get_mut(id) {
+            rests_until = flight.rests_until.map_or(until, |earlier| earlier.max(until));
+            flight.rests_until = Some(rests_until);
+        }
+        self.want_again(fetch);
+        self.remove(fetch);
+        self.look_after_waiters(id);
+        // The slot is somebody else's now.
+        self.dispatch_for(id);
+        self.flights.forget_if_idle(id);
+        rests_until
+    }
+
+    /// Of how many fetches to an origin the bytes are coming, but for one.
+    fn served(&self, origin: OriginNumber, but: Option<FetchId>) -> usize {
+        let others = self.flights.fetches_to(origin).filter(|&id| Some(id) != but);
+        let fetches = others.filter_map(|id| self.fetches.get(&id));
+        fetches.filter(|fetch| fetch.is_served(self.period)).count()
+    }
+
+    fn set_refused(&mut self, id: EntryId, refused: Option<Refused>) {
+        if let Some(mut flight) = self.flights.get_mut(id) {
+            flight.refused = refused;
+        }
+    }
+}

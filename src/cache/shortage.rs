@@ -1,0 +1,58 @@
+//! No descriptor left for a connection: what is kept open without need is closed, and the log says so, once a minute while
+//! it lasts.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// How long a line in the log stands for all shortages.
+const LASTS: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub struct Shortage {
+    let_go: Box<dyn Fn() + Send + Sync>,
+    /// When it was last said. Nothing is taken under it.
+    said: Mutex<Option<Instant>>,
+}
+
+impl Shortage {
+    /// `let_go` closes what is kept open without need.
+    pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> Shortage {
+        Shortage {
+            let_go: Box::new(let_go),
+            said: Mutex::default(),
+        }
+    }
+
+    /// A connection could not be made for want of a descriptor.
+    pub fn met(&self) {
+        if self.is_news(Instant::now()) {
+            log::warn!(
+                "fetchfs has as many files and connections open as it may; what waits for a connection waits until others are \
+                 closed (allow it more: ulimit -n, or LimitNOFILE= in its unit)"
+            );
+        }
+        (self.let_go)();
+    }
+
+    fn is_news(&self, now: Instant) -> bool {
+        let mut said = self.said.lock();
+        let is_news = said.is_none_or(|said| now.duration_since(said) >= LASTS);
+        if is_news {
+            *said = Some(now);
+        }
+        is_news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_that_lasts_is_said_once_a_minute() {
+        let (shortage, start) = (Shortage::new(|| {}), Instant::now());
+        let said = |seconds| shortage.is_news(start + Duration::from_secs(seconds));
+        assert_eq!([0, 1, 59, 60, 61].map(said), [true, false, false, true, false]);
+    }
+}
