@@ -37,6 +37,9 @@ const LONGEST: u64 = 24;
 /// One of so many spends a ninth of its time waiting, and keeps others waiting for a third of the time.
 const TURN: u64 = 8;
 
+/// Seconds after which a fetch has had its turn however little it brought, unless it has not paid for its round trip.
+const TURN_TIME: f64 = 0.5;
+
 /// How much a new measurement counts against all before.
 const WEIGHT: f64 = 0.25;
 
@@ -196,7 +199,8 @@ impl Pace {
 
     /// Bytes of a fetch that pays for its round trip and is over soon, for where others wait for the connection.
     pub fn turn_len(&self) -> u64 {
-        self.in_time(self.round_trip().saturating_mul(TURN).max(SHORTEST))
+        let soon = SHORTEST.min((self.rate * TURN_TIME) as u64).max(TELLING);
+        self.round_trip().saturating_mul(TURN).max(soon)
     }
 
     /// So many bytes, or as many as come in [`LONGEST_TIME`], but what comes in a round trip in any case.
@@ -295,9 +299,14 @@ mod tests {
             pace.note(Duration::from_millis(50), 400_000, second, 1, Instant::now());
         }
         for free in [1, 16] {
-            let len = pace.fetch_len(1 << 30, free).max(pace.turn_len());
+            let len = pace.fetch_len(1 << 30, free);
             assert!((400_000..=810_000).contains(&len), "{len}");
         }
+        assert!(pace.turn_len() <= 300_000, "{}", pace.turn_len());
+        assert!(
+            measured(50, 20).turn_len() >= 7 * MIB,
+            "where the round trip is to be paid for"
+        );
     }
 
     #[test]

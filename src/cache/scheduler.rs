@@ -23,7 +23,8 @@
 //!   two as long as their bytes come. That stream's reader was woken a moment ago, and will be blocked
 //!   again as soon as it has read them: with more such readers than slots, they would throw out one
 //!   another's fetches after a chunk each. So slots go round as fetches end by themselves, first to
-//!   who was served longest ago.
+//!   who was served longest ago. One that has brought what pays for its round trip has had its turn: while a reader
+//!   waits for a slot, it ends at its next chunk edge.
 //! - **What is wanted for several reasons outlives each of them**: a chunk that was to be read ahead
 //!   and that the user asked for is still to be fetched for the user when the reader has gone. Only a
 //!   failure ends all reasons: who waits is told.
@@ -320,6 +321,7 @@ impl Scheduler {
         if let Some(running) = self.fetches.get_mut(&fetch) {
             running.wants.add_all(wants);
             running.chunks = all;
+            running.start = 0;
             running.watermark = 0;
         }
         self.look_after_waiters(id);

@@ -45,7 +45,9 @@ pub(super) struct Waiter {
 pub(super) struct Fetch {
     pub(super) entry: EntryId,
     pub(super) chunks: Range<u64>,
-    /// Byte offset up to which it has written.
+    /// Byte offset from which on it brings bytes.
+    pub(super) start: u64,
+    /// Byte offset up to which it has written. **Not before `start`.**
     pub(super) watermark: u64,
     /// The period in which it last brought anything; `None` while nothing has come.
     pub(super) moved_in: Option<u64>,

@@ -165,6 +165,13 @@ impl AtOrigin {
         self.wanting.iter().any(|&(_, _, id)| id != than)
     }
 
+    /// The entries that want something at this priority, and nothing more urgent.
+    pub(super) fn wanting_at(&self, priority: Priority) -> impl Iterator<Item = EntryId> {
+        let first = (priority, 0, EntryId(0));
+        let wanting = self.wanting.range(first..);
+        wanting.map_while(move |&(p, _, id)| (p == priority).then_some(id))
+    }
+
     /// How many entries share it.
     pub(super) fn flights(&self) -> usize {
         self.flights

@@ -32,6 +32,7 @@ impl Scheduler {
                     return;
                 }
                 let Some(victim) = self.least_urgent_fetch(origin) else {
+                    self.let_some_give_way(origin);
                     return;
                 };
                 self.preempt(victim);
@@ -142,6 +143,7 @@ impl Scheduler {
             Fetch {
                 entry: id,
                 chunks,
+                start: bytes.start,
                 watermark: bytes.start,
                 moved_in: None,
                 served_in: None,
@@ -175,6 +177,30 @@ impl Scheduler {
                 )
             })
             .map(|(id, _)| id)
+    }
+
+    /// With nothing to take a slot from, a fetch that has had its turn ends at its next chunk edge for a reader that is blocked
+    /// without one: those that have brought most, as many as readers wait. Nothing that came is lost, and who has had no
+    /// turn keeps its fetch, so more streams than connections do not take one another's.
+    fn let_some_give_way(&mut self, origin: OriginNumber) {
+        let at = self.flights.at(origin);
+        let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
+        let mut waiting = at.wanting_at(Priority::Critical).take(at.running()).count();
+        let mut have_had_theirs = Vec::new();
+        for id in self.flights.fetches_to(origin) {
+            let Some(fetch) = self.fetches.get(&id) else { continue };
+            let left = self.left_of(fetch);
+            let brought = fetch.watermark - fetch.start;
+            if left.end - left.start <= 1 {
+                waiting = waiting.saturating_sub(1);
+            } else if brought >= turn {
+                have_had_theirs.push((brought, id));
+            }
+        }
+        have_had_theirs.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in have_had_theirs.into_iter().take(waiting) {
+            self.cut_to_what_is_wanted(id, Priority::Critical);
+        }
     }
 
     /// Whether a reader is blocked on a fetch, or it is wanted without one.

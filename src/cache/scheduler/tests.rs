@@ -5,6 +5,7 @@
     reason = "lists of ranges are compared; some have one element"
 )]
 
+mod giving_way;
 mod line;
 mod model;
 mod refusals;

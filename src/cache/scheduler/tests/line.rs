@@ -375,3 +375,30 @@ fn who_seeks_away_from_a_stream_is_served_at_the_new_place_as_well_as_who_comes_
     assert!(rate >= fresh * 0.8, "{rate} MB/s, and {fresh} on a handle of its own");
     assert!(sent <= 3 * 40 * MIB, "{sent} bytes sent for 40 MiB");
 }
+
+/// Milliseconds that programs wait for the first bytes of a file, while as many streams as there are connections go on.
+fn first_bytes_beside_streams(connection: Connection, mib: u64) -> Vec<u64> {
+    let mut line = Line::new(connection);
+    for _ in 0..CONNECTIONS {
+        line.reads(&Line::file(mib * MIB), 0..mib * MIB, IN_SEQUENCE);
+    }
+    let looks = Pace {
+        pause: 700_000,
+        step: 100 * MIB,
+    };
+    let newcomer = line.reads(&Line::file(1 << 40), 50 * MIB..2000 * MIB, looks);
+    line.run();
+    let took = line.programs[newcomer].took.iter().map(|took| took / 1000);
+    let took: Vec<_> = took.collect();
+    println!("first bytes beside {CONNECTIONS} streams: {took:?} ms");
+    took
+}
+
+#[test]
+fn who_comes_to_busy_connections_waits_for_a_chunk_of_somebody_else_and_no_longer() {
+    // A chunk takes 650 ms, and the first 128 KiB of the next one 330.
+    let slow = first_bytes_beside_streams(SLOW, 16);
+    assert!(slow.iter().all(|&took| took <= 1_300), "{slow:?}");
+    let far = first_bytes_beside_streams(FAR, 256);
+    assert!(far.iter().all(|&took| took <= 500), "{far:?}");
+}
