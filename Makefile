@@ -3,6 +3,11 @@
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd
+MANDIR  ?= $(PREFIX)/share/man
+# Where the shells look for completions.
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # mount(8) and umount(8) look for their helpers here and nowhere else.
 SBINDIR ?= /sbin
 
@@ -47,11 +52,18 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 	chmod 755 $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	$(INSTALL_TEXT) mount-helpers/systemd/fetchfs@.service >$(DESTDIR)$(UNITDIR)/system/fetchfs@.service
 	$(INSTALL_TEXT) mount-helpers/systemd/user/fetchfs@.service >$(DESTDIR)$(UNITDIR)/user/fetchfs@.service
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	$(BINARY) man $(DESTDIR)$(MANDIR)/man1
+	$(BINARY) completions bash >$(DESTDIR)$(BASHDIR)/fetchfs
+	$(BINARY) completions zsh >$(DESTDIR)$(ZSHDIR)/_fetchfs
+	$(BINARY) completions fish >$(DESTDIR)$(FISHDIR)/fetchfs.fish
 
 uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(BINDIR)/fetchfs
 	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	rm -f $(DESTDIR)$(UNITDIR)/system/fetchfs@.service $(DESTDIR)$(UNITDIR)/user/fetchfs@.service
+	rm -f $(DESTDIR)$(MANDIR)/man1/fetchfs.1 $(DESTDIR)$(MANDIR)/man1/fetchfs-*.1
+	rm -f $(DESTDIR)$(BASHDIR)/fetchfs $(DESTDIR)$(ZSHDIR)/_fetchfs $(DESTDIR)$(FISHDIR)/fetchfs.fish
 
 fmt: cargo ## Format the code
 	$(CARGO) fmt
