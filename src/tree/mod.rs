@@ -15,6 +15,8 @@
 //! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
 //! behind a read.
 
+#![forbid(unsafe_code)]
+
 mod asking;
 mod directory;
 mod file;
