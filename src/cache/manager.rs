@@ -335,6 +335,7 @@ impl ChunkManager {
         let mut starts = Vec::new();
         let changed = {
             let mut state = self.state.lock();
+            state.scheduler.it_is(std::time::Instant::now());
             let changed = change(&mut state);
             for action in state.scheduler.take_actions() {
                 match action {

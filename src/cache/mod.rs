@@ -12,6 +12,7 @@
 //! - [`around`] brings bytes past all this, in memory, while there is [`trouble`] with the folder.
 
 mod around;
+mod breadth;
 mod catalogue;
 pub mod chunk;
 mod descriptors;

@@ -138,6 +138,8 @@ pub struct Scheduler {
     period: u64,
     /// Bytes that fetches have brought.
     brought: u64,
+    /// See [`Scheduler::it_is`].
+    now: Instant,
     closed: bool,
     actions: Vec<Action>,
 }
@@ -154,9 +156,15 @@ impl Scheduler {
             turn: 1,
             period: 0,
             brought: 0,
+            now: Instant::now(),
             closed: false,
             actions: Vec::new(),
         }
+    }
+
+    /// Says what time it is, for all that is told from now on.
+    pub fn it_is(&mut self, now: Instant) {
+        self.now = now;
     }
 
     /// Takes what there is to do since the last call, in order.
@@ -226,6 +234,7 @@ impl Scheduler {
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
     /// If it was stopped meanwhile, the chunks that it made whole count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
+        self.note_breadth(entry, fetch, watermark);
         let mut has_just_begun = false;
         if let Some(running) = self.fetches.get_mut(&fetch) {
             self.brought += watermark.saturating_sub(running.watermark);

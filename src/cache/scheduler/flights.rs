@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::flight::Flight;
 use super::{FetchId, Priority};
+use crate::cache::breadth::Breadth;
 use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::pace::Pace;
 use crate::http::Origin;
@@ -27,11 +28,13 @@ pub(super) struct Flights {
     origins: Vec<AtOrigin>,
 }
 
-/// What goes on at one origin. **All but the pace is what a look at all its flights would give.**
+/// What goes on at one origin. **All but pace and breadth is what a look at all its flights would give.**
 #[derive(Debug, Default)]
 pub(super) struct AtOrigin {
     /// How it answers.
     pub(super) pace: Pace,
+    /// Over how many connections.
+    pub(super) breadth: Breadth,
     /// The entries that want something and do not rest, by their most urgent chunk, and among equals by when they were last served.
     wanting: BTreeSet<(Priority, u64, EntryId)>,
     /// The entries that have fetches under way.
@@ -83,6 +86,10 @@ impl Flights {
 
     pub(super) fn pace_mut(&mut self, origin: OriginNumber) -> &mut Pace {
         &mut self.origins[origin.0].pace
+    }
+
+    pub(super) fn breadth_mut(&mut self, origin: OriginNumber) -> &mut Breadth {
+        &mut self.origins[origin.0].breadth
     }
 
     /// All origins that anything was ever wanted of.

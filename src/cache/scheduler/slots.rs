@@ -27,10 +27,11 @@ impl Scheduler {
             if self.drop_if_moot(id, priority) {
                 continue;
             }
-            if self.flights.at(origin).running() >= self.connections(origin) {
-                if priority != Priority::Critical {
-                    return;
-                }
+            let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
+            if priority != Priority::Critical && running >= self.flights.at(origin).breadth.of(all) {
+                return;
+            }
+            if running >= all {
                 let Some(victim) = self.least_urgent_fetch(origin) else {
                     self.let_some_give_way(origin);
                     return;
@@ -99,7 +100,8 @@ impl Scheduler {
     /// of the file, the entry's share of all. More comes after any other run, but the end would be brought by a few long
     /// fetches, while one connection after another finds nothing left to do.
     fn helpers(&self, flight: &Flight, run_end: u64) -> usize {
-        let (all, at) = (self.connections(flight.origin), self.flights.at(flight.origin));
+        let at = self.flights.at(flight.origin);
+        let all = at.breadth.of(self.connections(flight.origin));
         let free = all.saturating_sub(at.running());
         if run_end >= flight.chunk_count() {
             free.max(all / at.flights().max(1))
@@ -125,6 +127,17 @@ impl Scheduler {
     /// How many fetches may be under way to an origin.
     pub(super) fn connections(&self, origin: OriginNumber) -> usize {
         self.flights.at(origin).pace.connections(self.limits.fetches_per_origin)
+    }
+
+    /// A fetch is about to have written up to `watermark`: so much has come over so many connections.
+    pub(super) fn note_breadth(&mut self, id: EntryId, fetch: FetchId, watermark: u64) {
+        if let Some(origin) = self.flights.get(id).map(|flight| flight.origin)
+            && let Some(fetch) = self.fetches.get(&fetch)
+        {
+            let bytes = watermark.saturating_sub(fetch.watermark);
+            let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
+            self.flights.breadth_mut(origin).note(bytes, running, all, self.now);
+        }
     }
 
     pub(super) fn start(&mut self, id: EntryId, priority: Priority) {

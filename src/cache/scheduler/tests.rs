@@ -10,6 +10,7 @@ mod giving_way;
 mod line;
 mod model;
 mod refusals;
+mod shared_line;
 mod windows;
 
 use std::time::Duration;

@@ -11,24 +11,27 @@ use super::*;
 use crate::cache::readahead::{Conditions, ReadAhead};
 use crate::cache::{FETCH_LEN, SPLIT_DISTANCE};
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 << 10;
 
 /// What a connection is like.
 #[derive(Clone, Copy)]
-struct Connection {
+pub(super) struct Connection {
     /// From a request to the first byte of its answer, in microseconds.
-    round_trip: u64,
+    pub(super) round_trip: u64,
     /// Bytes that come at once, and the time from one such piece to the next, in microseconds.
-    piece: u64,
-    piece_time: u64,
+    pub(super) piece: u64,
+    pub(super) piece_time: u64,
+    /// Bytes a second over all connections together, if that is a limit.
+    pub(super) in_all: Option<u64>,
 }
 
 /// 50 ms, and 20 MB/s.
-const FAR: Connection = Connection {
+pub(super) const FAR: Connection = Connection {
     round_trip: 50_000,
     piece: 200_000,
     piece_time: 10_000,
+    in_all: None,
 };
 
 /// 50 ms, and 400 kB/s: a server that limits each connection.
@@ -39,7 +42,7 @@ const SLOW: Connection = Connection {
 };
 
 /// Bytes that the kernel asks for at a time.
-const READ: u64 = 128 << 10;
+pub(super) const READ: u64 = 128 << 10;
 
 const CONNECTIONS: usize = 16;
 
@@ -52,7 +55,7 @@ enum Happens {
 }
 
 /// A program that reads.
-struct Program {
+pub(super) struct Program {
     entry: Arc<CacheEntry>,
     ahead: ReadAhead,
     /// Where it reads next, and where it ends.
@@ -62,22 +65,22 @@ struct Program {
     pace: Pace,
     asked_at: u64,
     /// How long each of its reads took, in microseconds.
-    took: Vec<u64>,
+    pub(super) took: Vec<u64>,
     /// When it went on elsewhere.
     left_at: Vec<u64>,
     /// When it had read all.
-    done_at: Option<u64>,
+    pub(super) done_at: Option<u64>,
 }
 
 /// What a program does after each read: it waits for `pause` microseconds, and goes on `step` bytes further.
 #[derive(Clone, Copy)]
-struct Pace {
-    pause: u64,
-    step: u64,
+pub(super) struct Pace {
+    pub(super) pause: u64,
+    pub(super) step: u64,
 }
 
 /// As fast as it can.
-const IN_SEQUENCE: Pace = Pace { pause: 60, step: READ };
+pub(super) const IN_SEQUENCE: Pace = Pace { pause: 60, step: READ };
 
 /// A fetch, as the downloader sees it.
 struct Transfer {
@@ -98,24 +101,24 @@ impl Conditions for (Duration, u64) {
     }
 }
 
-struct Line {
+pub(super) struct Line {
     connection: Connection,
-    scheduler: Scheduler,
+    pub(super) scheduler: Scheduler,
     began: Instant,
     /// Microseconds since the beginning.
-    now: u64,
+    pub(super) now: u64,
     /// What is going to happen, by its moment and a number that tells what comes at once apart.
     agenda: BTreeMap<(u64, u64), Happens>,
     count: u64,
     transfers: HashMap<FetchId, Transfer>,
     waiting: HashMap<WaiterId, usize>,
-    programs: Vec<Program>,
+    pub(super) programs: Vec<Program>,
     requests: u64,
     sent: u64,
 }
 
 impl Line {
-    fn new(connection: Connection) -> Line {
+    pub(super) fn new(connection: Connection) -> Line {
         Line {
             connection,
             scheduler: Scheduler::new(Limits {
@@ -135,7 +138,7 @@ impl Line {
         }
     }
 
-    fn file(size: u64) -> Arc<CacheEntry> {
+    pub(super) fn file(size: u64) -> Arc<CacheEntry> {
         let url = Url::parse("http://far/f").unwrap();
         let origin = Origin::of(&url).unwrap();
         let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(CHUNK).unwrap(), 0, size);
@@ -144,7 +147,7 @@ impl Line {
     }
 
     /// A program begins to read a file.
-    fn reads(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, pace: Pace) -> usize {
+    pub(super) fn reads(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, pace: Pace) -> usize {
         self.reads_all(entry, [bytes], pace)
     }
 
@@ -173,9 +176,10 @@ impl Line {
     }
 
     /// Goes on until nothing happens any more.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         while let Some(((time, _), what)) = self.agenda.pop_first() {
             self.now = time;
+            self.scheduler.it_is(self.began + Duration::from_micros(time));
             match what {
                 Happens::Piece(fetch) => self.piece(fetch),
                 Happens::Read(program) => self.read(program),
@@ -200,7 +204,7 @@ impl Line {
         }
         self.scheduler.progress(entry.id, id, position);
         if position < end {
-            return self.at(self.connection.piece_time, Happens::Piece(id));
+            return self.at(self.next_piece(), Happens::Piece(id));
         }
         self.transfers.remove(&id);
         let time = Duration::from_micros((self.now - asked_at - self.connection.round_trip).max(1));
@@ -208,6 +212,19 @@ impl Line {
         let now = self.began + Duration::from_micros(self.now);
         self.scheduler.measured(&entry.origin, latency, end - start, time, now);
         self.scheduler.ended(id, Ok(()));
+    }
+
+    /// How long the next piece takes, beside all others that come now.
+    fn next_piece(&self) -> u64 {
+        let Connection {
+            round_trip,
+            piece,
+            piece_time,
+            in_all,
+        } = self.connection;
+        let come = |transfer: &&Transfer| self.now >= transfer.asked_at + round_trip;
+        let beside = self.transfers.values().filter(come).count() as u64;
+        in_all.map_or(piece_time, |in_all| piece_time.max(piece * beside * 1_000_000 / in_all))
     }
 
     fn read(&mut self, number: usize) {
@@ -250,7 +267,8 @@ impl Line {
             match action {
                 Action::Start(order) => {
                     self.requests += 1;
-                    self.at(self.connection.round_trip, Happens::Piece(order.id));
+                    let first = self.connection.in_all.map_or(0, |_| self.next_piece());
+                    self.at(self.connection.round_trip + first, Happens::Piece(order.id));
                     let transfer = Transfer {
                         end: order.bytes.end,
                         position: order.bytes.start,

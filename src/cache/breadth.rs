@@ -1,0 +1,245 @@
+//! How many connections fill the line to an origin.
+//!
+//! Many servers limit each connection: then sixteen bring sixteen times as much. Where the line as a whole is the limit, two bring as
+//! much as sixteen, and a reader who jumps shares the line with fewer others. Which it is can't be told without trying fewer,
+//! and that costs a server of the first kind half its rate for as long as it is tried. So it is tried only when
+//! all connections have been at work for a while, for a moment, and less and less often where it did not help: half as many, and
+//! half as many again for as long as they bring about as much; and now and then twice as many, as lines change.
+//!
+//! What is measured is all that an origin sends over a second in which exactly so many fetches are under way. How the first
+//! megabytes of an answer come, which many servers send without their limit, is a small part of that. Readers who are blocked
+//! are not held to the number: it is for what is read ahead, prefetched and filled.
+
+use std::time::{Duration, Instant};
+
+/// How long a number of connections is measured. Long beside a round trip, and beside the lumps in which bytes are written.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How long all connections have to be at work before fewer are tried for the first time. What is fetched in less
+/// is here before fewer would be of use to anybody.
+const FIRST_LOOK: Duration = Duration::from_secs(15);
+
+/// How long they have to be at work before another number is tried again, at first: a second in thirty at half the rate is less than
+/// two percent. It doubles with each trial that does not help.
+const NEXT_LOOK: Duration = Duration::from_secs(30);
+
+/// The longest such time.
+const LAST_LOOK: Duration = Duration::from_secs(600);
+
+/// Fewer suffice if they bring this part of what twice as many bring.
+const ENOUGH: f64 = 0.9;
+
+/// No fewer than this: with one, the line would be idle for a round trip after each fetch.
+const FEWEST: usize = 2;
+
+/// What was found out for one origin.
+#[derive(Debug, Clone)]
+pub struct Breadth {
+    /// How many connections suffice; `None`: all are of use, as far as is known.
+    suffice: Option<usize>,
+    trial: Option<Trial>,
+    sample: Option<Sample>,
+    /// For how long the number that suffices has been at work since another was tried.
+    at_work: Duration,
+    /// For how long it is to be at work before another is tried.
+    look_after: Duration,
+    /// How long that is after a trial that does not help.
+    patience: Duration,
+    /// Whether fewer are tried next, or more.
+    is_narrowing: bool,
+}
+
+/// Another number is being tried.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    /// How many connections there were before; `None`: all.
+    before: Option<usize>,
+    /// Bytes a second that they brought.
+    rate: f64,
+}
+
+/// A measurement under way.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Default for Breadth {
+    fn default() -> Breadth {
+        Breadth {
+            suffice: None,
+            trial: None,
+            sample: None,
+            at_work: Duration::ZERO,
+            look_after: FIRST_LOOK,
+            patience: NEXT_LOOK,
+            is_narrowing: true,
+        }
+    }
+}
+
+impl Breadth {
+    /// How many of `connections` to use for what nobody is blocked on.
+    pub fn of(&self, connections: usize) -> usize {
+        self.suffice.map_or(connections, |suffice| suffice.min(connections))
+    }
+
+    /// Takes note of `bytes` that came while `running` fetches were under way, and there might be `connections`.
+    pub fn note(&mut self, bytes: u64, running: usize, connections: usize, now: Instant) {
+        let used = self.of(connections);
+        if running != used {
+            self.sample = None;
+            // There is nothing more to fetch: who comes next is not to begin with a trial.
+            if running < used && self.trial.is_some() {
+                self.give_up_trial();
+            }
+            return;
+        }
+        let Some(sample) = &mut self.sample else {
+            self.sample = Some(Sample { since: now, bytes: 0 });
+            return;
+        };
+        sample.bytes += bytes;
+        let time = now.saturating_duration_since(sample.since);
+        if time >= SAMPLE {
+            let rate = sample.bytes as f64 / time.as_secs_f64();
+            self.sample = None;
+            self.measured(rate, time, used, connections);
+        }
+    }
+
+    fn measured(&mut self, rate: f64, time: Duration, used: usize, connections: usize) {
+        if let Some(trial) = self.trial {
+            let is_fewer = used < trial.before.unwrap_or(connections);
+            let (few, many) = if is_fewer {
+                (rate, trial.rate)
+            } else {
+                (trial.rate, rate)
+            };
+            // Fewer help if they suffice, and more if fewer do not.
+            if (few >= ENOUGH * many) != is_fewer {
+                self.is_narrowing = !self.is_narrowing;
+                self.give_up_trial();
+                return;
+            }
+            self.trial = None;
+            // It goes on in this direction at once.
+            (self.at_work, self.look_after, self.patience) = (Duration::ZERO, Duration::ZERO, NEXT_LOOK);
+        }
+        self.at_work += time;
+        if self.at_work < self.look_after {
+            return;
+        }
+        let next = match self.is_narrowing {
+            true if used / 2 >= FEWEST => Some(used / 2),
+            false if used < connections => Some(used * 2).filter(|&more| more < connections),
+            // There is nothing to try in this direction.
+            _ => {
+                self.is_narrowing = !self.is_narrowing;
+                (self.at_work, self.look_after) = (Duration::ZERO, self.patience);
+                return;
+            }
+        };
+        self.trial = Some(Trial {
+            before: self.suffice,
+            rate,
+        });
+        self.suffice = next;
+    }
+
+    /// Goes back to what was before, and waits for longer than the last time before it tries again.
+    fn give_up_trial(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            self.suffice = trial.before;
+        }
+        (self.at_work, self.look_after) = (Duration::ZERO, self.patience);
+        self.patience = (self.patience * 2).min(LAST_LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line with all connections at work, tenth of a second by tenth of a second.
+    struct Line {
+        breadth: Breadth,
+        now: Instant,
+        /// Seconds in which fewer than all connections were used.
+        narrow: f64,
+    }
+
+    impl Line {
+        fn new() -> Line {
+            Line {
+                breadth: Breadth::default(),
+                now: Instant::now(),
+                narrow: 0.0,
+            }
+        }
+
+        /// So many seconds pass, in which so many connections bring so many bytes a second.
+        fn runs(&mut self, seconds: u64, rate_of: impl Fn(usize) -> f64) {
+            for _ in 0..seconds * 10 {
+                let used = self.breadth.of(16);
+                self.now += Duration::from_millis(100);
+                self.narrow += if used < 16 { 0.1 } else { 0.0 };
+                self.breadth.note((rate_of(used) / 10.0) as u64, used, 16, self.now);
+            }
+        }
+    }
+
+    fn limited_each(connections: usize) -> f64 {
+        connections as f64 * 20e6
+    }
+
+    fn limited_in_all(connections: usize) -> f64 {
+        (connections as f64 * 15e6).min(20e6)
+    }
+
+    #[test]
+    fn where_each_connection_is_limited_all_are_used_and_little_is_lost_by_looking() {
+        let mut line = Line::new();
+        line.runs(14, limited_each);
+        assert_eq!(line.narrow, 0.0, "not for what is here soon");
+        line.runs(3600, limited_each);
+        assert_eq!(line.breadth.of(16), 16);
+        assert!((1.0..30.0).contains(&line.narrow), "{} s with fewer", line.narrow);
+    }
+
+    #[test]
+    fn where_the_line_is_limited_a_few_connections_suffice_until_more_are_of_use_again() {
+        let mut line = Line::new();
+        line.runs(60, limited_in_all);
+        assert_eq!(line.breadth.of(16), 2);
+        line.runs(600, limited_in_all);
+        assert!(line.breadth.of(16) <= 4, "{}", line.breadth.of(16));
+        line.runs(1200, limited_each);
+        assert_eq!(line.breadth.of(16), 16);
+    }
+
+    #[test]
+    fn a_trial_ends_with_the_stream_that_it_was_made_for() {
+        let mut line = Line::new();
+        line.runs(15, limited_in_all);
+        while line.breadth.of(16) == 16 {
+            line.runs(1, limited_in_all);
+        }
+        line.breadth.note(0, 3, 16, line.now);
+        assert_eq!(line.breadth.of(16), 16);
+    }
+
+    #[test]
+    fn no_number_of_connections_is_too_few_to_go_by() {
+        for connections in 1..8 {
+            let (mut breadth, mut now) = (Breadth::default(), Instant::now());
+            for _ in 0..10_000 {
+                now += Duration::from_millis(100);
+                let used = breadth.of(connections);
+                assert!(used >= FEWEST.min(connections) && used <= connections);
+                breadth.note(1_000_000, used, connections, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! How many connections a long stream ends with, where each of them is limited and where all share a line; see [`line`].
+
+use super::line::{Connection, FAR, IN_SEQUENCE, Line, MIB, Pace};
+
+/// 50 ms, and 20 MB/s over all connections together.
+const SHARED: Connection = Connection {
+    in_all: Some(20_000_000),
+    ..FAR
+};
+
+impl Line {
+    /// How many connections what is read ahead is given at the end.
+    fn breadth(&mut self) -> usize {
+        let (_, origin) = self.scheduler.flights.named().next().unwrap();
+        self.scheduler.flights.at(origin).breadth.of(16)
+    }
+}
+
+#[test]
+fn over_a_line_that_all_connections_share_a_stream_leaves_room_for_a_jump() {
+    let mut line = Line::new(SHARED);
+    let size = 4096 * MIB;
+    let stream = line.reads(&Line::file(size), 0..size / 2, IN_SEQUENCE);
+    // Another file, of which somebody looks at a place now and then.
+    let jumps = Pace {
+        pause: 1_000_000,
+        step: 30 * MIB + 4096,
+    };
+    let jumper = line.reads(&Line::file(size), 0..90 * 30 * MIB, jumps);
+    line.run();
+    let took = &line.programs[jumper].took;
+    let longest = |part: &[u64]| part.iter().max().copied().unwrap() / 1000;
+    let (first, last) = (longest(&took[5..15]), longest(&took[took.len() - 20..]));
+    println!("a jump waits {first} ms at first, and {last} ms in the end");
+    assert!(first >= 150, "{first} ms: there is nothing to gain");
+    assert!(last <= 100, "{last} ms");
+    let rate = (size / 2) as f64 / line.programs[stream].done_at.unwrap() as f64;
+    assert!(rate >= 18.5, "{rate} MB/s for the stream");
+    assert!((2..=4).contains(&line.breadth()), "{} connections", line.breadth());
+}
+
+#[test]
+fn where_each_connection_is_limited_a_long_stream_keeps_them_all() {
+    let mut line = Line::new(FAR);
+    let size = 32 * 1024 * MIB;
+    let stream = line.reads(&Line::file(size), 0..size, IN_SEQUENCE);
+    line.run();
+    let rate = size as f64 / line.programs[stream].done_at.unwrap() as f64;
+    println!("{rate:.0} MB/s for 32 GiB");
+    assert!(rate >= 288.0, "{rate} MB/s");
+    assert_eq!(line.breadth(), 16);
+}
