@@ -35,6 +35,5 @@ mod reading;
 mod real_servers;
 mod room;
 mod scheduling;
-mod security;
 mod waits;
 mod walking;

@@ -106,18 +106,25 @@ impl Row {
         ]
     }
 
+    /// What fetchfs aims at, and whether it gets there; `None` when that was not measured.
+    fn verdicts(&self) -> impl Iterator<Item = (String, Option<bool>)> {
+        self.line.aims.iter().map(|aim| {
+            let results = Results {
+                tool: &|tool, measure| self.median(tool, measure),
+                limit: self.limit(),
+            };
+            (aim.shown(), aim.is_met(&results))
+        })
+    }
+
     fn aim_cell(&self) -> String {
-        let results = Results {
-            tool: &|tool, measure| self.median(tool, measure),
-            limit: self.limit(),
-        };
-        let aims = self.line.aims.iter().map(|aim| {
-            let verdict = match aim.is_met(&results) {
+        let aims = self.verdicts().map(|(aim, is_met)| {
+            let verdict = match is_met {
                 Some(true) => "met",
                 Some(false) => "**missed**",
                 None => "not measured",
             };
-            format!("{}: {verdict}", aim.shown())
+            format!("{aim}: {verdict}")
         });
         aims.collect::<Vec<_>>().join("; ")
     }
@@ -178,15 +185,21 @@ impl Report {
         let versions = self.versions.iter().map(|(tool, version)| (tool.id(), string(version)));
         let rows = self.rows.iter().map(|row| {
             let tools = row.tools.iter().map(|(tool, runs)| (tool.id(), runs_json(runs)));
-            let limit = row.limit().map_or_else(|| "null".to_owned(), |limit| limit.to_string());
+            let number = |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
+            let aims = row.verdicts().map(|(aim, is_met)| {
+                let met = is_met.map_or_else(|| "null".to_owned(), |met| met.to_string());
+                object([("aim", string(&aim)), ("met", met)])
+            });
             object([
                 ("id", string(&row.line.id)),
                 ("title", string(&row.line.title)),
                 ("profile", string(row.line.profile.map_or("", Profile::name))),
                 ("first_measure", string(row.line.shown[0].id())),
-                ("limit", limit),
+                ("limit", number(row.limit())),
+                ("ratio_to_best_peer", number(row.ratio(row.best_peer()))),
+                ("ratio_to_limit", number(row.ratio(row.limit()))),
                 ("tools", object(tools)),
-                ("aims", string(&row.aim_cell())),
+                ("aims", format!("[{}]", aims.collect::<Vec<_>>().join(", "))),
             ])
         });
         let report = object([

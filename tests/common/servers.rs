@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 mod guarded;
-mod others;
 
 pub use guarded::{Certificates, Guard, PASSWORD, USER};
 

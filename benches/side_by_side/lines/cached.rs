@@ -4,11 +4,13 @@
 //! POSIX_FADV_DONTNEED), so that the next read asks the daemon; the pages of the daemon's own file stay in memory, as after
 //! any download. The mount stays, because rclone forgets what it has cached when it is unmounted soon after.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::super::aim::Aim::{AtLeast, OfLimit};
 use super::super::bench::{Bench, Trial};
@@ -108,6 +110,8 @@ fn run_served(trial: &Trial<'_>) -> Result<Vec<Sample>> {
         read::drop_pages(&path)?;
         let sequential = || read::whole(&path).map(|(bytes, took)| Sample::rate(bytes, took));
         samples.push(with_cpu_of(mounted, sequential)?);
+        read::drop_pages(&path)?;
+        read::verify(&path, &trial.bench.corpus.path("big/file"))?;
         Ok(Sample::default())
     })?;
     Ok(samples)
@@ -125,6 +129,8 @@ fn run(trial: &Trial<'_>) -> Result<Vec<Sample>> {
         read::verify(&path, &trial.bench.corpus.path("big/file"))?;
         read::drop_pages(&path)?;
         samples.push(with_cpu_of(mounted, || random_pages(&path, trial.number))?);
+        read::drop_pages(&path)?;
+        verify_pages(&path, &trial.bench.corpus.path("big/file"), trial.number)?;
         Ok(Sample::default())
     })?;
     Ok(samples)
@@ -156,16 +162,37 @@ fn random_pages(path: &Path, seed: u64) -> Result<Sample> {
     Ok(Sample::of(Iops, total as f64 / took.as_secs_f64()))
 }
 
+/// Compares some pages, read in the way that was measured: comparing while the clock runs would be measured too.
+fn verify_pages(path: &Path, original: &Path, seed: u64) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    const LOOKS: usize = 4096;
+    let (file, expected) = (open_for_pages(path)?, read::open(original)?);
+    let pages = file.metadata()?.len() / PAGE as u64;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut got, mut want) = ([0; PAGE], [0; PAGE]);
+    for _ in 0..LOOKS {
+        let offset = random.u64(0..pages) * PAGE as u64;
+        file.read_exact_at(&mut got, offset)?;
+        expected.read_exact_at(&mut want, offset)?;
+        ensure!(got == want, "{}: wrong bytes at {offset}", path.display());
+    }
+    Ok(())
+}
+
+/// Databases and fio say that they read at random; without it the kernel reads 128 KiB around each place.
+fn open_for_pages(path: &Path) -> Result<File> {
+    let file = read::open(path)?;
+    // SAFETY: the descriptor is open; the call only gives advice.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    Ok(file)
+}
+
 /// Reads these pages while there is time; says how many.
 fn read_pages(path: &Path, pages: &[u64], begun: Instant) -> Result<usize> {
-    use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
     /// Reads between two looks at the clock.
     const BATCH: usize = 64;
-    let (file, mut buffer) = (read::open(path)?, [0; PAGE]);
-    // Databases and fio say so; without it the kernel reads 128 KiB around each place.
-    // SAFETY: the descriptor is open; the call only gives advice.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    let (file, mut buffer) = (open_for_pages(path)?, [0; PAGE]);
     let mut done = 0;
     for batch in pages.chunks(BATCH) {
         if begun.elapsed() > LONGEST {

@@ -1,9 +1,10 @@
 //! Films: what a scanner asks for, and what a player needs to show a picture.
 
+use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use super::super::aim::Aim::AtMost;
 use super::super::bench::{Bench, Trial};
@@ -30,7 +31,7 @@ pub fn probe() -> Experiment {
             table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: Box::new(|trial| run(trial, ffprobe, "media/film.mp4")),
+        run: Box::new(|trial| run(trial, ffprobe, "media/film.mp4", described)),
     }
 }
 
@@ -50,11 +51,26 @@ pub fn frame() -> Experiment {
             table: Table::SideBySide,
         }],
         tools: &ALL,
-        run: Box::new(|trial| run(trial, mpv, "film/film.mkv")),
+        run: Box::new(|trial| run(trial, mpv, "film/film.mkv", pictured)),
     }
 }
 
-fn run(trial: &Trial<'_>, command: fn(&Path) -> Command, name: &str) -> Result<Vec<Sample>> {
+/// Measures a command. What it makes of the file is compared in a mount of its own, the first time: there it may write.
+fn run(
+    trial: &Trial<'_>,
+    command: fn(&Path) -> Command,
+    name: &str,
+    outcome: fn(&Path, &Path) -> Result<Vec<u8>>,
+) -> Result<Vec<Sample>> {
+    if trial.number == 0 {
+        let home = trial.bench.home()?;
+        let expected = outcome(&trial.bench.corpus.path(name), home.path())?;
+        trial.on_mount(&home, &home.cache(), Profile::Lan, &[], |mounted| {
+            let got = outcome(&mounted.path(name), home.path())?;
+            ensure!(got == expected, "{name}: not what comes of the local file");
+            Ok(Sample::default())
+        })?;
+    }
     let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
         let took = process::run(&mut command(&mounted.path(name)), trial.bench.patience)?;
         Ok(Sample::duration(took).with_usage(mounted.usage()?))
@@ -70,14 +86,41 @@ fn with_round_trips(bench: &Bench, command: fn(&Path) -> Command, name: &str, co
 fn ffprobe(film: &Path) -> Command {
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-show_format", "-show_streams"]).arg(film);
-    command.stdout(std::process::Stdio::null());
+    command.stdout(Stdio::null());
     command
+}
+
+/// What ffprobe says of a film, but for its name.
+fn described(film: &Path, _: &Path) -> Result<Vec<u8>> {
+    let output = ffprobe(film).stdout(Stdio::piped()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(
+        output.status.success() && text.contains("duration="),
+        "ffprobe fails on {}",
+        film.display()
+    );
+    let lines = text.lines().filter(|line| !line.starts_with("filename="));
+    Ok(lines.collect::<Vec<_>>().join("\n").into_bytes())
 }
 
 fn mpv(film: &Path) -> Command {
     let mut command = Command::new("mpv");
     command.args(["--no-config", "--vo=null", "--ao=null", "--really-quiet"]);
     command.args(["--start=75%", "--frames=1"]).arg(film);
-    command.stdout(std::process::Stdio::null());
+    command.stdout(Stdio::null());
     command
+}
+
+/// The picture that mpv shows, as a file.
+fn pictured(film: &Path, folder: &Path) -> Result<Vec<u8>> {
+    let pictures = tempfile::tempdir_in(folder)?;
+    let mut command = mpv(film);
+    // The last of an option counts.
+    command.args(["--vo=image", "--vo-image-format=png"]);
+    command.arg(format!("--vo-image-outdir={}", pictures.path().display()));
+    ensure!(command.status()?.success(), "mpv fails on {}", film.display());
+    let picture = fs::read_dir(pictures.path())?
+        .next()
+        .context("mpv shows no picture")??;
+    Ok(fs::read(picture.path())?)
 }
