@@ -24,7 +24,7 @@ use crate::cli::Ready;
 use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::fuse::mountpoint::{self, MountFlags, RunFile};
-use crate::fuse::{FetchFs, Ownership, attributes_changed, forget_pages};
+use crate::fuse::{FetchFs, Ownership, Passthrough, attributes_changed, forget_pages};
 use crate::http::Client;
 use crate::source::{Source, WebIndex};
 use crate::tree::{Naming, Top, Tree, TreeConfig};
@@ -96,7 +96,6 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         connections: config.http.max_connections,
         retries: config.retries,
         patience: config.read_timeout,
-        most_names: config.listings.max_entries.saturating_mul(2),
     };
     let tree = Tree::new(
         Arc::clone(&cache),
@@ -106,19 +105,25 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         top,
         runtime.handle().clone(),
     );
+    let passthrough = Arc::new(Passthrough::new(config.passthrough));
     let filesystem = FetchFs::new(
         Arc::clone(&tree),
         Arc::clone(&cache),
         runtime.handle().clone(),
         ownership(&config),
         config.attr_ttl,
-        config.passthrough,
+        Arc::clone(&passthrough),
     )
     .context("can't start the threads that answer reads")?;
 
     let (ends, ended) = bounded(2);
     watch_signals(&runtime, ends.clone())?;
     let session = start_session(&config, &run_file, filesystem, &notifier, ends)?;
+    if !passthrough.is_wanted()
+        && let Err(error) = mountpoint::raise_read_ahead(&config.mountpoint)
+    {
+        log::debug!("the kernel's read-ahead stays as it is: {error}");
+    }
     start_control(&config, &run_file, &tree, &cache, &notifier, &runtime);
     log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
     if let Err(error) = ready.up() {

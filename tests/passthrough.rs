@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::common::Mount;
 use crate::origin::{Content, Origin};
@@ -84,5 +84,30 @@ fn many_handles_share_one_backing_file() {
         .collect();
     for file in files.iter().rev() {
         assert!(read_all(file, bytes.len()).expect("to read") == bytes);
+    }
+}
+
+#[test]
+fn where_the_daemon_answers_all_reads_the_kernel_asks_for_more_at_a_time() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let origin = Origin::start();
+    for (options, expected) in [(&[][..], 128), (&[("-o", "no_passthrough")], 512)] {
+        let plan = options
+            .iter()
+            .fold(Mount::of(&origin.url("/")), |plan, (option, value)| {
+                plan.with(option, value)
+            });
+        let mount = plan.start();
+        let device = fs::metadata(mount.root()).expect("to stat").dev();
+        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+        let file = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+        let read_ahead: u32 = fs::read_to_string(&file)
+            .expect(&file)
+            .trim()
+            .parse()
+            .expect("a number");
+        assert_eq!(read_ahead, expected, "KiB with {options:?}");
     }
 }

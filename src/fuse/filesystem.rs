@@ -83,7 +83,7 @@ struct Shared {
     ownership: Ownership,
     /// How long the kernel may believe names and attributes.
     ttl: Duration,
-    passthrough: Passthrough,
+    passthrough: Arc<Passthrough>,
     interrupts: Arc<Interrupts>,
 }
 
@@ -104,7 +104,7 @@ impl FetchFs {
         runtime: Handle,
         ownership: Ownership,
         ttl: Duration,
-        passthrough: bool,
+        passthrough: Arc<Passthrough>,
     ) -> std::io::Result<FetchFs> {
         let interrupts = Arc::new(Interrupts::start()?);
         Ok(FetchFs {
@@ -113,7 +113,7 @@ impl FetchFs {
                 cache,
                 ownership,
                 ttl,
-                passthrough: Passthrough::new(passthrough),
+                passthrough,
                 interrupts: Arc::clone(&interrupts),
             }),
             reads: Reads::start(interrupts, runtime.clone())?,

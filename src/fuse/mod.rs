@@ -12,3 +12,4 @@ mod passthrough;
 mod replies;
 
 pub use filesystem::{FetchFs, Ownership, attributes_changed, forget_pages};
+pub use passthrough::Passthrough;

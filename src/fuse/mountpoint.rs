@@ -20,6 +20,7 @@ mod fusermount;
 mod holders;
 mod inside;
 mod probe;
+mod read_ahead;
 mod runfile;
 mod table;
 
@@ -29,6 +30,7 @@ pub use detach::{Ended, Mode, UnmountError, unmount};
 pub use error::MountError;
 pub use holders::{Holder, Use};
 pub use inside::{InMount, InMountError, all, find};
+pub use read_ahead::raise_read_ahead;
 pub use runfile::RunFile;
 
 /// What the kernel calls a fetchfs mount: the file system type `fuse` with a subtype.

@@ -132,9 +132,14 @@ impl Scheduler {
         let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
+        let needed = flight.waiters.iter().filter(|waiter| waiter.priority == priority);
+        let needed: RangeSet<u64> = needed
+            .map(|waiter| flight.touched(&waiter.bytes))
+            .filter(|touched| !touched.is_empty())
+            .collect();
         let fetches = flight.fetches.clone();
         let mut cut = Vec::new();
-        for run in flight.unneeded(chunks, priority) {
+        for run in needed.gaps(chunks) {
             flight.wants.remove_at(run.clone(), priority);
             for &fetch in &fetches {
                 let running = self.fetches.get_mut(&fetch);

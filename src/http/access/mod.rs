@@ -13,8 +13,6 @@
 
 mod challenge;
 mod digest;
-#[cfg(any(test, fuzzing))]
-pub(super) mod fuzzing;
 mod netrc;
 mod token;
 

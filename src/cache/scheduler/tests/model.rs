@@ -147,8 +147,6 @@ struct Running {
 
 struct World {
     scheduler: Scheduler,
-    /// Chunks that come in the time of a round trip.
-    round_trip: u64,
     limit: usize,
     files: Vec<File>,
     fetches: BTreeMap<FetchId, Running>,
@@ -158,16 +156,13 @@ struct World {
 }
 
 impl World {
-    fn new(limit: usize, fetch_chunks: u64, split_distance: u64, round_trip: u64) -> World {
-        let mut scheduler = Scheduler::new(Limits {
-            fetches_per_origin: limit,
-            fetch_len: fetch_chunks * C,
-            split_distance,
-        });
-        put_away(&mut scheduler, round_trip);
+    fn new(limit: usize, fetch_chunks: u64, split_distance: u64) -> World {
         World {
-            scheduler,
-            round_trip,
+            scheduler: near_scheduler(Limits {
+                fetches_per_origin: limit,
+                fetch_len: fetch_chunks * C,
+                split_distance,
+            }),
             limit,
             files: Vec::new(),
             fetches: BTreeMap::new(),
@@ -425,17 +420,14 @@ impl World {
         assert!(!bytes.is_empty() && bytes.start % C == 0);
         if let Some(settled) = order.entry.settled() {
             assert!(bytes.end % C == 0 || bytes.end == settled.size());
-            let chunks = chunk.touched(&bytes);
-            let is_missing = |chunk: u64| !settled.presence.contains(chunk);
-            if order.entry.ignores_range() {
-                assert!(chunks.clone().any(is_missing));
+            let mut chunks = chunk.touched(&bytes);
+            let any_missing = chunks.clone().any(|chunk| !settled.presence.contains(chunk));
+            let none_present = !chunks.any(|chunk| settled.presence.contains(chunk));
+            assert!(if order.entry.ignores_range() {
+                any_missing
             } else {
-                // What is here is only gone over, on the way to what is not.
-                let present: Vec<_> = chunks.clone().filter(|&chunk| !is_missing(chunk)).collect();
-                let longest = present.chunk_by(|one, next| one + 1 == *next).map(<[_]>::len).max();
-                assert!(is_missing(chunks.start) && is_missing(chunks.end - 1));
-                assert!(longest.unwrap_or(0) as u64 <= self.round_trip);
-            }
+                none_present
+            });
         }
         let running = Running {
             file: file.unwrap(),
@@ -554,7 +546,7 @@ impl World {
             Some(_) if scheduler.closed => panic!("something is wanted after the end"),
             Some(Priority::Critical) => {
                 assert!(
-                    running.all(|(&id, _)| scheduler.is_waited_for(id) || self.is_spared(id)),
+                    running.all(|(&id, _)| scheduler.is_waited_for(id) || self.keeps_a_stream_going(id)),
                     "critical waits for something lower"
                 );
                 assert_eq!(count, self.limit);
@@ -564,9 +556,8 @@ impl World {
         }
     }
 
-    /// Whether a fetch brought something lately, and either is the only one of its file and read ahead, or ends within a
-    /// round trip.
-    fn is_spared(&self, id: FetchId) -> bool {
+    /// Whether this is the only fetch of its file, is read ahead, and brought something lately.
+    fn keeps_a_stream_going(&self, id: FetchId) -> bool {
         let file = self.fetches[&id].file;
         let others = self
             .fetches
@@ -574,10 +565,8 @@ impl World {
             .filter(|(other, f)| **other != id && f.file == file && !f.is_stopped);
         let fetch = &self.scheduler.fetches[&id];
         let lately = self.scheduler.period.saturating_sub(1)..;
-        let size = self.files[file].entry.size();
-        let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
-        let keeps_a_stream_going = others.count() == 0 && fetch.base() == Some(Priority::High);
-        (keeps_a_stream_going || due <= self.round_trip * C + C / 2)
+        others.count() == 0
+            && fetch.base() == Some(Priority::High)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }
 
@@ -619,12 +608,11 @@ proptest! {
         limit in 1..5usize,
         fetch_chunks in 1..18u64,
         split_distance in 0..12 * C,
-        round_trip in 0..4u64,
         first in prop::collection::vec(event(), 1..8),
         events in prop::collection::vec(event(), 1..120),
         closes in 0..8u8,
     ) {
-        let mut world = World::new(limit, fetch_chunks, split_distance, round_trip);
+        let mut world = World::new(limit, fetch_chunks, split_distance);
         world.happens(&Event::Open { origin: true, listed: 20 * C, size: 20 * C, present: 0, ignores_range: false });
         for event in first.iter().chain(&events) {
             world.happens(event);
