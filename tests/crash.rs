@@ -427,7 +427,8 @@ fn an_index_that_is_none_is_moved_aside_and_data_files_that_nobody_knows_are_rec
         fs::write(&orphan, "of what, nobody knows").expect("to write");
         mount.start();
         assert_every_byte(&mount.path("f"), &content, what);
-        assert_eq!(sent_since(&origin, 0), 6 * MIB, "{what}: fetched anew");
+        // A fetch that is cut short may have been sent more than was taken of it.
+        assert!(sent_since(&origin, 0) >= 6 * MIB, "{what}: fetched anew");
         let aside = fs::read(mount.cache().join("index.db.damaged")).expect("it was moved aside");
         assert!(!is_new || aside == before, "{what}: it was moved as it was");
         assert!(!orphan.exists() && data_files(&mount.cache()).len() == 1, "{what}");
