@@ -1,12 +1,13 @@
 //! No answer of a server puts a wrong byte into a file.
 //!
 //! Each answer here is one that servers, proxies and portals have given. What fetchfs may do is to find the right bytes in
-//! spite of it, or to give an error; and when the server is honest again, reads work again.
+//! spite of it, or to give an error; and when the server is honest again, reads work again. Of what was no answer nothing is
+//! in the cache, and of the others what is right.
 
 use std::fs::File;
 
-use crate::common::Mount;
 use crate::common::files::{advise_random, assert_same, sha256, sha256_of, try_pread};
+use crate::common::{Mount, cached};
 use crate::origin::{Content, Fault, Framing, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
@@ -30,12 +31,13 @@ fn small_chunks_and_no_patience(origin: &Origin) -> Mount {
     plan.with("--chunk-size", "64KiB").with("--attr-ttl", "0").start()
 }
 
-/// Reads a file, whole and at a place in its middle, from a server with this fault; then once more without it.
+/// Reads a file here and there from a server with this fault, looks at what is in the cache, and reads the whole file
+/// without the fault.
 #[track_caller]
 fn with_fault(fault: Fault, outcome: Outcome) {
     let (origin, content) = (Origin::start(), Content::noise(3 * MIB + 11, 31));
     origin.add("/f", content.clone());
-    let mount = small_chunks_and_no_patience(&origin);
+    let mut mount = small_chunks_and_no_patience(&origin);
     let switch = origin.on("/f").data().fault(fault.clone());
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
@@ -58,8 +60,22 @@ fn with_fault(fault: Fault, outcome: Outcome) {
         }
     }
     assert_ne!(switch.hits(), 0, "{fault:?} was never met");
-    switch.lift();
     drop(file);
+    mount.unmount();
+    let landed = cached::chunks(&mount.cache(), "/f");
+    assert_eq!(
+        landed.is_empty(),
+        outcome == Outcome::Error,
+        "{fault:?}: {} chunks",
+        landed.len()
+    );
+    for chunk in landed {
+        let place = chunk.offset..chunk.offset + chunk.bytes.len() as u64;
+        assert_same(&chunk.bytes, &content.read(place), &format!("{fault:?}: in the cache"));
+    }
+    cached::assert_sound(&mount.cache());
+    switch.lift();
+    mount.start();
     assert_eq!(sha256(&mount.path("f")), sha256_of(&content), "after {fault:?}");
 }
 

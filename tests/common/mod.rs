@@ -6,6 +6,7 @@
 //! long, so that a reader that would hang for ever gets an error instead.
 
 pub mod black_hole;
+pub mod cached;
 pub mod files;
 pub mod mount;
 pub mod process;

@@ -1,0 +1,45 @@
+//! What is in a cache folder that no mount uses, looked at without fetchfs.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::mount::fetchfs;
+use super::process::run;
+
+/// Bytes that the index calls present.
+pub struct Chunk {
+    /// Where in the file.
+    pub offset: u64,
+    /// Its bytes in the data file.
+    pub bytes: Vec<u8>,
+}
+
+/// All chunks that are recorded of files whose URL ends so.
+pub fn chunks(cache: &Path, url: &str) -> Vec<Chunk> {
+    let connection = Connection::open(cache.join("index.db")).expect("the index");
+    let sql = "SELECT entry_key, size, chunk_size, chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
+               WHERE url LIKE '%' || ?1";
+    let mut statement = connection.prepare(sql).expect("its tables");
+    let rows = statement.query_map([url], |row| {
+        let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
+        Ok((row.get::<_, String>(0)?, number(1)?, number(2)?, number(3)?))
+    });
+    let chunk = |(key, size, chunk_size, index): (String, u64, u64, u64)| {
+        let (folder, name) = key.split_at(2);
+        let file = File::open(cache.join("data").join(folder).join(name)).expect("its data file");
+        let offset = index * chunk_size;
+        let mut bytes = vec![0; chunk_size.min(size - offset) as usize];
+        file.read_exact_at(&mut bytes, offset).expect("a chunk");
+        Chunk { offset, bytes }
+    };
+    rows.expect("rows").map(|row| chunk(row.expect("a row"))).collect()
+}
+
+/// `fetchfs cache verify` finds nothing wrong.
+#[track_caller]
+pub fn assert_sound(cache: &Path) {
+    run(fetchfs().args(["cache", "verify", "--cache-dir"]).arg(cache)).succeeded();
+}
