@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::common::files::errno_of;
-use crate::common::mount::Mount;
+use crate::common::mount::{Mount, fetchfs};
 use crate::common::run;
 use crate::logs;
 use crate::origin::{Content, Origin};
@@ -141,7 +141,7 @@ fn links_to_other_servers_are_names_if_that_is_asked_for_and_no_login_goes_there
     let source = format!("http://ann:secret@{address}/");
     let plain = Mount::of(&source).start();
     assert_eq!(fs::read_dir(plain.root()).expect("to list").count(), 1);
-    let mount = Mount::of(&source)
+    let mut mount = Mount::of(&source)
         .with("-o", "external_links")
         .with("--header", "X-Secret: secret")
         .start();
@@ -153,6 +153,12 @@ fn links_to_other_servers_are_names_if_that_is_asked_for_and_no_login_goes_there
     for request in requests.0 {
         assert!(request.header("authorization").is_none() && request.header("x-secret").is_none());
     }
+    // What was asked for there is no business of another mount over the same cache.
+    mount.unmount();
+    let mut command = fetchfs();
+    command.args(["mount", "--offline", "--cache-dir"]).arg(mount.cache());
+    let ran = run(command.arg(&source).arg(mount.root()));
+    assert!(ran.code == 1 && ran.err.contains("without --offline"), "{ran:?}");
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Listing {
     /// Whether it says itself that it is a listing, beyond having names in it. A page for people that comes in a listing's
     /// place, as a login form does, may have a link that looks like a name.
     pub is_marked: bool,
+    /// Whether any of it is there because what lies on other origins was asked for ([`ListingConfig::external_links`]).
+    pub has_external: bool,
 }
 
 impl Listing {

@@ -290,7 +290,7 @@ impl Tree {
         let catalogue = self.cache.catalogue();
         let Some(row) = stored::write(url, listing) else {
             log::debug!(
-                "{}: its links may hold secrets, so its listing is not kept",
+                "{}: its links may hold secrets or lead to other servers, so its listing is not kept",
                 redact(url)
             );
             return catalogue.forget_listing(url);

@@ -11,7 +11,8 @@
 //! to be quoted, and the `sqlite3` shell shows what is there.
 //!
 //! A listing whose links have a query or credentials is not written down: what is in them may be secret, and without
-//! them the files could not be asked for again.
+//! them the files could not be asked for again. Nor is one with links to other origins: another mount over the same cache may not
+//! be asked to follow them.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +24,9 @@ use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, Name};
 
 /// The listing of `directory` for the index; `None` if it holds what must not be written down.
 pub(super) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing> {
+    if listing.has_external {
+        return None;
+    }
     let mut names = Vec::new();
     for entry in &listing.entries {
         let url = &entry.url;
@@ -70,6 +74,7 @@ pub(super) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
         refused: 0,
         modified: stored.modified,
         is_marked: true,
+        has_external: false,
     })
 }
 
@@ -163,6 +168,7 @@ mod tests {
             refused: 0,
             modified: None,
             is_marked: true,
+            has_external: false,
         }
     }
 

@@ -40,6 +40,7 @@ impl Collection {
             refused: 0,
             modified: None,
             is_marked: false,
+            has_external: false,
         };
         Collection {
             listing,
@@ -70,6 +71,7 @@ impl Collection {
         if is_full {
             return Err(TooMany);
         }
+        self.listing.has_external |= child.external;
         let index = self.listing.entries.len();
         self.names.insert(name.clone(), index);
         let kind = if child.directory {

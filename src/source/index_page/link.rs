@@ -33,6 +33,8 @@ pub(super) struct Child {
     pub(super) url: Url,
     /// The path ends in `/`.
     pub(super) directory: bool,
+    /// It is at another origin.
+    pub(super) external: bool,
 }
 
 /// The page whose links are resolved.
@@ -112,7 +114,12 @@ impl Page {
             name::decode(segment)
         };
         self.own(&mut url);
-        Link::Child(Child { name, url, directory })
+        Link::Child(Child {
+            name,
+            url,
+            directory,
+            external: false,
+        })
     }
 
     /// Makes `url` one that the page's own credentials go with, whatever user info the page wrote into its link.
@@ -155,7 +162,12 @@ fn external(mut url: Url) -> Link {
         return Link::Elsewhere;
     }
     let name = name::decode(segment);
-    Link::Child(Child { name, url, directory })
+    Link::Child(Child {
+        name,
+        url,
+        directory,
+        external: true,
+    })
 }
 
 /// Scheme, host and port are the same. (`Url::origin` says the same, but allocates: this runs for every link.)

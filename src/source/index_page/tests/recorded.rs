@@ -283,7 +283,8 @@ fn an_empty_directory_is_an_empty_listing() {
                 entries: vec![],
                 refused: 0,
                 modified: None,
-                is_marked: true
+                is_marked: true,
+                has_external: false
             }),
             "{name}"
         );
