@@ -323,3 +323,25 @@ fn files_read_right_whatever_validators_there_are() {
         );
     }
 }
+
+#[test]
+fn what_is_longer_or_shorter_than_its_listing_and_does_not_say_so_is_read_to_its_true_end() {
+    let listed = Content::noise(300_000, 47);
+    for size in [1000, 299_999, 300_000, 300_001, 900_000] {
+        let (origin, sent) = (Origin::start(), Content::noise(size, 48));
+        origin.add("/f", listed.clone());
+        origin.on("/f").fault(Fault::MadeWhileSent(sent.clone()));
+        let mount = small_chunks_and_no_patience(&origin);
+        // The kernel has been told the listed size when it is opened first, and the true one later.
+        let read = |turn: &str| {
+            let read = std::fs::read(mount.path("f")).unwrap_or_else(|error| panic!("{size}, {turn}: {error}"));
+            assert_same(&read, &sent.read(0..size), &format!("{size}, {turn}"));
+        };
+        if size == listed.size() {
+            read("at first");
+        } else {
+            let _ = std::fs::read(mount.path("f"));
+        }
+        read("then");
+    }
+}

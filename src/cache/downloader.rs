@@ -35,6 +35,14 @@ use failures::Failures;
 /// The pause before the first retry; it doubles with each.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
+/// The longest answer that is read once only to find out how long it is, in bytes. What servers make while they send it is
+/// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
+const MOST_COUNTED: u64 = 64 << 20;
+
+fn is_countable(listed: &Version) -> bool {
+    listed.size <= MOST_COUNTED
+}
+
 /// Told when a file's true size is not the one that its listing gave.
 pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
 
@@ -269,11 +277,23 @@ impl Fetch {
                 size,
                 validator,
                 modified,
-                body,
+                mut body,
             } => {
-                let size = size
-                    .or(known.map(|version| version.size))
-                    .ok_or_else(|| self.bad_answer("its length is not said"))?;
+                let size = match (size, known) {
+                    (Some(size), _) => size,
+                    // Nobody says how long it is but a listing, which may mean another form of it: what is made while it is sent
+                    // is longer, or shorter, than the file that it is made of.
+                    (None, known) if entry.settled().is_none() && known.as_ref().is_none_or(is_countable) => {
+                        let size = self.count(body).await?;
+                        self.settle(Version { size, validator }, modified).await?;
+                        return Box::pin(self.ask(position)).await;
+                    }
+                    (None, Some(known)) => {
+                        body.expect(known.size);
+                        known.size
+                    }
+                    (None, None) => return Err(self.bad_answer("its length is not said").into()),
+                };
                 self.settle(Version { size, validator }, modified).await?;
                 let is_all_we_asked_for = want.start == 0 && want.end >= size;
                 if !is_all_we_asked_for {
@@ -293,6 +313,19 @@ impl Fetch {
             }
             RangeAnswer::Changed(_) => self.expect_same(false).map(|()| None),
         }
+    }
+
+    /// How long a body is that does not say it. It is not kept: what it is a version of is not known before its end.
+    async fn count(&self, mut body: Body) -> Result<u64, ReadError> {
+        let mut size = 0;
+        while let Some(piece) = body.next().await? {
+            self.downloader.throttle.take(piece.len()).await;
+            size += piece.len() as u64;
+            if size > MOST_COUNTED {
+                return Err(self.bad_answer("its length is not said").into());
+            }
+        }
+        Ok(size)
     }
 
     /// Makes sure that the entry is of a version of this size, which is all that is known of it: a

@@ -52,6 +52,11 @@ impl Body {
         }
     }
 
+    /// Says how many bytes are due, where nobody else has.
+    pub fn expect(&mut self, bytes: u64) {
+        self.due.get_or_insert(bytes);
+    }
+
     /// The next bytes, or `None` after the last.
     ///
     /// Never yields more in all than was announced. Cancel-safe: no byte is lost if the future is dropped.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use super::content::Content;
 use super::delivery::{Answer, Cut, Framing, Part, Piece};
 use super::gate::Gate;
 use super::request::Request;
@@ -43,6 +44,9 @@ pub enum Fault {
     RefuseHead(u16),
     /// Send the whole file with 200, whatever range was asked for.
     IgnoreRange(Framing),
+    /// Send this in the place of the file, without its length, version or date, whatever range was asked for: a page that is made while
+    /// it is sent.
+    MadeWhileSent(Content),
     /// Send a range that begins so many bytes after the one asked for, and say so.
     ShiftedRange(u64),
     /// Send at most so many bytes of the range asked for, and say so: allowed, and rare.
@@ -147,6 +151,10 @@ impl Fault {
                 }
                 answer.framing = *framing;
                 answer.unset("Accept-Ranges");
+            }
+            Fault::MadeWhileSent(content) => {
+                answer.replace(Answer::new(200, content.clone()).with("Content-Type", "application/octet-stream"));
+                answer.framing = Framing::Chunked;
             }
             Fault::ShiftedRange(by) => {
                 if let Some(part) = &mut answer.part {
