@@ -3,6 +3,11 @@
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd
+MANDIR  ?= $(PREFIX)/share/man
+# Where the shells look for completions.
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # mount(8) and umount(8) look for their helpers here and nowhere else.
 SBINDIR ?= /sbin
 
@@ -14,7 +19,7 @@ BINARY := $(TARGET)/release/fetchfs
 INSTALL_TEXT = sed -e 's|^BINDIR=.*|BINDIR=$(BINDIR)|' -e 's|/usr/local/bin/fetchfs|$(BINDIR)/fetchfs|'
 
 .DEFAULT_GOAL := build
-.PHONY: build test bench bench-quick demo demo-stop install uninstall fmt lint clean help cargo
+.PHONY: build test bench bench-quick demo demo-stop install uninstall fmt lint deny fuzz clean help cargo
 
 build: cargo ## Build the program (the default)
 	$(CARGO) build --release --bins
@@ -47,11 +52,18 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 	chmod 755 $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	$(INSTALL_TEXT) mount-helpers/systemd/fetchfs@.service >$(DESTDIR)$(UNITDIR)/system/fetchfs@.service
 	$(INSTALL_TEXT) mount-helpers/systemd/user/fetchfs@.service >$(DESTDIR)$(UNITDIR)/user/fetchfs@.service
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	$(BINARY) man $(DESTDIR)$(MANDIR)/man1
+	$(BINARY) completions bash >$(DESTDIR)$(BASHDIR)/fetchfs
+	$(BINARY) completions zsh >$(DESTDIR)$(ZSHDIR)/_fetchfs
+	$(BINARY) completions fish >$(DESTDIR)$(FISHDIR)/fetchfs.fish
 
 uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(BINDIR)/fetchfs
 	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	rm -f $(DESTDIR)$(UNITDIR)/system/fetchfs@.service $(DESTDIR)$(UNITDIR)/user/fetchfs@.service
+	rm -f $(DESTDIR)$(MANDIR)/man1/fetchfs.1 $(DESTDIR)$(MANDIR)/man1/fetchfs-*.1
+	rm -f $(DESTDIR)$(BASHDIR)/fetchfs $(DESTDIR)$(ZSHDIR)/_fetchfs $(DESTDIR)$(FISHDIR)/fetchfs.fish
 
 fmt: cargo ## Format the code
 	$(CARGO) fmt
@@ -59,6 +71,23 @@ fmt: cargo ## Format the code
 lint: cargo ## What CI insists on besides the tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; else echo "lint: no cargo-deny here, so licences and sources are not checked"; fi
+
+deny: cargo ## Check licences and origins of what fetchfs is built from; needs cargo-deny
+	$(CARGO) deny check licenses bans sources
+
+# Each target for so long, in seconds. What it finds to be worth keeping goes to target/fuzz; what fails to fuzz/artifacts.
+FUZZ_SECONDS ?= 30
+FUZZ_TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+
+fuzz: cargo ## Feed the parsers nonsense; FUZZ_SECONDS=30 for each of them. Needs a nightly Rust and cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(TARGET)/fuzz/$$target; \
+		seeds=fuzz/corpus/$$target; [ $$target != listing ] || seeds=tests/fixtures/listings; \
+		echo "fuzz: $$target"; \
+		$(CARGO) +nightly fuzz run $$target $(TARGET)/fuzz/$$target $$seeds -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 || exit 1; \
+	done
 
 clean: cargo ## Remove what was built
 	$(CARGO) clean

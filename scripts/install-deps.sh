@@ -3,7 +3,7 @@
 #
 #   scripts/install-deps.sh build    a C compiler and linker (SQLite and ring are compiled)
 #   scripts/install-deps.sh demo     that, fusermount3 and curl
-#   scripts/install-deps.sh test     that, and the web servers that the tests start
+#   scripts/install-deps.sh test     that, and the web servers and proxies that the tests start
 #   scripts/install-deps.sh bench    a compiler, nginx with Lua, the tools that fetchfs is compared with, and what reads by them
 #
 # Rust is not among it: it comes from https://rustup.rs, because Debian's is too old.
@@ -34,6 +34,9 @@ needs() {
     echo "apache2 apache2"
     echo "lighttpd lighttpd"
     echo "caddy caddy"
+    echo "rclone rclone"
+    echo "squid squid"
+    echo "tinyproxy tinyproxy"
     echo "python3 python3"
     echo "mount mount"
 }
@@ -66,7 +69,7 @@ install() {
         local package
         for package in "$@"; do
             case $package in
-                nginx | apache2 | lighttpd | caddy) "${as_root[@]}" systemctl disable --quiet "$package" || true ;;
+                nginx | apache2 | lighttpd | caddy | squid | tinyproxy) "${as_root[@]}" systemctl disable --quiet "$package" || true ;;
             esac
         done
     fi

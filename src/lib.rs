@@ -17,7 +17,7 @@
 //! Names come to be files in [`tree`], by listings from [`source`]; [`mount`] puts it all together. docs/architecture.md
 //! has the words, the layers and the reasons; docs/semantics.md what users may rely on.
 
-#![deny(missing_docs)]
+#![deny(missing_docs, clippy::undocumented_unsafe_blocks)]
 
 pub mod cache;
 pub mod cli;

@@ -96,6 +96,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         connections: config.http.max_connections,
         retries: config.retries,
         patience: config.read_timeout,
+        most_names: config.listings.max_entries.saturating_mul(2),
     };
     let tree = Tree::new(
         Arc::clone(&cache),

@@ -139,6 +139,18 @@ fn files_for_tls_that_cannot_be_used_are_named() {
 }
 
 #[test]
+fn nginx_with_basic_authentication() {
+    let (root, content) = one_file();
+    let server = WebServer::nginx_guarded(root.path());
+    let error = refusal(&server.url("/"), &[]).err;
+    assert!(error.contains("HTTP 401") && error.contains("--login"), "{error}");
+    shows_it(
+        Mount::of(&server.url("/")).with("--login", &format!("{USER}:{PASSWORD}")),
+        &content,
+    );
+}
+
+#[test]
 fn apache_with_basic_and_with_digest_authentication() {
     let (root, content) = one_file();
     let (_home, password) = file_with(&format!("{PASSWORD}\n"));

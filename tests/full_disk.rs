@@ -393,3 +393,30 @@ fn a_read_around_the_cache_ends_with_the_mount() {
     });
     assert!(mount.wait().success());
 }
+
+#[test]
+fn an_index_that_another_program_keeps_locked_holds_up_no_read_of_what_is_cached() {
+    const FILES: u64 = 20;
+    const SIZE: u64 = MIB + 1;
+    let origin = Origin::start();
+    (0..FILES).for_each(|number| origin.add(&format!("/{number}"), Content::noise(SIZE, number)));
+    let mut mount = Mount::start_of(&origin.url("/"));
+    let read = |mount: &Mount, number: u64| {
+        let path = mount.path(number.to_string());
+        assert_eq!(sha256(&path), sha256_of(&Content::noise(SIZE, number)), "{number}");
+    };
+    (0..FILES).for_each(|number| read(&mount, number));
+    mount.remount();
+    // So that the directory is known, and one file is open already.
+    read(&mount, 0);
+    let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
+    index.execute_batch("BEGIN IMMEDIATE").expect("to lock it");
+    let (mark, begun) = (origin.log().mark(), Instant::now());
+    (0..FILES).for_each(|number| read(&mount, number));
+    // SQLite waits for ten seconds, and each file would have.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    let log = origin.log().since(mark);
+    let fetched: u64 = (0..FILES).map(|number| log.body_bytes(&format!("/{number}"))).sum();
+    assert_eq!(fetched, 0, "all of it is here");
+    index.execute_batch("ROLLBACK").expect("to let go of it");
+}

@@ -239,6 +239,47 @@ fn a_page_of_a_gibibyte_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn more_names_than_are_remembered_are_had_again_and_what_is_open_keeps_its_number() {
+    const DIRECTORIES: usize = 20;
+    let origin = Origin::start();
+    let paths: Vec<String> = (0..DIRECTORIES * 5)
+        .map(|number| format!("d{:02}/f{number}", number / 5))
+        .collect();
+    paths
+        .iter()
+        .for_each(|path| origin.add(&format!("/{path}"), path.as_str()));
+    // Twice as many over all directories; there are six times as many.
+    let mount = Mount::of(&origin.url("/"))
+        .with("--max-entries", &DIRECTORIES.to_string())
+        .with("--attr-ttl", "1h")
+        .start();
+    let files: Vec<_> = paths
+        .iter()
+        .map(|path| fs::File::open(mount.path(path)).expect("to open"))
+        .collect();
+    let number = |metadata: std::io::Result<fs::Metadata>| metadata.expect("to stat").ino();
+    for _ in 0..2 {
+        for directory in 0..DIRECTORIES {
+            let names = fs::read_dir(mount.path(format!("d{directory:02}"))).expect("to list");
+            assert_eq!(names.count(), 5);
+        }
+        for (path, file) in paths.iter().zip(&files) {
+            assert_eq!(
+                number(fs::metadata(mount.path(path))),
+                number(file.metadata()),
+                "{path}"
+            );
+            assert_eq!(fs::read(mount.path(path)).expect("to read"), path.as_bytes());
+        }
+    }
+    let listings = origin.log().all().gets("/d00/").len();
+    assert!(
+        listings > 1,
+        "what is believed for an hour was let go of before: {listings}"
+    );
+}
+
+#[test]
 fn a_directory_that_contains_itself_ends_somewhere() {
     // The fewer levels, the sooner.
     let name = "n".repeat(250);

@@ -35,5 +35,6 @@ mod reading;
 mod real_servers;
 mod room;
 mod scheduling;
+mod security;
 mod waits;
 mod walking;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::files::{advise_random, assert_same, drop_pages, try_pread};
+use crate::common::files::{advise_random, assert_same, drop_pages, sha256, sha256_of, try_pread};
 use crate::common::mount::fetchfs;
 use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, Origin};
@@ -268,6 +268,35 @@ fn a_mapping_of_most_of_the_cache_does_not_keep_the_rest_of_it_from_making_room(
     (1..OTHERS).for_each(|number| read_through(&mount, number, MIB));
     assert_eq!(mount.times_in_log("files are read around it"), 0, "there was room");
     assert_same(&map, &Content::noise(SIZE, 0).read(0..SIZE), "the mapping");
+}
+
+#[test]
+fn what_the_server_has_replaced_goes_first_however_much_it_was_used() {
+    const SIZE: u64 = 6 * MIB;
+    let origin = origin_of(3, SIZE);
+    let mount = Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "0")
+        .with("--cache-size", "24MiB")
+        .with("--min-free", "0")
+        .start();
+    // By two handles: of two current versions this would be the one that stays.
+    (0..2).for_each(|_| read_through(&mount, 0, SIZE));
+    read_through(&mount, 1, SIZE);
+    origin.add("/0", Content::noise(SIZE + 1, 100));
+    assert_eq!(sha256(&mount.path("0")), sha256_of(&Content::noise(SIZE + 1, 100)));
+    read_through(&mount, 2, SIZE);
+    // The answer has what is recorded in it, so this waits until all of it is.
+    nix::sys::statvfs::statvfs(&mount.root()).expect("df");
+    let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
+    let sql = "SELECT url LIKE '%/0' AND size = ?1, complete FROM cache_entries";
+    let mut query = index.prepare(sql).expect("the tables");
+    let rows = query.query_map([SIZE as i64], |row| Ok((row.get(0)?, row.get(1)?)));
+    let entries: Vec<(bool, bool)> = rows.expect("to ask").map(|row| row.expect("a row")).collect();
+    assert_eq!(entries.iter().filter(|(is_old, _)| !is_old).count(), 3, "{entries:?}");
+    // Of the old version some may be left.
+    for (is_old, is_complete) in &entries {
+        assert_eq!(is_complete, &!is_old, "{entries:?}");
+    }
 }
 
 /// Bytes that mounts count for the data files of a cache.

@@ -9,9 +9,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::files::{drop_pages, pread, sha256, sha256_of, write_file};
-use crate::common::servers::{ApacheIndex, WebServer};
+use crate::common::servers::{ApacheIndex, Certificates, WebServer};
 use crate::common::{Mount, run, temporary_directory};
 use crate::origin::Content;
+
+const MIB: u64 = 1 << 20;
 
 /// A tree with what makes index pages hard: nested and empty directories, sizes that round, long and nasty names.
 fn tree() -> tempfile::TempDir {
@@ -112,6 +114,48 @@ fn lighttpd() {
 #[test]
 fn caddy() {
     shows_what_is_there(WebServer::caddy);
+}
+
+#[test]
+fn nginx_that_answers_no_ranges() {
+    shows_what_is_there(WebServer::nginx_without_ranges);
+}
+
+#[test]
+fn nginx_that_compresses_what_it_may() {
+    shows_what_is_there(WebServer::nginx_with_gzip);
+}
+
+#[test]
+fn rclone_serve_http() {
+    shows_what_is_there(WebServer::rclone);
+}
+
+#[test]
+fn through_squid_and_tinyproxy_with_tls_and_without() {
+    let (root, content) = (temporary_directory(), Content::noise(3 * MIB + 5, 54));
+    write_file(&root.path().join("f"), &content);
+    let certificates = Certificates::new();
+    let servers = [
+        WebServer::nginx(root.path()),
+        WebServer::nginx_with_tls(root.path(), &certificates),
+    ];
+    let starts: [fn() -> WebServer; 2] = [WebServer::squid, WebServer::tinyproxy];
+    for start in starts {
+        let proxy = start();
+        for server in &servers {
+            let plan = Mount::of(&server.url("/")).with("--ca-cert", &certificates.path("ca.pem"));
+            let mut mount = plan.with("--proxy", &proxy.url("")).start();
+            assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+            mount.unmount();
+            let address = server.url("").split_once("//").expect("a URL").1.to_owned();
+            assert!(
+                proxy.noted().contains(&address),
+                "it was not asked for {address}: {}",
+                proxy.noted()
+            );
+        }
+    }
 }
 
 #[test]

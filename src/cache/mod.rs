@@ -319,12 +319,16 @@ impl Cache {
     pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Reader {
         entry.readers.fetch_add(1, Ordering::AcqRel);
         let mut kept = self.kept_open.lock();
-        kept.retain(|other| other.id != entry.id);
+        // An earlier version is not kept for anybody: it is to go first, and what is open is ranked by its use alone.
+        let of_file: VecDeque<_>;
+        (of_file, *kept) = std::mem::take(&mut *kept)
+            .into_iter()
+            .partition(|other| other.url == entry.url);
         kept.push_back(Arc::clone(&entry));
         let crowded_out = (kept.len() > KEPT_OPEN).then(|| kept.pop_front());
         drop(kept);
-        // Closing its file is a system call, and not for under the lock.
-        drop(crowded_out);
+        // Closing files takes system calls, and is not for under the lock.
+        drop((of_file, crowded_out));
         Reader::new(Arc::clone(self), entry)
     }
 

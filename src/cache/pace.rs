@@ -197,6 +197,13 @@ impl Pace {
         (wanted / free.max(1) as u64).clamp(self.in_time(SHORTEST), self.in_time(longest))
     }
 
+    /// Whether a fetch goes over a gap of so many bytes that nobody asks for, to what is wanted beyond it: when that is
+    /// sooner there than another request is answered. Not if one of `free` connections could bring it meanwhile; then
+    /// nothing is sent twice.
+    pub fn bridges(&self, gap: u64, free: usize) -> bool {
+        free == 0 && gap <= self.round_trip()
+    }
+
     /// Bytes of a fetch that pays for its round trip and is over soon, for where others wait for the connection.
     pub fn turn_len(&self) -> u64 {
         let soon = SHORTEST.min((self.rate * TURN_TIME) as u64).max(TELLING);

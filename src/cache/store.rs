@@ -102,7 +102,7 @@ impl ChunkStore {
         ChunkStore { disk, ..self }
     }
 
-    /// Whether the file system can give back parts of a file. One that can't (VFAT, ramfs) mostly fills a file with zeros
+    /// Whether the file system can give back parts of a file. One that can't (VFAT, NFS before 4.2, ramfs) mostly fills a file with zeros
     /// too when it is given its size. If it can't be told, because the disk is full, say, it is taken to be as most are.
     pub fn has_holes(&self) -> bool {
         let path = self.folder.join(format!(".probe-{}", std::process::id()));

@@ -8,6 +8,7 @@ mod argv;
 mod background;
 mod cache;
 mod evict;
+mod generate;
 mod mount;
 mod pin;
 mod prefetch;
@@ -46,6 +47,8 @@ pub fn run() -> ExitCode {
         Some(("unpin", matches)) => pin::run_unpin(matches),
         Some(("evict", matches)) => evict::run(matches),
         Some(("status", matches)) => status::run(matches),
+        Some(("completions", matches)) => generate::run_completions(matches),
+        Some(("man", matches)) => generate::run_man(matches),
         _ => unreachable!("clap requires one of the commands that it was given"),
     };
     match outcome {
@@ -57,13 +60,17 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn command() -> Command {
+fn program() -> Command {
     Command::new("fetchfs")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .max_term_width(120)
+}
+
+fn command() -> Command {
+    program()
         .subcommand(mount_command())
         .subcommand(unmount::command())
         .subcommand(cache::command())
@@ -72,6 +79,8 @@ fn command() -> Command {
         .subcommand(pin::unpin_command())
         .subcommand(evict::command())
         .subcommand(status::command())
+        .subcommand(generate::completions_command())
+        .subcommand(generate::man_command())
 }
 
 /// An error with its causes, in one line. A cause that an error has already worked into its own text is not said again.

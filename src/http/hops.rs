@@ -152,7 +152,7 @@ fn redirect(answer: &Answer) -> Option<Result<Url, String>> {
 }
 
 /// The URL that a Location names, seen from `base`.
-fn target(base: &Url, location: &[u8]) -> Result<Url, String> {
+pub(super) fn target(base: &Url, location: &[u8]) -> Result<Url, String> {
     let joined = std::str::from_utf8(location)
         .ok()
         .and_then(|location| base.join(location).ok());

@@ -5,6 +5,8 @@
 //! answer that does not fit the request never reaches the caller as data. It does not retry, queue or remember
 //! anything of a server but credentials; for those who do, [`Backoff`], [`Health`] and [`Throttle`] are here.
 
+#![forbid(unsafe_code)]
+
 mod access;
 mod answers;
 mod backoff;
@@ -14,6 +16,8 @@ mod config;
 mod cookies;
 mod disposition;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod head;
 mod health;
 mod hops;

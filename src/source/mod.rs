@@ -10,6 +10,8 @@
 //! A listing is not to be trusted. Whatever kind of source it comes from, each name has gone
 //! through [`Name::new`], so it is exactly one path component.
 
+#![forbid(unsafe_code)]
+
 pub mod index_page;
 mod web;
 

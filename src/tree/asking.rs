@@ -2,7 +2,8 @@
 //!
 //! Who asks decides how hard is tried ([`Asker`]). Somebody who has nothing to go by waits for the answer until his
 //! deadline, over refusals that pass and outages, as a reader waits for bytes: he shares what is known of the origin's
-//! health with all others, and keeps to `Retry-After`. Who has something older goes by that at the first failure, and
+//! health with all others, and keeps to `Retry-After`. What is refused while the origin answers others is no sign of its
+//! health: then only this question waits. Who has something older goes by that at the first failure, and
 //! while the origin is left alone does not ask at all. What is asked ahead of need is only asked of an origin that is well.
 //!
 //! **Every wait here ends at the asker's deadline**, wherever it stands: at the health's pause, at the gate, or in the
@@ -81,7 +82,7 @@ impl Tries {
     fn new(retries: u32) -> Tries {
         Tries {
             of_the_question: Backoff::new(FIRST_PAUSE, retries),
-            of_the_origin: (retries > 0).then(|| Backoff::new(FIRST_PAUSE, u32::MAX)),
+            of_the_origin: (retries > 0).then(|| Backoff::up_to(FIRST_PAUSE, LONGEST_PAUSE)),
         }
     }
 
@@ -90,10 +91,7 @@ impl Tries {
             return Next::GiveUp;
         }
         let pause = match &mut self.of_the_origin {
-            Some(pauses) if kind.is_of_the_origin() => {
-                let longest = LONGEST_PAUSE.max(kind.retry_after().unwrap_or_default().mul_f64(2.0));
-                pauses.next_after(kind.retry_after()).map(|pause| pause.min(longest))
-            }
+            Some(pauses) if kind.is_of_the_origin() => pauses.next_after(kind.retry_after()),
             _ => self.of_the_question.next_after(kind.retry_after()),
         };
         pause.map_or(Next::GiveUp, Next::Again)
@@ -141,11 +139,16 @@ impl Tree {
         let asking = async {
             loop {
                 let (turn, place) = leave_to_ask(&health, gate, asker).await.ok_or(TreeError::NotAsked)?;
+                let answers = health.answers();
                 is_under_way.store(true, Ordering::Relaxed);
                 let answer = question().await;
                 is_under_way.store(false, Ordering::Relaxed);
                 let failure = answer.as_ref().err().map(|error| &error.kind);
-                turn.ended(failure);
+                if is_of_this_question(failure, health.answers() - answers) {
+                    drop(turn);
+                } else {
+                    turn.ended(failure);
+                }
                 gate.note(failure);
                 if let Some(place) = place {
                     place.ended(failure);
@@ -180,6 +183,12 @@ impl Tree {
             last,
         }
     }
+}
+
+/// Whether a failure that looks like the origin's is one of this question alone, because the origin gave so many answers
+/// to others meanwhile.
+fn is_of_this_question(failure: Option<&HttpErrorKind>, answers: u64) -> bool {
+    answers > 0 && failure.is_some_and(|kind| kind.is_of_the_origin() && !kind.is_of_the_way())
 }
 
 /// Waits until the origin may be asked and it is the asker's turn. `None` if one who can do without shall not ask now.
@@ -249,6 +258,17 @@ mod tests {
         }
         assert_eq!(tries.after(&HttpErrorKind::Interrupted, waiting()), Next::GiveUp);
         assert_eq!(Tries::new(0).after(&BUSY, waiting()), Next::GiveUp, "it was turned off");
+    }
+
+    #[test]
+    fn what_is_refused_while_others_are_answered_does_not_stop_them() {
+        assert!(is_of_this_question(Some(&BUSY), 1));
+        assert!(!is_of_this_question(Some(&BUSY), 0), "nobody is answered");
+        assert!(
+            !is_of_this_question(Some(&HttpErrorKind::Refused), 1),
+            "it has gone down"
+        );
+        assert!(!is_of_this_question(Some(&HttpErrorKind::NotFound(404)), 1) && !is_of_this_question(None, 1));
     }
 
     #[tokio::test]

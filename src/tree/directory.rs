@@ -1,8 +1,9 @@
 //! Directories: listings, and how a new one follows an old one.
 
-use std::ffi::OsStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
@@ -45,6 +46,8 @@ pub struct Directory {
 #[derive(Default)]
 struct State {
     snapshot: Option<Arc<Snapshot>>,
+    /// When the names were let go of: those whose nodes the kernel knew then.
+    survivors: HashMap<OsString, Weak<Node>>,
     /// Until when the names are shown without asking again.
     fresh_until: Option<Instant>,
     /// The names are those that an earlier mount was told.
@@ -87,6 +90,34 @@ impl Directory {
         self.state.read().snapshot.clone()
     }
 
+    /// Forgets the names, which can be had again; but not the nodes of those that are known elsewhere.
+    pub(super) fn let_go(&self, is_known: impl Fn(Ino) -> bool) {
+        let names = {
+            let mut state = self.state.write();
+            (state.fresh_until, state.is_searched) = (None, false);
+            state.snapshot.take()
+        };
+        let Some(names) = names else { return };
+        let known = names.children().iter().filter(|(_, node)| is_known(node.ino));
+        let survivors = known
+            .map(|(name, node)| (name.as_os_str().to_owned(), Arc::downgrade(node)))
+            .collect();
+        let mut state = self.state.write();
+        // Somebody may have had them again meanwhile.
+        if state.snapshot.is_none() {
+            state.survivors = survivors;
+        }
+    }
+
+    /// The nodes that are known of what is in it.
+    pub(super) fn known_nodes(&self) -> Vec<Arc<Node>> {
+        let state = self.state.read();
+        match &state.snapshot {
+            Some(names) => names.children().iter().map(|(_, node)| Arc::clone(node)).collect(),
+            None => state.survivors.values().filter_map(Weak::upgrade).collect(),
+        }
+    }
+
     pub(super) fn set(&self, snapshot: Snapshot) {
         self.state.write().snapshot = Some(Arc::new(snapshot));
     }
@@ -100,6 +131,7 @@ impl Directory {
     fn forget(&self) {
         let mut state = self.state.write();
         (state.snapshot, state.fresh_until, state.kept) = (None, None, None);
+        state.survivors.clear();
     }
 
     /// What `stat` shows.
@@ -183,12 +215,10 @@ impl Tree {
         let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
         let find = move |cache: &Cache| {
             let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
-            tree.take_stored_listing(&of, listing);
-            Some(())
+            tree.take_stored_listing(&of, listing)
         };
         // What can't be found is as if it had never been told.
-        let _ = self.with_cache(find).await;
-        Ok(directory.last_known())
+        Ok(self.with_cache(find).await.ok().flatten())
     }
 
     /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
@@ -213,8 +243,8 @@ impl Tree {
             (Ok(listing), _) => {
                 let (tree, of) = (Arc::clone(self), Arc::clone(node));
                 // A long one takes a while, in which the threads of the runtime have bodies to move.
-                self.with_cache(move |_| tree.take_listing(&of, listing)).await?;
-                directory.last_known().ok_or(TreeError::NotFound)
+                let taken = self.with_cache(move |_| tree.take_listing(&of, listing)).await?;
+                taken.ok_or(TreeError::NotADirectory)
             }
             (Err(TreeError::NotFound), known) => {
                 if known.is_some() {
@@ -235,8 +265,11 @@ impl Tree {
     }
 
     /// Makes what the origin has just told the directory's names, and writes it down.
-    pub(super) fn take_listing(&self, node: &Node, mut listing: Listing) {
-        let Kind::Directory(directory) = &node.kind else { return };
+    /// `None` if it is none.
+    pub(super) fn take_listing(&self, node: &Arc<Node>, mut listing: Listing) -> Option<Arc<Snapshot>> {
+        let Kind::Directory(directory) = &node.kind else {
+            return None;
+        };
         let url = || directory.url.as_ref().map(redact).unwrap_or_default();
         let named = listing.entries.len();
         listing
@@ -258,30 +291,49 @@ impl Tree {
             );
         }
         self.keep(directory, &listing);
-        self.take_names(node, directory, listing, false);
+        let taken = self.take_names(node, directory, listing, false);
         directory.believe_for(self.ttl);
+        Some(taken)
     }
 
     /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
-    pub(super) fn take_stored_listing(&self, node: &Node, listing: Listing) {
-        let Kind::Directory(directory) = &node.kind else { return };
-        self.take_names(node, directory, listing, true);
+    /// `None` if it is none.
+    pub(super) fn take_stored_listing(&self, node: &Arc<Node>, listing: Listing) -> Option<Arc<Snapshot>> {
+        match &node.kind {
+            Kind::Directory(directory) => Some(self.take_names(node, directory, listing, true)),
+            Kind::File(_) => None,
+        }
     }
 
-    /// Names that were there before and look the same keep their nodes.
-    fn take_names(&self, node: &Node, directory: &Directory, listing: Listing, is_stored: bool) {
+    /// Names that were there before and look the same keep their nodes. Lets go of other directories if that makes too many.
+    fn take_names(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
         let before = directory.last_known();
+        let survivors = std::mem::take(&mut directory.state.write().survivors);
         let children = listing.entries.into_iter().map(|entry| {
-            let old = before.as_ref().and_then(|old| old.get(entry.name.as_os_str()));
+            let name = entry.name.as_os_str();
+            let old = match &before {
+                Some(before) => before.get(name).cloned(),
+                None => survivors.get(name).and_then(Weak::upgrade),
+            };
             let child = match old {
-                Some(old) if old.still_fits(&entry) => Arc::clone(old),
+                Some(old) if old.still_fits(&entry) => old,
                 _ => self.add(node.ino, new_kind(&entry, is_stored)),
             };
             (entry.name, child)
         });
         let snapshot = Arc::new(Snapshot::new(children.collect(), listing.modified));
-        let mut state = directory.state.write();
-        (state.snapshot, state.is_stored) = (Some(snapshot), is_stored);
+        {
+            let mut state = directory.state.write();
+            (state.snapshot, state.is_stored) = (Some(Arc::clone(&snapshot)), is_stored);
+        }
+        let names = snapshot.children().len();
+        let leaving = self.remembered.lock().listed(node, names, self.most_names);
+        for other in leaving {
+            if let Kind::Directory(other) = &other.kind {
+                other.let_go(|ino| self.nodes.is_known(ino));
+            }
+        }
+        snapshot
     }
 
     /// Writes a listing down, unless it says what the last one said.
@@ -356,64 +408,6 @@ impl Node {
                 !file.is_changed() && file.still_fits(&entry.url, size, entry.modified)
             }
             _ => false,
-        }
-    }
-}
-
-/// How many files' sizes are asked for ahead of the one that was asked about.
-const RESOLVE_AHEAD: usize = 64;
-
-impl Tree {
-    /// Makes sure that a file's size is known exactly, if the server can tell; and, when a directory's files are asked
-    /// about one after another (`ls -l`), asks for the next ones side by side.
-    ///
-    /// # Errors
-    /// When the origin does not answer, or refuses.
-    pub async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
-        self.resolve_for(node, self.waiting()).await
-    }
-
-    /// [`Self::resolve`], for this asker.
-    pub(super) async fn resolve_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
-        if node.has_exact_size() {
-            return Ok(());
-        }
-        self.resolve_ahead(node);
-        match self.resolve_one(node, asker).await {
-            // It is shown as 0, which nobody believes for long, and can be read in sequence.
-            Err(TreeError::SizeUnknown(_)) => Ok(()),
-            resolved => resolved,
-        }
-    }
-
-    /// Starts asking for what comes after `node` in its directory, if it is where the asking stands.
-    fn resolve_ahead(self: &Arc<Self>, node: &Arc<Node>) {
-        let Some(parent) = self.node(node.parent) else { return };
-        let Kind::Directory(directory) = &parent.kind else {
-            return;
-        };
-        let Some(snapshot) = directory.last_known() else { return };
-        let children = snapshot.children();
-        let Some(at) = snapshot.position(node.ino) else { return };
-        // The last position asked for; the reader follows it at some distance.
-        let asked = directory.resolved_until.load(Ordering::Relaxed);
-        if at > asked || at + 2 * RESOLVE_AHEAD < asked {
-            // Elsewhere: an isolated question, and perhaps the first of a row from there.
-            directory.resolved_until.store(at + 1, Ordering::Relaxed);
-            return;
-        }
-        let until = (at + 1 + RESOLVE_AHEAD).min(children.len());
-        if directory.resolved_until.fetch_max(until, Ordering::Relaxed) >= until {
-            return;
-        }
-        for (_, child) in &children[asked.max(at + 1)..until] {
-            if child.has_exact_size() {
-                continue;
-            }
-            let (tree, child) = (Arc::clone(self), Arc::clone(child));
-            // Who asks about it will hear of its error; here it was only a guess.
-            self.runtime
-                .spawn(async move { tree.resolve_one(&child, Asker::Guessing).await.ok() });
         }
     }
 }

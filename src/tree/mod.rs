@@ -15,6 +15,8 @@
 //! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
 //! behind a read.
 
+#![forbid(unsafe_code)]
+
 mod asking;
 mod directory;
 mod file;
@@ -22,6 +24,8 @@ mod gate;
 mod node;
 mod nodes;
 mod opening;
+mod remembered;
+mod sizes;
 mod snapshot;
 mod stored;
 mod top;
@@ -31,7 +35,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -44,9 +48,10 @@ use crate::source::{Listing, Name, Source};
 use directory::Directory;
 use file::{Known, RemoteFile};
 use gate::Gate;
-use node::Kind;
 pub use node::{Attributes, Ino, Node, ROOT};
+use node::{Counted, Kind, Totals};
 use nodes::Nodes;
+use remembered::Remembered;
 pub use snapshot::Snapshot;
 pub use top::{Naming, TopError};
 use walk::{DirectoryWalks, FileWalks};
@@ -148,6 +153,8 @@ pub struct TreeConfig {
     pub retries: u32,
     /// The longest that anybody waits for an answer, all tries together. Default: 2 min.
     pub patience: Duration,
+    /// The most names that are remembered, over all directories; that of one directory may be more. Default: 2,000,000.
+    pub most_names: usize,
 }
 
 /// See the module.
@@ -161,13 +168,15 @@ pub struct Tree {
     retries: u32,
     /// The longest that anybody waits for its answer.
     patience: Duration,
+    most_names: usize,
+    /// Taken for the moment of a decision.
+    remembered: Mutex<Remembered>,
     /// For directories whose date nobody tells.
     mounted: SystemTime,
     nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
     gates: Mutex<HashMap<Origin, &'static Gate>>,
-    known_files: AtomicU64,
-    known_bytes: AtomicU64,
+    totals: Arc<Totals>,
     /// Where guesses at what comes next are carried out.
     runtime: Handle,
     /// Taken for the moment of a decision.
@@ -195,6 +204,7 @@ impl Tree {
                 Top::Directory { url, .. } => Directory::listed(url.clone(), None),
                 Top::Names(_) => Directory::fixed(),
             }),
+            _counted: None,
         });
         let tree = Arc::new(Tree {
             cache,
@@ -203,11 +213,12 @@ impl Tree {
             ttl: config.ttl,
             retries: config.retries,
             patience: config.patience,
+            most_names: config.most_names,
+            remembered: Mutex::default(),
             mounted: SystemTime::now(),
             nodes: Nodes::of(&root),
             gates: Mutex::default(),
-            known_files: AtomicU64::new(0),
-            known_bytes: AtomicU64::new(0),
+            totals: Arc::default(),
             runtime,
             directory_walks: Mutex::default(),
             file_walks: Mutex::default(),
@@ -258,7 +269,7 @@ impl Tree {
     /// What was told to an earlier mount is asked for again behind.
     fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
         match listing {
-            TopListing::Told(listing) => self.take_listing(node, listing),
+            TopListing::Told(listing) => drop(self.take_listing(node, listing)),
             TopListing::Stored(listing) => {
                 self.take_stored_listing(node, listing);
                 let (tree, node) = (Arc::clone(self), Arc::clone(node));
@@ -343,11 +354,7 @@ impl Tree {
         while let Some(node) = rest.pop() {
             match &node.kind {
                 Kind::File(_) => files.push(node),
-                Kind::Directory(directory) => {
-                    let names = directory.last_known();
-                    let children = names.iter().flat_map(|names| names.children());
-                    rest.extend(children.map(|(_, child)| Arc::clone(child)));
-                }
+                Kind::Directory(directory) => rest.extend(directory.known_nodes()),
             }
         }
         files
@@ -361,21 +368,26 @@ impl Tree {
         }
     }
 
-    /// Files, and bytes in them, that listings have named so far.
+    /// Files, and bytes in them, that are known now.
     pub fn known(&self) -> (u64, u64) {
         (
-            self.known_files.load(Ordering::Relaxed),
-            self.known_bytes.load(Ordering::Relaxed),
+            self.totals.files.load(Ordering::Relaxed),
+            self.totals.bytes.load(Ordering::Relaxed),
         )
     }
 
     /// Gives a new node its number.
     fn add(&self, parent: Ino, kind: Kind) -> Arc<Node> {
-        if let Kind::File(file) = &kind {
-            self.known_files.fetch_add(1, Ordering::Relaxed);
-            self.known_bytes.fetch_add(file.shown_size(), Ordering::Relaxed);
-        }
-        self.nodes.add(|ino| Node { ino, parent, kind })
+        let counted = match &kind {
+            Kind::File(file) => Some(Counted::new(&self.totals, file.shown_size())),
+            Kind::Directory(_) => None,
+        };
+        self.nodes.add(|ino| Node {
+            ino,
+            parent,
+            kind,
+            _counted: counted,
+        })
     }
 
     /// The gate to the origin of a URL.

@@ -1,5 +1,7 @@
 //! Nodes: what the kernel knows by an inode number.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use url::Url;
@@ -20,6 +22,39 @@ pub struct Node {
     /// The directory that it was first seen in; the top is its own.
     pub parent: Ino,
     pub(super) kind: Kind,
+    /// What it adds to the totals, while it is there; nothing for a directory.
+    pub(super) _counted: Option<Counted>,
+}
+
+/// Files, and bytes in them, of all nodes that there are.
+#[derive(Default)]
+pub(super) struct Totals {
+    pub(super) files: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// A file that is counted in the totals for as long as this is there.
+pub(super) struct Counted {
+    totals: Arc<Totals>,
+    bytes: u64,
+}
+
+impl Counted {
+    pub(super) fn new(totals: &Arc<Totals>, bytes: u64) -> Counted {
+        totals.files.fetch_add(1, Ordering::Relaxed);
+        totals.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Counted {
+            totals: Arc::clone(totals),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.totals.files.fetch_sub(1, Ordering::Relaxed);
+        self.totals.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 pub(super) enum Kind {

@@ -77,6 +77,12 @@ impl Nodes {
         self.inner.read().by_ino.get(&ino)?.node.upgrade()
     }
 
+    /// Whether the kernel knows the node with this number.
+    pub(super) fn is_known(&self, ino: Ino) -> bool {
+        let inner = self.inner.read();
+        inner.by_ino.get(&ino).is_some_and(|entry| entry.references > 0)
+    }
+
     /// The kernel is about to be told of a node.
     pub(super) fn refer(&self, node: &Arc<Node>) {
         if let Some(entry) = self.inner.write().by_ino.get_mut(&node.ino) {
@@ -128,6 +134,7 @@ mod tests {
             ino,
             parent: ROOT,
             kind: Kind::Directory(Directory::fixed()),
+            _counted: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 mod guarded;
+mod others;
 
 pub use guarded::{Certificates, Guard, PASSWORD, USER};
 

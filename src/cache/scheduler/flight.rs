@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+
+use rangemap::RangeSet;
 use std::time::Instant;
 
 use super::flights::OriginNumber;
@@ -139,6 +141,29 @@ impl Flight {
         };
         let ahead = (priority == Priority::High).then(|| self.windows.live().find_map(ahead_of));
         ahead.flatten().or_else(|| wanted.first().map(|run| run.start))
+    }
+
+    /// Those of these chunks that no waiter needs at this priority.
+    pub(super) fn unneeded(&self, chunks: &Range<u64>, priority: Priority) -> Vec<Range<u64>> {
+        let waiters = self.waiters.iter().filter(|waiter| waiter.priority == priority);
+        let needed: RangeSet<u64> = waiters
+            .map(|waiter| self.touched(&waiter.bytes))
+            .filter(|touched| !touched.is_empty())
+            .collect();
+        needed.gaps(chunks).collect()
+    }
+
+    /// The first of these chunks that is wanted, however urgently, and missing.
+    pub(super) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
+        let mut rest = chunks;
+        while let Some(wanted) = self.wants.next_from(rest.start).filter(|&next| next < rest.end) {
+            let run = wanted..(wanted + self.wants.in_a_row(wanted)).min(rest.end);
+            rest.start = run.end;
+            if let Some(missing) = self.next_missing(&run) {
+                return Some(missing);
+            }
+        }
+        None
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -68,6 +68,34 @@ impl Scheduler {
         in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1))
     }
 
+    /// What a fetch brings that begins at `first`: the chunks that are wanted in a row, and what is wanted beyond gaps that
+    /// are cheaper to go over than to ask again. What of a gap is here already is written over with the same bytes.
+    fn run_from(&self, flight: &Flight, first: u64) -> Range<u64> {
+        let mut chunks = first..first + self.next_len(flight, first);
+        let Some(settled) = flight.entry.settled() else {
+            return chunks;
+        };
+        let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
+        chunks.end = missing_end(chunks.clone());
+        let (at, chunk) = (self.flights.at(flight.origin), flight.entry.chunk.bytes());
+        // One is taken by the fetch itself.
+        let free = self.connections(flight.origin).saturating_sub(at.running() + 1);
+        let longest = at.pace.fetch_len(u64::MAX, 1).min(self.longest_fetch(flight.origin));
+        let most = first + longest / chunk;
+        while let Some(next) = flight.next_wanted(chunks.end..most) {
+            let gap = chunks.end..next;
+            let is_in_flight = |id| self.fetches.get(id).is_some_and(|fetch| overlap(&fetch.chunks, &gap));
+            if gap.is_empty()
+                || !at.pace.bridges((gap.end - gap.start) * chunk, free)
+                || flight.fetches.iter().any(is_in_flight)
+            {
+                break;
+            }
+            chunks.end = missing_end(next..(next + flight.wants.in_a_row(next)).min(most));
+        }
+        chunks
+    }
+
     /// Connections among which a run of wanted chunks is shared out: those that are free, or, where the run reaches the end
     /// of the file, the entry's share of all. More comes after any other run, but the end would be brought by a few long
     /// fetches, while one connection after another finds nothing left to do.
@@ -120,15 +148,11 @@ impl Scheduler {
             return;
         };
         let entry = Arc::clone(&flight.entry);
-        let len = self.next_len(flight, first);
+        // Neighbours that are wanted too, however urgently, come with the same request.
+        let mut chunks = self.run_from(flight, first);
         let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
-        // Neighbours that are wanted too, however urgently, come with the same request.
-        let mut chunks = first..first + len;
-        if let Some(settled) = entry.settled() {
-            chunks.end = settled.presence.next_present(&chunks).unwrap_or(chunks.end);
-        }
         let mut others = Vec::new();
         if entry.ignores_range() {
             // It is about to bring what the entry's other fetches were to bring, too.
@@ -309,4 +333,8 @@ impl Scheduler {
             flight.fetches.retain(|&other| other != id);
         }
     }
+}
+
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
 }

@@ -5,6 +5,7 @@
     reason = "lists of ranges are compared; some have one element"
 )]
 
+mod bridging;
 mod giving_way;
 mod line;
 mod model;
@@ -39,11 +40,18 @@ fn known(origin: &str, chunks: u64) -> Arc<CacheEntry> {
 /// A scheduler for origins so near that nothing of a chunk comes in the time of a round trip.
 fn near_scheduler(limits: Limits) -> Scheduler {
     let mut scheduler = Scheduler::new(limits);
+    put_away(&mut scheduler, 0);
+    scheduler
+}
+
+/// From now on so many chunks come from the origins in the time of a round trip.
+fn put_away(scheduler: &mut Scheduler, chunks: u64) {
+    // At the rate that is taken for granted; and a little more, for the sake of rounding.
+    let latency = Duration::from_secs_f64((chunks * C) as f64 * 1.001 / 20e6);
     for origin in ["a", "b"] {
         let origin = listed(origin, 0).origin.clone();
-        (0..100).for_each(|_| scheduler.measured(&origin, Duration::ZERO, 0, Duration::ZERO, Instant::now()));
+        (0..100).for_each(|_| scheduler.measured(&origin, latency, 0, Duration::ZERO, Instant::now()));
     }
-    scheduler
 }
 
 /// A scheduler, and all that it has said so far.
@@ -70,6 +78,11 @@ impl Play {
             stopped: Vec::new(),
             woken: Vec::new(),
         }
+    }
+
+    /// See [`put_away`].
+    fn far(&mut self, chunks: u64) {
+        put_away(&mut self.scheduler, chunks);
     }
 
     fn note(&mut self) {

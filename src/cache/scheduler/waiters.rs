@@ -132,14 +132,9 @@ impl Scheduler {
         let Some(mut flight) = self.flights.get_mut(id) else {
             return;
         };
-        let needed = flight.waiters.iter().filter(|waiter| waiter.priority == priority);
-        let needed: RangeSet<u64> = needed
-            .map(|waiter| flight.touched(&waiter.bytes))
-            .filter(|touched| !touched.is_empty())
-            .collect();
         let fetches = flight.fetches.clone();
         let mut cut = Vec::new();
-        for run in needed.gaps(chunks) {
+        for run in flight.unneeded(chunks, priority) {
             flight.wants.remove_at(run.clone(), priority);
             for &fetch in &fetches {
                 let running = self.fetches.get_mut(&fetch);

@@ -94,6 +94,15 @@ impl Wants {
         end - first
     }
 
+    /// The first chunk from this one on that is wanted, however urgently.
+    pub(super) fn next_from(&self, first: u64) -> Option<u64> {
+        let next_in = |set: &RangeSet<u64>| {
+            let run = set.overlapping(&(first..u64::MAX)).next()?;
+            Some(run.start.max(first))
+        };
+        self.0.iter().filter_map(next_in).min()
+    }
+
     pub(super) fn most_urgent(&self) -> Option<Priority> {
         PRIORITIES.into_iter().find(|&p| !self.at(p).is_empty())
     }
@@ -123,6 +132,7 @@ mod tests {
         );
         assert!(!wants.remove_at(0..100, Priority::High));
         assert_eq!(wants.end(Priority::Medium), None);
+        assert_eq!((wants.next_from(3), wants.next_from(10)), (Some(3), None));
     }
 
     proptest! {

@@ -199,7 +199,12 @@ impl Scheduler {
         let chunks = window.chunks.clone();
         let fetches = flight.fetches.clone();
         let mut giving_way = Vec::new();
-        for run in flight.windows.outside(&chunks, true) {
+        let left = flight.windows.outside(&chunks, true);
+        for run in left
+            .iter()
+            .flat_map(|run| flight.unneeded(run, Priority::High))
+            .collect::<Vec<_>>()
+        {
             flight.wants.demote(&run, Priority::High, Priority::Low);
             for &fetch in &fetches {
                 let running = self.fetches.get_mut(&fetch);

@@ -42,6 +42,7 @@ pub(super) fn probe(path: &Path) -> Pulse {
     // SAFETY: there may be other threads, so the child may only make async-signal-safe calls and must not return; `ask`
     // does just that, on values that were made before.
     match unsafe { fork() } {
+        // SAFETY: this is that child.
         Ok(ForkResult::Child) => unsafe { ask(&path, question_fd) },
         Ok(ForkResult::Parent { child }) => {
             drop(question);

@@ -13,6 +13,8 @@
 
 mod challenge;
 mod digest;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod netrc;
 mod token;
 

@@ -203,9 +203,5 @@ mod tests {
             prop_assert_eq!(found(&text, "h", None), Some(("u".to_owned(), password)));
         }
 
-        #[test]
-        fn nothing_that_a_file_can_hold_panics(text in "(machine|login|default|macdef|\"|\\\\|#|\n| |é|x){0,12}") {
-            let _ = Netrc::parse(&text);
-        }
     }
 }

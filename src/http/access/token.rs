@@ -163,7 +163,7 @@ async fn run(command: &str) -> Result<String, HttpErrorKind> {
 }
 
 /// The token, and how long it stays good.
-fn read(text: &str) -> Result<(Secret, Option<Duration>), &'static str> {
+pub(super) fn read(text: &str) -> Result<(Secret, Option<Duration>), &'static str> {
     let mut lines = text.lines().map(str::trim);
     let token = lines.next().unwrap_or_default();
     if token.is_empty() {

@@ -117,6 +117,22 @@ impl WebServer {
         WebServer::nginx_that(root, lines).with_tls()
     }
 
+    /// nginx that lets in [`USER`] with [`PASSWORD`], by Basic.
+    #[track_caller]
+    pub fn nginx_guarded(root: &Path) -> WebServer {
+        let users = temporary_directory();
+        let file = users.path().join("users");
+        fs::write(&file, format!("{USER}:{{SHA}}{PASSWORD_SHA1}\n")).expect("to write the users");
+        let mut server = WebServer::nginx_that(root, |port| {
+            format!(
+                "listen 127.0.0.1:{port}; auth_basic realm; auth_basic_user_file {};",
+                file.display()
+            )
+        });
+        server.kept.push(users);
+        server
+    }
+
     /// nginx that speaks nothing but HTTP/2, without TLS.
     #[track_caller]
     pub fn nginx_http2(root: &Path) -> WebServer {

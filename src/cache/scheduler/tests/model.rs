@@ -147,6 +147,8 @@ struct Running {
 
 struct World {
     scheduler: Scheduler,
+    /// Chunks that come in the time of a round trip.
+    round_trip: u64,
     limit: usize,
     files: Vec<File>,
     fetches: BTreeMap<FetchId, Running>,
@@ -156,13 +158,16 @@ struct World {
 }
 
 impl World {
-    fn new(limit: usize, fetch_chunks: u64, split_distance: u64) -> World {
+    fn new(limit: usize, fetch_chunks: u64, split_distance: u64, round_trip: u64) -> World {
+        let mut scheduler = Scheduler::new(Limits {
+            fetches_per_origin: limit,
+            fetch_len: fetch_chunks * C,
+            split_distance,
+        });
+        put_away(&mut scheduler, round_trip);
         World {
-            scheduler: near_scheduler(Limits {
-                fetches_per_origin: limit,
-                fetch_len: fetch_chunks * C,
-                split_distance,
-            }),
+            scheduler,
+            round_trip,
             limit,
             files: Vec::new(),
             fetches: BTreeMap::new(),
@@ -420,14 +425,17 @@ impl World {
         assert!(!bytes.is_empty() && bytes.start % C == 0);
         if let Some(settled) = order.entry.settled() {
             assert!(bytes.end % C == 0 || bytes.end == settled.size());
-            let mut chunks = chunk.touched(&bytes);
-            let any_missing = chunks.clone().any(|chunk| !settled.presence.contains(chunk));
-            let none_present = !chunks.any(|chunk| settled.presence.contains(chunk));
-            assert!(if order.entry.ignores_range() {
-                any_missing
+            let chunks = chunk.touched(&bytes);
+            let is_missing = |chunk: u64| !settled.presence.contains(chunk);
+            if order.entry.ignores_range() {
+                assert!(chunks.clone().any(is_missing));
             } else {
-                none_present
-            });
+                // What is here is only gone over, on the way to what is not.
+                let present: Vec<_> = chunks.clone().filter(|&chunk| !is_missing(chunk)).collect();
+                let longest = present.chunk_by(|one, next| one + 1 == *next).map(<[_]>::len).max();
+                assert!(is_missing(chunks.start) && is_missing(chunks.end - 1));
+                assert!(longest.unwrap_or(0) as u64 <= self.round_trip);
+            }
         }
         let running = Running {
             file: file.unwrap(),
@@ -546,7 +554,7 @@ impl World {
             Some(_) if scheduler.closed => panic!("something is wanted after the end"),
             Some(Priority::Critical) => {
                 assert!(
-                    running.all(|(&id, _)| scheduler.is_waited_for(id) || self.keeps_a_stream_going(id)),
+                    running.all(|(&id, _)| scheduler.is_waited_for(id) || self.is_spared(id)),
                     "critical waits for something lower"
                 );
                 assert_eq!(count, self.limit);
@@ -556,8 +564,9 @@ impl World {
         }
     }
 
-    /// Whether this is the only fetch of its file, is read ahead, and brought something lately.
-    fn keeps_a_stream_going(&self, id: FetchId) -> bool {
+    /// Whether a fetch brought something lately, and either is the only one of its file and read ahead, or ends within a
+    /// round trip.
+    fn is_spared(&self, id: FetchId) -> bool {
         let file = self.fetches[&id].file;
         let others = self
             .fetches
@@ -565,8 +574,10 @@ impl World {
             .filter(|(other, f)| **other != id && f.file == file && !f.is_stopped);
         let fetch = &self.scheduler.fetches[&id];
         let lately = self.scheduler.period.saturating_sub(1)..;
-        others.count() == 0
-            && fetch.base() == Some(Priority::High)
+        let size = self.files[file].entry.size();
+        let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
+        let keeps_a_stream_going = others.count() == 0 && fetch.base() == Some(Priority::High);
+        (keeps_a_stream_going || due <= self.round_trip * C + C / 2)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }
 
@@ -608,11 +619,12 @@ proptest! {
         limit in 1..5usize,
         fetch_chunks in 1..18u64,
         split_distance in 0..12 * C,
+        round_trip in 0..4u64,
         first in prop::collection::vec(event(), 1..8),
         events in prop::collection::vec(event(), 1..120),
         closes in 0..8u8,
     ) {
-        let mut world = World::new(limit, fetch_chunks, split_distance);
+        let mut world = World::new(limit, fetch_chunks, split_distance, round_trip);
         world.happens(&Event::Open { origin: true, listed: 20 * C, size: 20 * C, present: 0, ignores_range: false });
         for event in first.iter().chain(&events) {
             world.happens(event);

@@ -1,0 +1,5 @@
+//! The head of an answer: its headers, Content-Range among them, and what is made of it.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fetchfs::http::fuzzing::head(data));

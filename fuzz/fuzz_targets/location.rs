@@ -1,0 +1,5 @@
+//! A redirect's Location.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fetchfs::http::fuzzing::location(data));

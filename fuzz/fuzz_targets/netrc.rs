@@ -1,0 +1,5 @@
+//! A netrc file.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| fetchfs::http::fuzzing::netrc(data));

@@ -1,0 +1,5 @@
+//! A token file.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| fetchfs::http::fuzzing::token(data));

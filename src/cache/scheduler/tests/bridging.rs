@@ -1,0 +1,83 @@
+//! Gaps that one request goes over, because that is cheaper than another.
+
+use super::*;
+
+/// So many slots at an origin where so many chunks come in the time of a round trip, and a file of which every other chunk
+/// is here.
+fn alternating(slots: usize, round_trip: u64) -> (Play, Arc<CacheEntry>) {
+    let (mut play, entry) = (Play::with_slots(slots), known("a", 100));
+    play.far(round_trip);
+    for chunk in (1..100).step_by(2) {
+        entry.settled().unwrap().presence.insert(chunk);
+    }
+    (play, entry)
+}
+
+#[test]
+fn with_no_connection_for_what_is_beyond_it_a_gap_is_gone_over() {
+    let (mut play, entry) = alternating(1, 1);
+    play.request(&entry, 0..9, Priority::High);
+    assert_eq!(play.starts(), [0..9]);
+    play.completes(0, 9 * C);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn what_other_connections_can_bring_is_left_to_them() {
+    let (mut play, entry) = alternating(3, 1);
+    play.request(&entry, 0..9, Priority::High);
+    assert_eq!(play.starts(), [0..1, 2..3, 4..9]);
+}
+
+#[test]
+fn a_gap_that_takes_longer_than_a_round_trip_is_not_gone_over() {
+    let (mut play, entry) = alternating(1, 1);
+    play.request(&known("a", 1), 0..1, Priority::High);
+    play.request(&entry, 0..1, Priority::High);
+    play.request(&entry, 3..5, Priority::High);
+    play.completes(0, C);
+    assert_eq!(play.starts()[1], 0..1);
+}
+
+#[test]
+fn what_is_in_flight_is_not_gone_over_nor_the_limit_of_a_fetch() {
+    let (mut play, entry) = alternating(2, 2);
+    play.request(&entry, 2..3, Priority::High);
+    play.request(&entry, 0..1, Priority::High);
+    assert_eq!(play.starts(), [2..3, 0..1]);
+    let (mut play, entry) = alternating(1, 2);
+    play.request(&entry, 0..100, Priority::High);
+    assert_eq!(
+        play.starts(),
+        [0..15],
+        "no longer than a fetch may be, and with a wanted chunk at its end"
+    );
+}
+
+#[test]
+fn a_gap_that_nobody_wants_is_brought_along_and_kept() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.far(1);
+    play.request(&known("a", 1), 0..1, Priority::High);
+    play.request(&entry, 0..2, Priority::Medium);
+    play.request(&entry, 3..4, Priority::High);
+    play.request(&entry, 5..6, Priority::High);
+    play.completes(0, C);
+    assert_eq!(play.starts()[1], 3..6);
+    play.completes(1, 6 * C);
+    play.wait(&entry, 4 * C..5 * C, 1);
+    assert_eq!(play.woken_well(), [1]);
+}
+
+#[test]
+fn who_gives_up_what_is_beyond_a_gap_has_the_gap_left_out_too() {
+    let (mut play, entry) = alternating(1, 1);
+    play.wait(&entry, 0..C, 1);
+    play.scheduler.shift(&entry, &[moves(&entry, 1, 0..9)]);
+    play.note();
+    play.completes(0, C);
+    assert_eq!(play.starts(), [0..1, 2..9]);
+    play.scheduler.leave(entry.id, 0);
+    play.note();
+    assert_eq!(play.trimmed, [(play.started[1].id, 3 * C)]);
+}

@@ -1,0 +1,99 @@
+//! `fetchfs completions` and `fetchfs man`: what `make install` installs beside the program. Both come from the one table of
+//! options, so they can't say anything else than the program does; hidden, because nobody else needs them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+pub(super) fn completions_command() -> Command {
+    Command::new("completions")
+        .about("Print the script by which a shell completes fetchfs's options")
+        .hide(true)
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(value_parser!(Shell)),
+        )
+}
+
+pub(super) fn man_command() -> Command {
+    let into = Arg::new("directory").value_name("DIR").required(true);
+    Command::new("man")
+        .about("Write the manual pages into a directory: fetchfs(1) and one for each command")
+        .hide(true)
+        .arg(into.value_parser(value_parser!(PathBuf)))
+}
+
+pub(super) fn run_completions(matches: &ArgMatches) -> anyhow::Result<()> {
+    let shell = *matches.get_one::<Shell>("shell").expect("it is required");
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut shown_commands(), "fetchfs", &mut script);
+    Ok(std::io::stdout().write_all(&script)?)
+}
+
+pub(super) fn run_man(matches: &ArgMatches) -> anyhow::Result<()> {
+    let directory: &PathBuf = matches.get_one("directory").expect("it is required");
+    let mut all = shown_commands();
+    all.build();
+    write_page(directory, &all, "fetchfs")?;
+    for command in all.get_subcommands().filter(|command| command.get_name() != "help") {
+        write_page(directory, command, &format!("fetchfs-{}", command.get_name()))?;
+    }
+    Ok(())
+}
+
+/// What there is for people.
+fn shown_commands() -> Command {
+    let all = super::command();
+    let shown: Vec<Command> = all
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .cloned()
+        .collect();
+    super::program().subcommands(shown)
+}
+
+fn write_page(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
+    let path = directory.join(format!("{name}.1"));
+    // clap keeps names for as long as the program runs.
+    let named = command.clone().name(name.to_owned());
+    let mut page = Vec::new();
+    Man::new(named)
+        .source(concat!("fetchfs ", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)?;
+    std::fs::write(&path, page).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_tells_every_option_of_mount() {
+        let directory = tempfile::tempdir().unwrap();
+        let typed = ["man".as_ref(), directory.path().as_os_str()];
+        run_man(&man_command().get_matches_from(typed)).unwrap();
+        let page = std::fs::read_to_string(directory.path().join("fetchfs-mount.1")).unwrap();
+        for arg in crate::config::mount_command().get_arguments() {
+            let Some(long) = arg.get_long() else { continue };
+            assert!(page.contains(&long.replace('-', "\\-")), "{long}");
+        }
+        assert!(directory.path().join("fetchfs.1").is_file());
+        assert!(!directory.path().join("fetchfs-man.1").exists());
+    }
+
+    #[test]
+    fn every_shell_has_its_script() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut shown_commands(), "fetchfs", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("cache-size") && script.contains("prefetch"), "{shell}");
+        }
+    }
+}

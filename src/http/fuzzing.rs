@@ -1,0 +1,168 @@
+//! What a server, or a file of the user's, can say: taken apart for the fuzz targets (`fuzz/`) and for the properties below.
+//!
+//! Each function takes any bytes at all, and panics if what was made of them is not as promised.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::{
+    CookieJar, Netrc, access,
+    head::AnswerHead,
+    hops,
+    judge::{Verdict, judge},
+};
+
+/// The range that was asked for, in bytes.
+const WANT: Range<u64> = 100..200;
+
+/// A status line's number in the first line, then header lines, as the head of an answer to a request for a range.
+pub fn head(bytes: &[u8]) {
+    let mut lines = bytes.split(|&byte| byte == b'\n');
+    let status = lines
+        .next()
+        .and_then(|line| std::str::from_utf8(line).ok()?.trim().parse().ok());
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let mut parts = line.splitn(2, |&byte| byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    let head = AnswerHead::of(
+        status.unwrap_or(206),
+        &headers,
+        UNIX_EPOCH + Duration::from_secs(1 << 30),
+    );
+    match judge(&head, WANT, None) {
+        Verdict::Partial { version, range } => {
+            assert_eq!((head.status, range.start), (206, WANT.start), "{headers:?}");
+            assert!(range.start < range.end && range.end <= WANT.end && range.end <= version.size);
+            assert!(head.coding.is_none(), "compressed bytes are not the file's");
+        }
+        Verdict::Whole { .. } => assert!(head.status == 200 && head.coding.is_none(), "{headers:?}"),
+        Verdict::PastEnd { size } => assert!(size <= WANT.start, "{headers:?}"),
+        Verdict::Changed(_) | Verdict::Unclear | Verdict::Failed(_) => {}
+    }
+    access::fuzzing::challenges(&headers);
+    let disposition = headers.get(reqwest::header::CONTENT_DISPOSITION);
+    let _ = disposition.and_then(|value| super::disposition::file_name(value.as_bytes()));
+}
+
+/// A redirect's Location.
+pub fn location(bytes: &[u8]) {
+    let base = Url::parse("https://host.example/a/b?c").expect("a URL");
+    if let Ok(url) = hops::target(&base, bytes) {
+        assert!(matches!(url.scheme(), "http" | "https"), "{url}");
+        assert!(url.username().is_empty() && url.password().is_none(), "{url}");
+        assert!(url.host().is_some(), "{url}");
+    }
+}
+
+/// A cookie file, and which of its cookies go where.
+pub fn cookies(text: &str) {
+    let Ok(jar) = CookieJar::parse(text) else { return };
+    for url in [
+        "http://a.example/",
+        "https://www.a.example/b/c",
+        "http://127.0.0.1:8000/",
+    ] {
+        let sent = jar.header(&Url::parse(url).expect("a URL"), SystemTime::UNIX_EPOCH);
+        let is_clean = |sent: &str| sent.bytes().all(|byte| byte >= 0x20 && byte != 0x7f);
+        assert!(sent.is_none_or(|sent| is_clean(&sent)), "no header can hold that");
+    }
+}
+
+/// A netrc file.
+pub fn netrc(text: &str) {
+    if let Ok(netrc) = Netrc::parse(text) {
+        let _ = (netrc.login("a", None), netrc.login("b", Some("u")));
+    }
+}
+
+/// What a token file holds, or a token command prints.
+pub fn token(text: &str) {
+    access::fuzzing::token(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Headers that matter, with values that nearly make sense.
+    fn any_head() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec![
+            "content-range",
+            "content-length",
+            "content-encoding",
+            "content-type",
+            "content-disposition",
+            "etag",
+            "last-modified",
+            "retry-after",
+            "www-authenticate",
+        ]);
+        let value = prop_oneof![
+            (90u64..210, 90u64..210, 0u64..300)
+                .prop_map(|(first, last, total)| format!("bytes {first}-{last}/{total}")),
+            "[bytes 0-9/*,=\"W;-]{0,30}",
+            "(Basic|Digest|realm=|nonce=|\"|,| |\\\\|x){0,10}",
+            "(Sun, 06 Nov 1994 08:49:37 GMT|gzip|identity|attachment|filename=|filename\\*=UTF-8''|;|\"|%|é){0,5}",
+            any::<String>(),
+        ];
+        let status = prop_oneof![Just(206), Just(200), Just(416), 100u16..600];
+        let line = (name, value).prop_map(|(name, value)| format!("{name}:{value}\n"));
+        (status, prop::collection::vec(line, 0..6)).prop_map(|(status, lines)| format!("{status}\n{}", lines.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn whatever_a_head_says_only_what_was_asked_for_is_taken(text in any_head()) {
+            head(text.as_bytes());
+        }
+
+        #[test]
+        fn whatever_a_location_says_it_leads_to_a_web_server_without_a_login(
+            text in "(http|https|file|data|//|:|/|@|u|p|\\?|#|%|\\\\|\\[|\\]|\\.\\.|1|\u{e9}|\t){0,12}",
+            any in any::<Vec<u8>>(),
+        ) {
+            location(text.as_bytes());
+            location(&any);
+        }
+
+        #[test]
+        fn whatever_a_cookie_file_holds_a_header_can_hold_what_is_sent(
+            text in "((\\.?(a\\.example|127\\.0\\.0\\.1)|#HttpOnly_|#|)\t(TRUE|FALSE|x)\t(/|/b|é|)\t(TRUE|FALSE)\t(0|-1|1e300|NaN|inf|é|9999999999)\t[ -~é\u{1}\u{7f}]{0,5}\t[ -~é\u{1}\u{7f}\r]{0,5}\n){0,4}",
+            any in any::<String>(),
+        ) {
+            cookies(&text);
+            cookies(&any);
+        }
+
+        #[test]
+        fn nothing_that_a_netrc_file_holds_panics(
+            text in "((machine|default|login|password|account|macdef|init|a|u|\"|\\\\|#|é|\u{1})( |\t|\r\n|\n\n|\n|)){0,16}",
+            any in any::<String>(),
+        ) {
+            netrc(&text);
+            netrc(&any);
+        }
+
+        #[test]
+        fn whatever_a_token_file_holds_a_header_can_hold_what_is_sent(
+            text in "[ -~é\u{0}\u{7f}\t]{0,9}(\r?\n(([0-9]{1,20}|1e9|inf|-1|[0-9]{1,9}(ms|s|m|h|d|y| years)|é)\n?){0,3}){0,2}",
+            any in any::<String>(),
+        ) {
+            token(&text);
+            token(&any);
+        }
+    }
+}
