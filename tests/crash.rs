@@ -100,6 +100,15 @@ fn number_from(variable: &str) -> Option<u64> {
     )
 }
 
+/// Bytes that all in a folder takes on disk.
+fn on_disk(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
+}
+
 /// A reader that goes where the seed tells it until the mount dies under it. Whatever it gets must be right. What the
 /// kernel has in memory it can go on reading, so it is told when it is over.
 fn read_until_death(path: &Path, content: &Content, seed: u64, is_over: &AtomicBool) {
@@ -136,7 +145,14 @@ fn killed_at_random_moments_under_parallel_reading_it_keeps_all_that_was_recorde
         for (name, content) in &contents {
             origin.add(&format!("/{name}"), content.clone());
         }
-        let mut mount = Mount::start_of(&origin.url("/"));
+        // Every other time in a cache that holds a part of it, so that kills meet eviction, too.
+        let is_small = round % 2 == 1;
+        let mut plan = Mount::of(&origin.url("/"));
+        if is_small {
+            plan = plan.with("--cache-size", "6MiB").with("--min-free", "0");
+            plan = plan.with("--max-connections", "4");
+        }
+        let mut mount = plan.start();
         let (begun, is_over) = (Instant::now(), AtomicBool::new(false));
         let last = Duration::from_millis(random.u64(1..400));
         std::thread::scope(|scope| {
@@ -162,6 +178,15 @@ fn killed_at_random_moments_under_parallel_reading_it_keeps_all_that_was_recorde
                 content,
                 &format!("seed {seed}, round {round}, {name}"),
             );
+        }
+        if is_small {
+            // What was recorded may have made room meanwhile.
+            let taken = on_disk(&mount.cache());
+            assert!(
+                taken <= 6 * MIB,
+                "seed {seed}, round {round}: the cache takes {taken} bytes"
+            );
+            continue;
         }
         let log = origin.log().since(mark);
         for ((name, _), known) in contents.iter().zip(known) {

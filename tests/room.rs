@@ -1,10 +1,20 @@
-//! What does not fit into the cache is said, and other files don't pay for it.
+//! What does not fit into the cache is said, and other files don't pay for it; what others need of the disk, or what was not used
+//! for long, makes way.
 
-use crate::common::Mount;
-use crate::common::files::{sha256, sha256_of};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::mount::MsFlags;
+use nix::sys::statvfs::statvfs;
+
+use crate::common::files::{drop_pages, sha256, sha256_of};
+use crate::common::mount::{Plan, detach};
 use crate::common::process::run;
+use crate::common::{Mount, PATIENCE, fetchfs, is_root, temporary_directory};
 use crate::control::{assert_refuses, content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
-use crate::origin::{IndexStyle, Origin};
+use crate::origin::{Content, IndexStyle, Origin};
 
 const MIB: u64 = 1 << 20;
 
@@ -74,13 +84,13 @@ fn a_job_that_does_not_fit_waits_for_a_mount_with_a_larger_cache() {
     let origin = site_with_many();
     let mut mount = small_cache(&origin);
     prefetch(&["--background"], &[mount.path("large")]).succeeded();
-    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     let shown = loop {
         let shown = prefetch(&["--list"], &[mount.root()]).succeeded().out;
         if shown.contains("waits: ") {
             break shown;
         }
-        assert!(std::time::Instant::now() < deadline, "{shown}");
+        assert!(Instant::now() < deadline, "{shown}");
     };
     assert!(shown.contains("raise --cache-size"), "{shown}");
     mount.unmount();
@@ -90,4 +100,159 @@ fn a_job_that_does_not_fit_waits_for_a_mount_with_a_larger_cache() {
     let mark = origin.log().mark();
     assert_eq!(sha256(&mount.path("large")), sha256_of(&content("/large", 40 * MIB)));
     assert_eq!(data_requests(&origin, mark, &["/large"]), 0);
+}
+
+/// A disk of 64 MiB, with a cache on it. Nobody but root may have one.
+struct SmallDisk {
+    directory: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    const SIZE: u64 = 64 * MIB;
+
+    fn new() -> SmallDisk {
+        let directory = temporary_directory();
+        let options = Some("size=64m,mode=700");
+        nix::mount::mount(
+            Some("tmpfs"),
+            directory.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            options,
+        )
+        .expect("to mount a small disk");
+        SmallDisk { directory }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.directory.path().join("cache")
+    }
+
+    fn plan(&self, origin: &Origin) -> Plan {
+        let cache = self.cache();
+        Mount::of(&origin.url("/"))
+            .with("--cache-dir", cache.to_str().expect("a path of the harness"))
+            .with("--max-connections", "4")
+    }
+
+    fn free(&self) -> u64 {
+        let disk = statvfs(self.directory.path()).expect("df");
+        disk.blocks_available() * disk.fragment_size()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        detach(self.directory.path());
+    }
+}
+
+/// Bytes that all in a folder takes on disk.
+fn on_disk(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
+}
+
+const FILE: u64 = 10 * MIB;
+
+fn ten_files() -> Origin {
+    let origin = Origin::start();
+    (0..10).for_each(|number| origin.add(&format!("/{number}"), Content::noise(FILE, number)));
+    origin
+}
+
+#[track_caller]
+fn read_through(mount: &Mount, number: u64) {
+    let path = mount.path(number.to_string());
+    drop_pages(&path);
+    assert_eq!(sha256(&path), sha256_of(&Content::noise(FILE, number)), "{number}");
+}
+
+#[test]
+fn what_is_to_stay_free_stays_free_and_others_who_fill_the_disk_shrink_the_cache() {
+    if !is_root() {
+        return;
+    }
+    const MIN_FREE: u64 = 16 * MIB;
+    let (disk, origin) = (SmallDisk::new(), ten_files());
+    let plan = disk.plan(&origin).with("--cache-size", "60MiB");
+    let mount = plan.with("--min-free", "16MiB").start();
+    for number in 0..8 {
+        read_through(&mount, number);
+        assert!(disk.free() >= MIN_FREE, "{} bytes free after {number}", disk.free());
+    }
+    let before = on_disk(&disk.cache());
+    assert!(before > 30 * MIB, "{before} bytes: it is there to be used");
+    let filler = disk.directory.path().join("filler");
+    fs::write(&filler, vec![1; 20 * MIB as usize]).expect("to fill");
+    for number in 8..10 {
+        read_through(&mount, number);
+    }
+    assert!(disk.free() >= MIN_FREE, "{} bytes free beside the filler", disk.free());
+    let after = on_disk(&disk.cache());
+    assert!(after <= SmallDisk::SIZE - 20 * MIB - MIN_FREE, "{after} bytes");
+    // And grows again when they have gone.
+    fs::remove_file(&filler).expect("to delete");
+    (0..5).for_each(|number| read_through(&mount, number));
+    assert!(on_disk(&disk.cache()) > after + 10 * MIB);
+    assert!(
+        !mount.log().contains("around"),
+        "nothing had to be read around the cache"
+    );
+}
+
+#[test]
+fn a_cache_on_a_small_disk_works_by_its_defaults() {
+    if !is_root() {
+        return;
+    }
+    let (disk, origin) = (SmallDisk::new(), ten_files());
+    let mount = disk.plan(&origin).start();
+    std::thread::scope(|scope| {
+        for reader in 0..8 {
+            let mount = &mount;
+            scope.spawn(move || (0..5).for_each(|turn| read_through(mount, (reader + 2 * turn) % 10)));
+        }
+    });
+    // Half of what is free, by default.
+    let taken = on_disk(&disk.cache());
+    assert!((8 * MIB..=SmallDisk::SIZE / 2).contains(&taken), "{taken} bytes");
+}
+
+#[test]
+fn a_percentage_is_one_of_the_caches_disk() {
+    if !is_root() {
+        return;
+    }
+    let (disk, origin) = (SmallDisk::new(), ten_files());
+    let plan = disk.plan(&origin).with("--cache-size", "10%");
+    let mount = plan.with("--min-free", "25%").start();
+    let ran = run(fetchfs().args(["status", "--json"]).arg(mount.root())).succeeded();
+    let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let limit = status[0]["cache_limit"].as_u64().expect("a number");
+    assert_eq!(limit, SmallDisk::SIZE / 100 * 10);
+    (0..3).for_each(|number| read_through(&mount, number));
+    let taken = on_disk(&disk.cache());
+    assert!(taken <= limit, "{taken} of {limit} bytes");
+}
+
+#[test]
+fn what_was_not_used_for_max_age_goes_and_comes_again() {
+    let origin = site();
+    let mount = Mount::of(&origin.url("/")).with("--max-age", "2s").start();
+    let expected = sha256_of(&content("/dir/a", 3 * MIB + 17));
+    assert_eq!(sha256(&mount.path("dir/a")), expected);
+    let data = mount.cache().join("data");
+    let deadline = Instant::now() + PATIENCE;
+    while on_disk(&data) >= MIB {
+        assert!(Instant::now() < deadline, "{} bytes stay", on_disk(&data));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let mark = origin.log().mark();
+    drop_pages(&mount.path("dir/a"));
+    assert_eq!(sha256(&mount.path("dir/a")), expected);
+    assert!(data_requests(&origin, mark, &["/dir/a"]) > 0, "it was gone");
 }

@@ -10,6 +10,8 @@
 //! reached the disk is told by [`state`].
 
 mod catalogue;
+#[cfg(test)]
+mod cost;
 mod eviction;
 mod pending;
 mod schema;

@@ -27,9 +27,13 @@ use crate::contained::contained;
 /// Bytes of a batch, at most: writers that wait can go on after each.
 const BATCH: u64 = 64 << 20;
 
-/// How long it sleeps at most when nothing is wanted: so often what is too old is looked for, if it may be at all. And no more
-/// often it looks at all data files because nothing can go.
+/// How long it sleeps at most when nothing is wanted: at least so often what is too old is looked for, if it may be at all. And no
+/// more often it looks at all data files because nothing can go.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
+
+/// How long what is too old may stay: a part of the age that it may reach, and not so short that looking costs anything.
+const LATE_BY: u32 = 8;
+const LOOK_NO_SOONER: Duration = Duration::from_secs(1);
 
 /// A cache that was just opened is not audited before that, unless room is wanted: whoever mounts it wants to read. And so often
 /// it is looked whether a folder that is gone has come back.
@@ -95,13 +99,17 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
         });
         if !quota.is_closed() {
             let longest = if is_settled && is_in_place {
-                LOOK_FOR_OLD
+                look_for_old_every(quota.max_age)
             } else {
                 SETTLING
             };
             quota.ledger.wait_wanted(wanted, longest);
         }
     }
+}
+
+fn look_for_old_every(max_age: Option<Duration>) -> Duration {
+    max_age.map_or(LOOK_FOR_OLD, |age| (age / LATE_BY).clamp(LOOK_NO_SOONER, LOOK_FOR_OLD))
 }
 
 /// A round; and before it is said that nothing can go, a look at what is really there: somebody may have deleted data files.
