@@ -121,7 +121,7 @@ fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
         assert_same(&pread(&mount.path(name), 0..SIZE), &content.whole(), name);
     }
     let log = origin.log().since(mark);
-    assert_eq!((log.body_bytes("/a"), log.body_bytes("/b")), (2 * CHUNK, SIZE));
+    assert_eq!((log.distinct_bytes("/a"), log.distinct_bytes("/b")), (2 * CHUNK, SIZE));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_damaged_index_is_found_and_repair_sets_it_aside_as_a_mount_would() {
         let mark = origin.log().mark();
         mount.start();
         assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), which);
-        assert_eq!(origin.log().since(mark).body_bytes("/a"), SIZE, "{which}");
+        assert_eq!(origin.log().since(mark).distinct_bytes("/a"), SIZE, "{which}");
     }
 }
 

@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use rangemap::RangeSet;
+
 use super::request::{AskedRange, Request};
 
 /// How long a test waits for something that must happen. Far longer than a loaded machine needs.
@@ -113,6 +115,21 @@ impl Requests {
     /// Bytes of this file that were sent.
     pub fn body_bytes(&self, path: &str) -> u64 {
         self.data(path).iter().map(|request| request.body_bytes).sum()
+    }
+
+    /// How many different bytes of this file were sent. A fetch that is cut short may have been sent more than was taken
+    /// of it, and what was not taken comes again: that is how fetches are cut, not a loss.
+    pub fn distinct_bytes(&self, path: &str) -> u64 {
+        let sent: RangeSet<u64> = self
+            .data(path)
+            .into_iter()
+            .map(|request| {
+                let first = request.range.map_or(0, |range| range.first);
+                first..first + request.body_bytes
+            })
+            .filter(|range| !range.is_empty())
+            .collect();
+        sent.iter().map(|range| range.end - range.start).sum()
     }
 
     /// The ranges of this file that were asked for: bytes, exclusive.
