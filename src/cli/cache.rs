@@ -24,7 +24,7 @@ struct CacheArgs {
 
     /// The directory of the cache
     ///
-    /// Default: $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
+    /// Default: what the config file says; else $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
     #[arg(long, value_name = "DIR", global = true, env = "FETCHFS_CACHE_DIR", hide_env = true)]
     cache_dir: Option<PathBuf>,
 }

@@ -14,7 +14,8 @@ use crate::fuse::mountpoint::InMount;
 /// Fetch files into the cache before they are read
 ///
 /// Takes files and directories in a fetchfs mount. Whoever reads something meanwhile goes first. What is in the cache already
-/// is not fetched again, so a prefetch that was broken off goes on where it was when it is asked for again. Ctrl-C ends it.
+/// is not fetched again, so a prefetch that was broken off goes on where it was when it is asked for again. Ctrl-C ends it. More than
+/// the cache keeps (--cache-size of the mount) is refused.
 ///
 /// The exit status is 1 when anything could not be fetched.
 #[derive(Args)]
@@ -49,7 +50,7 @@ struct PrefetchArgs {
     /// Return at once; the mount goes on by itself
     ///
     /// If the mount ends first, for whatever reason, the next mount of the same source over the same cache goes on with it.
-    /// What fails is tried again until it is done, or can't be.
+    /// What fails is tried again until it is done, or the server says that it is gone.
     #[arg(long, short)]
     background: bool,
 
