@@ -43,7 +43,7 @@ fn is_countable(listed: &Version) -> bool {
     listed.size <= MOST_COUNTED
 }
 
-/// Told when a file's true size is not the one that its listing gave.
+/// Told when a file is longer than its listing said.
 pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
 
 /// See the module.
@@ -368,7 +368,8 @@ impl Fetch {
             let settling = self.downloader.runtime.spawn(async move {
                 downloader.versions.settle(&entry, &version, modified).await?;
                 manager.settled(entry.id);
-                if entry.size() != entry.size_hint {
+                // Of what is shorter the kernel learns by the read that ends early ([`Reader::is_past_the_end`]).
+                if entry.size() > entry.size_hint {
                     (downloader.on_resize)(&entry);
                 }
                 Ok::<(), ReadError>(())

@@ -179,6 +179,15 @@ impl Reader {
         usize::try_from(bytes.end - bytes.start).unwrap_or(0)
     }
 
+    /// Whether a read begins where the listing said that there are bytes, and there are none. It must not be answered with
+    /// nothing: by an answer that ends early the kernel learns a file's size, but only by the first one. Told "nothing" of
+    /// the second 128 KiB before it is told of the first, it would take the file to be 128 KiB long and show zeros
+    /// (`fuse_read_update_size` in `fs/fuse/file.c`). For the same reason it is not told to ask for attributes meanwhile.
+    pub fn is_past_the_end(&self, offset: u64) -> bool {
+        let size = self.entry.size();
+        size < self.entry.size_hint && offset >= size
+    }
+
     fn clip(&self, span: &Span) -> Range<u64> {
         let size = self.entry.size();
         span.bytes.start.min(size)..span.bytes.end.min(size)

@@ -126,6 +126,9 @@ impl Reads {
     /// the file system does not give back is read around the cache.
     fn answer(self: &Arc<Self>, request: &Request, reply: ReplyData, span: &Span) {
         let reader = &request.reader;
+        if reader.is_past_the_end(request.offset) {
+            return reply.error(errno::of_read(&ReadError::Changed));
+        }
         let len = reader.len_of(span);
         let unanswered = BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < len {
@@ -165,6 +168,7 @@ impl Reads {
             let reading = reader.read_around(request.offset, u64::from(request.len));
             let read = reads.interrupts.unless_ended(*thread, reading).await;
             match read.unwrap_or(Err(ReadError::Cancelled)) {
+                Ok(_) if reader.is_past_the_end(request.offset) => reply.error(errno::of_read(&ReadError::Changed)),
                 Ok(bytes) => reply.data(&bytes),
                 Err(error) => fail(reply, reader, &error),
             }
