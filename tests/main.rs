@@ -23,6 +23,7 @@ mod hostile;
 mod jobs;
 mod keeping;
 mod logs;
+mod mirrors;
 mod mounting;
 mod offline;
 mod origin;

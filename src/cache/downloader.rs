@@ -10,6 +10,7 @@
 //! socket, and TCP tells the server.
 
 mod failures;
+mod mirrors;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use url::Url;
 
 use super::entry::{CacheEntry, UrlKey};
 use super::error::ReadError;
@@ -31,6 +33,7 @@ use super::shortage::Shortage;
 use super::versions::Versions;
 use crate::http::{Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Turn, Validator, Version, redact};
 use failures::Failures;
+use mirrors::Leave;
 
 /// The pause before the first retry; it doubles with each.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -136,9 +139,9 @@ impl Fetch {
                 continue;
             }
             let before = position.offset();
-            let turn = self.turn(&mut failures).await;
+            let Leave { turn, mirror } = self.leave(&mut failures).await;
             let asked = Instant::now();
-            let (reached, turn, result) = self.attempt(position, turn, asked).await;
+            let (reached, turn, result) = self.attempt(position, turn, mirror.as_ref(), asked).await;
             position = reached;
             let error = match result {
                 Ok(()) if position.offset() >= self.end() => break,
@@ -149,11 +152,16 @@ impl Fetch {
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
             };
-            if !error.kind.is_temporary() {
-                return Err(error.into());
+            failures.reached(position.offset(), entry.chunk.bytes());
+            match &mirror {
+                Some(mirror) => self.outlive_mirror(mirror, error, turn, &mut failures).await?,
+                None if !error.kind.is_temporary() => return Err(error.into()),
+                None if turn.is_none() && error.kind.is_of_the_server() && self.takes_detour(&mut failures) => {}
+                None => match self.outlive(error, turn, asked, &mut failures).await {
+                    Err(error) if !self.takes_detour(&mut failures) => return Err(error.into()),
+                    Err(_) | Ok(()) => {}
+                },
             }
-            self.outlive(error, turn, asked, position.offset(), &mut failures)
-                .await?;
         }
         Ok(())
     }
@@ -208,13 +216,21 @@ impl Fetch {
         &mut self,
         mut position: Box<Position>,
         turn: Turn,
+        mirror: Option<&Url>,
         asked: Instant,
     ) -> (Box<Position>, Option<Turn>, Result<(), ReadError>) {
-        let answer = self.ask(&mut position).await;
+        let answer = match mirror {
+            None => self.ask(&mut position).await,
+            Some(mirror) => self.ask_mirror(mirror, &position).await,
+        };
         let turn = match &answer {
             Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(turn),
             Err(ReadError::Http(error)) => {
                 turn.ended(Some(&error.kind));
+                None
+            }
+            _ if mirror.is_some() => {
+                turn.answered();
                 None
             }
             _ => {

@@ -62,6 +62,14 @@ pub struct NetworkArgs {
     )]
     pub(super) max_entries: u32,
 
+    /// Another URL at which the same files are, asked where the source's own does not answer
+    ///
+    /// It stands for the source: what is below the one is below the other by the same name. May be given several times, and
+    /// only for one source. Names and versions come from the source alone; a mirror's bytes count if its answer
+    /// shows the same size and ETag, or the same date. No login, token or header goes there.
+    #[arg(long, value_name = "URL", help_heading = "Network")]
+    pub(super) mirror: Vec<String>,
+
     /// The most redirects that one request follows
     #[arg(long, value_name = "N", default_value = "10", help_heading = "Network")]
     pub(super) max_redirects: u16,

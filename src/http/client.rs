@@ -24,6 +24,7 @@ use super::{
     health::{Health, Healths},
     hops::{Answer, is_elsewhere},
     judge::{Verdict, judge, refuse_stand_in, settle},
+    mirrors::Mirrors,
     redact,
     redirects::{AfterFailure, Redirects},
     setup::Connections,
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub connections: Connections,
     pub access: Access,
     pub redirects: Redirects,
+    pub mirrors: Mirrors,
     pub healths: Healths,
     /// Leave to hold a large page.
     pub large_page: Arc<Semaphore>,
@@ -68,6 +70,7 @@ impl Client {
             shared: Arc::new(Shared {
                 connections: Connections::new(&config)?,
                 access: Access::new(config.access.clone()),
+                mirrors: Mirrors::new(config.mirrors.clone()),
                 config,
                 redirects: Redirects::default(),
                 healths: Healths::default(),
@@ -344,7 +347,7 @@ impl Client {
     }
 
     /// An answer is given up for a reason.
-    async fn failed(&self, answer: Answer, kind: HttpErrorKind) -> HttpError {
+    pub(super) async fn failed(&self, answer: Answer, kind: HttpErrorKind) -> HttpError {
         self.finish(answer.response).await;
         HttpError {
             kind,
@@ -352,7 +355,7 @@ impl Client {
         }
     }
 
-    fn body(&self, answer: Answer, due: Option<u64>) -> Body {
+    pub(super) fn body(&self, answer: Answer, due: Option<u64>) -> Body {
         Body::new(
             answer.response,
             due,
@@ -369,7 +372,7 @@ fn identity() -> HeaderMap {
 }
 
 /// The headers of a request for one range (RFC 9110 §14.2), and of the version that it must be from (§13.1.5).
-fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
+pub(super) fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
     let mut headers = identity();
     let mut set = |name: HeaderName, value: &str| {
         // Digits, and what was a header's value before.

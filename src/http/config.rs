@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use super::{AccessConfig, CookieJar, Secret};
+use super::{AccessConfig, CookieJar, MirrorConfig, Secret};
 
 /// How the client behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct HttpConfig {
     pub access: AccessConfig,
     /// Cookies, each for the hosts that it names. Default: none.
     pub cookies: CookieJar,
+    /// Other URLs for the source. Default: none.
+    pub mirrors: MirrorConfig,
 }
 
 /// Where connections go first.
@@ -90,6 +92,7 @@ impl Default for HttpConfig {
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
             cookies: CookieJar::default(),
+            mirrors: MirrorConfig::default(),
         }
     }
 }

@@ -107,6 +107,11 @@ impl HttpErrorKind {
         }
     }
 
+    /// Whether the server says that it can't do what was asked (5xx).
+    pub fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::Status { status: 500.., .. })
+    }
+
     /// Whether the same request may succeed later, without anybody's doing.
     pub fn is_temporary(&self) -> bool {
         match self {

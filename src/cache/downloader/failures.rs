@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::mirrors::Leave;
 use super::{FIRST_PAUSE, Fetch};
 use crate::cache::scheduler::{AfterRefusal, Refusal};
 use crate::http::{Backoff, Health, HttpError, HttpErrorKind, Origin, Turn};
@@ -19,6 +20,8 @@ pub(super) struct Failures {
     good_until: u64,
     /// Whose answer is waited for next, if that is another origin than the one that the file is asked of: one that it redirects to.
     blamed: Option<Arc<Health>>,
+    /// The file's own URL has failed for this fetch, though its origin answers: mirrors are asked first.
+    pub(super) is_detour: bool,
 }
 
 impl Failures {
@@ -27,20 +30,29 @@ impl Failures {
             backoff: Backoff::new(FIRST_PAUSE, retries),
             good_until,
             blamed: None,
+            is_detour: false,
+        }
+    }
+
+    /// Notes how far the fetch has come.
+    pub(super) fn reached(&mut self, offset: u64, chunk: u64) {
+        if offset >= self.good_until {
+            self.backoff.reset();
+            self.good_until = offset + chunk;
         }
     }
 }
 
 impl Fetch {
-    /// Waits until the origin that is going to be asked may be asked.
-    pub(super) async fn turn(&self, failures: &mut Failures) -> Turn {
+    /// Waits until some origin that has the file may be asked.
+    pub(super) async fn leave(&self, failures: &mut Failures) -> Leave {
         let health = failures.blamed.take();
         let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
-        health.turn().await
+        self.leave_to_ask(health, failures.is_detour).await
     }
 
     /// After a failure that may pass: returns when it is time to try again. `turn` is what the request was made by, if its origin has not
-    /// answered; `offset` is the byte to go on from.
+    /// answered.
     ///
     /// # Errors
     /// The same error, if this fetch does not try again.
@@ -49,31 +61,34 @@ impl Fetch {
         error: HttpError,
         turn: Option<Turn>,
         asked: Instant,
-        offset: u64,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
-        if offset >= failures.good_until {
-            failures.backoff.reset();
-            failures.good_until = offset + self.order.entry.chunk.bytes();
-        }
         let retries = self.downloader.retries;
         match turn {
             Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures),
             Some(turn) => turn.failed(&error.kind),
             None => {}
         }
-        if error.kind == HttpErrorKind::NoDescriptors && retries > 0 {
+        if error.kind.may_mean_too_many_connections() {
+            self.manager.broken_off(self.order.id, &self.order.entry.origin, asked);
+        }
+        self.pause(error, failures).await
+    }
+
+    /// The failure of one request, whoever was asked: returns when it is time to try again.
+    ///
+    /// # Errors
+    /// The same error, if the tries are used up.
+    pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
+        if error.kind == HttpErrorKind::NoDescriptors && self.downloader.retries > 0 {
             self.downloader.shortage.met();
             tokio::time::sleep(UNTIL_DESCRIPTORS).await;
             return self.go_on_if_wanted(error);
         }
-        if error.kind.may_mean_too_many_connections() {
-            self.manager.broken_off(self.order.id, &self.order.entry.origin, asked);
-        }
         let Some(pause) = failures.backoff.next_after(error.kind.retry_after()) else {
             return Err(error);
         };
-        log::debug!("{error}; trying again at byte {offset} in {pause:.1?}");
+        log::debug!("{error}; trying again in {pause:.1?}");
         tokio::time::sleep(pause).await;
         Ok(())
     }
@@ -121,7 +136,7 @@ impl Fetch {
         }
     }
 
-    fn go_on_if_wanted(&self, error: HttpError) -> Result<(), HttpError> {
+    pub(super) fn go_on_if_wanted(&self, error: HttpError) -> Result<(), HttpError> {
         if self.manager.is_wanted(self.order.id) {
             Ok(())
         } else {

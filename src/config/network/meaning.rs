@@ -11,9 +11,10 @@ use url::Url;
 use super::NetworkArgs;
 use crate::config::ConfigError;
 use crate::config::resolve::{absolute, home};
+use crate::config::source;
 use crate::http::{
-    AccessConfig, CookieError, CookieJar, HttpConfig, Login, Netrc, NetrcError, Origin, Protocol, ProxyChoice, Secret,
-    TlsConfig, TokenSource,
+    AccessConfig, CookieError, CookieJar, HttpConfig, Login, MirrorConfig, Netrc, NetrcError, Origin, Protocol,
+    ProxyChoice, Secret, TlsConfig, TokenSource,
 };
 
 /// Headers that say what is asked for, which only fetchfs can know.
@@ -73,6 +74,15 @@ pub enum NetworkError {
     /// A user without a password.
     #[error("--login: there is no password for this user; name a --password-file, or write NAME:PASSWORD")]
     NoPassword,
+    /// A mirror that is no URL of the web. Without secrets.
+    #[error("--mirror: `{0}` is not a URL that begins with http:// or https://")]
+    NoMirror(String),
+    /// A mirror that names a user.
+    #[error("--mirror: {0} is asked without a login; write its URL without a user")]
+    MirrorLogin(String),
+    /// A mirror of several sources.
+    #[error("--mirror stands for one source, and there are {0}; mount them apart")]
+    MirrorOfSeveral(usize),
     /// One secret for several servers.
     #[error(
         "{option} is for one server, and the sources are on {first} and {second}; mount them apart, or use --netrc-file"
@@ -98,7 +108,7 @@ impl NetworkArgs {
     /// What the client is to do for these sources. `timeout` and `max_connections` are options of their own.
     pub(in crate::config) fn resolve(self, sources: &[Url]) -> Result<HttpConfig, ConfigError> {
         self.refuse_several_servers(sources)?;
-        let netrc = self.netrc()?;
+        let (netrc, mirrors) = (self.netrc()?, self.mirrors(sources)?);
         let cookies = match &self.cookie_file {
             None => CookieJar::default(),
             Some(path) => CookieJar::parse(&read("--cookie-file", path)?).map_err(|error| NetworkError::Cookies {
@@ -131,6 +141,7 @@ impl NetworkArgs {
                 netrc,
             },
             cookies,
+            mirrors,
             tls: TlsConfig {
                 ca_cert: self.ca_cert.map(absolute).transpose()?,
                 client_cert: self.client_cert.map(absolute).transpose()?,
@@ -164,6 +175,26 @@ impl NetworkArgs {
                 second: second.to_string(),
             }),
         }
+    }
+
+    fn mirrors(&self, sources: &[Url]) -> Result<MirrorConfig, NetworkError> {
+        if self.mirror.is_empty() {
+            return Ok(MirrorConfig::default());
+        }
+        if sources.len() != 1 {
+            return Err(NetworkError::MirrorOfSeveral(sources.len()));
+        }
+        let read = |text: &String| {
+            let url = source::parse(text).map_err(|_| NetworkError::NoMirror(source::shown(text)))?;
+            if !url.username().is_empty() || url.password().is_some() {
+                return Err(NetworkError::MirrorLogin(source::shown(text)));
+            }
+            Ok(url)
+        };
+        Ok(MirrorConfig {
+            source: sources.first().cloned(),
+            urls: self.mirror.iter().map(read).collect::<Result<_, _>>()?,
+        })
     }
 
     fn netrc(&self) -> Result<Netrc, NetworkError> {

@@ -104,3 +104,17 @@ fn a_token_comes_from_one_place() {
         Some(TokenSource::Command(_))
     ));
 }
+
+#[test]
+fn mirrors_are_urls_without_a_login_and_stand_for_one_source() {
+    let one = ["https://host/pub/"];
+    let mirrors = http(&one, &["--mirror=http://b/", "--mirror", "https://c/x"])
+        .unwrap()
+        .mirrors;
+    let urls: Vec<_> = mirrors.urls.iter().map(Url::as_str).collect();
+    assert_eq!(mirrors.source.unwrap().as_str(), one[0]);
+    assert_eq!(urls, ["http://b/", "https://c/x"]);
+    insta::assert_snapshot!(wrong(&one, &["--mirror=ftp://b/?k=hunter2"]), @"--mirror: `ftp://b/?k=...` is not a URL that begins with http:// or https://");
+    insta::assert_snapshot!(wrong(&one, &["--mirror=http://ann:hunter2@b/"]), @"--mirror: http://b/ is asked without a login; write its URL without a user");
+    insta::assert_snapshot!(wrong(&["http://a/", "http://b/"], &["--mirror=http://c/"]), @"--mirror stands for one source, and there are 2; mount them apart");
+}

@@ -1,0 +1,286 @@
+//! Mirrors: other URLs at which the user says that the same files are.
+//!
+//! The source's own URL stays the only one that says what there is, and which version of it. A mirror is asked for bytes
+//! of a version that is known already, and its answer counts only if it proves to be of that version ([`is_same`]): the
+//! total is the same, and so is the strong entity tag, or, where one of the two has none, the date. Whatever else it
+//! answers is no word about the file: the mirror is **left out** for this file for a while, and that is all.
+//!
+//! A mirror is no source: nothing that was given for the source's server goes there, unless it is on the same origin
+//! ([`access`](super::access)).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    ops::Range,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use reqwest::Method;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    Body, Client, HttpError, HttpErrorKind, Validator, Version,
+    client::ranged,
+    head::AnswerHead,
+    judge::{Verdict, judge},
+    redact,
+};
+
+/// How long a mirror is left out for a file that it does not have, or has another version of. Mirrors are brought up to
+/// date in hours; and one question in so long is no burden.
+const LEFT_OUT: Duration = Duration::from_secs(600);
+
+/// Files that mirrors are left out for, at most. What is forgotten costs a question.
+const MOST: usize = 4096;
+
+/// The source and what stands for it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct MirrorConfig {
+    /// The source's URL: of a directory, or of a file. `None` if there are no mirrors.
+    pub source: Option<Url>,
+    /// The URLs that stand for it, in the order in which they are asked. They may hold signatures.
+    pub urls: Vec<Url>,
+}
+
+impl fmt::Debug for MirrorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.urls.iter().map(redact)).finish()
+    }
+}
+
+impl MirrorConfig {
+    /// Where the file at `url` is on each mirror: nowhere if it is not the source, and not below it.
+    fn of(&self, url: &Url) -> Vec<Url> {
+        let Some(source) = &self.source else { return Vec::new() };
+        if is_same_place(url, source) {
+            return self.urls.clone();
+        }
+        // The scheme and the port may be others, where the source redirects.
+        let Some(rest) = url.path().strip_prefix(&as_directory(source)) else {
+            return Vec::new();
+        };
+        if url.host() != source.host() {
+            return Vec::new();
+        }
+        let below = |mirror: &Url| {
+            let mut there = mirror.clone();
+            there.set_path(&format!("{}{rest}", as_directory(mirror)));
+            there.set_query(url.query());
+            there
+        };
+        self.urls.iter().map(below).collect()
+    }
+}
+
+fn is_same_place(one: &Url, other: &Url) -> bool {
+    let place = |url: &Url| (url.path().to_owned(), url.query().map(str::to_owned));
+    one.host() == other.host() && place(one) == place(other)
+}
+
+/// The path of a URL as that of a directory.
+fn as_directory(url: &Url) -> String {
+    let path = url.path();
+    if path.ends_with('/') {
+        path.to_owned()
+    } else {
+        format!("{path}/")
+    }
+}
+
+/// What a mount knows of its mirrors.
+pub(super) struct Mirrors {
+    config: MirrorConfig,
+    /// Since when a mirror is left out for a file, by its URL there. Nothing else is locked under it.
+    left_out: Mutex<HashMap<Url, Instant>>,
+}
+
+impl Mirrors {
+    pub fn new(config: MirrorConfig) -> Mirrors {
+        Mirrors {
+            config,
+            left_out: Mutex::default(),
+        }
+    }
+
+    fn of(&self, url: &Url) -> Vec<Url> {
+        let mut urls = self.config.of(url);
+        if !urls.is_empty() {
+            let left_out = self.left_out.lock();
+            urls.retain(|url| left_out.get(url).is_none_or(|since| since.elapsed() >= LEFT_OUT));
+        }
+        urls
+    }
+
+    fn leave_out(&self, there: Url) {
+        let mut left_out = self.left_out.lock();
+        if left_out.len() >= MOST {
+            left_out.clear();
+        }
+        left_out.insert(there, Instant::now());
+    }
+}
+
+impl Client {
+    /// Other URLs at which a file may be had, in the order in which they are to be asked; see the module.
+    pub fn mirrors_of(&self, url: &Url) -> Vec<Url> {
+        self.shared.mirrors.of(url)
+    }
+
+    /// A mirror does not have this file in the version that is wanted, and is not asked for it again for a while.
+    pub fn leave_mirror_out(&self, there: &Url, why: &HttpErrorKind) {
+        log::warn!("{}: {why}; this mirror is left out for this file", redact(there));
+        self.shared.mirrors.leave_out(there.clone());
+    }
+
+    /// Asks a mirror for the bytes `want` (end exclusive, not empty) of a file of which the version `known` is wanted, which is
+    /// from `modified`. Gives the body of an answer that begins with `want`, and is proven to be of that version.
+    ///
+    /// # Errors
+    /// `BadAnswer` for any other; what else the mirror's answer or its absence asks.
+    pub async fn range_of_mirror(
+        &self,
+        there: &Url,
+        want: Range<u64>,
+        known: &Version,
+        modified: Option<SystemTime>,
+    ) -> Result<Body, HttpError> {
+        // Without If-Range: whoever lacks the tag would send the whole file, although its date may do.
+        let answer = self.send(Method::GET, there, ranged(&want, None)).await?;
+        let kind = match judge(&answer.head, want, None) {
+            Verdict::Partial { version, range }
+                if version.size == known.size && is_same(&answer.head, known, modified) =>
+            {
+                return Ok(self.body(answer, Some(range.end - range.start)));
+            }
+            Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => {
+                bad("nothing shows that it has the same version of the file")
+            }
+            Verdict::Whole { .. } | Verdict::Unclear => bad("it does not send the range that was asked for"),
+            Verdict::Failed(kind) => kind,
+        };
+        Err(self.failed(answer, kind).await)
+    }
+}
+
+fn bad(why: &str) -> HttpErrorKind {
+    HttpErrorKind::BadAnswer(why.to_owned())
+}
+
+/// Whether an answer of another server is of this version, as its validators show. A strong tag decides where both have
+/// one. Else the date has to be the same; a weak tag proves nothing between two servers, and the size alone does not either.
+fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
+    match (&known.validator, head.validator()) {
+        (Validator::Strong(known), Validator::Strong(tag)) => *known == tag,
+        (Validator::Dated(known), _) => head.last_modified.as_deref().is_some_and(|date| {
+            let known = Validator::Dated(known.clone());
+            known.compare(None, Some(date)) == super::version::Sameness::Same
+        }),
+        _ => modified.is_some() && head.modified() == modified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    fn config(source: &str, mirrors: &[&str]) -> MirrorConfig {
+        MirrorConfig {
+            source: Some(url(source)),
+            urls: mirrors.iter().map(|mirror| url(mirror)).collect(),
+        }
+    }
+
+    fn there(config: &MirrorConfig, file: &str) -> Vec<String> {
+        config.of(&url(file)).into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn what_is_below_the_source_is_below_each_mirror_and_nothing_else_is_anywhere() {
+        for source in ["http://a/pub", "http://a/pub/", "https://a:8443/pub/"] {
+            let config = config(source, &["http://b/", "https://c/x/y", "https://d/z/?key=1"]);
+            assert_eq!(
+                there(&config, "http://a/pub/d%20e/f%2f?v=1"),
+                [
+                    "http://b/d%20e/f%2f?v=1",
+                    "https://c/x/y/d%20e/f%2f?v=1",
+                    "https://d/z/d%20e/f%2f?v=1"
+                ]
+            );
+            for elsewhere in ["http://a/public/f", "http://a/f", "http://other/pub/f"] {
+                assert!(there(&config, elsewhere).is_empty(), "{elsewhere}");
+            }
+        }
+        assert!(there(&MirrorConfig::default(), "http://a/pub/f").is_empty());
+    }
+
+    #[test]
+    fn a_single_file_may_be_called_otherwise_on_a_mirror() {
+        let config = config("http://a/pub/f?key=1", &["http://b/g?sign=2"]);
+        assert_eq!(there(&config, "http://a/pub/f?key=1"), ["http://b/g?sign=2"]);
+        assert!(there(&config, "http://a/pub/f?key=2").is_empty());
+        assert!(!format!("{config:?}").contains('2'), "{config:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mirror_is_left_out_for_one_file_and_for_a_while() {
+        let mirrors = Mirrors::new(config("http://a/", &["http://b/", "http://c/"]));
+        mirrors.leave_out(url("http://b/f"));
+        assert_eq!(mirrors.of(&url("http://a/f")), [url("http://c/f")]);
+        assert_eq!(mirrors.of(&url("http://a/g")).len(), 2);
+        tokio::time::advance(LEFT_OUT).await;
+        assert_eq!(mirrors.of(&url("http://a/f")).len(), 2);
+    }
+
+    #[test]
+    fn only_a_strong_tag_or_the_date_proves_the_version() {
+        const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+        const NEXT: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
+        let strong = || Validator::Strong("\"a\"".into());
+        let dated = || Validator::Dated(DAY.into());
+        let weak = || Validator::Weak("W/\"a\"".into());
+        for (known, modified, etag, date, same) in [
+            (strong(), Some(DAY), Some("\"a\""), Some(NEXT), true),
+            (strong(), Some(DAY), Some("\"b\""), Some(DAY), false),
+            (strong(), Some(DAY), None, Some(DAY), true),
+            (strong(), Some(DAY), Some("W/\"a\""), Some(DAY), true),
+            (strong(), Some(DAY), Some("W/\"a\""), Some(NEXT), false),
+            (strong(), Some(DAY), None, Some(NEXT), false),
+            (strong(), None, None, Some(DAY), false),
+            (strong(), None, None, None, false),
+            (
+                dated(),
+                Some(DAY),
+                Some("\"x\""),
+                Some("Sunday, 06-Nov-94 08:49:37 GMT"),
+                true,
+            ),
+            (dated(), Some(DAY), Some("\"x\""), Some(NEXT), false),
+            (dated(), Some(DAY), None, None, false),
+            (weak(), None, Some("W/\"a\""), None, false),
+            (Validator::None, None, None, Some(DAY), false),
+            (Validator::None, None, None, None, false),
+        ] {
+            let head = AnswerHead {
+                etag: etag.map(str::to_owned),
+                last_modified: date.map(str::to_owned),
+                ..AnswerHead::default()
+            };
+            let version = Version {
+                size: 1,
+                validator: known,
+            };
+            let modified = modified.map(|date| httpdate::parse_http_date(date).unwrap());
+            assert_eq!(
+                is_same(&head, &version, modified),
+                same,
+                "{version:?} {etag:?} {date:?}"
+            );
+        }
+    }
+}

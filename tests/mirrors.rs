@@ -1,0 +1,256 @@
+//! Mirrors: another server with the same files is read from while the source's own is away, if its answers prove that
+//! they are of the same version; and what it says otherwise, or does not, changes nothing.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+
+use crate::common::PATIENCE;
+use crate::common::files::{
+    advise_random, assert_same, errno_of, open_direct, pread, read_direct, sha256, sha256_of, try_pread,
+};
+use crate::common::mount::{Mount, fetchfs};
+use crate::common::run;
+use crate::origin::{Content, Fault, Gate, Origin, Validators};
+
+const MIB: u64 = 1 << 20;
+
+/// Two servers with the same two files of 32 MiB, below different paths, and what is in it.
+fn twins() -> (Origin, Origin, Content) {
+    let (first, mirror, content) = (Origin::start(), Origin::start(), Content::noise(32 * MIB, 91));
+    for name in ["f 1", "g"] {
+        first.add(&format!("/pub/d/{name}"), content.clone());
+        mirror.add(&format!("/copy/d/{name}"), content.clone());
+    }
+    (first, mirror, content)
+}
+
+/// Reads at a place of a file of which nothing is read ahead, and compares.
+#[track_caller]
+fn read_at(file: &File, place: u64, content: &Content) {
+    let read = read_direct(file, place, 4096).expect("to read");
+    assert_same(&read, &content.read(place..place + 4096), "at a place");
+}
+
+#[test]
+fn a_server_that_goes_down_in_the_middle_of_a_file_is_stood_in_for_until_it_is_back() {
+    let (first, mirror, content) = twins();
+    let mount = Mount::of(&first.url("/pub/"))
+        .with("--mirror", &mirror.url("/copy"))
+        .start();
+    let file = File::open(mount.path("d/f 1")).expect("to open");
+    advise_random(&file);
+    let other = open_direct(&mount.path("d/g"));
+    read_at(&other, 0, &content);
+    assert_same(
+        &try_pread(&file, 0..MIB).expect("to read"),
+        &content.read(0..MIB),
+        "well",
+    );
+    assert!(mirror.log().all().0.is_empty(), "the source answers");
+    // One answer breaks off, and there is nobody who would go on with it.
+    let broken = first.on("/pub/d/f 1").data().times(1).fault(Fault::ResetAfter(100_000));
+    let bytes = MIB..8 * MIB;
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| try_pread(&file, bytes.clone()));
+        first.log().wait_for("an answer that broke off", |_| broken.hits() > 0);
+        first.go_down();
+        let read = reading.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(bytes.clone()), "over the outage");
+    });
+    assert_eq!(sha256(&mount.path("d/f 1")), sha256_of(&content));
+    assert!(mirror.log().all().body_bytes("/copy/d/f 1") >= 8 * MIB);
+
+    first.come_back();
+    let mark = first.log().mark();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // It is found to be back at the end of a pause, by who reads what is not here.
+    while first.log().since(mark).data("/pub/d/g").is_empty() {
+        assert!(std::time::Instant::now() < deadline, "it is never read from again");
+        run(fetchfs().arg("evict").arg(mount.path("d/g"))).succeeded();
+        read_at(&other, 4 * MIB, &content);
+    }
+}
+
+#[test]
+fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_nothing() {
+    let cases: [fn(&Origin, &Origin, Content); 3] = [
+        // Another tag of the same date.
+        |_, mirror, other| mirror.replace_keeping_date("/copy/d/f 1", other),
+        // Another date, and no tag to compare.
+        |_, mirror, other| {
+            mirror.add("/copy/d/f 1", other);
+            mirror.set_validators("/copy/d/f 1", Validators::DateOnly);
+        },
+        // Nothing but the size.
+        |first, mirror, other| {
+            first.set_validators("/pub/d/f 1", Validators::None);
+            mirror.add("/copy/d/f 1", other);
+            mirror.set_validators("/copy/d/f 1", Validators::None);
+        },
+    ];
+    for (number, make_different) in cases.into_iter().enumerate() {
+        let (first, mirror, content) = twins();
+        make_different(&first, &mirror, Content::noise(32 * MIB, 92));
+        let mount = Mount::of(&first.url("/pub/"))
+            .with("--mirror", &mirror.url("/copy/"))
+            .with("--read-timeout", "1s")
+            .start();
+        let name = mount.path("d/f 1");
+        let file = open_direct(&name);
+        // More than one chunk, so that the first is whole.
+        let read = read_direct(&file, 0, MIB as usize).expect("to read");
+        assert_same(&read, &content.read(0..MIB), "well");
+        let ino = fs::metadata(&name).expect("to stat").ino();
+        first.go_down();
+        for _ in 0..2 {
+            assert_eq!(
+                errno_of(read_direct(&file, 16 * MIB, 4096)),
+                libc::ETIMEDOUT,
+                "case {number}"
+            );
+        }
+        assert_eq!(
+            mirror.log().all().gets("/copy/d/f 1").len(),
+            1,
+            "case {number}: it is left out"
+        );
+        assert_eq!(
+            mount.times_in_log("this mirror is left out for this file"),
+            1,
+            "case {number}"
+        );
+        read_at(&file, 0, &content);
+        assert_eq!(fs::metadata(&name).expect("to stat").ino(), ino, "the same version");
+        first.come_back();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while let Err(error) = read_direct(&file, 16 * MIB, 4096) {
+            assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT), "case {number}");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "case {number}: it is never read from again"
+            );
+        }
+        assert_eq!(sha256(&name), sha256_of(&content), "case {number}");
+    }
+}
+
+#[test]
+fn a_mirror_that_lacks_the_file_or_is_away_too_is_left_for_the_next_one() {
+    let (first, third, content) = twins();
+    let (empty, dead) = (Origin::start(), Origin::start());
+    third.set_validators("/copy/d/f 1", Validators::DateOnly);
+    // What -o says stands before the flags.
+    let mount = Mount::of(&first.url("/pub"))
+        .with("--mirror", &third.url("/copy/"))
+        .with("-o", &format!("mirror={},mirror={}", dead.url("/"), empty.url("/")))
+        .start();
+    let file = open_direct(&mount.path("d/f 1"));
+    read_at(&file, 0, &content);
+    dead.go_down();
+    first.go_down();
+    read_at(&file, 16 * MIB, &content);
+    assert_eq!(sha256(&mount.path("d/f 1")), sha256_of(&content));
+    assert_eq!(empty.log().all().gets("/d/f 1").len(), 1, "it said 404 once");
+    assert_eq!(fs::read_dir(mount.path("d")).expect("to list").count(), 2);
+}
+
+#[test]
+fn whether_a_silent_server_is_back_is_found_out_by_nobody_who_reads() {
+    let (first, mirror, content) = twins();
+    let mount = Mount::of(&first.url("/pub/"))
+        .with("--mirror", &mirror.url("/copy/"))
+        .with("--timeout", "5s")
+        .with("--attr-ttl", "10m")
+        .start();
+    let file = open_direct(&mount.path("d/g"));
+    read_at(&file, 0, &content);
+    let (gate, mark) = (Gate::new(), first.log().mark());
+    let _silent = first.on("/pub/d/g").fault(Fault::Hold(gate.clone()));
+    let read_anew = || {
+        run(fetchfs().arg("evict").arg(mount.path("d/g"))).succeeded();
+        read_at(&file, 16 * MIB, &content);
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let is_asked = || first.log().since(mark).0.iter().any(|request| request.method == "HEAD");
+    while !is_asked() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it is not asked whether it is back"
+        );
+        read_anew();
+    }
+    read_anew();
+    let asked = first.log().since(mark).ranges("/pub/d/g");
+    let for_readers = asked.iter().filter(|range| range.contains(&(16 * MIB)));
+    assert_eq!(for_readers.count(), 1, "{asked:?}");
+    gate.open();
+}
+
+#[test]
+fn a_server_that_fails_for_one_file_is_stood_in_for_and_one_that_calls_it_gone_is_not() {
+    let (first, mirror, content) = twins();
+    let mount = Mount::of(&first.url("/pub/"))
+        .with("--mirror", &mirror.url("/copy/"))
+        .start();
+    let file = open_direct(&mount.path("d/f 1"));
+    read_at(&file, 0, &content);
+    let fails = first.on("/pub/d/f 1").data().fault(Fault::Status(500));
+    read_at(&file, 8 * MIB, &content);
+    fails.lift();
+    let _gone = first.on("/pub/d/f 1").fault(Fault::Status(404));
+    let asked = mirror.log().all().0.len();
+    assert_eq!(errno_of(read_direct(&file, 24 * MIB, 4096)), libc::ESTALE);
+    assert_eq!(mirror.log().all().0.len(), asked, "the source has said it");
+}
+
+#[test]
+fn a_single_file_may_be_called_otherwise_on_its_mirror() {
+    let (first, _, content) = twins();
+    let other = Origin::start();
+    other.add("/elsewhere", content.clone());
+    let mount = Mount::of(&first.url("/pub/d/f 1"))
+        .with_env("FETCHFS_MIRROR", &other.url("/elsewhere"))
+        .start();
+    assert_same(&pread(&mount.path("f 1"), 0..4096), &content.read(0..4096), "well");
+    first.go_down();
+    assert_eq!(sha256(&mount.path("f 1")), sha256_of(&content));
+}
+
+#[test]
+fn a_mirror_gets_to_see_nothing_that_is_for_the_source() {
+    let (first, mirror, content) = twins();
+    first
+        .on_any()
+        .fault(Fault::Demand("authorization", "Basic YW5uOmh1bnRlcjI=".to_owned()));
+    first
+        .on_any()
+        .fault(Fault::Header("WWW-Authenticate", "Basic realm=\"r\""));
+    let source = first.url("/pub/").replace("http://", "http://ann:hunter2@");
+    let mount = Mount::of(&source)
+        .with("--mirror", &mirror.url("/copy/"))
+        .with("--header", "X-Key: battery")
+        .start();
+    let file = open_direct(&mount.path("d/f 1"));
+    read_at(&file, 0, &content);
+    first.go_down();
+    read_at(&file, 8 * MIB, &content);
+    // Also where it asks for one.
+    mirror.on_any().fault(Fault::Status(401));
+    mirror
+        .on_any()
+        .fault(Fault::Header("WWW-Authenticate", "Basic realm=\"r\""));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_direct(&file, 16 * MIB, 4096));
+        mount.wait_for_log("this mirror is left out for this file", 1);
+        first.come_back();
+        let read = reading.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(16 * MIB..16 * MIB + 4096), "from the source");
+    });
+    let asked = mirror.log().all().0;
+    assert_eq!(asked.len(), 2);
+    for request in asked {
+        for name in ["authorization", "x-key", "cookie"] {
+            assert_eq!(request.header(name), None, "{name}");
+        }
+    }
+}
