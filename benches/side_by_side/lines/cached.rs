@@ -84,10 +84,7 @@ pub fn served(sizes: &Sizes) -> Experiment {
     Experiment {
         lines: vec![Line {
             id: "cached-served".into(),
-            title: format!(
-                "cached: {} in sequence, without passthrough, as for an ordinary user",
-                size(sizes.big)
-            ),
+            title: format!("cached: {} in sequence, without passthrough", size(sizes.big)),
             profile: None,
             shown: &[Rate, Cpu],
             limit: Limit::Measured(local_sequential, "the local file"),
@@ -99,7 +96,7 @@ pub fn served(sizes: &Sizes) -> Experiment {
     }
 }
 
-/// The mount is root's if the benchmark is: what a reader gets hangs on who answers, not on whose process that is.
+/// Root's mount has a longer read-ahead of the kernel than an ordinary user's, so this shows what the user has who runs it.
 fn run_served(trial: &Trial<'_>) -> Result<Vec<Sample>> {
     let home = trial.bench.home()?;
     let options = ["--no-passthrough"];
