@@ -2,9 +2,13 @@
 //! fault says. The client here is a bare socket, because a library would hide the very things that are looked at.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::common::process;
 use crate::origin::{Content, Crowd, End, Fault, Framing, Gate, IndexStyle, Origin, Validators};
 
 /// What came back for one request.
@@ -536,4 +540,24 @@ fn its_log_can_be_written_to_a_file_as_it_grows() {
         lines.starts_with("GET /f bytes=10-19 206 10\nGET /not%20there - 404 "),
         "{lines}"
     );
+}
+
+/// A program that is started at this moment has all sockets of this process for a while, the listener as well.
+#[test]
+fn nobody_listens_at_one_that_is_down_also_while_programs_are_started() {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                process::run(&mut Command::new("true"));
+            }
+        });
+        let taken = (0..200).all(|_| {
+            let origin = Origin::start();
+            origin.go_down();
+            TcpListener::bind(origin.address()).is_ok()
+        });
+        done.store(true, Ordering::Relaxed);
+        assert!(taken, "somebody listens at the port still");
+    });
 }

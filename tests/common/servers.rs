@@ -1,7 +1,9 @@
 //! Real web servers, each started for one test with a configuration of its own.
 
 use std::fs;
+use std::iter;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +18,9 @@ pub use guarded::{Certificates, Guard, PASSWORD, USER};
 
 use super::process::{self, Pidfd};
 use super::{PATIENCE, is_root, program, temporary_directory};
+
+/// Ports for servers.
+const PORTS: Range<u32> = 16_384..32_768;
 
 /// How often another port is tried, when somebody else took the one that was free a moment ago.
 const ATTEMPTS: u32 = 5;
@@ -330,9 +335,18 @@ fn ask(port: u16, path: &str) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
+/// A port that nobody has, and that nobody is given while the server is on its way to it: the kernel gives away, to connections
+/// and to who asks for any, ports from 32768 only (ip(7), `ip_local_port_range`), and each port here is handed out once.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Another run of the tests at the same time begins elsewhere.
+    let begin = std::process::id().wrapping_mul(97);
+    let ports = PORTS.end - PORTS.start;
+    iter::repeat_with(|| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports)
+        .take(ports as usize)
+        .map(|port| u16::try_from(PORTS.start + port).expect("a port"))
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .expect("a free port")
 }
 
 fn write_config(home: &Path, config: &str) -> PathBuf {

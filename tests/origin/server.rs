@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::socket::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -145,7 +147,10 @@ async fn accept(
             drop(epoch);
         });
     }
-    // First the socket, then the receiver: `go_down` takes the end of all receivers for the end of all sockets.
+    // First the socket, then the receiver: `go_down` takes the end of all receivers for the end of all sockets. Closing it is not
+    // enough: until it executes its program, a process that another test forks at this moment has the socket open as well, and it would
+    // go on to listen.
+    shutdown(listener.as_raw_fd(), Shutdown::Read).expect("to stop listening");
     drop(listener);
     drop(epoch);
 }
