@@ -4,7 +4,7 @@
 //! not be chosen for each hop's own origin. Here each hop is a request of its own: the target must be http or https,
 //! user and password in it are dropped, and Authorization is what that origin is to see (RFC 9110 §15.4).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::{
     Method, Response, StatusCode,
@@ -102,6 +102,7 @@ impl Client {
                 request = request.header(header::COOKIE, secret(&cookies)?);
             }
             let (request, shown) = shared.access.authorize(method, url, request).await?;
+            let begun = Instant::now();
             match tokio::time::timeout(timeout, request.headers(headers.clone()).send()).await {
                 Err(_) => return Err(HttpErrorKind::TimedOut(timeout)),
                 // A server may close a kept connection at the very moment at which it is used again. That is no failure
@@ -116,7 +117,9 @@ impl Client {
                     } else {
                         timeout
                     };
-                    return Err(classify(&error, limit));
+                    // The kernel may give a connection up sooner than it was to be given up here.
+                    let waited = Duration::from_secs(begun.elapsed().as_secs().max(1));
+                    return Err(classify(&error, limit.min(waited)));
                 }
                 Ok(Ok(response)) => return Ok((response, shown)),
             }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::PATIENCE;
 
@@ -49,12 +49,15 @@ impl Pidfd {
     }
 }
 
-/// Starts a process that is told to end (SIGTERM) when the test that started it has died.
+/// Starts a process that is told to end (SIGTERM) when the test that started it has died, and that Ctrl-C ends: who runs the
+/// tests in the background of a shell has it ignored, and that would be inherited.
 #[track_caller]
 pub fn spawn(command: &mut Command) -> Child {
     let parent = std::process::id();
     let tie = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // SAFETY: no handler, so nothing that could be unsafe runs.
+        unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
         // The parent may have died before the tie was made.
         if std::os::unix::process::parent_id() == parent {
             Ok(())
@@ -62,7 +65,7 @@ pub fn spawn(command: &mut Command) -> Child {
             Err(io::Error::other("orphaned"))
         }
     };
-    // SAFETY: prctl and getppid are async-signal-safe.
+    // SAFETY: prctl, sigaction and getppid are async-signal-safe.
     unsafe { command.pre_exec(tie) };
     command
         .spawn()
