@@ -3,6 +3,8 @@
 //! Here `fetchfs mount` goes to the background, as users see it.
 
 use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -198,11 +200,21 @@ fn what_is_wrong_with_a_source_is_said_in_one_sentence() {
     assert_refuses(&of("http://[broken/"), &["http://[broken/"]);
     assert_refuses(&of("http://no-such-host.invalid/"), &["no-such-host.invalid"]);
     assert_refuses(&of(&origin.url("/nothing/")), &["404", "/nothing/"]);
-    for status in [401, 403, 500] {
+    let with_login = origin.url("/").replace("http://", "http://ann:wrong@");
+    for (status, url, advice) in [
+        (401, origin.url("/"), "give a user name and password"),
+        (401, with_login, "check the user name and password"),
+        (403, origin.url("/"), "does not let you see"),
+        (400, origin.url("/"), "https://"),
+        (451, origin.url("/"), "check the URL"),
+        (500, origin.url("/"), "try again later"),
+    ] {
         let switch = origin.on("/").fault(Fault::Status(status));
-        assert_refuses(&of(&origin.url("/")), &[&status.to_string()]);
+        assert_refuses(&of(&url), &[&status.to_string(), advice]);
         switch.lift();
     }
+    let no_tls = run(&mut ground.command(&speaks_no_tls(), &["--retries", "0"]));
+    assert_refuses(&no_tls, &["does not speak TLS", "http://"]);
     let switch = origin.on("/").fault(Fault::LoginPage);
     assert_refuses(&of(&origin.url("/")), &["index"]);
     switch.lift();
@@ -215,6 +227,64 @@ fn what_is_wrong_with_a_source_is_said_in_one_sentence() {
     origin.go_down();
     assert_refuses(&of(&origin.url("/")), &["refused"]);
     ground.assert_nothing_is_left();
+}
+
+/// The `https://` URL of a server that takes what comes for plain HTTP.
+fn speaks_no_tls() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whatever it says, this is the answer, also when it has hung up.
+            let _ = stream.read(&mut [0; 16 << 10]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    format!("https://{address}/")
+}
+
+#[test]
+fn a_page_that_does_not_look_like_an_index_is_mounted_with_a_warning() {
+    let (origin, ground) = (Origin::start(), Ground::new());
+    origin.add("/", "<title>Welcome</title><a href=\"film.mkv\">The film</a>");
+    origin.add("/film.mkv", "a film");
+    let switch = origin.on("/").fault(Fault::Header("Content-Type", "text/html"));
+    ground.mount(&origin.url("/"), &[]);
+    assert_eq!(
+        fs::read(ground.mountpoint().join("film.mkv")).expect("to read"),
+        b"a film"
+    );
+    let log = fs::read_to_string(ground.home.path().join("log")).expect("the log");
+    assert!(log.contains("nothing on this page says that it is the index"), "{log}");
+    switch.lift();
+
+    let (indexed, other) = (hello(), Ground::new());
+    other.mount(&indexed.url("/"), &[]);
+    let log = fs::read_to_string(other.home.path().join("log")).expect("the log");
+    assert!(!log.contains("nothing on this page"), "{log}");
+}
+
+#[test]
+fn several_mounts_are_ended_at_once_and_one_that_stays_keeps_no_other() {
+    let origin = hello();
+    let grounds = [Ground::new(), Ground::new(), Ground::new()];
+    grounds.iter().for_each(|ground| ground.mount(&origin.url("/"), &[]));
+    let held = File::open(grounds[1].mountpoint().join("hello.txt")).expect("to open");
+    let end = || run(fetchfs().arg("unmount").args(grounds.iter().map(Ground::mountpoint)));
+    let ran = end();
+    assert_refuses(
+        &ran,
+        &["busy", grounds[1].mountpoint().to_str().expect("a path of the harness")],
+    );
+    grounds[0].assert_nothing_is_left();
+    grounds[2].assert_nothing_is_left();
+    drop(held);
+    let ran = end();
+    assert_eq!(ran.code, 1, "two of them are no mounts any more: {ran:?}");
+    assert_eq!(ran.err.matches("is not a mountpoint").count(), 2, "{ran:?}");
+    grounds[1].assert_nothing_is_left();
 }
 
 #[test]

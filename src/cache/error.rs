@@ -58,8 +58,9 @@ pub enum CacheError {
     },
     /// The cache may not be as large as what comes at once.
     #[error(
-        "the cache may take {size} bytes, and needs at least {least}, two chunks for each connection; raise --cache-size, \
-         or lower --chunk-size or --max-connections"
+        "the cache may take {}, and needs at least {}, two chunks for each connection; raise --cache-size, \
+         or lower --chunk-size or --max-connections",
+        bytesize::ByteSize(*.size), bytesize::ByteSize(*.least)
     )]
     TooSmall {
         /// Bytes that it may take.

@@ -7,22 +7,23 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crate::fuse::mountpoint::{self, Ended, Mode};
 
 const LONG_ABOUT: &str = "\
-End a mount
+End mounts
 
-Returns when nothing of it is left: what was downloaded is recorded, and the process that served the mount has ended. A mount \
+Returns when nothing of them is left: what was downloaded is recorded, and the process that served the mount has ended. A mount \
 whose process was killed is cleaned up. When the mount is in use, it says by whom.";
 
 pub(super) fn command() -> Command {
     Command::new("unmount")
         .visible_alias("umount")
-        .about("End a mount")
+        .about("End mounts")
         .long_about(LONG_ABOUT)
         .arg(
             Arg::new("mountpoint")
                 .value_name("MOUNTPOINT")
                 .required(true)
+                .num_args(1..)
                 .value_parser(value_parser!(PathBuf))
-                .help("The directory on which fetchfs is mounted"),
+                .help("The directories on which fetchfs is mounted"),
         )
         .arg(
             Arg::new("lazy")
@@ -35,17 +36,26 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
-    let path: &PathBuf = matches.get_one("mountpoint").expect("clap requires it");
     let mode = if matches.get_flag("lazy") {
         Mode::Lazy
     } else {
         Mode::Normal
     };
-    if let Ended::Detached { pid } = mountpoint::unmount(path, mode)? {
-        eprintln!(
-            "fetchfs: {} is no longer mounted; process {pid} ends when its last user lets go",
-            path.display()
-        );
+    let mut last = Ok(());
+    for path in matches.get_many::<PathBuf>("mountpoint").expect("clap requires one") {
+        match mountpoint::unmount(path, mode) {
+            Ok(Ended::Detached { pid }) => eprintln!(
+                "fetchfs: {} is no longer mounted; process {pid} ends when its last user lets go",
+                path.display()
+            ),
+            Ok(_) => {}
+            // One that stays is no reason to leave the others. The last such is the error itself.
+            Err(error) => {
+                if let Err(earlier) = std::mem::replace(&mut last, Err(error)) {
+                    eprintln!("fetchfs: {}", super::sentence(&earlier.into()));
+                }
+            }
+        }
     }
-    Ok(())
+    Ok(last?)
 }

@@ -231,10 +231,13 @@ const AFTER_LONG_HELP: &str = concat!(
     "
 
 Sizes: 20G and 20GiB are 20 × 2^30 bytes, 20GB is 20 × 10^9, a plain number is bytes.
+
 Times: 500ms, 30s, 2m, 1h; a plain number is seconds.
-Environment: FETCHFS_CACHE_SIZE=20G stands for --cache-size=20G, and so on for each option. An option given
-as a flag wins over -o, -o wins over the environment, and that over the config file. FETCHFS_LOG sets what is logged in env_logger's syntax,
-for example FETCHFS_LOG=debug.
+
+Environment: FETCHFS_CACHE_SIZE=20G stands for --cache-size=20G, and so on for each option. An option given \
+as a flag wins over -o, -o wins over the environment, and that over the config file. FETCHFS_LOG sets what is \
+logged in env_logger's syntax, for example FETCHFS_LOG=debug.
+
 Exit status: 0 mounted, 1 failed, 2 not understood."
 );
 

@@ -52,6 +52,7 @@ fn of_http(error: &HttpError) -> Errno {
         HttpErrorKind::UnknownHost
         | HttpErrorKind::Refused
         | HttpErrorKind::Unreachable(_)
+        | HttpErrorKind::NoTls
         | HttpErrorKind::Untrusted(_)
         | HttpErrorKind::NoDescriptors
         | HttpErrorKind::Unanswered

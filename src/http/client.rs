@@ -87,6 +87,11 @@ impl Client {
         self.shared.access.adopt(url)
     }
 
+    /// Whether the origin of this URL gets to see a login or a token.
+    pub fn logs_in_at(&self, url: &Url) -> bool {
+        self.shared.access.logs_in_at(url)
+    }
+
     /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
         self.shared.healths.of(origin)

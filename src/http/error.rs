@@ -34,6 +34,9 @@ pub enum HttpErrorKind {
     /// No connection, for another reason (TLS, proxy, network).
     #[error("no connection: {0}")]
     Unreachable(String),
+    /// What answers to TLS is something else: the server of `http://`, or what stands in front of one that is away.
+    #[error("the server does not speak TLS there")]
+    NoTls,
     /// TLS stands, but not with somebody who is trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
@@ -88,13 +91,21 @@ impl HttpErrorKind {
 
     /// Whether there was no way to the server, so that what was asked of it can't be to blame.
     pub fn is_of_the_way(&self) -> bool {
-        matches!(self, Self::UnknownHost | Self::Refused | Self::Unreachable(_))
+        matches!(
+            self,
+            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::NoTls
+        )
     }
 
     /// Whether it says that the origin as a whole is down, away or overloaded, as far as one request can tell.
     pub fn is_of_the_origin(&self) -> bool {
         match self {
-            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::Unanswered | Self::TimedOut(_) => true,
+            Self::UnknownHost
+            | Self::Refused
+            | Self::Unreachable(_)
+            | Self::NoTls
+            | Self::Unanswered
+            | Self::TimedOut(_) => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
             Self::Interrupted
             | Self::NoDescriptors
@@ -118,6 +129,7 @@ impl HttpErrorKind {
             Self::UnknownHost
             | Self::Refused
             | Self::Unreachable(_)
+            | Self::NoTls
             | Self::Unanswered
             | Self::TimedOut(_)
             | Self::NoDescriptors
@@ -157,8 +169,12 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
         if causes().any(wants_login) {
             return HttpErrorKind::Denied(407);
         }
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(error) {
-            return HttpErrorKind::Untrusted(why.to_string());
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(why)) => return HttpErrorKind::Untrusted(why.to_string()),
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                return HttpErrorKind::NoTls;
+            }
+            _ => {}
         }
         return HttpErrorKind::Unreachable(causes().last().map_or("unknown cause".to_owned(), ToString::to_string));
     }

@@ -187,6 +187,7 @@ impl Gate {
             // No answer either, but at what time it came says nothing; or nobody was asked.
             Some(
                 HttpErrorKind::Unreachable(_)
+                | HttpErrorKind::NoTls
                 | HttpErrorKind::UnknownHost
                 | HttpErrorKind::NoDescriptors
                 | HttpErrorKind::Unanswered

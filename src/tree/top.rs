@@ -21,6 +21,9 @@ pub enum TopError {
     /// The origin's answer, or the lack of one.
     #[error("can't mount {}: {}{}", .0.url, .0.kind, advice(&.0.kind))]
     Http(HttpError),
+    /// The origin does not believe what it was told of who asks.
+    #[error("can't mount {}: {}; check the user name and password, or the token, that it was given", .0.url, .0.kind)]
+    Login(HttpError),
     /// Two sources would have one name.
     #[error("two sources are both called {0:?}; mount them on two mountpoints")]
     SameName(String),
@@ -40,6 +43,7 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
     match kind {
         HttpErrorKind::UnknownHost => "; check its spelling and your network",
         HttpErrorKind::Refused => "; is the server running, and is the port right?",
+        HttpErrorKind::NoTls => "; should the URL begin with http://, or is the port another one?",
         HttpErrorKind::TimedOut(_) | HttpErrorKind::Unreachable(_) => "; is the server up, and reachable from here?",
         HttpErrorKind::Denied(401) => "; give a user name and password, by --login and --password-file for example",
         HttpErrorKind::Denied(407) => {
@@ -57,7 +61,10 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         }
         HttpErrorKind::NoDescriptors => "; allow it more, or let it mount less",
         HttpErrorKind::Unanswered => "; is the server behind it running?",
-        HttpErrorKind::Interrupted | HttpErrorKind::Status { .. } => "; try again later",
+        // What servers say to who speaks no TLS where they expect it.
+        HttpErrorKind::Status { status: 400, .. } => "; check the URL, and whether it should begin with https://",
+        kind if kind.is_temporary() => "; try again later",
+        _ => "; check the URL",
     }
 }
 
@@ -89,7 +96,14 @@ impl Top {
             let url = client.adopt(url);
             let entry = match stored_entry(catalogue, &url) {
                 Some(entry) => entry,
-                None => entry_of(client, source, &url).await?,
+                None => match entry_of(client, source, &url).await {
+                    Err(TopError::Http(error))
+                        if error.kind == HttpErrorKind::Denied(401) && client.logs_in_at(&url) =>
+                    {
+                        return Err(TopError::Login(error));
+                    }
+                    entry => entry?,
+                },
             };
             match entry {
                 TopEntry::Directory(url, listing) if is_alone => return Ok(Top::Directory { url, listing }),
@@ -113,16 +127,26 @@ impl Top {
 
 async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, TopError> {
     if url.path().ends_with('/') {
-        let listing = source.list(url).await?;
-        return Ok(TopEntry::Directory(url.clone(), TopListing::Told(listing)));
+        return directory(source, url).await;
     }
     let metadata = client.metadata(url).await?;
     // Servers redirect from a directory's name to the name with a slash.
     if metadata.url.path().ends_with('/') {
-        let listing = source.list(&metadata.url).await?;
-        return Ok(TopEntry::Directory(metadata.url, TopListing::Told(listing)));
+        return directory(source, &metadata.url).await;
     }
     Ok(TopEntry::File(url.clone(), Known::of(metadata)))
+}
+
+async fn directory(source: &dyn Source, url: &Url) -> Result<TopEntry, TopError> {
+    let listing = source.list(url).await?;
+    if !listing.is_marked {
+        log::warn!(
+            "{}: nothing on this page says that it is the index of a directory (a title such as `Index of`, a link upwards, a \
+             size or a date); what it links to is shown as files and directories",
+            redact(url)
+        );
+    }
+    Ok(TopEntry::Directory(url.clone(), TopListing::Told(listing)))
 }
 
 /// What earlier mounts were told.

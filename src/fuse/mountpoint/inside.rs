@@ -34,7 +34,7 @@ pub struct InMount {
 #[derive(Debug, thiserror::Error)]
 pub enum InMountError {
     /// No fetchfs mount on the way to it.
-    #[error("{} is not in a fetchfs mount; `findmnt -t fuse.fetchfs` shows which there are", .0.display())]
+    #[error("{} is not in a fetchfs mount; `fetchfs status` shows which there are", .0.display())]
     NotInMount(PathBuf),
     /// The mount is dead.
     #[error("the process that served {path} is gone; mount it again, or clean up with `fetchfs unmount {path}`", path = .0.display())]

@@ -206,6 +206,13 @@ impl Access {
         self.home(url).is_some()
     }
 
+    /// Whether there is something by which to log in at this URL's origin.
+    pub fn logs_in_at(&self, url: &Url) -> bool {
+        self.home(url).is_some_and(|home| {
+            home.login.is_some() || self.token.is_some() || self.config.headers.contains_key(header::AUTHORIZATION)
+        })
+    }
+
     fn home(&self, url: &Url) -> Option<Arc<Home>> {
         self.homes.lock().get(&Origin::of(url)?).cloned()
     }
