@@ -70,6 +70,29 @@ fn a_cache_that_is_right_is_found_right() {
 }
 
 #[test]
+fn who_reads_no_further_ends_a_command_without_a_word_and_a_full_disk_is_said() {
+    let (_origin, _, mount) = two_files();
+    for action in ["list", "stats", "verify"] {
+        let command = || {
+            let mut command = fetchfs();
+            command.args(["cache", action, "--cache-dir"]).arg(mount.cache());
+            command
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = command().stdout(writer).output().expect("to run");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{action}");
+        assert_eq!(output.status.code(), Some(141), "{action}");
+
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let output = command().stdout(full).output().expect("to run");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("can't write to standard output: No space left"), "{said}");
+        assert_eq!(output.status.code(), Some(1), "{action}");
+    }
+}
+
+#[test]
 fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
     let (origin, content, mut mount) = two_files();
     let folder = mount.cache();
@@ -109,7 +132,7 @@ fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
     ];
     let looked_at = cache(&folder, &["verify"]);
     assert_eq!(found(&printed(&looked_at, 1)), expected);
-    assert!(String::from_utf8_lossy(&looked_at.stderr).contains("6 things are wrong"));
+    assert!(String::from_utf8_lossy(&looked_at.stderr).contains("6 things wrong"));
     let repaired = expected.map(|line| format!("{line}; dropped"));
     assert_eq!(found(&printed(&cache(&folder, &["verify", "--repair"]), 1)), repaired);
     assert!(!orphan.exists());
@@ -140,10 +163,11 @@ fn beside_a_running_mount_verify_only_looks_and_clear_leaves_what_is_in_use() {
 
     let text = printed(&cache(&mount.cache(), &["clear"]), 0);
     assert!(
-        text.contains("/a: a mount uses it; it stays") && text.ends_with("in use\n"),
+        text.contains("/a: a mount uses it; it stays")
+            && text.ends_with("1 in use; `fetchfs evict` deletes what a mount uses\n"),
         "{text}"
     );
-    assert!(text.contains("1 files with 1.3 MiB deleted, 1 in use"), "{text}");
+    assert!(text.contains("1 file with 1.3 MiB deleted, 1 in use"), "{text}");
     drop(open);
     mount.unmount();
     let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);

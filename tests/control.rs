@@ -93,7 +93,8 @@ fn what_was_prefetched_is_read_without_a_request() {
 fn a_directory_is_fetched_and_with_recursive_what_is_below_it() {
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
-    prefetch(&[], &[mount.path("dir")]).succeeded();
+    let ran = prefetch(&[], &[mount.path("dir")]).succeeded();
+    assert!(ran.out.contains("1 directory left out, --recursive"), "{ran:?}");
     let all = origin.log().all();
     assert!(!all.data("/dir/a").is_empty() && !all.data("/dir/b c").is_empty());
     assert!(all.data("/dir/deep/d").is_empty() && all.data("/small").is_empty());

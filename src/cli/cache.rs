@@ -11,6 +11,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
+use super::output;
 use crate::cache::index::{EntryInfo, FILE};
 use crate::cache::upkeep::{Dropped, Upkeep};
 use crate::config;
@@ -77,20 +78,21 @@ fn entries(upkeep: &Upkeep) -> anyhow::Result<Vec<EntryInfo>> {
 }
 
 fn list(upkeep: &Upkeep) -> anyhow::Result<()> {
+    let mut text = String::new();
     for entry in entries(upkeep)? {
         let share = match entry.size {
             0 => 100,
             size => u128::from(entry.cached()) * 100 / u128::from(size),
         };
-        println!(
-            "{:>10} of {:>10} {share:>4}%  {}  {}",
+        text.push_str(&format!(
+            "{:>10} of {:>10} {share:>4}%  {}  {}\n",
             shown(entry.cached()),
             shown(entry.size),
             humantime::format_rfc3339_seconds(entry.last_used),
             entry.url
-        );
+        ));
     }
-    Ok(())
+    output::write(text)
 }
 
 fn stats(upkeep: &Upkeep, index: &std::path::Path) -> anyhow::Result<()> {
@@ -104,11 +106,13 @@ fn stats(upkeep: &Upkeep, index: &std::path::Path) -> anyhow::Result<()> {
         .filter_map(|end| std::fs::metadata(format!("{}{end}", index.display())).ok())
         .map(|metadata| metadata.len())
         .sum();
-    println!("files     {} ({complete} complete)", entries.len());
-    println!("chunks    {chunks}");
-    println!("cached    {}", shown(cached));
-    println!("on disk   {} and {} of index", shown(on_disk), shown(of_index));
-    Ok(())
+    output::write(format!(
+        "files     {} ({complete} complete)\nchunks    {chunks}\ncached    {}\non disk   {} and {} of index\n",
+        entries.len(),
+        shown(cached),
+        shown(on_disk),
+        shown(of_index)
+    ))
 }
 
 fn clear(upkeep: Upkeep, patterns: &[String]) -> anyhow::Result<()> {
@@ -126,16 +130,19 @@ fn clear(upkeep: Upkeep, patterns: &[String]) -> anyhow::Result<()> {
         });
         upkeep.clear_names();
     }
+    upkeep.close();
     for entry in &in_use {
-        println!("{}: a mount uses it; it stays", entry.url);
+        output::line(format_args!("{}: a mount uses it; it stays", entry.url))?;
     }
     let bytes: u64 = gone.iter().map(|entry| entry.cached()).sum();
-    println!(
-        "{} files with {} deleted, {} in use",
-        gone.len(),
+    let hint = match in_use.len() {
+        0 => "",
+        _ => "; `fetchfs evict` deletes what a mount uses",
+    };
+    output::line(format_args!(
+        "{} with {} deleted, {} in use{hint}",
+        output::count(gone.len() as u64, "file"),
         shown(bytes),
         in_use.len()
-    );
-    upkeep.close();
-    Ok(())
+    ))
 }

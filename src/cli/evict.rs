@@ -1,18 +1,19 @@
 //! `fetchfs evict`: deletes what is cached of some files now.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::output;
 use super::targets::{self, Failures, Target};
 use crate::control::protocol::{Reply, Request};
 
 /// Delete files from the cache
 ///
-/// Nothing happens to the files on the server; who reads them next fetches them again. All versions of a file go. Files that
-/// somebody has open, or that are pinned, stay, and are named; the exit status is 1 then.
+/// Nothing happens to the files on the server; who reads them next fetches them again. All versions of a file go. What is
+/// pinned, what a read is using at that moment, what the kernel reads by itself (an open file that is complete, as root) and what
+/// another mount has open stays, and is named; the exit status is 1 then.
 #[derive(Args)]
 struct EvictArgs {
     /// Files and directories in a mount
@@ -49,6 +50,10 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         all_bytes += bytes;
         failed.add(&mount, &failures, failures.len() as u64);
     }
-    writeln!(std::io::stdout(), "{all_files} files: {} evicted", ByteSize(all_bytes))?;
+    output::line(format_args!(
+        "{}: {} evicted",
+        output::count(all_files, "file"),
+        ByteSize(all_bytes)
+    ))?;
     failed.end("evicted")
 }

@@ -1,7 +1,6 @@
 //! `fetchfs completions` and `fetchfs man`: what `make install` installs beside the program. Both come from the one table of
 //! options, so they can't say anything else than the program does; hidden, because nobody else needs them.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -33,16 +32,26 @@ pub(super) fn run_completions(matches: &ArgMatches) -> anyhow::Result<()> {
     let shell = *matches.get_one::<Shell>("shell").expect("it is required");
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut shown_commands(), "fetchfs", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
+    super::output::write(script)
 }
 
 pub(super) fn run_man(matches: &ArgMatches) -> anyhow::Result<()> {
     let directory: &PathBuf = matches.get_one("directory").expect("it is required");
-    let mut all = shown_commands();
+    let mut all = without_help(shown_commands());
     all.build();
-    write_page(directory, &all, "fetchfs")?;
-    for command in all.get_subcommands().filter(|command| command.get_name() != "help") {
-        write_page(directory, command, &format!("fetchfs-{}", command.get_name()))?;
+    write_pages(directory, &all, "fetchfs")
+}
+
+/// Without the commands `help`, which have no pages.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+/// The page of a command, and those of the commands in it.
+fn write_pages(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
+    write_page(directory, command, name)?;
+    for inner in command.get_subcommands() {
+        write_pages(directory, inner, &format!("{name}-{}", inner.get_name()))?;
     }
     Ok(())
 }
@@ -84,6 +93,17 @@ mod tests {
             assert!(page.contains(&long.replace('-', "\\-")), "{long}");
         }
         assert!(directory.path().join("fetchfs.1").is_file());
+        let page = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+        assert!(page("fetchfs-cache-verify.1").contains("repair"));
+        // What a page refers to is there.
+        for page in ["fetchfs.1", "fetchfs-cache.1"].map(page) {
+            let mut names = page.lines().filter_map(|line| line.strip_suffix("(1)")).peekable();
+            assert!(names.peek().is_some(), "{page}");
+            names.for_each(|name| {
+                let name = name.replace('\\', "");
+                assert!(directory.path().join(format!("{name}.1")).is_file(), "{name}");
+            });
+        }
         assert!(!directory.path().join("fetchfs-man.1").exists());
     }
 

@@ -1,8 +1,7 @@
 //! The command line: one file a command, and [`run`], which tells them apart.
 //!
 //! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins
-//! with `fetchfs:`. A closed pipe is no signal here (Rust ignores SIGPIPE, as a daemon must), and clap does not mind it
-//! either.
+//! with `fetchfs:`. That nobody reads standard output any more is not worth a word ([`output`]).
 
 mod argv;
 mod background;
@@ -10,6 +9,7 @@ mod cache;
 mod evict;
 mod generate;
 mod mount;
+mod output;
 mod pin;
 mod prefetch;
 mod progress;
@@ -53,6 +53,7 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::NobodyReads>() => ExitCode::from(output::NOBODY_READS),
         Err(error) => {
             eprintln!("fetchfs: {}", sentence(&error));
             ExitCode::from(exit_code(&error))

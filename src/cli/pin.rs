@@ -1,11 +1,11 @@
 //! `fetchfs pin` and `fetchfs unpin`: what stays in the cache by the user's word.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::output;
 use super::targets::{self, Failures, Target};
 use crate::control::protocol::{Reply, Request};
 
@@ -90,5 +90,5 @@ fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
         all.extend(urls);
     }
     let text: String = all.into_iter().map(|url| url + "\n").collect();
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::write(text)
 }

@@ -1,10 +1,10 @@
 //! `fetchfs prefetch`: fills the cache with what will be wanted.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches};
 
+use super::output;
 use super::progress::{Display, so_far};
 use super::targets::{self, Failures, Target};
 use crate::config::parse_size;
@@ -110,7 +110,7 @@ fn fetch(mount: &InMount, wanted: Wanted, failures: &mut Failures) -> anyhow::Re
             _ => return Err(targets::unexpected(mount)),
         }
     };
-    writeln!(std::io::stdout(), "{}", display.finish(&fetched.progress))?;
+    output::line(display.finish(&fetched.progress))?;
     failures.add(mount, &fetched.failures, fetched.progress.failed);
     Ok(())
 }
@@ -123,7 +123,7 @@ fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
         };
         jobs.iter().for_each(|job| text.push_str(&job_text(&mount, job)));
     }
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::write(text)
 }
 
 /// A job in a line or two.

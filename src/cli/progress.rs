@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output;
 use crate::control::protocol::Progress;
 
 /// The rate is that of this time: long enough to be steady, short enough to follow what happens.
@@ -80,13 +81,20 @@ impl Meter {
     pub(super) fn summary(&self, now: Instant, progress: &Progress) -> String {
         let time = Duration::from_millis(now.duration_since(self.began).as_millis() as u64);
         let mut text = format!(
-            "{} files: {} fetched in {}",
-            progress.files,
+            "{}: {} fetched in {}",
+            output::count(progress.files, "file"),
             ByteSize(progress.bytes_fetched),
             humantime::format_duration(time)
         );
         if progress.bytes_had > 0 {
             text.push_str(&format!(", {} were in the cache already", ByteSize(progress.bytes_had)));
+        }
+        if progress.left_out > 0 {
+            let directories = match progress.left_out {
+                1 => "1 directory".to_owned(),
+                many => format!("{many} directories"),
+            };
+            text.push_str(&format!("; {directories} left out, --recursive goes into them"));
         }
         text
     }
@@ -193,5 +201,11 @@ mod tests {
         };
         insta::assert_snapshot!(meter.text(&searching), @"1 of 3 files, 4.8 MiB of 9.5 MiB so far, 488.3 KiB/s, 2 failed");
         insta::assert_snapshot!(meter.summary(start + Duration::from_millis(2500), &progress), @"3 files: 976.6 KiB fetched in 2s 500ms, 3.8 MiB were in the cache already");
+        let flat = Progress {
+            files: 1,
+            left_out: 2,
+            ..Progress::default()
+        };
+        insta::assert_snapshot!(meter.summary(start + Duration::from_secs(1), &flat), @"1 file: 0 B fetched in 1s; 2 directories left out, --recursive goes into them");
     }
 }

@@ -1,13 +1,12 @@
 //! `fetchfs status`: what is mounted, and what goes on in it.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Command, FromArgMatches};
 
-use super::targets;
+use super::{output, targets};
 use crate::control::protocol::{Reply, Request};
 use crate::control::status::{Origin, Status};
 
@@ -48,7 +47,7 @@ pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     } else {
         found.iter().map(text).collect::<Vec<_>>().join("\n")
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    output::write(text)
 }
 
 /// A mount in some lines for people.
@@ -59,7 +58,7 @@ fn text(status: &Status) -> String {
         jobs => format!(", {jobs} prefetches in the background"),
     };
     let mut text = format!(
-        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}\n  known     {} files, {}\n  fetching  {}/s, {} \
+        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}\n  known     {}, {}\n  fetching  {}/s, {} \
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
@@ -69,7 +68,7 @@ fn text(status: &Status) -> String {
         ByteSize(status.cached_bytes),
         ByteSize(status.cache_limit),
         status.cache_dir,
-        status.known_files,
+        output::count(status.known_files, "file"),
         ByteSize(status.known_bytes),
         ByteSize(status.fetching_rate),
         ByteSize(status.fetched_bytes),

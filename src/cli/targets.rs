@@ -1,11 +1,11 @@
 //! From paths that were typed to the mounts that they are in, and the question to those.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use super::output;
 use crate::control::Client;
 use crate::control::protocol::{Failure, Reply, Request, TreePath};
 use crate::fuse::mountpoint::{self, InMount};
@@ -73,8 +73,9 @@ pub(super) fn unexpected(mount: &InMount) -> anyhow::Error {
 /// Says that a job goes on.
 pub(super) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<()> {
     let place = mount.mountpoint.display();
-    let text = format!("job {job} on {place}; `fetchfs prefetch --list` shows how it goes on");
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    output::line(format_args!(
+        "job {job} on {place}; `fetchfs prefetch --list` shows how it goes on"
+    ))
 }
 
 /// What a path in a mount is called outside.

@@ -305,6 +305,8 @@ impl Work {
             self.add_file(path, Some(Arc::clone(parent)), node);
         } else if self.recursive {
             self.directories.push((path, node));
+        } else {
+            self.tally.left_out();
         }
     }
 

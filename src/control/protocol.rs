@@ -202,6 +202,9 @@ pub struct Progress {
     pub bytes_fetched: u64,
     /// Whether more files may be found.
     pub is_searching: bool,
+    /// Directories in directories that were left out, as it is not `recursive`.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// How a prefetch ended.

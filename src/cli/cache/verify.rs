@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::super::output;
 use super::{entries, shown};
 use crate::cache::CacheError;
 use crate::cache::index::EntryInfo;
@@ -14,9 +15,9 @@ use crate::cache::upkeep::{Dropped, Upkeep};
 #[derive(Default)]
 struct Tally {
     /// Places where something is wrong.
-    wrong: usize,
+    wrong: u64,
     /// Those that were left as they are because a mount uses them.
-    in_use: usize,
+    in_use: u64,
 }
 
 /// Checks the whole cache.
@@ -51,7 +52,7 @@ fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> 
         Some(Dropped::Yes) => "; set aside as index.db.damaged, and all that it recorded dropped",
         Some(Dropped::InUse) => "; in use, so it stays",
     };
-    println!("the index is damaged: {what}{done}");
+    output::line(format_args!("the index is damaged: {what}{done}"))?;
     match outcome {
         None => bail!(
             "the cache's index is damaged; `fetchfs cache verify --repair` sets it aside, and the cache begins anew"
@@ -77,27 +78,32 @@ fn verify(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
         let outcome = repair.then(|| upkeep.clear(&key));
         // A mount makes a data file a moment before it records it.
         if outcome != Some(Dropped::InUse) {
-            bar.suspend(|| println!("{what}{}", said_of(outcome)));
+            bar.suspend(|| output::line(format_args!("{what}{}", said_of(outcome))))?;
             tally.wrong += 1;
         }
     }
     bar.finish_and_clear();
-    println!(
-        "{chunks} chunks with {} of {} files were checked",
-        shown(bytes),
-        entries.len()
-    );
     if repair {
         upkeep.close();
     }
+    output::line(format_args!(
+        "{} with {} of {} were checked",
+        output::count(chunks, "chunk"),
+        shown(bytes),
+        output::count(entries.len() as u64, "file")
+    ))?;
     match tally {
         Tally { wrong: 0, .. } => Ok(()),
         Tally { wrong, .. } if !repair => {
-            bail!("{wrong} things are wrong with the cache; `fetchfs cache verify --repair` drops them")
+            bail!(
+                "{} wrong with the cache; `fetchfs cache verify --repair` drops what is",
+                output::count(wrong, "thing")
+            )
         }
-        Tally { wrong, in_use: 0 } => bail!("{wrong} things were wrong with the cache, and were dropped"),
+        Tally { wrong, in_use: 0 } => bail!("{} wrong with the cache, now dropped", output::count(wrong, "thing")),
         Tally { wrong, in_use } => bail!(
-            "{wrong} things are wrong with the cache; {in_use} of them are in use and stay until the mount has ended"
+            "{} wrong with the cache, of which {in_use} in use: that stays until the mount has ended",
+            output::count(wrong, "thing")
         ),
     }
 }
@@ -112,16 +118,15 @@ fn check(upkeep: &Upkeep, entry: &EntryInfo, repair: bool, bar: &ProgressBar, ta
     } else {
         None
     };
-    tally.wrong += findings.len();
+    tally.wrong += findings.len() as u64;
     if outcome == Some(Dropped::InUse) {
-        tally.in_use += findings.len();
+        tally.in_use += findings.len() as u64;
     }
     bar.suspend(|| {
-        for finding in &findings {
-            println!("{}: {finding}{}", entry.url, said_of(outcome));
-        }
-    });
-    Ok(())
+        findings
+            .iter()
+            .try_for_each(|finding| output::line(format_args!("{}: {finding}{}", entry.url, said_of(outcome))))
+    })
 }
 
 fn said_of(outcome: Option<Dropped>) -> &'static str {

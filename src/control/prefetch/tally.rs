@@ -66,6 +66,11 @@ impl Tally {
         self.state.lock().counted.failed += 1;
     }
 
+    /// A directory that is not gone into.
+    pub(super) fn left_out(&self) {
+        self.state.lock().counted.left_out += 1;
+    }
+
     /// A file is known better than it was: other bytes of it are wanted than planned.
     pub(super) fn replan(&self, planned: &mut u64, now: u64) {
         let counted = &mut self.state.lock().counted;

@@ -1,0 +1,59 @@
+//! Standard output: what a command was asked for goes there, and nothing else.
+//!
+//! Whoever reads it may have had enough before the end (`fetchfs cache list | head`). The command then ends without a word,
+//! as SIGPIPE ends others. Here that signal is ignored, which is Rust's way and what a daemon needs, and `println!` would panic;
+//! so results are written by the functions below, and [`super::run`] knows [`NobodyReads`]. A disk that is full is an error.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+use anyhow::Context;
+
+/// The exit status then: what a shell shows for a program that SIGPIPE has ended. Not 0, which would say of `fetchfs cache
+/// verify` that all is right.
+pub(super) const NOBODY_READS: u8 = 141;
+
+/// Standard output is a pipe that nobody reads any more.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+pub(super) struct NobodyReads;
+
+/// Writes it as it is.
+///
+/// # Errors
+/// [`NobodyReads`], or when it can't be written.
+pub(super) fn write(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        written => written.context("can't write to standard output"),
+    }
+}
+
+/// Writes a line.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn line(text: impl Display) -> anyhow::Result<()> {
+    write(format!("{text}\n"))
+}
+
+/// `1 file`, `2 files`.
+pub(super) fn count(number: u64, of_what: &str) -> String {
+    match number {
+        1 => format!("1 {of_what}"),
+        _ => format!("{number} {of_what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(count(0, "file"), "0 files");
+        assert_eq!(count(1, "file"), "1 file");
+        assert_eq!(count(10_000, "chunk"), "10000 chunks");
+    }
+}
