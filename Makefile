@@ -15,6 +15,10 @@ CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET)/release/fetchfs
 
+# Programs that only checks need, built from crates.io; `make clean` removes them.
+TOOLS        := $(TARGET)/tools
+DENY_VERSION := 0.20.2
+
 # The helpers and units name the installed program.
 INSTALL_TEXT = sed -e 's|^BINDIR=.*|BINDIR=$(BINDIR)|' -e 's|/usr/local/bin/fetchfs|$(BINDIR)/fetchfs|'
 
@@ -71,10 +75,10 @@ fmt: cargo ## Format the code
 lint: cargo ## What CI insists on besides the tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(MAKE) --no-print-directory deny; else echo "lint: no cargo-deny here, so licences and sources are not checked"; fi
 
-deny: cargo ## Check licences and origins of what fetchfs is built from; needs cargo-deny
-	$(CARGO) deny check licenses bans sources
+deny: cargo ## Check licences and origins of what fetchfs is built from, by cargo-deny, which is built first where it is missing
+	@command -v cargo-deny >/dev/null || [ -x $(TOOLS)/bin/cargo-deny ] || $(CARGO) install --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
+	PATH="$$PATH:$(abspath $(TOOLS))/bin" $(CARGO) deny check licenses bans sources
 
 # Each target for so long, in seconds. What it finds to be worth keeping goes to target/fuzz; what fails to fuzz/artifacts.
 FUZZ_SECONDS ?= 30
