@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Backoff, HttpErrorKind, Origin};
+use super::{Backoff, HttpErrorKind, MOST_ORIGINS, Origin};
 
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -31,8 +31,11 @@ pub(super) struct Healths(Mutex<HashMap<Origin, Arc<Health>>>);
 impl Healths {
     /// That of an origin.
     pub fn of(&self, origin: &Origin) -> Arc<Health> {
-        // One for each origin that is ever asked: a handful.
         let mut all = self.0.lock();
+        if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
+            // Whoever asks or waits holds on to his. How the others are is found out again.
+            all.retain(|_, health| Arc::strong_count(health) > 1);
+        }
         Arc::clone(
             all.entry(origin.clone())
                 .or_insert_with(|| Arc::new(Health::new(origin.clone()))),
@@ -265,6 +268,16 @@ mod tests {
     }
 
     const DOWN: HttpErrorKind = HttpErrorKind::Refused;
+
+    #[test]
+    fn no_server_makes_it_remember_origins_without_end_and_what_is_held_stays() {
+        let healths = Healths::default();
+        let of = |port: usize| healths.of_url(&Url::parse(&format!("http://h:{}/", port + 1)).unwrap());
+        let held = of(0);
+        (1..3 * MOST_ORIGINS).for_each(|port| drop(of(port)));
+        assert!(healths.0.lock().len() <= MOST_ORIGINS, "{}", healths.0.lock().len());
+        assert!(Arc::ptr_eq(&held, &of(0)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_well_origin_is_asked_at_once_by_all() {

@@ -43,7 +43,7 @@ pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};
 pub use health::{Health, Turn};
 pub use mirrors::MirrorConfig;
-pub use origin::Origin;
+pub use origin::{MOST_ORIGINS, Origin};
 pub use redact::redact;
 pub use secret::Secret;
 pub use setup::SetupError;

@@ -4,6 +4,10 @@ use std::fmt;
 
 use url::Url;
 
+/// So many origins are told apart; what is kept of more is kept of all of them together, or forgotten. Far more than people
+/// mount, and it has to end somewhere: a server can name ever new ones, by redirects, or by links with `--external-links`.
+pub const MOST_ORIGINS: usize = 1024;
+
 /// An origin (RFC 6454 §4): scheme, host, port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
@@ -25,8 +29,8 @@ impl Origin {
         })
     }
 
-    /// What has no origin.
-    pub(super) fn nowhere() -> Origin {
+    /// What has no origin, or one too many to be told apart.
+    pub fn nowhere() -> Origin {
         Origin {
             scheme: String::new(),
             host: String::new(),
@@ -37,6 +41,9 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scheme.is_empty() {
+            return f.write_str("further servers");
+        }
         write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
     }
 }

@@ -43,7 +43,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::{Cache, ReadError};
-use crate::http::{Client, HttpError, HttpErrorKind, Origin, redact};
+use crate::http::{Client, HttpError, HttpErrorKind, MOST_ORIGINS, Origin, redact};
 use crate::source::{Listing, Name, Source};
 use directory::Directory;
 use file::{Known, RemoteFile};
@@ -392,9 +392,12 @@ impl Tree {
 
     /// The gate to the origin of a URL.
     fn gate(&self, url: &Url) -> Option<&'static Gate> {
-        let origin = Origin::of(url)?;
+        let mut origin = Origin::of(url)?;
         let mut gates = self.gates.lock();
-        // One for each origin that is ever asked, for as long as the process lives: a handful.
+        // They stay for as long as the process lives.
+        if gates.len() >= MOST_ORIGINS && !gates.contains_key(&origin) {
+            origin = Origin::nowhere();
+        }
         let gate = gates
             .entry(origin.clone())
             .or_insert_with(|| Box::leak(Box::new(Gate::new(origin))));

@@ -13,7 +13,7 @@ use super::{FetchId, Priority};
 use crate::cache::breadth::Breadth;
 use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::pace::Pace;
-use crate::http::Origin;
+use crate::http::{MOST_ORIGINS, Origin};
 
 /// The number of an origin within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub(super) struct OriginNumber(usize);
 pub(super) struct Flights {
     all: BTreeMap<EntryId, Kept>,
     numbers: HashMap<Origin, OriginNumber>,
-    /// By number. An origin is not forgotten: how it answers is worth knowing the next time.
+    /// By number. An origin is not forgotten: how it answers is worth knowing the next time. One of the last is for all that are
+    /// too many ([`MOST_ORIGINS`]).
     origins: Vec<AtOrigin>,
 }
 
@@ -73,6 +74,10 @@ impl Flights {
     pub(super) fn number(&mut self, origin: &Origin) -> OriginNumber {
         if let Some(&number) = self.numbers.get(origin) {
             return number;
+        }
+        let nowhere = Origin::nowhere();
+        if self.numbers.len() >= MOST_ORIGINS && *origin != nowhere {
+            return self.number(&nowhere);
         }
         let number = OriginNumber(self.origins.len());
         self.origins.push(AtOrigin::default());
@@ -254,5 +259,27 @@ impl Flights {
             );
             assert_eq!(at.flights, here().count());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use url::Url;
+
+    #[test]
+    fn origins_beyond_the_most_share_an_account() {
+        let mut flights = Flights::default();
+        let mut number = |port: usize| {
+            let url = Url::parse(&format!("http://h:{}/", port + 1)).unwrap();
+            flights.number(&Origin::of(&url).unwrap()).0
+        };
+        let numbers: Vec<_> = (0..MOST_ORIGINS).map(&mut number).collect();
+        assert_eq!(numbers, Vec::from_iter(0..MOST_ORIGINS));
+        assert_eq!(
+            (number(MOST_ORIGINS), number(2 * MOST_ORIGINS)),
+            (MOST_ORIGINS, MOST_ORIGINS)
+        );
+        assert_eq!(number(3), 3);
     }
 }
