@@ -9,7 +9,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::files::{advise_random, assert_same, drop_pages, errno_of, pread, sha256, sha256_of, try_pread};
+use crate::common::files::{
+    advise_random, assert_same, drop_pages, errno_of, open_direct, pread, read_direct, sha256, sha256_of, try_pread,
+};
 use crate::common::mount::{detach, fetchfs};
 use crate::common::{Mount, PATIENCE, is_root, temporary_directory};
 use crate::origin::{Content, Fault, Framing, Gate, Origin};
@@ -253,6 +255,52 @@ fn on_a_file_system_without_holes_files_are_read_around_the_cache() {
     assert_eq!(mount.times_in_log(BEGINS), 1, "and that is all");
     let data = fs::read_dir(directory.path().join("cache/data")).expect("its folder");
     assert_eq!(data.count(), 0);
+}
+
+#[test]
+fn what_is_read_around_the_cache_comes_from_a_mirror_too() {
+    if !is_root() {
+        return;
+    }
+    let (origin, mirror, directory) = (origin(), origin(), temporary_directory());
+    let ramfs = Some("ramfs");
+    nix::mount::mount(ramfs, directory.path(), ramfs, MsFlags::empty(), None::<&str>).expect("a ramfs");
+    let _disk = Disk {
+        path: directory.path().to_owned(),
+    };
+    let cache = directory.path().join("cache");
+    let mount = Mount::of(&origin.url("/"))
+        .with("--cache-dir", cache.to_str().expect("a path of the harness"))
+        .with("--cache-size", "100MiB")
+        .with("--min-free", "1MiB")
+        .with("--mirror", &mirror.url("/"))
+        .start();
+    let content = Content::noise(FILES[1].1, 1);
+    let film = open_direct(&mount.path("film"));
+    let read_at = |place: u64| {
+        let read = read_direct(&film, place, 4096).expect("to read");
+        assert_same(&read, &content.read(place..place + 4096), "around the cache");
+    };
+    read_at(0);
+    assert!(mirror.log().all().0.is_empty(), "the source answers");
+    let fails = origin.on("/film").data().fault(Fault::Status(500));
+    read_at(20 * MIB);
+    fails.lift();
+    // One that breaks off there goes on here.
+    mirror.on("/film").data().times(1).fault(Fault::ResetAfter(10_000));
+    origin.go_down();
+    read_at(30 * MIB);
+    assert_eq!(sha256(&mount.path("film")), sha256_of(&content));
+    // Another version is not mixed in. (The end of the film is in memory by now, its beginning no more.)
+    mirror.replace_keeping_date("/film", Content::noise(FILES[1].1, 9));
+    drop_pages(&mount.path("film"));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_at(4 * MIB));
+        mount.wait_for_log("this mirror is left out for this file", 1);
+        origin.come_back();
+        reading.join().expect("the source's bytes");
+    });
+    assert_eq!(mount.times_in_log("can't give back parts of files"), 1);
 }
 
 /// What `fetchfs mount` says that does not make one over this cache folder.

@@ -1,8 +1,10 @@
 //! Mirrors: another server with the same files is read from while the source's own is away, if its answers prove that
-//! they are of the same version; and what it says otherwise, or does not, changes nothing.
+//! they are of the same version; and what it says otherwise, or does not, changes nothing. Where the source can't be asked for
+//! names and sizes that it never told, the mirror's have to do.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::common::PATIENCE;
 use crate::common::files::{
@@ -10,7 +12,7 @@ use crate::common::files::{
 };
 use crate::common::mount::{Mount, fetchfs};
 use crate::common::run;
-use crate::origin::{Content, Fault, Gate, Origin, Validators};
+use crate::origin::{Content, Fault, Gate, IndexStyle, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
 
@@ -253,4 +255,144 @@ fn a_mirror_gets_to_see_nothing_that_is_for_the_source() {
             assert_eq!(request.header(name), None, "{name}");
         }
     }
+}
+
+/// The names in a directory, in order.
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).expect("to list");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("a name").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_mount_whose_source_is_down_from_the_start_shows_and_reads_what_its_mirror_has() {
+    for style in [IndexStyle::Nginx, IndexStyle::NamesOnly] {
+        let (first, mirror, content) = twins();
+        mirror.set_index_style(style);
+        first.go_down();
+        let mount = Mount::of(&first.url("/pub/"))
+            .with("--mirror", &mirror.url("/copy"))
+            .with("--attr-ttl", "0s")
+            .start();
+        assert_eq!(names(&mount.root()), ["d"]);
+        assert_eq!(names(&mount.path("d")), ["f 1", "g"]);
+        let name = mount.path("d/f 1");
+        let metadata = fs::metadata(&name).expect("to stat");
+        assert_eq!(metadata.len(), 32 * MIB);
+        let file = open_direct(&name);
+        read_at(&file, 20 * MIB, &content);
+        assert_eq!(sha256(&mount.path("d/g")), sha256_of(&content), "{style:?}");
+
+        // What is new there is shown as well, as long as the source has told nothing.
+        mirror.add("/copy/d/later", "x");
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while names(&mount.path("d")).len() < 3 {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{style:?}: it is never listed again"
+            );
+        }
+        first.add("/pub/d/own", "y");
+        first.come_back();
+        while names(&mount.path("d")) != ["f 1", "g", "own"] {
+            assert!(
+                std::time::Instant::now() < deadline + PATIENCE,
+                "{style:?}: the source does not count again"
+            );
+        }
+        read_at(&file, 4 * MIB, &content);
+        assert_eq!(sha256(&name), sha256_of(&content), "{style:?}");
+    }
+}
+
+#[test]
+fn what_nobody_has_looked_at_is_had_from_a_mirror_when_the_source_goes_down() {
+    let (first, mirror, content) = twins();
+    first.set_index_style(IndexStyle::NamesOnly);
+    first.add("/pub/late/h", content.clone());
+    mirror.add("/copy/late/h", content.clone());
+    let mount = Mount::of(&first.url("/pub/"))
+        .with("--mirror", &mirror.url("/copy/"))
+        .with("--attr-ttl", "1h")
+        .start();
+    assert_eq!(names(&mount.path("d")), ["f 1", "g"]);
+    assert!(mirror.log().all().0.is_empty(), "the source answers");
+    mirror.add("/copy/d/e", "x");
+    mirror.add("/copy/e/h", "x");
+    first.on("/pub/d/g").fault(Fault::Status(500));
+    assert_eq!(fs::metadata(mount.path("d/g")).expect("its size").len(), 32 * MIB);
+    first.go_down();
+    assert_eq!(sha256(&mount.path("d/f 1")), sha256_of(&content));
+    assert_eq!(names(&mount.path("late")), ["h"]);
+    assert_eq!(sha256(&mount.path("late/h")), sha256_of(&content));
+    // What the source has told is not replaced.
+    assert_eq!(names(&mount.path("d")), ["f 1", "g"]);
+    assert_eq!(names(&mount.root()), ["d", "late"]);
+}
+
+#[test]
+fn what_the_source_denies_or_calls_gone_is_not_asked_of_a_mirror() {
+    for (status, errno) in [(404, libc::ENOENT), (410, libc::ENOENT), (403, libc::EACCES)] {
+        let (first, mirror, _) = twins();
+        let mount = Mount::of(&first.url("/pub/"))
+            .with("--mirror", &mirror.url("/copy/"))
+            .start();
+        first.on("/pub/d/").fault(Fault::Status(status));
+        assert_eq!(errno_of(fs::read_dir(mount.path("d"))), errno, "{status}");
+        assert!(mirror.log().all().0.is_empty(), "{status}");
+    }
+}
+
+#[test]
+fn bytes_of_the_mirrors_version_and_of_the_sources_are_never_mixed() {
+    let (first, mirror, content) = twins();
+    let other = Content::noise(32 * MIB, 93);
+    mirror.add("/copy/d/f 1", other.clone());
+    first.go_down();
+    let mount = Mount::of(&first.url("/pub/"))
+        .with("--mirror", &mirror.url("/copy/"))
+        .with("--attr-ttl", "0s")
+        .start();
+    let name = mount.path("d/f 1");
+    let file = open_direct(&name);
+    read_at(&file, 0, &other);
+    first.come_back();
+    mirror.go_down();
+    // The source has another version: it is said so, as soon as it can be asked, and nothing else comes.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while let Ok(read) = read_direct(&file, 16 * MIB, 4096) {
+        assert_same(&read, &other.read(16 * MIB..16 * MIB + 4096), "of the mirror's version");
+        assert!(std::time::Instant::now() < deadline);
+    }
+    assert_eq!(errno_of(read_direct(&file, 24 * MIB, 4096)), libc::ESTALE);
+    assert_eq!(sha256(&name), sha256_of(&content), "opened anew");
+}
+
+#[test]
+fn a_mirror_that_names_no_version_tells_nothing_of_a_file_that_the_source_never_told_of() {
+    let (first, mirror, content) = twins();
+    mirror.set_validators("/copy/d/f 1", Validators::None);
+    first.go_down();
+    let mount = Mount::of(&first.url("/pub/"))
+        .with("--mirror", &mirror.url("/copy/"))
+        .with("--read-timeout", "5s")
+        .start();
+    let file = open_direct(&mount.path("d/f 1"));
+    assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::ETIMEDOUT);
+    assert_eq!(mount.times_in_log("this mirror is left out for this file"), 1);
+    read_at(&open_direct(&mount.path("d/g")), 0, &content);
+}
+
+#[test]
+fn a_single_file_whose_server_is_down_is_mounted_by_what_its_mirror_tells() {
+    let (first, mirror, content) = twins();
+    first.go_down();
+    let mount = Mount::of(&first.url("/pub/d/f 1"))
+        .with("--mirror", &mirror.url("/copy/d/g"))
+        .start();
+    assert_eq!(names(&mount.root()), ["f 1"]);
+    assert_eq!(sha256(&mount.path("f 1")), sha256_of(&content));
 }

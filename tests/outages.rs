@@ -8,7 +8,8 @@ use crate::common::PATIENCE;
 use crate::common::files::{
     advise_random, assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
 };
-use crate::common::mount::Mount;
+use crate::common::mount::{Mount, fetchfs};
+use crate::common::process::run;
 use crate::origin::{Content, Fault, IndexStyle, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
@@ -73,7 +74,7 @@ fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
     let (origin, content) = origin_with(READERS * MIB);
     let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
     let files: Vec<_> = (0..READERS).map(|_| open_direct(&mount.path("f"))).collect();
-    let switch = origin.on("/f").data().fault(Fault::Status(503));
+    let switch = origin.on("/f").data().fault(Fault::Status(429));
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
             .zip(&files)
@@ -247,4 +248,64 @@ fn a_read_that_finds_no_descriptor_for_a_connection_waits_for_one_and_the_log_sa
         assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "when there is one");
     });
     assert_eq!(mount.times_in_log("it is asked again"), 0, "the server is not to blame");
+}
+
+#[test]
+fn a_file_that_is_refused_for_ever_holds_nobody_else_up_and_is_an_error_also_when_nothing_else_is_asked() {
+    let (origin, content) = origin_with(64 * MIB);
+    origin.add("/bad", Content::noise(8 * MIB, 83));
+    let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
+    let _refused = origin.on("/bad").fault(Fault::Status(503));
+    let (file, bad) = (open_direct(&mount.path("f")), open_direct(&mount.path("bad")));
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| read_direct(&bad, 0, 4096));
+        for place in (0..64).map(|number| number * MIB) {
+            let read = read_direct(&file, place, 4096).expect("to read");
+            assert_same(&read, &content.read(place..place + 4096), "beside it");
+        }
+        assert_eq!(errno_of(refused.join().expect("no panic")), libc::EIO);
+    });
+    assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
+    // Nobody else asks now, and there is no deadline.
+    let prefetch = run(fetchfs().arg("prefetch").arg(mount.path("bad")));
+    assert_ne!(prefetch.code, 0, "{prefetch:?}");
+    assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
+}
+
+#[test]
+fn a_directory_that_is_refused_for_ever_holds_no_reader_up() {
+    let (origin, content) = origin_with(64 * MIB);
+    origin.add("/directory/file", "x");
+    let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
+    let file = open_direct(&mount.path("f"));
+    let refused = origin.on("/directory/").fault(Fault::Status(503));
+    std::thread::scope(|scope| {
+        let listing = scope.spawn(|| fs::read_dir(mount.path("directory")).map(Iterator::count));
+        for place in (0..64).map(|number| number * MIB) {
+            let read = read_direct(&file, place, 4096).expect("to read");
+            assert_same(&read, &content.read(place..place + 4096), "beside it");
+        }
+        origin.log().wait_for("more than one try", |_| refused.hits() >= 3);
+        refused.lift();
+        assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
+    });
+    assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
+}
+
+#[test]
+fn a_server_behind_which_all_is_down_is_waited_for_by_who_reads_one_file() {
+    let (origin, content) = origin_with(8 * MIB);
+    let mount = Mount::of(&origin.url("/"))
+        .with("-vv", "")
+        .with("--retries", "1")
+        .start();
+    let file = open_direct(&mount.path("f"));
+    let refused = origin.on_any().fault(Fault::Status(502));
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_direct(&file, 0, 4096));
+        mount.wait_for_log("it is asked again in", 3);
+        refused.lift();
+        let read = reading.join().expect("no panic").expect("no error");
+        assert_same(&read, &content.read(0..4096), "over the outage");
+    });
 }

@@ -9,8 +9,9 @@ use nix::sys::signal::Signal;
 
 use crate::common::PATIENCE;
 use crate::common::black_hole::BlackHole;
-use crate::common::files::{assert_same, open_direct, pread, read_direct, try_pread};
+use crate::common::files::{assert_same, errno_of, open_direct, pread, read_direct, try_pread};
 use crate::common::mount::{Mount, fetchfs, is_mounted};
+use crate::common::mute::{Mute, Says};
 use crate::common::process::{self, Pidfd};
 use crate::origin::{Content, Fault, Gate, Origin};
 
@@ -31,6 +32,8 @@ enum Silence {
     AfterTheQuestion,
     /// There is no connection to ask it over.
     BlackHole,
+    /// The connection is there, and nothing comes of the handshake for TLS.
+    InTheHandshake,
 }
 
 /// An origin that has shown `file` and `directory/`, and answers nothing that is asked about their insides.
@@ -38,6 +41,7 @@ struct Silent {
     _origin: Origin,
     gate: Gate,
     hole: Option<BlackHole>,
+    mute: Option<Mute>,
     mount: Mount,
 }
 
@@ -50,8 +54,13 @@ impl Silent {
         let (origin, gate) = (Origin::start(), Gate::new());
         origin.add("/file", Content::noise(8 * MIB, 71));
         origin.add("/directory/name", "x");
-        origin.on("/file").data().fault(Fault::Hold(gate.clone()));
-        origin.on("/directory/").fault(Fault::Hold(gate.clone()));
+        let mute = (silence == Silence::InTheHandshake).then(|| Mute::start(Says::Nothing));
+        let fault = match &mute {
+            None => Fault::Hold(gate.clone()),
+            Some(mute) => Fault::Redirect(302, mute.url("https")),
+        };
+        origin.on("/file").data().fault(fault.clone());
+        origin.on("/directory/").fault(fault);
         // Nothing but a signal ends a wait within the patience of a test.
         let patient = (PATIENCE * 10).as_secs().to_string();
         let mount = ["--timeout", "--read-timeout", "--connect-timeout"]
@@ -66,17 +75,24 @@ impl Silent {
             _origin: origin,
             gate,
             hole,
+            mute,
             mount,
+        }
+    }
+
+    /// Waits until so many questions were asked, or tried to be.
+    fn wait_for(&self, arrivals: usize) {
+        match (&self.hole, &self.mute) {
+            (Some(hole), _) => hole.wait_for_attempt(),
+            (None, Some(mute)) => mute.wait_for_connections(arrivals),
+            (None, None) => self.gate.wait_for_arrivals(arrivals),
         }
     }
 
     /// Starts a program that comes to wait, sends it a signal, and sees it go. How long that took.
     fn ends(&self, arrivals: usize, signal: Signal, command: &mut Command) -> Duration {
         let mut child: Child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
-        match &self.hole {
-            None => self.gate.wait_for_arrivals(arrivals),
-            Some(hole) => hole.wait_for_attempt(),
-        }
+        self.wait_for(arrivals);
         let begun = Instant::now();
         Pidfd::open(child.id()).expect("it waits").signal(signal);
         let ended = process::wait(&mut child, PATIENCE);
@@ -153,6 +169,49 @@ fn every_program_that_waits_for_a_server_in_a_black_hole_can_be_killed_within_a_
 #[test]
 fn every_program_that_waits_for_a_server_in_a_black_hole_ends_on_ctrl_c() {
     all_end_soon(Silence::BlackHole, Signal::SIGINT);
+}
+
+#[test]
+fn every_program_that_waits_for_a_handshake_can_be_killed_within_a_second() {
+    all_end_soon(Silence::InTheHandshake, Signal::SIGKILL);
+}
+
+#[test]
+fn every_program_that_waits_for_a_handshake_ends_on_ctrl_c() {
+    all_end_soon(Silence::InTheHandshake, Signal::SIGINT);
+}
+
+#[test]
+fn a_server_that_stalls_in_its_handshake_or_its_head_is_given_up_in_time() {
+    let content = Content::noise(8 * MIB, 74);
+    for (says, scheme) in [
+        (Says::Nothing, "https"),
+        (Says::ABeginning, "http"),
+        (Says::AByteAtATime, "http"),
+    ] {
+        let (origin, mute) = (Origin::start(), Mute::start(says));
+        origin.add("/file", content.clone());
+        let stalls = origin.on("/file").data().fault(Fault::Redirect(302, mute.url(scheme)));
+        let plan = || {
+            Mount::of(&origin.url("/"))
+                .with("--timeout", "1s")
+                .with("--connect-timeout", "1s")
+        };
+        let impatient = plan().with("--read-timeout", "5s").start();
+        let file = open_direct(&impatient.path("file"));
+        assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::ETIMEDOUT, "{says:?}");
+        drop(impatient);
+        let mount = plan().start();
+        let file = open_direct(&mount.path("file"));
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| read_direct(&file, 0, 4096));
+            // Each that was given up is followed by another: at least the third is of this mount.
+            mute.wait_for_connections(mute.connections() + 2);
+            stalls.lift();
+            let read = reading.join().expect("no panic").expect("to read");
+            assert_same(&read, &content.read(0..4096), "once it is back");
+        });
+    }
 }
 
 #[test]

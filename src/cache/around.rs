@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, watch};
+use url::Url;
 
-use super::downloader::{ChunkDownloader, FIRST_PAUSE};
+use super::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, Leave};
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use crate::http::{Backoff, Body, HttpError, HttpErrorKind, RangeAnswer, Turn, Version, redact};
+use crate::http::{Backoff, Blame, Body, HttpError, HttpErrorKind, RangeAnswer, Turn, Version, redact};
 use blocks::Blocks;
 pub use blocks::Piece;
 
@@ -109,12 +110,16 @@ impl Around {
         // As for a fetch: what one chunk has cost in tries is paid when it is here.
         let chunk = wanted.entry.chunk.bytes() as usize;
         let mut good_until = chunk;
+        let (client, url) = (&self.downloader.client, &wanted.entry.url);
+        let (mut is_detour, mut doubtful) = (false, Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT));
         while bytes.len() < len {
             let before = bytes.len();
             // Not held over the pauses.
-            let turn = self.downloader.client.health_of(&wanted.entry.url).turn().await;
+            let (own, mirrors) = (client.health_of(url), client.mirrors_of(url));
+            let has_mirrors = !mirrors.is_empty();
+            let Leave { turn, mirror } = self.downloader.leave_to_ask(url, own, mirrors, is_detour).await;
             let connection = self.connections.acquire().await;
-            let (was_answered, result) = self.attempt(wanted, &mut bytes, turn).await;
+            let (blame, result) = self.attempt(wanted, &mut bytes, turn, mirror.as_ref()).await;
             drop(connection);
             let error = match result {
                 Ok(()) if bytes.len() > before => continue,
@@ -122,6 +127,11 @@ impl Around {
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
             };
+            if let Some(mirror) = mirror.filter(|_| blame == Some(Blame::Resource)) {
+                // What it says otherwise is no word about the file.
+                client.leave_mirror_out(&mirror, &error.kind);
+                continue;
+            }
             if !error.kind.is_temporary() {
                 return Err(error.into());
             }
@@ -129,9 +139,19 @@ impl Around {
                 backoff.reset();
                 good_until = bytes.len() + chunk;
             }
-            // A server that is down is waited for, until the deadline.
-            if !was_answered && error.kind.is_of_the_origin() && retries > 0 {
+            // Its origin answers, and this file fails there: mirrors are asked first from now on.
+            if blame != Some(Blame::Origin) && error.kind.is_of_the_server() && has_mirrors && !is_detour {
+                is_detour = true;
                 continue;
+            }
+            // A server that is down is waited for, until the deadline; and so is a file that may be down with it.
+            match blame {
+                Some(Blame::Origin) if retries > 0 => continue,
+                Some(Blame::Resource) if error.kind.is_of_the_origin() && retries > 0 => {
+                    tokio::time::sleep(doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
+                    continue;
+                }
+                _ => {}
             }
             let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
                 return Err(error.into());
@@ -142,12 +162,42 @@ impl Around {
         Ok(bytes)
     }
 
-    /// One request for what is missing behind `bytes`. Also says whether the origin answered at all.
-    async fn attempt(&self, wanted: &Wanted<'_>, bytes: &mut Vec<u8>, turn: Turn) -> (bool, Result<(), ReadError>) {
+    /// One request for what is missing behind `bytes`. Also says what a failure is laid to, if it is one that says so.
+    async fn attempt(
+        &self,
+        wanted: &Wanted<'_>,
+        bytes: &mut Vec<u8>,
+        turn: Turn,
+        mirror: Option<&Url>,
+    ) -> (Option<Blame>, Result<(), ReadError>) {
         let from = wanted.bytes.start + bytes.len() as u64;
         let (url, rest) = (&wanted.entry.url, from..wanted.bytes.end);
-        let answer = self.downloader.client.range(url, rest, Some(wanted.version)).await;
-        let was_answered = turn.ended(answer.as_ref().err().map(|error| &error.kind));
+        let client = &self.downloader.client;
+        if let Some(mirror) = mirror {
+            let modified = wanted.entry.settled().and_then(|settled| settled.modified);
+            let answer = client.range_of_mirror(mirror, rest, wanted.version, modified).await;
+            let body = match answer {
+                Ok(body) => body,
+                Err(error) if error.kind.is_of_the_origin() => {
+                    turn.failed_altogether(&error);
+                    return (Some(Blame::Origin), Err(error.into()));
+                }
+                Err(error) => {
+                    let blame = turn.ended(Some(&error)).then_some(Blame::Resource);
+                    return (blame, Err(error.into()));
+                }
+            };
+            turn.answered();
+            return (None, self.receive(body, 0, wanted.len(), bytes).await);
+        }
+        let answer = client.range(url, rest, Some(wanted.version)).await;
+        let blame = match &answer {
+            Err(error) if error.kind.is_of_the_origin() => Some(turn.failed(error)),
+            _ => {
+                turn.ended(answer.as_ref().err());
+                None
+            }
+        };
         let result = match answer {
             Ok(answer) => match wanted.body_of(answer, from) {
                 Ok((body, skip)) => self.receive(body, skip, wanted.len(), bytes).await,
@@ -155,7 +205,7 @@ impl Around {
             },
             Err(error) => Err(error.into()),
         };
-        (was_answered, result)
+        (blame, result)
     }
 
     /// Takes from a body what follows its first `skip` bytes, until there are `len` in all.

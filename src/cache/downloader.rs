@@ -33,10 +33,14 @@ use super::shortage::Shortage;
 use super::versions::Versions;
 use crate::http::{Body, Client, HttpError, HttpErrorKind, RangeAnswer, Throttle, Turn, Validator, Version, redact};
 use failures::Failures;
-use mirrors::Leave;
+pub(super) use mirrors::Leave;
 
 /// The pause before the first retry; it doubles with each.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause between tries while it is not known whether the file or its origin is to blame: as between those that
+/// find out whether an origin is back.
+pub(super) const LONGEST_DOUBT: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read once only to find out how long it is, in bytes. What servers make while they send it is
 /// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
@@ -226,7 +230,7 @@ impl Fetch {
         let turn = match &answer {
             Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(turn),
             Err(ReadError::Http(error)) => {
-                turn.ended(Some(&error.kind));
+                turn.ended(Some(error));
                 None
             }
             _ if mirror.is_some() => {

@@ -65,8 +65,8 @@ pub struct NetworkArgs {
     /// Another URL at which the same files are, asked where the source's own does not answer
     ///
     /// It stands for the source: what is below the one is below the other by the same name. May be given several times, and
-    /// only for one source. Names and versions come from the source alone; a mirror's bytes count if its answer
-    /// shows the same size and ETag, or the same date. No login, token or header goes there.
+    /// only for one source. A mirror's bytes count if its answer shows the same size and ETag, or the same date; its names
+    /// and versions only where the source has told none. No login, token or header goes there.
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(super) mirror: Vec<String>,
 

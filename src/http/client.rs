@@ -13,7 +13,7 @@ use reqwest::{
     Method,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
 use super::{
@@ -101,6 +101,28 @@ impl Client {
     pub fn health_of(&self, url: &Url) -> Arc<Health> {
         let link = self.shared.redirects.of(url);
         self.shared.healths.of_url(link.as_ref().unwrap_or(url))
+    }
+
+    /// Asks an origin, beside whoever waits, for something else than what has just failed there: the directory that it is in. What comes of
+    /// it shows whether the origin is to blame. A refusal shows nothing: servers that keep their files elsewhere refuse at once.
+    pub fn ask_for_something_else(&self, runtime: &Handle, failed: &Url, health: Arc<Health>) {
+        let Some(other) = directory_of(failed).filter(|_| health.finds_out()) else {
+            return;
+        };
+        let client = self.clone();
+        runtime.spawn(async move {
+            let error = match client.send(Method::HEAD, &other, identity()).await {
+                Ok(answer) if answer.response.status().is_success() => None,
+                Ok(answer) => Some(client.refused(answer).await),
+                Err(error) => Some(error),
+            };
+            match error {
+                None => health.answered(),
+                Some(error) if error.kind.is_of_the_origin() => drop(health.has_failed(&error)),
+                Some(_) => {}
+            }
+            health.has_found_out();
+        });
     }
 
     /// Whether nothing is ever asked.
@@ -369,6 +391,12 @@ impl Client {
             redact(&answer.url),
         )
     }
+}
+
+/// The directory that something is in; `None` for the top of a server.
+fn directory_of(url: &Url) -> Option<Url> {
+    let above = if url.path().ends_with('/') { ".." } else { "." };
+    url.join(above).ok().filter(|directory| directory.path() != url.path())
 }
 
 /// No content coding, please: bytes are counted in the file, not in a compressed form of it (RFC 9110 §12.5.3).

@@ -118,6 +118,11 @@ impl HttpErrorKind {
         }
     }
 
+    /// Whether another server may be asked instead: this one has not said anything about what was asked.
+    pub fn may_be_had_elsewhere(&self) -> bool {
+        self.is_of_the_origin() || self.is_of_the_server() || *self == Self::Interrupted
+    }
+
     /// Whether the server says that it can't do what was asked (5xx).
     pub fn is_of_the_server(&self) -> bool {
         matches!(self, Self::Status { status: 500.., .. })

@@ -1,9 +1,12 @@
 //! Mirrors: other URLs at which the user says that the same files are.
 //!
-//! The source's own URL stays the only one that says what there is, and which version of it. A mirror is asked for bytes
-//! of a version that is known already, and its answer counts only if it proves to be of that version ([`is_same`]): the
-//! total is the same, and so is the strong entity tag, or, where one of the two has none, the date. Whatever else it
-//! answers is no word about the file: the mirror is **left out** for this file for a while, and that is all.
+//! A mirror is asked for bytes while the source's own URL can't be, and its answer counts only if it proves to be of the
+//! version that is known ([`is_same`]): the total is the same, and so is the strong entity tag, or, where one of the two has none,
+//! the date. Whatever else it answers is no word about the file: the mirror is **left out** for this file for a while, and that is all.
+//!
+//! What the source has told of names and versions stands, and only the source can take it back. Where it never told anything
+//! and can't be asked, a mirror's word has to do, if it names the version of what it has: what comes of that is asked of the source again
+//! as soon as that answers. **Silence alone lets a mirror speak**: a source that denies a file, or calls it gone, has spoken.
 //!
 //! A mirror is no source: nothing that was given for the source's server goes there, unless it is on the same origin
 //! ([`access`](super::access)).
@@ -17,11 +20,11 @@ use std::{
 
 use parking_lot::Mutex;
 use reqwest::Method;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
 use super::{
-    Body, Client, HttpError, HttpErrorKind, Validator, Version,
+    Body, Client, HttpError, HttpErrorKind, Metadata, Turn, Validator, Version,
     client::ranged,
     head::AnswerHead,
     judge::{Verdict, judge},
@@ -55,7 +58,11 @@ impl MirrorConfig {
     fn of(&self, url: &Url) -> Vec<Url> {
         let Some(source) = &self.source else { return Vec::new() };
         if is_same_place(url, source) {
-            return self.urls.clone();
+            let mut urls = self.urls.clone();
+            if url.path().ends_with('/') {
+                urls.iter_mut().for_each(|url| url.set_path(&as_directory(url)));
+            }
+            return urls;
         }
         // The scheme and the port may be others, where the source redirects.
         let Some(rest) = url.path().strip_prefix(&as_directory(source)) else {
@@ -128,9 +135,14 @@ impl Client {
         self.shared.mirrors.of(url)
     }
 
-    /// A mirror does not have this file in the version that is wanted, and is not asked for it again for a while.
+    /// A mirror does not have this file in the version that is wanted, or this directory, and is not asked for it again for a while.
     pub fn leave_mirror_out(&self, there: &Url, why: &HttpErrorKind) {
-        log::warn!("{}: {why}; this mirror is left out for this file", redact(there));
+        let what = if there.path().ends_with('/') {
+            "directory"
+        } else {
+            "file"
+        };
+        log::warn!("{}: {why}; this mirror is left out for this {what}", redact(there));
         self.shared.mirrors.leave_out(there.clone());
     }
 
@@ -154,15 +166,88 @@ impl Client {
             {
                 return Ok(self.body(answer, Some(range.end - range.start)));
             }
-            Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => {
-                bad("nothing shows that it has the same version of the file")
-            }
-            Verdict::Whole { .. } | Verdict::Unclear => bad("it does not send the range that was asked for"),
-            Verdict::Failed(kind) => kind,
+            verdict => no_answer(verdict),
         };
         Err(self.failed(answer, kind).await)
     }
+
+    /// Asks a mirror for the bytes `want` (end exclusive, not empty) of a file of which nobody has told a version yet, but that was
+    /// listed with this many bytes, if it was. The answer tells the version, and has to name it.
+    ///
+    /// # Errors
+    /// As for [`Self::range_of_mirror`].
+    pub async fn first_range_of_mirror(
+        &self,
+        there: &Url,
+        want: Range<u64>,
+        listed: Option<u64>,
+    ) -> Result<FirstRange, HttpError> {
+        let listed = listed.map(|size| Version {
+            size,
+            validator: Validator::None,
+        });
+        let answer = self.send(Method::GET, there, ranged(&want, None)).await?;
+        let kind = match judge(&answer.head, want, listed.as_ref()) {
+            Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {
+                return Ok(FirstRange {
+                    version,
+                    modified: answer.head.modified(),
+                    body: self.body(answer, Some(range.end - range.start)),
+                });
+            }
+            verdict => no_answer(verdict),
+        };
+        Err(self.failed(answer, kind).await)
+    }
+
+    /// [`Self::metadata`] of a file of which nobody has told a version yet, as a mirror has it. It has to name the version.
+    ///
+    /// # Errors
+    /// As for [`Self::metadata`].
+    pub async fn metadata_of_mirror(&self, there: &Url) -> Result<Metadata, HttpError> {
+        let found = self.metadata(there).await?;
+        // A directory's name leads to the directory.
+        let is_named = found
+            .version
+            .as_ref()
+            .is_some_and(|version| version.validator.names_a_version_anywhere());
+        if is_named || found.url.path().ends_with('/') {
+            return Ok(found);
+        }
+        let (kind, url) = (bad(UNNAMED), redact(there));
+        Err(HttpError { kind, url })
+    }
+
+    /// Asks an origin, beside whoever would have to wait for it, whether it is back. `turn` is the leave to do that.
+    pub fn find_out(&self, runtime: &Handle, url: Url, turn: Turn) {
+        let client = self.clone();
+        runtime.spawn(async move {
+            let answer = client.metadata(&url).await;
+            turn.ended(answer.err().as_ref());
+        });
+    }
 }
+
+/// What a mirror says of a file, and the bytes that were asked for.
+pub struct FirstRange {
+    /// With a validator that holds for all servers.
+    pub version: Version,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// As much as the answer brings.
+    pub body: Body,
+}
+
+/// Why an answer of a mirror is none.
+fn no_answer(verdict: Verdict) -> HttpErrorKind {
+    match verdict {
+        Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => bad(UNNAMED),
+        Verdict::Whole { .. } | Verdict::Unclear => bad("it does not send the range that was asked for"),
+        Verdict::Failed(kind) => kind,
+    }
+}
+
+const UNNAMED: &str = "nothing shows that it has the same version of the file";
 
 fn bad(why: &str) -> HttpErrorKind {
     HttpErrorKind::BadAnswer(why.to_owned())
@@ -217,6 +302,18 @@ mod tests {
             }
         }
         assert!(there(&MirrorConfig::default(), "http://a/pub/f").is_empty());
+    }
+
+    #[test]
+    fn the_source_itself_is_a_directory_on_each_mirror_if_it_is_one() {
+        let with_slash = config("http://a/pub/", &["http://b/copy", "http://c/?key=1"]);
+        assert_eq!(
+            there(&with_slash, "http://a/pub/"),
+            ["http://b/copy/", "http://c/?key=1"]
+        );
+        let without = config("http://a/pub", &["http://b/copy"]);
+        assert_eq!(there(&without, "http://a/pub"), ["http://b/copy"]);
+        assert_eq!(there(&without, "http://a/pub/"), ["http://b/copy/"]);
     }
 
     #[test]

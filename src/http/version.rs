@@ -93,6 +93,11 @@ impl Validator {
         }
     }
 
+    /// Whether it is more than one server's word: of two servers, weak tags and sizes may be the same by chance.
+    pub(super) fn names_a_version_anywhere(&self) -> bool {
+        matches!(self, Validator::Strong(_) | Validator::Dated(_))
+    }
+
     /// How much it proves: a server's answers do not normally fall back behind what it sent before.
     pub(super) fn strength(&self) -> u8 {
         match self {

@@ -48,12 +48,14 @@ impl Default for ListingConfig {
 
 /// One kind of directory tree.
 pub trait Source: Send + Sync + 'static {
-    /// Asks the origin for the names in the directory at `directory`.
+    /// Asks at `there` for the names in the directory at `directory`: that is its own URL, or where a mirror has it. The
+    /// entries' URLs are below `directory` in either case.
     ///
     /// # Errors
     /// When the origin can't be reached, refuses, or answers with something that is no listing.
     /// None of these says that the directory is empty or gone, except a 404 or 410.
-    fn list<'a>(&'a self, directory: &'a Url) -> BoxFuture<'a, Result<Listing, crate::http::HttpError>>;
+    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url)
+    -> BoxFuture<'a, Result<Listing, crate::http::HttpError>>;
 }
 
 /// What a directory held when it was asked.

@@ -21,17 +21,24 @@ impl WebIndex {
 }
 
 impl Source for WebIndex {
-    fn list<'a>(&'a self, directory: &'a Url) -> BoxFuture<'a, Result<Listing, HttpError>> {
+    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, HttpError>> {
         Box::pin(async move {
-            let page = self.client.page(directory).await?;
-            let (config, asked) = (self.config, directory.clone());
+            let page = self.client.page(there).await?;
+            let (config, asked, is_mirror) = (self.config, there.clone(), there != directory);
+            let home = directory.clone();
             // A long page takes seconds, in which the threads of the runtime have bodies to move.
-            let reading = tokio::task::spawn_blocking(move || read(&asked, &page, &config));
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut listing = read(&asked, &page, &config)?;
+                if is_mirror {
+                    bring_home(&mut listing, &page.url, &home);
+                }
+                Ok(listing)
+            });
             // It fails only if it panics, or if the runtime is going down.
             let read = reading.await.unwrap_or_else(|error| Err(error.to_string()));
             read.map_err(|why| HttpError {
                 kind: HttpErrorKind::BadAnswer(why),
-                url: redact(directory),
+                url: redact(there),
             })
         })
     }
@@ -59,6 +66,24 @@ fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Str
     Ok(listing)
 }
 
+/// Makes the URLs of a mirror's listing, which was found at `page`, those that the source has for the same names in its
+/// `directory`. What is on other servers is there for both.
+fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
+    for entry in &mut listing.entries {
+        if entry.url.origin() != page.origin() {
+            continue;
+        }
+        // What is on the page's own origin is one level below it, without a query.
+        let path = entry.url.path();
+        let (name, slash) = path.strip_suffix('/').map_or((path, ""), |path| (path, "/"));
+        let name = name.rsplit('/').next().unwrap_or(name);
+        let mut url = directory.clone();
+        url.set_path(&format!("{}{name}{slash}", directory.path()));
+        url.set_query(None);
+        entry.url = url;
+    }
+}
+
 /// Whether a page at `answered` can be what was asked for at `asked`: the same directory of the same host, over TLS or
 /// not, written in whatever way, with the index page's own name or without.
 fn is_same_directory(asked: &Url, answered: &Url) -> bool {
@@ -73,6 +98,28 @@ fn is_same_directory(asked: &Url, answered: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_of_a_mirror_are_asked_for_at_the_source() {
+        let page = "<title>Index of /copy</title><a href=\"a%20b\">x</a> <a href=\"/copy/sub/\">x</a> \
+                    <a href=\"http://cdn/f\">x</a>";
+        let at = Url::parse("https://mirror/copy/").unwrap();
+        let config = ListingConfig {
+            external_links: true,
+            ..ListingConfig::default()
+        };
+        let mut listing = index_page::parse(&at, page.as_bytes(), None, &config).unwrap();
+        bring_home(&mut listing, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
+        let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.as_str()).collect();
+        assert_eq!(
+            urls,
+            [
+                "http://host:81/pub/d%20/a%20b",
+                "http://host:81/pub/d%20/sub/",
+                "http://cdn/f"
+            ]
+        );
+    }
 
     #[test]
     fn a_directory_is_the_same_whatever_it_is_called_by() {

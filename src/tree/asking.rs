@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
+use super::elsewhere::{Told, Who};
 use super::gate::{Gate, Place};
 use super::{Tree, TreeError};
 use crate::http::{Backoff, Health, HttpError, HttpErrorKind, Origin, Turn, redact};
@@ -116,7 +117,8 @@ impl Tree {
         done.map_err(|_| self.took_too_long(url, None))
     }
 
-    /// Asks the origin of `url`, in turn with others that ask it for listings and metadata.
+    /// Asks the origin of `url`, in turn with others that ask it for listings and metadata; or, if it may be anybody, a mirror while
+    /// that can't be asked. `question` is given the mirror's URL for it.
     ///
     /// # Errors
     /// The last failure; [`TreeError::DeadlinePassed`] at the asker's deadline; [`TreeError::NotAsked`] for who can do
@@ -124,39 +126,51 @@ impl Tree {
     pub(super) async fn ask<T, F>(
         &self,
         url: &Url,
+        who: Who,
         asker: Asker,
-        mut question: impl FnMut() -> F,
-    ) -> Result<T, TreeError>
+        mut question: impl FnMut(Option<Url>) -> F,
+    ) -> Result<Told<T>, TreeError>
     where
         F: Future<Output = Result<T, HttpError>>,
     {
         let Some((gate, origin)) = self.gate(url).zip(Origin::of(url)) else {
-            return Ok(question().await?);
+            return Ok(Told::by_source(question(None).await?));
         };
+        // What is asked ahead of need can wait for the source.
+        let may_be_mirror = who == Who::Anybody && !matches!(asker, Asker::Guessing);
         let health = self.client.health(&origin);
         let (mut tries, mut last) = (Tries::new(self.retries), None);
         let is_under_way = AtomicBool::new(false);
         let asking = async {
             loop {
+                if may_be_mirror && let Some(told) = self.ask_mirrors_instead(url, &health, &mut question).await {
+                    return Ok(told);
+                }
                 let (turn, place) = leave_to_ask(&health, gate, asker).await.ok_or(TreeError::NotAsked)?;
                 let answers = health.answers();
                 is_under_way.store(true, Ordering::Relaxed);
-                let answer = question().await;
+                let answer = question(None).await;
                 is_under_way.store(false, Ordering::Relaxed);
                 let failure = answer.as_ref().err().map(|error| &error.kind);
                 if is_of_this_question(failure, health.answers() - answers) {
                     drop(turn);
                 } else {
-                    turn.ended(failure);
+                    turn.ended(answer.as_ref().err());
                 }
                 gate.note(failure);
                 if let Some(place) = place {
                     place.ended(failure);
                 }
                 let error = match answer {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => return Ok(Told::by_source(answer)),
                     Err(error) => error,
                 };
+                if may_be_mirror
+                    && error.kind.may_be_had_elsewhere()
+                    && let Some(told) = self.ask_mirrors(url, &mut question).await
+                {
+                    return Ok(told);
+                }
                 let Next::Again(pause) = tries.after(&error.kind, asker) else {
                     return Err(error.into());
                 };

@@ -11,6 +11,7 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::asking::Asker;
+use super::elsewhere::{Told, Who};
 use super::file::RemoteFile;
 use super::node::{Attributes, Ino, Kind, Node};
 use super::snapshot::Snapshot;
@@ -52,6 +53,8 @@ struct State {
     fresh_until: Option<Instant>,
     /// The names are those that an earlier mount was told.
     is_stored: bool,
+    /// The names are those that a mirror told.
+    is_by_mirror: bool,
     /// Whether the catalogue was asked for them.
     is_searched: bool,
     /// Tells the listing that was written down last: a hash of its names, and its date.
@@ -233,17 +236,26 @@ impl Tree {
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
-        let answer = self.ask(url, asker, || self.source.list(url)).await;
         let known = directory.last_known();
-        let answer = answer.and_then(|listing| match &known {
-            Some(known) if !known.may_become(&listing) => Err(stands_in(url)),
-            _ => Ok(listing),
+        // What the source has told is not replaced by what a mirror says.
+        let who = if known.is_none() || directory.state.read().is_by_mirror {
+            Who::Anybody
+        } else {
+            Who::Source
+        };
+        let question = |there: Option<Url>| async move { self.source.list(url, there.as_ref().unwrap_or(url)).await };
+        let answer = self.ask(url, who, asker, question).await;
+        let answer = answer.and_then(|told| match &known {
+            Some(known) if !known.may_become(&told.answer) => Err(stands_in(url)),
+            _ => Ok(told),
         });
         match (answer, known) {
-            (Ok(listing), _) => {
+            (Ok(Told { answer, is_by_mirror }), _) => {
                 let (tree, of) = (Arc::clone(self), Arc::clone(node));
                 // A long one takes a while, in which the threads of the runtime have bodies to move.
-                let taken = self.with_cache(move |_| tree.take_listing(&of, listing)).await?;
+                let taken = self
+                    .with_cache(move |_| tree.take_listing(&of, answer, is_by_mirror))
+                    .await?;
                 taken.ok_or(TreeError::NotADirectory)
             }
             (Err(TreeError::NotFound), known) => {
@@ -264,9 +276,14 @@ impl Tree {
         }
     }
 
-    /// Makes what the origin has just told the directory's names, and writes it down.
+    /// Makes what the origin, or a mirror, has just told the directory's names, and writes it down.
     /// `None` if it is none.
-    pub(super) fn take_listing(&self, node: &Arc<Node>, mut listing: Listing) -> Option<Arc<Snapshot>> {
+    pub(super) fn take_listing(
+        &self,
+        node: &Arc<Node>,
+        mut listing: Listing,
+        is_by_mirror: bool,
+    ) -> Option<Arc<Snapshot>> {
         let Kind::Directory(directory) = &node.kind else {
             return None;
         };
@@ -292,7 +309,14 @@ impl Tree {
         }
         self.keep(directory, &listing);
         let taken = self.take_names(node, directory, listing, false);
-        directory.believe_for(self.ttl);
+        directory.state.write().is_by_mirror = is_by_mirror;
+        // The source is asked again soon.
+        let time = if is_by_mirror {
+            self.ttl.min(PAUSE_AFTER_FAILURE)
+        } else {
+            self.ttl
+        };
+        directory.believe_for(time);
         Some(taken)
     }
 

@@ -19,6 +19,7 @@
 
 mod asking;
 mod directory;
+mod elsewhere;
 mod file;
 mod gate;
 mod node;
@@ -138,6 +139,8 @@ pub enum TopEntry {
 pub enum TopListing {
     /// It was asked for to see whether there is one.
     Told(Listing),
+    /// A mirror was asked, because the source could not be.
+    ByMirror(Listing),
     /// It was told to an earlier mount.
     Stored(Listing),
 }
@@ -269,7 +272,8 @@ impl Tree {
     /// What was told to an earlier mount is asked for again behind.
     fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
         match listing {
-            TopListing::Told(listing) => drop(self.take_listing(node, listing)),
+            TopListing::Told(listing) => drop(self.take_listing(node, listing, false)),
+            TopListing::ByMirror(listing) => drop(self.take_listing(node, listing, true)),
             TopListing::Stored(listing) => {
                 self.take_stored_listing(node, listing);
                 let (tree, node) = (Arc::clone(self), Arc::clone(node));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::asking::Asker;
+use super::elsewhere::Who;
 use super::file::{Known, RemoteFile};
 use super::node::{Ino, Kind, Node};
 use super::{Tree, TreeError};
@@ -130,12 +131,19 @@ impl Tree {
         asker: Asker,
     ) -> Result<Option<Known>, TreeError> {
         let catalogue = self.cache.catalogue();
-        let question = || self.client.confirm(&file.url, expected);
-        let answer = self.ask(&file.url, asker, question).await;
+        // What the source has told is not replaced by what a mirror says.
+        let who = if expected.is_none() { Who::Anybody } else { Who::Source };
+        let question = |there: Option<Url>| async move {
+            match there {
+                None => self.client.confirm(&file.url, expected).await,
+                Some(there) => self.client.metadata_of_mirror(&there).await,
+            }
+        };
+        let answer = self.ask(&file.url, who, asker, question).await;
         if let Err(TreeError::NotFound) = answer {
             catalogue.forget_file(&file.url);
         }
-        let known = Known::of(answer?);
+        let known = Known::of(answer?.answer);
         if let Some(known) = &known {
             if expected != Some(&known.version) {
                 catalogue.keep_file(&file.url, known.version.clone(), known.modified);

@@ -97,9 +97,7 @@ impl Top {
             let entry = match stored_entry(catalogue, &url) {
                 Some(entry) => entry,
                 None => match entry_of(client, source, &url).await {
-                    Err(TopError::Http(error))
-                        if error.kind == HttpErrorKind::Denied(401) && client.logs_in_at(&url) =>
-                    {
+                    Err(error) if error.kind == HttpErrorKind::Denied(401) && client.logs_in_at(&url) => {
                         return Err(TopError::Login(error));
                     }
                     entry => entry?,
@@ -125,28 +123,69 @@ impl Top {
     }
 }
 
-async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, TopError> {
+async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, HttpError> {
+    let error = match told_by_source(client, source, url).await {
+        Err(error) if error.kind.may_be_had_elsewhere() => error,
+        answer => return answer,
+    };
+    for there in client.mirrors_of(url) {
+        match told_by_mirror(client, source, url, &there).await {
+            Ok(entry) => {
+                log::warn!("{error}; what there is was told by {}", redact(&there));
+                if error.kind.is_of_the_origin() {
+                    client.health_of(url).has_failed(&error);
+                }
+                return Ok(entry);
+            }
+            Err(error) => log::warn!("{error}; it is a mirror, and can't stand in"),
+        }
+    }
+    Err(error)
+}
+
+async fn told_by_source(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, HttpError> {
     if url.path().ends_with('/') {
-        return directory(source, url).await;
+        return Ok(TopEntry::Directory(url.clone(), told(source, url, url).await?));
     }
     let metadata = client.metadata(url).await?;
     // Servers redirect from a directory's name to the name with a slash.
     if metadata.url.path().ends_with('/') {
-        return directory(source, &metadata.url).await;
+        let listing = told(source, &metadata.url, &metadata.url).await?;
+        return Ok(TopEntry::Directory(metadata.url, listing));
     }
     Ok(TopEntry::File(url.clone(), Known::of(metadata)))
 }
 
-async fn directory(source: &dyn Source, url: &Url) -> Result<TopEntry, TopError> {
-    let listing = source.list(url).await?;
+/// What a mirror says of a source, by which the source is called all the same.
+async fn told_by_mirror(client: &Client, source: &dyn Source, url: &Url, there: &Url) -> Result<TopEntry, HttpError> {
+    if url.path().ends_with('/') {
+        return Ok(TopEntry::Directory(url.clone(), told(source, url, there).await?));
+    }
+    let metadata = client.metadata_of_mirror(there).await?;
+    if metadata.url.path().ends_with('/') {
+        let mut directory = url.clone();
+        directory.set_path(&format!("{}/", url.path()));
+        let listing = told(source, &directory, &metadata.url).await?;
+        return Ok(TopEntry::Directory(directory, listing));
+    }
+    Ok(TopEntry::File(url.clone(), Known::of(metadata)))
+}
+
+/// The listing of a directory, asked for at its own URL or at a mirror's.
+async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopListing, HttpError> {
+    let listing = source.list(directory, there).await?;
     if !listing.is_marked {
         log::warn!(
             "{}: nothing on this page says that it is the index of a directory (a title such as `Index of`, a link upwards, a \
              size or a date); what it links to is shown as files and directories",
-            redact(url)
+            redact(there)
         );
     }
-    Ok(TopEntry::Directory(url.clone(), TopListing::Told(listing)))
+    Ok(if directory == there {
+        TopListing::Told(listing)
+    } else {
+        TopListing::ByMirror(listing)
+    })
 }
 
 /// What earlier mounts were told.

@@ -9,6 +9,7 @@ pub mod black_hole;
 pub mod cached;
 pub mod files;
 pub mod mount;
+pub mod mute;
 pub mod process;
 pub mod proxies;
 pub mod servers;

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use url::Url;
+
 use super::mirrors::Leave;
-use super::{FIRST_PAUSE, Fetch};
+use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
 use crate::cache::scheduler::{AfterRefusal, Refusal};
-use crate::http::{Backoff, Health, HttpError, HttpErrorKind, Origin, Turn};
+use crate::http::{Backoff, Blame, Health, HttpError, HttpErrorKind, Origin, Turn};
 
 /// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
 const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
@@ -20,6 +22,8 @@ pub(super) struct Failures {
     good_until: u64,
     /// Whose answer is waited for next, if that is another origin than the one that the file is asked of: one that it redirects to.
     blamed: Option<Arc<Health>>,
+    /// The pauses between tries that may be the file's failures as well as its origin's.
+    doubtful: Backoff,
     /// The file's own URL has failed for this fetch, though its origin answers: mirrors are asked first.
     pub(super) is_detour: bool,
 }
@@ -30,6 +34,7 @@ impl Failures {
             backoff: Backoff::new(FIRST_PAUSE, retries),
             good_until,
             blamed: None,
+            doubtful: Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT),
             is_detour: false,
         }
     }
@@ -38,6 +43,7 @@ impl Failures {
     pub(super) fn reached(&mut self, offset: u64, chunk: u64) {
         if offset >= self.good_until {
             self.backoff.reset();
+            self.doubtful.reset();
             self.good_until = offset + chunk;
         }
     }
@@ -65,8 +71,8 @@ impl Fetch {
     ) -> Result<(), HttpError> {
         let retries = self.downloader.retries;
         match turn {
-            Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures),
-            Some(turn) => turn.failed(&error.kind),
+            Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures).await,
+            Some(turn) => drop(turn.ended(Some(&error))),
             None => {}
         }
         if error.kind.may_mean_too_many_connections() {
@@ -94,14 +100,18 @@ impl Fetch {
     }
 
     /// A request came to nothing, and it is to be found out why; see [`Refusal`].
-    fn note_refusal(
+    async fn note_refusal(
         &self,
         error: HttpError,
         turn: Turn,
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
-        let origin = error.origin().unwrap_or_else(|| self.order.entry.origin.clone());
+        let origin = error
+            .asked()
+            .as_ref()
+            .and_then(Origin::of)
+            .unwrap_or_else(|| self.order.entry.origin.clone());
         let health = self.downloader.client.health(&origin);
         let refusal = Refusal {
             kind: &error.kind,
@@ -111,15 +121,30 @@ impl Fetch {
             backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
         };
         let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
+        let mut blame = Blame::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if turn.is_to(&health) {
-                turn.failed(&error.kind);
+                blame = turn.failed(&error);
             } else {
-                health.has_failed(&error.kind);
-                failures.blamed = Some(health);
+                blame = health.has_failed(&error);
+                failures.blamed = Some(Arc::clone(&health));
             }
         }
+        if blame == Blame::Resource
+            && let Some(failed) = error.asked()
+        {
+            let (client, runtime) = (&self.downloader.client, &self.downloader.runtime);
+            client.ask_for_something_else(runtime, &failed, health);
+        }
         match next {
+            // It may be the file alone, and then nobody else has to wait.
+            AfterRefusal::WaitForOrigin if blame == Blame::Resource => {
+                if self.takes_detour(failures) {
+                    return Ok(());
+                }
+                tokio::time::sleep(failures.doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
+                self.go_on_if_wanted(error)
+            }
             // No retry is used up by an origin that is down: this fetch waits with all others until that is worth
             // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
             AfterRefusal::WaitForOrigin => self.go_on_if_wanted(error),
@@ -146,8 +171,8 @@ impl Fetch {
 }
 
 impl HttpError {
-    /// Who was asked. It may be another origin than that of the file: one that it redirects to.
-    fn origin(&self) -> Option<Origin> {
-        Origin::of(&url::Url::parse(&self.url).ok()?)
+    /// What was asked. It may be of another origin than the file: one that it redirects to.
+    fn asked(&self) -> Option<Url> {
+        Url::parse(&self.url).ok()
     }
 }

@@ -6,7 +6,8 @@
 //! requests would hold the reader up for as long as `--timeout` each time. Only if nobody is well does the fetch
 //! ask where it may, and finds out itself.
 //!
-//! Mirrors are asked for bytes of a version that is known. What they answer otherwise is no word about the file, and what
+//! Mirrors are asked for bytes of the version that is known; of a file of which nobody has told a version yet, the first that answers
+//! tells it, as the file's own URL would. What they answer otherwise is no word about the file, and what
 //! they fail with is not laid to the file's origin.
 
 use std::future::poll_fn;
@@ -17,11 +18,11 @@ use std::task::Poll;
 use url::Url;
 
 use super::failures::Failures;
-use super::{Body, Fetch, Position, ReadError};
+use super::{Body, ChunkDownloader, Fetch, Position, ReadError};
 use crate::http::{Health, HttpError, HttpErrorKind, Turn};
 
 /// Leave to ask for a file somewhere.
-pub(super) struct Leave {
+pub struct Leave {
     /// Tell by it what became of the question.
     pub turn: Turn,
     /// The mirror that is to be asked; `None` is the file's own URL.
@@ -41,17 +42,16 @@ impl Place {
     }
 }
 
-impl Fetch {
-    /// Waits until the file may be asked for somewhere. `own` is the health of the origin that its own URL leads to.
-    pub(super) async fn leave_to_ask(&self, own: Arc<Health>, is_detour: bool) -> Leave {
-        let mirrors = self.mirrors();
+impl ChunkDownloader {
+    /// Waits until the file at `url` may be asked for somewhere: there, where `own` is the health of the origin that it leads to, or at
+    /// one of these mirrors; at those first if it is a `detour`.
+    pub async fn leave_to_ask(&self, url: &Url, own: Arc<Health>, mirrors: Vec<Url>, is_detour: bool) -> Leave {
         if mirrors.is_empty() {
             let (turn, mirror) = (own.turn().await, None);
             return Leave { turn, mirror };
         }
-        let client = &self.downloader.client;
         let of_mirror = |url: Url| Place {
-            health: client.health_of(&url),
+            health: self.client.health_of(&url),
             mirror: Some(url),
         };
         let mut places: Vec<_> = mirrors.into_iter().map(of_mirror).collect();
@@ -64,7 +64,9 @@ impl Fetch {
             match place.health.turn_now() {
                 Some(turn) if turn.is_probe() => probes.push(place.leave(turn)),
                 Some(turn) => {
-                    probes.into_iter().for_each(|probe| self.find_out(probe));
+                    for probe in probes {
+                        self.find_out(url, probe);
+                    }
                     return place.leave(turn);
                 }
                 None => {}
@@ -77,34 +79,44 @@ impl Fetch {
         first_of(&places).await
     }
 
-    /// Other URLs at which the file may be asked for now.
-    fn mirrors(&self) -> Vec<Url> {
-        let entry = &self.order.entry;
-        match entry.settled() {
-            Some(_) => self.downloader.client.mirrors_of(&entry.url),
-            None => Vec::new(),
-        }
+    /// Asks an origin that has the file at `url`, beside whoever reads, whether it is back.
+    fn find_out(&self, url: &Url, probe: Leave) {
+        let url = probe.mirror.unwrap_or_else(|| url.clone());
+        self.client.find_out(&self.runtime, url, probe.turn);
+    }
+}
+
+impl Fetch {
+    /// Waits until the file may be asked for somewhere. `own` is the health of the origin that its own URL leads to.
+    pub(super) async fn leave_to_ask(&self, own: Arc<Health>, is_detour: bool) -> Leave {
+        let url = &self.order.entry.url;
+        self.downloader.leave_to_ask(url, own, self.mirrors(), is_detour).await
     }
 
-    /// Asks an origin, beside this fetch, whether it is back.
-    fn find_out(&self, probe: Leave) {
-        let client = self.downloader.client.clone();
-        let url = probe.mirror.unwrap_or_else(|| self.order.entry.url.clone());
-        self.downloader.runtime.spawn(async move {
-            let answer = client.metadata(&url).await;
-            probe.turn.ended(answer.err().as_ref().map(|error| &error.kind));
-        });
+    /// Other URLs at which the file may be asked for now.
+    fn mirrors(&self) -> Vec<Url> {
+        self.downloader.client.mirrors_of(&self.order.entry.url)
     }
 
     /// Asks a mirror for what is left. `None` when nothing is.
     pub(super) async fn ask_mirror(&self, mirror: &Url, position: &Position) -> Result<Option<Body>, ReadError> {
         let want = position.offset()..self.request_end();
-        let Some(settled) = self.order.entry.settled().filter(|_| !want.is_empty()) else {
+        if want.is_empty() {
             return Ok(None);
-        };
-        let client = &self.downloader.client;
-        let body = client.range_of_mirror(mirror, want, &settled.version, settled.modified);
-        Ok(Some(body.await?))
+        }
+        let (entry, client) = (&self.order.entry, &self.downloader.client);
+        if let Some(settled) = entry.settled() {
+            let body = client.range_of_mirror(mirror, want, &settled.version, settled.modified);
+            return Ok(Some(body.await?));
+        }
+        let size = self.hint_is_good.then_some(entry.size_hint);
+        let first = client.first_range_of_mirror(mirror, want, size).await?;
+        // Somebody else may have told it meanwhile, and it may be another one.
+        if entry.settled().is_some_and(|settled| settled.version != first.version) {
+            return Err(self.bad_answer("it has another version of the file").into());
+        }
+        self.settle(first.version, first.modified).await?;
+        Ok(Some(first.body))
     }
 
     /// After a failure of a mirror: returns when it is time to ask, here or elsewhere. `turn` is what the request was made by, if
@@ -121,13 +133,13 @@ impl Fetch {
     ) -> Result<(), HttpError> {
         match (&error.kind, turn) {
             // It is left alone for a while, and this fetch is not kept from the others.
-            (kind, Some(turn)) if self.downloader.retries > 0 => {
-                turn.failed(kind);
+            (_, Some(turn)) if self.downloader.retries > 0 => {
+                turn.failed_altogether(&error);
                 log::debug!("{error}; it is a mirror, another URL is asked");
                 self.go_on_if_wanted(error)
             }
-            (kind, Some(turn)) => {
-                turn.failed(kind);
+            (_, Some(turn)) => {
+                turn.failed_altogether(&error);
                 Err(error)
             }
             // In the middle of the answer, or by a lack of this machine.
