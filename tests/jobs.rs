@@ -163,7 +163,7 @@ fn many_prefetches_that_wait_hold_nobody_else_up() {
     }
     let paths: [PathBuf; 1] = [mount.path("small")];
     let ran = run(&mut fetchfs_with(&["evict"], &paths)).succeeded();
-    assert!(ran.out.starts_with("1 files"), "{ran:?}");
+    assert!(ran.out.starts_with("1 file: "), "{ran:?}");
     gate.open();
     for child in &mut running {
         let status = process::wait(child, PATIENCE).expect("it ends");

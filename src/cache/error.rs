@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinError;
+
 use crate::http::HttpError;
 
 /// Why a range of a cache entry can't be served.
@@ -36,6 +38,17 @@ pub enum ReadError {
     /// The mount is being ended.
     #[error("the mount is being ended")]
     ShuttingDown,
+}
+
+/// A task that was to do something with the cache did not end by itself: the runtime is going down, or it panicked.
+impl From<JoinError> for ReadError {
+    fn from(error: JoinError) -> ReadError {
+        if error.is_cancelled() {
+            ReadError::ShuttingDown
+        } else {
+            ReadError::Store(error.to_string())
+        }
+    }
 }
 
 impl ReadError {

@@ -329,11 +329,8 @@ impl Versions {
             return Ok(());
         }
         let (this, shared, version) = (Arc::clone(self), Arc::clone(entry), version.clone());
-        let opened =
-            tokio::task::spawn_blocking(move || this.open(&shared.url, shared.chunk, &version, modified)).await;
-        // The task fails only if it panics, or if the runtime is going down.
-        let settled = opened.map_err(|err| ReadError::Store(err.to_string()))??;
-        entry.settle(settled);
+        let opening = tokio::task::spawn_blocking(move || this.open(&shared.url, shared.chunk, &version, modified));
+        entry.settle(opening.await??);
         Ok(())
     }
 }

@@ -235,10 +235,7 @@ impl Tree {
         work: impl FnOnce(&Cache) -> T + Send + 'static,
     ) -> Result<T, ReadError> {
         let cache = Arc::clone(&self.cache);
-        // It fails only if the work panics, or if the runtime is going down.
-        tokio::task::spawn_blocking(move || work(&cache))
-            .await
-            .map_err(|err| ReadError::Store(err.to_string()))
+        Ok(tokio::task::spawn_blocking(move || work(&cache)).await?)
     }
 }
 
