@@ -183,7 +183,6 @@ fn start_session(
         source: config.source_name.clone(),
         allow_other: config.allow_other,
         noexec: config.noexec,
-        max_read: None,
     };
     let device = mountpoint::mount(run_file, &flags)?;
     let start = || -> anyhow::Result<JoinHandle<()>> {

@@ -295,6 +295,29 @@ fn socket_of(mount: &Mount) -> PathBuf {
 }
 
 #[test]
+fn a_mount_that_can_t_be_asked_keeps_nobody_from_hearing_of_the_others() {
+    let origin = site();
+    let (mute, other) = (Mount::start_of(&origin.url("/")), Mount::start_of(&origin.url("/")));
+    run(&mut fetchfs_with(&["pin", "--no-fetch"], &[other.path("small")])).succeeded();
+    std::fs::remove_file(socket_of(&mute)).expect("to take its socket away");
+    let told = format!("fetchfs: {}: its process can't be asked", mute.root().display());
+    for (words, of_other) in [
+        (&["status"][..], other.root().display().to_string()),
+        (&["pin", "--list"], origin.url("/small")),
+        (&["prefetch", "--list"], String::new()),
+    ] {
+        // All mounts of this user, among them those of other tests.
+        let ran = run(&mut fetchfs_with(words, &[])).succeeded();
+        assert!(
+            ran.out.contains(&of_other) && ran.err.contains(&told),
+            "{words:?}: {ran:?}"
+        );
+        let ran = run(&mut fetchfs_with(words, &[mute.root()]));
+        assert_refuses(&ran, &["can't be asked"]);
+    }
+}
+
+#[test]
 fn another_user_can_t_use_the_socket() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let origin = site();

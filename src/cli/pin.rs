@@ -83,12 +83,13 @@ pub(super) fn run_unpin(matches: &ArgMatches) -> anyhow::Result<()> {
 /// Mounts may share a cache, so what is pinned there is shown once.
 fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut all = BTreeSet::new();
-    for mount in targets::mounts(paths)? {
-        let Reply::Pins { urls } = targets::ask_once(&mount, &Request::ListPins)? else {
-            return Err(targets::unexpected(&mount));
+    targets::ask_all(paths, &Request::ListPins, |mount, reply| {
+        let Reply::Pins { urls } = reply else {
+            return Err(targets::unexpected(mount));
         };
         all.extend(urls);
-    }
+        Ok(())
+    })?;
     let text: String = all.into_iter().map(|url| url + "\n").collect();
     output::write(text)
 }

@@ -117,12 +117,13 @@ fn fetch(mount: &InMount, wanted: Wanted, failures: &mut Failures) -> anyhow::Re
 
 fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut text = String::new();
-    for mount in targets::mounts(paths)? {
-        let Reply::Jobs { jobs } = targets::ask_once(&mount, &Request::ListJobs)? else {
-            return Err(targets::unexpected(&mount));
+    targets::ask_all(paths, &Request::ListJobs, |mount, reply| {
+        let Reply::Jobs { jobs } = reply else {
+            return Err(targets::unexpected(mount));
         };
-        jobs.iter().for_each(|job| text.push_str(&job_text(&mount, job)));
-    }
+        jobs.iter().for_each(|job| text.push_str(&job_text(mount, job)));
+        Ok(())
+    })?;
     output::write(text)
 }
 

@@ -31,15 +31,13 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = StatusArgs::from_arg_matches(matches)?;
     let mut found = Vec::new();
-    for mount in targets::mounts(&args.mountpoints)? {
-        match targets::ask_once(&mount, &Request::Status) {
-            Ok(Reply::Status(status)) => found.push(*status),
-            Ok(_) => return Err(targets::unexpected(&mount)),
-            // One that can't be asked, as it may be ending, is no reason to say nothing of the others.
-            Err(error) if args.mountpoints.is_empty() => eprintln!("fetchfs: {}", super::sentence(&error)),
-            Err(error) => return Err(error),
+    targets::ask_all(&args.mountpoints, &Request::Status, |mount, reply| match reply {
+        Reply::Status(status) => {
+            found.push(*status);
+            Ok(())
         }
-    }
+        _ => Err(targets::unexpected(mount)),
+    })?;
     let text = if args.json {
         serde_json::to_string_pretty(&found)? + "\n"
     } else if found.is_empty() {

@@ -65,6 +65,23 @@ pub(super) fn ask_once(mount: &InMount, request: &Request) -> anyhow::Result<Rep
     reply.with_context(|| mount.mountpoint.display().to_string())
 }
 
+/// Sends a request that has one reply to the mounts that these paths are in; without any, to all mounts of this user. Of these,
+/// those that can't be asked, as they may be ending, are named on standard error: they are no reason to say nothing of the others.
+pub(super) fn ask_all(
+    paths: &[PathBuf],
+    request: &Request,
+    mut take: impl FnMut(&InMount, Reply) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for mount in mounts(paths)? {
+        match ask_once(&mount, request) {
+            Ok(reply) => take(&mount, reply)?,
+            Err(error) if paths.is_empty() => eprintln!("fetchfs: {}", super::sentence(&error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// For a reply that does not fit the request: the daemon is not what it says it is.
 pub(super) fn unexpected(mount: &InMount) -> anyhow::Error {
     anyhow::anyhow!("{}: an answer that means nothing here", mount.mountpoint.display())

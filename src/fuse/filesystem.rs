@@ -278,9 +278,7 @@ impl Shared {
             None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
         }
     }
-}
 
-impl Shared {
     /// The kernel keeps nothing of such a file, and does not look at its size to find its end.
     fn reply_sequential(&self, reply: ReplyOpen, files: &Handles<Sequential>, opened: Result<Sequential, TreeError>) {
         match opened {

@@ -24,8 +24,6 @@ pub struct MountFlags {
     pub allow_other: bool,
     /// Let the kernel refuse to execute files.
     pub noexec: bool,
-    /// The largest read that the kernel asks for, in bytes; `None` leaves it to the kernel.
-    pub max_read: Option<u32>,
 }
 
 /// Mounts on the mountpoint that this process has marked as its own, and that [`super::check`] has found to be good.
@@ -118,9 +116,6 @@ fn push_common(options: &mut String, flags: &MountFlags) {
     if flags.allow_other {
         options.push_str(",allow_other");
     }
-    if let Some(bytes) = flags.max_read {
-        options.push_str(&format!(",max_read={bytes}"));
-    }
 }
 
 #[cfg(test)]
@@ -133,7 +128,6 @@ mod tests {
             source: r"http://h/a,b\c".to_owned(),
             allow_other: true,
             noexec: true,
-            max_read: None,
         };
         insta::assert_snapshot!(fusermount_options(&flags), @r"ro,nosuid,nodev,default_permissions,subtype=fetchfs,fsname=http://h/a\,b\\c,noexec,allow_other");
     }
@@ -141,12 +135,11 @@ mod tests {
     #[test]
     fn the_kernel_is_told_the_owner_and_what_was_asked() {
         let flags = MountFlags {
-            max_read: Some(131072),
+            allow_other: true,
             ..MountFlags::default()
         };
         let (user, group) = (geteuid(), getegid());
-        let expected =
-            format!("fd=9,rootmode=40000,user_id={user},group_id={group},default_permissions,max_read=131072");
+        let expected = format!("fd=9,rootmode=40000,user_id={user},group_id={group},default_permissions,allow_other");
         assert_eq!(kernel_options(&flags, 9), expected);
     }
 }
