@@ -300,6 +300,11 @@ impl ChunkManager {
         self.state.lock().scheduler.useful_window(origin)
     }
 
+    /// Whether more files are read from an origin than it gets connections.
+    pub fn is_crowded(&self, origin: &Origin) -> bool {
+        self.state.lock().scheduler.is_crowded(origin)
+    }
+
     /// Ends everything: each waiter gets an error, each fetch is stopped, and nothing new begins.
     pub fn close(self: &Arc<Self>) {
         self.change(|state| state.scheduler.close());

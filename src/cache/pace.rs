@@ -37,6 +37,10 @@ const LONGEST: u64 = 24;
 /// One of so many spends a ninth of its time waiting, and keeps others waiting for a third of the time.
 const TURN: u64 = 8;
 
+/// One of so many spends a thirteenth of its time waiting. Where readers wait for each other's connections each round trip is
+/// lost to all of them, and with sixteen connections one ends every 40 ms all the same.
+const CROWDED_TURN: u64 = 12;
+
 /// Seconds after which a fetch has had its turn however little it brought, unless it has not paid for its round trip.
 const TURN_TIME: f64 = 0.5;
 
@@ -204,10 +208,26 @@ impl Pace {
         free == 0 && gap <= self.round_trip()
     }
 
-    /// Bytes of a fetch that pays for its round trip and is over soon, for where others wait for the connection.
+    /// Whether so many bytes, all that a fetch would leave of what is wanted, had better come with it: they are sooner there
+    /// than another request is answered.
+    pub fn takes_along(&self, rest: u64) -> bool {
+        rest <= self.round_trip()
+    }
+
+    /// Bytes that pay for a fetch's round trip and are soon here: one that has brought them has had its turn, if others wait
+    /// for the connection.
     pub fn turn_len(&self) -> u64 {
+        self.turn_of(TURN)
+    }
+
+    /// Bytes of a fetch where more files are read than there are connections, and others wait for each of them all the time.
+    pub fn crowded_turn_len(&self) -> u64 {
+        self.turn_of(CROWDED_TURN)
+    }
+
+    fn turn_of(&self, round_trips: u64) -> u64 {
         let soon = SHORTEST.min((self.rate * TURN_TIME) as u64).max(TELLING);
-        self.round_trip().saturating_mul(TURN).max(soon)
+        self.round_trip().saturating_mul(round_trips).max(soon)
     }
 
     /// So many bytes, or as many as come in [`LONGEST_TIME`], but what comes in a round trip in any case.

@@ -271,6 +271,10 @@ impl Conditions for Reader {
     fn useful_window(&self) -> u64 {
         self.cache.manager.useful_window(&self.entry.origin)
     }
+
+    fn is_crowded(&self) -> bool {
+        self.cache.manager.is_crowded(&self.entry.origin)
+    }
 }
 
 impl Drop for Reader {

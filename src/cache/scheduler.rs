@@ -280,6 +280,12 @@ impl Scheduler {
         longest * self.connections(origin) as u64 / 3 * 4
     }
 
+    /// Whether something is wanted of more files of an origin than it gets connections.
+    pub fn is_crowded(&mut self, origin: &Origin) -> bool {
+        let origin = self.flights.number(origin);
+        self.is_crowd(origin)
+    }
+
     /// The entry's version, and with it its true size, is known now.
     pub fn settled(&mut self, entry: EntryId) {
         let Some(mut flight) = self.flights.get_mut(entry) else {

@@ -9,6 +9,10 @@ use super::{Conditions, MAX_WINDOW, PROVEN_WINDOW};
 /// its way.
 const FIRST_WINDOW: u64 = 512 << 10;
 
+/// How far ahead is fetched at the first read of a place where a sequence is expected. A picture of a film and what is read
+/// with it is about as much.
+const TRUSTED_WINDOW: u64 = 1 << 20;
+
 /// What the window is multiplied by when the reader was starved. From the first window to the last in
 /// three steps, each of which takes about a round trip.
 const STARVED_GROWTH: u64 = 8;
@@ -67,6 +71,12 @@ pub(super) struct Step {
 pub(super) struct Cursor {
     /// Tells it from others of its handle.
     pub(super) number: u64,
+    /// The first byte read.
+    start: u64,
+    /// Whether a sequence is expected of it.
+    is_trusted: bool,
+    /// Whether it has shown itself to be one.
+    is_proven: bool,
     /// Bytes read in a row, less what was passed over; at most [`PROOF_KEPT`].
     in_a_row: u64,
     /// Bytes that were passed over and not read since: some of them may only be late.
@@ -97,9 +107,12 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    pub(super) fn new(number: u64, start: u64) -> Cursor {
+    pub(super) fn new(number: u64, start: u64, is_trusted: bool) -> Cursor {
         Cursor {
             number,
+            start,
+            is_trusted,
+            is_proven: false,
             in_a_row: 0,
             passed_over: 0,
             read: 0,
@@ -124,6 +137,32 @@ impl Cursor {
     /// Whether anything is fetched ahead of it.
     pub(super) fn has_window(&self) -> bool {
         self.window > 0 && self.standing != Standing::Dropped
+    }
+
+    /// The first byte read.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether it has ever read [`PROOF`] in a row.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Whether this byte is one that is fetched ahead of it.
+    pub(super) fn is_fetched_ahead(&self, byte: u64) -> bool {
+        self.has_window() && self.standing == Standing::Live && (self.position..self.requested).contains(&byte)
+    }
+
+    /// Goes on with the window of a cursor that its reader has left for a place further ahead in it.
+    pub(super) fn take_over(&mut self, other: &mut Cursor) {
+        self.window = self.window.max(other.window);
+        self.requested = self.requested.max(other.requested);
+        self.grown_at = self.position;
+        self.grown_from = self.position;
+        self.starved = false;
+        self.read += other.read;
+        other.window = 0;
     }
 
     /// Its handle has read so many bytes elsewhere. Says what becomes of the window, if that changes.
@@ -185,24 +224,37 @@ impl Cursor {
         self.read += added;
     }
 
-    /// A read goes on with the stream.
-    pub(super) fn advance(
-        &mut self,
-        read: &Range<u64>,
-        size: u64,
-        missing: bool,
-        most: u64,
-        conditions: &impl Conditions,
-    ) -> Option<Step> {
+    /// A read goes on with the stream. `size` is the file's.
+    pub(super) fn note(&mut self, read: &Range<u64>, size: u64, missing: bool) {
         self.return_to();
         let is_starved = missing && self.window > 0 && read.start < self.requested;
         self.starved |= is_starved;
         self.waited |= is_starved;
         self.count(read);
-        if self.in_a_row < PROOF.min(size) {
+        self.is_proven |= self.is_in_sequence(size);
+    }
+
+    fn is_in_sequence(&self, size: u64) -> bool {
+        self.in_a_row >= PROOF.min(size)
+    }
+
+    /// What is to be asked for ahead now. Whoever `has_taken_over` a window says in any case what is of use to it.
+    pub(super) fn advance(
+        &mut self,
+        size: u64,
+        most: u64,
+        has_taken_over: bool,
+        conditions: &impl Conditions,
+    ) -> Option<Step> {
+        let is_begun_on_trust = self.window == 0 && self.is_trusted && !self.is_proven;
+        if is_begun_on_trust {
+            self.window = TRUSTED_WINDOW.min(most);
+            self.grown_at = self.position;
+            // Before it has proved itself it does not grow.
+            self.grown_from = self.position.max(self.start + PROOF);
+        } else if !self.is_in_sequence(size) {
             return None;
-        }
-        if self.window == 0 || self.is_due() {
+        } else if self.window == 0 || self.is_due() {
             self.window = self.grown(conditions).min(most);
             self.grown_at = self.position;
             self.grown_from = self.requested.max(self.position);
@@ -216,7 +268,7 @@ impl Cursor {
             self.window / 16
         };
         let ahead = self.requested.saturating_sub(self.position);
-        if ahead + step > self.window {
+        if ahead + step > self.window && !has_taken_over {
             return None;
         }
         self.shrink(conditions.now());
@@ -250,7 +302,10 @@ impl Cursor {
     /// way into what was asked for then: that is about a round trip later. Otherwise half a window tells.
     fn is_due(&self) -> bool {
         if self.starved {
-            self.position > self.grown_from + self.window / 16
+            // A player that has gone to a place reads some megabytes for its picture, and may be content then.
+            let is_perhaps_enough = self.is_trusted && self.window == PROVEN_WINDOW;
+            let part = if is_perhaps_enough { 4 } else { 16 };
+            self.position > self.grown_from + self.window / part
         } else {
             self.position - self.grown_at >= self.window / 2
         }
@@ -259,7 +314,15 @@ impl Cursor {
     /// The window that it should have now.
     fn grown(&self, conditions: &impl Conditions) -> u64 {
         if !self.starved {
-            return self.window.max((self.window * 2).clamp(FIRST_WINDOW, PROVEN_WINDOW));
+            let least = if self.window == 0 && conditions.is_crowded() {
+                PROVEN_WINDOW
+            } else {
+                FIRST_WINDOW
+            };
+            return self.window.max((self.window * 2).clamp(least, PROVEN_WINDOW));
+        }
+        if self.window < PROVEN_WINDOW {
+            return (self.window * STARVED_GROWTH).min(PROVEN_WINDOW);
         }
         let most = MAX_WINDOW
             .min(conditions.useful_window())

@@ -19,6 +19,10 @@ impl Conditions for Far {
     fn useful_window(&self) -> u64 {
         u64::MAX
     }
+
+    fn is_crowded(&self) -> bool {
+        false
+    }
 }
 
 /// A handle on a file of a GiB.
@@ -167,13 +171,67 @@ fn a_window_that_is_left_behind_is_demoted_when_the_new_place_has_proved_itself_
 }
 
 #[test]
+fn a_handle_that_has_read_in_sequence_has_a_small_window_at_the_next_two_places() {
+    let mut handle = Handle::new();
+    handle.run(0, 256 * KIB);
+    let ahead = [900, 100, 300, 500].map(|place| {
+        let asked = handle.read(place * MIB, READ, true);
+        asked.map(|asked| asked.end - place * MIB - READ)
+    });
+    assert_eq!(ahead, [Some(MIB), Some(MIB), None, None]);
+    handle.run(700 * MIB, 256 * KIB);
+    assert!(
+        handle.read(50 * MIB, READ, true).is_some(),
+        "it has proved itself again"
+    );
+}
+
+#[test]
+fn what_begins_on_trust_does_not_grow_before_it_has_proved_itself() {
+    let mut handle = Handle::new();
+    handle.run(0, 256 * KIB);
+    for step in 0..2 {
+        handle.shifts.clear();
+        handle.read(500 * MIB + step * READ, READ, true);
+        let asked = handle.shifts.iter().find_map(Shift::asks);
+        assert!(
+            asked.is_none_or(|asked| asked.end <= 500 * MIB + READ + MIB),
+            "{asked:?}"
+        );
+    }
+    assert!(handle.run(500 * MIB + 2 * READ, READ) >= 504 * MIB, "then it does");
+}
+
+#[test]
+fn who_seeks_ahead_within_its_own_window_takes_it_over_when_the_new_place_has_proved_itself() {
+    let mut handle = Handle::new();
+    let asked = handle.run(0, 8 * MIB);
+    assert!(asked > 64 * MIB, "{asked}");
+    handle.shifts.clear();
+    handle.read(40 * MIB, READ, true);
+    let [old, new] = [1, 2].map(|stream| StreamId { reader: 1, stream });
+    assert_eq!(handle.count(|shift| shift.asks().is_none()), 0, "it may be a look only");
+    handle.shifts.clear();
+    handle.read(40 * MIB + READ, READ, true);
+    let [Shift::Move { stream, keep, .. }, Shift::Drop(dropped)] = handle.shifts.as_slice() else {
+        panic!("{:?}", handle.shifts);
+    };
+    assert_eq!((*stream, *dropped), (new, old));
+    assert!(keep.start <= 40 * MIB && keep.end >= asked, "{keep:?}");
+    handle.shifts.clear();
+    handle.run(40 * MIB + 2 * READ, 64 * MIB);
+    assert_eq!((handle.demoted(), handle.dropped()), (0, 0), "nothing is left behind");
+}
+
+#[test]
 fn many_short_looks_elsewhere_are_a_seek_too() {
     let mut handle = Handle::new();
     handle.run(0, 8 * MIB);
     for look in 0..16 {
         handle.read(100 * MIB + look * 37 * MIB, 4 * KIB, true);
     }
-    assert_eq!(handle.dropped(), 1);
+    let stream = StreamId { reader: 1, stream: 1 };
+    assert_eq!(handle.count(|shift| *shift == Shift::Drop(stream)), 1);
 }
 
 #[test]
@@ -183,7 +241,9 @@ fn looks_elsewhere_do_not_crowd_a_stream_out() {
         handle.read(step * READ, READ, false);
         handle.read(500 * MIB + step * 7 % 100 * 4 * MIB, 4 * KIB, true);
     }
-    assert_eq!((handle.demoted(), handle.dropped()), (0, 0));
+    let stream = StreamId { reader: 1, stream: 1 };
+    let is_left = |shift: &Shift| [Shift::Demote(stream), Shift::Drop(stream)].contains(shift);
+    assert_eq!(handle.count(is_left), 0);
 }
 
 #[test]

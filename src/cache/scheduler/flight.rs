@@ -55,6 +55,8 @@ pub(super) struct Fetch {
     pub(super) moved_in: Option<u64>,
     /// The period in which its server last answered it, or sent anything; `None` while it has not.
     pub(super) served_in: Option<u64>,
+    /// Whether it was begun where files are more than connections, and so is no longer than others may be kept waiting.
+    pub(super) is_a_turn: bool,
     /// What its chunks are wanted for when nobody is blocked on them. **None at `Critical`**: that lasts only as long
     /// as a waiter does.
     pub(super) wants: Wants,

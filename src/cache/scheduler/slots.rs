@@ -65,7 +65,12 @@ impl Scheduler {
         let helpers = self.helpers(flight, first + in_a_row);
         let pace = &self.flights.at(flight.origin).pace;
         let len = pace.fetch_len(in_a_row * chunk, helpers);
-        in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1))
+        let len = in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1));
+        if helpers <= 1 && pace.takes_along((in_a_row - len) * chunk) {
+            in_a_row
+        } else {
+            len
+        }
     }
 
     /// What a fetch brings that begins at `first`: the chunks that are wanted in a row, and what is wanted beyond gaps that
@@ -115,13 +120,21 @@ impl Scheduler {
     /// fetch keeps the others from their turn; and where files are more than connections, no more than what pays for
     /// its round trip, for the same reason.
     fn longest_fetch(&self, origin: OriginNumber) -> u64 {
+        if self.is_crowd(origin) {
+            return self
+                .limits
+                .fetch_len
+                .min(self.flights.at(origin).pace.crowded_turn_len());
+        }
         let sharers = self.flights.at(origin).flights();
         let connections = self.connections(origin);
-        if sharers > connections {
-            return self.limits.fetch_len.min(self.flights.at(origin).pace.turn_len());
-        }
         let is_shared = connections >= MANY && sharers * 2 >= connections;
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
+    }
+
+    /// Whether files are more than connections.
+    pub(super) fn is_crowd(&self, origin: OriginNumber) -> bool {
+        self.flights.at(origin).flights() > self.connections(origin)
     }
 
     /// How many fetches may be under way to an origin.
@@ -148,6 +161,7 @@ impl Scheduler {
             return;
         };
         let entry = Arc::clone(&flight.entry);
+        let is_a_turn = self.is_crowd(flight.origin);
         // Neighbours that are wanted too, however urgently, come with the same request.
         let mut chunks = self.run_from(flight, first);
         let Some(mut flight) = self.flights.get_mut(id) else {
@@ -184,6 +198,7 @@ impl Scheduler {
                 watermark: bytes.start,
                 moved_in: None,
                 served_in: None,
+                is_a_turn,
                 wants,
             },
         );
@@ -218,7 +233,8 @@ impl Scheduler {
 
     /// With nothing to take a slot from, a fetch that has had its turn ends at its next chunk edge for a reader that is blocked
     /// without one: those that have brought most, as many as readers wait. Nothing that came is lost, and who has had no
-    /// turn keeps its fetch, so more streams than connections do not take one another's.
+    /// turn keeps its fetch, so more streams than connections do not take one another's. One that was made as long as a turn
+    /// ends by itself: to cut it would cost its connection.
     fn let_some_give_way(&mut self, origin: OriginNumber) {
         let at = self.flights.at(origin);
         let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
@@ -230,7 +246,7 @@ impl Scheduler {
             let brought = fetch.watermark - fetch.start;
             if left.end - left.start <= 1 {
                 waiting = waiting.saturating_sub(1);
-            } else if brought >= turn {
+            } else if brought >= turn && !fetch.is_a_turn {
                 have_had_theirs.push((brought, id));
             }
         }
