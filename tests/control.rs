@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -281,6 +282,27 @@ fn status_tells_what_is_mounted_and_what_goes_on() {
     assert_eq!(status[0]["pid"], mount.pid());
     assert_eq!(status[0]["fetched_bytes"], 40 * MIB);
     assert_eq!(status[0]["origins"][0]["waiters"], 0);
+}
+
+#[test]
+fn status_says_which_server_is_down_and_why() {
+    let origin = site();
+    let mount = Mount::start_of(&origin.url("/"));
+    let status = || run(&mut fetchfs_with(&["status"], &[mount.root()])).succeeded().out;
+    let name = format!("http://{} has been down for", origin.address());
+    assert!(!status().contains(&name));
+    origin.go_down();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| sha256(&mount.path("small")));
+        let is_told = |line: &str| line.contains(&name) && line.contains("refused the connection");
+        let deadline = Instant::now() + PATIENCE;
+        while !status().lines().any(is_told) {
+            assert!(Instant::now() < deadline, "{}", status());
+        }
+        origin.come_back();
+        assert_eq!(reader.join().expect("to read"), sha256_of(&content("/small", 1000)));
+    });
+    assert!(!status().contains(&name));
 }
 
 /// The mount's socket.

@@ -75,6 +75,13 @@ fn text(status: &Status) -> String {
         .origins
         .iter()
         .for_each(|origin| text.push_str(&origin_text(origin)));
+    for down in &status.down {
+        let time = humantime::format_duration(Duration::from_secs(down.seconds));
+        text.push_str(&format!(
+            "  {} has been down for {time}: {}\n",
+            down.origin, down.reason
+        ));
+    }
     text
 }
 
@@ -100,6 +107,7 @@ fn origin_text(origin: &Origin) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::status::Down;
 
     #[test]
     fn a_mount_is_some_lines() {
@@ -126,6 +134,11 @@ mod tests {
                 latency_ms: Some(52.3),
                 connection_rate: Some(20 << 20),
             }],
+            down: vec![Down {
+                origin: "https://mirror.example.org:443".into(),
+                seconds: 95,
+                reason: "the server refused the connection".into(),
+            }],
         };
         insta::assert_snapshot!(text(&status), @"
         https://example.org/pub/ on /mnt/pub
@@ -134,6 +147,7 @@ mod tests {
           known     1234 files, 5.0 TiB
           fetching  12.0 MiB/s, 1.0 GiB since it was mounted, 1 prefetch in the background
           https://example.org:443: 3 of 16 connections, 2 waiting, 8.0 MiB to be asked for; answers after 52.3 ms, 20.0 MiB/s a connection
+          https://mirror.example.org:443 has been down for 1m 35s: the server refused the connection
         ");
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::cache::OriginStatus;
+use crate::http;
 
 /// Over how long the rate is measured. Long enough for a body's pieces, which come some ten times a second at a
 /// megabyte a second; short enough for somebody who waits for the answer.
@@ -40,6 +41,30 @@ pub struct Status {
     pub jobs: usize,
     /// The servers that it has talked to for bytes.
     pub origins: Vec<Origin>,
+    /// Those that are down, away or overloaded, whatever they were asked for.
+    #[serde(default)]
+    pub down: Vec<Down>,
+}
+
+/// A server that is left alone, but for one question now and then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Down {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Seconds since its first failure.
+    pub seconds: u64,
+    /// The last one: a sentence without its end.
+    pub reason: String,
+}
+
+impl From<http::Down> for Down {
+    fn from(down: http::Down) -> Down {
+        Down {
+            origin: down.origin.to_string(),
+            seconds: down.time.as_secs(),
+            reason: down.why.to_string(),
+        }
+    }
 }
 
 /// What goes on at one origin.
@@ -102,6 +127,7 @@ impl Control {
             fetching_rate: rate as u64,
             jobs: self.jobs.count(),
             origins: origins.into_iter().map(Origin::from).collect(),
+            down: self.tree.servers_down().into_iter().map(Down::from).collect(),
         }
     }
 }

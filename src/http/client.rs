@@ -21,7 +21,7 @@ use super::{
     access::Access,
     disposition,
     head::AnswerHead,
-    health::{Health, Healths},
+    health::{Down, Health, Healths},
     hops::{Answer, is_elsewhere},
     judge::{Verdict, judge, refuse_stand_in, settle},
     mirrors::Mirrors,
@@ -95,6 +95,11 @@ impl Client {
     /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
         self.shared.healths.of(origin)
+    }
+
+    /// The origins that are left alone at this moment because they are down, away or overloaded.
+    pub fn down(&self) -> Vec<Down> {
+        self.shared.healths.down()
     }
 
     /// How the origin is doing that a range of this URL would be asked of now: where redirects last led.

@@ -73,6 +73,14 @@ impl Healths {
         )
     }
 
+    /// Those that are not well.
+    pub fn down(&self) -> Vec<Down> {
+        let all = self.0.lock();
+        let mut down: Vec<_> = all.values().filter_map(|health| health.down()).collect();
+        down.sort_by(|one, other| one.origin.cmp(&other.origin));
+        down
+    }
+
     /// That of the origin of a URL that is asked. One that can't be asked is as well as any: asking says what is wrong with it.
     pub fn of_url(&self, url: &Url) -> Arc<Health> {
         Origin::of(url).map_or_else(|| Arc::new(Health::new(Origin::nowhere())), |origin| self.of(&origin))
@@ -141,8 +149,21 @@ struct Pause {
     /// How long the next ones are.
     backoff: Backoff,
     since: Instant,
+    /// The last failure.
+    why: HttpErrorKind,
     /// Whether somebody is asking whether it is back.
     is_probed: bool,
+}
+
+/// An origin that is left alone, but for one who asks now and then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// Which.
+    pub origin: Origin,
+    /// For how long it has been.
+    pub time: Duration,
+    /// What it failed with at last.
+    pub why: HttpErrorKind,
 }
 
 /// Leave to ask, given by [`Health::turn`]. Tell by it what became of the question; dropped without a word it lets the
@@ -231,6 +252,16 @@ impl Health {
         }
     }
 
+    fn down(&self) -> Option<Down> {
+        let state = self.state.lock();
+        let pause = state.pause.as_ref()?;
+        Some(Down {
+            origin: self.origin.clone(),
+            time: pause.since.elapsed(),
+            why: pause.why.clone(),
+        })
+    }
+
     /// How often it has answered so far, whoever asked.
     pub fn answers(&self) -> u64 {
         self.state.lock().answers
@@ -273,8 +304,10 @@ impl Health {
             until: now,
             backoff: Backoff::up_to(FIRST_PAUSE, LONGEST_PAUSE),
             since: now,
+            why: kind.clone(),
             is_probed: false,
         });
+        pause.why = kind.clone();
         let time = pause.backoff.next_after(kind.retry_after()).unwrap_or(LONGEST_PAUSE);
         // Nobody lives to see the end of a pause that is too long for a clock.
         pause.until = now.checked_add(time).unwrap_or(now + Duration::from_secs(1 << 30));

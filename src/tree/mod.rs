@@ -44,7 +44,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::{Cache, ReadError};
-use crate::http::{Client, HttpError, HttpErrorKind, MOST_ORIGINS, Origin, redact};
+use crate::http::{Client, Down, HttpError, HttpErrorKind, MOST_ORIGINS, Origin, redact};
 use crate::source::{Listing, Name, Source};
 use directory::Directory;
 use file::{Known, RemoteFile};
@@ -370,6 +370,11 @@ impl Tree {
             Kind::Directory(directory) => directory.attributes(node.ino, self.mounted),
             Kind::File(file) => file.attributes(node.ino, self.mounted),
         }
+    }
+
+    /// The servers that are down, away or overloaded at this moment.
+    pub fn servers_down(&self) -> Vec<Down> {
+        self.client.down()
     }
 
     /// Files, and bytes in them, that are known now.
