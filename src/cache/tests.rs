@@ -1,134 +1,20 @@
 //! The cache as a whole, against a server that does what each test tells it to.
 
 mod damage;
+mod server;
+mod versions;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::ops::Range;
-use std::sync::Barrier;
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use tokio::runtime::Runtime;
 
 use super::*;
 use crate::http::{HttpConfig, Validator};
+use server::Conduct::*;
+use server::Server;
 
 /// The size of the chunks of these tests, in bytes.
 const C: u64 = 4096;
-
-/// What the server makes of one request.
-#[derive(Debug, Clone, Copy)]
-enum Conduct {
-    Honest,
-    /// Honest, with another tag: the file has changed.
-    Tagged(&'static str),
-    /// So many bytes of the body, and then the end of the connection.
-    CutAfter(usize),
-    /// The whole file, whatever range was asked for; cut off after so many bytes.
-    Whole(usize),
-    /// A byte of a file that can't be that large.
-    Announce(u64),
-}
-
-use Conduct::*;
-
-/// A server of one file, at any path. It ends with the test's process.
-struct Server {
-    url: Url,
-    /// The ranges that were asked for; exclusive ends.
-    asked: Arc<Mutex<Vec<Range<u64>>>>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Server {
-    /// `conduct` is told how many requests came before, and the range that is asked for.
-    fn start(content: Vec<u8>, conduct: impl Fn(usize, &Range<u64>) -> Conduct + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Server {
-            url: Url::parse(&format!("http://{}/f", listener.local_addr().unwrap())).unwrap(),
-            asked: Arc::default(),
-            connections: Arc::default(),
-        };
-        let shared = Arc::new((content, conduct));
-        let (asked, connections) = (Arc::clone(&server.asked), Arc::clone(&server.connections));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (shared, asked) = (Arc::clone(&shared), Arc::clone(&asked));
-                // Ends when the client hangs up; what that looks like is of no interest.
-                thread::spawn(move || talk(&stream.unwrap(), &shared.0, &shared.1, &asked));
-            }
-        });
-        server
-    }
-
-    fn asked(&self) -> Vec<Range<u64>> {
-        self.asked.lock().clone()
-    }
-}
-
-fn talk(
-    mut stream: &TcpStream,
-    content: &[u8],
-    conduct: &impl Fn(usize, &Range<u64>) -> Conduct,
-    asked: &Mutex<Vec<Range<u64>>>,
-) -> Option<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let size = content.len() as u64;
-    loop {
-        let mut range = None;
-        loop {
-            let line = lines.next()?.ok()?.to_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(text) = line.strip_prefix("range: bytes=") {
-                let (first, last) = text.split_once('-')?;
-                range = Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1);
-            }
-        }
-        let range: Range<u64> = range.expect("the cache asks for ranges only");
-        let before = {
-            let mut asked = asked.lock();
-            asked.push(range.clone());
-            asked.len() - 1
-        };
-        let conduct = conduct(before, &range);
-        let part = range.start.min(size)..range.end.min(size);
-        let tag = if let Tagged(tag) = conduct { tag } else { "v1" };
-        let partial = |part: &Range<u64>, total: u64| {
-            let (first, last, length) = (part.start, part.end - 1, part.end - part.start);
-            format!(
-                "HTTP/1.1 206 P\r\nETag: \"{tag}\"\r\nContent-Range: bytes {first}-{last}/{total}\r\nContent-Length: {length}\r\n\r\n"
-            )
-        };
-        let (head, body, most) = match conduct {
-            Whole(most) => {
-                let head = format!("HTTP/1.1 200 OK\r\nETag: \"{tag}\"\r\nContent-Length: {size}\r\n\r\n");
-                (head, content, most)
-            }
-            Announce(total) => (partial(&(range.start..range.start + 1), total), &[7][..], 1),
-            _ if part.is_empty() => {
-                let head = format!("HTTP/1.1 416 R\r\nContent-Range: bytes */{size}\r\nContent-Length: 0\r\n\r\n");
-                (head, &[][..], 0)
-            }
-            _ => {
-                let most = if let CutAfter(most) = conduct { most } else { usize::MAX };
-                (
-                    partial(&part, size),
-                    &content[part.start as usize..part.end as usize],
-                    most,
-                )
-            }
-        };
-        stream.write_all(head.as_bytes()).ok()?;
-        stream.write_all(&body[..most.min(body.len())]).ok()?;
-        if most < body.len() {
-            return stream.shutdown(std::net::Shutdown::Both).ok();
-        }
-    }
-}
 
 /// A cache over a folder, and the runtime that it works on.
 struct Mount {
@@ -311,77 +197,6 @@ fn a_connection_that_breaks_is_resumed_at_the_byte_reached() {
 }
 
 #[test]
-fn bytes_of_another_version_are_an_error_and_what_is_here_stays_readable() {
-    let (dir, file) = (tempfile::tempdir().unwrap(), content(4 << 20));
-    let server = Server::start(
-        file.clone(),
-        |before, _| if before == 0 { Honest } else { Tagged("v2") },
-    );
-    let mount = Mount::over(dir.path());
-    let reader = mount.listed(&server, 4 << 20);
-    assert_eq!(read(&reader, 0, 100).unwrap(), part(&file, 0, 100));
-    assert!(matches!(read(&reader, 2 << 20, 100), Err(ReadError::Changed)));
-    assert!(reader.entry().is_changed());
-    assert_eq!(read(&reader, 0, 100).unwrap(), part(&file, 0, 100));
-    drop(reader);
-    mount.end();
-}
-
-#[test]
-fn two_first_fetches_side_by_side_agree_on_the_version_and_are_recorded() {
-    let (dir, file) = (tempfile::tempdir().unwrap(), content(4 << 20));
-    let both = Barrier::new(2);
-    let server = Server::start(file.clone(), move |before, _| {
-        if before < 2 {
-            both.wait();
-        }
-        Honest
-    });
-    let mount = Mount::over(dir.path());
-    let reader = mount.listed(&server, 4 << 20);
-    thread::scope(|scope| {
-        for offset in [0, 3 << 20] {
-            let (reader, file) = (&reader, &file);
-            scope.spawn(move || assert_eq!(read(reader, offset, C).unwrap(), part(file, offset, C)));
-        }
-    });
-    assert_eq!(server.asked().len(), 2);
-    drop(reader);
-    mount.end();
-    let mount = Mount::over(dir.path());
-    let reader = mount.held(&server);
-    assert_eq!(read(&reader, 3 << 20, C).unwrap(), part(&file, 3 << 20, C));
-    assert_eq!(server.asked().len(), 2);
-    drop(reader);
-    mount.end();
-}
-
-#[test]
-fn two_first_fetches_of_different_versions_don_t_mix() {
-    let (dir, file) = (tempfile::tempdir().unwrap(), content(4 << 20));
-    let both = Barrier::new(2);
-    let server = Server::start(file.clone(), move |before, _| {
-        both.wait();
-        if before == 0 { Honest } else { Tagged("v2") }
-    });
-    let mount = Mount::over(dir.path());
-    let reader = mount.listed(&server, 4 << 20);
-    let good = thread::scope(|scope| {
-        let readers = [0, 3 << 20].map(|offset| {
-            let reader = &reader;
-            scope.spawn(move || read(reader, offset, C).is_ok())
-        });
-        readers
-            .into_iter()
-            .filter_map(|reader| reader.join().unwrap().then_some(()))
-            .count()
-    });
-    assert!(good <= 1 && reader.entry().is_changed());
-    drop(reader);
-    mount.end();
-}
-
-#[test]
 fn a_file_without_ranges_is_downloaded_once_from_its_beginning() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(2 << 20));
     let server = Server::start(file.clone(), |_, _| Whole(usize::MAX));
@@ -520,74 +335,6 @@ fn a_damaged_index_is_set_aside_with_all_that_it_knew() {
 }
 
 #[test]
-fn a_file_that_is_larger_than_listed_is_read_to_its_true_end() {
-    for listed in [0, 1, 100, 5 * C, 299_999] {
-        let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
-        let server = Server::start(file.clone(), |_, _| Honest);
-        let mount = Mount::over(dir.path());
-        let reader = mount.listed(&server, listed);
-        assert_eq!(read(&reader, 0, 1 << 20).unwrap(), file, "listed with {listed}");
-        assert_eq!(*mount.resized.lock(), [(42, 300_000)]);
-        // The answer that contradicts the listing is not read but asked for again, without the listing's word.
-        let ranges = server.asked();
-        let asked: u64 = ranges[1..]
-            .iter()
-            .map(|range| range.end.min(300_000) - range.start)
-            .sum();
-        assert_eq!((asked, &ranges[0]), (300_000, &ranges[1]), "no byte twice");
-        drop(reader);
-        mount.end();
-    }
-}
-
-#[test]
-fn a_first_read_past_the_end_of_a_file_that_was_listed_larger_leaves_the_rest_readable() {
-    for size in [0, 1, 300_000] {
-        let (dir, file) = (tempfile::tempdir().unwrap(), content(size));
-        let server = Server::start(file.clone(), |_, _| Honest);
-        let mount = Mount::over(dir.path());
-        let reader = mount.listed(&server, 64 << 20);
-        assert_eq!(read(&reader, 60 << 20, 5000).unwrap(), [0; 0]);
-        assert_eq!(reader.entry().size(), size);
-        assert_eq!(read(&reader, 0, 1 << 20).unwrap(), file);
-        assert!(!reader.entry().is_changed());
-        drop(reader);
-        mount.end();
-    }
-}
-
-#[test]
-fn a_first_fetch_past_the_end_does_not_disturb_its_neighbour() {
-    let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
-    let both = Barrier::new(2);
-    let server = Server::start(file.clone(), move |before, _| {
-        if before < 2 {
-            both.wait();
-        }
-        Honest
-    });
-    let mount = Mount::over(dir.path());
-    let reader = mount.listed(&server, 64 << 20);
-    thread::scope(|scope| {
-        scope.spawn(|| assert_eq!(read(&reader, 60 << 20, 5000).unwrap(), [0; 0]));
-        scope.spawn(|| assert_eq!(read(&reader, 0, 5000).unwrap(), part(&file, 0, 5000)));
-    });
-    drop(reader);
-    mount.end();
-}
-
-#[test]
-fn a_size_that_can_t_be_is_an_error_of_that_file_and_no_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(Vec::new(), |_, _| Announce(i64::MAX as u64));
-    let mount = Mount::over(dir.path());
-    let reader = mount.listed(&server, 100);
-    assert!(matches!(read(&reader, 0, 1), Err(ReadError::Store(_))));
-    drop(reader);
-    mount.end();
-}
-
-#[test]
 fn closing_wakes_a_reader_of_a_server_that_does_not_answer() {
     let dir = tempfile::tempdir().unwrap();
     let (asked, is_asked) = crossbeam_channel::bounded(1);
@@ -605,24 +352,6 @@ fn closing_wakes_a_reader_of_a_server_that_does_not_answer() {
         mount.cache.close();
         assert!(matches!(reading.join().unwrap(), Err(ReadError::ShuttingDown)));
     });
-    drop(reader);
-    mount.end();
-}
-
-#[test]
-fn a_version_that_is_known_is_compared_with_what_comes() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(content(300_000), |_, _| Tagged("v2"));
-    let mount = Mount::over(dir.path());
-    let version = Version {
-        size: 300_000,
-        validator: Validator::Strong("\"v1\"".into()),
-    };
-    let held = mount.cache.current(&server.url, version, None);
-    let origin = Origin::of(&server.url).unwrap();
-    let entry = mount.cache.entry(&server.url, origin, 42, &held).unwrap();
-    let reader = mount.cache.reader(entry);
-    assert!(matches!(read(&reader, 0, 10), Err(ReadError::Changed)));
     drop(reader);
     mount.end();
 }

@@ -18,8 +18,8 @@ use std::task::Poll;
 use url::Url;
 
 use super::failures::Failures;
-use super::{Body, ChunkDownloader, Fetch, Position, ReadError};
-use crate::http::{Health, HttpError, HttpErrorKind, Turn};
+use super::{ChunkDownloader, Fetch, Position, ReadError};
+use crate::http::{Body, Health, HttpError, HttpErrorKind, Turn};
 
 /// Leave to ask for a file somewhere.
 pub struct Leave {

@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 
 use rusqlite::ffi;
 
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 use crate::cache::disk::{FaultyDisk, WriteFault};
 use crate::cache::entry::EntryKey;

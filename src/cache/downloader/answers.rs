@@ -1,0 +1,191 @@
+//! What an answer means for a fetch: which version it is of, and whether its body is what was asked for.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Fetch;
+use crate::cache::entry::UrlKey;
+use crate::cache::error::ReadError;
+use crate::cache::file_writer::Position;
+use crate::cache::index::Saying;
+use crate::http::{Body, RangeAnswer, Validator, Version, redact};
+
+/// The longest answer that is read once only to find out how long it is, in bytes. What servers make while they send it is
+/// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
+const MOST_COUNTED: u64 = 64 << 20;
+
+fn is_countable(listed: &Version) -> bool {
+    listed.size <= MOST_COUNTED
+}
+
+impl Fetch {
+    /// Asks for what is left and judges the answer. `None` when there is nothing to be had: the
+    /// file ends before the position.
+    pub(super) async fn ask(&mut self, position: &mut Box<Position>) -> Result<Option<Body>, ReadError> {
+        let entry = Arc::clone(&self.order.entry);
+        let settled = entry.settled().map(|settled| settled.version.clone());
+        // A listing's size is no version, but it tells a file from a page that says "log in".
+        let is_hint = settled.is_none() && self.hint_is_good;
+        let known = settled.or(is_hint.then(|| Version {
+            size: entry.size_hint,
+            validator: Validator::None,
+        }));
+        let want = position.offset()..self.request_end();
+        if want.is_empty() {
+            // It was cut a moment ago.
+            return Ok(None);
+        }
+        match self
+            .downloader
+            .client
+            .range(&entry.url, want.clone(), known.as_ref())
+            .await?
+        {
+            RangeAnswer::Partial {
+                version,
+                modified,
+                body,
+                ..
+            } => {
+                self.settle(version, modified).await?;
+                Ok(Some(body))
+            }
+            RangeAnswer::Whole {
+                size,
+                validator,
+                modified,
+                mut body,
+            } => {
+                let size = match (size, known) {
+                    (Some(size), _) => size,
+                    // Nobody says how long it is but a listing, which may mean another form of it: what is made while it is sent
+                    // is longer, or shorter, than the file that it is made of.
+                    (None, known) if entry.settled().is_none() && known.as_ref().is_none_or(is_countable) => {
+                        let size = self.count(body).await?;
+                        self.settle(Version { size, validator }, modified).await?;
+                        return Box::pin(self.ask(position)).await;
+                    }
+                    (None, Some(known)) => {
+                        body.expect(known.size);
+                        known.size
+                    }
+                    (None, None) => return Err(self.bad_answer("its length is not said").into()),
+                };
+                self.settle(Version { size, validator }, modified).await?;
+                let is_all_we_asked_for = want.start == 0 && want.end >= size;
+                if !is_all_we_asked_for {
+                    self.go_linear(position)?;
+                }
+                Ok(Some(body))
+            }
+            RangeAnswer::PastEnd { size } => {
+                self.settle_by_size(size).await?;
+                Ok(None)
+            }
+            RangeAnswer::Changed(_) if is_hint => {
+                // The listing was wrong, or old. What the server says of the file itself counts.
+                log::debug!("{} has another size than its listing says", redact(&entry.url));
+                self.hint_is_good = false;
+                Box::pin(self.ask(position)).await
+            }
+            RangeAnswer::Changed(_) => self.expect_same(false).map(|()| None),
+        }
+    }
+
+    /// How long a body is that does not say it. It is not kept: what it is a version of is not known before its end.
+    pub(super) async fn count(&self, mut body: Body) -> Result<u64, ReadError> {
+        let mut size = 0;
+        while let Some(piece) = body.next().await? {
+            self.downloader.throttle.take(piece.len()).await;
+            size += piece.len() as u64;
+            if size > MOST_COUNTED {
+                return Err(self.bad_answer("its length is not said").into());
+            }
+        }
+        Ok(size)
+    }
+
+    /// Makes sure that the entry is of a version of this size, which is all that is known of it: a
+    /// range past the end was asked for.
+    pub(super) async fn settle_by_size(&self, size: u64) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if let Some(settled) = entry.settled() {
+            // A neighbour has learnt the version meanwhile; this answer says nothing else.
+            return self.expect_same(settled.size() == size);
+        }
+        if size == 0 {
+            let validator = Validator::None;
+            return self.settle(Version { size, validator }, None).await;
+        }
+        // The version has a name too, maybe, which the answers to come will have. Its first byte tells.
+        match self.downloader.client.range(&entry.url, 0..1, None).await? {
+            RangeAnswer::Partial {
+                version,
+                modified,
+                mut body,
+                ..
+            } => {
+                self.settle(version, modified).await?;
+                // Reading it gives the connection back. Nobody needs the byte.
+                let _ = body.next().await;
+                self.expect_same(entry.size() == size)
+            }
+            _ => Err(self.bad_answer("it refuses the file's first byte").into()),
+        }
+    }
+
+    /// Makes sure that the entry is of the version that an answer is of.
+    pub(super) async fn settle(&self, version: Version, modified: Option<SystemTime>) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if entry.settled().is_none() {
+            let (downloader, manager) = (Arc::clone(&self.downloader), Arc::clone(&self.manager));
+            let (entry, version) = (Arc::clone(entry), version.clone());
+            // A task of its own, that goes on if this fetch is stopped: else the next one would find
+            // the data file still being opened by this one, and locked; or nobody would be told.
+            let settling = self.downloader.runtime.spawn(async move {
+                downloader.versions.settle(&entry, &version, modified).await?;
+                manager.settled(entry.id);
+                // Of what is shorter the kernel learns by the read that ends early ([`Reader::is_past_the_end`]).
+                if entry.size() > entry.size_hint {
+                    (downloader.on_resize)(&entry);
+                }
+                Ok::<(), ReadError>(())
+            });
+            // It fails only if it panics, or if the runtime is going down.
+            settling.await.map_err(|err| ReadError::Store(err.to_string()))??;
+        }
+        // An answer that was asked for by version has been compared; this is for fetches that began
+        // side by side, before the version was known.
+        self.expect_same(entry.settled().is_some_and(|settled| settled.version == version))
+    }
+
+    pub(super) fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if let (false, Some(settled)) = (is_same, entry.settled()) {
+            self.downloader.versions.index.note(Saying::Outdated {
+                url_key: UrlKey::new(&entry.url),
+                version: settled.version.clone(),
+            });
+        }
+        entry.expect_same(is_same)
+    }
+
+    /// From now on this fetch brings the whole file from its first byte, for all who wait for any of it.
+    pub(super) fn go_linear(&mut self, position: &mut Box<Position>) -> Result<(), ReadError> {
+        let entry = &self.order.entry;
+        if !entry.ignores_range() {
+            log::info!(
+                "{}: the server ignores Range, so the file is downloaded from its beginning",
+                redact(&entry.url)
+            );
+            entry.mark_ignores_range();
+        }
+        self.linear = true;
+        *position = Position::at_chunk_edge(0);
+        if self.manager.goes_linear(self.order.id) {
+            Ok(())
+        } else {
+            Err(ReadError::ShuttingDown)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What holds after each call, by the scheduler's module.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+impl World {
+    /// What holds after each call, by the scheduler's module.
+    pub(super) fn check(&self) {
+        let scheduler = &self.scheduler;
+        let live: BTreeSet<_> = self
+            .fetches
+            .iter()
+            .filter(|(_, f)| !f.is_stopped)
+            .map(|(&id, _)| id)
+            .collect();
+        assert_eq!(live, scheduler.fetches.keys().copied().collect());
+        assert_eq!(
+            self.waiting.keys().collect::<BTreeSet<_>>(),
+            scheduler.waiters.keys().collect::<BTreeSet<_>>()
+        );
+        let mut in_flights = BTreeSet::new();
+        scheduler.flights.check();
+        self.check_windows();
+        for (id, flight) in scheduler.flights.iter() {
+            assert!(!flight.is_idle(), "what is over is forgotten");
+            let mut in_flight = RangeSet::new();
+            for fetch in &flight.fetches {
+                let Fetch { entry, chunks, .. } = &scheduler.fetches[fetch];
+                assert_eq!(*entry, id);
+                // It turned out to lie past the end of the file.
+                if !chunks.is_empty() {
+                    assert!(!in_flight.overlaps(chunks), "a chunk in flight twice");
+                    in_flight.insert(chunks.clone());
+                }
+                in_flights.insert(*fetch);
+            }
+            for run in flight.wants.runs() {
+                assert!(!in_flight.overlaps(run), "a chunk in flight is wanted");
+            }
+            for waiter in &flight.waiters {
+                self.check_waiter(flight, waiter, &in_flight);
+            }
+        }
+        assert_eq!(in_flights, live, "each fetch belongs to an entry that is not forgotten");
+        for origin in ["a", "b"] {
+            self.check_slots(origin);
+        }
+    }
+
+    /// Of a file that nobody has asked for but for windows, nothing is wanted at their priorities but what is in one.
+    fn check_windows(&self) {
+        for (id, flight) in self.scheduler.flights.iter() {
+            let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
+            for (priority, is_live) in [(Priority::High, true), (Priority::Low, false)] {
+                let mut wanted = flight.wants.at(priority).clone();
+                for fetch in &flight.fetches {
+                    wanted.extend(self.scheduler.fetches[fetch].wants.at(priority).iter().cloned());
+                }
+                for window in flight.windows.of_kind(is_live) {
+                    wanted.remove(window.clone());
+                }
+                assert!(
+                    file.was_asked_for || wanted.is_empty(),
+                    "{wanted:?} is wanted ahead of nobody"
+                );
+            }
+        }
+    }
+
+    fn check_waiter(&self, flight: &Flight, waiter: &Waiter, in_flight: &RangeSet<u64>) {
+        let wanted = flight.wants.at(waiter.priority);
+        let mut touched = flight.touched(&waiter.bytes);
+        let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == flight.entry.id);
+        assert!(
+            has_news || touched.clone().any(|chunk| !flight.is_present(chunk)),
+            "a waiter sleeps that has everything: {waiter:?}"
+        );
+        assert!(
+            touched.all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
+            "nobody looks after {waiter:?}"
+        );
+    }
+
+    fn check_slots(&self, origin: &str) {
+        let scheduler = &self.scheduler;
+        let is_here = |entry: &CacheEntry| entry.url.host_str() == Some(origin);
+        let mut running = self
+            .fetches
+            .iter()
+            .filter(|(_, f)| !f.is_stopped && is_here(&self.files[f.file].entry));
+        let count = running.clone().count();
+        assert!(count <= self.limit, "{count} fetches at once");
+        let wanted = scheduler
+            .flights
+            .iter()
+            .map(|(_, flight)| flight)
+            .filter(|flight| is_here(&flight.entry))
+            .filter_map(|flight| {
+                // Chunks that have turned up since it was last looked need no fetch.
+                let missing = |p: &Priority| {
+                    let mut chunks = flight.wants.at(*p).iter().cloned().flatten();
+                    chunks.any(|chunk| !flight.is_present(chunk))
+                };
+                PRIORITIES.into_iter().find(missing)
+            });
+        match wanted.min() {
+            Some(_) if scheduler.closed => panic!("something is wanted after the end"),
+            Some(Priority::Critical) => {
+                assert!(
+                    running.all(|(&id, _)| scheduler.is_waited_for(id) || self.is_spared(id)),
+                    "critical waits for something lower"
+                );
+                assert_eq!(count, self.limit);
+            }
+            Some(_) => assert_eq!(count, self.limit, "a slot is idle"),
+            None => {}
+        }
+    }
+
+    /// Whether a fetch brought something lately, and either is the only one of its file and read ahead, or ends within a
+    /// round trip.
+    fn is_spared(&self, id: FetchId) -> bool {
+        let file = self.fetches[&id].file;
+        let others = self
+            .fetches
+            .iter()
+            .filter(|(other, f)| **other != id && f.file == file && !f.is_stopped);
+        let fetch = &self.scheduler.fetches[&id];
+        let lately = self.scheduler.period.saturating_sub(1)..;
+        let size = self.files[file].entry.size();
+        let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
+        let keeps_a_stream_going = others.count() == 0 && fetch.base() == Some(Priority::High);
+        (keeps_a_stream_going || due <= self.round_trip * C + C / 2)
+            && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
+    }
+}

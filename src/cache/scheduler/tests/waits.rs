@@ -1,0 +1,293 @@
+//! Who waits, for what, and what becomes of it when it leaves.
+
+use super::*;
+
+#[test]
+fn a_queued_chunk_is_promoted() {
+    let mut play = Play::with_slots(1);
+    let (running, late) = (known("a", 1), known("a", 100));
+    play.wait(&running, 0..C, 1);
+    play.request(&late, 0..100, Priority::Low);
+    play.request(&late, 50..51, Priority::Medium);
+    play.completes(0, C);
+    assert_eq!(play.starts()[1], 50..66);
+}
+
+#[test]
+fn a_running_fetch_is_promoted() {
+    let mut play = Play::with_slots(2);
+    let (low, promoted, urgent) = (known("a", 16), known("a", 16), known("a", 1));
+    play.request(&promoted, 0..16, Priority::Low);
+    play.request(&low, 0..16, Priority::Low);
+    play.request(&promoted, 3..4, Priority::High);
+    play.wait(&urgent, 0..C, 1);
+    assert_eq!(play.stopped, [play.started[1].id]);
+}
+
+#[test]
+fn a_request_for_less_does_not_demote() {
+    let mut play = Play::with_slots(1);
+    let (running, late) = (known("a", 1), known("a", 10));
+    play.wait(&running, 0..C, 1);
+    play.request(&late, 0..2, Priority::Low);
+    play.request(&late, 8..10, Priority::High);
+    play.request(&late, 0..10, Priority::Medium);
+    play.completes(0, C);
+    assert_eq!(play.starts()[1], 8..10);
+}
+
+#[test]
+fn a_long_wait_does_not_cut_the_fetch_that_serves_it() {
+    let (mut play, entry) = (Play::with_slots(9), known("a", 100));
+    play.wait(&entry, 0..16 * C, 1);
+    play.wait(&entry, 0..C, 2);
+    assert_eq!(play.starts(), [0..16]);
+}
+
+#[test]
+fn two_waiters_of_one_range_cause_one_fetch_and_are_both_woken() {
+    let (mut play, entry) = (Play::with_slots(9), known("a", 100));
+    play.wait(&entry, 0..C, 1);
+    play.wait(&entry, 0..C, 2);
+    play.completes(0, C);
+    assert_eq!((play.starts(), play.woken_well()), (vec![0..1], vec![1, 2]));
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn a_waiter_wakes_when_its_own_bytes_are_in() {
+    let (mut play, entry) = (Play::with_slots(9), known("a", 100));
+    play.wait(&entry, 100..C + 300, 1);
+    play.writes(0, C + 299);
+    assert_eq!(play.woken_well(), [0; 0]);
+    play.writes(0, C + 300);
+    assert_eq!(play.woken_well(), [1], "in the middle of the chunk and of the fetch");
+}
+
+#[test]
+fn a_waiter_far_ahead_of_a_running_fetch_gets_one_of_its_own() {
+    let (mut play, entry) = (Play::with_slots(9), known("a", 100));
+    play.request(&entry, 0..16, Priority::High);
+    play.wait(&entry, 10 * C..11 * C, 1);
+    assert_eq!(play.trimmed, [(play.started[0].id, 10 * C)]);
+    assert_eq!(play.starts(), [0..16, 10..16]);
+}
+
+#[test]
+fn a_waiter_a_little_ahead_of_a_running_fetch_waits_for_it() {
+    let (mut play, entry) = (Play::with_slots(9), known("a", 100));
+    play.request(&entry, 0..16, Priority::High);
+    play.writes(0, 6 * C);
+    play.wait(&entry, 10 * C..11 * C, 1);
+    assert_eq!((play.trimmed.len(), play.started.len()), (0, 1));
+}
+
+#[test]
+fn a_fetch_that_writes_past_where_it_was_cut_is_not_repeated() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.wait_with_ahead(&entry, 0..10 * C, 0..16, 1);
+    play.wait(&entry, 15 * C..16 * C, 2);
+    assert_eq!(play.trimmed, [(play.started[0].id, 15 * C)]);
+    // It had read on before it heard of it.
+    play.writes(0, 16 * C);
+    assert_eq!(play.woken_well(), [1, 2]);
+    play.ends(0, Ok(()));
+    assert_eq!(play.starts(), [0..16]);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn what_a_stopped_fetch_still_wrote_wakes_who_waits_for_it() {
+    let mut play = Play::with_slots(1);
+    let (victim, urgent) = (known("a", 16), known("a", 1));
+    play.request(&victim, 0..16, Priority::High);
+    play.wait(&urgent, 0..C, 1);
+    play.wait(&victim, 0..C, 2);
+    play.writes(0, 3 * C);
+    assert_eq!(play.woken_well(), [2]);
+    play.completes(1, C);
+    assert_eq!(play.starts()[2], 3..16, "and is not fetched again");
+}
+
+#[test]
+fn failure_reaches_the_waiters_that_it_concerns_and_nobody_else() {
+    let (mut play, entry) = (Play::with_slots(2), known("a", 100));
+    play.wait(&entry, 0..2 * C, 1);
+    play.wait(&entry, C..3 * C, 2);
+    play.wait(&entry, 50 * C..51 * C, 3);
+    play.wait(&entry, 70 * C..71 * C, 4);
+    play.writes(0, C);
+    play.ends(0, Err(failure()));
+    assert_eq!(play.woken_with_error(), [1, 2]);
+    for fetch in [1, 2, 3] {
+        let end = play.started[fetch].bytes.end;
+        play.completes(fetch, end);
+    }
+    assert_eq!(play.woken_well(), [3, 4]);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn failure_of_one_first_fetch_leaves_the_others_of_an_unsettled_entry_alone() {
+    let (mut play, entry) = (Play::with_slots(2), listed("a", 100 * C));
+    play.wait(&entry, 0..C, 1);
+    play.wait(&entry, 50 * C..51 * C, 2);
+    play.ends(0, Err(failure()));
+    assert_eq!(play.woken_with_error(), [1]);
+    play.settles(&entry, 100 * C);
+    play.completes(1, 51 * C);
+    assert_eq!(play.woken_well(), [2]);
+}
+
+#[test]
+fn a_change_of_version_fails_everybody_of_that_entry() {
+    let (mut play, entry, other) = (Play::with_slots(3), known("a", 100), known("a", 1));
+    play.wait(&entry, 0..C, 1);
+    play.wait(&entry, 50 * C..51 * C, 2);
+    play.wait(&other, 0..C, 3);
+    play.ends(0, Err(ReadError::Changed));
+    assert_eq!(play.woken_with_error(), [1, 2]);
+    assert_eq!(play.stopped, [play.started[1].id]);
+    play.completes(2, C);
+    assert_eq!(play.woken_well(), [3]);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn what_the_user_asked_for_outlives_the_readers_that_were_in_more_of_a_hurry() {
+    for ends in [0, 1] {
+        let mut play = Play::with_slots(1);
+        let (busy, entry, later) = (known("a", 1), known("a", 8), known("a", 8));
+        play.wait(&busy, 0..C, 1);
+        play.scheduler
+            .wait_patiently(&entry, 0..8 * C, Priority::Medium, WaiterId(2));
+        play.request(&later, 0..8, Priority::High);
+        if ends == 0 {
+            play.request(&entry, 0..8, Priority::High);
+            play.scheduler.end_read_ahead(entry.id);
+        } else {
+            play.wait(&entry, 0..8 * C, 3);
+            play.scheduler.give_up(WaiterId(3), ReadError::Cancelled);
+        }
+        play.completes(0, C);
+        assert_eq!(play.started[1].entry.id, later.id, "it is not in a hurry any more");
+        play.completes(1, 8 * C);
+        assert_eq!((play.started[2].entry.id, play.starts()[2].clone()), (entry.id, 0..8));
+        play.completes(2, 8 * C);
+        assert_eq!(play.woken_well(), [1, 2]);
+        assert!(play.scheduler.is_idle());
+    }
+}
+
+#[test]
+fn a_fetch_that_was_thrown_out_leaves_each_chunk_as_urgent_as_it_was_asked_for() {
+    let mut play = Play::with_slots(1);
+    let (entry, urgent) = (known("a", 16), known("a", 1));
+    play.scheduler
+        .wait_patiently(&entry, 0..16 * C, Priority::Low, WaiterId(1));
+    play.request(&entry, 0..4, Priority::High);
+    play.wait(&urgent, 0..C, 2);
+    play.scheduler.end_read_ahead(entry.id);
+    play.request(&known("a", 1), 0..1, Priority::Medium);
+    play.completes(1, C);
+    play.completes(2, C);
+    assert_eq!(play.starts(), [0..16, 0..1, 0..1, 0..16]);
+    assert_eq!(play.started[3].entry.id, entry.id);
+}
+
+#[test]
+fn who_waits_patiently_gets_the_first_error_and_what_only_it_wanted_is_not_fetched() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.scheduler
+        .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
+    play.note();
+    play.ends(0, Err(failure()));
+    assert_eq!(play.woken_with_error(), [1]);
+    assert!(play.scheduler.is_idle() && play.started.len() == 1);
+}
+
+#[test]
+fn when_somebody_cancels_the_fetch_ends_where_nobody_else_needs_it() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.scheduler
+        .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
+    play.note();
+    play.scheduler
+        .wait_patiently(&entry, 0..2 * C, Priority::Medium, WaiterId(2));
+    play.scheduler.give_up(WaiterId(1), ReadError::Cancelled);
+    play.note();
+    assert_eq!(
+        play.trimmed,
+        [(play.started[0].id, 2 * C)],
+        "the other still needs so much"
+    );
+    play.completes(0, 2 * C);
+    assert_eq!((play.woken_well(), play.woken_with_error()), (vec![2], vec![1]));
+    assert!(play.scheduler.is_idle() && play.started.len() == 1);
+}
+
+#[test]
+fn sixty_million_chunks_are_waited_for_without_looking_at_each() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 60_000_000));
+    play.wait(&entry, 0..u64::MAX, 1);
+    // One look at each of them for each of these would take minutes.
+    for fetch in 0..20 {
+        let end = play.started[fetch].bytes.end;
+        play.completes(fetch, end);
+    }
+    play.scheduler
+        .give_up(WaiterId(1), ReadError::DeadlinePassed(Duration::ZERO));
+    play.note();
+    assert_eq!(play.woken_with_error(), [1]);
+}
+
+#[test]
+fn who_gives_up_is_woken_once_and_what_only_it_wanted_is_not_fetched() {
+    let (mut play, busy, entry) = (Play::with_slots(1), known("a", 1), known("a", 10));
+    play.wait(&busy, 0..C, 1);
+    play.wait(&entry, 0..2 * C, 2);
+    play.wait(&entry, C..3 * C, 3);
+    for _ in 0..2 {
+        play.scheduler
+            .give_up(WaiterId(2), ReadError::DeadlinePassed(Duration::ZERO));
+        play.note();
+    }
+    assert_eq!(play.woken_with_error(), [2]);
+    play.completes(0, C);
+    assert_eq!(play.starts()[1], 1..3);
+    play.completes(1, 3 * C);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn ending_read_ahead_drops_what_is_queued_and_cuts_what_runs_at_the_next_chunk_edge() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.request(&entry, 0..50, Priority::High);
+    play.writes(0, 3 * C + 1);
+    play.scheduler.end_read_ahead(entry.id);
+    play.note();
+    assert_eq!(play.trimmed, [(play.started[0].id, 4 * C)]);
+    play.completes(0, 4 * C);
+    assert!(play.scheduler.is_idle());
+    assert_eq!(play.started.len(), 1);
+}
+
+#[test]
+fn ending_read_ahead_never_cuts_under_a_waiter() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.wait_with_ahead(&entry, 0..3 * C, 0..16, 1);
+    play.scheduler.end_read_ahead(entry.id);
+    play.note();
+    assert_eq!(play.trimmed, [(play.started[0].id, 3 * C)]);
+    play.completes(0, 3 * C);
+    assert_eq!(play.woken_well(), [1]);
+}
+
+#[test]
+fn ending_read_ahead_leaves_alone_what_the_user_asked_for() {
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.request(&entry, 0..8, Priority::Medium);
+    play.scheduler.end_read_ahead(entry.id);
+    play.note();
+    assert_eq!(play.trimmed, []);
+}
