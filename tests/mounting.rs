@@ -215,6 +215,8 @@ fn what_is_wrong_with_a_source_is_said_in_one_sentence() {
     }
     let no_tls = run(&mut ground.command(&speaks_no_tls(), &["--retries", "0"]));
     assert_refuses(&no_tls, &["does not speak TLS", "http://"]);
+    let by_proxy = run(&mut ground.command(&origin.url("/"), &["--retries", "0", "--proxy", "http://127.0.0.1:9"]));
+    assert_refuses(&by_proxy, &["refused the connection", "the proxy", "--proxy"]);
     let switch = origin.on("/").fault(Fault::LoginPage);
     assert_refuses(&of(&origin.url("/")), &["index"]);
     switch.lift();
@@ -296,6 +298,9 @@ fn a_command_line_that_is_not_understood_is_exit_code_2() {
         "no mountpoint"
     );
     assert_eq!(run(fetchfs().args(["unmount"])).code, 2);
+    let ran = run(fetchfs().args(["http://example.org/", "/mnt"]));
+    assert_refuses(&ran, &["fetchfs mount URL"]);
+    assert_eq!(ran.code, 2);
     for help in [
         vec!["--help"],
         vec!["mount", "--help"],

@@ -17,7 +17,7 @@ mod status;
 mod targets;
 mod unmount;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::Command;
@@ -37,6 +37,11 @@ const ABOUT: &str = "Mount remote files as a local directory; bytes are fetched 
 /// The whole program. To be called by a process with one thread, because it may fork.
 pub fn run() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
+    if typed.get(1).is_some_and(|word| is_url(word)) {
+        // As other tools that mount have it.
+        eprintln!("fetchfs: a command is missing; to mount a URL: fetchfs mount URL DIRECTORY");
+        return ExitCode::from(NOT_UNDERSTOOD);
+    }
     let matches = command().get_matches_from(&typed);
     let outcome = match matches.subcommand() {
         Some(("mount", matches)) => mount::run(matches, &typed),
@@ -59,6 +64,11 @@ pub fn run() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+fn is_url(word: &OsStr) -> bool {
+    let schemes = ["http://", "https://"].map(str::as_bytes);
+    schemes.iter().any(|scheme| word.as_encoded_bytes().starts_with(scheme))
 }
 
 fn program() -> Command {

@@ -87,6 +87,11 @@ impl Client {
         self.shared.access.adopt(url)
     }
 
+    /// Whether a proxy is set, so that it may be that which can't be reached.
+    pub fn may_use_a_proxy(&self) -> bool {
+        self.shared.config.proxy.may_be_one()
+    }
+
     /// Whether the origin of this URL gets to see a login or a token.
     pub fn logs_in_at(&self, url: &Url) -> bool {
         self.shared.access.logs_in_at(url)

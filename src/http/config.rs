@@ -53,6 +53,28 @@ pub enum ProxyChoice {
     Url(Secret),
 }
 
+impl ProxyChoice {
+    /// Whether there is one for any host.
+    pub(super) fn may_be_one(&self) -> bool {
+        let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self {
+            ProxyChoice::Environment => PROXY_VARIABLES.iter().any(is_set),
+            ProxyChoice::Direct => false,
+            ProxyChoice::Url(_) => true,
+        }
+    }
+}
+
+/// The variables that name a proxy, as the HTTP library reads them.
+const PROXY_VARIABLES: [&str; 6] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+];
+
 /// A version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {

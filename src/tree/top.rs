@@ -24,6 +24,12 @@ pub enum TopError {
     /// The origin does not believe what it was told of who asks.
     #[error("can't mount {}: {}; check the user name and password, or the token, that it was given", .0.url, .0.kind)]
     Login(HttpError),
+    /// There is no way to the origin, and it may be that there is none to a proxy.
+    #[error(
+        "can't mount {}: {}; it may be the proxy that is meant: one is set, by --proxy or in the environment (http_proxy, \
+         https_proxy, all_proxy)", .0.url, .0.kind
+    )]
+    Proxied(HttpError),
     /// Two sources would have one name.
     #[error("two sources are both called {0:?}; mount them on two mountpoints")]
     SameName(String),
@@ -99,6 +105,9 @@ impl Top {
                 None => match entry_of(client, source, &url).await {
                     Err(error) if error.kind == HttpErrorKind::Denied(401) && client.logs_in_at(&url) => {
                         return Err(TopError::Login(error));
+                    }
+                    Err(error) if error.kind.is_of_the_way() && client.may_use_a_proxy() => {
+                        return Err(TopError::Proxied(error));
                     }
                     entry => entry?,
                 },
