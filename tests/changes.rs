@@ -8,9 +8,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::common::Mount;
-use crate::common::files::{self, advise_random, assert_same, drop_pages, errno_of, sha256, sha256_of, try_pread};
+use crate::common::files::{
+    self, advise_random, assert_same, drop_pages, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
+};
 use crate::origin::{Content, Fault, Gate, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
@@ -317,4 +320,44 @@ fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
         content = Content::noise(MIB, 62 + round);
         origin.add("/f", content.clone());
     }
+}
+
+#[test]
+fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
+    let origin = Origin::start();
+    let content = Content::noise(8 * MIB, 61);
+    origin.add("/f", content.clone());
+    origin.add("/g", content.clone());
+    let _tags = origin.on_any().fault(Fault::AnotherTag(Arc::default()));
+    let mut mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0s").start();
+    // It is found out by who comes first, whose bytes would have to be of two versions.
+    let first = open_direct(&mount.path("f"));
+    assert_same(
+        &read_direct(&first, 0, 4096).expect("to read"),
+        &content.read(0..4096),
+        "one answer",
+    );
+    assert_stale(read_direct(&first, 4 * MIB, 4096), "no other answer is of that version");
+    drop(first);
+    assert_eq!(mount.times_in_log("the ETag changes from answer to answer"), 1);
+    for name in ["f", "g"] {
+        assert_eq!(sha256(&mount.path(name)), sha256_of(&content), "{name}");
+    }
+    // What is here is not fetched again, nor after a remount.
+    for _ in 0..2 {
+        let mark = origin.log().mark();
+        for name in ["f", "g"] {
+            drop_pages(&mount.path(name));
+            assert_eq!(sha256(&mount.path(name)), sha256_of(&content), "{name}");
+        }
+        let asked = origin.log().since(mark);
+        assert!(asked.data("/f").is_empty() && asked.data("/g").is_empty(), "{asked:?}");
+        mount.remount();
+    }
+    // Another date is another version.
+    let handle = File::open(mount.path("f")).expect("to open");
+    let next = Content::noise(8 * MIB, 62);
+    origin.add("/f", next.clone());
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&next), "the next version");
+    drop(handle);
 }

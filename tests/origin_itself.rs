@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -464,6 +465,10 @@ fn other_answers_come_as_told() {
         (reply.header("content-encoding"), &reply.body),
         (Some("gzip"), &content.whole())
     );
+    switch.lift();
+    let switch = origin.on("/f").fault(Fault::AnotherTag(Arc::default()));
+    let tags = [(); 2].map(|()| get(&origin, "/f").header("etag").map(str::to_owned));
+    assert_eq!(tags, [Some("\"0\"".to_owned()), Some("\"1\"".to_owned())]);
     switch.lift();
     let switch = origin.on("/f").fault(Fault::ContentRange(Some("bytes of some kind")));
     let reply = get_range(&origin, "/f", "0-9");

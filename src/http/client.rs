@@ -28,6 +28,7 @@ use super::{
     redact,
     redirects::{AfterFailure, Redirects},
     setup::Connections,
+    tags::{IgnoredTags, is_unexpected},
 };
 
 /// Bytes from which on a page is a large one: an index of some 30,000 names. **One large page is held at a time**, so
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub connections: Connections,
     pub access: Access,
     pub redirects: Redirects,
+    pub ignored_tags: IgnoredTags,
     pub mirrors: Mirrors,
     pub healths: Healths,
     /// Leave to hold a large page.
@@ -73,6 +75,7 @@ impl Client {
                 mirrors: Mirrors::new(config.mirrors.clone()),
                 config,
                 redirects: Redirects::default(),
+                ignored_tags: IgnoredTags::default(),
                 healths: Healths::default(),
                 large_page: Arc::new(Semaphore::new(1)),
             }),
@@ -145,7 +148,12 @@ impl Client {
     /// # Errors
     /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
     pub async fn confirm(&self, url: &Url, expected: Option<&Version>) -> Result<Metadata, HttpError> {
-        let found = self.metadata(url).await?;
+        let mut found = self.metadata(url).await?;
+        if expected.is_some_and(|known| is_unexpected(&known.validator, &found.as_head()))
+            && self.has_idle_tags(url, &found.as_head()).await
+        {
+            found = self.metadata(url).await?;
+        }
         let is_elsewhere = is_elsewhere(url, &found.url);
         let head = AnswerHead {
             is_elsewhere,
@@ -338,6 +346,13 @@ impl Client {
         let mut answer = self.send(Method::GET, first, ranged(&want, known)).await?;
         answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
         let mut verdict = judge(&answer.head, want.clone(), known);
+        if matches!(verdict, Verdict::Changed(_))
+            && known.is_some_and(|known| is_unexpected(&known.validator, &answer.head))
+            && self.has_idle_tags(first, &answer.head).await
+        {
+            self.shared.ignored_tags.strip(&answer.url, &mut answer.head);
+            verdict = judge(&answer.head, want.clone(), known);
+        }
         if verdict == Verdict::Unclear {
             let found = self.metadata(url).await?;
             let is_elsewhere = is_elsewhere(url, &found.url);
@@ -410,7 +425,7 @@ fn directory_of(url: &Url) -> Option<Url> {
 }
 
 /// No content coding, please: bytes are counted in the file, not in a compressed form of it (RFC 9110 §12.5.3).
-fn identity() -> HeaderMap {
+pub(super) fn identity() -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
 }
 

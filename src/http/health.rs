@@ -6,9 +6,9 @@
 //! **one** of those who wait asks, the others wait for what becomes of it: an answer lets all through, another
 //! failure makes the pause about twice as long. `Retry-After` is a lower bound for it. Those who wait are woken by event.
 //!
-//! A 502, 503 or 504 for one thing does not say whether that thing or the origin is to blame. It is laid to the thing
-//! ([`Blame`]) until another one fails as well, and the origin has answered nothing in between. What goes on failing while others
-//! are answered says nothing about the origin any more. No connection, silence, 429 and `Retry-After` are the origin's at once.
+//! One thing that fails by itself holds nobody else up ([`blame`]).
+
+mod blame;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,9 +19,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Backoff, HttpError, HttpErrorKind, MOST_ORIGINS, Origin};
+pub use blame::Blame;
+use blame::Failures;
 
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -29,31 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest, unless the server asked for more. It is one question of one mount: no burden on a server that struggles,
 /// and whoever reads sees soon that it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long it is remembered that something failed by itself.
-const REMEMBERED: Duration = Duration::from_secs(60);
-
-/// Things of an origin that are remembered as failing, at most. What is forgotten is laid to the origin half a minute sooner.
-const MOST_FAILING: usize = 64;
-
-/// What a failure is laid to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// All who ask it wait.
-    Origin,
-    /// What was asked about, and nobody else has to wait for that.
-    Resource,
-}
-
-/// Something of an origin that was answered with 502, 503 or 504.
-struct Failing {
-    /// A hash of its URL.
-    resource: u64,
-    /// The last time.
-    at: Instant,
-    /// The origin has answered others since it began.
-    is_by_itself: bool,
-}
 
 /// The health of all origins that were asked.
 #[derive(Default)]
@@ -104,44 +80,7 @@ struct State {
     pauses: u64,
     /// Counts the answers.
     answers: u64,
-    /// Since the origin was last known to be down: what has failed of it, the oldest first.
-    failing: Vec<Failing>,
-}
-
-impl State {
-    /// What is to blame for a failure.
-    fn blame(&mut self, error: &HttpError, now: Instant) -> Blame {
-        let may_be_its_own = matches!(
-            error.kind,
-            HttpErrorKind::Status {
-                status: 502..=504,
-                retry_after: None
-            }
-        );
-        if self.pause.is_some() || !may_be_its_own {
-            return Blame::Origin;
-        }
-        let resource = xxh3_64(error.url.as_bytes());
-        let is_by_itself = |failing: &&Failing| failing.is_by_itself && failing.resource == resource;
-        let is_by_itself = self.failing.iter().any(|failing| is_by_itself(&failing));
-        self.failing
-            .retain(|failing| failing.resource != resource && now.saturating_duration_since(failing.at) < REMEMBERED);
-        if self.failing.len() >= MOST_FAILING {
-            self.failing.remove(0);
-        }
-        self.failing.push(Failing {
-            resource,
-            at: now,
-            is_by_itself,
-        });
-        let witnesses = self.failing.iter().filter(|failing| !failing.is_by_itself);
-        if is_by_itself || witnesses.count() < 2 {
-            Blame::Resource
-        } else {
-            self.failing.clear();
-            Blame::Origin
-        }
-    }
+    failures: Failures,
 }
 
 struct Pause {
@@ -182,7 +121,7 @@ impl Health {
                 pause: None,
                 pauses: 0,
                 answers: 0,
-                failing: Vec::new(),
+                failures: Failures::default(),
             }),
             changed: Notify::new(),
             is_finding_out: AtomicBool::new(false),
@@ -239,7 +178,7 @@ impl Health {
         let ended = {
             let mut state = self.state.lock();
             state.answers += 1;
-            state.failing.iter_mut().for_each(|failing| failing.is_by_itself = true);
+            state.failures.answered();
             state.pause.take()
         };
         if let Some(pause) = ended {
@@ -281,21 +220,22 @@ impl Health {
     /// It has failed just now, as somebody found who was sent there by another.
     pub fn has_failed(&self, error: &HttpError) -> Blame {
         let pauses = self.state.lock().pauses;
-        self.failed(error, pauses, State::blame)
+        self.failed(error, pauses, Failures::blame)
     }
 
     fn failed(
         &self,
         error: &HttpError,
         pauses: u64,
-        blame: impl FnOnce(&mut State, &HttpError, Instant) -> Blame,
+        blame: impl FnOnce(&mut Failures, &HttpError, Instant) -> Blame,
     ) -> Blame {
         let (kind, now) = (&error.kind, Instant::now());
         let mut state = self.state.lock();
         if state.pauses != pauses {
             return Blame::Origin;
         }
-        if blame(&mut state, error, now) == Blame::Resource {
+        // A pause goes on, whoever asked at its end.
+        if state.pause.is_none() && blame(&mut state.failures, error, now) == Blame::Resource {
             return Blame::Resource;
         }
         state.pauses += 1;
@@ -368,7 +308,7 @@ impl Turn {
 
     /// It has failed; see [`HttpErrorKind::is_of_the_origin`].
     pub fn failed(self, error: &HttpError) -> Blame {
-        self.health.failed(error, self.pauses, State::blame)
+        self.health.failed(error, self.pauses, Failures::blame)
     }
 
     /// Likewise, of one that others stand in for: it is left alone as a whole, because that costs nobody anything.
@@ -395,179 +335,4 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn health() -> Arc<Health> {
-        Healths::default().of(&Origin::of(&Url::parse("http://h/").unwrap()).unwrap())
-    }
-
-    fn down() -> HttpError {
-        HttpError {
-            kind: HttpErrorKind::Refused,
-            url: "http://h/".to_owned(),
-        }
-    }
-
-    fn busy(path: &str, retry_after: Option<Duration>) -> HttpError {
-        HttpError {
-            kind: HttpErrorKind::Status {
-                status: 503,
-                retry_after,
-            },
-            url: format!("http://h/{path}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_fails_alone_holds_nobody_up_and_the_second_one_stands_for_the_origin() {
-        let health = health();
-        for _ in 0..5 {
-            assert_eq!(health.turn().await.failed(&busy("a", None)), Blame::Resource);
-            assert!(health.turn_now().is_some());
-        }
-        assert_eq!(health.turn().await.failed(&busy("b", None)), Blame::Origin);
-        assert!(health.turn_now().is_none());
-        // The pause goes on whoever asks when it is over.
-        assert_eq!(health.turn().await.failed(&busy("a", None)), Blame::Origin);
-        health.turn().await.answered();
-        assert_eq!(
-            health.turn().await.failed(&busy("a", None)),
-            Blame::Resource,
-            "a new outage"
-        );
-        assert_eq!(health.turn().await.failed(&busy("b", None)), Blame::Origin);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_fails_while_others_are_answered_is_no_sign_of_the_origin() {
-        let health = health();
-        for _ in 0..3 {
-            for path in ["a", "b", "c"] {
-                assert_eq!(health.turn().await.failed(&busy(path, None)), Blame::Resource);
-                health.turn().await.answered();
-            }
-        }
-        for path in ["a", "b", "c", "d"] {
-            assert_eq!(health.turn().await.failed(&busy(path, None)), Blame::Resource);
-        }
-        assert_eq!(
-            health.turn().await.failed(&busy("e", None)),
-            Blame::Origin,
-            "two that were well"
-        );
-        health.turn().await.answered();
-        for path in 0..3 * MOST_FAILING {
-            health.turn().await.failed(&busy(&path.to_string(), None));
-            health.answered();
-            assert!(health.state.lock().failing.len() <= MOST_FAILING);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_broken_way_and_a_word_to_all_are_the_origins_at_once() {
-        let too_many = HttpError {
-            kind: HttpErrorKind::Status {
-                status: 429,
-                retry_after: None,
-            },
-            url: "http://h/a".to_owned(),
-        };
-        for error in [down(), busy("a", Some(Duration::from_secs(1))), too_many] {
-            assert_eq!(health().turn().await.failed(&error), Blame::Origin, "{error}");
-        }
-    }
-
-    #[test]
-    fn no_server_makes_it_remember_origins_without_end_and_what_is_held_stays() {
-        let healths = Healths::default();
-        let of = |port: usize| healths.of_url(&Url::parse(&format!("http://h:{}/", port + 1)).unwrap());
-        let held = of(0);
-        (1..3 * MOST_ORIGINS).for_each(|port| drop(of(port)));
-        assert!(healths.0.lock().len() <= MOST_ORIGINS, "{}", healths.0.lock().len());
-        assert!(Arc::ptr_eq(&held, &of(0)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_well_origin_is_asked_at_once_by_all() {
-        let health = health();
-        let began = Instant::now();
-        let turns = [health.turn().await, health.turn().await];
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        turns.into_iter().for_each(Turn::answered);
-        assert!(health.state.lock().pause.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_of_questions_that_were_under_way_together_count_as_one() {
-        let health = health();
-        let turns = [health.turn().await, health.turn().await, health.turn().await];
-        for turn in turns {
-            turn.failed(&down());
-        }
-        let began = Instant::now();
-        let probe = health.turn().await;
-        assert!(began.elapsed() < FIRST_PAUSE * 2, "{:?}", began.elapsed());
-        drop(probe);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_and_one_asks_for_all() {
-        let health = health();
-        health.turn().await.failed(&down());
-        let mut last = Duration::ZERO;
-        for _ in 0..4 {
-            let began = Instant::now();
-            let probe = health.turn().await;
-            assert!(began.elapsed() > last, "{:?} after {last:?}", began.elapsed());
-            last = began.elapsed();
-            let second = health.turn();
-            tokio::pin!(second);
-            assert!(futures_pending(&mut second).await, "one asks at a time");
-            probe.failed(&down());
-        }
-        let probe = health.turn().await;
-        let waiting: Vec<_> = (0..3)
-            .map(|_| {
-                let health = Arc::clone(&health);
-                tokio::spawn(async move { health.turn().await.answered() })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        let began = Instant::now();
-        probe.answered();
-        for waiter in waiting {
-            waiter.await.unwrap();
-        }
-        assert_eq!(began.elapsed(), Duration::ZERO, "all are let through at once");
-    }
-
-    async fn futures_pending(future: &mut (impl Future + Unpin)) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), future).await.is_err()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_names_a_time_is_left_alone_until_then() {
-        let health = health();
-        let asked = Duration::from_secs(20);
-        health.turn().await.failed(&busy("a", Some(asked)));
-        let began = Instant::now();
-        drop(health.turn().await);
-        assert!(began.elapsed() >= asked, "{:?}", began.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_gives_its_turn_back_without_a_word_lets_the_next_one_ask() {
-        let health = health();
-        health.turn().await.failed(&down());
-        let probe = health.turn().await;
-        let next = tokio::spawn({
-            let health = Arc::clone(&health);
-            async move { health.turn().await.answered() }
-        });
-        tokio::task::yield_now().await;
-        drop(probe);
-        next.await.unwrap();
-        assert!(health.state.lock().pause.is_none());
-    }
-}
+mod tests;

@@ -85,7 +85,8 @@ impl Client {
                     continue;
                 }
             }
-            let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
+            let mut head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
+            self.shared.ignored_tags.strip(&url, &mut head);
             return Ok(Answer { url, head, response });
         }
     }

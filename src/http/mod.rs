@@ -28,6 +28,7 @@ mod redact;
 mod redirects;
 mod secret;
 mod setup;
+mod tags;
 #[cfg(test)]
 mod testing;
 mod throttle;

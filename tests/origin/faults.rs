@@ -59,6 +59,8 @@ pub enum Fault {
     Framed(Framing),
     /// Add this header: its name, and its value.
     Header(&'static str, &'static str),
+    /// Give each answer a strong ETag of its own: how many there were before.
+    AnotherTag(Arc<AtomicUsize>),
     /// Say something that is not HTTP, and close the connection.
     Garbage,
     /// Send the range wrapped in `multipart/byteranges`.
@@ -177,6 +179,10 @@ impl Fault {
             Fault::ContentRange(Some(text)) => answer.set("Content-Range", *text),
             Fault::Framed(framing) => answer.framing = *framing,
             Fault::Header(name, value) => answer.set(name, *value),
+            Fault::AnotherTag(answers) => {
+                let number = answers.fetch_add(1, Ordering::Relaxed);
+                answer.set("ETag", format!("\"{number}\""));
+            }
             Fault::Garbage => answer.manner.is_garbage = true,
             Fault::Multipart => wrap_in_multipart(answer),
             Fault::ClaimGzip => answer.set("Content-Encoding", "gzip"),
