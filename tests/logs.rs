@@ -45,7 +45,7 @@ pub fn said_in(log: &str, text: &str) -> (usize, usize) {
     let count = |line: &str| {
         let after = |word: &str| line.rsplit_once(word).map(|(_, rest)| rest.to_owned());
         let number = after("the last of ").or_else(|| after(" ("));
-        let number = number.filter(|_| line.contains(" more times in ") || line.contains(" like it in "));
+        let number = number.filter(|_| line.contains(" more time") || line.contains(" like it in "));
         number
             .and_then(|text| text.split(' ').next()?.parse().ok())
             .unwrap_or(1)

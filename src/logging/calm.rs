@@ -190,7 +190,8 @@ impl Said {
         self.lines.retain_mut(|(line, kept_back)| {
             let count = mem::take(kept_back);
             if count > 0 {
-                texts.push(format!("{line} ({count} more times in {passed})"));
+                let times = if count == 1 { "time" } else { "times" };
+                texts.push(format!("{line} ({count} more {times} in {passed})"));
             }
             count > 0
         });
@@ -253,7 +254,7 @@ mod tests {
         ];
         assert_eq!(
             written(&lines),
-            ["away", "gone", "gone (1 more times in 19s)", "away", "else"]
+            ["away", "gone", "gone (1 more time in 19s)", "away", "else"]
         );
     }
 
@@ -292,7 +293,7 @@ mod tests {
         log.flush();
         assert_eq!(
             *log.sink.0.lock(),
-            ["WARN x", "INFO x", "INFO x", "WARN x (1 more times in 0s)"]
+            ["WARN x", "INFO x", "INFO x", "WARN x (1 more time in 0s)"]
         );
     }
 }
