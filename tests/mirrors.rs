@@ -111,10 +111,12 @@ fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_no
                 "case {number}"
             );
         }
-        assert_eq!(
-            mirror.log().all().gets("/copy/d/f 1").len(),
-            1,
-            "case {number}: it is left out"
+        // What was being read ahead when the source went down may have found it out, side by side with the reader.
+        let asked = mirror.log().all().ranges("/copy/d/f 1");
+        let for_readers = asked.iter().filter(|range| range.contains(&(16 * MIB))).count();
+        assert!(
+            !asked.is_empty() && for_readers <= 1,
+            "case {number}: it is left out: {asked:?}"
         );
         assert_eq!(
             mount.times_in_log("this mirror is left out for this file"),
