@@ -6,7 +6,7 @@
 
 use std::fs::File;
 
-use crate::common::files::{advise_random, assert_same, sha256, sha256_of, try_pread};
+use crate::common::files::{advise_random, assert_same, open_direct, read_direct, sha256, sha256_of, try_pread};
 use crate::common::{Mount, cached};
 use crate::origin::{Content, Fault, Framing, Origin, Validators};
 
@@ -278,6 +278,28 @@ fn redirects_that_go_in_a_circle_are_an_error() {
         .raw_os_error();
     assert_eq!(errno, Some(libc::EIO));
     circle.lift();
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
+}
+
+#[test]
+fn a_server_that_sends_ranges_only_now_and_then_is_read_right() {
+    let (origin, content) = (Origin::start(), Content::noise(16 << 20, 34));
+    origin.add("/f", content.clone());
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = open_direct(&mount.path("f"));
+    // Now and then the whole file comes, which is then downloaded in line.
+    for place in [0u64, 12 << 20, 6 << 20, 9 << 20, 3 << 20] {
+        let whole = origin
+            .on("/f")
+            .data()
+            .times(1)
+            .fault(Fault::IgnoreRange(Framing::Length));
+        for place in [place, place + (1 << 20)] {
+            let read = read_direct(&file, place, 4096).expect("to read");
+            assert_same(&read, &content.read(place..place + 4096), "now and then");
+        }
+        whole.lift();
+    }
     assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
 }
 

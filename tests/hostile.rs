@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::common::files::errno_of;
+use crate::common::files::{errno_of, open_direct, read_direct};
 use crate::common::mount::{Mount, fetchfs};
 use crate::common::run;
 use crate::logs;
-use crate::origin::{Content, Origin};
+use crate::origin::{Content, Fault, Origin};
 
 /// Answers a path: writes what it likes to the connection, which is closed afterwards.
 type Answer = dyn Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
@@ -351,4 +351,62 @@ fn sizes_that_no_file_can_have_are_errors() {
         files.map(|file| file.metadata().expect("to stat").blocks() * 512).sum()
     });
     assert_eq!(taken, 0, "nothing of them is in the cache");
+}
+
+#[test]
+fn dates_that_no_clock_had_and_sizes_that_no_file_has_are_shown_as_dates_and_sizes() {
+    // The header as well as the page.
+    const DATES: [(&str, &str, i64); 3] = [
+        ("01-Jan-1960 00:00", "Fri, 01 Jan 1960 00:00:00 GMT", 0),
+        ("01-Jan-2199 00:00", "Tue, 01 Jan 2199 00:00:00 GMT", 7_226_582_400),
+        ("31-Dec-9999 23:59", "Fri, 31 Dec 9999 23:59:00 GMT", 253_402_300_740),
+    ];
+    let address = serve(|path, connection| {
+        if path == "/" {
+            let row = |(number, (date, ..)): (usize, &(&str, &str, i64))| {
+                format!("<a href=\"{number}\">x</a>   {date}   18446744073709551615\n")
+            };
+            let rows: String = DATES.iter().enumerate().map(row).collect();
+            let page = format!("<html><body><h1>Index of /</h1><pre>{rows}</pre></body></html>");
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n";
+            return write!(connection, "{head}Content-Length: {}\r\n\r\n{page}", page.len());
+        }
+        let number: usize = path[1..].parse().unwrap_or_default();
+        write!(
+            connection,
+            "HTTP/1.0 206 Partial Content\r\nLast-Modified: {}\r\nContent-Range: bytes 0-0/1\r\nContent-Length: 1\r\n\r\nx",
+            DATES[number].1
+        )
+    });
+    let mount = mount_of(address);
+    for (number, (date, _, seconds)) in DATES.iter().enumerate() {
+        let name = mount.path(number.to_string());
+        assert_eq!(fs::read(&name).expect("to read"), b"x", "{date}");
+        let metadata = fs::metadata(&name).expect("to stat");
+        assert_eq!((metadata.len(), metadata.mtime()), (1, *seconds), "{date}");
+    }
+}
+
+#[test]
+fn two_servers_that_send_each_other_the_reader_are_an_error_and_so_is_a_way_off_the_web() {
+    let (one, other) = (Origin::start(), Origin::start());
+    for name in ["circle", "file", "ftp", "good"] {
+        one.add(&format!("/{name}"), "good");
+    }
+    one.on("/circle").fault(Fault::Redirect(302, other.url("/circle")));
+    other.on("/circle").fault(Fault::Redirect(307, one.url("/circle")));
+    one.on("/file")
+        .fault(Fault::Redirect(302, "file:///etc/passwd".to_owned()));
+    one.on("/ftp")
+        .fault(Fault::Redirect(302, "ftp://127.0.0.1/x".to_owned()));
+    let mount = Mount::start_of(&one.url("/"));
+    for name in ["circle", "file", "ftp"] {
+        // The kernel's own reading ahead would ask twice.
+        let file = open_direct(&mount.path(name));
+        assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::EIO, "{name}");
+    }
+    // Ten redirects, and it is not tried again.
+    let asked = one.log().all().gets("/circle").len() + other.log().all().gets("/circle").len();
+    assert_eq!(asked, 11);
+    assert_eq!(fs::read(mount.path("good")).expect("to read"), b"good");
 }
