@@ -198,9 +198,15 @@ fn a_server_that_fails_for_one_file_is_stood_in_for_and_one_that_calls_it_gone_i
         .start();
     let file = open_direct(&mount.path("d/f 1"));
     read_at(&file, 0, &content);
-    let fails = first.on("/pub/d/f 1").data().fault(Fault::Status(500));
-    read_at(&file, 8 * MIB, &content);
-    fails.lift();
+    for (status, place) in [(500, 8 * MIB), (503, 12 * MIB)] {
+        let fails = first.on("/pub/d/f 1").data().fault(Fault::Status(status));
+        read_at(&file, place, &content);
+        assert!(fails.hits() > 0, "{status}");
+        fails.lift();
+        let asked = mirror.log().all().ranges("/copy/d/f 1");
+        assert!(asked.iter().any(|range| range.contains(&place)), "{status}: {asked:?}");
+    }
+    assert_eq!(mount.times_in_log("it is asked again in"), 0, "the server is well");
     let _gone = first.on("/pub/d/f 1").fault(Fault::Status(404));
     let asked = mirror.log().all().0.len();
     assert_eq!(errno_of(read_direct(&file, 24 * MIB, 4096)), libc::ESTALE);
