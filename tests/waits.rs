@@ -181,6 +181,35 @@ fn every_program_that_waits_for_a_handshake_ends_on_ctrl_c() {
     all_end_soon(Silence::InTheHandshake, Signal::SIGINT);
 }
 
+/// The state of a process that does nothing but wait, as `ps` shows it.
+fn state_of(child: &Child) -> char {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("it is there");
+        let (_, after_its_name) = stat.rsplit_once(") ").expect("a name in parentheses");
+        match after_its_name.chars().next() {
+            Some('R') => assert!(Instant::now() < deadline, "it never waits"),
+            state => return state.expect("a state"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn who_waits_for_names_sleeps_and_is_not_in_state_d() {
+    // Of who waits for bytes the kernel itself says D.
+    for index in [3, 4] {
+        let silent = Silent::new();
+        let mut command = readers(&silent).swap_remove(index);
+        let mut child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        silent.wait_for(1);
+        let state = state_of(&child);
+        child.kill().expect("to kill it");
+        child.wait().expect("it was killed");
+        assert_eq!(state, 'S', "{command:?}");
+    }
+}
+
 #[test]
 fn a_server_that_stalls_in_its_handshake_or_its_head_is_given_up_in_time() {
     let content = Content::noise(8 * MIB, 74);
