@@ -36,8 +36,8 @@ pub(super) struct AtOrigin {
     pub(super) pace: Pace,
     /// Over how many connections.
     pub(super) breadth: Breadth,
-    /// The entries that want something and do not rest, by their most urgent chunk, and among equals by when they were last served.
-    wanting: BTreeSet<(Priority, u64, EntryId)>,
+    /// The entries that want something and do not rest, in the order in which they are to be served.
+    wanting: BTreeSet<(Rank, EntryId)>,
     /// The entries that have fetches under way.
     fetching: BTreeSet<EntryId>,
     /// How many fetches that are.
@@ -56,14 +56,45 @@ struct Kept {
 /// What of a flight decides about its origin's order.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Noted {
-    wants: Option<(Priority, u64)>,
+    wants: Option<Rank>,
     fetches: usize,
+}
+
+/// Who is served before whom; the lowest is first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Of its most urgent chunk.
+    priority: Priority,
+    /// Whether something comes for its readers meanwhile. One of whom nothing does will be blocked in a moment: served after others, it
+    /// would take the slot from one that has only just begun, and that costs a connection.
+    is_fetching_ahead: bool,
+    /// When it was last served.
+    turn: u64,
+}
+
+impl Rank {
+    const fn first(priority: Priority) -> Rank {
+        Rank {
+            priority,
+            is_fetching_ahead: false,
+            turn: 0,
+        }
+    }
+
+    fn of(flight: &Flight) -> Option<Rank> {
+        let priority = flight.next_priority()?;
+        Some(Rank {
+            priority,
+            is_fetching_ahead: priority == Priority::High && !flight.fetches.is_empty(),
+            turn: flight.turn,
+        })
+    }
 }
 
 impl Noted {
     fn of(flight: &Flight) -> Noted {
         Noted {
-            wants: flight.next_priority().map(|priority| (priority, flight.turn)),
+            wants: Rank::of(flight),
             fetches: flight.fetches.len(),
         }
     }
@@ -153,10 +184,11 @@ impl Flights {
         self.all.is_empty()
     }
 
-    /// The most urgent work for an origin; among equals, of the entry that was served longest ago.
+    /// The most urgent work for an origin; among equals, of the entry that was served longest ago. What is read ahead for those of whom
+    /// nothing is under way comes before what is for others.
     pub(super) fn next_wanted(&self, origin: OriginNumber) -> Option<(Priority, EntryId)> {
-        let &(priority, _, id) = self.at(origin).wanting.first()?;
-        Some((priority, id))
+        let &(rank, id) = self.at(origin).wanting.first()?;
+        Some((rank.priority, id))
     }
 
     /// The fetches under way to an origin.
@@ -174,14 +206,13 @@ impl AtOrigin {
 
     /// Whether an entry other than this one has something to be begun for it.
     pub(super) fn is_wanted_by_another(&self, than: EntryId) -> bool {
-        self.wanting.iter().any(|&(_, _, id)| id != than)
+        self.wanting.iter().any(|&(_, id)| id != than)
     }
 
     /// The entries that want something at this priority, and nothing more urgent.
     pub(super) fn wanting_at(&self, priority: Priority) -> impl Iterator<Item = EntryId> {
-        let first = (priority, 0, EntryId(0));
-        let wanting = self.wanting.range(first..);
-        wanting.map_while(move |&(p, _, id)| (p == priority).then_some(id))
+        let wanting = self.wanting.range((Rank::first(priority), EntryId(0))..);
+        wanting.map_while(move |&(rank, id)| (rank.priority == priority).then_some(id))
     }
 
     /// How many entries share it.
@@ -190,11 +221,11 @@ impl AtOrigin {
     }
 
     fn note(&mut self, id: EntryId, before: Noted, now: Noted) {
-        if let Some((priority, turn)) = before.wants {
-            self.wanting.remove(&(priority, turn, id));
+        if let Some(rank) = before.wants {
+            self.wanting.remove(&(rank, id));
         }
-        if let Some((priority, turn)) = now.wants {
-            self.wanting.insert((priority, turn, id));
+        if let Some(rank) = now.wants {
+            self.wanting.insert((rank, id));
         }
         if now.fetches == 0 {
             self.fetching.remove(&id);
@@ -245,10 +276,7 @@ impl Flights {
     pub(super) fn check(&self) {
         for number in self.origins() {
             let here = || self.iter().filter(|(_, flight)| flight.origin == number);
-            let wanting = here().filter_map(|(id, flight)| {
-                let priority = flight.next_priority()?;
-                Some((priority, flight.turn, id))
-            });
+            let wanting = here().filter_map(|(id, flight)| Some((Rank::of(flight)?, id)));
             let fetching = here().filter(|(_, flight)| !flight.fetches.is_empty());
             let at = self.at(number);
             assert_eq!(at.wanting, wanting.collect());

@@ -225,3 +225,21 @@ fn the_limits_of_two_origins_are_independent() {
     let victim = play.started.iter().find(|order| order.id == play.stopped[0]);
     assert!(victim.as_ref().is_some_and(on_a), "of its own origin");
 }
+
+#[test]
+fn who_has_nothing_under_way_is_read_ahead_for_before_who_has() {
+    let mut play = Play::with_slots(2);
+    let (one, other) = (known("a", 64), known("a", 64));
+    play.wait_with_ahead(&one, 0..C, 0..16, 1);
+    play.wait_with_ahead(&other, 0..C, 0..16, 2);
+    for entry in [&one, &other] {
+        play.scheduler.shift(entry, &[moves(entry, 0, 0..64)]);
+    }
+    play.writes(0, C);
+    play.completes(1, 16 * C);
+    // The one was served longer ago. But it has a fetch, and the other one's reader is going to be blocked in a moment: it
+    // would take the slot from a fetch that has brought nothing.
+    assert_eq!(play.started[2].entry.id, other.id);
+    play.wait(&other, 16 * C..17 * C, 3);
+    assert_eq!((play.stopped.len(), play.trimmed.len()), (0, 0));
+}

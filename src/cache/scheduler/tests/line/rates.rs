@@ -10,7 +10,10 @@ fn rate_of(programs: u64, mib: u64) -> f64 {
     }
     line.run();
     let rate = (programs * mib * MIB) as f64 / line.now as f64;
-    println!("{programs} × {mib} MiB: {rate:.0} MB/s, {} requests", line.requests);
+    println!(
+        "{programs} × {mib} MiB: {rate:.0} MB/s, {} requests, {} broken off",
+        line.requests, line.broken_off
+    );
     rate
 }
 
