@@ -12,20 +12,20 @@ use tempfile::TempDir;
 use crate::common::files::{
     advise_random, assert_same, drop_pages, errno_of, open_direct, pread, read_direct, sha256, sha256_of, try_pread,
 };
-use crate::common::mount::{detach, fetchfs};
+use crate::common::mount::detach;
 use crate::common::{Mount, PATIENCE, is_root, temporary_directory};
 use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
 /// Said once, when trouble begins, and once when it is over.
-const BEGINS: &str = "files are read around it";
+pub const BEGINS: &str = "files are read around it";
 const ENDS: &str = "is written again";
 
 /// The files of an origin, with one that is longer than the memory for reading around the cache, and uneven ends.
-const FILES: [(&str, u64); 3] = [("small", 1000), ("film", 50 * MIB + 77), ("other", 3 * MIB - 1)];
+pub const FILES: [(&str, u64); 3] = [("small", 1000), ("film", 50 * MIB + 77), ("other", 3 * MIB - 1)];
 
-fn origin() -> Origin {
+pub fn origin() -> Origin {
     let origin = Origin::start();
     for (seed, (name, size)) in (0..).zip(FILES) {
         origin.add(&format!("/{name}"), Content::noise(size, seed));
@@ -34,7 +34,7 @@ fn origin() -> Origin {
 }
 
 /// A small file system of its own, mounted in place.
-struct Disk {
+pub struct Disk {
     path: PathBuf,
 }
 
@@ -47,7 +47,7 @@ impl Disk {
     }
 
     /// Writes a file that takes all that is free, to the last byte.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         let path = self.path.join("filler");
         let mut file = File::create(&path).expect("a file");
         for block in [MIB as usize, 4096, 1] {
@@ -71,7 +71,7 @@ impl Drop for Disk {
 }
 
 /// A mount with its cache in a folder of this directory.
-fn mount_with_cache_in(directory: &Path, origin: &Origin) -> Mount {
+pub fn mount_with_cache_in(directory: &Path, origin: &Origin) -> Mount {
     let cache = directory.join("cache");
     let cache = cache.to_str().expect("a path of the harness");
     Mount::of(&origin.url("/"))
@@ -82,7 +82,7 @@ fn mount_with_cache_in(directory: &Path, origin: &Origin) -> Mount {
 }
 
 /// Reads all files from the daemon, by several readers at once, and compares.
-fn read_all(mount: &Mount) {
+pub fn read_all(mount: &Mount) {
     std::thread::scope(|scope| {
         for (seed, (name, size)) in (0..).zip(FILES) {
             for _ in 0..2 {
@@ -113,7 +113,7 @@ fn read_until_it_is_over(mount: &Mount) {
 
 /// Reads all again and again until nothing is fetched for it any more. (A handle that the kernel has not closed yet goes on
 /// as it began, around the cache.)
-fn assert_all_is_cached(mount: &Mount, origin: &Origin) {
+pub fn assert_all_is_cached(mount: &Mount, origin: &Origin) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mark = origin.log().mark();
@@ -138,7 +138,7 @@ fn peak_memory(mount: &Mount) -> u64 {
 }
 
 /// In this order: the disk is to go before the directory that it is mounted on.
-fn small_disk() -> (TempDir, Disk) {
+pub fn small_disk() -> (TempDir, Disk) {
     let directory = temporary_directory();
     let disk = Disk::on(directory.path(), MsFlags::empty());
     (directory, disk)
@@ -301,49 +301,6 @@ fn what_is_read_around_the_cache_comes_from_a_mirror_too() {
         reading.join().expect("the source's bytes");
     });
     assert_eq!(mount.times_in_log("can't give back parts of files"), 1);
-}
-
-/// What `fetchfs mount` says that does not make one over this cache folder.
-fn refusal(cache: &Path, origin: &Origin) -> String {
-    let place = temporary_directory();
-    let mut command = fetchfs();
-    command.args(["mount", "--cache-dir"]).arg(cache).arg(origin.url("/"));
-    let output = command.arg(place.path()).output().expect("to run");
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    said
-}
-
-#[test]
-fn a_mount_over_a_cache_folder_that_can_t_be_written_is_not_made_and_one_line_says_why() {
-    if !is_root() {
-        return;
-    }
-    let origin = origin();
-    let (directory, disk) = small_disk();
-    let mut used = mount_with_cache_in(directory.path(), &origin);
-    read_all(&used);
-    used.unmount();
-    let remount = |flags| {
-        let flags = flags | MsFlags::MS_REMOUNT;
-        nix::mount::mount(None::<&str>, directory.path(), None::<&str>, flags, None::<&str>).expect("to remount");
-    };
-    let assert_refused = |what: &str| {
-        // One that was used before, and one that is new.
-        for cache in ["cache", "new"] {
-            let said = refusal(&directory.path().join(cache), &origin);
-            assert!(
-                said.contains("can't be used") && said.contains("--cache-dir"),
-                "{what}: {said}"
-            );
-            assert_eq!(said.lines().count(), 1, "{what}: {said}");
-        }
-    };
-    remount(MsFlags::MS_RDONLY);
-    assert_refused("read-only");
-    remount(MsFlags::empty());
-    disk.fill();
-    assert_refused("full");
 }
 
 /// A mount of one file of 32 MiB, over a cache folder that is read-only; and the file, open and with its version known.

@@ -7,6 +7,7 @@
 
 mod access;
 mod answers;
+mod beginnings;
 mod cache;
 mod cache_command;
 mod changes;

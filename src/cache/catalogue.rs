@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use url::Url;
 
 use super::entry::UrlKey;
+use super::home::Home;
 use super::index::ChunkIndex;
 pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing};
 use super::index::{ROW, Saying};
@@ -21,8 +22,7 @@ use crate::http::{Version, redact};
 
 /// See the module. Looking something up is one query; writing something down returns at once.
 pub struct Catalogue {
-    index: Arc<ChunkIndex>,
-    quota: Arc<Quota>,
+    home: Arc<Home>,
     /// Bytes of names that were written down since the oldest were dropped last.
     written: AtomicU64,
 }
@@ -33,23 +33,30 @@ const NAMES: u64 = 25;
 const VERSIONS: u64 = 100;
 
 impl Catalogue {
-    pub(super) fn new(index: Arc<ChunkIndex>, quota: Arc<Quota>) -> Catalogue {
+    pub(super) fn new(home: Arc<Home>) -> Catalogue {
         Catalogue {
-            index,
-            quota,
+            home,
             written: AtomicU64::new(0),
         }
     }
 
+    fn index(&self) -> &ChunkIndex {
+        &self.home.versions().index
+    }
+
+    fn quota(&self) -> &Arc<Quota> {
+        &self.home.versions().quota
+    }
+
     /// Drops the oldest names if they may be too many, now that so many bytes more are written down.
     fn keep_small(&self, bytes: u64) {
-        let limit = self.quota.size();
+        let limit = self.quota().size();
         let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if written < limit / NAMES / 4 {
             return;
         }
         self.written.store(0, Ordering::Relaxed);
-        self.index.note(Saying::Most {
+        self.index().note(Saying::Most {
             listings: limit / NAMES,
             files: limit / VERSIONS,
         });
@@ -57,38 +64,44 @@ impl Catalogue {
 
     /// The last listing of a directory, in the tree's own text.
     pub fn listing(&self, directory: &Url) -> Option<StoredListing> {
-        self.index.listing(&UrlKey::new(directory))
+        self.index().listing(&UrlKey::new(directory))
     }
 
-    /// Writes a directory's listing down, if there is room for it.
-    pub fn keep_listing(&self, directory: &Url, row: StoredListing) {
-        let bytes = row.names.len() as u64;
-        if bytes > self.quota.size() / NAMES || !self.quota.has_room_in_index(bytes) {
-            log::debug!("{}: its listing is not kept: there is no room", redact(directory));
-            return self.forget_listing(directory);
+    /// Writes a directory's listing down, if there is room for it. False if that is to be tried again when it is told the next time: there
+    /// is no folder for it yet.
+    pub fn keep_listing(&self, directory: &Url, row: StoredListing) -> bool {
+        if self.home.is_standing_in() {
+            return false;
         }
-        self.index.note(Saying::Listing {
+        let bytes = row.names.len() as u64;
+        if bytes > self.quota().size() / NAMES || !self.quota().has_room_in_index(bytes) {
+            log::debug!("{}: its listing is not kept: there is no room", redact(directory));
+            self.forget_listing(directory);
+            return true;
+        }
+        self.index().note(Saying::Listing {
             url_key: UrlKey::new(directory),
             url: redact(directory),
             row,
         });
         self.keep_small(bytes);
+        true
     }
 
     /// The origin says that there is no such directory.
     pub fn forget_listing(&self, directory: &Url) {
         let url_key = UrlKey::new(directory);
-        self.index.note(Saying::NoListing { url_key });
+        self.index().note(Saying::NoListing { url_key });
     }
 
     /// The version of a file that its origin last called the current one.
     pub fn file(&self, url: &Url) -> Option<StoredFile> {
-        self.index.file(&UrlKey::new(url))
+        self.index().file(&UrlKey::new(url))
     }
 
     /// Writes down which version of a file is the current one.
     pub fn keep_file(&self, url: &Url, version: Version, modified: Option<SystemTime>) {
-        self.index.note(Saying::File {
+        self.index().note(Saying::File {
             url_key: UrlKey::new(url),
             row: StoredFile { version, modified },
         });
@@ -98,6 +111,6 @@ impl Catalogue {
     /// The origin says that there is no such file.
     pub fn forget_file(&self, url: &Url) {
         let url_key = UrlKey::new(url);
-        self.index.note(Saying::NoFile { url_key });
+        self.index().note(Saying::NoFile { url_key });
     }
 }

@@ -24,10 +24,10 @@ use url::Url;
 use super::entry::CacheEntry;
 use super::error::ReadError;
 use super::file_writer::{Position, WriteJob};
+use super::home::Home;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use super::shortage::Shortage;
-use super::versions::Versions;
 use crate::http::{Client, HttpError, HttpErrorKind, Throttle, Turn, redact};
 use failures::Failures;
 pub(super) use mirrors::Leave;
@@ -53,7 +53,7 @@ pub struct ChunkDownloader {
     /// Tries after the first that brought nothing, before a fetch fails.
     pub retries: u32,
     /// Opens data files for versions that become known.
-    pub versions: Arc<Versions>,
+    pub home: Arc<Home>,
     /// The threads that write.
     pub writers: Sender<WriteJob>,
     /// See [`OnResize`].
@@ -191,7 +191,7 @@ impl Fetch {
             self.next_suspect = next;
             return Ok(None);
         }
-        let (versions, manager) = (Arc::clone(&self.downloader.versions), Arc::clone(&self.manager));
+        let (versions, manager) = (Arc::clone(self.downloader.home.versions()), Arc::clone(&self.manager));
         let (fetch, bytes) = (self.order.id, offset..self.end());
         let shared = Arc::clone(&entry);
         let verifying = self.downloader.runtime.spawn_blocking(move || {

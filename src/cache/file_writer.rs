@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::entry::{CacheEntry, Settled};
 use super::error::ReadError;
+use super::home::Home;
 use super::index::Record;
 use super::manager::ChunkManager;
 use super::resident::Filling;
@@ -99,12 +100,10 @@ impl Position {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(versions: &Arc<Versions>) -> io::Result<Sender<WriteJob>> {
+pub fn start(home: &Arc<Home>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
-        let recorder = Recorder {
-            versions: Arc::clone(versions),
-        };
+        let recorder = Recorder { home: Arc::clone(home) };
         let queue = queue.clone();
         std::thread::Builder::new()
             .name(format!("file-writer-{number}"))
@@ -115,20 +114,24 @@ pub fn start(versions: &Arc<Versions>) -> io::Result<Sender<WriteJob>> {
 
 /// Where completed chunks are told, and how writing them goes.
 struct Recorder {
-    versions: Arc<Versions>,
+    home: Arc<Home>,
 }
 
 impl Recorder {
+    fn versions(&self) -> &Versions {
+        self.home.versions()
+    }
+
     fn completed(&self, settled: &Settled, chunk: u64, checksum: u64) {
-        settled.resident.recency.came(chunk, &self.versions.quota.moment(0));
+        settled.resident.recency.came(chunk, &self.versions().quota.moment(0));
         if settled.presence.insert(chunk) {
-            self.versions.index.record(Record::Chunk {
+            self.versions().index.record(Record::Chunk {
                 key: settled.resident.key.clone(),
                 index: chunk,
                 checksum,
             });
         }
-        self.versions.clear_suspect(settled, chunk);
+        self.versions().clear_suspect(settled, chunk);
     }
 }
 
@@ -147,13 +150,13 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             Some(settled) if settled.resident.is_nowhere() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
                 let written = recorder
-                    .versions
+                    .versions()
                     .restore_if_cut(&entry, settled)
                     .map_err(|error| ReadError::Store(error.to_string()))
                     .and_then(|()| write(&entry, settled, &pieces, &mut position, recorder));
                 match &written {
-                    Ok(()) => recorder.versions.trouble.worked(),
-                    Err(error) => recorder.versions.trouble.failed(error),
+                    Ok(()) => recorder.versions().trouble.worked(),
+                    Err(error) => recorder.versions().trouble.failed(error),
                 }
                 written
             }
@@ -176,9 +179,9 @@ fn write(
 ) -> Result<(), ReadError> {
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     // Nothing is held that making room could wait for.
-    let room = recorder.versions.quota.reserve(len)?;
+    let room = recorder.versions().quota.reserve(len)?;
     let (resident, start) = (&settled.resident, position.offset);
-    let mut filling = resident.fill(entry.chunk.touched(&(start..start + len)), &recorder.versions.quota);
+    let mut filling = resident.fill(entry.chunk.touched(&(start..start + len)), &recorder.versions().quota);
     // Taken over by the new one, which began before this one ends.
     position.filling = None;
     resident

@@ -9,7 +9,7 @@
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
 //! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size;
-//! - [`around`] brings bytes past all this, in memory, while there is [`trouble`] with the folder.
+//! - [`around`] brings bytes past all this, in memory, while there is [`trouble`] with the folder, or none yet ([`home`]).
 
 mod around;
 mod breadth;
@@ -22,6 +22,7 @@ pub mod entry;
 mod error;
 mod file_writer;
 mod gathered;
+mod home;
 pub mod index;
 mod manager;
 mod pace;
@@ -45,8 +46,8 @@ mod wishes;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -59,18 +60,16 @@ pub use chunk::ChunkSize;
 use downloader::{ChunkDownloader, OnResize};
 pub use entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
 pub use error::{CacheError, ReadError};
-use index::ChunkIndex;
+use home::{Folder, Home};
 pub use index::{Holding, JobRow};
 pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 use quota::evictor::Evictor;
-use quota::{Quota, QuotaConfig};
+use quota::{QuotaConfig, Share};
 pub use reader::{Filled, Read, Reader, Span};
-use residents::Residents;
 use scheduler::Limits;
 pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
 use shortage::Shortage;
-use store::ChunkStore;
 use tenancy::Tenancy;
 use trouble::Trouble;
 use versions::Versions;
@@ -112,6 +111,22 @@ impl CacheConfig {
     }
 }
 
+impl CacheConfig {
+    /// Bytes that the cache has to take at least: two chunks for each connection.
+    fn least_size(&self) -> u64 {
+        2 * self.max_connections as u64 * self.chunk_size.bytes()
+    }
+
+    /// Whether the size that the user has asked for is enough.
+    fn check_size(&self) -> Result<(), CacheError> {
+        let least = self.least_size();
+        match self.quota.size {
+            Some(Share::Bytes(size)) if size < least => Err(CacheError::TooSmall { size, least }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
 /// keep a sequential reader waiting for the one it is in. By the simulated line of the scheduler's tests (16 connections of
 /// 20 MB/s and 50 ms), 4 GiB in sequence: 286 MB/s with 8 MiB, 294 with 12.
@@ -133,9 +148,8 @@ pub struct Cache {
     manager: Arc<ChunkManager>,
     downloader: Arc<ChunkDownloader>,
     patience: Duration,
-    versions: Arc<Versions>,
+    home: Arc<Home>,
     around: Around,
-    tenancy: Tenancy,
     folder: PathBuf,
     catalogue: Catalogue,
     /// Whether there is anybody to fetch ahead from.
@@ -143,6 +157,13 @@ pub struct Cache {
     chunk_size: ChunkSize,
     /// The most recently opened entries, the latest last. Nothing is taken under the lock.
     kept_open: Arc<Mutex<VecDeque<Arc<CacheEntry>>>>,
+    /// What goes with the open folder.
+    occupied: OnceLock<Occupied>,
+}
+
+/// See [`Cache::occupied`].
+struct Occupied {
+    tenancy: Tenancy,
     /// Ends with the cache.
     _evictor: Evictor,
 }
@@ -158,19 +179,34 @@ pub struct Held {
 }
 
 impl Cache {
-    /// Opens the cache, and starts its threads and tasks on `runtime`.
+    /// Opens the cache, and starts its threads and tasks on `runtime`. If its disk is full or read-only for now, that is told to the
+    /// log, and files are read around the cache until the folder can be opened.
     ///
     /// # Errors
-    /// When the folder or the index in it can't be used.
+    /// When the folder or the index in it can't be used, and not because of the disk.
     pub fn open(
         config: CacheConfig,
         client: Client,
         runtime: &Handle,
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
-        Cache::over(Folder::open(&config.folder)?, config, client, runtime, on_resize)
+        config.check_size()?;
+        let trouble = Arc::new(Trouble::none_in(&config.folder));
+        let opened =
+            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(&config, Arc::clone(&trouble)));
+        let (tenancy, versions) = match opened {
+            Ok((tenancy, versions)) => (Some(tenancy), versions),
+            Err(error) => {
+                let why = home::may_pass(&config, &error).ok_or(error)?;
+                trouble.folder_is_shut(&why);
+                (None, Versions::standing_in(&config, trouble)?)
+            }
+        };
+        Cache::with(versions, tenancy, config, client, runtime, on_resize)
     }
 
+    /// Over a folder that is open.
+    #[cfg(test)]
     fn over(
         folder: Folder,
         config: CacheConfig,
@@ -178,58 +214,33 @@ impl Cache {
         runtime: &Handle,
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
-        let Folder { tenancy, store, index } = folder;
-        // The index would have to look at all of its entries. It is asked if nobody has left a count, or one that may not have
-        // reached the disk before the machine went down.
-        let counted = quota::ledger::counted(&config.folder).filter(|_| index.is_of_this_boot());
-        let quota = Quota::open(
-            &config.folder,
-            &config.quota,
-            counted.unwrap_or_else(|| index.cached_bytes()),
-        )?;
-        let least = 2 * config.max_connections as u64 * config.chunk_size.bytes();
-        if quota.size() < least {
-            let size = quota.size();
-            return Err(CacheError::TooSmall { size, least });
-        }
-        let no_thread = |error: std::io::Error| CacheError::Folder {
-            path: config.folder.display().to_string(),
-            reason: format!("no thread to write with: {error}"),
-        };
         let trouble = Arc::new(Trouble::none_in(&config.folder));
-        let has_holes = store.has_holes();
-        if !has_holes {
-            log::warn!(
-                "{}: its file system can't give back parts of files, so nothing is cached there: files are read around it; choose \
-                 another place with --cache-dir",
-                config.folder.display()
-            );
-        }
-        let versions = Arc::new(Versions {
-            has_holes,
-            store,
-            index: Arc::new(index),
-            residents: Residents::default(),
-            quota,
-            restoring: Mutex::default(),
-            trouble,
-        });
-        let writers = file_writer::start(&versions).map_err(no_thread)?;
-        let catalogue = Catalogue::new(Arc::clone(&versions.index), Arc::clone(&versions.quota));
+        let occupied = folder.occupy(&config, trouble)?;
+        Cache::with(occupied.1, Some(occupied.0), config, client, runtime, on_resize)
+    }
+
+    /// Over what is open, or what stands in for it.
+    fn with(
+        versions: Arc<Versions>,
+        tenancy: Option<Tenancy>,
+        config: CacheConfig,
+        client: Client,
+        runtime: &Handle,
+        on_resize: OnResize,
+    ) -> Result<Arc<Cache>, CacheError> {
+        let home = Home::new(versions);
+        let writers = file_writer::start(&home).map_err(|error| no_thread(&config, &error))?;
         let is_online = !client.is_offline();
         let kept_open: Arc<Mutex<VecDeque<Arc<CacheEntry>>>> = Arc::default();
-        let kept = Arc::clone(&kept_open);
-        // Closing files takes system calls, and is not for under the lock.
-        let let_go = move || drop(std::mem::take(&mut *kept.lock()));
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
             throttle: Throttle::new(config.bandwidth),
             retries: config.retries,
-            versions: Arc::clone(&versions),
+            home: Arc::clone(&home),
             writers,
             on_resize,
-            shortage: Shortage::new(let_go.clone()),
+            shortage: Shortage::new(closing(&kept_open)),
         });
         let limits = Limits {
             fetches_per_origin: config.max_connections,
@@ -239,21 +250,63 @@ impl Cache {
         let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
-        let evictor = Evictor::start(Arc::clone(&versions), let_go).map_err(no_thread)?;
-        Ok(Arc::new(Cache {
+        let cache = Arc::new(Cache {
             manager,
             downloader,
             patience: config.read_timeout,
-            versions,
             around,
-            tenancy,
-            folder: config.folder,
-            catalogue,
+            folder: config.folder.clone(),
+            catalogue: Catalogue::new(Arc::clone(&home)),
+            home,
             is_online,
             chunk_size: config.chunk_size,
             kept_open,
-            _evictor: evictor,
-        }))
+            occupied: OnceLock::new(),
+        });
+        match tenancy {
+            Some(tenancy) => cache.hold(tenancy, &config)?,
+            None => home::keep_trying(&cache, config, runtime),
+        }
+        Ok(cache)
+    }
+
+    /// What belongs to an open folder, from now on.
+    fn hold(&self, tenancy: Tenancy, config: &CacheConfig) -> Result<(), CacheError> {
+        let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.kept_open));
+        let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
+        // There is one folder for a cache.
+        let _ = self.occupied.set(Occupied { tenancy, _evictor });
+        Ok(())
+    }
+
+    /// Opens the folder that could not be opened when the cache was; true if that is done, and need not be tried again.
+    fn moves_in(&self, config: &CacheConfig) -> bool {
+        let trouble = Arc::clone(&self.versions().trouble);
+        let opened =
+            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&trouble)));
+        match opened {
+            Ok((tenancy, versions)) => {
+                self.home.moves_in(versions);
+                if let Err(error) = self.hold(tenancy, config) {
+                    log::warn!("no room is made in the cache: {error}");
+                }
+                trouble.folder_is_open();
+                true
+            }
+            Err(error) => {
+                log::debug!("{error}");
+                false
+            }
+        }
+    }
+
+    fn versions(&self) -> &Arc<Versions> {
+        self.home.versions()
+    }
+
+    /// Whether the folder could not be opened yet: then nothing can be kept.
+    pub fn is_standing_in(&self) -> bool {
+        self.home.is_standing_in()
     }
 
     /// What is kept of names and versions.
@@ -263,7 +316,7 @@ impl Cache {
 
     /// The current version of a URL, as far as its origin has told, if the cache holds any of it. One query.
     pub fn newest(&self, url: &Url) -> Option<Held> {
-        let row = self.versions.index.newest(&UrlKey::new(url))?;
+        let row = self.versions().index.newest(&UrlKey::new(url))?;
         Some(Held {
             version: row.version,
             modified: row.modified,
@@ -276,7 +329,7 @@ impl Cache {
     /// # Errors
     /// [`ReadError::Store`] when it has too many chunks.
     pub fn entry(&self, url: &Url, origin: Origin, tag: u64, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
-        let settled = self.versions.open(url, held.chunk, &held.version, held.modified)?;
+        let settled = self.versions().open(url, held.chunk, &held.version, held.modified)?;
         let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, tag, held.version.size);
         entry.settle(settled);
         Ok(Arc::new(entry))
@@ -339,35 +392,41 @@ impl Cache {
 
     /// Bytes that the cache holds.
     pub fn cached_bytes(&self) -> u64 {
-        self.versions.index.cached_bytes()
+        self.versions().index.cached_bytes()
     }
 
     /// Bytes that the cache may take on the disk.
     pub fn limit(&self) -> u64 {
-        self.versions.quota.size()
+        if self.is_standing_in() {
+            return 0;
+        }
+        self.versions().quota.size()
     }
 
     /// Bytes that can be in the cache without any of them having to make room again. Some system calls.
     pub fn room(&self) -> u64 {
-        self.versions.quota.room()
+        if self.is_standing_in() {
+            return 0;
+        }
+        self.versions().quota.room()
     }
 
     /// Whether other mounts use the folder at this moment.
     pub fn is_shared(&self) -> bool {
-        self.versions.quota.has_others()
+        self.versions().quota.has_others()
     }
 
     /// Takes over what other mounts have recorded of these bytes of an entry. A query.
     pub fn learn(&self, entry: &CacheEntry, bytes: &Range<u64>) {
         if let Some(settled) = entry.settled() {
             let (resident, chunks) = (&settled.resident, entry.chunk.touched(bytes));
-            resident.learn(|| self.versions.index.committed_chunks(&resident.key, &chunks));
+            resident.learn(|| self.versions().index.committed_chunks(&resident.key, &chunks));
         }
     }
 
     /// Whether the folder can't be written, as far as is known: then nothing is to be fetched ahead of need.
     pub fn is_in_trouble(&self) -> bool {
-        self.versions.trouble.is_on()
+        self.versions().trouble.is_on()
     }
 
     /// The chunk manager, for requests that no reader makes.
@@ -380,39 +439,30 @@ impl Cache {
     pub fn close(&self) {
         self.manager.close();
         self.around.close();
-        self.versions.index.sync();
+        self.versions().index.sync();
     }
 
     /// To be called after [`Self::close`], when nobody waits for this process any more: ends recording, and if no other
     /// process uses the folder, sees to it that nothing has to be verified after a reboot. May take a moment.
     pub fn leave(&self) {
-        self.versions.index.finish();
-        self.tenancy.leave(&self.versions.index);
+        self.versions().index.finish();
+        if let Some(occupied) = self.occupied.get() {
+            occupied.tenancy.leave(&self.versions().index);
+        }
     }
 }
 
-/// A cache folder that is open.
-struct Folder {
-    tenancy: Tenancy,
-    store: ChunkStore,
-    index: ChunkIndex,
+/// What closes the files that are kept open without need.
+fn closing(kept_open: &Arc<Mutex<VecDeque<Arc<CacheEntry>>>>) -> impl Fn() + Send + Sync + use<> {
+    let kept = Arc::clone(kept_open);
+    // Closing files takes system calls, and is not for under the lock.
+    move || drop(std::mem::take(&mut *kept.lock()))
 }
 
-impl Folder {
-    /// Enters the folder, making what is missing in it.
-    fn open(folder: &Path) -> Result<Folder, CacheError> {
-        let store = ChunkStore::open(folder)?;
-        let tenancy = Tenancy::enter(folder);
-        let index = open_index(folder, &store)?;
-        Ok(Folder { tenancy, store, index })
-    }
-}
-
-/// Opens the index; one that is damaged is replaced by an empty one, and the data files that it knew are deleted.
-fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
-    match ChunkIndex::open(folder) {
-        Err(CacheError::Index { is_damaged: true, .. }) => ChunkIndex::begin_anew(folder, store),
-        opened => opened,
+fn no_thread(config: &CacheConfig, error: &std::io::Error) -> CacheError {
+    CacheError::Folder {
+        path: config.folder.display().to_string(),
+        reason: format!("no thread to write with: {error}"),
     }
 }
 

@@ -76,7 +76,7 @@ impl Reader {
     pub(super) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         Reader {
-            ahead: Mutex::new(ReadAhead::new(number, cache.versions.quota.most_ahead())),
+            ahead: Mutex::new(ReadAhead::new(number, cache.versions().quota.most_ahead())),
             opened: Instant::now(),
             around: tokio::sync::Mutex::default(),
             cache,
@@ -102,7 +102,7 @@ impl Reader {
             return self.wait(asked, &shifts, Guard::Stamp(0), later);
         };
         let chunks = self.entry.chunk.touched(&bytes);
-        let quota = &self.cache.versions.quota;
+        let quota = &self.cache.versions().quota;
         settled.resident.recency.note(&chunks, &quota.moment(self.number));
         // Taken before the chunks are looked for.
         let stamp = settled.presence.stamp(&chunks);
@@ -119,7 +119,7 @@ impl Reader {
             return Read::Around;
         }
         let mut is_here = settled.presence.contains_all(&chunks);
-        let is_in_trouble = self.cache.versions.trouble.is_on();
+        let is_in_trouble = self.cache.versions().trouble.is_on();
         let mut shifts = self.ahead.lock().note(&bytes, size, !is_here, self);
         if is_in_trouble || !self.cache.is_online {
             shifts.retain(|shift| shift.asks().is_none());
@@ -144,7 +144,7 @@ impl Reader {
     fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[Shift]) -> bool {
         let ahead = shifts.iter().filter_map(Shift::asks);
         let end = ahead.fold(chunks.end, |end, ahead| end.max(self.entry.chunk.count(ahead.end)));
-        self.cache.versions.learn(&settled.resident, &(chunks.start..end));
+        self.cache.versions().learn(&settled.resident, &(chunks.start..end));
         settled.presence.contains_all(chunks)
     }
 
@@ -211,7 +211,7 @@ impl Reader {
         let chunks = self.entry.chunk.touched(&bytes);
         let was_present = settled.presence.contains_all(&chunks);
         if let Err(error) = settled.resident.read_exact_at(buf, bytes.start) {
-            let is_lost = self.cache.versions.recover(&self.entry, settled, &bytes, &error);
+            let is_lost = self.cache.versions().recover(&self.entry, settled, &bytes, &error);
             return Err(if is_lost {
                 ReadError::Lost
             } else {
@@ -258,7 +258,7 @@ impl Reader {
             settled
                 .resident
                 .recency
-                .note(&all, &self.cache.versions.quota.moment(self.number));
+                .note(&all, &self.cache.versions().quota.moment(self.number));
         }
     }
 }
@@ -286,7 +286,7 @@ impl Drop for Reader {
             match self.entry.settled() {
                 // Perhaps there is a place for it when it is opened again.
                 Some(settled) if settled.resident.is_nowhere() => self.cache.let_go_of(self.entry.id),
-                Some(settled) => self.cache.versions.note_use(&settled.resident),
+                Some(settled) => self.cache.versions().note_use(&settled.resident),
                 None => {}
             }
         } else {

@@ -88,12 +88,16 @@ impl ChunkStore {
             path: folder.display().to_string(),
             reason: error.to_string(),
         })?;
-        let disk = Arc::new(System);
-        Ok(ChunkStore {
-            folder,
-            disk,
+        Ok(ChunkStore::not_made(cache_dir))
+    }
+
+    /// The same, making nothing: no file in it is ever opened.
+    pub fn not_made(cache_dir: &Path) -> ChunkStore {
+        ChunkStore {
+            folder: cache_dir.join("data"),
+            disk: Arc::new(System),
             descriptors: Descriptors::of_this_process(),
-        })
+        }
     }
 
     /// The same folder on a disk that fails when the test says so.
@@ -508,7 +512,8 @@ fn is_open_elsewhere(file: &File) -> bool {
     }
 }
 
-fn private_file() -> OpenOptions {
+/// How a file of the cache is opened.
+pub fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options

@@ -8,6 +8,8 @@ use std::thread;
 
 use tokio::runtime::Runtime;
 
+use super::index::ChunkIndex;
+use super::store::ChunkStore;
 use super::*;
 use crate::http::{HttpConfig, Validator};
 use server::Conduct::*;
@@ -377,7 +379,7 @@ fn what_was_fetched_ahead_of_readers_is_noted_as_new() {
     mount.cache.sync_index();
     let noted = |segment| {
         mount.cache.sync_index();
-        let row = mount.cache.versions.index.candidate(&key).unwrap();
+        let row = mount.cache.versions().index.candidate(&key).unwrap();
         let noted = quota::Recency::new(16 * quota::SEGMENT, &row.segments, quota::policy::Use::default());
         noted.of(segment)
     };

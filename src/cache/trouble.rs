@@ -5,7 +5,7 @@
 //! [around](super::around) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
 //! that fails begins another pause.
 //!
-//! A folder that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
+//! A folder that can't be opened when the mount begins is trouble until it is ([`home`](super::home)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
 //! and nobody will find them again. That lasts for as long as it is so.
 
 use std::fmt::Display;
@@ -30,6 +30,8 @@ pub struct Trouble {
     until: Mutex<Option<Instant>>,
     /// Whether the folder is not where it was.
     is_gone: AtomicBool,
+    /// Whether it could not be opened yet.
+    is_shut: AtomicBool,
 }
 
 impl Trouble {
@@ -40,12 +42,15 @@ impl Trouble {
             is_any: AtomicBool::new(false),
             until: Mutex::new(None),
             is_gone: AtomicBool::new(false),
+            is_shut: AtomicBool::new(false),
         }
     }
 
     /// Whether the cache is to be left alone now.
     pub fn is_on(&self) -> bool {
-        self.is_gone.load(Ordering::Acquire) || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
+        self.is_gone.load(Ordering::Acquire)
+            || self.is_shut.load(Ordering::Acquire)
+            || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
     }
 
     /// The folder is where it was when it was opened, and the same; or it is not. True if that is news.
@@ -63,6 +68,24 @@ impl Trouble {
             );
         }
         true
+    }
+
+    /// The folder can't be opened for now, for this reason.
+    pub fn folder_is_shut(&self, why: &dyn Display) {
+        self.is_shut.store(true, Ordering::Release);
+        log::warn!(
+            "the cache folder {} can't be used for now ({why}): nothing is cached, files are read around it until it can be used",
+            self.folder
+        );
+    }
+
+    /// The folder that could not be opened is open.
+    pub fn folder_is_open(&self) {
+        self.is_shut.store(false, Ordering::Release);
+        log::info!(
+            "the cache folder {} can be used now: files are cached again",
+            self.folder
+        );
     }
 
     /// A write has failed, for this reason.
@@ -137,6 +160,16 @@ mod tests {
         trouble.worked();
         assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
         assert!(trouble.folder_is(true) && !trouble.is_on());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_open_yet_is_trouble_until_it_is() {
+        let trouble = Trouble::none_in(Path::new("/c"));
+        trouble.folder_is_shut(&"full");
+        trouble.worked();
+        assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
+        trouble.folder_is_open();
+        assert!(!trouble.is_on());
     }
 
     #[test]

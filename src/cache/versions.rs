@@ -46,6 +46,8 @@ pub struct Versions {
     pub trouble: Arc<Trouble>,
     /// Whether the file system of the cache can give back parts of files. If not, nothing is kept there.
     pub has_holes: bool,
+    /// Whether this is only in the place of a folder that can't be opened ([`home`](super::home)).
+    pub is_standing_in: bool,
 }
 
 impl Versions {

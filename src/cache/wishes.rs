@@ -67,29 +67,29 @@ impl Cache {
     /// To be held while bytes of an entry are fetched ahead of any reader.
     pub fn bringing(&self, entry: &Arc<CacheEntry>) -> Bringing {
         Bringing {
-            versions: Arc::clone(&self.versions),
+            versions: Arc::clone(self.versions()),
             entry: Arc::clone(entry),
         }
     }
 
-    /// Records that a job is to be done. Queued, not waited for.
-    pub fn record_job(&self, job: JobRow) {
-        self.versions.index.record(Record::Job(job));
+    /// Records that a job is to be done, and returns when that is committed. False if it can't be.
+    pub fn record_job(&self, job: JobRow) -> bool {
+        self.versions().index.commit([Record::Job(job)])
     }
 
     /// Returns when all that was recorded before is on its way to the disk.
     pub fn sync_index(&self) {
-        self.versions.index.sync();
+        self.versions().index.sync();
     }
 
     /// Records that a job is done, or no longer wanted. Queued, not waited for.
     pub fn forget_job(&self, key: &str) {
-        self.versions.index.record(Record::JobDone { key: key.to_owned() });
+        self.versions().index.record(Record::JobDone { key: key.to_owned() });
     }
 
     /// The recorded jobs of a source, in the order in which they were asked for.
     pub fn jobs(&self, source: &str) -> Vec<JobRow> {
-        self.versions.index.jobs(source)
+        self.versions().index.jobs(source)
     }
 
     /// Whether this job of a source is still to be done. A query.
@@ -121,19 +121,18 @@ impl Cache {
     }
 
     /// From now on a file stays in the cache, whatever its version, or everything below a directory does: what is there
-    /// already, and what comes.
-    pub fn pin(&self, url: &Url, is_directory: bool) {
-        self.versions.index.record(Record::Pin(PinRow {
+    /// already, and what comes. False if that can't be recorded.
+    pub fn pin(&self, url: &Url, is_directory: bool) -> bool {
+        self.versions().index.commit([Record::Pin(PinRow {
             url_key: UrlKey::new(url),
             url: redact(url),
             is_directory,
-        }));
-        self.versions.index.sync();
+        })])
     }
 
     /// Takes a pin back.
     pub fn unpin(&self, url: &Url) -> Unpinned {
-        let (index, url_key) = (&self.versions.index, UrlKey::new(url));
+        let (index, url_key) = (&self.versions().index, UrlKey::new(url));
         if index.has_pin(&url_key) {
             index.record(Record::Unpin { url_key });
             index.sync();
@@ -147,13 +146,13 @@ impl Cache {
 
     /// What is pinned: URLs, without secrets. Those of directories end in `/`.
     pub fn pins(&self) -> Vec<String> {
-        self.versions.index.pins()
+        self.versions().index.pins()
     }
 
     /// Deletes what is cached of a file, in all versions, or of the files below a directory. What a read is using stays, and
     /// what another process or the kernel has open; so does what is pinned, unless `even_pinned`.
     pub fn evict(&self, url: &Url, is_directory: bool, even_pinned: bool) -> Evicted {
-        let index = &self.versions.index;
+        let index = &self.versions().index;
         let held = if is_directory {
             index.holdings_below(&redact(url))
         } else {
@@ -177,7 +176,7 @@ impl Cache {
 
     /// Drops all that is here of an entry, of one that is open here chunk by chunk. False if some of it had to stay.
     fn drop_all_of(&self, holding: &Holding) -> bool {
-        let versions = &self.versions;
+        let versions = self.versions();
         if !versions.is_in_place() {
             return false;
         }

@@ -52,6 +52,13 @@ struct Job {
     task: AbortHandle,
 }
 
+impl State {
+    fn number_of(&self, key: &str) -> Option<u64> {
+        let job = self.jobs.iter().find(|(_, job)| job.key == key);
+        job.map(|(&number, _)| number)
+    }
+}
+
 /// What names a mount's source in records: the same for the same URLs, whatever their order and whoever logs in.
 pub(super) fn source_key(urls: &[Url]) -> String {
     let mut plain: Vec<String> = urls
@@ -98,24 +105,25 @@ impl Jobs {
         }
     }
 
-    /// Records a job and begins it. One that goes on already is not begun twice. Blocks until it is recorded.
-    pub(super) fn start(self: &Arc<Self>, wanted: Wanted) -> u64 {
+    /// Records a job and begins it. One that goes on already is not begun twice. Blocks until it is recorded; `None` if it can't be.
+    pub(super) fn start(self: &Arc<Self>, wanted: Wanted) -> Option<u64> {
         let text = serde_json::to_string(&wanted).expect("plain values can be written as JSON");
         let key = hash(&format!("{}\n{text}", self.source));
-        let number = {
-            let mut state = self.state.lock();
-            if let Some((&number, _)) = state.jobs.iter().find(|(_, job)| job.key == key) {
-                return number;
-            }
-            self.tools.cache.record_job(JobRow {
-                key: key.clone(),
-                source: self.source.clone(),
-                wanted: text,
-            });
-            self.begin(&mut state, key, wanted)
+        let row = JobRow {
+            key: key.clone(),
+            source: self.source.clone(),
+            wanted: text,
         };
-        self.tools.cache.sync_index();
-        number
+        if let Some(number) = self.state.lock().number_of(&key) {
+            return Some(number);
+        }
+        if !self.tools.cache.record_job(row) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        // Somebody else may have asked for the same meanwhile.
+        let begun = state.number_of(&key);
+        Some(begun.unwrap_or_else(|| self.begin(&mut state, key, wanted)))
     }
 
     fn begin(self: &Arc<Self>, state: &mut State, key: String, wanted: Wanted) -> u64 {

@@ -11,6 +11,10 @@ use super::protocol::{Failure, Reply, TreePath, Wanted};
 use crate::cache::{Evicted, Holding, Unpinned, UrlKey};
 use crate::tree::Node;
 
+/// What is said of a wish that would be forgotten with the mount.
+pub(super) const NOT_RECORDED: &str =
+    "it can't be recorded, because the cache folder can't be written; the mount's log says why";
+
 /// How long a file may seem to be in use that is not any more.
 const LEAVING: Duration = Duration::from_millis(500);
 
@@ -32,7 +36,11 @@ impl Control {
         for Named { path, node, url } in named {
             let is_directory = node.is_directory();
             match self.with_cache(move |cache| cache.pin(&url, is_directory)).await {
-                Some(()) => pinned.push(path),
+                Some(true) => pinned.push(path),
+                Some(false) => failures.push(Failure {
+                    path,
+                    reason: NOT_RECORDED.to_owned(),
+                }),
                 None => failures.push(ending(path)),
             }
         }
@@ -43,7 +51,7 @@ impl Control {
                 recursive: true,
             };
             let jobs = Arc::clone(&self.jobs);
-            self.with_cache(move |_| jobs.start(wanted)).await
+            self.with_cache(move |_| jobs.start(wanted)).await.flatten()
         } else {
             None
         };

@@ -89,6 +89,8 @@ pub(super) enum FetchError {
          or prefetch less", shown(*.0)
     )]
     DoesNotStay(u64),
+    #[error("the cache folder can't be used now, so nothing would be kept; the mount's log says why")]
+    NoFolder,
     #[error("a bug in fetchfs; its log says more")]
     Bug,
 }
@@ -123,9 +125,8 @@ impl FetchError {
                 ReadError::Http(error) => of_http(&error.kind),
                 _ => Again::Later,
             },
-            FetchError::Tree(TreeError::Changed | TreeError::DeadlinePassed { .. } | TreeError::NotAsked) => {
-                Again::Later
-            }
+            FetchError::Tree(TreeError::Changed | TreeError::DeadlinePassed { .. } | TreeError::NotAsked)
+            | FetchError::NoFolder => Again::Later,
             FetchError::TooMuch { .. } | FetchError::DoesNotStay(_) => Again::NextMount,
             FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => Again::Never,
         }
@@ -212,6 +213,11 @@ impl Work {
         if wanted <= kept {
             return;
         }
+        let error = if self.tools.cache.is_standing_in() {
+            FetchError::NoFolder
+        } else {
+            FetchError::TooMuch { wanted, kept }
+        };
         self.named.clear();
         self.directories.clear();
         self.files.clear();
@@ -221,11 +227,11 @@ impl Work {
         if !matches!(
             self.failed.last(),
             Some(Failed {
-                error: FetchError::TooMuch { .. },
+                error: FetchError::TooMuch { .. } | FetchError::NoFolder,
                 ..
             })
         ) {
-            self.fail(self.first.clone(), FetchError::TooMuch { wanted, kept });
+            self.fail(self.first.clone(), error);
         }
     }
 

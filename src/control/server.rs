@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Control;
+use super::keeping::NOT_RECORDED;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
 
@@ -146,7 +147,8 @@ async fn answer(
         Request::PrefetchInBackground { wanted } => {
             let jobs = Arc::clone(&control.jobs);
             match control.with_cache(move |_| jobs.start(wanted)).await {
-                Some(job) => Reply::Started { job },
+                Some(Some(job)) => Reply::Started { job },
+                Some(None) => refused(format!("the job can't be started: {NOT_RECORDED}")),
                 None => refused("the job can't be started: the mount is being ended".to_owned()),
             }
         }

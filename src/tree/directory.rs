@@ -372,8 +372,9 @@ impl Tree {
             return catalogue.forget_listing(url);
         };
         let told = Some((xxh3_64(&row.names), row.modified));
-        if std::mem::replace(&mut directory.state.write().kept, told) != told {
-            catalogue.keep_listing(url, row);
+        let is_news = std::mem::replace(&mut directory.state.write().kept, told) != told;
+        if is_news && !catalogue.keep_listing(url, row) {
+            directory.state.write().kept = None;
         }
     }
 

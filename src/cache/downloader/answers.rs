@@ -143,7 +143,7 @@ impl Fetch {
             // A task of its own, that goes on if this fetch is stopped: else the next one would find
             // the data file still being opened by this one, and locked; or nobody would be told.
             let settling = self.downloader.runtime.spawn(async move {
-                downloader.versions.settle(&entry, &version, modified).await?;
+                downloader.home.versions().settle(&entry, &version, modified).await?;
                 manager.settled(entry.id);
                 // Of what is shorter the kernel learns by the read that ends early ([`Reader::is_past_the_end`]).
                 if entry.size() > entry.size_hint {
@@ -162,7 +162,7 @@ impl Fetch {
     pub(super) fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if let (false, Some(settled)) = (is_same, entry.settled()) {
-            self.downloader.versions.index.note(Saying::Outdated {
+            self.downloader.home.versions().index.note(Saying::Outdated {
                 url_key: UrlKey::new(&entry.url),
                 version: settled.version.clone(),
             });

@@ -35,7 +35,7 @@ use super::error::CacheError;
 use super::store::ChunkStore;
 use crate::http::{Validator, Version};
 pub use catalogue::{FileRow, ListingRow, ROW, Saying};
-pub use eviction::{Candidate, Order};
+pub use eviction::{Candidate, Order, coldest_unopened};
 pub use survey::EntryInfo;
 #[cfg(test)]
 pub use tables::Failing;
@@ -126,6 +126,35 @@ impl ChunkIndex {
             inode: inode_of(&path),
             path,
         })
+    }
+
+    /// In the place of one that can't be opened: it knows nothing, and what is recorded is lost.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn standing_in() -> Result<ChunkIndex, CacheError> {
+        const NAME: &str = "in memory";
+        let failed = |error| CacheError::of_index(NAME, &error);
+        let mut reader = Connection::open_in_memory().map_err(failed)?;
+        schema::migrate(&mut reader, NAME)?;
+        Ok(ChunkIndex {
+            writer: Writer::none(),
+            reader: Mutex::new(reader),
+            is_of_this_boot: false,
+            path: PathBuf::new(),
+            inode: None,
+        })
+    }
+
+    /// Makes sure that there is no index of a newer version. Writes nothing.
+    ///
+    /// # Errors
+    /// [`CacheError::NewerIndex`].
+    pub fn refuse_newer(cache_dir: &Path) -> Result<(), CacheError> {
+        match schema::inspect(&cache_dir.join(FILE)) {
+            Err(error @ CacheError::NewerIndex { .. }) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Moves an index file that is damaged, or none of ours, out of the way. What it recorded is lost; the cache fills anew.

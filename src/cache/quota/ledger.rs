@@ -22,6 +22,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::locks::{Lock, is_locked_by_others, lock, try_lock};
 use crate::cache::error::CacheError;
@@ -88,6 +89,37 @@ impl Ledger {
             reason,
         };
         let (file, map) = open(&path).map_err(|error| failed(error.to_string()))?;
+        Ledger::join_page(file, map, limit, recorded).map_err(failed)
+    }
+
+    /// In memory, and not shared.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of_nobody_else(limit: u64) -> Result<Ledger, CacheError> {
+        let page = || -> io::Result<(File, MmapRaw)> {
+            let file = File::from(memfd_create("usage", MFdFlags::MFD_CLOEXEC)?);
+            file.set_len(LEN)?;
+            let map = map(&file)?;
+            Ok((file, map))
+        };
+        let failed = |reason: String| CacheError::Folder {
+            path: "in memory".to_owned(),
+            reason,
+        };
+        let (file, map) = page().map_err(|error| failed(error.to_string()))?;
+        Ledger::join_page(file, map, limit, 0).map_err(failed)
+    }
+
+    /// The file of its page, once more.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    fn join_page(file: File, map: MmapRaw, limit: u64, recorded: u64) -> Result<Ledger, String> {
         let slot = NO_SLOT;
         let mut ledger = Ledger { file, map, slot };
         let taken: Vec<bool> = (0..SLOTS).map(|slot| ledger.is_taken(slot)).collect();
@@ -95,12 +127,12 @@ impl Ledger {
             ledger.begin_anew(recorded);
         }
         let Some(slot) = taken.iter().position(|taken| !taken) else {
-            return Err(failed(format!(
+            return Err(format!(
                 "{SLOTS} mounts use it already, of the processes {}",
                 ledger.processes()
-            )));
+            ));
         };
-        try_lock(&ledger.file, slot_lock(slot), Lock::Exclusive).map_err(|error| failed(error.to_string()))?;
+        try_lock(&ledger.file, slot_lock(slot), Lock::Exclusive).map_err(|error| error.to_string())?;
         ledger.slot = slot;
         let own = &ledger.page().slots[slot];
         own.limit.store(limit, Ordering::Relaxed);

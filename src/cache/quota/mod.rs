@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::sys::statvfs::{Statvfs, fstatvfs};
+use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
 use parking_lot::Mutex;
 
 use super::error::{CacheError, ReadError};
@@ -156,6 +156,29 @@ impl Quota {
         };
         quota.measure_index();
         Ok(Arc::new(quota))
+    }
+
+    /// In the place of one over a folder that can't be opened: there is no room.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn standing_in(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
+        let failed = |error: std::io::Error| CacheError::Folder {
+            path: "in memory".to_owned(),
+            reason: error.to_string(),
+        };
+        let size = config.size.map_or(0, |share| share.of(0));
+        let ledger = Ledger::of_nobody_else(size)?;
+        Ok(Arc::new(Quota {
+            folder: ledger.file().map_err(failed)?,
+            ledger,
+            min_free: u64::MAX,
+            index_files: Default::default(),
+            block: 512,
+            max_age: None,
+            rounds: Mutex::default(),
+            leftovers: Mutex::default(),
+        }))
     }
 
     /// Reserves room for bytes that are about to be written to one file, waiting for room to be made if need be. Blocks for
@@ -368,6 +391,12 @@ impl Quota {
     pub fn has_others(&self) -> bool {
         self.ledger.has_others()
     }
+}
+
+/// Half of the file system that a folder is on, or is to be made on; nothing if that can't be told.
+pub fn half_of_disk(folder: &Path) -> u64 {
+    let disk = folder.ancestors().find_map(|place| statvfs(place).ok());
+    disk.map_or(0, |disk| disk.blocks() * disk.fragment_size() / 2)
 }
 
 /// Marks of how full the cache is.

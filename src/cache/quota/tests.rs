@@ -47,6 +47,7 @@ fn parts(folder: &Path, size: u64) -> Versions {
         quota,
         trouble: Arc::new(Trouble::none_in(folder)),
         has_holes: true,
+        is_standing_in: false,
     }
 }
 

@@ -81,7 +81,7 @@ fn after_a_power_cut_good_chunks_cost_no_request() {
     assert!(settled.presence.is_complete());
     let key = settled.resident.key.clone();
     assert!(
-        mount.cache.versions.index.recorded(&key).is_certain,
+        mount.cache.versions().index.recorded(&key).is_certain,
         "verified once is enough"
     );
     drop(reader);
@@ -317,7 +317,7 @@ fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
     let reader = mount.listed(&server, SIZE);
     assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
     let other = EntryKey::for_tests(1);
-    assert!(mount.cache.versions.index.recorded(&other).chunks.is_empty());
+    assert!(mount.cache.versions().index.recorded(&other).chunks.is_empty());
     drop(reader);
     mount.end();
     // The next mount begins anew rather than with an index that can't be written.
@@ -337,7 +337,7 @@ fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_record
     assert_eq!(index.execute(sql, []), Ok(1));
     drop(index);
     let mount = Mount::over(dir.path());
-    let came = |mount: &Mount| mount.cache.versions.quota.moment(0).clock * quota::policy::TICK;
+    let came = |mount: &Mount| mount.cache.versions().quota.moment(0).clock * quota::policy::TICK;
     assert!(came(&mount) < 1 << 30);
     mount.end();
     let mount = after_a_power_cut(dir.path());
@@ -357,7 +357,7 @@ fn a_disk_without_holes_is_read_around_and_nothing_is_written_to_it() {
     let opened = Folder::open(dir.path()).unwrap();
     let store = opened.store.on_disk(Arc::clone(&disk) as _);
     let mount = Mount::of(dir.path(), Folder { store, ..opened });
-    assert!(!mount.cache.versions.has_holes);
+    assert!(!mount.cache.versions().has_holes);
     let reader = mount.listed(&server, SIZE);
     // Whatever this read is told: by it the version becomes known.
     let _ = read(&reader, 0, SIZE);
@@ -402,11 +402,11 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     assert_eq!(files(), theirs, "of the same name, and not ours");
     std::fs::remove_dir_all(&folder).unwrap();
     // What is not there now is not gone for good.
-    assert_eq!(quota::evictor::evict_older(&mount.cache.versions, u32::MAX), 0);
+    assert_eq!(quota::evictor::evict_older(mount.cache.versions(), u32::MAX), 0);
     mount.cache.sync_index();
     assert!(mount.cache.newest(&server.url).is_some());
     std::fs::rename(&moved, &folder).unwrap();
-    assert!(mount.cache.versions.is_in_place() && !mount.cache.is_in_trouble());
+    assert!(mount.cache.versions().is_in_place() && !mount.cache.is_in_trouble());
     drop(new);
     mount.end();
 }

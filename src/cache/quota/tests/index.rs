@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::cache::catalogue::{Catalogue, StoredListing};
+use crate::cache::home::Home;
 use crate::cache::quota::victims::coldest;
 
 const SIZE: u64 = 8 * MIB;
@@ -27,7 +28,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
     let file = open(&versions, 1, 2 * MIB / C);
     (0..2 * MIB / C).for_each(|chunk| write(&versions, &file, chunk).unwrap());
-    let catalogue = Catalogue::new(Arc::clone(&versions.index), Arc::clone(&versions.quota));
+    let catalogue = Catalogue::new(Home::new(Arc::clone(&versions)));
     let directory = |number: u64| Url::parse(&format!("http://h/{number}/")).unwrap();
     let listing = |number: u64| StoredListing {
         names: vec![number as u8; 20_000],

@@ -1,0 +1,184 @@
+//! A mount begun over a cache folder that can't be used for now is a mount: files are read around the cache until it can.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use nix::mount::{MsFlags, mount};
+
+use crate::common::files::{assert_same, drop_pages, pread};
+use crate::common::mount::fetchfs;
+use crate::common::{PATIENCE, is_root, run, temporary_directory};
+use crate::control::prefetch;
+use crate::full_disk::{BEGINS, FILES, assert_all_is_cached, mount_with_cache_in, origin, read_all, small_disk};
+use crate::origin::{Content, Origin};
+
+/// Said once, when the folder can be used at last.
+const OPEN: &str = "can be used now";
+
+/// Makes a file system read-only, or writable again.
+fn remount(path: &Path, flags: MsFlags) {
+    let flags = flags | MsFlags::MS_REMOUNT;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).expect("to remount");
+}
+
+/// What `fetchfs mount` says that does not make one over this cache folder.
+fn refusal(cache: &Path, origin: &Origin) -> String {
+    let place = temporary_directory();
+    let mut command = fetchfs();
+    command.args(["mount", "--cache-dir"]).arg(cache).arg(origin.url("/"));
+    let output = command.arg(place.path()).output().expect("to run");
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+/// Reads twice what is nowhere kept, has the folder made usable, and reads until nothing is fetched any more.
+fn assert_begins_without(directory: &Path, origin: &Origin, make_usable: impl FnOnce()) {
+    let mut mount = mount_with_cache_in(directory, origin);
+    read_all(&mount);
+    read_all(&mount);
+    assert_eq!(mount.times_in_log("can't be used for now"), 1, "one line says so");
+    assert_eq!(
+        (mount.times_in_log(BEGINS), mount.times_in_log(OPEN)),
+        (1, 0),
+        "and no other"
+    );
+    make_usable();
+    mount.wait_for_log(OPEN, 1);
+    assert_all_is_cached(&mount, origin);
+    mount.remount();
+    let mark = origin.log().mark();
+    read_all(&mount);
+    let log = origin.log().since(mark);
+    for (name, _) in FILES {
+        assert!(
+            log.data(&format!("/{name}")).is_empty(),
+            "{name} is there for the next mount"
+        );
+    }
+}
+
+#[test]
+fn over_a_read_only_folder_that_was_used_before_files_are_read_around_it_until_it_can_be_written() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, _disk) = small_disk();
+    let mut used = mount_with_cache_in(directory.path(), &origin);
+    let first = pread(&used.path("film"), 0..1000);
+    used.unmount();
+    assert_same(&first, &Content::noise(FILES[1].1, 1).read(0..1000), "film");
+    remount(directory.path(), MsFlags::MS_RDONLY);
+    assert_begins_without(directory.path(), &origin, || {
+        remount(directory.path(), MsFlags::empty())
+    });
+}
+
+#[test]
+fn over_a_new_folder_on_a_read_only_disk_files_are_read_around_it_until_it_can_be_made() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, _disk) = small_disk();
+    remount(directory.path(), MsFlags::MS_RDONLY);
+    assert_begins_without(directory.path(), &origin, || {
+        remount(directory.path(), MsFlags::empty())
+    });
+}
+
+#[test]
+fn over_a_new_folder_on_a_full_disk_files_are_read_around_it_until_there_is_room() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, disk) = small_disk();
+    let filler = disk.fill();
+    assert_begins_without(directory.path(), &origin, || {
+        fs::remove_file(filler).expect("to make room")
+    });
+}
+
+#[test]
+fn what_is_cached_makes_way_on_a_disk_that_others_have_filled_before_the_mount() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, disk) = small_disk();
+    let mut used = mount_with_cache_in(directory.path(), &origin);
+    read_all(&used);
+    used.unmount();
+    disk.fill();
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    read_all(&mount);
+    assert_eq!(mount.times_in_log("have made way"), 1);
+    assert_eq!(mount.times_in_log("can't be used for now"), 0);
+    // It is used: what was read twice is there.
+    let (name, size) = FILES[0];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mark = origin.log().mark();
+        let path = mount.path(name);
+        drop_pages(&path);
+        assert_eq!(pread(&path, 0..size).len() as u64, size);
+        if origin.log().since(mark).data(&format!("/{name}")).is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nothing is cached");
+    }
+}
+
+#[test]
+fn what_needs_the_folder_is_refused_with_a_sentence_until_it_can_be_used() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, _disk) = small_disk();
+    remount(directory.path(), MsFlags::MS_RDONLY);
+    let mount = mount_with_cache_in(directory.path(), &origin);
+    for arguments in [&["--background"][..], &[]] {
+        let said = prefetch(arguments, &[mount.path("other")]);
+        assert_ne!(said.code, 0);
+        assert!(said.err.contains("the mount's log says why"), "{}", said.err);
+    }
+    let mut pin = fetchfs();
+    let said = run(pin.arg("pin").arg(mount.path("other")));
+    assert!(said.code != 0 && said.err.contains("can't be recorded"), "{}", said.err);
+}
+
+#[test]
+fn a_folder_that_is_none_of_ours_is_refused_with_a_sentence() {
+    let origin = origin();
+    let directory = temporary_directory();
+    let file = directory.path().join("file");
+    fs::write(&file, "somebody's").expect("a file");
+    let said = refusal(&file, &origin);
+    assert!(said.contains("can't be used") && said.contains("--cache-dir"), "{said}");
+    assert_eq!(fs::read(&file).expect("the file"), b"somebody's");
+}
+
+#[test]
+fn an_index_of_a_newer_fetchfs_is_refused_on_a_read_only_disk_too() {
+    if !is_root() {
+        return;
+    }
+    let origin = origin();
+    let (directory, _disk) = small_disk();
+    let mut used = mount_with_cache_in(directory.path(), &origin);
+    used.unmount();
+    let cache = directory.path().join("cache");
+    let index = rusqlite::Connection::open(cache.join("index.db")).expect("the index");
+    index
+        .pragma_update(None, "user_version", 1_000_000)
+        .expect("to write it");
+    drop(index);
+    remount(directory.path(), MsFlags::MS_RDONLY);
+    let said = refusal(&cache, &origin);
+    assert!(said.contains("newer fetchfs"), "{said}");
+}
