@@ -129,6 +129,29 @@ fn one_mount_does_a_job_and_another_over_the_same_cache_takes_it_over_when_it_ha
 }
 
 #[test]
+fn a_job_that_is_cancelled_at_a_mount_that_only_waits_for_it_ends_where_it_is_done() {
+    let origin = site();
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    let [first, mut second] = two_mounts(&origin, |first| {
+        prefetch(&["--background"], &[first.path("large")]).succeeded();
+        gate.wait_for_arrivals(1);
+    });
+    wait_until_jobs(&second, "it waits", |shown| {
+        shown.contains("another mount over the same cache fetches it")
+    });
+    prefetch(&["--cancel", "1"], &[second.root()]).succeeded();
+    wait_until_jobs(&first, "it is cancelled", str::is_empty);
+    first.wait_for_log("was cancelled at another mount", 1);
+    gate.open();
+    origin.log().wait_for("the end of its requests", |log| log.all_ended());
+    let fetched = origin.log().all().body_bytes("/large");
+    assert!(fetched < 40 * MIB, "{fetched} bytes");
+    second.remount();
+    assert_eq!(prefetch(&["--list"], &[second.root()]).succeeded().out, "");
+}
+
+#[test]
 fn what_another_mount_has_fetched_is_not_fetched_again_by_a_prefetch() {
     let origin = site();
     let [first, second] = two_mounts(&origin, |_| {});

@@ -38,5 +38,6 @@ mod real_servers;
 mod room;
 mod scheduling;
 mod security;
+mod sharing;
 mod waits;
 mod walking;

@@ -57,6 +57,22 @@ fn a_prefetch_of_more_than_the_cache_keeps_is_refused_and_nothing_makes_way_for_
 }
 
 #[test]
+fn a_prefetch_of_many_tiny_files_counts_the_blocks_that_they_take() {
+    const FILES: u64 = 4500;
+    let origin = Origin::start();
+    for number in 0..FILES {
+        origin.add(&format!("/tiny/{number}"), Content::noise(1, number));
+    }
+    let mount = small_cache(&origin);
+    // They are 4500 bytes, in as many blocks.
+    assert_refuses(
+        &prefetch(&[], &[mount.path("tiny")]),
+        &["/tiny", "are wanted on the disk", "--cache-size"],
+    );
+    assert_eq!(origin.log().all().data("/tiny/0").len(), 0);
+}
+
+#[test]
 fn a_prefetch_that_turns_out_to_be_more_than_the_cache_keeps_stops() {
     let origin = site_with_many();
     origin.set_index_style(IndexStyle::NamesOnly);
@@ -257,4 +273,44 @@ fn what_was_not_used_for_max_age_goes_and_comes_again() {
     drop_pages(&mount.path("dir/a"));
     assert_eq!(sha256(&mount.path("dir/a")), expected);
     assert!(data_requests(&origin, mark, &["/dir/a"]) > 0, "it was gone");
+}
+
+#[test]
+fn names_that_were_not_used_for_max_age_go_too_and_are_asked_for_again() {
+    let origin = site();
+    let mut mount = Mount::of(&origin.url("/"))
+        .with("--max-age", "2s")
+        .with("--attr-ttl", "100ms")
+        .start();
+    let names = |mount: &Mount| fs::read_dir(mount.path("dir")).expect("to list").count();
+    let told = names(&mount);
+    let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
+    let rows = || {
+        let sql = "SELECT (SELECT count(*) FROM listings) + (SELECT count(*) FROM remote_files)";
+        index.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("its rows")
+    };
+    let wait_until = |what: &str, is_so: &dyn Fn(i64) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(rows()) {
+            assert!(Instant::now() < deadline, "{what}: {} rows", rows());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    // Twice: the mount knows them yet when they have gone, and when it is told the same again it writes them down again.
+    for _ in 0..2 {
+        wait_until("they are not kept", &|rows| {
+            assert_eq!(names(&mount), told);
+            rows > 0
+        });
+        wait_until("they stay", &|rows| rows == 0);
+    }
+    mount.unmount();
+    drop(index);
+    mount.start();
+    let mark = origin.log().mark();
+    assert_eq!(names(&mount), told);
+    assert!(
+        !origin.log().since(mark).gets("/dir/").is_empty(),
+        "it is asked for again"
+    );
 }

@@ -32,6 +32,10 @@ pub struct Catalogue {
 const NAMES: u64 = 25;
 const VERSIONS: u64 = 100;
 
+/// A listing that is confirmed is written down again after such a part of the age that it may reach: so it never reaches it while it is
+/// looked at, and is there again when it was not for a while.
+const NOTED_AGAIN: u32 = 4;
+
 impl Catalogue {
     pub(super) fn new(home: Arc<Home>) -> Catalogue {
         Catalogue {
@@ -62,9 +66,32 @@ impl Catalogue {
         });
     }
 
+    /// Whether what was not used for long is dropped, so that uses are worth being noted.
+    pub fn ages(&self) -> bool {
+        self.quota().max_age().is_some()
+    }
+
+    /// Whether what was written down then is there for certain, and is not about to be too old.
+    pub fn has_lately(&self, then: SystemTime) -> bool {
+        self.quota().max_age().is_none_or(|age| {
+            // A clock that was set back says nothing.
+            let since = SystemTime::now().duration_since(then);
+            since.is_ok_and(|since| since < age / NOTED_AGAIN)
+        })
+    }
+
     /// The last listing of a directory, in the tree's own text.
     pub fn listing(&self, directory: &Url) -> Option<StoredListing> {
-        self.index().listing(&UrlKey::new(directory))
+        let found = self.index().listing(&UrlKey::new(directory));
+        found.inspect(|_| self.note_shown(directory))
+    }
+
+    /// A directory's listing that was written down is of use.
+    pub fn note_shown(&self, directory: &Url) {
+        if self.ages() {
+            let url_key = UrlKey::new(directory);
+            self.index().note(Saying::UsedListing { url_key });
+        }
     }
 
     /// Writes a directory's listing down, if there is room for it. False if that is to be tried again when it is told the next time: there
@@ -96,7 +123,12 @@ impl Catalogue {
 
     /// The version of a file that its origin last called the current one.
     pub fn file(&self, url: &Url) -> Option<StoredFile> {
-        self.index().file(&UrlKey::new(url))
+        let url_key = UrlKey::new(url);
+        let found = self.index().file(&url_key);
+        if found.is_some() && self.ages() {
+            self.index().note(Saying::UsedFile { url_key });
+        }
+        found
     }
 
     /// Writes down which version of a file is the current one.

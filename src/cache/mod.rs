@@ -51,6 +51,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use rangemap::RangeSet;
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -138,6 +139,10 @@ const SPLIT_DISTANCE: u64 = 1 << 20;
 
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
+
+/// Bytes that the index grows by for a file of one chunk, at most; measured by
+/// `the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it`.
+pub const ROWS_OF_FILE: u64 = 1 << 10;
 
 /// Entries that stay open after their last reader, so that opening them again asks neither SQLite
 /// nor the file system. Each takes a file descriptor and three bits for each chunk.
@@ -401,6 +406,16 @@ impl Cache {
             return 0;
         }
         self.versions().quota.size()
+    }
+
+    /// Bytes that parts of a file of `size` bytes take on the disk: their chunks, in whole blocks.
+    pub fn on_disk<'a>(&self, parts: impl Iterator<Item = &'a Range<u64>>, size: u64) -> u64 {
+        let block = self.versions().quota.block();
+        let chunks: RangeSet<u64> = parts.map(|bytes| self.chunk_size.touched(bytes)).collect();
+        let bytes = chunks.iter().map(|chunks| self.chunk_size.bytes_of(chunks, size));
+        bytes
+            .map(|bytes| (bytes.end - bytes.start).next_multiple_of(block))
+            .sum()
     }
 
     /// Bytes that can be in the cache without any of them having to make room again. Some system calls.

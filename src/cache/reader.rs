@@ -124,8 +124,10 @@ impl Reader {
         if is_in_trouble || !self.cache.is_online {
             shifts.retain(|shift| shift.asks().is_none());
         }
-        if !is_here && quota.has_others() {
-            is_here = self.learn(settled, &chunks, &shifts);
+        let asks = shifts.iter().any(|shift| shift.asks().is_some());
+        if (!is_here || asks) && quota.has_others() {
+            self.learn(settled, &chunks, &shifts);
+            is_here = settled.presence.contains_all(&chunks);
         }
         if is_here {
             if !shifts.is_empty() {
@@ -140,12 +142,16 @@ impl Reader {
         self.wait(asked, &shifts, used, later)
     }
 
-    /// Looks into the index for what other mounts have fetched meanwhile. Whether the chunks are here now.
-    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[Shift]) -> bool {
+    /// Looks into the index for what other mounts have fetched meanwhile of all that is about to be asked for.
+    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[Shift]) {
+        let whole = 0..settled.size();
+        let is_small = settled.size() <= SMALL_FILE;
         let ahead = shifts.iter().filter_map(Shift::asks);
-        let end = ahead.fold(chunks.end, |end, ahead| end.max(self.entry.chunk.count(ahead.end)));
-        self.cache.versions().learn(&settled.resident, &(chunks.start..end));
-        settled.presence.contains_all(chunks)
+        let ahead = ahead.chain(is_small.then_some(&whole));
+        let ahead = ahead.map(|bytes| self.entry.chunk.touched(&(bytes.start..bytes.end.min(settled.size()))));
+        for chunks in ahead.chain([chunks.clone()]) {
+            self.cache.versions().learn(&settled.resident, &chunks);
+        }
     }
 
     /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.

@@ -13,9 +13,9 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use rangemap::RangeSet;
 
 use super::chunk::ChunkSize;
 use super::entry::EntryKey;
@@ -40,10 +40,19 @@ pub struct Resident {
     /// How they were used.
     pub recency: Recency,
     data: DataFile,
-    /// The version of the index as of which its rows were looked at last.
-    learnt: AtomicI64,
+    /// Which of its rows were looked at already. Nothing is taken under the lock.
+    learnt: Mutex<Learnt>,
     /// Held for moments, over the system calls that punch holes, and over a query by [`Self::learn`].
     state: Mutex<State>,
+}
+
+/// What was looked at in the index.
+#[derive(Debug, Default)]
+struct Learnt {
+    /// The index has this version for as long as nobody changes it.
+    version: Option<i64>,
+    /// Those whose rows were looked at as of it.
+    chunks: RangeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +108,7 @@ impl Resident {
             suspects,
             recency,
             data,
-            learnt: AtomicI64::new(-1),
+            learnt: Mutex::default(),
             state: Mutex::new(state),
         }
     }
@@ -109,9 +118,28 @@ impl Resident {
         self.data.found == Found::Nowhere
     }
 
-    /// Says that what is recorded was looked at as of this version of the index; true if that was so already.
-    pub fn has_learnt(&self, version: i64) -> bool {
-        self.learnt.swap(version, Ordering::AcqRel) == version
+    /// Those of the chunks whose rows were not looked at yet, as of this version of the index.
+    pub fn not_learnt(&self, version: i64, chunks: &Range<u64>) -> Vec<Range<u64>> {
+        let learnt = self.learnt.lock();
+        if learnt.version == Some(version) {
+            learnt.chunks.gaps(chunks).collect()
+        } else {
+            vec![chunks.clone()]
+        }
+    }
+
+    /// Says that these rows were looked at, as of this version of the index or a later one.
+    pub fn has_learnt(&self, version: i64, chunks: Range<u64>) {
+        let mut learnt = self.learnt.lock();
+        if learnt.version != Some(version) {
+            *learnt = Learnt {
+                version: Some(version),
+                chunks: RangeSet::new(),
+            };
+        }
+        if !chunks.is_empty() {
+            learnt.chunks.insert(chunks);
+        }
     }
 
     /// Of nothing yet, in a data file without a name.

@@ -127,15 +127,14 @@ impl Versions {
             self.quota.add_folder();
         }
         let forget = || {
-            let record = Record::Forget { key: key.clone() };
-            // Mostly there is nothing to forget, and nothing to wait for.
-            if self.index.has_committed(&key) {
-                // Somebody has deleted it or cut it off, and its bytes still count.
-                self.quota.demand_audit();
-                return self.index.commit([record]);
+            // Mostly there is nothing to forget, and nothing to wait for. It must not be queued for later: another process may have recorded
+            // what it fetched into this very file by then.
+            if !self.index.is_pending(&key) && !self.index.has_committed(&key) {
+                return true;
             }
-            self.index.record(record);
-            true
+            // Somebody has deleted it or cut it off, and its bytes still count.
+            self.quota.demand_audit();
+            self.index.commit([Record::Forget { key: key.clone() }])
         };
         let data = match self.store.open_file(&key, size, forget) {
             Ok(data) => data,
@@ -191,10 +190,13 @@ impl Versions {
     }
 
     /// Takes over what other processes have recorded of these chunks since this one looked last. A query, if anything
-    /// was recorded at all.
+    /// was recorded at all, or these were not looked at since.
     pub fn learn(&self, resident: &Resident, chunks: &Range<u64>) {
-        if !resident.has_learnt(self.index.version()) {
-            resident.learn(|| self.index.committed_chunks(&resident.key, chunks));
+        // What is recorded from here on is seen, or changes the version once more.
+        let version = self.index.version();
+        for chunks in resident.not_learnt(version, chunks) {
+            resident.learn(|| self.index.committed_chunks(&resident.key, &chunks));
+            resident.has_learnt(version, chunks);
         }
     }
 

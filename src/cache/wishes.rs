@@ -92,9 +92,9 @@ impl Cache {
         self.versions().index.jobs(source)
     }
 
-    /// Whether this job of a source is still to be done. A query.
-    pub fn has_job(&self, source: &str, key: &str) -> bool {
-        self.jobs(source).iter().any(|job| job.key == key)
+    /// Whether this job of a source is still to be done. A query. `None` if the index does not tell.
+    pub fn has_job(&self, source: &str, key: &str) -> Option<bool> {
+        self.versions().index.has_job(source, key)
     }
 
     /// Takes the right to do a job; `None` while another mount has it. Some system calls.

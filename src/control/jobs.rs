@@ -1,7 +1,8 @@
 //! Prefetches that go on by themselves.
 //!
 //! A job is recorded in the cache's index before its first request, and the record goes when it is done: so whatever ends
-//! the mount, the next one of the same source goes on with it. Of several mounts over one cache, one does a job. What failed
+//! the mount, the next one of the same source goes on with it. Of several mounts over one cache, one does a job; cancelled at any of them, it
+//! ends where it is done. What failed
 //! is tried again, after a pause that grows; only what the server calls gone, or what can't be meant, is told to the log, and the
 //! job is done without it. What this mount can't do as it was mounted (`--offline`, too small a cache) stays for the next.
 
@@ -175,7 +176,7 @@ impl Jobs {
         shown.collect()
     }
 
-    async fn run(self: Arc<Self>, number: u64, key: String, mut wanted: Wanted, mut tally: Arc<Tally>) {
+    async fn run(self: Arc<Self>, number: u64, key: String, wanted: Wanted, tally: Arc<Tally>) {
         let waits = |reason: &str| Failure {
             path: wanted.paths.first().cloned().unwrap_or_default(),
             reason: reason.to_owned(),
@@ -189,10 +190,34 @@ impl Jobs {
         }
         let taken = waits("another mount over the same cache fetches it");
         let Some(turn) = self.turn(number, &key, taken).await else {
-            log::info!("prefetch job {number} was done by another mount");
+            log::info!("prefetch job {number} was done, or cancelled, at another mount");
             self.remove(number);
             return;
         };
+        tokio::select! {
+            () = self.work(number, wanted, tally, turn) => {}
+            () = self.forgotten(number, &key) => {
+                log::info!("prefetch job {number} was cancelled at another mount");
+                self.remove(number);
+            }
+        }
+    }
+
+    /// Returns when the record of a job is gone: somebody has cancelled it at another mount that only waits for it.
+    async fn forgotten(&self, number: u64, key: &str) {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let (cache, source, wanted) = (Arc::clone(&self.tools.cache), self.source.clone(), key.to_owned());
+            let is_left = tokio::task::spawn_blocking(move || cache.has_job(&source, &wanted)).await;
+            // When it is done it is gone from both, from here first.
+            if matches!(is_left, Ok(Some(false))) && self.state.lock().jobs.contains_key(&number) {
+                return;
+            }
+        }
+    }
+
+    /// Fetches until all is there that can be had. Ends when the job is done.
+    async fn work(&self, number: u64, mut wanted: Wanted, mut tally: Arc<Tally>, turn: JobTurn) {
         let mut pause = FIRST_PAUSE;
         let mut for_the_next_mount = None;
         loop {
@@ -224,6 +249,8 @@ impl Jobs {
             Some(why) => {
                 log::warn!("prefetch job {number} is left to the next mount: {}", why.reason);
                 self.wait_for(number, why);
+                // Until somebody cancels it.
+                std::future::pending().await
             }
             None => self.finish(number, turn).await,
         }
@@ -242,7 +269,7 @@ impl Jobs {
                 let is_left = tokio::task::spawn_blocking(move || cache.has_job(&source, &key)).await;
                 self.note(number, |job| job.waits_for = None);
                 // It can't be asked only when the mount is being ended.
-                return is_left.unwrap_or(false).then_some(turn);
+                return matches!(is_left, Ok(Some(true) | None)).then_some(turn);
             }
         }
     }

@@ -75,11 +75,11 @@ pub(super) enum FetchError {
     #[error("the path is too long")]
     TooLong,
     #[error(
-        "{} are wanted, and the cache keeps {} at most; raise --cache-size, or prefetch less",
+        "{} are wanted on the disk, and the cache keeps {} at most; raise --cache-size, or prefetch less",
         shown(*.wanted), shown(*.kept)
     )]
     TooMuch {
-        /// Bytes that are wanted, as far as is known.
+        /// Bytes that what is wanted takes, as far as is known.
         wanted: u64,
         /// Bytes that stay in the cache.
         kept: u64,
@@ -209,7 +209,7 @@ impl Work {
     /// Stops when more is wanted than the cache keeps: it would evict its own beginning, and what others use, and claim to
     /// have done what it was asked for.
     fn give_up_what_can_t_stay(&mut self) {
-        let (wanted, kept) = (self.tally.bytes(), self.tools.cache.room());
+        let (wanted, kept) = (self.tally.takes(), self.tools.cache.room());
         if wanted <= kept {
             return;
         }
@@ -320,7 +320,7 @@ impl Work {
         if !self.found.insert(node.ino) {
             return;
         }
-        let planned = file::bytes_wanted(&self.ranges, self.tools.tree.attributes(&node).size);
+        let planned = file::plan(&self.tools.cache, &self.ranges, self.tools.tree.attributes(&node).size);
         self.tally.file_found(planned);
         self.files.push_back(File {
             path,

@@ -57,8 +57,22 @@ struct State {
     is_by_mirror: bool,
     /// Whether the catalogue was asked for them.
     is_searched: bool,
-    /// Tells the listing that was written down last: a hash of its names, and its date.
-    kept: Option<(u64, Option<SystemTime>)>,
+    /// The listing that was written down last.
+    kept: Option<Kept>,
+}
+
+/// What tells a listing that was written down from others, and when that was.
+struct Kept {
+    /// A hash.
+    names: u64,
+    modified: Option<SystemTime>,
+    at: SystemTime,
+}
+
+impl Kept {
+    fn says_the_same(&self, other: &Kept) -> bool {
+        (self.names, self.modified) == (other.names, other.modified)
+    }
 }
 
 impl Directory {
@@ -266,9 +280,13 @@ impl Tree {
                 self.cache.catalogue().forget_listing(url);
                 Err(TreeError::NotFound)
             }
-            (Err(TreeError::NotAsked), Some(snapshot)) => Ok(snapshot),
+            (Err(TreeError::NotAsked), Some(snapshot)) => {
+                self.cache.catalogue().note_shown(url);
+                Ok(snapshot)
+            }
             (Err(error), Some(snapshot)) => {
                 log::warn!("{error}; showing the directory as it was");
+                self.cache.catalogue().note_shown(url);
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
             }
@@ -371,11 +389,16 @@ impl Tree {
             );
             return catalogue.forget_listing(url);
         };
-        let told = Some((xxh3_64(&row.names), row.modified));
-        let is_news = std::mem::replace(&mut directory.state.write().kept, told) != told;
-        if is_news && !catalogue.keep_listing(url, row) {
-            directory.state.write().kept = None;
+        let kept = Kept {
+            names: xxh3_64(&row.names),
+            modified: row.modified,
+            at: SystemTime::now(),
+        };
+        let is_there = |before: &Kept| before.says_the_same(&kept) && catalogue.has_lately(before.at);
+        if directory.state.read().kept.as_ref().is_some_and(is_there) {
+            return;
         }
+        directory.state.write().kept = catalogue.keep_listing(url, row).then_some(kept);
     }
 
     /// Puts a new node, of the new version, in the place of one that has changed.

@@ -145,7 +145,8 @@ impl Tree {
         }
         let known = Known::of(answer?.answer);
         if let Some(known) = &known {
-            if expected != Some(&known.version) {
+            // Names age by when they were confirmed last.
+            if expected != Some(&known.version) || catalogue.ages() {
                 catalogue.keep_file(&file.url, known.version.clone(), known.modified);
             }
             file.note(known.clone());

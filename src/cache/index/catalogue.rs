@@ -56,6 +56,19 @@ pub enum Saying {
         /// Bytes.
         files: u64,
     },
+    /// A directory's listing was confirmed by its origin, or shown.
+    UsedListing {
+        /// The directory.
+        url_key: UrlKey,
+    },
+    /// What is known of a file without its bytes was of use.
+    UsedFile {
+        /// The file.
+        url_key: UrlKey,
+    },
+    /// What was not used since this second (since 1970) goes, but for what leads to the user's pins, and the versions of files of which bytes
+    /// are cached.
+    NotUsedSince(i64),
     /// Nothing of all that is to be kept, but the versions of files that are still in the cache.
     Nothing,
 }
@@ -69,7 +82,9 @@ impl Saying {
             | Saying::File { url_key, .. }
             | Saying::NoFile { url_key }
             | Saying::Outdated { url_key, .. } => Some(url_key),
-            Saying::Most { .. } | Saying::Nothing => None,
+            // Whoever looks one up does not ask when it was used.
+            Saying::UsedListing { .. } | Saying::UsedFile { .. } => None,
+            Saying::Most { .. } | Saying::NotUsedSince(_) | Saying::Nothing => None,
         }
     }
 }
@@ -154,7 +169,8 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
     match saying {
         Saying::Listing { url_key, url, row } => connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO listings (url_key, url, names, modified, listed) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT OR REPLACE INTO listings (url_key, url, names, modified, listed, used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
             )?
             .execute(params![
                 url_key.as_str(),
@@ -170,8 +186,8 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
             let (size, validator) = (row.version.size as i64, row.version.validator.to_key());
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed, used)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
                 )?
                 .execute(params![
                     url_key.as_str(),
@@ -220,6 +236,26 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                      ) WHERE taken > ?1)",
                 )?
                 .execute([*files as i64, ROW as i64])
+        }
+        Saying::UsedListing { url_key } => connection
+            .prepare_cached("UPDATE listings SET used = ?2 WHERE url_key = ?1")?
+            .execute(params![url_key.as_str(), now]),
+        Saying::UsedFile { url_key } => connection
+            .prepare_cached("UPDATE remote_files SET used = ?2 WHERE url_key = ?1")?
+            .execute(params![url_key.as_str(), now]),
+        Saying::NotUsedSince(second) => {
+            connection
+                .prepare_cached(
+                    "DELETE FROM listings WHERE used < ?1 AND NOT EXISTS (
+                         SELECT 1 FROM pins WHERE substr(pins.url, 1, length(listings.url)) = listings.url
+                         OR (is_directory AND substr(listings.url, 1, length(pins.url)) = pins.url))",
+                )?
+                .execute([second])?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM remote_files WHERE used < ?1 AND url_key NOT IN (SELECT url_key FROM cache_entries)",
+                )?
+                .execute([second])
         }
         Saying::Nothing => {
             connection.execute("DELETE FROM listings", [])?;
@@ -315,6 +351,72 @@ mod tests {
         assert!(index.file(&key("http://h/f")).is_some());
         index.note(outdated("new"));
         assert_eq!(index.file(&key("http://h/f")), None);
+    }
+
+    #[test]
+    fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = ChunkIndex::open(dir.path()).unwrap();
+        let paths = ["", "old/", "used/", "pinned/", "pinned/below/", "to/", "to/pin/"];
+        for path in paths {
+            let url = format!("http://h/{path}");
+            index.note(Saying::Listing {
+                url_key: key(&url),
+                url,
+                row: ListingRow {
+                    names: Vec::new(),
+                    modified: None,
+                },
+            });
+        }
+        for name in ["old", "used", "cached"] {
+            index.note(Saying::File {
+                url_key: key(&format!("http://h/{name}")),
+                row: FileRow {
+                    version: version("v"),
+                    modified: None,
+                },
+            });
+        }
+        for (url, is_directory) in [("http://h/pinned/", true), ("http://h/to/pin/file", false)] {
+            index.record(Record::Pin(super::super::PinRow {
+                url_key: key(url),
+                url: url.to_owned(),
+                is_directory,
+            }));
+        }
+        index.sync();
+        {
+            let reader = index.reader.lock();
+            reader
+                .execute_batch("UPDATE listings SET used = 10; UPDATE remote_files SET used = 10")
+                .unwrap();
+            let sql = "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed, last_used)
+                       VALUES ('k', ?1, 'u', 7, 'v', 4096, 1, 0, 0)";
+            reader.execute(sql, [key("http://h/cached").as_str()]).unwrap();
+        }
+        index.note(Saying::NotUsedSince(10));
+        index.sync();
+        assert!(
+            paths
+                .iter()
+                .all(|path| index.listing(&key(&format!("http://h/{path}"))).is_some())
+        );
+        index.note(Saying::UsedListing {
+            url_key: key("http://h/used/"),
+        });
+        index.note(Saying::UsedFile {
+            url_key: key("http://h/used"),
+        });
+        index.note(Saying::NotUsedSince(11));
+        index.sync();
+        let gone: Vec<_> = paths
+            .into_iter()
+            .filter(|path| index.listing(&key(&format!("http://h/{path}"))).is_none())
+            .collect();
+        assert_eq!(gone, ["old/"]);
+        let known = ["old", "used", "cached"].map(|name| index.file(&key(&format!("http://h/{name}"))).is_some());
+        assert_eq!(known, [false, true, true]);
     }
 
     #[test]

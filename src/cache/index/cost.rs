@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::*;
+use crate::cache::ROWS_OF_FILE;
 
 const GIB: u64 = 1 << 30;
 const CHUNK: u64 = 256 << 10;
@@ -96,6 +97,21 @@ fn the_index_takes_no_more_than_two_hundredths_of_a_per_cent_of_what_is_cached()
     let (database, cached) = (database_bytes(dir.path(), index), FILES * (64 << 20));
     assert!(database * 5000 <= cached, "{database} bytes for {cached}");
     println!("{} KiB of database for each GiB", (database * GIB / cached) >> 10);
+}
+
+#[test]
+fn the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it() {
+    const FILES: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _) = open(dir.path());
+    let mut random = fastrand::Rng::with_seed(7);
+    for number in 0..FILES {
+        let key = record_file(&index, number, 1);
+        record_chunk(&index, &key, 0, &mut random);
+    }
+    let bytes = database_bytes(dir.path(), index) / FILES;
+    assert!(bytes <= ROWS_OF_FILE, "{bytes} bytes for each file");
+    println!("{bytes} bytes for each file of one chunk");
 }
 
 /// Bytes that this process has given to write(2) and its kin (proc_pid_io(5)).

@@ -350,6 +350,11 @@ impl ChunkIndex {
         sum.map_or(0, |bytes| bytes as u64)
     }
 
+    /// Whether anything of this entry is queued and not committed yet.
+    pub fn is_pending(&self, key: &EntryKey) -> bool {
+        self.writer.is_pending(key.as_str())
+    }
+
     /// Whether any version's row of this key is committed. Asks nobody to commit what is queued.
     pub fn has_committed(&self, key: &EntryKey) -> bool {
         let found = self

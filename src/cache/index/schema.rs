@@ -174,6 +174,13 @@ UPDATE cache_entries SET stalest = last_used;
 DROP INDEX cache_entries_by_use;
 CREATE INDEX cache_entries_by_rank ON cache_entries (pinned, coldest, entry_id);
 ",
+    r"
+-- Names age, too. Seconds since 1970: when the origin last confirmed it, or a mount last showed it.
+ALTER TABLE listings ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+UPDATE listings SET used = listed;
+ALTER TABLE remote_files ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+UPDATE remote_files SET used = confirmed;
+",
 ];
 
 /// Pages of 4 KiB after which SQLite's log is carried over into the database.

@@ -59,6 +59,17 @@ impl ChunkIndex {
         })
     }
 
+    /// Whether this job of a source is recorded. `None` if that can't be told.
+    pub fn has_job(&self, source: &str, key: &str) -> Option<bool> {
+        self.sync();
+        let sql = "SELECT 1 FROM prefetch_jobs WHERE source = ?1 AND job_key = ?2";
+        let reader = self.reader.lock();
+        let found = reader
+            .prepare_cached(sql)
+            .and_then(|mut query| query.exists([source, key]));
+        found.ok()
+    }
+
     /// What is pinned, for people: URLs without secrets, in their order.
     pub fn pins(&self) -> Vec<String> {
         self.rows("SELECT url FROM pins ORDER BY url", params![], |row| row.get(0))

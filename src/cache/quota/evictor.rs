@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use super::victims::{Closed, PAGE, Victim, coldest, open_or_forget};
 use super::{Mark, Outcome, Quota, audit, seconds_now};
 use crate::cache::entry::EntryKey;
-use crate::cache::index::{Order, Record};
+use crate::cache::index::{Order, Record, Saying};
 use crate::cache::resident::Resident;
 use crate::cache::versions::Versions;
 use crate::contained::contained;
@@ -73,7 +73,7 @@ impl Drop for Evictor {
 
 fn run(versions: &Versions, let_go: &dyn Fn()) {
     let quota = &versions.quota;
-    let (mut looked, begun) = (None, Instant::now());
+    let (mut looked, mut names_looked, begun) = (None, None, Instant::now());
     while !quota.is_closed() {
         let wanted = quota.ledger.wanted();
         let asked = quota.rounds.lock().asked;
@@ -93,8 +93,14 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
                 audit::run_if_due(versions);
             }
             if let Some(age) = quota.max_age {
-                let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-                evict_older(versions, seconds_now().saturating_sub(age));
+                let age_in_seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+                let since = seconds_now().saturating_sub(age_in_seconds);
+                evict_older(versions, since);
+                // All names are looked at for this.
+                if names_looked.is_none_or(|looked: Instant| looked.elapsed() >= (age / LATE_BY).max(LOOK_NO_SOONER)) {
+                    names_looked = Some(Instant::now());
+                    versions.index.note(Saying::NotUsedSince(since.into()));
+                }
             }
         });
         if !quota.is_closed() {

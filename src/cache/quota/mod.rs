@@ -387,6 +387,16 @@ impl Quota {
         self.ledger.limit()
     }
 
+    /// What is allocated is a multiple of this, in bytes.
+    pub fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// What was not used for so long goes.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+
     /// Whether other mounts use the folder at this moment.
     pub fn has_others(&self) -> bool {
         self.ledger.has_others()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rangemap::RangeSet;
 use tokio::sync::mpsc;
 
+use super::tally::Planned;
 use super::{FetchError, Tally, Tools};
 use crate::cache::{Cache, CacheEntry, Priority, ReadError, Settled, WaiterId};
 use crate::control::protocol::{ByteRange, TreePath};
@@ -29,13 +30,17 @@ pub(super) struct File {
     pub(super) node: Arc<Node>,
     /// Which parts; none means all.
     pub(super) ranges: Arc<[ByteRange]>,
-    /// Bytes that the tally counts on.
-    pub(super) planned: u64,
+    /// What the tally counts on.
+    pub(super) planned: Planned,
 }
 
-/// Bytes that are wanted of a file of `size` bytes.
-pub(super) fn bytes_wanted(ranges: &[ByteRange], size: u64) -> u64 {
-    spans(ranges, size).iter().map(|bytes| bytes.end - bytes.start).sum()
+/// What is wanted of a file of `size` bytes.
+pub(super) fn plan(cache: &Cache, ranges: &[ByteRange], size: u64) -> Planned {
+    let wanted = spans(ranges, size);
+    Planned {
+        bytes: wanted.iter().map(|bytes| bytes.end - bytes.start).sum(),
+        on_disk: cache.on_disk(wanted.iter(), size),
+    }
 }
 
 /// What is wanted of a file of `size` bytes, in order. Ranges that overlap are one.
@@ -72,9 +77,9 @@ impl File {
         let _looking = tally.look_at(Arc::clone(&part));
         loop {
             let size = entry.size();
-            tally.replan(&mut self.planned, bytes_wanted(&self.ranges, size));
+            tally.replan(&mut self.planned, plan(&tools.cache, &self.ranges, size));
             // The listing may not have told the size.
-            let (wanted, kept) = (tally.bytes(), tools.cache.room());
+            let (wanted, kept) = (tally.takes(), tools.cache.room());
             if wanted > kept {
                 return Err(FetchError::TooMuch { wanted, kept });
             }
@@ -87,7 +92,7 @@ impl File {
             }
         }
         // All of it was there once.
-        match self.planned.saturating_sub(part.present()) {
+        match self.planned.bytes.saturating_sub(part.present()) {
             0 => Ok(()),
             lost => Err(FetchError::DoesNotStay(lost)),
         }

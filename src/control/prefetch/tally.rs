@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::file::Part;
+use crate::cache::ROWS_OF_FILE;
 use crate::control::protocol::Progress;
 
 /// Counts files and bytes. What is present of the files under way is looked at when somebody asks, so that progress is
@@ -22,6 +23,17 @@ struct State {
     counted: Progress,
     under_way: HashMap<u64, UnderWay>,
     next: u64,
+    /// Bytes that all files take on the disk when they are here.
+    on_disk: u64,
+}
+
+/// What is wanted of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::control) struct Planned {
+    /// Bytes.
+    pub(super) bytes: u64,
+    /// Bytes that these take on the disk.
+    pub(super) on_disk: u64,
 }
 
 struct UnderWay {
@@ -42,20 +54,24 @@ impl Tally {
         progress
     }
 
-    /// Bytes that are wanted, as far as is known.
-    pub(super) fn bytes(&self) -> u64 {
-        self.state.lock().counted.bytes
+    /// Bytes that all that is wanted takes in the cache, as far as is known.
+    pub(super) fn takes(&self) -> u64 {
+        let state = self.state.lock();
+        let Progress { files, files_done, .. } = state.counted;
+        // Of those that are done the rows are counted with the index.
+        state.on_disk + files.saturating_sub(files_done) * ROWS_OF_FILE
     }
 
     pub(super) fn set_searching(&self, is_searching: bool) {
         self.state.lock().counted.is_searching = is_searching;
     }
 
-    /// A file of which `planned` bytes are wanted.
-    pub(super) fn file_found(&self, planned: u64) {
-        let counted = &mut self.state.lock().counted;
-        counted.files += 1;
-        counted.bytes += planned;
+    /// A file of which so much is wanted.
+    pub(super) fn file_found(&self, planned: Planned) {
+        let mut state = self.state.lock();
+        state.counted.files += 1;
+        state.counted.bytes += planned.bytes;
+        state.on_disk += planned.on_disk;
     }
 
     pub(super) fn file_done(&self) {
@@ -72,9 +88,10 @@ impl Tally {
     }
 
     /// A file is known better than it was: other bytes of it are wanted than planned.
-    pub(super) fn replan(&self, planned: &mut u64, now: u64) {
-        let counted = &mut self.state.lock().counted;
-        counted.bytes = counted.bytes - *planned + now;
+    pub(super) fn replan(&self, planned: &mut Planned, now: Planned) {
+        let mut state = self.state.lock();
+        state.counted.bytes = state.counted.bytes - planned.bytes + now.bytes;
+        state.on_disk = state.on_disk - planned.on_disk + now.on_disk;
         *planned = now;
     }
 

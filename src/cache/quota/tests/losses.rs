@@ -261,3 +261,18 @@ fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
         settled.presence.len() * C
     );
 }
+
+/// What the maker of a data file had queued took away what another mount had recorded of it meanwhile.
+#[test]
+fn what_one_mount_records_of_a_file_that_another_has_just_made_stays_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (maker, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
+    let made = open(&maker, 1, 4);
+    let shared = open(&other, 1, 4);
+    write(&other, &shared, 3).unwrap();
+    other.index.sync();
+    maker.index.sync();
+    assert_eq!(recorded(&maker, &made.resident.key).len(), 1);
+    maker.learn(&made.resident, &(0..4));
+    assert!(made.presence.contains(3));
+}

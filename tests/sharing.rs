@@ -1,0 +1,81 @@
+//! Mounts over one cache fetch what they read once among them.
+
+use nix::sys::statvfs::statvfs;
+
+use crate::common::files::{advise_random, assert_same, pread, sha256, sha256_of, try_pread};
+use crate::common::{Mount, temporary_directory};
+use crate::origin::{Content, Fault, Gate, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// The default of --chunk-size.
+const CHUNK: u64 = 256 << 10;
+
+/// Two mounts of an origin over one cache.
+fn two_mounts(origin: &Origin) -> ([Mount; 2], tempfile::TempDir) {
+    let cache = temporary_directory();
+    let folder = cache.path().join("shared");
+    let folder = folder.to_str().expect("a path of the harness");
+    let mounts = [0, 1].map(|_| Mount::of(&origin.url("/")).with("--cache-dir", folder).start());
+    (mounts, cache)
+}
+
+/// Waits until all that a mount has fetched is recorded: the answer has it in it.
+fn wait_until_recorded(mount: &Mount) {
+    statvfs(&mount.root()).expect("df");
+}
+
+#[test]
+fn what_another_mount_has_recorded_elsewhere_in_a_file_is_not_fetched_again_although_nothing_new_was_recorded() {
+    let content = Content::noise(64 * MIB, 3);
+    let origin = Origin::start();
+    origin.add("/f", content.clone());
+    let ([one, other], _cache) = two_mounts(&origin);
+    let read = |mount: &Mount, at: u64| {
+        let file = std::fs::File::open(mount.path("f")).expect("to open");
+        advise_random(&file);
+        // Whole chunks: a read ends when its own bytes are here, and what is begun of a chunk is not recorded.
+        try_pread(&file, at..at + CHUNK).expect("to read")
+    };
+    // So that it knows the file before there is anything in it.
+    read(&other, 0);
+    read(&one, 40 * MIB);
+    [&one, &other].into_iter().for_each(wait_until_recorded);
+    let gate = Gate::new();
+    origin.on("/f").data().fault(Fault::Hold(gate.clone()));
+    std::thread::scope(|scope| {
+        // It has looked for what the other has of that place, and its own is not recorded before it has come.
+        let blocked = scope.spawn(|| read(&other, 20 * MIB));
+        gate.wait_for_arrivals(1);
+        let mark = origin.log().mark();
+        let here = read(&other, 40 * MIB);
+        assert_same(
+            &here,
+            &content.read(40 * MIB..40 * MIB + CHUNK),
+            "what the other has fetched",
+        );
+        // What comes after it nobody had yet.
+        let asked = origin.log().since(mark).ranges("/f");
+        gate.open();
+        assert!(
+            !asked.iter().any(|range| range.contains(&(40 * MIB))),
+            "it was fetched again: {asked:?}"
+        );
+        let fetched = blocked.join().expect("the reader");
+        assert_same(&fetched, &content.read(20 * MIB..20 * MIB + CHUNK), "what nobody had");
+    });
+}
+
+#[test]
+fn a_reader_in_sequence_fetches_nothing_ahead_that_another_mount_has_fetched_meanwhile() {
+    let content = Content::noise(24 * MIB, 4);
+    let origin = Origin::start();
+    origin.add("/f", content.clone());
+    let ([one, other], _cache) = two_mounts(&origin);
+    assert_eq!(pread(&other.path("f"), 0..1000).len(), 1000);
+    assert_eq!(sha256(&one.path("f")), sha256_of(&content));
+    [&one, &other].into_iter().for_each(wait_until_recorded);
+    let mark = origin.log().mark();
+    assert_eq!(sha256(&other.path("f")), sha256_of(&content));
+    assert_eq!(origin.log().since(mark).body_bytes("/f"), 0, "it was fetched again");
+}
