@@ -1,10 +1,9 @@
 //! What eviction asks the index: which entries go first, and how they were used.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
-use url::Url;
 
 use super::{ChunkIndex, Record};
 use crate::cache::chunk::ChunkSize;
@@ -43,29 +42,20 @@ pub enum Order {
 const PAGE: i64 = 1000;
 
 /// The coldest entries of an index that can't be opened because there is no room for what SQLite needs beside it. **Nobody may have it
-/// open**: it is read as it lies there. None if its log holds anything, which would be passed over.
+/// open.**
 pub fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
     let read = || -> rusqlite::Result<Vec<Option<EntryKey>>> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(url_of(path), flags)?;
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // Then it keeps in memory what it else shares with others in a file (<https://www.sqlite.org/wal.html#noshm>); and its log, if one is left, is
+        // read as ever.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let mut query = connection
             .prepare("SELECT entry_key FROM cache_entries WHERE pinned = 0 ORDER BY coldest, entry_id LIMIT ?1")?;
         let key = |row: &rusqlite::Row<'_>| Ok(EntryKey::from_stored(row.get(0)?));
         query.query_map([limit as i64], key)?.collect()
     };
-    let log = PathBuf::from(format!("{}-wal", path.display()));
-    if log.metadata().is_ok_and(|log| log.len() > 0) {
-        return Vec::new();
-    }
-    // An index of an older version may lack a column.
-    read().unwrap_or_default().into_iter().flatten().collect()
-}
-
-/// See <https://www.sqlite.org/uri.html>.
-fn url_of(path: &Path) -> String {
-    let url = Url::from_file_path(path).map(|url| format!("{url}?immutable=1"));
-    // A path that is not absolute is none of an open cache.
-    url.unwrap_or_default()
+    let read = read().inspect_err(|error| log::debug!("{}: {error}; nothing makes way", path.display()));
+    read.unwrap_or_default().into_iter().flatten().collect()
 }
 
 impl ChunkIndex {

@@ -275,6 +275,10 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
             known: VERSION,
         });
     }
+    if found == VERSION {
+        // On a full disk, too, it is used as it is.
+        return Ok(());
+    }
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step).map_err(failed)?;
     }
