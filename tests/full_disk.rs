@@ -394,7 +394,9 @@ fn a_read_around_the_cache_ends_with_the_mount() {
         let reader = scope.spawn(move || try_pread(&file, 8 * MIB..8 * MIB + 1));
         gate.wait_for_arrivals(1);
         mount.signal(Signal::SIGTERM);
-        assert_eq!(errno_of(reader.join().expect("the reader")), libc::EIO);
+        // After an error the kernel may ask again, of a mount that has gone by then.
+        let errno = errno_of(reader.join().expect("the reader"));
+        assert!([libc::EIO, libc::ENOTCONN].contains(&errno), "{errno}");
     });
     assert!(mount.wait().success());
 }

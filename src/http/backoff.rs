@@ -51,6 +51,11 @@ impl Backoff {
         Some(asked.map_or(pause, |asked| asked.max(pause)))
     }
 
+    /// As many pauses count as used as of another, if it has used more.
+    pub fn catch_up_with(&mut self, other: &Backoff) {
+        self.used = self.used.max(other.used).min(self.retries);
+    }
+
     /// After a success: the retries are all there again, and short.
     pub fn reset(&mut self) {
         self.used = 0;
@@ -82,6 +87,20 @@ mod tests {
 
     fn is_about(pause: Duration, expected: Duration) -> bool {
         pause >= expected.mul_f64(1.0 - JITTER) && pause <= expected.mul_f64(1.0 + JITTER)
+    }
+
+    #[test]
+    fn pauses_that_were_taken_elsewhere_count_but_never_for_more_than_there_are() {
+        let mut other = Backoff::up_to(FIRST, Duration::from_secs(100));
+        other.nth(1).expect("two of them");
+        let mut backoff = Backoff::new(FIRST, 3);
+        backoff.catch_up_with(&other);
+        assert!(is_about(backoff.next().expect("the third"), FIRST * 4));
+        backoff.catch_up_with(&other);
+        assert_eq!(backoff.next(), None);
+        other.nth(5).expect("more of them");
+        backoff.catch_up_with(&other);
+        assert_eq!(backoff.next(), None);
     }
 
     #[test]

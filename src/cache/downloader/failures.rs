@@ -113,12 +113,14 @@ impl Fetch {
             .and_then(Origin::of)
             .unwrap_or_else(|| self.order.entry.origin.clone());
         let health = self.downloader.client.health(&origin);
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.downloader.retries);
+        backoff.catch_up_with(&failures.doubtful);
         let refusal = Refusal {
             kind: &error.kind,
             asked,
             now: Instant::now(),
             answers: health.answers(),
-            backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
+            backoff,
         };
         let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
         let mut blame = Blame::Origin;

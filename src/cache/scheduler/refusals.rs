@@ -40,7 +40,7 @@ pub struct Refusal<'a> {
     pub now: Instant,
     /// How often the origin has answered anybody so far.
     pub answers: u64,
-    /// The pauses between the tries of a file that is to blame itself.
+    /// The pauses between the tries of a file that is to blame itself; those are used that the fetch has made while it was in doubt.
     pub backoff: Backoff,
 }
 
@@ -160,6 +160,7 @@ impl Scheduler {
             cause,
             backoff: refusal.backoff.clone(),
         });
+        refused.backoff.catch_up_with(&refusal.backoff);
         let asked_for = refusal.kind.retry_after();
         let pause = match cause {
             // The origin's own pause is for all.
