@@ -58,7 +58,8 @@ fn a_second_mount_asks_nginx_for_no_data_again() {
         assert_eq!(
             server.data_bytes_for(&format!("/{name}")),
             content.size(),
-            "{name} was fetched once, and no byte more"
+            "{name} was fetched once, and no byte more: {:?}",
+            server.requests()
         );
     }
     mount.remount();

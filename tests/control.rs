@@ -340,6 +340,22 @@ fn a_mount_that_can_t_be_asked_keeps_nobody_from_hearing_of_the_others() {
 }
 
 #[test]
+fn a_mount_whose_process_is_stopped_keeps_nobody_from_hearing_of_the_others_for_long() {
+    let origin = site();
+    let (stopped, other) = (Mount::start_of(&origin.url("/")), Mount::start_of(&origin.url("/")));
+    stopped.signal(Signal::SIGSTOP);
+    let ran = run(&mut fetchfs_with(&["status"], &[]));
+    stopped.signal(Signal::SIGCONT);
+    let ran = ran.succeeded();
+    let told = format!(
+        "fetchfs: {}: its process has not answered for",
+        stopped.root().display()
+    );
+    let of_other = other.root().display().to_string();
+    assert!(ran.out.contains(&of_other) && ran.err.contains(&told), "{ran:?}");
+}
+
+#[test]
 fn another_user_can_t_use_the_socket() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let origin = site();

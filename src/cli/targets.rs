@@ -1,7 +1,9 @@
 //! From paths that were typed to the mounts that they are in, and the question to those.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
 
 use anyhow::{Context, bail};
 
@@ -67,14 +69,24 @@ pub(super) fn ask_once(mount: &InMount, request: &Request) -> anyhow::Result<Rep
 
 /// Sends a request that has one reply to the mounts that these paths are in; without any, to all mounts of this user. Of these,
 /// those that can't be asked, as they may be ending, are named on standard error: they are no reason to say nothing of the others.
+/// All are asked at once: one that hangs is not waited for as often as there are such.
 pub(super) fn ask_all(
     paths: &[PathBuf],
     request: &Request,
     mut take: impl FnMut(&InMount, Reply) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    for mount in mounts(paths)? {
-        match ask_once(&mount, request) {
-            Ok(reply) => take(&mount, reply)?,
+    let mounts = mounts(paths)?;
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = mounts
+            .iter()
+            .map(|mount| scope.spawn(|| ask_once(mount, request)))
+            .collect();
+        let hear = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        asked.into_iter().map(hear).collect()
+    });
+    for (mount, reply) in mounts.iter().zip(replies) {
+        match reply {
+            Ok(reply) => take(mount, reply)?,
             Err(error) if paths.is_empty() => eprintln!("fetchfs: {}", super::sentence(&error)),
             Err(error) => return Err(error),
         }

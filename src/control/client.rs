@@ -13,6 +13,9 @@ use super::protocol::{Hello, LONGEST_REPLY, PROTOCOL, Reply, Request};
 /// does.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long it may take to greet: it does so before it does anything else, so one that does not is stopped, or hangs.
+const GREETING: Duration = Duration::from_secs(15);
+
 /// Why a mount has not done what was asked. Each `Display` is the end of a sentence about the mount.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -22,9 +25,9 @@ pub enum ClientError {
     /// Nothing came for too long.
     #[error(
         "its process has not answered for {}; its log may say why",
-        humantime::format_duration(PATIENCE)
+        humantime::format_duration(*.0)
     )]
-    Silent,
+    Silent(Duration),
     /// The conversation broke off.
     #[error("its process has broken off the conversation ({0}); its log may say why")]
     BrokenOff(io::Error),
@@ -50,24 +53,24 @@ impl Client {
     pub fn ask(socket: &Path, request: &Request) -> Result<Client, ClientError> {
         let stream = UnixStream::connect(socket).map_err(ClientError::NotListening)?;
         stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .set_read_timeout(Some(GREETING))
+            .and_then(|()| stream.set_write_timeout(Some(GREETING)))
             .map_err(ClientError::NotListening)?;
         let mut client = Client {
             lines: BufReader::new(stream),
         };
         let hello: Hello = client
             .hear()
-            .map_err(|error| silent(&error).unwrap_or(ClientError::NotListening(error)))?;
+            .map_err(|error| silent(&error, GREETING).unwrap_or(ClientError::NotListening(error)))?;
         if hello.protocol != PROTOCOL {
             return Err(ClientError::OtherVersion(hello.fetchfs));
         }
         let mut line = serde_json::to_vec(request).map_err(|error| ClientError::BrokenOff(error.into()))?;
         line.push(b'\n');
-        client
-            .lines
-            .get_ref()
-            .write_all(&line)
+        let mut stream = client.lines.get_ref();
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.write_all(&line))
             .map_err(ClientError::BrokenOff)?;
         Ok(client)
     }
@@ -79,7 +82,7 @@ impl Client {
     pub fn reply(&mut self) -> Result<Reply, ClientError> {
         let heard = self
             .hear()
-            .map_err(|error| silent(&error).unwrap_or(ClientError::BrokenOff(error)))?;
+            .map_err(|error| silent(&error, PATIENCE).unwrap_or(ClientError::BrokenOff(error)))?;
         match heard {
             Reply::Refused { reason } => Err(ClientError::Refused(reason)),
             reply => Ok(reply),
@@ -97,7 +100,7 @@ impl Client {
 }
 
 /// Whether it was the patience that ended: a socket's timeout is one of these.
-fn silent(error: &io::Error) -> Option<ClientError> {
+fn silent(error: &io::Error, patience: Duration) -> Option<ClientError> {
     let is_timeout = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-    is_timeout.then_some(ClientError::Silent)
+    is_timeout.then_some(ClientError::Silent(patience))
 }

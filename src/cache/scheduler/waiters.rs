@@ -105,7 +105,13 @@ impl Scheduler {
         };
         let entry = &flight.entry;
         let chunk_start = chunk * entry.chunk.bytes();
-        let distance = first_byte.max(chunk_start).saturating_sub(fetch.watermark);
+        // A reader may have gone on to here over chunks of this fetch of which nobody has told yet.
+        let told = entry.chunk.index(fetch.watermark);
+        let missing = entry
+            .settled()
+            .map(|settled| settled.presence.next_missing(&(told..chunk)));
+        let reached = missing.map_or(0, |missing| missing.unwrap_or(chunk)) * entry.chunk.bytes();
+        let distance = first_byte.max(chunk_start).saturating_sub(fetch.watermark.max(reached));
         let has_begun_chunk = fetch.watermark > chunk_start || fetch.chunks.start == chunk;
         if distance <= self.limits.split_distance || has_begun_chunk || entry.ignores_range() {
             return;

@@ -65,6 +65,16 @@ fn a_waiter_wakes_when_its_own_bytes_are_in() {
 }
 
 #[test]
+fn a_waiter_behind_what_a_fetch_has_written_and_not_yet_told_is_not_far_from_it() {
+    let (mut play, entry) = (Play::with_slots(9), known("a", 100));
+    play.request(&entry, 0..16, Priority::High);
+    let presence = &entry.settled().unwrap().presence;
+    (0..9).for_each(|chunk| assert!(presence.insert(chunk)));
+    play.wait(&entry, 10 * C..11 * C, 1);
+    assert_eq!((play.trimmed.len(), play.starts()), (0, vec![0..16]));
+}
+
+#[test]
 fn a_waiter_far_ahead_of_a_running_fetch_gets_one_of_its_own() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.request(&entry, 0..16, Priority::High);
