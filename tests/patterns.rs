@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use crate::common::Mount;
 use crate::common::files::advise_random;
+use crate::common::{Mount, process};
 use crate::control::prefetch;
 use crate::origin::{Content, Fault, Gate, Origin, Requests};
 
@@ -351,6 +353,30 @@ fn what_was_on_its_way_when_the_reader_went_comes_to_its_chunk_s_end_and_is_kept
     assert_eq!(starts(), [0, CHUNK], "what had begun is here");
     it.read(&file, 3 * CHUNK, KIB);
     assert_eq!(starts(), [0, CHUNK, 3 * CHUNK], "and what had not did not come");
+}
+
+/// A program that a reader starts has its files open too, until it begins.
+#[test]
+fn a_program_that_a_reader_starts_does_not_end_its_read_ahead() {
+    let (origin, content) = (Origin::start(), Content::noise(SIZE, 6));
+    origin.add("/f", content.clone());
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "1").start();
+    let it = Watched { origin, content, mount };
+    let file = it.open();
+    // A window of some MiB.
+    it.read_on(&file, 0, 8 * MIB);
+    let gate = Gate::new();
+    let stops = Fault::HoldAfter(CHUNK + 44 * KIB, gate.clone());
+    it.origin.on("/f").data().fault(stops);
+    thread::scope(|scope| {
+        scope.spawn(|| it.read_on(&file, 8 * MIB, 24 * MIB));
+        gate.wait_for_arrivals(1);
+        process::run(&mut Command::new("true")).succeeded();
+        gate.open();
+    });
+    let ranges = it.origin.log().all().ranges("/f");
+    let in_a_row = ranges.windows(2).all(|pair| pair[0].end == pair[1].start);
+    assert!(in_a_row, "one was cut short: {ranges:?}");
 }
 
 #[test]

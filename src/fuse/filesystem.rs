@@ -28,9 +28,10 @@ use tokio::runtime::Handle;
 use super::errno;
 use super::handles::Handles;
 use super::interrupts::Interrupts;
+use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use super::replies::{self, Reads};
-use crate::cache::{Cache, CacheEntry, ReadError, Reader, Sequential};
+use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
 use crate::contained::contained;
 use crate::source::NAME_MAX;
 use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
@@ -70,7 +71,7 @@ pub struct Ownership {
 pub struct FetchFs {
     shared: Arc<Shared>,
     runtime: Handle,
-    files: Arc<Handles<Reader>>,
+    files: Arc<Handles<OpenFile>>,
     sequentials: Arc<Handles<Sequential>>,
     directories: Arc<Handles<OpenDirectory>>,
     reads: Arc<Reads>,
@@ -129,12 +130,12 @@ impl FetchFs {
     }
 
     fn read_file(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
-        let Some(reader) = self.files.get(handle) else {
+        let Some(file) = self.files.get(handle) else {
             return self.read_on(thread, handle, offset, size, reply);
         };
         let request = replies::Request {
             thread,
-            reader,
+            reader: file.read_by(thread),
             offset,
             len: size,
             tries: 1,
@@ -260,7 +261,7 @@ impl Shared {
         &self,
         reply: ReplyOpen,
         ino: INodeNo,
-        files: &Handles<Reader>,
+        files: &Handles<OpenFile>,
         opened: Result<Arc<CacheEntry>, TreeError>,
     ) {
         let entry = match opened {
@@ -272,7 +273,7 @@ impl Shared {
         if backing.is_some() {
             reader.note_passthrough();
         }
-        let handle = files.insert(reader);
+        let handle = files.insert(OpenFile::new(reader));
         match backing {
             Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
             None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
@@ -411,10 +412,10 @@ impl Filesystem for FetchFs {
         contained("read", || self.read_file(request.pid(), handle, offset, size, reply));
     }
 
-    fn flush(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         contained("flush", || {
-            if let Some(reader) = self.files.get(handle) {
-                reader.end_read_ahead();
+            if let Some(file) = self.files.get(handle) {
+                file.closed_by(request.pid());
             }
             reply.ok();
         });
@@ -432,8 +433,8 @@ impl Filesystem for FetchFs {
     ) {
         contained("release", || {
             match self.files.remove(handle) {
-                Some(reader) => {
-                    drop(reader);
+                Some(file) => {
+                    drop(file);
                     self.shared.passthrough.released(ino.0);
                 }
                 // It was never counted.

@@ -8,6 +8,7 @@ mod filesystem;
 mod handles;
 mod interrupts;
 pub mod mountpoint;
+mod open_file;
 mod passthrough;
 mod replies;
 

@@ -1,0 +1,79 @@
+//! An open file, and who reads it.
+//!
+//! FLUSH comes whenever a process closes a descriptor of the file. Mostly that is who reads it, and it says that the reader has
+//! gone. But each program that a reader starts inherits the descriptor, and closes it a moment later: that is a FLUSH too,
+//! while the reader reads on. It is told by the process that it comes from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::cache::Reader;
+
+/// See the module.
+pub struct OpenFile {
+    reader: Arc<Reader>,
+    /// The thread that read last; 0 if none has, or if the kernel can't name it to us.
+    read_by: AtomicU32,
+}
+
+impl OpenFile {
+    /// A file that nobody has read from yet.
+    pub fn new(reader: Reader) -> OpenFile {
+        OpenFile {
+            reader: Arc::new(reader),
+            read_by: AtomicU32::new(0),
+        }
+    }
+
+    /// For a read by this thread.
+    pub fn read_by(&self, thread: u32) -> Arc<Reader> {
+        self.read_by.store(thread, Ordering::Relaxed);
+        Arc::clone(&self.reader)
+    }
+
+    /// A thread has closed the file: if it is one of the process that reads it, or if that can't be told, nothing more is read ahead.
+    pub fn closed_by(&self, thread: u32) {
+        if may_be_one_process(self.read_by.load(Ordering::Relaxed), thread) {
+            self.reader.end_read_ahead();
+        }
+    }
+}
+
+fn may_be_one_process(one: u32, other: u32) -> bool {
+    one == other
+        || match (process_of(one), process_of(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+}
+
+/// The process that a thread belongs to (proc(5)). `None` if it is gone, or not to be seen.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_a_process_are_one_and_another_process_is_not_and_what_can_t_be_seen_may_be() {
+        let me = std::process::id();
+        let init = 1;
+        assert!(may_be_one_process(me, me));
+        assert!(!may_be_one_process(me, init) && !may_be_one_process(init, me));
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let (ask, asked) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            ask.send(nix::unistd::gettid().as_raw().cast_unsigned()).unwrap();
+            let _ = told.recv();
+        });
+        let running = asked.recv().unwrap();
+        assert!(running != me && may_be_one_process(me, running));
+        drop(tell);
+        thread.join().unwrap();
+        assert!(may_be_one_process(init, 0) && may_be_one_process(0, me));
+    }
+}
