@@ -66,6 +66,9 @@ impl Fetcher for ChunkDownloader {
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
+            // Outlives the report: for as long as the manager knows of this fetch it may wake readers for what it has written of a
+            // chunk, and that goes when nobody keeps it.
+            let mut position = None;
             let mut end = EndReport {
                 manager: Arc::clone(&manager),
                 fetch: order.id,
@@ -81,7 +84,7 @@ impl Fetcher for ChunkDownloader {
                 next_suspect: u64::MAX,
             };
             tokio::select! {
-                result = fetch.run() => end.result = Some(result),
+                result = fetch.run(&mut position) => end.result = Some(result),
                 // The manager has forgotten this fetch already; what it reports now is ignored.
                 () = control.stopped() => {}
             }
@@ -122,30 +125,33 @@ struct Fetch {
 }
 
 impl Fetch {
-    async fn run(mut self) -> Result<(), ReadError> {
+    /// Leaves in `kept` the position that it has reached.
+    async fn run(mut self, kept: &mut Option<Box<Position>>) -> Result<(), ReadError> {
         let entry = Arc::clone(&self.order.entry);
-        let mut position = Position::at_chunk_edge(self.order.bytes.start);
-        let mut failures = Failures::new(self.downloader.retries, position.offset() + entry.chunk.bytes());
-        while position.offset() < self.end() {
-            if let Some(reached) = self.verify(position.offset()).await? {
-                position = Position::at_chunk_edge(reached);
+        let mut reached = self.order.bytes.start;
+        let mut failures = Failures::new(self.downloader.retries, reached + entry.chunk.bytes());
+        while reached < self.end() {
+            if let Some(verified) = self.verify(reached).await? {
+                (reached, *kept) = (verified, None);
                 continue;
             }
-            let before = position.offset();
+            let before = reached;
             let Leave { turn, mirror } = self.leave(&mut failures).await;
             let asked = Instant::now();
-            let (reached, turn, result) = self.attempt(position, turn, mirror.as_ref(), asked).await;
-            position = reached;
+            let position = kept.take().unwrap_or_else(|| Position::at_chunk_edge(before));
+            let (position, turn, result) = self.attempt(position, turn, mirror.as_ref(), asked).await;
+            reached = position.offset();
+            *kept = Some(position);
             let error = match result {
-                Ok(()) if position.offset() >= self.end() => break,
+                Ok(()) if reached >= self.end() => break,
                 // Further than before, that is: whoever sends the whole file each time, and breaks off
                 // somewhere without a word, would be asked for ever.
-                Ok(()) if position.offset() > before => continue,
+                Ok(()) if reached > before => continue,
                 Ok(()) => self.bad_answer("no bytes"),
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
             };
-            failures.reached(position.offset(), entry.chunk.bytes());
+            failures.reached(reached, entry.chunk.bytes());
             match &mirror {
                 Some(mirror) => self.outlive_mirror(mirror, error, turn, &mut failures).await?,
                 None if !error.kind.is_temporary() => return Err(error.into()),

@@ -6,7 +6,8 @@
 //!
 //! The order within a write is the cache's second promise: first the bytes are in the file, then
 //! their whole chunks are marked present, then these are handed to the index writer, and then the
-//! waiters are told.
+//! waiters are told. **Only then may what was written go again** ([`Filling`]): until it is told of a write, the scheduler goes by
+//! what it was told before, that a chunk is written to its middle, say, and wakes who needs no more than that.
 
 use std::io;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub struct Position {
     /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
     offset: u64,
     hasher: Xxh3,
-    /// Keeps what was written of the chunk that `offset` lies in; `None` at a chunk's edge.
+    /// Keeps what was written of chunks that the scheduler may take for written in part: for as long as it may, at least.
     filling: Option<Filling>,
 }
 
@@ -72,6 +73,16 @@ impl Position {
     /// Byte offset in the file of the next byte.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The scheduler knows that everything up to here is written: what is whole may go from now on.
+    fn was_told(&mut self, entry: &CacheEntry) {
+        let chunk = entry.chunk.index(self.offset);
+        if self.offset > chunk * entry.chunk.bytes() && self.offset < entry.size() {
+            self.filling.iter_mut().for_each(|filling| filling.keep_from(chunk));
+        } else {
+            self.filling = None;
+        }
     }
 
     /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
@@ -165,6 +176,9 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             )),
         };
         manager.progress(entry.id, fetch, position.offset);
+        if result.is_ok() {
+            position.was_told(&entry);
+        }
         // The fetch may have been stopped meanwhile, and nobody waits for the answer.
         let _ = done.send((position, result));
     });
@@ -181,9 +195,8 @@ fn write(
     // Nothing is held that making room could wait for.
     let room = recorder.versions().quota.reserve(len)?;
     let (resident, start) = (&settled.resident, position.offset);
-    let mut filling = resident.fill(entry.chunk.touched(&(start..start + len)), &recorder.versions().quota);
-    // Taken over by the new one, which began before this one ends.
-    position.filling = None;
+    // The one before ends when this one has begun. It is kept if writing fails, too: the fetch has yet to tell that it is over.
+    position.filling = Some(resident.fill(entry.chunk.touched(&(start..start + len)), &recorder.versions().quota));
     resident
         .write(room, |data| data.write_all_at(pieces, start))
         .map_err(|error| ReadError::Store(error.to_string()))?;
@@ -192,12 +205,6 @@ fn write(
             recorder.completed(settled, chunk, checksum);
         });
     }
-    let chunk = entry.chunk.index(position.offset);
-    let is_within = position.offset > chunk * entry.chunk.bytes() && position.offset < settled.size();
-    position.filling = is_within.then(|| {
-        filling.keep_from(chunk);
-        filling
-    });
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The cache as a whole, against a server that does what each test tells it to.
 
 mod damage;
+mod leaving;
 mod server;
 mod versions;
 

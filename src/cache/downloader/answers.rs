@@ -181,8 +181,11 @@ impl Fetch {
             entry.mark_ignores_range();
         }
         self.linear = true;
-        *position = Position::at_chunk_edge(0);
-        if self.manager.goes_linear(self.order.id) {
+        // What was written up to the old position is kept until nobody is woken for it any more.
+        let before = std::mem::replace(position, Position::at_chunk_edge(0));
+        let is_wanted = self.manager.goes_linear(self.order.id);
+        drop(before);
+        if is_wanted {
             Ok(())
         } else {
             Err(ReadError::ShuttingDown)

@@ -1,0 +1,68 @@
+//! What is written stays for as long as the scheduler may wake readers for it, and may go at once afterwards.
+
+use super::*;
+
+/// Has a waiter for `bytes` of the server's file look at its data file in the moment in which it is woken.
+fn when_woken<T: Send + 'static>(
+    mount: &Mount,
+    reader: &Reader,
+    bytes: std::ops::Range<u64>,
+    look: impl FnOnce(&resident::Resident, Result<(), ReadError>) -> T + Send + 'static,
+) -> T {
+    let (seen, sees) = crossbeam_channel::bounded(1);
+    let entry = Arc::clone(reader.entry());
+    let on_ready = move |result| {
+        let settled = entry.settled().expect("its version is known by now");
+        seen.send(look(&settled.resident, result)).unwrap();
+    };
+    mount
+        .cache
+        .manager()
+        .when_ready(reader.entry(), bytes, &[], Box::new(on_ready));
+    sees.recv_timeout(Duration::from_secs(60)).expect("to be woken")
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not so yet");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_chunk_can_t_go_before_the_scheduler_was_told_that_it_has_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(content(2 * C), |_, _| Honest);
+    let mount = Mount::over(dir.path());
+    let reader = mount.listed(&server, 2 * C);
+    // Until then the scheduler would wake who needs the part of the chunk that was told of before.
+    let (evictable, result) = when_woken(&mount, &reader, 0..2 * C, |resident, result| {
+        (resident.evictable(0), result)
+    });
+    assert!(result.is_ok() && evictable.is_empty(), "{result:?}, {evictable:?}");
+    let resident = &reader.entry().settled().unwrap().resident;
+    until(|| resident.evictable(0) == [0, 1]);
+    drop(reader);
+    mount.end();
+}
+
+#[test]
+fn a_part_of_a_chunk_can_t_go_before_the_scheduler_was_told_that_its_fetch_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(
+        content(2 * C),
+        |before, _| if before == 0 { CutAfter(100) } else { Tagged("v2") },
+    );
+    let mount = Mount::over(dir.path());
+    let reader = mount.listed(&server, 2 * C);
+    let (is_kept, freed, result) = when_woken(&mount, &reader, 0..C, |resident, result| {
+        (resident.is_busy(), resident.trim(false).freed, result)
+    });
+    assert!(matches!(result, Err(ReadError::Changed)), "{result:?}");
+    assert!(is_kept && freed == 0, "{is_kept}, {freed}");
+    let resident = &reader.entry().settled().unwrap().resident;
+    until(|| !resident.is_busy());
+    drop(reader);
+    mount.end();
+}
