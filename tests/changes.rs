@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::Mount;
 use crate::common::files::{
     self, advise_random, assert_same, drop_pages, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
 };
+use crate::common::{Mount, fetchfs, run};
 use crate::origin::{Content, Fault, Gate, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
@@ -319,6 +319,40 @@ fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
         );
         content = Content::noise(MIB, 62 + round);
         origin.add("/f", content.clone());
+    }
+}
+
+#[test]
+fn the_pages_of_a_version_that_was_evicted_are_not_shown_for_the_next_one() {
+    /// More than the cache keeps open of files that nobody reads.
+    const OTHERS: u64 = 70;
+    for kind in [Validators::Strong, Validators::DateOnly] {
+        let (origin, old) = origin_with(kind);
+        for number in 0..OTHERS {
+            origin.add(&format!("/other/{number:02}"), Content::noise(10, number));
+        }
+        let mount = mount_of(&origin);
+        drop(open_and_read(&mount, &old));
+        for number in 0..OTHERS {
+            files::pread(&mount.path(format!("other/{number:02}")), 0..10);
+        }
+        // Nothing of it is in the cache any more; what was read of it may be in the kernel's pages.
+        let url = origin.url("/f");
+        run(fetchfs()
+            .args(["cache", "clear", &url, "--cache-dir"])
+            .arg(mount.cache()))
+        .succeeded();
+        let new = Content::noise(SIZE, 70);
+        match kind {
+            Validators::Strong => origin.replace_keeping_date("/f", new.clone()),
+            _ => origin.add("/f", new.clone()),
+        }
+        let handle = open_and_read(&mount, &new);
+        assert_same(
+            &try_pread(&handle, ELSEWHERE).expect("to read"),
+            &new.read(ELSEWHERE),
+            "elsewhere",
+        );
     }
 }
 

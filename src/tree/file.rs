@@ -168,22 +168,21 @@ impl RemoteFile {
 
     /// What the origin said of it within `ttl`: by itself, or with its bytes.
     pub(super) fn freshly_known(&self, ttl: Duration) -> Option<Known> {
-        let state = self.state.lock();
-        let shown = state
-            .shown
-            .get()
-            .cloned()
-            .map(|Confirmed { version, modified, at }| Known {
-                version,
-                modified,
-                at: Some(at),
-            });
-        state
-            .known
-            .clone()
+        let known = self.state.lock().known.clone();
+        known
             .into_iter()
-            .chain(shown)
+            .chain(self.shown())
             .find(|known| known.at.is_some_and(|at| at.elapsed() < ttl))
+    }
+
+    /// The version of which bytes were shown under this node, if any were: the kernel may still have them.
+    pub(super) fn shown(&self) -> Option<Known> {
+        let shown = self.state.lock().shown.get().cloned();
+        shown.map(|Confirmed { version, modified, at }| Known {
+            version,
+            modified,
+            at: Some(at),
+        })
     }
 
     /// The open entry, if its version was confirmed within `ttl`; or if nobody knows its version

@@ -57,7 +57,7 @@ impl Tree {
 
     /// The cache entry of a file's current version.
     ///
-    /// A file that the cache holds nothing of is opened without asking: the first range tells its
+    /// A file that the cache holds nothing of, and of which nothing was shown, is opened without asking: the first range tells its
     /// version. Otherwise one request confirms that the version is still the current one, unless
     /// one did within the tree's `ttl`.
     ///
@@ -98,14 +98,18 @@ impl Tree {
         if let Some(known) = file.freshly_known(self.ttl) {
             return Ok(Some(self.held(&file.url, known).await?));
         }
-        let is_open = file.kept_entry();
+        let (is_open, shown) = (file.kept_entry(), file.shown());
         let held = self.newest(&file.url).await;
-        if held.is_none() && is_open.is_none() && matches!(file.listed_size, ListedSize::Exact(_)) {
+        // Of what was shown the kernel may have pages, also when the cache has nothing of it any more: then no first range would be
+        // asked for, or the bytes that it brings would stand beside those of an older version.
+        let is_new = held.is_none() && is_open.is_none() && shown.is_none();
+        if is_new && matches!(file.listed_size, ListedSize::Exact(_)) {
             return Ok(None);
         }
-        let before = match held {
-            Some(held) => Some(held),
-            None => self.held_of_told(&file.url).await?,
+        let before = match (held, shown) {
+            (Some(held), _) => Some(held),
+            (None, Some(shown)) => Some(self.held(&file.url, shown).await?),
+            (None, None) => self.held_of_told(&file.url).await?,
         };
         let answer = match &before {
             None => Some(self.confirm(file, None, asker).await),
