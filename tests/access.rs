@@ -341,6 +341,27 @@ fn a_proxy_is_used_as_options_and_environment_say() {
 }
 
 #[test]
+fn what_names_no_proxy_that_is_known_is_refused_as_an_option_and_told_of_in_the_environment() {
+    let (origin, content) = (Origin::start(), Content::noise(MIB, 69));
+    origin.add("/f", content.clone());
+    let error = refusal(&origin.url("/"), &["--proxy", "socks://ann:secret@127.0.0.1:9"]).err;
+    assert!(
+        error.contains("--proxy: not the address of a proxy") && !error.contains("secret"),
+        "{error}"
+    );
+    assert_eq!(
+        origin.log().all().0.len(),
+        0,
+        "nothing goes past the proxy that was meant"
+    );
+    // Where other programs see it too, and go on without it.
+    let plan = Mount::of(&origin.url("/")).with_env("all_proxy", "socks://ann:secret@127.0.0.1:9");
+    let mount = shows_it(plan, &content);
+    assert_eq!(mount.times_in_log("all_proxy in the environment names no proxy"), 1);
+    assert_eq!(mount.times_in_log("secret"), 0);
+}
+
+#[test]
 fn a_proxy_that_wants_a_login_gets_it() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 67));
     origin.add("/f", content.clone());

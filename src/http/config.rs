@@ -66,7 +66,7 @@ impl ProxyChoice {
 }
 
 /// The variables that name a proxy, as the HTTP library reads them.
-const PROXY_VARIABLES: [&str; 6] = [
+pub(super) const PROXY_VARIABLES: [&str; 6] = [
     "http_proxy",
     "https_proxy",
     "all_proxy",

@@ -6,11 +6,15 @@ use parking_lot::Mutex;
 use reqwest::{Certificate, ClientBuilder, Identity, NoProxy, Proxy, redirect::Policy};
 use url::Url;
 
+use super::config::PROXY_VARIABLES;
 use super::{HttpConfig, Origin, Protocol, ProxyChoice, TlsConfig};
 
 /// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
 /// theirs, so that few requests meet a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(50);
+
+/// Kinds of proxies that are spoken to.
+const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
 /// Why no client can be made of a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +76,9 @@ impl Connections {
                 "--insecure: certificates are not checked, so anybody on the way to the server can read and change \
                  what is mounted, and take its passwords"
             );
+        }
+        if config.proxy == ProxyChoice::Environment {
+            warn_of_proxies_in_the_environment();
         }
         let shows_who_we_are = config.tls.client_cert.is_some();
         Ok(Connections {
@@ -149,10 +156,35 @@ fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuil
         ProxyChoice::Environment => builder,
         ProxyChoice::Direct => builder.no_proxy(),
         ProxyChoice::Url(url) => {
+            if !is_a_proxy(url.expose()) {
+                return Err(SetupError::Proxy);
+            }
             let proxy = Proxy::all(url.expose()).map_err(|_| SetupError::Proxy)?;
             builder.proxy(proxy.no_proxy(NoProxy::from_env()))
         }
     })
+}
+
+/// Whether it names a kind of proxy that is spoken to. The HTTP library takes any other for no proxy at all, and goes straight to the
+/// server, which is what a proxy may be there to prevent. Without a scheme, `http` is meant.
+fn is_a_proxy(address: &str) -> bool {
+    let Some((scheme, _)) = address.split_once("://") else {
+        return true;
+    };
+    PROXY_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+}
+
+/// Variables of the environment that are meant to name a proxy, and name none that is spoken to (`all_proxy=socks://HOST`, as some desktops
+/// set it, is `socks5://`). They are not in the way of the mount: other programs go on without them as well.
+fn warn_of_proxies_in_the_environment() {
+    for name in PROXY_VARIABLES {
+        if std::env::var(name).is_ok_and(|address| !is_a_proxy(&address)) {
+            log::warn!(
+                "{name} in the environment names no proxy that is known, and is not used: it has to begin with one of {}",
+                PROXY_SCHEMES.join("://, ") + "://"
+            );
+        }
+    }
 }
 
 fn with_tls(mut builder: ClientBuilder, tls: &TlsConfig, with_identity: bool) -> Result<ClientBuilder, SetupError> {
@@ -207,4 +239,27 @@ fn innermost(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_proxy_is_told_from_one() {
+        for address in [
+            "http://h:1",
+            "HTTPS://h",
+            "socks5://ann:pw@h:1",
+            "socks5h://h",
+            "h:3128",
+            "h",
+            "",
+        ] {
+            assert!(is_a_proxy(address), "{address}");
+        }
+        for address in ["socks://h:1", "foo://h", "://h", "htttp://h"] {
+            assert!(!is_a_proxy(address), "{address}");
+        }
+    }
 }
