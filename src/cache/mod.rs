@@ -38,6 +38,7 @@ mod shortage;
 pub mod store;
 mod suspects;
 mod tenancy;
+mod tolerance;
 mod trouble;
 pub mod upkeep;
 mod versions;

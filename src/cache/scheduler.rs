@@ -268,7 +268,8 @@ impl Scheduler {
     pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
         let origin = self.flights.number(origin);
         let running = self.flights.at(origin).running();
-        self.flights.pace_mut(origin).note(latency, bytes, time, running, now);
+        self.flights.pace_mut(origin).note(latency, bytes, time);
+        self.flights.tolerance_mut(origin).answered(running, now);
     }
 
     /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,

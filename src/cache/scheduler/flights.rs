@@ -13,6 +13,7 @@ use super::{FetchId, Priority};
 use crate::cache::breadth::Breadth;
 use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::pace::Pace;
+use crate::cache::tolerance::Tolerance;
 use crate::http::{MOST_ORIGINS, Origin};
 
 /// The number of an origin within this mount.
@@ -29,12 +30,14 @@ pub(super) struct Flights {
     origins: Vec<AtOrigin>,
 }
 
-/// What goes on at one origin. **All but pace and breadth is what a look at all its flights would give.**
+/// What goes on at one origin. **All but pace, tolerance and breadth is what a look at all its flights would give.**
 #[derive(Debug, Default)]
 pub(super) struct AtOrigin {
     /// How it answers.
     pub(super) pace: Pace,
-    /// Over how many connections.
+    /// How many connections it bears.
+    pub(super) tolerance: Tolerance,
+    /// Over how many of them its bytes come.
     pub(super) breadth: Breadth,
     /// The entries that want something and do not rest, in the order in which they are to be served.
     wanting: BTreeSet<(Rank, EntryId)>,
@@ -122,6 +125,10 @@ impl Flights {
 
     pub(super) fn pace_mut(&mut self, origin: OriginNumber) -> &mut Pace {
         &mut self.origins[origin.0].pace
+    }
+
+    pub(super) fn tolerance_mut(&mut self, origin: OriginNumber) -> &mut Tolerance {
+        &mut self.origins[origin.0].tolerance
     }
 
     pub(super) fn breadth_mut(&mut self, origin: OriginNumber) -> &mut Breadth {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::flights::OriginNumber;
 use super::{FetchId, Scheduler};
 use crate::cache::entry::EntryId;
-use crate::cache::pace::Complaint;
+use crate::cache::tolerance::Complaint;
 use crate::http::{Backoff, HttpErrorKind};
 
 /// How long an entry rests at least: time for the server to notice that connections were closed, among them the one whose
@@ -128,25 +128,25 @@ impl Scheduler {
             is_of_the_way: refusal.kind.is_of_the_way(),
             others_were_answered: before.as_ref().is_some_and(|before| before.answers < refusal.answers),
             was_the_file: before.as_ref().is_some_and(|before| before.cause == Cause::File),
-            are_few: running <= at.pace.bore(),
+            are_few: running <= at.tolerance.bore(),
             others_are_served: served > 0,
         };
         // Requests that were under way together fail for one reason.
         let same = before.as_ref().filter(|before| refusal.asked < before.at);
         let (cause, is_another) = same.map_or_else(|| (circumstances.cause(), true), |before| (before.cause, false));
-        let pace = self.flights.pace_mut(origin);
+        let tolerance = self.flights.tolerance_mut(origin);
         let is_news = match cause {
             Cause::Number => true,
             // Connections that are refused while others go on: it has no room for more.
             Cause::Origin => {
-                pace.is_down();
+                tolerance.is_down();
                 fits_too_many && served > 0
             }
             Cause::File => {
-                pace.acquit(id);
+                tolerance.acquit(id);
                 false
             }
-        } && pace.refused(Complaint {
+        } && tolerance.refused(Complaint {
             by: id,
             is_said: matches!(refusal.kind, HttpErrorKind::Status { .. }),
             asked: refusal.asked,
@@ -219,7 +219,7 @@ impl Scheduler {
             running: self.flights.at(origin).running(),
             served: self.served(origin, Some(fetch)),
         };
-        self.flights.pace_mut(origin).refused(complaint)
+        self.flights.tolerance_mut(origin).refused(complaint)
     }
 
     /// An entry has rested until then, and may be asked for again.
@@ -238,7 +238,7 @@ impl Scheduler {
         self.set_refused(id, None);
         if let Some(origin) = self.flights.get(id).map(|flight| flight.origin) {
             let served = self.served(origin, None);
-            self.flights.pace_mut(origin).bears_out(served);
+            self.flights.tolerance_mut(origin).bears_out(served);
         }
     }
 

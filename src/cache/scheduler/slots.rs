@@ -139,7 +139,10 @@ impl Scheduler {
 
     /// How many fetches may be under way to an origin.
     pub(super) fn connections(&self, origin: OriginNumber) -> usize {
-        self.flights.at(origin).pace.connections(self.limits.fetches_per_origin)
+        self.flights
+            .at(origin)
+            .tolerance
+            .connections(self.limits.fetches_per_origin)
     }
 
     /// A fetch is about to have written up to `watermark`: so much has come over so many connections.

@@ -1,0 +1,248 @@
+//! How many connections an origin bears, as far as it has complained.
+//!
+//! Servers that dislike many at once say so, by 429 or 503 or by breaking connections off: then half as many are allowed, or
+//! as many as are being served at that moment if that is more, and one more for each round of answers that go well
+//! (additive increase, multiplicative decrease, as TCP does it; RFC 5681 §3.1). What was under way already when the
+//! number was lowered complains of the old number, and so does not lower it again. A server that *says* that they are too
+//! many has a limit that lasts: one more is tried only after a while ([`PROVEN`]), or each film would run into it every
+//! few seconds.
+//!
+//! Whether it was their number that a request was refused for is for the scheduler to judge (`scheduler/refusals.rs`), and over how many
+//! of those that are allowed the bytes had better come is another question ([`breadth`](super::breadth)).
+
+use std::time::{Duration, Instant};
+
+use super::entry::EntryId;
+
+/// How long a number of connections is kept to after the server has said that more are too many: this long to twice as
+/// long, at random, so that the mounts of an office do not all try at once. Each try may cost a refused request and a line in the
+/// server's log, and a limit that was raised is of use for longer than a minute.
+const PROVEN: Duration = Duration::from_secs(30);
+
+/// What one origin was seen to bear.
+#[derive(Debug, Clone, Copy)]
+pub struct Tolerance {
+    /// How many connections it bears, as far as it has complained. **At least 1.**
+    bears: f64,
+    /// The most requests that it was seen to serve at once since it last complained.
+    bore: usize,
+    /// When the number was last lowered.
+    lowered: Option<Instant>,
+    ceiling: Option<Ceiling>,
+    /// Whether it has ever complained.
+    has_complained: bool,
+}
+
+/// A number of connections that a server has said to be all it allows.
+#[derive(Debug, Clone, Copy)]
+struct Ceiling {
+    /// Until when it is believed.
+    until: Instant,
+    /// Whose request was refused, if all that were are of one entry: it may turn out that the file alone is to blame.
+    by: Option<EntryId>,
+    /// How many connections there were before.
+    before: f64,
+}
+
+/// A request that was refused, or broken off, and what went on at its origin then.
+#[derive(Debug, Clone, Copy)]
+pub struct Complaint {
+    /// Whose request it was.
+    pub by: EntryId,
+    /// Whether the server said that it was one too many, or only behaved as if.
+    pub is_said: bool,
+    /// When it was asked.
+    pub asked: Instant,
+    /// When it came to nothing.
+    pub now: Instant,
+    /// How many requests were under way, itself included.
+    pub running: usize,
+    /// Of how many of them the bytes were coming. **Fewer than `running`.**
+    pub served: usize,
+}
+
+/// Until it complains, it bears all.
+impl Default for Tolerance {
+    fn default() -> Tolerance {
+        Tolerance {
+            bears: f64::INFINITY,
+            bore: 0,
+            lowered: None,
+            ceiling: None,
+            has_complained: false,
+        }
+    }
+}
+
+impl Tolerance {
+    /// Takes note of an answer that went well while `running` requests were under way.
+    pub fn answered(&mut self, running: usize, now: Instant) {
+        self.ceiling.take_if(|ceiling| ceiling.until <= now);
+        // That fewer go well says nothing of more.
+        let is_full = running as f64 >= self.bears.floor();
+        if self.ceiling.is_none() && is_full {
+            self.bears += 1.0 / self.bears;
+        }
+    }
+
+    /// Notes that so many requests are being served at once.
+    pub fn bears_out(&mut self, served: usize) {
+        self.bore = self.bore.max(served);
+        // It was lowered while some of them had not been answered yet.
+        self.bears = self.bears.max(served as f64);
+    }
+
+    /// The most requests that it was seen to serve at once since it last complained.
+    pub fn bore(&self) -> usize {
+        self.bore
+    }
+
+    /// Allows fewer connections after a complaint. Whether it is the first one.
+    pub fn refused(&mut self, complaint: Complaint) -> bool {
+        if self.lowered.is_some_and(|lowered| complaint.asked < lowered) {
+            return false;
+        }
+        let before = self.bears;
+        let half = before.min(complaint.running as f64 / 2.0);
+        // Who only breaks off may be overloaded by those that it still serves.
+        let served = if complaint.is_said {
+            complaint.served as f64
+        } else {
+            1.0
+        };
+        self.bears = half.max(served).min(before).max(1.0);
+        self.bore = complaint.served;
+        self.lowered = Some(complaint.now);
+        if complaint.is_said {
+            let known = self.ceiling.take();
+            self.ceiling = Some(Ceiling {
+                until: complaint.now + PROVEN.mul_f64(1.0 + fastrand::f64()),
+                by: Some(complaint.by).filter(|by| known.is_none_or(|known| known.by == Some(*by))),
+                before: known.map_or(before, |known| known.before),
+            });
+        }
+        !std::mem::replace(&mut self.has_complained, true)
+    }
+
+    /// Whatever this entry's requests were refused for, it was not their number.
+    pub fn acquit(&mut self, entry: EntryId) {
+        if let Some(ceiling) = self.ceiling.take_if(|ceiling| ceiling.by == Some(entry)) {
+            self.bears = ceiling.before;
+        }
+    }
+
+    /// It refuses everything: what it bears has to be found out anew when it is back.
+    pub fn is_down(&mut self) {
+        self.ceiling = None;
+    }
+
+    /// How many connections to use, of `limit`.
+    pub fn connections(&self, limit: usize) -> usize {
+        // A cast of infinity is the largest number.
+        limit.min(self.bears as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests of an origin, refused and answered, second by second.
+    struct Play {
+        tolerance: Tolerance,
+        now: Instant,
+    }
+
+    impl Play {
+        fn new() -> Play {
+            let (tolerance, now) = (Tolerance::default(), Instant::now());
+            Play { tolerance, now }
+        }
+
+        fn passes(&mut self, seconds: u64) {
+            self.now += Duration::from_secs(seconds);
+        }
+
+        /// A request that was made `ago` seconds before is refused.
+        fn refused(&mut self, ago: u64, is_said: bool, running: usize, served: usize) {
+            self.tolerance.refused(Complaint {
+                by: EntryId(1),
+                is_said,
+                asked: self.now - Duration::from_secs(ago),
+                now: self.now,
+                running,
+                served,
+            });
+        }
+
+        fn answered(&mut self, running: usize) {
+            self.tolerance.answered(running, self.now);
+        }
+    }
+
+    #[test]
+    fn an_origin_that_breaks_off_gets_half_the_connections_and_slowly_more_again() {
+        let mut play = Play::new();
+        assert_eq!(play.tolerance.connections(16), 16);
+        play.refused(0, false, 16, 10);
+        assert_eq!(play.tolerance.connections(16), 8);
+        for _ in 0..5 {
+            play.passes(1);
+            play.refused(0, false, play.tolerance.connections(16), 0);
+        }
+        assert_eq!(play.tolerance.connections(16), 1, "never none");
+        (0..100).for_each(|_| play.answered(0));
+        assert_eq!(play.tolerance.connections(16), 1, "as long as more were of no use");
+        let mut answers = 0;
+        while play.tolerance.connections(16) < 4 {
+            play.answered(play.tolerance.connections(16));
+            answers += 1;
+        }
+        assert!((4..12).contains(&answers), "{answers}");
+    }
+
+    #[test]
+    fn a_burst_of_refusals_lowers_the_number_once() {
+        let mut play = Play::new();
+        play.passes(10);
+        for _ in 0..12 {
+            play.refused(1, true, 16, 0);
+        }
+        assert_eq!(play.tolerance.connections(16), 8);
+        play.passes(1);
+        (0..4).for_each(|_| play.refused(0, true, 8, 4));
+        assert_eq!(play.tolerance.connections(16), 4, "what it serves it bears");
+    }
+
+    #[test]
+    fn what_a_server_has_said_to_be_too_many_is_tried_again_after_a_while_and_one_at_a_time() {
+        let mut play = Play::new();
+        play.refused(0, true, 16, 4);
+        play.passes(1);
+        play.refused(0, true, 8, 4);
+        for _ in 0..29 {
+            play.passes(1);
+            (0..10).for_each(|_| play.answered(4));
+            assert_eq!(play.tolerance.connections(16), 4);
+        }
+        play.passes(31);
+        (0..5).for_each(|_| play.answered(4));
+        assert_eq!(play.tolerance.connections(16), 5);
+        play.refused(0, true, 5, 4);
+        assert_eq!(play.tolerance.connections(16), 4, "that was one too many");
+    }
+
+    #[test]
+    fn a_number_that_one_file_has_lowered_is_taken_back_when_the_file_is_to_blame() {
+        let mut play = Play::new();
+        for running in [16, 8] {
+            play.refused(0, true, running, running - 1);
+            play.passes(1);
+        }
+        assert_eq!(play.tolerance.connections(16), 7);
+        play.tolerance.acquit(EntryId(2));
+        assert_eq!(play.tolerance.connections(16), 7, "that is another");
+        play.tolerance.acquit(EntryId(1));
+        assert_eq!(play.tolerance.connections(16), 16);
+    }
+}
