@@ -1,8 +1,11 @@
 //! Mounts over one cache fetch what they read once among them.
 
+use std::fs;
+
 use nix::sys::statvfs::statvfs;
 
 use crate::common::files::{advise_random, assert_same, pread, sha256, sha256_of, try_pread};
+use crate::common::ground::{Ground, hello};
 use crate::common::{Mount, temporary_directory};
 use crate::origin::{Content, Fault, Gate, Origin};
 
@@ -26,13 +29,30 @@ fn wait_until_recorded(mount: &Mount) {
 }
 
 #[test]
+fn two_mounts_may_share_a_cache() {
+    let (origin, first) = (hello(), Ground::new());
+    let other = first.home.path().join("other");
+    fs::create_dir(&other).expect("a mountpoint");
+    first.mount(&origin.url("/"), &[]);
+    let second =
+        Mount::of(&origin.url("/")).with("--cache-dir", first.home.path().join("cache").to_str().expect("a path"));
+    let second = second.start();
+    let expected = sha256_of(&Content::noise(64 << 20, 61));
+    std::thread::scope(|scope| {
+        for path in [first.mountpoint().join("large"), second.path("large")] {
+            scope.spawn(move || assert_eq!(sha256(&path), expected));
+        }
+    });
+}
+
+#[test]
 fn what_another_mount_has_recorded_elsewhere_in_a_file_is_not_fetched_again_although_nothing_new_was_recorded() {
     let content = Content::noise(64 * MIB, 3);
     let origin = Origin::start();
     origin.add("/f", content.clone());
     let ([one, other], _cache) = two_mounts(&origin);
     let read = |mount: &Mount, at: u64| {
-        let file = std::fs::File::open(mount.path("f")).expect("to open");
+        let file = fs::File::open(mount.path("f")).expect("to open");
         advise_random(&file);
         // Whole chunks: a read ends when its own bytes are here, and what is begun of a chunk is not recorded.
         try_pread(&file, at..at + CHUNK).expect("to read")

@@ -8,6 +8,7 @@
 pub mod black_hole;
 pub mod cached;
 pub mod files;
+pub mod ground;
 pub mod mount;
 pub mod mute;
 pub mod process;

@@ -1,7 +1,7 @@
 //! A mounted fetchfs, in a directory of its own.
 //!
 //! The daemon runs in the foreground as a child of the test, and tells by `NOTIFY_SOCKET` when it is ready: so the test
-//! knows its process and needs no guess. (`mounting.rs` looks at the background and at the `unmount` command.)
+//! knows its process and needs no guess. ([`Ground`](super::ground::Ground) is for the background and the `unmount` command.)
 
 use std::ffi::OsString;
 use std::fs::{self, File};

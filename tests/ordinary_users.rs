@@ -1,0 +1,147 @@
+//! Who is not root: what ordinary users may mount, and what they see of each other's mounts.
+//!
+//! As root, the tests become `nobody` for it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::common::ground::{Ground, assert_refuses, hello, in_namespace};
+use crate::common::mount::mount_line;
+use crate::common::process::Pidfd;
+use crate::common::{Mount, PATIENCE, is_root, program, run};
+
+/// The number of `nobody`, an ordinary user who is everywhere.
+const NOBODY: u32 = 65534;
+
+/// Makes the command an ordinary user's: as it is, unless the tests run as root.
+fn as_ordinary_user(command: &mut Command) -> &mut Command {
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY).current_dir("/")
+    } else {
+        command
+    }
+}
+
+/// A ground that belongs to an ordinary user, with a copy of fetchfs that they can execute wherever it was built.
+fn ordinary_users_ground() -> (Ground, PathBuf) {
+    let ground = Ground::new();
+    let copy = ground.home.path().join("fetchfs");
+    // Not by this process: another test's child, forked while the copy is open for writing, would have it open too, and
+    // nobody may execute a file that somebody writes to (ETXTBSY).
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_fetchfs")).arg(&copy)).succeeded();
+    if is_root() {
+        // Distributions ship /dev/fuse for everybody; some containers and virtual machines come with 0600.
+        fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666)).expect("/dev/fuse");
+        for path in [ground.home.path(), &ground.mountpoint()] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("to give it away");
+        }
+    }
+    (ground, copy)
+}
+
+#[test]
+fn an_ordinary_user_mounts_reads_and_unmounts() {
+    let origin = hello();
+    let (ground, fetchfs) = ordinary_users_ground();
+    let mount = |options: &[&str]| {
+        let mut command = Command::new(&fetchfs);
+        ground.arguments(&mut command, &origin.url("/"), options);
+        run(as_ordinary_user(&mut command))
+    };
+    let read = || {
+        run(as_ordinary_user(
+            Command::new("cat").arg(ground.mountpoint().join("hello.txt")),
+        ))
+        .succeeded()
+        .out
+    };
+    let unmount = || {
+        run(as_ordinary_user(
+            Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint()),
+        ))
+    };
+    mount(&[]).succeeded();
+    assert_eq!(read(), "hello\n");
+    assert!(
+        mount_line(&ground.mountpoint())
+            .expect("a mount")
+            .contains("fuse.fetchfs")
+    );
+    unmount().succeeded();
+    ground.assert_nothing_is_left();
+    // Their own way to end it works as well, and so does the end of a dead mount.
+    mount(&[]).succeeded();
+    let fusermount = program("fusermount3", "fuse3");
+    run(as_ordinary_user(
+        Command::new(fusermount).arg("-u").arg(ground.mountpoint()),
+    ))
+    .succeeded();
+    ground.wait_for_the_end();
+    ground.assert_nothing_is_left();
+    mount(&[]).succeeded();
+    for process in ground.processes().into_iter().filter_map(Pidfd::open) {
+        process.signal(Signal::SIGKILL);
+        assert!(process.wait(PATIENCE));
+    }
+    mount(&[]).succeeded();
+    assert_eq!(read(), "hello\n");
+    unmount().succeeded();
+    ground.assert_nothing_is_left();
+}
+
+#[test]
+fn an_ordinary_user_whose_files_the_kernel_will_not_read_is_told_so_once() {
+    let origin = hello();
+    let (ground, fetchfs) = ordinary_users_ground();
+    let mut command = Command::new(&fetchfs);
+    ground.arguments(&mut command, &origin.url("/"), &["-v"]);
+    run(as_ordinary_user(&mut command)).succeeded();
+    let file = ground.mountpoint().join("hello.txt");
+    // Each open after the first read finds the file complete.
+    for _ in 0..5 {
+        let read = run(as_ordinary_user(Command::new("cat").arg(&file))).succeeded();
+        assert_eq!(read.out, "hello\n");
+    }
+    run(as_ordinary_user(
+        Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint()),
+    ))
+    .succeeded();
+    let log = fs::read_to_string(ground.home.path().join("log")).expect("a log");
+    assert_eq!(log.matches("no FUSE passthrough").count(), 1, "{log}");
+}
+
+#[test]
+fn others_see_nothing_unless_they_are_allowed_to() {
+    if !is_root() {
+        return; // Takes two users.
+    }
+    let origin = hello();
+    let read = |mount: &Mount| run(as_ordinary_user(Command::new("cat").arg(mount.path("hello.txt"))));
+    let refused = read(&Mount::start_of(&origin.url("/")));
+    assert!(
+        refused.code != 0 && refused.err.contains("Permission denied"),
+        "{refused:?}"
+    );
+    let open = Mount::of(&origin.url("/")).with("--allow-other", "").start();
+    assert_eq!(read(&open).succeeded().out, "hello\n");
+}
+
+#[test]
+fn an_ordinary_user_who_may_not_open_dev_fuse_is_told() {
+    if !is_root() {
+        return; // Takes two users.
+    }
+    let origin = hello();
+    let (ground, _) = ordinary_users_ground();
+    let script = r#"
+        touch "$1/closed"; chmod 0600 "$1/closed"; mount --bind "$1/closed" /dev/fuse
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups "$1/fetchfs" mount --cache-dir "$1/cache" "$2" "$1/mnt"
+    "#;
+    let ran = in_namespace(script, &[ground.home.path(), Path::new(&origin.url("/"))]);
+    assert_refuses(&ran, &["/dev/fuse", "ermission"]);
+}

@@ -1,0 +1,189 @@
+//! A mount's end: by which ways it comes, what the commands say to it, and that nothing is left.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::common::files::try_pread;
+use crate::common::ground::{Ground, assert_refuses, hello};
+use crate::common::mount::is_mounted;
+use crate::common::process::{Pidfd, spawn};
+use crate::common::{Mount, PATIENCE, fetchfs, is_root, program, run};
+use crate::origin::{Content, Fault, Gate};
+
+#[test]
+fn several_mounts_are_ended_at_once_and_one_that_stays_keeps_no_other() {
+    let origin = hello();
+    let grounds = [Ground::new(), Ground::new(), Ground::new()];
+    grounds.iter().for_each(|ground| ground.mount(&origin.url("/"), &[]));
+    let held = File::open(grounds[1].mountpoint().join("hello.txt")).expect("to open");
+    let end = || run(fetchfs().arg("unmount").args(grounds.iter().map(Ground::mountpoint)));
+    let ran = end();
+    assert_refuses(
+        &ran,
+        &["busy", grounds[1].mountpoint().to_str().expect("a path of the harness")],
+    );
+    grounds[0].assert_nothing_is_left();
+    grounds[2].assert_nothing_is_left();
+    drop(held);
+    let ran = end();
+    assert_eq!(ran.code, 1, "two of them are no mounts any more: {ran:?}");
+    assert_eq!(ran.err.matches("is not a mountpoint").count(), 2, "{ran:?}");
+    grounds[1].assert_nothing_is_left();
+}
+
+#[test]
+fn unmount_of_what_is_not_mounted_says_so() {
+    let ground = Ground::new();
+    assert_refuses(&ground.unmount(&[]), &["mnt", "not"]);
+    assert_refuses(&run(fetchfs().args(["unmount", "/proc"])), &["/proc"]);
+    assert_refuses(
+        &run(fetchfs().arg("unmount").arg(ground.home.path().join("nowhere"))),
+        &["nowhere"],
+    );
+}
+
+/// A way to end a mount.
+type End<'a> = &'a dyn Fn(&Mount);
+
+#[test]
+fn a_daemon_ends_well_by_umount_fusermount3_sigterm_and_sigint() {
+    let origin = hello();
+    let by_command = |command: &mut Command, mount: &Mount| drop(run(command.arg(mount.root())).succeeded());
+    let umount = |mount: &Mount| by_command(Command::new(umount_command()).args(umount_flags()), mount);
+    let fusermount = |mount: &Mount| by_command(Command::new(program("fusermount3", "fuse3")).arg("-u"), mount);
+    let ways: [(&str, End<'_>); 4] = [
+        ("umount", &umount),
+        ("fusermount3 -u", &fusermount),
+        ("SIGTERM", &|mount| mount.signal(Signal::SIGTERM)),
+        ("SIGINT", &|mount| mount.signal(Signal::SIGINT)),
+    ];
+    for (way, end) in ways {
+        let mut mount = Mount::start_of(&origin.url("/"));
+        fs::read(mount.path("hello.txt")).expect("to read");
+        end(&mount);
+        let status = mount.wait();
+        assert!(status.success(), "{way}: {status}");
+        assert!(!is_mounted(&mount.root()), "{way}: a mount is left");
+        let mark = origin.log().mark();
+        mount.start();
+        fs::read(mount.path("hello.txt")).expect("to read");
+        assert_eq!(
+            origin.log().since(mark).body_bytes("/hello.txt"),
+            0,
+            "{way}: what was downloaded was recorded"
+        );
+    }
+}
+
+/// An ordinary user's `umount` can't end a FUSE mount; `fusermount3` is theirs.
+fn umount_command() -> PathBuf {
+    if is_root() {
+        program("umount", "mount")
+    } else {
+        program("fusermount3", "fuse3")
+    }
+}
+
+fn umount_flags() -> &'static [&'static str] {
+    if is_root() { &[] } else { &["-u"] }
+}
+
+#[test]
+fn reads_that_wait_get_an_error_when_the_mount_ends() {
+    let origin = hello();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
+        let gate = Gate::new();
+        let switch = origin.on("/large").data().fault(Fault::Hold(gate.clone()));
+        let mut mount = Mount::start_of(&origin.url("/"));
+        std::thread::scope(|scope| {
+            let path = mount.path("large");
+            let reader = scope.spawn(move || try_pread(&File::open(path).expect("to open"), 0..10));
+            gate.wait_for_arrivals(1);
+            mount.signal(signal);
+            let outcome = reader.join().expect("the reader");
+            assert!(outcome.is_err(), "{signal}: {outcome:?}");
+        });
+        let status = mount.wait();
+        assert_eq!(status.success(), signal != Signal::SIGKILL, "{signal}: {status}");
+        switch.lift();
+    }
+}
+
+#[test]
+fn a_busy_mount_says_who_holds_it_and_goes_when_it_is_let_go() {
+    let (origin, ground) = (hello(), Ground::new());
+    ground.mount(&origin.url("/"), &[]);
+    let file = File::open(ground.mountpoint().join("hello.txt")).expect("to open");
+    let me = std::process::id().to_string();
+    assert_refuses(&ground.unmount(&[]), &["busy", &me, "hello.txt"]);
+    assert_eq!(try_pread(&file, 0..5).expect("it is still there"), b"hello");
+    drop(file);
+    ground.unmount(&[]).succeeded();
+    ground.assert_nothing_is_left();
+}
+
+#[test]
+fn a_mount_can_be_ended_the_moment_its_blocked_reader_was_killed_and_the_log_calls_neither_an_error() {
+    let (origin, ground) = (hello(), Ground::new());
+    let gate = Gate::new();
+    origin.on("/large").data().fault(Fault::Hold(gate.clone()));
+    // How far a killed process has come when the mount is taken away is chance.
+    for round in 1..=10 {
+        ground.mount(&origin.url("/"), &[]);
+        let mut reader = spawn(
+            Command::new("cat")
+                .arg(ground.mountpoint().join("large"))
+                .stdout(Stdio::null()),
+        );
+        gate.wait_for_arrivals(round);
+        reader.kill().expect("to kill it");
+        ground.unmount(&[]).succeeded();
+        reader.wait().expect("it was killed");
+    }
+    gate.open();
+    ground.assert_nothing_is_left();
+    let log = fs::read_to_string(ground.home.path().join("log")).expect("the log");
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_lazy_unmount_takes_the_mount_away_at_once_and_lets_open_files_finish() {
+    let (origin, ground) = (hello(), Ground::new());
+    ground.mount(&origin.url("/"), &[]);
+    let file = File::open(ground.mountpoint().join("large")).expect("to open");
+    let ran = ground.unmount(&["--lazy"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!is_mounted(&ground.mountpoint()));
+    let place = 30 << 20..(30 << 20) + 1000;
+    let read = try_pread(&file, place.clone()).expect("an open file still reads");
+    assert_eq!(read, Content::noise(64 << 20, 61).read(place));
+    drop(file);
+    ground.wait_for_the_end();
+    ground.assert_nothing_is_left();
+}
+
+#[test]
+fn a_dead_mount_is_cleaned_away_by_the_next_one() {
+    let origin = hello();
+    let mut mount = Mount::start_of(&origin.url("/"));
+    mount.kill();
+    assert!(is_mounted(&mount.root()), "the dead mount is there");
+    mount.start();
+    assert_eq!(fs::read(mount.path("hello.txt")).expect("to read"), b"hello\n");
+    mount.unmount();
+}
+
+#[test]
+fn a_dead_mount_can_be_unmounted() {
+    let (origin, ground) = (hello(), Ground::new());
+    ground.mount(&origin.url("/"), &[]);
+    for process in ground.processes().into_iter().filter_map(Pidfd::open) {
+        process.signal(Signal::SIGKILL);
+        assert!(process.wait(PATIENCE));
+    }
+    ground.unmount(&[]).succeeded();
+    ground.assert_nothing_is_left();
+}
