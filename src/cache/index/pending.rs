@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::writer::Record;
+use super::record::Record;
 use crate::cache::entry::UrlKey;
 
 impl Record {

@@ -1,10 +1,10 @@
 //! Looking at the whole index: for the `fetchfs cache` commands, never on the way of a read.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::ChunkIndex;
+use super::{ChunkIndex, date};
 use crate::cache::chunk::ChunkSize;
 use crate::cache::entry::EntryKey;
 use crate::cache::error::is_damage;
@@ -62,7 +62,7 @@ impl ChunkIndex {
                 size: number(row, 2)?,
                 chunk,
                 chunks_present: number(row, 4)?,
-                last_used: UNIX_EPOCH + Duration::from_secs(number(row, 5)?),
+                last_used: date(row.get(5)?),
             }))
         })?;
         rows.filter_map(Result::transpose).collect()

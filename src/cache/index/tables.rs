@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::catalogue::{self, FileRow, Saying};
-use super::writer::Record;
+use super::catalogue::FileRow;
+use super::record::Record;
+use super::saying::{self, Saying};
 use super::{seconds, state, wishes};
 
 /// Who makes a batch of records lasting, all or none.
@@ -95,7 +96,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                     modified: row.modified,
                 },
             };
-            catalogue::apply(connection, &current)?;
+            saying::apply(connection, &current)?;
         }
         Record::Chunk { key, index, checksum } => {
             connection
@@ -150,7 +151,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
                 .execute([key.as_str()])?;
         }
-        Record::Saying(saying) => catalogue::apply(connection, saying)?,
+        Record::Saying(saying) => saying::apply(connection, saying)?,
         Record::Job(_) | Record::JobDone { .. } | Record::Pin(_) | Record::Unpin { .. } => {
             wishes::apply(connection, record)?;
         }

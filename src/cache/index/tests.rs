@@ -1,7 +1,11 @@
 //! What is recorded, and who has to wait for it.
 
-use super::*;
 use url::Url;
+
+use super::*;
+use crate::cache::chunk::ChunkSize;
+use crate::cache::entry::{EntryKey, UrlKey};
+use crate::http::{Validator, Version};
 
 fn version(size: u64) -> Version {
     Version {

@@ -17,12 +17,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rusqlite::ErrorCode;
 
-use super::EntryRow;
-use super::catalogue::Saying;
 use super::pending::Pending;
+use super::record::Record;
 use super::tables::Commit;
-use super::wishes::{JobRow, PinRow};
-use crate::cache::entry::{EntryKey, UrlKey};
 use crate::contained::contained;
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
@@ -38,96 +35,6 @@ const BATCH_BYTES: usize = 256 << 10;
 /// How long whoever opens a file waits for what is queued of it: a transaction takes milliseconds, or a second on a disk that is busy.
 /// While another program keeps SQLite's lock, it would be as long as SQLite waits for that.
 const SOON: Duration = Duration::from_secs(2);
-
-/// Something to record.
-#[derive(Debug, Clone)]
-pub enum Record {
-    /// A version of a remote file was opened and is the current one; the cache begins to hold it,
-    /// or holds it already.
-    Entry {
-        /// Its row.
-        row: EntryRow,
-        /// Finds it by its URL.
-        url_key: UrlKey,
-        /// Its URL for people: without credentials and query values.
-        url: String,
-        /// The data file's number in its file system.
-        inode: u64,
-        /// Whether chunks that are recorded of it are still to be verified.
-        is_suspect: bool,
-        /// The rank that it begins with, until [`Record::Use`] tells better.
-        rank: u64,
-    },
-    /// A chunk whose bytes are in the data file.
-    Chunk {
-        /// Its entry.
-        key: EntryKey,
-        /// Its index.
-        index: u64,
-        /// XXH3 of its bytes.
-        checksum: u64,
-    },
-    /// The entry's number of chunks is to be counted anew.
-    Recount {
-        /// The entry.
-        key: EntryKey,
-    },
-    /// All chunks that are recorded of the entry have been verified.
-    Trust {
-        /// The entry.
-        key: EntryKey,
-    },
-    /// Chunks whose bytes are gone, wrong, or about to go.
-    ForgetChunks {
-        /// Their entry.
-        key: EntryKey,
-        /// Their indices.
-        chunks: Vec<u64>,
-    },
-    /// How the entry was used until now.
-    Use {
-        /// The entry.
-        key: EntryKey,
-        /// See the column `coldest`.
-        coldest: u64,
-        /// See the column `stalest`.
-        stalest: u32,
-        /// See the column `segments`.
-        segments: Vec<u8>,
-    },
-    /// The entry's data file is gone, or about to go.
-    Forget {
-        /// The entry.
-        key: EntryKey,
-    },
-    /// What an origin has said of a name.
-    Saying(Saying),
-    /// The user wants a job to be done, whatever comes between.
-    Job(JobRow),
-    /// It is done, or no longer wanted.
-    JobDone {
-        /// The job.
-        key: String,
-    },
-    /// The user wants a file, or all files below a directory, to stay.
-    Pin(PinRow),
-    /// Not any more.
-    Unpin {
-        /// The URL that was pinned.
-        url_key: UrlKey,
-    },
-}
-
-impl Record {
-    /// Bytes of what may be long in it.
-    fn len(&self) -> usize {
-        match self {
-            Record::Saying(Saying::Listing { row, .. }) => row.names.len(),
-            Record::Use { segments, .. } => segments.len(),
-            _ => 0,
-        }
-    }
-}
 
 enum Message {
     Record(Record),
