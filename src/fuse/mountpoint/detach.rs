@@ -26,6 +26,13 @@ const ENDING_LAZY: Duration = Duration::from_secs(1);
 /// after the process is no longer to be found.
 const LEAVING: Duration = Duration::from_secs(1);
 
+/// How long those may use the mount who are seen to have been killed: they let go as soon as they get the processor, and their last request
+/// is answered.
+const DYING: Duration = Duration::from_secs(10);
+
+/// How often it is tried meanwhile.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// What to do about files that are open in the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -120,11 +127,19 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
                 reason: refusal.to_string(),
             })?;
         }
-        Err(Refusal::Busy) => match holders::of(&mount) {
-            // Perhaps nobody any more: who was killed a moment ago has yet to let go of its files.
-            holders if holders.is_empty() && soon_free(&path) => {}
-            holders => return Err(UnmountError::Busy { path, holders }),
-        },
+        // Perhaps nobody uses it any more: who was killed a moment ago has yet to let go of its files.
+        Err(Refusal::Busy) => {
+            let holders = holders::of(&mount);
+            let limit = match holders.are_dying {
+                true => DYING,
+                false if holders.all.is_empty() => LEAVING,
+                false => Duration::ZERO,
+            };
+            if !soon_free(&path, limit) {
+                let holders = holders.all;
+                return Err(UnmountError::Busy { path, holders });
+            }
+        }
     }
     match (daemon, mode) {
         (Some(daemon), Mode::Normal) if !mine && !daemon.wait(ENDING) => Err(UnmountError::StillEnding {
@@ -140,10 +155,10 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
 }
 
 /// Tries again to take away a mount whose last user seems to be leaving. True when it is gone.
-fn soon_free(path: &Path) -> bool {
-    let deadline = Instant::now() + LEAVING;
+fn soon_free(path: &Path, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
-        std::thread::sleep(LEAVING / 50);
+        std::thread::sleep(AGAIN);
         match from_table(path, Mode::Normal) {
             Err(Refusal::Busy) => {}
             outcome => return matches!(outcome, Ok(()) | Err(Refusal::NotMounted)),

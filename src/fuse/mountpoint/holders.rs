@@ -96,30 +96,43 @@ pub(super) fn sentence(holders: &[Holder]) -> String {
     }
 }
 
-/// Finds out who uses `mount`, but this process. What was found within [`PATIENCE`], ordered by process id.
-pub(super) fn of(mount: &Mount) -> Vec<Holder> {
-    let mut found: Vec<Holder> = table::read()
+/// Who uses a mount.
+#[derive(Debug)]
+pub(super) struct Holders {
+    /// All of them, ordered by process id.
+    pub all: Vec<Holder>,
+    /// Whether they are all processes that were killed, and have yet to let go of their files.
+    pub are_dying: bool,
+}
+
+/// Finds out who uses `mount`, but this process. What was found within [`PATIENCE`].
+pub(super) fn of(mount: &Mount) -> Holders {
+    let mut all: Vec<Holder> = table::read()
         .unwrap_or_default()
         .into_iter()
         .filter(|other| other.parent == mount.id)
         .map(|other| Holder::Mount(other.mount_point))
         .collect();
+    let mut are_dying = all.is_empty();
     let (sender, receiver) = channel();
     let mount = mount.clone();
     // Not joined: should it block, it goes when the process does.
     thread::spawn(move || search(&mount, &sender));
     let deadline = Instant::now() + PATIENCE;
-    while let Ok(holder) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        found.push(holder);
+    while let Ok((holder, is_dying)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        all.push(holder);
+        are_dying &= is_dying;
     }
-    found.sort_by_key(|holder| match holder {
+    all.sort_by_key(|holder| match holder {
         Holder::Mount(_) => 0,
         Holder::Process { pid, .. } => *pid,
     });
-    found
+    are_dying &= !all.is_empty();
+    Holders { all, are_dying }
 }
 
-fn search(mount: &Mount, found: &Sender<Holder>) {
+/// Sends each process that uses `mount`, and whether it is dying.
+fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     let Ok(processes) = fs::read_dir("/proc") else { return };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -134,7 +147,8 @@ fn search(mount: &Mount, found: &Sender<Holder>) {
                 .unwrap_or_default()
                 .trim_end()
                 .to_owned();
-            if found.send(Holder::Process { pid, comm, what }).is_err() {
+            let holder = Holder::Process { pid, comm, what };
+            if found.send((holder, is_dying(&dir))).is_err() {
                 return;
             }
         }
@@ -170,6 +184,37 @@ fn use_of(mount: &Mount, process: &Path) -> Option<Use> {
     mapping(mount, &fs::read_to_string(process.join("maps")).unwrap_or_default()).map(Use::Mapped)
 }
 
+/// Whether the process whose `/proc` directory this is was killed, and will let go of its files as soon as it comes to it.
+fn is_dying(process: &Path) -> bool {
+    let read = |name| fs::read_to_string(process.join(name)).ok();
+    // In this order: a signal that is no longer pending because it is carried out shows as the exit that follows.
+    let is_killed = read("status").is_none_or(|status| has_kill_pending(&status));
+    is_killed || read("stat").is_none_or(|stat| is_exiting(&stat))
+}
+
+/// By the text of `/proc/PID/status`: SIGKILL is among the signals that are pending for the process or its thread.
+fn has_kill_pending(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+    let pending = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    pending
+        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .any(|mask| mask & SIGKILL != 0)
+}
+
+/// By the text of `/proc/PID/stat`: the kernel is taking the process down (PF_EXITING, include/linux/sched.h).
+fn is_exiting(stat: &str) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    // The command's name, the second field, may have anything in it; the flags are the seventh behind it.
+    let flags = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6));
+    flags
+        .and_then(|flags| flags.parse::<u64>().ok())
+        .is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
 fn inside(mount: &Mount, path: &Path) -> Option<PathBuf> {
     path.strip_prefix(&mount.mount_point).ok().map(Path::to_owned)
 }
@@ -186,6 +231,9 @@ fn mapping(mount: &Mount, maps: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
     use super::*;
 
     fn mount() -> Mount {
@@ -246,6 +294,31 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn who_was_killed_is_dying_whatever_its_name() {
+        assert!(has_kill_pending(
+            "Name:\tcat\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"
+        ));
+        assert!(has_kill_pending(
+            "Name:\tcat\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n"
+        ));
+        let terminated =
+            "Name:\tcat\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\nSigBlk:\t0000000000000100\n";
+        assert!(!has_kill_pending(terminated), "that can be ignored");
+        assert!(is_exiting("7 (a) b) D 1 7 7 0 -1 4194308 99 0 0"));
+        assert!(!is_exiting("7 (a) b 4 4 4 4 4 4 4) D 1 7 7 0 -1 4194304 99 0 0"));
+
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let place = PathBuf::from(format!("/proc/{}", child.id()));
+        assert!(!is_dying(&place));
+        child.kill().unwrap();
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(Pid::from_raw(child.id().cast_signed())), ended).unwrap();
+        assert!(is_dying(&place), "nobody has asked yet how it ended");
+        child.wait().unwrap();
+        assert!(is_dying(&place), "it is gone");
     }
 
     #[test]
