@@ -9,6 +9,9 @@ use std::os::unix::fs::FileExt;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::uio::pwritev;
 
+/// The unit of `st_blocks` (stat(2)), in bytes.
+pub const STAT_BLOCK: u64 = 512;
+
 /// Reads and writes at an offset, as pread(2) and pwritev(2) do: of fewer bytes than asked for, if it comes to that. And what sparse
 /// files need.
 pub trait Disk: Debug + Send + Sync {

@@ -59,6 +59,7 @@ use url::Url;
 use around::Around;
 pub use catalogue::{Catalogue, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
+pub use disk::STAT_BLOCK;
 use downloader::{ChunkDownloader, OnResize};
 pub use entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
 pub use error::{CacheError, ReadError};

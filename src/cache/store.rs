@@ -23,13 +23,10 @@ use std::time::Duration;
 use nix::unistd::{Whence, lseek};
 
 use super::descriptors::{Descriptor, Descriptors};
-use super::disk::{Disk, System};
+use super::disk::{Disk, STAT_BLOCK, System};
 use super::entry::EntryKey;
 use super::error::CacheError;
 use super::quota::locks::{Lock, WHOLE, lock, try_lock};
-
-/// The unit of `st_blocks` (stat(2)).
-const STAT_BLOCK: u64 = 512;
 
 /// How often a file is looked at again that others have open in a state that makes no sense, and how long apart.
 const TRIES: u32 = 50;

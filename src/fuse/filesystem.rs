@@ -14,27 +14,28 @@
 //! - a panic is caught and costs only its own request, whose reply answers EIO when it is dropped.
 
 use std::ffi::OsStr;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, Request,
+    Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    ReplyStatfs, Request,
 };
 use tokio::runtime::Handle;
 
-use super::errno;
+use super::attributes::{Ownership, file_type};
 use super::handles::Handles;
 use super::interrupts::Interrupts;
+use super::open_directory::OpenDirectory;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use super::replies::{self, Reads};
-use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
+use super::shared::{Shared, complain};
+use crate::cache::{Cache, Sequential};
 use crate::contained::contained;
 use crate::source::NAME_MAX;
-use crate::tree::{Attributes, Ino, Node, Snapshot, Tree, TreeError};
+use crate::tree::{Node, Snapshot, Tree, TreeError};
 
 /// Requests that the kernel may have under way in the background: read-ahead of page-cached files.
 /// With 64 or more, 40 stalled readers of one file no longer delay those of another.
@@ -44,28 +45,11 @@ const MAX_BACKGROUND: u16 = 4096;
 /// overlay with this mount as its lower layer would be refused by the kernel, whose limit is two altogether.
 const BACKING_DEPTH: u32 = 1;
 
-/// The block size that `stat` and `statfs` speak in, and so what tools read at once: as large as a
-/// request of the kernel's own read-ahead.
-const BLOCK_SIZE: u32 = 128 << 10;
-
-/// The unit of `st_blocks` (stat(2)).
-const STAT_BLOCK: u64 = 512;
+/// The unit of `statfs`: small, so that small trees do not show as nothing.
+const DF_BLOCK: u32 = 4096;
 
 /// Handles of files that can be read in sequence only are numbered from here on, so that a number means one thing.
 const FIRST_SEQUENTIAL: u64 = 1 << 63;
-
-/// Whose the files are, and what may be done with them.
-#[derive(Debug, Clone, Copy)]
-pub struct Ownership {
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Permission bits of files.
-    pub file_mode: u16,
-    /// Permission bits of directories.
-    pub dir_mode: u16,
-}
 
 /// The file system, as [`fuser`] wants it.
 pub struct FetchFs {
@@ -75,23 +59,6 @@ pub struct FetchFs {
     sequentials: Arc<Handles<Sequential>>,
     directories: Arc<Handles<OpenDirectory>>,
     reads: Arc<Reads>,
-}
-
-/// What tasks need that answer later.
-struct Shared {
-    tree: Arc<Tree>,
-    cache: Arc<Cache>,
-    ownership: Ownership,
-    /// How long the kernel may believe names and attributes.
-    ttl: Duration,
-    passthrough: Arc<Passthrough>,
-    interrupts: Arc<Interrupts>,
-}
-
-/// An open directory: the names as they were when it was opened.
-struct OpenDirectory {
-    node: Arc<Node>,
-    snapshot: Arc<Snapshot>,
 }
 
 impl FetchFs {
@@ -158,152 +125,6 @@ impl FetchFs {
             }
         });
     }
-
-    fn list(
-        &self,
-        handle: FileHandle,
-        offset: u64,
-        mut add: impl FnMut(&OsStr, u64, &Arc<Node>, Attributes) -> bool,
-    ) -> Result<(), Errno> {
-        let open = self.directories.get(handle).ok_or(Errno::EBADF)?;
-        let tree = &self.shared.tree;
-        let dots = [(".", open.node.ino), ("..", open.node.parent)];
-        let children = open.snapshot.children();
-        // Found by its number and not by counting: a listing of a million names is read in a hundred thousand pieces.
-        for position in usize::try_from(offset).unwrap_or(usize::MAX)..dots.len() + children.len() {
-            let (name, node) = match dots.get(position) {
-                Some(&(name, ino)) => match tree.node(ino) {
-                    Some(node) => (OsStr::new(name), node),
-                    None => continue,
-                },
-                None => {
-                    let (name, node) = &children[position - dots.len()];
-                    (name.as_os_str(), Arc::clone(node))
-                }
-            };
-            if add(name, position as u64 + 1, &node, tree.attributes(&node)) {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn attr(&self, attributes: &Attributes) -> FileAttr {
-        let Attributes {
-            ino,
-            is_directory,
-            size,
-            modified,
-            links,
-            ..
-        } = *attributes;
-        FileAttr {
-            ino: INodeNo(ino),
-            size,
-            blocks: size.div_ceil(STAT_BLOCK),
-            atime: modified,
-            mtime: modified,
-            ctime: modified,
-            crtime: modified,
-            kind: if is_directory {
-                FileType::Directory
-            } else {
-                FileType::RegularFile
-            },
-            perm: if is_directory {
-                self.ownership.dir_mode
-            } else {
-                self.ownership.file_mode
-            },
-            nlink: links,
-            uid: self.ownership.uid,
-            gid: self.ownership.gid,
-            rdev: 0,
-            blksize: BLOCK_SIZE,
-            flags: 0,
-        }
-    }
-
-    /// How long the kernel may believe these attributes: a rounded size not at all.
-    fn ttl_of(&self, attributes: &Attributes) -> Duration {
-        if attributes.is_exact { self.ttl } else { Duration::ZERO }
-    }
-
-    /// What the tree answers, or that whoever asked was told to end.
-    async fn unless_ended<T>(
-        &self,
-        thread: u32,
-        asking: impl Future<Output = Result<T, TreeError>>,
-    ) -> Result<T, TreeError> {
-        let answer = self.interrupts.unless_ended(thread, asking).await;
-        answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
-    }
-
-    fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
-        match found {
-            Ok(node) => {
-                let attributes = self.tree.attributes(&node);
-                self.tree.refer(&node);
-                reply.entry(&self.ttl_of(&attributes), &self.attr(&attributes), Generation(0));
-            }
-            Err(error) => reply.error(complain(&error)),
-        }
-    }
-
-    fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
-        let attributes = self.tree.attributes(node);
-        reply.attr(&self.ttl_of(&attributes), &self.attr(&attributes));
-    }
-
-    fn reply_open(
-        &self,
-        reply: ReplyOpen,
-        ino: INodeNo,
-        files: &Handles<OpenFile>,
-        opened: Result<Arc<CacheEntry>, TreeError>,
-    ) {
-        let entry = match opened {
-            Ok(entry) => entry,
-            Err(error) => return reply.error(complain(&error)),
-        };
-        let backing = self.passthrough.opened(ino.0, &entry, &reply);
-        let reader = self.cache.reader(entry);
-        if backing.is_some() {
-            reader.note_passthrough();
-        }
-        let handle = files.insert(OpenFile::new(reader));
-        match backing {
-            Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
-            None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
-        }
-    }
-
-    /// The kernel keeps nothing of such a file, and does not look at its size to find its end.
-    fn reply_sequential(&self, reply: ReplyOpen, files: &Handles<Sequential>, opened: Result<Sequential, TreeError>) {
-        match opened {
-            Ok(file) => {
-                let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NONSEEKABLE;
-                reply.opened(files.insert(file), flags);
-            }
-            Err(error) => reply.error(complain(&error)),
-        }
-    }
-}
-
-/// The errno for an error, which is also told to the log unless it is an everyday answer.
-fn complain(error: &TreeError) -> Errno {
-    match error {
-        TreeError::Cache(ReadError::Cancelled) => {}
-        TreeError::SizeUnknown(_)
-        | TreeError::Http(_)
-        | TreeError::DeadlinePassed { .. }
-        | TreeError::NotAsked
-        | TreeError::Cache(_) => log::warn!("{error}"),
-        TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
-    }
-    errno::of_tree(error)
 }
 
 impl Filesystem for FetchFs {
@@ -474,18 +295,13 @@ impl Filesystem for FetchFs {
 
     fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         contained("readdir", || {
-            let listed = self.list(handle, offset, |name, next, _, attributes| {
-                let kind = if attributes.is_directory {
-                    FileType::Directory
-                } else {
-                    FileType::RegularFile
-                };
-                reply.add(INodeNo(attributes.ino), next, kind, name)
+            let Some(open) = self.directories.get(handle) else {
+                return reply.error(Errno::EBADF);
+            };
+            open.read_from(&self.shared.tree, offset, |name, next, _, attributes| {
+                reply.add(INodeNo(attributes.ino), next, file_type(&attributes), name)
             });
-            match listed {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(errno),
-            }
+            reply.ok();
         });
     }
 
@@ -498,19 +314,21 @@ impl Filesystem for FetchFs {
         mut reply: ReplyDirectoryPlus,
     ) {
         contained("readdirplus", || {
-            let listed = self.list(handle, offset, |name, next, node, attributes| {
-                let (ino, ttl) = (INodeNo(attributes.ino), self.shared.ttl_of(&attributes));
-                let is_full = reply.add(ino, next, name, &ttl, &self.shared.attr(&attributes), Generation(0));
+            let Some(open) = self.directories.get(handle) else {
+                return reply.error(Errno::EBADF);
+            };
+            let shared = &self.shared;
+            open.read_from(&shared.tree, offset, |name, next, node, attributes| {
+                let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
+                let attr = shared.ownership.attr(&attributes);
+                let is_full = reply.add(ino, next, name, &ttl, &attr, Generation(0));
                 // The kernel counts no references for the dots.
                 if !is_full && name != "." && name != ".." {
-                    self.shared.tree.refer(node);
+                    shared.tree.refer(node);
                 }
                 is_full
             });
-            match listed {
-                Ok(()) => reply.ok(),
-                Err(errno) => reply.error(errno),
-            }
+            reply.ok();
         });
     }
 
@@ -552,25 +370,4 @@ impl Filesystem for FetchFs {
     ) {
         reply.error(Errno::ENOTTY);
     }
-}
-
-/// The unit of `statfs`: small, so that small trees do not show as nothing.
-const DF_BLOCK: u32 = 4096;
-
-/// Makes the kernel ask for an inode's attributes again; its pages stay. Does not wait for reads of
-/// it, as dropping pages would.
-pub fn attributes_changed(notifier: &Notifier, ino: Ino) {
-    /// `fuse_reverse_inval_inode` in the kernel: a negative offset leaves the pages alone.
-    const ATTRIBUTES_ONLY: i64 = -1;
-    // The kernel may not know the inode any more: then there is nothing to forget.
-    let _ = notifier.inval_inode(INodeNo(ino), ATTRIBUTES_ONLY, 0);
-}
-
-/// Makes the kernel forget the pages of a file, so that its next read asks for them. Waits for reads of it that are under
-/// way, and so must not be called by a thread that answers reads.
-pub fn forget_pages(notifier: &Notifier, ino: Ino) {
-    /// From the first byte on, to the end.
-    const ALL: (i64, i64) = (0, 0);
-    // As above: what the kernel does not know needs not be forgotten.
-    let _ = notifier.inval_inode(INodeNo(ino), ALL.0, ALL.1);
 }

@@ -1,0 +1,127 @@
+//! What the session and the tasks that answer for it share: what is asked, and how answers are put.
+//!
+//! An answer is the same whether memory had it, on the session's thread, or an origin was asked, by a task.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEntry, ReplyOpen};
+
+use super::attributes::Ownership;
+use super::errno;
+use super::handles::Handles;
+use super::interrupts::Interrupts;
+use super::open_file::OpenFile;
+use super::passthrough::Passthrough;
+use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
+use crate::tree::{Attributes, Node, Tree, TreeError};
+
+/// See the module.
+pub struct Shared {
+    /// Names.
+    pub tree: Arc<Tree>,
+    /// Bytes.
+    pub cache: Arc<Cache>,
+    /// Whose all is.
+    pub ownership: Ownership,
+    /// How long the kernel may believe names and attributes.
+    pub ttl: Duration,
+    /// Which files the kernel may read by itself.
+    pub passthrough: Arc<Passthrough>,
+    /// Who was told to end.
+    pub interrupts: Arc<Interrupts>,
+}
+
+impl Shared {
+    /// How long the kernel may believe these attributes: a rounded size not at all.
+    pub fn ttl_of(&self, attributes: &Attributes) -> Duration {
+        if attributes.is_exact { self.ttl } else { Duration::ZERO }
+    }
+
+    /// What the tree answers, or that whoever asked was told to end.
+    pub async fn unless_ended<T>(
+        &self,
+        thread: u32,
+        asking: impl Future<Output = Result<T, TreeError>>,
+    ) -> Result<T, TreeError> {
+        let answer = self.interrupts.unless_ended(thread, asking).await;
+        answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
+    }
+
+    /// Answers a look-up; the kernel knows the node from then on.
+    pub fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
+        match found {
+            Ok(node) => {
+                let attributes = self.tree.attributes(&node);
+                self.tree.refer(&node);
+                reply.entry(
+                    &self.ttl_of(&attributes),
+                    &self.ownership.attr(&attributes),
+                    Generation(0),
+                );
+            }
+            Err(error) => reply.error(complain(&error)),
+        }
+    }
+
+    /// Answers a question about attributes.
+    pub fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
+        let attributes = self.tree.attributes(node);
+        reply.attr(&self.ttl_of(&attributes), &self.ownership.attr(&attributes));
+    }
+
+    /// Answers an open: gives it a handle, and the kernel the data file itself where it may have that.
+    pub fn reply_open(
+        &self,
+        reply: ReplyOpen,
+        ino: INodeNo,
+        files: &Handles<OpenFile>,
+        opened: Result<Arc<CacheEntry>, TreeError>,
+    ) {
+        let entry = match opened {
+            Ok(entry) => entry,
+            Err(error) => return reply.error(complain(&error)),
+        };
+        let backing = self.passthrough.opened(ino.0, &entry, &reply);
+        let reader = self.cache.reader(entry);
+        if backing.is_some() {
+            reader.note_passthrough();
+        }
+        let handle = files.insert(OpenFile::new(reader));
+        match backing {
+            Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
+            None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
+        }
+    }
+
+    /// Answers the open of a file that can be read in sequence only. The kernel keeps nothing of such a file, and does not look at its size to find its end.
+    pub fn reply_sequential(
+        &self,
+        reply: ReplyOpen,
+        files: &Handles<Sequential>,
+        opened: Result<Sequential, TreeError>,
+    ) {
+        match opened {
+            Ok(file) => {
+                let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NONSEEKABLE;
+                reply.opened(files.insert(file), flags);
+            }
+            Err(error) => reply.error(complain(&error)),
+        }
+    }
+}
+
+/// The errno for an error, which is also told to the log unless it is an everyday answer.
+pub fn complain(error: &TreeError) -> Errno {
+    match error {
+        TreeError::Cache(ReadError::Cancelled) => {}
+        TreeError::SizeUnknown(_)
+        | TreeError::Http(_)
+        | TreeError::DeadlinePassed { .. }
+        | TreeError::NotAsked
+        | TreeError::Cache(_) => log::warn!("{error}"),
+        TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
+    }
+    errno::of_tree(error)
+}
