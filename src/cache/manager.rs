@@ -14,15 +14,18 @@
 //! **Every wait ends**: with its bytes, with the error of the fetch that should have brought them,
 //! at its deadline if it has one, or when the mount ends.
 
+mod control;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+pub use control::FetchControl;
 
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
@@ -44,47 +47,6 @@ pub type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
 pub trait Fetcher: Send + Sync {
     /// Begins a fetch and returns at once. Progress and the end are reported to `manager`.
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>);
-}
-
-/// What the manager can tell a running fetch.
-#[derive(Debug)]
-pub struct FetchControl {
-    /// Byte offset, exclusive, before which the fetch is to end. Only ever lowered.
-    end: AtomicU64,
-    /// Wakes the fetch to look at `end` again.
-    changed: Notify,
-}
-
-impl FetchControl {
-    /// Control over a fetch that is to go to `end`.
-    pub fn new(end: u64) -> FetchControl {
-        FetchControl {
-            end: AtomicU64::new(end),
-            changed: Notify::new(),
-        }
-    }
-
-    /// Byte offset, exclusive, before which the fetch is to end; 0: at once.
-    pub fn end(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
-    }
-
-    /// Returns when the fetch is to stop at once.
-    pub async fn stopped(&self) {
-        loop {
-            // Registered before looking, so that a change between the two is not lost.
-            let changed = self.changed.notified();
-            if self.end() == 0 {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn lower_end(&self, end: u64) {
-        self.end.fetch_min(end, Ordering::AcqRel);
-        self.changed.notify_waiters();
-    }
 }
 
 /// See the module.

@@ -1,7 +1,7 @@
 //! The manager with stand-ins for the downloader: one that does nothing until the test says so, and
 //! one that works as fast as it can.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tokio::sync::oneshot;
