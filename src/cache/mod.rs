@@ -15,6 +15,7 @@ mod around;
 mod breadth;
 mod catalogue;
 pub mod chunk;
+mod config;
 mod descriptors;
 mod disk;
 pub mod downloader;
@@ -24,7 +25,9 @@ mod file_writer;
 mod gathered;
 mod home;
 pub mod index;
+mod kept_open;
 mod manager;
+mod opening;
 mod pace;
 mod presence;
 pub mod quota;
@@ -44,100 +47,36 @@ pub mod upkeep;
 mod versions;
 mod wishes;
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use rangemap::RangeSet;
-use tokio::runtime::Handle;
 use url::Url;
 
 use around::Around;
 pub use catalogue::{Catalogue, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
+pub use config::CacheConfig;
 pub use disk::STAT_BLOCK;
-use downloader::{ChunkDownloader, OnResize};
+use downloader::ChunkDownloader;
 pub use entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
 pub use error::{CacheError, ReadError};
-use home::{Folder, Home};
+use home::Home;
 pub use index::{Holding, JobRow};
+use kept_open::KeptOpen;
 pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 use quota::evictor::Evictor;
-use quota::{QuotaConfig, Share};
 pub use reader::{Filled, Read, Reader, Span};
-use scheduler::Limits;
 pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
-use shortage::Shortage;
 use tenancy::Tenancy;
-use trouble::Trouble;
 use versions::Versions;
 pub use wishes::{Bringing, Evicted, JobTurn, Unpinned};
 
-use crate::http::{Client, Origin, Throttle, Version};
-
-/// What the cache goes by.
-#[derive(Debug, Clone)]
-pub struct CacheConfig {
-    /// The folder that holds the index and the data files.
-    pub folder: PathBuf,
-    /// The size of the chunks of entries that are new. Default: 256 KiB.
-    pub chunk_size: ChunkSize,
-    /// What the cache may take.
-    pub quota: QuotaConfig,
-    /// Fetches at once to one origin. Default: 16.
-    pub max_connections: usize,
-    /// Bytes per second, over all fetches. Default: no limit.
-    pub bandwidth: Option<u64>,
-    /// Tries after the first. Default: 3.
-    pub retries: u32,
-    /// How long a reader waits at most. Default: 2 minutes.
-    pub read_timeout: Duration,
-}
-
-impl CacheConfig {
-    /// The defaults, in this folder.
-    pub fn in_folder(folder: &Path) -> CacheConfig {
-        CacheConfig {
-            folder: folder.to_owned(),
-            chunk_size: chunk::DEFAULT_CHUNK_SIZE,
-            quota: QuotaConfig::default(),
-            max_connections: 16,
-            bandwidth: None,
-            retries: 3,
-            read_timeout: Duration::from_secs(120),
-        }
-    }
-}
-
-impl CacheConfig {
-    /// Bytes that the cache has to take at least: two chunks for each connection.
-    fn least_size(&self) -> u64 {
-        2 * self.max_connections as u64 * self.chunk_size.bytes()
-    }
-
-    /// Whether the size that the user has asked for is enough.
-    fn check_size(&self) -> Result<(), CacheError> {
-        let least = self.least_size();
-        match self.quota.size {
-            Some(Share::Bytes(size)) if size < least => Err(CacheError::TooSmall { size, least }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
-/// keep a sequential reader waiting for the one it is in. By the simulated line of the scheduler's tests (16 connections of
-/// 20 MB/s and 50 ms), 4 GiB in sequence: 286 MB/s with 8 MiB, 294 with 12.
-const FETCH_LEN: u64 = 12 << 20;
-
-/// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
-/// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.
-const SPLIT_DISTANCE: u64 = 1 << 20;
+use crate::http::{Origin, Version};
 
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
@@ -145,10 +84,6 @@ pub const SMALL_FILE: u64 = 1 << 20;
 /// Bytes that the index grows by for a file of one chunk, at most; measured by
 /// `the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it`.
 pub const ROWS_OF_FILE: u64 = 1 << 10;
-
-/// Entries that stay open after their last reader, so that opening them again asks neither SQLite
-/// nor the file system. Each takes a file descriptor and three bits for each chunk.
-const KEPT_OPEN: usize = 64;
 
 /// See the module.
 pub struct Cache {
@@ -162,8 +97,7 @@ pub struct Cache {
     /// Whether there is anybody to fetch ahead from.
     is_online: bool,
     chunk_size: ChunkSize,
-    /// The most recently opened entries, the latest last. Nothing is taken under the lock.
-    kept_open: Arc<Mutex<VecDeque<Arc<CacheEntry>>>>,
+    kept_open: Arc<KeptOpen>,
     /// What goes with the open folder.
     occupied: OnceLock<Occupied>,
 }
@@ -186,127 +120,6 @@ pub struct Held {
 }
 
 impl Cache {
-    /// Opens the cache, and starts its threads and tasks on `runtime`. If its disk is full or read-only for now, that is told to the
-    /// log, and files are read around the cache until the folder can be opened.
-    ///
-    /// # Errors
-    /// When the folder or the index in it can't be used, and not because of the disk.
-    pub fn open(
-        config: CacheConfig,
-        client: Client,
-        runtime: &Handle,
-        on_resize: OnResize,
-    ) -> Result<Arc<Cache>, CacheError> {
-        config.check_size()?;
-        let trouble = Arc::new(Trouble::none_in(&config.folder));
-        let opened =
-            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(&config, Arc::clone(&trouble)));
-        let (tenancy, versions) = match opened {
-            Ok((tenancy, versions)) => (Some(tenancy), versions),
-            Err(error) => {
-                let why = home::may_pass(&config, &error).ok_or(error)?;
-                trouble.folder_is_shut(&why);
-                (None, Versions::standing_in(&config, trouble)?)
-            }
-        };
-        Cache::with(versions, tenancy, config, client, runtime, on_resize)
-    }
-
-    /// Over a folder that is open.
-    #[cfg(test)]
-    fn over(
-        folder: Folder,
-        config: CacheConfig,
-        client: Client,
-        runtime: &Handle,
-        on_resize: OnResize,
-    ) -> Result<Arc<Cache>, CacheError> {
-        let trouble = Arc::new(Trouble::none_in(&config.folder));
-        let occupied = folder.occupy(&config, trouble)?;
-        Cache::with(occupied.1, Some(occupied.0), config, client, runtime, on_resize)
-    }
-
-    /// Over what is open, or what stands in for it.
-    fn with(
-        versions: Arc<Versions>,
-        tenancy: Option<Tenancy>,
-        config: CacheConfig,
-        client: Client,
-        runtime: &Handle,
-        on_resize: OnResize,
-    ) -> Result<Arc<Cache>, CacheError> {
-        let home = Home::new(versions);
-        let writers = file_writer::start(&home).map_err(|error| no_thread(&config, &error))?;
-        let is_online = !client.is_offline();
-        let kept_open: Arc<Mutex<VecDeque<Arc<CacheEntry>>>> = Arc::default();
-        let downloader = Arc::new(ChunkDownloader {
-            runtime: runtime.clone(),
-            client,
-            throttle: Throttle::new(config.bandwidth),
-            retries: config.retries,
-            home: Arc::clone(&home),
-            writers,
-            on_resize,
-            shortage: Shortage::new(closing(&kept_open)),
-        });
-        let limits = Limits {
-            fetches_per_origin: config.max_connections,
-            fetch_len: FETCH_LEN,
-            split_distance: SPLIT_DISTANCE,
-        };
-        let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
-        let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
-        runtime.spawn(Arc::clone(&manager).watch_waits());
-        let cache = Arc::new(Cache {
-            manager,
-            downloader,
-            patience: config.read_timeout,
-            around,
-            folder: config.folder.clone(),
-            catalogue: Catalogue::new(Arc::clone(&home)),
-            home,
-            is_online,
-            chunk_size: config.chunk_size,
-            kept_open,
-            occupied: OnceLock::new(),
-        });
-        match tenancy {
-            Some(tenancy) => cache.hold(tenancy, &config)?,
-            None => home::keep_trying(&cache, config, runtime),
-        }
-        Ok(cache)
-    }
-
-    /// What belongs to an open folder, from now on.
-    fn hold(&self, tenancy: Tenancy, config: &CacheConfig) -> Result<(), CacheError> {
-        let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.kept_open));
-        let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
-        // There is one folder for a cache.
-        let _ = self.occupied.set(Occupied { tenancy, _evictor });
-        Ok(())
-    }
-
-    /// Opens the folder that could not be opened when the cache was; true if that is done, and need not be tried again.
-    fn moves_in(&self, config: &CacheConfig) -> bool {
-        let trouble = Arc::clone(&self.versions().trouble);
-        let opened =
-            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&trouble)));
-        match opened {
-            Ok((tenancy, versions)) => {
-                self.home.moves_in(versions);
-                if let Err(error) = self.hold(tenancy, config) {
-                    log::warn!("no room is made in the cache: {error}");
-                }
-                trouble.folder_is_open();
-                true
-            }
-            Err(error) => {
-                log::debug!("{error}");
-                false
-            }
-        }
-    }
-
     fn versions(&self) -> &Arc<Versions> {
         self.home.versions()
     }
@@ -378,23 +191,8 @@ impl Cache {
     /// Opens an entry for reading.
     pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Reader {
         entry.readers.fetch_add(1, Ordering::AcqRel);
-        let mut kept = self.kept_open.lock();
-        // An earlier version is not kept for anybody: it is to go first, and what is open is ranked by its use alone.
-        let of_file: VecDeque<_>;
-        (of_file, *kept) = std::mem::take(&mut *kept)
-            .into_iter()
-            .partition(|other| other.url == entry.url);
-        kept.push_back(Arc::clone(&entry));
-        let crowded_out = (kept.len() > KEPT_OPEN).then(|| kept.pop_front());
-        drop(kept);
-        // Closing files takes system calls, and is not for under the lock.
-        drop((of_file, crowded_out));
+        self.kept_open.keep(&entry);
         Reader::new(Arc::clone(self), entry)
-    }
-
-    /// Does not keep an entry open: the next one who opens it gets another.
-    fn let_go_of(&self, entry: EntryId) {
-        self.kept_open.lock().retain(|kept| kept.id != entry);
     }
 
     /// Bytes that the cache holds.
@@ -466,20 +264,6 @@ impl Cache {
         if let Some(occupied) = self.occupied.get() {
             occupied.tenancy.leave(&self.versions().index);
         }
-    }
-}
-
-/// What closes the files that are kept open without need.
-fn closing(kept_open: &Arc<Mutex<VecDeque<Arc<CacheEntry>>>>) -> impl Fn() + Send + Sync + use<> {
-    let kept = Arc::clone(kept_open);
-    // Closing files takes system calls, and is not for under the lock.
-    move || drop(std::mem::take(&mut *kept.lock()))
-}
-
-fn no_thread(config: &CacheConfig, error: &std::io::Error) -> CacheError {
-    CacheError::Folder {
-        path: config.folder.display().to_string(),
-        reason: format!("no thread to write with: {error}"),
     }
 }
 

@@ -291,7 +291,9 @@ impl Drop for Reader {
             self.cache.around.forget(self.entry.id);
             match self.entry.settled() {
                 // Perhaps there is a place for it when it is opened again.
-                Some(settled) if settled.resident.is_nowhere() => self.cache.let_go_of(self.entry.id),
+                Some(settled) if settled.resident.is_nowhere() => {
+                    self.cache.kept_open.let_go_of(|kept| kept.id == self.entry.id)
+                }
                 Some(settled) => self.cache.versions().note_use(&settled.resident),
                 None => {}
             }

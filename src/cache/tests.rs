@@ -5,14 +5,17 @@ mod leaving;
 mod server;
 mod versions;
 
+use std::path::Path;
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
+use super::home::Folder;
 use super::index::ChunkIndex;
 use super::store::ChunkStore;
 use super::*;
-use crate::http::{HttpConfig, Validator};
+use crate::http::{Client, HttpConfig, Validator};
 use server::Conduct::*;
 use server::Server;
 

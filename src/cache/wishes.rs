@@ -193,15 +193,9 @@ impl Cache {
 
     /// Closes an entry that is only kept open for its next reader.
     fn let_go_if_kept(&self, holding: &Holding) {
-        let is_it = |entry: &Arc<CacheEntry>| {
+        self.kept_open.let_go_of(|entry| {
             let settled = entry.settled();
             settled.is_some_and(|settled| settled.resident.key == holding.key)
-        };
-        let mut kept = self.kept_open.lock();
-        let at = kept.iter().position(is_it);
-        let entry = at.and_then(|at| kept.remove(at));
-        drop(kept);
-        // Closing its file is a system call, and not for under the lock.
-        drop(entry);
+        });
     }
 }

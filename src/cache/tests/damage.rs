@@ -295,7 +295,7 @@ fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to
         drop(reader);
         // When SQLite works again, what comes from then on is recorded.
         *failing.lock() = None;
-        mount.cache.kept_open.lock().clear();
+        mount.cache.kept_open.let_go_of_all();
         let reader = mount.listed(&server, SIZE);
         assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
         drop(reader);

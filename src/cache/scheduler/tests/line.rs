@@ -10,8 +10,8 @@ mod rates;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use crate::cache::opening::{FETCH_LEN, SPLIT_DISTANCE};
 use crate::cache::readahead::{Conditions, ReadAhead};
-use crate::cache::{FETCH_LEN, SPLIT_DISTANCE};
 
 pub(super) const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 << 10;
