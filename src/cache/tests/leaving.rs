@@ -40,7 +40,8 @@ fn a_chunk_can_t_go_before_the_scheduler_was_told_that_it_has_come() {
     let (evictable, result) = when_woken(&mount, &reader, 0..2 * C, |resident, result| {
         (resident.evictable(0), result)
     });
-    assert!(result.is_ok() && evictable.is_empty(), "{result:?}, {evictable:?}");
+    // The first one may have come with a write of its own, and been told of.
+    assert!(result.is_ok() && !evictable.contains(&1), "{result:?}, {evictable:?}");
     let resident = &reader.entry().settled().unwrap().resident;
     until(|| resident.evictable(0) == [0, 1]);
     drop(reader);
