@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::common::files::{advise_random, assert_same, sha256, sha256_of, try_pread, write_file};
 use crate::common::mount::{Plan, mount_line};
-use crate::common::process::Ran;
+use crate::common::process::{Ran, assert_refuses};
 use crate::common::proxies::Proxy;
 use crate::common::servers::{Certificates, Guard, PASSWORD, USER, WebServer};
 use crate::common::{Mount, fetchfs, run, temporary_directory};
@@ -43,12 +43,7 @@ fn refusal(source: &str, arguments: &[&str]) -> Ran {
     let mut command = fetchfs();
     command.args(["mount", "--retries", "0", "--cache-dir"]).arg(&cache);
     let ran = run(command.args(arguments).arg(source).arg(&mountpoint));
-    assert_ne!(ran.code, 0, "it was mounted: {ran:?}");
-    assert!(
-        ran.err.starts_with("fetchfs: ") && ran.err.lines().count() == 1,
-        "not one sentence: {}",
-        ran.err
-    );
+    assert_refuses(&ran, &[]);
     ran
 }
 

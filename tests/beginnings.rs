@@ -10,9 +10,9 @@ use nix::sys::statvfs::statvfs;
 use crate::common::files::{assert_same, drop_pages, pread};
 use crate::common::mount::fetchfs;
 use crate::common::{PATIENCE, is_root, run, temporary_directory};
-use crate::control::prefetch;
 use crate::full_disk::{BEGINS, FILES, assert_all_is_cached, mount_with_cache_in, origin, read_all, small_disk};
 use crate::origin::{Content, Origin};
+use crate::prefetching::prefetch;
 
 /// Said once, when the folder can be used at last.
 const OPEN: &str = "can be used now";

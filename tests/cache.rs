@@ -1,10 +1,9 @@
-//! What was fetched once is not fetched again, and what breaks off goes on where it broke off.
+//! What was fetched once is not fetched again.
 //!
 //! The witnesses are the logs of the servers: nginx's own, and the origin's. Cold reads are forced by a new mount, because
 //! the kernel would answer a second read of the same one from its pages.
 
 use std::fs::{self, File};
-
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,21 +13,22 @@ use crate::common::files::{
 };
 use crate::common::servers::WebServer;
 use crate::common::{Mount, PATIENCE, temporary_directory};
-use crate::origin::{Content, End, Fault, Gate, Origin};
+use crate::origin::{Content, Fault, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 /// The default chunk size.
 const CHUNK: u64 = 256 * 1024;
 
 /// An origin with `/f`: noise of this size.
-fn origin_with(size: u64) -> (Origin, Content) {
+pub(crate) fn origin_with(size: u64) -> (Origin, Content) {
     let (origin, content) = (Origin::start(), Content::noise(size, 21));
     origin.add("/f", content.clone());
     (origin, content)
 }
 
+/// The file is what the origin has.
 #[track_caller]
-fn assert_reads(path: &Path, content: &Content) {
+pub(crate) fn assert_reads(path: &Path, content: &Content) {
     assert_eq!(sha256(path), sha256_of(content), "{}", path.display());
 }
 
@@ -175,130 +175,6 @@ fn a_reader_wakes_when_its_own_bytes_are_in_and_not_when_the_fetch_ends() {
         "the rest of the chunk is still held back"
     );
     gate.open();
-}
-
-#[test]
-fn a_broken_connection_goes_on_at_the_byte_that_was_reached() {
-    for (fault, what) in [
-        (Fault::ResetAfter(1_234_567), "reset"),
-        (Fault::CloseAfter(1_234_567), "short body"),
-    ] {
-        let (origin, content) = origin_with(8 * MIB);
-        // One answer to all, so that the fetch is long enough to be broken where the fault says.
-        let switch = origin.on("/f").data().covering(0).times(1).fault(fault);
-        let mount = Mount::of(&origin.url("/")).with("--chunk-size", "4MiB").start();
-        assert_reads(&mount.path("f"), &content);
-        assert_eq!(switch.hits(), 1);
-        let log = origin.log().all();
-        let broken = log
-            .data("/f")
-            .into_iter()
-            .find(|request| request.end == Some(End::Cut))
-            .expect("a broken one");
-        let reached = broken.range.map_or(0, |range| range.first) + broken.body_bytes;
-        let went_on = log.ranges("/f").iter().any(|range| range.start == reached);
-        assert!(
-            went_on,
-            "{what}: {reached} bytes were there, and then it asked for {:?}",
-            log.ranges("/f")
-        );
-        assert_eq!(log.body_bytes("/f"), content.size(), "{what}: no byte came twice");
-    }
-}
-
-#[test]
-fn a_connection_that_breaks_again_and_again_still_brings_the_file() {
-    let (origin, content) = origin_with(2 * MIB);
-    origin.on("/f").data().fault(Fault::ResetAfter(300_000));
-    let mount = Mount::of(&origin.url("/")).with("--chunk-size", "1MiB").start();
-    // More breaks than there are retries: one that got further is not a failure.
-    assert_reads(&mount.path("f"), &content);
-}
-
-#[test]
-fn a_failing_server_is_asked_again_after_growing_pauses_and_the_read_succeeds() {
-    let (origin, content) = origin_with(CHUNK);
-    origin.on("/f").data().times(2).fault(Fault::Status(503));
-    let mount = Mount::start_of(&origin.url("/"));
-    assert_reads(&mount.path("f"), &content);
-    let log = origin.log().all();
-    let came: Vec<_> = log.gets("/f").iter().map(|request| request.came).collect();
-    assert_eq!(came.len(), 3, "two refusals and an answer");
-    let (first, second) = (came[1] - came[0], came[2] - came[1]);
-    // 500 ms and 1 s, each spread by a quarter. An upper bound would measure the machine's load.
-    assert!(first >= Duration::from_millis(370), "asked again after {first:?}");
-    assert!(
-        second >= Duration::from_millis(740),
-        "asked the third time after {second:?}"
-    );
-}
-
-#[test]
-fn a_server_that_names_a_time_is_left_alone_until_then() {
-    let (origin, content) = origin_with(CHUNK);
-    origin.on("/f").data().times(1).fault(Fault::RetryAfter(2));
-    let mount = Mount::start_of(&origin.url("/"));
-    assert_reads(&mount.path("f"), &content);
-    let log = origin.log().all();
-    let came: Vec<_> = log.gets("/f").iter().map(|request| request.came).collect();
-    assert!(
-        came[1] - came[0] >= Duration::from_secs(2),
-        "asked again after {:?}",
-        came[1] - came[0]
-    );
-}
-
-#[test]
-fn a_server_that_falls_silent_is_given_up_and_asked_again() {
-    for fault in [Fault::Hold(Gate::new()), Fault::HoldAfter(50_000, Gate::new())] {
-        let (origin, content) = origin_with(CHUNK);
-        origin.on("/f").data().times(1).fault(fault.clone());
-        let mount = Mount::of(&origin.url("/")).with("--timeout", "1s").start();
-        assert_reads(&mount.path("f"), &content);
-        let ends: Vec<_> = origin
-            .log()
-            .all()
-            .gets("/f")
-            .iter()
-            .map(|request| request.end)
-            .collect();
-        assert_eq!(ends[0], Some(End::ClientLeft), "{fault:?}: {ends:?}");
-    }
-}
-
-#[test]
-fn no_read_waits_longer_than_it_was_told() {
-    let (origin, _) = origin_with(CHUNK);
-    let gate = Gate::new();
-    let switch = origin.on("/f").data().fault(Fault::Hold(gate.clone()));
-    let mount = Mount::of(&origin.url("/")).with("--read-timeout", "1s").start();
-    let started = std::time::Instant::now();
-    let errno = errno_of(try_pread(&File::open(mount.path("f")).expect("to open"), 0..10));
-    assert!([libc::EIO, libc::ETIMEDOUT].contains(&errno), "errno {errno}");
-    // Of the server's silence alone it would be 30 s, four times over.
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "the read took {:?}",
-        started.elapsed()
-    );
-    switch.lift();
-    gate.open();
-}
-
-#[test]
-fn a_lasting_failure_reaches_the_reader_and_later_reads_work_when_it_is_over() {
-    let (origin, content) = origin_with(CHUNK);
-    let mount = Mount::of(&origin.url("/")).with("--retries", "1").start();
-    let file = files::open_direct(&mount.path("f"));
-    let switch = origin.on("/f").data().fault(Fault::Status(500));
-    assert_eq!(errno_of(files::read_direct(&file, 0, 4096)), libc::EIO);
-    assert_eq!(switch.hits(), 2, "asked twice, as --retries 1 says");
-    switch.lift();
-    assert_same(
-        &try_pread(&file, 0..CHUNK).expect("to read"),
-        &content.whole(),
-        "the same handle, later",
-    );
 }
 
 #[test]

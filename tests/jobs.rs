@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::files::{pread, sha256, sha256_of};
 use crate::common::{Mount, PATIENCE, process, run};
-use crate::control::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
 use crate::origin::{Fault, Gate, Origin};
+use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
 
 const MIB: u64 = 1 << 20;
 

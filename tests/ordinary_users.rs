@@ -10,9 +10,9 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::common::ground::{Ground, assert_refuses, hello, in_namespace};
+use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::mount::mount_line;
-use crate::common::process::Pidfd;
+use crate::common::process::{Pidfd, assert_refuses};
 use crate::common::{Mount, PATIENCE, is_root, program, run};
 
 /// The number of `nobody`, an ordinary user who is everywhere.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::common::files::advise_random;
 use crate::common::{Mount, process};
-use crate::control::prefetch;
 use crate::origin::{Content, Fault, Gate, Origin, Requests};
+use crate::prefetching::prefetch;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -11,10 +11,11 @@ use nix::sys::statvfs::statvfs;
 
 use crate::common::files::{drop_pages, sha256, sha256_of};
 use crate::common::mount::{Plan, detach};
+use crate::common::process::assert_refuses;
 use crate::common::process::run;
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, temporary_directory};
-use crate::control::{assert_refuses, content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
 use crate::origin::{Content, IndexStyle, Origin};
+use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
 
 const MIB: u64 = 1 << 20;
 

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::common::files::try_pread;
-use crate::common::ground::{Ground, assert_refuses, hello};
+use crate::common::ground::{Ground, hello};
 use crate::common::mount::is_mounted;
-use crate::common::process::{Pidfd, spawn};
+use crate::common::process::{Pidfd, assert_refuses, spawn};
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, program, run};
 use crate::origin::{Content, Fault, Gate};
 

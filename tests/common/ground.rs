@@ -110,17 +110,6 @@ pub fn hello() -> Origin {
     origin
 }
 
-/// The command fails with one sentence that holds these words.
-#[track_caller]
-pub fn assert_refuses(ran: &Ran, words: &[&str]) {
-    assert_ne!(ran.code, 0, "{ran:?}");
-    assert_eq!(ran.err.trim_end().lines().count(), 1, "one sentence: {ran:?}");
-    for word in words {
-        assert!(ran.err.contains(word), "{word:?} is missing: {ran:?}");
-    }
-    assert_eq!(ran.out, "", "errors go to standard error");
-}
-
 /// A shell script in a mount namespace of its own, where it may put things over /dev and /sbin that nobody else sees.
 pub fn in_namespace(script: &str, arguments: &[&Path]) -> Ran {
     let mut command = Command::new("unshare");

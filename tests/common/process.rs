@@ -98,6 +98,18 @@ impl Ran {
     }
 }
 
+/// The command fails with one sentence, on standard error, that holds these words.
+#[track_caller]
+pub fn assert_refuses(ran: &Ran, words: &[&str]) {
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.starts_with("fetchfs: "), "{ran:?}");
+    assert_eq!(ran.err.trim_end().lines().count(), 1, "one sentence: {ran:?}");
+    for word in words {
+        assert!(ran.err.contains(word), "{word:?} is missing: {ran:?}");
+    }
+    assert!(!ran.out.contains("fetchfs: "), "errors go to standard error: {ran:?}");
+}
+
 /// Runs a command to its end. Fails the test when that does not come, or when somebody whom it left behind keeps its
 /// output open: then `$(command)` would hang in a user's shell.
 #[track_caller]

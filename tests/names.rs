@@ -1,0 +1,174 @@
+//! Names are what they are on the server: all of them, each once, and as they were told last.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use crate::common::files::{sha256, sha256_of};
+use crate::common::{Mount, run};
+use crate::filesystem::{names, small_tree, stat};
+use crate::origin::{Content, Fault, IndexStyle, Origin};
+
+#[test]
+fn names_are_what_they_are_on_the_server() {
+    let long = "n".repeat(251) + ".txt";
+    let utf8 = "é".repeat(127);
+    let nasty = [
+        "with space",
+        " leading",
+        "trailing ",
+        "100%",
+        "%41",
+        "a%2Fb",
+        "#hash",
+        "what?",
+        "a=b&c=d",
+        "plus+plus",
+        "it's",
+        "\"quoted\"",
+        "<b>bold<b>",
+        "semi;colon",
+        "co:lon",
+        "http:",
+        "back\\slash",
+        "-dash",
+        "~tilde",
+        ".hidden",
+        "...",
+        "..a",
+        "*",
+        "[x]",
+        "{y}",
+        "|",
+        "^",
+        "`",
+        "$HOME",
+        "!",
+        "@",
+        ",",
+        "größe",
+        "Ελληνικά",
+        "日本語",
+        "🎬.mkv",
+        "e\u{301}",
+        "é",
+        "\u{202e}rtl",
+        "&amp;",
+        "&#65;",
+        &long,
+        &utf8,
+    ];
+    let origin = Origin::start();
+    for name in nasty {
+        origin.add(&format!("/{name}"), name);
+        origin.add(&format!("/in/{name} too/file"), name);
+    }
+    for style in [IndexStyle::Nginx, IndexStyle::NamesOnly] {
+        origin.set_index_style(style);
+        let mount = Mount::start_of(&origin.url("/"));
+        let expected: BTreeSet<String> = nasty
+            .iter()
+            .map(|name| (*name).to_owned())
+            .chain(["in".to_owned()])
+            .collect();
+        assert_eq!(names(&mount.root()), expected, "{style:?}");
+        for name in nasty {
+            let read = fs::read(mount.path(name)).unwrap_or_else(|error| panic!("{name:?}: {error}"));
+            assert_eq!(read, name.as_bytes(), "{name:?}");
+            assert_eq!(stat(&mount.path(name)).len(), name.len() as u64);
+            if name.len() <= 250 {
+                let below = fs::read(mount.path(format!("in/{name} too/file")));
+                assert_eq!(
+                    below.unwrap_or_else(|error| panic!("{name:?}: {error}")),
+                    name.as_bytes()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_not_there_is_not_found() {
+    let origin = small_tree();
+    let mount = Mount::start_of(&origin.url("/"));
+    let errno = |name: &str| {
+        fs::metadata(mount.path(name))
+            .err()
+            .and_then(|error| error.raw_os_error())
+    };
+    assert_eq!(errno("nothing"), Some(libc::ENOENT));
+    assert_eq!(errno("dir/nothing"), Some(libc::ENOENT));
+    assert_eq!(errno("empty/nothing"), Some(libc::ENOENT));
+    assert_eq!(errno("top/below"), Some(libc::ENOTDIR));
+    assert_eq!(errno(&"n".repeat(256)), Some(libc::ENAMETOOLONG));
+    assert_eq!(fs::read_dir(mount.path("empty")).expect("to list").count(), 0);
+}
+
+#[test]
+fn a_large_directory_is_listed_whole_and_each_name_once() {
+    let origin = Origin::start();
+    let expected: BTreeSet<String> = (0..3000).map(|number| format!("file number {number}")).collect();
+    expected.iter().for_each(|name| origin.add(&format!("/{name}"), "x"));
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_eq!(names(&mount.root()), expected);
+    let ls = run(Command::new("ls").arg("-l").arg(mount.root())).succeeded();
+    assert_eq!(ls.out.lines().count(), 1 + expected.len());
+    let heads = origin
+        .log()
+        .all()
+        .0
+        .iter()
+        .filter(|request| request.method == "HEAD")
+        .count();
+    assert_eq!(heads, 0, "the page tells the sizes");
+    assert!(
+        origin.log().all().gets("/").len() <= 3,
+        "one page, asked for once and perhaps at the start"
+    );
+}
+
+#[test]
+fn a_single_file_is_called_by_its_url_or_as_its_server_calls_it() {
+    let (origin, content) = (Origin::start(), Content::noise(70_000, 44));
+    origin.add("/download", content.clone());
+    let disposition = "attachment; filename=\"../x\"; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%231.pdf";
+    origin
+        .on("/download")
+        .fault(Fault::Header("Content-Disposition", disposition));
+    let source = origin.url("/download") + "?id=7";
+    let mount = Mount::start_of(&source);
+    assert_eq!(names(&mount.root()), BTreeSet::from(["download".to_owned()]));
+    let mount = Mount::of(&source).with("--content-disposition", "").start();
+    assert_eq!(names(&mount.root()), BTreeSet::from(["größe #1.pdf".to_owned()]));
+    assert_eq!(sha256(&mount.path("größe #1.pdf")), sha256_of(&content));
+}
+
+#[test]
+fn a_new_name_appears_and_an_old_one_goes_once_the_listing_is_too_old() {
+    let origin = small_tree();
+    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
+    assert!(!names(&mount.root()).contains("new"));
+    origin.add("/new", "hello");
+    origin.remove("/top");
+    assert_eq!(
+        names(&mount.root()),
+        BTreeSet::from(["dir", "empty", "new"].map(str::to_owned))
+    );
+    assert_eq!(fs::read(mount.path("new")).expect("to read"), b"hello");
+    assert!(fs::metadata(mount.path("top")).is_err());
+}
+
+#[test]
+fn a_listing_that_cannot_be_had_is_an_error_and_not_an_empty_directory() {
+    let origin = small_tree();
+    let mount = Mount::of(&origin.url("/"))
+        .with("--retries", "0")
+        .with("--attr-ttl", "0")
+        .start();
+    origin.on("/dir/").fault(Fault::Status(500));
+    let errno = fs::read_dir(mount.path("dir")).and_then(|mut entries| entries.next().transpose());
+    assert_eq!(
+        errno.map(|entry| entry.is_some()).map_err(|error| error.raw_os_error()),
+        Err(Some(libc::EIO))
+    );
+}
