@@ -1,35 +1,36 @@
 //! The client: metadata, pages and ranges, of any origin, over one pool of connections.
 //!
-//! `tree` asks for metadata and pages, `cache` for ranges. Nothing is retried here (but for a kept connection that turns
-//! out to be closed) and nothing waits for a turn: whoever asks knows how urgent it is. What the client does guarantee is that an answer was judged before it is handed out
-//! ([`judge`](super::judge)), that each wait ends after [`HttpConfig::timeout`] of silence, and that credentials and
-//! query values are in no error.
+//! `tree` asks for metadata ([`metadata`]) and pages, `cache` for ranges ([`ranges`]). Nothing is retried here (but for a
+//! kept connection that turns out to be closed) and nothing waits for a turn: whoever asks knows how urgent it is. What the
+//! client does guarantee is that an answer was judged before it is handed out ([`judge`](super::judge)), that each wait
+//! ends after [`HttpConfig::timeout`] of silence, and that credentials and query values are in no error.
 //!
 //! HTTP/1.1 unless told otherwise: one connection a range beats many ranges multiplexed over one connection.
 
-use std::{fmt, ops::Range, sync::Arc};
+mod metadata;
+mod ranges;
+
+use std::{fmt, sync::Arc};
 
 use reqwest::{
     Method,
-    header::{self, HeaderMap, HeaderName, HeaderValue},
+    header::{self, HeaderMap, HeaderValue},
 };
 use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
 use super::{
-    Body, HttpConfig, HttpError, HttpErrorKind, Metadata, Origin, Page, RangeAnswer, SetupError, Version,
+    Body, HttpConfig, HttpError, HttpErrorKind, Origin, Page, SetupError,
     access::Access,
-    disposition,
-    head::AnswerHead,
     health::{Down, Health, Healths},
     hops::{Answer, is_elsewhere},
-    judge::{Verdict, judge, refuse_stand_in, settle},
     mirrors::Mirrors,
     redact,
-    redirects::{AfterFailure, Redirects},
+    redirects::Redirects,
     setup::Connections,
-    tags::{IgnoredTags, is_unexpected},
+    tags::IgnoredTags,
 };
+pub(super) use ranges::ranged;
 
 /// Bytes from which on a page is a large one: an index of some 30,000 names. **One large page is held at a time**, so
 /// that many of them at once do not fill the memory.
@@ -143,90 +144,6 @@ impl Client {
         self.shared.config.offline
     }
 
-    /// [`Self::metadata`] of a file of which the version `expected` is known, if any.
-    ///
-    /// # Errors
-    /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
-    pub async fn confirm(&self, url: &Url, expected: Option<&Version>) -> Result<Metadata, HttpError> {
-        let mut found = self.metadata(url).await?;
-        if expected.is_some_and(|known| is_unexpected(&known.validator, &found.as_head()))
-            && self.has_idle_tags(url, &found.as_head()).await
-        {
-            found = self.metadata(url).await?;
-        }
-        let is_elsewhere = is_elsewhere(url, &found.url);
-        let head = AnswerHead {
-            is_elsewhere,
-            ..found.as_head()
-        };
-        match expected.map(|known| refuse_stand_in(&head, known)) {
-            Some(Err(kind)) => Err(HttpError { kind, url: redact(url) }),
-            Some(Ok(())) | None => Ok(found),
-        }
-    }
-
-    /// What kind of thing a URL is.
-    ///
-    /// One HEAD. If the server doesn't answer that with a length that can be used (there is none; it is 0, as some
-    /// handlers say for everything; it is that of a compressed form) or doesn't like the method (400, 403, 405, 501: a
-    /// signed URL is signed for GET), one GET for the first byte, whose Content-Range tells the total.
-    ///
-    /// # Errors
-    /// As the server's answer or its absence asks.
-    pub async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
-        let answer = self.send(Method::HEAD, url, identity()).await?;
-        let head = &answer.head;
-        match head.status {
-            200 => {
-                let size = head.content_length.filter(|size| *size > 0 && head.coding.is_none());
-                match size {
-                    Some(_) => Ok(Metadata::of(answer.url, head, size)),
-                    None => self.probe(url, Some(head)).await,
-                }
-            }
-            201..=299 | 400 | 403 | 405 | 501 => self.probe(url, None).await,
-            _ => Err(self.refused(answer).await),
-        }
-    }
-
-    /// Learns what a HEAD did not tell from a request for the first byte.
-    async fn probe(&self, url: &Url, before: Option<&AnswerHead>) -> Result<Metadata, HttpError> {
-        let mut answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
-        let head = &answer.head;
-        match judge(head, 0..1, None) {
-            Verdict::Partial { version, .. } => {
-                let metadata = Metadata::of(answer.url.clone(), head, Some(version.size));
-                // One byte: reading it gives the connection back, dropping it would close it.
-                let _ = tokio::time::timeout(self.shared.config.timeout, answer.response.chunk()).await;
-                Ok(metadata)
-            }
-            Verdict::Whole { size, .. } => Ok(Metadata::of(answer.url.clone(), head, size)),
-            // An empty file has no first byte. The error's headers describe the error, so HEAD is the better source.
-            Verdict::PastEnd { size } => Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(size))),
-            Verdict::Unclear if before.is_some_and(|before| before.content_length == Some(0)) => {
-                Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(0)))
-            }
-            Verdict::Unclear | Verdict::Changed(_) => Err(self.refused(answer).await),
-            Verdict::Failed(kind) => Err(self.failed(answer, kind).await),
-        }
-    }
-
-    /// The name that the server gives a file, as bytes, if it gives one (Content-Disposition).
-    ///
-    /// # Errors
-    /// As the server's answer or its absence asks.
-    pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
-        // Its first byte, and not HEAD: what makes such names often answers GET only.
-        let answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
-        if !matches!(answer.head.status, 200 | 206 | 416) {
-            return Err(self.refused(answer).await);
-        }
-        let header = answer.response.headers().get(header::CONTENT_DISPOSITION);
-        let name = header.and_then(|value| disposition::file_name(value.as_bytes()));
-        self.finish(answer.response).await;
-        Ok(name)
-    }
-
     /// Reads a page of at most [`HttpConfig::max_page`] bytes. One that is large is waited for while another one is held.
     ///
     /// # Errors
@@ -300,98 +217,6 @@ impl Client {
         Ok(self.body(answer, due))
     }
 
-    /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
-    ///
-    /// Goes to where the URL last led, if it did, and through the URL itself when that has failed. Returns when the head
-    /// of the answer was read and judged.
-    ///
-    /// # Errors
-    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
-    pub async fn range(&self, url: &Url, want: Range<u64>, known: Option<&Version>) -> Result<RangeAnswer, HttpError> {
-        if want.is_empty() {
-            let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
-            return Err(HttpError { kind, url: redact(url) });
-        }
-        let redirects = &self.shared.redirects;
-        let Some(link) = redirects.of(url) else {
-            return self.range_from(url, url, want, known).await;
-        };
-        let failure = match self.range_from(&link, url, want.clone(), known).await {
-            Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. })) => return Ok(answer),
-            // Only the URL itself can say that a file is another one.
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
-        let next = failure
-            .as_ref()
-            .map_or(AfterFailure::AskFirst, |error| AfterFailure::of(&error.kind));
-        if next != AfterFailure::Keep {
-            log::debug!("{} has led to something that is no longer good", redact(url));
-            redirects.forget(url, &link);
-        }
-        match failure {
-            Some(error) if next != AfterFailure::AskFirst => Err(error),
-            _ => self.range_from(url, url, want, known).await,
-        }
-    }
-
-    /// Asks `first` for a range of what is at `url`.
-    async fn range_from(
-        &self,
-        first: &Url,
-        url: &Url,
-        want: Range<u64>,
-        known: Option<&Version>,
-    ) -> Result<RangeAnswer, HttpError> {
-        let mut answer = self.send(Method::GET, first, ranged(&want, known)).await?;
-        answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
-        let mut verdict = judge(&answer.head, want.clone(), known);
-        if matches!(verdict, Verdict::Changed(_))
-            && known.is_some_and(|known| is_unexpected(&known.validator, &answer.head))
-            && self.has_idle_tags(first, &answer.head).await
-        {
-            self.shared.ignored_tags.strip(&answer.url, &mut answer.head);
-            verdict = judge(&answer.head, want.clone(), known);
-        }
-        if verdict == Verdict::Unclear {
-            let found = self.metadata(url).await?;
-            let is_elsewhere = is_elsewhere(url, &found.url);
-            verdict = settle(
-                &AnswerHead {
-                    is_elsewhere,
-                    ..found.as_head()
-                },
-                want,
-                known,
-            );
-        }
-        if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
-            self.shared.redirects.remember(url, &answer.url);
-        }
-        let modified = answer.head.modified();
-        Ok(match verdict {
-            Verdict::Partial { version, range } => {
-                let body = self.body(answer, Some(range.end - range.start));
-                RangeAnswer::Partial {
-                    version,
-                    range,
-                    modified,
-                    body,
-                }
-            }
-            Verdict::Whole { size, validator } => RangeAnswer::Whole {
-                size,
-                validator,
-                modified,
-                body: self.body(answer, size),
-            },
-            Verdict::Changed(version) => RangeAnswer::Changed(version),
-            Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
-            Verdict::Unclear => return Err(self.refused(answer).await),
-            Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
-        })
-    }
-
     /// What an answer's status means, that answer being read to its end if that keeps its connection.
     async fn refused(&self, answer: Answer) -> HttpError {
         let kind = answer.head.failure();
@@ -427,22 +252,6 @@ fn directory_of(url: &Url) -> Option<Url> {
 /// No content coding, please: bytes are counted in the file, not in a compressed form of it (RFC 9110 §12.5.3).
 pub(super) fn identity() -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
-}
-
-/// The headers of a request for one range (RFC 9110 §14.2), and of the version that it must be from (§13.1.5).
-pub(super) fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
-    let mut headers = identity();
-    let mut set = |name: HeaderName, value: &str| {
-        // Digits, and what was a header's value before.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    set(header::RANGE, &format!("bytes={}-{}", want.start, want.end - 1));
-    if let Some(value) = known.and_then(|known| known.validator.if_range()) {
-        set(header::IF_RANGE, value);
-    }
-    headers
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::testing::{Server, breaks_off, says, stalls};
 use super::*;
-use crate::http::Validator;
+use crate::http::{RangeAnswer, Validator, Version};
 
 const TAG: &str = "\"v1\"";
 

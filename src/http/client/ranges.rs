@@ -1,0 +1,130 @@
+//! Asking for ranges of files.
+
+use std::ops::Range;
+
+use reqwest::{
+    Method,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use url::Url;
+
+use super::{Client, identity};
+use crate::http::{
+    HttpError, HttpErrorKind, RangeAnswer, Version,
+    head::AnswerHead,
+    hops::is_elsewhere,
+    judge::{Verdict, judge, settle},
+    redact,
+    redirects::AfterFailure,
+    tags::is_unexpected,
+};
+
+impl Client {
+    /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
+    ///
+    /// Goes to where the URL last led, if it did, and through the URL itself when that has failed. Returns when the head
+    /// of the answer was read and judged.
+    ///
+    /// # Errors
+    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
+    pub async fn range(&self, url: &Url, want: Range<u64>, known: Option<&Version>) -> Result<RangeAnswer, HttpError> {
+        if want.is_empty() {
+            let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
+            return Err(HttpError { kind, url: redact(url) });
+        }
+        let redirects = &self.shared.redirects;
+        let Some(link) = redirects.of(url) else {
+            return self.range_from(url, url, want, known).await;
+        };
+        let failure = match self.range_from(&link, url, want.clone(), known).await {
+            Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. })) => return Ok(answer),
+            // Only the URL itself can say that a file is another one.
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let next = failure
+            .as_ref()
+            .map_or(AfterFailure::AskFirst, |error| AfterFailure::of(&error.kind));
+        if next != AfterFailure::Keep {
+            log::debug!("{} has led to something that is no longer good", redact(url));
+            redirects.forget(url, &link);
+        }
+        match failure {
+            Some(error) if next != AfterFailure::AskFirst => Err(error),
+            _ => self.range_from(url, url, want, known).await,
+        }
+    }
+
+    /// Asks `first` for a range of what is at `url`.
+    async fn range_from(
+        &self,
+        first: &Url,
+        url: &Url,
+        want: Range<u64>,
+        known: Option<&Version>,
+    ) -> Result<RangeAnswer, HttpError> {
+        let mut answer = self.send(Method::GET, first, ranged(&want, known)).await?;
+        answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
+        let mut verdict = judge(&answer.head, want.clone(), known);
+        if matches!(verdict, Verdict::Changed(_))
+            && known.is_some_and(|known| is_unexpected(&known.validator, &answer.head))
+            && self.has_idle_tags(first, &answer.head).await
+        {
+            self.shared.ignored_tags.strip(&answer.url, &mut answer.head);
+            verdict = judge(&answer.head, want.clone(), known);
+        }
+        if verdict == Verdict::Unclear {
+            let found = self.metadata(url).await?;
+            let is_elsewhere = is_elsewhere(url, &found.url);
+            verdict = settle(
+                &AnswerHead {
+                    is_elsewhere,
+                    ..found.as_head()
+                },
+                want,
+                known,
+            );
+        }
+        if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
+            self.shared.redirects.remember(url, &answer.url);
+        }
+        let modified = answer.head.modified();
+        Ok(match verdict {
+            Verdict::Partial { version, range } => {
+                let body = self.body(answer, Some(range.end - range.start));
+                RangeAnswer::Partial {
+                    version,
+                    range,
+                    modified,
+                    body,
+                }
+            }
+            Verdict::Whole { size, validator } => RangeAnswer::Whole {
+                size,
+                validator,
+                modified,
+                body: self.body(answer, size),
+            },
+            Verdict::Changed(version) => RangeAnswer::Changed(version),
+            Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
+            Verdict::Unclear => return Err(self.refused(answer).await),
+            Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
+        })
+    }
+}
+
+/// The headers of a request for one range (RFC 9110 §14.2), and of the version that it must be from (§13.1.5).
+pub(in crate::http) fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
+    let mut headers = identity();
+    let mut set = |name: HeaderName, value: &str| {
+        // Digits, and what was a header's value before.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::RANGE, &format!("bytes={}-{}", want.start, want.end - 1));
+    if let Some(value) = known.and_then(|known| known.validator.if_range()) {
+        set(header::IF_RANGE, value);
+    }
+    headers
+}
