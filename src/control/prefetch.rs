@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::protocol::{ByteRange, Failure, TreePath, Wanted};
 use crate::cache::{Cache, ReadError};
 use crate::http::HttpErrorKind;
+use crate::source::PATH_MAX;
 use crate::tree::{Ino, Node, Tree, TreeError};
 use file::File;
 pub(super) use tally::Tally;
@@ -30,10 +31,6 @@ const FILES_PER_CONNECTION: usize = 2;
 
 /// No more directories are listed while this many files wait for their turn.
 const FILES_WAITING: usize = 4096;
-
-/// A path that is longer is not gone into, in bytes: no program could open it (PATH_MAX), and only a tree without end
-/// has such paths.
-const LONGEST_PATH: usize = 4096;
 
 /// What a prefetch works with.
 #[derive(Clone)]
@@ -305,7 +302,7 @@ impl Work {
     }
 
     fn add_child(&mut self, parent: &Arc<Node>, (path, node): (TreePath, Arc<Node>)) {
-        if path.as_path().as_os_str().len() > LONGEST_PATH {
+        if path.as_path().as_os_str().len() > PATH_MAX {
             self.fail(path, FetchError::TooLong);
         } else if !node.is_directory() {
             self.add_file(path, Some(Arc::clone(parent)), node);

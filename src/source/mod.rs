@@ -132,6 +132,10 @@ pub struct Name(OsString);
 /// The longest name that Linux file systems show, in bytes (`NAME_MAX` in `linux/limits.h`).
 pub const NAME_MAX: usize = 255;
 
+/// The longest path that Linux takes, in bytes (`PATH_MAX` in `linux/limits.h`). No program could open what has a longer one, and only
+/// a tree without end has such paths: nothing goes farther down.
+pub const PATH_MAX: usize = 4096;
+
 impl Name {
     /// Takes the bytes of a name, percent-decoded. `None` when they can't be one path component:
     /// empty, `.`, `..`, longer than [`NAME_MAX`], or with a `/`, a NUL or another control character.

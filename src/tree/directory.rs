@@ -1,35 +1,19 @@
-//! Directories: listings, and how a new one follows an old one.
+//! Directories: what is known of one, and until when it counts. How it is had is in [`listing`](super::listing).
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
 use url::Url;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::asking::Asker;
-use super::elsewhere::{Told, Who};
-use super::file::RemoteFile;
-use super::node::{Attributes, Ino, Kind, Node};
+use super::node::{Attributes, Ino, Node};
 use super::snapshot::Snapshot;
-use super::{Tree, TreeError, stored};
-use crate::cache::Cache;
-use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::source::{Entry, EntryKind, Listing};
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
-
-/// Bytes of the longest path of a directory's URL, Linux's own bound on paths (`PATH_MAX` in `linux/limits.h`). One whose
-/// path is longer is not shown: a directory that contains itself has to end somewhere, or `find` would go down for ever.
-const LONGEST_PATH: usize = 4096;
-
-/// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
-/// should not have to wait for long before its names count again.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// A directory of the tree.
 pub struct Directory {
@@ -37,40 +21,41 @@ pub struct Directory {
     pub(super) url: Option<Url>,
     /// Its date in its parent's listing.
     listed_time: Option<SystemTime>,
-    state: RwLock<State>,
+    pub(super) state: RwLock<State>,
     /// Held by the one who asks for the listing; the others wait for the answer to the same question.
-    refreshing: tokio::sync::Mutex<()>,
+    pub(super) refreshing: tokio::sync::Mutex<()>,
     /// The position after the file whose size was last asked for, for asking side by side.
     pub(super) resolved_until: AtomicUsize,
 }
 
+/// See [`Directory`].
 #[derive(Default)]
-struct State {
-    snapshot: Option<Arc<Snapshot>>,
+pub(super) struct State {
+    pub(super) snapshot: Option<Arc<Snapshot>>,
     /// When the names were let go of: those whose nodes the kernel knew then.
-    survivors: HashMap<OsString, Weak<Node>>,
+    pub(super) survivors: HashMap<OsString, Weak<Node>>,
     /// Until when the names are shown without asking again.
-    fresh_until: Option<Instant>,
+    pub(super) fresh_until: Option<Instant>,
     /// The names are those that an earlier mount was told.
-    is_stored: bool,
+    pub(super) is_stored: bool,
     /// The names are those that a mirror told.
-    is_by_mirror: bool,
+    pub(super) is_by_mirror: bool,
     /// Whether the catalogue was asked for them.
-    is_searched: bool,
+    pub(super) is_searched: bool,
     /// The listing that was written down last.
-    kept: Option<Kept>,
+    pub(super) kept: Option<Kept>,
 }
 
 /// What tells a listing that was written down from others, and when that was.
-struct Kept {
+pub(super) struct Kept {
     /// A hash.
-    names: u64,
-    modified: Option<SystemTime>,
-    at: SystemTime,
+    pub(super) names: u64,
+    pub(super) modified: Option<SystemTime>,
+    pub(super) at: SystemTime,
 }
 
 impl Kept {
-    fn says_the_same(&self, other: &Kept) -> bool {
+    pub(super) fn says_the_same(&self, other: &Kept) -> bool {
         (self.names, self.modified) == (other.names, other.modified)
     }
 }
@@ -140,12 +125,12 @@ impl Directory {
     }
 
     /// Believes what is known for so long.
-    fn believe_for(&self, time: Duration) {
+    pub(super) fn believe_for(&self, time: Duration) {
         self.state.write().fresh_until = Some(Instant::now() + time);
     }
 
     /// The origin says that there is no such directory.
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         let mut state = self.state.write();
         (state.snapshot, state.fresh_until, state.kept) = (None, None, None);
         state.survivors.clear();
@@ -166,296 +151,6 @@ impl Directory {
             is_exact: true,
             modified,
             links,
-        }
-    }
-}
-
-impl Tree {
-    /// The names in a directory, asked for again if they are older than the tree's `ttl`. Old names
-    /// are shown while the origin keeps silent.
-    ///
-    /// # Errors
-    /// When they were never known and can't be had now, or when the origin says that the directory
-    /// is gone.
-    pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
-        self.list_for(node, self.waiting()).await
-    }
-
-    /// [`Self::list`], for this asker.
-    pub(super) async fn list_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<Arc<Snapshot>, TreeError> {
-        let Kind::Directory(directory) = &node.kind else {
-            return Err(TreeError::NotADirectory);
-        };
-        if let Some(snapshot) = directory.fresh() {
-            return Ok(snapshot);
-        }
-        let Some(url) = &directory.url else {
-            return Err(TreeError::NotFound);
-        };
-        let known = match directory.last_known() {
-            Some(known) => Some(known),
-            None => self.look_up_stored(node, directory, url, asker).await?,
-        };
-        let Some(known) = known else {
-            return self.list_again(node, directory, url, asker).await;
-        };
-        let (tree, asked, asker) = (Arc::clone(self), Arc::clone(node), asker.who_knows_something());
-        let ask = async move {
-            match &asked.kind {
-                Kind::Directory(directory @ Directory { url: Some(url), .. }) => {
-                    tree.list_again(&asked, directory, url, asker).await
-                }
-                _ => Err(TreeError::NotADirectory),
-            }
-        };
-        let is_stored = directory.state.read().is_stored;
-        let answer = if is_stored {
-            self.ask_in_passing(url, ask).await
-        } else {
-            self.ask_for_newer(url, ask).await
-        };
-        answer.unwrap_or(Ok(known))
-    }
-
-    /// The names that an earlier mount was told, at the first look.
-    async fn look_up_stored(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        directory: &Directory,
-        url: &Url,
-        asker: Asker,
-    ) -> Result<Option<Arc<Snapshot>>, TreeError> {
-        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
-        if std::mem::replace(&mut directory.state.write().is_searched, true) {
-            return Ok(directory.last_known());
-        }
-        let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
-        let find = move |cache: &Cache| {
-            let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
-            tree.take_stored_listing(&of, listing)
-        };
-        // What can't be found is as if it had never been told.
-        Ok(self.with_cache(find).await.ok().flatten())
-    }
-
-    /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
-    async fn list_again(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        directory: &Directory,
-        url: &Url,
-        asker: Asker,
-    ) -> Result<Arc<Snapshot>, TreeError> {
-        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
-        if let Some(snapshot) = directory.fresh() {
-            return Ok(snapshot);
-        }
-        let known = directory.last_known();
-        // What the source has told is not replaced by what a mirror says.
-        let who = if known.is_none() || directory.state.read().is_by_mirror {
-            Who::Anybody
-        } else {
-            Who::Source
-        };
-        let question = |there: Option<Url>| async move { self.source.list(url, there.as_ref().unwrap_or(url)).await };
-        let answer = self.ask(url, who, asker, question).await;
-        let answer = answer.and_then(|told| match &known {
-            Some(known) if !known.may_become(&told.answer) => Err(stands_in(url)),
-            _ => Ok(told),
-        });
-        match (answer, known) {
-            (Ok(Told { answer, is_by_mirror }), _) => {
-                let (tree, of) = (Arc::clone(self), Arc::clone(node));
-                // A long one takes a while, in which the threads of the runtime have bodies to move.
-                let taken = self
-                    .with_cache(move |_| tree.take_listing(&of, answer, is_by_mirror))
-                    .await?;
-                taken.ok_or(TreeError::NotADirectory)
-            }
-            (Err(TreeError::NotFound), known) => {
-                if known.is_some() {
-                    log::warn!("{}: the server says that it is gone", redact(url));
-                }
-                directory.forget();
-                self.cache.catalogue().forget_listing(url);
-                Err(TreeError::NotFound)
-            }
-            (Err(TreeError::NotAsked), Some(snapshot)) => {
-                self.cache.catalogue().note_shown(url);
-                Ok(snapshot)
-            }
-            (Err(error), Some(snapshot)) => {
-                log::warn!("{error}; showing the directory as it was");
-                self.cache.catalogue().note_shown(url);
-                directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
-                Ok(snapshot)
-            }
-            (Err(error), None) => Err(error),
-        }
-    }
-
-    /// Makes what the origin, or a mirror, has just told the directory's names, and writes it down.
-    /// `None` if it is none.
-    pub(super) fn take_listing(
-        &self,
-        node: &Arc<Node>,
-        mut listing: Listing,
-        is_by_mirror: bool,
-    ) -> Option<Arc<Snapshot>> {
-        let Kind::Directory(directory) = &node.kind else {
-            return None;
-        };
-        let url = || directory.url.as_ref().map(redact).unwrap_or_default();
-        let named = listing.entries.len();
-        listing
-            .entries
-            .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= LONGEST_PATH);
-        if listing.entries.len() < named {
-            log::warn!(
-                "{}: {} directories are not shown, because the paths of their URLs are longer than {LONGEST_PATH} bytes; does \
-                 it contain itself?",
-                url(),
-                named - listing.entries.len()
-            );
-        }
-        if listing.refused > 0 {
-            let url = url();
-            log::warn!(
-                "{url}: {} names are not shown, because they are no safe file names",
-                listing.refused
-            );
-        }
-        self.keep(directory, &listing);
-        let taken = self.take_names(node, directory, listing, false);
-        directory.state.write().is_by_mirror = is_by_mirror;
-        // The source is asked again soon.
-        let time = if is_by_mirror {
-            self.ttl.min(PAUSE_AFTER_FAILURE)
-        } else {
-            self.ttl
-        };
-        directory.believe_for(time);
-        Some(taken)
-    }
-
-    /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
-    /// `None` if it is none.
-    pub(super) fn take_stored_listing(&self, node: &Arc<Node>, listing: Listing) -> Option<Arc<Snapshot>> {
-        match &node.kind {
-            Kind::Directory(directory) => Some(self.take_names(node, directory, listing, true)),
-            Kind::File(_) => None,
-        }
-    }
-
-    /// Names that were there before and look the same keep their nodes. Lets go of other directories if that makes too many.
-    fn take_names(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
-        let before = directory.last_known();
-        let survivors = std::mem::take(&mut directory.state.write().survivors);
-        let children = listing.entries.into_iter().map(|entry| {
-            let name = entry.name.as_os_str();
-            let old = match &before {
-                Some(before) => before.get(name).cloned(),
-                None => survivors.get(name).and_then(Weak::upgrade),
-            };
-            let child = match old {
-                Some(old) if old.still_fits(&entry) => old,
-                _ => self.add(node.ino, new_kind(&entry, is_stored)),
-            };
-            (entry.name, child)
-        });
-        let snapshot = Arc::new(Snapshot::new(children.collect(), listing.modified));
-        {
-            let mut state = directory.state.write();
-            (state.snapshot, state.is_stored) = (Some(Arc::clone(&snapshot)), is_stored);
-        }
-        let names = snapshot.children().len();
-        let leaving = self.remembered.lock().listed(node, names, self.most_names);
-        for other in leaving {
-            if let Kind::Directory(other) = &other.kind {
-                other.let_go(|ino| self.nodes.is_known(ino));
-            }
-        }
-        snapshot
-    }
-
-    /// Writes a listing down, unless it says what the last one said.
-    fn keep(&self, directory: &Directory, listing: &Listing) {
-        let Some(url) = &directory.url else { return };
-        let catalogue = self.cache.catalogue();
-        let Some(row) = stored::write(url, listing) else {
-            log::debug!(
-                "{}: its links may hold secrets or lead to other servers, so its listing is not kept",
-                redact(url)
-            );
-            return catalogue.forget_listing(url);
-        };
-        let kept = Kept {
-            names: xxh3_64(&row.names),
-            modified: row.modified,
-            at: SystemTime::now(),
-        };
-        let is_there = |before: &Kept| before.says_the_same(&kept) && catalogue.has_lately(before.at);
-        if directory.state.read().kept.as_ref().is_some_and(is_there) {
-            return;
-        }
-        directory.state.write().kept = catalogue.keep_listing(url, row).then_some(kept);
-    }
-
-    /// Puts a new node, of the new version, in the place of one that has changed.
-    pub(super) fn replace_changed(&self, parent: &Node, name: &OsStr, changed: &Node) -> Arc<Node> {
-        let (Kind::Directory(directory), Kind::File(file)) = (&parent.kind, &changed.kind) else {
-            // Only files change, and only directories have them.
-            unreachable!("a changed node is a file in a directory")
-        };
-        let mut state = directory.state.write();
-        let current = state
-            .snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.get(name))
-            .filter(|node| !node.is_changed());
-        if let Some(replaced_meanwhile) = current {
-            return Arc::clone(replaced_meanwhile);
-        }
-        let node = self.add(parent.ino, Kind::File(file.next_version()));
-        state.snapshot = state
-            .snapshot
-            .as_ref()
-            .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
-        node
-    }
-}
-
-/// What came in the place of a listing is a page for people.
-fn stands_in(url: &Url) -> TreeError {
-    TreeError::Http(HttpError {
-        kind: HttpErrorKind::BadAnswer(
-            "nothing says that it is an index page, and none of the names is there that were; is a login needed?"
-                .to_owned(),
-        ),
-        url: redact(url),
-    })
-}
-
-fn new_kind(entry: &Entry, is_stored: bool) -> Kind {
-    match entry.kind {
-        EntryKind::Directory => Kind::Directory(Directory::listed(
-            entry.url.clone(),
-            entry.modified.map(|listed| listed.time),
-        )),
-        EntryKind::File(size) if is_stored => Kind::File(RemoteFile::stored(entry.url.clone(), size, entry.modified)),
-        EntryKind::File(size) => Kind::File(RemoteFile::listed(entry.url.clone(), size, entry.modified)),
-    }
-}
-
-impl Node {
-    /// Whether a listing's entry can be the same thing as this node.
-    fn still_fits(&self, entry: &Entry) -> bool {
-        match (&self.kind, entry.kind) {
-            (Kind::Directory(directory), EntryKind::Directory) => directory.url.as_ref() == Some(&entry.url),
-            (Kind::File(file), EntryKind::File(size)) => {
-                !file.is_changed() && file.still_fits(&entry.url, size, entry.modified)
-            }
-            _ => false,
         }
     }
 }

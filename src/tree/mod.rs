@@ -20,11 +20,14 @@
 mod asking;
 mod directory;
 mod elsewhere;
+mod error;
 mod file;
 mod gate;
+mod listing;
 mod node;
 mod nodes;
 mod opening;
+mod planting;
 mod remembered;
 mod sizes;
 mod snapshot;
@@ -43,107 +46,21 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::cache::{Cache, ReadError};
-use crate::http::{Client, Down, HttpError, HttpErrorKind, MOST_ORIGINS, Origin, redact};
-use crate::source::{Listing, Name, Source};
-use directory::Directory;
-use file::{Known, RemoteFile};
+use crate::cache::Cache;
+use crate::http::{Client, Down, MOST_ORIGINS, Origin};
+use crate::source::Source;
+pub use error::TreeError;
 use gate::Gate;
 pub use node::{Attributes, Ino, Node, ROOT};
 use node::{Counted, Kind, Totals};
 use nodes::Nodes;
 use remembered::Remembered;
 pub use snapshot::Snapshot;
-pub use top::{Naming, TopError};
+pub use top::{Naming, Top, TopEntry, TopError, TopListing};
 use walk::{DirectoryWalks, FileWalks};
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
 pub const METADATA_CONNECTIONS: usize = 8;
-
-/// Why the tree can't answer.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TreeError {
-    /// There is no such name, by the listing or by the origin's word.
-    #[error("no such file or directory")]
-    NotFound,
-    /// A listing was wanted of a file.
-    #[error("not a directory")]
-    NotADirectory,
-    /// Bytes were wanted of a directory.
-    #[error("is a directory")]
-    IsADirectory,
-    /// The node is of a version that is no longer the current one; looking the name up again
-    /// gives the new one.
-    #[error("the remote file has changed")]
-    Changed,
-    /// The server can't be brought to tell the file's size. It can be read in sequence: [`Cache::sequential`].
-    #[error("{}: the server does not tell the file's size", redact(.0))]
-    SizeUnknown(Url),
-    /// The origin's answer, or the lack of one.
-    #[error(transparent)]
-    Http(HttpError),
-    /// It was waited for until `--read-timeout`.
-    #[error("{url}: no answer that can be used within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
-    DeadlinePassed {
-        /// The URL asked, without secrets.
-        url: String,
-        /// For so long.
-        waited: Duration,
-        /// Why the last try failed, if one did.
-        last: Option<HttpErrorKind>,
-    },
-    /// It is not asked for now, because nobody needs it enough.
-    #[error("the server is left alone")]
-    NotAsked,
-    /// The cache can't open the file.
-    #[error(transparent)]
-    Cache(#[from] ReadError),
-}
-
-impl From<HttpError> for TreeError {
-    fn from(error: HttpError) -> TreeError {
-        match error.kind {
-            HttpErrorKind::NotFound(_) => TreeError::NotFound,
-            _ => TreeError::Http(error),
-        }
-    }
-}
-
-fn said_last(last: Option<&HttpErrorKind>) -> String {
-    last.map_or_else(String::new, |kind| format!("; the last time: {kind}"))
-}
-
-/// What stands at the top of the tree.
-pub enum Top {
-    /// One directory: its names are at the top.
-    Directory {
-        /// Its URL, ending in `/`.
-        url: Url,
-        /// Its listing.
-        listing: TopListing,
-    },
-    /// Names of their own, one for each source.
-    Names(Vec<(Name, TopEntry)>),
-}
-
-/// A source among several, or a single file.
-pub enum TopEntry {
-    /// A directory and its listing.
-    Directory(Url, TopListing),
-    /// A file, and what the origin says of it, or said to an earlier mount. The URL is the one that
-    /// was given, not where redirects ended: it is the one that stays good.
-    File(Url, Option<Known>),
-}
-
-/// A listing at the top.
-pub enum TopListing {
-    /// It was asked for to see whether there is one.
-    Told(Listing),
-    /// A mirror was asked, because the source could not be.
-    ByMirror(Listing),
-    /// It was told to an earlier mount.
-    Stored(Listing),
-}
 
 /// What the tree goes by.
 #[derive(Debug, Clone, Copy)]
@@ -200,15 +117,7 @@ impl Tree {
         top: Top,
         runtime: Handle,
     ) -> Arc<Tree> {
-        let root = Arc::new(Node {
-            ino: ROOT,
-            parent: ROOT,
-            kind: Kind::Directory(match &top {
-                Top::Directory { url, .. } => Directory::listed(url.clone(), None),
-                Top::Names(_) => Directory::fixed(),
-            }),
-            _counted: None,
-        });
+        let root = top.root();
         let tree = Arc::new(Tree {
             cache,
             client,
@@ -229,58 +138,6 @@ impl Tree {
         });
         tree.plant(&root, top);
         tree
-    }
-
-    fn plant(self: &Arc<Self>, root: &Arc<Node>, top: Top) {
-        let Kind::Directory(directory) = &root.kind else { return };
-        match top {
-            Top::Directory { listing, .. } => self.take_top_listing(root, listing),
-            Top::Names(entries) => {
-                let children = entries
-                    .into_iter()
-                    .map(|(name, entry)| (name, self.plant_top_entry(entry)))
-                    .collect();
-                directory.set(Snapshot::new(children, None));
-            }
-        }
-    }
-
-    fn plant_top_entry(self: &Arc<Self>, entry: TopEntry) -> Arc<Node> {
-        match entry {
-            TopEntry::Directory(url, listing) => {
-                let node = self.add(ROOT, Kind::Directory(Directory::listed(url, None)));
-                self.take_top_listing(&node, listing);
-                node
-            }
-            TopEntry::File(url, known) => {
-                let node = self.add(ROOT, Kind::File(RemoteFile::known(url.clone(), known.clone())));
-                match known {
-                    Some(Known { version, at: None, .. }) => {
-                        let (tree, asked) = (Arc::clone(self), Arc::clone(&node));
-                        // Who opens it will hear of its error.
-                        self.runtime
-                            .spawn(async move { tree.confirm_newer(&asked, Some(version)).await });
-                    }
-                    Some(Known { version, modified, .. }) => self.cache.catalogue().keep_file(&url, version, modified),
-                    None => {}
-                }
-                node
-            }
-        }
-    }
-
-    /// What was told to an earlier mount is asked for again behind.
-    fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
-        match listing {
-            TopListing::Told(listing) => drop(self.take_listing(node, listing, false)),
-            TopListing::ByMirror(listing) => drop(self.take_listing(node, listing, true)),
-            TopListing::Stored(listing) => {
-                self.take_stored_listing(node, listing);
-                let (tree, node) = (Arc::clone(self), Arc::clone(node));
-                // Who looks into it will hear of its error.
-                self.runtime.spawn(async move { tree.list(&node).await.ok() });
-            }
-        }
     }
 
     /// The node with this number, if it was ever shown and is still there.
@@ -419,10 +276,7 @@ impl Tree {
         url: &Url,
         ask: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        if self.client.is_offline() {
-            return None;
-        }
-        self.gate(url)?.ask(&self.runtime, ask).await
+        self.gate_online(url)?.ask(&self.runtime, ask).await
     }
 
     /// Asks for something newer than what an earlier mount was told; see [`Gate::ask_in_passing`].
@@ -431,9 +285,13 @@ impl Tree {
         url: &Url,
         ask: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        self.gate_online(url)?.ask_in_passing(&self.runtime, ask).await
+    }
+
+    fn gate_online(&self, url: &Url) -> Option<&'static Gate> {
         if self.client.is_offline() {
             return None;
         }
-        self.gate(url)?.ask_in_passing(&self.runtime, ask).await
+        self.gate(url)
     }
 }

@@ -10,10 +10,42 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::file::Known;
-use super::{Top, TopEntry, TopListing, stored};
+use super::stored;
 use crate::cache::Catalogue;
 use crate::http::{Client, HttpError, HttpErrorKind, redact};
-use crate::source::{Name, Source};
+use crate::source::{Listing, Name, Source};
+
+/// What stands at the top of the tree.
+pub enum Top {
+    /// One directory: its names are at the top.
+    Directory {
+        /// Its URL, ending in `/`.
+        url: Url,
+        /// Its listing.
+        listing: TopListing,
+    },
+    /// Names of their own, one for each source.
+    Names(Vec<(Name, TopEntry)>),
+}
+
+/// A source among several, or a single file.
+pub enum TopEntry {
+    /// A directory and its listing.
+    Directory(Url, TopListing),
+    /// A file, and what the origin says of it, or said to an earlier mount. The URL is the one that
+    /// was given, not where redirects ended: it is the one that stays good.
+    File(Url, Option<Known>),
+}
+
+/// A listing at the top.
+pub enum TopListing {
+    /// It was asked for to see whether there is one.
+    Told(Listing),
+    /// A mirror was asked, because the source could not be.
+    ByMirror(Listing),
+    /// It was told to an earlier mount.
+    Stored(Listing),
+}
 
 /// Why a source can't be mounted.
 #[derive(Debug, thiserror::Error)]
