@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::room::Mark;
+use super::rounds::Outcome;
 use super::victims::{Closed, PAGE, Victim, coldest, open_or_forget};
-use super::{Mark, Outcome, Quota, audit, seconds_now};
+use super::{Quota, audit, seconds_now};
 use crate::cache::entry::EntryKey;
 use crate::cache::index::{Order, Record, Saying};
 use crate::cache::resident::Resident;
@@ -74,17 +76,13 @@ impl Drop for Evictor {
 fn run(versions: &Versions, let_go: &dyn Fn()) {
     let quota = &versions.quota;
     let (mut looked, mut names_looked, begun) = (None, None, Instant::now());
-    while !quota.is_closed() {
+    while !quota.rounds.is_closed() {
         let wanted = quota.ledger.wanted();
-        let asked = quota.rounds.lock().asked;
+        let asked = quota.rounds.asked();
         let is_in_place = versions.is_in_place();
         // Who waits for room is told the outcome in any case.
         let outcome = contained("making room", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
-        {
-            let mut rounds = quota.rounds.lock();
-            rounds.over = asked;
-            rounds.last = Some(outcome);
-        }
+        quota.rounds.have_ended(asked, outcome);
         quota.ledger.relieve();
         // Writers go first; what can wait comes when they have what they want.
         let is_settled = asked > 0 || begun.elapsed() >= SETTLING;
@@ -103,7 +101,7 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
                 }
             }
         });
-        if !quota.is_closed() {
+        if !quota.rounds.is_closed() {
             let longest = if is_settled && is_in_place {
                 look_for_old_every(quota.max_age)
             } else {
@@ -123,7 +121,7 @@ fn look_for_old_every(max_age: Option<Duration>) -> Duration {
 pub(super) fn make_room(versions: &Versions, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
     let outcome = round(versions, let_go);
     let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_OLD);
-    if outcome != Outcome::Exhausted || !is_due || versions.quota.is_closed() {
+    if outcome != Outcome::Exhausted || !is_due || versions.quota.rounds.is_closed() {
         return outcome;
     }
     *looked = Some(Instant::now());
@@ -146,7 +144,7 @@ pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
     let mut refused = HashSet::new();
     let is_busy = loop {
         let need = quota.shortfall(Mark::Low);
-        if need == 0 || quota.is_closed() {
+        if need == 0 || quota.rounds.is_closed() {
             return Outcome::Relieved;
         }
         let victims = coldest(versions, need.min(BATCH), &refused);

@@ -9,63 +9,25 @@
 //! dead one's slot is known by being free. In it stand the size that it was told to keep to, of which the smallest
 //! counts for all, and its number, for messages.
 //!
-//! Two words of the page are there to be waited on (futex(2)), across processes: `wanted` changes when somebody needs
-//! room, `relieved` when somebody has made some.
+//! How the page is laid out is in [`page`].
+
+mod page;
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use memmap2::{MmapOptions, MmapRaw};
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use memmap2::MmapRaw;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::locks::{Lock, is_locked_by_others, lock, try_lock};
+use super::locks::{Lock, is_locked_by_others, try_lock};
 use crate::cache::error::CacheError;
-
-/// Processes that may use a cache folder at a time.
-const SLOTS: usize = 64;
+use page::{JOIN_LOCK, LEN, MAGIC, Page, SLOTS, Slot, map, open, slot_lock, wait, wake};
 
 /// Of who looks at the page and does not count in it.
 const NO_SLOT: usize = usize::MAX;
-
-/// Bytes of the file.
-const LEN: u64 = 4096;
-
-/// Past the bytes themselves: what is locked there means a slot, or joining.
-const SLOT_LOCKS: u64 = LEN;
-const JOIN_LOCK: (u64, u64) = (LEN + SLOTS as u64, 1);
-
-/// Says that the page is laid out as [`Page`] is.
-const MAGIC: u64 = u64::from_le_bytes(*b"ffsuse01");
-
-#[repr(C)]
-struct Page {
-    magic: AtomicU64,
-    used: AtomicU64,
-    grown: AtomicU64,
-    freed: AtomicU64,
-    index: AtomicU64,
-    folders: AtomicU64,
-    audited: AtomicU64,
-    limit: AtomicU64,
-    wanted: AtomicU32,
-    relieved: AtomicU32,
-    slots: [Slot; SLOTS],
-}
-
-#[repr(C)]
-struct Slot {
-    limit: AtomicU64,
-    reserved: AtomicU64,
-    process: AtomicU64,
-}
-
-const _: () = assert!(size_of::<Page>() as u64 <= LEN);
 
 /// One process's hold on the counters.
 #[derive(Debug)]
@@ -395,67 +357,6 @@ fn look_at(folder: &Path) -> io::Result<Option<Ledger>> {
         slot: NO_SLOT,
     };
     Ok((ledger.page().magic.load(Ordering::Relaxed) == MAGIC).then_some(ledger))
-}
-
-fn slot_lock(slot: usize) -> (u64, u64) {
-    (SLOT_LOCKS + slot as u64, 1)
-}
-
-/// The file with its page, locked for joining.
-fn open(path: &Path) -> io::Result<(File, MmapRaw)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    // Before it gets its page: of two that make it, the second must not write zeros over the first one's counts.
-    lock(&file, JOIN_LOCK, Lock::Exclusive)?;
-    let allocated = fallocate(&file, FallocateFlags::empty(), 0, LEN as libc::off_t);
-    allocated_or_written(&file, allocated)?;
-    let map = map(&file)?;
-    Ok((file, map))
-}
-
-/// Allocated, and not only sized: on a full disk the first touch of a hole would be a SIGBUS. Where that can't be asked for (some
-/// network file systems), the page is written; they know no holes either.
-fn allocated_or_written(file: &File, allocated: nix::Result<()>) -> io::Result<()> {
-    match allocated {
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
-            let len = file.metadata()?.len();
-            file.write_all_at(&vec![0; LEN.saturating_sub(len) as usize], len)
-        }
-        allocated => Ok(allocated?),
-    }
-}
-
-fn map(file: &File) -> io::Result<MmapRaw> {
-    MmapOptions::new().len(LEN as usize).map_raw(file)
-}
-
-/// Sleeps unless the word has changed from `seen`; see futex(2). May return early for no reason.
-fn wait(word: &AtomicU32, seen: u32, longest: Duration) {
-    let timeout = libc::timespec {
-        tv_sec: longest.as_secs() as libc::time_t,
-        tv_nsec: longest.subsec_nanos().into(),
-    };
-    // SAFETY: both pointers are good for the call. Whatever it returns, the caller looks for himself.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            seen,
-            &raw const timeout,
-        )
-    };
-}
-
-fn wake(word: &AtomicU32) {
-    word.fetch_add(1, Ordering::AcqRel);
-    // SAFETY: the pointer is good for the call, which wakes who sleeps on it in any process.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
 
 #[cfg(test)]

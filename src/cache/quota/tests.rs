@@ -4,16 +4,19 @@ mod index;
 mod losses;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::RwLock;
-
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::config::free_bytes;
 use super::evictor::{Evictor, evict_older, round};
+use super::rounds::Outcome;
 use super::*;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::entry::{EntryKey, Settled};
+use crate::cache::error::ReadError;
 use crate::cache::index::{ChunkIndex, Record};
 use crate::cache::residents::Residents;
 use crate::cache::store::ChunkStore;
@@ -237,7 +240,7 @@ fn nobody_waits_for_room_on_a_disk_that_others_have_filled() {
     };
     let quota = Quota::open(dir.path(), &config, 0).unwrap();
     assert!(matches!(quota.reserve(1), Err(ReadError::NoRoom)));
-    assert_eq!(quota.rounds.lock().asked, 0, "a round could free nothing");
+    assert_eq!(quota.rounds.asked(), 0, "a round could free nothing");
 }
 
 #[test]

@@ -63,21 +63,6 @@ fn more_than_there_are_slots_for_are_told_who_is_there() {
 }
 
 #[test]
-fn where_nothing_can_be_allocated_the_page_is_written_and_what_is_in_it_stays() {
-    let file = tempfile::tempfile().unwrap();
-    file.write_all_at(b"counts", 0).unwrap();
-    for _ in 0..2 {
-        allocated_or_written(&file, Err(Errno::EOPNOTSUPP)).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), LEN);
-    }
-    let mut back = [1; LEN as usize];
-    file.read_exact_at(&mut back, 0).unwrap();
-    assert!(back.starts_with(b"counts") && back[6..].iter().all(|&byte| byte == 0));
-    let full = allocated_or_written(&file, Err(Errno::ENOSPC)).unwrap_err();
-    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
-}
-
-#[test]
 fn who_is_none_of_them_has_them_look_what_is_there() {
     let (dir, one) = joined(1000, 0);
     assert!(one.claim_audit(500) && !one.claim_audit(500), "the first one at once");
