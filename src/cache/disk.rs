@@ -1,16 +1,21 @@
 //! What data files ask of the system: the seam at which tests have a disk fail, or be one of another kind.
 
 use std::fmt::Debug;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::uio::pwritev;
 
 /// The unit of `st_blocks` (stat(2)), in bytes.
 pub const STAT_BLOCK: u64 = 512;
+
+/// Bytes that a file or folder takes on the disk.
+pub fn taken_by(metadata: &Metadata) -> u64 {
+    metadata.blocks() * STAT_BLOCK
+}
 
 /// Reads and writes at an offset, as pread(2) and pwritev(2) do: of fewer bytes than asked for, if it comes to that. And what sparse
 /// files need.

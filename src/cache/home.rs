@@ -319,7 +319,7 @@ mod tests {
             let url = Url::parse(&format!("http://h/{number}")).unwrap();
             let settled = versions.open(&url, chunk, &version, None).unwrap();
             let room = versions.quota.reserve(3 << 20).unwrap();
-            let write = |data: &crate::cache::store::DataFile| data.write_all_at(&[vec![7; 3 << 20]], 0);
+            let write = |data: &crate::cache::data_file::DataFile| data.write_all_at(&[vec![7; 3 << 20]], 0);
             settled.resident.write(room, write).unwrap();
             let key = settled.resident.key.clone();
             versions.index.record(crate::cache::index::Record::Use {

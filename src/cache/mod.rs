@@ -5,7 +5,7 @@
 //!
 //! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`scheduler`]);
 //! - [`ChunkDownloader`](downloader::ChunkDownloader) carries fetches out, over HTTP;
-//! - [`ChunkStore`](store::ChunkStore) has the sparse data files, [`file_writer`] fills them;
+//! - [`ChunkStore`](store::ChunkStore) has the sparse data files ([`data_file`]), [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
 //! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size;
@@ -16,6 +16,7 @@ mod breadth;
 mod catalogue;
 pub mod chunk;
 mod config;
+pub mod data_file;
 mod descriptors;
 mod disk;
 pub mod downloader;

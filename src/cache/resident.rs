@@ -18,10 +18,11 @@ use parking_lot::Mutex;
 use rangemap::RangeSet;
 
 use super::chunk::ChunkSize;
+use super::data_file::{DataFile, Exclusive, Found, LAST_BLOCK};
 use super::entry::EntryKey;
 use super::presence::Presence;
 use super::quota::{Quota, Recency, Reservation, SEGMENT};
-use super::store::{ChunkStore, DataFile, Exclusive, Found, LAST_BLOCK};
+use super::store::ChunkStore;
 use super::suspects::Suspects;
 
 /// See the module.

@@ -1,4 +1,5 @@
-//! The data files: one sparse file for each cache entry.
+//! The folder of data files: one sparse file for each cache entry. What can be done with one that is open is in
+//! [`data_file`](super::data_file).
 //!
 //! A data file has the remote file's size from the start and holes where nothing was fetched, so
 //! every byte stands at its own offset. **A file's size or its blocks say nothing of what is
@@ -11,19 +12,16 @@
 //!
 //! Folders are 0700 and files 0600: what one user may read of a server is not for the others.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice};
-use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::{Whence, lseek};
-
-use super::descriptors::{Descriptor, Descriptors};
-use super::disk::{Disk, STAT_BLOCK, System};
+use super::data_file::{DataFile, Found, LAST_BLOCK};
+use super::descriptors::Descriptors;
+use super::disk::{Disk, System, taken_by};
 use super::entry::EntryKey;
 use super::error::CacheError;
 use super::quota::locks::{Lock, WHOLE, lock, try_lock};
@@ -32,46 +30,12 @@ use super::quota::locks::{Lock, WHOLE, lock, try_lock};
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A block of a file system is no larger: 64 KiB.
-pub const LAST_BLOCK: u64 = 64 << 10;
-
-/// Which signal to send (fcntl(2), include/uapi/asm-generic/fcntl.h); the `libc` crate does not have it.
-const F_SETSIG: libc::c_int = 10;
-
-/// Slices that the kernel takes in one call (UIO_MAXIOV).
-const MOST_SLICES: usize = 1024;
-
 /// The folder of data files.
 #[derive(Debug)]
 pub struct ChunkStore {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
     descriptors: Arc<Descriptors>,
-}
-
-/// The open data file of one entry. **Locked for as long as it is open.**
-#[derive(Debug)]
-pub struct DataFile {
-    /// Shared only by those that are [nowhere](DataFile::nowhere).
-    file: Arc<File>,
-    /// Counted among those that readers have open.
-    descriptor: Option<Descriptor>,
-    disk: Arc<dyn Disk>,
-    /// Bytes: the remote file's size, which the data file has unless somebody else has changed it.
-    size: u64,
-    /// What was found under the entry's name.
-    pub found: Found,
-}
-
-/// What was found under an entry's name, and so whether index rows for it can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// A file of the right size: what the index records of it is there.
-    Intact,
-    /// Nothing, or a file of another size: what the index records of it is gone.
-    Nothing,
-    /// No place for one: there is no file, and nothing can be written.
-    Nowhere,
 }
 
 impl ChunkStore {
@@ -117,13 +81,7 @@ impl ChunkStore {
     }
 
     fn data_file(&self, file: File, size: u64, found: Found) -> DataFile {
-        DataFile {
-            file: Arc::new(file),
-            descriptor: None,
-            disk: Arc::clone(&self.disk),
-            size,
-            found,
-        }
+        DataFile::over(file, &self.disk, size, found)
     }
 
     /// Opens the data file of an entry of `size` bytes, locked. If nothing good was found under its
@@ -135,9 +93,8 @@ impl ChunkStore {
     /// What the file system says.
     pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
         let descriptor = self.descriptors.take()?;
-        let mut data = self.open_uncounted(key, size, forget)?;
-        data.descriptor = Some(descriptor);
-        Ok(data)
+        let data = self.open_uncounted(key, size, forget)?;
+        Ok(data.counted_by(descriptor))
     }
 
     fn open_uncounted(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
@@ -202,11 +159,11 @@ impl ChunkStore {
                 let size = file.metadata().ok()?.len();
                 let data = self.data_file(file, size, Found::Intact);
                 let exclusive = data.exclusively()?;
-                let metadata = exclusive.file.metadata().ok()?;
+                let metadata = exclusive.metadata().ok()?;
                 // Without a name, another process was faster. What has the name now may be in use.
                 (metadata.nlink() > 0 && first()).then_some(())?;
                 std::fs::remove_file(&path).ok()?;
-                Some(metadata.blocks() * STAT_BLOCK)
+                Some(taken_by(&metadata))
             }
             Err(err) if err.kind() == io::ErrorKind::NotFound => first().then_some(0),
             Err(_) => None,
@@ -237,10 +194,8 @@ impl ChunkStore {
 
     /// The keys of all data files that there are.
     pub fn keys(&self) -> impl Iterator<Item = EntryKey> + use<> {
-        let shards = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        shards.flat_map(|shard| {
-            let files = std::fs::read_dir(shard.path()).into_iter().flatten().flatten();
-            files.filter_map(move |file| {
+        entries_of(&self.folder).flat_map(|shard| {
+            entries_of(&shard.path()).filter_map(move |file| {
                 let name = [shard.file_name(), file.file_name()].map(|part| part.to_str().map(str::to_owned));
                 let [Some(shard), Some(rest)] = name else { return None };
                 EntryKey::from_stored(shard + &rest)
@@ -250,14 +205,13 @@ impl ChunkStore {
 
     /// All data files: their path, their entry's key if the name is one, and the bytes that they take on the disk.
     pub fn files(&self) -> Vec<(PathBuf, Option<EntryKey>, u64)> {
-        let list = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let files = list(&self.folder).flat_map(|shard| list(&shard.path()));
+        let files = entries_of(&self.folder).flat_map(|shard| entries_of(&shard.path()));
         files
             .filter_map(|file| {
                 let (path, metadata) = (file.path(), file.metadata().ok()?);
                 let shard = path.parent()?.file_name()?.to_str()?;
                 let key = EntryKey::from_stored(format!("{shard}{}", path.file_name()?.to_str()?));
-                Some((path, key, metadata.blocks() * STAT_BLOCK))
+                Some((path, key, taken_by(&metadata)))
             })
             .collect()
     }
@@ -279,13 +233,12 @@ impl ChunkStore {
 
     /// Bytes that the data file of an entry takes on disk; nothing if it is gone.
     pub fn allocated(&self, key: &EntryKey) -> u64 {
-        std::fs::symlink_metadata(self.path_of(key)).map_or(0, |metadata| metadata.blocks() * STAT_BLOCK)
+        allocated_at(&self.path_of(key))
     }
 
     /// Bytes that the folders of data files take themselves.
     pub fn allocated_by_folders(&self) -> u64 {
-        let shards = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let shards: u64 = shards.map(|shard| allocated_at(&shard.path())).sum();
+        let shards: u64 = entries_of(&self.folder).map(|shard| allocated_at(&shard.path())).sum();
         shards + allocated_at(&self.folder)
     }
 
@@ -300,213 +253,14 @@ impl ChunkStore {
     }
 }
 
+/// What is in a folder; nothing if it can't be read.
+fn entries_of(folder: &Path) -> impl Iterator<Item = DirEntry> + use<> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten()
+}
+
 /// Bytes that a file or folder takes on disk; nothing if it is not there.
 pub fn allocated_at(path: &Path) -> u64 {
-    std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * STAT_BLOCK)
-}
-
-impl AsFd for DataFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-#[cfg(test)]
-impl DataFile {
-    /// A data file without a name, of which nothing is recorded.
-    pub fn for_tests(size: u64) -> DataFile {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(size).unwrap();
-        DataFile {
-            file: Arc::new(file),
-            descriptor: None,
-            disk: Arc::new(System),
-            size,
-            found: Found::Nothing,
-        }
-    }
-}
-
-impl DataFile {
-    /// In place of a data file that can't be made, for an entry of `size` bytes.
-    ///
-    /// # Errors
-    /// When not even that can be opened.
-    pub fn nowhere(size: u64) -> io::Result<DataFile> {
-        static NOWHERE: OnceLock<Arc<File>> = OnceLock::new();
-        let file = match NOWHERE.get() {
-            Some(file) => Arc::clone(file),
-            None => {
-                let file = Arc::new(File::open("/dev/null")?);
-                Arc::clone(NOWHERE.get_or_init(|| file))
-            }
-        };
-        Ok(DataFile {
-            file,
-            descriptor: None,
-            disk: Arc::new(System),
-            size,
-            found: Found::Nowhere,
-        })
-    }
-
-    /// The file's number in its file system.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn inode(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.ino())
-    }
-
-    /// Bytes that the file has.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Whether nothing was ever written to a part of `bytes`, as far as the file system can tell. False negatives are
-    /// possible (it counts in blocks of its own), and so are false positives (some keep zeros as holes).
-    pub fn has_hole(&self, bytes: &Range<u64>) -> bool {
-        let Ok(start) = i64::try_from(bytes.start) else {
-            return true;
-        };
-        // The end of the file counts as a hole. An error means that there is nothing at all from `start` on.
-        !bytes.is_empty() && lseek(&self.file, start, Whence::SeekHole).map_or(true, |hole| (hole as u64) < bytes.end)
-    }
-
-    /// The length to which somebody else has cut the file, if that happened.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn cut_to(&self) -> io::Result<Option<u64>> {
-        let len = self.file.metadata()?.len();
-        Ok((len < self.size).then_some(len))
-    }
-
-    /// Gives the file its size back. **What was cut off reads as zeros then**, so it must not count as present any more.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn restore_size(&self) -> io::Result<()> {
-        self.disk.set_len(&self.file, self.size)
-    }
-
-    /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
-    ///
-    /// # Errors
-    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
-    pub fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
-        while !buf.is_empty() {
-            match self.disk.read_at(&self.file, buf, offset) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => {
-                    buf = &mut buf[read..];
-                    offset += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes all of `pieces`, one behind the other, from `offset`: with one call to the kernel as a rule, because a
-    /// file system lays its pages out by what each call brings.
-    ///
-    /// # Errors
-    /// What the file system says, `StorageFull` among it. Some of the bytes may be in the file then.
-    pub fn write_all_at<P: AsRef<[u8]>>(&self, pieces: &[P], mut offset: u64) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece.as_ref())).collect();
-        let mut left = &mut slices[..];
-        // Takes off what is empty at the front, as below: a call that writes nothing has failed.
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            match self
-                .disk
-                .write_at(&self.file, &left[..left.len().min(MOST_SLICES)], offset)
-            {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    offset += written as u64;
-                    IoSlice::advance_slices(&mut left, written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Bytes that it takes on disk, what is still to be written out included.
-    pub fn allocated(&self) -> u64 {
-        self.file
-            .metadata()
-            .map_or(0, |metadata| metadata.blocks() * STAT_BLOCK)
-    }
-
-    /// Takes the lock exclusively, if nobody else has the file open: no other process that uses the cache, and no
-    /// program that has a mapping of it from a passthrough handle.
-    pub fn exclusively(&self) -> Option<Exclusive<'_>> {
-        let is_locked = try_lock(&self.file, WHOLE, Lock::Exclusive).ok()?;
-        let exclusive = is_locked.then_some(Exclusive {
-            file: &self.file,
-            disk: &*self.disk,
-        })?;
-        (!is_open_elsewhere(&self.file)).then_some(exclusive)
-    }
-}
-
-/// A data file that nobody else has open. Dropped, it lets others in again.
-#[derive(Debug)]
-pub struct Exclusive<'a> {
-    file: &'a File,
-    disk: &'a dyn Disk,
-}
-
-impl Exclusive<'_> {
-    /// Gives these bytes back to the file system.
-    ///
-    /// # Errors
-    /// What the file system says; `Unsupported` if it can't.
-    pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
-        self.disk.punch(self.file, bytes)
-    }
-}
-
-impl Drop for Exclusive<'_> {
-    fn drop(&mut self) {
-        // Weakening a lock that one has is never refused.
-        let _ = try_lock(self.file, WHOLE, Lock::Shared);
-    }
-}
-
-/// Whether any other open file of this inode is there, whoever has it. The kernel keeps one for a mapping that was made
-/// through a passthrough handle, even when that handle is closed and the process that opened it is dead; it tells us
-/// of none of this. But it gives a write lease only to the single owner of a file (fcntl(2), F_SETLEASE).
-///
-/// Where there are no leases, the locks and the count of passthrough handles are all that is known.
-fn is_open_elsewhere(file: &File) -> bool {
-    let set = |command, argument: libc::c_int| {
-        // SAFETY: the descriptor is open; both commands take a number.
-        let result = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
-    };
-    // Who opens the file while we have the lease waits until we give it back, and we get a signal: one that does nothing,
-    // instead of SIGIO, which ends a process.
-    if set(F_SETSIG, libc::SIGURG).is_err() {
-        return false;
-    }
-    match set(libc::F_SETLEASE, libc::F_WRLCK) {
-        Ok(()) => {
-            // It is ours to give back.
-            let _ = set(libc::F_SETLEASE, libc::F_UNLCK);
-            false
-        }
-        Err(error) => error.raw_os_error() == Some(libc::EAGAIN),
-    }
+    std::fs::symlink_metadata(path).map_or(0, |metadata| taken_by(&metadata))
 }
 
 /// How a file of the cache is opened.

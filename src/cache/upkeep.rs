@@ -9,11 +9,12 @@ use std::{fmt, io};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::data_file::DataFile;
 use super::entry::EntryKey;
 use super::error::CacheError;
 use super::index::{ChunkIndex, EntryInfo, FILE, Record, Saying};
 use super::quota::ledger::demand_audit;
-use super::store::{ChunkStore, DataFile};
+use super::store::ChunkStore;
 use super::tenancy::Tenancy;
 
 /// A cache folder, beside the mounts that use it.

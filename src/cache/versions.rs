@@ -13,6 +13,7 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::chunk::ChunkSize;
+use super::data_file::{DataFile, Found};
 use super::entry::{CacheEntry, EntryKey, Settled, UrlKey};
 use super::error::ReadError;
 use super::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
@@ -21,7 +22,7 @@ use super::quota::policy::{Use, place};
 use super::quota::{Quota, Recency};
 use super::resident::Resident;
 use super::residents::Residents;
-use super::store::{ChunkStore, DataFile, Found};
+use super::store::ChunkStore;
 use super::suspects::Suspects;
 use super::trouble::Trouble;
 use crate::http::{Version, redact};
