@@ -4,12 +4,12 @@
 //! the kernel would answer a second read of the same one from its pages.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::files::{
-    self, advise_random, assert_same, drop_pages, errno_of, pread, sha256, sha256_of, try_pread,
+    self, advise_random, assert_same, drop_pages, errno_of, on_disk, pread, sha256, sha256_of, try_pread,
 };
 use crate::common::servers::WebServer;
 use crate::common::{Mount, PATIENCE, temporary_directory};
@@ -116,7 +116,7 @@ fn a_look_into_the_middle_fetches_little_and_stores_little() {
     );
     let fetched = origin.log().all().body_bytes("/f");
     assert!(fetched <= 4 * CHUNK, "{fetched} bytes were fetched for 64 KiB");
-    let stored = bytes_on_disk(&mount.cache());
+    let stored = on_disk(&mount.cache());
     assert!(stored < 2 * MIB, "the cache takes {stored} bytes");
 }
 
@@ -306,21 +306,6 @@ fn files_smaller_than_a_page_and_larger_than_the_cached_part_survive_a_remount_s
         .map(|number| log.body_bytes(&format!("/{number}")))
         .sum();
     assert_eq!(fetched, total);
-}
-
-/// What the directory and all below it take on disk.
-fn bytes_on_disk(directory: &Path) -> u64 {
-    let entries = fs::read_dir(directory).expect("to list").flatten();
-    let sizes = entries.map(|entry| {
-        let metadata = entry.metadata().expect("to stat");
-        metadata.blocks() * 512
-            + if metadata.is_dir() {
-                bytes_on_disk(&entry.path())
-            } else {
-                0
-            }
-    });
-    sizes.sum()
 }
 
 #[test]

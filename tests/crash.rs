@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FallocateFlags, fallocate};
 use rusqlite::Connection;
 
-use crate::common::files::{assert_same, drop_pages, open_direct, read_direct, try_pread};
+use crate::common::files::{assert_same, drop_pages, on_disk, open_direct, read_direct, try_pread};
 use crate::common::mount::fetchfs;
 use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, Fault, Origin};
@@ -98,15 +98,6 @@ fn number_from(variable: &str) -> Option<u64> {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable}={text}: not a number")),
     )
-}
-
-/// Bytes that all in a folder takes on disk.
-fn on_disk(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
 }
 
 /// A reader that goes where the seed tells it until the mount dies under it. Whatever it gets must be right. What the

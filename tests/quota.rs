@@ -1,14 +1,13 @@
 //! The cache's size is never exceeded, whatever is read, and what is read is right although it comes and goes.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::files::{advise_random, assert_same, drop_pages, sha256, sha256_of, try_pread};
+use crate::common::files::{advise_random, assert_same, drop_pages, on_disk, sha256, sha256_of, try_pread};
 use crate::common::mount::fetchfs;
 use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, Origin};
@@ -17,15 +16,6 @@ const MIB: u64 = 1 << 20;
 
 /// The least that makes sense with the default chunks and connections is half of it.
 const QUOTA: u64 = 16 * MIB;
-
-/// Bytes that all in a folder, and the folder itself, take on disk.
-fn on_disk(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
-}
 
 /// Looks at what the cache takes until told otherwise, and gives the most. The daemons stand still meanwhile: else one file
 /// would be counted before its bytes went, and another after as many came there.

@@ -2,17 +2,15 @@
 //! for long, makes way.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nix::mount::MsFlags;
 use nix::sys::statvfs::statvfs;
 
-use crate::common::files::{drop_pages, sha256, sha256_of};
+use crate::common::files::{drop_pages, on_disk, sha256, sha256_of};
 use crate::common::mount::{Plan, detach};
-use crate::common::process::assert_refuses;
-use crate::common::process::run;
+use crate::common::process::{assert_refuses, run};
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, temporary_directory};
 use crate::origin::{Content, IndexStyle, Origin};
 use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
@@ -162,15 +160,6 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         detach(self.directory.path());
     }
-}
-
-/// Bytes that all in a folder takes on disk.
-fn on_disk(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
 }
 
 const FILE: u64 = 10 * MIB;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -148,4 +148,13 @@ pub fn wait_until_blocked_in_pread(thread: nix::unistd::Pid) {
         assert!(Instant::now() < deadline, "thread {thread} never came to wait in pread");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Bytes that all in a folder, and the folder itself, take on disk.
+pub fn on_disk(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    metadata.blocks() * 512 + entries.map(|entry| on_disk(&entry.path())).sum::<u64>()
 }
