@@ -68,6 +68,17 @@ impl ChunkSize {
     }
 }
 
+/// What two ranges have in common; empty if that is nothing.
+pub fn common(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
+    let start = one.start.max(other.start);
+    start..one.end.min(other.end).max(start)
+}
+
+/// What of a range lies within a file of `size` bytes.
+pub fn clip(bytes: &Range<u64>, size: u64) -> Range<u64> {
+    bytes.start.min(size)..bytes.end.min(size)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +115,15 @@ mod tests {
         assert_eq!(chunk.contained(&(0..4999), 5000), 0..1);
         assert_eq!(chunk.contained(&(1..5000), 5000), 1..2);
         assert_eq!(chunk.contained(&(1..4096), 5000), 1..1);
+    }
+
+    #[test]
+    fn ranges_have_in_common_what_lies_in_both() {
+        assert_eq!(common(&(0..5), &(3..9)), 3..5);
+        assert_eq!(common(&(3..9), &(4..5)), 4..5);
+        assert!(common(&(0..3), &(3..9)).is_empty() && common(&(7..9), &(0..3)).is_empty());
+        assert_eq!(clip(&(3..9), 5), 3..5);
+        assert_eq!(clip(&(3..9), 2), 2..2);
     }
 
     proptest! {

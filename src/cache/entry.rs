@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::chunk::ChunkSize;
+use super::chunk::{ChunkSize, clip};
 use super::error::ReadError;
 use super::presence::Presence;
 use super::resident::Resident;
@@ -194,10 +194,8 @@ impl CacheEntry {
     /// Whether all bytes of the range are here, answered from the index. Bytes past the end of the
     /// file count as here: there is nothing to fetch for them.
     pub fn has_byte_range(&self, bytes: &Range<u64>) -> bool {
-        self.settled().is_some_and(|s| {
-            let clipped = bytes.start.min(s.size())..bytes.end.min(s.size());
-            s.presence.contains_all(&self.chunk.touched(&clipped))
-        })
+        self.settled()
+            .is_some_and(|s| s.presence.contains_all(&self.chunk.touched(&clip(bytes, s.size()))))
     }
 
     /// Whether the server was seen to answer a Range request for it with the whole file. Then it is

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::around::Piece;
+use super::chunk::clip;
 use super::entry::{CacheEntry, Settled};
 use super::error::ReadError;
 use super::manager::OnReady;
@@ -95,7 +96,7 @@ impl Reader {
     pub fn read(&self, offset: u64, len: u64, later: impl FnOnce(Span) -> OnReady) -> Read {
         let asked = offset..offset.saturating_add(len);
         let size = self.entry.size();
-        let bytes = offset.min(size)..asked.end.min(size);
+        let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
             // Whatever is punched out of the file once it is known would be seen: it begins with none.
             let shifts = self.ahead.lock().note(&bytes, size, true, self);
@@ -195,8 +196,7 @@ impl Reader {
     }
 
     fn clip(&self, span: &Span) -> Range<u64> {
-        let size = self.entry.size();
-        span.bytes.start.min(size)..span.bytes.end.min(size)
+        clip(&span.bytes, self.entry.size())
     }
 
     /// Fills `buf`, which is [as long](Self::len_of) as the span, with its bytes.

@@ -11,6 +11,7 @@ use super::refusals::Refused;
 use super::wants::Wants;
 use super::windows::Windows;
 use super::{FetchId, Priority, WaiterId};
+use crate::cache::chunk::clip;
 use crate::cache::entry::{CacheEntry, EntryId};
 
 /// What goes on for one entry.
@@ -102,7 +103,7 @@ impl Flight {
     /// listing gave it is the first chunk: it tells where the end really is.
     pub(super) fn touched(&self, bytes: &Range<u64>) -> Range<u64> {
         let size = self.entry.size();
-        let touched = self.entry.chunk.touched(&(bytes.start.min(size)..bytes.end.min(size)));
+        let touched = self.entry.chunk.touched(&clip(bytes, size));
         if touched.is_empty() && !bytes.is_empty() && self.entry.settled().is_none() {
             return 0..1;
         }

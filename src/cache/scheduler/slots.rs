@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::flight::{Fetch, Flight, Waiter};
 use super::flights::OriginNumber;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
+use crate::cache::chunk::common;
 use crate::cache::entry::{EntryId, Settled};
 
 /// Connections from which on one that is busy for long is not missed.
@@ -291,7 +292,7 @@ impl Scheduler {
         let left = self.left_of(fetch);
         let last_of = |waiter: &Waiter| {
             let touched = flight.touched(&waiter.bytes);
-            let shared = touched.start.max(left.start)..touched.end.min(left.end);
+            let shared = common(&touched, &left);
             (!shared.is_empty()).then(|| shared.end - 1)
         };
         let blocked = flight

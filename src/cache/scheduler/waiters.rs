@@ -7,6 +7,7 @@ use rangemap::RangeSet;
 
 use super::flight::{Flight, Waiter};
 use super::{Action, FetchId, Priority, Scheduler, WaiterId};
+use crate::cache::chunk::common;
 use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::error::ReadError;
 
@@ -19,7 +20,7 @@ impl Scheduler {
             let Some(running) = self.fetches.get_mut(fetch) else {
                 continue;
             };
-            let shared = running.chunks.start.max(chunks.start)..running.chunks.end.min(chunks.end);
+            let shared = common(&running.chunks, &chunks);
             if !shared.is_empty() {
                 missing.remove(shared.clone());
                 if priority != Priority::Critical {
@@ -86,7 +87,7 @@ impl Scheduler {
             let (Some(flight), Some(running)) = (self.flights.get(id), self.fetches.get(&fetch)) else {
                 return;
             };
-            let shared = touched.start.max(running.chunks.start)..touched.end.min(running.chunks.end);
+            let shared = common(&touched, &running.chunks);
             let at = shared.start * flight.entry.chunk.bytes();
             if !shared.is_empty()
                 && let Some(chunk) = self.first_lacking(flight, &(bytes.start.max(at)..bytes.end))
@@ -127,7 +128,7 @@ impl Scheduler {
         for index in 0..flight.waiters.len() {
             let waiter = &flight.waiters[index];
             let (touched, priority) = (flight.touched(&waiter.bytes), waiter.priority);
-            let needed = touched.start.max(tail.start)..touched.end.min(tail.end);
+            let needed = common(&touched, &tail);
             flight.wants.add(needed, priority);
         }
     }
@@ -218,7 +219,7 @@ impl Scheduler {
             .iter()
             .filter(|waiter| {
                 let touched = flight.touched(&waiter.bytes);
-                let shared = touched.start.max(chunks.start)..touched.end.min(chunks.end);
+                let shared = common(&touched, chunks);
                 flight.next_missing(&shared).is_some()
             })
             .map(|waiter| waiter.id)

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rangemap::RangeSet;
 
 use super::{PRIORITIES, Priority};
+use crate::cache::chunk::common;
 
 /// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several: it is served by the
 /// most urgent, and when that reason goes away the others are still known.
@@ -53,7 +54,7 @@ impl Wants {
         }
         let wanted: Vec<_> = self.0[from as usize]
             .overlapping(chunks)
-            .map(|run| run.start.max(chunks.start)..run.end.min(chunks.end))
+            .map(|run| common(run, chunks))
             .collect();
         self.0[from as usize].remove(chunks.clone());
         self.0[to as usize].extend(wanted.iter().cloned());
@@ -68,7 +69,7 @@ impl Wants {
         }
         for (set, taken) in self.0.iter_mut().zip(&mut taken.0) {
             for run in set.overlapping(chunks) {
-                taken.insert(run.start.max(chunks.start)..run.end.min(chunks.end));
+                taken.insert(common(run, chunks));
             }
             set.remove(chunks.clone());
         }

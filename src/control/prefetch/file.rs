@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::tally::Planned;
 use super::{FetchError, Tally, Tools};
+use crate::cache::chunk::common;
 use crate::cache::{Cache, CacheEntry, Priority, ReadError, Settled, WaiterId};
 use crate::control::protocol::{ByteRange, TreePath};
 use crate::tree::{Node, TreeError};
@@ -127,7 +128,8 @@ fn present_of(entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>) -> u64 
     chunks
         .map(|chunk| {
             let chunk = entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
-            chunk.end.min(bytes.end) - chunk.start.max(bytes.start)
+            let wanted = common(&chunk, bytes);
+            wanted.end - wanted.start
         })
         .sum()
 }
