@@ -8,6 +8,9 @@
 //! **What can't go**: a chunk that a waiting read is to be answered from ([`Resident::use_chunks`]), one that a fetch is
 //! filling, and all of a file that the kernel reads by itself ([`Resident::hold_if_complete`]).
 
+mod filling;
+mod leaving;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -18,12 +21,13 @@ use parking_lot::Mutex;
 use rangemap::RangeSet;
 
 use super::chunk::ChunkSize;
-use super::data_file::{DataFile, Exclusive, Found, LAST_BLOCK};
+use super::data_file::{DataFile, Found};
 use super::entry::EntryKey;
 use super::presence::Presence;
-use super::quota::{Quota, Recency, Reservation, SEGMENT};
-use super::store::ChunkStore;
+use super::quota::{Recency, Reservation};
 use super::suspects::Suspects;
+pub use filling::Filling;
+pub use leaving::{Change, Leaving};
 
 /// See the module.
 #[derive(Debug)]
@@ -75,12 +79,6 @@ struct State {
 }
 
 impl State {
-    /// Those of the chunks that were not wanted again since they began to leave; of those that were suspect, the checksum.
-    fn take_leaving(&mut self, chunks: &[u64]) -> Vec<(u64, Option<u64>)> {
-        let still = chunks.iter();
-        still.filter_map(|chunk| self.leaving.remove_entry(chunk)).collect()
-    }
-
     fn is_used(&self, chunk: u64) -> bool {
         self.used.iter().any(|chunks| chunks.contains(&chunk))
     }
@@ -245,146 +243,6 @@ impl Resident {
         let state = self.state.lock();
         !(state.used.is_empty() && state.filling.is_empty() && state.abandoned.is_empty())
     }
-
-    /// The chunks of a segment that may go, in the order of the file.
-    pub fn evictable(&self, segment: u64) -> Vec<u64> {
-        let state = self.state.lock();
-        if state.holds > 0 {
-            return Vec::new();
-        }
-        let may_go = |chunk: &u64| !state.is_used(*chunk) && !state.filling.contains_key(chunk);
-        let suspects = self.suspects.within(segment * SEGMENT..(segment + 1) * SEGMENT);
-        let mut chunks: Vec<u64> = self
-            .presence
-            .in_segment(segment)
-            .chain(suspects)
-            .filter(may_go)
-            .collect();
-        chunks.sort_unstable();
-        chunks
-    }
-
-    /// Says that a fetch is going to write bytes of these chunks. They stay until the guard is dropped; those that are not
-    /// whole by then are given back.
-    pub fn fill(self: &Arc<Self>, chunks: Range<u64>, quota: &Arc<Quota>) -> Filling {
-        let mut state = self.state.lock();
-        for chunk in chunks.clone() {
-            *state.filling.entry(chunk).or_default() += 1;
-            state.abandoned.remove(&chunk);
-            // It is wanted again: its bytes stay, and are written over with the same ones.
-            state.leaving.remove(&chunk);
-        }
-        drop(state);
-        Filling {
-            resident: Arc::clone(self),
-            chunks,
-            quota: Arc::clone(quota),
-        }
-    }
-
-    /// Takes chunks out of the present set, if nobody else has the file open. `None` if somebody has, or if nothing may go
-    /// that is there. A file of which nothing is present may be [unlinked](Leaving::unlink).
-    pub fn begin_eviction(&self, chunks: &[u64]) -> Option<Leaving<'_>> {
-        let exclusive = self.data.exclusively()?;
-        let mut state = self.state.lock();
-        if state.holds > 0 {
-            return None;
-        }
-        let mut gone = Vec::new();
-        for &chunk in chunks {
-            if state.is_used(chunk) || state.filling.contains_key(&chunk) {
-                continue;
-            }
-            // One that was never verified goes like any other.
-            let suspect = self.suspects.take(chunk);
-            if self.presence.remove(chunk) || suspect.is_some() {
-                state.leaving.insert(chunk, suspect);
-                gone.push(chunk);
-            }
-        }
-        drop(state);
-        (!gone.is_empty() || self.presence.is_empty()).then_some(Leaving {
-            resident: self,
-            exclusive,
-            chunks: gone,
-            is_doomed: false,
-        })
-    }
-
-    /// Gives back the bytes of chunks that never became whole, as far as they may go; and if `all`, of whatever
-    /// is in the file beside what is recorded.
-    pub fn trim(&self, all: bool) -> Change {
-        if !all && self.state.lock().abandoned.is_empty() {
-            return Change::default();
-        }
-        let Some(exclusive) = self.data.exclusively() else {
-            return Change::default();
-        };
-        let mut state = self.state.lock();
-        if state.holds > 0 {
-            return Change::default();
-        }
-        let candidates: Vec<u64> = if all {
-            (0..self.chunk.count(self.size)).collect()
-        } else {
-            state.abandoned.iter().copied().collect()
-        };
-        let unwanted: Vec<u64> = candidates
-            .into_iter()
-            .filter(|chunk| {
-                !self.presence.contains(*chunk)
-                    // Recorded, and perhaps good: that is found out when somebody wants it.
-                    && !self.suspects.contains(*chunk)
-                    && !state.is_used(*chunk)
-                    && !state.filling.contains_key(chunk)
-                    && !state.leaving.contains_key(chunk)
-            })
-            .collect();
-        for chunk in &unwanted {
-            self.presence.count_gone(*chunk);
-            state.abandoned.remove(chunk);
-        }
-        self.punch(&mut state, &exclusive, &unwanted)
-    }
-
-    /// Punches out chunks that are not present.
-    fn punch(&self, state: &mut State, exclusive: &Exclusive<'_>, chunks: &[u64]) -> Change {
-        // What others have written since the last look must not hide what goes.
-        let grown = self.count(state);
-        let mut failed = None;
-        for run in chunks.chunk_by(|one, next| one + 1 == *next) {
-            let bytes = self.chunk.bytes_of(&(run[0]..run[run.len() - 1] + 1), self.size);
-            // The kernel gives back whole blocks, and the file's last one is whole only beyond its end.
-            let end = if bytes.end == self.size {
-                bytes.end.next_multiple_of(LAST_BLOCK)
-            } else {
-                bytes.end
-            };
-            if let Err(error) = exclusive.punch(&(bytes.start..end)) {
-                failed = error.raw_os_error();
-                // They are not recorded any more. The next run would fail alike, and all are tried again in a later round.
-                state.abandoned.extend(chunks.iter().filter(|&chunk| *chunk >= run[0]));
-                break;
-            }
-        }
-        let shrunk = self.count(state);
-        Change {
-            counted: grown + shrunk,
-            freed: u64::try_from(-shrunk).unwrap_or(0),
-            failed,
-        }
-    }
-}
-
-/// What punching holes into a file, or deleting it, has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Change {
-    /// By how much the count of the file has changed, in bytes: what was written and not counted yet is in it.
-    pub counted: i64,
-    /// Bytes that were given back.
-    pub freed: u64,
-    /// Why not all could be given back: an errno.
-    pub failed: Option<i32>,
 }
 
 impl AsFd for Resident {
@@ -416,106 +274,6 @@ pub struct Hold(Arc<Resident>);
 impl Drop for Hold {
     fn drop(&mut self) {
         self.0.state.lock().holds -= 1;
-    }
-}
-
-/// See [`Resident::fill`].
-#[derive(Debug)]
-pub struct Filling {
-    resident: Arc<Resident>,
-    chunks: Range<u64>,
-    quota: Arc<Quota>,
-}
-
-impl Filling {
-    /// The chunks before this one are whole.
-    pub fn keep_from(&mut self, chunk: u64) {
-        let whole = self.chunks.start..chunk.clamp(self.chunks.start, self.chunks.end);
-        self.chunks.start = whole.end;
-        self.end(whole);
-    }
-
-    fn end(&self, chunks: Range<u64>) {
-        let mut state = self.resident.state.lock();
-        for chunk in chunks {
-            let fetches = state.filling.entry(chunk).or_default();
-            *fetches = fetches.saturating_sub(1);
-            if *fetches == 0 {
-                state.filling.remove(&chunk);
-                if self.resident.presence.contains(chunk) {
-                    state.lost.remove(&chunk);
-                }
-                // What is suspect is as good as it was, or as bad: its checksum tells.
-                if !self.resident.presence.contains(chunk) && !self.resident.suspects.contains(chunk) {
-                    state.abandoned.insert(chunk);
-                }
-            }
-        }
-        let leaves_any = !state.abandoned.is_empty();
-        drop(state);
-        if leaves_any {
-            self.quota.note_leftovers(&self.resident);
-        }
-    }
-}
-
-impl Drop for Filling {
-    fn drop(&mut self) {
-        self.end(self.chunks.clone());
-    }
-}
-
-/// Chunks on their way out of a file that nobody else has open.
-#[derive(Debug)]
-pub struct Leaving<'a> {
-    resident: &'a Resident,
-    exclusive: Exclusive<'a>,
-    /// In the order of the file.
-    pub chunks: Vec<u64>,
-    /// Whether the file goes as a whole.
-    pub is_doomed: bool,
-}
-
-impl Leaving<'_> {
-    /// The index has forgotten the chunks: gives their bytes back, but for those that were wanted again meanwhile.
-    pub fn punch(self) -> Change {
-        let mut state = self.resident.state.lock();
-        let still: Vec<u64> = state
-            .take_leaving(&self.chunks)
-            .into_iter()
-            .map(|(chunk, _)| chunk)
-            .collect();
-        self.resident.punch(&mut state, &self.exclusive, &still)
-    }
-
-    /// The index may not have forgotten the chunks: all is as before. Their bytes must not go while they may be
-    /// recorded: another mount, or a later one, would take the holes for them.
-    pub fn give_up(self) {
-        let mut state = self.resident.state.lock();
-        for (chunk, suspect) in state.take_leaving(&self.chunks) {
-            match suspect {
-                Some(checksum) => self.resident.suspects.put_back(chunk, checksum),
-                None => drop(self.resident.presence.insert(chunk)),
-            }
-        }
-    }
-
-    /// The index has forgotten the entry, and nobody can come to it any more: deletes its file.
-    pub fn unlink(self, store: &ChunkStore) -> Change {
-        match store.unlink(&self.resident.key) {
-            Ok(()) => {
-                let freed = self.resident.state.lock().counted;
-                Change {
-                    counted: -freed.cast_signed(),
-                    freed,
-                    failed: None,
-                }
-            }
-            Err(error) => Change {
-                failed: error.raw_os_error(),
-                ..Change::default()
-            },
-        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! What goes and what stays of a version.
 
 use super::*;
+use crate::cache::quota::{Quota, QuotaConfig};
 
 const C: u64 = 4096;
 
 fn quota(dir: &tempfile::TempDir) -> Arc<Quota> {
-    Quota::open(dir.path(), &crate::cache::quota::QuotaConfig::default(), 0).unwrap()
+    Quota::open(dir.path(), &QuotaConfig::default(), 0).unwrap()
 }
 
 /// A file of four chunks, all of them present.
