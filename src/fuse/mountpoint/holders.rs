@@ -15,7 +15,7 @@ use super::table::{self, Mount};
 
 /// How long the search may take. Reading `/proc/PID/maps` waits for that process's memory lock, which it may hold for
 /// as long as it waits for a page of a blocked mount.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// More than this many are only counted in a message.
 const NAMED_MAX: usize = 5;
@@ -131,18 +131,26 @@ pub(super) fn of(mount: &Mount) -> Holders {
     Holders { all, are_dying }
 }
 
-/// Sends each process that uses `mount`, and whether it is dying.
+/// Sends each process that uses `mount`, and whether it is dying. What is mapped is looked at last: a process may have thousands of
+/// mappings, and may keep who reads them waiting.
 fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     let Ok(processes) = fs::read_dir("/proc") else { return };
+    let mut others = Vec::new();
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let dir = process.path();
-        if pid == std::process::id() {
-            continue;
+        if pid != std::process::id() {
+            others.push((pid, process.path()));
         }
-        if let Some(what) = use_of(mount, &dir) {
+    }
+    for use_of in [open_in, mapped_in] {
+        let mut rest = Vec::new();
+        for (pid, dir) in others {
+            let Some(what) = use_of(mount, &dir) else {
+                rest.push((pid, dir));
+                continue;
+            };
             let comm = fs::read_to_string(dir.join("comm"))
                 .unwrap_or_default()
                 .trim_end()
@@ -152,11 +160,12 @@ fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
                 return;
             }
         }
+        others = rest;
     }
 }
 
-/// How the process whose `/proc` directory is `process` uses `mount`.
-fn use_of(mount: &Mount, process: &Path) -> Option<Use> {
+/// How the process whose `/proc` directory is `process` uses `mount`, but by mappings.
+fn open_in(mount: &Mount, process: &Path) -> Option<Use> {
     let inside = |link: &str| inside(mount, &fs::read_link(process.join(link)).ok()?);
     if inside("cwd").is_some() {
         return Some(Use::WorkingDirectory);
@@ -181,6 +190,11 @@ fn use_of(mount: &Mount, process: &Path) -> Option<Use> {
             return Some(Use::Open(path));
         }
     }
+    None
+}
+
+/// What of `mount` that process has mapped.
+fn mapped_in(mount: &Mount, process: &Path) -> Option<Use> {
     mapping(mount, &fs::read_to_string(process.join("maps")).unwrap_or_default()).map(Use::Mapped)
 }
 
@@ -341,7 +355,7 @@ mod tests {
             .current_dir(&path)
             .spawn()
             .unwrap();
-        let found = use_of(&here, &PathBuf::from(format!("/proc/{}", child.id())));
+        let found = open_in(&here, &PathBuf::from(format!("/proc/{}", child.id())));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found, Some(Use::WorkingDirectory));
@@ -350,11 +364,11 @@ mod tests {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&film);
         let id = table::mount_id(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap()).unwrap();
         assert_eq!(
-            use_of(&Mount { id, ..here.clone() }, Path::new("/proc/self")),
+            open_in(&Mount { id, ..here.clone() }, Path::new("/proc/self")),
             Some(Use::Open("film".into()))
         );
         assert_eq!(
-            use_of(&here, Path::new("/proc/self")),
+            open_in(&here, Path::new("/proc/self")),
             None,
             "another mount of the same name"
         );
