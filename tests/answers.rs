@@ -5,6 +5,7 @@
 //! in the cache, and of the others what is right.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use crate::common::files::{advise_random, assert_same, open_direct, read_direct, sha256, sha256_of, try_pread};
 use crate::common::{Mount, cached};
@@ -265,6 +266,47 @@ fn a_link_that_redirects_led_to_is_used_until_it_fails() {
     origin.on("/f").fault(Fault::Redirect(307, elsewhere.url("/second")));
     read(10..20);
     assert!(!elsewhere.log().all().gets("/second").is_empty());
+}
+
+#[test]
+fn links_that_expire_after_a_few_requests_are_renewed_under_readers_in_sequence_and_at_random() {
+    /// More than any of these readers can use up.
+    const LINKS: usize = 2000;
+    /// Answers for which a link is good.
+    const GOOD_FOR: usize = 3;
+    let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(24 * MIB, 40));
+    origin.add("/f", content.clone());
+    origin.set_validators("/f", Validators::DateOnly);
+    for number in 0..LINKS {
+        let link = format!("/signed/{number}");
+        elsewhere.add(&link, content.clone());
+        // Else each would be another version.
+        elsewhere.set_validators(&link, Validators::DateOnly);
+        elsewhere.on(&link).after(GOOD_FOR).fault(Fault::Status(403));
+    }
+    let sign = Fault::SignedLink(elsewhere.url("/signed/"), Arc::default());
+    origin.on("/f").fault(sign);
+    let mount = Mount::of(&origin.url("/")).with("--chunk-size", "64KiB").start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(sha256(&mount.path("f")), sha256_of(&content), "in sequence"));
+        for reader in 0..4 {
+            let (mount, content) = (&mount, &content);
+            scope.spawn(move || {
+                let file = File::open(mount.path("f")).expect("to open");
+                advise_random(&file);
+                for step in 1..16 {
+                    let place = (step * 7 + reader * 3) % 24 * MIB;
+                    let read = try_pread(&file, place..place + 5000).expect("to read");
+                    assert_same(&read, &content.read(place..place + 5000), "at random");
+                }
+            });
+        }
+    });
+    let asked = elsewhere.log().all().0;
+    let expired = asked.iter().filter(|request| request.status == Some(403)).count();
+    assert!(expired > 0, "no link has expired");
+    let signed = origin.log().all().gets("/f").len();
+    assert!(signed < LINKS, "{signed} links were asked for");
 }
 
 #[test]

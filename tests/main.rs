@@ -43,6 +43,7 @@ mod room;
 mod scheduling;
 mod security;
 mod sharing;
+mod shifting;
 mod sizes;
 mod unmounting;
 mod waits;

@@ -71,6 +71,8 @@ pub enum Fault {
     LoginPage,
     /// Send the client elsewhere with this status.
     Redirect(u16, String),
+    /// Send the client elsewhere, each time to another place: this URL and how often that was done before.
+    SignedLink(String, Arc<AtomicUsize>),
 }
 
 /// Room for so many requests at a time.
@@ -193,6 +195,10 @@ impl Fault {
             Fault::Redirect(status, target) => {
                 answer.replace(Answer::text(*status, "Elsewhere").with("Location", target))
             }
+            Fault::SignedLink(target, links) => {
+                let link = format!("{target}{}", links.fetch_add(1, Ordering::Relaxed));
+                answer.replace(Answer::text(302, "Elsewhere").with("Location", link));
+            }
         }
     }
 }
@@ -218,6 +224,8 @@ struct Rule {
     only: Only,
     covering: Option<u64>,
     starting_at: u64,
+    /// How many more answers it leaves as they are.
+    spared: usize,
     /// How many more answers it bends; none is for ever.
     left: Option<usize>,
     fault: Fault,
@@ -244,6 +252,7 @@ impl Switches {
             only: Only::Anything,
             covering: None,
             starting_at: 0,
+            spared: 0,
             times: None,
         }
     }
@@ -252,7 +261,12 @@ impl Switches {
     pub fn apply(&self, request: &Request, answer: &mut Answer) {
         let data = request.method == "GET" && answer.source.is_some();
         for rule in self.lock().iter_mut() {
-            if rule.left != Some(0) && rule.concerns(request, data) {
+            if rule.left == Some(0) || !rule.concerns(request, data) {
+                continue;
+            }
+            if rule.spared > 0 {
+                rule.spared -= 1;
+            } else {
                 rule.left = rule.left.map(|left| left - 1);
                 rule.hits.fetch_add(1, Ordering::Relaxed);
                 rule.fault.apply(request, answer);
@@ -285,6 +299,7 @@ pub struct When<'a> {
     only: Only,
     covering: Option<u64>,
     starting_at: u64,
+    spared: usize,
     times: Option<usize>,
 }
 
@@ -307,6 +322,12 @@ impl<'a> When<'a> {
         self
     }
 
+    /// Not the next `spared` of these requests.
+    pub fn after(mut self, spared: usize) -> Self {
+        self.spared = spared;
+        self
+    }
+
     /// Only the next `times` of these requests.
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
@@ -322,6 +343,7 @@ impl<'a> When<'a> {
             only,
             covering,
             starting_at,
+            spared,
             times,
         } = self;
         let rule = Rule {
@@ -329,6 +351,7 @@ impl<'a> When<'a> {
             only,
             covering,
             starting_at,
+            spared,
             left: times,
             fault,
             hits: Arc::clone(&hits),

@@ -215,6 +215,18 @@ impl Log {
         }
     }
 
+    /// Waits until a request has come since the mark; fails the test when none ever does.
+    #[track_caller]
+    pub fn wait_beyond(&self, mark: usize) {
+        let (state, timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.lock(), PATIENCE, |state| state.requests.0.len() <= mark)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        drop(state);
+        assert!(!timeout.timed_out(), "no request came after the first {mark}");
+    }
+
     /// From now on writes a line for each request that ends: method, path, range, status, bytes of body sent.
     pub fn write_to(&self, sink: impl Write + Send + 'static) {
         self.shared.lock().sink = Some(Box::new(sink));

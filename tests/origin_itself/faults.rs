@@ -47,6 +47,9 @@ fn statuses_come_as_often_as_told() {
         ],
         [500, 500, 200]
     );
+    let switch = origin.on("/f").after(2).times(1).fault(Fault::Status(403));
+    let statuses = [(); 4].map(|()| get(&origin, "/f").status);
+    assert_eq!((statuses, switch.hits()), ([200, 200, 403, 200], 1));
     let switch = origin.on_any().fault(Fault::RetryAfter(7));
     let reply = get(&origin, "/");
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("7")));
@@ -237,4 +240,12 @@ fn other_answers_come_as_told() {
         (reply.status, reply.header("location")),
         (302, Some(origin.url("/g").as_str()))
     );
+    let (origin, _) = with_noise();
+    origin
+        .on("/f")
+        .fault(Fault::SignedLink(origin.url("/g"), Arc::default()));
+    for number in 0..3 {
+        let (reply, link) = (get(&origin, "/f"), format!("{}{number}", origin.url("/g")));
+        assert_eq!((reply.status, reply.header("location")), (302, Some(link.as_str())));
+    }
 }
