@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 
 use nix::unistd::{Whence, lseek};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::descriptors::Descriptor;
 use super::disk::{Disk, System, taken_by};
@@ -28,15 +29,25 @@ const MOST_SLICES: usize = 1024;
 /// The open data file of one entry. **Locked for as long as it is open.**
 #[derive(Debug)]
 pub struct DataFile {
-    /// Shared only by those that are [nowhere](DataFile::nowhere).
+    /// Shared by those that are [nowhere](DataFile::nowhere), and with who [keeps it open](DataFile::keep_open).
     file: Arc<File>,
     /// Counted among those that readers have open.
-    _descriptor: Option<Descriptor>,
+    descriptor: Option<Arc<Descriptor>>,
     disk: Arc<dyn Disk>,
+    /// Held by the thread that has the lock exclusively. The lock is the open file's: of two threads that had it, the first to weaken
+    /// it would let other processes in beside the second.
+    turn: Mutex<()>,
     /// Bytes: the remote file's size, which the data file has unless somebody else has changed it.
     size: u64,
     /// What was found under the entry's name.
     pub found: Found,
+}
+
+/// Keeps a data file open, and so the lock that says that it is used.
+#[derive(Debug)]
+pub struct KeptOpen {
+    _file: Arc<File>,
+    _descriptor: Option<Arc<Descriptor>>,
 }
 
 /// What was found under an entry's name, and so whether index rows for it can be believed.
@@ -64,8 +75,9 @@ impl DataFile {
         file.set_len(size).unwrap();
         DataFile {
             file: Arc::new(file),
-            _descriptor: None,
+            descriptor: None,
             disk: Arc::new(System),
+            turn: Mutex::default(),
             size,
             found: Found::Nothing,
         }
@@ -77,8 +89,9 @@ impl DataFile {
     pub(super) fn over(file: File, disk: &Arc<dyn Disk>, size: u64, found: Found) -> DataFile {
         DataFile {
             file: Arc::new(file),
-            _descriptor: None,
+            descriptor: None,
             disk: Arc::clone(disk),
+            turn: Mutex::default(),
             size,
             found,
         }
@@ -87,7 +100,7 @@ impl DataFile {
     /// Counts it among those that readers have open.
     pub(super) fn counted_by(self, descriptor: Descriptor) -> DataFile {
         DataFile {
-            _descriptor: Some(descriptor),
+            descriptor: Some(Arc::new(descriptor)),
             ..self
         }
     }
@@ -107,11 +120,20 @@ impl DataFile {
         };
         Ok(DataFile {
             file,
-            _descriptor: None,
+            descriptor: None,
             disk: Arc::new(System),
+            turn: Mutex::default(),
             size,
             found: Found::Nowhere,
         })
+    }
+
+    /// Keeps the file open, and locked, when this is dropped.
+    pub fn keep_open(&self) -> KeptOpen {
+        KeptOpen {
+            _file: Arc::clone(&self.file),
+            _descriptor: self.descriptor.clone(),
+        }
     }
 
     /// The file's number in its file system.
@@ -206,12 +228,14 @@ impl DataFile {
     }
 
     /// Takes the lock exclusively, if nobody else has the file open: no other process that uses the cache, and no
-    /// program that has a mapping of it from a passthrough handle.
+    /// program that has a mapping of it from a passthrough handle; and if no other thread has it so.
     pub fn exclusively(&self) -> Option<Exclusive<'_>> {
+        let turn = self.turn.try_lock()?;
         let is_locked = try_lock(&self.file, WHOLE, Lock::Exclusive).ok()?;
         let exclusive = is_locked.then_some(Exclusive {
             file: &self.file,
             disk: &*self.disk,
+            _turn: turn,
         })?;
         (!is_open_elsewhere(&self.file)).then_some(exclusive)
     }
@@ -222,6 +246,8 @@ impl DataFile {
 pub struct Exclusive<'a> {
     file: &'a File,
     disk: &'a dyn Disk,
+    /// Given back after the lock is.
+    _turn: MutexGuard<'a, ()>,
 }
 
 impl Exclusive<'_> {

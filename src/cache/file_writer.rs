@@ -136,11 +136,12 @@ impl Recorder {
     fn completed(&self, settled: &Settled, chunk: u64, checksum: u64) {
         settled.resident.recency.came(chunk, &self.versions().quota.moment(0));
         if settled.presence.insert(chunk) {
-            self.versions().index.record(Record::Chunk {
+            let record = Record::Chunk {
                 key: settled.resident.key.clone(),
                 index: chunk,
                 checksum,
-            });
+            };
+            self.versions().record_contents(&settled.resident, record);
         }
         self.versions().clear_suspect(settled, chunk);
     }

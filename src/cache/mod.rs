@@ -236,7 +236,8 @@ impl Cache {
     pub fn learn(&self, entry: &CacheEntry, bytes: &Range<u64>) {
         if let Some(settled) = entry.settled() {
             let (resident, chunks) = (&settled.resident, entry.chunk.touched(bytes));
-            resident.learn(|| self.versions().index.committed_chunks(&resident.key, &chunks));
+            let recorded = || self.versions().index.committed_chunks(&resident.key, &chunks);
+            resident.learn(|| recorded().unwrap_or_default());
         }
     }
 

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use rangemap::RangeSet;
 
 use super::chunk::ChunkSize;
-use super::data_file::{DataFile, Found};
+use super::data_file::{DataFile, Found, KeptOpen};
 use super::entry::EntryKey;
 use super::presence::Presence;
 use super::quota::{Recency, Reservation};
@@ -177,6 +177,11 @@ impl Resident {
     /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.data.read_exact_at(buf, offset)
+    }
+
+    /// Keeps the data file open, and locked, when this is dropped.
+    pub fn keep_open(&self) -> KeptOpen {
+        self.data.keep_open()
     }
 
     /// The data file's number in its file system.

@@ -98,14 +98,15 @@ impl Versions {
             modified,
             chunk,
         };
-        self.index.record(Record::Entry {
+        let record = Record::Entry {
             row,
             url_key: UrlKey::new(url),
             url: redact(url),
             inode,
             is_suspect: !settled.resident.suspects.is_empty(),
             rank: self.quota.moment(0).clock,
-        });
+        };
+        self.record_contents(&settled.resident, record);
         Ok(settled)
     }
 
@@ -196,9 +197,25 @@ impl Versions {
         // What is recorded from here on is seen, or changes the version once more.
         let version = self.index.version();
         for chunks in resident.not_learnt(version, chunks) {
-            resident.learn(|| self.index.committed_chunks(&resident.key, &chunks));
+            resident.learn(|| self.index.committed_chunks(&resident.key, &chunks).unwrap_or_default());
             resident.has_learnt(version, chunks);
         }
+    }
+
+    /// Has the index record what is in a data file. While other mounts use the folder, the file stays open until that is committed: one
+    /// that nobody has open they clear up, and make room in, by what is recorded of it.
+    pub fn record_contents(&self, resident: &Resident, record: Record) {
+        if self.quota.has_others() {
+            self.index.record_keeping(record, resident.keep_open());
+        } else {
+            self.index.record(record);
+        }
+    }
+
+    /// See [`Resident::trim`].
+    pub fn trim(&self, resident: &Resident, all: bool) {
+        let change = resident.trim(all, |chunks| self.index.committed_chunks(&resident.key, chunks));
+        self.quota.adjust(change.counted);
     }
 
     /// Has the index note how an entry was used until now.

@@ -112,8 +112,9 @@ impl ChunkIndex {
         })
     }
 
-    /// Those within `range` that are recorded by now. Asks nobody to commit what is queued.
-    pub fn committed_chunks(&self, key: &EntryKey, range: &Range<u64>) -> Vec<u64> {
+    /// Those within `range` that are recorded by now, in order. Asks nobody to commit what is queued. `None` when SQLite fails, which is told
+    /// to the log.
+    pub fn committed_chunks(&self, key: &EntryKey, range: &Range<u64>) -> Option<Vec<u64>> {
         let read = || -> rusqlite::Result<Vec<u64>> {
             let reader = self.reader.lock();
             let mut query = reader.prepare_cached(
@@ -126,10 +127,8 @@ impl ChunkIndex {
                 })?
                 .collect()
         };
-        read().unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; going on as if the file were not cached");
-            Vec::new()
-        })
+        let read = read().inspect_err(|err| log::warn!("cache index: {err}; going on as if the file were not cached"));
+        read.ok()
     }
 
     /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).

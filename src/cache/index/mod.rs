@@ -32,6 +32,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use super::data_file::KeptOpen;
 use super::error::CacheError;
 use super::store::ChunkStore;
 pub use catalogue::{FileRow, ListingRow};
@@ -39,6 +40,8 @@ pub use entries::{EntryRow, Recorded};
 pub use eviction::{Candidate, Order, coldest_unopened};
 pub use record::Record;
 pub use saying::{ROW, Saying};
+#[cfg(test)]
+pub use state::boot_id;
 pub use survey::EntryInfo;
 #[cfg(test)]
 pub use tables::Failing;
@@ -167,7 +170,12 @@ impl ChunkIndex {
 
     /// Hands the writer thread something to record. Returns at once.
     pub fn record(&self, record: Record) {
-        self.writer.send(record);
+        self.writer.send(record, None);
+    }
+
+    /// The same of what is in a data file, which stays open until that is committed, or lost.
+    pub fn record_keeping(&self, record: Record, file: KeptOpen) {
+        self.writer.send(record, Some(file));
     }
 
     /// Returns when all that was handed over before is committed.

@@ -20,6 +20,7 @@ use rusqlite::ErrorCode;
 use super::pending::Pending;
 use super::record::Record;
 use super::tables::Commit;
+use crate::cache::data_file::KeptOpen;
 use crate::contained::contained;
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
@@ -37,7 +38,8 @@ const BATCH_BYTES: usize = 256 << 10;
 const SOON: Duration = Duration::from_secs(2);
 
 enum Message {
-    Record(Record),
+    /// What is to be recorded, and the data file that is to stay open until it is.
+    Record(Record, Option<KeptOpen>),
     Sync(Sender<()>),
     /// Nothing is recorded after this.
     Last(Sender<()>),
@@ -98,14 +100,14 @@ impl Writer {
         }
     }
 
-    /// Queues a record.
-    pub fn send(&self, record: Record) {
+    /// Queues a record. The file stays open until it is committed, or lost.
+    pub fn send(&self, record: Record, keeps: Option<KeptOpen>) {
         if self.queue.is_none() {
             return;
         }
         self.sent.fetch_add(1, Ordering::AcqRel);
         self.pending.add(&record);
-        self.post(Message::Record(record));
+        self.post(Message::Record(record, keeps));
     }
 
     /// Waits until all that was queued before is committed.
@@ -191,6 +193,7 @@ fn run(
     on_damage: &impl Fn(),
 ) {
     let mut batch = Vec::new();
+    let mut kept = Vec::new();
     let mut health = Health::default();
     let mut is_last = false;
     while !is_last && let Ok(first) = messages.recv() {
@@ -200,9 +203,10 @@ fn run(
         let mut bytes = 0;
         while let Some(message) = next {
             match message {
-                Message::Record(record) => {
+                Message::Record(record, keeps) => {
                     bytes += record.len();
                     batch.push(record);
+                    kept.extend(keeps);
                 }
                 Message::Sync(done) => {
                     synced = Some(done);
@@ -234,6 +238,8 @@ fn run(
                 on_damage();
             }
         }
+        // Before anybody is told: who waits wants to have them exclusively, perhaps.
+        kept.clear();
         pending.remove(&batch);
         done.fetch_add(batch.len() as u64, Ordering::AcqRel);
         batch.clear();
@@ -291,7 +297,7 @@ mod tests {
     fn a_batch_that_panics_is_lost_and_the_next_is_recorded() {
         let writer = Writer::start(Panics(0), || {});
         let record = || {
-            writer.send(Record::JobDone { key: "k".into() });
+            writer.send(Record::JobDone { key: "k".into() }, None);
         };
         assert!(!writer.sync_unless_lost(record));
         assert!(writer.sync_unless_lost(record));

@@ -66,7 +66,7 @@ fn beside(versions: &Versions, key: &EntryKey, recorded: u64) -> u64 {
         .candidate(key)
         .and_then(|row| versions.open_recorded(&row));
     if let Some(resident) = resident {
-        versions.quota.adjust(resident.trim(true).counted);
+        versions.trim(&resident, true);
     }
     versions.store.allocated(key)
 }

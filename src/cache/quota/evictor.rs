@@ -175,7 +175,7 @@ fn trim_leftovers(versions: &Versions) {
     // They are held for as long as this takes; what is in use now is tried again in a later round if it is still open.
     let leftovers = std::mem::take(&mut *quota.leftovers.lock());
     for resident in versions.residents.all() {
-        quota.adjust(resident.trim(false).counted);
+        versions.trim(&resident, false);
     }
     drop(leftovers);
 }

@@ -2,6 +2,7 @@
 
 mod index;
 mod losses;
+mod records;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -101,12 +102,19 @@ fn write_through(gate: &RwLock<()>, versions: &Versions, settled: &Settled, chun
     resident.recency.came(chunk, &versions.quota.moment(0));
     resident.presence.insert(chunk);
     let key = resident.key.clone();
-    versions.index.record(Record::Chunk {
+    let record = Record::Chunk {
         key,
         index: chunk,
         checksum: xxh3_64(bytes[0]),
-    });
+    };
+    versions.record_contents(resident, record);
     Ok(())
+}
+
+fn assert_is_what_was_written(settled: &Settled, chunk: u64) {
+    let mut back = vec![0; C as usize];
+    settled.resident.read_exact_at(&mut back, chunk * C).unwrap();
+    assert!(back == bytes_of(chunk), "chunk {chunk}");
 }
 
 /// Bytes that everything in a folder takes on disk.

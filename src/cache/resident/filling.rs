@@ -14,8 +14,10 @@ impl Resident {
         for chunk in chunks.clone() {
             *state.filling.entry(chunk).or_default() += 1;
             state.abandoned.remove(&chunk);
-            // It is wanted again: its bytes stay, and are written over with the same ones.
-            state.leaving.remove(&chunk);
+            // It is wanted again: its bytes stay, and are written over with the same ones. What was not verified is not for that.
+            if let Some(Some(checksum)) = state.leaving.remove(&chunk) {
+                self.suspects.put_back(chunk, checksum);
+            }
         }
         drop(state);
         Filling {

@@ -2,6 +2,8 @@
 //!
 //! Between the steps the index forgets the chunks. What it may not have forgotten stays; what is wanted again meanwhile stays, too.
 
+use std::ops::Range;
+
 use super::{Resident, State};
 use crate::cache::data_file::{Exclusive, LAST_BLOCK};
 use crate::cache::quota::SEGMENT;
@@ -56,8 +58,9 @@ impl Resident {
     }
 
     /// Gives back the bytes of chunks that never became whole, as far as they may go; and if `all`, of whatever
-    /// is in the file beside what is recorded.
-    pub fn trim(&self, all: bool) -> Change {
+    /// is in the file beside what is recorded. `recorded` says which chunks of a range are, `None` if that can't be told. It is asked when
+    /// nobody else has the file open: another mount may have made whole what was begun here, and closed it.
+    pub fn trim(&self, all: bool, recorded: impl FnOnce(&Range<u64>) -> Option<Vec<u64>>) -> Change {
         if !all && self.state.lock().abandoned.is_empty() {
             return Change::default();
         }
@@ -84,6 +87,20 @@ impl Resident {
                     && !state.leaving.contains_key(chunk)
             })
             .collect();
+        let known = match (unwanted.first(), unwanted.last()) {
+            (Some(&first), Some(&last)) => recorded(&(first..last + 1)),
+            _ => Some(Vec::new()),
+        };
+        let Some(known) = known else {
+            return Change::default();
+        };
+        // What was lost is recorded until the index is told.
+        let is_here = |chunk: &u64| known.binary_search(chunk).is_ok() && !state.lost.contains(chunk);
+        let (here, unwanted): (Vec<u64>, Vec<u64>) = unwanted.into_iter().partition(is_here);
+        for chunk in here {
+            self.presence.insert(chunk);
+            state.abandoned.remove(&chunk);
+        }
         for chunk in &unwanted {
             self.presence.count_gone(*chunk);
             state.abandoned.remove(chunk);

@@ -85,14 +85,26 @@ fn a_fetch_that_ends_within_a_chunk_leaves_nothing_behind() {
     let room = quota.reserve(2 * C).unwrap();
     let half = |data: &DataFile| data.write_all_at(&[[7; 2 * C as usize]], C);
     resident.write(room, half).unwrap();
-    assert_eq!(resident.trim(false).freed, 0, "it is being filled");
+    assert_eq!(
+        resident.trim(false, |_| Some(Vec::new())).freed,
+        0,
+        "it is being filled"
+    );
     drop(one);
-    assert_eq!(resident.trim(false).freed, C, "the other one still fills chunk 2");
+    assert_eq!(
+        resident.trim(false, |_| Some(Vec::new())).freed,
+        C,
+        "the other one still fills chunk 2"
+    );
     let used = resident.use_chunks(2..3);
     drop(other);
-    assert_eq!(resident.trim(false).freed, 0, "a reader was woken for it");
+    assert_eq!(
+        resident.trim(false, |_| Some(Vec::new())).freed,
+        0,
+        "a reader was woken for it"
+    );
     drop(used);
-    assert_eq!(resident.trim(false).freed, C);
+    assert_eq!(resident.trim(false, |_| Some(Vec::new())).freed, C);
 }
 
 #[test]
@@ -107,4 +119,31 @@ fn a_chunk_that_was_lost_is_not_learnt_from_the_index_that_still_has_it() {
     resident.presence.remove(1);
     resident.learn(|| vec![1]);
     assert!(resident.presence.contains(1), "it has come again since");
+}
+
+#[test]
+fn a_chunk_that_was_not_verified_and_is_begun_again_while_it_leaves_is_not_learnt_from_the_index_that_still_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = quota(&dir);
+    let resident = Arc::new(Resident::for_tests(C, 4 * C));
+    resident.suspects.put_back(1, 7);
+    let leaving = resident.begin_eviction(&[1]).unwrap();
+    let filling = resident.fill(1..2, &quota);
+    resident.learn(|| vec![1]);
+    assert!(!resident.presence.contains(1) && resident.suspects.contains(1));
+    drop((filling, leaving));
+}
+
+#[test]
+fn nothing_that_may_be_recorded_is_given_back_while_that_can_t_be_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = quota(&dir);
+    let resident = Arc::new(Resident::for_tests(C, 4 * C));
+    let filling = resident.fill(1..2, &quota);
+    let room = quota.reserve(C).unwrap();
+    let write = |data: &DataFile| data.write_all_at(&[[7; C as usize]], C);
+    resident.write(room, write).unwrap();
+    drop(filling);
+    assert_eq!(resident.trim(false, |_| None).freed, 0);
+    assert_eq!(resident.trim(false, |_| Some(Vec::new())).freed, C, "it is tried again");
 }

@@ -129,3 +129,18 @@ fn who_opens_a_file_while_holes_are_punched_waits_and_then_has_it() {
         assert_eq!(opening.join().unwrap(), Found::Intact);
     });
 }
+
+#[test]
+fn of_two_threads_only_one_has_a_file_exclusively() {
+    let (_dir, store) = store();
+    let key = EntryKey::for_tests(8);
+    let data = store.open_file(&key, 1 << 20, || true).unwrap();
+    let first = data.exclusively().unwrap();
+    // If there were a second one, its end would let others in beside the first.
+    assert!(data.exclusively().is_none());
+    assert!(store.open_recorded(&key, 1 << 20).is_none());
+    let other = private_file().open(store.path_of(&key)).unwrap();
+    assert!(!try_lock(&other, WHOLE, Lock::Shared).unwrap(), "nobody else has it");
+    drop((first, other));
+    assert!(data.exclusively().is_some());
+}

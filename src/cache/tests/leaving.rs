@@ -58,7 +58,11 @@ fn a_part_of_a_chunk_can_t_go_before_the_scheduler_was_told_that_its_fetch_has_f
     let mount = Mount::over(dir.path());
     let reader = mount.listed(&server, 2 * C);
     let (is_kept, freed, result) = when_woken(&mount, &reader, 0..C, |resident, result| {
-        (resident.is_busy(), resident.trim(false).freed, result)
+        (
+            resident.is_busy(),
+            resident.trim(false, |_| Some(Vec::new())).freed,
+            result,
+        )
     });
     assert!(matches!(result, Err(ReadError::Changed)), "{result:?}");
     assert!(is_kept && freed == 0, "{is_kept}, {freed}");

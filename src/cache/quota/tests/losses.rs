@@ -39,12 +39,6 @@ fn verify(versions: &Versions, number: u64, settled: &Settled) -> u64 {
     versions.verify(&entry, settled, &(0..settled.size()), |_| {}) / C
 }
 
-fn assert_is_what_was_written(settled: &Settled, chunk: u64) {
-    let mut back = vec![0; C as usize];
-    settled.resident.read_exact_at(&mut back, chunk * C).unwrap();
-    assert!(back == bytes_of(chunk), "chunk {chunk}");
-}
-
 #[test]
 fn a_chunk_that_is_to_go_while_it_is_verified_stays() {
     let dir = tempfile::tempdir().unwrap();
