@@ -4,18 +4,26 @@
 //! mount anything: links in `/proc` are compared by name, descriptors by mount id, mappings by device number. Other
 //! users' processes stay unseen for an ordinary user.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::table::{self, Mount};
 
 /// How long the search may take. Reading `/proc/PID/maps` waits for that process's memory lock, which it may hold for
 /// as long as it waits for a page of a blocked mount.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Processes that are looked at side by side. Whoever reads of one that is in execve(2) waits until it has closed its files; if one of
+/// them is in a mount that does not answer, that may be for ever. Threads that wait so end with this process.
+const SEARCHERS: usize = 8;
 
 /// More than this many are only counted in a message.
 const NAMED_MAX: usize = 5;
@@ -34,6 +42,16 @@ pub enum Holder {
     },
     /// Another mount, on a directory inside.
     Mount(PathBuf),
+}
+
+impl Holder {
+    /// The process; `None` for a mount.
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Holder::Mount(_) => None,
+            Holder::Process { pid, .. } => Some(*pid),
+        }
+    }
 }
 
 /// How a process uses a mount. Paths are relative to the mountpoint.
@@ -115,52 +133,49 @@ pub(super) fn of(mount: &Mount) -> Holders {
         .collect();
     let mut are_dying = all.is_empty();
     let (sender, receiver) = channel();
-    let mount = mount.clone();
-    // Not joined: should it block, it goes when the process does.
-    thread::spawn(move || search(&mount, &sender));
+    search(mount, &sender);
+    drop(sender);
     let deadline = Instant::now() + PATIENCE;
     while let Ok((holder, is_dying)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        all.push(holder);
-        are_dying &= is_dying;
+        // By another of its uses, perhaps.
+        if !all.iter().any(|other| other.pid() == holder.pid()) {
+            all.push(holder);
+            are_dying &= is_dying;
+        }
     }
-    all.sort_by_key(|holder| match holder {
-        Holder::Mount(_) => 0,
-        Holder::Process { pid, .. } => *pid,
-    });
+    all.sort_by_key(Holder::pid);
     are_dying &= !all.is_empty();
     Holders { all, are_dying }
 }
 
-/// Sends each process that uses `mount`, and whether it is dying. What is mapped is looked at last: a process may have thousands of
-/// mappings, and may keep who reads them waiting.
+/// Sends each process that uses `mount`, and whether it is dying; some are sent twice. What is mapped is looked at last: a process
+/// may have thousands of mappings.
 fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
-    let Ok(processes) = fs::read_dir("/proc") else { return };
-    let mut others = Vec::new();
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if pid != std::process::id() {
-            others.push((pid, process.path()));
-        }
-    }
-    for use_of in [open_in, mapped_in] {
-        let mut rest = Vec::new();
-        for (pid, dir) in others {
-            let Some(what) = use_of(mount, &dir) else {
-                rest.push((pid, dir));
-                continue;
-            };
-            let comm = fs::read_to_string(dir.join("comm"))
-                .unwrap_or_default()
-                .trim_end()
-                .to_owned();
-            let holder = Holder::Process { pid, comm, what };
-            if found.send((holder, is_dying(&dir))).is_err() {
-                return;
+    let numbers = || {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        numbers.filter(|&pid: &u32| pid != std::process::id())
+    };
+    let open = numbers().map(|pid| (pid, open_in as fn(&Mount, &Path) -> Option<Use>));
+    let mapped = numbers().map(|pid| (pid, mapped_in as _));
+    let questions: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(open.chain(mapped).collect()));
+    for _ in 0..SEARCHERS {
+        let (mount, found, questions) = (mount.clone(), found.clone(), Arc::clone(&questions));
+        thread::spawn(move || {
+            let next = || questions.lock().pop_front();
+            while let Some((pid, use_of)) = next() {
+                let dir = PathBuf::from(format!("/proc/{pid}"));
+                let Some(what) = use_of(&mount, &dir) else { continue };
+                let comm = fs::read_to_string(dir.join("comm")).unwrap_or_default();
+                let comm = comm.trim_end().to_owned();
+                if found
+                    .send((Holder::Process { pid, comm, what }, is_dying(&dir)))
+                    .is_err()
+                {
+                    return;
+                }
             }
-        }
-        others = rest;
+        });
     }
 }
 
