@@ -19,6 +19,7 @@ mod crash;
 mod crowded;
 mod filesystem;
 mod full_disk;
+mod harmed;
 mod harness_itself;
 mod hostile;
 mod jobs;
