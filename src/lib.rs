@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod contained;
 pub mod control;
+pub mod counted;
 pub mod fuse;
 pub mod http;
 pub mod logging;

@@ -13,7 +13,7 @@ use crate::common::files::{
     advise_random, assert_same, drop_pages, errno_of, open_direct, pread, read_direct, sha256, sha256_of, try_pread,
 };
 use crate::common::mount::detach;
-use crate::common::{Mount, PATIENCE, is_root, temporary_directory};
+use crate::common::{Mount, PATIENCE, fetchfs, is_root, run, temporary_directory};
 use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -224,8 +224,15 @@ fn a_cache_folder_that_comes_back_is_used_again() {
     fs::rename(&cache, &moved).expect("to move it");
     read_all(&mount);
     assert!(!cache.exists());
+    let says_so = || {
+        let status = run(fetchfs().arg("status").arg(mount.root())).succeeded().out;
+        status.contains("its folder is gone, or another one is in its place: files are read around it")
+    };
+    assert!(says_so());
     fs::rename(&moved, &cache).expect("to move it back");
-    mount.wait_for_log("is back", 1);
+    // Not what is said when it goes: "until it is back".
+    mount.wait_for_log("/cache is back", 1);
+    assert!(!says_so());
     assert_all_is_cached(&mount, &origin);
 }
 

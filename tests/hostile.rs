@@ -98,7 +98,7 @@ fn names_that_are_not_shown_are_told_of_a_few_times_and_counted() {
         assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 1);
     }
     mount.unmount();
-    let (lines, times) = logs::said_in(&mount.log(), "names are not shown");
+    let (lines, times) = logs::said_in(&mount.log(), "1 name is not shown");
     assert!(
         lines <= logs::FEW && times >= logs::TIMES / 2,
         "{lines} lines, {times} times"

@@ -188,6 +188,30 @@ fn a_command_line_that_is_not_understood_is_exit_code_2() {
 }
 
 #[test]
+fn a_value_that_makes_no_sense_is_blamed_on_the_variable_that_has_it() {
+    let with = |value: &str, arguments: &[&str]| {
+        let mut command = fetchfs();
+        command.env("FETCHFS_BWLIMIT", value).arg("mount").args(arguments);
+        run(command.args(["http://127.0.0.1:9/", "/nonexistent"]))
+    };
+    let ran = with("abc", &[]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.err.contains("'abc' for 'FETCHFS_BWLIMIT in the environment'"),
+        "{ran:?}"
+    );
+    for (value, flag) in [
+        ("abc", &["--bwlimit", "abc"][..]),
+        ("abc", &["--bwlimit=abc"]),
+        ("5M", &["-o", "bwlimit=abc"]),
+    ] {
+        let ran = with(value, flag);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.err.contains("'abc' for '--bwlimit <RATE>'"), "{ran:?}");
+    }
+}
+
+#[test]
 fn without_dev_fuse_it_says_what_is_missing() {
     let (origin, ground) = (hello(), Ground::new());
     let script = r#"

@@ -130,6 +130,11 @@ impl Cache {
         self.home.is_standing_in()
     }
 
+    /// Why files are read around the cache at the moment, if they are: a sentence without its end.
+    pub fn trouble(&self) -> Option<String> {
+        self.versions().trouble.told()
+    }
+
     /// What is kept of names and versions.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue

@@ -32,6 +32,8 @@ pub struct Trouble {
     is_gone: AtomicBool,
     /// Whether it could not be opened yet.
     is_shut: AtomicBool,
+    /// Why the last write failed, or the folder could not be opened. Nothing is taken under the lock.
+    why: Mutex<String>,
 }
 
 impl Trouble {
@@ -43,6 +45,7 @@ impl Trouble {
             until: Mutex::new(None),
             is_gone: AtomicBool::new(false),
             is_shut: AtomicBool::new(false),
+            why: Mutex::default(),
         }
     }
 
@@ -51,6 +54,19 @@ impl Trouble {
         self.is_gone.load(Ordering::Acquire)
             || self.is_shut.load(Ordering::Acquire)
             || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
+    }
+
+    /// What the trouble is, for people: a sentence without its end.
+    pub fn told(&self) -> Option<String> {
+        if self.is_gone.load(Ordering::Acquire) {
+            return Some("its folder is gone, or another one is in its place".to_owned());
+        }
+        let what = match self.is_shut.load(Ordering::Acquire) {
+            true => "its folder can't be used for now",
+            false if self.is_any.load(Ordering::Acquire) => "it can't be written",
+            false => return None,
+        };
+        Some(format!("{what} ({})", self.why.lock()))
     }
 
     /// The folder is where it was when it was opened, and the same; or it is not. True if that is news.
@@ -72,6 +88,7 @@ impl Trouble {
 
     /// The folder can't be opened for now, for this reason.
     pub fn folder_is_shut(&self, why: &dyn Display) {
+        *self.why.lock() = why.to_string();
         self.is_shut.store(true, Ordering::Release);
         log::warn!(
             "the cache folder {} can't be used for now ({why}): nothing is cached, files are read around it until it can be used",
@@ -90,6 +107,7 @@ impl Trouble {
 
     /// A write has failed, for this reason.
     pub fn failed(&self, why: &dyn Display) {
+        *self.why.lock() = why.to_string();
         if self.failed_at(Instant::now()) {
             log::warn!(
                 "the cache in {} can't be written ({why}): files are read around it until it can",

@@ -25,6 +25,7 @@ use super::residents::Residents;
 use super::store::ChunkStore;
 use super::suspects::Suspects;
 use super::trouble::Trouble;
+use crate::counted::{count, verb};
 use crate::http::{Version, redact};
 
 /// Chunks of one file, at most. A bit for each is kept in memory: 128 MiB of them are enough for
@@ -314,8 +315,10 @@ impl Versions {
         let lost = self.lose(settled, entry.chunk.touched(bytes));
         if lost > 0 {
             log::warn!(
-                "{}: {lost} chunks in the cache can't be read ({error}); they are fetched again",
-                redact(&entry.url)
+                "{}: {} in the cache can't be read ({error}), and {} fetched again",
+                redact(&entry.url),
+                count(lost as u64, "chunk"),
+                verb(lost as u64, "is", "are")
             );
         }
         lost > 0

@@ -15,6 +15,7 @@ mod prefetch;
 mod progress;
 mod status;
 mod targets;
+mod typed;
 mod unmount;
 
 use std::ffi::{OsStr, OsString};
@@ -23,6 +24,8 @@ use std::process::ExitCode;
 use clap::Command;
 
 pub use background::Ready;
+
+use typed::read;
 
 use crate::config::{ConfigError, FileError, OptionError, mount_command};
 
@@ -42,7 +45,7 @@ pub fn run() -> ExitCode {
         eprintln!("fetchfs: a command is missing; to mount a URL: fetchfs mount URL DIRECTORY");
         return ExitCode::from(NOT_UNDERSTOOD);
     }
-    let matches = command().get_matches_from(&typed);
+    let matches = read(&typed);
     let outcome = match matches.subcommand() {
         Some(("mount", matches)) => mount::run(matches, &typed),
         Some(("unmount", matches)) => unmount::run(matches),

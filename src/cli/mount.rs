@@ -49,12 +49,13 @@ fn serve(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
 /// Reads the command line again with these flags before all others.
 fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
     let (command, rest) = typed.split_at(COMMAND_WORDS.min(typed.len()));
-    let all = command
+    let all: Vec<OsString> = command
         .iter()
         .cloned()
         .chain(flags.iter().map(OsString::from))
-        .chain(rest.iter().cloned());
-    let mut matches = super::command().get_matches_from(all);
+        .chain(rest.iter().cloned())
+        .collect();
+    let mut matches = super::typed::read(&all);
     let (_, matches) = matches.remove_subcommand().expect("it is what was typed");
     matches
 }

@@ -9,6 +9,8 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 
+pub(super) use crate::counted::count;
+
 /// The exit status then: what a shell shows for a program that SIGPIPE has ended. Not 0, which would say of `fetchfs cache
 /// verify` that all is right.
 pub(super) const NOBODY_READS: u8 = 141;
@@ -36,24 +38,4 @@ pub(super) fn write(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
 /// As [`write`].
 pub(super) fn line(text: impl Display) -> anyhow::Result<()> {
     write(format!("{text}\n"))
-}
-
-/// `1 file`, `2 files`.
-pub(super) fn count(number: u64, of_what: &str) -> String {
-    match number {
-        1 => format!("1 {of_what}"),
-        _ => format!("{number} {of_what}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_not_many() {
-        assert_eq!(count(0, "file"), "0 files");
-        assert_eq!(count(1, "file"), "1 file");
-        assert_eq!(count(10_000, "chunk"), "10000 chunks");
-    }
 }

@@ -90,10 +90,7 @@ impl Meter {
             text.push_str(&format!(", {} were in the cache already", ByteSize(progress.bytes_had)));
         }
         if progress.left_out > 0 {
-            let directories = match progress.left_out {
-                1 => "1 directory".to_owned(),
-                many => format!("{many} directories"),
-            };
+            let directories = output::count(progress.left_out, "directory");
             text.push_str(&format!("; {directories} left out, --recursive goes into them"));
         }
         text
@@ -104,9 +101,9 @@ impl Meter {
 pub(super) fn so_far(progress: &Progress) -> String {
     let more = if progress.is_searching { " so far" } else { "" };
     format!(
-        "{} of {} files, {} of {}{more}",
+        "{} of {}, {} of {}{more}",
         progress.files_done,
-        progress.files,
+        output::count(progress.files, "file"),
         ByteSize(progress.bytes_had + progress.bytes_fetched),
         ByteSize(progress.bytes)
     )

@@ -55,8 +55,12 @@ fn text(status: &Status) -> String {
         1 => ", 1 prefetch in the background".to_owned(),
         jobs => format!(", {jobs} prefetches in the background"),
     };
+    let trouble = match &status.cache_trouble {
+        None => String::new(),
+        Some(why) => format!("\n            {why}: files are read around it"),
+    };
     let mut text = format!(
-        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}\n  known     {}, {}\n  fetching  {}/s, {} \
+        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}\n  fetching  {}/s, {} \
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
@@ -120,6 +124,7 @@ mod tests {
             cache_dir: "/var/cache/fetchfs".into(),
             cached_bytes: 3 << 30,
             cache_limit: 20 << 30,
+            cache_trouble: Some("it can't be written (No space left on device (os error 28))".into()),
             known_files: 1234,
             known_bytes: 5 << 40,
             fetched_bytes: 1 << 30,
@@ -144,6 +149,7 @@ mod tests {
         https://example.org/pub/ on /mnt/pub
           process   4711, fetchfs 0.1.0, for 2h 3m 4s
           cache     3.0 GiB of 20.0 GiB in /var/cache/fetchfs
+                    it can't be written (No space left on device (os error 28)): files are read around it
           known     1234 files, 5.0 TiB
           fetching  12.0 MiB/s, 1.0 GiB since it was mounted, 1 prefetch in the background
           https://example.org:443: 3 of 16 connections, 2 waiting, 8.0 MiB to be asked for; answers after 52.3 ms, 20.0 MiB/s a connection

@@ -259,6 +259,11 @@ impl MountArgs {
     }
 }
 
+/// The environment variable that stands for an option, which is named without its dashes in front.
+pub fn variable_of(long: &str) -> String {
+    format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"))
+}
+
 /// `fetchfs mount` as a clap command: the table above with an environment variable for each option. A variable that is
 /// set but empty counts as not set, so a line `FETCHFS_CACHE_SIZE=` in a unit's environment file is harmless.
 pub fn mount_command() -> Command {
@@ -269,7 +274,7 @@ pub fn mount_command() -> Command {
         .args_override_self(true);
     command.mut_args(|mut arg| {
         let Some(long) = arg.get_long() else { return arg };
-        let variable = format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
+        let variable = variable_of(long);
         if matches!(arg.get_action(), ArgAction::SetTrue) {
             arg = arg.value_parser(BoolishValueParser::new());
         }

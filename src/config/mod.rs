@@ -24,7 +24,7 @@ use crate::http::HttpConfig;
 use crate::source::ListingConfig;
 
 use args::OPTIONS_ID;
-pub use args::{MountArgs, mount_command};
+pub use args::{MountArgs, mount_command, variable_of};
 pub use file::{FileError, SECRETS};
 pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};

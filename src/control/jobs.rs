@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::prefetch::{self, Again, Failed, Tally, Tools};
 use super::protocol::{Failure, JobState, Wanted};
 use crate::cache::{JobRow, JobTurn};
+use crate::counted::count;
 
 /// The pause before the first new try. A fetch has tried for some seconds by itself before it fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
@@ -289,9 +290,9 @@ impl Jobs {
         let Some(job) = self.remove(number) else { return };
         let done = job.tally.progress();
         log::info!(
-            "prefetch job {number} is done: {} files, {} bytes fetched, {} failed",
-            done.files,
-            done.bytes_fetched,
+            "prefetch job {number} is done: {}, {} fetched, {} failed",
+            count(done.files, "file"),
+            count(done.bytes_fetched, "byte"),
             done.failed
         );
         // Who takes the next turn is to see that it is done.

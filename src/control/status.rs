@@ -29,6 +29,9 @@ pub struct Status {
     pub cached_bytes: u64,
     /// Bytes that the cache may take on the disk.
     pub cache_limit: u64,
+    /// Why files are read around the cache at the moment, if they are: a sentence without its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_trouble: Option<String>,
     /// Files that listings have named so far.
     pub known_files: u64,
     /// Bytes in them.
@@ -121,6 +124,7 @@ impl Control {
             cache_dir: self.about.cache_dir.display().to_string(),
             cached_bytes: cached_bytes.unwrap_or_default(),
             cache_limit: self.cache.limit(),
+            cache_trouble: self.cache.trouble(),
             known_files,
             known_bytes,
             fetched_bytes,

@@ -19,6 +19,7 @@ use super::node::{Kind, Node};
 use super::snapshot::Snapshot;
 use super::{Tree, TreeError, stored};
 use crate::cache::Cache;
+use crate::counted::{count, verb};
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::source::{Entry, EntryKind, Listing, PATH_MAX};
 
@@ -167,19 +168,22 @@ impl Tree {
         listing
             .entries
             .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= PATH_MAX);
-        if listing.entries.len() < named {
+        let left_out = (named - listing.entries.len()) as u64;
+        if left_out > 0 {
             log::warn!(
-                "{}: {} directories are not shown, because the paths of their URLs are longer than {PATH_MAX} bytes; does \
-                 it contain itself?",
+                "{}: {} {} not shown, because a URL's path is longer than {PATH_MAX} bytes; does it contain itself?",
                 url(),
-                named - listing.entries.len()
+                count(left_out, "directory"),
+                verb(left_out, "is", "are")
             );
         }
         if listing.refused > 0 {
-            let url = url();
+            let refused = listing.refused as u64;
             log::warn!(
-                "{url}: {} names are not shown, because they are no safe file names",
-                listing.refused
+                "{}: {} {} not shown: no safe file name",
+                url(),
+                count(refused, "name"),
+                verb(refused, "is", "are")
             );
         }
         self.keep(directory, &listing);

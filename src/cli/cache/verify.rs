@@ -10,6 +10,7 @@ use super::{entries, shown};
 use crate::cache::CacheError;
 use crate::cache::index::EntryInfo;
 use crate::cache::upkeep::{Dropped, Upkeep};
+use crate::counted::verb;
 
 /// What was found.
 #[derive(Default)]
@@ -87,10 +88,11 @@ fn verify(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
         upkeep.close();
     }
     output::line(format_args!(
-        "{} with {} of {} were checked",
+        "{} with {} of {} {} checked",
         output::count(chunks, "chunk"),
         shown(bytes),
-        output::count(entries.len() as u64, "file")
+        output::count(entries.len() as u64, "file"),
+        verb(chunks, "was", "were")
     ))?;
     match tally {
         Tally { wrong: 0, .. } => Ok(()),
