@@ -24,7 +24,7 @@ use crate::cli::Ready;
 use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::fuse::mountpoint::{self, MountFlags, RunFile};
-use crate::fuse::{FetchFs, Ownership, Passthrough, attributes_changed, forget_pages};
+use crate::fuse::{FetchFs, Ownership, Passthrough, attributes_changed};
 use crate::http::Client;
 use crate::source::{Source, WebIndex};
 use crate::tree::{Naming, Top, Tree, TreeConfig};
@@ -125,7 +125,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     {
         log::debug!("the kernel's read-ahead stays as it is: {error}");
     }
-    start_control(&config, &run_file, &tree, &cache, &notifier, &runtime);
+    start_control(&config, &run_file, &tree, &cache, &runtime);
     log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
     if let Err(error) = ready.up() {
         log::warn!("nobody waits for this mount any more ({error}); ending it");
@@ -212,14 +212,7 @@ fn start_session(
 }
 
 /// Lets the user ask for more than files. A mount without is still a mount.
-fn start_control(
-    config: &MountConfig,
-    run_file: &RunFile,
-    tree: &Arc<Tree>,
-    cache: &Arc<Cache>,
-    notifier: &Arc<OnceLock<Notifier>>,
-    runtime: &Runtime,
-) {
+fn start_control(config: &MountConfig, run_file: &RunFile, tree: &Arc<Tree>, cache: &Arc<Cache>, runtime: &Runtime) {
     let about = About {
         source: config.source_name.clone(),
         mountpoint: config.mountpoint.clone(),
@@ -228,13 +221,8 @@ fn start_control(
         is_offline: config.http.offline,
         since: Instant::now(),
     };
-    let (tree, cache, notifier) = (Arc::clone(tree), Arc::clone(cache), Arc::clone(notifier));
-    let forget = Arc::new(move |ino| {
-        if let Some(notifier) = notifier.get() {
-            forget_pages(notifier, ino);
-        }
-    });
-    let control = Control::new(about, &config.sources, tree, cache, runtime.handle().clone(), forget);
+    let (tree, cache) = (Arc::clone(tree), Arc::clone(cache));
+    let control = Control::new(about, &config.sources, tree, cache, runtime.handle().clone());
     let socket = run_file.control_socket();
     if let Err(error) = control::serve(&socket, control, runtime.handle()) {
         log::warn!(

@@ -1,6 +1,5 @@
 //! Pins and eviction by the user's word: what stays in the cache, and what goes.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use url::Url;
 
 use super::Control;
 use super::protocol::{Failure, Reply, TreePath, Wanted};
-use crate::cache::{Evicted, Holding, Unpinned, UrlKey};
+use crate::cache::{Evicted, Unpinned};
 use crate::tree::Node;
 
 /// What is said of a wish that would be forgotten with the mount.
@@ -99,7 +98,6 @@ impl Control {
             files += evicted.gone.len() as u64;
             bytes += evicted.gone.iter().map(|held| held.bytes).sum::<u64>();
             failures.extend(what_stays(&path, is_directory, &evicted));
-            self.forget_pages_of(&node, &evicted.gone).await;
         }
         Reply::Evicted { files, bytes, failures }
     }
@@ -120,20 +118,6 @@ impl Control {
             tokio::time::sleep(LEAVING / TRIES).await;
         }
         Some(all)
-    }
-
-    /// Makes the kernel forget the pages of files that are gone from the cache: what was evicted is to be nowhere.
-    async fn forget_pages_of(&self, node: &Arc<Node>, gone: &[Holding]) {
-        let gone: HashSet<&str> = gone.iter().map(|held| held.url_key.as_str()).collect();
-        let is_gone = |file: &Arc<Node>| {
-            let key = file.url().map(UrlKey::new);
-            key.is_some_and(|key| gone.contains(key.as_str()))
-        };
-        let files = self.tree.known_files_below(node).into_iter();
-        let inos: Vec<_> = files.filter(is_gone).map(|file| file.ino).collect();
-        let forget = Arc::clone(&self.forget_pages);
-        // It waits for reads of these files that are under way. It fails only if the runtime is going down.
-        let _ = tokio::task::spawn_blocking(move || inos.into_iter().for_each(|ino| forget(ino))).await;
     }
 
     /// Looks paths up. The top of a mount of several sources stands for these.

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::Cache;
-use crate::tree::{Ino, Tree};
+use crate::tree::Tree;
 pub use client::{Client, ClientError};
 use jobs::Jobs;
 use prefetch::Tools;
@@ -50,20 +50,11 @@ pub struct Control {
     tree: Arc<Tree>,
     cache: Arc<Cache>,
     jobs: Arc<Jobs>,
-    forget_pages: Arc<dyn Fn(Ino) + Send + Sync>,
 }
 
 impl Control {
-    /// Control over a mount of these sources. `forget_pages` makes the kernel forget what it has read of a file; it may
-    /// block. Goes on with the jobs that an earlier mount of the sources has left, which blocks for a query.
-    pub fn new(
-        about: About,
-        sources: &[Url],
-        tree: Arc<Tree>,
-        cache: Arc<Cache>,
-        runtime: Handle,
-        forget_pages: Arc<dyn Fn(Ino) + Send + Sync>,
-    ) -> Arc<Control> {
+    /// Control over a mount of these sources. Goes on with the jobs that an earlier mount of the sources has left, which blocks for a query.
+    pub fn new(about: About, sources: &[Url], tree: Arc<Tree>, cache: Arc<Cache>, runtime: Handle) -> Arc<Control> {
         let tools = Tools {
             tree: Arc::clone(&tree),
             cache: Arc::clone(&cache),
@@ -77,7 +68,6 @@ impl Control {
             tree,
             cache,
             jobs,
-            forget_pages,
         })
     }
 

@@ -18,5 +18,5 @@ mod shared;
 
 pub use attributes::Ownership;
 pub use filesystem::FetchFs;
-pub use invalidation::{attributes_changed, forget_pages};
+pub use invalidation::attributes_changed;
 pub use passthrough::Passthrough;

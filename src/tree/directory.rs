@@ -111,15 +111,6 @@ impl Directory {
         }
     }
 
-    /// The nodes that are known of what is in it.
-    pub(super) fn known_nodes(&self) -> Vec<Arc<Node>> {
-        let state = self.state.read();
-        match &state.snapshot {
-            Some(names) => names.children().iter().map(|(_, node)| Arc::clone(node)).collect(),
-            None => state.survivors.values().filter_map(Weak::upgrade).collect(),
-        }
-    }
-
     pub(super) fn set(&self, snapshot: Snapshot) {
         self.state.write().snapshot = Some(Arc::new(snapshot));
     }

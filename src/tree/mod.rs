@@ -209,18 +209,6 @@ impl Tree {
         }
     }
 
-    /// The files at and below a node that the tree knows of. Asks nobody.
-    pub fn known_files_below(&self, node: &Arc<Node>) -> Vec<Arc<Node>> {
-        let (mut files, mut rest) = (Vec::new(), vec![Arc::clone(node)]);
-        while let Some(node) = rest.pop() {
-            match &node.kind {
-                Kind::File(_) => files.push(node),
-                Kind::Directory(directory) => rest.extend(directory.known_nodes()),
-            }
-        }
-        files
-    }
-
     /// What `stat` shows of a node, by what is known of it now.
     pub fn attributes(&self, node: &Node) -> Attributes {
         match &node.kind {
