@@ -3,7 +3,7 @@
 //! The witness is the origin's log: what was prefetched is read without a request, and what was taken back is not asked for.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -129,15 +129,20 @@ fn a_byte_range_is_fetched_and_no_more_than_its_chunks() {
     );
 }
 
-#[test]
-fn a_reader_overtakes_a_running_prefetch() {
-    let origin = site();
-    // Every connection is taken by the prefetch, and gets no further.
+/// A prefetch that has taken every connection of its mount, and gets no further before the gate is opened.
+fn prefetch_that_is_held(origin: &Origin) -> (Mount, Child, Gate) {
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
-    let mut running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
+    let running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
     gate.wait_for_arrivals(2);
+    (mount, running, gate)
+}
+
+#[test]
+fn a_reader_overtakes_a_running_prefetch() {
+    let origin = site();
+    let (mount, mut running, gate) = prefetch_that_is_held(&origin);
     assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/small", 1000)));
     assert_eq!(running.try_wait().expect("a child"), None, "the prefetch still goes on");
     gate.open();
@@ -149,11 +154,7 @@ fn a_reader_overtakes_a_running_prefetch() {
 #[test]
 fn ctrl_c_takes_a_prefetch_back() {
     let origin = site();
-    let gate = Gate::new();
-    origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
-    let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
-    let mut running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
-    gate.wait_for_arrivals(2);
+    let (mount, mut running, gate) = prefetch_that_is_held(&origin);
     Pidfd::open(running.id()).expect("it runs").signal(Signal::SIGINT);
     let status = process::wait(&mut running, PATIENCE).expect("it ends");
     assert!(!status.success());

@@ -71,7 +71,7 @@ impl Interrupts {
     }
 
     /// A wait of this thread (a request's `pid`: the kernel names the thread) begins.
-    pub fn wait(&self, thread: u32) -> Arc<Wait> {
+    pub fn begin_wait(&self, thread: u32) -> Arc<Wait> {
         let wait = Arc::new(Wait { end: Mutex::new(None) });
         // The thread ends only after this does.
         let _ = self.begun.send(Waiting {
@@ -85,7 +85,7 @@ impl Interrupts {
     /// What `work` brings, or `None` as soon as the thread that waits for it is told to end.
     pub async fn unless_ended<T>(&self, thread: u32, work: impl Future<Output = T>) -> Option<T> {
         let (end, ended) = oneshot::channel();
-        let wait = self.wait(thread);
+        let wait = self.begin_wait(thread);
         wait.on_end(move || {
             // Nobody listens any more if the work is done.
             let _ = end.send(());
@@ -232,10 +232,10 @@ mod tests {
     #[test]
     fn a_wait_whose_end_panics_is_over_and_the_next_one_is_ended_too() {
         let interrupts = Interrupts::start().unwrap();
-        let first = interrupts.wait(1 << 30);
+        let first = interrupts.begin_wait(1 << 30);
         first.on_end(|| panic!("a bug"));
         let (ends, ended) = mpsc::channel();
-        let second = interrupts.wait(1 << 30);
+        let second = interrupts.begin_wait(1 << 30);
         second.on_end(move || ends.send(()).unwrap());
         assert_eq!(ended.recv(), Ok(()));
         drop((first, second));
@@ -246,7 +246,7 @@ mod tests {
         let interrupts = Interrupts::start().unwrap();
         let (ends, ended) = mpsc::channel();
         let waits = [std::process::id(), 1 << 30].map(|thread| {
-            let (wait, ends) = (interrupts.wait(thread), ends.clone());
+            let (wait, ends) = (interrupts.begin_wait(thread), ends.clone());
             wait.on_end(move || ends.send(thread).unwrap());
             wait
         });

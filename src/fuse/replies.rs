@@ -46,13 +46,13 @@ pub struct Request {
     pub offset: u64,
     /// Bytes; may reach past the end of the file.
     pub len: u32,
-    /// The how manieth time it is that it begins, because the cache had lost its bytes.
+    /// How often it was begun, this time included: again when the cache has lost its bytes.
     pub tries: u32,
 }
 
 /// What is to be done about a read whose bytes are not where they were found.
 enum Instead {
-    /// It begins again: for the how manieth time, as [`Request::tries`] counts.
+    /// It begins again, with this as its [`Request::tries`].
     Again(u32),
     /// It goes around the cache.
     Around,
@@ -94,7 +94,7 @@ impl Reads {
         let mut wait = None;
         let read = request.reader.read(request.offset, u64::from(request.len), |span| {
             let reply = parked.take();
-            let begun = wait.insert(self.interrupts.wait(request.thread)).clone();
+            let begun = wait.insert(self.interrupts.begin_wait(request.thread)).clone();
             let (reads, request) = (Arc::clone(self), request.clone());
             Box::new(move |result| {
                 drop(begun);
