@@ -10,6 +10,7 @@ mod answers;
 mod beginnings;
 mod cache;
 mod cache_command;
+mod cases;
 mod changes;
 mod chaos;
 mod common;

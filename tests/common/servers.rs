@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+mod case;
 mod guarded;
 mod others;
 
+pub use case::cases;
 pub use guarded::{Certificates, Guard, PASSWORD, USER};
 
 use super::process::{self, Pidfd};

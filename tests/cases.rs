@@ -1,0 +1,8 @@
+//! Servers that people reported: each case is a small server (`tests/fixtures/cases/`) that bends one thing, and what a
+//! reader gets from it. Each module holds the cases of one matter.
+
+mod answers;
+mod connections;
+mod listings;
+mod process;
+mod versions;

@@ -1,0 +1,1 @@
+//! Index pages, names, dates and directories.

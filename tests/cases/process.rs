@@ -1,0 +1,1 @@
+//! Signals, limits and the mount's process.

@@ -1,0 +1,1 @@
+//! Validators and what tells versions apart.

@@ -1,0 +1,46 @@
+//! Small servers in Python that each bend one thing, as servers out there do (`tests/fixtures/cases/`).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use super::WebServer;
+use crate::common::process::Pidfd;
+use crate::common::program;
+
+/// Where the scripts are.
+pub fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cases")
+}
+
+impl WebServer {
+    /// Starts `tests/fixtures/cases/NAME` with these arguments. `PORT` among them stands for the port that the server is to listen on.
+    #[track_caller]
+    pub fn case(name: &str, arguments: &[&str]) -> WebServer {
+        assert!(arguments.contains(&"PORT"), "a case is started with its port");
+        WebServer::start(name, |_, port| {
+            let mut command = Command::new(program("python3", "python3"));
+            command.env("PYTHONDONTWRITEBYTECODE", "1").arg(cases().join(name));
+            for &argument in arguments {
+                match argument {
+                    "PORT" => command.arg(port.to_string()),
+                    other => command.arg(other),
+                };
+            }
+            command
+        })
+    }
+
+    /// Sends a signal to the server's process.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        Pidfd::open(self.child.id()).expect("the server runs").signal(signal);
+    }
+
+    /// Everything that the server has printed so far, on both streams.
+    #[track_caller]
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("output")).expect("what the server printed")
+    }
+}
