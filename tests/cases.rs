@@ -4,5 +4,6 @@
 mod answers;
 mod connections;
 mod listings;
+mod names;
 mod process;
 mod versions;

@@ -224,3 +224,29 @@ fn a_walk_over_many_directories_keeps_few_files_open() {
         .count();
     assert!(open <= MOST, "{open} data files are open");
 }
+
+/// What one walk asks for, over 140 directories in two levels of which each one for which `is_closed` holds can't be listed: it has
+/// a page of its own.
+fn requests_of_a_walk(is_closed: impl Fn(usize) -> bool) -> usize {
+    let origin = tree_of(4, 34);
+    for number in (0..4 * 34).filter(|number| is_closed(*number)) {
+        let path = format!("/d{:02}/s{:02}/", number / 34, number % 34);
+        origin.on(&path).fault(Fault::LoginPage);
+    }
+    let mount = Mount::start_of(&origin.url("/"));
+    let mut found = Command::new("find");
+    found.arg(mount.root()).args(["-type", "d"]);
+    let found = found.output().expect("find");
+    let names = String::from_utf8_lossy(&found.stdout).lines().count();
+    assert_eq!(names, 1 + 4 + 4 * 34, "each directory is shown");
+    origin.log().all().0.len()
+}
+
+/// 140 directories of which 40 had an `index.html` cost one `find` 1,840 requests: each step asked ahead for all that had failed.
+#[test]
+fn failed_listings_are_asked_once_in_a_walk() {
+    const DIRECTORIES: usize = 1 + 4 + 4 * 34;
+    assert_eq!(requests_of_a_walk(|_| false), DIRECTORIES, "none fails");
+    assert_eq!(requests_of_a_walk(|number| number % 10 < 3), DIRECTORIES, "30 % fail");
+    assert_eq!(requests_of_a_walk(|_| true), DIRECTORIES, "all fail");
+}

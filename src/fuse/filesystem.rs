@@ -110,6 +110,37 @@ impl FetchFs {
         self.reads.read(request, reply);
     }
 
+    /// Has `answer` read an open directory: with the names that there are now, if it is read from the beginning again.
+    fn read_directory(
+        &self,
+        thread: u32,
+        handle: FileHandle,
+        offset: u64,
+        answer: impl FnOnce(&Shared, Result<&OpenDirectory, Errno>) + Send + 'static,
+    ) {
+        let Some(open) = self.directories.get(handle) else {
+            return answer(&self.shared, Err(Errno::EBADF));
+        };
+        if !open.rewinds(offset) {
+            return answer(&self.shared, Ok(&open));
+        }
+        let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&open.node));
+        let finish = move |shared: &Shared, listed: Result<Arc<Snapshot>, TreeError>| match listed {
+            Ok(snapshot) => {
+                open.renew(snapshot);
+                answer(shared, Ok(&open));
+            }
+            Err(error) => answer(shared, Err(complain(&error))),
+        };
+        if let Some(listed) = shared.tree.list_now(&node) {
+            return finish(&shared, listed);
+        }
+        self.runtime.spawn(async move {
+            let listed = shared.unless_ended(thread, shared.tree.list(&node)).await;
+            finish(&shared, listed);
+        });
+    }
+
     /// Reads from a file that can be read in sequence only.
     fn read_on(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(file) = self.sequentials.get(handle) else {
@@ -275,10 +306,8 @@ impl Filesystem for FetchFs {
             let directories = Arc::clone(&self.directories);
             let answer = move |reply: ReplyOpen, node, listed: Result<Arc<Snapshot>, TreeError>| match listed {
                 Ok(snapshot) => {
-                    reply.opened(
-                        directories.insert(OpenDirectory { node, snapshot }),
-                        FopenFlags::empty(),
-                    );
+                    let open = OpenDirectory::new(node, snapshot);
+                    reply.opened(directories.insert(open), FopenFlags::empty());
                 }
                 Err(error) => reply.error(complain(&error)),
             };
@@ -293,42 +322,45 @@ impl Filesystem for FetchFs {
         });
     }
 
-    fn readdir(&self, _request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         contained("readdir", || {
-            let Some(open) = self.directories.get(handle) else {
-                return reply.error(Errno::EBADF);
-            };
-            open.read_from(&self.shared.tree, offset, |name, next, _, attributes| {
-                reply.add(INodeNo(attributes.ino), next, file_type(&attributes), name)
+            self.read_directory(request.pid(), handle, offset, move |shared, open| match open {
+                Ok(open) => {
+                    open.read_from(&shared.tree, offset, |name, next, _, attributes| {
+                        reply.add(INodeNo(attributes.ino), next, file_type(&attributes), name)
+                    });
+                    reply.ok();
+                }
+                Err(errno) => reply.error(errno),
             });
-            reply.ok();
         });
     }
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         contained("readdirplus", || {
-            let Some(open) = self.directories.get(handle) else {
-                return reply.error(Errno::EBADF);
-            };
-            let shared = &self.shared;
-            open.read_from(&shared.tree, offset, |name, next, node, attributes| {
-                let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
-                let attr = shared.ownership.attr(&attributes);
-                let is_full = reply.add(ino, next, name, &ttl, &attr, Generation(0));
-                // The kernel counts no references for the dots.
-                if !is_full && name != "." && name != ".." {
-                    shared.tree.refer(node);
+            self.read_directory(request.pid(), handle, offset, move |shared, open| match open {
+                Ok(open) => {
+                    open.read_from(&shared.tree, offset, |name, next, node, attributes| {
+                        let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
+                        let attr = shared.ownership.attr(&attributes);
+                        let is_full = reply.add(ino, next, name, &ttl, &attr, Generation(0));
+                        // The kernel counts no references for the dots.
+                        if !is_full && name != "." && name != ".." {
+                            shared.tree.refer(node);
+                        }
+                        is_full
+                    });
+                    reply.ok();
                 }
-                is_full
+                Err(errno) => reply.error(errno),
             });
-            reply.ok();
         });
     }
 

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
 use url::Url;
 
-use super::node::{Attributes, Ino, Node};
+use super::TreeError;
+use super::asking::Asker;
+use super::node::{Attributes, Ino, Node, undated};
 use super::snapshot::Snapshot;
+use crate::source::ListedTime;
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
@@ -19,8 +22,6 @@ const SHOWN_SIZE: u64 = 4096;
 pub struct Directory {
     /// Where its listing is. `None` for the top of a mount of several sources, which never changes.
     pub(super) url: Option<Url>,
-    /// Its date in its parent's listing.
-    listed_time: Option<SystemTime>,
     pub(super) state: RwLock<State>,
     /// Held by the one who asks for the listing; the others wait for the answer to the same question.
     pub(super) refreshing: tokio::sync::Mutex<()>,
@@ -31,6 +32,8 @@ pub struct Directory {
 /// See [`Directory`].
 #[derive(Default)]
 pub(super) struct State {
+    /// Its date in its parent's newest listing.
+    listed_time: Option<ListedTime>,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// When the names were let go of: those whose nodes the kernel knew then.
     pub(super) survivors: HashMap<OsString, Weak<Node>>,
@@ -44,7 +47,18 @@ pub(super) struct State {
     pub(super) is_searched: bool,
     /// The listing that was written down last.
     pub(super) kept: Option<Kept>,
+    /// How the last request for the listing failed. Cleared when the directory is listed.
+    pub(super) failed: Option<Failed>,
 }
+
+/// A listing that could not be had.
+pub(super) struct Failed {
+    /// The server's refusal, if it was asked ahead of need and would say the same again. The next look takes it.
+    unseen: Option<(TreeError, Instant)>,
+}
+
+/// How long the answer to a request ahead of need is good for the look that it was made for.
+const UNSEEN: Duration = Duration::from_secs(10);
 
 /// What tells a listing that was written down from others, and when that was.
 pub(super) struct Kept {
@@ -62,11 +76,13 @@ impl Kept {
 
 impl Directory {
     /// A directory whose names come from a listing.
-    pub fn listed(url: Url, listed_time: Option<SystemTime>) -> Directory {
+    pub fn listed(url: Url, listed_time: Option<ListedTime>) -> Directory {
         Directory {
             url: Some(url),
-            listed_time,
-            state: RwLock::default(),
+            state: RwLock::new(State {
+                listed_time,
+                ..State::default()
+            }),
             refreshing: tokio::sync::Mutex::default(),
             resolved_until: AtomicUsize::new(0),
         }
@@ -120,6 +136,38 @@ impl Directory {
         self.state.write().fresh_until = Some(Instant::now() + time);
     }
 
+    /// The parent's newest listing gives it this date.
+    pub(super) fn set_listed_time(&self, listed_time: Option<ListedTime>) {
+        self.state.write().listed_time = listed_time;
+    }
+
+    /// Whether the last request for its listing failed: then nobody asks ahead of need, or a walk would ask again at each step.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state.read().failed.is_some()
+    }
+
+    /// Notes that its listing could not be had.
+    pub(super) fn note_failure(&self, asker: Asker, error: &TreeError) {
+        let is_lasting = match error {
+            TreeError::NotFound => true,
+            TreeError::Http(error) => !error.kind.is_temporary(),
+            _ => false,
+        };
+        let is_unseen = matches!(asker, Asker::Guessing) && is_lasting;
+        self.state.write().failed = Some(Failed {
+            unseen: is_unseen.then(|| (error.clone(), Instant::now())),
+        });
+    }
+
+    /// The refusal that a request ahead of need got a moment ago, once: it was made for the look that asks now.
+    pub(super) fn take_unseen_failure(&self) -> Option<TreeError> {
+        if !self.has_failed() {
+            return None;
+        }
+        let (error, at) = self.state.write().failed.as_mut()?.unseen.take()?;
+        (at.elapsed() < UNSEEN).then_some(error)
+    }
+
     /// The origin says that there is no such directory.
     pub(super) fn forget(&self) {
         let mut state = self.state.write();
@@ -128,12 +176,15 @@ impl Directory {
     }
 
     /// What `stat` shows.
-    pub fn attributes(&self, ino: Ino, mounted: SystemTime) -> Attributes {
-        let snapshot = self.last_known();
-        let modified = self
-            .listed_time
+    pub fn attributes(&self, ino: Ino) -> Attributes {
+        let (snapshot, listed) = {
+            let state = self.state.read();
+            (state.snapshot.clone(), state.listed_time.map(|listed| listed.time))
+        };
+        let modified = listed
             .or(snapshot.as_ref().and_then(|s| s.modified))
-            .unwrap_or(mounted);
+            .unwrap_or_else(undated)
+            .max(UNIX_EPOCH);
         let links = snapshot.map_or(1, |snapshot| 2 + snapshot.directories);
         Attributes {
             ino,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use url::Url;
 
-use super::node::{Attributes, Ino};
+use super::node::{Attributes, Ino, undated};
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::{Metadata, Version};
 use crate::source::{ListedSize, ListedTime};
@@ -141,14 +141,16 @@ impl RemoteFile {
     }
 
     /// What `stat` shows.
-    pub fn attributes(&self, ino: Ino, mounted: SystemTime) -> Attributes {
+    pub fn attributes(&self, ino: Ino) -> Attributes {
         let (size, is_exact) = self.size();
         if is_exact {
             self.state.lock().shown_size = Some(size);
         }
         let modified = || {
             let known = self.state.lock().known.as_ref().and_then(|known| known.modified);
-            known.or(self.listed_time.map(|listed| listed.time)).unwrap_or(mounted)
+            known
+                .or(self.listed_time.map(|listed| listed.time))
+                .unwrap_or_else(undated)
         };
         // While the size is a guess, the origin has yet to be asked, and will tell the date too.
         let modified = if is_exact {
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn a_listing_that_goes_on_giving_a_wrong_size_has_nothing_new_to_say_of_the_next_version() {
         let listed = file(3);
-        listed.attributes(2, SystemTime::now());
+        listed.attributes(2);
         told(&listed, 4);
         let next = listed.next_version();
         assert_eq!(next.size(), (4, true));
@@ -284,7 +286,7 @@ mod tests {
     fn what_was_told_of_the_old_version_is_not_taken_for_the_next_one() {
         let listed = file(3);
         told(&listed, 3);
-        listed.attributes(2, SystemTime::now());
+        listed.attributes(2);
         assert_eq!(listed.next_version().size(), (0, false));
     }
 }

@@ -107,6 +107,13 @@ impl Tree {
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
+        if matches!(asker, Asker::Guessing) {
+            if directory.has_failed() {
+                return Err(TreeError::NotAsked);
+            }
+        } else if let Some(error) = directory.take_unseen_failure() {
+            return Err(error);
+        }
         let known = directory.last_known();
         // What the source has told is not replaced by what a mirror says.
         let who = if known.is_none() || directory.state.read().is_by_mirror {
@@ -134,6 +141,7 @@ impl Tree {
                     log::warn!("{}: the server says that it is gone", redact(url));
                 }
                 directory.forget();
+                directory.note_failure(asker, &TreeError::NotFound);
                 self.cache.catalogue().forget_listing(url);
                 Err(TreeError::NotFound)
             }
@@ -147,7 +155,12 @@ impl Tree {
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
             }
-            (Err(error), None) => Err(error),
+            (Err(error), None) => {
+                if !matches!(error, TreeError::NotAsked) {
+                    directory.note_failure(asker, &error);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -219,7 +232,12 @@ impl Tree {
                 None => survivors.get(name).and_then(Weak::upgrade),
             };
             let child = match old {
-                Some(old) if old.still_fits(&entry) => old,
+                Some(old) if old.still_fits(&entry) => {
+                    if let Kind::Directory(directory) = &old.kind {
+                        directory.set_listed_time(entry.modified);
+                    }
+                    old
+                }
                 _ => self.add(node.ino, new_kind(&entry, is_stored)),
             };
             (entry.name, child)
@@ -227,7 +245,7 @@ impl Tree {
         let snapshot = Arc::new(Snapshot::new(children.collect(), listing.modified));
         {
             let mut state = directory.state.write();
-            (state.snapshot, state.is_stored) = (Some(Arc::clone(&snapshot)), is_stored);
+            (state.snapshot, state.is_stored, state.failed) = (Some(Arc::clone(&snapshot)), is_stored, None);
         }
         let names = snapshot.children().len();
         let leaving = self.remembered.lock().listed(node, names, self.most_names);
@@ -299,10 +317,7 @@ fn stands_in(url: &Url) -> TreeError {
 
 fn new_kind(entry: &Entry, is_stored: bool) -> Kind {
     match entry.kind {
-        EntryKind::Directory => Kind::Directory(Directory::listed(
-            entry.url.clone(),
-            entry.modified.map(|listed| listed.time),
-        )),
+        EntryKind::Directory => Kind::Directory(Directory::listed(entry.url.clone(), entry.modified)),
         EntryKind::File(size) if is_stored => Kind::File(RemoteFile::stored(entry.url.clone(), size, entry.modified)),
         EntryKind::File(size) => Kind::File(RemoteFile::listed(entry.url.clone(), size, entry.modified)),
     }

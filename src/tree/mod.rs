@@ -40,7 +40,7 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -91,8 +91,6 @@ pub struct Tree {
     most_names: usize,
     /// Taken for the moment of a decision.
     remembered: Mutex<Remembered>,
-    /// For directories whose date nobody tells.
-    mounted: SystemTime,
     nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
     gates: Mutex<HashMap<Origin, &'static Gate>>,
@@ -127,7 +125,6 @@ impl Tree {
             patience: config.patience,
             most_names: config.most_names,
             remembered: Mutex::default(),
-            mounted: SystemTime::now(),
             nodes: Nodes::of(&root),
             gates: Mutex::default(),
             totals: Arc::default(),
@@ -212,8 +209,8 @@ impl Tree {
     /// What `stat` shows of a node, by what is known of it now.
     pub fn attributes(&self, node: &Node) -> Attributes {
         match &node.kind {
-            Kind::Directory(directory) => directory.attributes(node.ino, self.mounted),
-            Kind::File(file) => file.attributes(node.ino, self.mounted),
+            Kind::Directory(directory) => directory.attributes(node.ino),
+            Kind::File(file) => file.attributes(node.ino),
         }
     }
 

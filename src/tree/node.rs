@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use url::Url;
 
@@ -14,6 +14,12 @@ pub type Ino = u64;
 
 /// The top of the mount (`FUSE_ROOT_ID` in `linux/fuse.h`).
 pub const ROOT: Ino = 1;
+
+/// The date of what nobody gives a date: 1980-01-01, the same at each mount. It is the first that zip archives can hold; 1970
+/// itself is "no such file" to some versions of make.
+pub(super) fn undated() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(315_532_800)
+}
 
 /// A directory, or one version of a remote file.
 pub struct Node {

@@ -182,6 +182,7 @@ impl Tree {
         }
         *patience -= 1;
         match self.list_now(node) {
+            None if has_failed(node) => {}
             None => found.push(Arc::clone(node)),
             Some(_) => self.collect_below(node, count, patience, found),
         }
@@ -336,6 +337,10 @@ impl FileWalk {
             ..nothing(self.serial)
         }
     }
+}
+
+fn has_failed(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Directory(directory) if directory.has_failed())
 }
 
 fn snapshot_of(node: &Node) -> Option<Arc<Snapshot>> {
