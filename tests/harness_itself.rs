@@ -6,9 +6,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::common::files::{self, sha256, sha256_of};
 use crate::common::process::processes_about;
-use crate::common::servers::{ApacheIndex, WebServer};
+use crate::common::servers::{ApacheIndex, WebServer, cases};
 use crate::common::{run, temporary_directory};
 use crate::origin::Content;
 
@@ -112,4 +114,14 @@ fn a_commands_code_output_and_signal_are_seen() {
     let ran = shell("echo out; echo err >&2; exit 3");
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (3, "out\n", "err\n"));
     assert_eq!(shell("kill -9 $$").code, 137);
+}
+
+#[test]
+fn a_case_server_is_a_script_that_prints_and_takes_signals() {
+    assert!(cases().join("no-dates.py").is_file());
+    let server = WebServer::case("no-dates.py", &["PORT", "none"]);
+    assert!(server.printed().contains("listening"));
+    server.signal(Signal::SIGSTOP);
+    server.signal(Signal::SIGCONT);
+    assert!(get(&server.url("/"), "").ends_with(b"</table>"));
 }
