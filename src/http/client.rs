@@ -22,6 +22,8 @@ use url::Url;
 use super::{
     Body, HttpConfig, HttpError, HttpErrorKind, Origin, Page, SetupError,
     access::Access,
+    coding::{Unpacking, unpack},
+    head::excerpt,
     health::{Down, Health, Healths},
     hops::{Answer, is_elsewhere},
     mirrors::Mirrors,
@@ -166,7 +168,6 @@ impl Client {
             self.finish(response).await;
             return Err(fail(head.failure()));
         }
-        head.refuse_coding().map_err(fail)?;
         if head.content_length.is_some_and(|length| length > most) {
             return Err(too_long());
         }
@@ -187,6 +188,16 @@ impl Client {
             }
             body.extend_from_slice(&piece);
         }
+        if let Some(coding) = head.coding {
+            body = match unpack(&coding, body, most).await {
+                Ok(body) => body,
+                Err(Unpacking::TooLong) => return Err(too_long()),
+                Err(Unpacking::Damaged) => {
+                    let why = format!("a page that says it is {} and is not", excerpt(&coding));
+                    return Err(fail(HttpErrorKind::BadAnswer(why)));
+                }
+            };
+        }
         Ok(Page {
             url,
             content_type: head.content_type,
@@ -206,7 +217,7 @@ impl Client {
         if answer.head.status != 200 {
             return Err(self.refused(answer).await);
         }
-        if let Err(kind) = answer.head.refuse_coding() {
+        if let Err(kind) = answer.head.refuse_coding(None) {
             return Err(self.failed(answer, kind).await);
         }
         if answer.head.is_web_page() && is_elsewhere(url, &answer.url) {

@@ -7,6 +7,7 @@ use reqwest::header::{self, HeaderMap, HeaderName};
 
 use super::{
     HttpErrorKind,
+    coding::{compresses, names_a_coding},
     version::{Validator, is_entity_tag},
 };
 
@@ -23,8 +24,10 @@ pub(super) struct AnswerHead {
     pub content_range: Option<String>,
     /// Bytes of the body that are announced.
     pub content_length: Option<u64>,
-    /// The content codings, if there is any other than `identity`.
+    /// The content codings, if one of them is applied by servers as they send ([`compresses`](super::coding::compresses)).
     pub coding: Option<String>,
+    /// Whether the answer says that it is one of several representations, chosen by Accept-Encoding.
+    pub is_negotiated: bool,
     /// Media type without parameters, in lower case.
     pub content_type: Option<String>,
     /// The media type's `charset` parameter.
@@ -45,18 +48,18 @@ impl AnswerHead {
         let (content_type, charset) = joined(headers, header::CONTENT_TYPE)
             .map(|v| media_type(&v))
             .unwrap_or_default();
+        let etag = joined(headers, header::ETAG);
         AnswerHead {
             status,
             content_range: joined(headers, header::CONTENT_RANGE),
             content_length: joined(headers, header::CONTENT_LENGTH).and_then(|value| decimal(&value)),
-            coding: joined(headers, header::CONTENT_ENCODING).filter(|value| {
-                value
-                    .split(',')
-                    .any(|one| !matches!(one.trim().to_ascii_lowercase().as_str(), "" | "identity"))
-            }),
+            coding: joined(headers, header::CONTENT_ENCODING).filter(|value| compresses(value)),
+            is_negotiated: joined(headers, header::VARY)
+                .is_some_and(|value| value.to_ascii_lowercase().contains("accept-encoding"))
+                || etag.as_deref().is_some_and(names_a_coding),
             content_type,
             charset,
-            etag: joined(headers, header::ETAG).filter(|value| is_entity_tag(value)),
+            etag: etag.filter(|value| is_entity_tag(value)),
             last_modified: joined(headers, header::LAST_MODIFIED)
                 .filter(|value| httpdate::parse_http_date(value).is_ok()),
             is_elsewhere: false,
@@ -95,18 +98,25 @@ impl AnswerHead {
         }
     }
 
-    /// The complaint about a content coding: bytes of a compressed form are not the file's bytes, and "identity" was
-    /// asked for.
-    pub fn refuse_coding(&self) -> Result<(), HttpErrorKind> {
-        match &self.coding {
-            None => Ok(()),
-            Some(coding) => {
-                let coding = excerpt(coding);
-                Err(HttpErrorKind::BadAnswer(format!(
-                    "it is compressed ({coding}), though that was ruled out"
-                )))
-            }
+    /// Refuses a body that was compressed as it was sent: its bytes are not the file's, and "identity" was asked for.
+    ///
+    /// **A content coding is a label, and the bytes are the file's as they are, if the answer announces their number and that
+    /// is the number of the file's bytes** (`expected`, where it is known). So it is for a stored `.gz` that its server labels.
+    /// Without a known number, an answer that says it was negotiated is refused: the file may have another length.
+    pub fn refuse_coding(&self, expected: Option<u64>) -> Result<(), HttpErrorKind> {
+        let Some(coding) = &self.coding else { return Ok(()) };
+        let fits = match (self.content_length, expected) {
+            (None, _) => false,
+            (Some(length), Some(expected)) => length == expected,
+            (Some(_), None) => !self.is_negotiated,
+        };
+        if fits {
+            return Ok(());
         }
+        let coding = excerpt(coding);
+        Err(HttpErrorKind::BadAnswer(format!(
+            "it is compressed ({coding}), though that was ruled out"
+        )))
     }
 }
 
@@ -179,14 +189,42 @@ mod tests {
     #[test]
     fn identity_is_no_coding() {
         assert_eq!(head(&[]).coding, None);
-        assert_eq!(head(&[("content-encoding", "Identity")]).coding, None);
-        assert_eq!(head(&[("content-encoding", "")]).coding, None);
-        assert!(head(&[("content-encoding", "gzip")]).coding.is_some());
+        for label in [
+            "Identity",
+            "",
+            "utf-8",
+            "none",
+            "binary",
+            "aws-chunked",
+            "7bit",
+            "bzip2",
+        ] {
+            assert_eq!(head(&[("content-encoding", label)]).coding, None, "{label}");
+        }
+        assert!(head(&[("content-encoding", "X-GZIP")]).coding.is_some());
         assert!(
             head(&[("content-encoding", "identity"), ("content-encoding", "br")])
                 .coding
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_coding_is_a_label_where_the_length_is_that_of_the_file() {
+        let coded = |more: &[(&'static str, &str)]| head(&[&[("content-encoding", "gzip")], more].concat());
+        let length = ("content-length", "10");
+        assert!(coded(&[length]).refuse_coding(None).is_ok());
+        assert!(coded(&[length]).refuse_coding(Some(10)).is_ok());
+        assert!(coded(&[length]).refuse_coding(Some(11)).is_err());
+        assert!(coded(&[]).refuse_coding(Some(10)).is_err(), "compressed as it is sent");
+        for hint in [
+            ("vary", "Origin, Accept-Encoding"),
+            ("etag", "\"5-6-gzip\""),
+            ("etag", "W/\"1;br\""),
+        ] {
+            assert!(coded(&[length, hint]).refuse_coding(None).is_err(), "{hint:?}");
+            assert!(coded(&[length, hint]).refuse_coding(Some(10)).is_ok(), "{hint:?}");
+        }
     }
 
     #[test]

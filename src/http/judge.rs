@@ -12,7 +12,9 @@
 //!
 //! | status | the answer | verdict | after |
 //! |---|---|---|---|
-//! | 200, 206 | has a content coding | bad answer | RFC 9110 §8.4, §12.5.3: identity was asked for |
+//! | 200, 206 | a content coding that compresses, and a length that is not announced, or not the file's or the range's | bad answer: compressed as it is sent | RFC 9110 §8.4, §12.5.3: identity was asked for |
+//! | 200 | likewise, nothing known of the file, and negotiated (`Vary`, the tag) | bad answer: another representation | §12.5.5 |
+//! | 200, 206 | any other content coding: a label on the bytes | as without | servers label stored `.gz` files |
 //! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was asked for |
 //! | 206 | starts elsewhere, or ends after what was asked | bad answer | §15.3.7: a client must look at Content-Range |
 //! | 206 | Content-Length is not the range's length | bad answer | §15.3.7.1 |
@@ -98,7 +100,6 @@ pub(super) fn settle(found: &AnswerHead, want: Range<u64>, known: Option<&Versio
 }
 
 fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
-    head.refuse_coding()?;
     if head.content_type.as_deref() == Some("multipart/byteranges") {
         return bad("several ranges came, where one was asked for");
     }
@@ -128,6 +129,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
     {
         return bad("Content-Length and Content-Range disagree");
     }
+    head.refuse_coding(Some(range.end - range.start))?;
 
     let sameness = compare(head, known);
     let told = total.map(|size| Version {
@@ -162,7 +164,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
 }
 
 fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
-    head.refuse_coding()?;
+    head.refuse_coding(known.map(|known| known.size))?;
     let own = head.validator();
     let Some(known) = known else {
         return Ok(Verdict::Whole {

@@ -12,6 +12,7 @@ mod answers;
 mod backoff;
 mod body;
 mod client;
+mod coding;
 mod config;
 mod cookies;
 mod disposition;

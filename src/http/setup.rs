@@ -138,6 +138,11 @@ fn pool(
 ) -> Result<reqwest::Client, SetupError> {
     let builder = reqwest::Client::builder()
         .tcp_nodelay(true)
+        // A line that is no header is passed over, a blank before the colon too, and a value may go on in the next line
+        // (RFC 9112 §5.1, §5.2): so curl and browsers read heads, and a proxy's warning among the headers costs nobody a file.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
         .connect_timeout(config.connect_timeout)
         .local_address(config.bind_address)
         .pool_max_idle_per_host(config.max_connections)

@@ -65,7 +65,7 @@ pub enum Fault {
     Garbage,
     /// Send the range wrapped in `multipart/byteranges`.
     Multipart,
-    /// Claim that the body is compressed.
+    /// Label the body as compressed, which it is not.
     ClaimGzip,
     /// Answer 200 with a page that asks to log in, as a captive portal does.
     LoginPage,

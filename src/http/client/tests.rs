@@ -160,7 +160,7 @@ async fn what_does_not_fit_is_an_error_before_a_byte_is_read() {
         part("0-3/10", "abcd"),
         part("2-6/10", "cdefg"),
         part("2-5/10", "cdef").replace("Content-Range", "X-Range"),
-        part("2-5/10", "cdef").replace("Content-Length", "Content-Encoding: gzip\r\nContent-Length"),
+        part("2-5/10", "cdef").replace("Content-Length: 4", "Content-Encoding: gzip"),
         "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(),
         "HTTP/1.1 302 Found\r\n\r\n".to_owned(),
         "220 ftp.example.org ready\r\n\r\n".to_owned(),

@@ -84,13 +84,35 @@ fn a_part_that_does_not_fit_is_not_believed() {
 }
 
 #[test]
-fn a_compressed_body_is_refused() {
-    assert!(is_bad(&judged(
-        206,
-        &[("range", "bytes 10-19/100"), ("coding", "gzip")],
-        None
-    )));
-    assert!(is_bad(&judged(200, &[("length", "100"), ("coding", "gzip")], None)));
+fn a_body_that_was_compressed_as_it_was_sent_is_refused() {
+    let coded = ("coding", "gzip");
+    let part = ("range", "bytes 10-19/100");
+    assert!(is_bad(&judged(206, &[part, coded], None)), "no length");
+    assert!(is_bad(&judged(206, &[part, coded, ("length", "7")], None)));
+    assert!(is_bad(&judged(200, &[coded], None)), "no length");
+    for validator in [strong(), dated(), weak(), Validator::None] {
+        let known = Some(version(100, validator));
+        let answer = judged(200, &[coded, ("length", "70"), ("etag", "\"a-gzip\"")], known);
+        assert!(
+            is_bad(&answer),
+            "another length is another representation, not a new version"
+        );
+    }
+}
+
+#[test]
+fn a_coding_on_bytes_of_the_right_number_is_a_label() {
+    let (coded, tag) = (("coding", "gzip"), ("etag", "\"a\""));
+    for known in [None, Some(version(100, strong()))] {
+        let part = judged(
+            206,
+            &[("range", "bytes 10-19/100"), ("length", "10"), coded, tag],
+            known.clone(),
+        );
+        assert!(matches!(part, Verdict::Partial { .. }), "{part:?}");
+        let whole = judged(200, &[("length", "100"), coded, tag], known);
+        assert!(matches!(whole, Verdict::Whole { size: Some(100), .. }), "{whole:?}");
+    }
 }
 
 #[test]
