@@ -114,6 +114,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         ownership(&config),
         config.attr_ttl,
         Arc::clone(&passthrough),
+        Arc::clone(&notifier),
     )
     .context("can't start the threads that answer reads")?;
 

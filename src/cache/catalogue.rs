@@ -15,7 +15,7 @@ use url::Url;
 use super::entry::UrlKey;
 use super::home::Home;
 use super::index::ChunkIndex;
-pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing};
+pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
 use super::index::{ROW, Saying};
 use super::quota::Quota;
 use crate::http::{Version, redact};
@@ -138,6 +138,22 @@ impl Catalogue {
             row: StoredFile { version, modified },
         });
         self.keep_small(ROW);
+    }
+
+    /// What these files were shown as, to this mount or an earlier one; in their order.
+    pub fn shown(&self, urls: &[&Url]) -> Vec<Option<ShownFile>> {
+        let keys: Vec<_> = urls.iter().map(|url| UrlKey::new(url)).collect();
+        let mut found = self.index().shown(&keys);
+        keys.iter().map(|key| found.remove(key.as_str())).collect()
+    }
+
+    /// Writes down what the current version of a file is shown as. Nothing is written of a file of whose version nothing is.
+    pub fn keep_shown(&self, url: &Url, listed: String, ino: u64) {
+        self.index().note(Saying::Shown {
+            url_key: UrlKey::new(url),
+            listed,
+            ino,
+        });
     }
 
     /// The origin says that there is no such file.

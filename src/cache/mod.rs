@@ -58,7 +58,7 @@ use rangemap::RangeSet;
 use url::Url;
 
 use around::Around;
-pub use catalogue::{Catalogue, StoredFile, StoredListing};
+pub use catalogue::{Catalogue, ShownFile, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 pub use config::CacheConfig;
 pub use disk::STAT_BLOCK;

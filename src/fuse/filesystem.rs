@@ -14,13 +14,13 @@
 //! - a panic is caught and costs only its own request, whose reply answers EIO when it is dropped.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
-    ReplyStatfs, Request,
+    Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyOpen, ReplyStatfs, Request,
 };
 use tokio::runtime::Handle;
 
@@ -73,6 +73,7 @@ impl FetchFs {
         ownership: Ownership,
         ttl: Duration,
         passthrough: Arc<Passthrough>,
+        notifier: Arc<OnceLock<Notifier>>,
     ) -> std::io::Result<FetchFs> {
         let interrupts = Arc::new(Interrupts::start()?);
         Ok(FetchFs {
@@ -83,6 +84,7 @@ impl FetchFs {
                 ttl,
                 passthrough,
                 interrupts: Arc::clone(&interrupts),
+                notifier,
             }),
             reads: Reads::start(interrupts, runtime.clone())?,
             runtime,
@@ -193,6 +195,9 @@ impl Filesystem for FetchFs {
             let (shared, name, thread) = (Arc::clone(&self.shared), name.to_owned(), request.pid());
             self.runtime.spawn(async move {
                 let found = shared.unless_ended(thread, shared.tree.lookup(&parent, &name)).await;
+                if let Ok(node) = &found {
+                    shared.refresh_dates(node);
+                }
                 shared.reply_entry(reply, found);
             });
         });
@@ -209,13 +214,16 @@ impl Filesystem for FetchFs {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
-            if node.has_exact_size() {
+            if node.is_ready() {
                 return self.shared.reply_attr(reply, &node);
             }
             let (shared, thread) = (Arc::clone(&self.shared), request.pid());
             self.runtime.spawn(async move {
                 match shared.unless_ended(thread, shared.tree.resolve(&node)).await {
-                    Ok(()) => shared.reply_attr(reply, &node),
+                    Ok(()) => {
+                        shared.refresh_dates(&node);
+                        shared.reply_attr(reply, &node);
+                    }
                     Err(error) => reply.error(complain(&error)),
                 }
             });
@@ -264,10 +272,14 @@ impl Filesystem for FetchFs {
         contained("read", || self.read_file(request.pid(), handle, offset, size, reply));
     }
 
-    fn flush(&self, request: &Request, _ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         contained("flush", || {
             if let Some(file) = self.files.get(handle) {
                 file.closed_by(request.pid());
+                // Before the answer: whoever has read a file to its end, and asks for its date then, gets the one that came with it.
+                if let Ok(node) = self.node(ino) {
+                    self.shared.refresh_dates(&node);
+                }
             }
             reply.ok();
         });

@@ -7,21 +7,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::cache::Reader;
+use crate::tree::DateHold;
 
 /// See the module.
 pub struct OpenFile {
     reader: Arc<Reader>,
     /// The thread that read last; 0 if none has, or if the kernel can't name it to us.
     read_by: AtomicU32,
+    /// Keeps the file's date as it was, until the reader has closed the file.
+    date: Mutex<Option<DateHold>>,
 }
 
 impl OpenFile {
     /// A file that nobody has read from yet.
-    pub fn new(reader: Reader) -> OpenFile {
+    pub fn new(reader: Reader, date: Option<DateHold>) -> OpenFile {
         OpenFile {
             reader: Arc::new(reader),
             read_by: AtomicU32::new(0),
+            date: Mutex::new(date),
         }
     }
 
@@ -31,10 +37,12 @@ impl OpenFile {
         Arc::clone(&self.reader)
     }
 
-    /// A thread has closed the file: if it is one of the process that reads it, or if that can't be told, nothing more is read ahead.
+    /// A thread has closed the file: if it is one of the process that reads it, or if that can't be told, nothing more is read ahead, and
+    /// its date may change.
     pub fn closed_by(&self, thread: u32) {
         if may_be_one_process(self.read_by.load(Ordering::Relaxed), thread) {
             self.reader.end_read_ahead();
+            drop(self.date.lock().take());
         }
     }
 }

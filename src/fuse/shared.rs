@@ -3,15 +3,16 @@
 //! An answer is the same whether memory had it, on the session's thread, or an origin was asked, by a task.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fuser::{Errno, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEntry, ReplyOpen};
+use fuser::{Errno, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEntry, ReplyOpen};
 
 use super::attributes::Ownership;
 use super::errno;
 use super::handles::Handles;
 use super::interrupts::Interrupts;
+use super::invalidation::attributes_changed;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
@@ -31,6 +32,8 @@ pub struct Shared {
     pub passthrough: Arc<Passthrough>,
     /// Who was told to end.
     pub interrupts: Arc<Interrupts>,
+    /// Tells the kernel what has changed; there once the session is.
+    pub notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Shared {
@@ -47,6 +50,16 @@ impl Shared {
     ) -> Result<T, TreeError> {
         let answer = self.interrupts.unless_ended(thread, asking).await;
         answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
+    }
+
+    /// Has the kernel ask again for the attributes that have changed by what is known of a file's dates now.
+    pub fn refresh_dates(&self, node: &Arc<Node>) {
+        let changed = self.tree.note_dates(node);
+        if let Some(notifier) = self.notifier.get() {
+            for ino in changed {
+                attributes_changed(notifier, ino);
+            }
+        }
     }
 
     /// Answers a look-up; the kernel knows the node from then on.
@@ -88,7 +101,7 @@ impl Shared {
         if backing.is_some() {
             reader.note_passthrough();
         }
-        let handle = files.insert(OpenFile::new(reader));
+        let handle = files.insert(OpenFile::new(reader, self.tree.hold_date(ino.0)));
         match backing {
             Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
             None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),

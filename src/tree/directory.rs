@@ -11,6 +11,7 @@ use url::Url;
 
 use super::TreeError;
 use super::asking::Asker;
+use super::dates::Dates;
 use super::node::{Attributes, Ino, Node, undated};
 use super::snapshot::Snapshot;
 use crate::source::ListedTime;
@@ -22,6 +23,8 @@ const SHOWN_SIZE: u64 = 4096;
 pub struct Directory {
     /// Where its listing is. `None` for the top of a mount of several sources, which never changes.
     pub(super) url: Option<Url>,
+    /// Those of what is in it.
+    pub(super) dates: Arc<Dates>,
     pub(super) state: RwLock<State>,
     /// Held by the one who asks for the listing; the others wait for the answer to the same question.
     pub(super) refreshing: tokio::sync::Mutex<()>,
@@ -76,9 +79,10 @@ impl Kept {
 
 impl Directory {
     /// A directory whose names come from a listing.
-    pub fn listed(url: Url, listed_time: Option<ListedTime>) -> Directory {
+    pub(super) fn listed(url: Url, listed_time: Option<ListedTime>, dates: Arc<Dates>) -> Directory {
         Directory {
             url: Some(url),
+            dates,
             state: RwLock::new(State {
                 listed_time,
                 ..State::default()
@@ -92,7 +96,11 @@ impl Directory {
     pub fn fixed() -> Directory {
         Directory {
             url: None,
-            ..Directory::listed(Url::parse("http://-/").expect("a constant"), None)
+            ..Directory::listed(
+                Url::parse("http://-/").expect("a constant"),
+                None,
+                Dates::by(Arc::default()),
+            )
         }
     }
 
@@ -179,7 +187,10 @@ impl Directory {
     pub fn attributes(&self, ino: Ino) -> Attributes {
         let (snapshot, listed) = {
             let state = self.state.read();
-            (state.snapshot.clone(), state.listed_time.map(|listed| listed.time))
+            (
+                state.snapshot.clone(),
+                state.listed_time.map(|listed| self.dates.clock.utc(listed.time)),
+            )
         };
         let modified = listed
             .or(snapshot.as_ref().and_then(|s| s.modified))

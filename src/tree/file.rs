@@ -1,16 +1,21 @@
 //! Files: from what a listing says to a version whose bytes can be read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use url::Url;
 
+use super::dates::Dates;
 use super::node::{Attributes, Ino, undated};
+use super::stored::file_text;
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::{Metadata, Version};
 use crate::source::{ListedSize, ListedTime};
+
+/// How long a file without a date is left alone of whose date the origin could not be asked.
+const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
 
 /// One version of a remote file, as far as it is known.
 pub struct RemoteFile {
@@ -21,10 +26,13 @@ pub struct RemoteFile {
     listed_as: (ListedSize, Option<ListedTime>),
     /// What the listing says was told to an earlier mount, and so belongs to what the catalogue has of the file.
     pub(super) is_stored: bool,
-    /// The date that was first shown for this node. It stays: `tar` takes a file whose dates move
-    /// while it is read for one that was changed.
-    shown_time: OnceLock<SystemTime>,
+    /// Those of its directory.
+    dates: Arc<Dates>,
     state: Mutex<State>,
+    /// Handles that have it open and are still read from.
+    handles: AtomicU32,
+    /// Whether the catalogue has what this node is shown as.
+    is_written: AtomicBool,
     changed: AtomicBool,
     /// Held by the one who asks the origin, so that it is asked once.
     pub(super) asking: tokio::sync::Mutex<()>,
@@ -39,6 +47,12 @@ struct State {
     /// The exact size that was last shown, in bytes. **The kernel may go by it** and stop reading there, so a version of
     /// another size that is known before its first byte is gets a node of its own.
     shown_size: Option<u64>,
+    /// The date that was last shown.
+    shown_date: Option<SystemTime>,
+    /// When the origin was asked for a date that the listing does not give, whatever came of it.
+    date_asked: Option<Instant>,
+    /// The version that this node has had its number for in an earlier mount. **Another version gets another number.**
+    stored: Option<Version>,
     /// The version of the bytes that were shown under this node. The kernel may keep their pages, so
     /// **the node never shows another version's**.
     shown: Arc<OnceLock<Confirmed>>,
@@ -57,33 +71,49 @@ pub struct Known {
 
 impl RemoteFile {
     /// A file of which a listing tells.
-    pub fn listed(url: Url, listed_size: ListedSize, listed_time: Option<ListedTime>) -> RemoteFile {
+    pub(super) fn listed(
+        url: Url,
+        listed_size: ListedSize,
+        listed_time: Option<ListedTime>,
+        dates: Arc<Dates>,
+    ) -> RemoteFile {
         RemoteFile {
             url,
             listed_size,
             listed_time,
             listed_as: (listed_size, listed_time),
             is_stored: false,
-            shown_time: OnceLock::new(),
+            dates,
             state: Mutex::default(),
+            handles: AtomicU32::new(0),
+            is_written: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             asking: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A file of which a listing told an earlier mount.
-    pub fn stored(url: Url, listed_size: ListedSize, listed_time: Option<ListedTime>) -> RemoteFile {
-        RemoteFile {
-            is_stored: true,
-            ..RemoteFile::listed(url, listed_size, listed_time)
-        }
-    }
-
     /// A file of which the origin has told.
-    pub fn known(url: Url, known: Option<Known>) -> RemoteFile {
-        let file = RemoteFile::listed(url, ListedSize::Unknown, None);
+    pub(super) fn known(url: Url, known: Option<Known>, dates: Arc<Dates>) -> RemoteFile {
+        let file = RemoteFile::listed(url, ListedSize::Unknown, None, dates);
         file.state.lock().known = known;
         file
+    }
+
+    /// The same file, which was shown before, while the listing said the same of it.
+    pub(super) fn shown_before(self, file: StoredFile) -> RemoteFile {
+        let known = Known::stored(file);
+        self.is_written.store(true, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.stored = Some(known.version.clone());
+        // A listing without a date says the same of any version.
+        if let Some(listed) = self.listed_time {
+            if let Some(modified) = known.modified {
+                self.dates.clock.learn(listed, modified);
+            }
+            state.known = Some(known);
+        }
+        drop(state);
+        self
     }
 
     /// The same URL, in the version that has come after this one.
@@ -98,7 +128,11 @@ impl RemoteFile {
         // nothing new to say of this one.
         RemoteFile {
             listed_as: self.listed_as,
-            ..RemoteFile::known(self.url.clone(), state.known.as_ref().filter(is_news).cloned())
+            ..RemoteFile::known(
+                self.url.clone(),
+                state.known.as_ref().filter(is_news).cloned(),
+                Arc::clone(&self.dates),
+            )
         }
     }
 
@@ -112,6 +146,13 @@ impl RemoteFile {
             (None, None, ListedSize::Rounded(size)) => (size, false),
             (None, None, ListedSize::Unknown) => (0, false),
         }
+    }
+
+    /// The version, if it is known.
+    pub(super) fn version(&self) -> Option<Version> {
+        let state = self.state.lock();
+        let shown = state.shown.get().map(|shown| &shown.version);
+        shown.or(state.known.as_ref().map(|known| &known.version)).cloned()
     }
 
     /// The size that is shown now, in bytes.
@@ -143,29 +184,95 @@ impl RemoteFile {
     /// What `stat` shows.
     pub fn attributes(&self, ino: Ino) -> Attributes {
         let (size, is_exact) = self.size();
+        let mut state = self.state.lock();
         if is_exact {
-            self.state.lock().shown_size = Some(size);
+            state.shown_size = Some(size);
         }
-        let modified = || {
-            let known = self.state.lock().known.as_ref().and_then(|known| known.modified);
-            known
-                .or(self.listed_time.map(|listed| listed.time))
-                .unwrap_or_else(undated)
+        let is_open = self.handles.load(Ordering::Relaxed) > 0;
+        let modified = match state.shown_date {
+            Some(date) if is_open => date,
+            _ => self.date(&state),
         };
-        // While the size is a guess, the origin has yet to be asked, and will tell the date too.
-        let modified = if is_exact {
-            *self.shown_time.get_or_init(modified)
-        } else {
-            modified()
-        };
+        state.shown_date = Some(modified);
         Attributes {
             ino,
             is_directory: false,
             size,
-            is_exact,
-            modified: modified.max(UNIX_EPOCH),
+            is_exact: is_exact && self.has_date(&state),
+            modified,
             links: 1,
         }
+    }
+
+    /// See [`dates`](super::dates).
+    fn date(&self, state: &State) -> SystemTime {
+        let listed = || self.listed_time.map(|listed| self.dates.clock.utc(listed.time));
+        let date = state.modified().or_else(listed);
+        date.unwrap_or_else(undated).max(UNIX_EPOCH)
+    }
+
+    /// Whether nothing has to be asked before the date is shown.
+    fn has_date(&self, state: &State) -> bool {
+        match self.listed_time {
+            Some(_) => state.modified().is_some() || self.dates.are_ready(),
+            None => {
+                state.known.is_some()
+                    || state.shown.get().is_some()
+                    || state.date_asked.is_some_and(|at| at.elapsed() < DATE_ASKED_AGAIN)
+            }
+        }
+    }
+
+    /// See [`Node::is_ready`].
+    pub(super) fn is_ready(&self) -> bool {
+        self.has_exact_size() && self.has_date(&self.state.lock())
+    }
+
+    /// Whether its size is known, and its date only from a listing whose clock is not.
+    pub(super) fn lacks_clock(&self) -> bool {
+        self.listed_time.is_some() && self.has_exact_size() && !self.has_date(&self.state.lock())
+    }
+
+    /// The origin was asked for its date.
+    pub(super) fn note_date_asked(&self) {
+        self.state.lock().date_asked = Some(Instant::now());
+    }
+
+    /// Has the listing's clock learn from both dates, if both are known. Returns true if other files have other dates now.
+    pub(super) fn teach_clock(&self) -> bool {
+        let modified = self.state.lock().modified();
+        let dates = self.listed_time.zip(modified);
+        dates.is_some_and(|(listed, modified)| self.dates.clock.learn(listed, modified))
+    }
+
+    /// Whether another date was shown than would be now.
+    pub(super) fn has_another_date(&self) -> bool {
+        let state = self.state.lock();
+        state.shown_date.is_some_and(|shown| shown != self.date(&state))
+    }
+
+    /// What the catalogue has to know for the next mount to show this node as it is, once: what the listing says of it. `None` while
+    /// its version is not known.
+    pub(super) fn to_write(&self) -> Option<String> {
+        let is_known = {
+            let state = self.state.lock();
+            state.known.is_some() || state.shown.get().is_some()
+        };
+        if !is_known || self.is_changed() || self.is_written.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let (size, time) = self.listed_as;
+        Some(file_text(size, time))
+    }
+
+    /// Somebody has opened it: its date stays, until [`Self::handle_closed`].
+    pub(super) fn handle_opened(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle is closed, or not read from any more.
+    pub(super) fn handle_closed(&self) {
+        self.handles.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What the origin said of it within `ttl`: by itself, or with its bytes.
@@ -216,16 +323,30 @@ impl RemoteFile {
     /// Whether this version can be shown here; if not, the file is marked as changed.
     pub(super) fn admits(&self, version: &Version) -> bool {
         let state = self.state.lock();
-        let admits = match (state.shown.get(), state.shown_size) {
-            (Some(shown), _) => shown.version == *version,
-            (None, Some(size)) => size == version.size,
-            (None, None) => true,
+        let admits = match (state.shown.get(), &state.stored, state.shown_size) {
+            (Some(shown), ..) => shown.version == *version,
+            (None, Some(stored), _) => stored == version,
+            (None, None, Some(size)) => size == version.size,
+            (None, None, None) => true,
         };
         if !admits {
             self.changed.store(true, Ordering::Release);
         }
         admits
     }
+}
+
+impl State {
+    /// Last-Modified of the bytes that were shown, or else as the origin said by itself.
+    fn modified(&self) -> Option<SystemTime> {
+        let shown = self.shown.get().and_then(|shown| shown.modified);
+        shown.or(self.known.as_ref().and_then(|known| known.modified))
+    }
+}
+
+/// A version in words, for [`number`](super::nodes::number).
+pub(super) fn version_text(version: &Version) -> String {
+    format!("{} {}", version.size, version.validator.to_key())
 }
 
 impl Known {
@@ -256,7 +377,7 @@ mod tests {
 
     fn file(size: u64) -> RemoteFile {
         let url = Url::parse("http://h/f").unwrap();
-        RemoteFile::listed(url, ListedSize::Exact(size), None)
+        RemoteFile::listed(url, ListedSize::Exact(size), None, Dates::by(Arc::default()))
     }
 
     fn told(file: &RemoteFile, size: u64) {

@@ -4,6 +4,7 @@
 //! shown if the origin takes too long to tell newer ones ([`gate`](super::gate)). Of what a new listing names, all that can be the
 //! same thing as before keeps its node.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -12,16 +13,18 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::asking::Asker;
+use super::dates::Dates;
 use super::directory::{Directory, Kept};
 use super::elsewhere::{Told, Who};
-use super::file::RemoteFile;
-use super::node::{Kind, Node};
+use super::file::{RemoteFile, version_text};
+use super::node::{Ino, Kind, Node};
+use super::nodes::{directory_number, number};
 use super::snapshot::Snapshot;
 use super::{Tree, TreeError, stored};
-use crate::cache::Cache;
+use crate::cache::{Cache, ShownFile};
 use crate::counted::{count, verb};
 use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::source::{Entry, EntryKind, Listing, PATH_MAX};
+use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX};
 
 /// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
 /// should not have to wait for long before its names count again.
@@ -225,7 +228,16 @@ impl Tree {
     fn take_names(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
         let before = directory.last_known();
         let survivors = std::mem::take(&mut directory.state.write().survivors);
-        let children = listing.entries.into_iter().map(|entry| {
+        let is_unsized =
+            |entry: &Entry| matches!(entry.kind, EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
+        directory.dates.set_mixed(listing.entries.iter().any(is_unsized));
+        let mut shown = if before.is_none() {
+            self.shown_before(&listing)
+        } else {
+            // What is new in it now was not shown before, or the listing says something else of it.
+            HashMap::new()
+        };
+        let children = listing.entries.into_iter().enumerate().map(|(at, entry)| {
             let name = entry.name.as_os_str();
             let old = match &before {
                 Some(before) => before.get(name).cloned(),
@@ -238,7 +250,7 @@ impl Tree {
                     }
                     old
                 }
-                _ => self.add(node.ino, new_kind(&entry, is_stored)),
+                _ => self.add_listed(node.ino, directory, &entry, is_stored, shown.remove(&at)),
             };
             (entry.name, child)
         });
@@ -255,6 +267,60 @@ impl Tree {
             }
         }
         snapshot
+    }
+
+    /// What those of the files in a listing were shown as of which the listing says what it said then; by their positions.
+    fn shown_before(&self, listing: &Listing) -> HashMap<usize, ShownFile> {
+        let files = listing.entries.iter().enumerate();
+        let files: Vec<_> = files
+            .filter_map(|(at, entry)| match entry.kind {
+                EntryKind::File(size) => Some((at, entry, size)),
+                EntryKind::Directory => None,
+            })
+            .collect();
+        let urls: Vec<_> = files.iter().map(|(_, entry, _)| &entry.url).collect();
+        let shown = self.cache.catalogue().shown(&urls);
+        let same = files.into_iter().zip(shown).filter_map(|((at, entry, size), shown)| {
+            let shown = shown?;
+            (shown.listed == stored::file_text(size, entry.modified)).then_some((at, shown))
+        });
+        same.collect()
+    }
+
+    fn add_listed(
+        &self,
+        parent: Ino,
+        directory: &Directory,
+        entry: &Entry,
+        is_stored: bool,
+        shown: Option<ShownFile>,
+    ) -> Arc<Node> {
+        let url = entry.url.clone();
+        match entry.kind {
+            EntryKind::Directory => {
+                let number = directory_number(&url);
+                self.add(
+                    parent,
+                    number,
+                    Kind::Directory(self.listed_directory(url, entry.modified)),
+                )
+            }
+            EntryKind::File(size) => {
+                let number = number(&[url.as_str(), &stored::file_text(size, entry.modified)]);
+                let mut file = RemoteFile::listed(url, size, entry.modified, Arc::clone(&directory.dates));
+                file.is_stored = is_stored;
+                match shown {
+                    Some(shown) => self.add(parent, shown.ino, Kind::File(file.shown_before(shown.file))),
+                    None => self.add(parent, number, Kind::File(file)),
+                }
+            }
+        }
+    }
+
+    /// A directory whose names come from a listing.
+    pub(super) fn listed_directory(&self, url: Url, listed_time: Option<ListedTime>) -> Directory {
+        let dates = Dates::by(self.clock(&url));
+        Directory::listed(url, listed_time, dates)
     }
 
     /// Writes a listing down, unless it says what the last one said.
@@ -295,7 +361,13 @@ impl Tree {
         if let Some(replaced_meanwhile) = current {
             return Arc::clone(replaced_meanwhile);
         }
-        let node = self.add(parent.ino, Kind::File(file.next_version()));
+        let next = file.next_version();
+        // Of a version that nobody has told of yet, it is only known after which one it comes.
+        let version = next
+            .version()
+            .map_or_else(|| changed.ino.to_string(), |version| version_text(&version));
+        let number = number(&[file.url.as_str(), &version]);
+        let node = self.add(parent.ino, number, Kind::File(next));
         state.snapshot = state
             .snapshot
             .as_ref()
@@ -313,14 +385,6 @@ fn stands_in(url: &Url) -> TreeError {
         ),
         url: redact(url),
     })
-}
-
-fn new_kind(entry: &Entry, is_stored: bool) -> Kind {
-    match entry.kind {
-        EntryKind::Directory => Kind::Directory(Directory::listed(entry.url.clone(), entry.modified)),
-        EntryKind::File(size) if is_stored => Kind::File(RemoteFile::stored(entry.url.clone(), size, entry.modified)),
-        EntryKind::File(size) => Kind::File(RemoteFile::listed(entry.url.clone(), size, entry.modified)),
-    }
 }
 
 impl Node {

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod asking;
+mod dates;
 mod directory;
 mod elsewhere;
 mod error;
@@ -49,12 +50,14 @@ use url::Url;
 use crate::cache::Cache;
 use crate::http::{Client, Down, MOST_ORIGINS, Origin};
 use crate::source::Source;
+use dates::Clock;
 pub use error::TreeError;
 use gate::Gate;
 pub use node::{Attributes, Ino, Node, ROOT};
 use node::{Counted, Kind, Totals};
 use nodes::Nodes;
 use remembered::Remembered;
+pub use sizes::DateHold;
 pub use snapshot::Snapshot;
 pub use top::{Naming, Top, TopEntry, TopError, TopListing};
 use walk::{DirectoryWalks, FileWalks};
@@ -94,6 +97,8 @@ pub struct Tree {
     nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
     gates: Mutex<HashMap<Origin, &'static Gate>>,
+    /// Taken for a look-up only.
+    clocks: Mutex<HashMap<Origin, Arc<Clock>>>,
     totals: Arc<Totals>,
     /// Where guesses at what comes next are carried out.
     runtime: Handle,
@@ -115,7 +120,9 @@ impl Tree {
         top: Top,
         runtime: Handle,
     ) -> Arc<Tree> {
-        let root = top.root();
+        let clock = Arc::<Clock>::default();
+        let root = top.root(Arc::clone(&clock));
+        let clocks = top.url().and_then(Origin::of).map(|origin| (origin, clock));
         let tree = Arc::new(Tree {
             cache,
             client,
@@ -127,6 +134,7 @@ impl Tree {
             remembered: Mutex::default(),
             nodes: Nodes::of(&root),
             gates: Mutex::default(),
+            clocks: Mutex::new(clocks.into_iter().collect()),
             totals: Arc::default(),
             runtime,
             directory_walks: Mutex::default(),
@@ -160,7 +168,7 @@ impl Tree {
         let snapshot = directory.fresh()?;
         match snapshot.get(name) {
             None => Some(Err(TreeError::NotFound)),
-            Some(node) => (node.has_exact_size() && !node.is_changed()).then(|| Ok(Arc::clone(node))),
+            Some(node) => (node.is_ready() && !node.is_changed()).then(|| Ok(Arc::clone(node))),
         }
     }
 
@@ -227,18 +235,30 @@ impl Tree {
         )
     }
 
-    /// Gives a new node its number.
-    fn add(&self, parent: Ino, kind: Kind) -> Arc<Node> {
+    /// Makes a node, with this number if it can have that.
+    fn add(&self, parent: Ino, wanted: Ino, kind: Kind) -> Arc<Node> {
         let counted = match &kind {
             Kind::File(file) => Some(Counted::new(&self.totals, file.shown_size())),
             Kind::Directory(_) => None,
         };
-        self.nodes.add(|ino| Node {
+        self.nodes.add(wanted, |ino| Node {
             ino,
             parent,
             kind,
             _counted: counted,
         })
+    }
+
+    /// The clock by which the server of a URL lists dates.
+    fn clock(&self, url: &Url) -> Arc<Clock> {
+        let Some(origin) = Origin::of(url) else {
+            return Arc::default();
+        };
+        let mut clocks = self.clocks.lock();
+        if clocks.len() >= MOST_ORIGINS && !clocks.contains_key(&origin) {
+            return Arc::default();
+        }
+        Arc::clone(clocks.entry(origin).or_default())
     }
 
     /// The gate to the origin of a URL.

@@ -23,7 +23,7 @@ pub(super) fn undated() -> SystemTime {
 
 /// A directory, or one version of a remote file.
 pub struct Node {
-    /// Its number. Never given to another node.
+    /// Its number. No other node has it for as long as this one is there.
     pub ino: Ino,
     /// The directory that it was first seen in; the top is its own.
     pub parent: Ino,
@@ -77,8 +77,8 @@ pub struct Attributes {
     pub is_directory: bool,
     /// Bytes.
     pub size: u64,
-    /// Whether the size is the remote file's. False while only a rounded one is known: then the
-    /// kernel must not keep it.
+    /// Whether the kernel may keep this: the size is the remote file's, and no more has to be asked for its date. False while only a
+    /// rounded size is known.
     pub is_exact: bool,
     /// Last change of the content.
     pub modified: SystemTime,
@@ -107,6 +107,14 @@ impl Node {
         match &self.kind {
             Kind::Directory(_) => true,
             Kind::File(file) => file.has_exact_size(),
+        }
+    }
+
+    /// Whether what [`super::Tree::attributes`] shows need not be asked for first.
+    pub fn is_ready(&self) -> bool {
+        match &self.kind {
+            Kind::Directory(_) => true,
+            Kind::File(file) => file.is_ready(),
         }
     }
 

@@ -2,16 +2,26 @@
 //! kernel knows, and those that somebody here holds.
 //!
 //! The kernel counts: each answer to a look-up, and each entry of a listing with attributes, is a reference that it gives
-//! back with FORGET. A node that it has forgotten, and that is in no directory any more, is gone. **Its number is never
-//! given to another**, so that whoever still has it gets ESTALE instead of another file.
+//! back with FORGET. A node that it has forgotten, and that is in no directory any more, is gone.
+//!
+//! **Numbers follow from what a node is** ([`number`]): its URL, and which version of that. So a backup program that knows files
+//! by their numbers finds the same ones after a remount. Where two nodes would have one number, because a listing has one URL
+//! twice or by chance, the later one gets another.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
+use url::Url;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::node::{Ino, Node, ROOT};
+
+/// The number of a directory.
+pub(super) fn directory_number(url: &Url) -> Ino {
+    number(&[url.as_str()])
+}
 
 /// As few entries are never looked through for those of nodes that are gone.
 const FEW: usize = 4096;
@@ -20,7 +30,11 @@ const FEW: usize = 4096;
 pub(super) struct Nodes {
     /// Taken for a look-up or a count. Nothing is taken and nothing dropped under it.
     inner: RwLock<Inner>,
-    next: AtomicU64,
+}
+
+/// The number of what all of this tells from other things. From 2 to 2^63 - 1, as some programs keep numbers in signed columns.
+pub(super) fn number(of: &[&str]) -> Ino {
+    (xxh3_64(of.join("\0").as_bytes()) >> 1).max(ROOT + 1)
 }
 
 struct Inner {
@@ -37,6 +51,13 @@ struct Entry {
     known: Option<Arc<Node>>,
 }
 
+impl Entry {
+    /// Whether there is a node with this number.
+    fn is_taken(&self) -> bool {
+        self.references > 0 || self.node.strong_count() > 0
+    }
+}
+
 impl Nodes {
     /// Nothing but the top, of which the kernel knows without asking, and for good.
     pub(super) fn of(root: &Arc<Node>) -> Nodes {
@@ -50,20 +71,23 @@ impl Nodes {
                 by_ino: HashMap::from([(ROOT, entry)]),
                 full: FEW,
             }),
-            next: AtomicU64::new(ROOT + 1),
         }
     }
 
-    /// Makes a node with a number of its own. Whoever gets it has to hold it.
-    pub(super) fn add(&self, make: impl FnOnce(Ino) -> Node) -> Arc<Node> {
-        let ino = self.next.fetch_add(1, Ordering::Relaxed);
+    /// Makes a node with this number, or with another if there is a node that has it. Whoever gets it has to hold it.
+    pub(super) fn add(&self, wanted: Ino, make: impl FnOnce(Ino) -> Node) -> Arc<Node> {
+        let mut inner = self.inner.write();
+        let (mut ino, mut tries) = (wanted, 0_u64);
+        while ino <= ROOT || inner.by_ino.get(&ino).is_some_and(Entry::is_taken) {
+            tries += 1;
+            ino = number(&[&wanted.to_string(), &tries.to_string()]);
+        }
         let node = Arc::new(make(ino));
         let entry = Entry {
             node: Arc::downgrade(&node),
             references: 0,
             known: None,
         };
-        let mut inner = self.inner.write();
         if inner.by_ino.len() >= inner.full {
             inner.by_ino.retain(|_, entry| entry.node.strong_count() > 0);
             inner.full = FEW.max(2 * inner.by_ino.len());
@@ -145,7 +169,7 @@ mod tests {
     #[test]
     fn a_node_is_there_while_a_directory_or_the_kernel_has_it() {
         let nodes = nodes();
-        let node = nodes.add(make);
+        let node = nodes.add(7, make);
         let ino = node.ino;
         for _ in 0..3 {
             nodes.refer(&node);
@@ -166,7 +190,7 @@ mod tests {
     #[test]
     fn a_node_that_is_looked_up_again_before_it_is_gone_stays() {
         let nodes = nodes();
-        let node = nodes.add(make);
+        let node = nodes.add(7, make);
         nodes.refer(&node);
         nodes.forget(node.ino, 1);
         nodes.refer(&node);
@@ -176,13 +200,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_takes_no_room_and_its_number_does_not_come_back() {
+    fn a_number_is_what_was_wanted_unless_there_is_a_node_that_has_it() {
         let nodes = nodes();
-        let mut last = ROOT;
-        for _ in 0..10 * FEW {
-            let node = nodes.add(make);
-            assert!(node.ino > last);
-            last = node.ino;
+        let first = nodes.add(7, make);
+        let second = nodes.add(7, make);
+        assert!(first.ino == 7 && second.ino != 7 && second.ino > ROOT);
+        nodes.refer(&first);
+        drop((first, second));
+        assert_ne!(nodes.add(7, make).ino, 7, "the kernel has it");
+        nodes.forget(7, 1);
+        assert_eq!(nodes.add(7, make).ino, 7);
+        assert!(nodes.add(ROOT, make).ino > ROOT && nodes.add(0, make).ino > ROOT);
+    }
+
+    #[test]
+    fn what_is_gone_takes_no_room() {
+        let nodes = nodes();
+        for wanted in 0..10 * FEW as u64 {
+            nodes.add(wanted, make);
         }
         assert_eq!(nodes.count(), 1);
         assert!(nodes.inner.read().by_ino.len() <= FEW + 1);

@@ -21,8 +21,20 @@ impl Tree {
     pub(super) async fn resolve_one(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
         let Kind::File(file) = &node.kind else { return Ok(()) };
         let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
-        if file.has_exact_size() {
+        if file.is_ready() {
             return Ok(());
+        }
+        if file.has_exact_size() {
+            let before = self.told_before(&file.url).await;
+            let version = before.as_ref().map(|before| before.version.clone());
+            let answer = self.confirm_newer(node, version).await;
+            file.note_date_asked();
+            if let Some(known) = before
+                && !matches!(answer, Some(Ok(_)))
+            {
+                file.note(known);
+            }
+            return answer.map_or(Ok(()), |answer| answer.map(|_| ()));
         }
         let stored = if file.is_stored {
             self.told_before(&file.url).await

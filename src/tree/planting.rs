@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use super::Tree;
+use super::dates::{Clock, Dates};
 use super::directory::Directory;
-use super::file::{Known, RemoteFile};
+use super::file::{Known, RemoteFile, version_text};
 use super::node::{Kind, Node, ROOT};
+use super::nodes::{directory_number, number};
 use super::snapshot::Snapshot;
 use super::top::{Top, TopEntry, TopListing};
 
 impl Top {
     /// The root of a tree with this at its top.
-    pub(super) fn root(&self) -> Arc<Node> {
+    pub(super) fn root(&self, clock: Arc<Clock>) -> Arc<Node> {
         Arc::new(Node {
             ino: ROOT,
             parent: ROOT,
             kind: Kind::Directory(match self {
-                Top::Directory { url, .. } => Directory::listed(url.clone(), None),
+                Top::Directory { url, .. } => Directory::listed(url.clone(), None, Dates::by(clock)),
                 Top::Names(_) => Directory::fixed(),
             }),
             _counted: None,
@@ -43,12 +45,17 @@ impl Tree {
     fn plant_top_entry(self: &Arc<Self>, entry: TopEntry) -> Arc<Node> {
         match entry {
             TopEntry::Directory(url, listing) => {
-                let node = self.add(ROOT, Kind::Directory(Directory::listed(url, None)));
+                let number = directory_number(&url);
+                let node = self.add(ROOT, number, Kind::Directory(self.listed_directory(url, None)));
                 self.take_top_listing(&node, listing);
                 node
             }
             TopEntry::File(url, known) => {
-                let node = self.add(ROOT, Kind::File(RemoteFile::known(url.clone(), known.clone())));
+                let version = known.as_ref().map(|known| version_text(&known.version));
+                let number = number(&[url.as_str(), version.as_deref().unwrap_or_default()]);
+                let dates = Dates::by(self.clock(&url));
+                let file = RemoteFile::known(url.clone(), known.clone(), dates);
+                let node = self.add(ROOT, number, Kind::File(file));
                 match known {
                     Some(Known { version, at: None, .. }) => {
                         let (tree, asked) = (Arc::clone(self), Arc::clone(&node));

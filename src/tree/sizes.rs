@@ -1,10 +1,10 @@
-//! Exact sizes, where a listing gives none: asked for when somebody looks at a file, and then for its neighbours too.
+//! Exact sizes and dates, where a listing gives none: asked for when somebody looks at a file, and then for its neighbours too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::asking::Asker;
-use super::node::{Kind, Node};
+use super::node::{Ino, Kind, Node};
 use super::{Tree, TreeError};
 
 /// How many files' sizes are asked for ahead of the one that was asked about.
@@ -22,15 +22,79 @@ impl Tree {
 
     /// [`Self::resolve`], for this asker.
     pub(super) async fn resolve_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
-        if node.has_exact_size() {
+        if node.is_ready() {
+            return Ok(());
+        }
+        if let Kind::File(file) = &node.kind
+            && file.lacks_clock()
+        {
+            self.find_clock(node, asker).await;
             return Ok(());
         }
         self.resolve_ahead(node);
         match self.resolve_one(node, asker).await {
             // It is shown as 0, which nobody believes for long, and can be read in sequence.
             Err(TreeError::SizeUnknown(_)) => Ok(()),
+            // Only its date was wanted.
+            Err(error) if node.has_exact_size() && !matches!(error, TreeError::NotFound) => Ok(()),
             resolved => resolved,
         }
+    }
+
+    /// Asks about one of a file's neighbours that has to be asked about anyway, to learn of the listing's clock.
+    async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) {
+        let Some(parent) = self.node(node.parent) else { return };
+        let Kind::Directory(directory) = &parent.kind else {
+            return;
+        };
+        let names = directory.last_known();
+        let unsized_file = names.as_ref().and_then(|names| {
+            let mut files = names.children().iter().map(|(_, child)| child);
+            files.find(|child| !child.has_exact_size())
+        });
+        if let Some(neighbour) = unsized_file {
+            // The listed date has to do if the server tells nothing.
+            let _ = self.resolve_one(neighbour, asker.who_knows_something()).await;
+            self.teach_clock(neighbour);
+        }
+        directory.dates.set_searched();
+    }
+
+    fn teach_clock(&self, node: &Node) -> bool {
+        matches!(&node.kind, Kind::File(file) if file.teach_clock())
+    }
+
+    /// Notes what is known of a file's dates by now. Returns the numbers of the nodes whose attributes the kernel may have otherwise.
+    pub fn note_dates(&self, node: &Arc<Node>) -> Vec<Ino> {
+        let Kind::File(file) = &node.kind else {
+            return Vec::new();
+        };
+        if let Some(listed) = file.to_write() {
+            self.cache.catalogue().keep_shown(&file.url, listed, node.ino);
+        }
+        let mut changed = Vec::new();
+        if self.teach_clock(node)
+            && let Some(parent) = self.node(node.parent)
+            && let Kind::Directory(directory) = &parent.kind
+            && let Some(names) = directory.last_known()
+        {
+            let known = names.children().iter().map(|(_, child)| child.ino);
+            changed.extend(known.filter(|&ino| ino != node.ino && self.nodes.is_known(ino)));
+        }
+        if file.has_another_date() {
+            changed.push(node.ino);
+        }
+        changed
+    }
+
+    /// A handle has a file open: until this is dropped the file's date stays.
+    pub fn hold_date(&self, ino: Ino) -> Option<DateHold> {
+        let node = self.node(ino)?;
+        match &node.kind {
+            Kind::File(file) => file.handle_opened(),
+            Kind::Directory(_) => return None,
+        }
+        Some(DateHold(node))
     }
 
     /// Starts asking for what comes after `node` in its directory, if it is where the asking stands.
@@ -54,13 +118,24 @@ impl Tree {
             return;
         }
         for (_, child) in &children[asked.max(at + 1)..until] {
-            if child.has_exact_size() {
+            if child.is_ready() {
                 continue;
             }
             let (tree, child) = (Arc::clone(self), Arc::clone(child));
             // Who asks about it will hear of its error; here it was only a guess.
             self.runtime
                 .spawn(async move { tree.resolve_one(&child, Asker::Guessing).await.ok() });
+        }
+    }
+}
+
+/// See [`Tree::hold_date`].
+pub struct DateHold(Arc<Node>);
+
+impl Drop for DateHold {
+    fn drop(&mut self) {
+        if let Kind::File(file) = &self.0.kind {
+            file.handle_closed();
         }
     }
 }

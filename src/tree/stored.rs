@@ -33,25 +33,18 @@ pub(super) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing>
         if url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
             return None;
         }
-        let mut line = String::new();
-        // Writing to a string does not fail.
-        let _ = match entry.kind {
-            EntryKind::Directory => write!(line, "d"),
-            EntryKind::File(ListedSize::Exact(size)) => write!(line, "f {size}"),
-            EntryKind::File(ListedSize::Rounded(size)) => write!(line, "f ~{size}"),
-            EntryKind::File(ListedSize::Unknown) => write!(line, "f ?"),
+        let mut line = match entry.kind {
+            EntryKind::Directory => "d".to_owned(),
+            EntryKind::File(size) => size_text(size),
         };
+        // Writing to a string does not fail.
         let rest = url.as_str().strip_prefix(directory.as_str());
         let _ = match rest.filter(|rest| !rest.starts_with('=')) {
             Some(rest) => write!(line, "\t{rest}\t"),
             None => write!(line, "\t={url}\t"),
         };
-        let _ = match entry.modified {
-            None => write!(line, "-\t"),
-            Some(ListedTime { time, exact }) => {
-                write!(line, "{}{}\t", if exact { "" } else { "~" }, nanoseconds(time))
-            }
-        };
+        line += &date_text(entry.modified);
+        line.push('\t');
         names.extend_from_slice(line.as_bytes());
         names.extend_from_slice(entry.name.as_bytes());
         names.push(b'\n');
@@ -60,6 +53,26 @@ pub(super) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing>
         names,
         modified: listing.modified,
     })
+}
+
+/// What a listing says of a file, for comparison with what it said before: `f SIZE date`.
+pub(super) fn file_text(size: ListedSize, date: Option<ListedTime>) -> String {
+    format!("{} {}", size_text(size), date_text(date))
+}
+
+fn size_text(size: ListedSize) -> String {
+    match size {
+        ListedSize::Exact(size) => format!("f {size}"),
+        ListedSize::Rounded(size) => format!("f ~{size}"),
+        ListedSize::Unknown => "f ?".to_owned(),
+    }
+}
+
+fn date_text(date: Option<ListedTime>) -> String {
+    match date {
+        None => "-".to_owned(),
+        Some(ListedTime { time, exact }) => format!("{}{}", if exact { "" } else { "~" }, nanoseconds(time)),
+    }
 }
 
 /// The other way round; `None` if this is no such text.

@@ -28,6 +28,16 @@ pub enum Top {
     Names(Vec<(Name, TopEntry)>),
 }
 
+impl Top {
+    /// The one directory that is all of it.
+    pub(super) fn url(&self) -> Option<&Url> {
+        match self {
+            Top::Directory { url, .. } => Some(url),
+            Top::Names(_) => None,
+        }
+    }
+}
+
 /// A source among several, or a single file.
 pub enum TopEntry {
     /// A directory and its listing.

@@ -1,7 +1,7 @@
 //! What `stat` and `ls` show: dates, kinds, inode numbers, and names that no listing has.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -53,6 +53,95 @@ fn directories_have_the_date_of_the_newest_listing() {
     let before = date(mount.path("film"));
     wait_until("a newer date", || date(mount.path("film")) > before);
     assert_eq!((date(mount.path("film")) - before) % 86_400, 0, "whole days");
+}
+
+#[test]
+fn last_modified_counts_where_the_listing_has_no_date() {
+    const MODIFIED: i64 = 1_577_836_800;
+    let server = WebServer::case("no-dates.py", &["PORT", "sized"]);
+    let mut mount = Mount::start_of(&server.url("/"));
+    for _ in 0..2 {
+        assert_eq!(date(mount.path("a")), MODIFIED, "before it is read");
+        assert_eq!(fs::read(mount.path("a")).expect("its bytes"), b"hello\n");
+        assert_eq!(date(mount.path("a")), MODIFIED);
+        mount.unmount();
+        mount.start();
+    }
+}
+
+/// 2024-05-01, 21:00 by the listing; 12:00:37 UTC by the file itself.
+#[test]
+fn last_modified_counts_as_soon_as_it_is_known_and_over_remounts() {
+    const LISTED: i64 = 1_714_597_200;
+    const MODIFIED: i64 = 1_714_564_837;
+    let server = WebServer::case("listed-date.py", &["PORT"]);
+    let mut mount = Mount::start_of(&server.url("/"));
+    assert_eq!(date(mount.path("a")), LISTED);
+    assert_eq!(fs::read(mount.path("a")).expect("its bytes"), b"hello\n");
+    assert_eq!(date(mount.path("a")), MODIFIED);
+    mount.unmount();
+    mount.start();
+    assert_eq!(date(mount.path("a")), MODIFIED, "it is in the index");
+}
+
+#[test]
+fn the_date_of_an_open_file_stays_until_it_is_closed() {
+    let server = WebServer::case("listed-date.py", &["PORT"]);
+    let mount = impatient(&server.url("/"));
+    let before = date(mount.path("a"));
+    let mut open = File::open(mount.path("a")).expect("to open");
+    open.read_to_end(&mut Vec::new()).expect("its bytes");
+    assert_eq!(open.metadata().expect("to stat").mtime(), before);
+    drop(open);
+    assert_ne!(date(mount.path("a")), before);
+}
+
+/// The listing is four hours behind UTC, and has to be asked about one of the two files: the index would look older than its data.
+#[test]
+fn dates_of_one_directory_come_from_one_clock() {
+    let server = WebServer::case("two-clocks.py", &["PORT"]);
+    let mut mount = Mount::start_of(&server.url("/"));
+    for reads in [false, true, false] {
+        if reads {
+            fs::read(mount.path("x.vcf.gz")).expect("its bytes");
+        }
+        let (index, data) = (date(mount.path("x.vcf.gz.tbi")), date(mount.path("x.vcf.gz")));
+        assert!(index >= data, "{index} is older than {data}");
+        mount.unmount();
+        mount.start();
+    }
+}
+
+#[test]
+fn inode_numbers_survive_reads_and_remounts_and_new_versions_have_new_ones() {
+    let origin = Origin::start();
+    for name in ["/top", "/dir/file", "/dir/below/deep"] {
+        origin.add(name, Content::noise(100, 1));
+    }
+    let mut mount = Mount::of(&origin.url("/")).with("--attr-ttl", "1ms").start();
+    let numbers = |mount: &Mount| {
+        ["top", "dir", "dir/file", "dir/below", "dir/below/deep"]
+            .map(|name| fs::metadata(mount.path(name)).expect("to stat").ino())
+    };
+    let before = numbers(&mount);
+    for name in ["top", "dir/file"] {
+        fs::read(mount.path(name)).expect("its bytes");
+    }
+    assert_eq!(numbers(&mount), before, "after reading");
+    mount.unmount();
+    mount.start();
+    assert_eq!(numbers(&mount), before, "after a remount");
+    origin.replace_keeping_date("/top", Content::noise(100, 2));
+    assert_eq!(
+        fs::read(mount.path("top")).expect("its bytes"),
+        Content::noise(100, 2).whole()
+    );
+    let replaced = numbers(&mount);
+    assert_ne!(replaced[0], before[0], "a new version");
+    assert_eq!(replaced[1..], before[1..]);
+    mount.unmount();
+    mount.start();
+    assert_eq!(numbers(&mount), replaced, "after another remount");
 }
 
 /// Lists one open directory each time a line comes, as a program does that keeps it open and goes back to its beginning.

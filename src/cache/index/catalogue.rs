@@ -5,6 +5,7 @@
 //! **A version in `cache_entries` is current only if this table says so**: what an origin has called gone or replaced is
 //! not served from the cache again, though its bytes may still be there. They are the first to go: its `coldest` is 0.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use rusqlite::OptionalExtension;
@@ -32,7 +33,59 @@ pub struct FileRow {
     pub modified: Option<SystemTime>,
 }
 
+/// What a file was shown as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRow {
+    /// The version that was the current one.
+    pub file: FileRow,
+    /// What the listing said of it, in the tree's own text.
+    pub listed: String,
+    /// Its inode number.
+    pub ino: u64,
+}
+
+/// Rows that are read at a time under the lock of the reading connection.
+const AT_A_TIME: usize = 256;
+
 impl ChunkIndex {
+    /// What those of these files were shown as that were shown before. Does not wait for what is queued.
+    ///
+    /// Reads no more rows than there are files: the whole table where that is shorter, which it is for whoever looks into a large directory
+    /// for the first time.
+    pub fn shown(&self, files: &[UrlKey]) -> HashMap<String, ShownRow> {
+        self.try_shown(files).unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if none of the directory's files had been shown before");
+            HashMap::new()
+        })
+    }
+
+    fn try_shown(&self, files: &[UrlKey]) -> rusqlite::Result<HashMap<String, ShownRow>> {
+        const COLUMNS: &str = "SELECT size, validator, modified, listed, ino, url_key FROM remote_files";
+        let mut found = HashMap::new();
+        {
+            let reader = self.reader.lock();
+            let mut query = reader.prepare_cached(&format!("{COLUMNS} LIMIT ?1"))?;
+            let mut rows = query.query([files.len() as i64 + 1])?;
+            let mut read = 0;
+            while let Some(row) = rows.next()? {
+                read += 1;
+                found.extend(shown_row(row)?);
+            }
+            if read <= files.len() {
+                return Ok(found);
+            }
+        }
+        found.clear();
+        for files in files.chunks(AT_A_TIME) {
+            let reader = self.reader.lock();
+            let mut query = reader.prepare_cached(&format!("{COLUMNS} WHERE url_key = ?1"))?;
+            for file in files {
+                found.extend(query.query_row([file.as_str()], shown_row).optional()?.flatten());
+            }
+        }
+        Ok(found)
+    }
+
     /// The last listing of a directory. Does not wait for what is queued: who has just listed it knows it.
     pub fn listing(&self, url: &UrlKey) -> Option<ListingRow> {
         let reader = self.reader.lock();
@@ -86,6 +139,15 @@ fn file_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FileRow>> {
         },
         modified: modified.map(date),
     }))
+}
+
+fn shown_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(String, ShownRow)>> {
+    let (listed, ino): (Option<String>, Option<i64>) = (row.get(3)?, row.get(4)?);
+    let Some((listed, ino)) = listed.zip(ino.map(i64::cast_unsigned)) else {
+        return Ok(None);
+    };
+    let url_key: String = row.get(5)?;
+    Ok(file_row(row)?.map(|file| (url_key, ShownRow { file, listed, ino })))
 }
 
 #[cfg(test)]

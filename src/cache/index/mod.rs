@@ -35,7 +35,7 @@ use rusqlite::Connection;
 use super::data_file::KeptOpen;
 use super::error::CacheError;
 use super::store::ChunkStore;
-pub use catalogue::{FileRow, ListingRow};
+pub use catalogue::{FileRow, ListingRow, ShownRow};
 pub use entries::{EntryRow, Recorded};
 pub use eviction::{Candidate, Order, coldest_unopened};
 pub use record::Record;

@@ -36,6 +36,15 @@ pub enum Saying {
         /// Its version.
         row: FileRow,
     },
+    /// The current version of a file is shown under this inode number, while the listing says this of it.
+    Shown {
+        /// The file.
+        url_key: UrlKey,
+        /// The tree's own text.
+        listed: String,
+        /// Its number.
+        ino: u64,
+    },
     /// There is no such file (any more).
     NoFile {
         /// The file.
@@ -80,6 +89,7 @@ impl Saying {
             Saying::Listing { url_key, .. }
             | Saying::NoListing { url_key }
             | Saying::File { url_key, .. }
+            | Saying::Shown { url_key, .. }
             | Saying::NoFile { url_key }
             | Saying::Outdated { url_key, .. } => Some(url_key),
             // Whoever looks one up does not ask when it was used.
@@ -112,8 +122,12 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
             let (size, validator) = (row.version.size as i64, row.version.validator.to_key());
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO remote_files (url_key, size, validator, modified, confirmed, used)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+                    "INSERT INTO remote_files (url_key, size, validator, modified, confirmed, used)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+                     ON CONFLICT (url_key) DO UPDATE SET
+                         listed = iif(size = ?2 AND validator = ?3, listed, NULL),
+                         ino = iif(size = ?2 AND validator = ?3, ino, NULL),
+                         size = ?2, validator = ?3, modified = ?4, confirmed = ?5, used = ?5",
                 )?
                 .execute(params![
                     url_key.as_str(),
@@ -127,6 +141,9 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 .prepare_cached(&goes_first(others))?
                 .execute(params![url_key.as_str(), size, validator])
         }
+        Saying::Shown { url_key, listed, ino } => connection
+            .prepare_cached("UPDATE remote_files SET listed = ?2, ino = ?3 WHERE url_key = ?1")?
+            .execute(params![url_key.as_str(), listed, *ino as i64]),
         Saying::NoFile { url_key } => {
             connection
                 .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1")?

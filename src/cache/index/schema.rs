@@ -181,6 +181,12 @@ UPDATE listings SET used = listed;
 ALTER TABLE remote_files ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
 UPDATE remote_files SET used = confirmed;
 ",
+    r"
+-- What the tree showed of this version: what the listing said of it then, in the tree's own text (src/tree/stored.rs), and its inode
+-- number. NULL until it was shown.
+ALTER TABLE remote_files ADD COLUMN listed TEXT;
+ALTER TABLE remote_files ADD COLUMN ino INTEGER;
+",
 ];
 
 /// Pages of 4 KiB after which SQLite's log is carried over into the database.
