@@ -169,17 +169,14 @@ impl Quota {
 
     /// This moment, for a use by a handle.
     pub fn moment(&self, handle: u64) -> Moment {
+        let seconds = seconds_now();
+        let (clock, limit) = self.ledger.recent(seconds);
         Moment {
-            clock: self.ledger.clock() / TICK,
-            seconds: seconds_now(),
+            clock: clock / TICK,
+            seconds,
             handle: handle as u16,
-            cache: self.ticks(),
+            cache: limit / TICK,
         }
-    }
-
-    /// The size of the cache in ticks of the policy's clock.
-    fn ticks(&self) -> u64 {
-        self.ledger.limit() / TICK
     }
 
     /// Bytes, the most that is worth having in the cache ahead of one reader: more of it might be evicted before it is read.

@@ -1,5 +1,6 @@
 //! Reservations: room for bytes that are about to be written to one file, waited for while it is made.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ impl Quota {
     /// five seconds at most.
     ///
     /// # Errors
-    /// [`ReadError::NoRoom`] when none can be made.
+    /// [`ReadError::NoRoom`] when none can be made; [`ReadError::Store`] when it can't be counted.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, ReadError> {
         // What begins or ends within a block takes all of it.
         let bytes = bytes.next_multiple_of(self.block) + self.block;
@@ -56,7 +57,10 @@ impl Quota {
             let relieved = self.ledger.relieved();
             // Looked at first: what goes afterwards makes room.
             let is_empty = self.ledger.used() == 0;
-            if self.try_reserve(bytes) {
+            let is_counted = self
+                .try_reserve(bytes)
+                .map_err(|error| ReadError::Store(error.to_string()))?;
+            if is_counted {
                 if self.shortfall(Mark::High) > 0 {
                     self.ask();
                 }
@@ -93,15 +97,15 @@ impl Quota {
         }
     }
 
-    pub(super) fn try_reserve(&self, bytes: u64) -> bool {
+    pub(super) fn try_reserve(&self, bytes: u64) -> io::Result<bool> {
         let before = self.ledger.clock();
-        if self.free() < self.min_free.saturating_add(bytes) || !self.ledger.try_reserve(bytes, self.most()) {
-            return false;
+        if self.free() < self.min_free.saturating_add(bytes) || !self.ledger.try_reserve(bytes, self.most())? {
+            return Ok(false);
         }
         // A look at the index now and then: it grows with what comes in.
         if before / LOOK_AT_INDEX != self.ledger.clock() / LOOK_AT_INDEX {
             self.measure_index();
         }
-        true
+        Ok(true)
     }
 }

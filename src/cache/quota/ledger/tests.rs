@@ -9,11 +9,15 @@ fn joined(limit: u64, recorded: u64) -> (tempfile::TempDir, Ledger) {
     (dir, ledger)
 }
 
+fn reserves(ledger: &Ledger, bytes: u64, most: u64) -> bool {
+    ledger.try_reserve(bytes, most).unwrap()
+}
+
 #[test]
 fn what_one_reserves_the_other_can_t_have() {
     let (dir, one) = joined(100, 0);
     let other = Ledger::join(dir.path(), 100, 0).unwrap();
-    assert!(one.try_reserve(60, 100) && !other.try_reserve(41, 100) && other.try_reserve(40, 100));
+    assert!(reserves(&one, 60, 100) && !reserves(&other, 41, 100) && reserves(&other, 40, 100));
     assert_eq!((one.total(), other.total(), one.reserved()), (100, 100, 100));
     one.settle(60, 10);
     assert_eq!((other.total(), other.reserved()), (50, 40));
@@ -35,7 +39,7 @@ fn the_smallest_size_counts_for_all_for_as_long_as_its_owner_lives() {
 #[test]
 fn who_comes_first_again_believes_the_larger_count_and_forgets_reservations() {
     let (dir, one) = joined(1000, 0);
-    assert!(one.try_reserve(60, 1000) && one.try_reserve(30, 1000));
+    assert!(reserves(&one, 60, 1000) && reserves(&one, 30, 1000));
     one.settle(60, 60);
     // As killed: the locks go, and nothing else happens.
     let copy = std::fs::read(dir.path().join("usage")).unwrap();
@@ -78,7 +82,7 @@ fn who_is_none_of_them_has_them_look_what_is_there() {
 }
 
 #[test]
-fn who_waits_for_room_is_woken_by_another_map_of_the_page() {
+fn who_waits_for_room_is_woken_by_another_process() {
     let (dir, one) = joined(1000, 0);
     let other = Ledger::join(dir.path(), 1000, 0).unwrap();
     let seen = one.relieved();
@@ -90,6 +94,56 @@ fn who_waits_for_room_is_woken_by_another_map_of_the_page() {
         });
         other.relieve();
     });
+}
+
+/// What this process has counted stays counted, and those who use the folder go on seeing each other.
+#[test]
+fn a_page_that_was_cut_off_is_written_anew_from_what_its_users_know() {
+    let (dir, one) = joined(1000, 0);
+    let other = Ledger::join(dir.path(), 700, 0).unwrap();
+    assert!(reserves(&one, 60, 1000) && one.claim_audit(500) && !one.claim_audit(500));
+    let file = File::options().write(true).open(dir.path().join("usage")).unwrap();
+    for length in [0, 100] {
+        file.set_len(length).unwrap();
+        assert_eq!(one.used(), 60, "it is looked at");
+        one.settle(0, 0);
+        assert_eq!(
+            (one.used(), one.limit(), one.reserved()),
+            (60, 700, 60),
+            "cut to {length}"
+        );
+        assert!(one.claim_audit(500), "others may have counted since");
+        other.settle(0, 0);
+        assert!(one.has_others() && other.has_others() && other.used() == 60);
+    }
+    // A newcomer is first to look at it.
+    file.set_len(0).unwrap();
+    let third = Ledger::join(dir.path(), 900, 0).unwrap();
+    one.settle(60, 60);
+    other.settle(0, 0);
+    assert!(one.has_others() && third.has_others() && third.living().len() == 3);
+    assert_eq!((one.reserved(), third.claim_audit(500)), (0, true));
+}
+
+/// It was stopped, say, or the file can't be written: nothing is reserved then, and what has to be counted is counted later.
+#[test]
+fn a_process_that_keeps_the_page_locked_stops_no_other() {
+    let (dir, one) = joined(1000, 0);
+    assert!(reserves(&one, 60, 1000));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(dir.path().join("usage"))
+        .unwrap();
+    let stopped = Changing::begin(&file).unwrap();
+    assert!(one.try_reserve(1, 1000).is_err());
+    one.settle(60, 40);
+    assert_eq!((one.used(), one.reserved()), (40, 0), "as this one knows it");
+    drop(stopped);
+    assert_eq!(Page::read(&file).unwrap()[USED], 60);
+    assert!(reserves(&one, 5, 1000));
+    assert_eq!(Page::read(&file).unwrap()[USED], 45);
+    assert_eq!((one.used(), one.reserved()), (45, 5));
 }
 
 proptest! {
@@ -104,7 +158,7 @@ proptest! {
             match what {
                 0 => {
                     let fits = reserved.iter().sum::<u64>() + held + bytes <= MOST;
-                    prop_assert_eq!(ledgers[who].try_reserve(bytes, MOST), fits);
+                    prop_assert_eq!(reserves(&ledgers[who], bytes, MOST), fits);
                     reserved[who] += if fits { bytes } else { 0 };
                 }
                 1 => {
