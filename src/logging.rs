@@ -8,13 +8,15 @@
 mod calm;
 
 use std::ffi::CString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
 
 use crate::config::MountConfig;
 use calm::Sparing;
@@ -50,15 +52,11 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
     builder.parse_filters(&std::env::var(VARIABLE).unwrap_or_else(|_| filter(config.verbosity).to_owned()));
     let (level, logger): (LevelFilter, Box<dyn Log>) = match &config.log_file {
         Some(path) => {
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(|error| LogError::File {
-                    path: path.clone(),
-                    error,
-                })?;
+            let file = LogFile::open(path).map_err(|error| LogError::File {
+                path: path.clone(),
+                error,
+            })?;
+            let file = FILE.get_or_init(|| file);
             boxed(
                 builder.target(Target::Pipe(Box::new(file))).format(line).build(),
                 |logger| logger,
@@ -75,6 +73,50 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
     // In the background standard error, where panics are told otherwise, is nowhere.
     std::panic::set_hook(Box::new(|bug| log::error!("a bug in fetchfs: {bug}")));
     Ok(())
+}
+
+/// Opens the log file anew, as after it was moved away (logrotate(8)). Another log needs nothing.
+pub fn reopen() {
+    let Some(log) = FILE.get() else { return };
+    match append_to(&log.path) {
+        Ok(file) => *log.file.lock() = file,
+        Err(error) => log::warn!(
+            "can't open {} again: {error}; the log goes on where it is",
+            log.path.display()
+        ),
+    }
+}
+
+/// The file of `--log-file`.
+static FILE: OnceLock<LogFile> = OnceLock::new();
+
+struct LogFile {
+    /// Absolute, because the daemon leaves its working directory.
+    path: PathBuf,
+    /// Held for a line at a time.
+    file: Mutex<File>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<LogFile> {
+        let path = std::path::absolute(path)?;
+        let file = Mutex::new(append_to(&path)?);
+        Ok(LogFile { path, file })
+    }
+}
+
+impl Write for &LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// What is logged at each `-v`. Without any: what goes wrong, and the life of the mount, which `mount` tells. fuser

@@ -7,6 +7,8 @@
 //! A mount ends in one of two ways: somebody unmounts it, and the session ends; or a signal asks the
 //! process to go. Then blocked reads get an error first, or they would keep the mount busy.
 
+mod signals;
+
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +18,6 @@ use crossbeam_channel::{Sender, bounded};
 use fuser::{Notifier, Session, SessionACL};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
@@ -43,7 +44,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 enum End {
     /// The session is over: somebody unmounted it.
     Unmounted(std::io::Result<()>),
-    /// A signal asked this process to go.
+    /// A signal asks this process to go: its name, or what it told.
     Signal(&'static str),
 }
 
@@ -52,6 +53,7 @@ enum End {
 /// # Errors
 /// What prevents the mount, as one sentence for the user.
 pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
+    signals::ignore_the_meaningless();
     mountpoint::check(&config.mountpoint, config.allow_other)?;
     let run_file = RunFile::create(&config.mountpoint)?;
     raise_open_files();
@@ -119,7 +121,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     .context("can't start the threads that answer reads")?;
 
     let (ends, ended) = bounded(2);
-    watch_signals(&runtime, ends.clone())?;
+    signals::watch(&runtime, config.foreground, &tree, ends.clone())?;
     let session = start_session(&config, &run_file, filesystem, &notifier, ends)?;
     if !passthrough.is_wanted()
         && let Err(error) = mountpoint::raise_read_ahead(&config.mountpoint)
@@ -231,20 +233,6 @@ fn start_control(config: &MountConfig, run_file: &RunFile, tree: &Arc<Tree>, cac
             socket.display()
         );
     }
-}
-
-fn watch_signals(runtime: &Runtime, ends: Sender<End>) -> anyhow::Result<()> {
-    let _in_runtime = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't watch for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("can't watch for SIGTERM")?;
-    runtime.spawn(async move {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
-        let _ = ends.send(End::Signal(name));
-    });
-    Ok(())
 }
 
 /// Every open file and every connection takes a descriptor, and the soft limit of 1,024 is there for programs that

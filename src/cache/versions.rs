@@ -161,7 +161,7 @@ impl Versions {
         if why.kind() == io::ErrorKind::FileTooLarge {
             // On a file system without holes, say: others may fit.
             log::warn!(
-                "{size} bytes are too large a file for the file system of the cache: it is read around the cache"
+                "{size} bytes are too large a file for the file system of the cache, or for a limit of file sizes (ulimit -f): it is read around the cache"
             );
         } else if why.raw_os_error() == Some(libc::EMFILE) {
             // That is no trouble of the folder's, and none for who has a data file.

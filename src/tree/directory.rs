@@ -176,6 +176,12 @@ impl Directory {
         (at.elapsed() < UNSEEN).then_some(error)
     }
 
+    /// Believes what is known no longer, without forgetting it.
+    pub(super) fn expire(&self) {
+        let mut state = self.state.write();
+        (state.fresh_until, state.failed) = (None, None);
+    }
+
     /// The origin says that there is no such directory.
     pub(super) fn forget(&self) {
         let mut state = self.state.write();

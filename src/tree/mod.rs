@@ -160,6 +160,15 @@ impl Tree {
         self.nodes.forget(ino, references);
     }
 
+    /// Has every listing asked for again when it is looked at next.
+    pub fn refresh(&self) {
+        for node in self.nodes.all() {
+            if let Kind::Directory(directory) = &node.kind {
+                directory.expire();
+            }
+        }
+    }
+
     /// Looks a name up, if memory can tell.
     pub fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
         let Kind::Directory(directory) = &parent.kind else {

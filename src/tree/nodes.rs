@@ -101,6 +101,12 @@ impl Nodes {
         self.inner.read().by_ino.get(&ino)?.node.upgrade()
     }
 
+    /// All that there are now.
+    pub(super) fn all(&self) -> Vec<Arc<Node>> {
+        let inner = self.inner.read();
+        inner.by_ino.values().filter_map(|entry| entry.node.upgrade()).collect()
+    }
+
     /// Whether the kernel knows the node with this number.
     pub(super) fn is_known(&self, ino: Ino) -> bool {
         let inner = self.inner.read();

@@ -1,1 +1,174 @@
 //! Signals, limits and the mount's process.
+
+use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::common::ground::{Ground, hello};
+use crate::common::mount::is_mounted;
+use crate::common::process::{Pidfd, spawn, wait};
+use crate::common::{Mount, PATIENCE, run, wait_until};
+use crate::origin::Content;
+
+/// The signals that end a process by default and mean nothing to a mount; SIGHUP, which reloads; and SIGTSTP, which would stop it.
+/// SIGXCPU ends a mount only if its CPU time is limited.
+const HARMLESS: [libc::c_int; 18] = [
+    libc::SIGHUP,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGFPE,
+    libc::SIGSYS,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGIO,
+    libc::SIGPWR,
+];
+
+fn send(pid: u32, signal: libc::c_int) {
+    // SAFETY: a system call with two numbers.
+    let sent = unsafe { libc::kill(pid.cast_signed(), signal) };
+    assert_eq!(sent, 0, "signal {signal}");
+}
+
+#[test]
+fn no_signal_leaves_a_dead_mount() {
+    let (origin, ground) = (hello(), Ground::new());
+    ground.mount(&origin.url("/"), &[]);
+    let [background] = ground.processes()[..] else {
+        panic!("one daemon");
+    };
+    let foreground = Mount::start_of(&origin.url("/"));
+    let real_time = [libc::SIGRTMIN(), libc::SIGRTMAX()];
+    for signal in HARMLESS.into_iter().chain(real_time) {
+        send(background, signal);
+        send(foreground.pid(), signal);
+        for root in [ground.mountpoint(), foreground.root()] {
+            assert_eq!(fs::read_dir(root).expect("to list").count(), 2, "after signal {signal}");
+        }
+    }
+    for signal in [libc::SIGQUIT, libc::SIGABRT] {
+        let ended = Mount::start_of(&origin.url("/"));
+        let (root, process) = (ended.root(), Pidfd::open(ended.pid()).expect("it runs"));
+        send(ended.pid(), signal);
+        assert!(process.wait(PATIENCE), "signal {signal} ends it");
+        assert!(!is_mounted(&root), "signal {signal}: a mount is left");
+    }
+    ground.unmount(&[]).succeeded();
+}
+
+/// As logrotate(8) does it. Names that were added on the server meanwhile are shown, though the listing is fresh.
+#[test]
+fn hangup_reopens_the_log_and_refreshes_listings() {
+    let (origin, ground) = (hello(), Ground::new());
+    ground.mount(&origin.url("/"), &["--attr-ttl", "1h"]);
+    assert_eq!(fs::read_dir(ground.mountpoint()).expect("to list").count(), 2);
+    origin.add("/new", "new\n");
+    let [daemon] = ground.processes()[..] else {
+        panic!("one daemon");
+    };
+    let log = ground.home.path().join("log");
+    fs::rename(&log, ground.home.path().join("log.1")).expect("to rotate the log");
+    send(daemon, libc::SIGHUP);
+    let names = || fs::read_dir(ground.mountpoint()).expect("to list").count();
+    wait_until("the new name", || log.exists() && names() == 3);
+    ground.unmount(&[]).succeeded();
+    let log = fs::read_to_string(log).expect("the new log");
+    assert!(log.contains("unmounted"), "{log}");
+}
+
+/// A terminal's two ends: the window's, which closes it when it is dropped, and the one for programs.
+fn open_terminal() -> (OwnedFd, OwnedFd) {
+    let (mut window, mut terminal) = (-1, -1);
+    let null = std::ptr::null_mut::<libc::c_char>();
+    // SAFETY: two places for descriptors, and nothing else is wanted.
+    let outcome = unsafe { libc::openpty(&mut window, &mut terminal, null.cast(), null.cast(), null.cast()) };
+    assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+    // Not for the daemon, whose own end would keep the window open.
+    for descriptor in [window, terminal] {
+        // SAFETY: a system call on a descriptor that was just made.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    // SAFETY: they were just made, and nobody else has them.
+    unsafe { (OwnedFd::from_raw_fd(window), OwnedFd::from_raw_fd(terminal)) }
+}
+
+/// A mount in the foreground of a terminal that is closed, as of a window or an ssh session.
+#[test]
+fn a_closed_terminal_unmounts() {
+    let (origin, ground) = (hello(), Ground::new());
+    let (window, terminal) = open_terminal();
+    let mut command = ground.command(&origin.url("/"), &["--foreground"]);
+    let streams = || Stdio::from(terminal.try_clone().expect("its copy"));
+    command.stdin(streams()).stdout(streams()).stderr(streams());
+    // SAFETY: two system calls.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            match libc::ioctl(0, libc::TIOCSCTTY, 0) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let mut child = spawn(&mut command);
+    drop((command, terminal));
+    wait_until("the mount", || is_mounted(&ground.mountpoint()));
+    // A signal from elsewhere is no closed terminal.
+    send(child.id(), libc::SIGHUP);
+    assert_eq!(fs::read_dir(ground.mountpoint()).expect("to list").count(), 2);
+    drop(window);
+    let status = wait(&mut child, PATIENCE).expect("it ends");
+    assert!(status.success(), "{status}");
+    ground.assert_nothing_is_left();
+}
+
+/// `ulimit -f`, `LimitFSIZE=`.
+#[test]
+fn a_file_size_limit_costs_no_read() {
+    let (origin, ground) = (hello(), Ground::new());
+    let mut command = ground.command(&origin.url("/"), &[]);
+    let most = 1 << 20;
+    // SAFETY: setrlimit is a system call and nothing more.
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_FSIZE, most, most)?)) };
+    run(&mut command).succeeded();
+    let large = fs::read(ground.mountpoint().join("large")).expect("to read");
+    assert!(large == Content::noise(64 << 20, 61).read(0..64 << 20));
+    assert_eq!(
+        fs::read(ground.mountpoint().join("hello.txt")).expect("to read"),
+        b"hello\n"
+    );
+    let mark = origin.log().mark();
+    assert_eq!(
+        fs::read(ground.mountpoint().join("hello.txt")).expect("to read"),
+        b"hello\n"
+    );
+    assert_eq!(
+        origin.log().since(mark).body_bytes("/hello.txt"),
+        0,
+        "a small file is cached"
+    );
+    ground.unmount(&[]).succeeded();
+}
+
+#[test]
+fn a_log_that_cannot_be_written_costs_its_lines() {
+    let (origin, ground) = (hello(), Ground::new());
+    run(&mut ground.command(&origin.url("/"), &["-vvv", "--log-file", "/dev/full"])).succeeded();
+    assert_eq!(
+        fs::read(ground.mountpoint().join("hello.txt")).expect("to read"),
+        b"hello\n"
+    );
+    ground.unmount(&[]).succeeded();
+}

@@ -58,3 +58,13 @@ pub fn program(name: &str, package: &str) -> PathBuf {
             panic!("this test needs {name}: apt-get install {package} (scripts/install-deps.sh test installs all)")
         })
 }
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
