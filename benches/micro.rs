@@ -180,6 +180,7 @@ impl Simulation {
             fetches_per_origin: 16,
             fetch_len: FETCH,
             split_distance: 1 << 20,
+            is_throttled: false,
         };
         Simulation {
             scheduler: Scheduler::new(limits),

@@ -5,5 +5,6 @@ mod answers;
 mod connections;
 mod listings;
 mod names;
+mod neighbours;
 mod process;
 mod versions;

@@ -69,6 +69,7 @@ impl Fetcher for ChunkDownloader {
             // Outlives the report: for as long as the manager knows of this fetch it may wake readers for what it has written of a
             // chunk, and that goes when nobody keeps it.
             let mut position = None;
+            let entry = Arc::clone(&order.entry);
             let mut end = EndReport {
                 manager: Arc::clone(&manager),
                 fetch: order.id,
@@ -86,7 +87,9 @@ impl Fetcher for ChunkDownloader {
             tokio::select! {
                 result = fetch.run(&mut position) => end.result = Some(result),
                 // The manager has forgotten this fetch already; what it reports now is ignored.
-                () = control.stopped() => {}
+                () = control.stopped() => if let Some(position) = position.take() {
+                    entry.leave_unfinished(position);
+                },
             }
         });
     }
@@ -129,6 +132,10 @@ impl Fetch {
     async fn run(mut self, kept: &mut Option<Box<Position>>) -> Result<(), ReadError> {
         let entry = Arc::clone(&self.order.entry);
         let mut reached = self.order.bytes.start;
+        if let Some(position) = entry.take_unfinished(entry.chunk.index(reached)) {
+            reached = position.offset();
+            *kept = Some(position);
+        }
         let mut failures = Failures::new(self.downloader.retries, reached + entry.chunk.bytes());
         while reached < self.end() {
             if let Some(verified) = self.verify(reached).await? {
@@ -138,10 +145,9 @@ impl Fetch {
             let before = reached;
             let Leave { turn, mirror } = self.leave(&mut failures).await;
             let asked = Instant::now();
-            let position = kept.take().unwrap_or_else(|| Position::at_chunk_edge(before));
-            let (position, turn, result) = self.attempt(position, turn, mirror.as_ref(), asked).await;
-            reached = position.offset();
-            *kept = Some(position);
+            kept.get_or_insert_with(|| Position::at_chunk_edge(before));
+            let (turn, result) = self.attempt(kept, turn, mirror.as_ref(), asked).await;
+            reached = kept.as_ref().map_or(before, |position| position.offset());
             let error = match result {
                 Ok(()) if reached >= self.end() => break,
                 // Further than before, that is: whoever sends the whole file each time, and breaks off
@@ -209,18 +215,19 @@ impl Fetch {
         verifying.await.map_err(|err| ReadError::Store(err.to_string()))
     }
 
-    /// One request, and its body to the data file. Gives back the position reached in any case, and the turn if the origin
-    /// has not answered.
+    /// One request, and its body to the data file. Moves the position on, which is missing only while it is written to, and gives back the turn if
+    /// the origin has not answered.
     async fn attempt(
         &mut self,
-        mut position: Box<Position>,
+        kept: &mut Option<Box<Position>>,
         turn: Turn,
         mirror: Option<&Url>,
         asked: Instant,
-    ) -> (Box<Position>, Option<Turn>, Result<(), ReadError>) {
+    ) -> (Option<Turn>, Result<(), ReadError>) {
+        let position = kept.get_or_insert_with(|| Position::at_chunk_edge(self.order.bytes.start));
         let answer = match mirror {
-            None => self.ask(&mut position).await,
-            Some(mirror) => self.ask_mirror(mirror, &position).await,
+            None => self.ask(position).await,
+            Some(mirror) => self.ask_mirror(mirror, position).await,
         };
         let turn = match &answer {
             Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(turn),
@@ -246,14 +253,16 @@ impl Fetch {
             Ok(Some(body)) => {
                 self.manager.answered(self.order.id);
                 let (answered, from) = (Instant::now(), position.offset());
-                let (position, result) = self.stream(body, position).await;
-                let bytes = position.offset().saturating_sub(from);
+                let result = self.stream(body, kept).await;
+                let bytes = kept
+                    .as_ref()
+                    .map_or(0, |position| position.offset().saturating_sub(from));
                 self.manager
                     .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
-                (position, turn, result)
+                (turn, result)
             }
-            Ok(None) => (position, turn, Ok(())),
-            Err(error) => (position, turn, Err(error)),
+            Ok(None) => (turn, Ok(())),
+            Err(error) => (turn, Err(error)),
         }
     }
 

@@ -8,17 +8,20 @@
 //!
 //! **One truth for a size**: [`Settled::size`]. [`CacheEntry::size_hint`] is for planning until then.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::chunk::{ChunkSize, clip};
 use super::error::ReadError;
+use super::file_writer::Position;
 use super::presence::Presence;
 use super::resident::Resident;
 use crate::http::{Origin, Version, redact};
@@ -107,7 +110,12 @@ pub struct CacheEntry {
     pub(super) readers: AtomicUsize,
     changed: AtomicBool,
     ignores_range: AtomicBool,
+    /// Where fetches have stood that lost their slot in the middle of a chunk, by chunk. Held for moments.
+    unfinished: Mutex<BTreeMap<u64, Box<Position>>>,
 }
+
+/// Chunks of an entry that are kept unfinished at most: so many fetches of one file seldom lose their slots at once.
+const MOST_UNFINISHED: usize = 16;
 
 /// What is known of an entry once its version is.
 #[derive(Debug)]
@@ -159,6 +167,7 @@ impl CacheEntry {
             readers: AtomicUsize::new(0),
             changed: AtomicBool::new(false),
             ignores_range: AtomicBool::new(false),
+            unfinished: Mutex::default(),
         }
     }
 
@@ -207,6 +216,30 @@ impl CacheEntry {
     /// Notes that the server ignores Range.
     pub fn mark_ignores_range(&self) {
         self.ignores_range.store(true, Ordering::Release);
+    }
+
+    /// A fetch ends here, in the middle of a chunk perhaps: the next one that comes to it goes on from this byte.
+    pub(super) fn leave_unfinished(&self, position: Box<Position>) {
+        let chunk = self.chunk.index(position.offset());
+        let Some(settled) = self.settled() else { return };
+        if position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size() {
+            return;
+        }
+        let mut unfinished = self.unfinished.lock();
+        unfinished.retain(|&other, _| !settled.presence.contains(other));
+        if unfinished.len() < MOST_UNFINISHED {
+            unfinished.insert(chunk, position);
+        }
+    }
+
+    /// Where the last fetch of this chunk has stood, if it was left unfinished.
+    pub(super) fn take_unfinished(&self, chunk: u64) -> Option<Box<Position>> {
+        self.unfinished.lock().remove(&chunk)
+    }
+
+    /// What was written of unfinished chunks may be lost.
+    pub(super) fn forget_unfinished(&self) {
+        self.unfinished.lock().clear();
     }
 
     /// Whether the origin is known to have another version by now.

@@ -57,8 +57,8 @@ pub struct ChunkManager {
     fetcher: Arc<dyn Fetcher>,
     /// How long a waiter waits at most.
     patience: Duration,
-    /// Wakes the task that looks after those who wait, when there is a first one again.
-    deadline_set: Notify,
+    /// Wakes the task that looks after those who wait, when there is something to look after again.
+    is_busy: Notify,
 }
 
 struct State {
@@ -70,6 +70,8 @@ struct State {
     patient: HashMap<WaiterId, OnReady>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
+    /// Whether that task looks again by itself.
+    is_watched: bool,
 }
 
 impl ChunkManager {
@@ -83,10 +85,11 @@ impl ChunkManager {
                 patient: HashMap::new(),
                 controls: HashMap::new(),
                 next_waiter: 1,
+                is_watched: false,
             }),
             fetcher,
             patience,
-            deadline_set: Notify::new(),
+            is_busy: Notify::new(),
         })
     }
 
@@ -109,9 +112,6 @@ impl ChunkManager {
     ) -> WaiterId {
         self.change(|state| {
             let waiter = state.new_waiter();
-            if state.waiting.is_empty() {
-                self.deadline_set.notify_one();
-            }
             let deadline = Instant::now() + self.patience;
             state.waiting.insert(waiter, (deadline, on_ready));
             state.scheduler.wait(entry, bytes, shifts, waiter);
@@ -275,23 +275,34 @@ impl ChunkManager {
     /// Looks after those who wait: wakes them when their deadline passes, and has the scheduler notice fetches that
     /// are stalled. Runs for as long as the mount does.
     pub async fn watch_waits(self: Arc<Self>) {
+        let mut period_ends = Instant::now() + STALL;
         loop {
-            let first = self.state.lock().first_deadline();
-            match first {
-                None => self.deadline_set.notified().await,
-                Some(deadline) => {
-                    tokio::time::sleep_until(deadline.min(Instant::now() + STALL)).await;
-                    let watched = contained("ending waits", || {
-                        self.change(|state| {
-                            state.end_late_waits(self.patience);
-                            state.scheduler.period_passed();
-                        });
-                    });
-                    if watched.is_none() {
-                        // What panics each time must not take a core.
-                        tokio::time::sleep(STALL).await;
+            let first = {
+                let mut state = self.state.lock();
+                state.is_watched = !state.scheduler.is_idle();
+                state.is_watched.then(|| state.first_deadline())
+            };
+            let Some(deadline) = first else {
+                self.is_busy.notified().await;
+                period_ends = Instant::now() + STALL;
+                continue;
+            };
+            tokio::time::sleep_until(deadline.map_or(period_ends, |deadline| deadline.min(period_ends))).await;
+            let has_passed = Instant::now() >= period_ends;
+            if has_passed {
+                period_ends = Instant::now() + STALL;
+            }
+            let watched = contained("ending waits", || {
+                self.change(|state| {
+                    state.end_late_waits(self.patience);
+                    if has_passed {
+                        state.scheduler.period_passed();
                     }
-                }
+                });
+            });
+            if watched.is_none() {
+                // What panics each time must not take a core.
+                tokio::time::sleep(STALL).await;
             }
         }
     }
@@ -321,6 +332,10 @@ impl ChunkManager {
                         state.controls.remove(&fetch).inspect(|control| control.lower_end(0));
                     }
                 }
+            }
+            if !state.is_watched && !state.scheduler.is_idle() {
+                state.is_watched = true;
+                self.is_busy.notify_one();
             }
             changed
         };

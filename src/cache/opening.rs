@@ -98,6 +98,7 @@ impl Cache {
             fetches_per_origin: config.max_connections,
             fetch_len: FETCH_LEN,
             split_distance: SPLIT_DISTANCE,
+            is_throttled: config.bandwidth.is_some(),
         };
         let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);

@@ -41,6 +41,9 @@ const WEIGHT: f64 = 0.25;
 /// would never be known better.
 const TELLING: u64 = 256 << 10;
 
+/// Seconds. No answer is waited for longer than this because others were slow, while there is something else to ask for.
+const LONGEST_PATIENCE: f64 = 30.0;
+
 /// What was measured of one origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -48,6 +51,8 @@ pub struct Pace {
     latency: f64,
     /// Bytes a second over one connection.
     rate: f64,
+    /// Seconds to the head of most answers. A single one that is slow moves it little, whatever it took.
+    usual_latency: f64,
     /// Whether it has ever answered: until then the two are guesses.
     is_measured: bool,
 }
@@ -58,6 +63,7 @@ impl Default for Pace {
         Pace {
             latency: 0.03,
             rate: 20e6,
+            usual_latency: 0.25,
             is_measured: false,
         }
     }
@@ -67,7 +73,11 @@ impl Pace {
     /// Takes a measurement: a head after `latency`, and `bytes` of a body in `time`.
     pub fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
         self.is_measured = true;
-        self.latency += WEIGHT * (latency.as_secs_f64() - self.latency);
+        let seconds = latency.as_secs_f64();
+        self.latency += WEIGHT * (seconds - self.latency);
+        self.usual_latency = seconds
+            .clamp(self.usual_latency * 0.7, self.usual_latency * 2.0)
+            .max(0.01);
         if bytes >= TELLING && !time.is_zero() {
             self.rate += WEIGHT * (bytes as f64 / time.as_secs_f64() - self.rate);
         }
@@ -118,6 +128,11 @@ impl Pace {
     /// Seconds from a request to its answer, and bytes a second over one connection, if the origin has ever answered.
     pub fn measured(&self) -> Option<(f64, f64)> {
         self.is_measured.then_some((self.latency, self.rate))
+    }
+
+    /// How long an answer may take that is no slower than others.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs_f64((2.0 * self.usual_latency).min(LONGEST_PATIENCE))
     }
 
     /// Bytes that a connection could bring in the time of a round trip.

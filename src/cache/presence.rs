@@ -29,6 +29,8 @@ pub struct Presence {
     chunks: u64,
     /// How many bits are set. Follows the bits; exact once all changes have returned.
     present: AtomicU64,
+    /// See [`Self::losses`].
+    losses: AtomicU64,
 }
 
 const BITS: u64 = u64::BITS as u64;
@@ -42,6 +44,7 @@ impl Presence {
             gone: zeros(),
             chunks,
             present: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
         }
     }
 
@@ -65,12 +68,20 @@ impl Presence {
             return false;
         }
         let bit = 1 << (chunk % BITS);
+        self.losses.fetch_add(1, Ordering::AcqRel);
         let removed = self.word(chunk / BITS).fetch_and(!bit, Ordering::AcqRel) & bit != 0;
         if removed {
             self.present.fetch_sub(1, Ordering::AcqRel);
         }
+        self.losses.fetch_add(1, Ordering::AcqRel);
         self.count_gone(chunk);
         removed
+    }
+
+    /// A number that changes both before and after a chunk is taken out. So if it is the same as before the chunks were looked at, each that
+    /// was found is still here; and who goes by an older look can tell that it has to look again.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
     }
 
     /// Counts a chunk whose bytes are about to go although it never became whole: readers may have been woken for the

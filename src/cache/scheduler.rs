@@ -13,9 +13,10 @@
 //!   wanted chunk is not in flight. Nor is it asked for when it is present: a fetch that was cut
 //!   short or stopped may still write what it has read, so that is looked at before a fetch starts.
 //! - **Every waiter is looked after**: each chunk that it misses is wanted, at its priority, or in
-//!   flight. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
+//!   flight, also of what was evicted since it came. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
 //!   other state, so no waiter can be forgotten.
-//! - **No slot is idle while something is wanted** of its origin, but for entries that [rest](refusals) because they were refused.
+//! - **No slot is idle while something is wanted** of its origin, but for entries that [rest](refusals) because they were refused, or are
+//!   [set back](stalls) for a moment.
 //! - **`Critical` waits for nothing lower, but for what pays soon**: with all slots of an
 //!   origin taken, the least urgent fetch loses its slot to it. What that fetch has brought stays;
 //!   the rest is wanted again. Protected from this are a fetch that a reader is blocked on, one that
@@ -25,6 +26,8 @@
 //!   another's fetches after a chunk each. So slots go round as fetches end by themselves, first to
 //!   who was served longest ago. One that has brought what pays for its round trip has had its turn: while a reader
 //!   waits for a slot, it ends at its next chunk edge.
+//! - **A slot is kept only by what comes**: a fetch that brings next to nothing for about a second, whoever is blocked on it, gives its slot to
+//!   another entry that waits for one ([`stalls`]).
 //! - **What is wanted for several reasons outlives each of them**: a chunk that was to be read ahead
 //!   and that the user asked for is still to be fetched for the user when the reader has gone. Only a
 //!   failure ends all reasons: who waits is told.
@@ -37,6 +40,7 @@ mod flight;
 mod flights;
 mod refusals;
 mod slots;
+mod stalls;
 mod status;
 mod waiters;
 mod wants;
@@ -52,7 +56,7 @@ use rangemap::RangeSet;
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
 use crate::http::Origin;
-use flight::{Fetch, Waiter};
+use flight::{Fetch, Flight, Waiter};
 use flights::Flights;
 pub use refusals::{AfterRefusal, Refusal};
 pub use status::OriginStatus;
@@ -92,6 +96,8 @@ pub struct Limits {
     /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
     /// fetch of its own.
     pub split_distance: u64,
+    /// Whether what comes is held back here (`--bwlimit`), so that a fetch that brings little says nothing of its server.
+    pub is_throttled: bool,
 }
 
 /// One HTTP Range request to be made.
@@ -136,6 +142,8 @@ pub struct Scheduler {
     turn: u64,
     /// Counts the calls of [`Scheduler::period_passed`].
     period: u64,
+    /// Entries that are [set back](stalls), in the order in which that began.
+    set_back: Vec<EntryId>,
     /// Bytes that fetches have brought.
     brought: u64,
     /// See [`Scheduler::it_is`].
@@ -155,6 +163,7 @@ impl Scheduler {
             next_fetch: 1,
             turn: 1,
             period: 0,
+            set_back: Vec::new(),
             brought: 0,
             now: Instant::now(),
             closed: false,
@@ -179,8 +188,7 @@ impl Scheduler {
             return;
         }
         self.want(entry, chunks, priority);
-        self.dispatch_for(entry.id);
-        self.flights.forget_if_idle(entry.id);
+        self.follow_up(entry.id);
     }
 
     /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
@@ -216,8 +224,7 @@ impl Scheduler {
         self.waiters.insert(waiter, entry.id);
         self.apply(entry, shifts);
         self.look_after_waiters(entry.id);
-        self.dispatch_for(entry.id);
-        self.flights.forget_if_idle(entry.id);
+        self.follow_up(entry.id);
     }
 
     /// The waiter no longer waits: its deadline has passed, say. It is woken with this error unless
@@ -227,8 +234,7 @@ impl Scheduler {
         self.actions.push(Action::Wake(waiter, Err(error)));
         self.end_wait(id, waiter);
         // The fetch that it was blocked on may have to give way now.
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.follow_up(id);
     }
 
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
@@ -249,25 +255,54 @@ impl Scheduler {
         if let Some(left) = self.fetches.get(&fetch).map(|running| self.left_of(running))
             && let Some(running) = self.fetches.get_mut(&fetch)
         {
-            running.chunks.start = left.start;
+            let passed = std::mem::replace(&mut running.chunks.start, left.start)..left.start;
+            if self
+                .flights
+                .get(entry)
+                .is_some_and(|flight| flight.next_missing(&passed).is_some())
+            {
+                self.look_after_waiters(entry);
+            }
         }
         self.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
-        self.dispatch_for(entry);
-        self.flights.forget_if_idle(entry);
+        self.follow_up(entry);
     }
 
     /// So much time has passed that a fetch should have brought something: one that has not, from the start of
     /// this period to its end, is stalled, and no longer protected.
     pub fn period_passed(&mut self) {
         self.period += 1;
+        for fetch in self.fetches.values_mut() {
+            fetch.marks = [fetch.watermark, fetch.marks[0], fetch.marks[1]];
+        }
+        self.look_after_losses();
+        self.end_set_backs();
         self.flights.origins().for_each(|origin| self.dispatch(origin));
+    }
+
+    /// Chunks have been evicted, or their bytes were lost: those that somebody waits for are wanted again.
+    pub fn look_after_losses(&mut self) {
+        let concerned: Vec<_> = self.flights.with_unseen_losses().collect();
+        concerned.into_iter().for_each(|id| self.follow_up(id));
+    }
+
+    /// The end of each event that concerns an entry. **Each missing chunk of a waiter is wanted or in flight from here on**: chunks go
+    /// without the scheduler's lock, so that is made true again before anything else is decided.
+    fn follow_up(&mut self, id: EntryId) {
+        if self.flights.get(id).is_some_and(Flight::has_unseen_losses) {
+            self.look_after_waiters(id);
+        }
+        self.dispatch_for(id);
+        self.flights.forget_if_idle(id);
+        debug_assert!(self.looks_after_all(id), "a waiter of {id:?} is forgotten");
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
     pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
         let origin = self.flights.number(origin);
         let running = self.flights.at(origin).running();
+        self.flights.note_answer(origin);
         self.flights.pace_mut(origin).note(latency, bytes, time);
         self.flights.tolerance_mut(origin).answered(running, now);
     }
@@ -309,8 +344,7 @@ impl Scheduler {
         known.into_iter().for_each(|run| flight.wants.remove(run));
         drop(flight);
         self.look_after_waiters(entry);
-        self.dispatch_for(entry);
-        self.flights.forget_if_idle(entry);
+        self.follow_up(entry);
     }
 
     /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over all
@@ -339,9 +373,10 @@ impl Scheduler {
             running.chunks = all;
             running.start = 0;
             running.watermark = 0;
+            running.marks = [0; 3];
         }
         self.look_after_waiters(id);
-        self.dispatch_for(id);
+        self.follow_up(id);
         true
     }
 
@@ -358,8 +393,7 @@ impl Scheduler {
             Err(error) => self.fail_waiters(id, &failed_chunks, &error),
         }
         self.look_after_waiters(id);
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.follow_up(id);
     }
 
     /// The mount ends: every waiter is woken with an error, now and from now on; every fetch ends.

@@ -291,6 +291,7 @@ impl Versions {
         if settled.resident.cut_to()?.is_none() {
             return Ok(());
         }
+        entry.forget_unfinished();
         let _one_at_a_time = self.restoring.lock();
         let Some(len) = settled.resident.cut_to()? else {
             return Ok(());

@@ -13,10 +13,11 @@ use crate::cache::gathered::Gathered;
 use crate::http::{Body, HttpError};
 
 impl Fetch {
-    /// Streams a body to the data file until it ends, breaks, or is no longer wanted.
-    pub(super) async fn stream(&self, body: Body, position: Box<Position>) -> (Box<Position>, Result<(), ReadError>) {
-        let mut gathered = Gathered::from(position.offset());
-        let mut idle = Some(position);
+    /// Streams a body to the data file until it ends, breaks, or is no longer wanted. The position is where it was left whenever nothing is being
+    /// written, also when this is dropped.
+    pub(super) async fn stream(&self, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
+        let from = idle.as_ref().map_or(0, |position| position.offset());
+        let mut gathered = Gathered::from(from);
         let mut writing: Option<oneshot::Receiver<Written>> = None;
         let mut receiving = Some(self.receive(body));
         let mut result = Ok(());
@@ -40,10 +41,8 @@ impl Fetch {
                     let (position, outcome) = written.unwrap_or_else(|_| {
                         (Position::at_chunk_edge(u64::MAX), Err(ReadError::Store("the writing thread has died".into())))
                     });
-                    if let Err(error) = outcome {
-                        return (position, Err(error));
-                    }
-                    idle = Some(position);
+                    *idle = Some(position);
+                    outcome?;
                 }
                 () = tokio::time::sleep_until(gathered.ripe_at()), if idle.is_some() && !gathered.is_empty() => {}
             }
@@ -54,9 +53,10 @@ impl Fetch {
             if ripe > 0 {
                 writing = Some(self.write(gathered.cut(ripe), position));
             } else if is_last {
-                return (position, result);
+                *idle = Some(position);
+                return result;
             } else {
-                idle = Some(position);
+                *idle = Some(position);
             }
         }
     }

@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     fetches_per_origin: 4,
     fetch_len: 16 * C,
     split_distance: 4 * C,
+    is_throttled: false,
 };
 
 fn entry(chunks: u64) -> Arc<CacheEntry> {

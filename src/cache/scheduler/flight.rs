@@ -26,12 +26,28 @@ pub(super) struct Flight {
     pub(super) waiters: Vec<Waiter>,
     /// What is fetched ahead of whom. Forgotten with the flight: then all of it has come.
     pub(super) windows: Windows,
+    /// [`Presence::losses`](crate::cache::presence::Presence::losses) when its waiters were last looked after.
+    pub(super) losses: u64,
     /// When it last started a fetch.
     pub(super) turn: u64,
     /// What its requests have met with since it last got a byte, if they were refused.
     pub(super) refused: Option<Refused>,
     /// **Nothing begins for it before this was taken back**, by [`Scheduler::rested`](super::Scheduler::rested).
     pub(super) rests_until: Option<Instant>,
+    /// The period until which it is set back, after a fetch of it was too slow to keep its slot. **Nothing begins for it before this was
+    /// taken back** (see [`super::stalls`]).
+    pub(super) set_back_until: Option<u64>,
+    /// How its fetches have done since they last brought anything.
+    pub(super) fruitless: Fruitless,
+}
+
+/// Turns at a slot that brought nothing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fruitless {
+    /// How many in a row.
+    pub(super) turns: u32,
+    /// How many of them while its origin answered nothing else either, so that it may be slow with everything.
+    pub(super) unanswered: u32,
 }
 
 #[derive(Debug)]
@@ -56,6 +72,14 @@ pub(super) struct Fetch {
     pub(super) moved_in: Option<u64>,
     /// The period in which its server last answered it, or sent anything; `None` while it has not.
     pub(super) served_in: Option<u64>,
+    /// The period in which it began.
+    pub(super) began_in: u64,
+    /// How often its origin had answered by then.
+    pub(super) answers_before: u64,
+    /// Where its watermark was at the beginning of this period, and of the two before it.
+    pub(super) marks: [u64; 3],
+    /// Whether it was cut to end at its next chunk edge for others.
+    pub(super) gives_way: bool,
     /// Whether it was begun where files are more than connections, and so is no longer than others may be kept waiting.
     pub(super) is_a_turn: bool,
     /// What its chunks are wanted for when nobody is blocked on them. **None at `Critical`**: that lasts only as long
@@ -72,9 +96,12 @@ impl Flight {
             fetches: Vec::new(),
             waiters: Vec::new(),
             windows: Windows::default(),
+            losses: 0,
             turn: 0,
             refused: None,
             rests_until: None,
+            set_back_until: None,
+            fruitless: Fruitless::default(),
         }
     }
 
@@ -90,7 +117,8 @@ impl Flight {
 
     /// The most urgent of what may be begun for it.
     pub(super) fn next_priority(&self) -> Option<Priority> {
-        self.wants.most_urgent().filter(|_| self.rests_until.is_none())
+        let may_begin = self.rests_until.is_none() && self.set_back_until.is_none();
+        self.wants.most_urgent().filter(|_| may_begin)
     }
 
     pub(super) fn is_present(&self, chunk: u64) -> bool {
@@ -156,6 +184,16 @@ impl Flight {
         needed.gaps(chunks).collect()
     }
 
+    /// How often chunks of it were lost so far.
+    pub(super) fn losses_now(&self) -> u64 {
+        self.entry.settled().map_or(0, |settled| settled.presence.losses())
+    }
+
+    /// Whether somebody waits for chunks of it and some were lost since that was last looked at.
+    pub(super) fn has_unseen_losses(&self) -> bool {
+        !self.waiters.is_empty() && self.losses != self.losses_now()
+    }
+
     /// The first of these chunks that is wanted, however urgently, and missing.
     pub(super) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
         let mut rest = chunks;
@@ -178,6 +216,11 @@ impl Fetch {
     /// How urgent it is when nobody is blocked on it; `None` when nobody wants it then.
     pub(super) fn base(&self) -> Option<Priority> {
         self.wants.most_urgent()
+    }
+
+    /// Bytes that it has brought in this period and the two before it: in a second at least.
+    pub(super) fn lately(&self) -> u64 {
+        self.watermark.saturating_sub(self.marks[2])
     }
 
     pub(super) fn has_begun(&self) -> bool {

@@ -47,6 +47,8 @@ pub(super) struct AtOrigin {
     running: usize,
     /// How many flights it has.
     flights: usize,
+    /// How many fetches it has answered.
+    answers: u64,
 }
 
 /// A flight, and what its origin has noted of it.
@@ -127,6 +129,11 @@ impl Flights {
         &mut self.origins[origin.0].pace
     }
 
+    /// The origin has answered a fetch.
+    pub(super) fn note_answer(&mut self, origin: OriginNumber) {
+        self.origins[origin.0].answers += 1;
+    }
+
     pub(super) fn tolerance_mut(&mut self, origin: OriginNumber) -> &mut Tolerance {
         &mut self.origins[origin.0].tolerance
     }
@@ -187,6 +194,12 @@ impl Flights {
         self.all.keys().copied()
     }
 
+    /// The entries that somebody waits for, and that have lost chunks since that was looked at.
+    pub(super) fn with_unseen_losses(&self) -> impl Iterator<Item = EntryId> {
+        let all = self.all.iter();
+        all.filter_map(|(&id, kept)| kept.flight.has_unseen_losses().then_some(id))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -209,6 +222,16 @@ impl AtOrigin {
     /// How many fetches are under way.
     pub(super) fn running(&self) -> usize {
         self.running
+    }
+
+    /// How many fetches it has answered.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    /// Whether nothing that may begin is wanted of it.
+    pub(super) fn is_served(&self) -> bool {
+        self.wanting.is_empty()
     }
 
     /// Whether an entry other than this one has something to be begun for it.

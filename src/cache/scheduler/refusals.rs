@@ -18,6 +18,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::flight::Fruitless;
 use super::flights::OriginNumber;
 use super::{FetchId, Scheduler};
 use crate::cache::entry::EntryId;
@@ -229,13 +230,15 @@ impl Scheduler {
         {
             flight.rests_until = None;
         }
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.follow_up(id);
     }
 
     /// A fetch has brought bytes for the first time.
     pub(super) fn has_begun(&mut self, id: EntryId) {
         self.set_refused(id, None);
+        if let Some(mut flight) = self.flights.get_mut(id) {
+            flight.fruitless = Fruitless::default();
+        }
         if let Some(origin) = self.flights.get(id).map(|flight| flight.origin) {
             let served = self.served(origin, None);
             self.flights.tolerance_mut(origin).bears_out(served);
@@ -254,8 +257,7 @@ impl Scheduler {
         self.remove(fetch);
         self.look_after_waiters(id);
         // The slot is somebody else's now.
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.follow_up(id);
         rests_until
     }
 

@@ -29,15 +29,24 @@ impl Scheduler {
                 continue;
             }
             let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
-            if priority != Priority::Critical && running >= self.flights.at(origin).breadth.of(all) {
-                return;
-            }
-            if running >= all {
-                let Some(victim) = self.least_urgent_fetch(origin) else {
-                    self.let_some_give_way(origin);
+            let is_critical = priority == Priority::Critical;
+            let most = if is_critical {
+                all
+            } else {
+                self.flights.at(origin).breadth.of(all)
+            };
+            if running >= most {
+                let least_urgent = is_critical.then(|| self.least_urgent_fetch(origin)).flatten();
+                if let Some(victim) = least_urgent {
+                    self.preempt(victim);
+                } else if let Some(stalled) = self.stalled_fetch(origin, priority, id) {
+                    self.set_back(stalled);
+                } else {
+                    if is_critical {
+                        self.let_some_give_way(origin);
+                    }
                     return;
-                };
-                self.preempt(victim);
+                }
             }
             self.start(id, priority);
         }
@@ -189,6 +198,7 @@ impl Scheduler {
         let fetch = FetchId(self.next_fetch);
         self.next_fetch += 1;
         flight.fetches.push(fetch);
+        let origin = flight.origin;
         drop(flight);
         others.into_iter().for_each(|other| self.stop(other));
         let size = entry.settled().map_or(u64::MAX, Settled::size);
@@ -202,6 +212,10 @@ impl Scheduler {
                 watermark: bytes.start,
                 moved_in: None,
                 served_in: None,
+                began_in: self.period,
+                answers_before: self.flights.at(origin).answers(),
+                marks: [bytes.start; 3],
+                gives_way: false,
                 is_a_turn,
                 wants,
             },
@@ -250,13 +264,16 @@ impl Scheduler {
             let brought = fetch.watermark - fetch.start;
             if left.end - left.start <= 1 {
                 waiting = waiting.saturating_sub(1);
-            } else if brought >= turn && !fetch.is_a_turn {
+            } else if (brought >= turn && !fetch.is_a_turn) || self.has_had_a_second(fetch) {
                 have_had_theirs.push((brought, id));
             }
         }
         have_had_theirs.sort_unstable_by(|a, b| b.cmp(a));
         for (_, id) in have_had_theirs.into_iter().take(waiting) {
             self.cut_to_what_is_wanted(id, Priority::Critical);
+            if let Some(fetch) = self.fetches.get_mut(&id) {
+                fetch.gives_way = true;
+            }
         }
     }
 
@@ -278,7 +295,7 @@ impl Scheduler {
         let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
         let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
         let due = end.saturating_sub(fetch.watermark);
-        keeps_a_stream_going || due <= self.flights.at(flight.origin).pace.round_trip()
+        keeps_a_stream_going || fetch.gives_way || due <= self.flights.at(flight.origin).pace.round_trip()
     }
 
     pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
@@ -325,7 +342,10 @@ impl Scheduler {
         };
         self.want_again(id);
         self.stop(id);
+        // What readers were blocked on is not among what it was wanted for.
+        self.look_after_waiters(entry);
         self.flights.forget_if_idle(entry);
+        debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
     }
 
     /// Wants again what a fetch was to bring and has not brought, for what it was wanted.

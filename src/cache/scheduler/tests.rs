@@ -13,6 +13,7 @@ mod refusals;
 mod shared_line;
 mod sizes;
 mod slots;
+mod stalls;
 mod waits;
 mod windows;
 
@@ -73,6 +74,7 @@ impl Play {
             fetches_per_origin: slots,
             fetch_len: 16 * C,
             split_distance: 4 * C,
+            is_throttled: false,
         };
         Play {
             scheduler: near_scheduler(limits),

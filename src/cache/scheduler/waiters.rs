@@ -38,6 +38,10 @@ impl Scheduler {
     /// Makes the second promise of the module true for every waiter of an entry: each missing chunk
     /// is in flight and near, or wanted at its priority; and who misses nothing is woken.
     pub(super) fn look_after_waiters(&mut self, id: EntryId) {
+        // Before anything is found to be here: what goes from now on is seen the next time.
+        if let Some(mut flight) = self.flights.get_mut(id) {
+            flight.losses = flight.losses_now();
+        }
         self.wake_satisfied(id);
         let Some(flight) = self.flights.get(id) else { return };
         let entry = Arc::clone(&flight.entry);
@@ -52,6 +56,26 @@ impl Scheduler {
             let Some(flight) = self.flights.get(id) else { return };
             self.want(&entry, flight.touched(&bytes), priority);
         }
+    }
+
+    /// Whether each chunk that a waiter of an entry misses is wanted at its priority, or in flight.
+    pub(super) fn looks_after_all(&self, id: EntryId) -> bool {
+        let Some(flight) = self.flights.get(id) else {
+            return true;
+        };
+        let fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
+        let in_flight: RangeSet<u64> = fetches
+            .map(|fetch| fetch.chunks.clone())
+            .filter(|chunks| !chunks.is_empty())
+            .collect();
+        let is_looked_after = |waiter: &Waiter| {
+            let touched = flight.touched(&waiter.bytes);
+            let mut covered = in_flight.clone();
+            covered.extend(flight.wants.at(waiter.priority).iter().cloned());
+            touched.is_empty() || covered.gaps(&touched).all(|gap| flight.next_missing(&gap).is_none())
+        };
+        // Lost at this very moment, it is looked after in the next event.
+        flight.waiters.iter().all(is_looked_after) || flight.has_unseen_losses()
     }
 
     /// The first chunk of which `bytes` need something that is not in the data file.

@@ -103,8 +103,7 @@ impl Scheduler {
             return;
         }
         self.apply(entry, shifts);
-        self.dispatch_for(entry.id);
-        self.flights.forget_if_idle(entry.id);
+        self.follow_up(entry.id);
     }
 
     /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
@@ -114,15 +113,13 @@ impl Scheduler {
         // What was asked for at that priority without a window: a small file that is to be opened next.
         self.withdraw(id, &(0..u64::MAX), Priority::High);
         // What kept a stream going may have to give way now.
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.follow_up(id);
     }
 
     /// One of an entry's readers has gone, or seems to. What the others want stays wanted.
     pub fn leave(&mut self, id: EntryId, reader: u64) {
         self.drop_windows(id, Some(reader));
-        self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.follow_up(id);
     }
 
     fn drop_windows(&mut self, id: EntryId, reader: Option<u64>) {

@@ -139,6 +139,7 @@ impl Line {
                 fetches_per_origin: CONNECTIONS,
                 fetch_len: FETCH_LEN,
                 split_distance: SPLIT_DISTANCE,
+                is_throttled: false,
             }),
             began: Instant::now(),
             now: 0,

@@ -77,7 +77,10 @@ impl World {
             "a waiter sleeps that has everything: {waiter:?}"
         );
         assert!(
-            touched.all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
+            // Nobody has told the scheduler yet, and the next event does.
+            flight.has_unseen_losses()
+                || touched
+                    .all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
             "nobody looks after {waiter:?}"
         );
     }
@@ -95,7 +98,7 @@ impl World {
             .flights
             .iter()
             .map(|(_, flight)| flight)
-            .filter(|flight| is_here(&flight.entry))
+            .filter(|flight| is_here(&flight.entry) && flight.set_back_until.is_none())
             .filter_map(|flight| {
                 // Chunks that have turned up since it was last looked need no fetch.
                 let missing = |p: &Priority| {
@@ -131,7 +134,7 @@ impl World {
         let size = self.files[file].entry.size();
         let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
         let keeps_a_stream_going = others.count() == 0 && fetch.base() == Some(Priority::High);
-        (keeps_a_stream_going || due <= self.round_trip * C + C / 2)
+        (keeps_a_stream_going || fetch.gives_way || due <= self.round_trip * C + C / 2)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }
 }

@@ -76,6 +76,12 @@ pub(super) enum Event {
     EndReadAhead {
         entry: usize,
     },
+    /// A chunk that is here goes. The scheduler may hear of it later.
+    Evict {
+        entry: usize,
+        chunk: u64,
+        is_told: bool,
+    },
     /// Time has passed in which every fetch should have brought something.
     PeriodPasses,
     Close,
@@ -105,7 +111,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => which.clone().prop_map(|waiter| Event::GiveUp { waiter }),
         4 => (which.clone(), 0..20u64, 0..42u64, 0..20u64, 0..6u8).prop_map(|(entry, stream, start, chunks, how)| Event::Shift { entry, stream, start, chunks, how }),
         1 => (which.clone(), 0..2u64).prop_map(|(entry, reader)| Event::Leave { entry, reader }),
-        1 => which.prop_map(|entry| Event::EndReadAhead { entry }),
+        1 => which.clone().prop_map(|entry| Event::EndReadAhead { entry }),
+        4 => (which, 0..40u64, any::<bool>()).prop_map(|(entry, chunk, is_told)| Event::Evict { entry, chunk, is_told }),
         1 => Just(Event::PeriodPasses),
     ]
 }

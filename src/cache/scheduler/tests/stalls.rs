@@ -1,0 +1,117 @@
+//! Who keeps a slot when its server is slow, and who has to give it back.
+
+use super::*;
+
+impl Play {
+    fn periods(&mut self, count: usize) {
+        for _ in 0..count {
+            self.scheduler.period_passed();
+            self.note();
+        }
+    }
+
+    /// Whose each fetch was, in the order in which they began.
+    fn turns(&self) -> Vec<EntryId> {
+        self.started.iter().map(|order| order.entry.id).collect()
+    }
+}
+
+#[test]
+fn silent_fetch_gives_its_slot_to_a_reader_that_waits_and_has_it_again_afterwards() {
+    let mut play = Play::with_slots(1);
+    let (silent, good) = (known("a", 4), known("a", 1));
+    play.wait(&silent, 0..C, 1);
+    play.periods(10);
+    assert_eq!(play.stopped, [], "as long as nobody else waits");
+    play.wait(&good, 0..C, 2);
+    assert_eq!(play.turns(), [silent.id, good.id], "it has had its second");
+    play.completes(1, C);
+    assert_eq!(play.started.len(), 2, "the silent one is set back");
+    play.periods(1);
+    assert_eq!(play.turns(), [silent.id, good.id, silent.id], "a slot was left over");
+    play.completes(2, C);
+    assert_eq!(play.woken_well(), [2, 1]);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn the_rate_counts_and_not_only_whether_anything_comes() {
+    let mut play = Play::with_slots(1);
+    let (slow, good) = (known("a", 8), known("a", 1));
+    play.wait(&slow, 0..8 * C, 1);
+    play.wait(&good, 0..C, 2);
+    for brought in [C / 8, C / 4, C / 2] {
+        assert_eq!(play.stopped, []);
+        play.writes(0, brought);
+        play.periods(1);
+    }
+    assert_eq!(play.turns(), [slow.id, good.id]);
+}
+
+#[test]
+fn a_fetch_that_comes_to_its_next_chunk_soon_ends_there() {
+    let mut play = Play::with_slots(1);
+    let (slow, good) = (known("a", 8), known("a", 1));
+    play.wait_with_ahead(&slow, 0..C, 0..8, 1);
+    play.wait(&good, 0..C, 2);
+    for quarters in 1..=3 {
+        play.writes(0, quarters * 3 * C / 4);
+        play.periods(1);
+    }
+    play.writes(0, 5 * C / 2);
+    assert_eq!(
+        (play.stopped.len(), play.trimmed.clone()),
+        (0, vec![(play.started[0].id, 3 * C)])
+    );
+    play.completes(0, 3 * C);
+    assert_eq!(play.turns(), [slow.id, good.id]);
+}
+
+#[test]
+fn a_server_that_is_slow_with_everything_is_waited_for_twice_as_long_each_time() {
+    let mut play = Play::with_slots(1);
+    let entries = [known("a", 1), known("a", 1)];
+    for (waiter, entry) in (1..).zip(&entries) {
+        play.wait(entry, 0..C, waiter);
+    }
+    // It takes ten periods to answer anything.
+    let mut periods = 0;
+    while play.woken.len() < 2 {
+        periods += 1;
+        assert!(periods < 200, "{:?}", play.turns());
+        play.periods(1);
+        let last = play.started.len() - 1;
+        if play.scheduler.fetches.contains_key(&play.started[last].id)
+            && play.scheduler.period - play.scheduler.fetches[&play.started[last].id].began_in >= 10
+        {
+            play.completes(last, C);
+        }
+    }
+    assert_eq!(play.woken_well().len(), 2);
+}
+
+#[test]
+fn what_readers_wait_for_does_not_give_way_to_what_nobody_waits_for() {
+    let mut play = Play::with_slots(1);
+    let (silent, later, other) = (known("a", 1), known("a", 1), known("a", 1));
+    play.scheduler
+        .wait_patiently(&silent, 0..C, Priority::Medium, WaiterId(1));
+    play.note();
+    play.request(&later, 0..1, Priority::Low);
+    play.periods(10);
+    assert_eq!(play.turns(), [silent.id]);
+    play.request(&other, 0..1, Priority::Medium);
+    assert_eq!(play.turns(), [silent.id, other.id], "one that is as urgent");
+}
+
+#[test]
+fn what_is_held_back_here_is_not_laid_to_the_server() {
+    let mut play = Play::with_slots(1);
+    play.scheduler.limits.is_throttled = true;
+    let (slow, good) = (known("a", 8), known("a", 1));
+    play.wait(&slow, 0..8 * C, 1);
+    play.writes(0, 1);
+    play.wait(&good, 0..C, 2);
+    play.periods(10);
+    assert_eq!((play.stopped.len(), play.trimmed.len()), (0, 0));
+}
