@@ -19,6 +19,8 @@ pub struct Body {
     due: Option<u64>,
     /// **Whether the transfer's own framing ends where `due` does**, so that nothing can follow.
     is_framed: bool,
+    /// More than what is due was announced, and is not wanted.
+    has_rest: bool,
     /// The longest silence that is tolerated.
     timeout: Duration,
     /// The URL asked, fit for messages.
@@ -47,6 +49,7 @@ impl Body {
             response,
             due,
             is_framed: due.is_some() && due == announced,
+            has_rest: false,
             timeout,
             url,
         }
@@ -55,6 +58,11 @@ impl Body {
     /// Says how many bytes are due, where nobody else has.
     pub fn expect(&mut self, bytes: u64) {
         self.due.get_or_insert(bytes);
+    }
+
+    /// Ends where what is due ends, though more was announced. The connection is not used again.
+    pub(super) fn leave_the_rest(&mut self) {
+        self.has_rest = true;
     }
 
     /// The next bytes, or `None` after the last.
@@ -66,6 +74,9 @@ impl Body {
     /// `BadAnswer` if it goes on after them. What was yielded before is good in the first two cases.
     pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
         if self.due == Some(0) {
+            if self.has_rest {
+                return Ok(None);
+            }
             return self.expect_end().await.map(|()| None);
         }
         loop {
@@ -75,13 +86,16 @@ impl Body {
                 Ok(Err(error)) => return Err(self.error(classify(&error, self.timeout))),
                 Ok(Ok(piece)) => piece,
             };
-            let Some(piece) = piece else {
+            let Some(mut piece) = piece else {
                 return match self.due {
                     None => Ok(None),
                     Some(_) => Err(self.error(HttpErrorKind::Interrupted)),
                 };
             };
             if let Some(due) = &mut self.due {
+                if self.has_rest {
+                    piece.truncate(usize::try_from(*due).unwrap_or(usize::MAX));
+                }
                 if piece.len() as u64 > *due {
                     // In the same read: no need to hand out any of it.
                     return Err(self.error(too_long()));

@@ -8,6 +8,7 @@
 //! HTTP/1.1 unless told otherwise: one connection a range beats many ranges multiplexed over one connection.
 
 mod metadata;
+mod probe;
 mod ranges;
 
 use std::{fmt, sync::Arc};
@@ -24,6 +25,7 @@ use super::{
     access::Access,
     coding::{Unpacking, unpack},
     head::excerpt,
+    head_trust::HeadTrusts,
     health::{Down, Health, Healths},
     hops::{Answer, is_elsewhere},
     mirrors::Mirrors,
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     pub access: Access,
     pub redirects: Redirects,
     pub ignored_tags: IgnoredTags,
+    pub head_trusts: HeadTrusts,
     pub mirrors: Mirrors,
     pub healths: Healths,
     /// Leave to hold a large page.
@@ -79,6 +82,7 @@ impl Client {
                 config,
                 redirects: Redirects::default(),
                 ignored_tags: IgnoredTags::default(),
+                head_trusts: HeadTrusts::default(),
                 healths: Healths::default(),
                 large_page: Arc::new(Semaphore::new(1)),
             }),
@@ -127,7 +131,7 @@ impl Client {
         };
         let client = self.clone();
         runtime.spawn(async move {
-            let error = match client.send(Method::HEAD, &other, identity()).await {
+            let error = match client.head(&other).await {
                 Ok(answer) if answer.response.status().is_success() => None,
                 Ok(answer) => Some(client.refused(answer).await),
                 Err(error) => Some(error),

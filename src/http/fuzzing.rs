@@ -56,7 +56,7 @@ pub fn head(bytes: &[u8]) {
             );
         }
         Verdict::PastEnd { size } => assert!(size <= WANT.start, "{headers:?}"),
-        Verdict::Changed(_) | Verdict::Unclear | Verdict::Failed(_) => {}
+        Verdict::Changed(_) | Verdict::Refused(_) | Verdict::Failed(_) => {}
     }
     access::fuzzing::challenges(&headers);
     let disposition = headers.get(reqwest::header::CONTENT_DISPOSITION);

@@ -16,7 +16,8 @@
 //! | 200 | likewise, nothing known of the file, and negotiated (`Vary`, the tag) | bad answer: another representation | §12.5.5 |
 //! | 200, 206 | any other content coding: a label on the bytes | as without | servers label stored `.gz` files |
 //! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was asked for |
-//! | 206 | starts elsewhere, or ends after what was asked | bad answer | §15.3.7: a client must look at Content-Range |
+//! | 206 | starts elsewhere | bad answer | §15.3.7: a client must look at Content-Range |
+//! | 206 | ends after what was asked | as below, for what was asked; the rest is not read | some servers know no range but "from here on" |
 //! | 206 | Content-Length is not the range's length | bad answer | §15.3.7.1 |
 //! | 206 | total is `*`, and no size known; or the range goes past the known size | bad answer | §14.4 |
 //! | 206 | different | changed | §8.8 |
@@ -36,10 +37,11 @@
 //! | 200 | silent, without any, or with the known tag made weak | bad answer | promise 3; a proxy's rewriting |
 //! | 412 | same | bad answer: it contradicts itself | §15.5.13 |
 //! | 412 | else, a validator being known | changed | §15.5.13 |
-//! | 416 | no total (`bytes */n`), as Apache and lighttpd have it | unclear: metadata must tell ([`settle`]) | §15.5.17: only a SHOULD |
+//! | 416 | no total (`bytes */n`), as Apache and lighttpd have it | refused: a GET without Range must tell | §15.5.17: only a SHOULD |
 //! | 416 | nothing known, the range starts at or after the total | past the end | §15.5.17 |
 //! | 416 | a size known, other total; not a strong tag that is the same | changed | |
-//! | 416 | else | bad answer: the range exists | |
+//! | 416 | else, though the range exists | refused, likewise | |
+//! | 400, 405, 501 | | refused, likewise: servers that know no ranges say so in all these ways | |
 //! | 401, 403, 407 | | denied | |
 //! | 404, 410 | | not found | |
 //! | 408, 425, 429, 5xx, other 4xx | | status, with `Retry-After` | §10.2.3 |
@@ -66,8 +68,8 @@ pub(super) enum Verdict {
     Changed(Option<Version>),
     /// The file ends before the range starts.
     PastEnd { size: u64 },
-    /// The server refuses the range without saying how long the file is: see [`settle`].
-    Unclear,
+    /// The server refuses the range by a status. It may give the file without Range, and then all of it; else this is the failure.
+    Refused(HttpErrorKind),
     /// The answer brings nothing.
     Failed(HttpErrorKind),
 }
@@ -80,23 +82,34 @@ pub(super) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>
         200 => whole(head, known),
         412 if known.is_some_and(|known| known.validator != Validator::None) => precondition_failed(head, known),
         416 => not_satisfiable(head, want, known),
+        400 | 405 | 501 => Ok(Verdict::Refused(head.failure())),
         _ => Err(head.failure()),
     };
     verdict.unwrap_or_else(Verdict::Failed)
 }
 
-/// Judges what metadata, written as the head of a 200, says of a range that was refused without a reason.
-pub(super) fn settle(found: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Verdict {
-    let verdict = match (known, found.content_length) {
-        (None, Some(size)) if want.start >= size => Ok(Verdict::PastEnd { size }),
-        (None, Some(size)) => refused(want, size),
-        (None, None) => bad("HTTP 416, and the file's size is not told"),
-        (Some(known), _) => match whole(found, Some(known)) {
-            Ok(Verdict::Whole { .. }) => refused(want, known.size),
-            verdict => verdict,
-        },
-    };
-    verdict.unwrap_or_else(Verdict::Failed)
+/// Judges the answer to a request for the whole file, after one for the bytes `want` was refused for this reason.
+pub(super) fn judge_instead(
+    head: &AnswerHead,
+    want: Range<u64>,
+    known: Option<&Version>,
+    refusal: HttpErrorKind,
+) -> Verdict {
+    let start = want.start;
+    match judge(head, want, known) {
+        Verdict::Whole { size: Some(size), .. } if known.is_none() && size <= start => Verdict::PastEnd { size },
+        Verdict::Refused(_) => Verdict::Failed(refusal),
+        verdict => verdict,
+    }
+}
+
+/// Whether a part that was judged to be good for the bytes `want` goes on after them.
+pub(super) fn is_longer(head: &AnswerHead, want: &Range<u64>) -> bool {
+    match head.content_range.as_deref().and_then(content_range) {
+        Some(ContentRange::Bytes(range)) => range.last_byte >= want.end,
+        Some(ContentRange::UnboundBytes(range)) => range.last_byte >= want.end,
+        Some(ContentRange::Unsatisfied(_)) | None => false,
+    }
 }
 
 fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
@@ -115,7 +128,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
     };
     // `last` is below a total or below MAX: no overflow.
     let range = first..last + 1;
-    if range.start != want.start || range.end > want.end {
+    if range.start != want.start {
         return bad(format!(
             "bytes {}-{} were asked for, {} came",
             want.start,
@@ -159,7 +172,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
     };
     Ok(Verdict::Partial {
         version: Version { size, validator },
-        range,
+        range: range.start..range.end.min(want.end),
     })
 }
 
@@ -224,7 +237,7 @@ fn precondition_failed(head: &AnswerHead, known: Option<&Version>) -> Result<Ver
 
 fn not_satisfiable(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
     let Some(ContentRange::Unsatisfied(told)) = head.content_range.as_deref().and_then(content_range) else {
-        return Ok(Verdict::Unclear);
+        return Ok(Verdict::Refused(head.failure()));
     };
     let size = told.complete_length;
     let Some(known) = known else {
@@ -254,6 +267,36 @@ fn compare(head: &AnswerHead, known: Option<&Version>) -> Sameness {
     })
 }
 
+/// What a Content-Range tells of a file's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Total {
+    /// Of a part: the file has so many bytes.
+    Known(u64),
+    /// Of a refusal (`bytes */N`): likewise.
+    Unsatisfied(u64),
+    /// `bytes 0-0/*`: no total is told.
+    Open,
+}
+
+/// The total that an answer's Content-Range tells, if that is well-formed.
+pub(super) fn total(head: &AnswerHead) -> Option<Total> {
+    Some(match content_range(head.content_range.as_deref()?)? {
+        ContentRange::Bytes(range) => Total::Known(range.complete_length),
+        ContentRange::Unsatisfied(told) => Total::Unsatisfied(told.complete_length),
+        ContentRange::UnboundBytes(_) => Total::Open,
+    })
+}
+
+/// Whether the head of an answer about the whole file is of this version, as far as it tells: its validators do, and its length, if it has any.
+pub(super) fn is_same_version(head: &AnswerHead, known: &Version) -> bool {
+    let proves_it = known.validator != Validator::None || head.content_length.is_some();
+    head.status == 200
+        && head.coding.is_none()
+        && proves_it
+        && head.content_length.is_none_or(|size| size == known.size)
+        && compare(head, Some(known)) == Sameness::Same
+}
+
 /// Parses Content-Range; the name of the unit may be written in either case (RFC 9110 §14.1).
 fn content_range(text: &str) -> Option<ContentRange> {
     let unit = text.get(..5).filter(|unit| unit.eq_ignore_ascii_case("bytes"))?;
@@ -265,7 +308,8 @@ fn bad(why: impl Into<String>) -> Result<Verdict, HttpErrorKind> {
 }
 
 fn refused(want: Range<u64>, size: u64) -> Result<Verdict, HttpErrorKind> {
-    bad(format!("HTTP 416 for byte {} of {size}", want.start))
+    let why = format!("HTTP 416 for byte {} of {size}", want.start);
+    Ok(Verdict::Refused(HttpErrorKind::BadAnswer(why)))
 }
 
 fn unnamed() -> Result<Verdict, HttpErrorKind> {

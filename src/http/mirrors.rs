@@ -242,7 +242,7 @@ pub struct FirstRange {
 fn no_answer(verdict: Verdict) -> HttpErrorKind {
     match verdict {
         Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => bad(UNNAMED),
-        Verdict::Whole { .. } | Verdict::Unclear => bad("it does not send the range that was asked for"),
+        Verdict::Whole { .. } | Verdict::Refused(_) => bad("it does not send the range that was asked for"),
         Verdict::Failed(kind) => kind,
     }
 }

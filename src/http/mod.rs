@@ -20,6 +20,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head;
+mod head_trust;
 mod health;
 mod hops;
 mod judge;

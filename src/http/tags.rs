@@ -13,10 +13,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reqwest::Method;
 use url::Url;
 
-use super::{Client, MOST_ORIGINS, Origin, Validator, client::identity, head::AnswerHead, redact};
+use super::{Client, MOST_ORIGINS, Origin, Validator, head::AnswerHead, redact};
 
 /// How long ago a file's date has to be, so that nothing else can have been written within the same second. A minute is what
 /// servers take for that too; clocks differ.
@@ -59,7 +58,7 @@ impl Client {
         }
         let mut before = head.clone();
         for _ in 0..2 {
-            let Ok(answer) = self.send(Method::HEAD, url, identity()).await else {
+            let Ok(answer) = self.head(url).await else {
                 return false;
             };
             if answer.head.status != 200 {

@@ -130,6 +130,16 @@ impl Fetch {
                 let _ = body.next().await;
                 self.expect_same(entry.size() == size)
             }
+            RangeAnswer::Whole {
+                size: Some(told),
+                validator,
+                modified,
+                ..
+            } => {
+                let version = Version { size: told, validator };
+                self.settle(version, modified).await?;
+                self.expect_same(entry.size() == size)
+            }
             _ => Err(self.bad_answer("it refuses the file's first byte").into()),
         }
     }

@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::{
-    super::testing::{Reply, Server, breaks_off, says, stalls},
+    super::{
+        Validator, Version,
+        testing::{Reply, Server, breaks_off, says, stalls},
+    },
     tests::{client, is_bad, known},
     *,
 };
@@ -20,10 +23,24 @@ async fn of_two_minds(head: &'static str, get: &'static str) -> Server {
     Server::start(reply).await
 }
 
+const PART: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Type: Video/MP4; x=y\r\n\
+                    Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 1\r\n\r\na";
+const WHOLE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3\r\n\r\nabc";
+const UNDATED: &str =
+    "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Length: 1\r\n\r\na";
+const NOT_FOUND: &str = "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
+
+fn methods(server: &Server) -> Vec<String> {
+    let requests = server.requests();
+    requests
+        .iter()
+        .filter_map(|request| Some(request.split_once(' ')?.0.to_owned()))
+        .collect()
+}
+
 #[tokio::test]
-async fn one_head_is_enough_if_it_tells_the_size() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Length: 123\r\nETag: \"v1\"\r\nContent-Type: Video/MP4; x=y\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
-    let server = of_two_minds(head, "").await;
+async fn the_first_byte_tells_what_a_file_is() {
+    let server = of_two_minds("HTTP/1.1 404 No\r\nContent-Length: 0", PART).await;
     let metadata = client().metadata(&server.at("f")).await.unwrap();
     assert_eq!(metadata.version, Some(known(123)));
     assert_eq!(
@@ -35,53 +52,203 @@ async fn one_head_is_enough_if_it_tells_the_size() {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
     );
     assert_eq!((metadata.url, server.requests().len()), (server.at("f"), 1));
+    assert!(server.requests()[0].contains("range: bytes=0-0"));
+}
+
+/// What a server answers to `bytes=0-0`, to `bytes=0-1`, to a GET without Range, and to HEAD.
+async fn of_many_minds(one: &'static str, two: &'static str, whole: &'static str, head: &'static str) -> Server {
+    Server::start(move |request| match request {
+        _ if request.starts_with("HEAD") => says(head),
+        _ if request.contains("range: bytes=0-0\r\n") => says(one),
+        _ if request.contains("range: bytes=0-1\r\n") => says(two),
+        _ if request.contains("range:") => panic!("{request}"),
+        _ => says(whole),
+    })
+    .await
 }
 
 #[tokio::test]
-async fn a_head_that_tells_no_size_is_followed_by_a_range() {
-    const PART: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Length: 1\r\n\r\na";
-    const WHOLE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3\r\n\r\nabc";
-    const UNSIZED: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_file() {
+    const NO: &str = "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n";
+    const BAD: &str = "HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n";
+    const BROKEN: &str = "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n";
+    const OPEN: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/*\r\nContent-Length: 1\r\n\r\na";
+    const TOTAL: &str = "HTTP/1.1 416 No\r\nContent-Range: bytes */123\r\nContent-Length: 0\r\n\r\n";
     const EMPTY: &str = "HTTP/1.1 416 No\r\nContent-Range: bytes */0\r\nContent-Length: 0\r\n\r\n";
-    const FINE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"";
-    for (head, get, size) in [
-        ("HTTP/1.1 405 No\r\nContent-Length: 0", PART, Some(123)),
-        ("HTTP/1.1 403 No\r\nContent-Length: 0", PART, Some(123)),
-        ("HTTP/1.1 501 No\r\nContent-Length: 0", PART, Some(123)),
-        ("HTTP/1.1 400 No\r\nContent-Length: 0", PART, Some(123)),
-        ("HTTP/1.1 204 Fine", PART, Some(123)),
-        (FINE, PART, Some(123)),
-        (
-            "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 77\r\nContent-Encoding: gzip",
-            PART,
-            Some(123),
-        ),
-        ("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0", PART, Some(123)),
-        ("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0", EMPTY, Some(0)),
-        (
-            "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0",
-            "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n",
-            Some(0),
-        ),
-        (FINE, WHOLE, Some(3)),
-        (FINE, UNSIZED, None),
+    const ALL: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-2/3\r\nETag: \"v1\"\r\nContent-Length: 3\r\n\r\nabc";
+    const TWO: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/123\r\nETag: \"v1\"\r\nContent-Length: 2\r\n\r\nab";
+    const NONE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0\r\n\r\n";
+    const UNSIZED: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    for (one, two, whole, head, size, requests) in [
+        (PART, NO, NO, NO, Some(123), 1),
+        (ALL, NO, NO, NO, Some(3), 1),
+        (OPEN, TWO, NO, NO, Some(123), 2),
+        (NO, TWO, NO, NO, Some(123), 2),
+        (BAD, TWO, NO, NO, Some(123), 2),
+        (OPEN, OPEN, WHOLE, NO, Some(3), 3),
+        (NO, NO, WHOLE, NO, Some(3), 4),
+        (BAD, BAD, WHOLE, NO, Some(3), 4),
+        (TOTAL, TOTAL, BAD, NO, Some(123), 3),
+        (UNSIZED, NO, NO, NONE, None, 1),
+        (BAD, BAD, UNSIZED, NONE, None, 3),
+        (TOTAL, TOTAL, UNSIZED, NO, Some(123), 3),
+        // Files without a byte.
+        (EMPTY, EMPTY, NONE, NO, Some(0), 3),
+        (NO, NO, NONE, NO, Some(0), 3),
+        (BROKEN, BROKEN, NONE, NO, Some(0), 3),
+        (OPEN, OPEN, NONE, NO, Some(0), 3),
+        (BROKEN, BROKEN, BROKEN, NONE, Some(0), 4),
+        (BAD, BAD, BAD, NONE, Some(0), 4),
     ] {
-        let server = of_two_minds(head, get).await;
+        let server = of_many_minds(one, two, whole, head).await;
         let metadata = client().metadata(&server.at("f")).await.unwrap();
-        assert_eq!(metadata.size, size, "{head} {get}");
-        assert_eq!(metadata.version, size.map(known), "{head} {get}");
-        assert_eq!(server.requests().len(), 2);
-        assert!(server.requests()[1].contains("range: bytes=0-0"));
+        let case = format!("{one} {two} {whole} {head}");
+        assert_eq!(metadata.size, size, "{case}");
+        if !case.contains("*/") && size.is_some() {
+            assert_eq!(metadata.version, size.map(known), "{case}");
+        }
+        // The whole file is compared with a HEAD, once.
+        let compared = usize::from(requests == 3 && whole == WHOLE);
+        assert_eq!(server.requests().len(), requests + compared, "{case}");
+    }
+    // What HEAD says of a file that GET refuses is no more than that it may be empty.
+    let server = of_many_minds(BROKEN, BROKEN, BROKEN, WHOLE).await;
+    let error = client().metadata(&server.at("f")).await.unwrap_err();
+    assert!(
+        matches!(error.kind, HttpErrorKind::Status { status: 500, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_an_origin_has_answered_is_asked_first_of_its_next_file() {
+    const NO: &str = "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n";
+    const TWO: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/123\r\nETag: \"v1\"\r\nContent-Length: 2\r\n\r\nab";
+    let server = of_many_minds(NO, TWO, NO, NO).await;
+    let client = client();
+    for (file, requests) in [("a", 2), ("b", 3), ("c", 4)] {
+        assert_eq!(client.metadata(&server.at(file)).await.unwrap().size, Some(123));
+        assert_eq!(server.requests().len(), requests);
     }
 }
 
 #[tokio::test]
-async fn metadata_of_what_is_not_there_or_forbidden_fails_as_such() {
-    let server = of_two_minds("HTTP/1.1 404 No\r\nContent-Length: 0", "").await;
+async fn where_ranges_are_ignored_a_head_that_agrees_with_get_is_enough() {
+    let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3", WHOLE).await;
+    let client = client();
+    for file in ["a", "b", "c"] {
+        assert_eq!(client.metadata(&server.at(file)).await.unwrap().version, Some(known(3)));
+    }
+    assert_eq!(methods(&server), ["GET", "HEAD", "HEAD", "HEAD"]);
+}
+
+#[tokio::test]
+async fn a_head_that_contradicts_get_is_the_last_one() {
+    for head in [
+        "HTTP/1.1 404 No\r\nContent-Length: 0",
+        "HTTP/1.1 405 No\r\nContent-Length: 0",
+        "HTTP/1.1 500 No\r\nContent-Length: 0",
+        "HTTP/1.1 503 No\r\nContent-Length: 0",
+        "HTTP/1.1 204 Fine",
+        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0",
+        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 77",
+        "HTTP/1.1 200 OK\r\nETag: \"other\"\r\nContent-Length: 123",
+        "HTTP/1.1 200 OK\r\nContent-Length: 123",
+        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Encoding: gzip\r\nContent-Length: 123",
+        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3",
+    ] {
+        for (get, size) in [(PART, 123), (WHOLE, 3)] {
+            if head.ends_with("\"v1\"\r\nContent-Length: 3") && size == 3 {
+                continue;
+            }
+            let server = of_two_minds(head, get).await;
+            let client = client();
+            for file in ["a", "b"] {
+                let found = client.confirm(&server.at(file), Some(&known(size))).await.unwrap();
+                assert_eq!(found.version, Some(known(size)), "{head}");
+                assert_eq!(
+                    client.metadata(&server.at(file)).await.unwrap().size,
+                    Some(size),
+                    "{head}"
+                );
+            }
+            assert_eq!(methods(&server), ["HEAD", "GET", "GET", "GET", "GET"], "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_answered_is_waited_for_once_and_not_for_long() {
+    for closes in [true, false] {
+        let server = Server::start(move |request| match request.starts_with("HEAD") {
+            true if closes => breaks_off(""),
+            true => stalls(""),
+            false => says(PART),
+        })
+        .await;
+        let client = client();
+        let begun = std::time::Instant::now();
+        for _ in 0..3 {
+            let found = client.confirm(&server.at("f"), Some(&known(123))).await.unwrap();
+            assert_eq!(found.version, Some(known(123)));
+        }
+        assert!(begun.elapsed() < HttpConfig::default().timeout / 2);
+        let heads = methods(&server).iter().filter(|method| *method == "HEAD").count();
+        assert_eq!(
+            heads,
+            1 + usize::from(closes && heads == 2),
+            "a closed connection may be tried again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_says_that_nothing_has_changed_is_enough() {
+    let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 123", UNDATED).await;
+    let client = client();
+    for _ in 0..2 {
+        let found = client.confirm(&server.at("f"), Some(&known(123))).await.unwrap();
+        assert_eq!(found.version, Some(known(123)));
+    }
+    assert_eq!(methods(&server), ["HEAD", "HEAD"]);
+    // It has changed, and HEAD says so too: it goes on to be asked.
+    let older = Version {
+        size: 5,
+        validator: Validator::Strong("\"v0\"".to_owned()),
+    };
+    for _ in 0..2 {
+        let found = client.confirm(&server.at("f"), Some(&older)).await.unwrap();
+        assert_eq!(found.version, Some(known(123)));
+    }
+    assert_eq!(methods(&server), ["HEAD", "HEAD", "HEAD", "GET", "HEAD", "GET"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ready_has_the_size_that_head_tells() {
+    let server = of_two_minds(
+        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 123",
+        "HTTP/1.1 202 Wait\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
     assert_eq!(
-        client().metadata(&server.at("f")).await.unwrap_err().kind,
-        HttpErrorKind::NotFound(404)
+        client().metadata(&server.at("f")).await.unwrap().version,
+        Some(known(123))
     );
+}
+
+#[tokio::test]
+async fn metadata_of_what_is_not_there_or_forbidden_fails_as_such() {
+    let server = of_two_minds("HTTP/1.1 200 OK\r\nContent-Length: 3", NOT_FOUND).await;
+    for expected in [None, Some(known(3))] {
+        assert_eq!(
+            client()
+                .confirm(&server.at("f"), expected.as_ref())
+                .await
+                .unwrap_err()
+                .kind,
+            HttpErrorKind::NotFound(404)
+        );
+    }
     let server = of_two_minds("HTTP/1.1 403 No", "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(
         client().metadata(&server.at("f")).await.unwrap_err().kind,

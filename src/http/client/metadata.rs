@@ -1,14 +1,15 @@
-//! Asking what a URL is: its size, its version, its name.
+//! Asking what a URL is: its size, its version, its name. GET decides, HEAD is a hint ([`head_trust`](crate::http::head_trust)).
 
 use reqwest::{Method, header};
 use url::Url;
 
-use super::{Client, identity, ranges::ranged};
+use super::{Client, ranges::ranged};
 use crate::http::{
-    HttpError, Metadata, Version, disposition,
+    HttpError, HttpErrorKind, Metadata, Version, disposition,
     head::AnswerHead,
-    hops::is_elsewhere,
-    judge::{Verdict, judge, refuse_stand_in},
+    head_trust::{HeadTrust, ProbeForm},
+    hops::{Answer, is_elsewhere},
+    judge::{is_same_version, refuse_stand_in},
     redact,
     tags::is_unexpected,
 };
@@ -16,70 +17,87 @@ use crate::http::{
 impl Client {
     /// [`Self::metadata`] of a file of which the version `expected` is known, if any.
     ///
+    /// A HEAD that says that nothing has changed is enough. If it says anything else, or nothing, a GET decides.
+    ///
     /// # Errors
     /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
     pub async fn confirm(&self, url: &Url, expected: Option<&Version>) -> Result<Metadata, HttpError> {
-        let mut found = self.metadata(url).await?;
-        if expected.is_some_and(|known| is_unexpected(&known.validator, &found.as_head()))
-            && self.has_idle_tags(url, &found.as_head()).await
-        {
-            found = self.metadata(url).await?;
+        let Some(known) = expected else {
+            return self.metadata(url).await;
+        };
+        let head = match self.asks_head(url).await {
+            Some(Err(error)) if !may_answer_get(&error.kind) => return Err(error),
+            Some(Ok(answer)) if is_same_version(&answer.head, known) => {
+                self.shared.head_trusts.note_head(url, true);
+                return Ok(Metadata::of(answer.url, &answer.head, Some(known.size)));
+            }
+            head => head,
+        };
+        let mut found = self.probe(url).await?;
+        if let Some(head) = head {
+            self.compare(url, head.ok().as_ref(), &found);
         }
-        let is_elsewhere = is_elsewhere(url, &found.url);
+        if is_unexpected(&known.validator, &found.as_head()) && self.has_idle_tags(url, &found.as_head()).await {
+            found = self.probe(url).await?;
+        }
         let head = AnswerHead {
-            is_elsewhere,
+            is_elsewhere: is_elsewhere(url, &found.url),
             ..found.as_head()
         };
-        match expected.map(|known| refuse_stand_in(&head, known)) {
-            Some(Err(kind)) => Err(HttpError { kind, url: redact(url) }),
-            Some(Ok(())) | None => Ok(found),
+        match refuse_stand_in(&head, known) {
+            Err(kind) => Err(HttpError { kind, url: redact(url) }),
+            Ok(()) => Ok(found),
         }
     }
 
     /// What kind of thing a URL is.
     ///
-    /// One HEAD. If the server doesn't answer that with a length that can be used (there is none; it is 0, as some
-    /// handlers say for everything; it is that of a compressed form) or doesn't like the method (400, 403, 405, 501: a
-    /// signed URL is signed for GET), one GET for the first byte, whose Content-Range tells the total.
+    /// One GET of the first byte. Where an origin answers each with the whole file, a HEAD costs less: so one is compared with
+    /// the GET, and if it agrees HEAD is asked from then on.
     ///
     /// # Errors
     /// As the server's answer or its absence asks.
     pub async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
-        let answer = self.send(Method::HEAD, url, identity()).await?;
-        let head = &answer.head;
-        match head.status {
-            200 => {
-                let size = head.content_length.filter(|size| *size > 0 && head.coding.is_none());
-                match size {
-                    Some(_) => Ok(Metadata::of(answer.url, head, size)),
-                    None => self.probe(url, Some(head)).await,
+        let trusts = &self.shared.head_trusts;
+        let sends_whole = || trusts.probe_form(url) == ProbeForm::Whole;
+        let mut head = None;
+        if sends_whole() && trusts.of(url) == HeadTrust::Proven {
+            match self.head(url).await {
+                Ok(answer) if tells_size(&answer.head) => {
+                    let size = answer.head.content_length;
+                    return Ok(Metadata::of(answer.url, &answer.head, size));
                 }
+                Err(error) if !may_answer_get(&error.kind) => return Err(error),
+                answer => head = Some(answer),
             }
-            201..=299 | 400 | 403 | 405 | 501 => self.probe(url, None).await,
-            _ => Err(self.refused(answer).await),
         }
+        let found = self.probe(url).await?;
+        if head.is_none() && sends_whole() && found.size.is_some() && trusts.of(url) == HeadTrust::Unproven {
+            head = Some(self.head(url).await);
+        }
+        if let Some(head) = head {
+            self.compare(url, head.ok().as_ref(), &found);
+        }
+        Ok(found)
     }
 
-    /// Learns what a HEAD did not tell from a request for the first byte.
-    async fn probe(&self, url: &Url, before: Option<&AnswerHead>) -> Result<Metadata, HttpError> {
-        let mut answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
-        let head = &answer.head;
-        match judge(head, 0..1, None) {
-            Verdict::Partial { version, .. } => {
-                let metadata = Metadata::of(answer.url.clone(), head, Some(version.size));
-                // One byte: reading it gives the connection back, dropping it would close it.
-                let _ = tokio::time::timeout(self.shared.config.timeout, answer.response.chunk()).await;
-                Ok(metadata)
+    /// The answer to a HEAD, unless its origin's are not believed any more.
+    async fn asks_head(&self, url: &Url) -> Option<Result<Answer, HttpError>> {
+        let is_believed = self.shared.head_trusts.of(url) != HeadTrust::Distrusted;
+        if is_believed { Some(self.head(url).await) } else { None }
+    }
+
+    /// Notes whether a HEAD, if it was answered, said what a GET then told.
+    fn compare(&self, url: &Url, head: Option<&Answer>, found: &Metadata) {
+        let agrees = head.is_some_and(|answer| {
+            let head = &answer.head;
+            match &found.version {
+                Some(version) => is_same_version(head, version),
+                // There is no length to get wrong.
+                None => head.status == 200 && head.content_length.is_none(),
             }
-            Verdict::Whole { size, .. } => Ok(Metadata::of(answer.url.clone(), head, size)),
-            // An empty file has no first byte. The error's headers describe the error, so HEAD is the better source.
-            Verdict::PastEnd { size } => Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(size))),
-            Verdict::Unclear if before.is_some_and(|before| before.content_length == Some(0)) => {
-                Ok(Metadata::of(answer.url.clone(), before.unwrap_or(head), Some(0)))
-            }
-            Verdict::Unclear | Verdict::Changed(_) => Err(self.refused(answer).await),
-            Verdict::Failed(kind) => Err(self.failed(answer, kind).await),
-        }
+        });
+        self.shared.head_trusts.note_head(url, agrees);
     }
 
     /// The name that the server gives a file, as bytes, if it gives one (Content-Disposition).
@@ -97,4 +115,21 @@ impl Client {
         self.finish(answer.response).await;
         Ok(name)
     }
+}
+
+/// Whether the head of a 200 tells a size that can be one: some handlers say 0 of everything, and a compressed form has a length of its own.
+fn tells_size(head: &AnswerHead) -> bool {
+    head.status == 200 && head.coding.is_none() && head.content_length.is_some_and(|size| size > 0)
+}
+
+/// Whether a GET may be answered where a HEAD failed so: not if there is no way to the server, or no leave to go there.
+fn may_answer_get(kind: &HttpErrorKind) -> bool {
+    !kind.is_of_the_way()
+        && !matches!(
+            kind,
+            HttpErrorKind::Offline
+                | HttpErrorKind::NoCredentials(_)
+                | HttpErrorKind::Untrusted(_)
+                | HttpErrorKind::NoDescriptors
+        )
 }

@@ -11,9 +11,8 @@ use url::Url;
 use super::{Client, identity};
 use crate::http::{
     HttpError, HttpErrorKind, RangeAnswer, Version,
-    head::AnswerHead,
     hops::is_elsewhere,
-    judge::{Verdict, judge, settle},
+    judge::{Verdict, is_longer, judge, judge_instead},
     redact,
     redirects::AfterFailure,
     tags::is_unexpected,
@@ -73,17 +72,12 @@ impl Client {
             self.shared.ignored_tags.strip(&answer.url, &mut answer.head);
             verdict = judge(&answer.head, want.clone(), known);
         }
-        if verdict == Verdict::Unclear {
-            let found = self.metadata(url).await?;
-            let is_elsewhere = is_elsewhere(url, &found.url);
-            verdict = settle(
-                &AnswerHead {
-                    is_elsewhere,
-                    ..found.as_head()
-                },
-                want,
-                known,
-            );
+        // A range that is refused by a status is asked for once more as the whole file, which a server without ranges gives.
+        if let Verdict::Refused(refusal) = verdict {
+            self.finish(answer.response).await;
+            answer = self.send(Method::GET, first, identity()).await?;
+            answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
+            verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
         if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
             self.shared.redirects.remember(url, &answer.url);
@@ -91,7 +85,11 @@ impl Client {
         let modified = answer.head.modified();
         Ok(match verdict {
             Verdict::Partial { version, range } => {
-                let body = self.body(answer, Some(range.end - range.start));
+                let is_longer = is_longer(&answer.head, &want);
+                let mut body = self.body(answer, Some(range.end - range.start));
+                if is_longer {
+                    body.leave_the_rest();
+                }
                 RangeAnswer::Partial {
                     version,
                     range,
@@ -107,8 +105,7 @@ impl Client {
             },
             Verdict::Changed(version) => RangeAnswer::Changed(version),
             Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
-            Verdict::Unclear => return Err(self.refused(answer).await),
-            Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
+            Verdict::Refused(kind) | Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
         })
     }
 }

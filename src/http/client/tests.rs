@@ -158,7 +158,6 @@ async fn a_pause_of_the_reader_is_not_taken_for_a_pause_of_the_server() {
 async fn what_does_not_fit_is_an_error_before_a_byte_is_read() {
     for text in [
         part("0-3/10", "abcd"),
-        part("2-6/10", "cdefg"),
         part("2-5/10", "cdef").replace("Content-Range", "X-Range"),
         part("2-5/10", "cdef").replace("Content-Length: 4", "Content-Encoding: gzip"),
         "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(),
@@ -169,6 +168,21 @@ async fn what_does_not_fit_is_an_error_before_a_byte_is_read() {
         let server = Server::start(move |_| breaks_off(reply.clone())).await;
         let (_, kind) = read_range(&client(), &server).await.unwrap_err();
         assert!(is_bad(&kind), "{kind}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_what_was_asked_for_is_left() {
+    let by_length = part("2-9/10", "cdefghij");
+    let by_chunk = by_length.replace("Content-Length: 8", "Transfer-Encoding: chunked");
+    let by_chunk = by_chunk.replace("\r\n\r\ncdefghij", "\r\n\r\n3\r\ncde\r\n5\r\nfghij\r\n0\r\n\r\n");
+    for text in [by_length, by_chunk] {
+        let reply = text.clone();
+        let server = Server::start(move |_| says(reply.clone())).await;
+        let client = client();
+        for _ in 0..2 {
+            assert_eq!(read_range(&client, &server).await.unwrap(), b"cdef", "{text}");
+        }
     }
 }
 
@@ -244,27 +258,44 @@ async fn a_server_that_asks_for_patience_is_quoted() {
     assert_eq!(client().page(&server.at("f")).await.unwrap_err().kind, busy);
 }
 
-/// The story: Apache and lighttpd refuse a range past the end without `Content-Range: bytes */n`.
+/// The story: Apache and lighttpd refuse a range past the end without `Content-Range: bytes */n`; others refuse any range.
 #[tokio::test]
-async fn a_refusal_without_a_size_costs_one_more_question() {
-    let server = Server::start(|request| match request.starts_with("HEAD") {
-        true => says("HTTP/1.1 200 OK\r\nETag: \"v2\"\r\nContent-Length: 2\r\n\r\n"),
-        false => says("HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n"),
-    })
-    .await;
-    let answer = client().range(&server.at("f"), 2..6, None).await;
-    assert!(matches!(answer, Ok(RangeAnswer::PastEnd { size: 2 })), "{answer:?}");
-    let answer = client().range(&server.at("f"), 2..6, Some(&known(10))).await;
-    let shrunk = Version {
-        size: 2,
-        validator: Validator::Strong("\"v2\"".to_owned()),
-    };
+async fn a_range_that_is_refused_is_asked_for_once_more_as_the_whole_file() {
+    for status in [416, 400, 405, 501] {
+        let server = Server::start(move |request| match request.contains("range:") {
+            true => says(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n")),
+            false => says("HTTP/1.1 200 OK\r\nETag: \"v2\"\r\nContent-Length: 2\r\n\r\nab"),
+        })
+        .await;
+        let answer = client().range(&server.at("f"), 2..6, None).await;
+        assert!(matches!(answer, Ok(RangeAnswer::PastEnd { size: 2 })), "{answer:?}");
+        let answer = client().range(&server.at("f"), 2..6, Some(&known(10))).await;
+        let shrunk = Version {
+            size: 2,
+            validator: Validator::Strong("\"v2\"".to_owned()),
+        };
+        assert!(
+            matches!(&answer, Ok(RangeAnswer::Changed(Some(version))) if *version == shrunk),
+            "{answer:?}"
+        );
+        let answer = client().range(&server.at("f"), 1..6, None).await;
+        let Ok(RangeAnswer::Whole {
+            size: Some(2),
+            mut body,
+            ..
+        }) = answer
+        else {
+            panic!("{status}: {answer:?}")
+        };
+        assert_eq!(read(&mut body).await.unwrap(), b"ab");
+        assert_eq!(server.requests().len(), 6, "one more request for each");
+    }
+    let server = Server::start(|_| says("HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")).await;
+    let error = client().range(&server.at("f"), 1..6, None).await.unwrap_err();
     assert!(
-        matches!(&answer, Ok(RangeAnswer::Changed(Some(version))) if *version == shrunk),
-        "{answer:?}"
+        matches!(error.kind, HttpErrorKind::Status { status: 400, .. }),
+        "{error}"
     );
-    let answer = client().range(&server.at("f"), 1..6, None).await;
-    assert!(is_bad(&answer.unwrap_err().kind));
 }
 
 #[tokio::test]

@@ -44,7 +44,6 @@ fn a_part_that_does_not_fit_is_not_believed() {
         "bytes 0-9/100",
         "bytes 9-19/100",
         "bytes 11-19/100",
-        "bytes 10-20/100",
         "bytes 10-9/100",
         "bytes 10-19/15",
         "bytes 10-19",
@@ -81,6 +80,26 @@ fn a_part_that_does_not_fit_is_not_believed() {
         &[("range", "bytes 10-19/100"), ("type", "multipart/byteranges")],
         known()
     )));
+}
+
+#[test]
+fn a_part_that_goes_on_after_what_was_asked_is_good_for_that() {
+    for (range, is_longer_one) in [
+        ("bytes 10-20/100", true),
+        ("bytes 10-99/100", true),
+        ("bytes 10-99/*", true),
+        ("bytes 10-19/100", false),
+    ] {
+        let headers = [("range", range), ("etag", "\"a\"")];
+        let taken = Verdict::Partial {
+            version: version(100, strong()),
+            range: 10..20,
+        };
+        assert_eq!(judged(206, &headers, Some(version(100, strong()))), taken, "{range}");
+        assert_eq!(is_longer(&head(206, &headers), &(10..20)), is_longer_one, "{range}");
+    }
+    let beyond = judged(206, &[("range", "bytes 10-29/*")], Some(version(25, Validator::None)));
+    assert!(is_bad(&beyond), "past the known end");
 }
 
 #[test]

@@ -219,12 +219,13 @@ fn past_the_end_the_server_tells_the_size() {
         Verdict::PastEnd { size: 0 }
     );
     assert!(
-        is_bad(&judged(416, &[("range", "bytes */11")], None)),
+        matches!(judged(416, &[("range", "bytes */11")], None), Verdict::Refused(_)),
         "there is a byte 10"
     );
     for headers in [&[("range", "bytes 0-1/2")][..], &[]] {
-        assert_eq!(judged(416, headers, None), Verdict::Unclear);
-        assert_eq!(judged(416, headers, Some(version(100, strong()))), Verdict::Unclear);
+        for known in [None, Some(version(100, strong()))] {
+            assert!(matches!(judged(416, headers, known), Verdict::Refused(_)));
+        }
     }
 }
 
@@ -242,31 +243,49 @@ fn past_the_end_of_a_known_file_means_that_it_shrank() {
         "it contradicts itself"
     );
     assert!(
-        is_bad(&judged(416, &[("range", "bytes */100")], known())),
+        matches!(judged(416, &[("range", "bytes */100")], known()), Verdict::Refused(_)),
         "the range exists"
     );
 }
 
 #[test]
-fn a_refusal_without_a_size_is_settled_by_metadata() {
-    let settled =
-        |headers: &[(&str, &str)], known: Option<Version>| settle(&head(200, headers), 10..20, known.as_ref());
-    assert_eq!(settled(&[("length", "10")], None), Verdict::PastEnd { size: 10 });
-    assert!(is_bad(&settled(&[("length", "11")], None)), "there is a byte 10");
-    assert!(is_bad(&settled(&[], None)));
+fn what_refuses_a_range_is_judged_by_the_whole_file() {
+    let refusal = || HttpErrorKind::BadAnswer("HTTP 416".to_owned());
+    let judged = |status, headers: &[(&str, &str)], known: Option<Version>| {
+        judge_instead(&head(status, headers), 10..20, known.as_ref(), refusal())
+    };
+    assert_eq!(judged(200, &[("length", "10")], None), Verdict::PastEnd { size: 10 });
+    for known in [None, Some(version(100, Validator::None))] {
+        let whole = Verdict::Whole {
+            size: Some(100),
+            validator: dated(),
+        };
+        assert_eq!(judged(200, &[("length", "100"), ("modified", DAY)], known), whole);
+    }
     let known = || Some(version(100, dated()));
-    assert!(
-        is_bad(&settled(&[("length", "100"), ("modified", DAY)], known())),
-        "the range exists"
-    );
-    assert!(is_bad(&settled(&[("length", "5")], known())), "it names no version");
-    let shrunk = settled(&[("length", "5"), ("modified", NEXT_DAY)], known());
+    assert!(is_bad(&judged(200, &[("length", "5")], known())), "it names no version");
+    let shrunk = judged(200, &[("length", "5"), ("modified", NEXT_DAY)], known());
     assert_eq!(
         shrunk,
         Verdict::Changed(Some(version(5, Validator::Dated(NEXT_DAY.into()))))
     );
-    let shrunk = settled(&[("length", "5")], Some(version(100, Validator::None)));
-    assert_eq!(shrunk, Verdict::Changed(Some(version(5, Validator::None))));
+    for status in [400, 405, 416, 501] {
+        assert_eq!(judged(status, &[], known()), Verdict::Failed(refusal()));
+    }
+    assert_eq!(
+        judged(404, &[], known()),
+        Verdict::Failed(HttpErrorKind::NotFound(404)),
+        "that is an answer"
+    );
+}
+
+#[test]
+fn a_range_that_is_refused_by_a_status_may_be_had_without_range() {
+    for status in [400, 405, 501] {
+        for known in [None, Some(version(100, strong()))] {
+            assert!(matches!(judged(status, &[], known), Verdict::Refused(_)), "{status}");
+        }
+    }
 }
 
 #[test]
@@ -291,7 +310,7 @@ fn statuses_without_data_keep_their_meaning() {
         (429, true),
         (500, true),
         (503, true),
-        (400, false),
+        (417, false),
         (451, false),
     ] {
         let Verdict::Failed(kind) = judged(status, &[], Some(known.clone())) else {

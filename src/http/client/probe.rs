@@ -1,0 +1,133 @@
+//! How long a file is, asked by GET of its first bytes.
+//!
+//! `bytes=0-0`, else `bytes=0-1`, else a GET without Range that is closed after its head ([`ProbeForm`]). What an answer to one of
+//! them tells is a pure function ([`read`]).
+
+use std::time::Duration;
+
+use reqwest::Method;
+use url::Url;
+
+use super::{Client, identity, ranges::ranged};
+use crate::http::{
+    HttpError, HttpErrorKind, Metadata,
+    head::AnswerHead,
+    head_trust::{HeadTrust, ProbeForm},
+    hops::Answer,
+    judge::{Total, total},
+    redact,
+};
+
+/// How long a HEAD may take. What it says is a hint, and the GET that decides has yet to be sent.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the answer to a probe tells.
+#[derive(Debug, PartialEq, Eq)]
+enum Probed {
+    /// How many bytes the file has; `None`: as many as come.
+    Size(Option<u64>),
+    /// The request was refused, or answered in a way that tells no size: the next form may be. If a 416 named a total, that is it.
+    Refused(Option<u64>),
+    /// No form of the question would get another answer.
+    Failed(HttpErrorKind),
+}
+
+fn read(head: &AnswerHead) -> Probed {
+    match head.status {
+        200 | 206 if head.coding.is_some() => match head.refuse_coding() {
+            Err(kind) => Probed::Failed(kind),
+            Ok(()) => Probed::Refused(None),
+        },
+        200 => Probed::Size(head.content_length),
+        206 => match total(head) {
+            // Where the part is from says something of the server, and nothing of the total.
+            Some(Total::Known(size)) => Probed::Size(Some(size)),
+            _ => Probed::Refused(None),
+        },
+        416 => match total(head) {
+            Some(Total::Unsatisfied(size)) => Probed::Refused(Some(size)),
+            _ => Probed::Refused(None),
+        },
+        // 500: the last byte of an empty file is computed as byte -1, for example.
+        400 | 405 | 406 | 500 | 501 => Probed::Refused(None),
+        _ => Probed::Failed(head.failure()),
+    }
+}
+
+impl Client {
+    /// Learns from a GET of the first bytes what a URL is.
+    ///
+    /// # Errors
+    /// As the answers to GET ask.
+    pub(super) async fn probe(&self, url: &Url) -> Result<Metadata, HttpError> {
+        let trusts = &self.shared.head_trusts;
+        let (mut total, mut refusal) = (None, None);
+        for form in trusts.probe_form(url).onwards() {
+            let headers = match form {
+                ProbeForm::OneByte => ranged(&(0..1), None),
+                ProbeForm::TwoBytes => ranged(&(0..2), None),
+                ProbeForm::Whole => identity(),
+            };
+            let answer = self.send(Method::GET, url, headers).await?;
+            match read(&answer.head) {
+                Probed::Size(size) => {
+                    if size.is_some_and(|size| size > 1) {
+                        let ignores_range = answer.head.status == 200;
+                        trusts.note_probe(url, if ignores_range { ProbeForm::Whole } else { form });
+                    }
+                    let metadata = Metadata::of(answer.url.clone(), &answer.head, size.or(total));
+                    self.finish(answer.response).await;
+                    return Ok(metadata);
+                }
+                Probed::Refused(told) => {
+                    total = told.or(total);
+                    let error = self.refused(answer).await;
+                    refusal.get_or_insert(error);
+                }
+                Probed::Failed(kind) => {
+                    let is_not_ready = answer.head.status == 202;
+                    let error = self.failed(answer, kind).await;
+                    return match is_not_ready {
+                        true => self.hinted(url, error, |size| size > 0).await,
+                        false => Err(error),
+                    };
+                }
+            }
+        }
+        let refusal = refusal.unwrap_or_else(|| HttpError {
+            kind: HttpErrorKind::BadAnswer("its size is not told".to_owned()),
+            url: redact(url),
+        });
+        match total {
+            // Headers of a refusal describe the refusal.
+            Some(size) => Ok(Metadata::of(url.clone(), &AnswerHead::default(), Some(size))),
+            None => self.hinted(url, refusal, |size| size == 0).await,
+        }
+    }
+
+    /// What HEAD says, where GET has told nothing: of a file that is not ready yet, or of an empty one, of which no byte can be had.
+    async fn hinted(&self, url: &Url, error: HttpError, may_be: impl Fn(u64) -> bool) -> Result<Metadata, HttpError> {
+        if self.shared.head_trusts.of(url) == HeadTrust::Distrusted {
+            return Err(error);
+        }
+        match self.head(url).await {
+            Ok(answer) if answer.head.status == 200 && answer.head.content_length.is_some_and(&may_be) => {
+                let size = answer.head.content_length;
+                Ok(Metadata::of(answer.url, &answer.head, size))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// The answer to a HEAD, if it comes soon.
+    pub(in crate::http) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
+        let patience = HEAD_PATIENCE.min(self.shared.config.timeout);
+        let answer = tokio::time::timeout(patience, self.send(Method::HEAD, url, identity())).await;
+        answer.unwrap_or_else(|_| {
+            Err(HttpError {
+                kind: HttpErrorKind::TimedOut(patience),
+                url: redact(url),
+            })
+        })
+    }
+}
