@@ -3,6 +3,7 @@
 
 mod answers;
 mod connections;
+mod head;
 mod listings;
 mod names;
 mod neighbours;

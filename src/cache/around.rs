@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
 use url::Url;
 
-use super::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, Leave};
+use super::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, Leave, UNTIL_READY};
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
 use crate::http::{Backoff, Blame, Body, HttpError, HttpErrorKind, RangeAnswer, Turn, Version, redact};
@@ -152,6 +152,10 @@ impl Around {
                     continue;
                 }
                 _ => {}
+            }
+            if error.kind.is_not_ready() && retries > 0 {
+                tokio::time::sleep(error.kind.retry_after().unwrap_or(UNTIL_READY)).await;
+                continue;
             }
             let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
                 return Err(error.into());

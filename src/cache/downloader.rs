@@ -30,6 +30,7 @@ use super::scheduler::{FetchId, FetchOrder};
 use super::shortage::Shortage;
 use crate::http::{Client, HttpError, HttpErrorKind, Throttle, Turn, redact};
 use failures::Failures;
+pub(super) use failures::UNTIL_READY;
 pub(super) use mirrors::Leave;
 
 /// The pause before the first retry; it doubles with each.

@@ -223,6 +223,12 @@ impl ChunkManager {
         }
     }
 
+    /// For fetches: the server is making the file ready. It is not asked for it before `until`. Gives when [`Self::rested`] is to
+    /// be called; `None` if the fetch is over already.
+    pub fn rest(self: &Arc<Self>, fetch: FetchId, until: std::time::Instant) -> Option<std::time::Instant> {
+        self.change(|state| state.scheduler.not_ready(fetch, until))
+    }
+
     /// For fetches that were told so by [`Self::refused`]: the entry may be asked for again.
     pub fn rested(self: &Arc<Self>, entry: EntryId, until: std::time::Instant) {
         self.change(|state| state.scheduler.rested(entry, until));

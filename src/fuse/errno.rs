@@ -58,6 +58,8 @@ fn of_http(error: &HttpError) -> Errno {
         | HttpErrorKind::Unanswered
         | HttpErrorKind::Interrupted
         | HttpErrorKind::Status { .. }
+        | HttpErrorKind::NotReady { .. }
+        | HttpErrorKind::Contradiction(_)
         | HttpErrorKind::BadAnswer(_) => Errno::EIO,
     }
 }

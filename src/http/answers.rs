@@ -5,7 +5,7 @@ use std::{ops::Range, time::SystemTime};
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::{Body, Validator, Version, head::AnswerHead};
+use super::{Body, Validator, Version, head::AnswerHead, judge::is_same_version};
 
 /// What is known of a remote file, or a page, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,23 @@ impl Metadata {
             validator,
             modified: head.modified(),
             content_type: head.content_type.clone(),
+        }
+    }
+
+    /// Of an answer that tells no length: it is of the known version if it names that; and where the server names no versions, if
+    /// the listing still gives the file this version's size.
+    pub(super) fn or_known(self, known: &Version, listed: Option<u64>) -> Metadata {
+        let head = AnswerHead {
+            content_length: listed.filter(|_| known.validator == Validator::None),
+            ..self.as_head()
+        };
+        if self.size.is_some() || !is_same_version(&head, known) {
+            return self;
+        }
+        Metadata {
+            version: Some(known.clone()),
+            size: Some(known.size),
+            ..self
         }
     }
 

@@ -5,7 +5,7 @@
 //! counted here. The stall detector is here too and not in `reqwest`: its own read timeout goes on while the caller is
 //! busy (throttled, or writing), and would take our pause for the server's.
 
-use std::{fmt, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
 use reqwest::Response;
@@ -19,6 +19,8 @@ pub struct Body {
     due: Option<u64>,
     /// **Whether the transfer's own framing ends where `due` does**, so that nothing can follow.
     is_framed: bool,
+    /// Comes before what the response still brings.
+    kept: VecDeque<Bytes>,
     /// More than what is due was announced, and is not wanted.
     has_rest: bool,
     /// The longest silence that is tolerated.
@@ -49,6 +51,7 @@ impl Body {
             response,
             due,
             is_framed: due.is_some() && due == announced,
+            kept: VecDeque::new(),
             has_rest: false,
             timeout,
             url,
@@ -65,6 +68,13 @@ impl Body {
         self.has_rest = true;
     }
 
+    /// Yields once more what it has yielded, from its beginning to its end.
+    pub fn again(mut self, pieces: Vec<Bytes>) -> Body {
+        self.due = Some(pieces.iter().map(|piece| piece.len() as u64).sum());
+        (self.kept, self.is_framed) = (pieces.into(), true);
+        self
+    }
+
     /// The next bytes, or `None` after the last.
     ///
     /// Never yields more in all than was announced. Cancel-safe: no byte is lost if the future is dropped.
@@ -78,6 +88,10 @@ impl Body {
                 return Ok(None);
             }
             return self.expect_end().await.map(|()| None);
+        }
+        if let Some(piece) = self.kept.pop_front() {
+            self.due = self.due.map(|due| due.saturating_sub(piece.len() as u64));
+            return Ok(Some(piece));
         }
         loop {
             let read = tokio::time::timeout(self.timeout, self.response.chunk()).await;

@@ -53,6 +53,12 @@ pub enum HttpErrorKind {
     /// The connection ended before the answer did.
     #[error("the connection ended in the middle of the answer")]
     Interrupted,
+    /// 202: the server has begun to make what was asked for ready, from tape for example. It is asked again later.
+    #[error("the server is still preparing it (HTTP 202)")]
+    NotReady {
+        /// What `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
     /// A status that is neither success nor one that has a kind of its own.
     #[error("the server answered {status}")]
     Status {
@@ -70,13 +76,17 @@ pub enum HttpErrorKind {
     /// An answer that does not fit the request, and so is not believed.
     #[error("the server's answer can't be used: {0}")]
     BadAnswer(String),
+    /// An answer that contradicts itself, or what the server said of the same version. The next one may not: machines behind one
+    /// name and caches do that while they change over.
+    #[error("the server's answer can't be used: {0}")]
+    Contradiction(String),
 }
 
 impl HttpErrorKind {
     /// How long the server asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Status { retry_after, .. } => *retry_after,
+            Self::Status { retry_after, .. } | Self::NotReady { retry_after } => *retry_after,
             _ => None,
         }
     }
@@ -87,6 +97,11 @@ impl HttpErrorKind {
             self,
             Self::Interrupted | Self::Unanswered | Self::Refused | Self::Status { status: 429 | 503, .. }
         )
+    }
+
+    /// Whether the server makes it ready, so that it has to be asked for again.
+    pub fn is_not_ready(&self) -> bool {
+        matches!(self, Self::NotReady { .. })
     }
 
     /// Whether there was no way to the server, so that what was asked of it can't be to blame.
@@ -109,6 +124,8 @@ impl HttpErrorKind {
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
             Self::Interrupted
             | Self::NoDescriptors
+            | Self::NotReady { .. }
+            | Self::Contradiction(_)
             | Self::Denied(_)
             | Self::NoCredentials(_)
             | Self::NotFound(_)
@@ -138,6 +155,8 @@ impl HttpErrorKind {
             | Self::Unanswered
             | Self::TimedOut(_)
             | Self::NoDescriptors
+            | Self::NotReady { .. }
+            | Self::Contradiction(_)
             | Self::Interrupted => true,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             Self::Denied(_)

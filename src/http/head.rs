@@ -4,10 +4,12 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{self, HeaderMap, HeaderName};
+use url::Url;
 
 use super::{
     HttpErrorKind,
     coding::{compresses, names_a_coding},
+    hops::is_elsewhere,
     version::{Validator, is_entity_tag},
 };
 
@@ -38,6 +40,8 @@ pub(super) struct AnswerHead {
     pub last_modified: Option<String>,
     /// Whether redirects led to another host or path than was asked.
     pub is_elsewhere: bool,
+    /// Whether the name of what was asked for is that of a web page.
+    pub is_page_by_name: bool,
     /// From the moment at which the head was read.
     pub retry_after: Option<Duration>,
 }
@@ -63,8 +67,15 @@ impl AnswerHead {
             last_modified: joined(headers, header::LAST_MODIFIED)
                 .filter(|value| httpdate::parse_http_date(value).is_ok()),
             is_elsewhere: false,
+            is_page_by_name: false,
             retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
         }
+    }
+
+    /// Notes what was asked for, and where the answer came from.
+    pub fn note_place(&mut self, asked: &Url, answered: &Url) {
+        self.is_elsewhere = is_elsewhere(asked, answered);
+        self.is_page_by_name = is_page_by_name(asked);
     }
 
     /// The validator to remember of this answer.
@@ -90,6 +101,9 @@ impl AnswerHead {
         match self.status {
             401 | 403 | 407 => HttpErrorKind::Denied(self.status),
             404 | 410 => HttpErrorKind::NotFound(self.status),
+            202 => HttpErrorKind::NotReady {
+                retry_after: self.retry_after,
+            },
             400..=599 => HttpErrorKind::Status {
                 status: self.status,
                 retry_after: self.retry_after,
@@ -118,6 +132,18 @@ impl AnswerHead {
             "it is compressed ({coding}), though that was ruled out"
         )))
     }
+}
+
+/// Whether a URL is called as web pages are, or as what servers make them of.
+fn is_page_by_name(url: &Url) -> bool {
+    const ENDINGS: [&str; 10] = [
+        "html", "htm", "shtml", "shtm", "xhtml", "xht", "php", "asp", "aspx", "jsp",
+    ];
+    let ending = url
+        .path()
+        .rsplit_once('.')
+        .map(|(_, ending)| ending.to_ascii_lowercase());
+    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
 }
 
 /// A header's value, short enough for a log line.
@@ -225,6 +251,13 @@ mod tests {
             assert!(coded(&[length, hint]).refuse_coding(None).is_err(), "{hint:?}");
             assert!(coded(&[length, hint]).refuse_coding(Some(10)).is_ok(), "{hint:?}");
         }
+    }
+
+    #[test]
+    fn pages_are_known_by_their_names() {
+        let is_page = |path: &str| is_page_by_name(&Url::parse(&format!("http://h.html/{path}")).unwrap());
+        assert!(is_page("a.html") && is_page("d/b.HTM?v=1") && is_page("c.php"));
+        assert!(!is_page("") && !is_page("a.bin") && !is_page("html") && !is_page("d.html/f"));
     }
 
     #[test]

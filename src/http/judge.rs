@@ -10,32 +10,35 @@
 //! ([`Validator::compare`](super::Validator)); an answer is "silent" if it has none that can be compared. Where only a
 //! size is known (from a listing), or nothing, everything counts as same.
 //!
+//! A **contradiction** is retried like a connection that breaks off, a bad answer is not.
+//!
 //! | status | the answer | verdict | after |
 //! |---|---|---|---|
 //! | 200, 206 | a content coding that compresses, and a length that is not announced, or not the file's or the range's | bad answer: compressed as it is sent | RFC 9110 §8.4, §12.5.3: identity was asked for |
 //! | 200 | likewise, nothing known of the file, and negotiated (`Vary`, the tag) | bad answer: another representation | §12.5.5 |
 //! | 200, 206 | any other content coding: a label on the bytes | as without | servers label stored `.gz` files |
 //! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was asked for |
-//! | 206 | starts elsewhere | bad answer | §15.3.7: a client must look at Content-Range |
+//! | 206 | starts elsewhere | contradiction | §15.3.7: a client must look at Content-Range |
 //! | 206 | ends after what was asked | as below, for what was asked; the rest is not read | some servers know no range but "from here on" |
-//! | 206 | Content-Length is not the range's length | bad answer | §15.3.7.1 |
-//! | 206 | total is `*`, and no size known; or the range goes past the known size | bad answer | §14.4 |
+//! | 206 | Content-Length is not the range's length | contradiction | §15.3.7.1 |
+//! | 206 | total is `*`, and no size known | bad answer | §14.4 |
+//! | 206 | total is `*`, and the range goes past the known size | contradiction | §14.4 |
 //! | 206 | different | changed | §8.8 |
 //! | 206 | same, total as known (or `*`) | **partial**, also if shorter than asked | §15.3.7 |
-//! | 206 | same, other total; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
+//! | 206 | same, other total; what is known is a strong tag | contradiction | §8.8.1 |
 //! | 206 | same, other total; a date, a weak tag or only a size is known | changed | a date has a resolution of a second |
 //! | 206 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §15.3.7 |
 //! | 206 | silent, without any, or with the known tag made weak | bad answer: a part must carry the validators that the whole has | §15.3.7 |
 //! | 200 | a web page, with a weaker validator than the known one | bad answer: a login page or the like | promise 3 |
-//! | 200 | a web page without any validator, where only a size is known, and not announced with that size | bad answer, likewise | promise 3 |
+//! | 200 | a web page without any validator, where only a size is known, and not announced with that size, unless the file's name says that it is a page | bad answer, likewise | promise 3; pages that are rewritten as they are sent |
 //! | 200 | a web page of another version, from another host or path, to which a redirect led | bad answer, likewise | promise 3 |
 //! | 200 | same, length as known or not said | **whole** | §14.2: Range may be ignored |
-//! | 200 | same, other length; what is known is a strong tag | bad answer: it contradicts itself | §8.8.1 |
+//! | 200 | same, other length; what is known is a strong tag | contradiction | §8.8.1 |
 //! | 200 | same, other length; a date, a weak tag or only a size is known | changed | |
 //! | 200 | different | changed | §13.1.5: the answer to an `If-Range` that does not match |
 //! | 200 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §13.1.5 |
 //! | 200 | silent, without any, or with the known tag made weak | bad answer | promise 3; a proxy's rewriting |
-//! | 412 | same | bad answer: it contradicts itself | §15.5.13 |
+//! | 412 | same | contradiction | §15.5.13 |
 //! | 412 | else, a validator being known | changed | §15.5.13 |
 //! | 416 | no total (`bytes */n`), as Apache and lighttpd have it | refused: a GET without Range must tell | §15.5.17: only a SHOULD |
 //! | 416 | nothing known, the range starts at or after the total | past the end | §15.5.17 |
@@ -45,6 +48,7 @@
 //! | 401, 403, 407 | | denied | |
 //! | 404, 410 | | not found | |
 //! | 408, 425, 429, 5xx, other 4xx | | status, with `Retry-After` | §10.2.3 |
+//! | 202 | | not ready, with `Retry-After` | §15.3.3 |
 //! | 304, other 2xx and 3xx | | bad answer: nothing that was asked for | |
 
 use std::ops::Range;
@@ -129,7 +133,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
     // `last` is below a total or below MAX: no overflow.
     let range = first..last + 1;
     if range.start != want.start {
-        return bad(format!(
+        return contradicts(format!(
             "bytes {}-{} were asked for, {} came",
             want.start,
             want.end - 1,
@@ -140,7 +144,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
         .content_length
         .is_some_and(|length| length != range.end - range.start)
     {
-        return bad("Content-Length and Content-Range disagree");
+        return contradicts("Content-Length and Content-Range disagree");
     }
     head.refuse_coding(Some(range.end - range.start))?;
 
@@ -156,7 +160,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
         return bad("the file's size is not told");
     };
     if range.end > size {
-        return bad(format!("{} came, past the known end at {size}", excerpt(text)));
+        return contradicts(format!("{} came, past the known end at {size}", excerpt(text)));
     }
     let validator = match known {
         None => head.validator(),
@@ -220,7 +224,9 @@ pub(super) fn refuse_stand_in(head: &AnswerHead, known: &Version) -> Result<(), 
         compare(head, Some(known)) == Sameness::Same && head.content_length.is_none_or(|size| size == known.size);
     let is_weaker = own.strength() < known.validator.strength();
     let is_elsewhere = head.is_elsewhere && !is_same;
-    let is_unproven = own == Validator::None && head.content_length != Some(known.size);
+    // A file that is called a page may come as one of another length than it was listed with: what is listed is what it is made of.
+    let is_expected = head.is_page_by_name && !head.is_elsewhere;
+    let is_unproven = own == Validator::None && head.content_length != Some(known.size) && !is_expected;
     if head.is_web_page() && (is_weaker || is_elsewhere || is_unproven) {
         let why = "a web page came instead of the file; is a login needed?";
         return Err(HttpErrorKind::BadAnswer(why.to_owned()));
@@ -230,7 +236,7 @@ pub(super) fn refuse_stand_in(head: &AnswerHead, known: &Version) -> Result<(), 
 
 fn precondition_failed(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
     match compare(head, known) {
-        Sameness::Same => bad("HTTP 412, but the version is the known one"),
+        Sameness::Same => contradicts("HTTP 412, but the version is the known one"),
         Sameness::Different | Sameness::Silent => Ok(Verdict::Changed(None)),
     }
 }
@@ -270,8 +276,8 @@ fn compare(head: &AnswerHead, known: Option<&Version>) -> Sameness {
 /// What a Content-Range tells of a file's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Total {
-    /// Of a part: the file has so many bytes.
-    Known(u64),
+    /// Of a part of so many bytes: the file has `size` bytes.
+    Known { size: u64, part: u64 },
     /// Of a refusal (`bytes */N`): likewise.
     Unsatisfied(u64),
     /// `bytes 0-0/*`: no total is told.
@@ -281,7 +287,10 @@ pub(super) enum Total {
 /// The total that an answer's Content-Range tells, if that is well-formed.
 pub(super) fn total(head: &AnswerHead) -> Option<Total> {
     Some(match content_range(head.content_range.as_deref()?)? {
-        ContentRange::Bytes(range) => Total::Known(range.complete_length),
+        ContentRange::Bytes(range) => Total::Known {
+            size: range.complete_length,
+            part: range.last_byte - range.first_byte + 1,
+        },
         ContentRange::Unsatisfied(told) => Total::Unsatisfied(told.complete_length),
         ContentRange::UnboundBytes(_) => Total::Open,
     })
@@ -291,7 +300,7 @@ pub(super) fn total(head: &AnswerHead) -> Option<Total> {
 pub(super) fn is_same_version(head: &AnswerHead, known: &Version) -> bool {
     let proves_it = known.validator != Validator::None || head.content_length.is_some();
     head.status == 200
-        && head.coding.is_none()
+        && head.refuse_coding(Some(known.size)).is_ok()
         && proves_it
         && head.content_length.is_none_or(|size| size == known.size)
         && compare(head, Some(known)) == Sameness::Same
@@ -309,7 +318,7 @@ fn bad(why: impl Into<String>) -> Result<Verdict, HttpErrorKind> {
 
 fn refused(want: Range<u64>, size: u64) -> Result<Verdict, HttpErrorKind> {
     let why = format!("HTTP 416 for byte {} of {size}", want.start);
-    Ok(Verdict::Refused(HttpErrorKind::BadAnswer(why)))
+    Ok(Verdict::Refused(HttpErrorKind::Contradiction(why)))
 }
 
 fn unnamed() -> Result<Verdict, HttpErrorKind> {
@@ -321,9 +330,13 @@ fn weakened() -> Result<Verdict, HttpErrorKind> {
 }
 
 fn contradiction(known: u64, told: u64) -> Result<Verdict, HttpErrorKind> {
-    bad(format!(
+    contradicts(format!(
         "the entity tag is the same, but the size went from {known} to {told}"
     ))
+}
+
+fn contradicts(why: impl Into<String>) -> Result<Verdict, HttpErrorKind> {
+    Err(HttpErrorKind::Contradiction(why.into()))
 }
 
 #[cfg(test)]

@@ -61,7 +61,8 @@ pub(super) enum AfterFailure {
 impl AfterFailure {
     pub fn of(kind: &HttpErrorKind) -> AfterFailure {
         match kind {
-            HttpErrorKind::Status {
+            HttpErrorKind::NotReady { .. }
+            | HttpErrorKind::Status {
                 status: 408 | 425 | 429,
                 ..
             } => AfterFailure::Keep,

@@ -75,7 +75,7 @@ enum Next {
 struct Tries {
     /// For failures of what was asked about.
     of_the_question: Backoff,
-    /// For failures of the origin as a whole, which use up no retries.
+    /// For failures of the origin as a whole, and for what is not ready yet. They use up no retries.
     of_the_origin: Option<Backoff>,
 }
 
@@ -92,7 +92,7 @@ impl Tries {
             return Next::GiveUp;
         }
         let pause = match &mut self.of_the_origin {
-            Some(pauses) if kind.is_of_the_origin() => pauses.next_after(kind.retry_after()),
+            Some(pauses) if kind.is_of_the_origin() || kind.is_not_ready() => pauses.next_after(kind.retry_after()),
             _ => self.of_the_question.next_after(kind.retry_after()),
         };
         pause.map_or(Next::GiveUp, Next::Again)

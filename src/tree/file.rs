@@ -160,6 +160,14 @@ impl RemoteFile {
         self.size().0
     }
 
+    /// The exact size that the listing gives now, in bytes, whether or not it is this version's.
+    pub(super) fn exactly_listed(&self) -> Option<u64> {
+        match self.listed_as.0 {
+            ListedSize::Exact(size) => Some(size),
+            ListedSize::Rounded(_) | ListedSize::Unknown => None,
+        }
+    }
+
     /// See [`Node::has_exact_size`].
     pub fn has_exact_size(&self) -> bool {
         self.size().1

@@ -151,7 +151,7 @@ impl Tree {
         let who = if expected.is_none() { Who::Anybody } else { Who::Source };
         let question = |there: Option<Url>| async move {
             match there {
-                None => self.client.confirm(&file.url, expected).await,
+                None => self.client.confirm(&file.url, expected, file.exactly_listed()).await,
                 Some(there) => self.client.metadata_of_mirror(&there).await,
             }
         };

@@ -14,6 +14,9 @@ use crate::http::{Body, RangeAnswer, Validator, Version, redact};
 /// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
 const MOST_COUNTED: u64 = 64 << 20;
 
+/// The longest such answer that is kept in memory while it is counted, in bytes. Each fetch may hold one, and pages are shorter.
+const MOST_KEPT: u64 = 1 << 20;
+
 fn is_countable(listed: &Version) -> bool {
     listed.size <= MOST_COUNTED
 }
@@ -56,18 +59,21 @@ impl Fetch {
                 modified,
                 mut body,
             } => {
-                let size = match (size, known) {
-                    (Some(size), _) => size,
+                let (size, body) = match (size, known) {
+                    (Some(size), _) => (size, body),
                     // Nobody says how long it is but a listing, which may mean another form of it: what is made while it is sent
                     // is longer, or shorter, than the file that it is made of.
                     (None, known) if entry.settled().is_none() && known.as_ref().is_none_or(is_countable) => {
-                        let size = self.count(body).await?;
-                        self.settle(Version { size, validator }, modified).await?;
-                        return Box::pin(self.ask(position)).await;
+                        let (size, counted) = self.count(body).await?;
+                        let Some(counted) = counted else {
+                            self.settle(Version { size, validator }, modified).await?;
+                            return Box::pin(self.ask(position)).await;
+                        };
+                        (size, counted)
                     }
                     (None, Some(known)) => {
                         body.expect(known.size);
-                        known.size
+                        (known.size, body)
                     }
                     (None, None) => return Err(self.bad_answer("its length is not said").into()),
                 };
@@ -92,17 +98,23 @@ impl Fetch {
         }
     }
 
-    /// How long a body is that does not say it. It is not kept: what it is a version of is not known before its end.
-    pub(super) async fn count(&self, mut body: Body) -> Result<u64, ReadError> {
-        let mut size = 0;
+    /// How long a body is that does not say it; and the body once more, if it is short. What is made anew for each request may be of
+    /// another length the next time.
+    async fn count(&self, mut body: Body) -> Result<(u64, Option<Body>), ReadError> {
+        let (mut size, mut pieces) = (0, Vec::new());
         while let Some(piece) = body.next().await? {
             self.downloader.throttle.take(piece.len()).await;
             size += piece.len() as u64;
             if size > MOST_COUNTED {
                 return Err(self.bad_answer("its length is not said").into());
             }
+            if size <= MOST_KEPT {
+                pieces.push(piece);
+            } else {
+                pieces.clear();
+            }
         }
-        Ok(size)
+        Ok((size, (size <= MOST_KEPT).then(|| body.again(pieces))))
     }
 
     /// Makes sure that the entry is of a version of this size, which is all that is known of it: a

@@ -14,6 +14,12 @@ use crate::http::{Backoff, Blame, Health, HttpError, HttpErrorKind, Origin, Turn
 /// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
 const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
 
+/// How long a file that is not ready (202) is left alone where the server does not say.
+pub(in crate::cache) const UNTIL_READY: Duration = Duration::from_secs(2);
+
+/// How long it is left alone at least: a server that says 0 is not to be asked without end.
+const LEAST_UNTIL_READY: Duration = Duration::from_secs(1);
+
 /// The failures of one fetch.
 pub(super) struct Failures {
     /// The pauses between tries.
@@ -70,6 +76,9 @@ impl Fetch {
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
         let retries = self.downloader.retries;
+        if error.kind.is_not_ready() && retries > 0 {
+            return self.rest(error);
+        }
         match turn {
             Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures).await,
             Some(turn) => drop(turn.ended(Some(&error))),
@@ -151,16 +160,32 @@ impl Fetch {
             // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
             AfterRefusal::WaitForOrigin => self.go_on_if_wanted(error),
             AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) => {
-                log::debug!("{error}; it is asked for again in {:.1?}", until - refusal.now);
-                let (manager, entry) = (Arc::clone(&self.manager), self.order.entry.id);
-                self.downloader.runtime.spawn(async move {
-                    tokio::time::sleep_until(until.into()).await;
-                    manager.rested(entry, until);
-                });
+                self.ask_again_at(until, &error);
                 Err(error)
             }
             AfterRefusal::Fail => Err(error),
         }
+    }
+
+    /// The server makes the file ready: this fetch ends, its slot is for others, and the file is asked for again when the server said.
+    ///
+    /// # Errors
+    /// Always the same error, which readers do not get: each waits until its deadline.
+    fn rest(&self, error: HttpError) -> Result<(), HttpError> {
+        let pause = error.kind.retry_after().unwrap_or(UNTIL_READY).max(LEAST_UNTIL_READY);
+        if let Some(until) = self.manager.rest(self.order.id, Instant::now() + pause) {
+            self.ask_again_at(until, &error);
+        }
+        Err(error)
+    }
+
+    fn ask_again_at(&self, until: Instant, error: &HttpError) {
+        log::debug!("{error}; it is asked for again in {:.1?}", until - Instant::now());
+        let (manager, entry) = (Arc::clone(&self.manager), self.order.entry.id);
+        self.downloader.runtime.spawn(async move {
+            tokio::time::sleep_until(until.into()).await;
+            manager.rested(entry, until);
+        });
     }
 
     pub(super) fn go_on_if_wanted(&self, error: HttpError) -> Result<(), HttpError> {

@@ -195,6 +195,13 @@ impl Scheduler {
         (next, is_news)
     }
 
+    /// The server is making ready what a fetch has asked for (202): nothing is begun for its entry before `until`, and its slot is for
+    /// others. Gives when [`Self::rested`] is to be called.
+    pub fn not_ready(&mut self, fetch: FetchId, until: Instant) -> Option<Instant> {
+        let id = self.fetches.get(&fetch)?.entry;
+        Some(self.rest(fetch, id, until))
+    }
+
     /// The head of an answer to a fetch has come, and the bytes are about to.
     pub fn answered(&mut self, fetch: FetchId) {
         if let Some(running) = self.fetches.get_mut(&fetch) {

@@ -26,8 +26,7 @@ async fn of_two_minds(head: &'static str, get: &'static str) -> Server {
 const PART: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Type: Video/MP4; x=y\r\n\
                     Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 1\r\n\r\na";
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3\r\n\r\nabc";
-const UNDATED: &str =
-    "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Length: 1\r\n\r\na";
+const UNDATED: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Length: 1\r\n\r\na";
 const NOT_FOUND: &str = "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
 
 fn methods(server: &Server) -> Vec<String> {
@@ -154,7 +153,7 @@ async fn a_head_that_contradicts_get_is_the_last_one() {
         "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 77",
         "HTTP/1.1 200 OK\r\nETag: \"other\"\r\nContent-Length: 123",
         "HTTP/1.1 200 OK\r\nContent-Length: 123",
-        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Encoding: gzip\r\nContent-Length: 123",
+        "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Encoding: gzip\r\nContent-Length: 99",
         "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3",
     ] {
         for (get, size) in [(PART, 123), (WHOLE, 3)] {
@@ -164,7 +163,10 @@ async fn a_head_that_contradicts_get_is_the_last_one() {
             let server = of_two_minds(head, get).await;
             let client = client();
             for file in ["a", "b"] {
-                let found = client.confirm(&server.at(file), Some(&known(size))).await.unwrap();
+                let found = client
+                    .confirm(&server.at(file), Some(&known(size)), None)
+                    .await
+                    .unwrap();
                 assert_eq!(found.version, Some(known(size)), "{head}");
                 assert_eq!(
                     client.metadata(&server.at(file)).await.unwrap().size,
@@ -189,7 +191,7 @@ async fn a_head_that_is_not_answered_is_waited_for_once_and_not_for_long() {
         let client = client();
         let begun = std::time::Instant::now();
         for _ in 0..3 {
-            let found = client.confirm(&server.at("f"), Some(&known(123))).await.unwrap();
+            let found = client.confirm(&server.at("f"), Some(&known(123)), None).await.unwrap();
             assert_eq!(found.version, Some(known(123)));
         }
         assert!(begun.elapsed() < HttpConfig::default().timeout / 2);
@@ -207,7 +209,7 @@ async fn a_head_that_says_that_nothing_has_changed_is_enough() {
     let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 123", UNDATED).await;
     let client = client();
     for _ in 0..2 {
-        let found = client.confirm(&server.at("f"), Some(&known(123))).await.unwrap();
+        let found = client.confirm(&server.at("f"), Some(&known(123)), None).await.unwrap();
         assert_eq!(found.version, Some(known(123)));
     }
     assert_eq!(methods(&server), ["HEAD", "HEAD"]);
@@ -217,7 +219,7 @@ async fn a_head_that_says_that_nothing_has_changed_is_enough() {
         validator: Validator::Strong("\"v0\"".to_owned()),
     };
     for _ in 0..2 {
-        let found = client.confirm(&server.at("f"), Some(&older)).await.unwrap();
+        let found = client.confirm(&server.at("f"), Some(&older), None).await.unwrap();
         assert_eq!(found.version, Some(known(123)));
     }
     assert_eq!(methods(&server), ["HEAD", "HEAD", "HEAD", "GET", "HEAD", "GET"]);
@@ -242,7 +244,7 @@ async fn metadata_of_what_is_not_there_or_forbidden_fails_as_such() {
     for expected in [None, Some(known(3))] {
         assert_eq!(
             client()
-                .confirm(&server.at("f"), expected.as_ref())
+                .confirm(&server.at("f"), expected.as_ref(), None)
                 .await
                 .unwrap_err()
                 .kind,
@@ -326,4 +328,35 @@ async fn half_a_page_is_no_page() {
         client().page(&server.url).await.unwrap_err().kind,
         HttpErrorKind::Interrupted
     );
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_is_of_the_known_version_if_nothing_denies_it() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+    const BODY: &str = "\r\n3\r\nabc\r\n0\r\n\r\n";
+    let unnamed = || Version {
+        size: 3,
+        validator: Validator::None,
+    };
+    for (validator, expected, listed, is_kept) in [
+        ("ETag: \"v1\"\r\n", known(3), None, true),
+        ("ETag: \"v1\"\r\n", known(3), Some(4), true),
+        ("ETag: \"v2\"\r\n", known(3), Some(3), false),
+        ("", unnamed(), Some(3), true),
+        ("", unnamed(), Some(4), false),
+        ("", unnamed(), None, false),
+        ("", known(3), Some(3), false),
+    ] {
+        let reply = format!("{CHUNKED}{validator}{BODY}");
+        let server = Server::start(move |request| match request.starts_with("HEAD") {
+            true => says("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n"),
+            false => says(reply.clone()),
+        })
+        .await;
+        let found = client()
+            .confirm(&server.at("f"), Some(&expected), listed)
+            .await
+            .unwrap();
+        assert_eq!(found.version, is_kept.then_some(expected), "{validator} {listed:?}");
+    }
 }

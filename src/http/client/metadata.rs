@@ -8,7 +8,7 @@ use crate::http::{
     HttpError, HttpErrorKind, Metadata, Version, disposition,
     head::AnswerHead,
     head_trust::{HeadTrust, ProbeForm},
-    hops::{Answer, is_elsewhere},
+    hops::Answer,
     judge::{is_same_version, refuse_stand_in},
     redact,
     tags::is_unexpected,
@@ -17,11 +17,17 @@ use crate::http::{
 impl Client {
     /// [`Self::metadata`] of a file of which the version `expected` is known, if any.
     ///
-    /// A HEAD that says that nothing has changed is enough. If it says anything else, or nothing, a GET decides.
+    /// A HEAD that says that nothing has changed is enough. If it says anything else, or nothing, a GET decides. `listed` is the exact size in
+    /// bytes that the file's listing gives, if any.
     ///
     /// # Errors
     /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
-    pub async fn confirm(&self, url: &Url, expected: Option<&Version>) -> Result<Metadata, HttpError> {
+    pub async fn confirm(
+        &self,
+        url: &Url,
+        expected: Option<&Version>,
+        listed: Option<u64>,
+    ) -> Result<Metadata, HttpError> {
         let Some(known) = expected else {
             return self.metadata(url).await;
         };
@@ -34,19 +40,16 @@ impl Client {
             head => head,
         };
         let mut found = self.probe(url).await?;
-        if let Some(head) = head {
-            self.compare(url, head.ok().as_ref(), &found);
-        }
         if is_unexpected(&known.validator, &found.as_head()) && self.has_idle_tags(url, &found.as_head()).await {
             found = self.probe(url).await?;
+        } else if let Some(head) = head {
+            self.compare(url, head.ok().as_ref(), &found);
         }
-        let head = AnswerHead {
-            is_elsewhere: is_elsewhere(url, &found.url),
-            ..found.as_head()
-        };
+        let mut head = found.as_head();
+        head.note_place(url, &found.url);
         match refuse_stand_in(&head, known) {
             Err(kind) => Err(HttpError { kind, url: redact(url) }),
-            Ok(()) => Ok(found),
+            Ok(()) => Ok(found.or_known(known, listed)),
         }
     }
 

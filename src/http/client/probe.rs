@@ -34,14 +34,16 @@ enum Probed {
 
 fn read(head: &AnswerHead) -> Probed {
     match head.status {
-        200 | 206 if head.coding.is_some() => match head.refuse_coding() {
+        200 => match head.refuse_coding(None) {
+            Ok(()) => Probed::Size(head.content_length),
             Err(kind) => Probed::Failed(kind),
-            Ok(()) => Probed::Refused(None),
         },
-        200 => Probed::Size(head.content_length),
         206 => match total(head) {
             // Where the part is from says something of the server, and nothing of the total.
-            Some(Total::Known(size)) => Probed::Size(Some(size)),
+            Some(Total::Known { size, part }) => match head.refuse_coding(Some(part)) {
+                Ok(()) => Probed::Size(Some(size)),
+                Err(kind) => Probed::Failed(kind),
+            },
             _ => Probed::Refused(None),
         },
         416 => match total(head) {

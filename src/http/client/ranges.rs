@@ -11,7 +11,6 @@ use url::Url;
 use super::{Client, identity};
 use crate::http::{
     HttpError, HttpErrorKind, RangeAnswer, Version,
-    hops::is_elsewhere,
     judge::{Verdict, is_longer, judge, judge_instead},
     redact,
     redirects::AfterFailure,
@@ -63,7 +62,7 @@ impl Client {
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
         let mut answer = self.send(Method::GET, first, ranged(&want, known)).await?;
-        answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
+        answer.head.note_place(url, &answer.url);
         let mut verdict = judge(&answer.head, want.clone(), known);
         if matches!(verdict, Verdict::Changed(_))
             && known.is_some_and(|known| is_unexpected(&known.validator, &answer.head))
@@ -76,7 +75,7 @@ impl Client {
         if let Verdict::Refused(refusal) = verdict {
             self.finish(answer.response).await;
             answer = self.send(Method::GET, first, identity()).await?;
-            answer.head.is_elsewhere = is_elsewhere(url, &answer.url);
+            answer.head.note_place(url, &answer.url);
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
         if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {

@@ -69,7 +69,7 @@ async fn read_range(client: &Client, server: &Server) -> Result<Vec<u8>, (Vec<u8
 }
 
 pub(super) fn is_bad(kind: &HttpErrorKind) -> bool {
-    matches!(kind, HttpErrorKind::BadAnswer(_))
+    matches!(kind, HttpErrorKind::BadAnswer(_) | HttpErrorKind::Contradiction(_))
 }
 
 #[tokio::test]

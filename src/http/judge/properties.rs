@@ -63,6 +63,7 @@ fn any_head() -> impl Strategy<Value = AnswerHead> {
                     etag,
                     last_modified,
                     is_elsewhere,
+                    is_page_by_name: false,
                     retry_after: None,
                 }
             },

@@ -37,6 +37,7 @@ pub(super) fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
             "etag" => head.etag = value,
             "modified" => head.last_modified = value,
             "elsewhere" => head.is_elsewhere = true,
+            "page" => head.is_page_by_name = true,
             _ => unreachable!("{name}"),
         }
     }
@@ -44,7 +45,10 @@ pub(super) fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
 }
 
 pub(super) fn is_bad(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Failed(HttpErrorKind::BadAnswer(_)))
+    matches!(
+        verdict,
+        Verdict::Failed(HttpErrorKind::BadAnswer(_) | HttpErrorKind::Contradiction(_))
+    )
 }
 
 /// Judges the answer to a request for bytes 10..20.
@@ -187,6 +191,18 @@ fn a_login_page_is_not_a_new_version() {
         assert!(
             is_bad(&judged(200, &headers, Some(version(100, known.clone())))),
             "{known:?} {headers:?}"
+        );
+    }
+    // Or if it is called a page, as where it is rewritten while it is sent.
+    for (length, elsewhere, taken) in [(None, false, true), (Some("50"), false, true), (None, true, false)] {
+        let mut headers = vec![page, ("page", "")];
+        headers.extend(length.map(|length| ("length", length)));
+        headers.extend(elsewhere.then_some(("elsewhere", "")));
+        let verdict = judged(200, &headers, Some(version(100, Validator::None)));
+        assert_eq!(!is_bad(&verdict), taken, "{headers:?}");
+        assert!(
+            is_bad(&judged(200, &headers, Some(version(100, dated())))),
+            "{headers:?}"
         );
     }
     // A page may be the file, too.

@@ -1,0 +1,147 @@
+//! HEAD is a hint, GET decides: sizes, versions and what is there, at servers whose HEAD says something else.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::servers::WebServer;
+use crate::common::{Mount, run};
+use crate::filesystem::stat;
+use crate::origin::{Content, Fault, Origin};
+
+const HELLO: u64 = 13_000;
+
+fn hello() -> Vec<u8> {
+    b"hello, world\n".repeat(1000)
+}
+
+/// A mount that asks anew at each opening.
+fn mount(server: &WebServer) -> Mount {
+    Mount::of(&server.url("/")).with("--attr-ttl", "0s").start()
+}
+
+/// The file is there, has this size, and is read, at each opening and after a remount.
+fn is_read(mount: &mut Mount, name: &str, size: u64, bytes: Option<&[u8]>) {
+    for _ in 0..2 {
+        for _ in 0..2 {
+            assert_eq!(stat(&mount.path(name)).len(), size);
+            let read = fs::read(mount.path(name)).expect("its bytes");
+            assert_eq!(read.len() as u64, size);
+            assert!(bytes.is_none_or(|bytes| bytes == read));
+        }
+        mount.remount();
+    }
+}
+
+#[test]
+fn a_file_is_there_as_long_as_get_has_it() {
+    for how in ["close", "404", "403", "405", "500", "503"] {
+        for page in ["names", "sizes"] {
+            let server = WebServer::case("head-odd.py", &["PORT", how, page]);
+            is_read(&mut mount(&server), "a", HELLO, Some(&hello()));
+        }
+    }
+}
+
+#[test]
+fn a_head_that_hangs_holds_nobody_up() {
+    for page in ["names", "sizes"] {
+        let server = WebServer::case("head-odd.py", &["PORT", "hang", page]);
+        let mut mount = Mount::of(&server.url("/"))
+            .with("--attr-ttl", "0s")
+            .with("--read-timeout", "5m")
+            .start();
+        let begun = Instant::now();
+        is_read(&mut mount, "a", HELLO, Some(&hello()));
+        assert!(begun.elapsed() < Duration::from_secs(60), "{page}");
+    }
+}
+
+#[test]
+fn a_size_is_what_get_says() {
+    for kind in ["strong", "dated", "weak", "none"] {
+        for how in ["ranges", "whole"] {
+            for page in ["names", "sizes"] {
+                let server = WebServer::case("head-length.py", &["PORT", kind, how, page]);
+                is_read(&mut mount(&server), "a.bin", 2_000_000, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_size_is_found_whatever_is_made_of_the_first_byte() {
+    for how in ["whole", "416", "star"] {
+        let server = WebServer::case("first-byte-probe.py", &["PORT", how]);
+        is_read(&mut mount(&server), "a", HELLO, Some(&hello()));
+    }
+}
+
+#[test]
+fn a_file_without_a_length_goes_on_to_seek() {
+    for kind in ["strong", "dated", "weak", "none"] {
+        let server = WebServer::case("head-length.py", &["PORT", kind, "chunked", "sizes"]);
+        let mut mount = mount(&server);
+        for _ in 0..3 {
+            let mut file = File::open(mount.path("a.bin")).expect("to open");
+            let mut end = Vec::new();
+            file.seek(SeekFrom::End(-1000)).expect("to seek");
+            file.read_to_end(&mut end).expect("to read");
+            assert_eq!(end.len(), 1000, "{kind}");
+            drop(file);
+            is_read(&mut mount, "a.bin", 2_000_000, None);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_refuses_ranges_by_a_status_is_read_in_line() {
+    for status in ["416", "400", "405", "501"] {
+        let server = WebServer::case("range-refused.py", &[status, "PORT"]);
+        is_read(&mut mount(&server), "f.bin", 4 << 20, None);
+    }
+}
+
+#[test]
+fn a_file_that_is_being_prepared_is_waited_for() {
+    let server = WebServer::case("accepted-202.py", &["PORT"]);
+    let mount = Mount::start_of(&server.url("/"));
+    assert_eq!(fs::read(mount.path("f.bin")).expect("its bytes").len(), 4 << 20);
+}
+
+#[test]
+fn a_page_that_is_rewritten_as_it_is_sent_is_read_to_its_end() {
+    let server = WebServer::case("rewritten-html.py", &["PORT"]);
+    let mut mount = mount(&server);
+    for _ in 0..2 {
+        for _ in 0..2 {
+            let page = fs::read(mount.path("c.html")).expect("its bytes");
+            assert!(page.starts_with(b"<html><!-- added -->") && page.ends_with(b"</html>"));
+        }
+        let copy = mount.home().join("copy");
+        run(Command::new("cp").arg(mount.path("c.html")).arg(&copy)).succeeded();
+        assert!(fs::read(&copy).expect("the copy").ends_with(b"</html>"));
+        mount.remount();
+    }
+}
+
+#[test]
+fn an_answer_that_contradicts_itself_is_asked_for_again() {
+    let (origin, content) = (Origin::start(), Content::noise(24 << 20, 5));
+    origin.add("/f", content.clone());
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = File::open(mount.path("f")).expect("to open");
+    let mut bytes = [0; 1000];
+    file.read_exact_at(&mut bytes, 0).expect("while it is honest");
+    let twice = origin
+        .on("/f")
+        .data()
+        .starting_at(16 << 20)
+        .times(2)
+        .fault(Fault::WrongTotal(25 << 20));
+    file.read_exact_at(&mut bytes, 20 << 20).expect("the third answer");
+    assert_eq!(bytes.as_slice(), content.read(20 << 20..(20 << 20) + 1000));
+    assert_eq!(twice.hits(), 2);
+}
