@@ -18,6 +18,7 @@ use crossbeam_channel::{Sender, bounded};
 use fuser::{Notifier, Session, SessionACL};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 
 use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
@@ -40,6 +41,13 @@ const SESSION_THREADS: usize = 4;
 /// How long tasks may take to end after everything is recorded: they have nothing to lose.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether the mark of this process is still there.
+const MARK_CHECK: Duration = Duration::from_secs(10);
+
+/// How long a thread of the runtime for what blocks stays without work. Longer than [`MARK_CHECK`], so that one always stays: where the
+/// system gives no more threads, what blocks waits for that one, and would wait for ever if there were none.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// Why a mount has ended.
 enum End {
     /// The session is over: somebody unmounted it.
@@ -55,11 +63,12 @@ enum End {
 pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     signals::ignore_the_meaningless();
     mountpoint::check(&config.mountpoint, config.allow_other)?;
-    let run_file = RunFile::create(&config.mountpoint)?;
+    let run_file = Arc::new(RunFile::create(&config.mountpoint)?);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("download")
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         .enable_all()
         .build()
         .context("can't start the threads for downloads")?;
@@ -132,23 +141,25 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
     if let Err(error) = ready.up() {
         log::warn!("nobody waits for this mount any more ({error}); ending it");
-        leave(&config, &cache);
+        leave(&run_file, &cache);
     }
 
     // An error would mean that both senders are gone without a word, which ends the mount too.
     let outcome = match ended.recv() {
         Ok(End::Unmounted(outcome)) => {
             log::info!("{} was unmounted", config.mountpoint.display());
-            outcome.context("the session with the kernel broke")
+            outcome
+                .context("the session with the kernel broke")
+                .inspect_err(|_| leave(&run_file, &cache))
         }
         Ok(End::Signal(name)) => {
             log::info!("{name}: unmounting {}", config.mountpoint.display());
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-            leave(&config, &cache);
+            leave(&run_file, &cache);
             Ok(())
         }
         Err(_) => {
-            leave(&config, &cache);
+            leave(&run_file, &cache);
             Ok(())
         }
     };
@@ -163,16 +174,9 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
 }
 
 /// Takes the mount away, whoever uses it.
-fn leave(config: &MountConfig, cache: &Arc<Cache>) {
+fn leave(run_file: &RunFile, cache: &Arc<Cache>) {
     cache.close();
-    let path = &config.mountpoint;
-    let gone = mountpoint::unmount(path, mountpoint::Mode::Normal).or_else(|busy| {
-        log::info!("{busy}");
-        mountpoint::unmount(path, mountpoint::Mode::Lazy)
-    });
-    if let Err(error) = gone {
-        log::warn!("{error}");
-    }
+    mountpoint::unmount_own(run_file);
 }
 
 fn start_session(
@@ -208,14 +212,18 @@ fn start_session(
     };
     start().inspect_err(|_| {
         // Nobody will ever answer in it.
-        if let Err(error) = mountpoint::unmount(&config.mountpoint, mountpoint::Mode::Lazy) {
-            log::warn!("{error}");
-        }
+        mountpoint::unmount_own(run_file);
     })
 }
 
 /// Lets the user ask for more than files. A mount without is still a mount.
-fn start_control(config: &MountConfig, run_file: &RunFile, tree: &Arc<Tree>, cache: &Arc<Cache>, runtime: &Runtime) {
+fn start_control(
+    config: &MountConfig,
+    run_file: &Arc<RunFile>,
+    tree: &Arc<Tree>,
+    cache: &Arc<Cache>,
+    runtime: &Runtime,
+) {
     let about = About {
         source: config.source_name.clone(),
         mountpoint: config.mountpoint.clone(),
@@ -227,12 +235,43 @@ fn start_control(config: &MountConfig, run_file: &RunFile, tree: &Arc<Tree>, cac
     let (tree, cache) = (Arc::clone(tree), Arc::clone(cache));
     let control = Control::new(about, &config.sources, tree, cache, runtime.handle().clone());
     let socket = run_file.control_socket();
-    if let Err(error) = control::serve(&socket, control, runtime.handle()) {
+    let at_mark = control::serve(&socket, Arc::clone(&control), runtime.handle());
+    let by_device = run_file
+        .control_address()
+        .map(|address| control::serve_at(&address, Arc::clone(&control), runtime.handle()));
+    if let (Err(error), None | Some(Err(_))) = (&at_mark, &by_device) {
         log::warn!(
             "can't listen at {}: {error}; `fetchfs prefetch` and the like won't work on this mount",
             socket.display()
         );
     }
+    keep_mark(Arc::clone(run_file), at_mark.ok(), control, runtime);
+}
+
+/// Makes the mark again when it was cleared away, and the socket beside it, until the mount ends.
+fn keep_mark(run_file: Arc<RunFile>, mut listening: Option<AbortHandle>, control: Arc<Control>, runtime: &Runtime) {
+    let run_file = Arc::downgrade(&run_file);
+    let handle = runtime.handle().clone();
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(MARK_CHECK).await;
+            let run_file = run_file.clone();
+            // On a thread that may block, of which one stays for this reason ([`BLOCKING_KEEP_ALIVE`]).
+            let renewed = tokio::task::spawn_blocking(move || {
+                let run_file = run_file.upgrade()?;
+                Some(run_file.renew().then(|| run_file.control_socket()))
+            });
+            match renewed.await {
+                Ok(Some(Some(socket))) => {
+                    listening.iter().for_each(AbortHandle::abort);
+                    listening = control::serve(&socket, Arc::clone(&control), &handle).ok();
+                }
+                Ok(Some(None)) => {}
+                // The mount has ended.
+                _ => return,
+            }
+        }
+    });
 }
 
 /// Every open file and every connection takes a descriptor, and the soft limit of 1,024 is there for programs that

@@ -33,7 +33,11 @@ pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let mut found = Vec::new();
     targets::ask_all(&args.mountpoints, &Request::Status, |mount, reply| match reply {
         Reply::Status(status) => {
-            found.push(*status);
+            // It may have been moved since it was mounted.
+            let mut status = *status;
+            status.mountpoint = mount.mountpoint.display().to_string();
+            status.elsewhere = mount.elsewhere.iter().map(|path| path.display().to_string()).collect();
+            found.push(status);
             Ok(())
         }
         _ => Err(targets::unexpected(mount)),
@@ -59,8 +63,9 @@ fn text(status: &Status) -> String {
         None => String::new(),
         Some(why) => format!("\n            {why}: files are read around it"),
     };
+    let elsewhere: String = status.elsewhere.iter().map(|path| format!(" and {path}")).collect();
     let mut text = format!(
-        "{} on {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}\n  fetching  {}/s, {} \
+        "{} on {}{elsewhere}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}\n  fetching  {}/s, {} \
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
@@ -118,6 +123,7 @@ mod tests {
         let status = Status {
             source: "https://example.org/pub/".into(),
             mountpoint: "/mnt/pub".into(),
+            elsewhere: vec!["/srv/pub".into()],
             pid: 4711,
             version: "0.1.0".into(),
             mounted_for: 7384,
@@ -146,7 +152,7 @@ mod tests {
             }],
         };
         insta::assert_snapshot!(text(&status), @"
-        https://example.org/pub/ on /mnt/pub
+        https://example.org/pub/ on /mnt/pub and /srv/pub
           process   4711, fetchfs 0.1.0, for 2h 3m 4s
           cache     3.0 GiB of 20.0 GiB in /var/cache/fetchfs
                     it can't be written (No space left on device (os error 28)): files are read around it

@@ -58,7 +58,7 @@ pub(super) fn the_mount(paths: &[PathBuf]) -> anyhow::Result<InMount> {
 
 /// Sends a request to a mount.
 pub(super) fn ask(mount: &InMount, request: &Request) -> anyhow::Result<Client> {
-    Client::ask(&mount.socket, request).with_context(|| mount.mountpoint.display().to_string())
+    Client::ask(&mount.address, request).with_context(|| mount.mountpoint.display().to_string())
 }
 
 /// Sends a request to a mount that has one reply.
@@ -109,7 +109,8 @@ pub(super) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<()> {
 
 /// What a path in a mount is called outside.
 pub(super) fn shown(mount: &InMount, path: &TreePath) -> String {
-    mount.mountpoint.join(path.as_path()).display().to_string()
+    let shown = path.as_path().strip_prefix(&mount.root).unwrap_or(path.as_path());
+    mount.mountpoint.join(shown).display().to_string()
 }
 
 /// What could not be done, over all mounts.

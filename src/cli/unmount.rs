@@ -48,7 +48,15 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
                 "fetchfs: {} is no longer mounted; process {pid} ends when its last user lets go",
                 path.display()
             ),
-            Ok(_) => {}
+            Ok(Ended::Elsewhere(places)) => {
+                let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+                eprintln!(
+                    "fetchfs: {} is unmounted, but it had been bound, and is still mounted on {}",
+                    path.display(),
+                    places.join(" and ")
+                );
+            }
+            Ok(Ended::Wholly) => {}
             // One that stays is no reason to leave the others. The last such is the error itself.
             Err(error) => {
                 if let Err(earlier) = std::mem::replace(&mut last, Err(error)) {

@@ -1,8 +1,7 @@
 //! The user's end of the socket. Blocking: the commands that use it have nothing else to do.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -46,12 +45,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Asks the daemon that listens at `socket`.
+    /// Asks the daemon that listens at this address.
     ///
     /// # Errors
     /// When it can't be asked.
-    pub fn ask(socket: &Path, request: &Request) -> Result<Client, ClientError> {
-        let stream = UnixStream::connect(socket).map_err(ClientError::NotListening)?;
+    pub fn ask(address: &SocketAddr, request: &Request) -> Result<Client, ClientError> {
+        let stream = UnixStream::connect_addr(address).map_err(ClientError::NotListening)?;
         stream
             .set_read_timeout(Some(GREETING))
             .and_then(|()| stream.set_write_timeout(Some(GREETING)))

@@ -25,7 +25,7 @@ use crate::tree::Tree;
 pub use client::{Client, ClientError};
 use jobs::Jobs;
 use prefetch::Tools;
-pub use server::serve;
+pub use server::{serve, serve_at};
 
 /// What is told of the mount.
 #[derive(Debug)]

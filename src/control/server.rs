@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::Control;
 use super::keeping::NOT_RECORDED;
@@ -40,11 +41,11 @@ const TELLING: Duration = Duration::from_millis(200);
 /// Failures that are told; the others are counted, and in the log.
 const FAILURES_TOLD: usize = 10;
 
-/// Begins to listen at `socket`, in the place of whatever was left there.
+/// Begins to listen at `socket`, in the place of whatever was left there; until what is returned is told to stop.
 ///
 /// # Errors
 /// When no socket can be made there.
-pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Result<()> {
+pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -53,7 +54,18 @@ pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Resu
     let listener = UnixListener::bind(socket)?;
     // Until now the directory, which is only this user's, has kept others out.
     fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-    runtime.spawn(accept(listener, control));
+    Ok(runtime.spawn(accept(listener, control)).abort_handle())
+}
+
+/// Begins to listen at an abstract address, to which any user can connect: whoever may not ask is turned away.
+///
+/// # Errors
+/// When it is taken.
+pub fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -> io::Result<()> {
+    let _in_runtime = runtime.enter();
+    let listener = std::os::unix::net::UnixListener::bind_addr(address)?;
+    listener.set_nonblocking(true)?;
+    runtime.spawn(accept(UnixListener::from_std(listener)?, control));
     Ok(())
 }
 
@@ -83,7 +95,8 @@ async fn accept(listener: UnixListener, control: Arc<Control>) {
                     }
                 });
             }
-            Ok(_) => log::warn!("control socket: another user was turned away"),
+            // One that looks for the mount's process learns no more than its number.
+            Ok(_) => log::debug!("control socket: another user was turned away"),
             Err(error) => {
                 log::warn!("control socket: {error}");
                 // Out of descriptors, say: trying again at once would only burn time.

@@ -17,6 +17,9 @@ pub struct Status {
     pub source: String,
     /// Where.
     pub mountpoint: String,
+    /// Where else: it was bound there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
     /// The daemon's process id.
     pub pid: u32,
     /// The daemon's version.
@@ -118,6 +121,8 @@ impl Control {
         Status {
             source: self.about.source.clone(),
             mountpoint: self.about.mountpoint.display().to_string(),
+            // Whoever asks sees its own mount table.
+            elsewhere: Vec::new(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mounted_for: self.about.since.elapsed().as_secs(),

@@ -26,7 +26,7 @@ mod table;
 
 pub use attach::{MountFlags, mount};
 pub use check::{check, resolve};
-pub use detach::{Ended, Mode, UnmountError, unmount};
+pub use detach::{Ended, Mode, UnmountError, unmount, unmount_own};
 pub use error::MountError;
 pub use holders::{Holder, Use};
 pub use inside::{InMount, InMountError, all, find};

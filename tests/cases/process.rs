@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use nix::sys::resource::{Resource, setrlimit};
 
-use crate::common::ground::{Ground, hello};
+use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::mount::is_mounted;
 use crate::common::process::{Pidfd, spawn, wait};
 use crate::common::{Mount, PATIENCE, run, wait_until};
@@ -171,4 +171,52 @@ fn a_log_that_cannot_be_written_costs_its_lines() {
         b"hello\n"
     );
     ground.unmount(&[]).succeeded();
+}
+
+/// A mount goes where the user puts it (`mount --move`, `mount --bind`), and its process with it.
+#[test]
+fn a_moved_or_bound_mount_is_found_by_its_device() {
+    let (origin, ground) = (hello(), Ground::new());
+    origin.add("/sub/inner.txt", "inner\n");
+    let script = r#"
+        export FETCHFS_CONFIG=/dev/null
+        cd "$1/mnt"; mount -t tmpfs none .; cd "$PWD"; mkdir old new bound part
+        here() { "$FETCHFS" status "$1" | grep -q "on $PWD/$1"; }
+        start() { "$FETCHFS" mount --cache-dir "$1/cache" --log-file "$1/log" "$2" old; }
+        start "$@"
+        mount --move old new; here new
+        "$FETCHFS" prefetch new/hello.txt
+        mount --bind new bound; mount --bind new/sub part; here bound; here part
+        "$FETCHFS" prefetch part/inner.txt
+        "$FETCHFS" status --json "$PWD/new" | grep -q "$PWD/bound"
+        "$FETCHFS" unmount new 2>&1 | grep -q "still mounted on $PWD/bound and $PWD/part"
+        cat bound/hello.txt part/inner.txt
+        "$FETCHFS" unmount bound part
+        start "$@"
+        mount --move old new; mount --bind new/sub part
+        kill -TERM $("$FETCHFS" status --json new | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
+        while grep -q "$PWD/.* fuse.fetchfs" /proc/self/mountinfo; do sleep 0.1; done
+    "#;
+    let ran = in_namespace(script, &[ground.home.path(), origin.url("/").as_ref()]).succeeded();
+    assert!(ran.out.contains("hello\ninner\n"), "{ran:?}");
+    ground.wait_for_the_end();
+}
+
+/// logind removes a user's at the last logout; tidy-up jobs remove old files in /tmp.
+#[test]
+fn a_run_directory_that_is_cleared_away_costs_nothing() {
+    let (origin, ground) = (hello(), Ground::new());
+    // Where the marks of an ordinary user are, or of root where that is /run/fetchfs, hidden from other tests.
+    let script = r#"
+        export FETCHFS_CONFIG=/dev/null XDG_RUNTIME_DIR="$1/run"
+        mkdir -p /run/fetchfs "$1/run"; mount -t tmpfs none /run/fetchfs
+        "$FETCHFS" mount --cache-dir "$1/cache" --log-file "$1/log" "$2" "$1/mnt"
+        mount -t tmpfs none /run/fetchfs; rm -rf "$1/run"
+        "$FETCHFS" status "$1/mnt" | grep -q "on $1/mnt"
+        "$FETCHFS" prefetch "$1/mnt/hello.txt"
+        ! "$FETCHFS" mount --cache-dir "$1/cache" "$2" "$1/mnt"
+        "$FETCHFS" unmount "$1/mnt"
+    "#;
+    in_namespace(script, &[ground.home.path(), origin.url("/").as_ref()]).succeeded();
+    ground.assert_nothing_is_left();
 }

@@ -112,12 +112,14 @@ pub fn hello() -> Origin {
 
 /// A shell script in a mount namespace of its own, where it may put things over /dev and /sbin that nobody else sees.
 pub fn in_namespace(script: &str, arguments: &[&Path]) -> Ran {
+    // The namespace begins with a copy of other tests' mounts, which would keep those alive.
+    let script = format!("umount --all --lazy --types fuse.fetchfs 2>/dev/null || :\n{script}");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private"]);
     if !is_root() {
         command.arg("--map-root-user");
     }
-    command.args(["sh", "-eu", "-c", script, "sh"]).args(arguments);
+    command.args(["sh", "-eu", "-c", &script, "sh"]).args(arguments);
     command.env("FETCHFS", env!("CARGO_BIN_EXE_fetchfs"));
     run(&mut command)
 }

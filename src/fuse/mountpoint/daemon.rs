@@ -1,14 +1,22 @@
-//! The process that serves a mount, as another process sees it: found by its mark ([`super::RunFile`]), and waited for.
+//! The process that serves a mount, as another process sees it: found by the mount itself, and waited for.
+//!
+//! The rule: **a daemon is found by its mount's device number.** It listens at an abstract socket (unix(7)) of that name, which
+//! exists exactly as long as the process: no path to it can be cleared away, and the number stays the same wherever the mount is moved
+//! or bound. The kernel tells which process listens. Any user may take such a name, so only a listener that is the mount's owner, or root,
+//! counts. Abstract names belong to a network namespace; for a daemon in another one there is its mark ([`super::RunFile`]).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Uid, geteuid};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -23,31 +31,62 @@ pub(super) const MOUNTED: &str = "mounted";
 /// A living daemon.
 #[derive(Debug)]
 pub(super) struct Daemon {
+    /// 0 if it can't be named here, because it is in another process namespace.
     pid: u32,
-    mark: PathBuf,
+    address: SocketAddr,
+    /// Its mark, if there is one where it belongs.
+    mark: Option<PathBuf>,
     /// Stays with the process even when its pid is given to another.
     process: OwnedFd,
 }
 
 impl Daemon {
-    /// The daemon that serves a mount, if it is alive and has left a mark where this user can see it.
+    /// The daemon that serves a mount, if it is alive and can be asked from here.
     pub fn of(mount: &Mount) -> Option<Daemon> {
         let owner = mount.owner().map_or_else(geteuid, Uid::from_raw);
         let name = file_name(&mount.mount_point);
-        directories(owner)
-            .into_iter()
+        let directories = directories(owner).into_iter();
+        let marks: Vec<PathBuf> = directories
             .filter(|dir| belongs_to(dir, owner))
-            .find_map(|dir| Daemon::in_file(&dir.join(&name)))
+            .map(|dir| dir.join(&name))
+            .collect();
+        match Daemon::listening_for(mount.device, owner) {
+            Some(daemon) => Some(Daemon {
+                mark: marks.into_iter().find(|mark| read_pid(mark) == Some(daemon.pid)),
+                ..daemon
+            }),
+            None => marks.iter().find_map(|mark| Daemon::in_file(mark)),
+        }
+    }
+
+    /// The daemon that listens in the name of a device, if it is this user's or root's.
+    fn listening_for(device: (u32, u32), owner: Uid) -> Option<Daemon> {
+        let address = address_of(device).ok()?;
+        let stream = UnixStream::connect_addr(&address).ok()?;
+        let peer = getsockopt(&stream, sockopt::PeerCredentials).ok()?;
+        if peer.uid() != owner.as_raw() && peer.uid() != 0 {
+            return None;
+        }
+        let pid = u32::try_from(peer.pid()).unwrap_or_default();
+        let process = peer_process(&stream).or_else(|_| open_process(pid)).ok()?;
+        Some(Daemon {
+            pid,
+            address,
+            mark: None,
+            process,
+        })
     }
 
     /// The daemon whose mark is the file at `path`, if it is alive.
     pub fn in_file(path: &Path) -> Option<Daemon> {
         let pid = read_pid(path)?;
         let process = open_process(pid).ok()?;
+        let address = SocketAddr::from_pathname(socket_of(path)).ok()?;
         // Only now is it certain that the pid was the daemon's when it was opened.
         is_locked(path).then(|| Daemon {
             pid,
-            mark: path.to_owned(),
+            address,
+            mark: Some(path.to_owned()),
             process,
         })
     }
@@ -58,8 +97,8 @@ impl Daemon {
     }
 
     /// Where it listens for its user.
-    pub fn socket(&self) -> PathBuf {
-        socket_of(&self.mark)
+    pub fn address(&self) -> &SocketAddr {
+        &self.address
     }
 
     /// Whether the caller is the daemon.
@@ -70,8 +109,10 @@ impl Daemon {
     /// Removes its mark, after its mount has been taken away, so that the mountpoint is free for the next.
     pub fn forget(&self) {
         // If it fails, the next daemon finds out by itself, a little later.
-        let _ = fs::remove_file(self.socket());
-        let _ = fs::remove_file(&self.mark);
+        if let Some(mark) = &self.mark {
+            let _ = fs::remove_file(socket_of(mark));
+            let _ = fs::remove_file(mark);
+        }
     }
 
     /// Waits until the process has ended; false when it hasn't within `patience`.
@@ -80,6 +121,33 @@ impl Daemon {
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         matches!(poll(&mut ended, patience), Ok(1))
     }
+}
+
+/// The process at the other end of a connection, whatever namespace it is in (SO_PEERPIDFD, Linux 6.5).
+fn peer_process(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut descriptor: libc::c_int = -1;
+    let mut size = size_of_val(&descriptor) as libc::socklen_t;
+    // SAFETY: the kernel writes one descriptor to where there is room for it.
+    let outcome = unsafe {
+        let place = (&raw mut descriptor).cast();
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            place,
+            &mut size,
+        )
+    };
+    match outcome {
+        // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows its number.
+        0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Where the daemon of the mount with this device number listens.
+pub(super) fn address_of((major, minor): (u32, u32)) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("fetchfs/{major}:{minor}"))
 }
 
 fn open_process(pid: u32) -> io::Result<OwnedFd> {
@@ -174,7 +242,8 @@ mod tests {
     fn the_end_of_a_process_is_noticed() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let daemon = Daemon {
-            mark: "/".into(),
+            mark: None,
+            address: address_of((0, 0)).unwrap(),
             pid: child.id(),
             process: open_process(child.id()).unwrap(),
         };

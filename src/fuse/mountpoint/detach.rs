@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use super::daemon::Daemon;
 use super::holders::{self, Holder};
 use super::probe::{Pulse, probe};
-use super::{FSTYPE, fusermount, table};
+use super::{FSTYPE, RunFile, fusermount, table};
 
 /// How long an unmounted daemon may take to record what it has downloaded and to end.
 const ENDING: Duration = Duration::from_secs(10);
@@ -43,10 +43,12 @@ pub enum Mode {
 }
 
 /// How a mount ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// Nothing of it is left (but the caller, when that is the daemon).
     Wholly,
+    /// It is no longer where it was unmounted, and still in these places: it had been bound.
+    Elsewhere(Vec<PathBuf>),
     /// Out of the tree, but its daemon still serves somebody. Only in [`Mode::Lazy`].
     Detached {
         /// The daemon.
@@ -141,6 +143,10 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
             }
         }
     }
+    let elsewhere = table::elsewhere(&mount);
+    if !elsewhere.is_empty() {
+        return Ok(Ended::Elsewhere(elsewhere));
+    }
     match (daemon, mode) {
         (Some(daemon), Mode::Normal) if !mine && !daemon.wait(ENDING) => Err(UnmountError::StillEnding {
             path,
@@ -151,6 +157,32 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
             Ok(Ended::Detached { pid: daemon.pid() })
         }
         _ => Ok(Ended::Wholly),
+    }
+}
+
+/// Takes away the mount that this process serves, from wherever it was moved or bound to: first as [`Mode::Normal`], and what is in use
+/// as [`Mode::Lazy`].
+pub fn unmount_own(mark: &RunFile) {
+    let Some(device) = mark.device() else { return };
+    let mounts = table::read().unwrap_or_default().into_iter();
+    // The last that was mounted may be inside another.
+    for mount in mounts.filter(|mount| mount.device == device).rev() {
+        let path = &mount.mount_point;
+        let is_on_top = table::locate(path).is_ok_and(|place| place.mount.is_some_and(|top| top.id == mount.id));
+        if !is_on_top {
+            log::warn!(
+                "something else was mounted over {}: what is below it ends with this process",
+                path.display()
+            );
+            continue;
+        }
+        let gone = unmount(path, Mode::Normal).or_else(|busy| {
+            log::info!("{busy}");
+            unmount(path, Mode::Lazy)
+        });
+        if let Err(error) = gone {
+            log::warn!("{error}");
+        }
     }
 }
 

@@ -4,30 +4,36 @@
 //! to the kernel. So links are followed up to the mountpoint and not past it (there are none in a fetchfs mount), and what
 //! comes after it is taken by its words alone.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
 
 use super::FSTYPE;
 use super::daemon::Daemon;
+use super::probe::{Pulse, probe};
 use super::table::{self, Mount};
 
 /// Links followed on the way to a mountpoint, at most; the kernel's own limit (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
 /// A path in a fetchfs mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct InMount {
     /// Absolute, without symbolic links.
     pub mountpoint: PathBuf,
-    /// From the mountpoint on, without `.` and `..`; empty for the mountpoint itself.
+    /// From the top of the file system on, without `.` and `..`; empty for the top itself.
     pub inside: PathBuf,
+    /// What of the file system is shown at the mountpoint, likewise: empty for all of it.
+    pub root: PathBuf,
+    /// Where else it is mounted.
+    pub elsewhere: Vec<PathBuf>,
     /// Where the mount's daemon listens for its user.
-    pub socket: PathBuf,
+    pub address: SocketAddr,
 }
 
 /// Why nobody can be asked about a path. Each `Display` is the sentence for the user.
@@ -39,6 +45,12 @@ pub enum InMountError {
     /// The mount is dead.
     #[error("the process that served {path} is gone; mount it again, or clean up with `fetchfs unmount {path}`", path = .0.display())]
     DaemonGone(PathBuf),
+    /// The mount is alive, and its daemon is neither to be seen nor to be asked.
+    #[error(
+        "{} is served by a process that can't be asked from here: it runs in another container or network namespace, or hangs",
+        .0.display()
+    )]
+    Unreachable(PathBuf),
     /// Somebody else's mount.
     #[error("{} is another user's mount; only that user and root can ask for this", .0.display())]
     NotYours(PathBuf),
@@ -67,43 +79,49 @@ pub fn find(path: &Path) -> Result<InMount, InMountError> {
     let found = split(&absolute, is_mountpoint, |place| fs::read_link(place).ok());
     let (mountpoint, inside) = found.ok_or_else(|| InMountError::NotInMount(path.to_owned()))?;
     match table::locate(&mountpoint).map_err(failed)?.mount {
-        Some(mount) if mount.fstype == FSTYPE => in_mount(&mount, inside),
+        Some(mount) if mount.fstype == FSTYPE => in_mount(&mount, &inside),
         // Something else was mounted over it.
         _ => Err(InMountError::NotInMount(path.to_owned())),
     }
 }
 
-/// All fetchfs mounts that this user may ask, in the order of the mount table.
+/// All fetchfs mounts that this user may ask, in the order of the mount table. One that is mounted in several places is there once.
 ///
 /// # Errors
 /// When the mount table can't be read.
 pub fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
-    let is_ours = |mount: &Mount| mount.fstype == FSTYPE && is_allowed(mount);
-    let mounts = table::read()?;
-    Ok(mounts
-        .iter()
-        .filter(|mount| is_ours(mount))
-        .map(|mount| in_mount(mount, PathBuf::new()))
-        .collect())
+    let mut mounts = table::read()?;
+    mounts.retain(|mount| mount.fstype == FSTYPE && is_allowed(mount));
+    // Rather where all of it is shown than where a part of it was bound.
+    mounts.sort_by_key(|mount| mount.root != Path::new("/"));
+    let mut seen = HashSet::new();
+    mounts.retain(|mount| seen.insert(mount.device));
+    Ok(mounts.iter().map(|mount| in_mount(mount, Path::new(""))).collect())
 }
 
 fn is_allowed(mount: &Mount) -> bool {
     geteuid().is_root() || mount.owner().is_none_or(|owner| owner == geteuid().as_raw())
 }
 
-fn in_mount(mount: &Mount, inside: PathBuf) -> Result<InMount, InMountError> {
+fn in_mount(mount: &Mount, inside: &Path) -> Result<InMount, InMountError> {
     let mountpoint = mount.mount_point.clone();
     if !is_allowed(mount) {
         return Err(InMountError::NotYours(mountpoint));
     }
-    match Daemon::of(mount) {
-        Some(daemon) => Ok(InMount {
-            mountpoint,
-            inside,
-            socket: daemon.socket(),
-        }),
-        None => Err(InMountError::DaemonGone(mountpoint)),
-    }
+    let Some(daemon) = Daemon::of(mount) else {
+        return Err(match probe(&mountpoint) {
+            Pulse::Dead => InMountError::DaemonGone(mountpoint),
+            Pulse::Alive | Pulse::Silent => InMountError::Unreachable(mountpoint),
+        });
+    };
+    let root = mount.root.strip_prefix("/").unwrap_or(&mount.root).to_owned();
+    Ok(InMount {
+        mountpoint,
+        inside: root.join(inside),
+        root,
+        elsewhere: table::elsewhere(mount),
+        address: daemon.address().clone(),
+    })
 }
 
 /// Splits an absolute path where it enters a mount, following links up to there. `None` if it enters none.

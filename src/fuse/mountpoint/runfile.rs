@@ -1,23 +1,29 @@
-//! The mark of the process that serves a mount; [`super::daemon`] reads it.
+//! The mark of the process that serves a mount, or is about to; [`super::daemon`] reads it.
 //!
-//! The mount table doesn't say who that is. So a daemon keeps a small file for its mountpoint in the runtime directory,
+//! It tells two daemons apart that are started on one mountpoint at the same time, and finds a daemon that another network namespace hides.
+//! A daemon keeps a small file for its mountpoint in the runtime directory,
 //! locked (flock(2)) for as long as it lives: **the pid in the file is that of a living daemon if, and only if, the
 //! file is locked.** The kernel drops the lock however the process ends, so a file left by `kill -9` misleads nobody,
 //! and the next daemon takes it over.
 //!
 //! A daemon may outlive its mount: after a lazy unmount it serves those who still have files open. Then the mountpoint
 //! is free for the next, so such a file is replaced though it is locked.
+//!
+//! Runtime directories are cleared away, at a logout or by age. The mark is then made again ([`RunFile::renew`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use parking_lot::Mutex;
 
-use super::daemon::{Daemon, MOUNTED, belongs_to, directories, file_name, read_mark, read_pid, socket_of};
+use super::daemon::{Daemon, MOUNTED, address_of, belongs_to, directories, file_name, read_mark, read_pid, socket_of};
 use super::{MountError, table};
 
 /// How long a new daemon waits for one that is just ending on the same mountpoint, as after `umount /mnt && mount
@@ -30,7 +36,9 @@ pub struct RunFile {
     mountpoint: PathBuf,
     path: PathBuf,
     /// Holds the lock.
-    file: File,
+    file: Mutex<File>,
+    /// The mount's device number, as soon as it is mounted.
+    device: OnceLock<(u32, u32)>,
 }
 
 impl RunFile {
@@ -49,7 +57,8 @@ impl RunFile {
                     return Ok(RunFile {
                         mountpoint: mountpoint.to_owned(),
                         path,
-                        file,
+                        file: Mutex::new(file),
+                        device: OnceLock::new(),
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -81,10 +90,45 @@ impl RunFile {
         socket_of(&self.path)
     }
 
-    /// Notes that from now on a mountpoint without a mount means that the mount has been taken away.
+    /// Where it is to listen besides, so that it is found by its mount. `None` while nothing is mounted.
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        address_of(self.device()?).ok()
+    }
+
+    /// The device number of the mount, once it is mounted.
+    pub(super) fn device(&self) -> Option<(u32, u32)> {
+        self.device.get().copied()
+    }
+
+    /// Notes that from now on a mountpoint without a mount means that the mount has been taken away, and which mount it is.
     pub(super) fn mounted(&self) {
         // If it can't be noted, the mark stands for longer than it need.
-        let _ = writeln!(&self.file, "{MOUNTED}");
+        let _ = writeln!(&*self.file.lock(), "{MOUNTED}");
+        let mount = table::locate(&self.mountpoint).ok().and_then(|place| place.mount);
+        if let Some(mount) = mount {
+            let _ = self.device.set(mount.device);
+        }
+    }
+
+    /// Makes the mark again if it was cleared away. True if it was made: then the socket beside it is gone as well.
+    pub fn renew(&self) -> bool {
+        if self.path.exists() {
+            return false;
+        }
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        let made = own_directory(dir).and_then(|()| {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&self.path)?;
+            file.try_lock()?;
+            write_mark(&mut file, &self.mountpoint)?;
+            writeln!(file, "{MOUNTED}")?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => *self.file.lock() = file,
+            Err(error) => log::debug!("the run file {} can't be made again: {error}", self.path.display()),
+        }
+        self.path.exists()
     }
 }
 
@@ -92,7 +136,7 @@ impl Drop for RunFile {
     fn drop(&mut self) {
         // Before the lock goes, so that no other daemon can have taken it; one that has replaced it has a file of its
         // own. If it fails the file is stale, which is harmless.
-        if is_at(&self.file, &self.path) {
+        if is_at(&self.file.lock(), &self.path) {
             let _ = fs::remove_file(self.control_socket());
             let _ = fs::remove_file(&self.path);
         }
@@ -132,12 +176,16 @@ fn take(path: &Path, mountpoint: &Path) -> io::Result<File> {
         // A daemon that ended between our open and our lock has removed this very file: then the lock is worth nothing.
         if is_at(&file, path) {
             file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())?;
-            file.write_all(mountpoint.as_os_str().as_bytes())?;
-            file.write_all(b"\n")?;
+            write_mark(&mut file, mountpoint)?;
             return Ok(file);
         }
     }
+}
+
+fn write_mark(file: &mut File, mountpoint: &Path) -> io::Result<()> {
+    writeln!(file, "{}", std::process::id())?;
+    file.write_all(mountpoint.as_os_str().as_bytes())?;
+    file.write_all(b"\n")
 }
 
 /// Whether `path` still names this very file.
@@ -196,7 +244,8 @@ mod tests {
         let mark = |file| RunFile {
             mountpoint: mountpoint.clone(),
             path: path.clone(),
-            file,
+            file: Mutex::new(file),
+            device: OnceLock::new(),
         };
         let old = mark(take(&path, &mountpoint).unwrap());
         assert!(!has_lost_its_mount(&path, &mountpoint), "it has not had one yet");
@@ -207,6 +256,9 @@ mod tests {
             "something is mounted there"
         );
 
+        fs::remove_file(&path).unwrap();
+        assert!(old.renew() && !old.renew(), "it is made again once");
+        assert!(Daemon::in_file(&path).is_some_and(|daemon| daemon.is_this_process()));
         fs::remove_file(&path).unwrap();
         let new = mark(take(&path, &mountpoint).unwrap());
         drop(old);

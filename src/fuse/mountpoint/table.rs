@@ -17,6 +17,8 @@ pub(super) struct Mount {
     pub parent: u64,
     /// `major:minor`, as `st_dev` of the files in it.
     pub device: (u32, u32),
+    /// Which part of the file system is shown there: `/`, unless a directory or file of it was bound.
+    pub root: PathBuf,
     /// Absolute.
     pub mount_point: PathBuf,
     /// With the subtype: `fuse.fetchfs`.
@@ -53,6 +55,15 @@ pub(super) struct Place {
 /// All mounts of this process's mount namespace.
 pub(super) fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
+}
+
+/// Where else the file system of `mount` is mounted: it was bound there, or here.
+pub(super) fn elsewhere(mount: &Mount) -> Vec<PathBuf> {
+    let others = read().unwrap_or_default().into_iter();
+    others
+        .filter(|other| other.device == mount.device && other.id != mount.id)
+        .map(|other| other.mount_point)
+        .collect()
 }
 
 /// Finds a path without asking the file system that is mounted there.
@@ -95,8 +106,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let device = text()?;
     let (major, minor) = device.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
-    let _root = fields.next()?;
-    let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let mut path = || Some(PathBuf::from(OsString::from_vec(unescape(fields.next()?))));
+    let (root, mount_point) = (path()?, path()?);
     let mut rest = fields.skip_while(|&field| field != b"-").skip(1);
     let mut text = || {
         rest.next()
@@ -106,6 +117,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         id,
         parent,
         device,
+        root,
         mount_point,
         fstype: text()?,
         source: text()?,
@@ -145,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     const TABLE: &str = r"22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
-75 22 0:42 / /mnt/my\040films\134\011x ro,nosuid,nodev shared:7 master:1 - fuse.fetchfs http://host/a\040b ro,user_id=1000,group_id=100,default_permissions
+75 22 0:42 /a\040b /mnt/my\040films\134\011x ro,nosuid,nodev shared:7 master:1 - fuse.fetchfs http://host/a\040b ro,user_id=1000,group_id=100,default_permissions
 76 22 0:43 / /tmp rw - tmpfs  rw
 broken line
 77 22 0:44 / /srv rw - fuse sshfs#host rw,user_id=0
@@ -157,6 +169,7 @@ broken line
         assert_eq!(mounts.len(), 4);
         let films = &mounts[1];
         assert_eq!(films.mount_point, Path::new("/mnt/my films\\\tx"));
+        assert_eq!(films.root, Path::new("/a b"));
         assert_eq!((films.id, films.parent, films.device), (75, 22, (0, 42)));
         assert_eq!(
             (films.fstype.as_str(), films.source.as_str()),
