@@ -8,6 +8,7 @@
 //! process to go. Then blocked reads get an error first, or they would keep the mount busy.
 
 mod signals;
+mod threads;
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -38,6 +39,13 @@ const WORKERS: usize = 2;
 /// several are there so that small reads of present bytes are answered side by side.
 const SESSION_THREADS: usize = 4;
 
+/// How the names of these threads begin, which the `fuser` crate gives them.
+const SESSION_THREAD_NAME: &str = "fuser-";
+
+/// Threads that a mount starts, with some to spare: [`WORKERS`], [`SESSION_THREADS`] and the one that waits for them, seven that move bytes between
+/// the kernel, the disk and the index, one that looks for interrupted readers, and one at least for what blocks.
+const THREADS: usize = 20;
+
 /// How long tasks may take to end after everything is recorded: they have nothing to lose.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -65,6 +73,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     mountpoint::check(&config.mountpoint, config.allow_other)?;
     let run_file = Arc::new(RunFile::create(&config.mountpoint)?);
     raise_open_files();
+    threads::can_start(THREADS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("download")
@@ -138,14 +147,17 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         log::debug!("the kernel's read-ahead stays as it is: {error}");
     }
     start_control(&config, &run_file, &tree, &cache, &runtime);
-    log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
-    if let Err(error) = ready.up() {
-        log::warn!("nobody waits for this mount any more ({error}); ending it");
-        leave(&run_file, &cache);
+    let early_end = threads::wait_for(SESSION_THREAD_NAME, SESSION_THREADS, &ended);
+    if early_end.is_none() {
+        log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
+        if let Err(error) = ready.up() {
+            log::warn!("nobody waits for this mount any more ({error}); ending it");
+            leave(&run_file, &cache);
+        }
     }
 
     // An error would mean that both senders are gone without a word, which ends the mount too.
-    let outcome = match ended.recv() {
+    let outcome = match early_end.map_or_else(|| ended.recv(), Ok) {
         Ok(End::Unmounted(outcome)) => {
             log::info!("{} was unmounted", config.mountpoint.display());
             outcome
@@ -254,7 +266,6 @@ fn keep_mark(run_file: Arc<RunFile>, mut listening: Option<AbortHandle>, control
     let handle = runtime.handle().clone();
     runtime.spawn(async move {
         loop {
-            tokio::time::sleep(MARK_CHECK).await;
             let run_file = run_file.clone();
             // On a thread that may block, of which one stays for this reason ([`BLOCKING_KEEP_ALIVE`]).
             let renewed = tokio::task::spawn_blocking(move || {
@@ -270,6 +281,7 @@ fn keep_mark(run_file: Arc<RunFile>, mut listening: Option<AbortHandle>, control
                 // The mount has ended.
                 _ => return,
             }
+            tokio::time::sleep(MARK_CHECK).await;
         }
     });
 }

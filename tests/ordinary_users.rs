@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
 use crate::common::ground::{Ground, hello, in_namespace};
@@ -144,4 +145,39 @@ fn an_ordinary_user_who_may_not_open_dev_fuse_is_told() {
     "#;
     let ran = in_namespace(script, &[ground.home.path(), Path::new(&origin.url("/"))]);
     assert_refuses(&ran, &["/dev/fuse", "ermission"]);
+}
+
+/// A limit of processes (`ulimit -u`) between what is needed to start and what is needed to serve. Root has none, so this is another user's.
+#[test]
+fn under_a_process_limit_a_mount_is_refused_or_serves() {
+    if !is_root() {
+        return;
+    }
+    // `daemon`, of whom nothing else runs: the limit is for all of a user's threads. fusermount3 wants a user with a name.
+    const USER: u32 = 1;
+    let origin = hello();
+    let (ground, fetchfs) = ordinary_users_ground();
+    for path in [ground.home.path(), &ground.mountpoint()] {
+        std::os::unix::fs::chown(path, Some(USER), Some(USER)).expect("to give it away");
+    }
+    let as_user = |command: &mut Command| run(command.uid(USER).gid(USER).current_dir("/"));
+    let mut outcomes = Vec::new();
+    for most in [1, 8, 14, 18, 22, 23, 24, 26, 60] {
+        let mut command = Command::new(&fetchfs);
+        ground.arguments(&mut command, &origin.url("/"), &[]);
+        // SAFETY: setrlimit is a system call and nothing more.
+        unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NPROC, most, most)?)) };
+        let ran = as_user(&mut command);
+        outcomes.push(ran.code == 0);
+        if ran.code == 0 {
+            let read = as_user(Command::new("cat").arg(ground.mountpoint().join("hello.txt")));
+            assert_eq!(read.succeeded().out, "hello\n", "with {most}");
+            as_user(Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint())).succeeded();
+        } else {
+            assert_refuses(&ran, &[]);
+        }
+        ground.wait_for_the_end();
+        ground.assert_nothing_is_left();
+    }
+    assert!(!outcomes[0] && outcomes[outcomes.len() - 1], "{outcomes:?}");
 }

@@ -161,7 +161,8 @@ fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     let questions: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(open.chain(mapped).collect()));
     for _ in 0..SEARCHERS {
         let (mount, found, questions) = (mount.clone(), found.clone(), Arc::clone(&questions));
-        thread::spawn(move || {
+        // Where the system gives no thread, fewer search; without any, nothing is found.
+        let _ = thread::Builder::new().spawn(move || {
             let next = || questions.lock().pop_front();
             while let Some((pid, use_of)) = next() {
                 let dir = PathBuf::from(format!("/proc/{pid}"));
@@ -270,6 +271,7 @@ mod tests {
             id: 75,
             parent: 22,
             device: (0, 42),
+            root: "/".into(),
             mount_point: "/mnt".into(),
             fstype: super::super::FSTYPE.to_owned(),
             source: "http://host/".to_owned(),
