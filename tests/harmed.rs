@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::common::files::{assert_same, drop_pages, pread, sha256, sha256_of};
 use crate::common::{Mount, cached, fetchfs, run};
-use crate::origin::{Content, Origin};
+use crate::origin::{Content, Fault, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
@@ -96,6 +96,92 @@ fn an_index_that_is_cut_off_under_a_mount_costs_no_read() {
         let file = File::options().write(true).open(index.with_file_name("index.db-wal"));
         file.expect("its log").set_len(0).expect("to cut it");
     });
+}
+
+/// All of it was mapped into memory once, and a touch of what is not there any more ended the process.
+#[test]
+fn what_mounts_share_beside_the_index_is_cut_off_and_costs_no_read() {
+    for name in ["usage", "index.db-shm"] {
+        for length in [0, 100] {
+            costs_no_read(&format!("{name} cut to {length} bytes"), |index| {
+                let file = File::options()
+                    .write(true)
+                    .open(index.with_file_name(name))
+                    .expect(name);
+                file.set_len(length).expect("to cut it");
+            });
+        }
+    }
+}
+
+/// The one of two mounts that touches it first must not lead the other astray.
+#[test]
+fn shared_memory_that_is_cut_off_under_two_mounts_costs_no_read_of_either() {
+    let origin = Origin::start();
+    (0..SIZES.len()).for_each(|number| origin.add(&format!("/{number}"), content(number)));
+    let mut one = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
+    let cache = one.cache();
+    let cache = cache.to_str().expect("a path of the harness");
+    let mut other = Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "0")
+        .with("--cache-dir", cache)
+        .start();
+    for round in 0..3 {
+        assert_eq!(sha256(&one.path("0")), sha256_of(&content(0)));
+        let shared = File::options().write(true).open(Path::new(cache).join("index.db-shm"));
+        shared.expect("it is there").set_len(0).expect("to cut it");
+        std::thread::scope(|scope| {
+            for mount in [&one, &other] {
+                scope.spawn(move || read_all(mount, &format!("round {round}")));
+            }
+        });
+    }
+    other.unmount();
+    one.remount();
+    read_all(&one, "mounted anew");
+    one.unmount();
+    run(fetchfs()
+        .args(["cache", "verify", "--repair", "--cache-dir"])
+        .arg(cache));
+    cached::assert_sound(Path::new(cache));
+}
+
+/// What was written of a chunk is gone when the file is cut off in the middle of it.
+#[test]
+fn a_data_file_that_is_cut_off_in_the_middle_of_a_chunk_shows_no_zeros() {
+    let origin = Origin::start();
+    let (size, chunk) = (8 * MIB, 4 * MIB);
+    let content = Content::noise(size, 9);
+    origin.add("/f", content.clone());
+    for kept in [0, MIB] {
+        let gate = Gate::new();
+        let held = origin
+            .on("/f")
+            .data()
+            .times(1)
+            .fault(Fault::HoldAfter(chunk + 2 * MIB, gate.clone()));
+        let mount = Mount::of(&origin.url("/")).with("--chunk-size", "4MiB").start();
+        let path = mount.path("f");
+        assert_same(&pread(&path, 0..MIB), &content.read(0..MIB), "its beginning");
+        // Within the chunk that is held, and here: whoever reads it is woken for what he asked for.
+        let part = chunk + MIB..chunk + MIB + 4096;
+        assert_same(&pread(&path, part.clone()), &content.read(part), "a part of a chunk");
+        for data in cached::data_files(&mount.cache()) {
+            File::options()
+                .write(true)
+                .open(data)
+                .expect("it")
+                .set_len(kept)
+                .expect("to cut it");
+        }
+        gate.open();
+        drop_pages(&path);
+        assert_eq!(sha256(&path), sha256_of(&content), "cut to {kept}");
+        held.lift();
+        let (cache, mut mount) = (mount.cache(), mount);
+        mount.unmount();
+        cached::assert_sound(&cache);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod config_file;
 mod control;
 mod crash;
 mod crowded;
+mod disks;
 mod filesystem;
 mod full_disk;
 mod harmed;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -36,6 +36,19 @@ pub fn chunks(cache: &Path, url: &str) -> Vec<Chunk> {
         Chunk { offset, bytes }
     };
     rows.expect("rows").map(|row| chunk(row.expect("a row"))).collect()
+}
+
+/// All data files.
+pub fn data_files(cache: &Path) -> Vec<PathBuf> {
+    let within = |folder: &Path| {
+        std::fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("it").path())
+    };
+    within(&cache.join("data"))
+        .filter(|path| path.is_dir())
+        .flat_map(|shard| within(&shard).collect::<Vec<_>>())
+        .collect()
 }
 
 /// `fetchfs cache verify` finds nothing wrong.

@@ -61,9 +61,8 @@ impl ChunkIndex {
 
     fn try_shown(&self, files: &[UrlKey]) -> rusqlite::Result<HashMap<String, ShownRow>> {
         const COLUMNS: &str = "SELECT size, validator, modified, listed, ino, url_key FROM remote_files";
-        let mut found = HashMap::new();
-        {
-            let reader = self.reader.lock();
+        let whole = self.connections.read(|reader| {
+            let mut found = HashMap::new();
             let mut query = reader.prepare_cached(&format!("{COLUMNS} LIMIT ?1"))?;
             let mut rows = query.query([files.len() as i64 + 1])?;
             let mut read = 0;
@@ -71,35 +70,35 @@ impl ChunkIndex {
                 read += 1;
                 found.extend(shown_row(row)?);
             }
-            if read <= files.len() {
-                return Ok(found);
-            }
+            Ok((read <= files.len()).then_some(found))
+        })?;
+        if let Some(found) = whole {
+            return Ok(found);
         }
-        found.clear();
+        let mut found = HashMap::new();
         for files in files.chunks(AT_A_TIME) {
-            let reader = self.reader.lock();
-            let mut query = reader.prepare_cached(&format!("{COLUMNS} WHERE url_key = ?1"))?;
-            for file in files {
-                found.extend(query.query_row([file.as_str()], shown_row).optional()?.flatten());
-            }
+            found.extend(self.connections.read(|reader| {
+                let mut query = reader.prepare_cached(&format!("{COLUMNS} WHERE url_key = ?1"))?;
+                let row = |file: &UrlKey| query.query_row([file.as_str()], shown_row).optional();
+                let rows = files.iter().map(row).collect::<rusqlite::Result<Vec<_>>>()?;
+                Ok(rows.into_iter().flatten().flatten().collect::<Vec<_>>())
+            })?);
         }
         Ok(found)
     }
 
     /// The last listing of a directory. Does not wait for what is queued: who has just listed it knows it.
     pub fn listing(&self, url: &UrlKey) -> Option<ListingRow> {
-        let reader = self.reader.lock();
-        let found = reader
-            .prepare_cached("SELECT names, modified FROM listings WHERE url_key = ?1")
-            .and_then(|mut query| {
-                let row = |row: &rusqlite::Row<'_>| {
-                    Ok(ListingRow {
-                        names: row.get(0)?,
-                        modified: row.get::<_, Option<i64>>(1)?.map(date),
-                    })
-                };
-                query.query_row([url.as_str()], row).optional()
-            });
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(ListingRow {
+                names: row.get(0)?,
+                modified: row.get::<_, Option<i64>>(1)?.map(date),
+            })
+        };
+        let found = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached("SELECT names, modified FROM listings WHERE url_key = ?1")?;
+            query.query_row([url.as_str()], row).optional()
+        });
         found.unwrap_or_else(|err| {
             log::warn!("cache index: {err}; going on as if the directory had never been listed");
             None
@@ -111,10 +110,13 @@ impl ChunkIndex {
         if !self.writer.sync_soon(url.as_str()) {
             return None;
         }
-        let reader = self.reader.lock();
-        let found = reader
-            .prepare_cached("SELECT size, validator, modified FROM remote_files WHERE url_key = ?1")
-            .and_then(|mut query| query.query_row([url.as_str()], file_row).optional());
+        let found = self.connections.read(|reader| {
+            let sql = "SELECT size, validator, modified FROM remote_files WHERE url_key = ?1";
+            reader
+                .prepare_cached(sql)?
+                .query_row([url.as_str()], file_row)
+                .optional()
+        });
         found
             .unwrap_or_else(|err| {
                 log::warn!("cache index: {err}; going on as if nothing were known of the file");

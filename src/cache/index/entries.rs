@@ -8,9 +8,10 @@ use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{ChunkIndex, date};
+use super::{ChunkIndex, date, mark_as_damaged};
 use crate::cache::chunk::ChunkSize;
 use crate::cache::entry::{EntryKey, UrlKey};
+use crate::cache::error::is_damage;
 use crate::http::{Validator, Version};
 
 /// A row of `cache_entries`, as far as opening a file needs it.
@@ -53,15 +54,14 @@ impl ChunkIndex {
     }
 
     fn committed_newest(&self, url: &UrlKey) -> Option<EntryRow> {
-        let found = self
-            .reader
-            .lock()
-            .prepare_cached(
+        let found = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached(
                 "SELECT entry_key, size, validator, cache_entries.modified, chunk_size
                  FROM cache_entries JOIN remote_files USING (url_key, size, validator)
                  WHERE url_key = ?1 ORDER BY cache_entries.confirmed DESC, entry_id DESC LIMIT 1",
-            )
-            .and_then(|mut query| query.query_row([url.as_str()], entry_row).optional());
+            )?;
+            query.query_row([url.as_str()], entry_row).optional()
+        });
         found
             .unwrap_or_else(|err| {
                 log::warn!("cache index: {err}; going on as if the file were not cached");
@@ -70,21 +70,39 @@ impl ChunkIndex {
             .flatten()
     }
 
-    /// What is recorded of an entry. `None` if that is not known yet: more of it is queued, and that takes long, because another program
-    /// keeps the database locked. What the tables say may have been taken back by what is queued.
+    /// What is recorded of an entry. `None` if that is not known: more of it is queued, and that takes long, because another program
+    /// keeps the database locked (what the tables say may have been taken back by what is queued); or SQLite can't read it, which is
+    /// told to the log. **It is not the same as nothing**: what is recorded would count again later, with what was done to the file meanwhile.
     pub fn recorded_soon(&self, key: &EntryKey) -> Option<Recorded> {
-        self.writer.sync_soon(key.as_str()).then(|| self.committed(key))
+        if !self.writer.sync_soon(key.as_str()) {
+            return None;
+        }
+        match self.committed(key) {
+            Ok(found) => Some(found),
+            // Nobody will believe anything of it again: the next mount begins anew.
+            Err(error) if is_damage(&error) => {
+                log::warn!("cache index: {error}; going on as if the file were not cached");
+                mark_as_damaged(&self.mark);
+                Some(Recorded::default())
+            }
+            Err(error) => {
+                log::warn!("cache index: {error}; what is cached of a file is not known");
+                None
+            }
+        }
     }
 
     /// The same, however long it takes.
-    pub fn recorded(&self, key: &EntryKey) -> Recorded {
+    ///
+    /// # Errors
+    /// Whatever SQLite says.
+    pub fn recorded(&self, key: &EntryKey) -> rusqlite::Result<Recorded> {
         self.sync();
         self.committed(key)
     }
 
-    fn committed(&self, key: &EntryKey) -> Recorded {
-        let read = || -> rusqlite::Result<Recorded> {
-            let reader = self.reader.lock();
+    fn committed(&self, key: &EntryKey) -> rusqlite::Result<Recorded> {
+        self.connections.read(|reader| {
             let mut entry = reader.prepare_cached(
                 "SELECT inode, cache_entries.epoch = cache_state.epoch FROM cache_entries, cache_state
                  WHERE entry_key = ?1",
@@ -105,18 +123,13 @@ impl ChunkIndex {
                 inode: inode as u64,
                 is_certain,
             })
-        };
-        read().unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; going on as if the file were not cached");
-            Recorded::default()
         })
     }
 
     /// Those within `range` that are recorded by now, in order. Asks nobody to commit what is queued. `None` when SQLite fails, which is told
     /// to the log.
     pub fn committed_chunks(&self, key: &EntryKey, range: &Range<u64>) -> Option<Vec<u64>> {
-        let read = || -> rusqlite::Result<Vec<u64>> {
-            let reader = self.reader.lock();
+        let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
                 "SELECT chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
                  WHERE entry_key = ?1 AND chunk_index >= ?2 AND chunk_index < ?3 ORDER BY chunk_index",
@@ -126,20 +139,19 @@ impl ChunkIndex {
                     row.get::<_, i64>(0).map(|index| index as u64)
                 })?
                 .collect()
-        };
-        let read = read().inspect_err(|err| log::warn!("cache index: {err}; going on as if the file were not cached"));
-        read.ok()
+        });
+        read.inspect_err(|err| log::warn!("cache index: {err}; going on as if the file were not cached"))
+            .ok()
     }
 
     /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).
     pub fn cached_bytes(&self) -> u64 {
         // If it takes long, what was there before is near enough.
         let _ = self.writer.sync_all_soon();
-        let sum = self.reader.lock().query_row(
-            "SELECT coalesce(sum(min(chunks_present * chunk_size, size)), 0) FROM cache_entries",
-            [],
-            |row| row.get::<_, i64>(0),
-        );
+        let sql = "SELECT coalesce(sum(min(chunks_present * chunk_size, size)), 0) FROM cache_entries";
+        let sum = self
+            .connections
+            .read(|reader| reader.query_row(sql, [], |row| row.get::<_, i64>(0)));
         sum.map_or(0, |bytes| bytes as u64)
     }
 
@@ -150,11 +162,10 @@ impl ChunkIndex {
 
     /// Whether any version's row of this key is committed. Asks nobody to commit what is queued.
     pub fn has_committed(&self, key: &EntryKey) -> bool {
+        let sql = "SELECT 1 FROM cache_entries WHERE entry_key = ?1";
         let found = self
-            .reader
-            .lock()
-            .prepare_cached("SELECT 1 FROM cache_entries WHERE entry_key = ?1")
-            .and_then(|mut query| query.exists([key.as_str()]));
+            .connections
+            .read(|reader| reader.prepare_cached(sql)?.exists([key.as_str()]));
         // If it can't be told, it is better to be careful.
         found.unwrap_or(true)
     }

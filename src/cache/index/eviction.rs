@@ -66,8 +66,9 @@ impl ChunkIndex {
             Order::ColdestFirst => i64::MAX,
             Order::NotUsedSince(seconds) => seconds.into(),
         };
-        let read = || -> rusqlite::Result<Vec<Option<Candidate>>> {
-            let reader = self.reader.lock();
+        // If it takes long, how they were used before is near enough.
+        let _ = self.writer.sync_all_soon();
+        let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
                 "SELECT entry_id, entry_key, size, chunk_size, chunks_present, coldest, last_used, segments
                  FROM cache_entries
@@ -76,11 +77,9 @@ impl ChunkIndex {
             )?;
             query
                 .query_map(params![coldest, id, before, limit as i64], candidate)?
-                .collect()
-        };
-        // If it takes long, how they were used before is near enough.
-        let _ = self.writer.sync_all_soon();
-        match read() {
+                .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        match read {
             Ok(rows) => rows.into_iter().flatten().collect(),
             Err(error) => {
                 log::warn!("cache index: {error}; no room can be made in files that are not open");
@@ -91,27 +90,27 @@ impl ChunkIndex {
 
     /// The entries that the user wants kept.
     pub fn pinned(&self) -> HashSet<EntryKey> {
-        let read = || -> rusqlite::Result<Vec<Option<EntryKey>>> {
-            let reader = self.reader.lock();
+        let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached("SELECT entry_key FROM cache_entries WHERE pinned = 1")?;
             query
                 .query_map([], |row| Ok(EntryKey::from_stored(row.get(0)?)))?
-                .collect()
-        };
-        read().unwrap_or_default().into_iter().flatten().collect()
+                .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        read.unwrap_or_default().into_iter().flatten().collect()
     }
 
     /// All entries, with the bytes that the chunks recorded of each take at most.
     pub fn recorded_bytes(&self) -> Vec<(EntryKey, u64)> {
         // Some at a time, so that nobody who opens a file waits for long.
         let read = |after: i64| -> rusqlite::Result<Vec<(i64, Option<EntryKey>, i64)>> {
-            let reader = self.reader.lock();
-            let mut query = reader.prepare_cached(
-                "SELECT entry_id, entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
-                 WHERE entry_id > ?1 ORDER BY entry_id LIMIT ?2",
-            )?;
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, EntryKey::from_stored(row.get(1)?), row.get(2)?));
-            query.query_map([after, PAGE], row)?.collect()
+            self.connections.read(|reader| {
+                let mut query = reader.prepare_cached(
+                    "SELECT entry_id, entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
+                     WHERE entry_id > ?1 ORDER BY entry_id LIMIT ?2",
+                )?;
+                let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, EntryKey::from_stored(row.get(1)?), row.get(2)?));
+                query.query_map([after, PAGE], row)?.collect()
+            })
         };
         self.sync();
         let (mut all, mut after) = (Vec::new(), i64::MIN);
@@ -128,13 +127,13 @@ impl ChunkIndex {
 
     /// One entry, to make room in.
     pub fn candidate(&self, key: &EntryKey) -> Option<Candidate> {
-        let reader = self.reader.lock();
-        let row = reader
-            .prepare_cached(
+        let row = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached(
                 "SELECT entry_id, entry_key, size, chunk_size, chunks_present, coldest, last_used, segments
                  FROM cache_entries WHERE entry_key = ?1",
-            )
-            .and_then(|mut query| query.query_row([key.as_str()], candidate));
+            )?;
+            query.query_row([key.as_str()], candidate)
+        });
         row.ok().flatten()
     }
 
@@ -142,10 +141,8 @@ impl ChunkIndex {
     #[cfg(test)]
     pub fn pin(&self, key: &EntryKey) {
         self.sync();
-        let changed = self.reader.lock().execute(
-            "UPDATE cache_entries SET pinned = 1 WHERE entry_key = ?1",
-            [key.as_str()],
-        );
+        let sql = "UPDATE cache_entries SET pinned = 1 WHERE entry_key = ?1";
+        let changed = self.connections.write(|writer| writer.execute(sql, [key.as_str()]));
         assert_eq!(changed, Ok(1));
     }
 

@@ -6,19 +6,22 @@
 //! behind, a recorded chunk is there.
 //!
 //! What is to change is a [`Record`]. All writing is done by one thread ([`writer`]), fed over a channel; nobody who reads
-//! a file waits for it. Reading is done through one more connection, when an entry is first used. Of the
+//! a file waits for it. Reading is done through one more connection ([`connections`]), when an entry is first used. Of the
 //! tables nothing is read at start-up, so that takes the same time over any cache. Whether what is recorded
 //! reached the disk is told by [`state`].
 
 mod catalogue;
+mod connections;
 #[cfg(test)]
 mod cost;
+mod doubts;
 mod entries;
 mod eviction;
 mod pending;
 mod record;
 mod saying;
 mod schema;
+mod shared_memory;
 mod state;
 mod survey;
 mod tables;
@@ -27,15 +30,16 @@ mod writer;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::data_file::KeptOpen;
 use super::error::CacheError;
 use super::store::ChunkStore;
 pub use catalogue::{FileRow, ListingRow, ShownRow};
+use connections::Connections;
 pub use entries::{EntryRow, Recorded};
 pub use eviction::{Candidate, Order, coldest_unopened};
 pub use record::Record;
@@ -52,14 +56,11 @@ use writer::Writer;
 /// The index: a handle to the writer thread, and a connection to read with.
 pub struct ChunkIndex {
     writer: Writer,
-    /// Guards a connection, for the milliseconds of one query. Nothing is taken under it, and
-    /// nothing of a read that is present asks for it.
-    reader: Mutex<Connection>,
+    connections: Arc<Connections>,
+    /// See [`DAMAGE_MARK`].
+    mark: PathBuf,
     /// Whether it was used since the machine was started, before it was opened now.
     is_of_this_boot: bool,
-    path: PathBuf,
-    /// Device and number of the file that was opened.
-    inode: Option<(u64, u64)>,
 }
 
 /// The index's file in a cache folder.
@@ -98,14 +99,14 @@ impl ChunkIndex {
         schema::migrate(&mut connection, &shown)?;
         let (epoch, is_of_this_boot) = state::begin(&mut connection, boot_id).map_err(failed)?;
         let reader = schema::connect(&path).map_err(failed)?;
-        // If it can't be marked, the next mount finds out by itself.
-        let on_damage = move || drop(std::fs::write(&mark, ""));
+        let connections = Connections::new(connection, reader, &path);
+        let marked = mark.clone();
+        let on_damage = move || mark_as_damaged(&marked);
         Ok(ChunkIndex {
-            writer: Writer::start(between(Tables::new(connection, epoch)), on_damage),
-            reader: Mutex::new(reader),
+            writer: Writer::start(between(Tables::new(Arc::clone(&connections), epoch)), on_damage),
+            connections,
+            mark,
             is_of_this_boot,
-            inode: inode_of(&path),
-            path,
         })
     }
 
@@ -120,10 +121,9 @@ impl ChunkIndex {
         schema::migrate(&mut reader, NAME)?;
         Ok(ChunkIndex {
             writer: Writer::none(),
-            reader: Mutex::new(reader),
+            connections: Connections::in_memory(reader),
+            mark: PathBuf::new(),
             is_of_this_boot: false,
-            path: PathBuf::new(),
-            inode: None,
         })
     }
 
@@ -190,19 +190,22 @@ impl ChunkIndex {
 
     /// How many processes have begun to record so far, for [`Self::set_clean`].
     pub fn session(&self) -> Option<i64> {
-        state::session(&self.reader.lock()).ok()
+        self.connections.read(state::session).ok()
     }
 
     /// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`.
     pub fn set_clean(&self, session: i64) {
-        if let Err(error) = state::set_clean(&self.reader.lock(), session) {
+        let set = self
+            .connections
+            .write_durably(|connection| state::set_clean(connection, session));
+        if let Err(error) = set {
             log::info!("cache index: {error}; after a reboot the cache will be verified as it is read");
         }
     }
 
     /// Whether all that is recorded is on the disk for certain.
     pub fn is_clean(&self) -> bool {
-        state::is_clean(&self.reader.lock()).unwrap_or(false)
+        self.connections.read(state::is_clean).unwrap_or(false)
     }
 
     /// Whether it was used since the machine was started, before it was opened now.
@@ -212,7 +215,12 @@ impl ChunkIndex {
 
     /// Whether its file is still in its place.
     pub fn is_in_place(&self) -> bool {
-        inode_of(&self.path) == self.inode
+        self.connections.is_in_place()
+    }
+
+    /// Whether the file, its log or their shared memory could not be read or written since it was opened, and not for want of room.
+    pub fn has_failed(&self) -> bool {
+        self.connections.has_failed()
     }
 
     /// Records something and returns when that is committed. False if it may be lost.
@@ -224,11 +232,14 @@ impl ChunkIndex {
     /// Changes when anything was recorded, by this process or another. Costs microseconds.
     pub fn version(&self) -> i64 {
         // Of two equal answers the second says that nothing is new: the right thing to think when it can't be told.
-        self.reader
-            .lock()
-            .pragma_query_value(None, "data_version", |row| row.get(0))
-            .unwrap_or(0)
+        let version = |reader: &Connection| reader.pragma_query_value(None, "data_version", |row| row.get(0));
+        self.connections.read(version).unwrap_or(0)
     }
+}
+
+/// If it can't be marked, the next mount finds out by itself.
+fn mark_as_damaged(mark: &Path) {
+    let _ = std::fs::write(mark, "");
 }
 
 /// Device and number of a file, if there is one.

@@ -15,6 +15,7 @@ impl Record {
             Record::Chunk { key, .. }
             | Record::Recount { key }
             | Record::Trust { key }
+            | Record::Doubt { key }
             | Record::ForgetChunks { key, .. }
             | Record::Use { key, .. }
             | Record::Forget { key } => [Some(key.as_str()), None],

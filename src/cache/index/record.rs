@@ -43,6 +43,11 @@ pub enum Record {
         /// The entry.
         key: EntryKey,
     },
+    /// Something that is recorded of the entry is wrong: all of it is to be verified.
+    Doubt {
+        /// The entry.
+        key: EntryKey,
+    },
     /// Chunks whose bytes are gone, wrong, or about to go.
     ForgetChunks {
         /// Their entry.

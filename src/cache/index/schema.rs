@@ -15,6 +15,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::shared_memory;
 use crate::cache::error::CacheError;
 
 /// One SQL text a step; step `i` takes a file from version `i` to `i + 1`.
@@ -303,6 +304,7 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
 /// Whatever SQLite says.
 pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
     make_private(path);
+    shared_memory::watch();
     let connection = Connection::open(path)?;
     // Other processes may share the cache folder: their transactions take milliseconds.
     connection.busy_timeout(std::time::Duration::from_secs(10))?;

@@ -9,7 +9,9 @@
 //! `clean` is unset, durably, before the first record of a session; so nothing is recorded, and no data is
 //! dropped, while the file on the disk says "clean". It is set again by the last process that ends in good order.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
+
+use super::connections::in_transaction;
 
 /// The kernel's name for the time since it was started; empty if it does not tell, which is never taken for the same.
 pub fn boot_id() -> String {
@@ -23,34 +25,31 @@ pub fn boot_id() -> String {
 /// # Errors
 /// Whatever SQLite says.
 pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i64, bool)> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (noted, clean, epoch): (String, bool, i64) =
-        transaction.query_row("SELECT boot_id, clean, epoch FROM cache_state", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
-    if noted == boot_id && !boot_id.is_empty() {
-        return Ok((epoch, true));
-    }
-    let epoch = if clean { epoch } else { epoch + 1 };
-    transaction.execute("UPDATE cache_state SET boot_id = ?1, epoch = ?2", (boot_id, epoch))?;
-    transaction.commit()?;
-    if !clean && !noted.is_empty() {
+    let (epoch, is_of_this_boot, is_news) = in_transaction(connection, |transaction| {
+        let (noted, clean, epoch): (String, bool, i64) =
+            transaction.query_row("SELECT boot_id, clean, epoch FROM cache_state", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        if noted == boot_id && !boot_id.is_empty() {
+            return Ok((epoch, true, false));
+        }
+        let epoch = if clean { epoch } else { epoch + 1 };
+        transaction.execute("UPDATE cache_state SET boot_id = ?1, epoch = ?2", (boot_id, epoch))?;
+        Ok((epoch, false, !clean && !noted.is_empty()))
+    })?;
+    if is_news {
         log::warn!("the machine went down while the cache was in use: its chunks are verified before they are served");
     }
-    Ok((epoch, false))
+    Ok((epoch, is_of_this_boot))
 }
 
-/// Notes that a process begins to record. On the disk when this returns.
+/// Notes that a process begins to record. To be done durably.
 ///
 /// # Errors
 /// Whatever SQLite says.
 pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
-    durably(
-        connection,
-        "UPDATE cache_state SET clean = 0, session = session + 1",
-        [],
-    )
-    .map(|_| ())
+    let sql = "UPDATE cache_state SET clean = 0, session = session + 1";
+    connection.execute(sql, []).map(|_| ())
 }
 
 /// The number of processes that have begun to record so far.
@@ -69,25 +68,13 @@ pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT clean FROM cache_state", [], |row| row.get(0))
 }
 
-/// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`.
+/// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`. To be done durably.
 ///
 /// # Errors
 /// Whatever SQLite says.
 pub fn set_clean(connection: &Connection, session: i64) -> rusqlite::Result<()> {
-    durably(
-        connection,
-        "UPDATE cache_state SET clean = 1 WHERE session = ?1",
-        [session],
-    )
-    .map(|_| ())
-}
-
-/// One statement that is on the disk when this returns; usually SQLite leaves that to the next checkpoint.
-fn durably(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<usize> {
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    let outcome = connection.execute(sql, params);
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    outcome
+    let sql = "UPDATE cache_state SET clean = 1 WHERE session = ?1";
+    connection.execute(sql, [session]).map(|_| ())
 }
 
 #[cfg(test)]

@@ -45,13 +45,8 @@ impl ChunkIndex {
     /// Whatever SQLite says.
     pub fn entries(&self) -> rusqlite::Result<Vec<EntryInfo>> {
         self.sync();
-        let reader = self.reader.lock();
-        let mut query = reader.prepare(
-            "SELECT entry_key, url, size, chunk_size, chunks_present, last_used FROM cache_entries
-             ORDER BY last_used DESC, entry_id DESC",
-        )?;
         let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|value| value.max(0) as u64);
-        let rows = query.query_map([], |row| {
+        let info = |row: &rusqlite::Row<'_>| {
             let (key, chunk) = (EntryKey::from_stored(row.get(0)?), ChunkSize::new(number(row, 3)?));
             let (Some(key), Some(chunk)) = (key, chunk) else {
                 return Ok(None);
@@ -64,8 +59,14 @@ impl ChunkIndex {
                 chunks_present: number(row, 4)?,
                 last_used: date(row.get(5)?),
             }))
-        })?;
-        rows.filter_map(Result::transpose).collect()
+        };
+        self.connections.read(|reader| {
+            let mut query = reader.prepare(
+                "SELECT entry_key, url, size, chunk_size, chunks_present, last_used FROM cache_entries
+                 ORDER BY last_used DESC, entry_id DESC",
+            )?;
+            query.query_map([], info)?.filter_map(Result::transpose).collect()
+        })
     }
 
     /// How many chunks an entry is said to have, and how many are recorded, at one moment.
@@ -78,16 +79,17 @@ impl ChunkIndex {
                           (SELECT count(*) FROM cache_chunks WHERE cache_chunks.entry_id = cache_entries.entry_id)
                    FROM cache_entries WHERE entry_key = ?1";
         let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64));
-        self.reader.lock().query_row(sql, [key.as_str()], counts).optional()
+        self.connections
+            .read(|reader| reader.query_row(sql, [key.as_str()], counts).optional())
     }
 
     /// The checksum that is recorded of a chunk by now, if it is recorded.
     pub fn checksum(&self, key: &EntryKey, chunk: u64) -> Option<u64> {
         let sql = "SELECT checksum FROM cache_chunks JOIN cache_entries USING (entry_id)
                    WHERE entry_key = ?1 AND chunk_index = ?2";
-        let reader = self.reader.lock();
-        let found = reader.prepare_cached(sql).and_then(|mut query| {
-            let checksum = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? as u64);
+        let checksum = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? as u64);
+        let found = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached(sql)?;
             query
                 .query_row(params![key.as_str(), chunk as i64], checksum)
                 .optional()
@@ -103,8 +105,10 @@ impl ChunkIndex {
     /// # Errors
     /// Whatever SQLite says that is no word about the file: that it is locked, say.
     pub fn integrity(&self) -> rusqlite::Result<Option<String>> {
-        let reader = self.reader.lock();
-        let said = reader.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        let sql = "PRAGMA integrity_check(1)";
+        let said = self
+            .connections
+            .read(|reader| reader.query_row(sql, [], |row| row.get::<_, String>(0)));
         match said {
             Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
             said => Ok(Some(said?).filter(|said| said != "ok")),

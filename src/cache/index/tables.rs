@@ -2,11 +2,13 @@
 //!
 //! [`Commit`] is the seam between the thread that gathers records and SQLite, so that tests can have SQLite fail.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 
 use super::catalogue::FileRow;
+use super::connections::Connections;
 use super::record::Record;
 use super::saying::{self, Saying};
 use super::{seconds, state, wishes};
@@ -22,7 +24,7 @@ pub trait Commit: Send + 'static {
 
 /// The tables of an index, as this process writes them.
 pub struct Tables {
-    connection: Connection,
+    connections: Arc<Connections>,
     /// The epoch of what is recorded now ([`state`]).
     epoch: i64,
     /// Whether it is on the disk that this process records.
@@ -30,10 +32,10 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Over a connection, in this epoch.
-    pub fn new(connection: Connection, epoch: i64) -> Tables {
+    /// Over an index that is open, in this epoch.
+    pub fn new(connections: Arc<Connections>, epoch: i64) -> Tables {
         Tables {
-            connection,
+            connections,
             epoch,
             has_unset_clean: false,
         }
@@ -43,16 +45,14 @@ impl Tables {
 impl Commit for Tables {
     fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
         if !self.has_unset_clean {
-            state::unset_clean(&self.connection)?;
+            self.connections.write_durably(state::unset_clean)?;
             self.has_unset_clean = true;
         }
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for record in batch {
-            apply(&transaction, record, self.epoch)?;
-        }
-        transaction.commit()
+        self.connections.write(|connection| {
+            batch
+                .iter()
+                .try_for_each(|record| apply(connection, record, self.epoch))
+        })
     }
 }
 
@@ -145,6 +145,11 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
             connection
                 .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?
                 .execute(params![key.as_str(), epoch])?;
+        }
+        Record::Doubt { key } => {
+            connection
+                .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?
+                .execute(params![key.as_str(), SUSPECT])?;
         }
         Record::Forget { key } => {
             connection

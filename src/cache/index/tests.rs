@@ -35,7 +35,13 @@ fn entry(url: &str, size: u64) -> (Url, Record, EntryKey) {
 }
 
 fn chunks(index: &ChunkIndex, key: &EntryKey) -> Vec<u64> {
-    index.recorded(key).chunks.into_iter().map(|(chunk, _)| chunk).collect()
+    index
+        .recorded(key)
+        .unwrap()
+        .chunks
+        .into_iter()
+        .map(|(chunk, _)| chunk)
+        .collect()
 }
 
 fn chunk(key: &EntryKey, index: u64) -> Record {
@@ -79,12 +85,10 @@ fn whoever_asks_after_recording_finds_it_although_others_record_and_ask_too() {
         let all_found = (0..2000).all(|i| {
             index.record(chunk(&key, i));
             index.sync();
+            let sql = "SELECT max(chunk_index) FROM cache_chunks";
             let last = index
-                .reader
-                .lock()
-                .query_row("SELECT max(chunk_index) FROM cache_chunks", [], |row| {
-                    row.get::<_, i64>(0)
-                });
+                .connections
+                .read(|reader| reader.query_row(sql, [], |row| row.get::<_, i64>(0)));
             last == Ok(i as i64)
         });
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -101,20 +105,23 @@ fn what_a_power_cut_may_have_lost_is_not_certain_until_it_was_verified() {
         let index = open("boot 1");
         index.record(record);
         index.record(chunk(&key, 0));
-        assert!(index.recorded(&key).is_certain);
+        assert!(index.recorded(&key).unwrap().is_certain);
     }
-    assert!(open("boot 1").recorded(&key).is_certain, "killed, in the same boot");
+    assert!(
+        open("boot 1").recorded(&key).unwrap().is_certain,
+        "killed, in the same boot"
+    );
     {
         let index = open("boot 2");
-        assert!(!index.recorded(&key).is_certain);
+        assert!(!index.recorded(&key).unwrap().is_certain);
         index.record(Record::Trust { key: key.clone() });
-        assert!(index.recorded(&key).is_certain);
+        assert!(index.recorded(&key).unwrap().is_certain);
         let session = index.session().unwrap();
         index.finish();
         index.record(chunk(&key, 1));
         index.set_clean(session);
     }
-    let recorded = open("boot 3").recorded(&key);
+    let recorded = open("boot 3").recorded(&key).unwrap();
     assert!(recorded.is_certain, "ended in good order");
     assert_eq!(
         (recorded.chunks.len(), recorded.inode),
@@ -141,7 +148,7 @@ fn a_chunk_that_comes_again_has_the_new_checksum_and_counts_once() {
         key: key.clone(),
         chunks: vec![1],
     });
-    assert_eq!(index.recorded(&key).chunks, [(0, 2)]);
+    assert_eq!(index.recorded(&key).unwrap().chunks, [(0, 2)]);
     assert_eq!(index.cached_bytes(), 4096);
 }
 
@@ -169,11 +176,11 @@ fn an_entry_becomes_complete_by_itself_with_its_last_chunk() {
     index.record(record);
     let complete = || -> bool {
         index.sync();
-        index
-            .reader
-            .lock()
-            .query_row("SELECT complete FROM cache_entries", [], |row| row.get(0))
-            .unwrap()
+        let sql = "SELECT complete FROM cache_entries";
+        let complete = index
+            .connections
+            .read(|reader| reader.query_row(sql, [], |row| row.get(0)));
+        complete.unwrap()
     };
     for i in [0, 2, 2] {
         index.record(chunk(&key, i));

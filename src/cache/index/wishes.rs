@@ -63,10 +63,9 @@ impl ChunkIndex {
     pub fn has_job(&self, source: &str, key: &str) -> Option<bool> {
         self.sync();
         let sql = "SELECT 1 FROM prefetch_jobs WHERE source = ?1 AND job_key = ?2";
-        let reader = self.reader.lock();
-        let found = reader
-            .prepare_cached(sql)
-            .and_then(|mut query| query.exists([source, key]));
+        let found = self
+            .connections
+            .read(|reader| reader.prepare_cached(sql)?.exists([source, key]));
         found.ok()
     }
 
@@ -120,16 +119,15 @@ impl ChunkIndex {
     fn rows<T>(
         &self,
         sql: &str,
-        parameters: impl rusqlite::Params,
-        row: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+        parameters: &[&dyn rusqlite::ToSql],
+        row: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Vec<T> {
         self.sync();
-        let read = || -> rusqlite::Result<Vec<T>> {
-            let reader = self.reader.lock();
+        let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(sql)?;
-            query.query_map(parameters, row)?.collect()
-        };
-        read().unwrap_or_else(|err| {
+            query.query_map(parameters, &row)?.collect()
+        });
+        read.unwrap_or_else(|err| {
             log::warn!("cache index: {err}; going on as if nothing of the kind were recorded");
             Vec::new()
         })

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rusqlite::ErrorCode;
 
+use super::doubts::Doubts;
 use super::pending::Pending;
 use super::record::Record;
 use super::tables::Commit;
@@ -195,6 +196,7 @@ fn run(
     let mut batch = Vec::new();
     let mut kept = Vec::new();
     let mut health = Health::default();
+    let mut doubts = Doubts::default();
     let mut is_last = false;
     while !is_last && let Ok(first) = messages.recv() {
         let deadline = Instant::now() + BATCH_TIME;
@@ -225,8 +227,10 @@ fn run(
         }
         if !batch.is_empty() {
             // A bug is as bad as an error of SQLite's: the batch is lost, and those who wait for it are told.
-            let committed = contained("recording in the cache's index", || tables.commit(&batch));
+            let to_commit = doubts.apply(&batch);
+            let committed = contained("recording in the cache's index", || tables.commit(&to_commit));
             let outcome = committed.unwrap_or_else(|| Err(a_bug()));
+            doubts.note(&batch, outcome.is_ok());
             if outcome.is_err() {
                 failures.fetch_add(1, Ordering::AcqRel);
             }

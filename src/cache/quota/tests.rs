@@ -147,7 +147,7 @@ impl Drop for Over<'_> {
 
 /// The chunks that are recorded of an entry.
 fn recorded(versions: &Versions, key: &EntryKey) -> Vec<u64> {
-    let recorded = versions.index.recorded(key);
+    let recorded = versions.index.recorded(key).unwrap();
     recorded.chunks.into_iter().map(|(chunk, _)| chunk).collect()
 }
 

@@ -111,15 +111,13 @@ fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
         }));
     }
     index.sync();
-    {
-        let reader = index.reader.lock();
-        reader
-            .execute_batch("UPDATE listings SET used = 10; UPDATE remote_files SET used = 10")
-            .unwrap();
+    let changed = index.connections.write(|writer| {
+        writer.execute_batch("UPDATE listings SET used = 10; UPDATE remote_files SET used = 10")?;
         let sql = "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed, last_used)
                    VALUES ('k', ?1, 'u', 7, 'v', 4096, 1, 0, 0)";
-        reader.execute(sql, [key("http://h/cached").as_str()]).unwrap();
-    }
+        writer.execute(sql, [key("http://h/cached").as_str()])
+    });
+    changed.unwrap();
     index.note(Saying::NotUsedSince(10));
     index.sync();
     assert!(
@@ -168,20 +166,17 @@ fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_
     }
     index.sync();
     // An earlier number is an older word; of file 0 some is cached.
-    let reader = index.reader.lock();
-    for number in 0..10 {
-        let told = (number, key(&url(number)).as_str().to_owned());
-        reader
-            .execute("UPDATE listings SET listed = ?1 WHERE url_key = ?2", told.clone())
-            .unwrap();
-        reader
-            .execute("UPDATE remote_files SET confirmed = ?1 WHERE url_key = ?2", told)
-            .unwrap();
-    }
-    let sql = "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed, last_used)
+    let changed = index.connections.write(|writer| {
+        for number in 0..10 {
+            let told = (number, key(&url(number)).as_str().to_owned());
+            writer.execute("UPDATE listings SET listed = ?1 WHERE url_key = ?2", told.clone())?;
+            writer.execute("UPDATE remote_files SET confirmed = ?1 WHERE url_key = ?2", told)?;
+        }
+        let sql = "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, chunk_size, chunk_count, confirmed, last_used)
                VALUES ('k', ?1, 'u', 7, 'v', 4096, 1, 0, 0)";
-    reader.execute(sql, [key(&url(0)).as_str()]).unwrap();
-    drop(reader);
+        writer.execute(sql, [key(&url(0)).as_str()])
+    });
+    changed.unwrap();
     index.note(Saying::Most {
         listings: 3200,
         files: 3 * ROW,

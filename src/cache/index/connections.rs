@@ -1,0 +1,212 @@
+//! The two connections of a process to its index: one to read with, one to write with; and opening them anew.
+//!
+//! When SQLite's shared memory is [lost](shared_memory::is_lost), or the file could only be opened to be read, they are closed and
+//! opened anew: at once, and then again each [`PAUSE`] in which somebody needs them. **What was read or was to be committed
+//! meanwhile counts as failed**: nothing is known, and nothing is recorded.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::{inode_of, schema, shared_memory};
+
+/// How long connections that can't be opened, or not to be written, are left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct Connections {
+    /// Held for the milliseconds of one transaction, or as long as SQLite waits for another process. **Taken before `reader`.**
+    writer: Mutex<Option<Connection>>,
+    /// Held for the milliseconds of one query. Nothing of a read that is present asks for it.
+    reader: Mutex<Option<Connection>>,
+    path: PathBuf,
+    /// Device and number of the file that was opened: another one in its place is not this index.
+    inode: Option<(u64, u64)>,
+    /// When they were opened anew last. Nothing is taken under it.
+    tried: Mutex<Option<Instant>>,
+    has_failed: AtomicBool,
+}
+
+impl Connections {
+    /// Two that are open, to the file at `path`.
+    pub fn new(writer: Connection, reader: Connection, path: &Path) -> Arc<Connections> {
+        Arc::new(Connections {
+            writer: Mutex::new(Some(writer)),
+            reader: Mutex::new(Some(reader)),
+            inode: inode_of(path),
+            path: path.to_owned(),
+            tried: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+        })
+    }
+
+    /// To a database in memory, with nothing to write to.
+    pub fn in_memory(reader: Connection) -> Arc<Connections> {
+        Arc::new(Connections {
+            writer: Mutex::default(),
+            reader: Mutex::new(Some(reader)),
+            inode: None,
+            path: PathBuf::new(),
+            tried: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the file is still in its place.
+    pub fn is_in_place(&self) -> bool {
+        inode_of(&self.path) == self.inode
+    }
+
+    /// Whether what is asked or changed has ever failed for what is not want of room, nor another process's lock.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    fn note<T>(&self, outcome: rusqlite::Result<T>) -> rusqlite::Result<T> {
+        use ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
+        let code = outcome.as_ref().err().and_then(rusqlite::Error::sqlite_error_code);
+        if matches!(code, Some(DatabaseCorrupt | NotADatabase | SystemIoFailure)) {
+            self.has_failed.store(true, Ordering::Release);
+        }
+        outcome
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// Whatever SQLite says, or that its shared memory is lost.
+    pub fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        loop {
+            if let Some(reader) = &*self.reader.lock()
+                && !shared_memory::is_lost()
+            {
+                let answer = query(reader);
+                if !shared_memory::is_lost() {
+                    return self.note(answer);
+                }
+            }
+            // Who writes at this moment finds out by itself.
+            let reopened = self
+                .writer
+                .try_lock()
+                .is_some_and(|mut writer| self.open_anew(&mut writer));
+            if !reopened {
+                return self.note(Err(lost()));
+            }
+        }
+    }
+
+    /// Changes something in one transaction.
+    ///
+    /// # Errors
+    /// Whatever SQLite says, or that its shared memory is lost; then it may be that nothing is changed.
+    pub fn write<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.write_by(|connection| in_transaction(connection, &change))
+    }
+
+    /// The same; it is on the disk when this returns. Usually SQLite leaves that to the next checkpoint.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub fn write_durably<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.write_by(|connection| {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let changed = in_transaction(connection, &change);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            changed
+        })
+    }
+
+    fn write_by<T>(&self, write: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.note(self.write_unnoted(write))
+    }
+
+    fn write_unnoted<T>(&self, write: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let mut writer = self.writer.lock();
+        if writer.is_none() || shared_memory::is_lost() {
+            self.open_anew(&mut writer);
+        }
+        let connection = writer.as_mut().filter(|_| !shared_memory::is_lost()).ok_or_else(lost)?;
+        let written = write(connection);
+        let is_read_only = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::ReadOnly);
+        if shared_memory::is_lost() {
+            self.open_anew(&mut writer);
+            return Err(lost());
+        }
+        if written.as_ref().is_err_and(is_read_only) {
+            self.open_anew(&mut writer);
+        }
+        written
+    }
+
+    /// Closes both, and opens them anew. False if that can't be done, or was tried a moment ago.
+    fn open_anew(&self, writer: &mut Option<Connection>) -> bool {
+        let before = self.tried.lock().filter(|tried| tried.elapsed() < PAUSE);
+        if self.inode.is_none() || before.is_some() {
+            return false;
+        }
+        *self.tried.lock() = Some(Instant::now());
+        let mut reader = self.reader.lock();
+        for connection in [writer.take(), reader.take()].into_iter().flatten() {
+            close(connection);
+        }
+        if !self.is_in_place() || shared_memory::is_lost() {
+            return false;
+        }
+        let opened = schema::connect(&self.path).and_then(|one| Ok((one, schema::connect(&self.path)?)));
+        match opened {
+            Ok((to_write, to_read)) => {
+                (*writer, *reader) = (Some(to_write), Some(to_read));
+                true
+            }
+            Err(error) => {
+                log::debug!("the cache index can't be opened anew: {error}");
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        let both = [self.writer.get_mut().take(), self.reader.get_mut().take()];
+        both.into_iter().flatten().for_each(close);
+    }
+}
+
+/// Closes a connection. A checkpoint goes by the shared memory: without it, what is in the log stays there for the next one who
+/// opens the index.
+fn close(connection: Connection) {
+    if shared_memory::is_lost() {
+        // If it can't be told, SQLite has no memory for it, and does no checkpoint either.
+        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    }
+}
+
+/// Changes something in one transaction, unless the shared memory is lost before it is committed.
+///
+/// # Errors
+/// Whatever SQLite says, or that.
+pub fn in_transaction<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let changed = change(&transaction)?;
+    // What was read for it may have been old; and committed, it would be in the log for all.
+    if shared_memory::is_lost() {
+        return Err(lost());
+    }
+    transaction.commit()?;
+    Ok(changed)
+}
+
+fn lost() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMMAP);
+    rusqlite::Error::SqliteFailure(code, Some("its shared memory can't be used".to_owned()))
+}
