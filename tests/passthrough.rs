@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Instant;
 
-use crate::common::Mount;
+use crate::common::files::drop_pages;
+use crate::common::{Mount, PATIENCE, cached};
 use crate::origin::{Content, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -42,6 +44,51 @@ fn a_complete_file_is_read_without_the_daemon() {
     // Nothing has been read of it yet: whatever comes now comes from the data file.
     mount.kill();
     assert!(read_all(&file, bytes.len()).expect("to read") == bytes);
+}
+
+/// The kernel would read what is left of it, as if that were all.
+#[test]
+fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
+    let (_origin, mut mount, bytes) = with_complete_file(&[]);
+    let change = |length: u64| {
+        for data in cached::data_files(&mount.cache()) {
+            File::options()
+                .write(true)
+                .open(data)
+                .expect("it")
+                .set_len(length)
+                .expect("a length");
+        }
+    };
+    assert!(fs::read(mount.path("file")).expect("to read") == bytes);
+    for length in [0, 1, MIB, bytes.len() as u64 - 1, bytes.len() as u64 + 4096] {
+        change(length);
+        drop_pages(&mount.path("file"));
+        assert!(
+            fs::read(mount.path("file")).expect("to read") == bytes,
+            "{length} bytes were left"
+        );
+    }
+    // While the kernel reads it for others it can't be read in another way, and nothing else may be made of it.
+    change(bytes.len() as u64);
+    mount.remount();
+    let file = File::open(mount.path("file")).expect("to open");
+    for data in cached::data_files(&mount.cache()) {
+        File::options()
+            .write(true)
+            .open(data)
+            .expect("it")
+            .set_len(0)
+            .expect("a length");
+    }
+    if let Ok(second) = fs::read(mount.path("file")) {
+        assert!(second == bytes, "by an ordinary user");
+    }
+    drop(file);
+    let deadline = Instant::now() + PATIENCE;
+    while !fs::read(mount.path("file")).is_ok_and(|read| read == bytes) {
+        assert!(Instant::now() < deadline, "it is never read again");
+    }
 }
 
 #[test]

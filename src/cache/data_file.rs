@@ -164,16 +164,16 @@ impl DataFile {
     /// # Errors
     /// What the file system says.
     pub fn cut_to(&self) -> io::Result<Option<u64>> {
-        let len = self.file.metadata()?.len();
+        let len = self.length()?;
         Ok((len < self.size).then_some(len))
     }
 
-    /// Gives the file its size back. **What was cut off reads as zeros then**, so it must not count as present any more.
+    /// Bytes that the file has now.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn restore_size(&self) -> io::Result<()> {
-        self.disk.set_len(&self.file, self.size)
+    pub fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
@@ -257,6 +257,14 @@ impl Exclusive<'_> {
     /// What the file system says.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
+    }
+
+    /// Gives the file a size.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_len(&self, size: u64) -> io::Result<()> {
+        self.disk.set_len(self.file, size)
     }
 
     /// Gives these bytes back to the file system.

@@ -156,6 +156,8 @@ impl Fetch {
                 Ok(()) if reached > before => continue,
                 Ok(()) => self.bad_answer("no bytes"),
                 Err(ReadError::Http(error)) => error,
+                // Others begin again what it had begun.
+                Err(ReadError::Lost) => return Ok(()),
                 Err(error) => return Err(error),
             };
             failures.reached(reached, entry.chunk.bytes());

@@ -56,6 +56,8 @@ pub struct Position {
     /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
     offset: u64,
     hasher: Xxh3,
+    /// How often the file had been cut off when the chunk in which it stands was begun.
+    losses: u64,
     /// Keeps what was written of chunks that the scheduler may take for written in part: for as long as it may, at least.
     filling: Option<Filling>,
 }
@@ -66,6 +68,7 @@ impl Position {
         Box::new(Position {
             offset,
             hasher: Xxh3::new(),
+            losses: 0,
             filling: None,
         })
     }
@@ -83,6 +86,11 @@ impl Position {
         } else {
             self.filling = None;
         }
+    }
+
+    /// Whether it is within a chunk.
+    fn has_begun_a_chunk(&self, entry: &CacheEntry) -> bool {
+        !self.offset.is_multiple_of(entry.chunk.bytes())
     }
 
     /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
@@ -161,13 +169,10 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             // That it can't be made was noted when it was tried.
             Some(settled) if settled.resident.is_nowhere() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
-                let written = recorder
-                    .versions()
-                    .restore_if_cut(&entry, settled)
-                    .map_err(|error| ReadError::Store(error.to_string()))
-                    .and_then(|()| write(&entry, settled, &pieces, &mut position, recorder));
+                let written = write(&entry, settled, &pieces, &mut position, recorder);
                 match &written {
                     Ok(()) => recorder.versions().trouble.worked(),
+                    Err(ReadError::Lost) => manager.lost(entry.id),
                     Err(error) => recorder.versions().trouble.failed(error),
                 }
                 written
@@ -192,21 +197,43 @@ fn write(
     position: &mut Position,
     recorder: &Recorder,
 ) -> Result<(), ReadError> {
+    let (versions, resident) = (recorder.versions(), &settled.resident);
+    let restore = || {
+        versions
+            .restore_if_cut(entry, settled)
+            .map_err(|error| store_error(versions, &error))
+    };
+    restore()?;
+    let losses = resident.losses();
+    if position.has_begun_a_chunk(entry) && position.losses != losses {
+        return Err(ReadError::Lost);
+    }
+    position.losses = losses;
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     // Nothing is held that making room could wait for.
-    let room = recorder.versions().quota.reserve(len)?;
-    let (resident, start) = (&settled.resident, position.offset);
+    let room = versions.quota.reserve(len)?;
+    let start = position.offset;
     // The one before ends when this one has begun. It is kept if writing fails, too: the fetch has yet to tell that it is over.
-    position.filling = Some(resident.fill(entry.chunk.touched(&(start..start + len)), &recorder.versions().quota));
+    position.filling = Some(resident.fill(entry.chunk.touched(&(start..start + len)), &versions.quota));
     resident
         .write(room, |data| data.write_all_at(pieces, start))
-        .map_err(|error| ReadError::Store(error.to_string()))?;
+        .map_err(|error| store_error(versions, &error))?;
+    // Cut off in between, what is before these bytes is zeros now.
+    restore()?;
+    if resident.losses() != losses {
+        return Err(ReadError::Lost);
+    }
     for piece in pieces {
         position.advance(entry, settled.size(), piece, |chunk, checksum| {
             recorder.completed(settled, chunk, checksum);
         });
     }
     Ok(())
+}
+
+fn store_error(versions: &Versions, error: &io::Error) -> ReadError {
+    versions.trouble.note_disk(error);
+    ReadError::Store(error.to_string())
 }
 
 #[cfg(test)]

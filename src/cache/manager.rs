@@ -191,6 +191,11 @@ impl ChunkManager {
         self.change(|state| state.scheduler.progress(entry, fetch, watermark));
     }
 
+    /// What fetches of `entry` have written of chunks that are not whole is lost.
+    pub fn lost(self: &Arc<Self>, entry: EntryId) {
+        self.change(|state| state.scheduler.lost(entry));
+    }
+
     /// For fetches: what an answer took, as far as it shows how the origin answers.
     pub fn measured(self: &Arc<Self>, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
         let now = std::time::Instant::now();

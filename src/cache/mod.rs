@@ -71,6 +71,7 @@ use kept_open::KeptOpen;
 pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 use quota::evictor::Evictor;
 pub use reader::{Filled, Read, Reader, Span};
+use resident::Hold;
 pub use scheduler::{OriginStatus, Priority, WaiterId};
 pub use sequential::Sequential;
 use tenancy::Tenancy;
@@ -244,6 +245,11 @@ impl Cache {
             let recorded = || self.versions().index.committed_chunks(&resident.key, &chunks);
             resident.learn(|| recorded().unwrap_or_default());
         }
+    }
+
+    /// See [`Versions::hold_for_kernel`].
+    pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
+        self.versions().hold_for_kernel(entry)
     }
 
     /// Whether the folder can't be written, as far as is known: then nothing is to be fetched ahead of need.

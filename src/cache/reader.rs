@@ -218,6 +218,8 @@ impl Reader {
         let was_present = settled.presence.contains_all(&chunks);
         if let Err(error) = settled.resident.read_exact_at(buf, bytes.start) {
             let is_lost = self.cache.versions().recover(&self.entry, settled, &bytes, &error);
+            // What fetches have written of chunks that are not whole may be lost with it.
+            self.cache.manager.lost(self.entry.id);
             return Err(if is_lost {
                 ReadError::Lost
             } else {
@@ -229,6 +231,8 @@ impl Reader {
             // Cut off, found out and made whole by another thread meanwhile, the file would have given zeros.
             Guard::Used(_) => !was_present || settled.presence.contains_all(&chunks),
         };
+        // The same of what a fetch had written in part.
+        let is_good = is_good && (was_present || !settled.resident.has_lost_a_part(&chunks));
         Ok(if is_good { Filled::Yes } else { Filled::Gone })
     }
 

@@ -66,10 +66,12 @@ struct State {
     counted: u64,
     /// Chunks that are no longer present and whose bytes are still there; of those that were suspect, the checksum.
     leaving: BTreeMap<u64, Option<u64>>,
-    /// Chunks of which bytes are being written, and by how many fetches.
-    filling: BTreeMap<u64, u32>,
-    /// Chunks that bytes were written of, by a fetch that ended before they were whole.
-    abandoned: BTreeSet<u64>,
+    /// Chunks of which bytes are being written, by how many fetches, and how many losses there were when that began.
+    filling: BTreeMap<u64, (u32, u64)>,
+    /// Chunks that bytes were written of, by a fetch that ended before they were whole; and the same number.
+    abandoned: BTreeMap<u64, u64>,
+    /// How often somebody else has cut the file off. **What was written in part before is not there.**
+    losses: u64,
     /// Chunks whose bytes are lost, until they have come again: the index has them until it is told.
     lost: BTreeSet<u64>,
     /// Chunks that waiting reads are going to be answered from.
@@ -200,12 +202,43 @@ impl Resident {
         self.data.cut_to()
     }
 
-    /// Gives the data file its size back. **What was cut off reads as zeros then**, so it must not count as present any more.
+    /// Gives the data file its size back. **What was cut off reads as zeros then**, so it must not count as present any more; what is
+    /// not present is a [loss](Self::losses).
     ///
     /// # Errors
-    /// What the file system says.
+    /// When somebody else has it open, who would take the zeros for its bytes; or what the file system says.
     pub fn restore_size(&self) -> io::Result<()> {
-        self.data.restore_size()
+        let exclusive = self.data.exclusively();
+        let exclusive = exclusive.ok_or_else(|| io::Error::other("a data file was cut off, and is open elsewhere"))?;
+        self.state.lock().losses += 1;
+        exclusive.set_len(self.size)
+    }
+
+    /// How often what was written of chunks that are not whole was lost.
+    pub fn losses(&self) -> u64 {
+        self.state.lock().losses
+    }
+
+    /// Whether what was written in part of one of these chunks, of which not all are present, was lost meanwhile. To be asked after it was read.
+    pub fn has_lost_a_part(&self, chunks: &Range<u64>) -> bool {
+        let state = self.state.lock();
+        let filling = state.filling.range(chunks.clone()).map(|(_, (_, losses))| losses);
+        let abandoned = state.abandoned.range(chunks.clone()).map(|(_, losses)| losses);
+        filling.chain(abandoned).any(|losses| *losses != state.losses)
+    }
+
+    /// Makes sure that the kernel may read the file by itself: it has its size, and can be read at both ends.
+    ///
+    /// # Errors
+    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
+    pub fn check_ends(&self) -> io::Result<()> {
+        let has_more = self.data.length()? > self.size;
+        if has_more {
+            return Err(io::Error::other("the data file has more bytes than it should"));
+        }
+        [0, self.size.saturating_sub(1)]
+            .into_iter()
+            .try_for_each(|at| self.read_exact_at(&mut [0], at))
     }
 
     /// Writes by `write`, into the data file, what `room` was reserved for, within chunks that are being [filled](Self::fill).
@@ -275,6 +308,16 @@ impl Drop for Used {
 /// See [`Resident::hold_if_complete`].
 #[derive(Debug)]
 pub struct Hold(Arc<Resident>);
+
+impl Hold {
+    /// See [`Resident::check_ends`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(&self) -> io::Result<()> {
+        self.0.check_ends()
+    }
+}
 
 impl Drop for Hold {
     fn drop(&mut self) {

@@ -269,6 +269,16 @@ impl Scheduler {
         self.follow_up(entry);
     }
 
+    /// What fetches of this entry have written of chunks that are not whole is lost: no waiter is woken for it any more, and others
+    /// begin these chunks again.
+    pub fn lost(&mut self, entry: EntryId) {
+        let running = self.flights.get(entry).map(|flight| flight.fetches.clone());
+        running.into_iter().flatten().for_each(|fetch| self.stop(fetch));
+        self.look_after_waiters(entry);
+        self.dispatch_for(entry);
+        self.flights.forget_if_idle(entry);
+    }
+
     /// So much time has passed that a fetch should have brought something: one that has not, from the start of
     /// this period to its end, is stalled, and no longer protected.
     pub fn period_passed(&mut self) {

@@ -170,6 +170,14 @@ impl ChunkStore {
         }
     }
 
+    /// What `look` says of the data file of an entry, if it is there and nobody uses it, nor can begin to meanwhile.
+    pub fn unused<T>(&self, key: &EntryKey, look: impl FnOnce() -> T) -> Option<T> {
+        let data = self.look_at(key).ok()??;
+        let exclusive = data.exclusively()?;
+        let has_its_name = exclusive.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+        has_its_name.then(look)
+    }
+
     /// Deletes the data file of an entry, that the caller has [exclusively](DataFile::exclusively).
     ///
     /// # Errors

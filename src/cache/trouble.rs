@@ -9,6 +9,7 @@
 //! and nobody will find them again. That lasts for as long as it is so.
 
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub struct Trouble {
     is_gone: AtomicBool,
     /// Whether it could not be opened yet.
     is_shut: AtomicBool,
+    /// Whether the disk itself has failed since the mount began.
+    is_disk_bad: AtomicBool,
     /// Why the last write failed, or the folder could not be opened. Nothing is taken under the lock.
     why: Mutex<String>,
 }
@@ -45,6 +48,7 @@ impl Trouble {
             until: Mutex::new(None),
             is_gone: AtomicBool::new(false),
             is_shut: AtomicBool::new(false),
+            is_disk_bad: AtomicBool::new(false),
             why: Mutex::default(),
         }
     }
@@ -121,6 +125,25 @@ impl Trouble {
         if self.is_any.load(Ordering::Acquire) && self.worked_at(Instant::now()) {
             log::info!("the cache in {} is written again", self.folder);
         }
+    }
+
+    /// A data file could not be read or written, for this reason: one that room would help, or not.
+    pub fn note_disk(&self, error: &io::Error) {
+        let is_want_of_room = matches!(
+            error.raw_os_error(),
+            None | Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
+        );
+        if !is_want_of_room && !self.is_disk_bad.swap(true, Ordering::AcqRel) {
+            log::warn!(
+                "the disk of the cache folder {} has failed ({error}): cached files are read by this process alone",
+                self.folder
+            );
+        }
+    }
+
+    /// Whether the disk has failed: then whoever reads from it has to be able to read elsewhere.
+    pub fn has_disk_failed(&self) -> bool {
+        self.is_disk_bad.load(Ordering::Acquire)
     }
 
     fn is_on_at(&self, now: Instant) -> bool {

@@ -1,7 +1,8 @@
 //! What a user does with a cache folder while it may be in use: look at it, check it, clear it.
 //!
-//! Checking locks nothing, so that no running mount notices: what looks wrong is looked up again in the index
-//! before it counts, because a mount may just have dropped it. Dropping takes a data file's lock and leaves alone what somebody
+//! Checking locks nothing, so that no running mount notices. **What looks wrong counts only if the index has not changed while it was
+//! looked at**: what is recorded at a moment is in the data file then, because a mount writes bytes before it records them, and
+//! forgets them before they go. A mount may have dropped them, and fetched them again, otherwise. Dropping takes a data file's lock and leaves alone what somebody
 //! uses. As everywhere, the index forgets before the data goes.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,10 @@ use super::index::{ChunkIndex, EntryInfo, FILE, Record, Saying};
 use super::quota::ledger::demand_audit;
 use super::store::ChunkStore;
 use super::tenancy::Tenancy;
+
+/// How often something that looks wrong is looked at beside a mount that goes on recording. One does so five times a second, as a
+/// rule, and a look takes milliseconds.
+const LOOKS: u32 = 1000;
 
 /// A cache folder, beside the mounts that use it.
 pub struct Upkeep {
@@ -112,6 +117,14 @@ impl Upkeep {
         })
     }
 
+    /// The same on a disk that fails when the test says so.
+    #[cfg(test)]
+    pub fn open_on(folder: &Path, disk: std::sync::Arc<dyn super::disk::Disk>) -> Result<Upkeep, CacheError> {
+        let upkeep = Upkeep::open(folder)?;
+        let store = upkeep.store.on_disk(disk);
+        Ok(Upkeep { store, ..upkeep })
+    }
+
     /// Sets a damaged index aside, as a mount would, with the data files that it knew: the cache begins anew. Leaves all as it is
     /// while a mount uses the folder.
     ///
@@ -151,7 +164,7 @@ impl Upkeep {
     /// # Errors
     /// When the data file can't be opened.
     pub fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
-        let recorded = self.index.recorded(&entry.key).chunks;
+        let recorded = self.index.recorded(&entry.key).map_err(io::Error::other)?.chunks;
         let mut findings = Vec::new();
         let counted = recorded.len() as u64;
         if counted != entry.chunks_present && self.count_is_wrong(&entry.key) {
@@ -160,12 +173,9 @@ impl Upkeep {
         }
         let data = match self.store.look_at(&entry.key)? {
             Some(data) if data.size() == entry.size => data,
-            // A file that is just being made has its size a moment later, and nothing recorded until then.
-            other => {
+            _ => {
                 checked(entry.cached());
-                if !self.index.recorded(&entry.key).chunks.is_empty() {
-                    findings.push(other.map_or(Finding::NoFile, |data| Finding::WrongSize { found: data.size() }));
-                }
+                findings.extend(self.in_quiet(|| self.look_at_file(entry))?);
                 return Ok(findings);
             }
         };
@@ -178,11 +188,58 @@ impl Upkeep {
                 buffer.resize((bytes.end - bytes.start) as usize, 0);
                 check(&data, chunk, bytes.start, &mut buffer, checksum)
             };
-            let is_still_recorded = || self.index.checksum(&entry.key, chunk) == Some(checksum);
-            findings.extend(found.filter(|_| is_still_recorded()));
+            if found.is_some() {
+                findings.extend(self.in_quiet(|| self.look_at_chunk(entry, chunk, &mut buffer))?);
+            }
             checked(bytes.end - bytes.start);
         }
         Ok(findings)
+    }
+
+    /// What is wrong with the data file as a whole, if anything is recorded to be in it.
+    fn look_at_file(&self, entry: &EntryInfo) -> io::Result<Option<Finding>> {
+        if self
+            .index
+            .recorded(&entry.key)
+            .map_err(io::Error::other)?
+            .chunks
+            .is_empty()
+        {
+            return Ok(None);
+        }
+        Ok(match self.store.look_at(&entry.key)? {
+            None => Some(Finding::NoFile),
+            Some(data) => Some(data.size())
+                .filter(|&found| found != entry.size)
+                .map(|found| Finding::WrongSize { found }),
+        })
+    }
+
+    /// What is wrong with a chunk that may be recorded.
+    fn look_at_chunk(&self, entry: &EntryInfo, chunk: u64, buffer: &mut [u8]) -> io::Result<Option<Finding>> {
+        let Some(checksum) = self.index.checksum(&entry.key, chunk) else {
+            return Ok(None);
+        };
+        let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
+        if bytes.is_empty() {
+            return Ok(Some(Finding::PastEnd(chunk)));
+        }
+        Ok(match self.store.look_at(&entry.key)? {
+            None => Some(Finding::NoFile),
+            Some(data) => check(&data, chunk, bytes.start, buffer, checksum),
+        })
+    }
+
+    /// Looks again until nothing was recorded meanwhile. Where that never happens, what looks wrong is what is going on.
+    fn in_quiet(&self, mut look: impl FnMut() -> io::Result<Option<Finding>>) -> io::Result<Option<Finding>> {
+        for _ in 0..LOOKS {
+            let before = self.index.version();
+            let Some(found) = look()? else { break };
+            if self.index.version() == before {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     fn count_is_wrong(&self, key: &EntryKey) -> bool {
@@ -239,7 +296,9 @@ impl Upkeep {
         let files = self.store.files().into_iter();
         let keyed = files.filter_map(|(_, key, bytes)| Some((key?, bytes)));
         self.index.sync();
-        keyed.filter(|(key, _)| !self.index.has_committed(key)).collect()
+        // One that a mount has made, and not recorded yet, it has open.
+        let is_orphan = |key: &EntryKey| self.store.unused(key, || !self.index.has_committed(key)) == Some(true);
+        keyed.filter(|(key, _)| is_orphan(key)).collect()
     }
 }
 

@@ -20,7 +20,7 @@ use super::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
 use super::presence::Presence;
 use super::quota::policy::{Use, place};
 use super::quota::{Quota, Recency};
-use super::resident::Resident;
+use super::resident::{Hold, Resident};
 use super::residents::Residents;
 use super::store::ChunkStore;
 use super::suspects::Suspects;
@@ -203,14 +203,10 @@ impl Versions {
         }
     }
 
-    /// Has the index record what is in a data file. While other mounts use the folder, the file stays open until that is committed: one
-    /// that nobody has open they clear up, and make room in, by what is recorded of it.
+    /// Has the index record what is in a data file. The file stays open until that is committed: one that nobody has open, other mounts
+    /// and `fetchfs cache` clear up, and make room in, by what is recorded of it.
     pub fn record_contents(&self, resident: &Resident, record: Record) {
-        if self.quota.has_others() {
-            self.index.record_keeping(record, resident.keep_open());
-        } else {
-            self.index.record(record);
-        }
+        self.index.record_keeping(record, resident.keep_open());
     }
 
     /// See [`Resident::trim`].
@@ -282,6 +278,23 @@ impl Versions {
         }
     }
 
+    /// Says that the kernel is going to read the file by itself, if it may: all of it is here, and whoever reads it gets its bytes. **By the
+    /// kernel, nobody gets them from elsewhere.** So it may not when the data file was cut off, nor when the disk or the index has
+    /// failed since the mount began.
+    pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
+        let settled = entry.settled()?;
+        if self.trouble.has_disk_failed() || self.index.has_failed() {
+            return None;
+        }
+        let hold = settled.resident.hold_if_complete()?;
+        let Err(error) = settled.resident.check_ends() else {
+            return Some(hold);
+        };
+        drop(hold);
+        self.recover(entry, settled, &(settled.size() - 1..settled.size()), &error);
+        None
+    }
+
     /// If somebody else has cut the data file off, forgets what was in that part of it and gives it back its size. To be
     /// called before a write, which would turn what is missing before it into zeros.
     ///
@@ -308,9 +321,11 @@ impl Versions {
     /// again when they are asked for.
     pub fn recover(&self, entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>, error: &io::Error) -> bool {
         if error.kind() == io::ErrorKind::UnexpectedEof {
-            return self.restore_if_cut(entry, settled).is_ok();
+            // If it can't have its size back now, what is missing is forgotten all the same.
+            return self.restore_if_cut(entry, settled).is_ok() || self.lose(settled, entry.chunk.touched(bytes)) > 0;
         }
-        if error.raw_os_error() != Some(libc::EIO) {
+        self.trouble.note_disk(error);
+        if error.raw_os_error().is_none() {
             return false;
         }
         let lost = self.lose(settled, entry.chunk.touched(bytes));

@@ -8,6 +8,9 @@
 //! `fs/fuse/iomode.c`). So each inode has a mode for as long as it is open at all: who comes later takes the mode that he
 //! finds. A file that becomes complete while it is open is passed through from its next first open on.
 //!
+//! **The kernel gets from the data file what is there, and nobody makes up for what is not.** So it is looked at, at each open, whether the
+//! file has its size and can be read; and once the disk or the index has failed, files are served.
+//!
 //! While it is, nothing of it is evicted: each inode that is open this way has a [`Hold`]. (A mapping may outlive the handle that it was made
 //! through; the store notices that by itself.)
 
@@ -20,8 +23,8 @@ use fuser::{BackingId, ReplyOpen};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use crate::cache::CacheEntry;
 use crate::cache::resident::Hold;
+use crate::cache::{Cache, CacheEntry};
 use crate::tree::Ino;
 
 /// Which inodes are open, and how.
@@ -37,11 +40,7 @@ enum Mode {
     /// So many handles that we serve.
     Served(usize),
     /// So many handles that the kernel serves, all from this backing file, of which nothing goes meanwhile.
-    PassedThrough(
-        usize,
-        Arc<BackingId>,
-        #[expect(dead_code, reason = "kept to be dropped")] Hold,
-    ),
+    PassedThrough(usize, Arc<BackingId>, Hold),
 }
 
 impl Passthrough {
@@ -67,35 +66,45 @@ impl Passthrough {
     }
 
     /// Counts an open. With a backing file the reply must name it; without one we serve the handle.
-    pub fn opened(&self, ino: Ino, entry: &CacheEntry, reply: &ReplyOpen) -> Option<Arc<BackingId>> {
+    ///
+    /// # Errors
+    /// When the kernel reads the file for others, and its data file is not as it was: it would read the same for this one.
+    pub fn opened(
+        &self,
+        ino: Ino,
+        cache: &Cache,
+        entry: &CacheEntry,
+        reply: &ReplyOpen,
+    ) -> io::Result<Option<Arc<BackingId>>> {
         let mut open = self.open.lock();
         match open.get_mut(&ino) {
-            Some(Mode::PassedThrough(handles, backing, _)) => {
+            Some(Mode::PassedThrough(handles, backing, hold)) => {
+                hold.check()?;
                 *handles += 1;
-                Some(Arc::clone(backing))
+                Ok(Some(Arc::clone(backing)))
             }
             Some(Mode::Served(handles)) => {
                 *handles += 1;
-                None
+                Ok(None)
             }
             None => {
-                let Some((backing, hold)) = self.backing(entry, reply) else {
+                let Some((backing, hold)) = self.backing(cache, entry, reply) else {
                     open.insert(ino, Mode::Served(1));
-                    return None;
+                    return Ok(None);
                 };
                 let backing = Arc::new(backing);
                 open.insert(ino, Mode::PassedThrough(1, Arc::clone(&backing), hold));
-                Some(backing)
+                Ok(Some(backing))
             }
         }
     }
 
-    fn backing(&self, entry: &CacheEntry, reply: &ReplyOpen) -> Option<(BackingId, Hold)> {
+    fn backing(&self, cache: &Cache, entry: &CacheEntry, reply: &ReplyOpen) -> Option<(BackingId, Hold)> {
         if !self.is_wanted() {
             return None;
         }
         let resident = &entry.settled()?.resident;
-        let hold = resident.hold_if_complete()?;
+        let hold = cache.hold_for_kernel(entry)?;
         match reply.open_backing(resident) {
             Ok(backing) => Some((backing, hold)),
             Err(error) if is_for_good(&error) => {

@@ -16,6 +16,7 @@ use super::invalidation::attributes_changed;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
+use crate::http::redact;
 use crate::tree::{Attributes, Node, Tree, TreeError};
 
 /// See the module.
@@ -96,7 +97,16 @@ impl Shared {
             Ok(entry) => entry,
             Err(error) => return reply.error(complain(&error)),
         };
-        let backing = self.passthrough.opened(ino.0, &entry, &reply);
+        let backing = match self.passthrough.opened(ino.0, &self.cache, &entry, &reply) {
+            Ok(backing) => backing,
+            Err(error) => {
+                let url = redact(&entry.url);
+                log::warn!(
+                    "{url}: its data file in the cache can't be read ({error}), and the kernel has it open for others"
+                );
+                return reply.error(Errno::EIO);
+            }
+        };
         let reader = self.cache.reader(entry);
         if backing.is_some() {
             reader.note_passthrough();

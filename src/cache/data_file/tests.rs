@@ -25,6 +25,6 @@ fn a_hole_shows_and_so_does_a_cut() {
     data.file.set_len(100 << 10).unwrap();
     assert_eq!(data.cut_to().unwrap(), Some(100 << 10));
     assert!(data.has_hole(&(512 << 10..1 << 20)), "past the end");
-    data.restore_size().unwrap();
+    data.exclusively().unwrap().set_len(1 << 20).unwrap();
     assert_eq!(data.cut_to().unwrap(), None);
 }

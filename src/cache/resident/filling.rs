@@ -12,7 +12,9 @@ impl Resident {
     pub fn fill(self: &Arc<Self>, chunks: Range<u64>, quota: &Arc<Quota>) -> Filling {
         let mut state = self.state.lock();
         for chunk in chunks.clone() {
-            *state.filling.entry(chunk).or_default() += 1;
+            let losses = state.losses;
+            let (fetches, noted) = state.filling.entry(chunk).or_default();
+            (*fetches, *noted) = (*fetches + 1, losses);
             state.abandoned.remove(&chunk);
             // It is wanted again: its bytes stay, and are written over with the same ones. What was not verified is not for that.
             if let Some(Some(checksum)) = state.leaving.remove(&chunk) {
@@ -47,16 +49,17 @@ impl Filling {
     fn end(&self, chunks: Range<u64>) {
         let mut state = self.resident.state.lock();
         for chunk in chunks {
-            let fetches = state.filling.entry(chunk).or_default();
+            let (fetches, losses) = state.filling.entry(chunk).or_default();
             *fetches = fetches.saturating_sub(1);
-            if *fetches == 0 {
+            let (fetches, losses) = (*fetches, *losses);
+            if fetches == 0 {
                 state.filling.remove(&chunk);
                 if self.resident.presence.contains(chunk) {
                     state.lost.remove(&chunk);
                 }
                 // What is suspect is as good as it was, or as bad: its checksum tells.
                 if !self.resident.presence.contains(chunk) && !self.resident.suspects.contains(chunk) {
-                    state.abandoned.insert(chunk);
+                    state.abandoned.insert(chunk, losses);
                 }
             }
         }

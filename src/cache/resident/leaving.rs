@@ -74,7 +74,7 @@ impl Resident {
         let candidates: Vec<u64> = if all {
             (0..self.chunk.count(self.size)).collect()
         } else {
-            state.abandoned.iter().copied().collect()
+            state.abandoned.keys().copied().collect()
         };
         let unwanted: Vec<u64> = candidates
             .into_iter()
@@ -124,7 +124,8 @@ impl Resident {
             if let Err(error) = exclusive.punch(&(bytes.start..end)) {
                 failed = error.raw_os_error();
                 // They are not recorded any more. The next run would fail alike, and all are tried again in a later round.
-                state.abandoned.extend(chunks.iter().filter(|&chunk| *chunk >= run[0]));
+                let (left, losses) = (chunks.iter().filter(|&chunk| *chunk >= run[0]), state.losses);
+                state.abandoned.extend(left.map(|&chunk| (chunk, losses)));
                 break;
             }
         }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::cache::disk::{Disk, FaultyDisk, System};
 use crate::cache::index::{Commit, Tables, boot_id};
+use crate::cache::upkeep::{Finding, Upkeep};
 
 /// What one mount has left of a chunk, another has made whole meanwhile.
 #[test]
@@ -115,6 +117,70 @@ fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
         .for_each(|chunk| assert_is_what_was_written(&here, chunk));
     drop(here);
     assert_eq!(evict_older(&other, u32::MAX), 3 * C, "when it is recorded, it can go");
+}
+
+/// What `fetchfs cache verify` finds beside a mount that makes room and fetches again is what is wrong, and not what is going on.
+#[test]
+fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = versions(dir.path(), 64 * MIB);
+    let settled = open(&mount, 1, 3);
+    (0..3).for_each(|chunk| write(&mount, &settled, chunk).unwrap());
+    mount.index.sync();
+    let disk = Arc::new(FaultyDisk::default());
+    let upkeep = Upkeep::open_on(dir.path(), Arc::clone(&disk) as _).unwrap();
+    let entry = upkeep.index().entries().unwrap().remove(0);
+    // The second chunk goes before it is read, and is there again when its row is looked at.
+    let (one, other) = (Arc::clone(&mount), open(&mount, 1, 3));
+    let mut is_first = true;
+    let path = mount.store.files().remove(0).0;
+    let data_file = std::fs::File::options().write(true).open(path).unwrap();
+    let found = upkeep.verify(&entry, |_| {
+        if std::mem::take(&mut is_first) {
+            // As it is evicted where there are no leases.
+            settled.resident.lose(1);
+            let (key, chunks) = (settled.resident.key.clone(), vec![1]);
+            assert!(mount.index.commit([Record::ForgetChunks { key, chunks }]));
+            System.punch(&data_file, &(C..2 * C)).unwrap();
+            let (one, other) = (Arc::clone(&one), Arc::clone(&other.resident));
+            let again = Settled {
+                presence: Arc::clone(&other.presence),
+                resident: other,
+                version: settled.version.clone(),
+                modified: None,
+            };
+            disk.after_next_read(move || {
+                write(&one, &again, 1).unwrap();
+                one.index.sync();
+            });
+        }
+    });
+    assert_eq!(found.unwrap(), []);
+    assert!(disk.is_spent(), "it was read in between");
+    // What is really wrong is found beside a mount, too.
+    let room = mount.quota.reserve(10).unwrap();
+    settled
+        .resident
+        .write(room, |data| data.write_all_at(&[[0; 10]], 2 * C))
+        .unwrap();
+    assert_eq!(upkeep.verify(&entry, |_| {}).unwrap(), [Finding::WrongBytes(2)]);
+}
+
+#[test]
+fn a_file_that_is_still_to_be_recorded_does_not_belong_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::<RwLock<()>>::default();
+    let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
+    drop(other);
+    let closed = gate.write();
+    drop(open(&late, 1, 4));
+    let upkeep = Upkeep::open(dir.path()).unwrap();
+    assert!(upkeep.orphans().is_empty());
+    drop(closed);
+    late.index.sync();
+    assert!(upkeep.orphans().is_empty());
+    assert!(late.index.forget(&upkeep.index().entries().unwrap()[0].key));
+    assert_eq!(upkeep.orphans().len(), 1);
 }
 
 #[test]
