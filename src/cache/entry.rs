@@ -222,7 +222,8 @@ impl CacheEntry {
     pub(super) fn leave_unfinished(&self, position: Box<Position>) {
         let chunk = self.chunk.index(position.offset());
         let Some(settled) = self.settled() else { return };
-        if position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size() {
+        let is_whole = position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size();
+        if is_whole || position.is_lost(self, &settled.resident) {
             return;
         }
         let mut unfinished = self.unfinished.lock();
@@ -234,12 +235,11 @@ impl CacheEntry {
 
     /// Where the last fetch of this chunk has stood, if it was left unfinished.
     pub(super) fn take_unfinished(&self, chunk: u64) -> Option<Box<Position>> {
-        self.unfinished.lock().remove(&chunk)
-    }
-
-    /// What was written of unfinished chunks may be lost.
-    pub(super) fn forget_unfinished(&self) {
-        self.unfinished.lock().clear();
+        let left = self.unfinished.lock().remove(&chunk)?;
+        let is_lost = self
+            .settled()
+            .is_some_and(|settled| left.is_lost(self, &settled.resident));
+        (!is_lost).then_some(left)
     }
 
     /// Whether the origin is known to have another version by now.

@@ -22,7 +22,7 @@ use super::error::ReadError;
 use super::home::Home;
 use super::index::Record;
 use super::manager::ChunkManager;
-use super::resident::Filling;
+use super::resident::{Filling, Resident};
 use super::scheduler::FetchId;
 use super::versions::Versions;
 use crate::contained;
@@ -88,9 +88,9 @@ impl Position {
         }
     }
 
-    /// Whether it is within a chunk.
-    fn has_begun_a_chunk(&self, entry: &CacheEntry) -> bool {
-        !self.offset.is_multiple_of(entry.chunk.bytes())
+    /// Whether what was written of the chunk in which it stands is lost.
+    pub fn is_lost(&self, entry: &CacheEntry, resident: &Resident) -> bool {
+        !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != resident.losses()
     }
 
     /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
@@ -173,7 +173,8 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
                 match &written {
                     Ok(()) => recorder.versions().trouble.worked(),
                     Err(ReadError::Lost) => manager.lost(entry.id),
-                    Err(error) => recorder.versions().trouble.failed(error),
+                    // What is the cache's fault was noted where it failed.
+                    Err(_) => {}
                 }
                 written
             }
@@ -204,14 +205,17 @@ fn write(
             .map_err(|error| store_error(versions, &error))
     };
     restore()?;
-    let losses = resident.losses();
-    if position.has_begun_a_chunk(entry) && position.losses != losses {
+    if position.is_lost(entry, resident) {
         return Err(ReadError::Lost);
     }
+    let losses = resident.losses();
     position.losses = losses;
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     // Nothing is held that making room could wait for.
-    let room = versions.quota.reserve(len)?;
+    let room = versions
+        .quota
+        .reserve(len)
+        .inspect_err(|error| versions.trouble.failed(error))?;
     let start = position.offset;
     // The one before ends when this one has begun. It is kept if writing fails, too: the fetch has yet to tell that it is over.
     position.filling = Some(resident.fill(entry.chunk.touched(&(start..start + len)), &versions.quota));
@@ -232,8 +236,13 @@ fn write(
 }
 
 fn store_error(versions: &Versions, error: &io::Error) -> ReadError {
-    versions.trouble.note_disk(error);
-    ReadError::Store(error.to_string())
+    let failed = ReadError::Store(error.to_string());
+    // One file that can't be written, because others have what was cut off of it open, is no trouble of the cache's.
+    if error.kind() != io::ErrorKind::ResourceBusy {
+        versions.trouble.note_disk(error);
+        versions.trouble.failed(&failed);
+    }
+    failed
 }
 
 #[cfg(test)]

@@ -209,7 +209,12 @@ impl Resident {
     /// When somebody else has it open, who would take the zeros for its bytes; or what the file system says.
     pub fn restore_size(&self) -> io::Result<()> {
         let exclusive = self.data.exclusively();
-        let exclusive = exclusive.ok_or_else(|| io::Error::other("a data file was cut off, and is open elsewhere"))?;
+        let exclusive = exclusive.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "a data file was cut off, and is open elsewhere",
+            )
+        })?;
         self.state.lock().losses += 1;
         exclusive.set_len(self.size)
     }

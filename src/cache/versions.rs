@@ -299,12 +299,11 @@ impl Versions {
     /// called before a write, which would turn what is missing before it into zeros.
     ///
     /// # Errors
-    /// What the file system says.
+    /// `ResourceBusy` when somebody else has it open; or what the file system says.
     pub fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
         if settled.resident.cut_to()?.is_none() {
             return Ok(());
         }
-        entry.forget_unfinished();
         let _one_at_a_time = self.restoring.lock();
         let Some(len) = settled.resident.cut_to()? else {
             return Ok(());

@@ -201,6 +201,22 @@ fn a_chunk_that_is_evicted_behind_the_fetch_that_brought_it_comes_again() {
 }
 
 #[test]
+fn what_is_lost_of_a_chunk_that_was_begun_wakes_nobody_and_comes_again() {
+    let (mut play, entry) = (Play::with_slots(2), known("a", 100));
+    play.request(&entry, 0..4, Priority::High);
+    play.writes(0, 2 * C + C / 2);
+    play.wait(&entry, 2 * C + C / 2 + 10..3 * C, 1);
+    play.scheduler.lost(entry.id);
+    play.note();
+    assert_eq!(play.stopped, [play.started[0].id]);
+    play.wait(&entry, 2 * C..2 * C + 10, 2);
+    assert_eq!(play.woken_well(), [] as [u64; 0]);
+    let again = play.started.iter().rposition(|order| order.bytes.start == 2 * C);
+    play.writes(again.expect("a fetch for it"), 3 * C);
+    assert_eq!(play.woken_well(), [2, 1]);
+}
+
+#[test]
 fn closing_wakes_everybody_with_an_error_now_and_later() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.wait(&entry, 0..C, 1);
