@@ -65,6 +65,9 @@ impl OpenDirectory {
                     (name.as_os_str(), Arc::clone(node))
                 }
             };
+            if node.is_ghost() {
+                continue;
+            }
             if add(name, position as u64 + 1, &node, tree.attributes(&node)) {
                 break;
             }

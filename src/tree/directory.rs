@@ -14,6 +14,7 @@ use super::asking::Asker;
 use super::dates::Dates;
 use super::node::{Attributes, Ino, Node, undated};
 use super::snapshot::Snapshot;
+use super::unlisted::Unlisted;
 use crate::source::ListedTime;
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
@@ -50,6 +51,8 @@ pub(super) struct State {
     pub(super) is_searched: bool,
     /// The listing that was written down last.
     pub(super) kept: Option<Kept>,
+    /// What is known of names that the listing does not have.
+    pub(super) unlisted: HashMap<OsString, Unlisted>,
     /// How the last request for the listing failed. Cleared when the directory is listed.
     pub(super) failed: Option<Failed>,
 }
@@ -121,6 +124,7 @@ impl Directory {
         let names = {
             let mut state = self.state.write();
             (state.fresh_until, state.is_searched) = (None, false);
+            state.unlisted.clear();
             state.snapshot.take()
         };
         let Some(names) = names else { return };
@@ -142,6 +146,11 @@ impl Directory {
     /// Believes what is known for so long.
     pub(super) fn believe_for(&self, time: Duration) {
         self.state.write().fresh_until = Some(Instant::now() + time);
+    }
+
+    /// Its date in its parent's newest listing.
+    pub(super) fn listed_time(&self) -> Option<ListedTime> {
+        self.state.read().listed_time
     }
 
     /// The parent's newest listing gives it this date.
@@ -187,6 +196,7 @@ impl Directory {
         let mut state = self.state.write();
         (state.snapshot, state.fresh_until, state.kept) = (None, None, None);
         state.survivors.clear();
+        state.unlisted.clear();
     }
 
     /// What `stat` shows.

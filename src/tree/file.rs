@@ -17,6 +17,9 @@ use crate::source::{ListedSize, ListedTime};
 /// How long a file without a date is left alone of whose date the origin could not be asked.
 const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
 
+/// How long a name that is listed and not there is left out of what its directory shows, unless the listing says something else of it.
+const GHOST: Duration = Duration::from_secs(60);
+
 /// One version of a remote file, as far as it is known.
 pub struct RemoteFile {
     pub(super) url: Url,
@@ -33,6 +36,8 @@ pub struct RemoteFile {
     handles: AtomicU32,
     /// Whether the catalogue has what this node is shown as.
     is_written: AtomicBool,
+    /// Whether the server says that it is a directory.
+    is_directory: AtomicBool,
     changed: AtomicBool,
     /// Held by the one who asks the origin, so that it is asked once.
     pub(super) asking: tokio::sync::Mutex<()>,
@@ -51,6 +56,8 @@ struct State {
     shown_date: Option<SystemTime>,
     /// When the origin was asked for a date that the listing does not give, whatever came of it.
     date_asked: Option<Instant>,
+    /// When the origin said that there is no such file.
+    ghost_since: Option<Instant>,
     /// The version that this node has had its number for in an earlier mount. **Another version gets another number.**
     stored: Option<Version>,
     /// The version of the bytes that were shown under this node. The kernel may keep their pages, so
@@ -87,6 +94,7 @@ impl RemoteFile {
             state: Mutex::default(),
             handles: AtomicU32::new(0),
             is_written: AtomicBool::new(false),
+            is_directory: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             asking: tokio::sync::Mutex::default(),
         }
@@ -217,6 +225,33 @@ impl RemoteFile {
         let listed = || self.listed_time.map(|listed| self.dates.clock.utc(listed.time));
         let date = state.modified().or_else(listed);
         date.unwrap_or_else(undated).max(UNIX_EPOCH)
+    }
+
+    /// The server says that it is a directory: it makes way for one.
+    pub(super) fn mark_directory(&self) {
+        self.is_directory.store(true, Ordering::Release);
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// Whether it makes way for a directory.
+    pub(super) fn is_directory(&self) -> bool {
+        self.is_directory.load(Ordering::Acquire)
+    }
+
+    /// The origin says that there is no such file.
+    pub(super) fn note_absent(&self) {
+        self.state.lock().ghost_since = Some(Instant::now());
+    }
+
+    /// See [`Node::is_ghost`](super::Node::is_ghost).
+    pub(super) fn is_ghost(&self) -> bool {
+        let since = self.state.lock().ghost_since;
+        since.is_some_and(|since| since.elapsed() < GHOST)
+    }
+
+    /// What the listing says of it.
+    pub(super) fn listed_as(&self) -> (ListedSize, Option<ListedTime>) {
+        self.listed_as
     }
 
     /// Whether nothing has to be asked before the date is shown.

@@ -17,6 +17,7 @@ use super::dates::Dates;
 use super::directory::{Directory, Kept};
 use super::elsewhere::{Told, Who};
 use super::file::{RemoteFile, version_text};
+use super::kinds::{correct, with_slash};
 use super::node::{Ino, Kind, Node};
 use super::nodes::{directory_number, number};
 use super::snapshot::Snapshot;
@@ -202,6 +203,9 @@ impl Tree {
                 verb(refused, "is", "are")
             );
         }
+        if let Some(before) = directory.last_known() {
+            correct(&before, &mut listing);
+        }
         self.keep(directory, &listing);
         let taken = self.take_names(node, directory, listing, false);
         directory.state.write().is_by_mirror = is_by_mirror;
@@ -240,7 +244,7 @@ impl Tree {
         let children = listing.entries.into_iter().enumerate().map(|(at, entry)| {
             let name = entry.name.as_os_str();
             let old = match &before {
-                Some(before) => before.get(name).cloned(),
+                Some(before) => before.listed(name).cloned(),
                 None => survivors.get(name).and_then(Weak::upgrade),
             };
             let child = match old {
@@ -324,7 +328,7 @@ impl Tree {
     }
 
     /// Writes a listing down, unless it says what the last one said.
-    fn keep(&self, directory: &Directory, listing: &Listing) {
+    pub(super) fn keep(&self, directory: &Directory, listing: &Listing) {
         let Some(url) = &directory.url else { return };
         let catalogue = self.cache.catalogue();
         let Some(row) = stored::write(url, listing) else {
@@ -360,6 +364,21 @@ impl Tree {
             .filter(|node| !node.is_changed());
         if let Some(replaced_meanwhile) = current {
             return Arc::clone(replaced_meanwhile);
+        }
+        if file.is_directory() {
+            let instead = Kind::Directory(self.directory_instead(file));
+            let number = directory_number(&with_slash(&file.url));
+            let node = self.add(parent.ino, number, instead);
+            let names = state
+                .snapshot
+                .as_ref()
+                .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
+            state.snapshot = names.clone();
+            drop(state);
+            if let Some(names) = names {
+                self.keep_corrected(directory, &names);
+            }
+            return node;
         }
         let next = file.next_version();
         // Of a version that nobody has told of yet, it is only known after which one it comes.

@@ -24,6 +24,7 @@ mod elsewhere;
 mod error;
 mod file;
 mod gate;
+mod kinds;
 mod listing;
 mod node;
 mod nodes;
@@ -34,6 +35,7 @@ mod sizes;
 mod snapshot;
 mod stored;
 mod top;
+mod unlisted;
 mod walk;
 
 use std::collections::HashMap;
@@ -60,6 +62,7 @@ use remembered::Remembered;
 pub use sizes::DateHold;
 pub use snapshot::Snapshot;
 pub use top::{Naming, Top, TopEntry, TopError, TopListing};
+use unlisted::Allowance;
 use walk::{DirectoryWalks, FileWalks};
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
@@ -97,6 +100,8 @@ pub struct Tree {
     nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
     gates: Mutex<HashMap<Origin, &'static Gate>>,
+    /// Questions for names that are not listed. Taken for a look-up only.
+    allowances: Mutex<HashMap<Origin, Arc<Mutex<Allowance>>>>,
     /// Taken for a look-up only.
     clocks: Mutex<HashMap<Origin, Arc<Clock>>>,
     totals: Arc<Totals>,
@@ -134,6 +139,7 @@ impl Tree {
             remembered: Mutex::default(),
             nodes: Nodes::of(&root),
             gates: Mutex::default(),
+            allowances: Mutex::default(),
             clocks: Mutex::new(clocks.into_iter().collect()),
             totals: Arc::default(),
             runtime,
@@ -176,7 +182,8 @@ impl Tree {
         };
         let snapshot = directory.fresh()?;
         match snapshot.get(name) {
-            None => Some(Err(TreeError::NotFound)),
+            None if snapshot.has_ghost(name) => Some(Err(TreeError::NotFound)),
+            None => self.unlisted_now(directory, name),
             Some(node) => (node.is_ready() && !node.is_changed()).then(|| Ok(Arc::clone(node))),
         }
     }
@@ -188,14 +195,24 @@ impl Tree {
     pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let asker = self.waiting();
         let snapshot = self.list_for(parent, asker).await?;
-        let node = snapshot.get(name).cloned().ok_or(TreeError::NotFound)?;
-        let node = if node.is_changed() {
-            self.replace_changed(parent, name, &node)
-        } else {
-            node
+        let Some(node) = snapshot.get(name) else {
+            if snapshot.has_ghost(name) {
+                return Err(TreeError::NotFound);
+            }
+            return self.look_up_unlisted(parent, name).await;
         };
-        self.resolve_for(&node, asker).await?;
-        Ok(node)
+        let mut node = Arc::clone(node);
+        loop {
+            if node.is_changed() {
+                node = self.replace_changed(parent, name, &node);
+            }
+            match self.resolve_for(&node, asker).await {
+                Ok(()) => return Ok(node),
+                // It turned out to be a directory, which changes no more.
+                Err(TreeError::Changed) if node.is_changed() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Goes down from the top by these names, as [`Self::lookup`] does. Gives back the last name's node, and that of the

@@ -126,6 +126,11 @@ impl Node {
         }
     }
 
+    /// Whether this is a file that a listing shows, and of which the server says that it is not there. No directory shows it.
+    pub fn is_ghost(&self) -> bool {
+        matches!(&self.kind, Kind::File(file) if file.is_ghost())
+    }
+
     /// Whether the remote file is known to have another version by now.
     pub fn is_changed(&self) -> bool {
         match &self.kind {

@@ -158,8 +158,13 @@ impl Tree {
         let answer = self.ask(&file.url, who, asker, question).await;
         if let Err(TreeError::NotFound) = answer {
             catalogue.forget_file(&file.url);
+            file.note_absent();
         }
-        let known = Known::of(answer?.answer);
+        let answer = answer?.answer;
+        if self.turns_out_directory(file, &answer).await {
+            return Err(TreeError::Changed);
+        }
+        let known = Known::of(answer);
         if let Some(known) = &known {
             // Names age by when they were confirmed last.
             if expected != Some(&known.version) || catalogue.ages() {

@@ -47,9 +47,19 @@ impl Snapshot {
         &self.children
     }
 
-    /// The node with this name.
+    /// The node with this name, unless the server says that there is none.
     pub fn get(&self, name: &OsStr) -> Option<&Arc<Node>> {
+        self.listed(name).filter(|node| !node.is_ghost())
+    }
+
+    /// The node that the listing has under this name, ghost or not.
+    pub(super) fn listed(&self, name: &OsStr) -> Option<&Arc<Node>> {
         self.by_name.get(name).map(|&i| &self.children[i].1)
+    }
+
+    /// Whether the listing has this name, and the server says that there is nothing.
+    pub(super) fn has_ghost(&self, name: &OsStr) -> bool {
+        self.listed(name).is_some_and(|node| node.is_ghost())
     }
 
     /// Whether this listing may be what has become of these names: see [`Listing::may_follow`].

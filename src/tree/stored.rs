@@ -84,11 +84,19 @@ pub(super) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
     let entries = lines.map(|line| read_line(directory, line)).collect::<Option<_>>()?;
     Some(Listing {
         entries,
+        ..listing_of(stored.modified)
+    })
+}
+
+/// A listing without names.
+pub(super) fn listing_of(modified: Option<SystemTime>) -> Listing {
+    Listing {
+        entries: Vec::new(),
         refused: 0,
-        modified: stored.modified,
+        modified,
         is_marked: true,
         has_external: false,
-    })
+    }
 }
 
 fn read_line(directory: &Url, line: &[u8]) -> Option<Entry> {

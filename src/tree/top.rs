@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::file::Known;
+use super::kinds::{marked_index, with_slash};
 use super::stored;
 use crate::cache::Catalogue;
 use crate::http::{Client, HttpError, HttpErrorKind, redact};
@@ -203,6 +204,9 @@ async fn told_by_source(client: &Client, source: &dyn Source, url: &Url) -> Resu
     if metadata.url.path().ends_with('/') {
         let listing = told(source, &metadata.url, &metadata.url).await?;
         return Ok(TopEntry::Directory(metadata.url, listing));
+    }
+    if let Some(listing) = marked_index(source, url, &metadata).await {
+        return Ok(TopEntry::Directory(with_slash(url), TopListing::Told(listing)));
     }
     Ok(TopEntry::File(url.clone(), Known::of(metadata)))
 }

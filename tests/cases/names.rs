@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::servers::WebServer;
 use crate::common::{Mount, PATIENCE};
-use crate::origin::{Content, Origin};
+use crate::origin::{Content, Fault, IndexStyle, Origin};
 
 /// Seconds since 1970 of what has no date: 1980-01-01.
 const UNDATED: i64 = 315_532_800;
@@ -142,6 +142,130 @@ fn inode_numbers_survive_reads_and_remounts_and_new_versions_have_new_ones() {
     mount.unmount();
     mount.start();
     assert_eq!(numbers(&mount), replaced, "after another remount");
+}
+
+/// What `find` shows of the kinds, and `ls` of what is below.
+fn assert_is_directory(mount: &Mount) {
+    assert!(fs::metadata(mount.path("sub")).expect("to stat").is_dir());
+    let kinds: Vec<_> = fs::read_dir(mount.root()).expect("to list").collect();
+    assert_eq!(kinds.len(), 1);
+    let sub = kinds[0].as_ref().expect("an entry");
+    assert!(sub.file_name() == "sub" && sub.file_type().expect("a kind").is_dir());
+    assert_eq!(fs::read(mount.path("sub/b.bin")).expect("its bytes"), b"hello\n");
+}
+
+/// The link has no `/`: the server redirects to the name with one, or has an index page there all the same.
+#[test]
+fn a_file_that_turns_out_to_be_a_directory_is_one_in_the_index_too() {
+    for kind in ["301", "200"] {
+        let server = WebServer::case("directory-without-slash.py", &["PORT", kind]);
+        let mut mount = impatient(&server.url("/"));
+        for _ in 0..3 {
+            assert_is_directory(&mount);
+        }
+        mount.unmount();
+        mount.add_option("--offline", "");
+        mount.start();
+        assert_is_directory(&mount);
+    }
+}
+
+#[test]
+fn a_source_without_its_slash_is_a_directory() {
+    for kind in ["301", "200"] {
+        let server = WebServer::case("directory-without-slash.py", &["PORT", kind]);
+        let mount = Mount::start_of(&server.url("/sub"));
+        assert_eq!(fs::read(mount.path("b.bin")).expect("its bytes"), b"hello\n", "{kind}");
+    }
+}
+
+fn is_absent(path: impl AsRef<Path>) -> bool {
+    fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOENT))
+}
+
+#[test]
+fn a_name_that_is_served_and_not_listed_is_found_when_it_is_looked_up() {
+    let origin = Origin::start();
+    origin.add("/listed", Content::noise(10, 1));
+    origin.add("/hidden", Content::noise(1000, 2));
+    origin.add("/.git/config", Content::noise(100, 3));
+    origin.hide("/hidden");
+    origin.hide("/.git");
+    let mut mount = Mount::start_of(&origin.url("/"));
+    for _ in 0..2 {
+        assert_eq!(
+            fs::read(mount.path("hidden")).expect("its bytes"),
+            Content::noise(1000, 2).whole()
+        );
+        assert_eq!(
+            fs::read(mount.path(".git/config")).expect("its bytes"),
+            Content::noise(100, 3).whole()
+        );
+        let names = fs::read_dir(mount.root()).expect("to list");
+        assert_eq!(names.count(), 1, "ls shows what is listed");
+        mount.unmount();
+        mount.start();
+    }
+}
+
+/// A scanner costs the server 64 requests, whatever it looks for.
+#[test]
+fn names_that_are_nowhere_cost_few_requests() {
+    let origin = Origin::start();
+    origin.add("/listed", Content::noise(10, 1));
+    let mount = Mount::start_of(&origin.url("/"));
+    let began = Instant::now();
+    for number in 0..2000 {
+        assert!(is_absent(mount.path(format!("nothing{number}"))));
+        assert!(is_absent(mount.path("nothing")));
+    }
+    // One more comes to it in each ten seconds.
+    let most = 64 + began.elapsed().as_secs() as usize / 10 + 1;
+    let asked = origin.log().all().0.len() - 1;
+    assert!((1..=most).contains(&asked), "{asked} requests");
+    assert_eq!(fs::read(mount.path("listed")).expect("its bytes").len(), 10);
+}
+
+#[test]
+fn a_server_that_has_something_for_any_name_has_what_it_lists() {
+    for (mode, has_hidden) in [("page", false), ("anything", false), ("honest", true)] {
+        let server = WebServer::case("unlisted-name.py", &[mode, "PORT"]);
+        let mount = Mount::start_of(&server.url("/"));
+        assert!(is_absent(mount.path("README")), "{mode}");
+        if has_hidden {
+            assert_eq!(
+                fs::read(mount.path(".zgroup")).expect("its bytes"),
+                b"{\"zarr_format\": 2}"
+            );
+        } else {
+            assert!(is_absent(mount.path(".git")), "{mode}");
+        }
+        assert!(fs::metadata(mount.path("f.bin")).is_ok());
+    }
+}
+
+#[test]
+fn a_ghost_is_left_out_of_the_directory_that_showed_it() {
+    let origin = Origin::start();
+    origin.set_index_style(IndexStyle::NamesOnly);
+    for name in ["/ghost", "/real"] {
+        origin.add(name, Content::noise(10, 1));
+    }
+    origin.on("/ghost").fault(Fault::Status(404));
+    let mount = impatient(&origin.url("/"));
+    let names = || fs::read_dir(mount.root()).expect("to list").count();
+    assert_eq!(names(), 2);
+    assert!(is_absent(mount.path("ghost")));
+    assert_eq!(names(), 1);
+    assert!(is_absent(mount.path("ghost")));
+    let asked = origin
+        .log()
+        .all()
+        .0
+        .iter()
+        .filter(|request| request.path == "/ghost")
+        .count();
+    assert_eq!(asked, 1, "it is asked about once");
 }
 
 /// Lists one open directory each time a line comes, as a program does that keeps it open and goes back to its beginning.

@@ -101,6 +101,11 @@ impl Origin {
         self.site.tree.add_directory(path);
     }
 
+    /// Leaves the file or directory out of index pages: it is served, and not listed.
+    pub fn hide(&self, path: &str) {
+        self.site.tree.hide(path);
+    }
+
     /// Takes the file away: it is 404 from now on, and its name is gone from the index page.
     pub fn remove(&self, path: &str) {
         self.site.tree.remove(path);

@@ -67,6 +67,8 @@ pub(super) struct Tree {
 struct Inner {
     files: BTreeMap<String, File>,
     directories: BTreeSet<String>,
+    /// What index pages leave out.
+    hidden: BTreeSet<String>,
     style: IndexStyle,
     /// Versions made so far, over all files: an ETag never comes back.
     versions: u32,
@@ -78,6 +80,7 @@ impl Tree {
         let inner = Inner {
             files: BTreeMap::new(),
             directories,
+            hidden: BTreeSet::new(),
             style: IndexStyle::Nginx,
             versions: 0,
         };
@@ -119,6 +122,10 @@ impl Tree {
             .files
             .remove(path)
             .unwrap_or_else(|| panic!("{path}: no such file to remove"));
+    }
+
+    pub fn hide(&self, path: &str) {
+        self.lock().hidden.insert(path.to_owned());
     }
 
     pub fn set_validators(&self, path: &str, validators: Validators) {
@@ -171,6 +178,9 @@ impl Inner {
 
     fn children(&self, directory: &str) -> Vec<(String, Option<File>)> {
         let child = |path: &str| {
+            if self.hidden.contains(path) {
+                return None;
+            }
             let name = path.strip_prefix(directory)?.strip_prefix('/')?;
             (!name.contains('/')).then(|| name.to_owned())
         };
