@@ -10,15 +10,19 @@
 //! time has two such distances: that of the file counts whose listed date is nearest. So a file that was written after another
 //! never looks older, only because one of them was asked about.
 //!
+//! **Within a minute nothing is older.** Where a listing has no seconds, a file whose `Last-Modified` is not known is as young as the youngest
+//! that is known of the same minute in its directory. So that of one that was read does not overtake that of its neighbour, which may be
+//! its index.
+//!
 //! Where a listing makes it necessary to ask about some files (it rounds sizes, or leaves them out), one is asked about before the first
 //! listed date is shown to `stat`. Where all sizes are exact nothing is asked: all dates are the listing's until a file is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::source::ListedTime;
 
@@ -88,6 +92,18 @@ pub(super) struct Dates {
     is_mixed: AtomicBool,
     /// Whether one was asked about to learn of the clock, whatever came of it.
     is_searched: AtomicBool,
+    /// From a listed date without seconds to the latest Last-Modified of a file that has it. Taken for the moment of a look-up.
+    minutes: Mutex<HashMap<SystemTime, SystemTime>>,
+}
+
+/// What a file's two dates have told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Learnt {
+    Nothing,
+    /// Files with the same listed date are shown with another one.
+    Minute,
+    /// So are files with any listed date.
+    Clock,
 }
 
 impl Dates {
@@ -96,7 +112,34 @@ impl Dates {
             clock,
             is_mixed: AtomicBool::new(false),
             is_searched: AtomicBool::new(false),
+            minutes: Mutex::default(),
         })
+    }
+
+    /// Learns from a file of which both dates are known.
+    pub(super) fn learn(&self, listed: ListedTime, modified: SystemTime) -> Learnt {
+        let mut learnt = Learnt::Nothing;
+        if !listed.exact && offset(listed, seconds(modified)).is_some() {
+            let mut minutes = self.minutes.lock();
+            let latest = minutes.entry(listed.time).or_insert(UNIX_EPOCH);
+            if *latest < modified {
+                (*latest, learnt) = (modified, Learnt::Minute);
+            }
+        }
+        if self.clock.learn(listed, modified) {
+            learnt = Learnt::Clock;
+        }
+        learnt
+    }
+
+    /// The date to show of a file of which only this is known.
+    pub(super) fn shown(&self, listed: ListedTime) -> SystemTime {
+        let date = self.clock.utc(listed.time);
+        if listed.exact {
+            return date;
+        }
+        let latest = self.minutes.lock().get(&listed.time).copied();
+        latest.map_or(date, |latest| latest.max(date))
     }
 
     pub(super) fn set_mixed(&self, is_mixed: bool) {

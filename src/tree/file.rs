@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use url::Url;
 
-use super::dates::Dates;
+use super::dates::{Dates, Learnt};
 use super::node::{Attributes, Ino, undated};
 use super::stored::file_text;
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
@@ -46,7 +46,7 @@ pub struct RemoteFile {
 #[derive(Default)]
 struct State {
     /// What the origin said of it apart from its bytes, and when.
-    known: Option<Known>,
+    known: Option<Box<Known>>,
     /// The cache entry, while anybody or the cache keeps it open.
     entry: Weak<CacheEntry>,
     /// The exact size that was last shown, in bytes. **The kernel may go by it** and stop reading there, so a version of
@@ -59,10 +59,10 @@ struct State {
     /// When the origin said that there is no such file.
     ghost_since: Option<Instant>,
     /// The version that this node has had its number for in an earlier mount. **Another version gets another number.**
-    stored: Option<Version>,
+    stored: Option<Box<Version>>,
     /// The version of the bytes that were shown under this node. The kernel may keep their pages, so
     /// **the node never shows another version's**.
-    shown: Arc<OnceLock<Confirmed>>,
+    shown: Option<Arc<OnceLock<Confirmed>>>,
 }
 
 /// What an origin said of a file.
@@ -103,7 +103,7 @@ impl RemoteFile {
     /// A file of which the origin has told.
     pub(super) fn known(url: Url, known: Option<Known>, dates: Arc<Dates>) -> RemoteFile {
         let file = RemoteFile::listed(url, ListedSize::Unknown, None, dates);
-        file.state.lock().known = known;
+        file.state.lock().known = known.map(Box::new);
         file
     }
 
@@ -112,13 +112,13 @@ impl RemoteFile {
         let known = Known::stored(file);
         self.is_written.store(true, Ordering::Relaxed);
         let mut state = self.state.lock();
-        state.stored = Some(known.version.clone());
+        state.stored = Some(Box::new(known.version.clone()));
         // A listing without a date says the same of any version.
         if let Some(listed) = self.listed_time {
             if let Some(modified) = known.modified {
-                self.dates.clock.learn(listed, modified);
+                self.dates.learn(listed, modified);
             }
-            state.known = Some(known);
+            state.known = Some(Box::new(known));
         }
         drop(state);
         self
@@ -127,7 +127,7 @@ impl RemoteFile {
     /// The same URL, in the version that has come after this one.
     pub fn next_version(&self) -> RemoteFile {
         let state = self.state.lock();
-        let shown = state.shown.get().map(|shown| &shown.version);
+        let shown = state.shown().map(|shown| &shown.version);
         let is_news = |known: &&Known| match shown {
             Some(shown) => known.version != *shown,
             None => Some(known.version.size) != state.shown_size,
@@ -138,7 +138,7 @@ impl RemoteFile {
             listed_as: self.listed_as,
             ..RemoteFile::known(
                 self.url.clone(),
-                state.known.as_ref().filter(is_news).cloned(),
+                state.known.as_deref().filter(is_news).cloned(),
                 Arc::clone(&self.dates),
             )
         }
@@ -147,7 +147,7 @@ impl RemoteFile {
     /// The one truth for the size, or the best guess while there is none; and whether it is exact.
     fn size(&self) -> (u64, bool) {
         let state = self.state.lock();
-        match (state.shown.get(), &state.known, self.listed_size) {
+        match (state.shown(), &state.known, self.listed_size) {
             (Some(shown), ..) => (shown.version.size, true),
             (None, Some(known), _) => (known.version.size, true),
             (None, None, ListedSize::Exact(size)) => (size, true),
@@ -159,7 +159,7 @@ impl RemoteFile {
     /// The version, if it is known.
     pub(super) fn version(&self) -> Option<Version> {
         let state = self.state.lock();
-        let shown = state.shown.get().map(|shown| &shown.version);
+        let shown = state.shown().map(|shown| &shown.version);
         shown.or(state.known.as_ref().map(|known| &known.version)).cloned()
     }
 
@@ -222,7 +222,7 @@ impl RemoteFile {
 
     /// See [`dates`](super::dates).
     fn date(&self, state: &State) -> SystemTime {
-        let listed = || self.listed_time.map(|listed| self.dates.clock.utc(listed.time));
+        let listed = || self.listed_time.map(|listed| self.dates.shown(listed));
         let date = state.modified().or_else(listed);
         date.unwrap_or_else(undated).max(UNIX_EPOCH)
     }
@@ -260,7 +260,7 @@ impl RemoteFile {
             Some(_) => state.modified().is_some() || self.dates.are_ready(),
             None => {
                 state.known.is_some()
-                    || state.shown.get().is_some()
+                    || state.shown().is_some()
                     || state.date_asked.is_some_and(|at| at.elapsed() < DATE_ASKED_AGAIN)
             }
         }
@@ -281,11 +281,16 @@ impl RemoteFile {
         self.state.lock().date_asked = Some(Instant::now());
     }
 
-    /// Has the listing's clock learn from both dates, if both are known. Returns true if other files have other dates now.
-    pub(super) fn teach_clock(&self) -> bool {
+    /// Has the dates of its directory follow from both of its own, if both are known.
+    pub(super) fn teach_dates(&self) -> Learnt {
         let modified = self.state.lock().modified();
         let dates = self.listed_time.zip(modified);
-        dates.is_some_and(|(listed, modified)| self.dates.clock.learn(listed, modified))
+        dates.map_or(Learnt::Nothing, |(listed, modified)| self.dates.learn(listed, modified))
+    }
+
+    /// Whether the listing gives both the same date.
+    pub(super) fn is_listed_with(&self, other: &RemoteFile) -> bool {
+        self.listed_time == other.listed_time
     }
 
     /// Whether another date was shown than would be now.
@@ -299,7 +304,7 @@ impl RemoteFile {
     pub(super) fn to_write(&self) -> Option<String> {
         let is_known = {
             let state = self.state.lock();
-            state.known.is_some() || state.shown.get().is_some()
+            state.known.is_some() || state.shown().is_some()
         };
         if !is_known || self.is_changed() || self.is_written.swap(true, Ordering::Relaxed) {
             return None;
@@ -320,7 +325,7 @@ impl RemoteFile {
 
     /// What the origin said of it within `ttl`: by itself, or with its bytes.
     pub(super) fn freshly_known(&self, ttl: Duration) -> Option<Known> {
-        let known = self.state.lock().known.clone();
+        let known = self.state.lock().known.as_deref().cloned();
         known
             .into_iter()
             .chain(self.shown())
@@ -329,7 +334,7 @@ impl RemoteFile {
 
     /// The version of which bytes were shown under this node, if any were: the kernel may still have them.
     pub(super) fn shown(&self) -> Option<Known> {
-        let shown = self.state.lock().shown.get().cloned();
+        let shown = self.state.lock().shown().cloned();
         shown.map(|Confirmed { version, modified, at }| Known {
             version,
             modified,
@@ -346,7 +351,7 @@ impl RemoteFile {
 
     /// Notes what the origin said of it.
     pub(super) fn note(&self, known: Known) {
-        self.state.lock().known = Some(known);
+        self.state.lock().known = Some(Box::new(known));
     }
 
     /// The entry that somebody, or the cache, keeps open, however old its version's confirmation.
@@ -358,17 +363,17 @@ impl RemoteFile {
     pub(super) fn opened(&self, entry: &Arc<CacheEntry>) {
         let mut state = self.state.lock();
         state.entry = Arc::downgrade(entry);
-        if state.shown.get().is_none() {
-            state.shown = Arc::clone(entry.confirmed());
+        if state.shown().is_none() {
+            state.shown = Some(Arc::clone(entry.confirmed()));
         }
     }
 
     /// Whether this version can be shown here; if not, the file is marked as changed.
     pub(super) fn admits(&self, version: &Version) -> bool {
         let state = self.state.lock();
-        let admits = match (state.shown.get(), &state.stored, state.shown_size) {
+        let admits = match (state.shown(), &state.stored, state.shown_size) {
             (Some(shown), ..) => shown.version == *version,
-            (None, Some(stored), _) => stored == version,
+            (None, Some(stored), _) => **stored == *version,
             (None, None, Some(size)) => size == version.size,
             (None, None, None) => true,
         };
@@ -380,9 +385,13 @@ impl RemoteFile {
 }
 
 impl State {
+    fn shown(&self) -> Option<&Confirmed> {
+        self.shown.as_ref()?.get()
+    }
+
     /// Last-Modified of the bytes that were shown, or else as the origin said by itself.
     fn modified(&self) -> Option<SystemTime> {
-        let shown = self.shown.get().and_then(|shown| shown.modified);
+        let shown = self.shown().and_then(|shown| shown.modified);
         shown.or(self.known.as_ref().and_then(|known| known.modified))
     }
 }
@@ -428,7 +437,7 @@ mod tests {
             size,
             validator: Validator::None,
         };
-        file.state.lock().known = Some(Known {
+        file.note(Known {
             version,
             modified: None,
             at: Some(Instant::now()),

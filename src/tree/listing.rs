@@ -31,6 +31,10 @@ use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX}
 /// should not have to wait for long before its names count again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
+/// With so many names and more, a listing takes seconds to come and to be read. Whoever looks at the directory has the names that are known, and
+/// newer ones at a later look. (1,000,000 names: each look-up took 2 s once the `ttl` had passed, and the server was taken for silent.)
+const LARGE: usize = 50_000;
+
 impl Tree {
     /// The names in a directory, asked for again if they are older than the tree's `ttl`. Old names
     /// are shown while the origin keeps silent.
@@ -60,13 +64,18 @@ impl Tree {
         let Some(known) = known else {
             return self.list_again(node, directory, url, asker).await;
         };
+        if known.children().len() >= LARGE {
+            self.list_behind(node, directory);
+            return Ok(known);
+        }
         let (tree, asked, asker) = (Arc::clone(self), Arc::clone(node), asker.who_knows_something());
         let ask = async move {
             match &asked.kind {
-                Kind::Directory(directory @ Directory { url: Some(url), .. }) => {
+                Kind::Directory(directory) => {
+                    let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
                     tree.list_again(&asked, directory, url, asker).await
                 }
-                _ => Err(TreeError::NotADirectory),
+                Kind::File(_) => Err(TreeError::NotADirectory),
             }
         };
         let is_stored = directory.state.read().is_stored;
@@ -76,6 +85,21 @@ impl Tree {
             self.ask_for_newer(url, ask).await
         };
         answer.unwrap_or(Ok(known))
+    }
+
+    /// Asks for the names in a directory again, unless somebody does already. Nobody waits for it.
+    fn list_behind(self: &Arc<Self>, node: &Arc<Node>, directory: &Directory) {
+        let url = directory.url.as_ref();
+        let Some(url) = url.filter(|_| !self.client.is_offline() && directory.refreshing.try_lock().is_ok()) else {
+            return;
+        };
+        let (tree, node, url) = (Arc::clone(self), Arc::clone(node), url.clone());
+        self.runtime.spawn(async move {
+            if let Kind::Directory(directory) = &node.kind {
+                // Who looks next will hear of its error.
+                tree.list_again(&node, directory, &url, Asker::Refreshing).await.ok();
+            }
+        });
     }
 
     /// The names that an earlier mount was told, at the first look.
@@ -306,7 +330,7 @@ impl Tree {
                 self.add(
                     parent,
                     number,
-                    Kind::Directory(self.listed_directory(url, entry.modified)),
+                    Kind::Directory(Box::new(self.listed_directory(url, entry.modified))),
                 )
             }
             EntryKind::File(size) => {
@@ -366,7 +390,7 @@ impl Tree {
             return Arc::clone(replaced_meanwhile);
         }
         if file.is_directory() {
-            let instead = Kind::Directory(self.directory_instead(file));
+            let instead = Kind::Directory(Box::new(self.directory_instead(file)));
             let number = directory_number(&with_slash(&file.url));
             let node = self.add(parent.ino, number, instead);
             let names = state

@@ -63,8 +63,13 @@ impl Drop for Counted {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all nodes are files: boxed, they would take more"
+)]
 pub(super) enum Kind {
-    Directory(Directory),
+    /// Boxed, as it is larger than a file.
+    Directory(Box<Directory>),
     File(RemoteFile),
 }
 

@@ -17,10 +17,10 @@ impl Top {
         Arc::new(Node {
             ino: ROOT,
             parent: ROOT,
-            kind: Kind::Directory(match self {
+            kind: Kind::Directory(Box::new(match self {
                 Top::Directory { url, .. } => Directory::listed(url.clone(), None, Dates::by(clock)),
                 Top::Names(_) => Directory::fixed(),
-            }),
+            })),
             _counted: None,
         })
     }
@@ -46,7 +46,11 @@ impl Tree {
         match entry {
             TopEntry::Directory(url, listing) => {
                 let number = directory_number(&url);
-                let node = self.add(ROOT, number, Kind::Directory(self.listed_directory(url, None)));
+                let node = self.add(
+                    ROOT,
+                    number,
+                    Kind::Directory(Box::new(self.listed_directory(url, None))),
+                );
                 self.take_top_listing(&node, listing);
                 node
             }

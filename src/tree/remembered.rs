@@ -66,7 +66,7 @@ mod tests {
         Arc::new(Node {
             ino,
             parent: ROOT,
-            kind: Kind::Directory(Directory::fixed()),
+            kind: Kind::Directory(Box::new(Directory::fixed())),
             _counted: None,
         })
     }

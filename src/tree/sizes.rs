@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::asking::Asker;
+use super::dates::Learnt;
 use super::node::{Ino, Kind, Node};
 use super::{Tree, TreeError};
 
@@ -41,27 +42,30 @@ impl Tree {
         }
     }
 
-    /// Asks about one of a file's neighbours that has to be asked about anyway, to learn of the listing's clock.
+    /// Asks about one of a file's neighbours that has to be asked about anyway, to learn of the listing's clock: one with the same listed
+    /// date if there is one.
     async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) {
+        let Kind::File(file) = &node.kind else { return };
         let Some(parent) = self.node(node.parent) else { return };
         let Kind::Directory(directory) = &parent.kind else {
             return;
         };
         let names = directory.last_known();
         let unsized_file = names.as_ref().and_then(|names| {
-            let mut files = names.children().iter().map(|(_, child)| child);
-            files.find(|child| !child.has_exact_size())
+            let others = names.children().iter().map(|(_, child)| child);
+            let mut others = others.filter(|child| !child.has_exact_size());
+            let first = others.clone().next();
+            let same = others.find(|other| matches!(&other.kind, Kind::File(other) if other.is_listed_with(file)));
+            same.or(first)
         });
         if let Some(neighbour) = unsized_file {
             // The listed date has to do if the server tells nothing.
             let _ = self.resolve_one(neighbour, asker.who_knows_something()).await;
-            self.teach_clock(neighbour);
+            if let Kind::File(file) = &neighbour.kind {
+                file.teach_dates();
+            }
         }
         directory.dates.set_searched();
-    }
-
-    fn teach_clock(&self, node: &Node) -> bool {
-        matches!(&node.kind, Kind::File(file) if file.teach_clock())
     }
 
     /// Notes what is known of a file's dates by now. Returns the numbers of the nodes whose attributes the kernel may have otherwise.
@@ -73,13 +77,20 @@ impl Tree {
             self.cache.catalogue().keep_shown(&file.url, listed, node.ino);
         }
         let mut changed = Vec::new();
-        if self.teach_clock(node)
+        let learnt = file.teach_dates();
+        if learnt != Learnt::Nothing
             && let Some(parent) = self.node(node.parent)
             && let Kind::Directory(directory) = &parent.kind
             && let Some(names) = directory.last_known()
         {
-            let known = names.children().iter().map(|(_, child)| child.ino);
-            changed.extend(known.filter(|&ino| ino != node.ino && self.nodes.is_known(ino)));
+            let is_touched = |other: &Node| match &other.kind {
+                _ if learnt == Learnt::Clock => true,
+                Kind::File(other) => other.is_listed_with(file),
+                Kind::Directory(_) => false,
+            };
+            let others = names.children().iter().map(|(_, child)| child);
+            let touched = others.filter(|other| other.ino != node.ino && is_touched(other));
+            changed.extend(touched.map(|other| other.ino).filter(|&ino| self.nodes.is_known(ino)));
         }
         if file.has_another_date() {
             changed.push(node.ino);

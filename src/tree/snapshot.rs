@@ -1,7 +1,6 @@
 //! Snapshots: the names in a directory at one moment.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,8 +11,10 @@ use crate::source::{Listing, Name};
 /// that positions in it stay good.
 pub struct Snapshot {
     children: Vec<(Name, Arc<Node>)>,
-    by_name: HashMap<OsString, usize>,
-    by_ino: HashMap<Ino, usize>,
+    /// Positions in the order of names. Sorted, and not hashed: a directory may have a million names.
+    by_name: Vec<u32>,
+    /// Positions in the order of inode numbers.
+    by_ino: Vec<u32>,
     /// How many of them are directories.
     pub(super) directories: u32,
     /// The listing's own date.
@@ -22,16 +23,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(children: Vec<(Name, Arc<Node>)>, modified: Option<SystemTime>) -> Snapshot {
-        let by_name = children
-            .iter()
-            .enumerate()
-            .map(|(i, (name, _))| (name.as_os_str().to_owned(), i))
-            .collect();
-        let by_ino = children
-            .iter()
-            .enumerate()
-            .map(|(i, (_, node))| (node.ino, i))
-            .collect();
+        // `--max-entries` is far below what the numbers can hold.
+        let positions = 0..u32::try_from(children.len()).unwrap_or(u32::MAX);
+        let mut by_name: Vec<u32> = positions.clone().collect();
+        by_name.sort_unstable_by(|&a, &b| children[a as usize].0.cmp(&children[b as usize].0));
+        let mut by_ino: Vec<u32> = positions.collect();
+        by_ino.sort_unstable_by_key(|&at| children[at as usize].1.ino);
         let directories = children.iter().filter(|(_, node)| node.is_directory()).count();
         Snapshot {
             children,
@@ -54,7 +51,14 @@ impl Snapshot {
 
     /// The node that the listing has under this name, ghost or not.
     pub(super) fn listed(&self, name: &OsStr) -> Option<&Arc<Node>> {
-        self.by_name.get(name).map(|&i| &self.children[i].1)
+        Some(&self.children[self.position_of(name)?].1)
+    }
+
+    fn position_of(&self, name: &OsStr) -> Option<usize> {
+        let found = self
+            .by_name
+            .binary_search_by(|&at| self.children[at as usize].0.as_os_str().cmp(name));
+        Some(self.by_name[found.ok()?] as usize)
     }
 
     /// Whether the listing has this name, and the server says that there is nothing.
@@ -64,12 +68,15 @@ impl Snapshot {
 
     /// Whether this listing may be what has become of these names: see [`Listing::may_follow`].
     pub(super) fn may_become(&self, listing: &Listing) -> bool {
-        self.children.is_empty() || listing.may_follow(|name| self.by_name.contains_key(name))
+        self.children.is_empty() || listing.may_follow(|name| self.position_of(name).is_some())
     }
 
     /// Where a node stands in the listing.
     pub(super) fn position(&self, ino: Ino) -> Option<usize> {
-        self.by_ino.get(&ino).copied()
+        let found = self
+            .by_ino
+            .binary_search_by_key(&ino, |&at| self.children[at as usize].1.ino);
+        Some(self.by_ino[found.ok()?] as usize)
     }
 
     /// The directories after this one, or all of them.
@@ -103,7 +110,7 @@ impl Snapshot {
     /// The same names, one of them for another node.
     pub(super) fn with(&self, name: &OsStr, node: Arc<Node>) -> Snapshot {
         let mut children = self.children.clone();
-        if let Some(&i) = self.by_name.get(name) {
+        if let Some(i) = self.position_of(name) {
             children[i].1 = node;
         }
         Snapshot::new(children, self.modified)

@@ -27,7 +27,7 @@ use super::kinds::{directory_of, is_page_in_place_of_a_file, marked_index, with_
 use super::node::{Kind, Node};
 use super::nodes::{directory_number, number};
 use super::{Tree, TreeError};
-use crate::http::{HttpError, Metadata, Origin, redact};
+use crate::http::{Metadata, Origin, redact};
 use crate::source::Name;
 
 /// How long a name that was not found is not asked for again.
@@ -180,7 +180,11 @@ impl Tree {
                 let same = was_there.filter(|node| node.url() == Some(&below));
                 return same.unwrap_or_else(|| {
                     let number = directory_number(&below);
-                    self.add(parent.ino, number, Kind::Directory(self.listed_directory(below, None)))
+                    self.add(
+                        parent.ino,
+                        number,
+                        Kind::Directory(Box::new(self.listed_directory(below, None))),
+                    )
                 });
             }
             Found::File(metadata) => Known::of(metadata),
@@ -207,7 +211,7 @@ impl Tree {
     async fn probe(self: &Arc<Self>, url: &Url) -> Option<Result<Metadata, TreeError>> {
         let (tree, asked) = (Arc::clone(self), url.clone());
         let ask = async move {
-            let question = |_| async { Ok::<_, HttpError>(tree.client.confirm(&asked, None).await?) };
+            let question = |_| async { tree.client.confirm(&asked, None).await };
             let told = tree.ask(&asked, Who::Source, Asker::Refreshing, question).await;
             told.map(|told| told.answer)
         };

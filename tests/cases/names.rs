@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::servers::WebServer;
 use crate::common::{Mount, PATIENCE};
-use crate::origin::{Content, Fault, IndexStyle, Origin};
+use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 
 /// Seconds since 1970 of what has no date: 1980-01-01.
 const UNDATED: i64 = 315_532_800;
@@ -96,19 +96,26 @@ fn the_date_of_an_open_file_stays_until_it_is_closed() {
     assert_ne!(date(mount.path("a")), before);
 }
 
-/// The listing is four hours behind UTC, and has to be asked about one of the two files: the index would look older than its data.
+/// The listing is four hours behind UTC, and has to be asked about one of the two files: the index would look older than its data. So it would
+/// where both were written within one minute, once one of them was read.
 #[test]
 fn dates_of_one_directory_come_from_one_clock() {
-    let server = WebServer::case("two-clocks.py", &["PORT"]);
-    let mut mount = Mount::start_of(&server.url("/"));
-    for reads in [false, true, false] {
-        if reads {
-            fs::read(mount.path("x.vcf.gz")).expect("its bytes");
+    for kind in [&["PORT"][..], &["PORT", "minute"], &["PORT", "exact"]] {
+        let server = WebServer::case("two-clocks.py", kind);
+        let mut mount = Mount::start_of(&server.url("/"));
+        for reads in [false, true, false] {
+            let compare = || {
+                let (index, data) = (date(mount.path("x.vcf.gz.tbi")), date(mount.path("x.vcf.gz")));
+                assert!(index >= data, "{kind:?}: {index} is older than {data}");
+            };
+            compare();
+            if reads {
+                fs::read(mount.path("x.vcf.gz")).expect("its bytes");
+                compare();
+            }
+            mount.unmount();
+            mount.start();
         }
-        let (index, data) = (date(mount.path("x.vcf.gz.tbi")), date(mount.path("x.vcf.gz")));
-        assert!(index >= data, "{index} is older than {data}");
-        mount.unmount();
-        mount.start();
     }
 }
 
@@ -266,6 +273,29 @@ fn a_ghost_is_left_out_of_the_directory_that_showed_it() {
         .filter(|request| request.path == "/ghost")
         .count();
     assert_eq!(asked, 1, "it is asked about once");
+}
+
+/// Each look-up took two seconds once the listing was old, and the server was taken for silent.
+#[test]
+fn a_large_directory_is_looked_into_without_waiting_for_its_newer_listing() {
+    let origin = Origin::start();
+    for number in 0..50_000 {
+        origin.add(&format!("/f{number}"), Content::noise(10, 1));
+    }
+    let mount = impatient(&origin.url("/"));
+    // Nobody gets a newer listing.
+    let gate = Gate::new();
+    origin.on("/").fault(Fault::Hold(gate.clone()));
+    for _ in 0..3 {
+        assert!(is_absent(mount.path("nothing")));
+        assert_eq!(fs::metadata(mount.path("f49999")).expect("to stat").len(), 10);
+        assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 50_000);
+    }
+    origin.add("/new", Content::noise(10, 1));
+    gate.open();
+    wait_until("the new name", || {
+        fs::read_dir(mount.root()).expect("to list").count() == 50_001
+    });
 }
 
 /// Lists one open directory each time a line comes, as a program does that keeps it open and goes back to its beginning.
