@@ -211,7 +211,7 @@ impl Tree {
     async fn probe(self: &Arc<Self>, url: &Url) -> Option<Result<Metadata, TreeError>> {
         let (tree, asked) = (Arc::clone(self), url.clone());
         let ask = async move {
-            let question = |_| async { tree.client.confirm(&asked, None).await };
+            let question = |_| async { tree.client.confirm(&asked, None, None).await };
             let told = tree.ask(&asked, Who::Source, Asker::Refreshing, question).await;
             told.map(|told| told.answer)
         };
