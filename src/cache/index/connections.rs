@@ -144,6 +144,13 @@ impl Connections {
         written
     }
 
+    /// Closes the one to read with, and opens none; or may again.
+    #[cfg(test)]
+    pub fn fail_reads(&self, do_fail: bool) {
+        *self.reader.lock() = None;
+        *self.tried.lock() = do_fail.then(|| Instant::now() + Duration::from_secs(3600));
+    }
+
     /// Closes both, and opens them anew. False if that can't be done, or was tried a moment ago.
     fn open_anew(&self, writer: &mut Option<Connection>) -> bool {
         let before = self.tried.lock().filter(|tried| tried.elapsed() < PAUSE);

@@ -223,6 +223,12 @@ impl ChunkIndex {
         self.connections.has_failed()
     }
 
+    /// Has the connection to read with be closed, or opened anew.
+    #[cfg(test)]
+    pub fn fail_reads(&self, do_fail: bool) {
+        self.connections.fail_reads(do_fail);
+    }
+
     /// Records something and returns when that is committed. False if it may be lost.
     pub fn commit(&self, records: impl IntoIterator<Item = Record>) -> bool {
         self.writer

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use super::*;
 use crate::cache::disk::{FaultyDisk, WriteFault};
 use crate::cache::entry::EntryKey;
-use crate::cache::index::Failing;
+use crate::cache::index::{Failing, Record};
 
 /// Chunks of the file of these tests; the last one is short.
 const CHUNKS: u64 = 20;
@@ -85,6 +85,58 @@ fn after_a_power_cut_good_chunks_cost_no_request() {
         "verified once is enough"
     );
     drop(reader);
+    mount.end();
+}
+
+/// If it were taken for nothing, what is recorded would be trusted from then on, without having been verified.
+#[test]
+fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
+    let (dir, file, server) = filled();
+    data_file(dir.path()).write_all_at(&[7; C as usize], 12 * C).unwrap();
+    let mount = after_a_power_cut(dir.path());
+    let held = mount.cache.newest(&server.url).expect("the cache holds a version");
+    mount.cache.versions().index.fail_reads(true);
+    let origin = Origin::of(&server.url).unwrap();
+    let reader = mount
+        .cache
+        .reader(mount.cache.entry(&server.url, origin, 42, &held).unwrap());
+    assert_eq!(read(&reader, 0, SIZE).unwrap(), file, "around the cache");
+    drop(reader);
+    mount.cache.versions().index.fail_reads(false);
+    let key = EntryKey::new(&server.url, &held.version, held.chunk);
+    assert!(!mount.cache.versions().index.recorded(&key).unwrap().is_certain);
+    assert_eq!(fetched_for_all(&mount, &server, &file), C);
+    mount.end();
+}
+
+/// It is suspect by what is recorded, and what was verified before does not make it good.
+#[test]
+fn a_chunk_that_could_not_be_forgotten_is_verified_by_the_next_mount() {
+    let (dir, file, server) = filled();
+    data_file(dir.path()).write_all_at(&[7; C as usize], 12 * C).unwrap();
+    let failing = Arc::new(Mutex::new(None));
+    let (opened, code) = (Folder::open(dir.path()).unwrap(), Arc::clone(&failing));
+    let index = ChunkIndex::open_with(dir.path(), "boot", |tables| Failing { tables, code }).unwrap();
+    let mount = Mount::of(dir.path(), Folder { index, ..opened });
+    let reader = mount.held(&server);
+    let index = &mount.cache.versions().index;
+    index.sync();
+    *failing.lock() = Some(ffi::SQLITE_BUSY);
+    let settled = reader.entry().settled().unwrap();
+    let all = 0..SIZE;
+    // The chunk that is bad is the last one to be looked at, and what is forgotten of it is lost.
+    let versions = mount.cache.versions();
+    assert_eq!(versions.verify(reader.entry(), settled, &all, |_| {}), 12 * C);
+    assert_eq!(versions.verify(reader.entry(), settled, &(13 * C..SIZE), |_| {}), SIZE);
+    index.sync();
+    *failing.lock() = None;
+    let key = settled.resident.key.clone();
+    index.record(Record::Trust { key: key.clone() });
+    assert!(!index.recorded(&key).unwrap().is_certain);
+    drop(reader);
+    mount.end();
+    let mount = Mount::over(dir.path());
+    assert_eq!(fetched_for_all(&mount, &server, &file), C);
     mount.end();
 }
 
