@@ -1,17 +1,18 @@
 //! The two connections of a process to its index: one to read with, one to write with; and opening them anew.
 //!
-//! When SQLite's shared memory is [lost](shared_memory::is_lost), or the file could only be opened to be read, they are closed and
-//! opened anew: at once, and then again each [`PAUSE`] in which somebody needs them. **What was read or was to be committed
+//! When SQLite's shared memory is [lost](shared_memory::is_lost), when the file or its log can't be read (somebody has cut them off,
+//! say), or when it could only be opened to be read, they are closed and opened anew: at once, and then again each [`PAUSE`] in which somebody needs them. **What was read or was to be committed
 //! meanwhile counts as failed**: nothing is known, and nothing is recorded.
 
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 
 use super::{inode_of, schema, shared_memory};
 
@@ -27,9 +28,11 @@ pub struct Connections {
     path: PathBuf,
     /// Device and number of the file that was opened: another one in its place is not this index.
     inode: Option<(u64, u64)>,
-    /// When they were opened anew last. Nothing is taken under it.
-    tried: Mutex<Option<Instant>>,
+    /// When they were opened anew last, and what SQLite said if that failed. Nothing is taken under it.
+    tried: Mutex<Option<(Instant, c_int)>>,
     has_failed: AtomicBool,
+    /// How often they were opened anew.
+    generation: AtomicI64,
 }
 
 impl Connections {
@@ -42,6 +45,7 @@ impl Connections {
             path: path.to_owned(),
             tried: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            generation: AtomicI64::new(0),
         })
     }
 
@@ -54,6 +58,7 @@ impl Connections {
             path: PathBuf::new(),
             tried: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            generation: AtomicI64::new(0),
         })
     }
 
@@ -65,6 +70,17 @@ impl Connections {
     /// Whether what is asked or changed has ever failed for what is not want of room, nor another process's lock.
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Changes when anything was recorded, by this process or another.
+    ///
+    /// # Errors
+    /// Whatever SQLite says.
+    pub fn version(&self) -> rusqlite::Result<i64> {
+        let version =
+            self.read(|reader| reader.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0)))?;
+        // A new connection begins to count anew.
+        Ok(self.generation.load(Ordering::Acquire) << 32 | version)
     }
 
     fn note<T>(&self, outcome: rusqlite::Result<T>) -> rusqlite::Result<T> {
@@ -86,17 +102,17 @@ impl Connections {
                 && !shared_memory::is_lost()
             {
                 let answer = query(reader);
-                if !shared_memory::is_lost() {
+                if !shared_memory::is_lost() && !answer.as_ref().is_err_and(may_be_over_when_opened_anew) {
                     return self.note(answer);
                 }
             }
             // Who writes at this moment finds out by itself.
-            let reopened = self
-                .writer
-                .try_lock()
-                .is_some_and(|mut writer| self.open_anew(&mut writer));
-            if !reopened {
-                return self.note(Err(lost()));
+            let writer = self.writer.try_lock();
+            let reopened = writer
+                .ok_or_else(lost)
+                .and_then(|mut writer| self.open_anew(&mut writer));
+            if let Err(error) = reopened {
+                return self.note(Err(error));
             }
         }
     }
@@ -129,17 +145,17 @@ impl Connections {
     fn write_unnoted<T>(&self, write: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let mut writer = self.writer.lock();
         if writer.is_none() || shared_memory::is_lost() {
-            self.open_anew(&mut writer);
+            self.open_anew(&mut writer)?;
         }
-        let connection = writer.as_mut().filter(|_| !shared_memory::is_lost()).ok_or_else(lost)?;
+        let connection = writer.as_mut().ok_or_else(lost)?;
         let written = write(connection);
-        let is_read_only = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::ReadOnly);
         if shared_memory::is_lost() {
-            self.open_anew(&mut writer);
+            let _ = self.open_anew(&mut writer);
             return Err(lost());
         }
-        if written.as_ref().is_err_and(is_read_only) {
-            self.open_anew(&mut writer);
+        if written.as_ref().is_err_and(may_be_over_when_opened_anew) {
+            // This is lost in any case, and the next one finds what came of it.
+            let _ = self.open_anew(&mut writer);
         }
         written
     }
@@ -148,51 +164,60 @@ impl Connections {
     #[cfg(test)]
     pub fn fail_reads(&self, do_fail: bool) {
         *self.reader.lock() = None;
-        *self.tried.lock() = do_fail.then(|| Instant::now() + Duration::from_secs(3600));
+        *self.tried.lock() = do_fail.then(|| (Instant::now() + Duration::from_secs(3600), ffi::SQLITE_IOERR));
     }
 
-    /// Closes both, and opens them anew. False if that can't be done, or was tried a moment ago.
-    fn open_anew(&self, writer: &mut Option<Connection>) -> bool {
-        let before = self.tried.lock().filter(|tried| tried.elapsed() < PAUSE);
-        if self.inode.is_none() || before.is_some() {
-            return false;
+    /// Closes both, and opens them anew.
+    ///
+    /// # Errors
+    /// What SQLite says, or has said a moment ago.
+    fn open_anew(&self, writer: &mut Option<Connection>) -> rusqlite::Result<()> {
+        if self.inode.is_none() {
+            return Err(lost());
         }
-        *self.tried.lock() = Some(Instant::now());
+        let before = self.tried.lock().filter(|(tried, _)| tried.elapsed() < PAUSE);
+        if let Some((_, said)) = before {
+            return Err(failure(said));
+        }
         let mut reader = self.reader.lock();
-        for connection in [writer.take(), reader.take()].into_iter().flatten() {
-            close(connection);
-        }
-        if !self.is_in_place() || shared_memory::is_lost() {
-            return false;
-        }
-        let opened = schema::connect(&self.path).and_then(|one| Ok((one, schema::connect(&self.path)?)));
-        match opened {
-            Ok((to_write, to_read)) => {
-                (*writer, *reader) = (Some(to_write), Some(to_read));
-                true
-            }
-            Err(error) => {
-                log::debug!("the cache index can't be opened anew: {error}");
-                false
-            }
-        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let both = [writer.take(), reader.take()];
+        both.into_iter().flatten().for_each(close_without_checkpoint);
+        let opened = if self.is_in_place() && !shared_memory::is_lost() {
+            schema::connect(&self.path).and_then(|one| Ok((one, schema::connect(&self.path)?)))
+        } else {
+            Err(lost())
+        };
+        let said = opened.as_ref().err().and_then(rusqlite::Error::sqlite_error);
+        let said = said.map_or(ffi::SQLITE_IOERR_SHMMAP, |said| said.extended_code);
+        *self.tried.lock() = Some((Instant::now(), said));
+        let (to_write, to_read) = opened?;
+        (*writer, *reader) = (Some(to_write), Some(to_read));
+        Ok(())
     }
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
         let both = [self.writer.get_mut().take(), self.reader.get_mut().take()];
-        both.into_iter().flatten().for_each(close);
+        if shared_memory::is_lost() {
+            both.into_iter().flatten().for_each(close_without_checkpoint);
+        }
     }
 }
 
-/// Closes a connection. A checkpoint goes by the shared memory: without it, what is in the log stays there for the next one who
-/// opens the index.
-fn close(connection: Connection) {
-    if shared_memory::is_lost() {
-        // If it can't be told, SQLite has no memory for it, and does no checkpoint either.
-        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-    }
+/// Closes a connection. A checkpoint goes by the shared memory: where that is not to be believed, what is in the log stays there for
+/// the next one who opens the index.
+fn close_without_checkpoint(connection: Connection) {
+    // If it can't be told, SQLite has no memory for it, and does no checkpoint either.
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+}
+
+fn may_be_over_when_opened_anew(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::SystemIoFailure)
+    )
 }
 
 /// Changes something in one transaction, unless the shared memory is lost before it is committed.
@@ -214,6 +239,9 @@ pub fn in_transaction<T>(
 }
 
 fn lost() -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMMAP);
-    rusqlite::Error::SqliteFailure(code, Some("its shared memory can't be used".to_owned()))
+    failure(ffi::SQLITE_IOERR_SHMMAP)
+}
+
+fn failure(code: c_int) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
 }

@@ -238,8 +238,7 @@ impl ChunkIndex {
     /// Changes when anything was recorded, by this process or another. Costs microseconds.
     pub fn version(&self) -> i64 {
         // Of two equal answers the second says that nothing is new: the right thing to think when it can't be told.
-        let version = |reader: &Connection| reader.pragma_query_value(None, "data_version", |row| row.get(0));
-        self.connections.read(version).unwrap_or(0)
+        self.connections.version().unwrap_or(0)
     }
 }
 

@@ -213,7 +213,7 @@ fn what_is_lost_of_a_chunk_that_was_begun_wakes_nobody_and_comes_again() {
     assert_eq!(play.woken_well(), [] as [u64; 0]);
     let again = play.started.iter().rposition(|order| order.bytes.start == 2 * C);
     play.writes(again.expect("a fetch for it"), 3 * C);
-    assert_eq!(play.woken_well(), [2, 1]);
+    assert_eq!(play.woken_well(), [1, 2]);
 }
 
 #[test]
