@@ -33,9 +33,16 @@ impl Client {
         };
         let head = match self.asks_head(url).await {
             Some(Err(error)) if !may_answer_get(&error.kind) => return Err(error),
-            Some(Ok(answer)) if is_same_version(&answer.head, known) => {
+            // A date that was known may stand for a tag that says nothing: then a GET has to show what the tag is worth.
+            Some(Ok(answer))
+                if is_same_version(&answer.head, known) && !is_unexpected(&known.validator, &answer.head) =>
+            {
                 self.shared.head_trusts.note_head(url, true);
-                return Ok(Metadata::of(answer.url, &answer.head, Some(known.size)));
+                return Ok(Metadata {
+                    version: Some(known.clone()),
+                    validator: known.validator.clone(),
+                    ..Metadata::of(answer.url, &answer.head, Some(known.size))
+                });
             }
             head => head,
         };
