@@ -80,6 +80,18 @@ fn a_size_is_found_whatever_is_made_of_the_first_byte() {
 }
 
 #[test]
+fn an_empty_file_is_empty_whatever_is_made_of_its_first_byte() {
+    for how in ["400", "416", "416-total", "500", "204", "star"] {
+        for more in [&["names"][..], &["sizes"], &["names", "plain"]] {
+            let server = WebServer::case("empty-file.py", &[&["PORT", how], more].concat());
+            let mut mount = mount(&server);
+            is_read(&mut mount, "e", 0, Some(b""));
+            is_read(&mut mount, "f", 3, Some(b"abc"));
+        }
+    }
+}
+
+#[test]
 fn a_file_without_a_length_goes_on_to_seek() {
     for kind in ["strong", "dated", "weak", "none"] {
         let server = WebServer::case("head-length.py", &["PORT", kind, "chunked", "sizes"]);

@@ -50,8 +50,8 @@ fn read(head: &AnswerHead) -> Probed {
             Some(Total::Unsatisfied(size)) => Probed::Refused(Some(size)),
             _ => Probed::Refused(None),
         },
-        // 500: the last byte of an empty file is computed as byte -1, for example.
-        400 | 405 | 406 | 500 | 501 => Probed::Refused(None),
+        // 204 and 500 come of empty files, whose last byte is byte -1.
+        204 | 400 | 405 | 406 | 500 | 501 => Probed::Refused(None),
         _ => Probed::Failed(head.failure()),
     }
 }
