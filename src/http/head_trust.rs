@@ -22,6 +22,9 @@ pub(super) enum HeadTrust {
     Unproven,
     /// The last HEAD that was compared with a GET agreed with it.
     Proven,
+    /// A GET has contradicted what was known of a file, perhaps from a HEAD: the next HEAD counts only with a GET that agrees. So a
+    /// HEAD that a cache on the way goes on giving never leads a reader to the old version again.
+    Doubted,
     /// A HEAD contradicted a GET, or was not answered although the GET was: no more HEADs.
     Distrusted,
 }
@@ -88,6 +91,13 @@ impl HeadTrusts {
         });
     }
 
+    /// Notes that a GET has contradicted what was known of a file.
+    pub fn doubt(&self, url: &Url) {
+        if self.of(url) != HeadTrust::Distrusted {
+            self.change(url, |experience| experience.head = HeadTrust::Doubted);
+        }
+    }
+
     /// Notes a form of question that was answered with a size.
     pub fn note_probe(&self, url: &Url, form: ProbeForm) {
         // The usual one needs no entry.
@@ -127,8 +137,13 @@ mod tests {
         trusts.note_head(&url(1), true);
         trusts.note_head(&url(2), true);
         assert_eq!(trusts.of(&url(1)), HeadTrust::Proven);
+        trusts.doubt(&url(1));
+        assert_eq!(trusts.of(&url(1)), HeadTrust::Doubted);
+        trusts.note_head(&url(1), true);
+        assert_eq!(trusts.of(&url(1)), HeadTrust::Proven);
         trusts.note_head(&url(1), false);
         trusts.note_head(&url(1), true);
+        trusts.doubt(&url(1));
         assert_eq!(trusts.of(&url(1)), HeadTrust::Distrusted);
         assert_eq!(trusts.of(&url(2)), HeadTrust::Proven);
         assert_eq!(trusts.of(&url(3)), HeadTrust::Unproven);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     super::{
-        Validator, Version,
+        RangeAnswer, Validator, Version,
         testing::{Reply, Server, breaks_off, says, stalls},
     },
     tests::{client, is_bad, known},
@@ -223,6 +223,29 @@ async fn a_head_that_says_that_nothing_has_changed_is_enough() {
         assert_eq!(found.version, Some(known(123)));
     }
     assert_eq!(methods(&server), ["HEAD", "HEAD", "HEAD", "GET", "HEAD", "GET"]);
+}
+
+/// The story: a cache in front of the server goes on answering HEAD with the old version's head.
+#[tokio::test]
+async fn a_head_that_is_out_of_date_is_found_out_by_the_next_range() {
+    let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v0\"\r\nContent-Length: 123", UNDATED).await;
+    let client = client();
+    let (old, new) = (
+        Version {
+            size: 123,
+            validator: Validator::Strong("\"v0\"".to_owned()),
+        },
+        known(123),
+    );
+    let found = client.confirm(&server.at("f"), Some(&old), None).await.unwrap();
+    assert_eq!(found.version, Some(old.clone()), "as far as HEAD says");
+    let answer = client.range(&server.at("f"), 0..1, Some(&old)).await.unwrap();
+    assert!(matches!(answer, RangeAnswer::Changed(_)), "{answer:?}");
+    for _ in 0..2 {
+        let found = client.confirm(&server.at("f"), Some(&old), None).await.unwrap();
+        assert_eq!(found.version, Some(new.clone()));
+    }
+    assert_eq!(methods(&server), ["HEAD", "GET", "HEAD", "GET", "GET"]);
 }
 
 #[tokio::test]

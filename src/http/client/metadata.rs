@@ -3,7 +3,7 @@
 use reqwest::{Method, header};
 use url::Url;
 
-use super::{Client, ranges::ranged};
+use super::{Client, identity, ranges::ranged};
 use crate::http::{
     HttpError, HttpErrorKind, Metadata, Version, disposition,
     head::AnswerHead,
@@ -33,6 +33,7 @@ impl Client {
         };
         let head = match self.asks_head(url).await {
             Some(Err(error)) if !may_answer_get(&error.kind) => return Err(error),
+            Some(Ok(answer)) if self.shared.head_trusts.of(url) == HeadTrust::Doubted => Some(Ok(answer)),
             // A date that was known may stand for a tag that says nothing: then a GET has to show what the tag is worth.
             Some(Ok(answer))
                 if is_same_version(&answer.head, known) && !is_unexpected(&known.validator, &answer.head) =>
@@ -82,7 +83,8 @@ impl Client {
             }
         }
         let found = self.probe(url).await?;
-        if head.is_none() && sends_whole() && found.size.is_some() && trusts.of(url) == HeadTrust::Unproven {
+        let may_be_proven = matches!(trusts.of(url), HeadTrust::Unproven | HeadTrust::Doubted);
+        if head.is_none() && sends_whole() && found.size.is_some() && may_be_proven {
             head = Some(self.head(url).await);
         }
         if let Some(head) = head {
@@ -116,7 +118,11 @@ impl Client {
     /// As the server's answer or its absence asks.
     pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
         // Its first byte, and not HEAD: what makes such names often answers GET only.
-        let answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
+        let mut answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
+        if matches!(answer.head.status, 400 | 405 | 501) {
+            self.finish(answer.response).await;
+            answer = self.send(Method::GET, url, identity()).await?;
+        }
         if !matches!(answer.head.status, 200 | 206 | 416) {
             return Err(self.refused(answer).await);
         }

@@ -78,6 +78,12 @@ impl Client {
             answer.head.note_place(url, &answer.url);
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
+        if matches!(
+            verdict,
+            Verdict::Changed(_) | Verdict::Failed(HttpErrorKind::Contradiction(_))
+        ) {
+            self.shared.head_trusts.doubt(url);
+        }
         if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
             self.shared.redirects.remember(url, &answer.url);
         }
