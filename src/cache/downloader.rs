@@ -163,6 +163,9 @@ impl Fetch {
             failures.reached(reached, entry.chunk.bytes());
             match &mirror {
                 Some(mirror) => self.outlive_mirror(mirror, error, turn, &mut failures).await?,
+                None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
+                    return Err(self.note_denial(error, asked).into());
+                }
                 None if !error.kind.is_temporary() => return Err(error.into()),
                 None if turn.is_none() && error.kind.is_of_the_server() && self.takes_detour(&mut failures) => {}
                 None => match self.outlive(error, turn, asked, &mut failures).await {

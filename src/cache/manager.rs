@@ -72,6 +72,8 @@ struct State {
     next_waiter: u64,
     /// Whether that task looks again by itself.
     is_watched: bool,
+    /// When it looks at what is due, if anything is.
+    next_look: Option<std::time::Instant>,
 }
 
 impl ChunkManager {
@@ -86,6 +88,7 @@ impl ChunkManager {
                 controls: HashMap::new(),
                 next_waiter: 1,
                 is_watched: false,
+                next_look: None,
             }),
             fetcher,
             patience,
@@ -291,14 +294,18 @@ impl ChunkManager {
             let first = {
                 let mut state = self.state.lock();
                 state.is_watched = !state.scheduler.is_idle();
-                state.is_watched.then(|| state.first_deadline())
+                state.next_look = state.scheduler.next_due();
+                state.is_watched.then(|| (state.first_deadline(), state.next_look))
             };
-            let Some(deadline) = first else {
+            let Some((deadline, due)) = first else {
                 self.is_busy.notified().await;
                 period_ends = Instant::now() + STALL;
                 continue;
             };
-            tokio::time::sleep_until(deadline.map_or(period_ends, |deadline| deadline.min(period_ends))).await;
+            let times = [deadline, due.map(Instant::from_std)].into_iter().flatten();
+            let next = times.fold(period_ends, Instant::min);
+            // Something may have become due sooner meanwhile.
+            let _ = tokio::time::timeout_at(next, self.is_busy.notified()).await;
             let has_passed = Instant::now() >= period_ends;
             if has_passed {
                 period_ends = Instant::now() + STALL;
@@ -308,6 +315,8 @@ impl ChunkManager {
                     state.end_late_waits(self.patience);
                     if has_passed {
                         state.scheduler.period_passed();
+                    } else {
+                        state.scheduler.time_passed();
                     }
                 });
             });
@@ -344,7 +353,10 @@ impl ChunkManager {
                     }
                 }
             }
-            if !state.is_watched && !state.scheduler.is_idle() {
+            let due = state.scheduler.next_due();
+            let is_sooner = due.is_some_and(|due| state.next_look.is_none_or(|next| due < next));
+            if is_sooner || (!state.is_watched && !state.scheduler.is_idle()) {
+                state.next_look = due;
                 state.is_watched = true;
                 self.is_busy.notify_one();
             }

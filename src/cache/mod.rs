@@ -34,6 +34,7 @@ mod presence;
 pub mod quota;
 mod readahead;
 mod reader;
+mod request_rate;
 pub mod resident;
 mod residents;
 pub mod scheduler;

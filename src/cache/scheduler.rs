@@ -291,6 +291,18 @@ impl Scheduler {
         self.flights.origins().for_each(|origin| self.dispatch(origin));
     }
 
+    /// When something may begin that has to wait for its time, if anything does.
+    pub fn next_due(&self) -> Option<Instant> {
+        let origins = self.flights.origins().map(|origin| self.flights.at(origin));
+        let waiting = origins.filter(|at| !at.is_served());
+        waiting.filter_map(|at| at.rate.wait(self.now)).min()
+    }
+
+    /// Begins what has waited for its time.
+    pub fn time_passed(&mut self) {
+        self.flights.origins().for_each(|origin| self.dispatch(origin));
+    }
+
     /// Chunks have been evicted, or their bytes were lost: those that somebody waits for are wanted again.
     pub fn look_after_losses(&mut self) {
         let concerned: Vec<_> = self.flights.with_unseen_losses().collect();
@@ -315,6 +327,7 @@ impl Scheduler {
         self.flights.note_answer(origin);
         self.flights.pace_mut(origin).note(latency, bytes, time);
         self.flights.tolerance_mut(origin).answered(running, now);
+        self.sync_share(origin);
     }
 
     /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,

@@ -7,6 +7,9 @@
 //! many has a limit that lasts: one more is tried only after a while ([`PROVEN`]), or each film would run into it every
 //! few seconds.
 //!
+//! **One file alone says nothing of its origin.** What only one entry was refused, or broken off in, may be that file's fault: so it limits that
+//! entry and no other. It is the origin's limit once a second entry complains, and no longer than it takes until the files are found to blame.
+//!
 //! Whether it was their number that a request was refused for is for the scheduler to judge (`scheduler/refusals.rs`), and over how many
 //! of those that are allowed the bytes had better come is another question ([`breadth`](super::breadth)).
 
@@ -20,10 +23,14 @@ use super::entry::EntryId;
 const PROVEN: Duration = Duration::from_secs(30);
 
 /// What one origin was seen to bear.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Tolerance {
     /// How many connections it bears, as far as it has complained. **At least 1.**
     bears: f64,
+    /// The one entry that has complained, while it is the only one.
+    alone: Option<Alone>,
+    /// Those that have complained since the number was last all, of whom it is not known that they are to blame themselves.
+    complainers: Vec<EntryId>,
     /// The most requests that it was seen to serve at once since it last complained.
     bore: usize,
     /// When the number was last lowered.
@@ -33,15 +40,31 @@ pub struct Tolerance {
     has_complained: bool,
 }
 
+/// Complainers that are remembered. Of more it need not be known which of them were to blame themselves.
+const MOST_COMPLAINERS: usize = 16;
+
+/// How long an entry that has complained alone makes another one's complaint more than its own.
+const WITNESS: Duration = Duration::from_secs(10);
+
 /// A number of connections that a server has said to be all it allows.
 #[derive(Debug, Clone, Copy)]
 struct Ceiling {
     /// Until when it is believed.
     until: Instant,
-    /// Whose request was refused, if all that were are of one entry: it may turn out that the file alone is to blame.
-    by: Option<EntryId>,
     /// How many connections there were before.
     before: f64,
+}
+
+/// What one entry was seen to be allowed, of which no other has complained.
+#[derive(Debug, Clone, Copy)]
+struct Alone {
+    entry: EntryId,
+    /// How many connections it gets. **At least 1.**
+    share: f64,
+    /// When that was last lowered.
+    at: Instant,
+    /// Until when no more are tried.
+    until: Instant,
 }
 
 /// A request that was refused, or broken off, and what went on at its origin then.
@@ -55,10 +78,28 @@ pub struct Complaint {
     pub asked: Instant,
     /// When it came to nothing.
     pub now: Instant,
-    /// How many requests were under way, itself included.
+    /// What went on at its origin, and what of that was for the same entry.
+    pub load: Load,
+    pub own: Load,
+}
+
+/// Requests under way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Load {
+    /// How many, the one that was refused included.
     pub running: usize,
     /// Of how many of them the bytes were coming. **Fewer than `running`.**
     pub served: usize,
+}
+
+impl Load {
+    /// How many connections are to be used after a complaint, of `before`.
+    fn allows(self, before: f64, is_said: bool) -> f64 {
+        let half = before.min(self.running as f64 / 2.0);
+        // Who only breaks off may be overloaded by those that it still serves.
+        let served = if is_said { self.served as f64 } else { 1.0 };
+        half.max(served).min(before).max(1.0)
+    }
 }
 
 /// Until it complains, it bears all.
@@ -66,6 +107,8 @@ impl Default for Tolerance {
     fn default() -> Tolerance {
         Tolerance {
             bears: f64::INFINITY,
+            alone: None,
+            complainers: Vec::new(),
             bore: 0,
             lowered: None,
             ceiling: None,
@@ -82,6 +125,12 @@ impl Tolerance {
         let is_full = running as f64 >= self.bears.floor();
         if self.ceiling.is_none() && is_full {
             self.bears += 1.0 / self.bears;
+            if self.lowered.is_none_or(|lowered| lowered + WITNESS < now) {
+                self.complainers.clear();
+            }
+        }
+        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.until <= now) {
+            alone.share += 1.0 / alone.share;
         }
     }
 
@@ -99,41 +148,75 @@ impl Tolerance {
 
     /// Allows fewer connections after a complaint. Whether it is the first one.
     pub fn refused(&mut self, complaint: Complaint) -> bool {
-        if self.lowered.is_some_and(|lowered| complaint.asked < lowered) {
+        let Complaint { by, is_said, now, .. } = complaint;
+        self.bore = complaint.load.served;
+        let until = if is_said {
+            now + PROVEN.mul_f64(1.0 + fastrand::f64())
+        } else {
+            now
+        };
+        if self.complainers.is_empty() {
+            let known = self.alone.filter(|alone| alone.at + WITNESS > now || alone.until > now);
+            match known {
+                Some(alone) if alone.entry != by => self.complainers.push(alone.entry),
+                known => {
+                    if known.is_none_or(|alone| complaint.asked >= alone.at) {
+                        let before = known.map_or(f64::INFINITY, |alone| alone.share);
+                        let share = complaint.own.allows(before, is_said);
+                        self.alone = Some(Alone {
+                            entry: by,
+                            share,
+                            at: now,
+                            until,
+                        });
+                    }
+                    return false;
+                }
+            }
+        } else if self.lowered.is_some_and(|lowered| complaint.asked < lowered) {
+            self.add_complainer(by);
             return false;
         }
+        self.add_complainer(by);
+        self.alone = None;
         let before = self.bears;
-        let half = before.min(complaint.running as f64 / 2.0);
-        // Who only breaks off may be overloaded by those that it still serves.
-        let served = if complaint.is_said {
-            complaint.served as f64
-        } else {
-            1.0
-        };
-        self.bears = half.max(served).min(before).max(1.0);
-        self.bore = complaint.served;
-        self.lowered = Some(complaint.now);
-        if complaint.is_said {
+        self.bears = complaint.load.allows(before, is_said);
+        self.lowered = Some(now);
+        if is_said {
             let known = self.ceiling.take();
-            self.ceiling = Some(Ceiling {
-                until: complaint.now + PROVEN.mul_f64(1.0 + fastrand::f64()),
-                by: Some(complaint.by).filter(|by| known.is_none_or(|known| known.by == Some(*by))),
-                before: known.map_or(before, |known| known.before),
-            });
+            let before = known.map_or(before, |known| known.before);
+            self.ceiling = Some(Ceiling { until, before });
         }
         !std::mem::replace(&mut self.has_complained, true)
     }
 
+    fn add_complainer(&mut self, entry: EntryId) {
+        if !self.complainers.contains(&entry) && self.complainers.len() < MOST_COMPLAINERS {
+            self.complainers.push(entry);
+        }
+    }
+
     /// Whatever this entry's requests were refused for, it was not their number.
     pub fn acquit(&mut self, entry: EntryId) {
-        if let Some(ceiling) = self.ceiling.take_if(|ceiling| ceiling.by == Some(entry)) {
-            self.bears = ceiling.before;
+        self.alone.take_if(|alone| alone.entry == entry);
+        let known = self.complainers.len();
+        self.complainers.retain(|&other| other != entry);
+        if self.complainers.len() < known && self.complainers.len() < 2 {
+            self.complainers.clear();
+            if let Some(ceiling) = self.ceiling.take() {
+                self.bears = ceiling.before;
+            }
         }
     }
 
     /// It refuses everything: what it bears has to be found out anew when it is back.
     pub fn is_down(&mut self) {
         self.ceiling = None;
+    }
+
+    /// The entry that gets fewer connections than there are, and how many.
+    pub fn share(&self) -> Option<(EntryId, usize)> {
+        self.alone.map(|alone| (alone.entry, alone.share as usize))
     }
 
     /// How many connections to use, of `limit`.
@@ -165,13 +248,21 @@ mod tests {
 
         /// A request that was made `ago` seconds before is refused.
         fn refused(&mut self, ago: u64, is_said: bool, running: usize, served: usize) {
+            // Two of them, so that it is not one file's own trouble.
+            for by in [1, 2] {
+                self.refused_by(by, ago, is_said, running, served);
+            }
+        }
+
+        fn refused_by(&mut self, by: u64, ago: u64, is_said: bool, running: usize, served: usize) {
+            let load = Load { running, served };
             self.tolerance.refused(Complaint {
-                by: EntryId(1),
+                by: EntryId(by),
                 is_said,
                 asked: self.now - Duration::from_secs(ago),
                 now: self.now,
-                running,
-                served,
+                load,
+                own: load,
             });
         }
 
@@ -233,16 +324,33 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_one_file_has_lowered_is_taken_back_when_the_file_is_to_blame() {
-        let mut play = Play::new();
-        for running in [16, 8] {
-            play.refused(0, true, running, running - 1);
-            play.passes(1);
+    fn one_file_alone_limits_itself_and_no_other() {
+        for is_said in [true, false] {
+            let mut play = Play::new();
+            for running in [16, 8, 4] {
+                play.refused_by(1, 0, is_said, running, 1);
+                play.passes(1);
+            }
+            assert_eq!(play.tolerance.connections(16), 16);
+            assert_eq!(play.tolerance.share(), Some((EntryId(1), 2)));
+            play.refused_by(2, 0, is_said, 4, 2);
+            assert_eq!(
+                (play.tolerance.connections(16), play.tolerance.share()),
+                (2, None),
+                "a second one"
+            );
         }
-        assert_eq!(play.tolerance.connections(16), 7);
-        play.tolerance.acquit(EntryId(2));
-        assert_eq!(play.tolerance.connections(16), 7, "that is another");
+    }
+
+    #[test]
+    fn a_number_that_files_have_lowered_is_taken_back_when_they_are_to_blame() {
+        let mut play = Play::new();
+        play.refused(0, true, 16, 15);
+        play.passes(1);
+        assert_eq!(play.tolerance.connections(16), 15);
+        play.tolerance.acquit(EntryId(3));
+        assert_eq!(play.tolerance.connections(16), 15, "that is another");
         play.tolerance.acquit(EntryId(1));
-        assert_eq!(play.tolerance.connections(16), 16);
+        assert_eq!(play.tolerance.connections(16), 16, "one is not enough");
     }
 }

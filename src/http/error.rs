@@ -95,7 +95,11 @@ impl HttpErrorKind {
     pub fn may_mean_too_many_connections(&self) -> bool {
         matches!(
             self,
-            Self::Interrupted | Self::Unanswered | Self::Refused | Self::Status { status: 429 | 503, .. }
+            Self::Interrupted
+                | Self::Unanswered
+                | Self::Refused
+                | Self::Denied(403)
+                | Self::Status { status: 429 | 503, .. }
         )
     }
 

@@ -179,6 +179,23 @@ impl Fetch {
         Err(error)
     }
 
+    /// The server denies access. If that may be because there are too many requests, the scheduler has the slot now, and asks again later.
+    pub(super) fn note_denial(&self, error: HttpError, asked: Instant) -> HttpError {
+        let entry = &self.order.entry;
+        let refusal = Refusal {
+            kind: &error.kind,
+            asked,
+            now: Instant::now(),
+            answers: self.downloader.client.health_of(&entry.url).answers(),
+            backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
+        };
+        let next = self.manager.refused(self.order.id, &entry.origin, &refusal);
+        if let AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) = next {
+            self.ask_again_at(until, &error);
+        }
+        error
+    }
+
     fn ask_again_at(&self, until: Instant, error: &HttpError) {
         log::debug!("{error}; it is asked for again in {:.1?}", until - Instant::now());
         let (manager, entry) = (Arc::clone(&self.manager), self.order.entry.id);

@@ -37,6 +37,8 @@ pub(super) struct Flight {
     /// The period until which it is set back, after a fetch of it was too slow to keep its slot. **Nothing begins for it before this was
     /// taken back** (see [`super::stalls`]).
     pub(super) set_back_until: Option<u64>,
+    /// How many fetches it may have at once, if it is the only one that was refused more.
+    pub(super) share: Option<usize>,
     /// How its fetches have done since they last brought anything.
     pub(super) fruitless: Fruitless,
 }
@@ -101,6 +103,7 @@ impl Flight {
             refused: None,
             rests_until: None,
             set_back_until: None,
+            share: None,
             fruitless: Fruitless::default(),
         }
     }
@@ -117,7 +120,8 @@ impl Flight {
 
     /// The most urgent of what may be begun for it.
     pub(super) fn next_priority(&self) -> Option<Priority> {
-        let may_begin = self.rests_until.is_none() && self.set_back_until.is_none();
+        let is_full = self.share.is_some_and(|share| self.fetches.len() >= share);
+        let may_begin = self.rests_until.is_none() && self.set_back_until.is_none() && !is_full;
         self.wants.most_urgent().filter(|_| may_begin)
     }
 

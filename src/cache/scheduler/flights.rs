@@ -13,6 +13,7 @@ use super::{FetchId, Priority};
 use crate::cache::breadth::Breadth;
 use crate::cache::entry::{CacheEntry, EntryId};
 use crate::cache::pace::Pace;
+use crate::cache::request_rate::RequestRate;
 use crate::cache::tolerance::Tolerance;
 use crate::http::{MOST_ORIGINS, Origin};
 
@@ -30,7 +31,7 @@ pub(super) struct Flights {
     origins: Vec<AtOrigin>,
 }
 
-/// What goes on at one origin. **All but pace, tolerance and breadth is what a look at all its flights would give.**
+/// What goes on at one origin. **All but pace, tolerance, breadth and rate is what a look at all its flights would give.**
 #[derive(Debug, Default)]
 pub(super) struct AtOrigin {
     /// How it answers.
@@ -39,6 +40,8 @@ pub(super) struct AtOrigin {
     pub(super) tolerance: Tolerance,
     /// Over how many of them its bytes come.
     pub(super) breadth: Breadth,
+    /// How fast requests may follow one another.
+    pub(super) rate: RequestRate,
     /// The entries that want something and do not rest, in the order in which they are to be served.
     wanting: BTreeSet<(Rank, EntryId)>,
     /// The entries that have fetches under way.
@@ -49,6 +52,8 @@ pub(super) struct AtOrigin {
     flights: usize,
     /// How many fetches it has answered.
     answers: u64,
+    /// The entry that gets only so many fetches.
+    limited: Option<(EntryId, usize)>,
 }
 
 /// A flight, and what its origin has noted of it.
@@ -129,6 +134,11 @@ impl Flights {
         &mut self.origins[origin.0].pace
     }
 
+    /// Notes which entry gets only so many fetches. Gives the one that did before.
+    pub(super) fn limit(&mut self, origin: OriginNumber, now: Option<(EntryId, usize)>) -> Option<(EntryId, usize)> {
+        std::mem::replace(&mut self.origins[origin.0].limited, now)
+    }
+
     /// The origin has answered a fetch.
     pub(super) fn note_answer(&mut self, origin: OriginNumber) {
         self.origins[origin.0].answers += 1;
@@ -136,6 +146,10 @@ impl Flights {
 
     pub(super) fn tolerance_mut(&mut self, origin: OriginNumber) -> &mut Tolerance {
         &mut self.origins[origin.0].tolerance
+    }
+
+    pub(super) fn rate_mut(&mut self, origin: OriginNumber) -> &mut RequestRate {
+        &mut self.origins[origin.0].rate
     }
 
     pub(super) fn breadth_mut(&mut self, origin: OriginNumber) -> &mut Breadth {
@@ -173,8 +187,11 @@ impl Flights {
         let origin = &mut self.origins[number.0];
         let kept = self.all.entry(entry.id).or_insert_with(|| {
             origin.flights += 1;
+            let mut flight = Flight::new(Arc::clone(entry), number);
+            let limited = origin.limited.filter(|(limited, _)| *limited == entry.id);
+            flight.share = limited.map(|(_, most)| most);
             Kept {
-                flight: Flight::new(Arc::clone(entry), number),
+                flight,
                 noted: Noted::default(),
             }
         });

@@ -10,6 +10,12 @@
 //!   fewer are under way; so it is the file if it was refused before, others have been answered since, and no more were under way now
 //!   than were seen to be served at once. And it is the file if the answer is none that a server gives for the number.
 //!
+//! - **Several files are refused within seconds, and others are answered**: it is the rate ([`RequestRate`](crate::cache::request_rate)). No retry is used
+//!   up then, unless nothing that was refused ever comes through.
+//!
+//! 403 is believed at once, unless other requests are under way: servers refuse by it what is too many at once, too. Then it is asked again when fewer are,
+//! and believed when it is refused as often as [`DENIALS`].
+//!
 //! One file can't tell its own trouble from its origin's. So while others wait for a slot, it does not wait for the origin with its own: the
 //! next one that asks is another.
 //!
@@ -22,12 +28,23 @@ use super::flight::Fruitless;
 use super::flights::OriginNumber;
 use super::{FetchId, Scheduler};
 use crate::cache::entry::EntryId;
-use crate::cache::tolerance::Complaint;
+use crate::cache::tolerance::{Complaint, Load};
 use crate::http::{Backoff, HttpErrorKind};
 
 /// How long an entry rests at least: time for the server to notice that connections were closed, among them the one whose
 /// slot a reader's request may just have taken.
 const LEAST_REST: Duration = Duration::from_millis(100);
+
+/// How often a file is denied when no more requests are under way than were seen to be served at once, until that is believed. More than once, as a
+/// server notices late that a connection has become free; and how often in any case.
+const DENIALS: u32 = 3;
+const MOST_DENIALS: u32 = 12;
+
+/// Tries of a file that is refused among several, when none of those ever comes through.
+const TRIES_IN_VAIN: u32 = 5;
+
+/// And when others do.
+const MOST_TRIES: u32 = 30;
 
 /// A request that came to nothing before an answer's body began.
 #[derive(Debug, Clone)]
@@ -69,12 +86,18 @@ pub(super) struct Refused {
     /// What was to blame.
     cause: Cause,
     backoff: Backoff,
+    /// How often it was refused for the rate.
+    tries: u32,
+    /// How often it was denied, and how often of that when few requests were under way.
+    denials: u32,
+    denials_when_few: u32,
 }
 
 /// Who or what is to blame for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Number,
+    Rate,
     File,
     Origin,
 }
@@ -94,12 +117,23 @@ struct Circumstances {
     are_few: bool,
     /// Others have been answered, and their bytes are coming.
     others_are_served: bool,
+    /// It is one of several files that were refused within seconds, while others are answered.
+    is_one_of_several: bool,
+    /// The server denies access; whether it is to be believed.
+    is_denied: Option<bool>,
 }
 
 impl Circumstances {
     fn cause(self) -> Cause {
         match self {
             _ if self.is_of_the_way => Cause::Origin,
+            Circumstances {
+                is_denied: Some(true), ..
+            } => Cause::File,
+            Circumstances {
+                is_denied: Some(false), ..
+            } => Cause::Number,
+            _ if self.is_one_of_several && (self.are_few || !self.others_are_served) => Cause::Rate,
             // Also when nobody else asks any more whose answers would show it.
             _ if self.was_the_file => Cause::File,
             _ if self.others_were_answered && (self.are_few || !self.others_are_served) => Cause::File,
@@ -121,15 +155,39 @@ impl Scheduler {
             return (AfterRefusal::Fail, false);
         };
         let (origin, before) = (flight.origin, flight.refused.clone());
+        let own = Load {
+            running: flight.fetches.len(),
+            served: self.served_of(&flight.fetches, fetch),
+        };
         let at = self.flights.at(origin);
         let (running, served) = (at.running(), self.served(origin, Some(fetch)));
         let fits_too_many = refusal.kind.may_mean_too_many_connections();
+        if fits_too_many {
+            self.flights.rate_mut(origin).note_refusal(id, refusal.now);
+        }
+        let rate = &self.flights.at(origin).rate;
+        let tries = before.as_ref().map_or(0, |before| before.tries);
+        let most_tries = if rate.comes_through(refusal.now) {
+            MOST_TRIES
+        } else {
+            TRIES_IN_VAIN
+        };
+        let at = self.flights.at(origin);
+        let are_few = running <= at.tolerance.bore().max(1);
+        let is_denied = matches!(refusal.kind, HttpErrorKind::Denied(_)).then(|| {
+            let denials = before.as_ref().map_or(1, |before| before.denials + 1);
+            let when_few = before.as_ref().map_or(0, |before| before.denials_when_few) + u32::from(are_few);
+            let is_alone = running <= 1 && !rate.is_exceeded(id, refusal.now);
+            is_alone || when_few >= DENIALS || denials >= MOST_DENIALS
+        });
         let circumstances = Circumstances {
+            is_one_of_several: fits_too_many && tries < most_tries && rate.is_exceeded(id, refusal.now),
+            is_denied,
             fits_too_many,
             is_of_the_way: refusal.kind.is_of_the_way(),
             others_were_answered: before.as_ref().is_some_and(|before| before.answers < refusal.answers),
             was_the_file: before.as_ref().is_some_and(|before| before.cause == Cause::File),
-            are_few: running <= at.tolerance.bore(),
+            are_few,
             others_are_served: served > 0,
         };
         // Requests that were under way together fail for one reason.
@@ -143,6 +201,7 @@ impl Scheduler {
                 tolerance.is_down();
                 fits_too_many && served > 0
             }
+            Cause::Rate => false,
             Cause::File => {
                 tolerance.acquit(id);
                 false
@@ -152,21 +211,39 @@ impl Scheduler {
             is_said: matches!(refusal.kind, HttpErrorKind::Status { .. }),
             asked: refusal.asked,
             now: refusal.now,
-            running,
-            served,
+            load: Load { running, served },
+            own,
         });
+        self.sync_share(origin);
         let mut refused = before.unwrap_or_else(|| Refused {
             at: refusal.asked,
             answers: 0,
             cause,
             backoff: refusal.backoff.clone(),
+            tries: 0,
+            denials: 0,
+            denials_when_few: 0,
         });
+        if is_denied.is_some() {
+            refused.denials += 1;
+            refused.denials_when_few += u32::from(are_few);
+        }
         refused.backoff.catch_up_with(&refusal.backoff);
         let asked_for = refusal.kind.retry_after();
         let pause = match cause {
             // The origin's own pause is for all.
             Cause::Origin => Duration::ZERO,
             Cause::Number => asked_for.unwrap_or_default(),
+            Cause::Rate => {
+                refused.tries += 1;
+                let rate = self.flights.rate_mut(origin);
+                rate.slow_down(refusal.asked, asked_for, refusal.now);
+                asked_for.unwrap_or_default()
+            }
+            Cause::File if is_denied.is_some() => {
+                self.set_refused(id, None);
+                return (AfterRefusal::Fail, is_news);
+            }
             Cause::File if !is_another => asked_for.unwrap_or_default(),
             Cause::File => match refused.backoff.next_after(asked_for) {
                 Some(pause) => pause,
@@ -216,18 +293,47 @@ impl Scheduler {
         };
         running.served_in = None;
         let id = running.entry;
-        let Some(origin) = self.flights.get(id).map(|flight| flight.origin) else {
+        let Some(flight) = self.flights.get(id) else {
             return false;
         };
+        let (origin, own) = (
+            flight.origin,
+            Load {
+                running: flight.fetches.len(),
+                served: self.served_of(&flight.fetches, fetch),
+            },
+        );
         let complaint = Complaint {
             by: id,
             is_said: false,
             asked,
             now,
-            running: self.flights.at(origin).running(),
-            served: self.served(origin, Some(fetch)),
+            load: Load {
+                running: self.flights.at(origin).running(),
+                served: self.served(origin, Some(fetch)),
+            },
+            own,
         };
-        self.flights.tolerance_mut(origin).refused(complaint)
+        let is_news = self.flights.tolerance_mut(origin).refused(complaint);
+        self.sync_share(origin);
+        is_news
+    }
+
+    /// An entry that has complained alone gets no more fetches than it was seen to be allowed.
+    pub(super) fn sync_share(&mut self, origin: OriginNumber) {
+        let share = self.flights.at(origin).tolerance.share();
+        let before = self.flights.limit(origin, share);
+        if before != share
+            && let Some((entry, _)) = before.filter(|(entry, _)| share.is_none_or(|(now, _)| now != *entry))
+            && let Some(mut flight) = self.flights.get_mut(entry)
+        {
+            flight.share = None;
+        }
+        if let Some((entry, most)) = share
+            && let Some(mut flight) = self.flights.get_mut(entry)
+        {
+            flight.share = Some(most);
+        }
     }
 
     /// An entry has rested until then, and may be asked for again.
@@ -242,6 +348,13 @@ impl Scheduler {
 
     /// A fetch has brought bytes for the first time.
     pub(super) fn has_begun(&mut self, id: EntryId) {
+        let before = self
+            .flights
+            .get(id)
+            .map(|flight| (flight.origin, flight.refused.is_some()));
+        if let Some((origin, was_refused)) = before {
+            self.flights.rate_mut(origin).note_answer(was_refused, self.now);
+        }
         self.set_refused(id, None);
         if let Some(mut flight) = self.flights.get_mut(id) {
             flight.fruitless = Fruitless::default();
@@ -249,6 +362,7 @@ impl Scheduler {
         if let Some(origin) = self.flights.get(id).map(|flight| flight.origin) {
             let served = self.served(origin, None);
             self.flights.tolerance_mut(origin).bears_out(served);
+            self.sync_share(origin);
         }
     }
 
@@ -272,6 +386,13 @@ impl Scheduler {
     fn served(&self, origin: OriginNumber, but: Option<FetchId>) -> usize {
         let others = self.flights.fetches_to(origin).filter(|&id| Some(id) != but);
         let fetches = others.filter_map(|id| self.fetches.get(&id));
+        fetches.filter(|fetch| fetch.is_served(self.period)).count()
+    }
+
+    /// Of how many of these fetches the bytes are coming, but for one.
+    fn served_of(&self, fetches: &[FetchId], but: FetchId) -> usize {
+        let others = fetches.iter().filter(|&&id| id != but);
+        let fetches = others.filter_map(|id| self.fetches.get(id));
         fetches.filter(|fetch| fetch.is_served(self.period)).count()
     }
 

@@ -28,6 +28,9 @@ impl Scheduler {
             if self.drop_if_moot(id, priority) {
                 continue;
             }
+            if self.flights.at(origin).rate.wait(self.now).is_some() {
+                return;
+            }
             let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
             let is_critical = priority == Priority::Critical;
             let most = if is_critical {
@@ -49,6 +52,7 @@ impl Scheduler {
                 }
             }
             self.start(id, priority);
+            self.flights.rate_mut(origin).begins(self.now);
         }
     }
 

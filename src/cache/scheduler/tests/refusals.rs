@@ -108,12 +108,13 @@ fn what_is_refused_for_the_number_gives_its_slot_to_others_and_comes_again() {
     refusing.now += Duration::from_secs(1);
     let next = [2, 3].map(|index| refusing.refuses_what_was_asked(asked, index, &UNAVAILABLE));
     assert_eq!(refusing.connections(), 2, "lowered once, to what is served");
-    assert_eq!(refusing.play.started.len(), 4, "and both slots are taken");
-    refusing.play.completes(0, C);
+    assert_eq!(refusing.play.started.len(), 5, "one alone might have been the file");
     assert_eq!(
         refusing.play.started[4].entry.id, entries[4].id,
         "who is resting is not next"
     );
+    refusing.play.completes(0, C);
+    assert_eq!(refusing.play.started.len(), 5, "and both slots are taken");
     for (entry, next) in entries[2..4].iter().zip(next) {
         refusing.rests(entry, next);
     }
@@ -145,8 +146,12 @@ fn a_file_that_is_refused_whatever_others_get_uses_up_its_retries_and_leaves_the
             next => refusing.rests(&bad, next),
         }
         tries += 1;
+        assert_eq!(
+            refusing.connections(),
+            4,
+            "one file alone costs the others no connection"
+        );
         if tries == 1 {
-            assert_eq!(refusing.connections(), 3, "it might be for the number");
             refusing.play.completes(1, 32 * C);
         }
         // Somebody else is answered, over and over.
@@ -197,4 +202,63 @@ fn a_server_that_asks_for_patience_gets_it_for_this_file() {
     assert_eq!(refusing.play.started.len(), 2, "there is a slot, and it is not asked");
     refusing.rests(&patient, next);
     assert_eq!(refusing.play.started.len(), 3);
+}
+
+const DENIED: HttpErrorKind = HttpErrorKind::Denied(403);
+
+#[test]
+fn denied_alone_is_believed_at_once() {
+    let mut refusing = Refusing::with_slots(4);
+    refusing.play.wait(&known("a", 1), 0..C, 1);
+    assert_eq!(refusing.refuses(0, &DENIED), AfterRefusal::Fail);
+}
+
+#[test]
+fn denied_while_others_are_served_is_asked_again_and_then_believed() {
+    let mut refusing = Refusing::with_slots(4);
+    let (good, bad) = (known("a", 48), known("a", 1));
+    refusing.play.wait(&good, 0..48 * C, 1);
+    (0..3).for_each(|index| refusing.answers(index));
+    (0..3).for_each(|index| refusing.play.writes(index, index as u64 * 16 * C + C));
+    refusing.play.wait(&bad, 0..C, 2);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let index = refusing.play.started.len() - 1;
+        match refusing.refuses(index, &DENIED) {
+            AfterRefusal::Fail => break,
+            next => refusing.rests(&bad, next),
+        }
+    }
+    assert!((2..=12).contains(&tries), "{tries}");
+    assert_eq!(refusing.connections(), 4, "its neighbours keep theirs");
+}
+
+#[test]
+fn several_files_that_are_refused_within_seconds_use_up_no_retries() {
+    let mut refusing = Refusing::with_slots(1);
+    let entries: Vec<_> = (0..4).map(|_| known("a", 1)).collect();
+    for (entry, waiter) in entries.iter().zip(1..) {
+        refusing.play.wait(entry, 0..C, waiter);
+    }
+    refusing.play.scheduler.it_is(refusing.now);
+    refusing.answers(0);
+    refusing.play.completes(0, C);
+    // One after another is refused, twelve times in all, and each has two retries.
+    for _ in 0..12 {
+        let index = refusing.play.started.len() - 1;
+        let entry = Arc::clone(&refusing.play.started[index].entry);
+        let asked = refusing.now;
+        refusing.now += Duration::from_millis(10);
+        refusing.play.scheduler.it_is(refusing.now);
+        let next = refusing.refuses_what_was_asked(asked, index, &UNAVAILABLE);
+        let (AfterRefusal::RestUntil(until) | AfterRefusal::YieldUntil(until)) = next else {
+            panic!("{next:?}");
+        };
+        refusing.now = until.max(refusing.play.scheduler.next_due().unwrap_or(until));
+        refusing.play.scheduler.it_is(refusing.now);
+        refusing.play.scheduler.rested(entry.id, until);
+        refusing.play.scheduler.time_passed();
+        refusing.play.note();
+    }
 }
