@@ -146,6 +146,7 @@ impl Fetch {
             let before = reached;
             let Leave { turn, mirror } = self.leave(&mut failures).await;
             let asked = Instant::now();
+            let traffic = self.downloader.client.health_of(&entry.url).traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
             let (turn, result) = self.attempt(kept, turn, mirror.as_ref(), asked).await;
             reached = kept.as_ref().map_or(before, |position| position.offset());
@@ -164,7 +165,7 @@ impl Fetch {
             match &mirror {
                 Some(mirror) => self.outlive_mirror(mirror, error, turn, &mut failures).await?,
                 None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
-                    return Err(self.note_denial(error, asked).into());
+                    return Err(self.note_denial(error, asked, traffic).into());
                 }
                 None if !error.kind.is_temporary() => return Err(error.into()),
                 None if turn.is_none() && error.kind.is_of_the_server() && self.takes_detour(&mut failures) => {}

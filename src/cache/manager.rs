@@ -276,6 +276,11 @@ impl ChunkManager {
         self.state.lock().scheduler.useful_window(origin)
     }
 
+    /// Whether any fetch from an origin is under way.
+    pub fn is_fetching_from(&self, origin: &Origin) -> bool {
+        self.state.lock().scheduler.is_fetching_from(origin)
+    }
+
     /// Whether more files are read from an origin than it gets connections.
     pub fn is_crowded(&self, origin: &Origin) -> bool {
         self.state.lock().scheduler.is_crowded(origin)

@@ -339,6 +339,12 @@ impl Scheduler {
         longest * self.connections(origin) as u64 / 3 * 4
     }
 
+    /// Whether any fetch from an origin is under way.
+    pub fn is_fetching_from(&mut self, origin: &Origin) -> bool {
+        let origin = self.flights.number(origin);
+        self.flights.at(origin).running() > 0
+    }
+
     /// Whether something is wanted of more files of an origin than it gets connections.
     pub fn is_crowded(&mut self, origin: &Origin) -> bool {
         let origin = self.flights.number(origin);

@@ -12,7 +12,7 @@ mod blame;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -69,6 +69,9 @@ pub struct Health {
     /// Nothing is taken and nobody waits under it.
     state: Mutex<State>,
     changed: Notify,
+    /// How many requests have begun beside another one, and of how many the answer's head has yet to come.
+    beside: AtomicU64,
+    under_way: AtomicUsize,
     /// Somebody asks for something else than what has failed.
     is_finding_out: AtomicBool,
 }
@@ -105,6 +108,22 @@ pub struct Down {
     pub why: HttpErrorKind,
 }
 
+/// What is asked of an origin at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    beside: u64,
+    under_way: usize,
+}
+
+/// A request is under way until this is dropped.
+pub(super) struct UnderWay(Arc<Health>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Leave to ask, given by [`Health::turn`]. Tell by it what became of the question; dropped without a word it lets the
 /// next one ask.
 pub struct Turn {
@@ -124,6 +143,8 @@ impl Health {
                 failures: Failures::default(),
             }),
             changed: Notify::new(),
+            beside: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
             is_finding_out: AtomicBool::new(false),
         }
     }
@@ -199,6 +220,26 @@ impl Health {
             time: pause.since.elapsed(),
             why: pause.why.clone(),
         })
+    }
+
+    /// A request begins.
+    pub(super) fn asks(self: &Arc<Self>) -> UnderWay {
+        let others = self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.beside.fetch_add(u64::from(others > 0), Ordering::AcqRel);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// What is asked of it now. To be compared with [`Self::had_others`].
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            beside: self.beside.load(Ordering::Acquire),
+            under_way: self.under_way.load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether others have asked it since this was its traffic, while requests were under way that came one after another.
+    pub fn had_others(&self, before: Traffic) -> bool {
+        before.under_way > 0 || self.beside.load(Ordering::Acquire) > before.beside
     }
 
     /// How often it has answered so far, whoever asked.

@@ -74,6 +74,7 @@ impl Client {
             kind,
             url: redact(&url),
         };
+        let _under_way = self.shared.healths.of_url(&url).asks();
         let mut renewals = 0;
         loop {
             let (response, shown) = self.ask(&method, &url, &headers).await.map_err(fail)?;

@@ -44,7 +44,7 @@ pub use client::Client;
 pub use config::{HttpConfig, Protocol, ProxyChoice, TlsConfig};
 pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};
-pub use health::{Blame, Down, Health, Turn};
+pub use health::{Blame, Down, Health, Traffic, Turn};
 pub use mirrors::{FirstRange, MirrorConfig};
 pub use origin::{MOST_ORIGINS, Origin};
 pub use redact::redact;

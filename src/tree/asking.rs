@@ -3,12 +3,15 @@
 //! Who asks decides how hard is tried ([`Asker`]). Somebody who has nothing to go by waits for the answer until his
 //! deadline, over refusals that pass and outages, as a reader waits for bytes: he shares what is known of the origin's
 //! health with all others, and keeps to `Retry-After`. What is refused while the origin answers others is no sign of its
-//! health: then only this question waits. Who has something older goes by that at the first failure, and
+//! health: then only this question waits, and it is not asked for ever: **what fails while the origin answers other questions uses up retries**.
+//! So one name that a server drops ends in an error after seconds. 403 beside other requests may mean that they are too many: it is asked
+//! again when fewer are under way, before it is believed. Who has something older goes by that at the first failure, and
 //! while the origin is left alone does not ask at all. What is asked ahead of need is only asked of an origin that is well.
 //!
 //! **Every wait here ends at the asker's deadline**, wherever it stands: at the health's pause, at the gate, or in the
 //! middle of a page that comes byte by byte.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,6 +29,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause of a question that the origin refuses while it answers others, unless it asks for more: then its
 /// health says nothing, and this is what keeps it from being beaten.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a question may be unanswered until it gives its place to one that waits; the next time it is twice as long.
+const BEFORE_GIVING_WAY: Duration = Duration::from_secs(1);
+
+/// How long a question may be unanswered until something else is asked for, to find out if it is the origin that is silent.
+const BEFORE_DOUBT: Duration = Duration::from_secs(2);
+
+/// How long a question is waited for that the origin leaves unanswered while it answers another one.
+const IN_DOUBT: Duration = Duration::from_secs(8);
+
+/// The pause after 403 while other requests are under way, and how often that is not believed: at all, and when no other was.
+const DENIED_PAUSE: Duration = Duration::from_millis(150);
+const MOST_DENIALS: u32 = 20;
+const DENIALS_ALONE: u32 = 2;
 
 /// Who wants to know.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +94,20 @@ struct Tries {
     of_the_question: Backoff,
     /// For failures of the origin as a whole, and for what is not ready yet. They use up no retries.
     of_the_origin: Option<Backoff>,
+    /// How often it was denied while others asked, and how often by itself.
+    denials: u32,
+    denials_alone: u32,
+    /// How often the origin had answered when the question first failed.
+    answers_before: Option<u64>,
+}
+
+/// What else goes on at an origin when a question fails.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside {
+    /// How often it has answered anybody so far.
+    answers: u64,
+    /// Whether other requests are under way.
+    has_others: bool,
 }
 
 impl Tries {
@@ -84,18 +115,44 @@ impl Tries {
         Tries {
             of_the_question: Backoff::new(FIRST_PAUSE, retries),
             of_the_origin: (retries > 0).then(|| Backoff::up_to(FIRST_PAUSE, LONGEST_PAUSE)),
+            denials: 0,
+            denials_alone: 0,
+            answers_before: None,
         }
     }
 
-    fn after(&mut self, kind: &HttpErrorKind, asker: Asker) -> Next {
-        if !matches!(asker, Asker::Waiting(_)) || !kind.is_temporary() {
+    fn after(&mut self, kind: &HttpErrorKind, asker: Asker, beside: Beside) -> Next {
+        if !matches!(asker, Asker::Waiting(_)) {
             return Next::GiveUp;
         }
+        if *kind == HttpErrorKind::Denied(403) {
+            return self.after_denial(beside);
+        }
+        if !kind.is_temporary() {
+            return Next::GiveUp;
+        }
+        let before = *self.answers_before.get_or_insert(beside.answers);
+        // What is refused for the rate comes through some time, however many others are answered.
+        let may_be_the_rate = matches!(kind, HttpErrorKind::Status { status: 429 | 503, .. });
+        let is_its_own = beside.answers > before && !kind.is_of_the_way() && !may_be_the_rate;
         let pause = match &mut self.of_the_origin {
-            Some(pauses) if kind.is_of_the_origin() || kind.is_not_ready() => pauses.next_after(kind.retry_after()),
+            Some(pauses) if kind.is_not_ready() || (kind.is_of_the_origin() && !is_its_own) => {
+                pauses.next_after(kind.retry_after())
+            }
             _ => self.of_the_question.next_after(kind.retry_after()),
         };
         pause.map_or(Next::GiveUp, Next::Again)
+    }
+
+    fn after_denial(&mut self, beside: Beside) -> Next {
+        self.denials += 1;
+        self.denials_alone += u32::from(!beside.has_others);
+        let was_suspected = self.denials > self.denials_alone;
+        let believed_after = if was_suspected { DENIALS_ALONE } else { 1 };
+        if self.of_the_origin.is_none() || self.denials_alone >= believed_after || self.denials >= MOST_DENIALS {
+            return Next::GiveUp;
+        }
+        Next::Again(DENIED_PAUSE.mul_f64(0.5 + fastrand::f64()))
     }
 }
 
@@ -141,21 +198,39 @@ impl Tree {
         let health = self.client.health(&origin);
         let (mut tries, mut last) = (Tries::new(self.retries), None);
         let is_under_way = AtomicBool::new(false);
+        let mut gave_way = 0_u32;
         let asking = async {
             loop {
                 if may_be_mirror && let Some(told) = self.ask_mirrors_instead(url, &health, &mut question).await {
                     return Ok(told);
                 }
                 let (turn, place) = leave_to_ask(&health, gate, asker).await.ok_or(TreeError::NotAsked)?;
-                let answers = health.answers();
+                let (answers, traffic) = (health.answers(), health.traffic());
                 is_under_way.store(true, Ordering::Relaxed);
-                let answer = question(None).await;
+                let patience = BEFORE_GIVING_WAY.saturating_mul(1 << gave_way.min(10));
+                let answer = tokio::select! {
+                    biased;
+                    answer = question(None) => answer,
+                    () = given_way(place.as_ref(), patience) => {
+                        is_under_way.store(false, Ordering::Relaxed);
+                        gave_way += 1;
+                        drop((turn, place));
+                        if matches!(asker, Asker::Guessing) {
+                            return Err(TreeError::NotAsked);
+                        }
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                    error = self.left_unanswered(url, &health) => Err(error),
+                };
                 is_under_way.store(false, Ordering::Relaxed);
-                let failure = answer.as_ref().err().map(|error| &error.kind);
+                let has_others = health.had_others(traffic) || self.cache.manager().is_fetching_from(&origin);
+                let failure = answer.as_ref().err().filter(|error| !is_of_another(error, &origin));
+                let failure = failure.map(|error| &error.kind);
                 if is_of_this_question(failure, health.answers() - answers) {
                     drop(turn);
                 } else {
-                    turn.ended(answer.as_ref().err());
+                    turn.ended(answer.as_ref().err().filter(|error| !is_of_another(error, &origin)));
                 }
                 gate.note(failure);
                 if let Some(place) = place {
@@ -171,7 +246,15 @@ impl Tree {
                 {
                     return Ok(told);
                 }
-                let Next::Again(pause) = tries.after(&error.kind, asker) else {
+                let beside = Beside {
+                    answers: health.answers(),
+                    has_others,
+                };
+                if error.kind.is_of_the_origin() && !error.kind.is_of_the_way() {
+                    self.client
+                        .ask_for_something_else(&self.runtime, url, Arc::clone(&health));
+                }
+                let Next::Again(pause) = tries.after(&error.kind, asker, beside) else {
                     return Err(error.into());
                 };
                 log::debug!("{error}; asking again in {pause:.1?}");
@@ -190,6 +273,24 @@ impl Tree {
         }
     }
 
+    /// Returns when a question has been left unanswered for a while though the origin answers another one, with what that comes to.
+    async fn left_unanswered(&self, url: &Url, health: &Arc<Health>) -> HttpError {
+        sleep(BEFORE_DOUBT).await;
+        let answers = health.answers();
+        self.client
+            .ask_for_something_else(&self.runtime, url, Arc::clone(health));
+        sleep(IN_DOUBT).await;
+        // A page may be long, and come all the time.
+        if health.answers() == answers || url.path().ends_with('/') {
+            // It is not known whose fault it is, and the question has its own time.
+            std::future::pending::<()>().await;
+        }
+        HttpError {
+            kind: HttpErrorKind::TimedOut(BEFORE_DOUBT + IN_DOUBT),
+            url: redact(url),
+        }
+    }
+
     fn took_too_long(&self, url: &Url, last: Option<HttpErrorKind>) -> TreeError {
         TreeError::DeadlinePassed {
             url: redact(url),
@@ -205,12 +306,24 @@ fn is_of_this_question(failure: Option<&HttpErrorKind>, answers: u64) -> bool {
     answers > 0 && failure.is_some_and(|kind| kind.is_of_the_origin() && !kind.is_of_the_way())
 }
 
+/// Whether it was another origin that failed: one to which this one has redirected.
+fn is_of_another(error: &HttpError, origin: &Origin) -> bool {
+    let asked = Url::parse(&error.url).ok();
+    asked
+        .and_then(|asked| Origin::of(&asked))
+        .is_some_and(|asked| asked != *origin)
+}
+
+/// Returns when a question is to give its place up; one that has none never does.
+async fn given_way(place: Option<&Place<'_>>, after: Duration) {
+    match place {
+        Some(place) => place.given_way(after).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits until the origin may be asked and it is the asker's turn. `None` if one who can do without shall not ask now.
-async fn leave_to_ask<'a>(
-    health: &std::sync::Arc<Health>,
-    gate: &'a Gate,
-    asker: Asker,
-) -> Option<(Turn, Option<Place<'a>>)> {
+async fn leave_to_ask<'a>(health: &Arc<Health>, gate: &'a Gate, asker: Asker) -> Option<(Turn, Option<Place<'a>>)> {
     loop {
         let turn = match asker {
             Asker::Waiting(_) => health.turn().await,
@@ -247,31 +360,41 @@ mod tests {
     async fn only_who_waits_asks_again_and_only_after_what_may_pass() {
         let mut tries = Tries::new(3);
         for asker in [Asker::Refreshing, Asker::Guessing] {
-            assert_eq!(tries.after(&BUSY, asker), Next::GiveUp);
+            assert_eq!(tries.after(&BUSY, asker, Beside::default()), Next::GiveUp);
         }
         for kind in [HttpErrorKind::NotFound(404), HttpErrorKind::Denied(403)] {
-            assert_eq!(tries.after(&kind, waiting()), Next::GiveUp);
+            assert_eq!(tries.after(&kind, waiting(), Beside::default()), Next::GiveUp);
         }
-        assert!(matches!(tries.after(&BUSY, waiting()), Next::Again(_)));
+        assert!(matches!(
+            tries.after(&BUSY, waiting(), Beside::default()),
+            Next::Again(_)
+        ));
     }
 
     #[tokio::test]
     async fn an_origin_that_is_down_uses_up_no_retries_and_a_broken_answer_does() {
         let mut tries = Tries::new(2);
         for _ in 0..20 {
-            match tries.after(&BUSY, waiting()) {
+            match tries.after(&BUSY, waiting(), Beside::default()) {
                 Next::Again(pause) => assert!(pause <= LONGEST_PAUSE),
                 Next::GiveUp => panic!("it was not to use up retries"),
             }
         }
         for _ in 0..2 {
             assert!(matches!(
-                tries.after(&HttpErrorKind::Interrupted, waiting()),
+                tries.after(&HttpErrorKind::Interrupted, waiting(), Beside::default()),
                 Next::Again(_)
             ));
         }
-        assert_eq!(tries.after(&HttpErrorKind::Interrupted, waiting()), Next::GiveUp);
-        assert_eq!(Tries::new(0).after(&BUSY, waiting()), Next::GiveUp, "it was turned off");
+        assert_eq!(
+            tries.after(&HttpErrorKind::Interrupted, waiting(), Beside::default()),
+            Next::GiveUp
+        );
+        assert_eq!(
+            Tries::new(0).after(&BUSY, waiting(), Beside::default()),
+            Next::GiveUp,
+            "it was turned off"
+        );
     }
 
     #[test]
@@ -292,9 +415,41 @@ mod tests {
             status: 429,
             retry_after: Some(asked),
         };
-        match Tries::new(1).after(&kind, waiting()) {
+        match Tries::new(1).after(&kind, waiting(), Beside::default()) {
             Next::Again(pause) => assert!(pause >= asked && pause <= asked * 2),
             Next::GiveUp => panic!("it may pass"),
         }
+    }
+
+    #[tokio::test]
+    async fn what_fails_while_others_are_answered_uses_up_retries() {
+        let mut tries = Tries::new(2);
+        let beside = |answers| Beside {
+            answers,
+            has_others: false,
+        };
+        let silence = HttpErrorKind::TimedOut(Duration::from_secs(1));
+        for answers in [5, 6, 7] {
+            assert!(matches!(
+                tries.after(&silence, waiting(), beside(answers)),
+                Next::Again(_)
+            ));
+        }
+        assert_eq!(tries.after(&silence, waiting(), beside(8)), Next::GiveUp);
+    }
+
+    #[tokio::test]
+    async fn denied_is_believed_when_nothing_else_is_under_way() {
+        let beside = |has_others| Beside { answers: 0, has_others };
+        let denied = HttpErrorKind::Denied(403);
+        assert_eq!(Tries::new(3).after(&denied, waiting(), beside(false)), Next::GiveUp);
+        let mut tries = Tries::new(3);
+        for has_others in [true, false] {
+            assert!(matches!(
+                tries.after(&denied, waiting(), beside(has_others)),
+                Next::Again(_)
+            ));
+        }
+        assert_eq!(tries.after(&denied, waiting(), beside(false)), Next::GiveUp);
     }
 }

@@ -4,6 +4,9 @@
 //! down to one, and by slowly more again as it answers. What is asked ahead of need leaves a place for those who wait, and
 //! is not asked at all of an origin that has too much to do.
 //!
+//! **A question that is not answered for a second gives its place to one that waits for it**, and is asked again after that one; each time it
+//! has twice as long. So pages that hang hold up no other, and a server that is slow with all pages is waited for.
+//!
 //! **What is known is not held back for long.** Who has an old listing or a cached version to go by waits for the origin
 //! for [`PATIENCE`] and then goes by that; the question goes on by itself, and its answer counts from when it comes. An
 //! origin that let somebody wait so long is **silent** until it answers anything: meanwhile nobody waits for what is
@@ -19,7 +22,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex as ShortMutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 use super::METADATA_CONNECTIONS;
 use crate::http::{HttpErrorKind, Origin};
@@ -42,11 +45,39 @@ pub(super) struct Gate {
     /// Guesses queue here first, so that those who wait never queue behind all of them.
     guesses: Semaphore,
     width: ShortMutex<Width>,
+    queue: watch::Sender<Queue>,
     is_silent: AtomicBool,
     /// Let somebody wait for a [`MOMENT`], and has not answered anything since.
     is_slow: AtomicBool,
     /// Held by the question that finds out whether a silent origin is back.
     probing: Mutex<()>,
+}
+
+/// Those who wait for a place, guesses apart.
+#[derive(Debug, Default, Clone, Copy)]
+struct Queue {
+    waiting: usize,
+    /// How many questions give their place up for them. **No more than wait.**
+    giving_way: usize,
+}
+
+/// Counts one who waits for a place, until it is dropped.
+struct Waits<'a>(&'a watch::Sender<Queue>);
+
+impl<'a> Waits<'a> {
+    fn begin(queue: &'a watch::Sender<Queue>) -> Waits<'a> {
+        queue.send_modify(|queue| queue.waiting += 1);
+        Waits(queue)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|queue| {
+            queue.waiting -= 1;
+            queue.giving_way = queue.giving_way.saturating_sub(1).min(queue.waiting);
+        });
+    }
 }
 
 /// How many may ask at once: values, without the waiting.
@@ -114,12 +145,31 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Returns when the question is to give its place to one that waits: after this time, if it is not answered by then.
+    pub(super) async fn given_way(&self, after: Duration) {
+        tokio::time::sleep(after).await;
+        let (queue, mut changes) = (&self.gate.queue, self.gate.queue.subscribe());
+        let is_called = |queue: &Queue| queue.waiting > queue.giving_way;
+        loop {
+            let claims = |queue: &mut Queue| {
+                let is_called = is_called(queue);
+                queue.giving_way += usize::from(is_called);
+                is_called
+            };
+            if queue.send_if_modified(claims) {
+                return;
+            }
+            // It fails only if the gate is gone, which stays.
+            let _ = changes.wait_for(is_called).await;
+        }
+    }
+
     /// What became of the question.
     pub(super) fn ended(self, failure: Option<&HttpErrorKind>) {
         let gate = self.gate;
         let mut width = gate.width.lock();
         match failure {
-            Some(HttpErrorKind::Status { status: 429 | 503, .. }) => {
+            Some(HttpErrorKind::Status { status: 429 | 503, .. } | HttpErrorKind::Denied(403)) => {
                 let leaving = width.refused(self.narrowings);
                 width.surplus += leaving - gate.places.forget_permits(leaving);
             }
@@ -149,6 +199,7 @@ impl Gate {
             places: Semaphore::new(METADATA_CONNECTIONS),
             guesses: Semaphore::new(GUESSES),
             width: ShortMutex::new(Width::new()),
+            queue: watch::Sender::default(),
             is_silent: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
             probing: Mutex::new(()),
@@ -157,8 +208,20 @@ impl Gate {
 
     /// A place for somebody who waits.
     pub(super) async fn place(&self) -> Place<'_> {
+        if let Ok(permit) = self.places.try_acquire() {
+            return self.taken(Some(permit));
+        }
+        let _waits = Waits::begin(&self.queue);
+        self.place_in_turn().await
+    }
+
+    async fn place_in_turn(&self) -> Place<'_> {
         // An error would mean that the semaphore was closed, which nobody does.
         let permit = self.places.acquire().await.ok();
+        self.taken(permit)
+    }
+
+    fn taken<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Place<'a> {
         Place {
             gate: self,
             permit,
@@ -173,7 +236,7 @@ impl Gate {
         if self.width.lock().is_narrow() {
             return None;
         }
-        let mut place = self.place().await;
+        let mut place = self.place_in_turn().await;
         place._guess = guess;
         // It may have become so while this one queued. (A place takes the lock when it is dropped.)
         let is_narrow = self.width.lock().is_narrow();
@@ -214,8 +277,13 @@ impl Gate {
         if self.is_silent.load(Ordering::Acquire) {
             let probing = self.probing.try_lock().ok()?;
             runtime.spawn(async move {
-                ask.await;
+                tokio::pin!(ask);
+                // One that is silent by itself keeps the others from asking for no longer than they would wait.
+                let answered = tokio::time::timeout(PATIENCE, &mut ask).await;
                 drop(probing);
+                if answered.is_err() {
+                    ask.await;
+                }
             });
             return None;
         }
@@ -296,6 +364,24 @@ mod tests {
         assert_eq!(gate.places.available_permits(), METADATA_CONNECTIONS);
         assert_eq!(gate.width.lock().surplus, 0);
         assert!(gate.place_for_a_guess().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_hangs_gives_its_place_to_one_that_waits() {
+        let gate = gate();
+        let mut hung = Vec::new();
+        for _ in 0..METADATA_CONNECTIONS {
+            hung.push(tokio::spawn(async {
+                let place = gate.place().await;
+                place.given_way(Duration::from_secs(1)).await;
+            }));
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(hung.iter().all(|hung| !hung.is_finished()), "nobody waits");
+        drop(gate.place().await);
+        tokio::task::yield_now().await;
+        let finished = hung.iter().filter(|hung| hung.is_finished()).count();
+        assert_eq!(finished, 1, "for one that waits, one goes");
     }
 
     #[tokio::test]

@@ -7,7 +7,8 @@ use std::fs::File;
 use crate::common::Mount;
 use crate::common::files::{assert_same, try_pread};
 use crate::common::mount::Plan;
-use crate::origin::{Content, Fault, Gate, Origin};
+use crate::common::servers::WebServer;
+use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -104,4 +105,114 @@ fn slow_files_that_take_turns_lose_no_byte() {
             });
         }
     });
+}
+
+/// A file that is really denied is so at once, and beside others soon: those lose nothing by it.
+#[test]
+fn a_denied_file_is_denied_and_its_neighbours_are_read() {
+    let (origin, good) = (Origin::start(), Content::noise(8 * MIB, 5));
+    for name in ["good", "bad"] {
+        origin.add(&format!("/{name}"), good.clone());
+    }
+    origin.on("/bad").fault(Fault::Status(403));
+    origin.on("/good").data().fault(Fault::Rate(8 * MIB));
+    let mount = patient(&origin).start();
+    let bad = mount.path("bad");
+    let denied = |_| {
+        let read = std::fs::read(&bad).expect_err("it is denied");
+        assert_eq!(read.raw_os_error(), Some(libc::EACCES));
+    };
+    denied(0);
+    assert!(origin.log().all().gets("/bad").len() <= 2, "believed at once");
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let file = File::open(mount.path("good")).expect("to open");
+            assert_same(
+                &try_pread(&file, 0..8 * MIB).expect("to read"),
+                &good.whole(),
+                "its neighbour",
+            );
+        });
+        (0..2).for_each(denied);
+        reading.join().expect("no panic");
+    });
+}
+
+#[test]
+fn files_are_read_though_more_than_two_requests_at_a_time_are_denied() {
+    let server = WebServer::case("limit-403.py", &["PORT"]);
+    let mount = Mount::start_of(&server.url("/"));
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let path = mount.path(format!("f{number}.bin"));
+            scope.spawn(move || assert_eq!(std::fs::read(path).expect("its bytes").len(), 4 << 20, "{number}"));
+        }
+    });
+}
+
+/// One stalled answer, and refusals or resets of another file: neither lowers what a third file gets.
+#[test]
+fn one_file_that_is_refused_or_broken_off_costs_others_no_connection() {
+    for fault in [Fault::Status(503), Fault::ResetAfter(1000)] {
+        let (origin, gate, good) = (Origin::start(), Gate::new(), Content::noise(8 * MIB, 6));
+        for name in ["stalled", "bad", "good"] {
+            origin.add(&format!("/{name}"), good.clone());
+        }
+        origin
+            .on("/stalled")
+            .data()
+            .fault(Fault::HoldAfter(100_000, gate.clone()));
+        let bad = origin.on("/bad").data().fault(fault);
+        let mount = patient(&origin).start();
+        let names = ["stalled".to_owned(), "bad".to_owned()];
+        beside_readers_of(&mount, &names, || {
+            gate.wait_for_arrivals(1);
+            origin.log().wait_for("a refusal", |_| bad.hits() > 0);
+            let file = File::open(mount.path("good")).expect("to open");
+            assert_same(
+                &try_pread(&file, 0..8 * MIB).expect("to read"),
+                &good.whole(),
+                "the healthy file",
+            );
+        });
+        gate.open();
+    }
+}
+
+/// Eight hung pages hold all places for questions about names.
+#[test]
+fn pages_that_hang_give_their_places_to_a_healthy_one() {
+    let (origin, gate) = (Origin::start(), Gate::new());
+    for number in 0..8 {
+        origin.add(&format!("/hung{number}/name"), "x");
+        origin.on(&format!("/hung{number}/")).fault(Fault::Hold(gate.clone()));
+    }
+    origin.add("/good/name", "x");
+    let mount = patient(&origin).start();
+    for number in 0..8 {
+        let path = mount.path(format!("hung{number}"));
+        std::thread::spawn(move || drop(std::fs::read_dir(path)));
+    }
+    gate.wait_for_arrivals(8);
+    let names = std::fs::read_dir(mount.path("good")).expect("to list");
+    assert_eq!(names.count(), 1);
+    gate.open();
+}
+
+/// The server closes the connection of whoever asks for this name, or says nothing, and answers everybody else.
+#[test]
+fn a_name_whose_requests_are_dropped_ends_in_an_error_and_its_neighbours_are_shown() {
+    for fault in [Fault::NoAnswer, Fault::Hold(Gate::new())] {
+        let origin = Origin::start();
+        origin.set_index_style(IndexStyle::NamesOnly);
+        for name in ["good", "dropped"] {
+            origin.add(&format!("/{name}"), Content::noise(MIB, 7));
+        }
+        origin.on("/dropped").fault(fault);
+        let mount = patient(&origin).start();
+        let dropped = mount.path("dropped");
+        let asking = std::thread::spawn(move || std::fs::metadata(dropped).map(drop));
+        assert_eq!(std::fs::metadata(mount.path("good")).expect("to stat").len(), MIB);
+        asking.join().expect("no panic").expect_err("it is not answered");
+    }
 }

@@ -9,7 +9,7 @@ use url::Url;
 use super::mirrors::Leave;
 use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
 use crate::cache::scheduler::{AfterRefusal, Refusal};
-use crate::http::{Backoff, Blame, Health, HttpError, HttpErrorKind, Origin, Turn};
+use crate::http::{Backoff, Blame, Health, HttpError, HttpErrorKind, Origin, Traffic, Turn};
 
 /// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
 const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
@@ -129,6 +129,7 @@ impl Fetch {
             asked,
             now: Instant::now(),
             answers: health.answers(),
+            had_others: false,
             backoff,
         };
         let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
@@ -180,13 +181,15 @@ impl Fetch {
     }
 
     /// The server denies access. If that may be because there are too many requests, the scheduler has the slot now, and asks again later.
-    pub(super) fn note_denial(&self, error: HttpError, asked: Instant) -> HttpError {
+    pub(super) fn note_denial(&self, error: HttpError, asked: Instant, traffic: Traffic) -> HttpError {
         let entry = &self.order.entry;
+        let health = self.downloader.client.health_of(&entry.url);
         let refusal = Refusal {
             kind: &error.kind,
             asked,
             now: Instant::now(),
-            answers: self.downloader.client.health_of(&entry.url).answers(),
+            answers: health.answers(),
+            had_others: health.had_others(traffic),
             backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
         };
         let next = self.manager.refused(self.order.id, &entry.origin, &refusal);

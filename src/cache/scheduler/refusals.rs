@@ -58,6 +58,8 @@ pub struct Refusal<'a> {
     pub now: Instant,
     /// How often the origin has answered anybody so far.
     pub answers: u64,
+    /// Whether it was asked for something else meanwhile, for names perhaps.
+    pub had_others: bool,
     /// The pauses between the tries of a file that is to blame itself; those are used that the fetch has made while it was in doubt.
     pub backoff: Backoff,
 }
@@ -176,8 +178,9 @@ impl Scheduler {
         let are_few = running <= at.tolerance.bore().max(1);
         let is_denied = matches!(refusal.kind, HttpErrorKind::Denied(_)).then(|| {
             let denials = before.as_ref().map_or(1, |before| before.denials + 1);
-            let when_few = before.as_ref().map_or(0, |before| before.denials_when_few) + u32::from(are_few);
-            let is_alone = running <= 1 && !rate.is_exceeded(id, refusal.now);
+            let when_few = before.as_ref().map_or(0, |before| before.denials_when_few);
+            let when_few = when_few + u32::from(are_few && !refusal.had_others);
+            let is_alone = running <= 1 && !refusal.had_others && !rate.is_exceeded(id, refusal.now);
             is_alone || when_few >= DENIALS || denials >= MOST_DENIALS
         });
         let circumstances = Circumstances {
@@ -226,7 +229,7 @@ impl Scheduler {
         });
         if is_denied.is_some() {
             refused.denials += 1;
-            refused.denials_when_few += u32::from(are_few);
+            refused.denials_when_few += u32::from(are_few && !refusal.had_others);
         }
         refused.backoff.catch_up_with(&refusal.backoff);
         let asked_for = refusal.kind.retry_after();

@@ -43,6 +43,7 @@ impl Refusing {
             asked,
             now: self.now,
             answers: self.answers,
+            had_others: false,
             backoff: Backoff::new(Duration::from_secs(1), 2),
         };
         let (next, _) = self.play.scheduler.refused(self.play.started[index].id, &refusal);
