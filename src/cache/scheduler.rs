@@ -275,8 +275,7 @@ impl Scheduler {
         let running = self.flights.get(entry).map(|flight| flight.fetches.clone());
         running.into_iter().flatten().for_each(|fetch| self.stop(fetch));
         self.look_after_waiters(entry);
-        self.dispatch_for(entry);
-        self.flights.forget_if_idle(entry);
+        self.follow_up(entry);
     }
 
     /// So much time has passed that a fetch should have brought something: one that has not, from the start of

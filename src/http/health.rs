@@ -31,6 +31,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// and whoever reads sees soon that it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long the others wait for what becomes of one question, at first and at most. Then the next one asks, about something else perhaps.
+const FIRST_PROBE: Duration = Duration::from_millis(1500);
+const LONGEST_PROBE: Duration = Duration::from_secs(6);
+
 /// The health of all origins that were asked.
 #[derive(Default)]
 pub(super) struct Healths(Mutex<HashMap<Origin, Arc<Health>>>);
@@ -93,8 +97,10 @@ struct Pause {
     since: Instant,
     /// The last failure.
     why: HttpErrorKind,
-    /// Whether somebody is asking whether it is back.
-    is_probed: bool,
+    /// Until when somebody is asking whether it is back, and the others wait for that.
+    probed_until: Option<Instant>,
+    /// How long that is the next time: one thing that is silent by itself must not stand for all.
+    probe_patience: Duration,
 }
 
 /// An origin that is left alone, but for one who asks now and then.
@@ -175,15 +181,18 @@ impl Health {
         self.look().ok()
     }
 
-    /// A turn, or until when to wait for one; `None`: until somebody else's question is answered.
+    /// A turn, or until when to wait for one.
     fn look(self: &Arc<Self>) -> Result<Turn, Option<Instant>> {
         let mut state = self.state.lock();
         let is_probe = match &mut state.pause {
             None => false,
-            Some(pause) if pause.is_probed => return Err(None),
+            Some(pause) if pause.probed_until.is_some_and(|until| Instant::now() < until) => {
+                return Err(pause.probed_until);
+            }
             Some(pause) if Instant::now() < pause.until => return Err(Some(pause.until)),
             Some(pause) => {
-                pause.is_probed = true;
+                pause.probed_until = Some(Instant::now() + pause.probe_patience);
+                pause.probe_patience = (pause.probe_patience * 2).min(LONGEST_PROBE);
                 true
             }
         };
@@ -286,13 +295,14 @@ impl Health {
             backoff: Backoff::up_to(FIRST_PAUSE, LONGEST_PAUSE),
             since: now,
             why: kind.clone(),
-            is_probed: false,
+            probed_until: None,
+            probe_patience: FIRST_PROBE,
         });
         pause.why = kind.clone();
         let time = pause.backoff.next_after(kind.retry_after()).unwrap_or(LONGEST_PAUSE);
         // Nobody lives to see the end of a pause that is too long for a clock.
         pause.until = now.checked_add(time).unwrap_or(now + Duration::from_secs(1 << 30));
-        pause.is_probed = false;
+        pause.probed_until = None;
         drop(state);
         if began {
             log::warn!(
@@ -368,7 +378,7 @@ impl Drop for Turn {
         if state.pauses == self.pauses
             && let Some(pause) = &mut state.pause
         {
-            pause.is_probed = false;
+            pause.probed_until = None;
             drop(state);
             self.health.changed.notify_waiters();
         }

@@ -75,7 +75,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|queue| {
             queue.waiting -= 1;
-            queue.giving_way = queue.giving_way.saturating_sub(1).min(queue.waiting);
+            queue.giving_way = queue.giving_way.min(queue.waiting);
         });
     }
 }
@@ -218,6 +218,9 @@ impl Gate {
     async fn place_in_turn(&self) -> Place<'_> {
         // An error would mean that the semaphore was closed, which nobody does.
         let permit = self.places.acquire().await.ok();
+        // It may be the place that was given up for another: then one more is to be.
+        self.queue
+            .send_modify(|queue| queue.giving_way = queue.giving_way.saturating_sub(1));
         self.taken(permit)
     }
 

@@ -1,7 +1,7 @@
-//! Who is to blame for a 502, 503 or 504: what was asked for, or the origin.
+//! Who is to blame for a 502, 503 or 504, for silence and for a connection that is closed unanswered: what was asked for, or the origin.
 //!
 //! The answer alone does not say. It is laid to the thing until another one fails as well, and the origin has answered nothing
-//! in between. What goes on failing while others are answered says nothing about the origin any more. No connection, silence,
+//! in between. What goes on failing while others are answered says nothing about the origin any more. No connection,
 //! 429 and `Retry-After` are the origin's at once.
 
 use std::time::Duration;
@@ -48,7 +48,8 @@ impl Failures {
             HttpErrorKind::Status {
                 status: 502..=504,
                 retry_after: None
-            }
+            } | HttpErrorKind::TimedOut(_)
+                | HttpErrorKind::Unanswered
         );
         if !may_be_its_own {
             return Blame::Origin;
