@@ -7,5 +7,6 @@ mod head;
 mod listings;
 mod names;
 mod neighbours;
+mod pages;
 mod process;
 mod versions;

@@ -64,8 +64,12 @@ fn text(status: &Status) -> String {
         Some(why) => format!("\n            {why}: files are read around it"),
     };
     let elsewhere: String = status.elsewhere.iter().map(|path| format!(" and {path}")).collect();
+    let left_out = match &status.left_out {
+        None => String::new(),
+        Some(what) => format!("\n            {what}"),
+    };
     let mut text = format!(
-        "{} on {}{elsewhere}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}\n  fetching  {}/s, {} \
+        "{} on {}{elsewhere}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}{left_out}\n  fetching  {}/s, {} \
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
@@ -133,6 +137,7 @@ mod tests {
             cache_trouble: Some("it can't be written (No space left on device (os error 28))".into()),
             known_files: 1234,
             known_bytes: 5 << 40,
+            left_out: Some("2 links with a query are not shown (--query-links shows such)".into()),
             fetched_bytes: 1 << 30,
             fetching_rate: 12 << 20,
             jobs: 1,
@@ -157,6 +162,7 @@ mod tests {
           cache     3.0 GiB of 20.0 GiB in /var/cache/fetchfs
                     it can't be written (No space left on device (os error 28)): files are read around it
           known     1234 files, 5.0 TiB
+                    2 links with a query are not shown (--query-links shows such)
           fetching  12.0 MiB/s, 1.0 GiB since it was mounted, 1 prefetch in the background
           https://example.org:443: 3 of 16 connections, 2 waiting, 8.0 MiB to be asked for; answers after 52.3 ms, 20.0 MiB/s a connection
           https://mirror.example.org:443 has been down for 1m 35s: the server refused the connection

@@ -74,12 +74,19 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "N", default_value = "10", help_heading = "Network")]
     pub(super) max_redirects: u16,
 
-    /// Show what index pages link to on other servers, too
+    /// Show what index pages link to elsewhere, too
     ///
-    /// Without it, only what lies directly below the page is a name. With it, so is the last part of any link to another
-    /// server. No login, token or header goes there.
+    /// Without it, only what lies directly below the page is a name. With it, so is the last part of a link to another
+    /// directory (as in Python package indexes) or to another server. No login, token or header goes to another server.
     #[arg(long, help_heading = "Network")]
     pub(super) external_links: bool,
+
+    /// Show links with a query, too
+    ///
+    /// Without it, `a.csv?download=1` is no name. With it, that is `a.csv`, and is asked for with its query. Of several links with
+    /// one name, the first counts.
+    #[arg(long, help_heading = "Network")]
+    pub(super) query_links: bool,
 
     /// What to call this program
     ///

@@ -95,6 +95,7 @@ impl MountArgs {
         let listings = ListingConfig {
             max_entries: usize::try_from(self.network.max_entries).unwrap_or(usize::MAX),
             external_links: self.network.external_links,
+            query_links: self.network.query_links,
         };
         let http = HttpConfig {
             timeout: self.timeout,

@@ -39,6 +39,9 @@ pub struct Status {
     pub known_files: u64,
     /// Bytes in them.
     pub known_bytes: u64,
+    /// What listings name and the mount does not show, if there is any: a sentence without its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// Bytes fetched since it was mounted.
     pub fetched_bytes: u64,
     /// Bytes fetched a second now, by a short sample.
@@ -132,6 +135,9 @@ impl Control {
             cache_trouble: self.cache.trouble(),
             known_files,
             known_bytes,
+            left_out: Some(self.tree.left_out())
+                .filter(|left_out| !left_out.is_nothing())
+                .map(|left_out| left_out.to_string()),
             fetched_bytes,
             fetching_rate: rate as u64,
             jobs: self.jobs.count(),

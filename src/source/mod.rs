@@ -16,6 +16,7 @@ pub mod index_page;
 mod web;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::future::Future;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::pin::Pin;
@@ -33,8 +34,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct ListingConfig {
     /// The most names in one of them. Default: 1,000,000. Each takes about a kilobyte while the directory is known.
     pub max_entries: usize,
-    /// Whether what is linked to on other origins has a name here. Default: no.
+    /// Whether what is linked to in other directories and on other origins has a name here. Default: no.
     pub external_links: bool,
+    /// Whether links with a query have names here: `a.csv?download=1` is `a.csv`, asked for with its query. Default: no.
+    pub query_links: bool,
 }
 
 impl Default for ListingConfig {
@@ -42,6 +45,7 @@ impl Default for ListingConfig {
         ListingConfig {
             max_entries: 1_000_000,
             external_links: false,
+            query_links: false,
         }
     }
 }
@@ -63,11 +67,13 @@ pub trait Source: Send + Sync + 'static {
 pub struct Listing {
     /// The entries, in the order of the page, each name once.
     pub entries: Vec<Entry>,
-    /// How many names were left out because they were not one safe path component.
-    pub refused: usize,
+    /// What the page lists and the directory does not show, by the reason.
+    pub left_out: LeftOut,
     /// When the listing itself was last modified, if the origin said so.
     pub modified: Option<SystemTime>,
-    /// Whether it says itself that it is a listing, beyond having names in it. A page for people that comes in a listing's
+    /// Whether it says itself that it is a listing, beyond having names in it. **An empty one that is not marked proves nothing**: it
+    /// is an empty directory if there is a directory, as its parent's listing shows; at the top of a mount, or in the place of
+    /// names that were known, it is not. A page for people that comes in a listing's
     /// place, as a login form does, may have a link that looks like a name.
     pub is_marked: bool,
     /// Whether any of it is there because what lies on other origins was asked for ([`ListingConfig::external_links`]).
@@ -75,10 +81,74 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Whether anything on the page shows that it is a listing: a mark, or names.
+    pub fn is_evident(&self) -> bool {
+        self.is_marked || !self.entries.is_empty() || !self.left_out.is_nothing()
+    }
+
     /// Whether this may be what has become of a listing of whose names `is_known` tells. Not if nothing says that it is one,
     /// and no name has stayed.
     pub fn may_follow(&self, is_known: impl Fn(&OsStr) -> bool) -> bool {
         self.is_marked || self.entries.iter().any(|entry| is_known(entry.name.as_os_str()))
+    }
+}
+
+/// How many links of a listing have no name in the directory, by the reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Their names are no path component, even escaped: `.`, `..`, longer than [`NAME_MAX`], or bytes that are no text.
+    pub refused: usize,
+    /// They have a query, and [`ListingConfig::query_links`] is off.
+    pub queries: usize,
+    /// They lead to another directory or origin, and [`ListingConfig::external_links`] is off.
+    pub elsewhere: usize,
+    /// Files whose name is also that of a directory: the directory is shown.
+    pub both: usize,
+}
+
+impl LeftOut {
+    /// Whether everything is shown.
+    pub fn is_nothing(&self) -> bool {
+        *self == LeftOut::default()
+    }
+
+    /// Takes account of a directory that leaves out `now` where it left out `before`.
+    pub fn change(&mut self, before: LeftOut, now: LeftOut) {
+        let change = |total: &mut usize, before: usize, now: usize| *total = (*total + now).saturating_sub(before);
+        change(&mut self.refused, before.refused, now.refused);
+        change(&mut self.queries, before.queries, now.queries);
+        change(&mut self.elsewhere, before.elsewhere, now.elsewhere);
+        change(&mut self.both, before.both, now.both);
+    }
+}
+
+impl fmt::Display for LeftOut {
+    /// `2 links with a query are not shown (--query-links shows them), 1 name is not shown, being no file name`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (
+                self.queries,
+                "link with a query",
+                "links with a query",
+                " (--query-links shows such)",
+            ),
+            (
+                self.elsewhere,
+                "link to another place",
+                "links to other places",
+                " (--external-links shows such)",
+            ),
+            (self.refused, "name", "names", ", being no possible file name"),
+            (self.both, "file", "files", ", being called as a directory is"),
+        ];
+        let mut is_first = true;
+        for (number, one, many, why) in parts.into_iter().filter(|(number, ..)| *number > 0) {
+            let (what, is) = if number == 1 { (one, "is") } else { (many, "are") };
+            let separator = if is_first { "" } else { "; " };
+            write!(f, "{separator}{number} {what} {is} not shown{why}")?;
+            is_first = false;
+        }
+        Ok(())
     }
 }
 
@@ -129,20 +199,36 @@ pub struct ListedTime {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(OsString);
 
-/// The longest name that Linux file systems show, in bytes (`NAME_MAX` in `linux/limits.h`).
-pub const NAME_MAX: usize = 255;
+/// The longest name that is shown, in bytes: what every kernel takes from a FUSE server (`FUSE_NAME_MAX` in `fs/fuse/fuse_i.h`, 1,024)
+/// less one. Other file systems end at 255 (`NAME_MAX` in `linux/limits.h`), so what has a longer name can be read here, and
+/// be copied only under another name.
+pub const NAME_MAX: usize = 1023;
 
 /// The longest path that Linux takes, in bytes (`PATH_MAX` in `linux/limits.h`). No program could open what has a longer one, and only
 /// a tree without end has such paths: nothing goes farther down.
 pub const PATH_MAX: usize = 4096;
 
 impl Name {
-    /// Takes the bytes of a name, percent-decoded. `None` when they can't be one path component:
-    /// empty, `.`, `..`, longer than [`NAME_MAX`], or with a `/`, a NUL or another control character.
+    /// Takes the bytes of a name, percent-decoded. What Linux allows in a name is taken as it is, control characters among it; a `/`
+    /// and a NUL, which it does not, are shown escaped (`%2F`, `%00`).
+    ///
+    /// `None` for what can't be one path component even so: empty, `.`, `..`, or longer than [`NAME_MAX`].
     pub fn new(bytes: Vec<u8>) -> Option<Name> {
+        let is_unsafe = |&byte: &u8| byte == b'/' || byte == 0;
+        let bytes = if bytes.iter().any(is_unsafe) {
+            bytes.into_iter().fold(Vec::new(), |mut name, byte| {
+                match byte {
+                    b'/' => name.extend_from_slice(b"%2F"),
+                    0 => name.extend_from_slice(b"%00"),
+                    byte => name.push(byte),
+                }
+                name
+            })
+        } else {
+            bytes
+        };
         let fits = !bytes.is_empty() && bytes.len() <= NAME_MAX && bytes != b"." && bytes != b"..";
-        let clean = !bytes.iter().any(|&b| b == b'/' || b < 0x20 || b == 0x7f);
-        (fits && clean).then(|| Name(OsString::from_vec(bytes)))
+        fits.then(|| Name(OsString::from_vec(bytes)))
     }
 
     /// The name as the file system shows it.

@@ -1,43 +1,135 @@
 //! Directories as web servers show them: index pages, one GET each.
+//!
+//! Some servers send a page that a script fills in, and one without scripts if they are asked for it by a query. Such a page says so
+//! itself (`<noscript>`), or is known by what is in it ([`KNOWN_FORMS`]). Then the plain one is asked for, and from there on that
+//! query goes with each question for a directory of that origin. The names' own URLs do not have it.
 
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::index_page::{self, NotAnIndex};
 use super::{BoxFuture, Listing, ListingConfig, Source};
-use crate::http::{Client, HttpError, HttpErrorKind, Page, redact};
+use crate::http::{Client, HttpError, HttpErrorKind, Origin, Page, redact};
+
+/// What is in the pages of servers that have another form of them, and the query that asks for that.
+const KNOWN_FORMS: [(&str, &str); 2] = [
+    // dufs: its script's name has the version in it.
+    ("__dufs_v", "noscript"),
+    // copyparty, which sends coloured text to what is no browser.
+    ("# acct: ", "b"),
+];
+
+/// What is in answers that are listings of another kind, and what to do about it.
+const OTHER_KINDS: [(&str, &str); 4] = [
+    (
+        "<ListBucketResult",
+        "it is the listing of an S3 bucket, which is not read; mount an index page of it",
+    ),
+    (
+        "<list>",
+        "it is a listing in XML, which is not read; for nginx, `autoindex_format html` gives one that is",
+    ),
+    (
+        "[",
+        "it is a listing in JSON, which is not read; for nginx, `autoindex_format html` gives one that is",
+    ),
+    (
+        "{",
+        "it is an answer in JSON, which is not read; mount a URL whose answer is a page",
+    ),
+];
+
+/// How much of an answer is searched for what tells its kind, in bytes.
+const SEARCHED: usize = 16 << 10;
 
 /// Index pages of whatever server.
 pub struct WebIndex {
     client: Client,
     config: ListingConfig,
+    /// The query that asks for a page without scripts, by origin. Taken for a look-up only.
+    plain_forms: Mutex<HashMap<Origin, String>>,
+}
+
+/// Why a page was not read.
+struct Refusal {
+    why: String,
+    /// The query by which there is another form of it.
+    plain_form: Option<String>,
 }
 
 impl WebIndex {
     /// Index pages, asked for with this client.
     pub fn new(client: Client, config: ListingConfig) -> WebIndex {
-        WebIndex { client, config }
+        WebIndex {
+            client,
+            config,
+            plain_forms: Mutex::default(),
+        }
+    }
+
+    /// The listing at `there`, asked for with this query.
+    async fn ask(
+        &self,
+        directory: &Url,
+        there: &Url,
+        query: Option<&str>,
+    ) -> Result<Result<Listing, Refusal>, HttpError> {
+        let mut asked = there.clone();
+        if query.is_some() {
+            asked.set_query(query);
+        }
+        let mut page = self.client.page(&asked).await?;
+        if query.is_some() {
+            page.url.set_query(there.query());
+        }
+        let (config, asked, is_mirror) = (self.config, there.clone(), there != directory);
+        let home = directory.clone();
+        // A long page takes seconds, in which the threads of the runtime have bodies to move.
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut listing = read(&asked, &page, &config)?;
+            if is_mirror {
+                bring_home(&mut listing, &page.url, &home);
+            }
+            Ok(listing)
+        });
+        // It fails only if it panics, or if the runtime is going down.
+        Ok(reading
+            .await
+            .unwrap_or_else(|error| Err(Refusal::new(error.to_string()))))
+    }
+}
+
+impl Refusal {
+    fn new(why: String) -> Refusal {
+        Refusal { why, plain_form: None }
     }
 }
 
 impl Source for WebIndex {
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, HttpError>> {
         Box::pin(async move {
-            let page = self.client.page(there).await?;
-            let (config, asked, is_mirror) = (self.config, there.clone(), there != directory);
-            let home = directory.clone();
-            // A long page takes seconds, in which the threads of the runtime have bodies to move.
-            let reading = tokio::task::spawn_blocking(move || {
-                let mut listing = read(&asked, &page, &config)?;
-                if is_mirror {
-                    bring_home(&mut listing, &page.url, &home);
-                }
-                Ok(listing)
-            });
-            // It fails only if it panics, or if the runtime is going down.
-            let read = reading.await.unwrap_or_else(|error| Err(error.to_string()));
-            read.map_err(|why| HttpError {
-                kind: HttpErrorKind::BadAnswer(why),
+            let origin = Origin::of(there).unwrap_or_else(Origin::nowhere);
+            let known = self.plain_forms.lock().get(&origin).cloned();
+            let known = known.filter(|_| there.query().is_none());
+            let refusal = match self.ask(directory, there, known.as_deref()).await? {
+                Ok(listing) => return Ok(listing),
+                Err(refusal) => refusal,
+            };
+            let form = refusal
+                .plain_form
+                .filter(|_| known.is_none() && there.query().is_none());
+            if let Some(form) = form
+                && let Ok(listing) = self.ask(directory, there, Some(&form)).await?
+            {
+                log::info!("{origin}: its pages are asked for with ?{form}, which gives them without scripts");
+                self.plain_forms.lock().insert(origin, form);
+                return Ok(listing);
+            }
+            Err(HttpError {
+                kind: HttpErrorKind::BadAnswer(refusal.why),
                 url: redact(there),
             })
         })
@@ -46,41 +138,90 @@ impl Source for WebIndex {
 
 /// The listing on a page that came when `asked` was asked for; or why there is none.
 ///
-/// Whatever type the server gives it: lighttpd without a table of types calls its pages octet streams.
-fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, String> {
+/// Whatever type the server gives it, if there are names on it or a mark: lighttpd without a table of types calls its pages octet streams.
+fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Refusal> {
+    let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
     let listing = index_page::parse(&page.url, &page.body, page.charset.as_deref(), config);
-    let mut listing = listing.map_err(|error| match error {
-        NotAnIndex::TooManyNames(_) => error.to_string(),
-        NotAnIndex::NothingListed { .. } | NotAnIndex::EndlessTag => {
-            "it is not an index page of a directory".to_owned()
-        }
-    })?;
+    let listing = listing.map_err(|error| match error {
+        NotAnIndex::TooManyNames(_) => Refusal::new(error.to_string()),
+        _ => refuse(page, error, is_html),
+    });
+    let mut listing = match listing? {
+        listing if listing.is_evident() || is_html => listing,
+        _ => return Err(refuse(page, NotAnIndex::NoHtml, is_html)),
+    };
     if !listing.is_marked && !is_same_directory(asked, &page.url) {
         // A portal sends everybody to its own page, and a link on that is no file of the directory.
-        return Err(format!(
+        return Err(Refusal::new(format!(
             "it leads to {}, and nothing there says that it is an index page; is a login needed?",
             redact(&page.url)
-        ));
+        )));
     }
     listing.modified = page.modified;
     Ok(listing)
 }
 
+/// Why a page is none that is read, and by which query there may be one that is.
+fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
+    let start = String::from_utf8_lossy(&page.body[..page.body.len().min(SEARCHED)]);
+    let by_page = match &error {
+        NotAnIndex::Scripted { plain_form: Some(url) } => url.query().map(str::to_owned),
+        _ => None,
+    };
+    let known = || KNOWN_FORMS.iter().find(|(mark, _)| start.contains(mark));
+    let plain_form = by_page.or_else(|| known().map(|(_, query)| (*query).to_owned()));
+    let other_kind = || {
+        let text = start.trim_start();
+        OTHER_KINDS.iter().find(|(mark, _)| {
+            if mark.len() > 1 {
+                text.contains(mark)
+            } else {
+                text.starts_with(mark)
+            }
+        })
+    };
+    let why = match error {
+        _ if !is_html && let Some((_, why)) = other_kind() => (*why).to_owned(),
+        NotAnIndex::Scripted { .. } => {
+            "it is a page that a script fills in, and no form of it without scripts is known; mount a URL that lists names \
+             without them"
+                .to_owned()
+        }
+        NotAnIndex::Login => "it is a page to log in at; --login, --cookie-file or --header may help".to_owned(),
+        _ => "it is not an index page of a directory".to_owned(),
+    };
+    Refusal { why, plain_form }
+}
+
 /// Makes the URLs of a mirror's listing, which was found at `page`, those that the source has for the same names in its
 /// `directory`. What is on other servers is there for both.
 fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
+    let split = |path: &str| {
+        let name = path
+            .strip_suffix('/')
+            .unwrap_or(path)
+            .rfind('/')
+            .map_or(0, |slash| slash + 1);
+        let (above, name) = path.split_at(name);
+        (percent_decode_str(above).collect::<Vec<u8>>(), name.to_owned())
+    };
+    // The page's own name, if it has one, is beside those of the entries.
+    let (above, _) = split(&format!(
+        "{}x",
+        &page.path()[..page.path().rfind('/').map_or(0, |slash| slash + 1)]
+    ));
     for entry in &mut listing.entries {
         if entry.url.origin() != page.origin() {
             continue;
         }
-        // What is on the page's own origin is one level below it, without a query.
-        let path = entry.url.path();
-        let (name, slash) = path.strip_suffix('/').map_or((path, ""), |path| (path, "/"));
-        let name = name.rsplit('/').next().unwrap_or(name);
-        let mut url = directory.clone();
-        url.set_path(&format!("{}{name}{slash}", directory.path()));
-        url.set_query(None);
-        entry.url = url;
+        // What is one level below the page is so at the source; only what the user wants shown besides is anywhere else.
+        let (entry_above, name) = split(entry.url.path());
+        if entry_above == above {
+            let mut url = directory.clone();
+            url.set_path(&format!("{}{name}", directory.path()));
+            url.set_query(entry.url.query());
+            entry.url = url;
+        }
     }
 }
 

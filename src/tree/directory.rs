@@ -15,7 +15,7 @@ use super::dates::Dates;
 use super::node::{Attributes, Ino, Node, undated};
 use super::snapshot::Snapshot;
 use super::unlisted::Unlisted;
-use crate::source::ListedTime;
+use crate::source::{LeftOut, ListedTime};
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) is_by_mirror: bool,
     /// Whether the catalogue was asked for them.
     pub(super) is_searched: bool,
+    /// What the last listing left out.
+    pub(super) left_out: LeftOut,
     /// The listing that was written down last.
     pub(super) kept: Option<Kept>,
     /// What is known of names that the listing does not have.

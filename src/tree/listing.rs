@@ -218,15 +218,7 @@ impl Tree {
                 verb(left_out, "is", "are")
             );
         }
-        if listing.refused > 0 {
-            let refused = listing.refused as u64;
-            log::warn!(
-                "{}: {} {} not shown: no safe file name",
-                url(),
-                count(refused, "name"),
-                verb(refused, "is", "are")
-            );
-        }
+        self.note_left_out(directory, &listing, url);
         if let Some(before) = directory.last_known() {
             correct(&before, &mut listing);
         }
@@ -241,6 +233,19 @@ impl Tree {
         };
         directory.believe_for(time);
         Some(taken)
+    }
+
+    /// Says what a listing leaves out, once, and counts it.
+    fn note_left_out(&self, directory: &Directory, listing: &Listing, url: impl Fn() -> String) {
+        let now = listing.left_out;
+        let before = std::mem::replace(&mut directory.state.write().left_out, now);
+        if now == before {
+            return;
+        }
+        self.left_out.lock().change(before, now);
+        if !now.is_nothing() {
+            log::warn!("{}: {now}", url());
+        }
     }
 
     /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.

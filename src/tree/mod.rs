@@ -51,7 +51,7 @@ use url::Url;
 
 use crate::cache::Cache;
 use crate::http::{Client, Down, MOST_ORIGINS, Origin};
-use crate::source::Source;
+use crate::source::{LeftOut, Source};
 use dates::Clock;
 pub use error::TreeError;
 use gate::Gate;
@@ -105,6 +105,8 @@ pub struct Tree {
     /// Taken for a look-up only.
     clocks: Mutex<HashMap<Origin, Arc<Clock>>>,
     totals: Arc<Totals>,
+    /// What the last listings of all directories leave out. Taken for the moment of a change.
+    left_out: Mutex<LeftOut>,
     /// Where guesses at what comes next are carried out.
     runtime: Handle,
     /// Taken for the moment of a decision.
@@ -142,6 +144,7 @@ impl Tree {
             allowances: Mutex::default(),
             clocks: Mutex::new(clocks.into_iter().collect()),
             totals: Arc::default(),
+            left_out: Mutex::default(),
             runtime,
             directory_walks: Mutex::default(),
             file_walks: Mutex::default(),
@@ -259,6 +262,11 @@ impl Tree {
             self.totals.files.load(Ordering::Relaxed),
             self.totals.bytes.load(Ordering::Relaxed),
         )
+    }
+
+    /// What the listings name and the tree does not show.
+    pub fn left_out(&self) -> LeftOut {
+        *self.left_out.lock()
     }
 
     /// Makes a node, with this number if it can have that.

@@ -7,8 +7,8 @@
 //!
 //! `SIZE` is `123`, `~123` (rounded) or `?`. The date is in nanoseconds since 1970, with `~` before it if the page left
 //! out the seconds, or `-`. The href is what follows the directory's URL in the name's own, or all of that, behind a `=`,
-//! if it is elsewhere (a directory that redirects) or itself begins with a `=`. Neither a [`Name`] nor a URL has control characters, so nothing has
-//! to be quoted, and the `sqlite3` shell shows what is there.
+//! if it is elsewhere (a directory that redirects) or itself begins with a `=`. No URL has control characters, and few names do: of
+//! such a name there is nothing, and then, behind another TAB, the name percent-encoded. So the `sqlite3` shell shows what is there.
 //!
 //! A listing whose links have a query or credentials is not written down: what is in them may be secret, and without
 //! them the files could not be asked for again. Nor is one with links to other origins: another mount over the same cache may not
@@ -17,10 +17,11 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use url::Url;
 
 use crate::cache::StoredListing;
-use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, Name};
+use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
 
 /// The listing of `directory` for the index; `None` if it holds what must not be written down.
 pub(super) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing> {
@@ -46,7 +47,13 @@ pub(super) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing>
         line += &date_text(entry.modified);
         line.push('\t');
         names.extend_from_slice(line.as_bytes());
-        names.extend_from_slice(entry.name.as_bytes());
+        let name = entry.name.as_bytes();
+        if name.iter().any(u8::is_ascii_control) {
+            names.push(b'\t');
+            names.extend(percent_encode(name, NON_ALPHANUMERIC).flat_map(str::bytes));
+        } else {
+            names.extend_from_slice(name);
+        }
         names.push(b'\n');
     }
     Some(StoredListing {
@@ -92,7 +99,7 @@ pub(super) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
 pub(super) fn listing_of(modified: Option<SystemTime>) -> Listing {
     Listing {
         entries: Vec::new(),
-        refused: 0,
+        left_out: LeftOut::default(),
         modified,
         is_marked: true,
         has_external: false,
@@ -128,7 +135,11 @@ fn read_line(directory: &Url, line: &[u8]) -> Option<Entry> {
             })
         }
     };
-    let name = Name::new(fields.next()?.to_vec())?;
+    let name = match fields.next()? {
+        b"" => percent_decode(fields.next()?).collect(),
+        name => name.to_vec(),
+    };
+    let name = Name::new(name)?;
     fields.next().is_none().then_some(Entry {
         name,
         url,
@@ -186,7 +197,7 @@ mod tests {
     fn listing(entries: Vec<Entry>) -> Listing {
         Listing {
             entries,
-            refused: 0,
+            left_out: LeftOut::default(),
             modified: None,
             is_marked: true,
             has_external: false,

@@ -229,6 +229,16 @@ async fn told_by_mirror(client: &Client, source: &dyn Source, url: &Url, there: 
 /// The listing of a directory, asked for at its own URL or at a mirror's.
 async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopListing, HttpError> {
     let listing = source.list(directory, there).await?;
+    if !listing.is_evident() {
+        // Only a parent's listing could show that this is an empty directory; a home page looks no different.
+        return Err(HttpError {
+            kind: HttpErrorKind::BadAnswer(
+                "it is not an index page of a directory: no name is on it, nor anything that marks it as one"
+                    .to_owned(),
+            ),
+            url: redact(there),
+        });
+    }
     if !listing.is_marked {
         log::warn!(
             "{}: nothing on this page says that it is the index of a directory (a title such as `Index of`, a link upwards, a \
@@ -289,6 +299,6 @@ mod tests {
         assert_eq!(name("http://h/films/a%20b%23.mkv?token=x").as_deref(), Some("a b#.mkv"));
         assert_eq!(name("http://h/films/").as_deref(), Some("films"));
         assert_eq!(name("http://host.example:81/").as_deref(), Some("host.example"));
-        assert_eq!(name("http://h/a%2fb"), None);
+        assert_eq!(name("http://h/a%2fb").as_deref(), Some("a%2Fb"), "one path component");
     }
 }

@@ -2,165 +2,428 @@
 //!
 //! | written | by |
 //! |---|---|
-//! | `22-Nov-2026 12:00` | nginx, Apache with `UseOldDateFormat` |
-//! | `2026-11-22 12:00` | Apache |
-//! | `2026-Nov-22 12:00` | nginx's fancyindex |
-//! | `2026-Nov-22 12:00:00` | lighttpd |
-//! | `2026-11-22T12:00:00Z` | Caddy, in `<time datetime>` |
+//! | `2026-11-22 12:00`, `2026-11-22T12:00:00Z`, `2026-11-22 12:00:00 +0000 UTC` | Apache, Caddy, rclone |
+//! | `2026/11/22 12:00` | WEBrick |
+//! | `22-Nov-2026 12:00`, `2026-Nov-22 12:00:00`, `22Nov2026 12:00` | nginx, lighttpd, mini_httpd |
+//! | `Sun, 22 Nov 2026 12:00:00 GMT` (RFC 1123) | Tomcat, WsgiDAV |
+//! | `Sun Nov 22 12:00:00 2026` (ctime) | C programs |
+//! | `Nov 22, 2026, 12:00:00 PM` | Jetty |
+//! | `Nov 22  2026` | webfs |
+//! | `11/22/2026 12:00 PM`, `22.11.2026 12:00` | IIS, Node.js servers in the user's locale |
 //!
-//! Nothing else is read, numbers with the day first least of all: `02-03-2026` is two dates.
-//! Months are English; no server here translates them.
+//! One rule reads them all: a weekday may come first, the month is a name or a number, the year has four digits, the time of
+//! day follows the date (in ctime it stands before the year), and brackets may enclose it. No list of formats has to grow
+//! with the servers. Months and weekdays are English.
+//!
+//! **Day or month first?** `11/12/2026` is two dates, and the page does not say which it means. Both numbers are kept
+//! ([`Day::Either`]), and the page as a whole decides ([`Order`]): one date in it with a number above 12 settles all of them.
+//! Where none does, the dates are not read: a wrong date is worse than none. Years of two digits are never read.
+//!
+//! The calendar is `jiff`'s. Its parsers (and those of `chrono` and `time`) take a format, not whichever of many a page has;
+//! `dateparser` guesses, and takes `11/12/2026` for the American date always.
 
 use std::time::{Duration, SystemTime};
+
+use jiff::civil;
 
 use crate::source::ListedTime;
 
 const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 
-/// Reads a date with a time of day at the start of `text`; returns it with the text after it.
-pub(super) fn read(text: &str) -> Option<(ListedTime, &str)> {
-    let (days, rest) = calendar_date(text)?;
-    let rest = rest
-        .strip_prefix(['T', 't'])
-        .or_else(|| rest.starts_with(char::is_whitespace).then(|| rest.trim_start()))?;
-    let (seconds, exact, rest) = time_of_day(rest)?;
-    let (offset, rest) = zone(rest)?;
-    let unix = days * 86_400 + seconds - offset;
-    let distance = Duration::from_secs(unix.unsigned_abs());
-    let time = if unix < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
+const WEEKDAYS: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
+
+/// A date that was read, its day perhaps in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    day: Day,
+    /// Seconds since midnight in UTC: negative or more than a day has where the page names a zone.
+    seconds: i64,
+    /// Whether the page gives the seconds.
+    exact: bool,
+    /// Whether it gives a time of day.
+    pub(super) has_time: bool,
+}
+
+impl Shown {
+    /// Whether the page as a whole has to tell which of two days is meant.
+    pub(super) fn is_either_order(&self) -> bool {
+        matches!(self.day, Day::Either { .. })
+    }
+}
+
+/// The day of a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Day {
+    /// This one.
+    Known(civil::Date),
+    /// `first/second/year`, which is two days if neither number is above 12.
+    Either { first: i8, second: i8, year: i16 },
+}
+
+/// In which order the dates of a page have day and month, as far as they tell.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Order {
+    day_first: bool,
+    month_first: bool,
+}
+
+impl Order {
+    /// Takes account of a date of the page.
+    pub(super) fn observe(&mut self, shown: &Shown) {
+        if let Day::Either { first, second, .. } = shown.day {
+            self.day_first |= first > 12;
+            self.month_first |= second > 12;
+        }
+    }
+
+    /// The date that is meant; `None` if that is in doubt.
+    pub(super) fn decide(self, shown: &Shown) -> Option<ListedTime> {
+        let date = match (shown.day, self.day_first, self.month_first) {
+            (Day::Known(date), ..) => date,
+            (Day::Either { first, second, year }, true, false) => civil_date(year, second, first)?,
+            (Day::Either { first, second, year }, false, true) => civil_date(year, first, second)?,
+            // The same number twice is one day in either order.
+            (Day::Either { first, second, year }, false, false) if first == second => civil_date(year, first, second)?,
+            (Day::Either { .. }, ..) => return None,
+        };
+        let midnight = date.duration_since(civil::Date::constant(1970, 1, 1)).as_secs();
+        let unix = midnight + shown.seconds;
+        let distance = Duration::from_secs(unix.unsigned_abs());
+        let time = if unix < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(distance)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(distance)
+        };
+        Some(ListedTime {
+            time: time?,
+            exact: shown.exact,
+        })
+    }
+}
+
+/// Reads a date at the start of `text`, which white space or the end follows; returns it with the text after it.
+pub(super) fn read(text: &str) -> Option<(Shown, &str)> {
+    let text = skip_spaces(text);
+    let (inner, closing) = match text.as_bytes().first()? {
+        b'[' => (&text[1..], Some(']')),
+        b'(' => (&text[1..], Some(')')),
+        _ => (text, None),
     };
-    Some((ListedTime { time: time?, exact }, rest))
+    let (shown, rest) = date_and_time(skip_weekday(skip_spaces(inner)))?;
+    let rest = match closing {
+        Some(closing) => skip_spaces(rest).strip_prefix(closing)?,
+        None => rest,
+    };
+    ends_a_word(rest).then_some((shown, rest))
 }
 
 /// Reads `text` as a date and nothing else, but for white space around it.
-pub(super) fn read_whole(text: &str) -> Option<ListedTime> {
-    read(text.trim())
-        .filter(|(_, rest)| rest.is_empty())
-        .map(|(time, _)| time)
+pub(super) fn read_whole(text: &str) -> Option<Shown> {
+    read(text)
+        .filter(|(_, rest)| skip_spaces(rest).is_empty())
+        .map(|(shown, _)| shown)
 }
 
-/// `2026-11-22`, `2026-Nov-22` or `22-Nov-2026`, as days since 1970-01-01.
-fn calendar_date(text: &str) -> Option<(i64, &str)> {
-    let year_first = number(text, 4).is_some();
-    let (first, rest) = number(text, if year_first { 4 } else { 2 })?;
-    let rest = rest.strip_prefix('-')?;
-    let (month, rest) = match month_name(rest) {
-        Some(found) => found,
-        None if year_first => number(rest, 2)?,
-        None => return None,
+fn date_and_time(text: &str) -> Option<(Shown, &str)> {
+    let (day, rest) = match digits(text) {
+        Some((_, 4, _)) => year_first(text)?,
+        Some(_) => number_first(text)?,
+        None => {
+            let (month, rest) = month_name(text)?;
+            return month_first(month, skip_spaces(rest));
+        }
     };
-    let (last, rest) = number(rest.strip_prefix('-')?, if year_first { 2 } else { 4 })?;
-    let (year, day) = if year_first { (first, last) } else { (last, first) };
-    Some((days_since_1970(year, month, day)?, rest))
+    Some(with_time(day, rest))
 }
 
-/// `12:00` or `12:00:00`, perhaps with decimals, as seconds since midnight; and whether it had seconds.
+/// A date and what follows it, which may be a time of day.
+fn with_time(day: Day, rest: &str) -> (Shown, &str) {
+    let day_only = Shown {
+        day,
+        seconds: 0,
+        exact: false,
+        has_time: false,
+    };
+    let parse = || {
+        let (seconds, exact, rest) = time_of_day(before_time(rest)?)?;
+        let (east, rest) = zone(rest)?;
+        Some((seconds - east, exact, rest))
+    };
+    match parse() {
+        Some((seconds, exact, rest)) => (
+            Shown {
+                seconds,
+                exact,
+                has_time: true,
+                ..day_only
+            },
+            rest,
+        ),
+        None => (day_only, rest),
+    }
+}
+
+/// What stands between a date and its time: `T`, `:` (Common Log Format), or white space with a comma, `-` or `at`.
+fn before_time(rest: &str) -> Option<&str> {
+    let after = rest
+        .strip_prefix(['T', 't', ':'])
+        .filter(|after| after.starts_with(|c: char| c.is_ascii_digit()));
+    if after.is_some() {
+        return after;
+    }
+    let spaced = rest.strip_prefix(',').unwrap_or(rest);
+    let trimmed = skip_spaces(spaced);
+    if trimmed.len() == rest.len() {
+        return None;
+    }
+    let word = ["at ", "- ", "@ "].iter().find_map(|word| trimmed.strip_prefix(word));
+    Some(word.map_or(trimmed, skip_spaces))
+}
+
+/// `2026-11-22`, `2026/11/22`, `2026-Nov-22`.
+fn year_first(text: &str) -> Option<(Day, &str)> {
+    let (year, _, rest) = digits(text)?;
+    let separator = rest.chars().next().filter(|c| "-/.".contains(*c))?;
+    let rest = &rest[1..];
+    let (month, rest) = match month_name(rest) {
+        Some(named) => named,
+        None => small(rest)?,
+    };
+    let (day, rest) = small(rest.strip_prefix(separator)?)?;
+    known(year, month, day, rest)
+}
+
+/// `22-Nov-2026`, `22Nov2026`, `22 Nov 2026`, `22.11.2026`, `11/22/2026`.
+fn number_first(text: &str) -> Option<(Day, &str)> {
+    let (first, rest) = small(text)?;
+    let separator = rest.chars().next().filter(|c| "-/. \u{a0}".contains(*c));
+    let rest = separator.map_or(rest, |separator| &rest[separator.len_utf8()..]);
+    if let Some((month, rest)) = month_name(rest) {
+        let rest = match separator {
+            Some(separator) => rest.strip_prefix(separator).or_else(|| rest.strip_prefix(". "))?,
+            None => rest,
+        };
+        let (year, 4, rest) = digits(rest)? else { return None };
+        return known(year, month, first, rest);
+    }
+    let separator = separator.filter(|separator| "-/.".contains(*separator))?;
+    let (second, rest) = small(rest)?;
+    let (year, 4, rest) = digits(rest.strip_prefix(separator)?)? else {
+        return None;
+    };
+    if separator == '.' {
+        return known(year, second, first, rest);
+    }
+    // One of the two is a month, and there is such a day.
+    let exists = |month, day| civil_date(year as i16, month, day).is_some();
+    (exists(first, second) || exists(second, first)).then_some((
+        Day::Either {
+            first,
+            second,
+            year: year as i16,
+        },
+        rest,
+    ))
+}
+
+/// `Nov 22, 2026, 12:00` and, after the weekday, ctime's `Nov 22 12:00:00 2026`.
+fn month_first(month: i8, text: &str) -> Option<(Shown, &str)> {
+    let (day, rest) = small(text)?;
+    let rest = skip_spaces(rest.strip_prefix(',').unwrap_or(rest));
+    if let Some((year, 4, rest)) = digits(rest) {
+        let (day, rest) = known(year, month, day, rest)?;
+        return Some(with_time(day, rest));
+    }
+    let (seconds, exact, rest) = time_of_day(rest)?;
+    let (east, rest) = zone(rest)?;
+    let (year, 4, rest) = digits(skip_spaces(rest))? else {
+        return None;
+    };
+    let (day, rest) = known(year, month, day, rest)?;
+    let shown = Shown {
+        day,
+        seconds: seconds - east,
+        exact,
+        has_time: true,
+    };
+    Some((shown, rest))
+}
+
+fn known(year: u32, month: i8, day: i8, rest: &str) -> Option<(Day, &str)> {
+    Some((Day::Known(civil_date(year as i16, month, day)?), rest))
+}
+
+fn civil_date(year: i16, month: i8, day: i8) -> Option<civil::Date> {
+    civil::Date::new(year, month, day).ok().filter(|_| year > 0)
+}
+
+/// `12:00` or `12:00:00`, perhaps with decimals or AM and PM, as seconds since midnight; and whether it had seconds.
 fn time_of_day(text: &str) -> Option<(i64, bool, &str)> {
-    let (hour, rest) = number(text, 2)?;
-    let (minute, rest) = number(rest.strip_prefix(':')?, 2)?;
+    let (hour, rest) = small(text)?;
+    let (minute, 2, rest) = digits(rest.strip_prefix(':')?)? else {
+        return None;
+    };
     let (second, exact, rest) = match rest.strip_prefix(':') {
         Some(rest) => {
-            let (second, rest) = number(rest, 2)?;
-            (second, true, decimals(rest))
+            let (second, 2, rest) = digits(rest)? else { return None };
+            (i64::from(second), true, decimals(rest))
         }
         None => (0, false, rest),
     };
+    let (hour, rest) = twelve_hours(i64::from(hour), rest)?;
+    let minute = i64::from(minute);
     // 60 is a leap second.
     (hour < 24 && minute < 60 && second <= 60).then_some((hour * 3600 + minute * 60 + second, exact, rest))
 }
 
-/// The zone at the start of `text`, as seconds east of UTC, 0 when it names none; and what follows,
-/// which is nothing or begins with white space. A zone known by a word is read only if it is UTC;
-/// with AM or PM the hour meant something else.
+/// The hour, once AM or PM after it was taken into account.
+fn twelve_hours(hour: i64, rest: &str) -> Option<(i64, &str)> {
+    let word = skip_spaces(rest);
+    let half = |half: &str| {
+        let is_it = word.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(half));
+        is_it.then(|| &word[2..]).filter(|rest| ends_a_word(rest))
+    };
+    match (half("am"), half("pm")) {
+        (Some(rest), _) => (1..=12).contains(&hour).then_some((hour % 12, rest)),
+        (_, Some(rest)) => (1..=12).contains(&hour).then_some((hour % 12 + 12, rest)),
+        _ => Some((hour, rest)),
+    }
+}
+
+/// The zone at the start of `text`, as seconds east of UTC, 0 when it names none; and what follows. A zone known by a word
+/// is read only if it is UTC, or if it repeats an offset (`+0100 CET`, as Go prints).
 fn zone(text: &str) -> Option<(i64, &str)> {
-    let word = text.trim_start();
+    let word = skip_spaces(text);
     for utc in ["UTC", "GMT", "Z", "z"] {
         if let Some(rest) = word.strip_prefix(utc).filter(|rest| ends_a_word(rest)) {
             return Some((0, rest));
         }
     }
-    if let Some(sign) = text.chars().next().filter(|&c| c == '+' || c == '-') {
-        let (hours, rest) = two_digits(&text[1..])?;
-        let (minutes, rest) = two_digits(rest.strip_prefix(':').unwrap_or(rest))?;
-        let east = hours * 3600 + minutes * 60;
-        return ends_a_word(rest).then_some((if sign == '-' { -east } else { east }, rest));
-    }
-    let twelve_hours = ["AM", "PM"]
-        .iter()
-        .any(|half| word.get(..2).is_some_and(|w| w.eq_ignore_ascii_case(half)));
-    (ends_a_word(text) && !twelve_hours).then_some((0, text))
+    // `-` alone, or before white space, stands for a size that there is none of.
+    let Some(sign) = word
+        .chars()
+        .next()
+        .filter(|&c| c == '+' || c == '-')
+        .filter(|_| word[1..].starts_with(|c: char| c.is_ascii_digit()))
+    else {
+        return Some((0, text));
+    };
+    let (hours, rest) = two_digits(&word[1..])?;
+    let (minutes, rest) = two_digits(rest.strip_prefix(':').unwrap_or(rest))?;
+    let east = hours * 3600 + minutes * 60;
+    let spaced = skip_spaces(rest);
+    let letters = spaced.bytes().take_while(u8::is_ascii_uppercase).count();
+    let rest = match (2..=5).contains(&letters) && spaced.len() < rest.len() && ends_a_word(&spaced[letters..]) {
+        true => &spaced[letters..],
+        false => rest,
+    };
+    ends_a_word(rest).then_some((if sign == '-' { -east } else { east }, rest))
 }
 
 /// Whether a word that came before `rest` is over.
 fn ends_a_word(rest: &str) -> bool {
-    rest.is_empty() || rest.starts_with(char::is_whitespace)
+    rest.is_empty() || rest.starts_with([']', ')']) || rest.starts_with(char::is_whitespace)
+}
+
+fn skip_spaces(text: &str) -> &str {
+    text.trim_start()
+}
+
+fn skip_weekday(text: &str) -> &str {
+    let end = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let word = &text[..end];
+    let is_weekday = end >= 3 && WEEKDAYS.iter().any(|day| begins(day, word));
+    let rest = text[end..].strip_prefix(',').unwrap_or(&text[end..]);
+    match is_weekday && rest.starts_with(char::is_whitespace) {
+        true => skip_spaces(rest),
+        false => text,
+    }
+}
+
+/// A month's name, or its first three letters or more, and what follows.
+fn month_name(text: &str) -> Option<(i8, &str)> {
+    let end = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+    if end < 3 {
+        return None;
+    }
+    let (number, _) = (1..).zip(MONTHS).find(|(_, month)| begins(month, &text[..end]))?;
+    Some((number, &text[end..]))
+}
+
+/// Whether `name` begins with `word`, in whatever case.
+fn begins(name: &str, word: &str) -> bool {
+    name.get(..word.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 /// A fraction of a second is passed over: a listing that has it is exact to the second all the same.
 fn decimals(text: &str) -> &str {
-    match text.strip_prefix('.') {
-        Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
-        None => text,
+    match text.strip_prefix(['.', ',']) {
+        Some(fraction) if fraction.starts_with(|c: char| c.is_ascii_digit()) => {
+            fraction.trim_start_matches(|c: char| c.is_ascii_digit())
+        }
+        _ => text,
     }
 }
 
-/// Exactly `width` digits that no other digit follows.
-fn number(text: &str, width: usize) -> Option<(i64, &str)> {
-    let end = text.bytes().take(width + 1).take_while(u8::is_ascii_digit).count();
-    let (digits, rest) = text.split_at(end);
-    (end == width)
-        .then(|| digits.parse().ok())
-        .flatten()
-        .map(|value| (value, rest))
+/// The number at the start of `text`, of up to four digits: its value, how many digits it has, and what follows.
+fn digits(text: &str) -> Option<(u32, usize, &str)> {
+    let end = text.bytes().take(5).take_while(u8::is_ascii_digit).count();
+    (1..=4)
+        .contains(&end)
+        .then(|| (text[..end].parse().unwrap_or_default(), end, &text[end..]))
+}
+
+/// A number of one or two digits.
+fn small(text: &str) -> Option<(i8, &str)> {
+    match digits(text)? {
+        (value, 1 | 2, rest) => Some((value as i8, rest)),
+        _ => None,
+    }
 }
 
 /// Two digits, whatever follows: `05` of `0530`.
 fn two_digits(text: &str) -> Option<(i64, &str)> {
     let (digits, rest) = text.split_at_checked(2)?;
-    number(digits, 2).map(|(value, _)| (value, rest))
-}
-
-fn month_name(text: &str) -> Option<(i64, &str)> {
-    let (word, rest) = text.split_at_checked(3)?;
-    (1..)
-        .zip(MONTHS)
-        .find(|(_, month)| month.eq_ignore_ascii_case(word))
-        .map(|(number, _)| (number, rest))
-}
-
-/// Days from 1970-01-01 to a day of the Gregorian calendar; `None` when there is no such day.
-/// The year is taken to begin in March, so that the leap day comes last (Howard Hinnant,
-/// "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`).
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if year == 0 || !(1..=length).contains(&day) {
-        return None;
-    }
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(era * 146_097 + day_of_era - 719_468)
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())
+        .flatten()
+        .map(|value| (value, rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Seconds since 1970 and whether the date had seconds.
+    /// Seconds since 1970 and whether the date had seconds, on a page with no other date.
     fn unix(text: &str) -> Option<(i64, bool)> {
-        read_whole(text).map(|listed| {
+        let shown = read_whole(text)?;
+        let mut order = Order::default();
+        order.observe(&shown);
+        order.decide(&shown).map(|listed| {
             let seconds = match listed.time.duration_since(SystemTime::UNIX_EPOCH) {
                 Ok(after) => after.as_secs() as i64,
                 Err(before) => -(before.duration().as_secs() as i64),
@@ -169,14 +432,29 @@ mod tests {
         })
     }
 
+    const NOON: i64 = 1_795_348_800;
+
     #[test]
     fn every_server_writes_the_same_noon() {
-        const NOON: i64 = 1_795_348_800;
         for text in [
             "22-Nov-2026 12:00",
             "2026-11-22 12:00",
             "2026-Nov-22 12:00",
             " 2026-11-22 12:00  ",
+            "2026-11-22\u{a0}\u{a0}12:00",
+            "2026/11/22 12:00",
+            "2026-11-22 12:00 PM",
+            "22Nov2026 12:00",
+            "22 November 2026 12:00",
+            "Nov 22, 2026 12:00 pm",
+            "November 22, 2026 at 12:00 PM",
+            "11/22/2026 12:00 PM",
+            "11/22/2026, 12:00 PM",
+            "22/11/2026 12:00",
+            "22.11.2026 12:00",
+            "22.11.2026, 12:00",
+            "Sunday, November 22, 2026 12:00 PM",
+            "[2026-11-22 12:00]",
         ] {
             assert_eq!(unix(text), Some((NOON, false)), "{text}");
         }
@@ -188,8 +466,23 @@ mod tests {
             "2026-11-22 07:00:00-0500",
             "2026-11-22 12:00:00 UTC",
             "2026-11-22 12:00:00 GMT",
+            "2026-11-22 12:00:00 +0000 UTC",
+            "2026-11-22 13:00:00.123456789 +0100 CET",
+            "Sun, 22 Nov 2026 12:00:00 GMT",
+            "Sun, 22 Nov 2026 13:00:00 +0100",
+            "Sunday, 22-Nov-2026 12:00:00 GMT",
+            "Sun Nov 22 12:00:00 2026",
+            "Sun Nov 22 12:00:00 UTC 2026",
+            "Nov 22, 2026, 12:00:00 PM",
+            "Nov 22, 2026, 12:00:00\u{202f}PM",
+            "11/22/2026 12:00:00 PM",
+            "22/Nov/2026:12:00:00 +0000",
+            "[2026-11-22 12:00:00]",
         ] {
             assert_eq!(unix(text), Some((NOON, true)), "{text}");
+        }
+        for text in ["Nov 22  2026", "2026-11-22", "22 Nov 2026", "22.11.2026"] {
+            assert_eq!(unix(text), Some((NOON - 12 * 3600, false)), "{text}");
         }
     }
 
@@ -197,6 +490,7 @@ mod tests {
     fn the_calendar_is_gregorian() {
         for (text, seconds) in [
             ("1970-01-01 00:00", 0),
+            ("1/1/1970 12:00 AM", 0),
             ("1969-12-31 23:59", -60),
             ("1999-12-31 23:59", 946_684_740),
             ("2000-02-29 00:00", 951_782_400),
@@ -214,11 +508,16 @@ mod tests {
         for text in [
             "",
             "-",
-            "2026-11-22",
             "12:00",
             "02-03-2026 12:00",
+            "02/03/2026 12:00 AM",
             "22-Foo-2026 12:00",
+            "22-Nov-26 12:00",
+            "22/11/26 12:00",
+            "Nov 22 12:00",
             "2026-13-01 12:00",
+            "13/13/2026",
+            "31/02/2026",
             "2026-00-01 12:00",
             "2026-02-29 12:00",
             "2100-02-29 12:00",
@@ -226,10 +525,11 @@ mod tests {
             "2026-11-00 12:00",
             "2026-11-31 12:00",
             "2026-11-22 24:00",
+            "2026-11-22 13:00 PM",
+            "2026-11-22 0:00 AM",
             "2026-11-22 12:60",
             "2026-11-22 12:00:61",
             "2026-11-22 12",
-            "2026-11-22 12:00 PM",
             "2026-11-22 12:00 CET",
             "2026-11-22 12:00x",
             "2026-11-22 12:00+1",
@@ -237,17 +537,42 @@ mod tests {
             "2026-11-221 12:00",
             "2026-É-22 12:00",
             "2026-11-22T 12:00",
+            "[2026-11-22 12:00",
         ] {
             assert_eq!(unix(text), None, "{text}");
         }
     }
 
     #[test]
-    fn the_rest_is_left_for_the_size() {
+    fn one_date_of_a_page_settles_the_order_of_all() {
+        let decided = |texts: &[&str]| {
+            let shown: Vec<_> = texts.iter().map(|text| read_whole(text).unwrap()).collect();
+            let mut order = Order::default();
+            shown.iter().for_each(|shown| order.observe(shown));
+            shown
+                .iter()
+                .map(|shown| order.decide(shown).is_some())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(decided(&["02/03/2026", "04/05/2026"]), [false, false]);
+        assert_eq!(decided(&["02/03/2026", "31/12/2026"]), [true, true]);
+        assert_eq!(decided(&["02/03/2026", "12/31/2026"]), [true, true]);
         assert_eq!(
-            read("22-Nov-2026 12:00     1234").map(|(_, rest)| rest),
-            Some("     1234")
+            decided(&["02/03/2026", "31/12/2026", "12/31/2026"]),
+            [false, false, false]
         );
-        assert_eq!(read("2026-11-22 12:00 UTC 5K").map(|(_, rest)| rest), Some(" 5K"));
+    }
+
+    #[test]
+    fn the_rest_is_left_for_the_size() {
+        for (text, rest) in [
+            ("22-Nov-2026 12:00     1234", "     1234"),
+            ("2026-11-22 12:00 UTC 5K", " 5K"),
+            ("2026-11-22 12:00 - ", " - "),
+            ("Nov 22  2026  5120 kB", "  5120 kB"),
+            ("2026-11-22 12:00 -0500 1234", " 1234"),
+        ] {
+            assert_eq!(read(text).map(|(_, rest)| rest), Some(rest), "{text}");
+        }
     }
 }

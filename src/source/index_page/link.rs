@@ -2,38 +2,54 @@
 //!
 //! A link is resolved as a browser would (WHATWG URL, `Url::join`), and only then looked at: what lies
 //! exactly one level below the page, at the same origin and without a query, is an entry. Its name is
-//! that last path segment, percent-decoded; the text that the page shows for the link is not used,
-//! since nginx and Apache cut it short. After that it makes no difference how a server writes awkward
+//! that last path segment, percent-decoded; the text that the page shows for the link is not it,
+//! since nginx and Apache cut that short. After that it makes no difference how a server writes awkward
 //! names: `a%3Ab` (nginx, lighttpd, Python) and `./a:b` (Apache, Caddy) are the same file.
+
+use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::name;
+use crate::source::ListingConfig;
 
 /// What a link on an index page leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// One level down: an entry, if its name can be shown.
+    /// One level down: an entry, if its name can be shown. Or what counts as such because the caller wants it.
     Child(Child),
+    /// What would be an entry if the caller wanted such, and why it is none.
+    LeftOut(Child, Reason),
     /// The directory above.
     Parent,
     /// The page itself in another order (`?C=N;O=D`, `?sort=size&order=asc`).
     Sorted,
+    /// A page elsewhere on the same origin that is no directory above this one, and has no name.
+    Away,
     /// Anything else.
     Elsewhere,
 }
 
-/// A link that leads one level down.
+/// Why a link is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It has a query: [`ListingConfig::query_links`].
+    Query,
+    /// It leads to another place, on this origin or another one: [`ListingConfig::external_links`].
+    Elsewhere,
+}
+
+/// A link that leads to something that has a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Child {
     /// The last path segment, percent-decoded. Any bytes; empty when it can't be known (see [`Page::resolve`]).
     pub(super) name: Vec<u8>,
-    /// Without query and fragment. At the page's origin with the page's own user info, at any other without.
+    /// Without fragment. At the page's origin with the page's own user info, at any other without.
     pub(super) url: Url,
     /// The path ends in `/`.
     pub(super) directory: bool,
-    /// It is at another origin.
+    /// It is not below the page.
     pub(super) external: bool,
 }
 
@@ -45,20 +61,20 @@ pub(super) struct Page {
     base: Url,
     /// The page's path up to and with its last `/`.
     directory: String,
-    /// Whether what lies on another origin is an entry.
-    takes_external: bool,
+    /// What is taken besides what is below the page and has no query.
+    config: ListingConfig,
 }
 
 impl Page {
     /// `url` is where the page came from, after redirects.
-    pub(super) fn new(url: &Url, takes_external: bool) -> Page {
+    pub(super) fn new(url: &Url, config: &ListingConfig) -> Page {
         let path = url.path();
         let directory = path[..path.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
         Page {
             url: url.clone(),
             base: url.clone(),
             directory,
-            takes_external,
+            config: *config,
         }
     }
 
@@ -71,65 +87,137 @@ impl Page {
         }
     }
 
+    /// Where a page is that this one sends clients to which run no scripts: `?noscript`. Only the same directory will do.
+    pub(super) fn plain_form(&self, href: &str) -> Option<Url> {
+        let url = self.base.join(href.trim().trim_matches(['\'', '"'])).ok()?;
+        let is_same = same_origin(&url, &self.url) && url.path() == self.url.path();
+        (is_same && url.query() != self.url.query()).then_some(url)
+    }
+
     /// Says what `href` (as the tokenizer gives it, entities decoded) leads to.
     ///
-    /// A query one level down (`get.php?file=1`) is left out: it is a program's answer rather than a
-    /// file, and nothing says that two of them differ in name. A fragment is dropped.
+    /// What has a query (`get.php?file=1`) is left out unless [`ListingConfig::query_links`]: it may be a program's answer
+    /// rather than a file. What lies in another directory or at another origin is left out unless
+    /// [`ListingConfig::external_links`]. A fragment is dropped.
     ///
     /// A child whose `href` holds U+FFFD gets the empty name, which no listing takes: that character
     /// stands where the page's bytes made no sense in its charset, so what to ask for is not known.
     pub(super) fn resolve(&self, href: &str) -> Link {
+        let href = &*with_controls(href);
         let Ok(mut url) = self.base.join(href) else {
             return Link::Elsewhere;
         };
         if !same_origin(&url, &self.url) {
-            return if self.takes_external {
-                external(url)
-            } else {
-                Link::Elsewhere
-            };
+            return self.external(url);
         }
-        if let Some(query) = url.query() {
-            return if url.path() == self.url.path() && sorts(query) {
-                Link::Sorted
-            } else {
-                Link::Elsewhere
+        if url.path() == self.url.path() {
+            return match url.query() {
+                Some(query) if sorts(query) => Link::Sorted,
+                // `?path=sub`: a name on the page, and nowhere else.
+                Some(query) if !query.is_empty() && self.url.query() != Some(query) => {
+                    let child = self.child(&mut url, Vec::new(), false, false);
+                    self.left_out_unless(self.config.query_links, child, Reason::Query)
+                }
+                _ => Link::Elsewhere,
             };
         }
         let Some(below) = below(&self.directory, url.path()) else {
             return if self.is_parent(url.path()) {
                 Link::Parent
-            } else {
+            } else if self.is_above(url.path()) {
                 Link::Elsewhere
+            } else {
+                self.external(url)
             };
         };
         let directory = below.ends_with('/');
         let segment = below.strip_suffix('/').unwrap_or(below);
-        if segment.is_empty() || segment.contains('/') {
+        if segment.is_empty() {
             return Link::Elsewhere;
+        }
+        if segment.contains('/') {
+            return self.external(url);
         }
         let name = if href.contains(char::REPLACEMENT_CHARACTER) {
             Vec::new()
         } else {
             name::decode(segment)
         };
-        self.own(&mut url);
-        Link::Child(Child {
-            name,
-            url,
-            directory,
-            external: false,
-        })
+        let has_query = url.query().is_some_and(|query| !query.is_empty());
+        if !has_query {
+            url.set_query(None);
+        }
+        let child = self.child(&mut url, name, directory, false);
+        self.left_out_unless(!has_query || self.config.query_links, child, Reason::Query)
+    }
+
+    /// Whether a URL is at the page's origin.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        same_origin(url, &self.url)
+    }
+
+    /// The query without which this page would not have been had.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.url.query()
     }
 
     /// Makes `url` one that the page's own credentials go with, whatever user info the page wrote into its link.
-    fn own(&self, url: &mut Url) {
+    fn child(&self, url: &mut Url, name: Vec<u8>, directory: bool, external: bool) -> Child {
         url.set_fragment(None);
         if url.username() != self.url.username() || url.password() != self.url.password() {
             // These fail only for URLs without a host, and this one has the page's.
             let _ = url.set_username(self.url.username());
             let _ = url.set_password(self.url.password());
         }
+        Child {
+            name,
+            url: url.clone(),
+            directory,
+            external,
+        }
+    }
+
+    fn left_out_unless(&self, is_wanted: bool, child: Child, reason: Reason) -> Link {
+        if is_wanted {
+            Link::Child(child)
+        } else {
+            Link::LeftOut(child, reason)
+        }
+    }
+
+    /// What a link to another directory or another origin leads to: called by the last part of its path. No other origin is
+    /// shown any user info. What has a query stays out unless queries are wanted too.
+    fn external(&self, mut url: Url) -> Link {
+        let is_own = same_origin(&url, &self.url);
+        let nameless = if is_own { Link::Away } else { Link::Elsewhere };
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return nameless;
+        }
+        let path = url.path();
+        let directory = path.ends_with('/');
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let segment = path.rsplit('/').next().unwrap_or_default();
+        if segment.is_empty() {
+            return nameless;
+        }
+        let name = name::decode(segment);
+        let has_query = url.query().is_some();
+        let child = if is_own {
+            self.child(&mut url, name, directory, true)
+        } else {
+            // These fail only for URLs without a host.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_fragment(None);
+            Child {
+                name,
+                url,
+                directory,
+                external: true,
+            }
+        };
+        let is_wanted = self.config.external_links && (!has_query || self.config.query_links);
+        self.left_out_unless(is_wanted, child, Reason::Elsewhere)
     }
 
     fn is_parent(&self, path: &str) -> bool {
@@ -137,37 +225,26 @@ impl Page {
         own.rfind('/')
             .is_some_and(|slash| below(&own[..=slash], path) == Some(""))
     }
+
+    /// Whether `path` is a directory above the page's, or that itself, with its `/` or without: what breadcrumbs lead to.
+    fn is_above(&self, path: &str) -> bool {
+        let own: Vec<u8> = percent_decode_str(&self.directory).collect();
+        let mut path: Vec<u8> = percent_decode_str(path).collect();
+        if !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        own.starts_with(&path)
+    }
 }
 
-/// What a link to another origin leads to, where such have names: called by the last part of its path, which asks nobody
-/// for anything that this page's server was shown. What has a query stays out, as on this origin.
-fn external(mut url: Url) -> Link {
-    let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
-    if !is_web || url.query().is_some() {
-        return Link::Elsewhere;
+/// A link with its tabs and newlines escaped. A browser drops them; but servers that do not escape names mean them.
+fn with_controls(href: &str) -> Cow<'_, str> {
+    let href = href.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
+    if href.contains(['\t', '\n', '\r']) {
+        Cow::Owned(href.replace('\t', "%09").replace('\n', "%0A").replace('\r', "%0D"))
+    } else {
+        Cow::Borrowed(href)
     }
-    // These fail only for URLs without a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_fragment(None);
-    let path = url.path();
-    let directory = path.ends_with('/');
-    let segment = path
-        .strip_suffix('/')
-        .unwrap_or(path)
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    if segment.is_empty() {
-        return Link::Elsewhere;
-    }
-    let name = name::decode(segment);
-    Link::Child(Child {
-        name,
-        url,
-        directory,
-        external: true,
-    })
 }
 
 /// Scheme, host and port are the same. (`Url::origin` says the same, but allocates: this runs for every link.)
@@ -193,7 +270,7 @@ fn below<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
 }
 
 /// Whether a query asks for the same page in another order: Apache `C=N;O=D`, fancyindex `C=N&O=A`, Caddy
-/// `sort=name&order=asc`.
+/// `sort=name&order=asc`, WEBrick and Yaws `N=D`, others `sort=0`, `sort_by=size`.
 fn sorts(query: &str) -> bool {
     let has = |key: &str| {
         let mut fields = query.split(['&', ';']);
@@ -204,7 +281,8 @@ fn sorts(query: &str) -> bool {
                 .is_some_and(|name| name.eq_ignore_ascii_case(key))
         })
     };
-    (has("c") && has("o")) || (has("sort") && has("order"))
+    let is_letter = query.len() == 3 && query.as_bytes()[1] == b'=' && query.is_ascii();
+    (has("c") && has("o")) || has("sort") || has("sort_by") || has("order_by") || is_letter
 }
 
 #[cfg(test)]
@@ -212,7 +290,7 @@ mod tests {
     use super::*;
 
     fn page(url: &str) -> Page {
-        Page::new(&Url::parse(url).unwrap(), false)
+        Page::new(&Url::parse(url).unwrap(), &ListingConfig::default())
     }
 
     /// The name and the path of a child, a `/` after a directory's name.
@@ -250,6 +328,7 @@ mod tests {
 
     #[test]
     fn elsewhere_is_no_entry() {
+        let no_entry = |link: &Link| !matches!(link, Link::Child(_) | Link::Parent | Link::Sorted);
         let page = page("http://host/a/b/");
         for href in [
             "",
@@ -272,24 +351,72 @@ mod tests {
             "a:b",
             "http://[",
             "x?y=z",
-            "x?",
             "?x",
             "data:,x",
             "..%2f..%2fx/y",
             "%2e%2e/x",
         ] {
+            let link = page.resolve(href);
+            assert!(no_entry(&link), "{href}: {link:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_reason() {
+        let page = page("http://host/a/b/");
+        for (href, reason) in [
+            ("x?y=z", Reason::Query),
+            ("x/?y", Reason::Query),
+            ("?path=x", Reason::Query),
+            ("/store/x", Reason::Elsewhere),
+            ("x/y", Reason::Elsewhere),
+            ("http://other/x?y", Reason::Elsewhere),
+        ] {
+            let Link::LeftOut(_, because) = page.resolve(href) else {
+                panic!("{href}")
+            };
+            assert_eq!(because, reason, "{href}");
+        }
+        for href in ["/a", "/a/b", "/", "?", "http://other/"] {
             assert_eq!(page.resolve(href), Link::Elsewhere, "{href}");
         }
     }
 
     #[test]
+    fn a_query_is_kept_if_it_is_wanted() {
+        let config = ListingConfig {
+            query_links: true,
+            ..ListingConfig::default()
+        };
+        let page = Page::new(&Url::parse("http://host/a/").unwrap(), &config);
+        for (href, url) in [
+            ("x?y=z#part", "http://host/a/x?y=z"),
+            ("x?", "http://host/a/x"),
+            ("?path=x", "http://host/a/?path=x"),
+        ] {
+            let Link::Child(child) = page.resolve(href) else {
+                panic!("{href}")
+            };
+            assert_eq!(child.url.as_str(), url, "{href}");
+        }
+        assert_eq!(page.resolve("?C=N;O=D"), Link::Sorted);
+    }
+
+    #[test]
     fn other_origins_have_names_if_they_are_wanted_and_are_shown_no_user_info() {
-        let page = Page::new(&Url::parse("http://me:secret@host/a/").unwrap(), true);
+        let config = ListingConfig {
+            external_links: true,
+            ..ListingConfig::default()
+        };
+        let page = Page::new(&Url::parse("http://me:secret@host/a/").unwrap(), &config);
         for (href, name, url) in [
             ("http://other/deep/x%20y", "x y", "http://other/deep/x%20y"),
             ("//other:81/d/", "d/", "http://other:81/d/"),
             ("https://host/a/x", "x", "https://host/a/x"),
             ("http://you:guess@other/x#part", "x", "http://other/x"),
+            ("/store/ab/x#sha256=1", "x", "http://me:secret@host/store/ab/x"),
+            ("../b/x", "x", "http://me:secret@host/b/x"),
+            ("x/y", "y", "http://me:secret@host/a/x/y"),
         ] {
             let Link::Child(child) = page.resolve(href) else {
                 panic!("{href}")
@@ -303,9 +430,8 @@ mod tests {
             "http://other/x?y",
             "ftp://other/x",
             "mailto:x",
-            "/up",
         ] {
-            assert_eq!(page.resolve(href), Link::Elsewhere, "{href}");
+            assert!(!matches!(page.resolve(href), Link::Child(_)), "{href}");
         }
         assert_eq!(child(&page, "x").map(|(name, _)| name), Some("x".into()));
     }
@@ -315,6 +441,7 @@ mod tests {
         let page = page("http://host");
         assert_eq!(child(&page, "x/").map(|(name, _)| name), Some("x/".into()));
         assert_eq!(page.resolve("../"), Link::Elsewhere);
+        assert_eq!(page.resolve("/"), Link::Elsewhere);
     }
 
     #[test]
@@ -332,8 +459,8 @@ mod tests {
         ] {
             assert_eq!(page.resolve(href), Link::Sorted, "{href}");
         }
-        for href in ["?C=N", "?page=2", "../?C=N;O=D"] {
-            assert_eq!(page.resolve(href), Link::Elsewhere, "{href}");
+        for href in ["?page=2", "/a%20b/c/?"] {
+            assert!(!matches!(page.resolve(href), Link::Sorted | Link::Child(_)), "{href}");
         }
     }
 
@@ -352,6 +479,8 @@ mod tests {
             ("back%5Cslash", "back\\slash", "/d/back%5Cslash"),
             ("%252e%252e", "%2e%2e", "/d/%252e%252e"),
             ("...", "...", "/d/..."),
+            ("a\tb", "a\tb", "/d/a%09b"),
+            ("\n  a\nb\n", "a\nb", "/d/a%0Ab"),
             ("é", "é", "/d/%C3%A9"),
         ] {
             assert_eq!(child(&page, href), Some((name.into(), path.into())), "{href}");
@@ -393,7 +522,7 @@ mod tests {
         page.set_base("http://other/d/");
         assert!(child(&page, "x").is_some());
         page.set_base("/");
-        assert_eq!(page.resolve("x"), Link::Elsewhere);
+        assert_eq!(child(&page, "x"), None);
         assert_eq!(child(&page, "d/x").map(|(name, _)| name), Some("x".into()));
     }
 }

@@ -5,46 +5,59 @@
 //!
 //! Rows end where a browser would begin a new line: at `<tr>`, `<li>`, `<br>`, at a newline within
 //! `<pre>`, and so on. A boundary too many costs a size and a date; one too few could give a file those
-//! of its neighbour. A `<div>` is a boundary only outside of tables, where Caddy puts some into a cell.
+//! of its neighbour. Within a cell of a table or an item of a list, `<br>`, `<p>`, `<div>` and the like are there for the looks, and
+//! end the row only if another entry follows in the same cell.
+//!
+//! In a row of a table, a list or a `<pre>` that gives a size or a date, one link is the entry: the first, or that in the
+//! column of names. What else the row links to is about it: a description, another form of it, its signature.
 
 use std::mem::take;
 
 use html5ever::tokenizer::Tag;
+use url::Url;
 
-use super::collect::{Collection, Taken, TooMany};
+use super::collect::{Collection, LOOSE, Place, Skeleton, Standing, TooMany};
 use super::feed::PageSink;
-use super::link::{Child, Link, Page};
-use super::row::{Columns, Row};
+use super::link::{Child, Link, Page, Reason};
+use super::row::{Candidate, Columns, Facts, Field, Row, says_directory};
 use crate::source::Listing;
 
 /// Tags that begin and end a row wherever they stand.
-const ROW_TAGS: [&str; 22] = [
+const ROW_TAGS: [&str; 11] = ["body", "dd", "dl", "dt", "head", "li", "ol", "pre", "table", "tr", "ul"];
+
+/// Tags that begin and end a row outside of cells and items.
+const LINE_TAGS: [&str; 12] = [
     "blockquote",
     "br",
-    "body",
     "center",
-    "dd",
-    "dl",
-    "dt",
+    "div",
     "footer",
     "form",
     "h1",
     "h2",
     "h3",
-    "head",
     "header",
     "hr",
-    "li",
-    "ol",
     "p",
-    "pre",
-    "table",
-    "tr",
-    "ul",
 ];
+
+/// Tags whose content is a place of its own ([`Place`]).
+const PLACE_TAGS: [&str; 5] = ["dl", "ol", "pre", "table", "ul"];
+
+/// Deepest that places are told apart within each other.
+const DEEPEST: usize = 64;
+
+/// Most links of one row that are looked at together; with more it is no row of one file.
+const MOST_LINKS: usize = 64;
 
 /// Attributes in which a cell may hold the number behind what it shows.
 const NUMBER_ATTRIBUTES: [&str; 5] = ["data-order", "data-size", "data-value", "data-sort", "data-sort-value"];
+
+/// Attributes that say by a class or an icon what a row is.
+const ICON_ATTRIBUTES: [&str; 4] = ["class", "alt", "src", "xlink:href"];
+
+/// Tags that such an icon may be on.
+const ICON_TAGS: [&str; 9] = ["a", "i", "img", "li", "span", "svg", "td", "tr", "use"];
 
 /// How the titles of index pages begin (nginx, Apache, lighttpd and others; Python; Jetty).
 const TITLES: [&str; 3] = ["index of /", "directory listing for /", "directory: /"];
@@ -68,8 +81,18 @@ pub(super) struct Contents {
     pub(super) listing: Listing,
     /// Something on the page says that it is an index page.
     pub(super) marked: bool,
-    /// The links on the page, entries or not.
-    pub(super) links: usize,
+    /// Links to other pages of the same origin that are no directories above.
+    pub(super) links_away: usize,
+    /// It has text or markup that is not a script's.
+    pub(super) has_text: bool,
+    /// It has tags.
+    pub(super) has_tags: bool,
+    /// It has a script.
+    pub(super) has_scripts: bool,
+    /// It asks for a password.
+    pub(super) has_login: bool,
+    /// Where it sends clients that run no scripts.
+    pub(super) plain_form: Option<Url>,
     /// There were more names than are taken.
     pub(super) is_too_long: bool,
 }
@@ -79,27 +102,51 @@ pub(super) struct Reader {
     page: Page,
     has_base: bool,
     collection: Collection,
-    /// See [`Contents::marked`].
-    marked: bool,
-    /// See [`Contents::links`].
-    links: usize,
+    contents: Flags,
     row: Row,
-    /// See [`Contents::is_too_long`]. What follows is not looked at.
-    is_too_long: bool,
-    /// What the row's text is about: its first link one level down. `None` before that link.
-    owner: Option<Taken>,
-    /// The row has come to a second entry; what follows is not about the first.
+    /// The text of the row may be about another link than its first.
     crowded: bool,
+    /// The places that the row is in, the innermost last.
+    places: Vec<Place>,
+    /// Number of the last place that began.
+    last_place: Place,
+    /// Where the facts of a row stand, by the first row of the place: before its link, or after.
+    facts_before: Option<(Place, bool)>,
     /// The heading of the table or `<pre>` that the row is in.
     columns: Option<Columns>,
     /// Within `<pre>`.
     preformatted: bool,
+    /// Within `<li>`.
+    in_item: bool,
+    /// Within `<noscript>`.
+    in_noscript: bool,
     /// Within `<a href>`.
     in_link: bool,
+    /// Within a link to what has a name, the last of the row's.
+    in_candidate: bool,
+    /// A line has ended in the cell since its entry's link.
+    line_ended: bool,
+    /// The field that is open in the row: its tag, how many of these are open in it, where text goes after it.
+    field: Option<(String, usize, Option<usize>)>,
+    /// Within a script or a style.
+    in_raw: bool,
     /// The title or heading being read.
     title: Option<String>,
     /// The text of a link to the directory above, while it is being read.
     parent_label: Option<String>,
+}
+
+/// What is found out of the page as a whole. See [`Contents`].
+#[derive(Debug, Default)]
+struct Flags {
+    marked: bool,
+    links_away: usize,
+    has_text: bool,
+    has_tags: bool,
+    has_scripts: bool,
+    has_login: bool,
+    plain_form: Option<Url>,
+    is_too_long: bool,
 }
 
 fn attribute<'a>(tag: &'a Tag, name: &str) -> Option<&'a str> {
@@ -112,40 +159,61 @@ fn attribute<'a>(tag: &'a Tag, name: &str) -> Option<&'a str> {
 impl PageSink for Reader {
     fn start(&mut self, tag: &Tag) {
         let name = &*tag.name;
-        if ROW_TAGS.contains(&name) || (name == "div" && !self.row.has_cells()) {
-            self.end_row();
+        self.contents.has_tags = true;
+        self.boundary(name);
+        if PLACE_TAGS.contains(&name) && self.places.len() < DEEPEST {
+            self.last_place += 1;
+            self.places.push(self.last_place);
         }
+        self.look_for_icon(tag);
         match name {
             "a" => self.start_link(attribute(tag, "href")),
             "base" => self.set_base(attribute(tag, "href")),
             "td" | "th" => self.start_cell(tag),
+            "li" => self.in_item = true,
             "data" => self.set_number(attribute(tag, "value")),
             "time" => self.set_datetime(attribute(tag, "datetime")),
             "pre" => (self.preformatted, self.columns) = (true, None),
             "table" => self.columns = None,
-            "title" | "h1" | "h2" => self.title = Some(String::new()),
+            "title" | "h1" | "h2" | "h3" | "h4" => self.title = Some(String::new()),
+            "script" | "style" if !tag.self_closing => {
+                self.in_raw = true;
+                self.contents.has_scripts |= name == "script";
+            }
+            "noscript" => self.in_noscript = true,
+            "meta" => self.refresh(tag),
+            "input" => {
+                let is_password = attribute(tag, "type").is_some_and(|kind| kind.eq_ignore_ascii_case("password"));
+                self.contents.has_login |= is_password;
+            }
             _ => {}
         }
+        self.start_field(tag);
     }
 
     fn end(&mut self, name: &str) {
-        if ROW_TAGS.contains(&name) {
-            self.end_row();
+        self.end_field(name);
+        self.boundary(name);
+        if PLACE_TAGS.contains(&name) {
+            self.places.pop();
         }
         match name {
             "a" => self.end_link(),
+            "li" => self.in_item = false,
             "pre" => (self.preformatted, self.columns) = (false, None),
             "table" => self.columns = None,
-            "title" | "h1" | "h2" => {
+            "script" | "style" => self.in_raw = false,
+            "noscript" => self.in_noscript = false,
+            "title" | "h1" | "h2" | "h3" | "h4" => {
                 let title = self.title.take().unwrap_or_default().trim_start().to_ascii_lowercase();
-                self.marked |= TITLES.iter().any(|&known| title.starts_with(known));
+                self.contents.marked |= TITLES.iter().any(|&known| title.starts_with(known));
             }
             _ => {}
         }
     }
 
     fn has_enough(&self) -> bool {
-        self.is_too_long
+        self.contents.is_too_long
     }
 
     fn text(&mut self, text: &str) {
@@ -155,6 +223,10 @@ impl PageSink for Reader {
         if let Some(label) = &mut self.parent_label {
             label.push_str(text);
         }
+        if self.in_raw {
+            return;
+        }
+        self.contents.has_text |= !text.trim().is_empty();
         if !self.preformatted || self.in_link {
             return self.row_text(text);
         }
@@ -173,15 +245,21 @@ impl Reader {
             page,
             has_base: false,
             collection: Collection::new(most),
-            marked: false,
-            links: 0,
-            is_too_long: false,
+            contents: Flags::default(),
             row: Row::default(),
-            owner: None,
             crowded: false,
+            places: Vec::new(),
+            last_place: LOOSE,
+            facts_before: None,
             columns: None,
             preformatted: false,
+            in_item: false,
+            in_noscript: false,
             in_link: false,
+            in_candidate: false,
+            line_ended: false,
+            field: None,
+            in_raw: false,
             title: None,
             parent_label: None,
         }
@@ -190,24 +268,74 @@ impl Reader {
     /// What was read, once all of the page has been fed.
     pub(super) fn finish(mut self) -> Contents {
         self.end_row();
+        let Flags {
+            marked,
+            links_away,
+            has_text,
+            has_tags,
+            has_scripts,
+            has_login,
+            plain_form,
+            is_too_long,
+        } = self.contents;
         Contents {
-            listing: self.collection.finish(self.marked),
-            marked: self.marked,
-            links: self.links,
-            is_too_long: self.is_too_long,
+            listing: self.collection.finish(marked),
+            marked,
+            links_away,
+            has_text,
+            has_tags,
+            has_scripts,
+            has_login,
+            plain_form,
+            is_too_long,
+        }
+    }
+
+    /// The table, list or `<pre>` that the row is in.
+    fn place(&self) -> Place {
+        self.places.last().copied().unwrap_or(LOOSE)
+    }
+
+    /// Ends the row, or the line in a cell or an item, if this tag does.
+    fn boundary(&mut self, name: &str) {
+        if ROW_TAGS.contains(&name) {
+            return self.end_row();
+        }
+        if !LINE_TAGS.contains(&name) {
+            return;
+        }
+        if self.row.has_cells() || self.in_item {
+            self.line_ended |= !self.row.links.is_empty();
+            self.row_text("\n");
+        } else {
+            self.end_row();
         }
     }
 
     fn row_text(&mut self, text: &str) {
-        if self.crowded {
+        let in_field = self.field.is_some();
+        if self.crowded && !self.row.has_cells() && !in_field {
             return;
         }
+        if self.in_candidate
+            && !in_field
+            && let Some(link) = self.row.links.last_mut()
+        {
+            link.text.push_str(text);
+        }
+        let has_owner = !self.row.links.is_empty();
+        let in_link = self.in_link;
+        let line_ended = self.line_ended && !in_field;
         let cell = self.row.cell();
-        if self.owner.is_none() {
+        if !has_owner {
             cell.label.push_str(text);
         }
-        if !self.in_link {
-            cell.text.push_str(text);
+        if in_field || !in_link {
+            if line_ended && !text.trim().is_empty() {
+                cell.lines_after.push_str(text);
+            } else {
+                cell.text.push_str(text);
+            }
         }
     }
 
@@ -219,14 +347,81 @@ impl Reader {
         }
     }
 
+    /// `<noscript><meta http-equiv="refresh" content="0; url=?noscript">`.
+    fn refresh(&mut self, tag: &Tag) {
+        let is_refresh = attribute(tag, "http-equiv").is_some_and(|name| name.eq_ignore_ascii_case("refresh"));
+        if !self.in_noscript || !is_refresh {
+            return;
+        }
+        let content = attribute(tag, "content").unwrap_or_default();
+        let target = content
+            .split_once('=')
+            .filter(|(before, _)| before.to_ascii_lowercase().ends_with("url"));
+        if let Some((_, target)) = target {
+            self.contents.plain_form = self.page.plain_form(target);
+        }
+    }
+
     fn start_cell(&mut self, tag: &Tag) {
         // A cell ends a link that was left open, and with it the rest of the row would be lost.
         self.end_link();
-        let number = NUMBER_ATTRIBUTES.iter().find_map(|name| attribute(tag, name));
+        self.field = None;
+        self.line_ended = false;
+        let number = NUMBER_ATTRIBUTES
+            .iter()
+            .find_map(|name| attribute(tag, name))
+            .and_then(|number| number.parse().ok());
         let span = attribute(tag, "colspan")
             .and_then(|span| span.parse().ok())
             .unwrap_or(1);
-        self.row.begin_cell(span, number.and_then(|number| number.parse().ok()));
+        let field = attribute(tag, "class").and_then(Field::of_class);
+        self.row.begin_cell(span, number, field);
+    }
+
+    /// Begins a field, if the tag's class says that its content is one.
+    fn start_field(&mut self, tag: &Tag) {
+        let name = &*tag.name;
+        if let Some((open, depth, _)) = &mut self.field {
+            *depth += usize::from(*open == name);
+            return;
+        }
+        let is_part_of_row = matches!(
+            name,
+            "span" | "div" | "small" | "p" | "b" | "i" | "code" | "em" | "strong"
+        );
+        let is_row = self.row.has_cells() || self.in_item;
+        if !is_part_of_row || !is_row || tag.self_closing {
+            return;
+        }
+        if let Some(field) = attribute(tag, "class").and_then(Field::of_class) {
+            let before = self.row.begin_field(field);
+            self.field = Some((name.to_owned(), 1, before));
+        }
+    }
+
+    fn end_field(&mut self, name: &str) {
+        let Some((open, depth, before)) = &mut self.field else {
+            return;
+        };
+        *depth -= usize::from(open == name);
+        if *depth == 0 {
+            self.row.end_field(*before);
+            self.field = None;
+        }
+    }
+
+    /// Notes an icon or a class that says that the row is a directory's.
+    fn look_for_icon(&mut self, tag: &Tag) {
+        if !ICON_TAGS.contains(&&*tag.name) {
+            return;
+        }
+        let is_icon = |name: &&str| {
+            attribute(tag, name).is_some_and(|value| {
+                let file = value.rsplit('/').next().unwrap_or_default();
+                value.len() <= 256 && !value.starts_with("data:") && says_directory(file)
+            })
+        };
+        self.row.has_directory_icon |= ICON_ATTRIBUTES.iter().any(is_icon);
     }
 
     fn set_datetime(&mut self, value: Option<&str>) {
@@ -245,50 +440,137 @@ impl Reader {
         self.end_link();
         let Some(href) = href else { return };
         self.in_link = true;
-        self.links += 1;
         match self.page.resolve(href) {
-            Link::Child(child) => self.child(child),
-            Link::Parent => self.parent_label = Some(String::new()),
-            Link::Sorted => self.marked = true,
+            Link::Child(child) => self.candidate(child, None),
+            Link::LeftOut(child, reason) => self.candidate(child, Some(reason)),
+            Link::Parent => {
+                self.row.is_navigation |= self.row.links.is_empty();
+                self.parent_label = Some(String::new());
+            }
+            Link::Sorted => {
+                self.row.is_navigation |= self.row.links.is_empty();
+                self.contents.marked = true;
+            }
+            Link::Away => self.contents.links_away += 1,
             Link::Elsewhere => {}
         }
     }
 
     fn end_link(&mut self) {
-        self.in_link = false;
+        (self.in_link, self.in_candidate) = (false, false);
         if let Some(label) = self.parent_label.take() {
-            self.marked |= PARENT_LABELS.contains(&&*label.trim().to_lowercase());
+            self.contents.marked |= PARENT_LABELS.contains(&&*label.trim().to_lowercase());
         }
     }
 
-    /// Takes an entry up, and makes it the one that its row is about. The row may link to it twice, by an
-    /// icon and by its name.
-    fn child(&mut self, child: Child) {
-        let taken = match self.collection.take_up(child) {
-            Ok(taken) => taken,
-            Err(TooMany) => return self.is_too_long = true,
-        };
-        match self.owner {
-            None => {
-                self.owner = Some(taken);
-                // What came before: an icon's stand-in, a bullet.
-                self.row.cell().text.clear();
-            }
-            Some(owner) => self.crowded |= owner != taken,
+    /// Takes a link to what has a name into the row. The row may link to it twice, by an icon and by its name.
+    fn candidate(&mut self, child: Child, left_out: Option<Reason>) {
+        let is_new = self.row.links.last().is_none_or(|last| last.child.url != child.url);
+        if is_new && (self.line_ended || self.row.links.len() >= MOST_LINKS) {
+            self.end_line();
+        }
+        let is_second = !self.row.links.is_empty();
+        if self.row.add(child, left_out) {
+            self.crowded |= is_second;
+        }
+        self.in_candidate = true;
+    }
+
+    /// Ends a row within a cell or an item, where another one follows.
+    fn end_line(&mut self) {
+        let is_in_cell = self.row.has_cells();
+        self.row.forget_lines();
+        self.end_row();
+        if is_in_cell {
+            self.row.begin_cell(1, None, None);
         }
     }
 
     fn end_row(&mut self) {
-        let row = take(&mut self.row);
-        self.crowded = false;
-        match self.owner.take() {
-            Some(Taken::Entry(index)) => self.collection.complete(index, &row.facts(self.columns.as_ref())),
-            Some(Taken::Refused) => {}
-            None => {
-                if let Some(columns) = Columns::read(&row, self.preformatted) {
-                    self.columns = Some(columns);
-                }
+        let mut row = take(&mut self.row);
+        let crowded = take(&mut self.crowded);
+        self.field = None;
+        self.line_ended = false;
+        self.in_candidate = false;
+        if row.links.is_empty() {
+            if let Some(columns) = Columns::read(&row, self.preformatted) {
+                self.columns = Some(columns);
+                self.collection.has_skeleton(Skeleton::Heading);
+            } else if row.is_navigation && (self.preformatted || row.has_cells()) {
+                self.collection.has_skeleton(Skeleton::WayUp);
             }
+            return;
+        }
+        let place = self.place();
+        row.join_lines();
+        let is_before = match self.facts_before {
+            Some((known, is_before)) if known == place => is_before,
+            _ => {
+                let is_before = row.has_facts_before();
+                self.facts_before = Some((place, is_before));
+                is_before
+            }
+        };
+        let facts = row.facts(self.columns.as_ref(), is_before);
+        let owner = row.owner(self.columns.as_ref()).unwrap_or_default();
+        let is_table = row.has_cells() && self.columns.is_some();
+        let is_of_one = place != LOOSE && (facts.are_some() || is_table);
+        let is_upward = place != LOOSE && row.is_navigation;
+        let has_icon = row.has_directory_icon;
+        for (index, link) in row.links.into_iter().enumerate() {
+            let is_owner = index == owner;
+            if (is_of_one && !is_owner) || (is_upward && !link.is_named()) {
+                continue;
+            }
+            let facts = (is_owner && !is_upward).then_some(&facts);
+            let is_directory = is_owner && has_icon && (is_of_one || !crowded);
+            if self.take_up(link, place, facts, is_directory).is_err() {
+                self.contents.is_too_long = true;
+                return;
+            }
+        }
+    }
+
+    /// Takes up what a link leads to. It is a directory if its URL or its text ends in `/`, or if the row says so.
+    fn take_up(&mut self, link: Candidate, place: Place, facts: Option<&Facts>, has_icon: bool) -> Result<(), TooMany> {
+        let standing = Standing {
+            place,
+            is_named: link.is_named(),
+            has_facts: facts.is_some_and(Facts::are_some),
+            is_plain: !link.child.directory && !link.text_ends_in_slash(),
+        };
+        let says_directory = has_icon || link.text_ends_in_slash() || facts.is_some_and(|facts| facts.is_directory);
+        let Candidate {
+            mut child,
+            mut left_out,
+            text,
+            ..
+        } = link;
+        if child.name.is_empty() && left_out != Some(Reason::Elsewhere) && child.url.query().is_some() {
+            // `?path=sub/`: the name is what the page calls it.
+            let text = text.trim();
+            child.name = text.strip_suffix('/').unwrap_or(text).as_bytes().to_vec();
+        }
+        if left_out == Some(Reason::Query) && child.directory && standing.is_named {
+            // `sub/?noscript`: what the page was had with will do for the directories in it.
+            let query = self.page.query().map(str::to_owned);
+            child.url.set_query(query.as_deref());
+            left_out = None;
+        }
+        if says_directory && !child.directory {
+            child.directory = true;
+            if child.url.query().is_none() {
+                let path = format!("{}/", child.url.path());
+                child.url.set_path(&path);
+            }
+        }
+        match left_out {
+            Some(reason) => {
+                self.contents.links_away += usize::from(reason == Reason::Elsewhere && self.page.is_own(&child.url));
+                self.collection.leave_out(&child, reason, standing);
+                Ok(())
+            }
+            None => self.collection.take_up(child, standing, facts),
         }
     }
 }

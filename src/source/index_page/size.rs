@@ -5,6 +5,10 @@
 //! `"%3d "` below 973 bytes, and a unit from there on (`apr_strfsize` in APR's `apr_strings.c`); fancyindex
 //! and Caddy print `B` below 1 KiB. Another unit, or a decimal point, means that the page has rounded, or
 //! cut off (lighttpd): the two can't be told apart, nor can `K` = 1000 from `K` = 1024, which all of these mean.
+//! Decimals that are all 0 before `B` or `bytes` (`105.0B`) are exact all the same, as there are no parts of a byte. So are
+//! groups of three digits (`5,242,880 bytes`).
+
+use std::borrow::Cow;
 
 use crate::source::ListedSize;
 
@@ -23,17 +27,20 @@ pub(super) struct Shown {
 
 /// Reads a size at the start of `text`; returns it with the text after it.
 pub(super) fn read(text: &str) -> Option<(Shown, &str)> {
-    let (whole, after_whole) = digits(text)?;
-    let (fraction, after_number) = match after_whole.strip_prefix('.') {
+    let (whole, after_whole) = grouped_digits(text)?;
+    let (fraction, after_number) = match after_whole.strip_prefix(['.', ',']) {
         Some(rest) => digits(rest)?,
         None => ("", after_whole),
     };
     let (unit, rest) = unit(after_number)?;
+    // Three decimals of a byte are rather a group of digits, in a language that parts them by a point.
+    let is_whole = fraction.len() < 3 && fraction.bytes().all(|digit| digit == b'0');
     let size = match unit {
-        None if fraction.is_empty() => ListedSize::Exact(bytes(whole, "", 1)?),
+        None if fraction.is_empty() => ListedSize::Exact(bytes(&whole, "", 1)?),
         None => return None,
-        Some(1) if fraction.is_empty() => ListedSize::Exact(bytes(whole, "", 1)?),
-        Some(factor) => ListedSize::Rounded(bytes(whole, fraction, factor)?),
+        Some(1) if is_whole => ListedSize::Exact(bytes(&whole, "", 1)?),
+        Some(1) => return None,
+        Some(factor) => ListedSize::Rounded(bytes(&whole, fraction, factor)?),
     };
     Some((
         Shown {
@@ -64,6 +71,26 @@ pub(super) fn agree(shown: ListedSize, exact: u64) -> bool {
         }
         ListedSize::Unknown => false,
     }
+}
+
+/// The digits at the start of `text`, groups of three put together, and what follows them.
+fn grouped_digits(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let (first, mut rest) = digits(text)?;
+    let mut whole = Cow::Borrowed(first);
+    if first.len() > 3 {
+        return Some((whole, rest));
+    }
+    // The same mark stands between all groups: a comma, a space that does not break the line, or the Swiss apostrophe.
+    let Some(mark) = rest.chars().next().filter(|c| ",\u{a0}\u{202f}'’".contains(*c)) else {
+        return Some((whole, rest));
+    };
+    while let Some((group, after)) = rest.strip_prefix(mark).and_then(digits)
+        && group.len() == 3
+    {
+        whole.to_mut().push_str(group);
+        rest = after;
+    }
+    Some((whole, rest))
 }
 
 /// The digits at the start of `text`, at least one, and what follows them.
@@ -176,7 +203,10 @@ mod tests {
             "12x",
             "12KK",
             "K",
-            "1,234",
+            "1,23",
+            "1,234,56 B",
+            "1.234 B",
+            "1.5 B",
             "0x10",
             "1e3",
             "12:00",

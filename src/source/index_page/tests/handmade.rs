@@ -18,26 +18,208 @@ fn any_page_with_a_link_one_level_down_is_read() {
 
 #[test]
 fn a_page_that_lists_nothing_and_has_no_mark_is_no_index() {
-    for (page, links) in [
-        ("", 0),
-        ("<h1>It works!</h1>", 0),
+    let scripted = |plain_form: Option<&str>| NotAnIndex::Scripted {
+        plain_form: plain_form.map(|url| Url::parse(url).unwrap()),
+    };
+    for (page, error) in [
+        ("", NotAnIndex::NoHtml),
+        ("Welcome", NotAnIndex::NoHtml),
+        ("\u{0}\u{1}PK\u{3}\u{4}", NotAnIndex::NoHtml),
         (
             "<title>Shop</title><a href='/'>Home</a> <a href='/news/'>News</a> <a href='#top'>Top</a>",
-            3,
+            NotAnIndex::NothingListed { links: 1 },
         ),
         (
-            "<title>Index of economic freedom</title><a href='https://example.test/'>Source</a>",
-            1,
+            "<h1>Log in</h1><form><input name=user><input type=password></form>",
+            NotAnIndex::Login,
         ),
-        ("<a href='../'>The chapter before</a>", 1),
         (
             "<script>document.write('<a href=\"x\">x</a>')</script><!-- <a href=x>x</a> -->",
+            scripted(None),
+        ),
+        (
+            "<script src=app.js></script><noscript><meta http-equiv=refresh content='0; url=?noscript'></noscript><h1>Index</h1>",
+            scripted(Some("http://origin.test/corpus/?noscript")),
+        ),
+        (
+            "<script></script><noscript><meta http-equiv=refresh content='0; url=/enable.html'></noscript>",
+            scripted(None),
+        ),
+    ] {
+        assert_eq!(read(page), Err(error), "{page}");
+    }
+}
+
+#[test]
+fn a_page_without_names_and_without_a_mark_may_be_an_empty_directory() {
+    let case = |name: &str| {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/cases")
+            .join(name);
+        std::fs::read_to_string(file).unwrap()
+    };
+    for page in [
+        &case("empty-go.html"),
+        &case("empty-tomcat.html"),
+        "<h1>It works!</h1>",
+        "<a href='../'>The chapter before</a>",
+        "<title>Files</title><table><tr><th>Name<th>Size</table><a href='https://example.test/'>Powered by</a>",
+    ] {
+        let listing = read(page).unwrap();
+        let is_empty = listing.entries.is_empty() && listing.left_out.is_nothing();
+        assert!(is_empty && !listing.is_marked, "{page}: {listing:?}");
+    }
+}
+
+#[test]
+fn a_directory_is_one_by_its_slash_or_its_text_or_its_icon_or_its_row() {
+    for row in [
+        "<li><a href=d/>d</a>",
+        "<li><a href=d>d/</a>",
+        "<li><a href=d class='icon icon-directory'><span class=name>d</span></a>",
+        "<li><i class='fa fa-folder'></i><a href=d>d</a>",
+        "<table><tr><td><img alt='[DIR]'><td><a href=d>d</a></table>",
+        "<table><tr class=directory><td><a href=d>d</a></table>",
+        "<table><tr><td><svg><use xlink:href='#folder'></use></svg><a href=d>d</a></table>",
+        "<table><tr><td><a href=d>d</a><td>Directory<td></table>",
+        "<table><tr><td><code>(drwxr-xr-x)</code><td><a href=d>d</a></table>",
+        "<pre>11/22/2026  12:00 PM  &lt;dir&gt; <a href=d>d</a>\n</pre>",
+    ] {
+        let listing = read(row).unwrap();
+        assert_eq!(names(&listing), ["d/"], "{row}");
+        assert_eq!(listing.entries[0].url.path(), "/corpus/d/", "{row}");
+    }
+    for row in [
+        "<li><a href=d class='icon icon icon-dir icon-default'>d</a>",
+        "<li><a href=d class='file folder'>d</a>",
+        "<table class=dir-listing><tr><td><a href=d>d</a></table>",
+        "<table><tr><td>Directory of songs<td><a href=d>d</a></table>",
+    ] {
+        assert_eq!(names(&read(row).unwrap()), ["d"], "{row}");
+    }
+}
+
+#[test]
+fn a_directory_wins_over_a_file_of_its_name() {
+    for (page, both) in [
+        ("<li><a href=d>d</a><li><a href=d/>d/</a>", 1),
+        ("<li><a href=d/>d/</a><li><a href=d>d</a>", 1),
+        // What a text links to is no row.
+        ("<p>See <a href=d/>there</a></p><ul><li><a href=d>d</a></ul>", 0),
+    ] {
+        let listing = read(page).unwrap();
+        let name = if both > 0 { "d/" } else { "d" };
+        assert_eq!(
+            (names(&listing), listing.left_out.both),
+            (vec![name.to_owned()], both),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn only_rows_of_the_listing_are_names() {
+    let rows = "<a href=x>x</a> 2026-11-22 12:00 5\n<a href=y>y</a> 2026-11-22 12:00 6\n";
+    let table = "<table><tr><th>Name<th>Size<th>Description<tr><td><a href=x>x</a><td>5<td>see <a href=notes>the notes</a>\
+        <tr><td><a href=y>y</a> <a href=y.asc>signature</a><td>6<td></table>";
+    for page in [
+        &format!("<p>Read <a href=INSTALL>INSTALL</a> first</p><pre>{rows}</pre>"),
+        &format!("<pre>{rows}</pre><h2>README</h2><ul><li>by <a href=author.html>the author</a></ul>"),
+        &format!("<pre>{rows}</pre><footer><a href=about>About</a></footer>"),
+        &format!("<a href=upload>Upload</a> <pre>{rows}</pre>"),
+        &format!("<div><a href=all.zip>Download all as zip</a></div>{table}"),
+        table,
+        &format!("<pre>{}</pre>", rows.replace("5\n", "5  see <a href=z>z</a>\n")),
+        "<ul><li><a href=x>x</a><li><a href=y>y</a></ul><p>Powered by <a href=about>lister</a></p>",
+        "<table><tr><td><a href=x>x</a><td>2026-11-22 12:00<tr><td><a href=y>y</a><td>2026-11-22 12:00\
+         <tr><td><a href=all.zip>all.zip</a><td>-</table>",
+    ] {
+        assert_eq!(names(&read(page).unwrap()), ["x", "y"], "{page}");
+    }
+    // Where no row is there, a footer's link is none.
+    let empty =
+        "<table><tr><th>Name<th>Size<tr><td><a href=../>..</a><td></table><div>my <a href=server.html>server</a></div>";
+    assert_eq!(names(&read(empty).unwrap()), [""; 0]);
+    // A page without such rows is the author's own.
+    assert_eq!(
+        names(&read("<p><a href=a.iso>The disc</a> and <a href=more/>more</a>").unwrap()),
+        ["a.iso", "more/"]
+    );
+    // Directories in one list, files in another.
+    let two = "<ul><li><a href=d/>d</a></ul><table><tr><td><a href=x>x</a><td>12K</table>";
+    assert_eq!(names(&read(two).unwrap()), ["d/", "x"]);
+    // A table without facts may hold names side by side.
+    let grid = "<table><tr><td><a href=a>a</a><td><a href=b>b</a><tr><td><a href=c>c</a></table>";
+    assert_eq!(names(&read(grid).unwrap()), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_is_left_out_is_counted() {
+    for (page, queries, elsewhere) in [
+        (
+            "<pre><a href=../>../</a>\n<a href='a.csv?download=1'>a.csv</a>   14-Nov-2023 22:13   3000\n</pre>",
+            1,
             0,
         ),
-        ("\u{0}\u{1}PK\u{3}\u{4}", 0),
+        (
+            "<pre><a href=../>../</a>\n<a href=/store/ab/c.txt>c.txt</a>   14-Nov-2023 22:13   5\n</pre>",
+            0,
+            1,
+        ),
+        (
+            "<a href='../../packages/x.whl#sha256=1'>x.whl</a><br><a href='http://cdn.test/y.whl'>y.whl</a><br>",
+            0,
+            2,
+        ),
+        ("<ul><li><a href=x>x</a> <a href='x?view'>View x</a></ul>", 0, 0),
+        (
+            "<ul><li><a href=x>x</a></ul><a href=/news>News</a> <a href='?page=2'>2</a>",
+            0,
+            0,
+        ),
     ] {
-        assert_eq!(read(page), Err(NotAnIndex::NothingListed { links }), "{page}");
+        let left_out = read(page).unwrap().left_out;
+        assert_eq!((left_out.queries, left_out.elsewhere), (queries, elsewhere), "{page}");
     }
+}
+
+#[test]
+fn directories_behind_the_query_of_a_plain_form_are_shown() {
+    let page = "<table><tr><td><a href='sub/?noscript'>sub/</a><td>2026-11-22 12:00<td>2 items\
+        <tr><td><a href=x>x</a><td>2026-11-22 12:00<td>5 B</table>";
+    let listing = read(page).unwrap();
+    assert_eq!(names(&listing), ["sub/", "x"]);
+    assert_eq!(listing.entries[0].url.as_str(), "http://origin.test/corpus/sub/");
+    let plain = Url::parse(&format!("{PAGE}?noscript")).unwrap();
+    let listing = parse(&plain, page.as_bytes(), None).unwrap();
+    assert_eq!(
+        listing.entries[0].url.as_str(),
+        "http://origin.test/corpus/sub/?noscript"
+    );
+}
+
+#[test]
+fn links_with_a_query_and_links_elsewhere_have_names_if_they_are_wanted() {
+    let config = ListingConfig {
+        external_links: true,
+        query_links: true,
+        ..ListingConfig::default()
+    };
+    let page = "<pre><a href=../>../</a>\n<a href='a.csv?download=1'>a.csv</a>   14-Nov-2023 22:13   3000\n\
+        <a href='?path=sub'>sub/</a>   14-Nov-2023 22:13   -\n\
+        <a href='/store/c.txt'>c.txt</a>   14-Nov-2023 22:13   7\n</pre><a href=/news>News</a>";
+    let listing = super::super::parse(&Url::parse(PAGE).unwrap(), page.as_bytes(), None, &config).unwrap();
+    let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.as_str()).collect();
+    assert_eq!(names(&listing), ["a.csv", "sub/", "c.txt"]);
+    assert_eq!(
+        urls,
+        [
+            "http://origin.test/corpus/a.csv?download=1",
+            "http://origin.test/corpus/?path=sub",
+            "http://origin.test/store/c.txt"
+        ]
+    );
+    assert_eq!(size(&listing.entries[0]), Exact(3000));
 }
 
 #[test]
@@ -58,9 +240,27 @@ fn a_page_that_is_marked_may_be_empty() {
 
 #[test]
 fn a_page_of_refused_names_is_an_index_and_each_is_counted_once() {
-    let listing =
-        read("<a href='a%0Ab'><img></a> <a href='a%0Ab'>a</a> <a href='%2Fetc'>b</a> <a href='c%00/'>c</a>").unwrap();
-    assert_eq!((listing.entries.len(), listing.refused), (0, 3));
+    let long = "x".repeat(1024);
+    let listing = read(&format!(
+        "<a href='{long}'><img></a> <a href='{long}'>a</a> <a href='{long}/'>b</a> <a href='%2E%00%2e'>c</a>"
+    ));
+    let listing = listing.unwrap();
+    assert_eq!(
+        (names(&listing), listing.left_out.refused),
+        (vec![".%00.".to_owned()], 2)
+    );
+}
+
+#[test]
+fn names_are_shown_as_far_as_linux_allows_and_escaped_where_it_does_not() {
+    let long = "x".repeat(1023);
+    let page = format!(
+        "<a href='a%0Ab'>1</a> <a href='c%09'>2</a> <a href='%2Fetc%2f..'>3</a> <a href='d%00/'>4</a> <a href={long}>5</a>"
+    );
+    assert_eq!(
+        names(&read(&page).unwrap()),
+        ["a\nb", "c\t", "%2Fetc%2F..", "d%00/", &long]
+    );
 }
 
 #[test]
@@ -68,7 +268,7 @@ fn a_name_of_bytes_that_are_no_text_is_refused() {
     let page = Url::parse(PAGE).unwrap();
     let body = b"<a href='caf\xe9'>x</a> <a href='tea'>y</a>";
     let unnamed = parse(&page, body, None).unwrap();
-    assert_eq!((names(&unnamed), unnamed.refused), (vec!["tea".to_owned()], 1));
+    assert_eq!((names(&unnamed), unnamed.left_out.refused), (vec!["tea".to_owned()], 1));
     let latin1 = parse(&page, body, Some("iso-8859-1")).unwrap();
     assert_eq!(latin1.entries[0].url.path(), "/corpus/caf%C3%A9", "as a browser asks");
 }
@@ -122,7 +322,12 @@ fn a_row_never_gets_its_neighbours_size() {
     // IIS puts date and size before the name, and ends its rows with <br>.
     let iis = "<pre><A HREF='/'>[To Parent Directory]</A><br><br>2026-11-22 12:00  11 <A HREF='/corpus/a'>a</A><br>\
         2026-11-22 12:00  22 <A HREF='/corpus/b'>b</A><br></pre>";
-    assert_eq!(sizes(iis), [Unknown, Unknown]);
+    assert_eq!(sizes(iis), [Exact(11), Exact(22)]);
+    let ls = "<pre>-rw-r--r--  root  Nov 14  2023   105  B  <a href=a>a</a>\n-rw-r--r--  root  Nov 14  2023  5 kB  <a href=b>b</a>\n</pre>";
+    assert_eq!(sizes(ls), [Exact(105), Rounded(5 << 10)]);
+    // Whether what stands before a link is about it, its first row shows.
+    let below = "<pre><a href=a>a</a><br>2026-11-22 12:00 11<br><a href=b>b</a><br>2026-11-22 12:00 22</pre>";
+    assert_eq!(sizes(below), [Unknown, Unknown]);
     assert_eq!(sizes("<td><a href=a>a</a><br>12K <a href=b>b</a>"), [Unknown, Unknown]);
     assert_eq!(
         sizes("<div><a href=a>a</a></div><div>12K <a href=b>b</a></div>"),
@@ -136,7 +341,20 @@ fn a_row_never_gets_its_neighbours_size() {
         sizes("<a href=a>a</a> 12K <a href=a.sha256>sums</a> 1K"),
         [Rounded(12 << 10), Unknown]
     );
-    assert_eq!(sizes("<a href='a%0A'>a</a> <a href=b>b</a> 12K"), [Unknown]);
+    assert_eq!(sizes("<a href='a%0A'>a</a> <a href=b>b</a> 12K"), [Unknown, Unknown]);
+    // In a cell or an item lines are there for the looks, until another entry follows.
+    assert_eq!(
+        sizes("<table><tr><td><p><a href=a>a</a></p><td><p>12K</p><br><tr><td><p><a href=b>b</a><td><p>13K</table>"),
+        [Rounded(12 << 10), Rounded(13 << 10)]
+    );
+    let items = "<ul><li><a href=a>a</a><div class=facts><span class=size>1.0 B</span><span class=mtime>2026-11-22 12:00</span></div>\
+        <li><a href=b><span class=name>b</span><span class=size>2</span><span class=date>22.11.2026 12:00</span></a></ul>";
+    assert_eq!(sizes(items), [Exact(1), Exact(2)]);
+    // A server that does not escape names means two files by one.
+    assert_eq!(
+        sizes("<li><a href='a&b'>a&b</a> 3 B<li><a href='a&amp;b'>a&amp;b</a> 4 B"),
+        [Unknown]
+    );
 }
 
 #[test]
@@ -182,12 +400,13 @@ fn more_names_than_are_taken_are_an_error_that_says_what_to_do() {
     };
     let page = Url::parse(PAGE).unwrap();
     let parse = |html: &str| super::super::parse(&page, html.as_bytes(), None, &config);
-    let three = "<a href=a>a</a><a href=b/>b</a><a href=c%00>c</a>".repeat(2);
+    let long = "c".repeat(1100);
+    let three = format!("<a href=a>a</a><a href=b/>b</a><a href={long}>c</a>").repeat(2);
     assert_eq!(
-        parse(&three).map(|listing| (listing.entries.len(), listing.refused)),
+        parse(&three).map(|listing| (listing.entries.len(), listing.left_out.refused)),
         Ok((2, 1))
     );
-    for one_more in ["<a href=d>", "<a href=d%00>"] {
+    for one_more in ["<a href=d>", &format!("<a href=d{long}>")] {
         let error = parse(&format!("{three}{one_more}")).unwrap_err();
         assert_eq!(error, NotAnIndex::TooManyNames(3));
         assert!(error.to_string().contains("--max-entries"), "{error}");

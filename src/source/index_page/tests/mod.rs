@@ -3,11 +3,12 @@
 mod handmade;
 mod properties;
 mod recorded;
+mod servers;
 
 use url::Url;
 
 use super::NotAnIndex;
-use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, ListingConfig};
+use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, ListingConfig};
 
 /// Where the pages are said to come from.
 const PAGE: &str = "http://origin.test/corpus/";

@@ -1,0 +1,131 @@
+//! Index pages of servers that lay them out in their own way: what is a name, a directory, an empty directory.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::servers::WebServer;
+use crate::common::{Mount, run};
+use crate::prefetching::fetchfs_with;
+
+/// The names in a directory, sorted.
+#[track_caller]
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("to list");
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("a name").file_name().into_string().expect("text");
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.sort();
+    names
+}
+
+/// What `fetchfs status` says is left out.
+#[track_caller]
+fn left_out(mount: &Mount) -> String {
+    let ran = run(&mut fetchfs_with(&["status", "--json"], &[mount.root()])).succeeded();
+    let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    status[0]["left_out"].as_str().unwrap_or_default().to_owned()
+}
+
+/// No title is known of these pages; their parent lists them as directories.
+#[test]
+fn an_empty_directory_without_a_mark_is_empty() {
+    for page in ["empty-go.html", "empty-tomcat.html"] {
+        let server = WebServer::case("page-of.py", &["PORT", page]);
+        let mount = Mount::start_of(&server.url("/"));
+        assert_eq!(names(&mount.path("x")), [""; 0], "{page}");
+    }
+}
+
+/// At the top of a mount nothing shows that there is a directory at all.
+#[test]
+fn a_page_without_names_is_no_mount() {
+    let server = WebServer::case("page-of.py", &["PORT", "empty-go.html"]);
+    let mut command = crate::common::mount::fetchfs();
+    let home = tempfile::tempdir().expect("a folder");
+    let ran = run(command
+        .args(["mount", "--cache-dir"])
+        .arg(home.path().join("cache"))
+        .arg(server.url("/x/"))
+        .arg(home.path()));
+    assert!(ran.code == 1 && ran.err.contains("not an index page"), "{ran:?}");
+}
+
+#[test]
+fn a_directory_wins_over_a_file_of_its_name() {
+    let server = WebServer::case("page-of.py", &["PORT", "file-and-directory.html"]);
+    let mount = Mount::start_of(&server.url("/"));
+    assert_eq!(names(&mount.path("x")), ["foo"]);
+    assert_eq!(names(&mount.path("x/foo")), ["inner"]);
+    assert!(left_out(&mount).contains("1 file is not shown"), "{}", left_out(&mount));
+}
+
+#[test]
+fn a_directory_is_one_by_its_text() {
+    let server = WebServer::case("directory-without-slash.py", &["PORT", "200"]);
+    let mount = Mount::start_of(&server.url("/"));
+    assert_eq!(names(&mount.path("sub")), ["b.bin"]);
+    assert_eq!(fs::read(mount.path("sub/b.bin")).expect("its bytes"), b"hello\n");
+}
+
+#[test]
+fn links_with_a_query_are_counted_and_shown_if_asked_for() {
+    let server = WebServer::case("page-of.py", &["PORT", "query-links.html"]);
+    let mount = Mount::start_of(&server.url("/"));
+    assert_eq!(names(&mount.path("x")), [""; 0]);
+    assert!(left_out(&mount).contains("1 link with a query"), "{}", left_out(&mount));
+    assert_eq!(mount.times_in_log("1 link with a query"), 1);
+    drop(mount);
+    let mount = Mount::of(&server.url("/")).with("--query-links", "").start();
+    assert_eq!(names(&mount.path("x")), ["a.csv"]);
+    assert_eq!(fs::read(mount.path("x/a.csv")).expect("its bytes"), vec![b'q'; 3000]);
+    assert_eq!(left_out(&mount), "");
+}
+
+#[test]
+fn links_elsewhere_are_counted_and_shown_if_asked_for() {
+    let server = WebServer::case("links-elsewhere.py", &["PORT"]);
+    let mount = Mount::start_of(&server.url("/"));
+    for (directory, shown) in [
+        ("some", &["a.txt", "b.txt"][..]),
+        ("none", &[]),
+        ("query", &[]),
+        ("folder", &[]),
+    ] {
+        assert_eq!(names(&mount.path(directory)), shown, "{directory}");
+    }
+    let said = left_out(&mount);
+    assert!(
+        said.contains("2 links with a query") && said.contains("4 links to other places"),
+        "{said}"
+    );
+    drop(mount);
+    let mount = Mount::of(&server.url("/")).with("--external-links", "").start();
+    assert_eq!(names(&mount.path("none")), ["c.txt", "d.txt"]);
+    assert_eq!(names(&mount.path("some")), ["a.txt", "b.txt", "c.txt"]);
+    assert_eq!(fs::read(mount.path("none/d.txt")).expect("its bytes"), b"data\n");
+}
+
+#[test]
+fn pages_that_a_script_fills_in_are_asked_for_without() {
+    for how in ["noscript", "asset"] {
+        let server = WebServer::case("scripted.py", &["PORT", how]);
+        let mut mount = Mount::start_of(&server.url("/"));
+        assert_eq!(names(&mount.root()), ["sub", "top.txt"], "{how}");
+        assert_eq!(names(&mount.path("sub")), ["b.txt"], "{how}");
+        assert_eq!(
+            fs::read(mount.path("sub/b.txt")).expect("its bytes"),
+            b"hello\n",
+            "{how}"
+        );
+        let asked = server.printed();
+        assert!(
+            !asked.contains("GET /sub/\n"),
+            "{how}: the plain page is asked for at once: {asked}"
+        );
+        // The names have no query of that sort, so they can be shown without the server.
+        mount.unmount();
+        drop(server);
+        mount.add_option("--offline", "");
+        mount.start();
+        assert_eq!(names(&mount.path("sub")), ["b.txt"], "{how}");
+    }
+}
