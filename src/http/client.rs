@@ -155,7 +155,19 @@ impl Client {
     /// # Errors
     /// `BadAnswer` for anything but a complete document of that size.
     pub async fn page(&self, url: &Url) -> Result<Page, HttpError> {
-        let Answer { url, head, response } = self.send(Method::GET, url, identity()).await?;
+        self.page_as(url, None).await
+    }
+
+    /// [`Self::page`], under another name than this program's: some servers send each program another page.
+    ///
+    /// # Errors
+    /// As for [`Self::page`].
+    pub async fn page_as(&self, url: &Url, user_agent: Option<&'static str>) -> Result<Page, HttpError> {
+        let mut headers = identity();
+        if let Some(user_agent) = user_agent {
+            headers.insert(header::USER_AGENT, HeaderValue::from_static(user_agent));
+        }
+        let Answer { url, head, response } = self.send(Method::GET, url, headers).await?;
         let shown = redact(&url);
         let fail = |kind| HttpError {
             kind,

@@ -14,12 +14,20 @@ use super::index_page::{self, NotAnIndex};
 use super::{BoxFuture, Listing, ListingConfig, Source};
 use crate::http::{Client, HttpError, HttpErrorKind, Origin, Page, redact};
 
-/// What is in the pages of servers that have another form of them, and the query that asks for that.
-const KNOWN_FORMS: [(&str, &str); 2] = [
+/// How a plain page is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Form {
+    query: String,
+    /// As what program, if not as this one.
+    user_agent: Option<&'static str>,
+}
+
+/// What is in the pages of servers that have another form of them; and the query, and the name of a program, to ask for that with.
+const KNOWN_FORMS: [(&str, &str, Option<&str>); 2] = [
     // dufs: its script's name has the version in it.
-    ("__dufs_v", "noscript"),
-    // copyparty, which sends coloured text to what is no browser.
-    ("# acct: ", "b"),
+    ("__dufs_v", "noscript", None),
+    // copyparty, which sends coloured text to programs whose names begin with `fetch`, for FreeBSD's.
+    ("# acct: ", "b", Some("Mozilla/5.0 (compatible; fetchfs)")),
 ];
 
 /// What is in answers that are listings of another kind, and what to do about it.
@@ -49,15 +57,15 @@ const SEARCHED: usize = 16 << 10;
 pub struct WebIndex {
     client: Client,
     config: ListingConfig,
-    /// The query that asks for a page without scripts, by origin. Taken for a look-up only.
-    plain_forms: Mutex<HashMap<Origin, String>>,
+    /// How a page without scripts is asked for, by origin. Taken for a look-up only.
+    plain_forms: Mutex<HashMap<Origin, Form>>,
 }
 
 /// Why a page was not read.
 struct Refusal {
     why: String,
-    /// The query by which there is another form of it.
-    plain_form: Option<String>,
+    /// How another form of it is asked for.
+    plain_form: Option<Form>,
 }
 
 impl WebIndex {
@@ -70,26 +78,31 @@ impl WebIndex {
         }
     }
 
-    /// The listing at `there`, asked for with this query.
+    /// The listing at `there`, asked for in this form.
     async fn ask(
         &self,
         directory: &Url,
         there: &Url,
-        query: Option<&str>,
+        form: Option<&Form>,
     ) -> Result<Result<Listing, Refusal>, HttpError> {
         let mut asked = there.clone();
-        if query.is_some() {
-            asked.set_query(query);
+        if let Some(form) = form {
+            asked.set_query(Some(&form.query));
         }
-        let mut page = self.client.page(&asked).await?;
-        if query.is_some() {
-            page.url.set_query(there.query());
-        }
+        let user_agent = form.and_then(|form| form.user_agent);
+        let page = self.client.page_as(&asked, user_agent).await?;
         let (config, asked, is_mirror) = (self.config, there.clone(), there != directory);
         let home = directory.clone();
+        let query = form.map(|form| form.query.clone());
         // A long page takes seconds, in which the threads of the runtime have bodies to move.
         let reading = tokio::task::spawn_blocking(move || {
             let mut listing = read(&asked, &page, &config)?;
+            // Which form of a page was asked for is no part of what it names.
+            for entry in &mut listing.entries {
+                if query.is_some() && entry.url.query() == query.as_deref() {
+                    entry.url.set_query(None);
+                }
+            }
             if is_mirror {
                 bring_home(&mut listing, &page.url, &home);
             }
@@ -114,7 +127,7 @@ impl Source for WebIndex {
             let origin = Origin::of(there).unwrap_or_else(Origin::nowhere);
             let known = self.plain_forms.lock().get(&origin).cloned();
             let known = known.filter(|_| there.query().is_none());
-            let refusal = match self.ask(directory, there, known.as_deref()).await? {
+            let refusal = match self.ask(directory, there, known.as_ref()).await? {
                 Ok(listing) => return Ok(listing),
                 Err(refusal) => refusal,
             };
@@ -124,7 +137,10 @@ impl Source for WebIndex {
             if let Some(form) = form
                 && let Ok(listing) = self.ask(directory, there, Some(&form)).await?
             {
-                log::info!("{origin}: its pages are asked for with ?{form}, which gives them without scripts");
+                log::info!(
+                    "{origin}: its pages are asked for with ?{}, which gives them without scripts",
+                    form.query
+                );
                 self.plain_forms.lock().insert(origin, form);
                 return Ok(listing);
             }
@@ -168,8 +184,18 @@ fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
         NotAnIndex::Scripted { plain_form: Some(url) } => url.query().map(str::to_owned),
         _ => None,
     };
-    let known = || KNOWN_FORMS.iter().find(|(mark, _)| start.contains(mark));
-    let plain_form = by_page.or_else(|| known().map(|(_, query)| (*query).to_owned()));
+    let by_page = by_page.map(|query| Form {
+        query,
+        user_agent: None,
+    });
+    let known = || {
+        let (_, query, user_agent) = KNOWN_FORMS.iter().find(|(mark, ..)| start.contains(mark))?;
+        Some(Form {
+            query: (*query).to_owned(),
+            user_agent: *user_agent,
+        })
+    };
+    let plain_form = by_page.or_else(known);
     let other_kind = || {
         let text = start.trim_start();
         OTHER_KINDS.iter().find(|(mark, _)| {

@@ -96,8 +96,8 @@ impl Page {
 
     /// Says what `href` (as the tokenizer gives it, entities decoded) leads to.
     ///
-    /// What has a query (`get.php?file=1`) is left out unless [`ListingConfig::query_links`]: it may be a program's answer
-    /// rather than a file. What lies in another directory or at another origin is left out unless
+    /// What has a query (`get.php?file=1`) other than the page's own is left out unless [`ListingConfig::query_links`]: it may be a
+    /// program's answer rather than a file. What lies in another directory or at another origin is left out unless
     /// [`ListingConfig::external_links`]. A fragment is dropped.
     ///
     /// A child whose `href` holds U+FFFD gets the empty name, which no listing takes: that character
@@ -143,10 +143,11 @@ impl Page {
         } else {
             name::decode(segment)
         };
-        let has_query = url.query().is_some_and(|query| !query.is_empty());
-        if !has_query {
+        if url.query() == Some("") {
             url.set_query(None);
         }
+        // What this page was had with is no program's question: `?noscript`, or a key that the user gave.
+        let has_query = url.query().is_some() && url.query() != self.url.query();
         let child = self.child(&mut url, name, directory, false);
         self.left_out_unless(!has_query || self.config.query_links, child, Reason::Query)
     }
@@ -400,6 +401,10 @@ mod tests {
             assert_eq!(child.url.as_str(), url, "{href}");
         }
         assert_eq!(page.resolve("?C=N;O=D"), Link::Sorted);
+        let page = Page::new(&Url::parse("http://host/a/?key=1").unwrap(), &ListingConfig::default());
+        for (href, is_entry) in [("x?key=1", true), ("x", true), ("x?key=2", false)] {
+            assert_eq!(matches!(page.resolve(href), Link::Child(_)), is_entry, "{href}");
+        }
     }
 
     #[test]

@@ -236,13 +236,14 @@ impl Row {
         true
     }
 
-    /// The link that the row is about, as an index into its links: in the column of names, or else the first. What is left out
-    /// gives way to what is not.
+    /// The link that the row is about, as an index into its links: in the column of names, or else the first that is called by its
+    /// name, or else the first. What is left out gives way to what is not.
     pub(super) fn owner(&self, columns: Option<&Columns>) -> Option<usize> {
         let in_names = |link: &Candidate| columns.is_some_and(|columns| link.column == Some(columns.name));
         let is_entry = |link: &Candidate| link.left_out.is_none();
         let find = |test: &dyn Fn(&Candidate) -> bool| self.links.iter().position(test);
         find(&|link| in_names(link) && is_entry(link))
+            .or_else(|| find(&|link| is_entry(link) && link.is_named()))
             .or_else(|| find(&is_entry))
             .or_else(|| find(&in_names))
             .or_else(|| find(&|_| true))
