@@ -61,8 +61,16 @@ struct State {
     page: Page,
     /// What is still to be added to the file's numbers.
     owed: BTreeMap<Word, i64>,
+    /// How often each bell was rung, and that could not be written: heard in this process alone.
+    unwritten: [u32; 2],
     /// Why the page could not be written, if that was so the last time.
     failing: Option<String>,
+}
+
+impl State {
+    fn rung(&self, bell: Bell) -> u32 {
+        self.page.rung(bell).wrapping_add(self.unwritten[bell as usize])
+    }
 }
 
 impl Ledger {
@@ -113,6 +121,7 @@ impl Ledger {
             state: Mutex::new(State {
                 page,
                 owed: BTreeMap::new(),
+                unwritten: [0; 2],
                 failing: None,
             }),
             rung: Condvar::new(),
@@ -386,7 +395,7 @@ impl Ledger {
 
     /// For [`Self::wait_wanted`].
     pub fn wanted(&self) -> u32 {
-        self.look(|page| page.rung(Bell::Wanted))
+        self.rung(Bell::Wanted)
     }
 
     /// Sleeps until room is wanted, unless it was since `seen`, or for so long.
@@ -401,7 +410,7 @@ impl Ledger {
 
     /// For [`Self::wait_relieved`].
     pub fn relieved(&self) -> u32 {
-        self.look(|page| page.rung(Bell::Relieved))
+        self.rung(Bell::Relieved)
     }
 
     /// Sleeps until there may be room, unless that was so since `seen`, or for so long.
@@ -412,9 +421,15 @@ impl Ledger {
     /// Those in this process hear it even if it can't be written.
     fn ring(&self, bell: Bell) {
         if self.change(|page| page.ring(bell)).is_err() {
-            self.state.lock().page.ring(bell);
+            let unwritten = &mut self.state.lock().unwritten[bell as usize];
+            *unwritten = unwritten.wrapping_add(1);
         }
         self.rung.notify_all();
+    }
+
+    fn rung(&self, bell: Bell) -> u32 {
+        self.look(|_| ());
+        self.state.lock().rung(bell)
     }
 
     fn wait(&self, bell: Bell, seen: u32, longest: Duration) {
@@ -426,10 +441,10 @@ impl Ledger {
                 LOOK_FOR_NEWCOMERS
             };
             // Looked at first, and what is rung here from then on is heard: it takes the lock.
-            let is_rung = self.look(|page| page.rung(bell)) != seen;
+            self.look(|_| ());
             let mut state = self.state.lock();
             let now = Instant::now();
-            if is_rung || state.page.rung(bell) != seen || now >= deadline {
+            if state.rung(bell) != seen || now >= deadline {
                 return;
             }
             self.rung.wait_for(&mut state, pause.min(deadline - now));

@@ -137,6 +137,10 @@ fn a_process_that_keeps_the_page_locked_stops_no_other() {
         .unwrap();
     let stopped = Changing::begin(&file).unwrap();
     assert!(one.try_reserve(1, 1000).is_err());
+    let seen = one.wanted();
+    one.want();
+    one.wait_wanted(seen, Duration::from_secs(3600));
+    assert_ne!(one.wanted(), seen, "those in this process hear it");
     one.settle(60, 40);
     assert_eq!((one.used(), one.reserved()), (40, 0), "as this one knows it");
     drop(stopped);
