@@ -159,21 +159,18 @@ fn handle_signal() {
 }
 
 /// Runs in whichever thread touched the page: atomics and system calls, and no memory of an allocator's.
-unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+unsafe extern "C" fn on_fault(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     // SAFETY: of this thread, and always there.
     let errno = unsafe { *libc::__errno_location() };
     // SAFETY: the kernel gives it to a handler that was set with SA_SIGINFO.
     let (code, at) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // A signal that a process has sent has no address, and a code that is not above 0.
-    if code <= 0 || !lose(at) {
-        if let Some(before) = BEFORE.get() {
-            // SAFETY: it was in force before. A fault happens again when this returns.
-            unsafe { libc::sigaction(libc::SIGBUS, before, std::ptr::null_mut()) };
-        }
-        if code <= 0 {
-            // SAFETY: it is delivered when this returns.
-            unsafe { libc::raise(signal) };
-        }
+    // One that a process has sent has a code that is not above 0, and means nothing.
+    if code > 0
+        && !lose(at)
+        && let Some(before) = BEFORE.get()
+    {
+        // SAFETY: it was in force before. The fault happens again when this returns.
+        unsafe { libc::sigaction(libc::SIGBUS, before, std::ptr::null_mut()) };
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
