@@ -124,6 +124,9 @@ impl Around {
             let error = match result {
                 Ok(()) if bytes.len() > before => continue,
                 Ok(()) => wanted.bad_answer("no bytes"),
+                Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain && bytes.len() > before => {
+                    continue;
+                }
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
             };

@@ -84,6 +84,7 @@ impl Fetcher for ChunkDownloader {
                 linear: false,
                 hint_is_good: true,
                 next_suspect: u64::MAX,
+                given_up_at: None,
             };
             tokio::select! {
                 result = fetch.run(&mut position) => end.result = Some(result),
@@ -126,6 +127,8 @@ struct Fetch {
     hint_is_good: bool,
     /// Byte offset of the next chunk that is to be verified rather than fetched.
     next_suspect: u64,
+    /// Byte offset at which a connection was given up last.
+    given_up_at: Option<u64>,
 }
 
 impl Fetch {
@@ -156,6 +159,11 @@ impl Fetch {
                 // somewhere without a word, would be asked for ever.
                 Ok(()) if reached > before => continue,
                 Ok(()) => self.bad_answer("no bytes"),
+                // Nothing has failed: it goes on, over another connection.
+                Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain => {
+                    self.given_up_at = Some(reached);
+                    continue;
+                }
                 Err(ReadError::Http(error)) => error,
                 // Others begin again what it had begun.
                 Err(ReadError::Lost) => return Ok(()),
@@ -257,15 +265,23 @@ impl Fetch {
             }
         };
         match answer {
-            Ok(Some(body)) => {
+            Ok(Some(mut body)) => {
                 self.manager.answered(self.order.id);
                 let (answered, from) = (Instant::now(), position.offset());
+                // What was spent waiting for a connection is not the server's time.
+                let asked = body.sent().into_std().max(asked);
+                if self.given_up_at == Some(from) {
+                    body.trust_connection();
+                }
                 let result = self.stream(body, kept).await;
                 let bytes = kept
                     .as_ref()
                     .map_or(0, |position| position.offset().saturating_sub(from));
-                self.manager
-                    .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
+                // A silence of the connection is not the server's either.
+                if !is_given_up(&result) {
+                    self.manager
+                        .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
+                }
                 (turn, result)
             }
             Ok(None) => (turn, Ok(())),
@@ -279,4 +295,8 @@ impl Fetch {
             url: redact(&self.order.entry.url),
         }
     }
+}
+
+fn is_given_up(result: &Result<(), ReadError>) -> bool {
+    matches!(result, Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain)
 }

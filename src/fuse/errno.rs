@@ -53,10 +53,12 @@ fn of_http(error: &HttpError) -> Errno {
         | HttpErrorKind::Refused
         | HttpErrorKind::Unreachable(_)
         | HttpErrorKind::NoTls
+        | HttpErrorKind::Handshake(_)
         | HttpErrorKind::Untrusted(_)
         | HttpErrorKind::NoDescriptors
         | HttpErrorKind::Unanswered
         | HttpErrorKind::Interrupted
+        | HttpErrorKind::AskAgain
         | HttpErrorKind::Status { .. }
         | HttpErrorKind::NotReady { .. }
         | HttpErrorKind::Contradiction(_)

@@ -8,9 +8,14 @@
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
-use reqwest::Response;
 
-use super::{HttpError, HttpErrorKind, error::classify};
+use tokio::time::Instant;
+
+use super::{HttpError, HttpErrorKind, error::classify, exchange::Response};
+
+/// A silence in the middle of a body that is first taken for the connection's fault: what is missing is asked for on a new one. A
+/// second silence at the same place is the server's, and lasts as long as the timeout says.
+const SUSPICIOUS: Duration = Duration::from_secs(4);
 
 /// What is left to read of an answer. Dropping it before its end closes the connection.
 pub struct Body {
@@ -25,6 +30,10 @@ pub struct Body {
     has_rest: bool,
     /// The longest silence that is tolerated.
     timeout: Duration,
+    /// Whether what is missing can be asked for again, on another connection.
+    gives_way: bool,
+    /// Whether a silence is the connection's fault before it is the server's.
+    suspects: bool,
     /// The URL asked, fit for messages.
     url: String,
 }
@@ -54,8 +63,27 @@ impl Body {
             kept: VecDeque::new(),
             has_rest: false,
             timeout,
+            gives_way: false,
+            suspects: false,
             url,
         }
+    }
+
+    /// From now on the connection may be given up for another request, or for its silence: [`HttpErrorKind::AskAgain`].
+    pub(super) fn that_gives_way(mut self) -> Body {
+        self.response.gives_way();
+        (self.gives_way, self.suspects) = (true, true);
+        self
+    }
+
+    /// A connection has fallen silent at this place before: now it is the server that is waited for.
+    pub fn trust_connection(&mut self) {
+        self.suspects = false;
+    }
+
+    /// When the request was sent, over the connection that it had waited for.
+    pub fn sent(&self) -> Instant {
+        self.response.sent()
     }
 
     /// Says how many bytes are due, where nobody else has.
@@ -94,9 +122,8 @@ impl Body {
             return Ok(Some(piece));
         }
         loop {
-            let read = tokio::time::timeout(self.timeout, self.response.chunk()).await;
-            let piece = match read {
-                Err(_) => return Err(self.error(HttpErrorKind::TimedOut(self.timeout))),
+            let piece = match self.read().await {
+                Err(kind) => return Err(self.error(kind)),
                 Ok(Err(error)) => return Err(self.error(classify(&error, self.timeout))),
                 Ok(Ok(piece)) => piece,
             };
@@ -119,6 +146,28 @@ impl Body {
             if !piece.is_empty() {
                 return Ok(Some(piece));
             }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Result<Option<Bytes>, reqwest::Error>, HttpErrorKind> {
+        let suspects = self.suspects && SUSPICIOUS < self.timeout;
+        let patience = if suspects { SUSPICIOUS } else { self.timeout };
+        if self.response.is_revoked() {
+            return Err(HttpErrorKind::AskAgain);
+        }
+        let revoked = self.response.revocation();
+        let read = tokio::time::timeout(patience, self.response.chunk());
+        tokio::select! {
+            biased;
+            read = read => match read {
+                Ok(read) => Ok(read),
+                Err(_) if suspects => {
+                    self.response.suspects_connections(patience);
+                    Err(HttpErrorKind::AskAgain)
+                }
+                Err(_) => Err(HttpErrorKind::TimedOut(self.timeout)),
+            },
+            () = revoked, if self.gives_way => Err(HttpErrorKind::AskAgain),
         }
     }
 

@@ -28,6 +28,7 @@ use super::{
     head_trust::HeadTrusts,
     health::{Down, Health, Healths},
     hops::{Answer, is_elsewhere},
+    limit::Limits,
     mirrors::Mirrors,
     redact,
     redirects::Redirects,
@@ -50,6 +51,7 @@ pub struct Client {
 pub(super) struct Shared {
     pub config: HttpConfig,
     pub connections: Connections,
+    pub limits: Limits,
     pub access: Access,
     pub redirects: Redirects,
     pub ignored_tags: IgnoredTags,
@@ -77,6 +79,7 @@ impl Client {
         Ok(Client {
             shared: Arc::new(Shared {
                 connections: Connections::new(&config)?,
+                limits: Limits::new(config.max_connections),
                 access: Access::new(config.access.clone()),
                 mirrors: Mirrors::new(config.mirrors.clone()),
                 config,
@@ -167,7 +170,11 @@ impl Client {
         if let Some(user_agent) = user_agent {
             headers.insert(header::USER_AGENT, HeaderValue::from_static(user_agent));
         }
-        let Answer { url, head, response } = self.send(Method::GET, url, headers).await?;
+        let Answer {
+            url,
+            head,
+            mut response,
+        } = self.send(Method::GET, url, headers).await?;
         let shown = redact(&url);
         let fail = |kind| HttpError {
             kind,
@@ -181,7 +188,7 @@ impl Client {
             )))
         };
         if head.status != 200 {
-            self.finish(response).await;
+            self.finish(&mut response).await;
             return Err(fail(head.failure()));
         }
         if head.content_length.is_some_and(|length| length > most) {
@@ -251,8 +258,8 @@ impl Client {
     }
 
     /// An answer is given up for a reason.
-    pub(super) async fn failed(&self, answer: Answer, kind: HttpErrorKind) -> HttpError {
-        self.finish(answer.response).await;
+    pub(super) async fn failed(&self, mut answer: Answer, kind: HttpErrorKind) -> HttpError {
+        self.finish(&mut answer.response).await;
         HttpError {
             kind,
             url: redact(&answer.url),

@@ -5,6 +5,8 @@
 
 use std::{error::Error, io, time::Duration};
 
+use super::tls;
+
 /// A request that did not bring what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{url}: {kind}")]
@@ -37,6 +39,9 @@ pub enum HttpErrorKind {
     /// What answers to TLS is something else: the server of `http://`, or what stands in front of one that is away.
     #[error("the server does not speak TLS there")]
     NoTls,
+    /// TLS was begun and came to nothing, other than for a certificate.
+    #[error("no TLS connection: {0}")]
+    Handshake(String),
     /// TLS stands, but not with somebody who is trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
@@ -50,6 +55,10 @@ pub enum HttpErrorKind {
     /// whose server is away.
     #[error("the server closed the connection without an answer")]
     Unanswered,
+    /// The connection was given up in the middle of the answer, for another request or because it fell silent. What is missing is to be
+    /// asked for again at once, on another one. Nothing is to blame.
+    #[error("the connection was given up in the middle of the answer")]
+    AskAgain,
     /// The connection ended before the answer did.
     #[error("the connection ended in the middle of the answer")]
     Interrupted,
@@ -112,7 +121,7 @@ impl HttpErrorKind {
     pub fn is_of_the_way(&self) -> bool {
         matches!(
             self,
-            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::NoTls
+            Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::Handshake(_) | Self::NoTls
         )
     }
 
@@ -122,11 +131,13 @@ impl HttpErrorKind {
             Self::UnknownHost
             | Self::Refused
             | Self::Unreachable(_)
+            | Self::Handshake(_)
             | Self::NoTls
             | Self::Unanswered
             | Self::TimedOut(_) => true,
             Self::Status { status, .. } => matches!(status, 429 | 502..=504),
             Self::Interrupted
+            | Self::AskAgain
             | Self::NoDescriptors
             | Self::NotReady { .. }
             | Self::Contradiction(_)
@@ -141,7 +152,7 @@ impl HttpErrorKind {
 
     /// Whether another server may be asked instead: this one has not said anything about what was asked.
     pub fn may_be_had_elsewhere(&self) -> bool {
-        self.is_of_the_origin() || self.is_of_the_server() || *self == Self::Interrupted
+        self.is_of_the_origin() || self.is_of_the_server() || matches!(self, Self::Interrupted | Self::AskAgain)
     }
 
     /// Whether the server says that it can't do what was asked (5xx).
@@ -155,12 +166,14 @@ impl HttpErrorKind {
             Self::UnknownHost
             | Self::Refused
             | Self::Unreachable(_)
+            | Self::Handshake(_)
             | Self::NoTls
             | Self::Unanswered
             | Self::TimedOut(_)
             | Self::NoDescriptors
             | Self::NotReady { .. }
             | Self::Contradiction(_)
+            | Self::AskAgain
             | Self::Interrupted => true,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             Self::Denied(_)
@@ -197,12 +210,12 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
         if causes().any(wants_login) {
             return HttpErrorKind::Denied(407);
         }
-        match tls_error(error) {
-            Some(rustls::Error::InvalidCertificate(why)) => return HttpErrorKind::Untrusted(why.to_string()),
-            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-                return HttpErrorKind::NoTls;
-            }
-            _ => {}
+        if let Some(error) = tls_error(error) {
+            return match tls::distrust(error) {
+                Some(why) => HttpErrorKind::Untrusted(why),
+                None if is_no_tls(error) => HttpErrorKind::NoTls,
+                None => HttpErrorKind::Handshake(tls::failure(error)),
+            };
         }
         return HttpErrorKind::Unreachable(causes().last().map_or("unknown cause".to_owned(), ToString::to_string));
     }
@@ -220,7 +233,7 @@ pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
     HttpErrorKind::Interrupted
 }
 
-/// For headers without end: hyper reads 100 of them, and some 400 KiB.
+/// For headers without end: 500 of them are read, and some 400 KiB.
 const TOO_MANY_HEADERS: &str = "it has more headers, or longer ones, than any server needs";
 
 /// Whether a proxy answered CONNECT with 407. The type of the library's error has no name outside of it, so its text has to do;
@@ -243,6 +256,19 @@ pub(super) fn ended_unanswered(error: &reqwest::Error) -> bool {
             cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
                 || cause.downcast_ref().is_some_and(is_reset)
         })
+}
+
+/// Whether what answered is no TLS at all.
+fn is_no_tls(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)
+    )
+}
+
+/// Whether what came on a connection was no HTTP.
+pub(super) fn is_no_http(error: &reqwest::Error) -> bool {
+    !error.is_connect() && causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
 }
 
 /// Whether the TLS handshake failed because the server speaks no HTTP/1.1 (RFC 7301 §3.2).

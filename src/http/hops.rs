@@ -4,31 +4,27 @@
 //! not be chosen for each hop's own origin. Here each hop is a request of its own: the target must be http or https,
 //! user and password in it are dropped, and Authorization is what that origin is to see (RFC 9110 §15.4).
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use reqwest::{
-    Method, Response, StatusCode,
+    Method, StatusCode,
     header::{self, HeaderMap, HeaderValue},
 };
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
     Client, HttpError, HttpErrorKind,
     access::Shown,
-    error::{classify, ended_unanswered, refuses_http1},
+    error::{classify, ended_unanswered, is_no_http, refuses_http1},
+    exchange::{Exchange, Response, exchange},
     head::{AnswerHead, excerpt},
+    limit::{Errand, Lease},
     redact::{redact, strip},
 };
 
 /// How often one request is sent anew after a 401: for what the server asks for, and for a nonce that is too old.
 const MOST_RENEWALS: usize = 2;
-
-/// The bytes of an answer's body that are read to keep the connection: about what comes in a round trip, of which a new
-/// connection costs two or three.
-const LONGEST_FINISH: u64 = 64 << 10;
-
-/// How long such a body may take. A new connection to a far server takes no longer.
-const FINISH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The answer at the end of the redirects.
 pub(super) struct Answer {
@@ -41,8 +37,19 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
+    /// [`Self::send_for`] names.
     pub(super) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+        self.send_for(Errand::Names, method, asked, headers).await
+    }
+
+    /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
+    pub(super) async fn send_for(
+        &self,
+        errand: Errand,
+        method: Method,
+        asked: &Url,
+        headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
         let mut url = asked.clone();
         strip(&mut url);
         if self.is_offline() {
@@ -51,12 +58,12 @@ impl Client {
         }
         let most = self.shared.config.max_redirects;
         for _ in 0..=most {
-            let answer = self.hop(method.clone(), url.clone(), headers.clone()).await?;
+            let mut answer = self.hop(errand, method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
                 None => return Ok(answer),
                 Some(Ok(target)) => {
                     log::debug!("{} leads to {}", redact(&url), redact(&target));
-                    self.finish(answer.response).await;
+                    self.finish(&mut answer.response).await;
                     url = target;
                 }
                 Some(Err(why)) => return Err(bad(&url, why)),
@@ -69,7 +76,7 @@ impl Client {
     }
 
     /// Sends a request to one URL, as who this origin is to see.
-    async fn hop(&self, method: Method, url: Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+    async fn hop(&self, errand: Errand, method: Method, url: Url, headers: HeaderMap) -> Result<Answer, HttpError> {
         let fail = |kind| HttpError {
             kind,
             url: redact(&url),
@@ -77,11 +84,11 @@ impl Client {
         let _under_way = self.shared.healths.of_url(&url).asks();
         let mut renewals = 0;
         loop {
-            let (response, shown) = self.ask(&method, &url, &headers).await.map_err(fail)?;
+            let (mut response, shown) = self.ask(errand, &method, &url, &headers).await.map_err(fail)?;
             if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
                 let access = &self.shared.access;
                 if access.renew(&url, &shown, response.headers()).await.map_err(fail)? {
-                    self.finish(response).await;
+                    self.finish(&mut response).await;
                     renewals += 1;
                     continue;
                 }
@@ -93,50 +100,95 @@ impl Client {
     }
 
     /// One request and the head of its answer, whatever it says.
-    async fn ask(&self, method: &Method, url: &Url, headers: &HeaderMap) -> Result<(Response, Shown), HttpErrorKind> {
+    ///
+    /// It waits for a connection of the origin's first. What shows that a connection is no good, rather than the server, is asked again at
+    /// once on a new one: an end or something that is no HTTP, or a silence, on one that was used before.
+    async fn ask(
+        &self,
+        errand: Errand,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<(Response, Shown), HttpErrorKind> {
         let shared = &self.shared;
-        let timeout = shared.config.timeout;
-        let mut is_second = false;
+        let timeout = errand.patience(shared.config.timeout);
+        let limit = shared.limits.of(url);
+        let (mut left, mut given_up, mut is_second) = (timeout, 0, false);
+        let mut kept: Option<Lease> = None;
         loop {
-            let connections = shared.connections.to(url, shared.access.is_home(url));
-            let mut request = connections.request(method.clone(), url.clone());
+            let mut lease = match kept.take() {
+                Some(lease) => lease,
+                None => limit.lease(errand, given_up).await,
+            };
+            let speech = shared.connections.speech(url, shared.access.is_home(url));
+            let wire = lease.wire(speech, || shared.connections.wire(speech));
+            let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
+            let mut request = wire.client.request(method.clone(), url.clone());
+            let dial = wire.begin();
             if let Some(cookies) = shared.config.cookies.header(url, SystemTime::now()) {
                 request = request.header(header::COOKIE, secret(&cookies)?);
             }
             let (request, shown) = shared.access.authorize(method, url, request).await?;
             let begun = Instant::now();
-            match tokio::time::timeout(timeout, request.headers(headers.clone()).send()).await {
-                Err(_) => return Err(HttpErrorKind::TimedOut(timeout)),
-                // A server may close a kept connection at the very moment at which it is used again. That is no failure
-                // of the server, and GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
-                Ok(Err(error)) if !is_second && ended_unanswered(&error) => is_second = true,
-                Ok(Err(error)) if refuses_http1(&error) && shared.connections.has_only_http2(url) => {}
-                Ok(Err(error)) if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
-                Ok(Err(error)) => {
-                    let is_connect = error.is_connect();
-                    let limit = if is_connect {
-                        shared.config.connect_timeout
-                    } else {
-                        timeout
+            let has_body = *method != Method::HEAD;
+            let request = request.headers(headers.clone());
+            let (exchange, mut lease) = exchange(lease, request, &dial, has_body, left).await;
+            match exchange {
+                Exchange::Answered(response) => {
+                    let may_keep = has_body || !limit.has_body_after_head();
+                    return Ok((Response::new(response, lease, begun, has_body, may_keep), shown));
+                }
+                Exchange::Silent => {
+                    if dial.is_on_kept() {
+                        lease.suspect_idle(begun);
+                    }
+                    return Err(HttpErrorKind::TimedOut(timeout));
+                }
+                Exchange::Stale => {
+                    log::debug!(
+                        "{}: no answer on a connection that was kept; asking on a new one",
+                        redact(url)
+                    );
+                    lease.suspect_idle(begun);
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::GaveWay => {
+                    given_up += 1;
+                    left = left.saturating_sub(begun.elapsed());
+                }
+                // GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
+                Exchange::Failed { error, .. } if !is_second && ended_unanswered(&error) => {
+                    is_second = true;
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, was_kept: true } if is_no_http(&error) => {
+                    limit.has_answered_too_much();
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, .. } if refuses_http1(&error) && shared.connections.has_only_http2(url) => {
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, .. } if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
+                Exchange::Failed { error, .. } => {
+                    let limit = match error.is_connect() {
+                        true => shared.config.connect_timeout,
+                        false => timeout,
                     };
                     // The kernel may give a connection up sooner than it was to be given up here.
                     let waited = Duration::from_secs(begun.elapsed().as_secs().max(1));
                     return Err(classify(&error, limit.min(waited)));
                 }
-                Ok(Ok(response)) => return Ok((response, shown)),
             }
         }
     }
 
     /// Reads what is left of an answer that nobody needs, if that is cheaper than the new connection that would be
-    /// needed otherwise.
-    pub(super) async fn finish(&self, mut response: Response) {
-        if response.content_length().is_none_or(|length| length > LONGEST_FINISH) {
-            return;
-        }
-        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
-        // Whatever goes wrong here, the connection is closed, and that is all.
-        let _ = tokio::time::timeout(FINISH_PATIENCE, rest).await;
+    /// needed otherwise, and gives its connection back.
+    pub(super) async fn finish(&self, response: &mut Response) {
+        response.finish().await;
     }
 }
 

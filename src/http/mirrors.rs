@@ -28,6 +28,7 @@ use super::{
     client::ranged,
     head::AnswerHead,
     judge::{Verdict, judge},
+    limit::Errand,
     redact,
 };
 
@@ -159,12 +160,14 @@ impl Client {
         modified: Option<SystemTime>,
     ) -> Result<Body, HttpError> {
         // Without If-Range: whoever lacks the tag would send the whole file, although its date may do.
-        let answer = self.send(Method::GET, there, ranged(&want, None)).await?;
+        let answer = self
+            .send_for(Errand::Bytes, Method::GET, there, ranged(&want, None))
+            .await?;
         let kind = match judge(&answer.head, want, None) {
             Verdict::Partial { version, range }
                 if version.size == known.size && is_same(&answer.head, known, modified) =>
             {
-                return Ok(self.body(answer, Some(range.end - range.start)));
+                return Ok(self.body(answer, Some(range.end - range.start)).that_gives_way());
             }
             verdict => no_answer(verdict),
         };
@@ -186,13 +189,15 @@ impl Client {
             size,
             validator: Validator::None,
         });
-        let answer = self.send(Method::GET, there, ranged(&want, None)).await?;
+        let answer = self
+            .send_for(Errand::Bytes, Method::GET, there, ranged(&want, None))
+            .await?;
         let kind = match judge(&answer.head, want, listed.as_ref()) {
             Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {
                 return Ok(FirstRange {
                     version,
                     modified: answer.head.modified(),
-                    body: self.body(answer, Some(range.end - range.start)),
+                    body: self.body(answer, Some(range.end - range.start)).that_gives_way(),
                 });
             }
             verdict => no_answer(verdict),

@@ -17,6 +17,7 @@ mod config;
 mod cookies;
 mod disposition;
 mod error;
+mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod head;
@@ -24,6 +25,7 @@ mod head_trust;
 mod health;
 mod hops;
 mod judge;
+mod limit;
 mod mirrors;
 mod origin;
 mod redact;
@@ -34,7 +36,9 @@ mod tags;
 #[cfg(test)]
 mod testing;
 mod throttle;
+mod tls;
 mod version;
+mod wire;
 
 pub use access::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
 pub use answers::{Metadata, Page, RangeAnswer};

@@ -1,17 +1,22 @@
-//! From [`HttpConfig`] to connections: TLS, proxy, addresses and the pool.
+//! From [`HttpConfig`] to connections: proxy, addresses and versions of HTTP.
 
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use parking_lot::Mutex;
-use reqwest::{Certificate, ClientBuilder, Identity, NoProxy, Proxy, redirect::Policy};
+use reqwest::{ClientBuilder, NoProxy, Proxy, redirect::Policy};
 use url::Url;
 
 use super::config::PROXY_VARIABLES;
-use super::{HttpConfig, Origin, Protocol, ProxyChoice, TlsConfig};
+use super::tls::Tls;
+use super::wire::{HttpVersion, Speech, Wire};
+use super::{HttpConfig, Origin, Protocol, ProxyChoice};
 
 /// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
 /// theirs, so that few requests meet a connection that is just being closed.
 const IDLE: Duration = Duration::from_secs(50);
+
+/// Lines in the head of an answer. Stores that send a file's properties along send some hundred.
+const MOST_HEADERS: usize = 500;
 
 /// Kinds of proxies that are spoken to.
 const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
@@ -47,24 +52,13 @@ pub enum SetupError {
     Tls(String),
 }
 
-/// The pools of connections.
+/// How connections are made.
 pub(super) struct Connections {
-    /// For the origins of the sources.
-    home: Pools,
-    /// For all others, which are not to see who we are; `None` if no certificate would tell, so that one set does.
-    away: Option<Pools>,
+    config: HttpConfig,
+    tls: Tls,
     /// The `https` origins that speak nothing but HTTP/2. Nothing else is locked under it, and it is never held over an
     /// await.
     only_http2: Mutex<HashSet<Origin>>,
-}
-
-/// One pool for each way to speak: `reqwest` settles the version of HTTP, and the certificate that is shown, for a pool as
-/// a whole.
-struct Pools {
-    with_tls: reqwest::Client,
-    without_tls: reqwest::Client,
-    /// For `https` origins that speak nothing but HTTP/2.
-    http2: reqwest::Client,
 }
 
 impl Connections {
@@ -80,25 +74,32 @@ impl Connections {
         if config.proxy == ProxyChoice::Environment {
             warn_of_proxies_in_the_environment();
         }
-        let shows_who_we_are = config.tls.client_cert.is_some();
-        Ok(Connections {
-            home: Pools::new(config, shows_who_we_are)?,
-            away: shows_who_we_are.then(|| Pools::new(config, false)).transpose()?,
+        let connections = Connections {
+            config: config.clone(),
+            tls: Tls::new(&config.tls)?,
             only_http2: Mutex::default(),
-        })
+        };
+        // What is wrong with the rest of the configuration shows when a client is made of it.
+        connections.wire(Speech {
+            shows_identity: false,
+            version: HttpVersion::Agreed,
+        })?;
+        Ok(connections)
     }
 
-    /// The pool for a URL, whose origin `is_home` if it may see our certificate.
-    pub fn to(&self, url: &Url, is_home: bool) -> &reqwest::Client {
-        let pools = match &self.away {
-            Some(away) if !is_home => away,
-            _ => &self.home,
+    /// How the origin of a URL is spoken to, which `is_home` if it may see our certificate.
+    pub fn speech(&self, url: &Url, is_home: bool) -> Speech {
+        let is_only_http2 = || Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
+        let version = match (url.scheme(), self.config.protocol) {
+            ("https", Protocol::Http1) if !is_only_http2() => HttpVersion::Http1,
+            ("https", _) => HttpVersion::Agreed,
+            (_, Protocol::Http1) => HttpVersion::Http1,
+            (_, Protocol::Http2) => HttpVersion::Http2,
         };
-        if url.scheme() != "https" {
-            return &pools.without_tls;
+        Speech {
+            shows_identity: is_home && self.config.tls.client_cert.is_some(),
+            version,
         }
-        let is_only_http2 = Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
-        if is_only_http2 { &pools.http2 } else { &pools.with_tls }
     }
 
     /// Notes that an origin refused to speak HTTP/1.1. False if that was known, so that nothing is left to try.
@@ -108,50 +109,34 @@ impl Connections {
             self.only_http2.lock().insert(origin)
         })
     }
-}
 
-impl Pools {
-    /// All of them, with our certificate or without.
-    fn new(config: &HttpConfig, with_identity: bool) -> Result<Pools, SetupError> {
-        let pool = |version: fn(ClientBuilder) -> ClientBuilder| pool(config, with_identity, version);
-        let agreed = pool(|builder| builder)?;
-        let (with_tls, without_tls) = match config.protocol {
-            Protocol::Http1 => {
-                let http1 = pool(ClientBuilder::http1_only)?;
-                (http1.clone(), http1)
-            }
-            Protocol::Http2 => (agreed.clone(), pool(ClientBuilder::http2_prior_knowledge)?),
+    /// The place of a new connection.
+    pub fn wire(&self, speech: Speech) -> Result<Wire, SetupError> {
+        let config = &self.config;
+        let builder = reqwest::Client::builder()
+            .tcp_nodelay(true)
+            // A line that is no header is passed over, a blank before the colon too, and a value may go on in the next line
+            // (RFC 9112 §5.1, §5.2): so curl and browsers read heads, and a proxy's warning among the headers costs nobody a file.
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_max_headers(MOST_HEADERS)
+            .connect_timeout(config.connect_timeout)
+            .local_address(config.bind_address)
+            .pool_idle_timeout(IDLE)
+            .redirect(Policy::none())
+            .user_agent(&config.user_agent);
+        let (builder, protocols) = match speech.version {
+            HttpVersion::Http1 => (builder.http1_only(), &["http/1.1"][..]),
+            HttpVersion::Agreed => (builder, &["h2", "http/1.1"][..]),
+            HttpVersion::Http2 => (builder.http2_prior_knowledge(), &["h2"][..]),
         };
-        Ok(Pools {
-            with_tls,
-            without_tls,
-            http2: agreed,
+        let builder = builder.tls_backend_preconfigured(self.tls.config(speech.shows_identity, protocols));
+        let builder = with_proxy(builder, &config.proxy)?;
+        Wire::new(speech, builder, |builder| {
+            builder.build().map_err(|error| SetupError::Tls(innermost(&error)))
         })
     }
-}
-
-/// A pool with the options of `config`, for the version of HTTP that `version` sets.
-fn pool(
-    config: &HttpConfig,
-    with_identity: bool,
-    version: impl FnOnce(ClientBuilder) -> ClientBuilder,
-) -> Result<reqwest::Client, SetupError> {
-    let builder = reqwest::Client::builder()
-        .tcp_nodelay(true)
-        // A line that is no header is passed over, a blank before the colon too, and a value may go on in the next line
-        // (RFC 9112 §5.1, §5.2): so curl and browsers read heads, and a proxy's warning among the headers costs nobody a file.
-        .http1_ignore_invalid_headers_in_responses(true)
-        .http1_allow_spaces_after_header_name_in_responses(true)
-        .http1_allow_obsolete_multiline_headers_in_responses(true)
-        .connect_timeout(config.connect_timeout)
-        .local_address(config.bind_address)
-        .pool_max_idle_per_host(config.max_connections)
-        .pool_idle_timeout(IDLE)
-        .redirect(Policy::none())
-        .user_agent(&config.user_agent);
-    let builder = with_proxy(version(builder), &config.proxy)?;
-    let builder = with_tls(builder, &config.tls, with_identity)?;
-    builder.build().map_err(|error| SetupError::Tls(innermost(&error)))
 }
 
 fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuilder, SetupError> {
@@ -192,36 +177,7 @@ fn warn_of_proxies_in_the_environment() {
     }
 }
 
-fn with_tls(mut builder: ClientBuilder, tls: &TlsConfig, with_identity: bool) -> Result<ClientBuilder, SetupError> {
-    if tls.insecure {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    if let Some(path) = &tls.ca_cert {
-        let wrong = |wrong| content("--ca-cert", path, wrong);
-        let pem = read("--ca-cert", path)?;
-        let certificates =
-            Certificate::from_pem_bundle(&pem).map_err(|_| wrong("is not a PEM file of certificates"))?;
-        if certificates.is_empty() {
-            return Err(wrong("has no certificate in it; a PEM file is needed"));
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
-    if let Some(path) = tls.client_cert.as_ref().filter(|_| with_identity) {
-        let mut pem = read("--client-cert", path)?;
-        if let Some(key) = &tls.client_key {
-            pem.push(b'\n');
-            pem.extend(read("--client-key", key)?);
-        }
-        let identity = Identity::from_pem(&pem).map_err(|_| {
-            let wrong = "and its key are not a certificate and a key in PEM; a key must not be encrypted";
-            content("--client-cert", path, wrong)
-        })?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder)
-}
-
-fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+pub(super) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
     fs::read(path).map_err(|error| SetupError::File {
         option,
         path: path.display().to_string(),
@@ -229,7 +185,7 @@ fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
     })
 }
 
-fn content(option: &'static str, path: &Path, wrong: &'static str) -> SetupError {
+pub(super) fn content(option: &'static str, path: &Path, wrong: &'static str) -> SetupError {
     SetupError::Content {
         option,
         path: path.display().to_string(),

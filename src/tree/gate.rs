@@ -254,6 +254,8 @@ impl Gate {
             Some(
                 HttpErrorKind::Unreachable(_)
                 | HttpErrorKind::NoTls
+                | HttpErrorKind::Handshake(_)
+                | HttpErrorKind::AskAgain
                 | HttpErrorKind::UnknownHost
                 | HttpErrorKind::NoDescriptors
                 | HttpErrorKind::Unanswered

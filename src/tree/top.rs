@@ -100,7 +100,8 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         }
         HttpErrorKind::Denied(_) => "; the server does not let you see this",
         HttpErrorKind::NoCredentials(_) => "",
-        HttpErrorKind::Untrusted(_) => "; if its authority is one of your own, name that with --ca-cert",
+        // It says itself what can be done, if anything.
+        HttpErrorKind::Untrusted(_) | HttpErrorKind::Handshake(_) => "",
         HttpErrorKind::NotFound(_) => "; check the URL",
         HttpErrorKind::BadAnswer(_) => {
             "; a directory needs an index page of the server (autoindex), a file a URL without `/` at its end"

@@ -1,1 +1,129 @@
 //! Connections, limits and slow neighbours.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::common::Mount;
+use crate::common::servers::WebServer;
+
+/// Long enough for a loaded machine; the default time-out for a silence is three times as long.
+const SOON: Duration = Duration::from_secs(10);
+
+/// How many names there are whose size can be had, as `ls -l` asks for it.
+#[track_caller]
+fn sized_names(mount: &Mount) -> usize {
+    let names = fs::read_dir(mount.root()).expect("a directory");
+    let entries = names.map(|entry| entry.expect("a name"));
+    entries
+        .filter(|entry| entry.metadata().expect("its size").len() > 0)
+        .count()
+}
+
+/// Data, metadata and probes together, and idle ones count.
+#[test]
+fn no_more_connections_than_allowed() {
+    for most in [1, 3] {
+        let server = WebServer::case("connection-limit.py", &["PORT"]);
+        let mount = Mount::of(&server.url("/"))
+            .with("--max-connections", &most.to_string())
+            .start();
+        assert_eq!(sized_names(&mount), 60);
+        std::thread::scope(|scope| {
+            for reader in 0..4 {
+                let path = |file: usize| mount.path(format!("f{file}"));
+                scope.spawn(move || {
+                    for file in (reader..60).step_by(4) {
+                        assert_eq!(fs::read(path(file)).expect("its bytes").len(), 3000);
+                    }
+                });
+            }
+        });
+        let printed = server.printed();
+        let counts = printed.split("'most open': ").skip(1);
+        let open = counts.map(|rest| {
+            rest.split(',')
+                .next()
+                .and_then(|count| count.parse::<usize>().ok())
+                .expect("a count")
+        });
+        assert_eq!(open.max(), Some(most), "connections at once");
+    }
+}
+
+/// An idle connection of ours shuts out a new one of ours: the server looks at the next one when this one is closed.
+#[test]
+fn a_server_of_one_connection_at_a_time_is_served_by_one() {
+    for options in [&[][..], &["1"]] {
+        let server = WebServer::case("single-thread.py", &["PORT"]);
+        let plan = Mount::of(&server.url("/"));
+        let mount = options
+            .iter()
+            .fold(plan, |plan, most| plan.with("--max-connections", most))
+            .start();
+        let began = Instant::now();
+        assert_eq!(sized_names(&mount), 4);
+        for file in 0..4 {
+            assert_eq!(fs::read(mount.path(format!("f{file}"))).expect("its bytes"), b"hello\n");
+        }
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn names_come_beside_a_stream_over_one_connection() {
+    let server = WebServer::case("slow-stream.py", &["PORT"]);
+    let mount = Mount::of(&server.url("/")).with("--max-connections", "1").start();
+    let mut stream = File::open(mount.path("big.bin")).expect("to open");
+    let mut bytes = vec![0; 24 << 20];
+    stream.read_exact(&mut bytes).expect("the stream's beginning");
+    std::thread::scope(|scope| {
+        let streaming = scope.spawn(move || stream.read_exact(&mut bytes));
+        let began = Instant::now();
+        let size = fs::metadata(mount.path("sub/x"))
+            .expect("a name, by a page and a HEAD")
+            .len();
+        assert!(began.elapsed() < SOON / 2, "{:?}", began.elapsed());
+        assert_eq!(size, 6);
+        streaming.join().expect("no panic").expect("the stream goes on");
+    });
+}
+
+/// What a router that forgets connections does, or a laptop that was suspended: no end and no reset comes.
+#[test]
+fn connections_that_died_in_silence_cost_seconds_and_no_error() {
+    let server = WebServer::case("dead-pool.py", &["PORT"]);
+    let mount = Mount::start_of(&server.url("/"));
+    let file = File::open(mount.path("a")).expect("to open");
+    let mut bytes = vec![1; 64 << 10];
+    file.read_exact_at(&mut bytes, 0).expect("its beginning");
+    for place in [32 << 20, 48 << 20] {
+        server.signal(Signal::SIGUSR1);
+        let began = Instant::now();
+        bytes.fill(1);
+        file.read_exact_at(&mut bytes, place).expect("no error");
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    }
+    assert_eq!(mount.times_in_log("does not answer"), 0, "the server is not to blame");
+}
+
+#[test]
+fn a_silence_within_a_body_is_first_the_connections_fault() {
+    let server = WebServer::case("stall-in-body.py", &["PORT"]);
+    let mount = Mount::start_of(&server.url("/"));
+    let began = Instant::now();
+    assert_eq!(fs::read(mount.path("f.bin")).expect("its bytes").len(), 4 << 20);
+    assert!(began.elapsed() < 2 * SOON, "{:?}", began.elapsed());
+}
+
+/// RFC 9110 §9.3.2 forbids it; what follows the head is no HTTP, and comes before the next answer.
+#[test]
+fn a_head_with_a_body_spoils_its_connection_and_no_answer() {
+    let server = WebServer::case("head-with-body.py", &["PORT"]);
+    let mount = Mount::start_of(&server.url("/"));
+    assert_eq!(sized_names(&mount), 40);
+}

@@ -120,7 +120,7 @@ impl Client {
         // Its first byte, and not HEAD: what makes such names often answers GET only.
         let mut answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
         if matches!(answer.head.status, 400 | 405 | 501) {
-            self.finish(answer.response).await;
+            self.finish(&mut answer.response).await;
             answer = self.send(Method::GET, url, identity()).await?;
         }
         if !matches!(answer.head.status, 200 | 206 | 416) {
@@ -128,7 +128,7 @@ impl Client {
         }
         let header = answer.response.headers().get(header::CONTENT_DISPOSITION);
         let name = header.and_then(|value| disposition::file_name(value.as_bytes()));
-        self.finish(answer.response).await;
+        self.finish(&mut answer.response).await;
         Ok(name)
     }
 }

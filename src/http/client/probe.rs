@@ -3,8 +3,6 @@
 //! `bytes=0-0`, else `bytes=0-1`, else a GET without Range that is closed after its head ([`ProbeForm`]). What an answer to one of
 //! them tells is a pure function ([`read`]).
 
-use std::time::Duration;
-
 use reqwest::Method;
 use url::Url;
 
@@ -15,11 +13,9 @@ use crate::http::{
     head_trust::{HeadTrust, ProbeForm},
     hops::Answer,
     judge::{Total, total},
+    limit::Errand,
     redact,
 };
-
-/// How long a HEAD may take. What it says is a hint, and the GET that decides has yet to be sent.
-const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the answer to a probe tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,7 +66,7 @@ impl Client {
                 ProbeForm::TwoBytes => ranged(&(0..2), None),
                 ProbeForm::Whole => identity(),
             };
-            let answer = self.send(Method::GET, url, headers).await?;
+            let mut answer = self.send(Method::GET, url, headers).await?;
             match read(&answer.head) {
                 Probed::Size(size) => {
                     if size.is_some_and(|size| size > 1) {
@@ -78,7 +74,7 @@ impl Client {
                         trusts.note_probe(url, if ignores_range { ProbeForm::Whole } else { form });
                     }
                     let metadata = Metadata::of(answer.url.clone(), &answer.head, size.or(total));
-                    self.finish(answer.response).await;
+                    self.finish(&mut answer.response).await;
                     return Ok(metadata);
                 }
                 Probed::Refused(told) => {
@@ -123,13 +119,6 @@ impl Client {
 
     /// The answer to a HEAD, if it comes soon.
     pub(in crate::http) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
-        let patience = HEAD_PATIENCE.min(self.shared.config.timeout);
-        let answer = tokio::time::timeout(patience, self.send(Method::HEAD, url, identity())).await;
-        answer.unwrap_or_else(|_| {
-            Err(HttpError {
-                kind: HttpErrorKind::TimedOut(patience),
-                url: redact(url),
-            })
-        })
+        self.send_for(Errand::Hint, Method::HEAD, url, identity()).await
     }
 }

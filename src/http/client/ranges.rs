@@ -12,6 +12,7 @@ use super::{Client, identity};
 use crate::http::{
     HttpError, HttpErrorKind, RangeAnswer, Version,
     judge::{Verdict, is_longer, judge, judge_instead},
+    limit::Errand,
     redact,
     redirects::AfterFailure,
     tags::is_unexpected,
@@ -61,20 +62,24 @@ impl Client {
         want: Range<u64>,
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
-        let mut answer = self.send(Method::GET, first, ranged(&want, known)).await?;
+        let mut answer = self
+            .send_for(Errand::Bytes, Method::GET, first, ranged(&want, known))
+            .await?;
         answer.head.note_place(url, &answer.url);
         let mut verdict = judge(&answer.head, want.clone(), known);
         if matches!(verdict, Verdict::Changed(_))
             && known.is_some_and(|known| is_unexpected(&known.validator, &answer.head))
-            && self.has_idle_tags(first, &answer.head).await
         {
-            self.shared.ignored_tags.strip(&answer.url, &mut answer.head);
-            verdict = judge(&answer.head, want.clone(), known);
+            // Its connection may be the only one.
+            self.finish(&mut answer.response).await;
+            if self.has_idle_tags(first, &answer.head).await {
+                return Box::pin(self.range_from(first, url, want, known)).await;
+            }
         }
         // A range that is refused by a status is asked for once more as the whole file, which a server without ranges gives.
         if let Verdict::Refused(refusal) = verdict {
-            self.finish(answer.response).await;
-            answer = self.send(Method::GET, first, identity()).await?;
+            self.finish(&mut answer.response).await;
+            answer = self.send_for(Errand::Bytes, Method::GET, first, identity()).await?;
             answer.head.note_place(url, &answer.url);
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
@@ -91,7 +96,7 @@ impl Client {
         Ok(match verdict {
             Verdict::Partial { version, range } => {
                 let is_longer = is_longer(&answer.head, &want);
-                let mut body = self.body(answer, Some(range.end - range.start));
+                let mut body = self.body(answer, Some(range.end - range.start)).that_gives_way();
                 if is_longer {
                     body.leave_the_rest();
                 }

@@ -112,3 +112,95 @@ async fn a_refusal_does_not_cost_the_connection() {
     }
     assert_eq!((server.requests().len(), server.connections()), (6, 1));
 }
+
+/// A server of `https://localhost/` with a certificate, and that certificate's PEM file.
+async fn secure(parameters: rcgen::CertificateParams) -> (Url, tempfile::NamedTempFile) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://localhost:{}/", listener.local_addr().unwrap().port())).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut head = [0; 1000];
+                let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await;
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, OK.as_bytes()).await;
+            });
+        }
+    });
+    (url, file)
+}
+
+fn certificate_for(hosts: &[&str]) -> rcgen::CertificateParams {
+    rcgen::CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>()).unwrap()
+}
+
+fn trusting(file: &tempfile::NamedTempFile) -> Client {
+    let mut config = HttpConfig::default();
+    config.tls.ca_cert = Some(file.path().to_owned());
+    Client::new(config).unwrap()
+}
+
+/// What `openssl req -x509` makes is an authority, which a server may not be.
+#[tokio::test]
+async fn a_certificate_that_is_itself_named_is_trusted_for_its_hosts() {
+    let mut authority = certificate_for(&["localhost"]);
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    for parameters in [certificate_for(&["localhost"]), authority] {
+        let (url, file) = secure(parameters).await;
+        assert_eq!(trusting(&file).page(&url).await.unwrap().body, b"ok");
+        let stranger = Client::new(HttpConfig::default())
+            .unwrap()
+            .page(&url)
+            .await
+            .unwrap_err();
+        assert!(matches!(stranger.kind, HttpErrorKind::Untrusted(_)), "{stranger}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_said_in_words() {
+    let authority = |mut parameters: rcgen::CertificateParams| {
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters
+    };
+    let mut expired = authority(certificate_for(&["localhost"]));
+    expired.not_after = rcgen::date_time_ymd(2001, 2, 3);
+    let mut early = authority(certificate_for(&["localhost"]));
+    early.not_before = rcgen::date_time_ymd(2999, 2, 3);
+    for (parameters, words) in [
+        (
+            authority(certificate_for(&["other.example", "127.0.0.9"])),
+            "it is for other.example, 127.0.0.9",
+        ),
+        (authority(certificate_for(&[])), "it names no host"),
+        (expired, "it expired at 2001-02-03"),
+        (early, "it is valid only from 2999-02-03"),
+    ] {
+        let (url, file) = secure(parameters).await;
+        let error = trusting(&file).page(&url).await.unwrap_err();
+        assert!(
+            matches!(&error.kind, HttpErrorKind::Untrusted(why) if why.contains(words)),
+            "{error}"
+        );
+    }
+    let (url, _) = secure(certificate_for(&["localhost"])).await;
+    let error = Client::new(HttpConfig::default())
+        .unwrap()
+        .page(&url)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("signed by itself alone"), "{error}");
+}
