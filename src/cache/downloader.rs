@@ -279,6 +279,8 @@ impl Fetch {
                     .map_or(0, |position| position.offset().saturating_sub(from));
                 // A silence of the connection is not the server's either.
                 if !is_given_up(&result) {
+                    let serves = self.downloader.client.serves(&self.order.entry.url);
+                    self.manager.serves(&self.order.entry.origin, serves);
                     self.manager
                         .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
                 }

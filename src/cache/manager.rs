@@ -205,6 +205,11 @@ impl ChunkManager {
         self.change(|state| state.scheduler.measured(origin, latency, bytes, time, now));
     }
 
+    /// For fetches: the origin serves so many connections at a time.
+    pub fn serves(self: &Arc<Self>, origin: &Origin, connections: usize) {
+        self.change(|state| state.scheduler.serves(origin, connections));
+    }
+
     /// For fetches: the head of an answer has come.
     pub fn answered(self: &Arc<Self>, fetch: FetchId) {
         self.change(|state| state.scheduler.answered(fetch));

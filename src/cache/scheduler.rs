@@ -329,6 +329,21 @@ impl Scheduler {
         self.sync_share(origin);
     }
 
+    /// An origin serves so many connections at a time. Fetches beyond them would wait for one another; those that no reader waits for are
+    /// stopped.
+    pub fn serves(&mut self, origin: &Origin, connections: usize) {
+        let origin = self.flights.number(origin);
+        if !self.flights.tolerance_mut(origin).serves(connections) {
+            return;
+        }
+        while self.flights.at(origin).running() > self.connections(origin)
+            && let Some(victim) = self.least_urgent_fetch(origin)
+        {
+            self.preempt(victim);
+        }
+        self.dispatch(origin);
+    }
+
     /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,
     /// and a third of that for them to go on with.
     pub fn useful_window(&mut self, origin: &Origin) -> u64 {

@@ -33,6 +33,8 @@ pub struct Tolerance {
     complainers: Vec<EntryId>,
     /// The most requests that it was seen to serve at once since it last complained.
     bore: usize,
+    /// How many it serves at a time, as its connections show.
+    serves: usize,
     /// When the number was last lowered.
     lowered: Option<Instant>,
     ceiling: Option<Ceiling>,
@@ -110,6 +112,7 @@ impl Default for Tolerance {
             alone: None,
             complainers: Vec::new(),
             bore: 0,
+            serves: usize::MAX,
             lowered: None,
             ceiling: None,
             has_complained: false,
@@ -209,6 +212,11 @@ impl Tolerance {
         }
     }
 
+    /// It serves so many connections at a time. Whether that is news.
+    pub fn serves(&mut self, connections: usize) -> bool {
+        std::mem::replace(&mut self.serves, connections) != connections
+    }
+
     /// It refuses everything: what it bears has to be found out anew when it is back.
     pub fn is_down(&mut self) {
         self.ceiling = None;
@@ -222,7 +230,7 @@ impl Tolerance {
     /// How many connections to use, of `limit`.
     pub fn connections(&self, limit: usize) -> usize {
         // A cast of infinity is the largest number.
-        limit.min(self.bears as usize)
+        limit.min(self.bears as usize).min(self.serves).max(1)
     }
 }
 
