@@ -148,6 +148,11 @@ impl Client {
         });
     }
 
+    /// How many connections the origin of a URL is seen to serve at a time, of those that are allowed.
+    pub fn serves(&self, url: &Url) -> usize {
+        self.shared.limits.of(url).serves()
+    }
+
     /// Whether nothing is ever asked.
     pub fn is_offline(&self) -> bool {
         self.shared.config.offline

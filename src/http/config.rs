@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use url::Url;
+
 use super::{AccessConfig, CookieJar, MirrorConfig, Secret};
 
 /// How the client behaves.
@@ -96,6 +98,13 @@ pub struct TlsConfig {
     pub client_key: Option<PathBuf>,
     /// **Any certificate is believed**: whoever is on the way can read and change everything.
     pub insecure: bool,
+}
+
+impl HttpConfig {
+    /// Whether what answers at a URL can be asked without TLS, proxy or an address of our own.
+    pub(super) fn reaches_directly(&self, url: &Url) -> bool {
+        url.scheme() == "http" && self.bind_address.is_none() && (cfg!(test) || !self.proxy.may_be_one())
+    }
 }
 
 impl Default for HttpConfig {

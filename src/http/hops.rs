@@ -20,6 +20,7 @@ use super::{
     exchange::{Exchange, Response, exchange},
     head::{AnswerHead, excerpt},
     limit::{Errand, Lease},
+    odd_head::odd_line,
     redact::{redact, strip},
 };
 
@@ -172,6 +173,17 @@ impl Client {
                     kept = Some(lease);
                 }
                 Exchange::Failed { error, .. } if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
+                Exchange::Failed { error, .. } if is_no_http(&error) && shared.config.reaches_directly(url) => {
+                    // Beside no other connection.
+                    lease.renew();
+                    let kind = classify(&error, timeout);
+                    return Err(match (kind, odd_line(url).await) {
+                        (HttpErrorKind::BadAnswer(why), Some(line)) => {
+                            HttpErrorKind::BadAnswer(format!("{why}: \"{line}\""))
+                        }
+                        (kind, _) => kind,
+                    });
+                }
                 Exchange::Failed { error, .. } => {
                     let limit = match error.is_connect() {
                         true => shared.config.connect_timeout,

@@ -15,6 +15,8 @@
 //! The decisions are in [`state`], which does no waiting.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -164,6 +166,11 @@ impl Limit {
             id,
             is_over: false,
         }
+    }
+
+    /// How many connections there may be, as far as the server has shown how many it serves at a time.
+    pub fn serves(&self) -> usize {
+        self.state.lock().serves()
     }
 
     /// On a connection that was used before came what is no HTTP: what followed an answer that has no body.

@@ -27,6 +27,7 @@ mod hops;
 mod judge;
 mod limit;
 mod mirrors;
+mod odd_head;
 mod origin;
 mod redact;
 mod redirects;

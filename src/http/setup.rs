@@ -13,7 +13,7 @@ use super::{HttpConfig, Origin, Protocol, ProxyChoice};
 
 /// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
 /// theirs, so that few requests meet a connection that is just being closed.
-const IDLE: Duration = Duration::from_secs(50);
+pub(super) const IDLE: Duration = Duration::from_secs(50);
 
 /// Lines in the head of an answer. Stores that send a file's properties along send some hundred.
 const MOST_HEADERS: usize = 500;

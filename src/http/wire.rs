@@ -31,7 +31,7 @@ use tower_service::Service;
 
 /// How long a connection that was kept may take to get back into its pool. It takes microseconds; the rest is for a loaded machine.
 /// It is waited for only where the server has closed a kept connection.
-const RETURNING: Duration = Duration::from_millis(20);
+const RETURNING: Duration = Duration::from_millis(5);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Errand, Held, Limit, SHUT_OUT};
+use crate::http::setup::IDLE;
 use crate::http::wire::{Speech, Wire};
 
 /// How long a connection stays out of use after its answer, while a new one waits for its first. If that is a slow server's, its answers
@@ -154,6 +155,8 @@ impl State {
         if self.in_use() >= self.serves {
             return None;
         }
+        // The pool has closed what was idle for longer.
+        self.idle.retain(|idle| now < idle.since + IDLE);
         let usable = |idle: &Idle, is_shut: bool| !is_shut || now >= idle.since + HELD_OUT;
         let is_shut = self.is_one_shut_out();
         if let Some(at) = self.idle.iter().rposition(|idle| usable(idle, is_shut)) {
