@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::common::files::{
     self, advise_random, assert_same, drop_pages, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
 };
-use crate::common::{Mount, fetchfs, run};
+use crate::common::{Mount, fetchfs, run, wait_until};
 use crate::origin::{Content, Fault, Gate, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
@@ -395,4 +395,25 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
     origin.add("/f", next.clone());
     assert_eq!(sha256(&mount.path("f")), sha256_of(&next), "the next version");
     drop(handle);
+}
+
+/// `tail -F` reads a file that was replaced a second after it has opened it. By then the server may have the next version.
+#[test]
+fn a_replaced_file_that_is_opened_can_be_read_after_the_next_replacement() {
+    let origin = Origin::start();
+    origin.add("/log", "first\n");
+    let mount = mount_of(&origin);
+    let mut followed = File::open(mount.path("log")).expect("to open");
+    assert_eq!(io::read_to_string(&mut followed).expect("to read"), "first\n");
+    origin.add("/log", "first\nsecond\n");
+    let mark = origin.log().mark();
+    let mut followed = File::open(mount.path("log")).expect("to open");
+    wait_until("the new version", || origin.log().since(mark).body_bytes("/log") >= 13);
+    origin.add("/log", "first\nsecond\nthird\n");
+    assert_eq!(io::read_to_string(&mut followed).expect("to read"), "first\nsecond\n");
+    assert_eq!(
+        fs::read_to_string(mount.path("log")).expect("to read"),
+        "first\nsecond\nthird\n"
+    );
+    assert_eq!(errno_of(followed.metadata()), libc::ESTALE);
 }

@@ -41,9 +41,16 @@ use crate::tree::{Node, Snapshot, Tree, TreeError};
 /// With 64 or more, 40 stalled readers of one file no longer delay those of another.
 const MAX_BACKGROUND: u16 = 4096;
 
-/// File systems that may be stacked below this one. One: the cache folder's own must not be stacked itself. With two, an
-/// overlay with this mount as its lower layer would be refused by the kernel, whose limit is two altogether.
-const BACKING_DEPTH: u32 = 1;
+/// How deep file systems may be stacked with this one on top, its data files' own included. The kernel's limit is two, for whatever is
+/// mounted over this one as well. With two, an overlay with this mount as its lower layer is refused: it would go on asking for the
+/// version of a file that it saw first, and get ESTALE for ever once the server has another.
+const STACK_DEPTH: u32 = 2;
+
+/// The same for a tree that is [`STATIC`]: there may be an overlay over it.
+const STACK_DEPTH_OF_STATIC: u32 = 1;
+
+/// A tree that need not be asked for again for so long is taken for one that does not change.
+const STATIC: Duration = Duration::from_secs(24 * 3600);
 
 /// The unit of `statfs`: small, so that small trees do not show as nothing.
 const DF_BLOCK: u32 = 4096;
@@ -166,16 +173,21 @@ impl Filesystem for FetchFs {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            // An NFS server would keep handles of versions that are gone; so exportfs(8) is told that there are none to be had.
+            | InitFlags::FUSE_NO_EXPORT_SUPPORT;
         // An older kernel lacks some of them; each only makes things faster.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_background(MAX_BACKGROUND);
-        if self.shared.passthrough.is_wanted() {
-            let can = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
-                && config.set_max_stack_depth(BACKING_DEPTH).is_ok();
-            if !can {
-                self.shared.passthrough.turn_off("this kernel does not have it");
-            }
+        let depth = if self.shared.ttl < STATIC {
+            STACK_DEPTH
+        } else {
+            STACK_DEPTH_OF_STATIC
+        };
+        let can_pass_through =
+            config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(depth).is_ok();
+        if self.shared.passthrough.is_wanted() && !can_pass_through {
+            self.shared.passthrough.turn_off("this kernel does not have it");
         }
         Ok(())
     }

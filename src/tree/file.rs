@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use url::Url;
 
 use super::dates::{Dates, Learnt};
-use super::node::{Attributes, Ino, undated};
+use super::node::{Attributes, Ino, Kind, Node, undated};
 use super::stored::file_text;
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::{Metadata, Version};
@@ -39,6 +39,10 @@ pub struct RemoteFile {
     /// Whether the server says that it is a directory.
     is_directory: AtomicBool,
     changed: AtomicBool,
+    /// Whether it came in the place of another version that was shown here.
+    is_successor: AtomicBool,
+    /// What a later listing has in its place.
+    successor: OnceLock<Weak<Node>>,
     /// Held by the one who asks the origin, so that it is asked once.
     pub(super) asking: tokio::sync::Mutex<()>,
 }
@@ -96,6 +100,8 @@ impl RemoteFile {
             is_written: AtomicBool::new(false),
             is_directory: AtomicBool::new(false),
             changed: AtomicBool::new(false),
+            is_successor: AtomicBool::new(false),
+            successor: OnceLock::new(),
             asking: tokio::sync::Mutex::default(),
         }
     }
@@ -136,6 +142,7 @@ impl RemoteFile {
         // nothing new to say of this one.
         RemoteFile {
             listed_as: self.listed_as,
+            is_successor: AtomicBool::new(true),
             ..RemoteFile::known(
                 self.url.clone(),
                 state.known.as_deref().filter(is_news).cloned(),
@@ -190,6 +197,7 @@ impl RemoteFile {
                 .entry
                 .upgrade()
                 .is_some_and(|entry| entry.is_changed())
+            || self.is_succeeded()
     }
 
     /// Whether what a newer listing says can be true of this version.
@@ -366,6 +374,31 @@ impl RemoteFile {
         if state.shown().is_none() {
             state.shown = Some(Arc::clone(entry.confirmed()));
         }
+    }
+
+    /// Notes that a later listing has another node in this one's place. The listing may only say something else of the same version.
+    pub(super) fn note_successor(&self, node: &Arc<Node>) {
+        if let Kind::File(next) = &node.kind {
+            next.is_successor.store(true, Ordering::Relaxed);
+            let _ = self.successor.set(Arc::downgrade(node));
+        }
+    }
+
+    /// Whether the origin has confirmed another version under the node that took this one's place.
+    fn is_succeeded(&self) -> bool {
+        let Some(next) = self.successor.get().and_then(Weak::upgrade) else {
+            return false;
+        };
+        let Kind::File(next) = &next.kind else { return false };
+        match (self.shown(), next.shown()) {
+            (Some(shown), Some(next)) => shown.version != next.version,
+            _ => false,
+        }
+    }
+
+    /// Whether it came in the place of another version that was shown here.
+    pub(super) fn is_successor(&self) -> bool {
+        self.is_successor.load(Ordering::Relaxed)
     }
 
     /// Whether this version can be shown here; if not, the file is marked as changed.

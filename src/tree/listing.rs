@@ -283,7 +283,13 @@ impl Tree {
                     }
                     old
                 }
-                _ => self.add_listed(node.ino, directory, &entry, is_stored, shown.remove(&at)),
+                old => {
+                    let child = self.add_listed(node.ino, directory, &entry, is_stored, shown.remove(&at));
+                    if let Some(Kind::File(file)) = old.as_ref().map(|old| &old.kind) {
+                        file.note_successor(&child);
+                    }
+                    child
+                }
             };
             (entry.name, child)
         });

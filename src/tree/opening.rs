@@ -12,9 +12,13 @@ use super::elsewhere::Who;
 use super::file::{Known, RemoteFile};
 use super::node::{Ino, Kind, Node};
 use super::{Tree, TreeError};
-use crate::cache::{Cache, CacheEntry, Held, ReadError};
+use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Version, redact};
 use crate::source::ListedSize;
+
+/// Bytes that are fetched when a version is opened that has replaced another. A program that follows a file (`tail -F`) reads it a second after it
+/// has opened it; by then the server may have the next version, and what is not here could not be had any more.
+const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
 
 impl Tree {
     /// Asks the origin for a file's size, once.
@@ -97,6 +101,10 @@ impl Tree {
             None => self.entry_by_listing(node.ino, file)?,
         };
         file.opened(&entry);
+        if file.is_successor() && !self.client.is_offline() && !self.cache.is_in_trouble() {
+            let first = 0..FIRST_OF_SUCCESSOR.min(entry.size());
+            self.cache.manager().request(&entry, first, Priority::High);
+        }
         Ok(entry)
     }
 

@@ -1,5 +1,6 @@
 //! Signals, limits and the mount's process.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::mount::is_mounted;
 use crate::common::process::{Pidfd, spawn, wait};
-use crate::common::{Mount, PATIENCE, run, wait_until};
+use crate::common::{Mount, PATIENCE, is_root, run, wait_until};
 use crate::origin::Content;
 
 /// The signals that end a process by default and mean nothing to a mount; SIGHUP, which reloads; and SIGTSTP, which would stop it.
@@ -219,4 +220,39 @@ fn a_run_directory_that_is_cleared_away_costs_nothing() {
     "#;
     in_namespace(script, &[ground.home.path(), origin.url("/").as_ref()]).succeeded();
     ground.assert_nothing_is_left();
+}
+
+/// An overlay would go on asking for the version of a file that it saw first.
+#[test]
+fn an_overlay_is_for_a_tree_that_does_not_change() {
+    if !is_root() {
+        return;
+    }
+    let (origin, ground) = (hello(), Ground::new());
+    let script = r#"
+        export FETCHFS_CONFIG=/dev/null
+        cd "$1"; mkdir up; mount -t tmpfs none up; mkdir up/upper up/work up/merged
+        start() { "$FETCHFS" mount --cache-dir "$1/cache" --log-file "$1/log" --attr-ttl "$3" "$2" mnt; }
+        stack() { mount -t overlay none -o lowerdir=mnt,upperdir=up/upper,workdir=up/work up/merged; }
+        start "$@" 1m; ! stack 2>/dev/null; "$FETCHFS" unmount mnt
+        start "$@" 1d; stack; cat up/merged/hello.txt; umount up/merged; "$FETCHFS" unmount mnt
+    "#;
+    let ran = in_namespace(script, &[ground.home.path(), origin.url("/").as_ref()]).succeeded();
+    assert_eq!(ran.out, "hello\n");
+}
+
+/// What an NFS server asks for before it exports a directory.
+#[test]
+fn a_mount_gives_out_no_handles_for_nfs() {
+    let origin = hello();
+    let mount = Mount::start_of(&origin.url("/"));
+    let root = CString::new(mount.root().into_os_string().into_encoded_bytes()).expect("a path of the harness");
+    // A file_handle with room for 128 bytes (open_by_handle_at(2)).
+    let (mut handle, mut id) = ([0u32; 34], 0);
+    handle[0] = 128;
+    // SAFETY: the handle says how much room it has.
+    let outcome =
+        unsafe { libc::name_to_handle_at(libc::AT_FDCWD, root.as_ptr(), handle.as_mut_ptr().cast(), &mut id, 0) };
+    let error = std::io::Error::last_os_error();
+    assert_eq!((outcome, error.raw_os_error()), (-1, Some(libc::EOPNOTSUPP)));
 }
