@@ -7,9 +7,11 @@
 //! A mount ends in one of two ways: somebody unmounts it, and the session ends; or a signal asks the
 //! process to go. Then blocked reads get an error first, or they would keep the mount busy.
 
+mod network_folder;
 mod signals;
 mod threads;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use tokio::task::AbortHandle;
 use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::cli::Ready;
+use crate::clock;
 use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::fuse::mountpoint::{self, MountFlags, RunFile};
@@ -70,6 +73,9 @@ enum End {
 /// What prevents the mount, as one sentence for the user.
 pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     signals::ignore_the_meaningless();
+    if !config.unshared_cache {
+        network_folder::refuse_shared(&config.cache_dir)?;
+    }
     mountpoint::check(&config.mountpoint, config.allow_other)?;
     let run_file = Arc::new(RunFile::create(&config.mountpoint)?);
     raise_open_files();
@@ -91,6 +97,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
             attributes_changed(notifier, entry.tag);
         }
     });
+    clock::restore(&config.cache_dir);
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
     let sources = config.sources.clone();
     let naming = if config.content_disposition {
@@ -257,19 +264,28 @@ fn start_control(
             socket.display()
         );
     }
-    keep_mark(Arc::clone(run_file), at_mark.ok(), control, runtime);
+    let timed_folder = config.max_age.map(|_| config.cache_dir.clone());
+    keep_mark(Arc::clone(run_file), at_mark.ok(), control, timed_folder, runtime);
 }
 
-/// Makes the mark again when it was cleared away, and the socket beside it, until the mount ends.
-fn keep_mark(run_file: Arc<RunFile>, mut listening: Option<AbortHandle>, control: Arc<Control>, runtime: &Runtime) {
+/// Makes the mark again when it was cleared away, and the socket beside it, until the mount ends. Meanwhile the time is noted in
+/// `timed_folder`.
+fn keep_mark(
+    run_file: Arc<RunFile>,
+    mut listening: Option<AbortHandle>,
+    control: Arc<Control>,
+    timed_folder: Option<PathBuf>,
+    runtime: &Runtime,
+) {
     let run_file = Arc::downgrade(&run_file);
     let handle = runtime.handle().clone();
     runtime.spawn(async move {
         loop {
-            let run_file = run_file.clone();
+            let (run_file, timed_folder) = (run_file.clone(), timed_folder.clone());
             // On a thread that may block, of which one stays for this reason ([`BLOCKING_KEEP_ALIVE`]).
             let renewed = tokio::task::spawn_blocking(move || {
                 let run_file = run_file.upgrade()?;
+                timed_folder.iter().for_each(|folder| clock::save(folder));
                 Some(run_file.renew().then(|| run_file.control_socket()))
             });
             match renewed.await {

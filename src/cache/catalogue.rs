@@ -18,6 +18,7 @@ use super::index::ChunkIndex;
 pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
 use super::index::{ROW, Saying};
 use super::quota::Quota;
+use crate::clock;
 use crate::http::{Version, redact};
 
 /// See the module. Looking something up is one query; writing something down returns at once.
@@ -74,8 +75,7 @@ impl Catalogue {
     /// Whether what was written down then is there for certain, and is not about to be too old.
     pub fn has_lately(&self, then: SystemTime) -> bool {
         self.quota().max_age().is_none_or(|age| {
-            // A clock that was set back says nothing.
-            let since = SystemTime::now().duration_since(then);
+            let since = clock::now().duration_since(then);
             since.is_ok_and(|since| since < age / NOTED_AGAIN)
         })
     }

@@ -5,6 +5,7 @@
 mod pattern;
 mod verify;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -42,8 +43,12 @@ enum Action {
         #[arg(long)]
         repair: bool,
     },
-    /// Delete what no mount uses
+    /// Delete what no mount uses and is not pinned
     Clear {
+        /// Delete what is pinned as well; the pins stay, for what is fetched later
+        #[arg(long)]
+        pinned: bool,
+
         /// Only files with these URLs, as `list` shows them; * stands for anything, and a URL that ends in / for all below
         #[arg(value_name = "URL")]
         patterns: Vec<String>,
@@ -63,7 +68,7 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     match arguments.action {
         Action::List => list(&open()?),
         Action::Verify { repair } => verify::run(&folder, repair),
-        Action::Clear { patterns } => clear(open()?, &patterns),
+        Action::Clear { pinned, patterns } => clear(open()?, pinned, &patterns),
         Action::Stats => stats(&open()?, &folder.join(FILE)),
     }
 }
@@ -115,24 +120,36 @@ fn stats(upkeep: &Upkeep, index: &std::path::Path) -> anyhow::Result<()> {
     ))
 }
 
-fn clear(upkeep: Upkeep, patterns: &[String]) -> anyhow::Result<()> {
+fn clear(upkeep: Upkeep, even_pinned: bool, patterns: &[String]) -> anyhow::Result<()> {
     let is_meant =
         |entry: &EntryInfo| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, &entry.url));
     let meant: Vec<_> = entries(&upkeep)?.into_iter().filter(is_meant).collect();
     if meant.is_empty() && !patterns.is_empty() {
         anyhow::bail!("nothing in the cache matches; `fetchfs cache list` shows what there is");
     }
+    let pinned = match even_pinned {
+        true => HashSet::new(),
+        false => upkeep.index().pinned(),
+    };
+    let (stays, meant): (Vec<_>, Vec<_>) = meant.into_iter().partition(|entry| pinned.contains(&entry.key));
     let (gone, in_use): (Vec<_>, Vec<_>) = meant.iter().partition(|entry| upkeep.clear(&entry.key) == Dropped::Yes);
     if patterns.is_empty() {
-        // Nothing is to stay, and nobody knows what these were.
+        // No entry has them, so they are not pinned either.
         upkeep.orphans().iter().for_each(|(key, _)| {
             upkeep.clear(key);
         });
-        upkeep.clear_names();
+        // What is pinned is to be found by its name without the server, too.
+        if stays.is_empty() {
+            upkeep.clear_names();
+        }
     }
     upkeep.close();
     for entry in &in_use {
         output::line(format_args!("{}: a mount uses it; it stays", entry.url))?;
+    }
+    if !stays.is_empty() {
+        let count = output::count(stays.len() as u64, "pinned file");
+        output::line(format_args!("{count} kept; --pinned deletes them as well"))?;
     }
     let bytes: u64 = gone.iter().map(|entry| entry.cached()).sum();
     let hint = match in_use.len() {

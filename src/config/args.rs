@@ -61,6 +61,13 @@ pub struct MountArgs {
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(super) cache_dir: Option<PathBuf>,
 
+    /// Keep the cache on a network file system, which no other host uses for it
+    ///
+    /// For an encrypted home, say, which is a FUSE file system. Without this a directory on NFS, CIFS, FUSE, 9P and their like is refused: two hosts
+    /// that used it at the same time would damage each other's files.
+    #[arg(long, help_heading = "Cache")]
+    pub(super) unshared_cache: bool,
+
     /// The most that the cache takes on disk, for example 20GiB or 10%
     ///
     /// Never more, everything in the directory counted by the blocks that it takes; a percentage is one of the file system. When it is full, the parts of

@@ -44,6 +44,8 @@ pub struct MountConfig {
     pub mountpoint: PathBuf,
     /// The directory of the cache: absolute. It may not exist yet.
     pub cache_dir: PathBuf,
+    /// Whether no other host uses that directory, though it may be on a network file system.
+    pub unshared_cache: bool,
     /// What the cache may take on disk; more than nothing. Default: half of what is free or its own.
     pub cache_size: Option<Share>,
     /// What it leaves free there. Default: 5 %, 1 GiB at most.
@@ -108,6 +110,7 @@ impl fmt::Debug for MountConfig {
             .field("source_name", &self.source_name)
             .field("mountpoint", &self.mountpoint)
             .field("cache_dir", &self.cache_dir)
+            .field("unshared_cache", &self.unshared_cache)
             .field("cache_size", &self.cache_size)
             .field("min_free", &self.min_free)
             .field("max_age", &self.max_age)

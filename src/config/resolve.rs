@@ -110,6 +110,7 @@ impl MountArgs {
             source_name,
             mountpoint,
             cache_dir,
+            unshared_cache: self.unshared_cache,
             cache_size: self.cache_size,
             min_free: self.min_free,
             max_age: self.max_age,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,6 +23,7 @@ use super::nodes::{directory_number, number};
 use super::snapshot::Snapshot;
 use super::{Tree, TreeError, stored};
 use crate::cache::{Cache, ShownFile};
+use crate::clock;
 use crate::counted::{count, verb};
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX};
@@ -376,7 +377,7 @@ impl Tree {
         let kept = Kept {
             names: xxh3_64(&row.names),
             modified: row.modified,
-            at: SystemTime::now(),
+            at: clock::now(),
         };
         let is_there = |before: &Kept| before.says_the_same(&kept) && catalogue.has_lately(before.at);
         if directory.state.read().kept.as_ref().is_some_and(is_there) {

@@ -10,8 +10,8 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::mount::is_mounted;
-use crate::common::process::{Pidfd, spawn, wait};
-use crate::common::{Mount, PATIENCE, is_root, run, wait_until};
+use crate::common::process::{Pidfd, assert_refuses, spawn, wait};
+use crate::common::{Mount, PATIENCE, fetchfs, is_root, run, wait_until};
 use crate::origin::Content;
 
 /// The signals that end a process by default and mean nothing to a mount; SIGHUP, which reloads; and SIGTSTP, which would stop it.
@@ -255,4 +255,54 @@ fn a_mount_gives_out_no_handles_for_nfs() {
         unsafe { libc::name_to_handle_at(libc::AT_FDCWD, root.as_ptr(), handle.as_mut_ptr().cast(), &mut id, 0) };
     let error = std::io::Error::last_os_error();
     assert_eq!((outcome, error.raw_os_error()), (-1, Some(libc::EOPNOTSUPP)));
+}
+
+/// A FUSE file system is one that another host may show as well: here a mount of ours.
+#[test]
+fn a_cache_folder_on_a_network_file_system_is_refused() {
+    let origin = hello();
+    let (ground, mount) = (Ground::new(), Mount::start_of(&origin.url("/")));
+    let folder = mount.path("cache");
+    let on = |options: &[&str]| {
+        run(ground
+            .command(&origin.url("/"), options)
+            .arg("--cache-dir")
+            .arg(&folder))
+    };
+    assert_refuses(&on(&[]), &["FUSE", "--cache-dir", "--unshared-cache"]);
+    // This one can't be written to, which is said then.
+    let ran = on(&["--unshared-cache"]);
+    assert!(!ran.err.contains("network file system"), "{ran:?}");
+}
+
+#[test]
+fn clearing_the_cache_keeps_what_is_pinned() {
+    let (origin, ground) = (hello(), Ground::new());
+    origin.add("/other.txt", "other\n");
+    ground.mount(&origin.url("/"), &[]);
+    let path = |name: &str| ground.mountpoint().join(name);
+    fs::read(path("other.txt")).expect("to read");
+    run(fetchfs().args(["pin"]).arg(path("hello.txt"))).succeeded();
+    run(fetchfs().args(["prefetch"]).arg(path("hello.txt"))).succeeded();
+    ground.unmount(&[]).succeeded();
+    let cache = ground.home.path().join("cache");
+    let clear = |options: &[&str]| {
+        run(fetchfs()
+            .args(["cache", "clear", "--cache-dir"])
+            .arg(&cache)
+            .args(options))
+        .succeeded()
+        .out
+    };
+    let out = clear(&[]);
+    assert!(
+        out.contains("1 pinned file kept") && out.contains("1 file with 6 B deleted"),
+        "{out}"
+    );
+    ground.mount(&origin.url("/"), &["--offline"]);
+    assert_eq!(fs::read(path("hello.txt")).expect("it is pinned"), b"hello\n");
+    fs::read(path("other.txt")).expect_err("it was cleared");
+    ground.unmount(&[]).succeeded();
+    let out = clear(&["--pinned"]);
+    assert!(out.contains("1 file with 6 B deleted"), "{out}");
 }

@@ -3,13 +3,12 @@
 //! A saying is a value until the writer's thread carries it out ([`apply`]). Whoever heard it does not wait for that: what is queued of a URL
 //! is committed before it is looked up ([`pending`](super::pending)).
 
-use std::time::SystemTime;
-
 use rusqlite::{Connection, params};
 
 use super::catalogue::{FileRow, ListingRow};
 use super::seconds;
 use crate::cache::entry::UrlKey;
+use crate::clock;
 use crate::http::Version;
 
 /// A change to what origins have said of names.
@@ -101,7 +100,7 @@ impl Saying {
 
 /// Carries out a change, inside the writer's transaction.
 pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
-    let now = seconds(SystemTime::now());
+    let now = seconds(clock::now());
     match saying {
         Saying::Listing { url_key, url, row } => connection
             .prepare_cached(

@@ -3,7 +3,6 @@
 //! [`Commit`] is the seam between the thread that gathers records and SQLite, so that tests can have SQLite fail.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
 
@@ -12,6 +11,7 @@ use super::connections::Connections;
 use super::record::Record;
 use super::saying::{self, Saying};
 use super::{seconds, state, wishes};
+use crate::clock;
 
 /// Who makes a batch of records lasting, all or none.
 pub trait Commit: Send + 'static {
@@ -66,7 +66,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
             is_suspect,
             rank,
         } => {
-            let now = seconds(SystemTime::now());
+            let now = seconds(clock::now());
             connection
                 .prepare_cached(
                     "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, modified, chunk_size,

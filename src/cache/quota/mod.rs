@@ -21,7 +21,7 @@ mod victims;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::statvfs::fstatvfs;
 use parking_lot::Mutex;
@@ -30,6 +30,7 @@ use super::disk::STAT_BLOCK;
 use super::error::CacheError;
 use super::resident::Resident;
 use super::store::allocated_at;
+use crate::clock;
 pub use config::{QuotaConfig, Share, half_of_disk};
 use ledger::Ledger;
 use policy::{Moment, TICK};
@@ -205,9 +206,9 @@ impl Quota {
     }
 }
 
-/// Seconds since 1970; until 2106.
+/// Seconds since 1970 by [`clock`]; until 2106.
 fn seconds_now() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = clock::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
 }
 
