@@ -30,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// health says nothing, and this is what keeps it from being beaten.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a question may be unanswered until it gives its place to one that waits; the next time it is twice as long.
+/// How long a question may be unanswered until it gives its place to one that waits, twice; then it is twice as long each time.
 const BEFORE_GIVING_WAY: Duration = Duration::from_secs(1);
 
 /// How long a question may be unanswered until something else is asked for, to find out if it is the origin that is silent.
@@ -204,10 +204,12 @@ impl Tree {
                 if may_be_mirror && let Some(told) = self.ask_mirrors_instead(url, &health, &mut question).await {
                     return Ok(told);
                 }
-                let (turn, place) = leave_to_ask(&health, gate, asker).await.ok_or(TreeError::NotAsked)?;
+                let (turn, place) = leave_to_ask(&health, gate, asker, gave_way > 0)
+                    .await
+                    .ok_or(TreeError::NotAsked)?;
                 let (answers, traffic) = (health.answers(), health.traffic());
                 is_under_way.store(true, Ordering::Relaxed);
-                let patience = BEFORE_GIVING_WAY.saturating_mul(1 << gave_way.min(10));
+                let patience = BEFORE_GIVING_WAY.saturating_mul(1 << gave_way.saturating_sub(1).min(10));
                 let answer = tokio::select! {
                     biased;
                     answer = question(None) => answer,
@@ -323,7 +325,12 @@ async fn given_way(place: Option<&Place<'_>>, after: Duration) {
 }
 
 /// Waits until the origin may be asked and it is the asker's turn. `None` if one who can do without shall not ask now.
-async fn leave_to_ask<'a>(health: &Arc<Health>, gate: &'a Gate, asker: Asker) -> Option<(Turn, Option<Place<'a>>)> {
+async fn leave_to_ask<'a>(
+    health: &Arc<Health>,
+    gate: &'a Gate,
+    asker: Asker,
+    had_place: bool,
+) -> Option<(Turn, Option<Place<'a>>)> {
     loop {
         let turn = match asker {
             Asker::Waiting(_) => health.turn().await,
@@ -335,6 +342,7 @@ async fn leave_to_ask<'a>(health: &Arc<Health>, gate: &'a Gate, asker: Asker) ->
         }
         let place = match asker {
             Asker::Guessing => gate.place_for_a_guess().await?,
+            Asker::Waiting(_) | Asker::Refreshing if had_place => gate.place_behind_others().await,
             Asker::Waiting(_) | Asker::Refreshing => gate.place().await,
         };
         if turn.is_good() {

@@ -5,7 +5,7 @@
 //! is not asked at all of an origin that has too much to do.
 //!
 //! **A question that is not answered for a second gives its place to one that waits for it**, and is asked again after that one; each time it
-//! has twice as long. So pages that hang hold up no other, and a server that is slow with all pages is waited for.
+//! has twice as long, and only questions that had no place yet are made room for. So pages that hang hold up no other, and a server that is slow with all pages is waited for.
 //!
 //! **What is known is not held back for long.** Who has an old listing or a cached version to go by waits for the origin
 //! for [`PATIENCE`] and then goes by that; the question goes on by itself, and its answer counts from when it comes. An
@@ -30,6 +30,9 @@ use crate::http::{HttpErrorKind, Origin};
 /// Of [`METADATA_CONNECTIONS`], how many may be taken by guesses: the one that is left is for somebody who waits.
 const GUESSES: usize = METADATA_CONNECTIONS - 1;
 
+/// How long a guess waits for its turn.
+const GUESS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long somebody who has something older waits for the origin's word. Far longer than a server takes that is well,
 /// with a new connection and TLS over a bad line; short enough that a person does not give up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -53,7 +56,7 @@ pub(super) struct Gate {
     probing: Mutex<()>,
 }
 
-/// Those who wait for a place, guesses apart.
+/// Those who wait for their first place, guesses apart.
 #[derive(Debug, Default, Clone, Copy)]
 struct Queue {
     waiting: usize,
@@ -212,16 +215,25 @@ impl Gate {
             return self.taken(Some(permit));
         }
         let _waits = Waits::begin(&self.queue);
-        self.place_in_turn().await
-    }
-
-    async fn place_in_turn(&self) -> Place<'_> {
         // An error would mean that the semaphore was closed, which nobody does.
         let permit = self.places.acquire().await.ok();
-        // It may be the place that was given up for another: then one more is to be.
         self.queue
             .send_modify(|queue| queue.giving_way = queue.giving_way.saturating_sub(1));
         self.taken(permit)
+    }
+
+    /// A place for a question that others go before: a guess, or one that had a place and gave it up.
+    pub(super) async fn place_behind_others(&self) -> Place<'_> {
+        let mut changes = self.queue.subscribe();
+        loop {
+            // It fails only if the gate is gone, which stays.
+            let _ = changes.wait_for(|queue| queue.waiting == 0).await;
+            tokio::select! {
+                biased;
+                permit = self.places.acquire() => return self.taken(permit.ok()),
+                _ = changes.wait_for(|queue| queue.waiting > 0) => {}
+            }
+        }
     }
 
     fn taken<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Place<'a> {
@@ -233,13 +245,20 @@ impl Gate {
         }
     }
 
-    /// A place for a question that nobody waits for; `None` if it is not to be asked now.
+    /// A place for a question that nobody waits for; `None` if it is not to be asked now, or not soon: it holds its directory meanwhile, and
+    /// somebody may come to wait for that.
     pub(super) async fn place_for_a_guess(&self) -> Option<Place<'_>> {
+        tokio::time::timeout(GUESS_PATIENCE, self.queue_for_a_guess())
+            .await
+            .ok()?
+    }
+
+    async fn queue_for_a_guess(&self) -> Option<Place<'_>> {
         let guess = self.guesses.acquire().await.ok();
         if self.width.lock().is_narrow() {
             return None;
         }
-        let mut place = self.place_in_turn().await;
+        let mut place = self.place_behind_others().await;
         place._guess = guess;
         // It may have become so while this one queued. (A place takes the lock when it is dropped.)
         let is_narrow = self.width.lock().is_narrow();
@@ -389,7 +408,7 @@ mod tests {
         assert_eq!(finished, 1, "for one that waits, one goes");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn guesses_leave_a_place_for_somebody_who_waits() {
         let gate = gate();
         let mut guesses = Vec::new();

@@ -190,6 +190,10 @@ impl Scheduler {
             chunks = 0..flight.chunk_count();
             others.clone_from(&flight.fetches);
         }
+        if chunks.is_empty() {
+            // The first of them has turned up at this moment.
+            return;
+        }
         let mut wants = flight.wants.take(&chunks);
         for other in &others {
             if let Some(other) = self.fetches.get_mut(other) {

@@ -41,6 +41,9 @@ impl Wants {
 
     /// Removes the reason to want chunks that this priority stands for. True if any of them was wanted for it.
     pub(super) fn remove_at(&mut self, chunks: Range<u64>, priority: Priority) -> bool {
+        if chunks.is_empty() {
+            return false;
+        }
         let set = &mut self.0[priority as usize];
         let had_any = set.overlaps(&chunks);
         set.remove(chunks);
