@@ -31,7 +31,7 @@ use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::fuse::mountpoint::{self, MountFlags, RunFile};
 use crate::fuse::{FetchFs, Ownership, Passthrough, attributes_changed};
-use crate::http::Client;
+use crate::http::{Client, Logins};
 use crate::source::{Source, WebIndex};
 use crate::tree::{Naming, Top, Tree, TreeConfig};
 
@@ -330,6 +330,7 @@ fn cache_config(config: &MountConfig) -> anyhow::Result<CacheConfig> {
         bandwidth: config.bwlimit,
         retries: config.retries,
         read_timeout: config.read_timeout,
+        logins: Logins::default(),
     })
 }
 

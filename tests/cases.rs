@@ -9,4 +9,5 @@ mod names;
 mod neighbours;
 mod pages;
 mod process;
+mod redirects;
 mod versions;

@@ -364,16 +364,14 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
     origin.add("/g", content.clone());
     let _tags = origin.on_any().fault(Fault::AnotherTag(Arc::default()));
     let mut mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0s").start();
-    // It is found out by who comes first, whose bytes would have to be of two versions.
+    // It is found out by the first reader, whose bytes would have to be of two versions.
     let first = open_direct(&mount.path("f"));
-    assert_same(
-        &read_direct(&first, 0, 4096).expect("to read"),
-        &content.read(0..4096),
-        "one answer",
-    );
-    assert_stale(read_direct(&first, 4 * MIB, 4096), "no other answer is of that version");
+    for offset in [0, 4 * MIB] {
+        let part = read_direct(&first, offset, 4096).expect("to read");
+        assert_same(&part, &content.read(offset..offset + 4096), "one answer");
+    }
     drop(first);
-    assert_eq!(mount.times_in_log("the ETag changes from answer to answer"), 1);
+    assert_eq!(mount.times_in_log("differ from answer to answer"), 1);
     for name in ["f", "g"] {
         assert_eq!(sha256(&mount.path(name)), sha256_of(&content), "{name}");
     }

@@ -17,7 +17,7 @@ use url::Url;
 use super::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, Leave, UNTIL_READY};
 use super::entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use crate::http::{Backoff, Blame, Body, HttpError, HttpErrorKind, RangeAnswer, Turn, Version, redact};
+use crate::http::{Backoff, Blame, Body, HttpError, HttpErrorKind, RangeAnswer, Turn, Version, Weighed, redact};
 use blocks::Blocks;
 pub use blocks::Piece;
 
@@ -206,13 +206,32 @@ impl Around {
             }
         };
         let result = match answer {
-            Ok(answer) => match wanted.body_of(answer, from) {
-                Ok((body, skip)) => self.receive(body, skip, wanted.len(), bytes).await,
-                Err(error) => Err(error),
-            },
+            Ok(answer) => self.take(wanted, answer, from, bytes).await,
             Err(error) => Err(error.into()),
         };
         (blame, result)
+    }
+
+    async fn take(
+        &self,
+        wanted: &Wanted<'_>,
+        answer: RangeAnswer,
+        from: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let answer = match answer {
+            RangeAnswer::Doubtful { told, answer } => match self.downloader.weigh(wanted.entry, &told).await? {
+                Weighed::Same => *answer,
+                Weighed::Another => RangeAnswer::Changed(None),
+                Weighed::Again => {
+                    let (kind, url) = (HttpErrorKind::Interrupted, redact(&wanted.entry.url));
+                    return Err(HttpError { kind, url }.into());
+                }
+            },
+            answer => answer,
+        };
+        let (body, skip) = wanted.body_of(answer, from)?;
+        self.receive(body, skip, wanted.len(), bytes).await
     }
 
     /// Takes from a body what follows its first `skip` bytes, until there are `len` in all.
@@ -247,7 +266,7 @@ impl Wanted<'_> {
                 let size = size.unwrap_or(self.version.size);
                 (Version { size, validator }, body, from)
             }
-            RangeAnswer::Changed(_) | RangeAnswer::PastEnd { .. } => {
+            RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } | RangeAnswer::PastEnd { .. } => {
                 self.entry.expect_same(false)?;
                 return Err(ReadError::Changed);
             }

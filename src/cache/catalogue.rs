@@ -49,6 +49,10 @@ impl Catalogue {
         &self.home.versions().index
     }
 
+    fn url_key(&self, url: &Url) -> UrlKey {
+        self.home.versions().url_key(url)
+    }
+
     fn quota(&self) -> &Arc<Quota> {
         &self.home.versions().quota
     }
@@ -82,14 +86,14 @@ impl Catalogue {
 
     /// The last listing of a directory, in the tree's own text.
     pub fn listing(&self, directory: &Url) -> Option<StoredListing> {
-        let found = self.index().listing(&UrlKey::new(directory));
+        let found = self.index().listing(&self.url_key(directory));
         found.inspect(|_| self.note_shown(directory))
     }
 
     /// A directory's listing that was written down is of use.
     pub fn note_shown(&self, directory: &Url) {
         if self.ages() {
-            let url_key = UrlKey::new(directory);
+            let url_key = self.url_key(directory);
             self.index().note(Saying::UsedListing { url_key });
         }
     }
@@ -107,8 +111,8 @@ impl Catalogue {
             return true;
         }
         self.index().note(Saying::Listing {
-            url_key: UrlKey::new(directory),
-            url: redact(directory),
+            url_key: self.url_key(directory),
+            url: redact(directory).into(),
             row,
         });
         self.keep_small(bytes);
@@ -117,13 +121,13 @@ impl Catalogue {
 
     /// The origin says that there is no such directory.
     pub fn forget_listing(&self, directory: &Url) {
-        let url_key = UrlKey::new(directory);
+        let url_key = self.url_key(directory);
         self.index().note(Saying::NoListing { url_key });
     }
 
     /// The version of a file that its origin last called the current one.
     pub fn file(&self, url: &Url) -> Option<StoredFile> {
-        let url_key = UrlKey::new(url);
+        let url_key = self.url_key(url);
         let found = self.index().file(&url_key);
         if found.is_some() && self.ages() {
             self.index().note(Saying::UsedFile { url_key });
@@ -134,7 +138,7 @@ impl Catalogue {
     /// Writes down which version of a file is the current one.
     pub fn keep_file(&self, url: &Url, version: Version, modified: Option<SystemTime>) {
         self.index().note(Saying::File {
-            url_key: UrlKey::new(url),
+            url_key: self.url_key(url),
             row: StoredFile { version, modified },
         });
         self.keep_small(ROW);
@@ -142,7 +146,7 @@ impl Catalogue {
 
     /// What these files were shown as, to this mount or an earlier one; in their order.
     pub fn shown(&self, urls: &[&Url]) -> Vec<Option<ShownFile>> {
-        let keys: Vec<_> = urls.iter().map(|url| UrlKey::new(url)).collect();
+        let keys: Vec<_> = urls.iter().map(|url| self.url_key(url)).collect();
         let mut found = self.index().shown(&keys);
         keys.iter().map(|key| found.remove(key.as_str())).collect()
     }
@@ -150,7 +154,7 @@ impl Catalogue {
     /// Writes down what the current version of a file is shown as. Nothing is written of a file of whose version nothing is.
     pub fn keep_shown(&self, url: &Url, listed: String, ino: u64) {
         self.index().note(Saying::Shown {
-            url_key: UrlKey::new(url),
+            url_key: self.url_key(url),
             listed,
             ino,
         });
@@ -158,7 +162,7 @@ impl Catalogue {
 
     /// The origin says that there is no such file.
     pub fn forget_file(&self, url: &Url) {
-        let url_key = UrlKey::new(url);
+        let url_key = self.url_key(url);
         self.index().note(Saying::NoFile { url_key });
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::chunk::{self, ChunkSize};
 use super::error::CacheError;
 use super::quota::{QuotaConfig, Share};
+use crate::http::Logins;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct CacheConfig {
     pub retries: u32,
     /// How long a reader waits at most. Default: 2 minutes.
     pub read_timeout: Duration,
+    /// What keeps what is told to one login apart from what is told to others. Default: nothing does.
+    pub logins: Logins,
 }
 
 impl CacheConfig {
@@ -37,6 +40,7 @@ impl CacheConfig {
             bandwidth: None,
             retries: 3,
             read_timeout: Duration::from_secs(120),
+            logins: Logins::default(),
         }
     }
 

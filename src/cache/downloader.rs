@@ -292,10 +292,12 @@ impl Fetch {
     }
 
     fn bad_answer(&self, what: &str) -> HttpError {
-        HttpError {
-            kind: HttpErrorKind::BadAnswer(what.to_owned()),
-            url: redact(&self.order.entry.url),
-        }
+        self.error(HttpErrorKind::BadAnswer(what.to_owned()))
+    }
+
+    fn error(&self, kind: HttpErrorKind) -> HttpError {
+        let url = redact(&self.order.entry.url);
+        HttpError { kind, url }
     }
 }
 

@@ -24,7 +24,7 @@ use super::error::ReadError;
 use super::file_writer::Position;
 use super::presence::Presence;
 use super::resident::Resident;
-use crate::http::{Origin, Version, redact};
+use crate::http::{LoginKey, Origin, SAMPLE, Sample, Version, redact};
 
 /// What tells cache entries apart: a hash of the URL and the version. Names the data file, and the
 /// row in `cache_entries`. It holds no secret that the URL may have had.
@@ -38,12 +38,17 @@ pub struct UrlKey(String);
 impl EntryKey {
     /// The key of this version of the file at `url`, kept in chunks of this size.
     pub fn new(url: &Url, version: &Version, chunk: ChunkSize) -> EntryKey {
-        EntryKey(hash(&[
-            url.as_str(),
-            &version.size.to_string(),
-            &version.validator.to_key(),
-            &chunk.bytes().to_string(),
-        ]))
+        EntryKey::of_login(url, version, chunk, None)
+    }
+
+    /// Likewise, as this login was told of it: what a server calls by the same name may be something else for each.
+    pub fn of_login(url: &Url, version: &Version, chunk: ChunkSize, login: Option<LoginKey>) -> EntryKey {
+        let (size, chunk) = (version.size.to_string(), chunk.bytes().to_string());
+        let (validator, login) = (version.validator.to_key(), login_part(login));
+        let parts = [url.as_str(), &size, &validator, &chunk]
+            .into_iter()
+            .chain(login.as_deref());
+        EntryKey(hash(&parts.collect::<Vec<_>>()))
     }
 
     /// The key as 32 hexadecimal digits.
@@ -66,13 +71,24 @@ impl EntryKey {
 impl UrlKey {
     /// The key of a URL.
     pub fn new(url: &Url) -> UrlKey {
-        UrlKey(hash(&[url.as_str()]))
+        UrlKey::of_login(url, None)
+    }
+
+    /// The key of a URL as this login gets to see it.
+    pub fn of_login(url: &Url, login: Option<LoginKey>) -> UrlKey {
+        let login = login_part(login);
+        let parts = [url.as_str()].into_iter().chain(login.as_deref());
+        UrlKey(hash(&parts.collect::<Vec<_>>()))
     }
 
     /// The key as 32 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn login_part(login: Option<LoginKey>) -> Option<String> {
+    login.map(|login| format!("login {:016x}", u64::from_be_bytes(login)))
 }
 
 /// The first half of SHA-256. The names and versions of all origins are in one cache, and some mean harm: with a hash that is
@@ -205,6 +221,31 @@ impl CacheEntry {
     pub fn has_byte_range(&self, bytes: &Range<u64>) -> bool {
         self.settled()
             .is_some_and(|s| s.presence.contains_all(&self.chunk.touched(&clip(bytes, s.size()))))
+    }
+
+    /// Some of the bytes that are here, of the first chunk, one in the middle and the last. Blocks for reading them.
+    pub fn samples(&self) -> Vec<Sample> {
+        let Some(settled) = self.settled() else {
+            return Vec::new();
+        };
+        let (presence, segments) = (&settled.presence, settled.presence.segments());
+        let first = |mut segments: std::ops::Range<u64>| segments.find_map(|at| presence.in_segment(at).next());
+        let last = (0..segments).rev().find_map(|at| presence.in_segment(at).last());
+        let mut chunks: Vec<u64> = [first(0..segments), first(segments / 2..segments), last]
+            .into_iter()
+            .flatten()
+            .collect();
+        chunks.sort_unstable();
+        chunks.dedup();
+        let sample = |chunk: u64| {
+            let _stays = settled.resident.use_chunks(chunk..chunk + 1);
+            let place = self.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
+            // At most 16 KiB.
+            let mut bytes = vec![0; (place.end - place.start).min(SAMPLE) as usize];
+            let is_here = presence.contains(chunk) && settled.resident.read_exact_at(&mut bytes, place.start).is_ok();
+            is_here.then_some(Sample { at: place.start, bytes })
+        };
+        chunks.into_iter().filter_map(sample).collect()
     }
 
     /// Whether the server was seen to answer a Range request for it with the whole file. Then it is

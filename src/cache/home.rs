@@ -142,6 +142,7 @@ impl Folder {
             quota,
             restoring: Mutex::default(),
             trouble,
+            logins: config.logins.clone(),
         };
         Ok((tenancy, Arc::new(versions)))
     }
@@ -170,6 +171,7 @@ impl Versions {
             quota: Quota::standing_in(&config.quota)?,
             restoring: Mutex::default(),
             trouble,
+            logins: config.logins.clone(),
         }))
     }
 }

@@ -79,7 +79,7 @@ use tenancy::Tenancy;
 use versions::Versions;
 pub use wishes::{Bringing, Evicted, JobTurn, Unpinned};
 
-use crate::http::{Origin, Version};
+use crate::http::{Origin, Sample, Version};
 
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
@@ -144,7 +144,7 @@ impl Cache {
 
     /// The current version of a URL, as far as its origin has told, if the cache holds any of it. One query.
     pub fn newest(&self, url: &Url) -> Option<Held> {
-        let row = self.versions().index.newest(&UrlKey::new(url))?;
+        let row = self.versions().index.newest(&self.versions().url_key(url))?;
         Some(Held {
             version: row.version,
             modified: row.modified,
@@ -161,6 +161,12 @@ impl Cache {
         let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, tag, held.version.size);
         entry.settle(settled);
         Ok(Arc::new(entry))
+    }
+
+    /// Bytes that are here of a version. Some system calls and a query.
+    pub fn samples(&self, url: &Url, origin: Origin, held: &Held) -> Vec<Sample> {
+        self.entry(url, origin, 0, held)
+            .map_or_else(|_| Vec::new(), |entry| entry.samples())
     }
 
     /// An entry for a file of which only a listing's word is known: `size_hint` bytes.

@@ -19,7 +19,7 @@ use super::tenancy::Tenancy;
 use super::trouble::Trouble;
 use super::versions::Versions;
 use super::{Cache, Occupied, file_writer};
-use crate::http::{Client, Throttle};
+use crate::http::{Client, Logins, Throttle};
 
 /// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
 /// keep a sequential reader waiting for the one it is in. By the simulated line of the scheduler's tests (16 connections of
@@ -43,6 +43,10 @@ impl Cache {
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
         config.check_size()?;
+        let config = CacheConfig {
+            logins: Logins::of(client.clone()),
+            ..config
+        };
         let trouble = Arc::new(Trouble::none_in(&config.folder));
         let opened =
             Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(&config, Arc::clone(&trouble)));

@@ -26,7 +26,7 @@ use super::store::ChunkStore;
 use super::suspects::Suspects;
 use super::trouble::Trouble;
 use crate::counted::{count, verb};
-use crate::http::{Version, redact};
+use crate::http::{Logins, Version, redact};
 
 /// Chunks of one file, at most. A bit for each is kept in memory: 128 MiB of them are enough for
 /// 256 TiB in chunks of the default size. Who announces more has made a mistake, or means harm.
@@ -50,6 +50,8 @@ pub struct Versions {
     pub has_holes: bool,
     /// Whether this is only in the place of a folder that can't be opened ([`home`](super::home)).
     pub is_standing_in: bool,
+    /// By which login each URL is asked for.
+    pub logins: Logins,
 }
 
 impl Versions {
@@ -75,7 +77,7 @@ impl Versions {
                 chunk.bytes()
             )));
         }
-        let key = EntryKey::new(url, version, chunk);
+        let key = EntryKey::of_login(url, version, chunk, self.logins.key(url));
         let resident = match self.residents.get(&key) {
             Some(resident) => resident,
             None => self.open_file(key.clone(), chunk, version.size)?,
@@ -101,14 +103,19 @@ impl Versions {
         };
         let record = Record::Entry {
             row,
-            url_key: UrlKey::new(url),
-            url: redact(url),
+            url_key: self.url_key(url),
+            url: redact(url).into(),
             inode,
             is_suspect: !settled.resident.suspects.is_empty(),
             rank: self.quota.moment(0).clock,
         };
         self.record_contents(&settled.resident, record);
         Ok(settled)
+    }
+
+    /// By which the versions of a file, a listing or a pin are found that this mount's login was told, and no other.
+    pub fn url_key(&self, url: &Url) -> UrlKey {
+        UrlKey::of_login(url, self.logins.key(url))
     }
 
     /// Whether the cache folder is where it was when it was opened, and the same. If not, that is noted: what would be written to

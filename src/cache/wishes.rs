@@ -8,7 +8,7 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cache;
-use super::entry::{CacheEntry, UrlKey};
+use super::entry::CacheEntry;
 use super::index::{Holding, JobRow, PinRow, Record};
 use super::quota::evictor::evict_all;
 use super::quota::locks::{Lock, try_lock};
@@ -124,15 +124,15 @@ impl Cache {
     /// already, and what comes. False if that can't be recorded.
     pub fn pin(&self, url: &Url, is_directory: bool) -> bool {
         self.versions().index.commit([Record::Pin(PinRow {
-            url_key: UrlKey::new(url),
-            url: redact(url),
+            url_key: self.versions().url_key(url),
+            url: redact(url).into(),
             is_directory,
         })])
     }
 
     /// Takes a pin back.
     pub fn unpin(&self, url: &Url) -> Unpinned {
-        let (index, url_key) = (&self.versions().index, UrlKey::new(url));
+        let (index, url_key) = (&self.versions().index, self.versions().url_key(url));
         if index.has_pin(&url_key) {
             index.record(Record::Unpin { url_key });
             index.sync();
@@ -156,7 +156,7 @@ impl Cache {
         let held = if is_directory {
             index.holdings_below(&redact(url))
         } else {
-            index.holdings_of(&UrlKey::new(url))
+            index.holdings_of(&self.versions().url_key(url))
         };
         let mut evicted = Evicted::default();
         for holding in held {

@@ -5,7 +5,7 @@ use std::{ops::Range, time::SystemTime};
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::{Body, Validator, Version, head::AnswerHead, judge::is_same_version};
+use super::{Body, Told, Validator, Version, head::AnswerHead, judge::is_same_version};
 
 /// What is known of a remote file, or a page, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,14 @@ pub enum RangeAnswer {
         /// Exactly `size` bytes if that is known, or as many as come.
         body: Body,
     },
+    /// It fits in size and range, and is not shown to be of the known version by its validators:
+    /// [`Client::weigh`](super::Client::weigh) has to tell.
+    Doubtful {
+        /// What it calls its version.
+        told: Told,
+        /// The answer, if it is of the known version.
+        answer: Box<RangeAnswer>,
+    },
     /// Authoritative: the file is another version now, as far as the answer describes it.
     Changed(Option<Version>),
     /// Nothing was known, and the range starts at or after the end of the file.
@@ -115,12 +123,16 @@ impl Metadata {
             Validator::Strong(tag) | Validator::Weak(tag) => Some(tag.clone()),
             Validator::Dated(_) | Validator::None => None,
         };
+        let last_modified = match &self.validator {
+            Validator::Dated(date) => Some(date.clone()),
+            _ => self.modified.map(httpdate::fmt_http_date),
+        };
         AnswerHead {
             status: 200,
             content_length: self.size,
             content_type: self.content_type.clone(),
             etag,
-            last_modified: self.modified.map(httpdate::fmt_http_date),
+            last_modified,
             ..AnswerHead::default()
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use tokio::time::Instant;
 
-use super::{HttpError, HttpErrorKind, error::classify, exchange::Response};
+use super::{HttpError, HttpErrorKind, RedactedUrl, error::classify, exchange::Response};
 
 /// A silence in the middle of a body that is first taken for the connection's fault: what is missing is asked for on a new one. A
 /// second silence at the same place is the server's, and lasts as long as the timeout says.
@@ -35,7 +35,7 @@ pub struct Body {
     /// Whether a silence is the connection's fault before it is the server's.
     suspects: bool,
     /// The URL asked, fit for messages.
-    url: String,
+    url: RedactedUrl,
 }
 
 impl fmt::Debug for Body {
@@ -54,7 +54,7 @@ impl Body {
         due: Option<u64>,
         announced: Option<u64>,
         timeout: Duration,
-        url: String,
+        url: RedactedUrl,
     ) -> Body {
         Body {
             response,

@@ -23,6 +23,7 @@ use url::Url;
 use super::{
     Body, HttpConfig, HttpError, HttpErrorKind, Origin, Page, SetupError,
     access::Access,
+    aliases::Aliases,
     coding::{Unpacking, unpack},
     head::excerpt,
     head_trust::HeadTrusts,
@@ -33,7 +34,6 @@ use super::{
     redact,
     redirects::Redirects,
     setup::Connections,
-    tags::IgnoredTags,
 };
 pub(super) use ranges::ranged;
 
@@ -54,7 +54,7 @@ pub(super) struct Shared {
     pub limits: Limits,
     pub access: Access,
     pub redirects: Redirects,
-    pub ignored_tags: IgnoredTags,
+    pub aliases: Aliases,
     pub head_trusts: HeadTrusts,
     pub mirrors: Mirrors,
     pub healths: Healths,
@@ -84,7 +84,7 @@ impl Client {
                 mirrors: Mirrors::new(config.mirrors.clone()),
                 config,
                 redirects: Redirects::default(),
-                ignored_tags: IgnoredTags::default(),
+                aliases: Aliases::default(),
                 head_trusts: HeadTrusts::default(),
                 healths: Healths::default(),
                 large_page: Arc::new(Semaphore::new(1)),
@@ -110,6 +110,17 @@ impl Client {
         self.shared.access.logs_in_at(url)
     }
 
+    /// The directory that is meant by a URL that the user gave, if it is one: it goes on to be asked for as it was given, with or without a
+    /// `/` at its end.
+    pub fn call_directory(&self, url: &Url) {
+        self.shared.redirects.call(&as_directory(url), url);
+    }
+
+    /// Notes at which URL a directory's listing was found: what is below it is asked for there.
+    pub fn found_directory(&self, directory: &Url, found: &Url) {
+        self.shared.redirects.learnt(directory, Some(found));
+    }
+
     /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
         self.shared.healths.of(origin)
@@ -122,8 +133,14 @@ impl Client {
 
     /// How the origin is doing that a range of this URL would be asked of now: where redirects last led.
     pub fn health_of(&self, url: &Url) -> Arc<Health> {
-        let link = self.shared.redirects.of(url);
-        self.shared.healths.of_url(link.as_ref().unwrap_or(url))
+        // A short cut that leads to a server that is away is none.
+        let link = self
+            .shared
+            .redirects
+            .way(url)
+            .map(|link| self.shared.healths.of_url(&link));
+        let link = link.filter(|health| !health.is_down());
+        link.unwrap_or_else(|| self.shared.healths.of_url(url))
     }
 
     /// Asks an origin, beside whoever waits, for something else than what has just failed there: the directory that it is in. What comes of
@@ -280,6 +297,15 @@ impl Client {
             redact(&answer.url),
         )
     }
+}
+
+/// The same URL, as that of a directory.
+pub fn as_directory(url: &Url) -> Url {
+    let mut directory = url.clone();
+    if !url.path().ends_with('/') {
+        directory.set_path(&format!("{}/", url.path()));
+    }
+    directory
 }
 
 /// The directory that something is in; `None` for the top of a server.

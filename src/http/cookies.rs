@@ -55,6 +55,13 @@ impl CookieJar {
         Ok(CookieJar { cookies })
     }
 
+    /// Names and values of all cookies that are for something on this URL's host. Secret.
+    pub(super) fn of_host(&self, url: &Url) -> impl Iterator<Item = (&str, &str)> {
+        let is_here = move |cookie: &&Cookie| cookie.is_for_host(url);
+        let cookies = self.cookies.iter().filter(is_here);
+        cookies.map(|cookie| (cookie.name.as_str(), cookie.value.expose()))
+    }
+
     /// The value of the Cookie header of a request to `url`, unless no cookie is for it.
     pub(super) fn header(&self, url: &Url, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -93,8 +100,8 @@ impl Cookie {
         })
     }
 
-    fn is_for(&self, url: &Url, now: u64) -> bool {
-        let is_host = match url.host() {
+    fn is_for_host(&self, url: &Url) -> bool {
+        match url.host() {
             Some(Host::Domain(host)) => {
                 let below = host.strip_suffix(self.domain.as_str());
                 host == self.domain || (self.has_subdomains && below.is_some_and(|below| below.ends_with('.')))
@@ -102,8 +109,11 @@ impl Cookie {
             // An address has no subdomains.
             Some(address) => address.to_string() == self.domain,
             None => false,
-        };
-        is_host
+        }
+    }
+
+    fn is_for(&self, url: &Url, now: u64) -> bool {
+        self.is_for_host(url)
             && (!self.is_secure || url.scheme() == "https")
             && (self.expires == 0 || self.expires > now)
             && is_below(url.path(), &self.path)

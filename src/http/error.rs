@@ -5,7 +5,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use super::tls;
+use super::{RedactedUrl, tls};
 
 /// A request that did not bring what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -15,7 +15,7 @@ pub struct HttpError {
     #[source]
     pub kind: HttpErrorKind,
     /// The URL asked, without credentials and without the values of its query.
-    pub url: String,
+    pub url: RedactedUrl,
 }
 
 /// The kinds of failure that callers tell apart.

@@ -1,16 +1,17 @@
 //! The head of an answer, reduced to what decides on it: plain values, so that the decision can be tested without a
-//! network. A header that is malformed counts as absent, except Content-Range, on which everything hangs.
+//! network. A header that is malformed counts as absent, except Content-Range, on which everything hangs, and the validators, which
+//! are compared as they are written.
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{self, HeaderMap, HeaderName};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
     HttpErrorKind,
     coding::{compresses, names_a_coding},
     hops::is_elsewhere,
-    version::{Validator, is_entity_tag},
+    version::{Validator, parse_date, text_of},
 };
 
 /// The longest pause that a server can ask for by `Retry-After`. A server under repair says "3600"; if it is back
@@ -34,9 +35,9 @@ pub(super) struct AnswerHead {
     pub content_type: Option<String>,
     /// The media type's `charset` parameter.
     pub charset: Option<String>,
-    /// A well-formed entity tag, strong or weak.
+    /// The entity tag, strong or weak, or what stands in its place ([`text_of`]).
     pub etag: Option<String>,
-    /// Last-Modified, if it is a date.
+    /// Last-Modified, be it a date or not.
     pub last_modified: Option<String>,
     /// Whether redirects led to another host or path than was asked.
     pub is_elsewhere: bool,
@@ -52,7 +53,7 @@ impl AnswerHead {
         let (content_type, charset) = joined(headers, header::CONTENT_TYPE)
             .map(|v| media_type(&v))
             .unwrap_or_default();
-        let etag = joined(headers, header::ETAG);
+        let etag = text_of(headers.get_all(header::ETAG).iter().map(HeaderValue::as_bytes));
         AnswerHead {
             status,
             content_range: joined(headers, header::CONTENT_RANGE),
@@ -63,9 +64,8 @@ impl AnswerHead {
                 || etag.as_deref().is_some_and(names_a_coding),
             content_type,
             charset,
-            etag: etag.filter(|value| is_entity_tag(value)),
-            last_modified: joined(headers, header::LAST_MODIFIED)
-                .filter(|value| httpdate::parse_http_date(value).is_ok()),
+            etag,
+            last_modified: text_of(headers.get_all(header::LAST_MODIFIED).iter().map(HeaderValue::as_bytes)),
             is_elsewhere: false,
             is_page_by_name: false,
             retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
@@ -85,7 +85,7 @@ impl AnswerHead {
 
     /// Last-Modified as a time.
     pub fn modified(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.last_modified.as_deref()?).ok()
+        parse_date(self.last_modified.as_deref()?)
     }
 
     /// Whether the body is a web page: what a login form, a captive portal or a pretty error is made of.
@@ -272,11 +272,16 @@ mod tests {
     }
 
     #[test]
-    fn malformed_validators_count_as_absent() {
+    fn malformed_validators_are_kept_as_text() {
         let odd = head(&[("etag", "v1"), ("last-modified", "yesterday")]);
-        assert_eq!((odd.validator(), odd.modified()), (Validator::None, None));
+        assert_eq!(
+            (odd.validator(), odd.modified()),
+            (Validator::Strong("v1".into()), None)
+        );
+        let twice = head(&[("etag", "\"a\""), ("etag", "\"a\"")]);
+        assert_eq!(twice.validator(), Validator::Strong("\"a\"".into()));
         let two = head(&[("etag", "\"a\""), ("etag", "\"b\"")]);
-        assert_eq!(two.validator(), Validator::None, "two tags name no version");
+        assert_eq!(two.validator(), Validator::Strong("\"a\", \"b\"".into()));
     }
 
     #[test]

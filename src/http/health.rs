@@ -221,6 +221,11 @@ impl Health {
         }
     }
 
+    /// Whether it is left alone.
+    pub(super) fn is_down(&self) -> bool {
+        self.state.lock().pause.is_some()
+    }
+
     fn down(&self) -> Option<Down> {
         let state = self.state.lock();
         let pause = state.pause.as_ref()?;

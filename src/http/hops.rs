@@ -16,6 +16,7 @@ use url::Url;
 use super::{
     Client, HttpError, HttpErrorKind,
     access::Shown,
+    client::identity,
     error::{classify, ended_unanswered, is_no_http, refuses_http1},
     exchange::{Exchange, Response, exchange},
     head::{AnswerHead, excerpt},
@@ -26,6 +27,12 @@ use super::{
 
 /// How often one request is sent anew after a 401: for what the server asks for, and for a nonce that is too old.
 const MOST_RENEWALS: usize = 2;
+
+/// Machines that a URL leads to in turn, of which none has what is asked for: then it is gone.
+const MOST_MACHINES: usize = 4;
+
+/// How often a URL is asked at most whose redirects lead to what lacks the thing.
+const MOST_AGAIN: usize = 4;
 
 /// The answer at the end of the redirects.
 pub(super) struct Answer {
@@ -44,12 +51,117 @@ impl Client {
     }
 
     /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
+    ///
+    /// What is below a directory that leads elsewhere is asked for there. If that fails in any way, the directory is asked where it leads
+    /// now; and if that is no other place, or no better one, what was asked for is asked for by its own URL.
     pub(super) async fn send_for(
         &self,
         errand: Errand,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
+        let redirects = &self.shared.redirects;
+        let Some(short) = redirects.short_cut(asked) else {
+            return self.follow(errand, method, asked, headers).await;
+        };
+        let tried = short.url.as_ref().unwrap_or(asked);
+        let mut first = self.follow(errand, method.clone(), tried, headers.clone()).await;
+        if !has_failed(&first) || self.is_offline() {
+            return first;
+        }
+        // Its connection may be the only one.
+        if let Ok(answer) = &mut first {
+            self.finish(&mut answer.response).await;
+        }
+        if let Some((directory, root)) = short.learn {
+            let led = self.follow(Errand::Names, Method::GET, &root, identity()).await;
+            let led = led
+                .ok()
+                .filter(|answer| answer.head.status == 200)
+                .map(|answer| answer.url);
+            redirects.learnt(&directory, led.as_ref());
+            let next = redirects.short_cut(asked).and_then(|short| short.url);
+            if let Some(next) = next.filter(|next| next != tried) {
+                log::debug!("{} leads to another place now", redact(&root));
+                let next = self.follow(errand, method.clone(), &next, headers.clone()).await;
+                if !has_failed(&next) {
+                    return next;
+                }
+            }
+        }
+        if tried == asked {
+            return first;
+        }
+        let own = self.follow(errand, method, asked, headers).await;
+        let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
+        // Where the names were found is where something is gone; what is elsewhere only may know of it.
+        if is_gone(&own) && !is_gone(&first) { first } else { own }
+    }
+
+    /// Sends a request to a URL and to where that leads. What one of the machines lacks that a URL leads to in turn is not gone: the URL
+    /// is asked again, until it leads to a machine that was asked already.
+    async fn follow(
+        &self,
+        errand: Errand,
+        method: Method,
+        asked: &Url,
+        headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
+        let mut lacking: Vec<Url> = Vec::new();
+        let mut lacks = None;
+        let mut again = 0;
+        // A machine that had it is asked first.
+        let known = self.shared.redirects.of(asked);
+        loop {
+            let mut last = asked.clone();
+            let from = known
+                .as_ref()
+                .filter(|known| !lacking.is_empty() && !lacking.contains(known));
+            let answer = self
+                .hops(
+                    errand,
+                    method.clone(),
+                    from.unwrap_or(asked),
+                    headers.clone(),
+                    &mut last,
+                )
+                .await;
+            let is_other = last != *asked && !lacking.contains(&last);
+            match answer {
+                Ok(mut answer) if matches!(answer.head.status, 404 | 410) && (is_other || !lacking.is_empty()) => {
+                    self.finish(&mut answer.response).await;
+                    lacks.get_or_insert(Ok(answer));
+                }
+                Err(error)
+                    if (error.kind.is_of_the_way() || error.kind == HttpErrorKind::Unanswered)
+                        && (is_other || !lacking.is_empty()) =>
+                {
+                    lacks.get_or_insert(Err(error));
+                }
+                answer => return answer,
+            }
+            again += 1;
+            if !lacking.contains(&last) {
+                lacking.push(last);
+            } else if again >= MOST_AGAIN {
+                break;
+            }
+            if lacking.len() >= MOST_MACHINES {
+                break;
+            }
+        }
+        lacks.unwrap_or_else(|| Err(bad(asked, "it leads nowhere".to_owned())))
+    }
+
+    /// Sends a request over as many redirects as it takes. `last` is what was asked at the end.
+    async fn hops(
+        &self,
+        errand: Errand,
+        method: Method,
+        asked: &Url,
+        headers: HeaderMap,
+        last: &mut Url,
     ) -> Result<Answer, HttpError> {
         let mut url = asked.clone();
         strip(&mut url);
@@ -59,6 +171,7 @@ impl Client {
         }
         let most = self.shared.config.max_redirects;
         for _ in 0..=most {
+            last.clone_from(&url);
             let mut answer = self.hop(errand, method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
                 None => return Ok(answer),
@@ -94,8 +207,7 @@ impl Client {
                     continue;
                 }
             }
-            let mut head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
-            self.shared.ignored_tags.strip(&url, &mut head);
+            let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
             return Ok(Answer { url, head, response });
         }
     }
@@ -201,6 +313,17 @@ impl Client {
     /// needed otherwise, and gives its connection back.
     pub(super) async fn finish(&self, response: &mut Response) {
         response.finish().await;
+    }
+}
+
+/// Whether a short cut has failed: it is denied, gone, broken or can't be reached.
+fn has_failed(answer: &Result<Answer, HttpError>) -> bool {
+    match answer {
+        Ok(answer) => matches!(answer.head.status, 401 | 403 | 404 | 410 | 500..=599),
+        Err(error) => !matches!(
+            error.kind,
+            HttpErrorKind::TimedOut(_) | HttpErrorKind::NoDescriptors | HttpErrorKind::Offline
+        ),
     }
 }
 

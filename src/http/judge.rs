@@ -35,8 +35,8 @@
 //! | 200 | same, length as known or not said | **whole** | §14.2: Range may be ignored |
 //! | 200 | same, other length; what is known is a strong tag | contradiction | §8.8.1 |
 //! | 200 | same, other length; a date, a weak tag or only a size is known | changed | |
-//! | 200 | different | changed | §13.1.5: the answer to an `If-Range` that does not match |
-//! | 200 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §13.1.5 |
+//! | 200 | different | changed | §8.8 |
+//! | 200 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §8.8 |
 //! | 200 | silent, without any, or with the known tag made weak | bad answer | promise 3; a proxy's rewriting |
 //! | 412 | same | contradiction | §15.5.13 |
 //! | 412 | else, a validator being known | changed | §15.5.13 |

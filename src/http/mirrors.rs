@@ -159,10 +159,7 @@ impl Client {
         known: &Version,
         modified: Option<SystemTime>,
     ) -> Result<Body, HttpError> {
-        // Without If-Range: whoever lacks the tag would send the whole file, although its date may do.
-        let answer = self
-            .send_for(Errand::Bytes, Method::GET, there, ranged(&want, None))
-            .await?;
+        let answer = self.send_for(Errand::Bytes, Method::GET, there, ranged(&want)).await?;
         let kind = match judge(&answer.head, want, None) {
             Verdict::Partial { version, range }
                 if version.size == known.size && is_same(&answer.head, known, modified) =>
@@ -189,9 +186,7 @@ impl Client {
             size,
             validator: Validator::None,
         });
-        let answer = self
-            .send_for(Errand::Bytes, Method::GET, there, ranged(&want, None))
-            .await?;
+        let answer = self.send_for(Errand::Bytes, Method::GET, there, ranged(&want)).await?;
         let kind = match judge(&answer.head, want, listed.as_ref()) {
             Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {
                 return Ok(FirstRange {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod aliases;
 mod answers;
 mod backoff;
 mod body;
@@ -26,6 +27,7 @@ mod health;
 mod hops;
 mod judge;
 mod limit;
+mod logins;
 mod mirrors;
 mod odd_head;
 mod origin;
@@ -33,7 +35,6 @@ mod redact;
 mod redirects;
 mod secret;
 mod setup;
-mod tags;
 #[cfg(test)]
 mod testing;
 mod throttle;
@@ -42,17 +43,19 @@ mod version;
 mod wire;
 
 pub use access::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
+pub use aliases::{SAMPLE, Sample, Told, Weighed};
 pub use answers::{Metadata, Page, RangeAnswer};
 pub use backoff::Backoff;
 pub use body::Body;
-pub use client::Client;
+pub use client::{Client, as_directory};
 pub use config::{HttpConfig, Protocol, ProxyChoice, TlsConfig};
 pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};
 pub use health::{Blame, Down, Health, Traffic, Turn};
+pub use logins::{LoginKey, Logins};
 pub use mirrors::{FirstRange, MirrorConfig};
 pub use origin::{MOST_ORIGINS, Origin};
-pub use redact::redact;
+pub use redact::{RedactedUrl, redact};
 pub use secret::Secret;
 pub use setup::SetupError;
 pub use throttle::Throttle;

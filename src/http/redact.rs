@@ -1,6 +1,9 @@
 //! URLs without their secrets.
 
+use std::{fmt, ops::Deref};
+
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Characters of a URL in a message. A server can make a redirect of 100 kB.
 const LONGEST_SHOWN: usize = 500;
@@ -15,7 +18,7 @@ pub(super) fn strip(url: &mut Url) {
 
 /// A URL for messages and logs: without user and password, and without the values of its query, where tokens and
 /// signatures are: `https://host/file?token=…`. What is longer than any sane URL is cut.
-pub fn redact(url: &Url) -> String {
+pub fn redact(url: &Url) -> RedactedUrl {
     let mut shown = url.clone();
     strip(&mut shown);
     shown.set_query(None);
@@ -34,7 +37,50 @@ pub fn redact(url: &Url) -> String {
         text.truncate(end);
         text.push('…');
     }
-    text
+    let resource = xxh3_64(url.as_str().as_bytes());
+    RedactedUrl { text, resource }
+}
+
+/// A URL as messages show it, which has no secret. **Two URLs that are shown alike are not equal**: what a thing is told by is its URL with its
+/// query.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct RedactedUrl {
+    text: String,
+    /// A hash of the whole URL.
+    resource: u64,
+}
+
+impl RedactedUrl {
+    /// What stands for the URL in the memory of this process, its query included.
+    pub(super) fn resource(&self) -> u64 {
+        self.resource
+    }
+}
+
+impl Deref for RedactedUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for RedactedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl fmt::Debug for RedactedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl From<RedactedUrl> for String {
+    fn from(url: RedactedUrl) -> String {
+        url.text
+    }
 }
 
 #[cfg(test)]
@@ -57,8 +103,12 @@ mod tests {
             ),
             ("http://host/f?secret", "http://host/f?…"),
         ] {
-            assert_eq!(redact(&url(whole)), shown);
+            assert_eq!(&*redact(&url(whole)), shown);
         }
+        assert_ne!(
+            redact(&url("http://host/get?id=1")),
+            redact(&url("http://host/get?id=2"))
+        );
         let long = redact(&url(&format!("http://host/{}?k=secret", "ü".repeat(2000))));
         assert!(long.len() < 600 && !long.contains("secret"));
     }

@@ -11,14 +11,28 @@
 //!    date, so that the tag says nothing that date and length do not. A date has a resolution of one second;
 //! 3. else the weak `ETag`: the origin only promises that two answers with the same tag mean the same (§8.8.1). Nothing
 //!    better is to be had from such a server, and refusing it would make its files unreadable;
-//! 4. else nothing: the size alone must do.
+//! 4. else a `Last-Modified` that is no date, which is better than nothing;
+//! 5. else nothing: the size alone must do.
+//!
+//! **A validator that is written wrongly is compared as the text that it is** (an unquoted tag, two of them, a date in another form
+//! than HTTP's): it changes when the file does, so to ignore it would mix two versions without a word.
+//!
+//! **No precondition is sent with a range**, neither `If-Range` nor `If-Match`: the validators of the answer are compared in any
+//! case, so a precondition proves nothing more, and it costs. Some servers answer `If-Range` with the whole file although the tag is
+//! that of the file, which looks as if they had no ranges; nginx's slice module fetches a file's first slice for it each time; of
+//! a file that has changed it brings the whole new version, which nobody can use, instead of a part. Some servers refuse `If-Match` with 412 for
+//! a tag that they have sent, or do not look at it, so a part that came with it would not be proven either.
+
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
 
 /// Tells two versions of a remote file apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Validator {
-    /// A strong entity tag, with its quotes. **Always of the form `"…"`.**
+    /// A strong entity tag, with its quotes; or what stands in the place of one, as it is written.
     Strong(String),
-    /// `Last-Modified`, as the server wrote it.
+    /// `Last-Modified`, as the server wrote it, be it a date or not.
     Dated(String),
     /// A weak entity tag, `W/"…"`: it only says that two versions are equivalent.
     Weak(String),
@@ -52,6 +66,7 @@ impl Validator {
     pub(super) fn of(etag: Option<&str>, last_modified: Option<&str>) -> Validator {
         match (etag, last_modified) {
             (Some(tag), _) if !is_weak(tag) => Validator::Strong(tag.to_owned()),
+            (Some(tag), Some(date)) if parse_date(date).is_none() => Validator::Weak(tag.to_owned()),
             (_, Some(date)) => Validator::Dated(date.to_owned()),
             (Some(tag), None) => Validator::Weak(tag.to_owned()),
             (None, None) => Validator::None,
@@ -72,24 +87,11 @@ impl Validator {
     pub fn parse(key: &str) -> Option<Validator> {
         let (kind, value) = key.split_once(':').unwrap_or((key, ""));
         match kind {
-            "strong" if is_entity_tag(value) && !is_weak(value) => Some(Validator::Strong(value.to_owned())),
+            "strong" if is_short_text(value) && !is_weak(value) => Some(Validator::Strong(value.to_owned())),
             "dated" if !value.is_empty() => Some(Validator::Dated(value.to_owned())),
-            "weak" if is_entity_tag(value) && is_weak(value) => Some(Validator::Weak(value.to_owned())),
+            "weak" if is_short_text(value) && is_weak(value) => Some(Validator::Weak(value.to_owned())),
             "none" if key == "none" => Some(Validator::None),
             _ => None,
-        }
-    }
-
-    /// The value of an `If-Range` header: a strong tag.
-    ///
-    /// A weak tag may not stand there, and a date only if it is known that the file was not written twice within that
-    /// second (RFC 9110 §13.1.5, §8.8.2.2), which a client can't know for sure. Apache takes every date of the last
-    /// minute for such a one and answers with the whole file, which looks as if it had no ranges. Nothing is lost
-    /// without the header: a part that is sent without it must carry Last-Modified (§15.3.7), which is compared.
-    pub(super) fn if_range(&self) -> Option<&str> {
-        match self {
-            Validator::Strong(value) => Some(value),
-            Validator::Dated(_) | Validator::Weak(_) | Validator::None => None,
         }
     }
 
@@ -117,41 +119,91 @@ impl Validator {
             (Validator::Strong(known), Some(tag), _) if is_weak(tag) && opaque(tag) == opaque(known) => {
                 Sameness::Silent
             }
-            (Validator::Strong(known), Some(tag), _) => same_if(tag == known),
-            (Validator::Weak(known), Some(tag), _) => same_if(opaque(tag) == opaque(known)),
+            (Validator::Strong(known), Some(tag), _) => same_if(is_same_tag(known, tag)),
+            (Validator::Weak(known), Some(tag), _) => same_if(is_same_tag(opaque(known), opaque(tag))),
             (Validator::Dated(known), _, Some(date)) => same_if(is_same_date(known, date)),
             (Validator::Strong(_) | Validator::Weak(_), None, _) | (Validator::Dated(_), _, None) => Sameness::Silent,
         }
     }
 }
 
-/// Whether this is an entity tag (RFC 9110 §8.8.3), short enough to be kept beside every file.
-pub(super) fn is_entity_tag(value: &str) -> bool {
-    /// Bytes. Real tags have 10 to 80; one of a megabyte is an attack on the index.
-    const LONGEST_TAG: usize = 1024;
-    let quoted = value.strip_prefix("W/").unwrap_or(value);
-    value.len() <= LONGEST_TAG
-        && quoted.len() >= 2
-        && quoted.starts_with('"')
-        && quoted.ends_with('"')
-        && quoted[1..quoted.len() - 1]
-            .bytes()
-            .all(|byte| byte == 0x21 || (0x23..=0x7e).contains(&byte) || byte >= 0x80)
+/// Bytes of a validator that are kept beside every file. Real tags have 10 to 80; one of a megabyte is an attack on the index.
+const LONGEST: usize = 1024;
+
+/// The values of a header that is a validator, as one text that fits into a header and into the index: equal ones count once, several are
+/// joined, and one that is too long is replaced by its hash. `None` if there is none, or an empty one, which names nothing.
+pub(super) fn text_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let mut distinct: Vec<&[u8]> = Vec::new();
+    for value in values.map(<[u8]>::trim_ascii) {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    let text = distinct.join(&b", "[..]);
+    if matches!(text.as_slice(), b"" | b"\"\"" | b"W/\"\"") {
+        return None;
+    }
+    if text.len() > LONGEST {
+        let hash = Sha256::digest(&text);
+        return Some(
+            hash.iter()
+                .fold("sha256-".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+        );
+    }
+    // Bytes beyond ASCII are letters of whatever alphabet; each of them must stay another one.
+    Some(text.iter().map(|&byte| char::from(byte)).collect())
 }
 
+/// What [`text_of`] makes, and nothing else.
+fn is_short_text(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= LONGEST && !text.contains(['\n', '\0'])
+}
+
+/// Weak tags are marked by a `W/`; some servers write it small.
 fn is_weak(tag: &str) -> bool {
-    tag.starts_with("W/")
+    tag.starts_with("W/") || tag.starts_with("w/")
 }
 
 /// The quoted part, by which weak comparison goes (RFC 9110 §8.8.3.2).
 fn opaque(tag: &str) -> &str {
-    tag.strip_prefix("W/").unwrap_or(tag)
+    if is_weak(tag) { &tag[2..] } else { tag }
+}
+
+/// Whether two tags are the same but for a mark of the content coding, which servers put at the end for a compressed form
+/// (Apache and Jetty `-gzip`, Jetty `--gzip`, lighttpd `-br`, Caddy `;gzip`). Whether the body is compressed is seen from Content-Encoding.
+fn is_same_tag(one: &str, other: &str) -> bool {
+    one == other || without_coding(one) == without_coding(other)
+}
+
+/// A tag's text without its quotes and the mark of a coding.
+fn without_coding(tag: &str) -> &str {
+    let tag = tag.strip_prefix('"').unwrap_or(tag);
+    // The mark stands before the closing quote, or, wrongly, behind it.
+    let tag = tag.strip_suffix('"').unwrap_or(tag);
+    for coding in ["gzip", "br", "zstd", "deflate"] {
+        if let Some(rest) = tag.strip_suffix(coding)
+            && let Some(rest) = rest.strip_suffix("--").or_else(|| rest.strip_suffix(['-', ';', ':']))
+            && !rest.is_empty()
+        {
+            return rest.strip_suffix('"').unwrap_or(rest);
+        }
+    }
+    tag
+}
+
+/// A date of a header, if it is one in HTTP's forms.
+pub(super) fn parse_date(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text).ok()
+}
+
+/// A tag in one way of writing: without its `W/`, its quotes and the mark of a coding.
+pub(super) fn plain_tag(tag: &str) -> &str {
+    without_coding(opaque(tag))
 }
 
 /// The same moment, although one server of a cluster may write it in another of the three forms.
 fn is_same_date(one: &str, other: &str) -> bool {
-    one == other
-        || matches!((httpdate::parse_http_date(one), httpdate::parse_http_date(other)), (Ok(one), Ok(other)) if one == other)
+    one == other || matches!((parse_date(one), parse_date(other)), (Some(one), Some(other)) if one == other)
 }
 
 #[cfg(test)]
@@ -175,27 +227,67 @@ mod tests {
     }
 
     #[test]
-    fn entity_tags_are_what_rfc_9110_says() {
-        for tag in ["\"\"", "W/\"\"", "\"xyzzy\"", "W/\"xyzzy\"", "\"!#[]~\"", "\"é\""] {
-            assert!(is_entity_tag(tag), "{tag}");
+    fn what_is_written_wrongly_is_compared_as_text() {
+        let text = |values: &[&[u8]]| text_of(values.iter().copied());
+        assert_eq!(text(&[b"5f3-abc"]).as_deref(), Some("5f3-abc"));
+        assert_eq!(
+            text(&[b" \"a\"", b"\"a\" "]).as_deref(),
+            Some("\"a\""),
+            "twice the same"
+        );
+        assert_eq!(text(&[b"\"a\"", b"\"b\""]).as_deref(), Some("\"a\", \"b\""));
+        assert_ne!(text(&[b"\"\xe4\""]), text(&[b"\"\xf6\""]), "letters beyond ASCII");
+        let (long, other) = ([b'a'; 5000], [b'b'; 5000]);
+        assert_ne!(text(&[&long]), text(&[&other]));
+        assert!(text(&[&long]).unwrap().len() < 100);
+        for nothing in [&[] as &[&[u8]], &[b""], &[b"\"\""], &[b"W/\"\""], &[b"", b" "]] {
+            assert_eq!(text(nothing), None, "{nothing:?}");
         }
-        for tag in [
-            "",
-            "\"",
-            "a",
-            "W/",
-            "W/a",
-            "w/\"a\"",
-            "\"a",
-            "a\"",
-            "\"a\"b\"",
-            "\"a b\"",
-            "\"a\"-gzip",
-            "\"a\", \"b\"",
+        for tag in ["abc", "'abc'", "W/abc", "w/\"abc\"", "\"a\", \"b\"", "\"abc"] {
+            let known = Validator::of(Some(tag), None);
+            assert_eq!(known.compare(Some(tag), None), Sameness::Same, "{tag}");
+            assert_eq!(known.compare(Some("\"other\""), None), Sameness::Different, "{tag}");
+            assert_eq!(Validator::parse(&known.to_key()), Some(known), "{tag}");
+        }
+        for date in [
+            "Mon, 01 Jan 2024 00:00:00 UTC",
+            "Mon, 01 Jan 2024 00:00:00 +0000",
+            "2024-01-01T00:00:00Z",
+            "1704067200",
         ] {
-            assert!(!is_entity_tag(tag), "{tag}");
+            let known = Validator::of(None, Some(date));
+            assert_eq!(known.compare(None, Some(date)), Sameness::Same, "{date}");
+            assert_eq!(
+                known.compare(None, Some(&date.replacen('0', "9", 1))),
+                Sameness::Different,
+                "{date}"
+            );
         }
-        assert!(!is_entity_tag(&format!("\"{}\"", "a".repeat(5000))));
+        let (weak, odd) = (Some("W/\"a\""), Some("0"));
+        assert_eq!(
+            Validator::of(weak, odd),
+            Validator::of(weak, None),
+            "a tag says more than what is no date"
+        );
+    }
+
+    #[test]
+    fn a_mark_of_the_coding_makes_no_other_version() {
+        for (one, other, same) in [
+            ("\"abc\"", "\"abc-gzip\"", true),
+            ("\"abc\"", "\"abc\"-gzip", true),
+            ("\"abc;br\"", "\"abc--gzip\"", true),
+            ("\"abc\"", "\"abd-gzip\"", false),
+            ("\"-gzip\"", "\"-br\"", false),
+            ("\"gzip\"", "\"br\"", false),
+        ] {
+            let known = Validator::Strong(one.into());
+            assert_eq!(
+                known.compare(Some(other), None) == Sameness::Same,
+                same,
+                "{one} {other}"
+            );
+        }
     }
 
     #[test]
@@ -227,14 +319,6 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_stand_in_if_range_does() {
-        assert_eq!(Validator::Strong("\"a\"".into()).if_range(), Some("\"a\""));
-        assert_eq!(Validator::Dated(DAY.into()).if_range(), None);
-        assert_eq!(Validator::Weak("W/\"a\"".into()).if_range(), None);
-        assert_eq!(Validator::None.if_range(), None);
-    }
-
-    #[test]
     fn a_text_that_is_no_key_is_refused() {
         for key in [
             "",
@@ -242,7 +326,6 @@ mod tests {
             "none:",
             "none:x",
             "strong:",
-            "strong:a",
             "strong:W/\"a\"",
             "weak:\"a\"",
             "dated:",
@@ -262,7 +345,7 @@ mod tests {
         #[test]
         fn any_text_can_be_compared_and_parsed(one: String, other: String) {
             Validator::parse(&one);
-            let _ = is_entity_tag(&one);
+            let _ = text_of(std::iter::once(one.as_bytes()));
             Validator::Strong(one.clone()).compare(Some(&other), None);
             Validator::Dated(one).compare(None, Some(&other));
         }

@@ -91,7 +91,7 @@ impl WebIndex {
         }
         let user_agent = form.and_then(|form| form.user_agent);
         let page = self.client.page_as(&asked, user_agent).await?;
-        let (config, asked, is_mirror) = (self.config, there.clone(), there != directory);
+        let (config, asked, answered) = (self.config, there.clone(), page.url.clone());
         let home = directory.clone();
         let query = form.map(|form| form.query.clone());
         // A long page takes seconds, in which the threads of the runtime have bodies to move.
@@ -103,15 +103,20 @@ impl WebIndex {
                     entry.url.set_query(None);
                 }
             }
-            if is_mirror {
+            // What a directory has is called by the directory's own URL, wherever redirects or a mirror have led.
+            if page.url.path() != home.path() || page.url.origin() != home.origin() {
                 bring_home(&mut listing, &page.url, &home);
             }
             Ok(listing)
         });
         // It fails only if it panics, or if the runtime is going down.
-        Ok(reading
+        let read = reading
             .await
-            .unwrap_or_else(|error| Err(Refusal::new(error.to_string()))))
+            .unwrap_or_else(|error| Err(Refusal::new(error.to_string())));
+        if read.is_ok() {
+            self.client.found_directory(there, &answered);
+        }
+        Ok(read)
     }
 }
 
@@ -219,7 +224,7 @@ fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
     Refusal { why, plain_form }
 }
 
-/// Makes the URLs of a mirror's listing, which was found at `page`, those that the source has for the same names in its
+/// Makes the URLs of a listing that was found at `page`, a mirror's or where a redirect led, those that the same names have in
 /// `directory`. What is on other servers is there for both.
 fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
     let split = |path: &str| {

@@ -295,7 +295,7 @@ impl Tree {
 
     fn took_too_long(&self, url: &Url, last: Option<HttpErrorKind>) -> TreeError {
         TreeError::DeadlinePassed {
-            url: redact(url),
+            url: redact(url).into(),
             waited: self.patience,
             last,
         }

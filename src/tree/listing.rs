@@ -204,7 +204,13 @@ impl Tree {
         let Kind::Directory(directory) = &node.kind else {
             return None;
         };
-        let url = || directory.url.as_ref().map(redact).unwrap_or_default();
+        let url = || {
+            directory
+                .url
+                .as_ref()
+                .map(|url| redact(url).to_string())
+                .unwrap_or_default()
+        };
         let named = listing.entries.len();
         // A directory that contains itself has to end somewhere, or `find` would go down for ever.
         listing

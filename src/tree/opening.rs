@@ -13,7 +13,7 @@ use super::file::{Known, RemoteFile};
 use super::node::{Ino, Kind, Node};
 use super::{Tree, TreeError};
 use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
-use crate::http::{HttpError, HttpErrorKind, Origin, Version, redact};
+use crate::http::{HttpError, HttpErrorKind, Metadata, Origin, Told, Validator, Version, Weighed, redact};
 use crate::source::ListedSize;
 
 /// Bytes that are fetched when a version is opened that has replaced another. A program that follows a file (`tail -F`) reads it a second after it
@@ -168,11 +168,14 @@ impl Tree {
             catalogue.forget_file(&file.url);
             file.note_absent();
         }
-        let answer = answer?.answer;
-        if self.turns_out_directory(file, &answer).await {
+        let mut found = answer?.answer;
+        if self.turns_out_directory(file, &found).await {
             return Err(TreeError::Changed);
         }
-        let known = Known::of(answer);
+        if let Some(expected) = expected {
+            self.recognise(&file.url, expected, &mut found).await;
+        }
+        let known = Known::of(found);
         if let Some(known) = &known {
             // Names age by when they were confirmed last.
             if expected != Some(&known.version) || catalogue.ages() {
@@ -181,6 +184,46 @@ impl Tree {
             file.note(known.clone());
         }
         Ok(known)
+    }
+
+    /// Takes what was found for the version `expected`, if it is that under another name.
+    async fn recognise(&self, url: &Url, expected: &Version, found: &mut Metadata) {
+        let is_unproven = self.client.is_named_now_and_then(url, expected);
+        let is_another = |version: &Version| version.size == expected.size && (version != expected || is_unproven);
+        if !found.version.as_ref().is_some_and(is_another) {
+            return;
+        }
+        let (modified, samples) = match self.newest(url).await.filter(|held| held.version == *expected) {
+            Some(held) => {
+                let (modified, url) = (held.modified, url.clone());
+                let samples = self.with_cache(move |cache| {
+                    let origin = Origin::of(&url)?;
+                    Some(cache.samples(&url, origin, &held))
+                });
+                (modified, samples.await.ok().flatten().unwrap_or_default())
+            }
+            None => (self.told_before(url).await.and_then(|told| told.modified), Vec::new()),
+        };
+        let told = Told::as_metadata(found);
+        let weighed = self.client.weigh(url, expected, modified, &told, samples).await;
+        match weighed {
+            Ok(Weighed::Same | Weighed::Again) => {
+                found.version = Some(expected.clone());
+                found.validator = expected.validator.clone();
+                found.modified = modified.or(found.modified);
+            }
+            // It is another one, and was not called anything. Now and then the server says what it is called.
+            Ok(Weighed::Another) if found.validator == Validator::None => {
+                for _ in 0..4 {
+                    match self.client.metadata(url).await {
+                        Ok(next) if next.validator != Validator::None => return *found = next,
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+            }
+            // Without an answer it is what HEAD has said.
+            Ok(Weighed::Another) | Err(_) => {}
+        }
     }
 
     /// [`Self::confirm`], for somebody who has the version `expected`; `None` if they shall go by that.

@@ -13,7 +13,7 @@ use super::file::Known;
 use super::kinds::{marked_index, with_slash};
 use super::stored;
 use crate::cache::Catalogue;
-use crate::http::{Client, HttpError, HttpErrorKind, redact};
+use crate::http::{Client, HttpError, HttpErrorKind, as_directory, redact};
 use crate::source::{Listing, Name, Source};
 
 /// What stands at the top of the tree.
@@ -144,6 +144,7 @@ impl Top {
         let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(urls.len());
         for url in urls {
             let url = client.adopt(url);
+            client.call_directory(&url);
             let entry = match stored_entry(catalogue, &url) {
                 Some(entry) => entry,
                 None => match entry_of(client, source, &url).await {
@@ -164,7 +165,7 @@ impl Top {
                         _ => None,
                     };
                     let name = by_server.or_else(|| name_of(&url));
-                    let name = name.ok_or_else(|| TopError::NoName(redact(&url)))?;
+                    let name = name.ok_or_else(|| TopError::NoName(redact(&url).into()))?;
                     if names.iter().any(|(other, _)| *other == name) {
                         return Err(TopError::SameName(name.as_os_str().to_string_lossy().into_owned()));
                     }
@@ -203,8 +204,9 @@ async fn told_by_source(client: &Client, source: &dyn Source, url: &Url) -> Resu
     let metadata = client.metadata(url).await?;
     // Servers redirect from a directory's name to the name with a slash.
     if metadata.url.path().ends_with('/') {
-        let listing = told(source, &metadata.url, &metadata.url).await?;
-        return Ok(TopEntry::Directory(metadata.url, listing));
+        let directory = as_directory(url);
+        let listing = told(source, &directory, &directory).await?;
+        return Ok(TopEntry::Directory(directory, listing));
     }
     if let Some(listing) = marked_index(source, url, &metadata).await {
         return Ok(TopEntry::Directory(with_slash(url), TopListing::Told(listing)));
@@ -219,8 +221,7 @@ async fn told_by_mirror(client: &Client, source: &dyn Source, url: &Url, there: 
     }
     let metadata = client.metadata_of_mirror(there).await?;
     if metadata.url.path().ends_with('/') {
-        let mut directory = url.clone();
-        directory.set_path(&format!("{}/", url.path()));
+        let directory = as_directory(url);
         let listing = told(source, &directory, &metadata.url).await?;
         return Ok(TopEntry::Directory(directory, listing));
     }
@@ -256,14 +257,12 @@ async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopLi
 
 /// What earlier mounts were told.
 fn stored_entry(catalogue: &Catalogue, url: &Url) -> Option<TopEntry> {
-    let mut directory = url.clone();
-    if !url.path().ends_with('/') {
-        if let Some(file) = catalogue.file(url) {
-            return Some(TopEntry::File(url.clone(), Some(Known::stored(file))));
-        }
-        // As servers redirect.
-        directory.set_path(&format!("{}/", url.path()));
+    if !url.path().ends_with('/')
+        && let Some(file) = catalogue.file(url)
+    {
+        return Some(TopEntry::File(url.clone(), Some(Known::stored(file))));
     }
+    let directory = as_directory(url);
     let listing = stored::read(&directory, &catalogue.listing(&directory)?)?;
     Some(TopEntry::Directory(directory, TopListing::Stored(listing)))
 }

@@ -199,6 +199,17 @@ impl Mount {
         self.plan.add(option, value);
     }
 
+    /// Gives an option of the mounts to come another value.
+    pub fn replace_option(&mut self, option: &str, value: &str) {
+        let at = self
+            .plan
+            .arguments
+            .iter()
+            .position(|word| word == option)
+            .expect("the option");
+        self.plan.arguments[at + 1] = value.into();
+    }
+
     /// Mounts again: the same source, options, mountpoint and cache.
     #[track_caller]
     pub fn start(&mut self) {

@@ -1,14 +1,14 @@
 //! What an answer means for a fetch: which version it is of, and whether its body is what was asked for.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::Fetch;
-use crate::cache::entry::UrlKey;
+use super::{ChunkDownloader, Fetch};
+use crate::cache::entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::file_writer::Position;
 use crate::cache::index::Saying;
-use crate::http::{Body, RangeAnswer, Validator, Version, redact};
+use crate::http::{Body, HttpErrorKind, RangeAnswer, Told, Validator, Version, Weighed, redact};
 
 /// The longest answer that is read once only to find out how long it is, in bytes. What servers make while they send it is
 /// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
@@ -17,8 +17,24 @@ const MOST_COUNTED: u64 = 64 << 20;
 /// The longest such answer that is kept in memory while it is counted, in bytes. Each fetch may hold one, and pages are shorter.
 const MOST_KEPT: u64 = 1 << 20;
 
+/// How long an answer is held, unread, while the server is asked which version it is of.
+const LONGEST_HELD: Duration = Duration::from_secs(2);
+
 fn is_countable(listed: &Version) -> bool {
     listed.size <= MOST_COUNTED
+}
+
+impl ChunkDownloader {
+    /// Finds out if an answer that was `told` to be of another version is of the settled one after all. Asks the server.
+    pub(in crate::cache) async fn weigh(&self, entry: &CacheEntry, told: &Told) -> Result<Weighed, ReadError> {
+        let Some(settled) = entry.settled().filter(|_| !entry.is_changed()) else {
+            return Ok(Weighed::Another);
+        };
+        // Three short reads, and seldom.
+        let (client, samples) = (&self.client, entry.samples());
+        let is_same = client.weigh(&entry.url, &settled.version, settled.modified, told, samples);
+        Ok(is_same.await?)
+    }
 }
 
 impl Fetch {
@@ -38,18 +54,22 @@ impl Fetch {
             // It was cut a moment ago.
             return Ok(None);
         }
-        match self
-            .downloader
-            .client
-            .range(&entry.url, want.clone(), known.as_ref())
-            .await?
-        {
+        let answer = self.downloader.client.range(&entry.url, want.clone(), known.as_ref());
+        let Some(answer) = self.resolve(answer.await?).await? else {
+            return Box::pin(self.ask(position)).await;
+        };
+        match answer {
             RangeAnswer::Partial {
                 version,
                 modified,
                 body,
                 ..
             } => {
+                if self.settle_by_head(&version).await? {
+                    // What came may be of an older version than HEAD spoke of.
+                    drop(body);
+                    return Box::pin(self.ask(position)).await;
+                }
                 self.settle(version, modified).await?;
                 Ok(Some(body))
             }
@@ -94,7 +114,7 @@ impl Fetch {
                 self.hint_is_good = false;
                 Box::pin(self.ask(position)).await
             }
-            RangeAnswer::Changed(_) => self.expect_same(false).map(|()| None),
+            RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } => self.expect_same(false).map(|()| None),
         }
     }
 
@@ -178,14 +198,67 @@ impl Fetch {
         }
         // An answer that was asked for by version has been compared; this is for fetches that began
         // side by side, before the version was known.
-        self.expect_same(entry.settled().is_some_and(|settled| settled.version == version))
+        let is_same = match entry.settled() {
+            Some(settled)
+                if settled.version == version
+                    && !self.downloader.client.is_named_now_and_then(&entry.url, &version) =>
+            {
+                true
+            }
+            Some(settled) if settled.size() == version.size => {
+                let told = Told::as_version(&version, modified);
+                let held = tokio::time::timeout(LONGEST_HELD, self.downloader.weigh(entry, &told)).await;
+                match held.unwrap_or(Ok(Weighed::Again))? {
+                    Weighed::Same => true,
+                    Weighed::Another => false,
+                    // As if it had broken off.
+                    Weighed::Again => return Err(self.error(HttpErrorKind::Interrupted).into()),
+                }
+            }
+            _ => false,
+        };
+        self.expect_same(is_same)
+    }
+
+    /// Finds out if an answer that its validators contradict is of the settled version. `None` if it has to be asked for again.
+    async fn resolve(&self, answer: RangeAnswer) -> Result<Option<RangeAnswer>, ReadError> {
+        let RangeAnswer::Doubtful { told, answer } = answer else {
+            return Ok(Some(answer));
+        };
+        let entry = &self.order.entry;
+        let held = tokio::time::timeout(LONGEST_HELD, self.downloader.weigh(entry, &told)).await;
+        let (weighed, answer) = match held {
+            Ok(weighed) => (weighed?, Some(*answer)),
+            Err(_) => {
+                // A server that serves one connection at a time answers nothing else while this one is not read.
+                drop(answer);
+                (self.downloader.weigh(entry, &told).await?, None)
+            }
+        };
+        Ok(match weighed {
+            Weighed::Same => answer,
+            Weighed::Another => Some(RangeAnswer::Changed(None)),
+            Weighed::Again => None,
+        })
+    }
+
+    /// Settles the entry by what HEAD says, where the first part that came names no version and HEAD does. Returns true if it did.
+    async fn settle_by_head(&self, told: &Version) -> Result<bool, ReadError> {
+        let entry = &self.order.entry;
+        if told.validator != Validator::None || entry.settled().is_some() {
+            return Ok(false);
+        }
+        match self.downloader.client.named_by_head(&entry.url, told.size).await {
+            Some((version, modified)) => self.settle(version, modified).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     pub(super) fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if let (false, Some(settled)) = (is_same, entry.settled()) {
             self.downloader.home.versions().index.note(Saying::Outdated {
-                url_key: UrlKey::new(&entry.url),
+                url_key: self.downloader.home.versions().url_key(&entry.url),
                 version: settled.version.clone(),
             });
         }

@@ -52,6 +52,7 @@ fn parts(folder: &Path, size: u64) -> Versions {
         trouble: Arc::new(Trouble::none_in(folder)),
         has_holes: true,
         is_standing_in: false,
+        logins: crate::http::Logins::default(),
     }
 }
 

@@ -73,9 +73,10 @@ fn talk(
     let mut lines = BufReader::new(stream).lines();
     let size = content.len() as u64;
     loop {
-        let mut range = None;
+        let (mut range, mut is_head) = (None, false);
         loop {
             let line = lines.next()?.ok()?.to_lowercase();
+            is_head |= line.starts_with("head ");
             if line.is_empty() {
                 break;
             }
@@ -84,7 +85,12 @@ fn talk(
                 range = Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1);
             }
         }
-        let range: Range<u64> = range.expect("the cache asks for ranges only");
+        if is_head {
+            // Nothing is known of the file as a whole.
+            stream.write_all(b"HTTP/1.1 405 M\r\nContent-Length: 0\r\n\r\n").ok()?;
+            continue;
+        }
+        let range: Range<u64> = range.expect("the cache asks for ranges, and by HEAD");
         let before = {
             let mut asked = asked.lock();
             asked.push(range.clone());

@@ -201,6 +201,11 @@ impl Access {
         }
     }
 
+    /// The login that this URL's origin gets to see when it asks for one.
+    pub fn login_at(&self, url: &Url) -> Option<Login> {
+        self.home(url)?.login.clone()
+    }
+
     /// Whether a source is at this URL's origin, so that it may see who we are.
     pub fn is_home(&self, url: &Url) -> bool {
         self.home(url).is_some()

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     super::{
-        RangeAnswer, Validator, Version,
+        RangeAnswer, Validator, Version, Weighed,
         testing::{Reply, Server, breaks_off, says, stalls},
     },
     tests::{client, is_bad, known},
@@ -87,7 +87,8 @@ async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_fi
         (OPEN, OPEN, WHOLE, NO, Some(3), 3),
         (NO, NO, WHOLE, NO, Some(3), 4),
         (BAD, BAD, WHOLE, NO, Some(3), 4),
-        (TOTAL, TOTAL, BAD, NO, Some(123), 3),
+        // HEAD might name the version, where no answer to a GET does.
+        (TOTAL, TOTAL, BAD, NO, Some(123), 4),
         (UNSIZED, NO, NO, NONE, None, 1),
         (BAD, BAD, UNSIZED, NONE, None, 3),
         (TOTAL, TOTAL, UNSIZED, NO, Some(123), 3),
@@ -240,12 +241,16 @@ async fn a_head_that_is_out_of_date_is_found_out_by_the_next_range() {
     let found = client.confirm(&server.at("f"), Some(&old), None).await.unwrap();
     assert_eq!(found.version, Some(old.clone()), "as far as HEAD says");
     let answer = client.range(&server.at("f"), 0..1, Some(&old)).await.unwrap();
-    assert!(matches!(answer, RangeAnswer::Changed(_)), "{answer:?}");
+    let RangeAnswer::Doubtful { told, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    let weighed = client.weigh(&server.at("f"), &old, None, &told, Vec::new()).await;
+    assert_eq!(weighed.unwrap(), Weighed::Another);
     for _ in 0..2 {
         let found = client.confirm(&server.at("f"), Some(&old), None).await.unwrap();
         assert_eq!(found.version, Some(new.clone()));
     }
-    assert_eq!(methods(&server), ["HEAD", "GET", "HEAD", "GET", "GET"]);
+    assert!(methods(&server).ends_with(&["HEAD", "GET", "GET"].map(String::from)));
 }
 
 #[tokio::test]

@@ -11,7 +11,6 @@ use crate::http::{
     hops::Answer,
     judge::{is_same_version, refuse_stand_in},
     redact,
-    tags::is_unexpected,
 };
 
 impl Client {
@@ -31,13 +30,20 @@ impl Client {
         let Some(known) = expected else {
             return self.metadata(url).await;
         };
-        let head = match self.asks_head(url).await {
+        let goes_by_head = self.shared.aliases.goes_by_head(url, known);
+        let mut head = match self.asks_head(url).await {
+            None if goes_by_head => Some(self.head(url).await),
+            head => head,
+        };
+        if let Some(Ok(answer)) = &mut head {
+            self.shared.aliases.restate(url, known, &mut answer.head);
+        }
+        let head = match head {
             Some(Err(error)) if !may_answer_get(&error.kind) => return Err(error),
-            Some(Ok(answer)) if self.shared.head_trusts.of(url) == HeadTrust::Doubted => Some(Ok(answer)),
-            // A date that was known may stand for a tag that says nothing: then a GET has to show what the tag is worth.
-            Some(Ok(answer))
-                if is_same_version(&answer.head, known) && !is_unexpected(&known.validator, &answer.head) =>
-            {
+            Some(Ok(answer)) if !goes_by_head && self.shared.head_trusts.of(url) == HeadTrust::Doubted => {
+                Some(Ok(answer))
+            }
+            Some(Ok(answer)) if is_same_version(&answer.head, known) => {
                 self.shared.head_trusts.note_head(url, true);
                 return Ok(Metadata {
                     version: Some(known.clone()),
@@ -45,12 +51,17 @@ impl Client {
                     ..Metadata::of(answer.url, &answer.head, Some(known.size))
                 });
             }
+            // What GET calls it says nothing.
+            Some(Ok(answer)) if goes_by_head && tells_size(&answer.head) => {
+                let size = answer.head.content_length;
+                return Ok(Metadata::of(answer.url, &answer.head, size));
+            }
             head => head,
         };
-        let mut found = self.probe(url).await?;
-        if is_unexpected(&known.validator, &found.as_head()) && self.has_idle_tags(url, &found.as_head()).await {
-            found = self.probe(url).await?;
-        } else if let Some(head) = head {
+        let found = self.probe(url).await?;
+        let mut found = self.named(url, found).await;
+        self.restated(url, known, &mut found);
+        if let Some(head) = head {
             self.compare(url, head.ok().as_ref(), &found);
         }
         let mut head = found.as_head();
@@ -83,6 +94,7 @@ impl Client {
             }
         }
         let found = self.probe(url).await?;
+        let found = self.named(url, found).await;
         let may_be_proven = matches!(trusts.of(url), HeadTrust::Unproven | HeadTrust::Doubted);
         if head.is_none() && sends_whole() && found.size.is_some() && may_be_proven {
             head = Some(self.head(url).await);
@@ -118,7 +130,7 @@ impl Client {
     /// As the server's answer or its absence asks.
     pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
         // Its first byte, and not HEAD: what makes such names often answers GET only.
-        let mut answer = self.send(Method::GET, url, ranged(&(0..1), None)).await?;
+        let mut answer = self.send(Method::GET, url, ranged(&(0..1))).await?;
         if matches!(answer.head.status, 400 | 405 | 501) {
             self.finish(&mut answer.response).await;
             answer = self.send(Method::GET, url, identity()).await?;

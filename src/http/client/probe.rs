@@ -62,8 +62,8 @@ impl Client {
         let (mut total, mut refusal) = (None, None);
         for form in trusts.probe_form(url).onwards() {
             let headers = match form {
-                ProbeForm::OneByte => ranged(&(0..1), None),
-                ProbeForm::TwoBytes => ranged(&(0..2), None),
+                ProbeForm::OneByte => ranged(&(0..1)),
+                ProbeForm::TwoBytes => ranged(&(0..2)),
                 ProbeForm::Whole => identity(),
             };
             let mut answer = self.send(Method::GET, url, headers).await?;

@@ -4,18 +4,18 @@ use std::ops::Range;
 
 use reqwest::{
     Method,
-    header::{self, HeaderMap, HeaderName, HeaderValue},
+    header::{self, HeaderMap, HeaderValue},
 };
 use url::Url;
 
 use super::{Client, identity};
 use crate::http::{
-    HttpError, HttpErrorKind, RangeAnswer, Version,
+    HttpError, HttpErrorKind, RangeAnswer, Told, Validator, Version,
+    head::AnswerHead,
     judge::{Verdict, is_longer, judge, judge_instead},
     limit::Errand,
     redact,
     redirects::AfterFailure,
-    tags::is_unexpected,
 };
 
 impl Client {
@@ -36,7 +36,9 @@ impl Client {
             return self.range_from(url, url, want, known).await;
         };
         let failure = match self.range_from(&link, url, want.clone(), known).await {
-            Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. })) => return Ok(answer),
+            Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. } | RangeAnswer::Doubtful { .. })) => {
+                return Ok(answer);
+            }
             // Only the URL itself can say that a file is another one.
             Ok(_) => None,
             Err(error) => Some(error),
@@ -62,27 +64,26 @@ impl Client {
         want: Range<u64>,
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
-        let mut answer = self
-            .send_for(Errand::Bytes, Method::GET, first, ranged(&want, known))
-            .await?;
+        let mut answer = self.send_for(Errand::Bytes, Method::GET, first, ranged(&want)).await?;
         answer.head.note_place(url, &answer.url);
-        let mut verdict = judge(&answer.head, want.clone(), known);
-        if matches!(verdict, Verdict::Changed(_))
-            && known.is_some_and(|known| is_unexpected(&known.validator, &answer.head))
-        {
-            // Its connection may be the only one.
-            self.finish(&mut answer.response).await;
-            if self.has_idle_tags(first, &answer.head).await {
-                return Box::pin(self.range_from(first, url, want, known)).await;
-            }
+        if let Some(known) = known {
+            self.shared.aliases.restate(url, known, &mut answer.head);
         }
+        let mut verdict = judge(&answer.head, want.clone(), known);
         // A range that is refused by a status is asked for once more as the whole file, which a server without ranges gives.
         if let Verdict::Refused(refusal) = verdict {
             self.finish(&mut answer.response).await;
             answer = self.send_for(Errand::Bytes, Method::GET, first, identity()).await?;
             answer.head.note_place(url, &answer.url);
+            if let Some(known) = known {
+                self.shared.aliases.restate(url, known, &mut answer.head);
+            }
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
+        let told = Told::by(&answer.head);
+        let doubtful = known.and_then(|known| doubt(&answer.head, &want, known, &verdict));
+        let is_doubtful = doubtful.is_some();
+        let verdict = doubtful.unwrap_or(verdict);
         if matches!(
             verdict,
             Verdict::Changed(_) | Verdict::Failed(HttpErrorKind::Contradiction(_))
@@ -93,7 +94,7 @@ impl Client {
             self.shared.redirects.remember(url, &answer.url);
         }
         let modified = answer.head.modified();
-        Ok(match verdict {
+        let answer = match verdict {
             Verdict::Partial { version, range } => {
                 let is_longer = is_longer(&answer.head, &want);
                 let mut body = self.body(answer, Some(range.end - range.start)).that_gives_way();
@@ -116,22 +117,50 @@ impl Client {
             Verdict::Changed(version) => RangeAnswer::Changed(version),
             Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
             Verdict::Refused(kind) | Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
+        };
+        Ok(if is_doubtful {
+            let answer = Box::new(answer);
+            RangeAnswer::Doubtful { told, answer }
+        } else {
+            answer
         })
     }
 }
 
-/// The headers of a request for one range (RFC 9110 §14.2), and of the version that it must be from (§13.1.5).
-pub(in crate::http) fn ranged(want: &Range<u64>, known: Option<&Version>) -> HeaderMap {
-    let mut headers = identity();
-    let mut set = |name: HeaderName, value: &str| {
-        // Digits, and what was a header's value before.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
+/// What an answer would be worth if it were of the known version, where nothing but its validators speaks against that.
+fn doubt(head: &AnswerHead, want: &Range<u64>, known: &Version, verdict: &Verdict) -> Option<Verdict> {
+    let is_contradicted = match verdict {
+        Verdict::Changed(_) => true,
+        // It names no version. A web page may stand in the file's place, and is no answer.
+        Verdict::Failed(HttpErrorKind::BadAnswer(_)) => head.status == 206 || !head.is_web_page(),
+        _ => false,
     };
-    set(header::RANGE, &format!("bytes={}-{}", want.start, want.end - 1));
-    if let Some(value) = known.and_then(|known| known.validator.if_range()) {
-        set(header::IF_RANGE, value);
+    if !is_contradicted || known.validator == Validator::None {
+        return None;
+    }
+    let size_alone = Version {
+        size: known.size,
+        validator: Validator::None,
+    };
+    match judge(head, want.clone(), Some(&size_alone)) {
+        Verdict::Partial { range, .. } => Some(Verdict::Partial {
+            version: known.clone(),
+            range,
+        }),
+        Verdict::Whole { size, .. } if size == Some(known.size) => Some(Verdict::Whole {
+            size,
+            validator: known.validator.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// The headers of a request for one range (RFC 9110 §14.2). Why there is no precondition: [`super::super::version`].
+pub(in crate::http) fn ranged(want: &Range<u64>) -> HeaderMap {
+    let mut headers = identity();
+    // Digits: always a value that a header can have.
+    if let Ok(value) = HeaderValue::from_str(&format!("bytes={}-{}", want.start, want.end - 1)) {
+        headers.insert(header::RANGE, value);
     }
     headers
 }

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::http::{HttpError, HttpErrorKind};
 
@@ -54,7 +53,7 @@ impl Failures {
         if !may_be_its_own {
             return Blame::Origin;
         }
-        let resource = xxh3_64(error.url.as_bytes());
+        let resource = error.url.resource();
         let mut before = self.0.iter();
         let is_by_itself = before.any(|failing| failing.is_by_itself && failing.resource == resource);
         self.0

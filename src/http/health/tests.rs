@@ -1,5 +1,6 @@
 //! One origin's health, in time that stands still until it is moved on.
 
+use super::super::redact;
 use super::blame::MOST_FAILING;
 use super::*;
 
@@ -10,7 +11,7 @@ fn health() -> Arc<Health> {
 fn down() -> HttpError {
     HttpError {
         kind: HttpErrorKind::Refused,
-        url: "http://h/".to_owned(),
+        url: redact(&Url::parse("http://h/").unwrap()),
     }
 }
 
@@ -20,7 +21,7 @@ fn busy(path: &str, retry_after: Option<Duration>) -> HttpError {
             status: 503,
             retry_after,
         },
-        url: format!("http://h/{path}"),
+        url: redact(&Url::parse(&format!("http://h/{path}")).unwrap()),
     }
 }
 
@@ -76,7 +77,7 @@ async fn a_broken_way_and_a_word_to_all_are_the_origins_at_once() {
             status: 429,
             retry_after: None,
         },
-        url: "http://h/a".to_owned(),
+        url: redact(&Url::parse("http://h/a").unwrap()),
     };
     for error in [down(), busy("a", Some(Duration::from_secs(1))), too_many] {
         assert_eq!(health().turn().await.failed(&error), Blame::Origin, "{error}");
@@ -174,4 +175,12 @@ async fn who_gives_its_turn_back_without_a_word_lets_the_next_one_ask() {
     drop(probe);
     next.await.unwrap();
     assert!(health.state.lock().pause.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_things_that_differ_in_their_query_alone_are_two() {
+    let health = health();
+    assert_eq!(health.has_failed(&busy("get?id=1", None)), Blame::Resource);
+    assert_eq!(health.has_failed(&busy("get?id=1", None)), Blame::Resource);
+    assert_eq!(health.has_failed(&busy("get?id=2", None)), Blame::Origin);
 }

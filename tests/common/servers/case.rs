@@ -15,7 +15,8 @@ pub fn cases() -> PathBuf {
 }
 
 impl WebServer {
-    /// Starts `tests/fixtures/cases/NAME` with these arguments. `PORT` among them stands for the port that the server is to listen on.
+    /// Starts `tests/fixtures/cases/NAME` with these arguments. `PORT` among them stands for the port that the server is to listen on,
+    /// `OTHER` for another free one.
     #[track_caller]
     pub fn case(name: &str, arguments: &[&str]) -> WebServer {
         assert!(arguments.contains(&"PORT"), "a case is started with its port");
@@ -25,6 +26,7 @@ impl WebServer {
             for &argument in arguments {
                 match argument {
                     "PORT" => command.arg(port.to_string()),
+                    "OTHER" => command.arg(super::free_port().to_string()),
                     other => command.arg(other),
                 };
             }
