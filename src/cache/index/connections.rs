@@ -243,5 +243,9 @@ fn lost() -> rusqlite::Error {
 }
 
 fn failure(code: c_int) -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    let said = match code {
+        ffi::SQLITE_IOERR_SHMMAP => "its shared memory can't be used",
+        code => ffi::code_to_str(code),
+    };
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(said.to_owned()))
 }
