@@ -173,7 +173,9 @@ impl Tolerance {
                             until,
                         });
                     }
-                    return false;
+                    // Others of its own requests are served, so it is hardly the file.
+                    let is_clear = is_said && complaint.own.served > 0;
+                    return is_clear && !std::mem::replace(&mut self.has_complained, true);
                 }
             }
         } else if self.lowered.is_some_and(|lowered| complaint.asked < lowered) {
