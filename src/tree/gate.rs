@@ -153,17 +153,18 @@ impl Place<'_> {
         tokio::time::sleep(after).await;
         let (queue, mut changes) = (&self.gate.queue, self.gate.queue.subscribe());
         let is_called = |queue: &Queue| queue.waiting > queue.giving_way;
+        let mut is_late = false;
         loop {
             let claims = |queue: &mut Queue| {
-                let is_called = is_called(queue);
-                queue.giving_way += usize::from(is_called);
+                let is_called = is_called(queue) || (is_late && queue.waiting > 0);
+                queue.giving_way = (queue.giving_way + usize::from(is_called)).min(queue.waiting);
                 is_called
             };
             if queue.send_if_modified(claims) {
                 return;
             }
-            // It fails only if the gate is gone, which stays.
-            let _ = changes.wait_for(is_called).await;
+            // Whatever became of a place that was given up: who still waits after this time gets another.
+            is_late = tokio::time::timeout(after, changes.wait_for(is_called)).await.is_err();
         }
     }
 
@@ -228,10 +229,11 @@ impl Gate {
         loop {
             // It fails only if the gate is gone, which stays.
             let _ = changes.wait_for(|queue| queue.waiting == 0).await;
+            // In this order: a place that was given up for one that waits must not be taken here.
             tokio::select! {
                 biased;
-                permit = self.places.acquire() => return self.taken(permit.ok()),
                 _ = changes.wait_for(|queue| queue.waiting > 0) => {}
+                permit = self.places.acquire() => return self.taken(permit.ok()),
             }
         }
     }
