@@ -132,7 +132,11 @@ impl Tree {
         url: &Url,
         asker: Asker,
     ) -> Result<Arc<Snapshot>, TreeError> {
-        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
+        // A guess at what somebody asks for already is of no use, and would only be in the way of who comes next.
+        let _one_at_a_time = match asker {
+            Asker::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
+            Asker::Waiting(_) | Asker::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,
+        };
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
