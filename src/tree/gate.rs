@@ -163,8 +163,10 @@ impl Place<'_> {
             if queue.send_if_modified(claims) {
                 return;
             }
-            // Whatever became of a place that was given up: who still waits after this time gets another.
-            is_late = tokio::time::timeout(after, changes.wait_for(is_called)).await.is_err();
+            // Whatever became of a place that was given up: a question that has waited all this time gets another.
+            let is_waited_for = queue.borrow().waiting > 0;
+            let is_over = tokio::time::timeout(after, changes.wait_for(is_called)).await.is_err();
+            is_late = is_waited_for && is_over;
         }
     }
 
