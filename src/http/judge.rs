@@ -29,6 +29,7 @@
 //! | 206 | same, other total; a date, a weak tag or only a size is known | changed | a date has a resolution of a second |
 //! | 206 | silent, with a validator of another kind | changed: it names its version, and that is not the known one | §15.3.7 |
 //! | 206 | silent, without any, or with the known tag made weak | bad answer: a part must carry the validators that the whole has | §15.3.7 |
+//! | 200 | Content-Range names a part, and Content-Length is that part's | as a 206 | scripts that send no other status |
 //! | 200 | a web page, with a weaker validator than the known one | bad answer: a login page or the like | promise 3 |
 //! | 200 | a web page without any validator, where only a size is known, and not announced with that size, unless the file's name says that it is a page | bad answer, likewise | promise 3; pages that are rewritten as they are sent |
 //! | 200 | a web page of another version, from another host or path, to which a redirect led | bad answer, likewise | promise 3 |
@@ -81,7 +82,7 @@ pub(super) enum Verdict {
 /// Judges the answer to a request for the bytes `want` of a file of which the version `known` is expected.
 pub(super) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Verdict {
     debug_assert!(want.start < want.end, "an empty range can't be asked for");
-    let verdict = match head.status {
+    let verdict = match meant_status(head) {
         206 => partial(head, want, known),
         200 => whole(head, known),
         412 if known.is_some_and(|known| known.validator != Validator::None) => precondition_failed(head, known),
@@ -271,6 +272,17 @@ fn compare(head: &AnswerHead, known: Option<&Version>) -> Sameness {
             .validator
             .compare(head.etag.as_deref(), head.last_modified.as_deref())
     })
+}
+
+/// The status that an answer should have. Some scripts send a part with 200, and it is one if Content-Range and Content-Length say so: taken for
+/// the whole it would be a file that was cut off.
+pub(super) fn meant_status(head: &AnswerHead) -> u16 {
+    match total(head) {
+        Some(Total::Known { size, part }) if head.status == 200 && part < size && head.content_length == Some(part) => {
+            206
+        }
+        _ => head.status,
+    }
 }
 
 /// What a Content-Range tells of a file's length.

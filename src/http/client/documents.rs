@@ -76,11 +76,14 @@ async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_fi
     const EMPTY: &str = "HTTP/1.1 416 No\r\nContent-Range: bytes */0\r\nContent-Length: 0\r\n\r\n";
     const ALL: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-2/3\r\nETag: \"v1\"\r\nContent-Length: 3\r\n\r\nabc";
     const TWO: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/123\r\nETag: \"v1\"\r\nContent-Length: 2\r\n\r\nab";
+    const SAYS_200: &str =
+        "HTTP/1.1 200 OK\r\nContent-Range: bytes 0-0/123\r\nETag: \"v1\"\r\nContent-Length: 1\r\n\r\na";
     const NONE: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 0\r\n\r\n";
     const UNSIZED: &str = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     for (one, two, whole, head, size, requests) in [
         (PART, NO, NO, NO, Some(123), 1),
         (ALL, NO, NO, NO, Some(3), 1),
+        (SAYS_200, NO, NO, NO, Some(123), 1),
         (OPEN, TWO, NO, NO, Some(123), 2),
         (NO, TWO, NO, NO, Some(123), 2),
         (BAD, TWO, NO, NO, Some(123), 2),

@@ -12,7 +12,7 @@ use crate::http::{
     head::AnswerHead,
     head_trust::{HeadTrust, ProbeForm},
     hops::Answer,
-    judge::{Total, total},
+    judge::{Total, meant_status, total},
     limit::Errand,
     redact,
 };
@@ -29,7 +29,7 @@ enum Probed {
 }
 
 fn read(head: &AnswerHead) -> Probed {
-    match head.status {
+    match meant_status(head) {
         200 => match head.refuse_coding(None) {
             Ok(()) => Probed::Size(head.content_length),
             Err(kind) => Probed::Failed(kind),
@@ -70,7 +70,7 @@ impl Client {
             match read(&answer.head) {
                 Probed::Size(size) => {
                     if size.is_some_and(|size| size > 1) {
-                        let ignores_range = answer.head.status == 200;
+                        let ignores_range = meant_status(&answer.head) == 200;
                         trusts.note_probe(url, if ignores_range { ProbeForm::Whole } else { form });
                     }
                     let metadata = Metadata::of(answer.url.clone(), &answer.head, size.or(total));

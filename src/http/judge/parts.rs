@@ -83,6 +83,27 @@ fn a_part_that_does_not_fit_is_not_believed() {
 }
 
 #[test]
+fn a_part_that_comes_with_200_is_a_part() {
+    let known = || Some(version(100, strong()));
+    let (tag, part) = (("etag", "\"a\""), ("range", "bytes 10-19/100"));
+    let taken = Verdict::Partial {
+        version: version(100, strong()),
+        range: 10..20,
+    };
+    assert_eq!(judged(200, &[part, ("length", "10"), tag], known()), taken);
+    for whole in [
+        &[part, ("length", "100"), tag][..],
+        &[part, tag],
+        &[("range", "bytes 0-99/100"), ("length", "100"), tag],
+    ] {
+        assert!(
+            matches!(judged(200, whole, known()), Verdict::Whole { .. }),
+            "{whole:?}"
+        );
+    }
+}
+
+#[test]
 fn a_part_that_goes_on_after_what_was_asked_is_good_for_that() {
     for (range, is_longer_one) in [
         ("bytes 10-20/100", true),
