@@ -103,6 +103,10 @@ impl Passthrough {
         if !self.is_wanted() {
             return None;
         }
+        // The kernel may still go by the listing's size, and learns of a smaller one only by a read that we end early.
+        if entry.size() < entry.size_hint {
+            return None;
+        }
         let resident = &entry.settled()?.resident;
         let hold = cache.hold_for_kernel(entry)?;
         match reply.open_backing(resident) {

@@ -155,3 +155,28 @@ fn an_answer_that_contradicts_itself_is_asked_for_again() {
     assert_eq!(bytes.as_slice(), content.read(20 << 20..(20 << 20) + 1000));
     assert_eq!(twice.hits(), 2);
 }
+
+#[test]
+fn a_file_that_is_shorter_than_listed_is_read_to_its_true_end() {
+    for status in ["200", "416", "416-total", "400"] {
+        let server = WebServer::case("past-the-end.py", &["PORT", status]);
+        let mount = Mount::start_of(&server.url("/"));
+        let tail = || {
+            let tail = Command::new("tail").args(["-c", "5"]).arg(mount.path("a")).output();
+            let tail = tail.expect("tail runs");
+            assert!(
+                !tail.status.success() || tail.stdout == b"56789",
+                "{status}: an end that is none"
+            );
+        };
+        tail();
+        for _ in 0..2 {
+            assert_eq!(
+                fs::read(mount.path("a")).expect("its bytes").len(),
+                1_000_000,
+                "{status}"
+            );
+            tail();
+        }
+    }
+}
