@@ -69,10 +69,24 @@ impl Redirects {
         }
         let place = without_query(asked);
         if let Some(directory) = directories.get(place.as_str()) {
-            let url = (directory.asked != *asked).then(|| directory.asked.clone());
-            return url.map(|url| ShortCut {
-                url: Some(url),
-                learn: None,
+            let mut url = directory.asked.clone();
+            if asked.query().is_some() {
+                url.set_query(asked.query());
+            }
+            if url == *asked {
+                return None;
+            }
+            // Its own URL is as good as what the user gave, until that is known to lead elsewhere.
+            let is_due = directory.learnt.is_none_or(|learnt| learnt.elapsed() >= LEARNT);
+            return Some(match &directory.leads {
+                Some(_) => ShortCut {
+                    url: Some(url),
+                    learn: None,
+                },
+                None => ShortCut {
+                    url: None,
+                    learn: is_due.then(|| (place.clone(), directory.asked.clone())),
+                },
             });
         }
         let rest_of = |slash: usize| &asked.as_str()[slash + 1..];
@@ -116,8 +130,15 @@ impl Redirects {
             .get(directory.as_str())
             .map(|known| known.asked.clone());
         let asked = known.unwrap_or_else(|| directory.clone());
-        // The page may have a name of its own.
-        let leads = answered.and_then(|answered| without_query(answered).join(".").ok());
+        // It has led nowhere if it was answered as it was asked. The page may have a name of its own.
+        let leads = answered
+            .map(without_query)
+            .filter(|answered| *answered != without_query(&asked));
+        let leads = leads.and_then(|answered| answered.join(".").ok());
+        if answered.is_some() && leads.is_none() && asked == directory {
+            self.directories.lock().remove(directory.as_str());
+            return;
+        }
         if leads.as_ref() == Some(&directory) {
             self.directories.lock().remove(directory.as_str());
             return;
@@ -220,11 +241,7 @@ mod tests {
         let redirects = Redirects::default();
         let way = |text: &str| redirects.way(&parse(text)).map(String::from);
         redirects.call(&parse("http://p/top/"), &parse("http://p/top"));
-        assert_eq!(
-            way("http://p/top/").as_deref(),
-            Some("http://p/top"),
-            "as the user gave it"
-        );
+        assert_eq!(way("http://p/top/"), None, "its own URL may do");
         assert_eq!(way("http://p/top/a"), None, "it is not known yet");
         assert!(redirects.short_cut(&parse("http://p/top/a")).unwrap().learn.is_some());
         redirects.learnt(&parse("http://p/top/"), Some(&parse("http://q/there/index.html?x")));
@@ -234,6 +251,7 @@ mod tests {
             ("http://p/topmost", None),
             ("http://p/", None),
             ("http://p/top/", Some("http://p/top")),
+            ("http://p/top/?plain", Some("http://p/top?plain")),
         ] {
             assert_eq!(way(asked).as_deref(), there, "{asked}");
         }
@@ -241,6 +259,8 @@ mod tests {
             redirects.short_cut(&parse("http://p/top/a")).unwrap().learn.is_none(),
             "a moment ago"
         );
+        redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top")));
+        assert_eq!(way("http://p/top/a"), None, "it is answered without a slash");
         redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top/")));
         assert_eq!(way("http://p/top/a"), None, "it leads nowhere else");
         for number in 0..3 * MOST {
