@@ -29,7 +29,7 @@ const APACHE: &AsciiSet = &CONTROLS
 const NGINX: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What index pages are made of, to get further than random bytes do.
-const PARTS: [&str; 48] = [
+const PARTS: [&str; 66] = [
     "<a href=",
     "<a href='x'>",
     "<a href=\"../\">",
@@ -78,6 +78,24 @@ const PARTS: [&str; 48] = [
     ">",
     "%2f",
     "é",
+    "<ul>",
+    "</ul>",
+    "</li>",
+    "</tr>",
+    "</td>",
+    "<div>",
+    "</div>",
+    "<span class=size>",
+    "<div class=date>",
+    "</span>",
+    "<i class='icon-folder'>",
+    "<img alt='[DIR]'>",
+    "<a href='x/?noscript'>",
+    "<a href='?path=x'>",
+    "<a href='/store/x'>",
+    "11/12/2026 1:02 PM ",
+    "Nov 22 12:00:00 2026",
+    "1,234 bytes",
 ];
 
 fn any_page() -> impl Strategy<Value = Vec<u8>> {
@@ -233,6 +251,18 @@ proptest! {
             names.sort();
             names.dedup();
             prop_assert_eq!(names.len(), listing.entries.len());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn dates_and_sizes_are_read_of_any_text(text in "([0-9]{1,5}|[-/.,: TZ+]|Nov|Tue|PM|GMT|\\[|\\]|\\PC){0,14}") {
+        if let Some((_, rest)) = super::super::date::read(&text) {
+            prop_assert!(text.ends_with(rest));
+        }
+        if let Some((_, rest)) = super::super::size::read(&text) {
+            prop_assert!(text.ends_with(rest));
         }
     }
 }
