@@ -50,6 +50,9 @@ impl Default for ListingConfig {
     }
 }
 
+/// Why a page that is none is refused, and what to do about it.
+pub const NO_INDEX_PAGE: &str = "it is not an index page of a directory; a directory needs one of the server (autoindex), a file a URL without `/` at its end";
+
 /// One kind of directory tree.
 pub trait Source: Send + Sync + 'static {
     /// Asks at `there` for the names in the directory at `directory`: that is its own URL, or where a mirror has it. The

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::index_page::{self, NotAnIndex};
-use super::{BoxFuture, Listing, ListingConfig, Source};
+use super::{BoxFuture, Listing, ListingConfig, NO_INDEX_PAGE, Source};
 use crate::http::{Client, HttpError, HttpErrorKind, Origin, Page, redact};
 
 /// How a plain page is asked for.
@@ -219,7 +219,7 @@ fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
                 .to_owned()
         }
         NotAnIndex::Login => "it is a page to log in at; --login, --cookie-file or --header may help".to_owned(),
-        _ => "it is not an index page of a directory".to_owned(),
+        _ => NO_INDEX_PAGE.to_owned(),
     };
     Refusal { why, plain_form }
 }

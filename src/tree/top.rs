@@ -14,7 +14,7 @@ use super::kinds::{marked_index, with_slash};
 use super::stored;
 use crate::cache::Catalogue;
 use crate::http::{Client, HttpError, HttpErrorKind, as_directory, redact};
-use crate::source::{Listing, Name, Source};
+use crate::source::{Listing, NO_INDEX_PAGE, Name, Source};
 
 /// What stands at the top of the tree.
 pub enum Top {
@@ -103,9 +103,8 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         // It says itself what can be done, if anything.
         HttpErrorKind::Untrusted(_) | HttpErrorKind::Handshake(_) => "",
         HttpErrorKind::NotFound(_) => "; check the URL",
-        HttpErrorKind::BadAnswer(_) => {
-            "; a directory needs an index page of the server (autoindex), a file a URL without `/` at its end"
-        }
+        // Why it can't be used says what to do.
+        HttpErrorKind::BadAnswer(_) => "",
         HttpErrorKind::Offline => {
             ", and no earlier mount has left anything of it in this cache; mount it once without --offline"
         }
@@ -234,10 +233,7 @@ async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopLi
     if !listing.is_evident() {
         // Only a parent's listing could show that this is an empty directory; a home page looks no different.
         return Err(HttpError {
-            kind: HttpErrorKind::BadAnswer(
-                "it is not an index page of a directory: no name is on it, nor anything that marks it as one"
-                    .to_owned(),
-            ),
+            kind: HttpErrorKind::BadAnswer(NO_INDEX_PAGE.to_owned()),
             url: redact(there),
         });
     }

@@ -35,6 +35,33 @@ fn an_empty_directory_without_a_mark_is_empty() {
     }
 }
 
+/// Listings of a kind that is not read, and pages that only a script fills in.
+#[test]
+fn a_refusal_says_what_the_server_sent() {
+    for (page, says) in [
+        ("listing.json", "JSON"),
+        ("bucket.xml", "S3 bucket"),
+        ("scripted", "script"),
+    ] {
+        let server = match page {
+            "scripted" => WebServer::case("scripted.py", &["PORT", "never"]),
+            page => WebServer::case("page-of.py", &["PORT", page]),
+        };
+        let url = server.url(if page == "scripted" { "/" } else { "/x/" });
+        let home = tempfile::tempdir().expect("a folder");
+        let mut command = crate::common::mount::fetchfs();
+        let ran = run(command
+            .args(["mount", "--cache-dir"])
+            .arg(home.path().join("cache"))
+            .arg(url)
+            .arg(home.path()));
+        assert!(
+            ran.code == 1 && ran.err.contains(says) && !ran.err.contains("needs one"),
+            "{page}: {ran:?}"
+        );
+    }
+}
+
 /// At the top of a mount nothing shows that there is a directory at all.
 #[test]
 fn a_page_without_names_is_no_mount() {
