@@ -134,9 +134,22 @@ impl ServerCertVerifier for Trust {
             verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
             return Ok(ServerCertVerified::assertion());
         }
-        if refusal == CertificateError::UnknownIssuer {
+        let is_authority = is_authority_as_server(&refusal);
+        // With a wrong signature it is named as an authority's that did not sign it: made anew under the old name, for example.
+        if is_authority
+            || matches!(
+                refusal,
+                CertificateError::UnknownIssuer | CertificateError::BadSignature
+            )
+        {
             let is_self_signed = intermediates.is_empty() && is_its_own_issuer(shown);
             let distrust = Distrust(match (is_self_signed, self.own.is_empty()) {
+                (false, true) if is_authority => {
+                    "it is an authority's certificate, and not a server's; if it is one of your own, name it with --ca-cert"
+                }
+                (false, false) if is_authority => {
+                    "it is an authority's certificate, and not a server's, and is not in the file that --ca-cert names"
+                }
                 (true, true) => "it is signed by itself alone; if it is one of your own, name it with --ca-cert",
                 (true, false) => "it is signed by itself alone, and is not in the file that --ca-cert names",
                 (false, true) => {
@@ -219,6 +232,11 @@ impl ServerCertVerifier for Anybody {
 #[error("{0}")]
 struct Distrust(&'static str);
 
+/// Whether a server shows an authority's certificate as its own (RFC 5280 §4.2.1.9). The type of that error has no name here.
+fn is_authority_as_server(refusal: &CertificateError) -> bool {
+    matches!(refusal, CertificateError::Other(other) if format!("{:?}", other.0).contains("CaUsedAsEndEntity"))
+}
+
 /// Whether issuer and subject are the same name: as a trust anchor it would then verify itself.
 fn is_its_own_issuer(shown: &CertificateDer<'_>) -> bool {
     let mut alone = rustls::RootCertStore::empty();
@@ -260,7 +278,6 @@ pub(super) fn distrust(error: &Error) -> Option<String> {
         CertificateError::NotValidForNameContext { presented, .. } => names_of(presented),
         CertificateError::Revoked => "it was revoked".to_owned(),
         CertificateError::BadEncoding => "it is malformed".to_owned(),
-        CertificateError::BadSignature => "its signature is wrong".to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not meant for servers".to_owned()
         }
@@ -269,9 +286,6 @@ pub(super) fn distrust(error: &Error) -> Option<String> {
             "it is signed in a way that is no longer safe, or not known here".to_owned()
         }
         CertificateError::UnhandledCriticalExtension => "it has conditions that are not known here".to_owned(),
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "it is an authority's certificate, and not a server's".to_owned()
-        }
         _ => "it can't be verified".to_owned(),
     })
 }

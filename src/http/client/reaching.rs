@@ -196,11 +196,24 @@ async fn what_is_wrong_with_a_certificate_is_said_in_words() {
             "{error}"
         );
     }
-    let (url, _) = secure(certificate_for(&["localhost"])).await;
-    let error = Client::new(HttpConfig::default())
-        .unwrap()
-        .page(&url)
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("signed by itself alone"), "{error}");
+    for parameters in [
+        certificate_for(&["localhost"]),
+        authority(certificate_for(&["localhost"])),
+    ] {
+        let (url, _) = secure(parameters).await;
+        let (_, other) = secure(certificate_for(&["localhost"])).await;
+        for (client, words) in [
+            (
+                Client::new(HttpConfig::default()).unwrap(),
+                "if it is one of your own, name it with",
+            ),
+            (trusting(&other), "is not in the file that --ca-cert names"),
+        ] {
+            let error = client.page(&url).await.unwrap_err().to_string();
+            assert!(
+                error.contains("signed by itself alone") && error.contains(words),
+                "{error}"
+            );
+        }
+    }
 }
