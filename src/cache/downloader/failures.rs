@@ -136,7 +136,7 @@ impl Fetch {
         let mut blame = Blame::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if turn.is_to(&health) {
-                blame = turn.failed(&error);
+                blame = self.attribute(&error, turn);
             } else {
                 blame = health.has_failed(&error);
                 failures.blamed = Some(Arc::clone(&health));
@@ -166,6 +166,17 @@ impl Fetch {
             }
             AfterRefusal::Fail => Err(error),
         }
+    }
+
+    /// What a failure of the file's own origin is laid to. Silence is first laid to the file; but where a mirror stands in, the origin is
+    /// left alone as a whole: that costs no reader anything, and asking it again for the same file would cost each of them `--timeout`.
+    fn attribute(&self, error: &HttpError, turn: Turn) -> Blame {
+        let is_silence = matches!(error.kind, HttpErrorKind::TimedOut(_) | HttpErrorKind::Unanswered);
+        if is_silence && !self.mirrors().is_empty() {
+            turn.failed_altogether(error);
+            return Blame::Origin;
+        }
+        turn.failed(error)
     }
 
     /// The server makes the file ready: this fetch ends, its slot is for others, and the file is asked for again when the server said.

@@ -94,7 +94,7 @@ impl Fetch {
     }
 
     /// Other URLs at which the file may be asked for now.
-    fn mirrors(&self) -> Vec<Url> {
+    pub(super) fn mirrors(&self) -> Vec<Url> {
         self.downloader.client.mirrors_of(&self.order.entry.url)
     }
 
