@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -81,6 +82,44 @@ fn directories_opened_here_and_there_are_all_that_is_listed() {
         "/d00/s03/",
     ];
     assert_eq!(listed, expected.map(str::to_owned).into());
+}
+
+/// `cp`, `rm` and `du` sort by inode number, and inode numbers say nothing of the listing's order.
+#[test]
+fn a_copy_goes_by_inode_number_and_is_fetched_ahead() {
+    const FILES: usize = 60;
+    let origin = Origin::start();
+    for number in 0..FILES {
+        origin.add(&format!("/d/f{number:02}"), Content::noise(3000, number as u64));
+        origin.add(&format!("/e/s{number:02}/leaf"), Content::noise(10, 1));
+    }
+    origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
+    let mount = Mount::start_of(&origin.url("/"));
+    for (directory, requests) in [("d", 1 + FILES), ("e", 1 + 2 * FILES)] {
+        let entries = fs::read_dir(mount.path(directory)).expect("to list");
+        let mut paths: Vec<_> = entries
+            .map(|entry| entry.expect("an entry"))
+            .map(|entry| (entry.ino(), entry.path()))
+            .collect();
+        paths.sort();
+        let mark = origin.log().mark();
+        for (_, path) in paths {
+            let file = if path.is_dir() {
+                let mut below = fs::read_dir(&path).expect("to list");
+                below.next().expect("a leaf").expect("an entry").path()
+            } else {
+                path
+            };
+            fs::read(file).expect("to read");
+        }
+        let asked = origin.log().since(mark);
+        assert!(asked.0.len() <= requests, "{directory}: {} requests", asked.0.len());
+        assert!(
+            asked.max_in_flight() >= 4,
+            "{directory}: {} side by side",
+            asked.max_in_flight()
+        );
+    }
 }
 
 #[test]

@@ -7,6 +7,15 @@ use std::time::SystemTime;
 use super::node::{Ino, Node};
 use crate::source::{Listing, Name};
 
+/// An order in which programs go through a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The listing's, as `find` and `ls -U` do.
+    Listed,
+    /// By inode number: `cp`, `rm` and `du` sort by it, because on a disk that is the order of the inodes.
+    Numbered,
+}
+
 /// The names in a directory at one moment. An open directory keeps the one that it began with, so
 /// that positions in it stay good.
 pub struct Snapshot {
@@ -79,32 +88,50 @@ impl Snapshot {
         Some(self.by_ino[found.ok()?] as usize)
     }
 
-    /// The directories after this one, or all of them.
-    pub(super) fn directories_after(&self, ino: Option<Ino>) -> impl Iterator<Item = &Arc<Node>> {
-        let start = ino.map_or(0, |ino| self.position(ino).map_or(usize::MAX, |at| at + 1));
-        self.children
-            .iter()
-            .skip(start)
-            .map(|(_, node)| node)
-            .filter(|node| node.is_directory())
+    /// Where a node stands in this order.
+    pub(super) fn rank(&self, order: Order, ino: Ino) -> Option<usize> {
+        match order {
+            Order::Listed => self.position(ino),
+            Order::Numbered => self
+                .by_ino
+                .binary_search_by_key(&ino, |&at| self.children[at as usize].1.ino)
+                .ok(),
+        }
     }
 
-    /// Whether two directories here are at most `distance` directories apart, in either direction.
-    pub(super) fn are_directories_near(&self, one: Ino, other: Ino, distance: usize) -> bool {
-        let Some((one, other)) = self.position(one).zip(self.position(other)) else {
+    /// The nodes in this order, from the one at this rank on.
+    pub(super) fn from(&self, order: Order, rank: usize) -> impl Iterator<Item = &Arc<Node>> {
+        (rank..self.children.len()).map(move |rank| self.ranked(order, rank))
+    }
+
+    /// The node at this rank, which must be below the number of children.
+    fn ranked(&self, order: Order, rank: usize) -> &Arc<Node> {
+        let at = match order {
+            Order::Listed => rank,
+            Order::Numbered => self.by_ino[rank] as usize,
+        };
+        &self.children[at].1
+    }
+
+    /// The directories after this one in this order, or all of them.
+    pub(super) fn directories_after(&self, order: Order, ino: Option<Ino>) -> impl Iterator<Item = &Arc<Node>> {
+        let start = ino.map_or(0, |ino| self.rank(order, ino).map_or(usize::MAX, |rank| rank + 1));
+        self.from(order, start).filter(|node| node.is_directory())
+    }
+
+    /// Whether two directories here are at most `distance` directories apart in this order, in either direction.
+    pub(super) fn are_directories_near(&self, order: Order, one: Ino, other: Ino, distance: usize) -> bool {
+        let Some((one, other)) = self.rank(order, one).zip(self.rank(order, other)) else {
             return false;
         };
-        let between = &self.children[one.min(other)..one.max(other)];
-        let directories = between.iter().filter(|(_, node)| node.is_directory());
-        directories.take(distance + 1).count() <= distance
+        let between = self.from(order, one.min(other)).take(one.abs_diff(other));
+        between.filter(|node| node.is_directory()).take(distance + 1).count() <= distance
     }
 
-    /// The position of the next file after this one.
-    pub(super) fn next_file(&self, after: usize) -> Option<usize> {
-        let rest = self.children.iter().enumerate().skip(after + 1);
-        rest.filter(|(_, (_, node))| !node.is_directory())
-            .map(|(at, _)| at)
-            .next()
+    /// The rank of the next file after this rank.
+    pub(super) fn next_file(&self, order: Order, after: usize) -> Option<usize> {
+        let next = self.from(order, after + 1).position(|node| !node.is_directory())?;
+        Some(after + 1 + next)
     }
 
     /// The same names, one of them for another node.

@@ -6,6 +6,7 @@
 //! opened in that order, the next ones are fetched ahead. How many doubles with every step that keeps the order, up to a
 //! bound, and falls to none with the first that breaks it. Several may walk at a time, each at its own pace; and as
 //! `ls -R` and the like sort what they find, a directory that stands near the one that was expected is in order too.
+//! `cp -r` goes by inode number, so a walk may be in either [`Order`]; its second step tells which.
 //!
 //! What comes next is decided by values (`Pace`, positions in snapshots); asking is left to tasks that nobody waits for.
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use super::asking::Asker;
 use super::directory::Directory;
 use super::node::{Ino, Kind, Node, ROOT};
+use super::snapshot::Order;
 use super::{Snapshot, Tree};
 use crate::cache::{CacheEntry, Priority, SMALL_FILE};
 
@@ -47,6 +49,15 @@ impl Pace {
         }
     }
 
+    /// The orders in which the next step may be: `order`, and at a walk's beginning any.
+    fn orders(self, order: Order) -> impl Iterator<Item = Order> {
+        let other = match order {
+            Order::Listed => Order::Numbered,
+            Order::Numbered => Order::Listed,
+        };
+        [Some(order), (self.0 < PROOF).then_some(other)].into_iter().flatten()
+    }
+
     /// How many to ask for ahead, of at most `bound`.
     fn ahead(self, bound: usize) -> usize {
         if self.0 < PROOF {
@@ -69,6 +80,7 @@ const NEAR: usize = 8;
 #[derive(Debug)]
 struct DirectoryWalk {
     last: Ino,
+    order: Order,
     pace: Pace,
 }
 
@@ -77,20 +89,26 @@ struct DirectoryWalk {
 pub(super) struct DirectoryWalks(VecDeque<DirectoryWalk>);
 
 impl DirectoryWalks {
-    /// Somebody looks into `now`: the walk that comes there goes on, or else a new one begins. How many listings to ask
-    /// for ahead.
-    fn step(&mut self, now: Ino, comes_next: impl Fn(Ino) -> bool) -> usize {
+    /// A program looks into `now`: the walk that comes there goes on, or else a new one begins. How many listings to ask
+    /// for ahead, and in which order.
+    fn step(&mut self, now: Ino, comes_next: impl Fn(Ino, Order) -> bool) -> (usize, Order) {
         if self.0.iter().any(|walk| walk.last == now) {
-            return 0;
+            return (0, Order::Listed);
         }
-        let goes_on = self.0.iter().rposition(|walk| comes_next(walk.last));
-        let before = goes_on.and_then(|at| self.0.remove(at));
-        let pace = before.map_or(Pace::default(), |walk| walk.pace.after(true));
-        self.0.push_back(DirectoryWalk { last: now, pace });
+        let orders = |walk: &DirectoryWalk| walk.pace.orders(walk.order);
+        let goes_on = self.0.iter().enumerate().rev().find_map(|(at, walk)| {
+            let order = orders(walk).find(|&order| comes_next(walk.last, order))?;
+            Some((at, order))
+        });
+        let (pace, order) = match goes_on.and_then(|(at, order)| Some((self.0.remove(at)?, order))) {
+            Some((walk, order)) => (walk.pace.after(true), order),
+            None => (Pace::default(), Order::Listed),
+        };
+        self.0.push_back(DirectoryWalk { last: now, order, pace });
         if self.0.len() > WALKS {
             self.0.pop_front();
         }
-        pace.ahead(DIRECTORIES_AHEAD)
+        (pace.ahead(DIRECTORIES_AHEAD), order)
     }
 }
 
@@ -99,13 +117,16 @@ struct FileWalk {
     directory: Ino,
     /// Tells this walk from those before it: what was begun for one of them is not wanted any more.
     serial: u64,
-    /// Position of the file that was opened last.
-    last: Option<usize>,
+    /// The file that was opened last.
+    last: Option<Ino>,
+    /// Its rank in the walk's order.
+    reached: Option<usize>,
+    order: Order,
     pace: Pace,
-    /// What is fetched ahead: position and entry. Kept open here until the walker comes to it. **Positions are above
-    /// `last`.**
+    /// What is fetched ahead: rank in the walk's order, and entry. Kept open here until the walker comes to it. **Ranks are above
+    /// `reached`.**
     ahead: Vec<(usize, Arc<CacheEntry>)>,
-    /// Up to which position files were looked at for fetching ahead, exclusive.
+    /// Up to which rank files were looked at for fetching ahead, exclusive.
     looked_at: usize,
 }
 
@@ -122,12 +143,12 @@ impl Tree {
         if self.client.is_offline() {
             return;
         }
-        let comes_next = |last| self.node(last).is_some_and(|last| self.comes_next(&last, node));
-        let ahead = self.directory_walks.lock().step(node.ino, comes_next);
+        let comes_next = |last, order| self.node(last).is_some_and(|last| self.comes_next(&last, node, order));
+        let (ahead, order) = self.directory_walks.lock().step(node.ino, comes_next);
         if ahead == 0 {
             return;
         }
-        for next in self.next_unlisted(node, ahead) {
+        for next in self.next_unlisted(node, ahead, order) {
             let tree = Arc::clone(self);
             // Who looks into it will hear of its error; here it was only a guess.
             self.runtime
@@ -135,11 +156,16 @@ impl Tree {
         }
     }
 
-    /// Whether a walk in listing order, each directory before its sub-directories, goes from `last` to `now`, or close by.
-    fn comes_next(&self, last: &Node, now: &Node) -> bool {
+    /// Whether a walk in this order, each directory before its sub-directories, goes from `last` to `now`, or close by.
+    fn comes_next(&self, last: &Node, now: &Node, order: Order) -> bool {
         if now.parent == last.ino {
             let names = snapshot_of(last);
-            return names.is_some_and(|names| names.directories_after(None).take(NEAR).any(|d| d.ino == now.ino));
+            return names.is_some_and(|names| {
+                names
+                    .directories_after(order, None)
+                    .take(NEAR)
+                    .any(|d| d.ino == now.ino)
+            });
         }
         // The next one beside it, or beside the nearest directory above it that has a next one.
         let mut at = last.ino;
@@ -149,7 +175,7 @@ impl Tree {
             };
             if parent.ino == now.parent {
                 let names = snapshot_of(&parent);
-                return names.is_some_and(|names| names.are_directories_near(node.ino, now.ino, NEAR));
+                return names.is_some_and(|names| names.are_directories_near(order, node.ino, now.ino, NEAR));
             }
             at = parent.ino;
         }
@@ -158,43 +184,46 @@ impl Tree {
 
     /// The next directories after `node`, in the order of a walk, whose listings are not known or old; as far as the tree
     /// is known.
-    fn next_unlisted(&self, node: &Arc<Node>, count: usize) -> Vec<Arc<Node>> {
-        let mut found = Vec::with_capacity(count);
-        // Directories that are listed already are stepped over; a tree full of them must not cost much each time.
-        let mut patience = 8 * count;
-        self.collect_below(node, count, &mut patience, &mut found);
+    fn next_unlisted(&self, node: &Arc<Node>, count: usize, order: Order) -> Vec<Arc<Node>> {
+        let mut ahead = Ahead {
+            order,
+            count,
+            patience: 8 * count,
+            found: Vec::with_capacity(count),
+        };
+        self.collect_below(node, &mut ahead);
         let mut at = Arc::clone(node);
-        while found.len() < count && patience > 0 && at.ino != ROOT {
+        while ahead.goes_on() && at.ino != ROOT {
             let Some(parent) = self.node(at.parent) else { break };
             if let Some(names) = snapshot_of(&parent) {
-                for sibling in names.directories_after(Some(at.ino)) {
-                    self.collect(sibling, count, &mut patience, &mut found);
+                for sibling in names.directories_after(order, Some(at.ino)) {
+                    self.collect(sibling, &mut ahead);
                 }
             }
             at = parent;
         }
-        found
+        ahead.found
     }
 
-    fn collect(&self, node: &Arc<Node>, count: usize, patience: &mut usize, found: &mut Vec<Arc<Node>>) {
-        if found.len() >= count || *patience == 0 {
+    fn collect(&self, node: &Arc<Node>, ahead: &mut Ahead) {
+        if !ahead.goes_on() {
             return;
         }
-        *patience -= 1;
+        ahead.patience -= 1;
         match self.list_now(node) {
             None if has_failed(node) => {}
-            None => found.push(Arc::clone(node)),
-            Some(_) => self.collect_below(node, count, patience, found),
+            None => ahead.found.push(Arc::clone(node)),
+            Some(_) => self.collect_below(node, ahead),
         }
     }
 
-    fn collect_below(&self, node: &Node, count: usize, patience: &mut usize, found: &mut Vec<Arc<Node>>) {
+    fn collect_below(&self, node: &Node, ahead: &mut Ahead) {
         let Some(names) = snapshot_of(node) else { return };
-        for child in names.directories_after(None) {
-            if found.len() >= count || *patience == 0 {
+        for child in names.directories_after(ahead.order, None) {
+            if !ahead.goes_on() {
                 return;
             }
-            self.collect(child, count, patience, found);
+            self.collect(child, ahead);
         }
     }
 
@@ -206,15 +235,14 @@ impl Tree {
         }
         let parent = self.node(node.parent)?;
         let names = snapshot_of(&parent)?;
-        let position = names.position(node.ino)?;
         let step = self
             .file_walks
             .lock()
-            .step(parent.ino, position, &names, self.files_ahead);
+            .step(parent.ino, node.ino, &names, self.files_ahead)?;
         for entry in step.drop {
             self.cache.manager().end_read_ahead(entry.id);
         }
-        for (position, node) in step.fetch {
+        for (rank, node) in step.fetch {
             let (tree, directory) = (Arc::clone(self), parent.ino);
             self.runtime.spawn(async move {
                 let Ok(entry) = tree.open_for(&node, Asker::Guessing).await else {
@@ -223,7 +251,7 @@ impl Tree {
                 let is_wanted = tree
                     .file_walks
                     .lock()
-                    .keep(directory, step.serial, position, Arc::clone(&entry));
+                    .keep(directory, step.serial, rank, Arc::clone(&entry));
                 // What can't be kept in the cache would be fetched for nothing.
                 if is_wanted && !tree.cache.is_in_trouble() {
                     tree.cache.manager().request(&entry, 0..entry.size(), Priority::High);
@@ -238,42 +266,59 @@ impl Tree {
     }
 }
 
+/// Directories whose listings are to be asked for ahead.
+struct Ahead {
+    order: Order,
+    /// How many are wanted.
+    count: usize,
+    /// How many may still be looked at. Those that are listed already are stepped over; a tree full of them must not cost much each time.
+    patience: usize,
+    found: Vec<Arc<Node>>,
+}
+
+impl Ahead {
+    fn goes_on(&self) -> bool {
+        self.found.len() < self.count && self.patience > 0
+    }
+}
+
 /// What follows from a file that was opened.
 struct Step {
     /// The walk that made it.
     serial: u64,
     /// What was fetched ahead of that file.
     reached: Option<Arc<CacheEntry>>,
-    /// Files to fetch ahead, with their positions.
+    /// Files to fetch ahead, with their ranks in the walk's order.
     fetch: Vec<(usize, Arc<Node>)>,
     /// What was fetched ahead and is not needed any more.
     drop: Vec<Arc<CacheEntry>>,
 }
 
 impl FileWalks {
-    /// The file at `position` of a directory is opened.
-    fn step(&mut self, directory: Ino, position: usize, names: &Snapshot, most: usize) -> Step {
+    /// A file of a directory is opened. `None` if the directory does not have it.
+    fn step(&mut self, directory: Ino, now: Ino, names: &Snapshot, most: usize) -> Option<Step> {
+        names.position(now)?;
         self.serials += 1;
         let before = self.walks.iter().position(|walk| walk.directory == directory);
         let mut walk = before
             .and_then(|at| self.walks.remove(at))
             .unwrap_or_else(|| FileWalk::new(directory, self.serials));
-        let mut step = walk.step(position, self.serials, names, most);
+        let mut step = walk.step(now, self.serials, names, most);
         self.walks.push_back(walk);
         if self.walks.len() > WALKS {
             let forgotten = self.walks.pop_front().into_iter().flat_map(|walk| walk.ahead);
             step.drop.extend(forgotten.map(|(_, entry)| entry));
         }
-        step
+        Some(step)
     }
 
     /// Keeps what is fetched ahead open until the walk comes to it. Whether it will.
-    fn keep(&mut self, directory: Ino, serial: u64, position: usize, entry: Arc<CacheEntry>) -> bool {
+    fn keep(&mut self, directory: Ino, serial: u64, rank: usize, entry: Arc<CacheEntry>) -> bool {
         let Some(walk) = self.going_on(directory, serial) else {
             return false;
         };
-        if walk.last.is_none_or(|last| last < position) {
-            walk.ahead.push((position, entry));
+        if walk.reached.is_none_or(|reached| reached < rank) {
+            walk.ahead.push((rank, entry));
         }
         true
     }
@@ -295,42 +340,51 @@ impl FileWalk {
             directory,
             serial,
             last: None,
+            reached: None,
+            order: Order::Listed,
             pace: Pace::default(),
             ahead: Vec::new(),
             looked_at: 0,
         }
     }
 
-    /// Moves to `position`. If that is out of order the walk has ended, and another one begins, with the number `next`.
-    fn step(&mut self, position: usize, next: u64, names: &Snapshot, most: usize) -> Step {
+    /// Moves to `now`. If that is out of order the walk has ended, and another one begins, with the number `next`.
+    fn step(&mut self, now: Ino, next: u64, names: &Snapshot, most: usize) -> Step {
         let nothing = |serial| Step {
             serial,
             reached: None,
             fetch: Vec::new(),
             drop: Vec::new(),
         };
-        if self.last == Some(position) {
+        if self.last == Some(now) {
             return nothing(self.serial);
         }
-        let in_order = self.last.is_some_and(|last| names.next_file(last) == Some(position));
-        self.last = Some(position);
-        self.pace = self.pace.after(in_order);
-        if !in_order {
-            (self.looked_at, self.serial) = (0, next);
+        let goes_on = self.pace.orders(self.order).find_map(|order| {
+            let (last, rank) = names.rank(order, self.last?).zip(names.rank(order, now))?;
+            (names.next_file(order, last) == Some(rank)).then_some((order, rank))
+        });
+        self.last = Some(now);
+        self.pace = self.pace.after(goes_on.is_some());
+        let Some((order, rank)) = goes_on else {
+            (self.looked_at, self.serial, self.reached) = (0, next, None);
             let drop = self.ahead.drain(..).map(|(_, entry)| entry).collect();
             return Step { drop, ..nothing(next) };
+        };
+        if order != self.order {
+            // Ranks of the other order.
+            self.looked_at = 0;
         }
-        let (behind, ahead) = self.ahead.drain(..).partition(|(at, _)| *at <= position);
+        (self.order, self.reached) = (order, Some(rank));
+        let (behind, ahead) = self.ahead.drain(..).partition(|(at, _)| *at <= rank);
         self.ahead = ahead;
         let behind: Vec<_> = behind;
-        let reached = behind.into_iter().find(|(at, _)| *at == position);
-        let until = (position + 1 + self.pace.ahead(most)).min(names.children().len());
-        let from = self.looked_at.max(position + 1);
+        let reached = behind.into_iter().find(|(at, _)| *at == rank);
+        let until = (rank + 1 + self.pace.ahead(most)).min(names.children().len());
+        let from = self.looked_at.max(rank + 1);
         self.looked_at = self.looked_at.max(until);
-        let candidates = (from..until).filter_map(|at| {
-            let node = &names.children()[at].1;
-            node.is_small_file(SMALL_FILE).then(|| (at, Arc::clone(node)))
-        });
+        let candidates = (from..until).zip(names.from(order, from));
+        let candidates = candidates.filter(|(_, node)| node.is_small_file(SMALL_FILE));
+        let candidates = candidates.map(|(rank, node)| (rank, Arc::clone(node)));
         Step {
             reached: reached.map(|(_, entry)| entry),
             fetch: candidates.collect(),
