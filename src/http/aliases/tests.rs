@@ -1,0 +1,107 @@
+//! What the rule makes of answers, by the table of [`decide`].
+
+use super::*;
+
+/// Names are written `tag date`, with `-` for none; dates are seconds of one minute in 1994.
+fn name(text: &str) -> Name {
+    let part = |text: &str| (text != "-").then(|| text.to_owned());
+    let (tag, date) = text.split_once(' ').unwrap();
+    let date = part(date).map(|second| format!("Sun, 06 Nov 1994 08:49:{second} GMT"));
+    Name::new(part(tag).as_deref(), date.as_deref())
+}
+
+fn decided(known: &str, told: &str, heads: &[&str], gets: &[&str], bytes: Bytes) -> Option<By> {
+    let names = |texts: &[&str]| texts.iter().map(|text| name(text)).collect();
+    let told = Told(name(told));
+    let evidence = Evidence {
+        heads: names(heads),
+        gets: names(gets),
+        bytes,
+        is_other_size: false,
+    };
+    decide(&name(known), &told, &evidence, Doubt::default(), SystemTime::now())
+}
+
+#[test]
+fn a_steady_validator_that_is_another_one_is_another_version() {
+    for (known, told) in [
+        ("a 01", "b 01"),
+        ("a 01", "b 02"),
+        ("- 01", "- 02"),
+        ("a -", "b -"),
+        ("W/a -", "W/b -"),
+    ] {
+        let each = [told, told, told];
+        assert_eq!(decided(known, told, &each, &each, Bytes::Equal), None, "{known} {told}");
+    }
+    // The tags differ, and the date is another one each time.
+    let (heads, gets) = (["c 02", "d 02", "e 02"], ["f 02", "g 02", "h 02"]);
+    assert_eq!(decided("a 01", "b 02", &heads, &gets, Bytes::Equal), None);
+}
+
+#[test]
+fn validators_that_differ_from_answer_to_answer_mean_nothing_if_the_bytes_are_the_same() {
+    for (known, told, heads, gets, by) in [
+        ("a 01", "b 01", ["a 01", "b 01"], ["b 01", "a 01"], By::Names),
+        ("- 01", "- 08", ["- 01", "- 08"], ["- 08", "- 01"], By::Names),
+        ("a 01", "b 02", ["c 03", "b 02"], ["b 02", "a 01"], By::Names),
+        ("a 01", "b 01", ["c 01", "d 01"], ["e 01", "f 01"], By::Date),
+        ("a -", "b -", ["c -", "d -"], ["e -", "f -"], By::Bytes),
+        ("a -", "b -", ["h -", "h -"], ["c -", "d -"], By::Head(name("h -"))),
+        ("a 01", "b -", ["a 01", "a 01"], ["- -", "b -"], By::Head(name("a 01"))),
+        ("- 01", "b -", ["b -", "- 01"], ["b -", "b 01"], By::Names),
+    ] {
+        assert_eq!(
+            decided(known, told, &heads, &gets, Bytes::Equal),
+            Some(by),
+            "{known} {told}"
+        );
+        assert_eq!(
+            decided(known, told, &heads, &gets, Bytes::Differ),
+            None,
+            "{known} {told}"
+        );
+    }
+}
+
+#[test]
+fn bytes_are_compared_where_parts_overlap() {
+    let part = |at: u64, bytes: &[u8]| Sample {
+        at,
+        bytes: bytes.to_vec(),
+    };
+    assert_eq!(compare(&[part(0, b"abc"), part(3, b"def")]), Bytes::Unknown);
+    assert_eq!(compare(&[part(0, b"abc"), part(2, b"cde")]), Bytes::Equal);
+    assert_eq!(compare(&[part(0, b"abc"), part(1, b"bd")]), Bytes::Differ);
+    assert_eq!(compare(&[]), Bytes::Unknown);
+}
+
+#[test]
+fn another_version_is_called_by_none_of_the_names_that_were_learnt() {
+    let url = Url::parse("http://h/f").unwrap();
+    let version = |tag: &str| Version {
+        size: 5,
+        validator: Validator::Strong(tag.to_owned()),
+    };
+    let head = |tag: &str| AnswerHead {
+        etag: Some(tag.to_owned()),
+        ..AnswerHead::default()
+    };
+    let restated = |aliases: &Aliases, known: &Version, mut head: AnswerHead| {
+        aliases.restate(&url, known, &mut head);
+        head.etag.unwrap()
+    };
+    let (aliases, known) = (Aliases::default(), version("\"a\""));
+    let file = aliases.file(&url);
+    file.state.lock().begin(&known, None);
+    file.state.lock().learn(By::Names, [name("b -")].iter());
+    assert_eq!(restated(&aliases, &known, head("\"b\"")), "\"a\"");
+    assert_eq!(restated(&aliases, &known, head("\"c\"")), "\"c\"");
+    assert_eq!(restated(&aliases, &version("\"c\""), head("\"b\"")), "\"b\"");
+    file.state.lock().begin(&version("\"c\""), None);
+    assert_eq!(restated(&aliases, &known, head("\"b\"")), "\"b\"");
+    for number in 0..2 * MOST_FILES {
+        aliases.file(&url.join(&number.to_string()).unwrap());
+    }
+    assert!(aliases.files.lock().len() <= MOST_FILES);
+}
