@@ -142,7 +142,8 @@ fn machines_that_call_one_version_differently_have_one_file_and_its_replacement_
             Some(to - from).filter(|&bytes| bytes >= 65536)
         };
         let bytes: u64 = server.printed().lines().filter_map(fetched).sum();
-        assert!(bytes <= 8 << 20, "{mode}: {bytes} bytes came of 8 MiB");
+        // A request that is given up counts as a whole here, however little of its answer was sent.
+        assert!(bytes < 16 << 20, "{mode}: {bytes} bytes were asked for of 8 MiB");
         // A date has a resolution of one second, and this one is that of the answer.
         if mode != "now" {
             assert_replacement_is_noticed(&server, mode);
