@@ -158,7 +158,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     if early_end.is_none() {
         log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
         if let Err(error) = ready.up() {
-            log::warn!("nobody waits for this mount any more ({error}); ending it");
+            log::warn!("the command that started this mount has ended ({error}); unmounting");
             leave(&run_file, &cache);
         }
     }

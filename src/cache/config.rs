@@ -25,7 +25,7 @@ pub struct CacheConfig {
     pub retries: u32,
     /// How long a reader waits at most. Default: 2 minutes.
     pub read_timeout: Duration,
-    /// What keeps what is told to one login apart from what is told to others. Default: nothing does.
+    /// Separates what one login sees from what others see. Default: no separation.
     pub logins: Logins,
 }
 

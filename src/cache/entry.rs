@@ -41,7 +41,7 @@ impl EntryKey {
         EntryKey::of_login(url, version, chunk, None)
     }
 
-    /// Likewise, as this login was told of it: what a server calls by the same name may be something else for each.
+    /// Likewise, as this login sees it: a server may show each login something else under one name.
     pub fn of_login(url: &Url, version: &Version, chunk: ChunkSize, login: Option<LoginKey>) -> EntryKey {
         let (size, chunk) = (version.size.to_string(), chunk.bytes().to_string());
         let (validator, login) = (version.validator.to_key(), login_part(login));

@@ -70,7 +70,7 @@ struct State {
     filling: BTreeMap<u64, (u32, u64)>,
     /// Chunks that bytes were written of, by a fetch that ended before they were whole; and the same number.
     abandoned: BTreeMap<u64, u64>,
-    /// How often somebody else has cut the file off. **What was written in part before is not there.**
+    /// How often another process has cut the file off. **What was written in part before is not there.**
     losses: u64,
     /// Chunks whose bytes are lost, until they have come again: the index has them until it is told.
     lost: BTreeSet<u64>,

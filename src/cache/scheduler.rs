@@ -302,7 +302,7 @@ impl Scheduler {
         self.flights.origins().for_each(|origin| self.dispatch(origin));
     }
 
-    /// Chunks have been evicted, or their bytes were lost: those that somebody waits for are wanted again.
+    /// Chunks have been evicted, or their bytes were lost: those that a waiter needs are wanted again.
     pub fn look_after_losses(&mut self) {
         let concerned: Vec<_> = self.flights.with_unseen_losses().collect();
         concerned.into_iter().for_each(|id| self.follow_up(id));

@@ -57,7 +57,7 @@ pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Resu
     Ok(runtime.spawn(accept(listener, control)).abort_handle())
 }
 
-/// Begins to listen at an abstract address, to which any user can connect: whoever may not ask is turned away.
+/// Begins to listen at an abstract address, to which any user can connect; a client without permission is turned away.
 ///
 /// # Errors
 /// When it is taken.

@@ -124,7 +124,7 @@ impl Control {
         Status {
             source: self.about.source.clone(),
             mountpoint: self.about.mountpoint.display().to_string(),
-            // Whoever asks sees its own mount table.
+            // The client sees its own mount table.
             elsewhere: Vec::new(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

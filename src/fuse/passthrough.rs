@@ -8,7 +8,7 @@
 //! `fs/fuse/iomode.c`). So each inode has a mode for as long as it is open at all: who comes later takes the mode that he
 //! finds. A file that becomes complete while it is open is passed through from its next first open on.
 //!
-//! **The kernel gets from the data file what is there, and nobody makes up for what is not.** So it is looked at, at each open, whether the
+//! **The kernel gets from the data file what is there, and fetchfs can't make up for what is not.** So it is looked at, at each open, whether the
 //! file has its size and can be read; and once the disk or the index has failed, files are served.
 //!
 //! While it is, nothing of it is evicted: each inode that is open this way has a [`Hold`]. (A mapping may outlive the handle that it was made

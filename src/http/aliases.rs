@@ -181,7 +181,7 @@ struct State {
     again: u32,
 }
 
-/// What a version is told by when its validators do not agree.
+/// How a version is recognised when its validators do not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum By {
     /// The server goes on telling the known validator too.

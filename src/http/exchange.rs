@@ -2,7 +2,7 @@
 //!
 //! **A silence on a connection that was kept is first the connection's fault**: routers, firewalls and suspended machines forget
 //! connections without a word. So when no answer begins within a few seconds, the idle ones of that origin are dropped, and
-//! the same request goes out on a new one; nobody is blamed. What is no HTTP, on a connection that was used before, is what was left on it
+//! the same request goes out on a new one, and neither the origin nor the file is blamed. What is no HTTP, on a connection that was used before, is what was left on it
 //! by the answer before (a HEAD with a body): it is asked again likewise.
 
 use std::{

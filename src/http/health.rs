@@ -97,7 +97,7 @@ struct Pause {
     since: Instant,
     /// The last failure.
     why: HttpErrorKind,
-    /// Until when somebody is asking whether it is back, and the others wait for that.
+    /// Until when one request is probing whether it is back, while the others wait for it.
     probed_until: Option<Instant>,
     /// How long that is the next time: one thing that is silent by itself must not stand for all.
     probe_patience: Duration,

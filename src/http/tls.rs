@@ -188,7 +188,7 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// `--insecure`: whoever is there is believed.
+/// `--insecure`: any certificate is accepted.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -227,7 +227,7 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Why nobody vouches for a certificate, and what can be done about it.
+/// Why no authority vouches for a certificate, and what can be done about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Distrust(&'static str);

@@ -93,7 +93,7 @@ pub(super) fn watch(runtime: &Runtime, is_foreground: bool, tree: &Arc<Tree>, en
                 _ = cpu_time.recv() => if is_cpu_time_limited() {
                     break "SIGXCPU";
                 },
-                // A stopped process answers nobody: every reader would hang.
+                // A stopped process answers no request: every reader would hang.
                 _ = stop.recv() => log::warn!("a mount can't be stopped (SIGTSTP): its readers would hang; without --foreground it leaves the terminal"),
             }
         };

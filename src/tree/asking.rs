@@ -104,7 +104,7 @@ struct Tries {
 /// What else goes on at an origin when a question fails.
 #[derive(Debug, Clone, Copy, Default)]
 struct Beside {
-    /// How often it has answered anybody so far.
+    /// How often it has answered so far, whichever request.
     answers: u64,
     /// Whether other requests are under way.
     has_others: bool,

@@ -2,7 +2,7 @@
 //!
 //! **The rule.** A file has the server's `Last-Modified` as soon as that is known, from HEAD or with its bytes, to this mount or an earlier
 //! one; else the listing's date; else [`undated`](super::node::undated). A directory has the date that the newest listing gives.
-//! A date that somebody was shown stays while the file is open: `tar` takes a file whose dates move while it is read for one that
+//! A date that was shown stays while the file is open: `tar` takes a file whose dates move while it is read for one that
 //! was changed.
 //!
 //! **All dates of a server are shown by one clock.** Many list their local time without saying so, and `Last-Modified` is UTC. The

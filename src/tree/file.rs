@@ -321,7 +321,7 @@ impl RemoteFile {
         Some(file_text(size, time))
     }
 
-    /// Somebody has opened it: its date stays, until [`Self::handle_closed`].
+    /// A handle is open: the date stays until [`Self::handle_closed`].
     pub(super) fn handle_opened(&self) {
         self.handles.fetch_add(1, Ordering::Relaxed);
     }

@@ -88,7 +88,7 @@ impl Tree {
         answer.unwrap_or(Ok(known))
     }
 
-    /// Asks for the names in a directory again, unless somebody does already. Nobody waits for it.
+    /// Lists a directory again in the background, unless such a request is under way.
     fn list_behind(self: &Arc<Self>, node: &Arc<Node>, directory: &Directory) {
         let url = directory.url.as_ref();
         let Some(url) = url.filter(|_| !self.client.is_offline() && directory.refreshing.try_lock().is_ok()) else {
@@ -132,7 +132,7 @@ impl Tree {
         url: &Url,
         asker: Asker,
     ) -> Result<Arc<Snapshot>, TreeError> {
-        // A guess at what somebody asks for already is of no use, and would only be in the way of who comes next.
+        // A guess is useless while a request for the same directory is under way, and would hold up the next one.
         let _one_at_a_time = match asker {
             Asker::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
             Asker::Waiting(_) | Asker::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,

@@ -15,7 +15,7 @@ pub type Ino = u64;
 /// The top of the mount (`FUSE_ROOT_ID` in `linux/fuse.h`).
 pub const ROOT: Ino = 1;
 
-/// The date of what nobody gives a date: 1980-01-01, the same at each mount. It is the first that zip archives can hold; 1970
+/// The date of a file that neither server nor listing dates: 1980-01-01, the same at each mount. It is the first that zip archives can hold; 1970
 /// itself is "no such file" to some versions of make.
 pub(super) fn undated() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(315_532_800)

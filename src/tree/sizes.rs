@@ -1,4 +1,4 @@
-//! Exact sizes and dates, where a listing gives none: asked for when somebody looks at a file, and then for its neighbours too.
+//! Exact sizes and dates, where a listing gives none: asked for at the first `stat` of a file, and then for its neighbours too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

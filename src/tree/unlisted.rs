@@ -1,6 +1,6 @@
 //! Names that are served and not listed: dotfiles that nginx leaves out, `README*` and `*~` with Apache, whatever `IndexIgnore` names.
 //!
-//! **The rule.** A name that the listing does not have is asked for once, when somebody looks it up; the answer counts for
+//! **The rule.** A name that the listing does not have is asked for once, at its look-up; the answer counts for
 //! [`ABSENT`], or for the tree's `ttl` if there is such a file. It is not in what `ls` shows.
 //!
 //! Most names that are looked up in vain are nowhere, so questions have a bound for each server: [`MOST`] at once, and one more in each
@@ -57,7 +57,7 @@ pub(super) struct Unlisted {
 pub(super) struct Allowance {
     left: u32,
     since: Instant,
-    /// Whether it is known to say 404 to names that nobody has; or not to.
+    /// Whether it is known to answer 404 to a name that can't exist, or known not to.
     says_absent: Option<bool>,
 }
 

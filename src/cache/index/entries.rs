@@ -79,7 +79,7 @@ impl ChunkIndex {
         }
         match self.committed(key) {
             Ok(found) => Some(found),
-            // Nobody will believe anything of it again: the next mount begins anew.
+            // Nothing in it is believed again: the next mount begins anew.
             Err(error) if is_damage(&error) => {
                 log::warn!("cache index: {error}; going on as if the file were not cached");
                 mark_as_damaged(&self.mark);

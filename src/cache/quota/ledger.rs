@@ -238,7 +238,7 @@ impl Ledger {
         page.is_begun() && has_slot
     }
 
-    /// Makes the page whole that somebody else has cut off or overwritten, by what was `known` of it.
+    /// Restores a page that another process has cut off or overwritten, from what was `known` of it.
     fn mend(&self, page: &mut Page, known: &Page) {
         if !page.is_begun() {
             *page = known.clone();
@@ -476,7 +476,7 @@ impl Ledger {
     }
 }
 
-/// Nobody else uses the folder: what dead processes have left is no longer there.
+/// No other process uses the folder: what dead processes have left is no longer there.
 fn begin_anew(page: &mut Page, recorded: u64) {
     if !page.is_begun() {
         *page = Page::empty();

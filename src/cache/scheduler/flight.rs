@@ -193,7 +193,7 @@ impl Flight {
         self.entry.settled().map_or(0, |settled| settled.presence.losses())
     }
 
-    /// Whether somebody waits for chunks of it and some were lost since that was last looked at.
+    /// Whether a waiter needs chunks of it and some were lost since the last check.
     pub(super) fn has_unseen_losses(&self) -> bool {
         !self.waiters.is_empty() && self.losses != self.losses_now()
     }

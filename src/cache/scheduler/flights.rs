@@ -211,7 +211,7 @@ impl Flights {
         self.all.keys().copied()
     }
 
-    /// The entries that somebody waits for, and that have lost chunks since that was looked at.
+    /// The entries with waiters that have lost chunks since the last check.
     pub(super) fn with_unseen_losses(&self) -> impl Iterator<Item = EntryId> {
         let all = self.all.iter();
         all.filter_map(|(&id, kept)| kept.flight.has_unseen_losses().then_some(id))

@@ -53,7 +53,7 @@ pub(super) struct Collection {
     names: HashMap<Name, usize>,
     /// Hashes of the paths of refused links, to count each once.
     refused: HashSet<u128>,
-    /// Links that are no entries because nobody asked for such, by a hash of their URL.
+    /// Links left out because no option asked for them, by a hash of their URL.
     left_out: HashMap<u128, (Standing, Reason, bool)>,
     places: HashMap<Place, Count>,
     has_external: bool,
@@ -198,7 +198,7 @@ impl Collection {
         self.skeleton = self.skeleton.max(Some(skeleton));
     }
 
-    /// Notes a link that is no entry because nobody asked for such.
+    /// Notes a link that is left out because no option asked for it.
     pub(super) fn leave_out(&mut self, child: &Child, reason: Reason, standing: Standing) {
         self.count(standing, false);
         let hash = xxh3_128(child.url.as_str().as_bytes());

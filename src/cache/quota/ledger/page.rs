@@ -56,7 +56,7 @@ pub const FOLDERS: Word = Word(5);
 pub const AUDITED: Word = Word(6);
 /// Bytes: the size that all keep to.
 pub const LIMIT: Word = Word(7);
-/// Two numbers of 32 bits: one changes when somebody needs room, the other when somebody has made some.
+/// Two numbers of 32 bits: one changes when a process needs room, the other when a process has made some.
 const BELLS: Word = Word(8);
 
 /// What stands in it of one process.

@@ -386,7 +386,7 @@ impl World {
             if self.scheduler.is_idle() {
                 return;
             }
-            // Somebody was set back.
+            // An entry was set back.
             self.happens(&Event::PeriodPasses);
         }
     }

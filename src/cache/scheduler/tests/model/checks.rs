@@ -77,7 +77,7 @@ impl World {
             "a waiter sleeps that has everything: {waiter:?}"
         );
         assert!(
-            // Nobody has told the scheduler yet, and the next event does.
+            // The scheduler has not heard of it yet; the next event tells it.
             flight.has_unseen_losses()
                 || touched
                     .all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
