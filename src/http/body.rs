@@ -17,6 +17,10 @@ use super::{HttpError, HttpErrorKind, RedactedUrl, error::classify, exchange::Re
 /// second silence at the same place is the server's, and lasts as long as the timeout says.
 const SUSPICIOUS: Duration = Duration::from_secs(4);
 
+/// Bytes after which a connection is as new: its next silence is at another place. What drips stays below it, and is not asked for
+/// anew at each drop.
+const PROGRESS: u64 = 64 << 10;
+
 /// What is left to read of an answer. Dropping it before its end closes the connection.
 pub struct Body {
     response: Response,
@@ -32,8 +36,8 @@ pub struct Body {
     timeout: Duration,
     /// Whether what is missing can be asked for again, on another connection.
     gives_way: bool,
-    /// Whether a silence is the connection's fault before it is the server's.
-    suspects: bool,
+    /// Bytes that have to come until a silence is the connection's fault before it is the server's. 0: it is now.
+    trusted_for: u64,
     /// The URL asked, fit for messages.
     url: RedactedUrl,
 }
@@ -64,7 +68,7 @@ impl Body {
             has_rest: false,
             timeout,
             gives_way: false,
-            suspects: false,
+            trusted_for: 0,
             url,
         }
     }
@@ -72,13 +76,13 @@ impl Body {
     /// From now on the connection may be given up for another request, or for its silence: [`HttpErrorKind::AskAgain`].
     pub(super) fn that_gives_way(mut self) -> Body {
         self.response.gives_way();
-        (self.gives_way, self.suspects) = (true, true);
+        self.gives_way = true;
         self
     }
 
-    /// A connection has fallen silent at this place before: now it is the server that is waited for.
+    /// A connection has fallen silent at this place before: until the body is past it, the server is waited for.
     pub fn trust_connection(&mut self) {
-        self.suspects = false;
+        self.trusted_for = PROGRESS;
     }
 
     /// When the request was sent, over the connection that it had waited for.
@@ -144,13 +148,14 @@ impl Body {
                 *due -= piece.len() as u64;
             }
             if !piece.is_empty() {
+                self.trusted_for = self.trusted_for.saturating_sub(piece.len() as u64);
                 return Ok(Some(piece));
             }
         }
     }
 
     async fn read(&mut self) -> Result<Result<Option<Bytes>, reqwest::Error>, HttpErrorKind> {
-        let suspects = self.suspects && SUSPICIOUS < self.timeout;
+        let suspects = self.gives_way && self.trusted_for == 0 && SUSPICIOUS < self.timeout;
         let patience = if suspects { SUSPICIOUS } else { self.timeout };
         if self.response.is_revoked() {
             return Err(HttpErrorKind::AskAgain);

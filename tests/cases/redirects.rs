@@ -6,6 +6,7 @@ use super::versions::{ask, mount_of};
 use crate::common::Mount;
 use crate::common::files::{advise_random, assert_same, try_pread};
 use crate::common::servers::WebServer;
+use crate::common::wait_until;
 
 /// A redirector that sends each request to another mirror, which calls the version differently, or lacks the file.
 #[test]
@@ -23,13 +24,17 @@ fn what_a_redirector_leads_to_in_turn_is_one_file() {
             line.contains(" 206 ")
                 .then(|| line.rsplit(' ').next()?.parse::<u64>().ok())?
         };
-        let bytes: u64 = server
-            .printed()
-            .lines()
-            .filter_map(fetched)
-            .filter(|&bytes| bytes >= 65536)
-            .sum();
-        assert_eq!(bytes, 8 << 20, "{mode}: nothing is fetched twice");
+        let bytes = || -> u64 {
+            let printed = server.printed();
+            printed
+                .lines()
+                .filter_map(fetched)
+                .filter(|&bytes| bytes >= 65536)
+                .sum()
+        };
+        // It says so after it has sent them.
+        wait_until("the server to print what it sent", || bytes() >= 8 << 20);
+        assert_eq!(bytes(), 8 << 20, "{mode}: nothing is fetched twice");
     }
 }
 

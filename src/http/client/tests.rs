@@ -139,6 +139,30 @@ async fn a_silent_server_is_given_up_after_the_timeout() {
     }
 }
 
+/// The silence that is the server's is the one at the known place; after much more of the body the connection is suspected again.
+#[tokio::test]
+async fn a_connection_is_trusted_at_one_place_only() {
+    for (came, is_suspected) in [(10, false), (128 << 10, true)] {
+        let body = "x".repeat(1 << 20);
+        let whole = part(&format!("0-{}/{}", body.len() - 1, body.len()), &body);
+        let reply = whole[..whole.len() - body.len() + came].to_owned();
+        let server = Server::start(move |_| stalls(reply.clone())).await;
+        let timeout = Duration::from_secs(5);
+        let client = Client::new(HttpConfig {
+            timeout,
+            ..HttpConfig::default()
+        });
+        let answer = client.unwrap().range(&server.at("f"), 0..body.len() as u64, None).await;
+        let Ok(RangeAnswer::Partial { mut body, .. }) = answer else {
+            panic!("{came}")
+        };
+        body.trust_connection();
+        let (bytes, kind) = read(&mut body).await.unwrap_err();
+        assert_eq!(bytes.len(), came);
+        assert_eq!(kind == HttpErrorKind::AskAgain, is_suspected, "{came}: {kind}");
+    }
+}
+
 #[tokio::test]
 async fn a_pause_of_the_reader_is_not_taken_for_a_pause_of_the_server() {
     let server = Server::start(|_| says(part("2-5/10", "cdef"))).await;
