@@ -27,6 +27,9 @@ const VARIABLE: &str = "FETCHFS_LOG";
 /// The variable by which systemd says that standard error is the journal, which adds the time itself.
 const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
+/// The event name by which the line of a panic is found, whatever its words. The kernel tests fail when it is in a log.
+const PANIC: &str = "event=panic";
+
 /// Why the log can't be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -71,7 +74,7 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
     log::set_boxed_logger(logger)?;
     log::set_max_level(level);
     // In the background standard error, where panics are told otherwise, is nowhere.
-    std::panic::set_hook(Box::new(|bug| log::error!("a bug in fetchfs: {bug}")));
+    std::panic::set_hook(Box::new(|bug| log::error!("a bug in fetchfs [{PANIC}]: {bug}")));
     Ok(())
 }
 

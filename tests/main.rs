@@ -13,6 +13,7 @@ mod cache_command;
 mod cases;
 mod changes;
 mod chaos;
+mod churn;
 mod common;
 mod config_file;
 mod control;

@@ -125,9 +125,14 @@ pub fn errno_of<T>(outcome: io::Result<T>) -> i32 {
 const PAGE: usize = 4096;
 
 /// Opens a file so that its reads go past the kernel's pages, each to the daemon.
+#[track_caller]
 pub fn open_direct(path: &Path) -> File {
-    let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(path);
-    file.unwrap_or_else(|error| panic!("{}: open with O_DIRECT: {error}", path.display()))
+    try_open_direct(path).unwrap_or_else(|error| panic!("{}: open with O_DIRECT: {error}", path.display()))
+}
+
+/// The same, where it may fail.
+pub fn try_open_direct(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
 }
 
 /// One `pread` on a file from [`open_direct`]; both numbers are multiples of a page. Shorter at the end of the file.

@@ -29,6 +29,9 @@ const LIFETIME: Duration = Duration::from_secs(180);
 /// How long a guard waits for an orderly end before it kills.
 const ORDERLY: Duration = Duration::from_secs(10);
 
+/// What the line of a panic has in the daemon's log. Also a debug assertion ends in one.
+const PANIC: &str = "event=panic";
+
 /// Lines of the daemon's log that a failed test shows.
 const TAIL: usize = 60;
 
@@ -345,6 +348,9 @@ impl Drop for Mount {
         detach(&self.root());
         if std::thread::panicking() {
             self.show_log();
+        } else if self.times_in_log(PANIC) > 0 {
+            self.show_log();
+            panic!("the daemon met a bug, which its log tells");
         }
     }
 }
