@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fetchfs::cache::scheduler::{Action, FetchOrder, Limits, Scheduler, Shift, StreamId, WaiterId};
+use fetchfs::cache::fetch::scheduler::{Action, FetchOrder, Limits, Scheduler, Shift, StreamId, WaiterId};
 use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority, Read};
-use fetchfs::http::{Client, HttpConfig, Origin, Validator, Version};
+use fetchfs::http::{HttpConfig, Origin, Validator, Version};
+use fetchfs::origin::Client;
 use url::Url;
 
 /// How long a batch takes at least: long beside a reading of the clock, short beside a turn of the kernel's scheduler.

@@ -21,14 +21,13 @@
 
 pub mod cache;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod contained;
 pub mod control;
-pub mod counted;
 pub mod fuse;
 pub mod http;
 pub mod logging;
 pub mod mount;
+pub mod origin;
 pub mod source;
-pub mod tree;
+pub mod util;
+pub mod vfs;

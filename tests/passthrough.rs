@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
 use crate::common::files::drop_pages;
-use crate::common::{Mount, PATIENCE, cached};
+use crate::common::{Mount, PATIENCE, cached, wait_until};
 use crate::origin::{Content, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -63,6 +63,10 @@ fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
     assert!(fs::read(mount.path("file")).expect("to read") == bytes);
     for length in [0, 1, MIB, bytes.len() as u64 - 1, bytes.len() as u64 + 4096] {
         change(length);
+        // The kernel says later than its reader that it has closed the file; until then it has the file that was cut.
+        wait_until("the file to be closed and fetched again", || {
+            File::open(mount.path("file")).is_ok()
+        });
         drop_pages(&mount.path("file"));
         assert!(
             fs::read(mount.path("file")).expect("to read") == bytes,

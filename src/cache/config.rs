@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::chunk::{self, ChunkSize};
 use super::error::CacheError;
-use super::quota::{QuotaConfig, Share};
-use crate::http::Logins;
+use super::eviction::{QuotaConfig, Share};
+use crate::origin::Logins;
 
 /// See the module.
 #[derive(Debug, Clone)]

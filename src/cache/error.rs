@@ -52,7 +52,7 @@ impl From<JoinError> for ReadError {
 }
 
 impl ReadError {
-    /// Whether only the cache is to blame: read [around](super::around) it, the bytes can be had.
+    /// Whether only the cache is to blame: read [around](super::bypass) it, the bytes can be had.
     pub fn is_of_the_cache(&self) -> bool {
         matches!(self, ReadError::Store(_) | ReadError::NoRoom)
     }

@@ -4,50 +4,25 @@
 //! says at once that a range is in the data file, or calls back when it is. Behind it:
 //!
 //! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`scheduler`]);
-//! - [`ChunkDownloader`](downloader::ChunkDownloader) carries fetches out, over HTTP;
-//! - [`ChunkStore`](store::ChunkStore) has the sparse data files ([`data_file`]), [`file_writer`] fills them;
+//! - [`ChunkDownloader`](fetch::downloader::ChunkDownloader) carries fetches out, over HTTP;
+//! - [`ChunkStore`](storage::chunk_store::ChunkStore) has the sparse data files ([`data_file`]), [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
 //! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size;
 //! - [`around`] brings bytes past all this, in memory, while there is [`trouble`] with the folder, or none yet ([`home`]).
 
-mod around;
-mod breadth;
-mod catalogue;
+mod bypass;
+mod catalog;
 pub mod chunk;
 mod config;
-pub mod data_file;
-mod descriptors;
-mod disk;
-pub mod downloader;
 pub mod entry;
 mod error;
-mod file_writer;
-mod gathered;
-mod home;
+pub mod eviction;
+pub mod fetch;
 pub mod index;
-mod kept_open;
-mod manager;
-mod opening;
-mod pace;
-mod presence;
-pub mod quota;
-mod readahead;
-mod reader;
-mod request_rate;
-pub mod resident;
-mod residents;
-pub mod scheduler;
-mod sequential;
-mod shortage;
-pub mod store;
-mod suspects;
-mod tenancy;
-mod tolerance;
-mod trouble;
-pub mod upkeep;
-mod versions;
-mod wishes;
+pub mod lifecycle;
+pub mod sharing;
+pub mod storage;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -58,28 +33,29 @@ use std::time::{Duration, SystemTime};
 use rangemap::RangeSet;
 use url::Url;
 
-use around::Around;
-pub use catalogue::{Catalogue, ShownFile, StoredFile, StoredListing};
+use bypass::Around;
+pub use catalog::{Catalogue, ShownFile, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 pub use config::CacheConfig;
-pub use disk::STAT_BLOCK;
-use downloader::ChunkDownloader;
-pub use entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
+pub use entry::cache_entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
+use entry::cached_file::Hold;
+use entry::idle_files::KeptOpen;
+pub use entry::reader::{Filled, Read, Reader, Span};
+pub use entry::sequential::Sequential;
+use entry::version_store::Versions;
 pub use error::{CacheError, ReadError};
-use home::Home;
+use eviction::evictor::Evictor;
+use fetch::downloader::ChunkDownloader;
+pub use fetch::manager::{ChunkManager, FetchControl, Fetcher, OnReady};
+pub use fetch::scheduler::{OriginStatus, Priority, WaiterId};
 pub use index::{Holding, JobRow};
-use kept_open::KeptOpen;
-pub use manager::{ChunkManager, FetchControl, Fetcher, OnReady};
-use quota::evictor::Evictor;
-pub use reader::{Filled, Read, Reader, Span};
-use resident::Hold;
-pub use scheduler::{OriginStatus, Priority, WaiterId};
-pub use sequential::Sequential;
-use tenancy::Tenancy;
-use versions::Versions;
-pub use wishes::{Bringing, Evicted, JobTurn, Unpinned};
+use lifecycle::cache_dir::Home;
+pub use lifecycle::pins::{Bringing, Evicted, JobTurn, Unpinned};
+use sharing::dir_lock::Tenancy;
+pub use storage::disk::STAT_BLOCK;
 
-use crate::http::{Origin, Sample, Version};
+use crate::http::{Origin, Version};
+use crate::origin::Sample;
 
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;

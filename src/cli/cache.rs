@@ -12,9 +12,9 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
-use super::output;
+use super::support::output;
 use crate::cache::index::{EntryInfo, FILE};
-use crate::cache::upkeep::{Dropped, Upkeep};
+use crate::cache::lifecycle::fsck::{Dropped, Upkeep};
 use crate::config;
 use pattern::matches;
 

@@ -32,7 +32,7 @@ pub(super) fn run_completions(matches: &ArgMatches) -> anyhow::Result<()> {
     let shell = *matches.get_one::<Shell>("shell").expect("it is required");
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut shown_commands(), "fetchfs", &mut script);
-    super::output::write(script)
+    super::support::output::write(script)
 }
 
 pub(super) fn run_man(matches: &ArgMatches) -> anyhow::Result<()> {

@@ -3,19 +3,14 @@
 //! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins
 //! with `fetchfs:`. That nobody reads standard output any more is not worth a word ([`output`]).
 
-mod argv;
-mod background;
 mod cache;
 mod evict;
 mod generate;
 mod mount;
-mod output;
 mod pin;
 mod prefetch;
-mod progress;
 mod status;
-mod targets;
-mod typed;
+mod support;
 mod unmount;
 
 use std::ffi::{OsStr, OsString};
@@ -23,9 +18,9 @@ use std::process::ExitCode;
 
 use clap::Command;
 
-pub use background::Ready;
+pub use support::background::Ready;
 
-use typed::read;
+use support::parse::read;
 
 use crate::config::{ConfigError, FileError, OptionError, mount_command};
 
@@ -61,7 +56,7 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<output::NobodyReads>() => ExitCode::from(output::NOBODY_READS),
+        Err(error) if error.is::<support::output::NobodyReads>() => ExitCode::from(support::output::NOBODY_READS),
         Err(error) => {
             eprintln!("fetchfs: {}", sentence(&error));
             ExitCode::from(exit_code(&error))

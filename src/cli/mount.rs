@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, FromArgMatches};
 
-use super::argv::hide_secrets;
-use super::background::{self, Ready};
+use super::support::background::{self, Ready};
+use super::support::scrub_argv::hide_secrets;
 use crate::config::{MountArgs, MountConfig, expand_options, mount_command};
 use crate::{logging, mount};
 
@@ -55,7 +55,7 @@ fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
         .chain(flags.iter().map(OsString::from))
         .chain(rest.iter().cloned())
         .collect();
-    let mut matches = super::typed::read(&all);
+    let mut matches = super::support::parse::read(&all);
     let (_, matches) = matches.remove_subcommand().expect("it is what was typed");
     matches
 }

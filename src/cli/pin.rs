@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::output;
-use super::targets::{self, Failures, Target};
+use super::support::output;
+use super::support::targets::{self, Failures, Target};
 use crate::control::protocol::{Reply, Request};
 
 /// Keep files in the cache

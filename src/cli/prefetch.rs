@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches};
 
-use super::output;
-use super::progress::{Display, so_far};
-use super::targets::{self, Failures, Target};
+use super::support::output;
+use super::support::progress::{Display, so_far};
+use super::support::targets::{self, Failures, Target};
 use crate::config::parse_size;
 use crate::control::protocol::{ByteRange, JobState, Reply, Request, Wanted};
-use crate::fuse::mountpoint::InMount;
+use crate::mount::mountpoint::InMount;
 
 /// Fetch files into the cache before they are read
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Command, FromArgMatches};
 
-use super::{output, targets};
+use super::support::{output, targets};
 use crate::control::protocol::{Reply, Request};
 use crate::control::status::{Origin, Status};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::fuse::mountpoint::{self, Ended, Mode};
+use crate::mount::mountpoint::{self, Ended, Mode};
 
 const LONG_ABOUT: &str = "\
 End mounts

@@ -13,8 +13,8 @@ use super::file::{ConfigFile, FileError};
 use super::network::NetworkError;
 use super::source::{self, SourceError};
 use super::{MountArgs, MountConfig};
-use crate::fuse::mountpoint::{self, MountError};
 use crate::http::HttpConfig;
+use crate::mount::mountpoint::{self, MountError};
 use crate::source::ListingConfig;
 
 /// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).

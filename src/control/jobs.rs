@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::prefetch::{self, Again, Failed, Tally, Tools};
 use super::protocol::{Failure, JobState, Wanted};
 use crate::cache::{JobRow, JobTurn};
-use crate::counted::count;
+use crate::util::plural::count;
 
 /// The pause before the first new try. A fetch has tried for some seconds by itself before it fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);

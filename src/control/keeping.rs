@@ -8,7 +8,7 @@ use url::Url;
 use super::Control;
 use super::protocol::{Failure, Reply, TreePath, Wanted};
 use crate::cache::{Evicted, Unpinned};
-use crate::tree::Node;
+use crate::vfs::Node;
 
 /// What is said of a wish that would be forgotten with the mount.
 pub(super) const NOT_RECORDED: &str =

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::Cache;
-use crate::tree::Tree;
+use crate::vfs::Tree;
 pub use client::{Client, ClientError};
 use jobs::Jobs;
 use prefetch::Tools;

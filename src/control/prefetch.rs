@@ -19,12 +19,12 @@ use super::protocol::{ByteRange, Failure, TreePath, Wanted};
 use crate::cache::{Cache, ReadError};
 use crate::http::HttpErrorKind;
 use crate::source::PATH_MAX;
-use crate::tree::{Ino, Node, Tree, TreeError};
+use crate::vfs::{Ino, Node, Tree, TreeError};
 use file::File;
 pub(super) use tally::Tally;
 
 /// Listings under way: as many as the tree asks for at a time.
-const LISTINGS: usize = crate::tree::METADATA_CONNECTIONS;
+const LISTINGS: usize = crate::vfs::METADATA_CONNECTIONS;
 
 /// Files under way for each connection to an origin. With two, the next file is opened while one is still fetched.
 const FILES_PER_CONNECTION: usize = 2;

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::cache::OriginStatus;
-use crate::http;
 
 /// Over how long the rate is measured. Long enough for a body's pieces, which come some ten times a second at a
 /// megabyte a second; short enough for somebody who waits for the answer.
@@ -66,8 +65,8 @@ pub struct Down {
     pub reason: String,
 }
 
-impl From<http::Down> for Down {
-    fn from(down: http::Down) -> Down {
+impl From<crate::origin::Down> for Down {
+    fn from(down: crate::origin::Down) -> Down {
         Down {
             origin: down.origin.to_string(),
             seconds: down.time.as_secs(),

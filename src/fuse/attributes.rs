@@ -3,7 +3,7 @@
 use fuser::{FileAttr, FileType, INodeNo};
 
 use crate::cache::STAT_BLOCK;
-use crate::tree::Attributes;
+use crate::vfs::Attributes;
 
 /// The block size that `stat` and `statfs` speak in, and so what tools read at once: as large as a
 /// request of the kernel's own read-ahead.

@@ -6,7 +6,7 @@ use fuser::Errno;
 
 use crate::cache::ReadError;
 use crate::http::{HttpError, HttpErrorKind};
-use crate::tree::TreeError;
+use crate::vfs::TreeError;
 
 /// For operations on names.
 pub fn of_tree(error: &TreeError) -> Errno {

@@ -33,9 +33,9 @@ use super::passthrough::Passthrough;
 use super::replies::{self, Reads};
 use super::shared::{Shared, complain};
 use crate::cache::{Cache, Sequential};
-use crate::contained::contained;
 use crate::source::NAME_MAX;
-use crate::tree::{Node, Snapshot, Tree, TreeError};
+use crate::util::panic_guard::contained;
+use crate::vfs::{Node, Snapshot, Tree, TreeError};
 
 /// Requests that the kernel may have under way in the background: read-ahead of page-cached files.
 /// With 64 or more, 40 stalled readers of one file no longer delay those of another.

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::contained::contained;
+use crate::util::panic_guard::contained;
 
 /// How often those who wait are looked at. Whoever presses Ctrl-C sees it work at once, and a thousand who wait cost a
 /// hundredth of a core.

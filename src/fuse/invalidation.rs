@@ -6,7 +6,7 @@
 
 use fuser::{INodeNo, Notifier};
 
-use crate::tree::Ino;
+use crate::vfs::Ino;
 
 /// Makes the kernel ask for an inode's attributes again; its pages stay. Waits for nothing.
 pub fn attributes_changed(notifier: &Notifier, ino: Ino) {

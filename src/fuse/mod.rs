@@ -9,7 +9,6 @@ mod filesystem;
 mod handles;
 mod interrupts;
 mod invalidation;
-pub mod mountpoint;
 mod open_directory;
 mod open_file;
 mod passthrough;

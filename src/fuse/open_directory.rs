@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::tree::{Attributes, Node, Snapshot, Tree};
+use crate::vfs::{Attributes, Node, Snapshot, Tree};
 
 /// See the module.
 pub struct OpenDirectory {

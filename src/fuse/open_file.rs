@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::cache::Reader;
-use crate::tree::DateHold;
+use crate::vfs::DateHold;
 
 /// See the module.
 pub struct OpenFile {

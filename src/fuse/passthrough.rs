@@ -23,9 +23,9 @@ use fuser::{BackingId, ReplyOpen};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use crate::cache::resident::Hold;
+use crate::cache::entry::cached_file::Hold;
 use crate::cache::{Cache, CacheEntry};
-use crate::tree::Ino;
+use crate::vfs::Ino;
 
 /// Which inodes are open, and how.
 pub struct Passthrough {

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use super::errno;
 use super::interrupts::Interrupts;
 use crate::cache::{Filled, Read, ReadError, Reader, Span};
-use crate::contained;
 use crate::http::redact;
+use crate::util::panic_guard;
 
 /// Threads that answer parked reads. An answer is one copy from the page cache and one to the
 /// kernel: one thread answers gigabytes a second, the second is there for when a disk is slow.
@@ -79,7 +79,7 @@ impl Reads {
             let queue: Receiver<LateReply> = queue.clone();
             std::thread::Builder::new()
                 .name(format!("reader-{number}"))
-                .spawn(move || contained::each(&queue, "answering a read", answer_late))?;
+                .spawn(move || panic_guard::each(&queue, "answering a read", answer_late))?;
         }
         Ok(Arc::new(Reads {
             late,

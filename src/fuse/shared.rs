@@ -17,7 +17,7 @@ use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
 use crate::http::redact;
-use crate::tree::{Attributes, Node, Tree, TreeError};
+use crate::vfs::{Attributes, Node, Tree, TreeError};
 
 /// See the module.
 pub struct Shared {

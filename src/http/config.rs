@@ -1,10 +1,25 @@
 //! How the client behaves: plain values, each with its default.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
-use super::{AccessConfig, CookieJar, MirrorConfig, Secret};
+use super::{AccessConfig, CookieJar, Secret, redact};
+
+/// The source and what stands for it.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct MirrorConfig {
+    /// The source's URL: of a directory, or of a file. `None` if there are no mirrors.
+    pub source: Option<Url>,
+    /// The URLs that stand for it, in the order in which they are asked. They may hold signatures.
+    pub urls: Vec<Url>,
+}
+
+impl fmt::Debug for MirrorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.urls.iter().map(redact)).finish()
+    }
+}
 
 /// How the client behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +72,7 @@ pub enum ProxyChoice {
 
 impl ProxyChoice {
     /// Whether there is one for any host.
-    pub(super) fn may_be_one(&self) -> bool {
+    pub(crate) fn may_be_one(&self) -> bool {
         let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         match self {
             ProxyChoice::Environment => PROXY_VARIABLES.iter().any(is_set),
@@ -68,7 +83,7 @@ impl ProxyChoice {
 }
 
 /// The variables that name a proxy, as the HTTP library reads them.
-pub(super) const PROXY_VARIABLES: [&str; 6] = [
+pub(crate) const PROXY_VARIABLES: [&str; 6] = [
     "http_proxy",
     "https_proxy",
     "all_proxy",
@@ -102,7 +117,7 @@ pub struct TlsConfig {
 
 impl HttpConfig {
     /// Whether what answers at a URL can be asked without TLS, proxy or an address of our own.
-    pub(super) fn reaches_directly(&self, url: &Url) -> bool {
+    pub(crate) fn reaches_directly(&self, url: &Url) -> bool {
         url.scheme() == "http" && self.bind_address.is_none() && (cfg!(test) || !self.proxy.may_be_one())
     }
 }

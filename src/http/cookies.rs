@@ -56,14 +56,14 @@ impl CookieJar {
     }
 
     /// Names and values of all cookies that are for something on this URL's host. Secret.
-    pub(super) fn of_host(&self, url: &Url) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn of_host(&self, url: &Url) -> impl Iterator<Item = (&str, &str)> {
         let is_here = move |cookie: &&Cookie| cookie.is_for_host(url);
         let cookies = self.cookies.iter().filter(is_here);
         cookies.map(|cookie| (cookie.name.as_str(), cookie.value.expose()))
     }
 
     /// The value of the Cookie header of a request to `url`, unless no cookie is for it.
-    pub(super) fn header(&self, url: &Url, now: SystemTime) -> Option<String> {
+    pub(crate) fn header(&self, url: &Url, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut cookies: Vec<_> = self.cookies.iter().filter(|cookie| cookie.is_for(url, now)).collect();
         // Longer paths first (RFC 6265 §5.4).

@@ -5,7 +5,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use super::{RedactedUrl, tls};
+use super::{RedactedUrl, connect::tls};
 
 /// A request that did not bring what it was for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -191,7 +191,7 @@ impl HttpErrorKind {
 /// Which predicate is true for which failure was found out by experiment: a body that is cut or reset is a "decode"
 /// error to `reqwest`, an unknown name is a "dns" and a "connect" error. The library's texts hold the URL and are not
 /// used; the texts of its causes do not.
-pub(super) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKind {
+pub(crate) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKind {
     if error.is_timeout() {
         return HttpErrorKind::TimedOut(timeout);
     }
@@ -248,7 +248,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Whether the connection ended after the request was sent, and before an answer began.
-pub(super) fn ended_unanswered(error: &reqwest::Error) -> bool {
+pub(crate) fn ended_unanswered(error: &reqwest::Error) -> bool {
     let is_reset =
         |cause: &io::Error| matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
     !error.is_connect()
@@ -267,12 +267,12 @@ fn is_no_tls(error: &rustls::Error) -> bool {
 }
 
 /// Whether what came on a connection was no HTTP.
-pub(super) fn is_no_http(error: &reqwest::Error) -> bool {
+pub(crate) fn is_no_http(error: &reqwest::Error) -> bool {
     !error.is_connect() && causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
 }
 
 /// Whether the TLS handshake failed because the server speaks no HTTP/1.1 (RFC 7301 §3.2).
-pub(super) fn refuses_http1(error: &reqwest::Error) -> bool {
+pub(crate) fn refuses_http1(error: &reqwest::Error) -> bool {
     matches!(
         tls_error(error),
         Some(rustls::Error::AlertReceived(

@@ -9,10 +9,12 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    CookieJar, Netrc, access,
-    head::AnswerHead,
-    hops,
-    judge::{Verdict, judge},
+    CookieJar, Netrc, auth,
+    response::{
+        head::AnswerHead,
+        location,
+        validation::{Verdict, judge},
+    },
 };
 
 /// The range that was asked for, in bytes.
@@ -58,15 +60,15 @@ pub fn head(bytes: &[u8]) {
         Verdict::PastEnd { size } => assert!(size <= WANT.start, "{headers:?}"),
         Verdict::Changed(_) | Verdict::Refused(_) | Verdict::Failed(_) => {}
     }
-    access::fuzzing::challenges(&headers);
+    auth::fuzzing::challenges(&headers);
     let disposition = headers.get(reqwest::header::CONTENT_DISPOSITION);
-    let _ = disposition.and_then(|value| super::disposition::file_name(value.as_bytes()));
+    let _ = disposition.and_then(|value| super::response::disposition::file_name(value.as_bytes()));
 }
 
 /// A redirect's Location.
 pub fn location(bytes: &[u8]) {
     let base = Url::parse("https://host.example/a/b?c").expect("a URL");
-    if let Ok(url) = hops::target(&base, bytes) {
+    if let Ok(url) = location::target(&base, bytes) {
         assert!(matches!(url.scheme(), "http" | "https"), "{url}");
         assert!(url.username().is_empty() && url.password().is_none(), "{url}");
         assert!(url.host().is_some(), "{url}");
@@ -96,7 +98,7 @@ pub fn netrc(text: &str) {
 
 /// What a token file holds, or a token command prints.
 pub fn token(text: &str) {
-    access::fuzzing::token(text);
+    auth::fuzzing::token(text);
 }
 
 #[cfg(test)]

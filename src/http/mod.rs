@@ -7,56 +7,26 @@
 
 #![forbid(unsafe_code)]
 
-mod access;
-mod aliases;
-mod answers;
-mod backoff;
-mod body;
-mod client;
-mod coding;
-mod config;
-mod cookies;
-mod disposition;
-mod error;
-mod exchange;
+pub(crate) mod auth;
+pub(crate) mod config;
+pub(crate) mod connect;
+pub(crate) mod cookies;
+pub(crate) mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod head;
-mod head_trust;
-mod health;
-mod hops;
-mod judge;
-mod limit;
-mod logins;
-mod mirrors;
-mod odd_head;
-mod origin;
-mod redact;
-mod redirects;
-mod secret;
-mod setup;
+pub(crate) mod origin;
+pub(crate) mod redact;
+pub(crate) mod response;
+pub(crate) mod secret;
 #[cfg(test)]
-mod testing;
-mod throttle;
-mod tls;
-mod version;
-mod wire;
+pub(crate) mod testing;
 
-pub use access::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
-pub use aliases::{SAMPLE, Sample, Told, Weighed};
-pub use answers::{Metadata, Page, RangeAnswer};
-pub use backoff::Backoff;
-pub use body::Body;
-pub use client::{Client, as_directory};
-pub use config::{HttpConfig, Protocol, ProxyChoice, TlsConfig};
+pub use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
+pub use config::{HttpConfig, MirrorConfig, Protocol, ProxyChoice, TlsConfig};
+pub use connect::setup::SetupError;
 pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};
-pub use health::{Blame, Down, Health, Traffic, Turn};
-pub use logins::{LoginKey, Logins};
-pub use mirrors::{FirstRange, MirrorConfig};
 pub use origin::{MOST_ORIGINS, Origin};
 pub use redact::{RedactedUrl, redact};
+pub use response::version::{Validator, Version};
 pub use secret::Secret;
-pub use setup::SetupError;
-pub use throttle::Throttle;
-pub use version::{Validator, Version};

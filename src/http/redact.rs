@@ -10,7 +10,7 @@ const LONGEST_SHOWN: usize = 500;
 
 /// Takes user and password out of a URL without remembering them: what a redirect says of them is not trusted, and
 /// `reqwest` would send them.
-pub(super) fn strip(url: &mut Url) {
+pub(crate) fn strip(url: &mut Url) {
     // Both fail only for URLs without a host, which have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
@@ -52,7 +52,7 @@ pub struct RedactedUrl {
 
 impl RedactedUrl {
     /// What stands for the URL in the memory of this process, its query included.
-    pub(super) fn resource(&self) -> u64 {
+    pub(crate) fn resource(&self) -> u64 {
         self.resource
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 use url::Url;
 
 /// What the server does with one request.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     /// Sent as they are.
     bytes: Vec<u8>,
     after: After,
@@ -23,7 +23,7 @@ enum After {
 }
 
 /// These bytes, and the connection stays open for the next request.
-pub(super) fn says(text: impl Into<Vec<u8>>) -> Reply {
+pub(crate) fn says(text: impl Into<Vec<u8>>) -> Reply {
     Reply {
         bytes: text.into(),
         after: After::Keep,
@@ -31,7 +31,7 @@ pub(super) fn says(text: impl Into<Vec<u8>>) -> Reply {
 }
 
 /// These bytes, then the end of the connection.
-pub(super) fn breaks_off(text: impl Into<Vec<u8>>) -> Reply {
+pub(crate) fn breaks_off(text: impl Into<Vec<u8>>) -> Reply {
     Reply {
         bytes: text.into(),
         after: After::Close,
@@ -39,7 +39,7 @@ pub(super) fn breaks_off(text: impl Into<Vec<u8>>) -> Reply {
 }
 
 /// These bytes, then silence.
-pub(super) fn stalls(text: impl Into<Vec<u8>>) -> Reply {
+pub(crate) fn stalls(text: impl Into<Vec<u8>>) -> Reply {
     Reply {
         bytes: text.into(),
         after: After::Stall,
@@ -47,7 +47,7 @@ pub(super) fn stalls(text: impl Into<Vec<u8>>) -> Reply {
 }
 
 /// A running server; it ends with the test's runtime.
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Its root.
     pub url: Url,
     /// The heads of the requests that came, in order.

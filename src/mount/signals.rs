@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::End;
 use crate::logging;
-use crate::tree::Tree;
+use crate::vfs::Tree;
 
 /// Signals that mean nothing to a mount. SIGXFSZ: a write past a limit of file sizes (`ulimit -f`) is to fail, which is dealt with
 /// where it is made. SIGTTOU: a line of the log in a terminal that is another job's is to be written. SIGPIPE is ignored by every Rust

@@ -12,7 +12,8 @@ use url::Url;
 
 use super::index_page::{self, NotAnIndex};
 use super::{BoxFuture, Listing, ListingConfig, NO_INDEX_PAGE, Source};
-use crate::http::{Client, HttpError, HttpErrorKind, Origin, Page, redact};
+use crate::http::{HttpError, HttpErrorKind, Origin, redact};
+use crate::origin::{Client, Page};
 
 /// How a plain page is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

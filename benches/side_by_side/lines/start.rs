@@ -8,9 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use fetchfs::cache::ChunkSize;
-use fetchfs::cache::entry::{EntryKey, UrlKey};
+use fetchfs::cache::entry::cache_entry::{EntryKey, UrlKey};
 use fetchfs::cache::index::{ChunkIndex, EntryRow, Record};
-use fetchfs::cache::store::ChunkStore;
+use fetchfs::cache::storage::chunk_store::ChunkStore;
 use fetchfs::http::{Validator, Version};
 use url::Url;
 

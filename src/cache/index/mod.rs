@@ -10,23 +10,14 @@
 //! tables nothing is read at start-up, so that takes the same time over any cache. Whether what is recorded
 //! reached the disk is told by [`state`].
 
-mod catalogue;
 mod connections;
 #[cfg(test)]
 mod cost;
-mod doubts;
-mod entries;
-mod eviction;
-mod pending;
-mod record;
-mod saying;
+mod query;
 mod schema;
 mod shared_memory;
 mod state;
-mod survey;
-mod tables;
-mod wishes;
-mod writer;
+mod write;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -35,23 +26,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-use super::data_file::KeptOpen;
 use super::error::CacheError;
-use super::store::ChunkStore;
-pub use catalogue::{FileRow, ListingRow, ShownRow};
+use super::storage::chunk_store::ChunkStore;
+use super::storage::data_file::KeptOpen;
 use connections::Connections;
-pub use entries::{EntryRow, Recorded};
-pub use eviction::{Candidate, Order, coldest_unopened};
-pub use record::Record;
-pub use saying::{ROW, Saying};
+pub use query::catalog::{FileRow, ListingRow, ShownRow};
+pub use query::entries::{EntryRow, Recorded};
+pub use query::eviction::{Candidate, Order, coldest_unopened};
+pub use query::pins::{Holding, JobRow, PinRow};
+pub use query::stats::EntryInfo;
 #[cfg(test)]
 pub use state::boot_id;
-pub use survey::EntryInfo;
+pub use write::catalog_update::{ROW, Saying};
+pub use write::record::Record;
 #[cfg(test)]
-pub use tables::Failing;
-pub use tables::{Commit, Tables};
-pub use wishes::{Holding, JobRow, PinRow};
-use writer::Writer;
+pub use write::tables::Failing;
+pub use write::tables::{Commit, Tables};
+use write::writer::Writer;
 
 /// The index: a handle to the writer thread, and a connection to read with.
 pub struct ChunkIndex {

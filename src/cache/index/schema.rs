@@ -88,7 +88,7 @@ CREATE TABLE listings (
     url_key  TEXT PRIMARY KEY,
     -- for people: without credentials, without the values of its query
     url      TEXT NOT NULL,
-    -- a line for each name; src/tree/stored.rs says how
+    -- a line for each name; src/vfs/listing/stored.rs says how
     names    BLOB NOT NULL,
     -- seconds since 1970, by the origin's word
     modified INTEGER,
@@ -164,7 +164,7 @@ CREATE TRIGGER pin_forgotten AFTER DELETE ON pins BEGIN
 END;
 ",
     r"
--- Eviction: see src/cache/quota/policy.rs.
+-- Eviction: see src/cache/eviction/policy.rs.
 -- the lowest rank of its segments: what goes first
 ALTER TABLE cache_entries ADD COLUMN coldest INTEGER NOT NULL DEFAULT 0;
 -- seconds since 1970: when the segment that was not used for longest was used
@@ -183,7 +183,7 @@ ALTER TABLE remote_files ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
 UPDATE remote_files SET used = confirmed;
 ",
     r"
--- What the tree showed of this version: what the listing said of it then, in the tree's own text (src/tree/stored.rs), and its inode
+-- What the tree showed of this version: what the listing said of it then, in the tree's own text (src/vfs/listing/stored.rs), and its inode
 -- number. NULL until it was shown.
 ALTER TABLE remote_files ADD COLUMN listed TEXT;
 ALTER TABLE remote_files ADD COLUMN ino INTEGER;

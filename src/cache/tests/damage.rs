@@ -8,9 +8,9 @@ use rusqlite::ffi;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::cache::disk::{FaultyDisk, WriteFault};
-use crate::cache::entry::EntryKey;
+use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::index::{Failing, Record};
+use crate::cache::storage::disk::{FaultyDisk, WriteFault};
 
 /// Chunks of the file of these tests; the last one is short.
 const CHUNKS: u64 = 20;
@@ -390,7 +390,7 @@ fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_record
     assert_eq!(index.execute(sql, []), Ok(1));
     drop(index);
     let mount = Mount::over(dir.path());
-    let came = |mount: &Mount| mount.cache.versions().quota.moment(0).clock * quota::policy::TICK;
+    let came = |mount: &Mount| mount.cache.versions().quota.moment(0).clock * eviction::policy::TICK;
     assert!(came(&mount) < 1 << 30);
     mount.end();
     let mount = after_a_power_cut(dir.path());
@@ -455,7 +455,7 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     assert_eq!(files(), theirs, "of the same name, and not ours");
     std::fs::remove_dir_all(&folder).unwrap();
     // What is not there now is not gone for good.
-    assert_eq!(quota::evictor::evict_older(mount.cache.versions(), u32::MAX), 0);
+    assert_eq!(eviction::evictor::evict_older(mount.cache.versions(), u32::MAX), 0);
     mount.cache.sync_index();
     assert!(mount.cache.newest(&server.url).is_some());
     std::fs::rename(&moved, &folder).unwrap();

@@ -7,7 +7,7 @@ fn when_woken<T: Send + 'static>(
     mount: &Mount,
     reader: &Reader,
     bytes: std::ops::Range<u64>,
-    look: impl FnOnce(&resident::Resident, Result<(), ReadError>) -> T + Send + 'static,
+    look: impl FnOnce(&crate::cache::entry::cached_file::Resident, Result<(), ReadError>) -> T + Send + 'static,
 ) -> T {
     let (seen, sees) = crossbeam_channel::bounded(1);
     let entry = Arc::clone(reader.entry());

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::super::output;
 use super::{entries, shown};
 use crate::cache::CacheError;
 use crate::cache::index::EntryInfo;
-use crate::cache::upkeep::{Dropped, Upkeep};
-use crate::counted::verb;
+use crate::cache::lifecycle::fsck::{Dropped, Upkeep};
+use crate::cli::support::output;
+use crate::util::plural::verb;
 
 /// What was found.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use super::{FetchError, Tally, Tools};
 use crate::cache::chunk::common;
 use crate::cache::{Cache, CacheEntry, Priority, ReadError, Settled, WaiterId};
 use crate::control::protocol::{ByteRange, TreePath};
-use crate::tree::{Node, TreeError};
+use crate::vfs::{Node, TreeError};
 
 /// Bytes that are asked for in one go. Two of the longest fetches, so that cutting a file up costs no connection time.
 const PIECE: u64 = 16 << 20;

@@ -1,0 +1,285 @@
+//! Reading around the cache: bytes of a file straight from its origin, in memory of a bounded size.
+//!
+//! For as long as the cache folder can't be written ([`trouble`](super::storage::disk_health)), and for what can't be read back from
+//! it. Nothing is read ahead, and nothing outlives its readers: a file can be read this way, no more. Everything that
+//! protects a reader holds here too: answers are judged by the version that was opened, failures are retried, the
+//! origin's health and the throttle are kept to, and the read's deadline ends it.
+
+mod blocks;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore, watch};
+use url::Url;
+
+use super::entry::cache_entry::{CacheEntry, EntryId};
+use super::error::ReadError;
+use super::fetch::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, Leave, UNTIL_READY};
+use crate::http::{HttpError, HttpErrorKind, Version, redact};
+use crate::origin::{Backoff, Blame, Body, RangeAnswer, Turn, Weighed};
+use blocks::Blocks;
+pub use blocks::Piece;
+
+/// See the module.
+pub struct Around {
+    downloader: Arc<ChunkDownloader>,
+    /// How long a read may take.
+    patience: Duration,
+    blocks: Blocks,
+    /// Requests at once, over all origins: as many as one of them gets otherwise.
+    connections: Semaphore,
+    /// True when the mount is being ended.
+    is_closed: watch::Sender<bool>,
+}
+
+/// What is being fetched.
+struct Wanted<'a> {
+    entry: &'a CacheEntry,
+    /// The version that was opened.
+    version: &'a Version,
+    /// Half-open, and not empty.
+    bytes: Range<u64>,
+}
+
+impl Around {
+    /// Reads with the means of `downloader`, over so many connections, for no longer than `patience` each.
+    pub fn new(downloader: Arc<ChunkDownloader>, connections: usize, patience: Duration) -> Around {
+        Around {
+            downloader,
+            patience,
+            blocks: Blocks::new(),
+            connections: Semaphore::new(connections),
+            is_closed: watch::Sender::new(false),
+        }
+    }
+
+    /// Brings `bytes`, which lie within the file, of a version of an entry. Those with the same `turn` come one after the
+    /// other. Ends when it is dropped.
+    ///
+    /// # Errors
+    /// As for any read, but none that are the cache's.
+    pub async fn read(
+        &self,
+        entry: &CacheEntry,
+        version: &Version,
+        bytes: Range<u64>,
+        turn: &Mutex<()>,
+    ) -> Result<Piece, ReadError> {
+        let mut closed = self.is_closed.subscribe();
+        let reading = async {
+            let _turn = turn.lock().await;
+            if let Some(piece) = self.blocks.find(entry.id, &bytes) {
+                return Ok(piece);
+            }
+            let room = self.blocks.room(&bytes, version.size).await?;
+            let wanted = Wanted {
+                entry,
+                version,
+                bytes: room.bytes.clone(),
+            };
+            let fetched = self.fetch(&wanted).await?;
+            Ok(self.blocks.keep(entry.id, room, fetched, &bytes))
+        };
+        tokio::select! {
+            biased;
+            // An error would mean that the sender is gone, and it is ours.
+            _ = closed.wait_for(|is_closed| *is_closed) => Err(ReadError::ShuttingDown),
+            read = tokio::time::timeout(self.patience, reading) => {
+                read.unwrap_or(Err(ReadError::DeadlinePassed(self.patience)))
+            }
+        }
+    }
+
+    /// Nobody reads this entry any more: what is in memory of it goes.
+    pub fn forget(&self, entry: EntryId) {
+        self.blocks.forget(entry);
+    }
+
+    /// Ends all reads, those to come too.
+    pub fn close(&self) {
+        self.is_closed.send_replace(true);
+    }
+
+    /// Asks until all is here, each time for what is missing.
+    async fn fetch(&self, wanted: &Wanted<'_>) -> Result<Vec<u8>, ReadError> {
+        let len = wanted.len();
+        let retries = self.downloader.retries;
+        let mut backoff = Backoff::new(FIRST_PAUSE, retries);
+        let mut bytes = Vec::with_capacity(len);
+        // As for a fetch: what one chunk has cost in tries is paid when it is here.
+        let chunk = wanted.entry.chunk.bytes() as usize;
+        let mut good_until = chunk;
+        let (client, url) = (&self.downloader.client, &wanted.entry.url);
+        let (mut is_detour, mut doubtful) = (false, Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT));
+        while bytes.len() < len {
+            let before = bytes.len();
+            // Not held over the pauses.
+            let (own, mirrors) = (client.health_of(url), client.mirrors_of(url));
+            let has_mirrors = !mirrors.is_empty();
+            let Leave { turn, mirror } = self.downloader.leave_to_ask(url, own, mirrors, is_detour).await;
+            let connection = self.connections.acquire().await;
+            let (blame, result) = self.attempt(wanted, &mut bytes, turn, mirror.as_ref()).await;
+            drop(connection);
+            let error = match result {
+                Ok(()) if bytes.len() > before => continue,
+                Ok(()) => wanted.bad_answer("no bytes"),
+                Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain && bytes.len() > before => {
+                    continue;
+                }
+                Err(ReadError::Http(error)) => error,
+                Err(error) => return Err(error),
+            };
+            if let Some(mirror) = mirror.filter(|_| blame == Some(Blame::Resource)) {
+                // What it says otherwise is no word about the file.
+                client.leave_mirror_out(&mirror, &error.kind);
+                continue;
+            }
+            if !error.kind.is_temporary() {
+                return Err(error.into());
+            }
+            if bytes.len() >= good_until {
+                backoff.reset();
+                good_until = bytes.len() + chunk;
+            }
+            // Its origin answers, and this file fails there: mirrors are asked first from now on.
+            if blame != Some(Blame::Origin) && error.kind.is_of_the_server() && has_mirrors && !is_detour {
+                is_detour = true;
+                continue;
+            }
+            // A server that is down is waited for, until the deadline; and so is a file that may be down with it.
+            match blame {
+                Some(Blame::Origin) if retries > 0 => continue,
+                Some(Blame::Resource) if error.kind.is_of_the_origin() && retries > 0 => {
+                    tokio::time::sleep(doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
+                    continue;
+                }
+                _ => {}
+            }
+            if error.kind.is_not_ready() && retries > 0 {
+                tokio::time::sleep(error.kind.retry_after().unwrap_or(UNTIL_READY)).await;
+                continue;
+            }
+            let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
+                return Err(error.into());
+            };
+            log::debug!("{error}; trying again in {pause:.1?}");
+            tokio::time::sleep(pause).await;
+        }
+        Ok(bytes)
+    }
+
+    /// One request for what is missing behind `bytes`. Also says what a failure is laid to, if it is one that says so.
+    async fn attempt(
+        &self,
+        wanted: &Wanted<'_>,
+        bytes: &mut Vec<u8>,
+        turn: Turn,
+        mirror: Option<&Url>,
+    ) -> (Option<Blame>, Result<(), ReadError>) {
+        let from = wanted.bytes.start + bytes.len() as u64;
+        let (url, rest) = (&wanted.entry.url, from..wanted.bytes.end);
+        let client = &self.downloader.client;
+        if let Some(mirror) = mirror {
+            let modified = wanted.entry.settled().and_then(|settled| settled.modified);
+            let answer = client.range_of_mirror(mirror, rest, wanted.version, modified).await;
+            let body = match answer {
+                Ok(body) => body,
+                Err(error) if error.kind.is_of_the_origin() => {
+                    turn.failed_altogether(&error);
+                    return (Some(Blame::Origin), Err(error.into()));
+                }
+                Err(error) => {
+                    let blame = turn.ended(Some(&error)).then_some(Blame::Resource);
+                    return (blame, Err(error.into()));
+                }
+            };
+            turn.answered();
+            return (None, self.receive(body, 0, wanted.len(), bytes).await);
+        }
+        let answer = client.range(url, rest, Some(wanted.version)).await;
+        let blame = match &answer {
+            Err(error) if error.kind.is_of_the_origin() => Some(turn.failed(error)),
+            _ => {
+                turn.ended(answer.as_ref().err());
+                None
+            }
+        };
+        let result = match answer {
+            Ok(answer) => self.take(wanted, answer, from, bytes).await,
+            Err(error) => Err(error.into()),
+        };
+        (blame, result)
+    }
+
+    async fn take(
+        &self,
+        wanted: &Wanted<'_>,
+        answer: RangeAnswer,
+        from: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let answer = match answer {
+            RangeAnswer::Doubtful { told, answer } => match self.downloader.weigh(wanted.entry, &told).await? {
+                Weighed::Same => *answer,
+                Weighed::Another => RangeAnswer::Changed(None),
+                Weighed::Again => {
+                    let (kind, url) = (HttpErrorKind::Interrupted, redact(&wanted.entry.url));
+                    return Err(HttpError { kind, url }.into());
+                }
+            },
+            answer => answer,
+        };
+        let (body, skip) = wanted.body_of(answer, from)?;
+        self.receive(body, skip, wanted.len(), bytes).await
+    }
+
+    /// Takes from a body what follows its first `skip` bytes, until there are `len` in all.
+    async fn receive(&self, mut body: Body, mut skip: u64, len: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+        while bytes.len() < len
+            && let Some(piece) = body.next().await?
+        {
+            self.downloader.throttle.take(piece.len()).await;
+            let skipped = skip.min(piece.len() as u64);
+            skip -= skipped;
+            // No more than the piece is long.
+            let piece = &piece[skipped as usize..];
+            bytes.extend_from_slice(&piece[..piece.len().min(len - bytes.len())]);
+        }
+        Ok(())
+    }
+}
+
+impl Wanted<'_> {
+    fn len(&self) -> usize {
+        // No more than there is room for.
+        (self.bytes.end - self.bytes.start) as usize
+    }
+
+    /// The body of an answer of the right version to a request for what is at `from`, and how many bytes to skip of it.
+    fn body_of(&self, answer: RangeAnswer, from: u64) -> Result<(Body, u64), ReadError> {
+        let (version, body, skip) = match answer {
+            RangeAnswer::Partial { version, body, .. } => (version, body, 0),
+            RangeAnswer::Whole {
+                size, validator, body, ..
+            } => {
+                let size = size.unwrap_or(self.version.size);
+                (Version { size, validator }, body, from)
+            }
+            RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } | RangeAnswer::PastEnd { .. } => {
+                self.entry.expect_same(false)?;
+                return Err(ReadError::Changed);
+            }
+        };
+        self.entry.expect_same(version == *self.version)?;
+        Ok((body, skip))
+    }
+
+    fn bad_answer(&self, what: &str) -> HttpError {
+        HttpError {
+            kind: HttpErrorKind::BadAnswer(what.to_owned()),
+            url: redact(&self.entry.url),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `Catalogue`: what origins have said of directories and files, kept for the time when they can't be asked.
+//!
+//! The tree writes down here what it is told, and looks here when a mount is new or an origin silent. Only an origin's
+//! own word replaces or drops anything; how old a word is, the tree has to judge.
+//!
+//! **Names have their part of the cache's size** ([`NAMES`]) and no more: else a walk through a large tree would push out the
+//! files that are cached. Those go of which was told longest ago; they are asked for again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use url::Url;
+
+use super::entry::cache_entry::UrlKey;
+use super::eviction::Quota;
+use super::index::ChunkIndex;
+pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
+use super::index::{ROW, Saying};
+use super::lifecycle::cache_dir::Home;
+use crate::http::{Version, redact};
+use crate::util::clock;
+
+/// See the module. Looking something up is one query; writing something down returns at once.
+pub struct Catalogue {
+    home: Arc<Home>,
+    /// Bytes of names that were written down since the oldest were dropped last.
+    written: AtomicU64,
+}
+
+/// The part of the cache's size that listings take at most, and that versions of files do of which nothing is cached: a
+/// twentieth together. A listing of 10,000 names is some 600 KB.
+const NAMES: u64 = 25;
+const VERSIONS: u64 = 100;
+
+/// A listing that is confirmed is written down again after such a part of the age that it may reach: so it never reaches it while it is
+/// looked at, and is there again when it was not for a while.
+const NOTED_AGAIN: u32 = 4;
+
+impl Catalogue {
+    pub(super) fn new(home: Arc<Home>) -> Catalogue {
+        Catalogue {
+            home,
+            written: AtomicU64::new(0),
+        }
+    }
+
+    fn index(&self) -> &ChunkIndex {
+        &self.home.versions().index
+    }
+
+    fn url_key(&self, url: &Url) -> UrlKey {
+        self.home.versions().url_key(url)
+    }
+
+    fn quota(&self) -> &Arc<Quota> {
+        &self.home.versions().quota
+    }
+
+    /// Drops the oldest names if they may be too many, now that so many bytes more are written down.
+    fn keep_small(&self, bytes: u64) {
+        let limit = self.quota().size();
+        let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if written < limit / NAMES / 4 {
+            return;
+        }
+        self.written.store(0, Ordering::Relaxed);
+        self.index().note(Saying::Most {
+            listings: limit / NAMES,
+            files: limit / VERSIONS,
+        });
+    }
+
+    /// Whether what was not used for long is dropped, so that uses are worth being noted.
+    pub fn ages(&self) -> bool {
+        self.quota().max_age().is_some()
+    }
+
+    /// Whether what was written down then is there for certain, and is not about to be too old.
+    pub fn has_lately(&self, then: SystemTime) -> bool {
+        self.quota().max_age().is_none_or(|age| {
+            let since = clock::now().duration_since(then);
+            since.is_ok_and(|since| since < age / NOTED_AGAIN)
+        })
+    }
+
+    /// The last listing of a directory, in the tree's own text.
+    pub fn listing(&self, directory: &Url) -> Option<StoredListing> {
+        let found = self.index().listing(&self.url_key(directory));
+        found.inspect(|_| self.note_shown(directory))
+    }
+
+    /// A directory's listing that was written down is of use.
+    pub fn note_shown(&self, directory: &Url) {
+        if self.ages() {
+            let url_key = self.url_key(directory);
+            self.index().note(Saying::UsedListing { url_key });
+        }
+    }
+
+    /// Writes a directory's listing down, if there is room for it. False if that is to be tried again when it is told the next time: there
+    /// is no folder for it yet.
+    pub fn keep_listing(&self, directory: &Url, row: StoredListing) -> bool {
+        if self.home.is_standing_in() {
+            return false;
+        }
+        let bytes = row.names.len() as u64;
+        if bytes > self.quota().size() / NAMES || !self.quota().has_room_in_index(bytes) {
+            log::debug!("{}: its listing is not kept: there is no room", redact(directory));
+            self.forget_listing(directory);
+            return true;
+        }
+        self.index().note(Saying::Listing {
+            url_key: self.url_key(directory),
+            url: redact(directory).into(),
+            row,
+        });
+        self.keep_small(bytes);
+        true
+    }
+
+    /// The origin says that there is no such directory.
+    pub fn forget_listing(&self, directory: &Url) {
+        let url_key = self.url_key(directory);
+        self.index().note(Saying::NoListing { url_key });
+    }
+
+    /// The version of a file that its origin last called the current one.
+    pub fn file(&self, url: &Url) -> Option<StoredFile> {
+        let url_key = self.url_key(url);
+        let found = self.index().file(&url_key);
+        if found.is_some() && self.ages() {
+            self.index().note(Saying::UsedFile { url_key });
+        }
+        found
+    }
+
+    /// Writes down which version of a file is the current one.
+    pub fn keep_file(&self, url: &Url, version: Version, modified: Option<SystemTime>) {
+        self.index().note(Saying::File {
+            url_key: self.url_key(url),
+            row: StoredFile { version, modified },
+        });
+        self.keep_small(ROW);
+    }
+
+    /// What these files were shown as, to this mount or an earlier one; in their order.
+    pub fn shown(&self, urls: &[&Url]) -> Vec<Option<ShownFile>> {
+        let keys: Vec<_> = urls.iter().map(|url| self.url_key(url)).collect();
+        let mut found = self.index().shown(&keys);
+        keys.iter().map(|key| found.remove(key.as_str())).collect()
+    }
+
+    /// Writes down what the current version of a file is shown as. Nothing is written of a file of whose version nothing is.
+    pub fn keep_shown(&self, url: &Url, listed: String, ino: u64) {
+        self.index().note(Saying::Shown {
+            url_key: self.url_key(url),
+            listed,
+            ino,
+        });
+    }
+
+    /// The origin says that there is no such file.
+    pub fn forget_file(&self, url: &Url) {
+        let url_key = self.url_key(url);
+        self.index().note(Saying::NoFile { url_key });
+    }
+}

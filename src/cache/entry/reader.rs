@@ -1,0 +1,308 @@
+//! One open handle on a cache entry: what a read of it finds, waits for, and gets.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::cache_entry::{CacheEntry, Settled};
+use super::cached_file::Used;
+use crate::cache::bypass::Piece;
+use crate::cache::chunk::clip;
+use crate::cache::error::ReadError;
+use crate::cache::fetch::manager::OnReady;
+use crate::cache::fetch::readahead::{Conditions, ReadAhead};
+use crate::cache::fetch::scheduler::{Shift, StreamId, WaiterId};
+use crate::cache::{Cache, SMALL_FILE};
+
+/// See the module.
+pub struct Reader {
+    cache: Arc<Cache>,
+    entry: Arc<CacheEntry>,
+    /// Tells its uses from those of others.
+    number: u64,
+    /// Taken for the moment of a decision. The manager's lock is taken under it, to ask how fast the origin is, and never
+    /// the other way round: the manager knows nothing of readers.
+    ahead: Mutex<ReadAhead>,
+    opened: Instant,
+    /// Reads around the cache through one handle take turns: what one of them brings answers the next.
+    around: tokio::sync::Mutex<()>,
+}
+
+/// Numbers for readers.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// What became of a read.
+pub enum Read {
+    /// The bytes are in the data file, for [`Reader::fill`].
+    Ready(Span),
+    /// The bytes are not in the data file, and can't come there now: for [`Reader::read_around`].
+    Around,
+    /// The callback will be called, or has been. The number is for [`Reader::cancel`].
+    Waiting(WaiterId),
+}
+
+/// Bytes that a read is to be answered with.
+#[derive(Debug)]
+pub struct Span {
+    /// What was asked for; may reach past the end of the file.
+    bytes: Range<u64>,
+    guard: Guard,
+}
+
+/// How it is known that the bytes were not evicted before they were read.
+#[derive(Debug)]
+enum Guard {
+    /// By looking whether this is still the [stamp](super::chunk_bitmap::Presence::stamp) of their chunks. Costs a read that finds its bytes nothing that
+    /// others could feel.
+    Stamp(u64),
+    /// They are not, for as long as this is kept. For a read that waits: it would wait again, perhaps for ever, if its bytes
+    /// could go between coming and being read.
+    Used(#[expect(dead_code, reason = "kept to be dropped")] Used),
+}
+
+/// What became of the bytes of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// They are in the buffer.
+    Yes,
+    /// They were evicted before they could be read: the read is to begin again.
+    Gone,
+}
+
+impl Reader {
+    /// A handle of its own on an entry.
+    pub(in crate::cache) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        Reader {
+            ahead: Mutex::new(ReadAhead::new(number, cache.versions().quota.most_ahead())),
+            opened: Instant::now(),
+            around: tokio::sync::Mutex::default(),
+            cache,
+            entry,
+            number,
+        }
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> &Arc<CacheEntry> {
+        &self.entry
+    }
+
+    /// Reads `len` bytes from `offset`. Bytes that are present cost neither SQL nor a lock that
+    /// anybody else holds; otherwise `later` makes the callback that is called when they are.
+    pub fn read(&self, offset: u64, len: u64, later: impl FnOnce(Span) -> OnReady) -> Read {
+        let asked = offset..offset.saturating_add(len);
+        let size = self.entry.size();
+        let bytes = clip(&asked, size);
+        let Some(settled) = self.entry.settled() else {
+            // Whatever is punched out of the file once it is known would be seen: it begins with none.
+            let shifts = self.ahead.lock().note(&bytes, size, true, self);
+            return self.wait(asked, &shifts, Guard::Stamp(0), later);
+        };
+        let chunks = self.entry.chunk.touched(&bytes);
+        let quota = &self.cache.versions().quota;
+        settled.resident.recency.note(&chunks, &quota.moment(self.number));
+        // Taken before the chunks are looked for.
+        let stamp = settled.presence.stamp(&chunks);
+        let ready = |bytes| {
+            Read::Ready(Span {
+                bytes,
+                guard: Guard::Stamp(stamp),
+            })
+        };
+        if settled.presence.is_complete() {
+            return ready(bytes);
+        }
+        if settled.resident.is_nowhere() {
+            return Read::Around;
+        }
+        let mut is_here = settled.presence.contains_all(&chunks);
+        let is_in_trouble = self.cache.versions().trouble.is_on();
+        let mut shifts = self.ahead.lock().note(&bytes, size, !is_here, self);
+        if is_in_trouble || !self.cache.is_online {
+            shifts.retain(|shift| shift.asks().is_none());
+        }
+        let asks = shifts.iter().any(|shift| shift.asks().is_some());
+        if (!is_here || asks) && quota.has_others() {
+            self.learn(settled, &chunks, &shifts);
+            is_here = settled.presence.contains_all(&chunks);
+        }
+        if is_here {
+            if !shifts.is_empty() {
+                self.cache.manager.shift(&self.entry, &shifts);
+            }
+            return ready(bytes);
+        }
+        if is_in_trouble {
+            return Read::Around;
+        }
+        let used = Guard::Used(settled.resident.use_chunks(chunks));
+        self.wait(asked, &shifts, used, later)
+    }
+
+    /// Looks into the index for what other mounts have fetched meanwhile of all that is about to be asked for.
+    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[Shift]) {
+        let whole = 0..settled.size();
+        let is_small = settled.size() <= SMALL_FILE;
+        let ahead = shifts.iter().filter_map(Shift::asks);
+        let ahead = ahead.chain(is_small.then_some(&whole));
+        let ahead = ahead.map(|bytes| self.entry.chunk.touched(&(bytes.start..bytes.end.min(settled.size()))));
+        for chunks in ahead.chain([chunks.clone()]) {
+            self.cache.versions().learn(&settled.resident, &chunks);
+        }
+    }
+
+    /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
+    fn wait(&self, bytes: Range<u64>, shifts: &[Shift], guard: Guard, later: impl FnOnce(Span) -> OnReady) -> Read {
+        let size = self.entry.size();
+        let whole = [Shift::Move {
+            stream: StreamId {
+                reader: self.number,
+                stream: 0,
+            },
+            keep: 0..size,
+            ask: 0..size,
+        }];
+        let shifts = if size <= SMALL_FILE { &whole } else { shifts };
+        let on_ready = later(Span {
+            bytes: bytes.clone(),
+            guard,
+        });
+        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, shifts, on_ready))
+    }
+
+    /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called before.
+    pub fn cancel(&self, waiter: WaiterId) {
+        self.cache.manager.cancel(waiter);
+    }
+
+    /// How many bytes there are to a span, by the file's true size.
+    pub fn len_of(&self, span: &Span) -> usize {
+        let bytes = self.clip(span);
+        // The kernel asks for a few MiB at most.
+        usize::try_from(bytes.end - bytes.start).unwrap_or(0)
+    }
+
+    /// Whether a read begins where the listing said that there are bytes, and there are none. It must not be answered with
+    /// nothing: by an answer that ends early the kernel learns a file's size, but only by the first one. Told "nothing" of
+    /// the second 128 KiB before it is told of the first, it would take the file to be 128 KiB long and show zeros
+    /// (`fuse_read_update_size` in `fs/fuse/file.c`). For the same reason it is not told to ask for attributes meanwhile.
+    pub fn is_past_the_end(&self, offset: u64) -> bool {
+        let size = self.entry.size();
+        size < self.entry.size_hint && offset >= size
+    }
+
+    fn clip(&self, span: &Span) -> Range<u64> {
+        clip(&span.bytes, self.entry.size())
+    }
+
+    /// Fills `buf`, which is [as long](Self::len_of) as the span, with its bytes.
+    ///
+    /// # Errors
+    /// [`ReadError::Lost`] when they turn out to be lost: they are forgotten, and another [`Self::read`] fetches them.
+    /// [`ReadError::Store`] when the data file can't be read.
+    pub fn fill(&self, buf: &mut [u8], span: &Span) -> Result<Filled, ReadError> {
+        let Some(settled) = self.entry.settled() else {
+            // An empty range of a file that nobody has asked for yet.
+            return if buf.is_empty() {
+                Ok(Filled::Yes)
+            } else {
+                Err(ReadError::Store("no data file yet".into()))
+            };
+        };
+        let bytes = self.clip(span);
+        let chunks = self.entry.chunk.touched(&bytes);
+        let was_present = settled.presence.contains_all(&chunks);
+        if let Err(error) = settled.resident.read_exact_at(buf, bytes.start) {
+            let is_lost = self.cache.versions().recover(&self.entry, settled, &bytes, &error);
+            // What fetches have written of chunks that are not whole may be lost with it.
+            self.cache.manager.lost(self.entry.id);
+            return Err(if is_lost {
+                ReadError::Lost
+            } else {
+                ReadError::Store(error.to_string())
+            });
+        }
+        let is_good = match span.guard {
+            Guard::Stamp(stamp) => settled.presence.is_unchanged(&chunks, stamp),
+            // Cut off, found out and made whole by another thread meanwhile, the file would have given zeros.
+            Guard::Used(_) => !was_present || settled.presence.contains_all(&chunks),
+        };
+        // The same of what a fetch had written in part.
+        let is_good = is_good && (was_present || !settled.resident.has_lost_a_part(&chunks));
+        Ok(if is_good { Filled::Yes } else { Filled::Gone })
+    }
+
+    /// Brings `len` bytes from `offset`, or fewer at the end of the file, past the cache and in memory. For an entry whose
+    /// version is known.
+    ///
+    /// # Errors
+    /// What the origin's answers, or their absence, ask.
+    pub async fn read_around(&self, offset: u64, len: u64) -> Result<Piece, ReadError> {
+        let settled = self.entry.settled();
+        let version = &settled
+            .ok_or_else(|| ReadError::Store("no version yet".into()))?
+            .version;
+        let bytes = offset.min(version.size)..offset.saturating_add(len).min(version.size);
+        let reading = self.cache.around.read(&self.entry, version, bytes, &self.around);
+        reading.await
+    }
+
+    /// The reader has gone, or seems to: nothing more is read ahead for it.
+    pub fn end_read_ahead(&self) {
+        self.ahead.lock().forget();
+        if self.entry.readers.load(Ordering::Acquire) <= 1 {
+            self.cache.manager.end_read_ahead(self.entry.id);
+        } else {
+            self.cache.manager.leave(self.entry.id, self.number);
+        }
+    }
+
+    /// The kernel is going to read the file by itself, and nothing will be heard of it: that counts as a use of all of it.
+    pub fn note_passthrough(&self) {
+        if let Some(settled) = self.entry.settled() {
+            let all = 0..self.entry.chunk.count(settled.size());
+            settled
+                .resident
+                .recency
+                .note(&all, &self.cache.versions().quota.moment(self.number));
+        }
+    }
+}
+
+impl Conditions for Reader {
+    fn now(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    fn useful_window(&self) -> u64 {
+        self.cache.manager.useful_window(&self.entry.origin)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.cache.manager.is_crowded(&self.entry.origin)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Counted down first: of two readers that go at once, the second one sees that it is the last.
+        if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.cache.manager.end_read_ahead(self.entry.id);
+            self.cache.around.forget(self.entry.id);
+            match self.entry.settled() {
+                // Perhaps there is a place for it when it is opened again.
+                Some(settled) if settled.resident.is_nowhere() => {
+                    self.cache.kept_open.let_go_of(|kept| kept.id == self.entry.id)
+                }
+                Some(settled) => self.cache.versions().note_use(&settled.resident),
+                None => {}
+            }
+        } else {
+            self.cache.manager.leave(self.entry.id, self.number);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A file whose size nobody can tell, read from its beginning to its end.
+//!
+//! Some servers make a file while they send it (an archive of a repository, a report): no Content-Length, and no answer
+//! to a Range request that would tell the total. A chunk cache has no place for a file without a size, so such a file
+//! is not cached: each open handle has one download of its own, which is read in sequence. One download is one version
+//! by nature. Its size is shown as 0, as the kernel's own files in /proc have it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::cache::error::ReadError;
+use crate::cache::fetch::downloader::ChunkDownloader;
+use crate::http::HttpError;
+use crate::origin::Body;
+
+/// An open file that can be read in sequence only.
+pub struct Sequential {
+    /// Whose throttle it shares.
+    downloader: Arc<ChunkDownloader>,
+    /// The longest that one read waits.
+    patience: Duration,
+    /// Held by the one who reads, across the wait for its bytes: a second reader's place is only known then.
+    state: Mutex<State>,
+}
+
+struct State {
+    body: Body,
+    /// Byte offset in the file of the first byte of `pending`.
+    position: u64,
+    /// What has come and was not read yet. It stays if a read is dropped while it waits.
+    pending: BytesMut,
+    has_ended: bool,
+}
+
+impl Sequential {
+    /// Begins the download.
+    ///
+    /// # Errors
+    /// As the server's answer or its absence asks.
+    pub(in crate::cache) async fn open(
+        downloader: Arc<ChunkDownloader>,
+        url: &Url,
+        patience: Duration,
+    ) -> Result<Sequential, HttpError> {
+        let body = downloader.client.whole(url).await?;
+        Ok(Sequential {
+            downloader,
+            patience,
+            state: Mutex::new(State {
+                body,
+                position: 0,
+                pending: BytesMut::new(),
+                has_ended: false,
+            }),
+        })
+    }
+
+    /// The next `size` bytes, or as many as there are before the end; `None` if `offset` is not where the last read ended.
+    ///
+    /// # Errors
+    /// If the download breaks, or the bytes do not come within the cache's patience.
+    pub async fn read(&self, offset: u64, size: usize) -> Result<Option<Vec<u8>>, ReadError> {
+        let reading = async {
+            let mut state = self.state.lock().await;
+            if offset != state.position {
+                return Ok(None);
+            }
+            while state.pending.len() < size && !state.has_ended {
+                match state.body.next().await? {
+                    Some(piece) => {
+                        state.pending.extend_from_slice(&piece);
+                        self.downloader.throttle.take(piece.len()).await;
+                    }
+                    None => state.has_ended = true,
+                }
+            }
+            let len = size.min(state.pending.len());
+            let bytes = state.pending[..len].to_vec();
+            state.pending.advance(len);
+            state.position += len as u64;
+            Ok(Some(bytes))
+        };
+        let read = tokio::time::timeout(self.patience, reading).await;
+        read.unwrap_or(Err(ReadError::DeadlinePassed(self.patience)))
+    }
+}

@@ -1,0 +1,354 @@
+//! The quota with the store and the index, without a network.
+
+mod index;
+mod losses;
+mod records;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::RwLock;
+use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::config::free_bytes;
+use super::evictor::{Evictor, evict_older, round};
+use super::rounds::Outcome;
+use super::*;
+use crate::cache::chunk::ChunkSize;
+use crate::cache::entry::cache_entry::{EntryKey, Settled};
+use crate::cache::entry::cached_files::Residents;
+use crate::cache::entry::version_store::Versions;
+use crate::cache::error::ReadError;
+use crate::cache::index::{ChunkIndex, Record};
+use crate::cache::storage::chunk_store::ChunkStore;
+use crate::cache::storage::disk_health::Trouble;
+use crate::http::{Validator, Version};
+
+/// The size of the chunks of these tests, in bytes.
+const C: u64 = 64 << 10;
+
+const MIB: u64 = 1 << 20;
+
+/// What one mount has of a cache folder.
+fn versions(folder: &Path, size: u64) -> Arc<Versions> {
+    Arc::new(parts(folder, size))
+}
+
+fn parts(folder: &Path, size: u64) -> Versions {
+    let index = Arc::new(ChunkIndex::open(folder).unwrap());
+    let config = QuotaConfig {
+        size: Some(Share::Bytes(size)),
+        min_free: Some(Share::Bytes(0)),
+        max_age: None,
+    };
+    let quota = Quota::open(folder, &config, index.cached_bytes()).unwrap();
+    Versions {
+        store: ChunkStore::open(folder).unwrap(),
+        index,
+        residents: Residents::default(),
+        restoring: parking_lot::Mutex::default(),
+        quota,
+        trouble: Arc::new(Trouble::none_in(folder)),
+        has_holes: true,
+        is_standing_in: false,
+        logins: crate::origin::Logins::default(),
+    }
+}
+
+fn url(number: u64) -> Url {
+    Url::parse(&format!("http://h/{number}")).unwrap()
+}
+
+fn open(versions: &Versions, number: u64, chunks: u64) -> Settled {
+    let version = Version {
+        size: chunks * C,
+        validator: Validator::None,
+    };
+    versions
+        .open(&url(number), ChunkSize::new(C).unwrap(), &version, None)
+        .unwrap()
+}
+
+/// What [`write`] writes as a chunk.
+fn bytes_of(chunk: u64) -> Vec<u8> {
+    vec![chunk as u8 + 1; C as usize]
+}
+
+/// Bytes that are in the file, and that nobody is told of.
+fn write_unrecorded(versions: &Versions, settled: &Settled, chunks: std::ops::Range<u64>) {
+    let room = versions.quota.reserve((chunks.end - chunks.start) * C).unwrap();
+    let unrecorded = vec![7; ((chunks.end - chunks.start) * C) as usize];
+    settled
+        .resident
+        .write(room, |data| data.write_all_at(&[unrecorded], chunks.start * C))
+        .unwrap();
+}
+
+/// Does what the file writer does with a chunk that came.
+fn write(versions: &Versions, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
+    write_through(&RwLock::new(()), versions, settled, chunk)
+}
+
+/// Only while the gate is open.
+fn write_through(gate: &RwLock<()>, versions: &Versions, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
+    let room = versions.quota.reserve(C)?;
+    let resident = &settled.resident;
+    let _filling = resident.fill(chunk..chunk + 1, &versions.quota);
+    let bytes = [&bytes_of(chunk)];
+    let _open = gate.read();
+    resident
+        .write(room, |data| data.write_all_at(&bytes, chunk * C))
+        .unwrap();
+    resident.recency.came(chunk, &versions.quota.moment(0));
+    resident.presence.insert(chunk);
+    let key = resident.key.clone();
+    let record = Record::Chunk {
+        key,
+        index: chunk,
+        checksum: xxh3_64(bytes[0]),
+    };
+    versions.record_contents(resident, record);
+    Ok(())
+}
+
+fn assert_is_what_was_written(settled: &Settled, chunk: u64) {
+    let mut back = vec![0; C as usize];
+    settled.resident.read_exact_at(&mut back, chunk * C).unwrap();
+    assert!(back == bytes_of(chunk), "chunk {chunk}");
+}
+
+/// Bytes that everything in a folder takes on disk.
+fn on_disk(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| allocated_at(&entry.path()) + on_disk(&entry.path()))
+        .sum()
+}
+
+/// Looks at what a folder takes, over and over, until told otherwise; gives the most. Writers are held up for that long: else
+/// one file would be counted before its bytes went, and another after they came there instead.
+fn watch(folder: &Path, gate: &RwLock<()>, is_over: &AtomicBool) -> u64 {
+    let mut most = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let _closed = gate.write();
+        most = most.max(on_disk(folder));
+    }
+    most
+}
+
+/// Ends the watching, whatever becomes of the writers.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The chunks that are recorded of an entry.
+fn recorded(versions: &Versions, key: &EntryKey) -> Vec<u64> {
+    let recorded = versions.index.recorded(key).unwrap();
+    recorded.chunks.into_iter().map(|(chunk, _)| chunk).collect()
+}
+
+#[test]
+fn writers_of_fifty_times_the_quota_never_take_more_than_it_and_all_get_room() {
+    const SIZE: u64 = 8 * MIB;
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), SIZE);
+    let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
+    let (gate, is_over) = (RwLock::new(()), AtomicBool::new(false));
+    let most = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(dir.path(), &gate, &is_over));
+        let over = Over(&is_over);
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let (versions, gate) = (&versions, &gate);
+                scope.spawn(move || {
+                    for file in 0..10 {
+                        let settled = open(versions, writer * 100 + file, 10 * MIB / C);
+                        (0..10 * MIB / C).for_each(|chunk| write_through(gate, versions, &settled, chunk).unwrap());
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        drop(over);
+        watching.join().unwrap()
+    });
+    assert!(most <= SIZE, "{most} bytes");
+    assert!(most > SIZE / 2, "{most} bytes: it is there to be used");
+}
+
+#[test]
+fn two_mounts_over_one_folder_keep_to_the_smaller_size_together() {
+    const SIZE: u64 = 8 * MIB;
+    let dir = tempfile::tempdir().unwrap();
+    let mounts = [2 * SIZE, SIZE].map(|size| versions(dir.path(), size));
+    let _evictors = mounts
+        .each_ref()
+        .map(|versions| Evictor::start(Arc::clone(versions), || {}).unwrap());
+    let (gate, is_over) = (RwLock::new(()), AtomicBool::new(false));
+    let most = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(dir.path(), &gate, &is_over));
+        let over = Over(&is_over);
+        let writers: Vec<_> = mounts
+            .iter()
+            .enumerate()
+            .map(|(mount, versions)| {
+                let gate = &gate;
+                scope.spawn(move || {
+                    for file in 0..20 {
+                        // Every other file both of them have.
+                        let number = if file % 2 == 0 {
+                            file
+                        } else {
+                            100 * (mount as u64 + 1) + file
+                        };
+                        let settled = open(versions, number, 2 * MIB / C);
+                        (0..2 * MIB / C).for_each(|chunk| write_through(gate, versions, &settled, chunk).unwrap());
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        drop(over);
+        watching.join().unwrap()
+    });
+    assert!(most <= SIZE, "{most} bytes");
+}
+
+#[test]
+fn what_is_pinned_stays_and_when_only_that_is_left_there_is_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), 8 * MIB);
+    let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
+    let pinned = open(&versions, 1, 64);
+    (0..64).for_each(|chunk| write(&versions, &pinned, chunk).unwrap());
+    versions.index.sync();
+    versions.index.pin(&pinned.resident.key);
+    let other = open(&versions, 2, 1000);
+    for chunk in 0..200 {
+        write(&versions, &other, chunk).unwrap();
+    }
+    assert!(pinned.presence.is_complete());
+    versions.index.sync();
+    versions.index.pin(&other.resident.key);
+    let refused = (200..1000).find_map(|chunk| write(&versions, &other, chunk).err());
+    assert!(matches!(refused, Some(ReadError::NoRoom)));
+    assert!(pinned.presence.is_complete());
+}
+
+#[test]
+fn nobody_waits_for_room_on_a_disk_that_others_have_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = QuotaConfig {
+        min_free: Some(Share::Bytes(u64::MAX)),
+        ..QuotaConfig::default()
+    };
+    let quota = Quota::open(dir.path(), &config, 0).unwrap();
+    assert!(matches!(quota.reserve(1), Err(ReadError::NoRoom)));
+    assert_eq!(quota.rounds.asked(), 0, "a round could free nothing");
+}
+
+#[test]
+fn what_is_evicted_is_forgotten_and_its_blocks_are_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), 9 * MIB);
+    let (first, second) = (open(&versions, 1, 60), open(&versions, 2, 60));
+    for settled in [&first, &second] {
+        (0..50).for_each(|chunk| write(&versions, settled, chunk).unwrap());
+    }
+    let before = versions.quota.ledger.used();
+    let closed = first.resident.key.clone();
+    versions.note_use(&first.resident);
+    drop(first);
+    assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
+    let freed = before - versions.quota.ledger.used();
+    assert!(freed > 0);
+    let left: u64 = recorded(&versions, &closed).len() as u64 + recorded(&versions, &second.resident.key).len() as u64;
+    assert_eq!((100 - left) * C, freed);
+    assert_eq!(
+        second.presence.len(),
+        recorded(&versions, &second.resident.key).len() as u64
+    );
+    let on_disk = versions.store.allocated(&closed) + versions.store.allocated(&second.resident.key);
+    assert_eq!(versions.quota.ledger.used(), on_disk);
+}
+
+#[test]
+fn what_was_not_used_for_too_long_goes_and_a_file_of_which_nothing_is_left_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), 64 * MIB);
+    let at = |seconds| Moment {
+        seconds,
+        ..versions.quota.moment(1)
+    };
+    let (old, mixed) = (open(&versions, 1, 10), open(&versions, 2, 2 * SEGMENT));
+    (0..10).for_each(|chunk| write(&versions, &old, chunk).unwrap());
+    (0..2 * SEGMENT).for_each(|chunk| write(&versions, &mixed, chunk).unwrap());
+    old.resident.recency.note(&(0..10), &at(1000));
+    mixed.resident.recency.note(&(0..1), &at(1000));
+    mixed.resident.recency.note(&(SEGMENT..SEGMENT + 1), &at(3000));
+    let keys = [&old, &mixed].map(|settled| settled.resident.key.clone());
+    [&old, &mixed]
+        .into_iter()
+        .for_each(|settled| versions.note_use(&settled.resident));
+    drop(old);
+    assert_eq!(evict_older(&versions, 1000), 0);
+    assert_eq!(evict_older(&versions, 1001), (10 + SEGMENT) * C);
+    assert!(versions.store.lacks(&keys[0]) && versions.index.candidate(&keys[0]).is_none());
+    assert_eq!(
+        recorded(&versions, &keys[1]),
+        (SEGMENT..2 * SEGMENT).collect::<Vec<_>>()
+    );
+    drop(mixed);
+    assert_eq!(evict_older(&versions, 3001), SEGMENT * C);
+    assert!(versions.store.lacks(&keys[1]));
+}
+
+#[test]
+fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = versions(dir.path(), 64 * MIB);
+    let settled = open(&first, 1, 20);
+    (0..10).for_each(|chunk| write(&first, &settled, chunk).unwrap());
+    let key = settled.resident.key.clone();
+    // As after a crash: bytes that were written and not recorded, a file that was not, and a count that is off.
+    write_unrecorded(&first, &settled, 12..17);
+    let stray = dir.path().join("data/ab");
+    std::fs::create_dir_all(&stray).unwrap();
+    std::fs::write(stray.join("c".repeat(30)), vec![1; C as usize]).unwrap();
+    drop(settled);
+    first.quota.adjust(12_345);
+    first.index.sync();
+    drop(first);
+    let next = versions(dir.path(), 64 * MIB);
+    audit::run(&next);
+    assert_eq!(std::fs::read_dir(&stray).unwrap().count(), 0);
+    assert_eq!(next.store.allocated(&key), 10 * C);
+    assert_eq!(next.quota.ledger.used(), 10 * C);
+    let settled = open(&next, 1, 20);
+    assert_eq!(settled.presence.len(), 10);
+    let mut back = vec![0; C as usize];
+    settled.resident.read_exact_at(&mut back, 9 * C).unwrap();
+    assert!(back == bytes_of(9));
+}
+
+#[test]
+fn the_free_space_of_the_disk_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = nix::sys::statvfs::statvfs(dir.path()).unwrap();
+    let config = QuotaConfig {
+        size: Some(Share::Percent(100)),
+        // More than is free: others have filled the disk.
+        min_free: Some(Share::Bytes(free_bytes(&disk) + (1 << 40))),
+        max_age: None,
+    };
+    let quota = Quota::open(dir.path(), &config, 0).unwrap();
+    assert!(!quota.try_reserve(1).unwrap());
+    assert_eq!(quota.shortfall(Mark::Low), 0, "nothing of it is ours");
+    assert!(quota.ledger.try_reserve(MIB, u64::MAX).unwrap());
+    assert_eq!(quota.shortfall(Mark::High), MIB);
+}

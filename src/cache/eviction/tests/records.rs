@@ -1,0 +1,201 @@
+//! What is recorded, or is about to be, keeps its bytes whoever makes room or clears up meanwhile: this mount, or another over
+//! the folder.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::cache::index::{Commit, Tables, boot_id};
+use crate::cache::lifecycle::fsck::{Finding, Upkeep};
+use crate::cache::storage::disk::{Disk, FaultyDisk, System};
+
+/// What one mount has left of a chunk, another has made whole meanwhile.
+#[test]
+fn what_another_mount_has_recorded_of_a_chunk_that_was_begun_here_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
+    let (here, there) = (open(&one, 1, 4), open(&other, 1, 4));
+    drop(here.resident.fill(1..3, &one.quota));
+    write(&other, &there, 2).unwrap();
+    other.index.sync();
+    drop(there);
+    assert_eq!(round(&one, &|| {}), Outcome::Relieved);
+    one.learn(&here.resident, &(0..4));
+    assert_eq!(recorded(&one, &here.resident.key), [2]);
+    assert!(here.presence.contains(2) && !here.presence.contains(1));
+    assert_is_what_was_written(&here, 2);
+    assert!(!here.resident.is_busy(), "nothing is left behind");
+}
+
+#[test]
+fn an_audit_leaves_alone_what_another_mount_has_recorded_since_it_looked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
+    let there = open(&other, 1, 4);
+    write(&other, &there, 0).unwrap();
+    other.index.sync();
+    let key = there.resident.key.clone();
+    drop(there);
+    let looked_at = one.open_recorded(&one.index.candidate(&key).unwrap()).unwrap();
+    let there = open(&other, 1, 4);
+    write(&other, &there, 2).unwrap();
+    other.index.sync();
+    drop(there);
+    one.trim(&looked_at, true);
+    let here = open(&one, 1, 4);
+    one.learn(&here.resident, &(0..4));
+    assert_eq!(here.presence.len(), 2);
+    [0, 2]
+        .into_iter()
+        .for_each(|chunk| assert_is_what_was_written(&here, chunk));
+}
+
+/// Tables that wait for the test's word before each change.
+struct Gated {
+    tables: Tables,
+    gate: Arc<RwLock<()>>,
+}
+
+impl Commit for Gated {
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        let _open = self.gate.read();
+        self.tables.commit(batch)
+    }
+}
+
+/// Two mounts; what the first one records waits for as long as the gate is closed.
+fn one_that_records_late_and_another(folder: &Path, gate: &Arc<RwLock<()>>) -> (Versions, Versions) {
+    let gate = Arc::clone(gate);
+    let other = parts(folder, 64 * MIB);
+    let index = ChunkIndex::open_with(folder, &boot_id(), |tables| Gated { tables, gate }).unwrap();
+    let late = Versions {
+        index: Arc::new(index),
+        ..parts(folder, 64 * MIB)
+    };
+    (late, other)
+}
+
+#[test]
+fn a_file_that_is_closed_before_it_is_recorded_is_not_taken_for_one_that_nobody_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::<RwLock<()>>::default();
+    let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
+    let closed = gate.write();
+    let settled = open(&late, 1, 4);
+    write(&late, &settled, 2).unwrap();
+    drop(settled);
+    audit::run(&other);
+    let here = open(&other, 1, 4);
+    drop(closed);
+    late.index.sync();
+    other.learn(&here.resident, &(0..4));
+    assert!(here.presence.contains(2));
+    assert_is_what_was_written(&here, 2);
+}
+
+#[test]
+fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::<RwLock<()>>::default();
+    let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
+    let settled = open(&late, 1, 4);
+    write(&late, &settled, 0).unwrap();
+    late.index.sync();
+    let closed = gate.write();
+    // More than an audit overlooks.
+    [2, 3]
+        .into_iter()
+        .for_each(|chunk| write(&late, &settled, chunk).unwrap());
+    drop(settled);
+    audit::run(&other);
+    let here = open(&other, 1, 4);
+    drop(closed);
+    late.index.sync();
+    other.learn(&here.resident, &(0..4));
+    assert_eq!(here.presence.len(), 3);
+    [0, 2, 3]
+        .into_iter()
+        .for_each(|chunk| assert_is_what_was_written(&here, chunk));
+    drop(here);
+    assert_eq!(evict_older(&other, u32::MAX), 3 * C, "when it is recorded, it can go");
+}
+
+/// What `fetchfs cache verify` finds beside a mount that makes room and fetches again is what is wrong, and not what is going on.
+#[test]
+fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = versions(dir.path(), 64 * MIB);
+    let settled = open(&mount, 1, 3);
+    (0..3).for_each(|chunk| write(&mount, &settled, chunk).unwrap());
+    mount.index.sync();
+    let disk = Arc::new(FaultyDisk::default());
+    let upkeep = Upkeep::open_on(dir.path(), Arc::clone(&disk) as _).unwrap();
+    let entry = upkeep.index().entries().unwrap().remove(0);
+    // The second chunk goes before it is read, and is there again when its row is looked at.
+    let (one, other) = (Arc::clone(&mount), open(&mount, 1, 3));
+    let mut is_first = true;
+    let path = mount.store.files().remove(0).0;
+    let data_file = std::fs::File::options().write(true).open(path).unwrap();
+    let found = upkeep.verify(&entry, |_| {
+        if std::mem::take(&mut is_first) {
+            // As it is evicted where there are no leases.
+            settled.resident.lose(1);
+            let (key, chunks) = (settled.resident.key.clone(), vec![1]);
+            assert!(mount.index.commit([Record::ForgetChunks { key, chunks }]));
+            System.punch(&data_file, &(C..2 * C)).unwrap();
+            let (one, other) = (Arc::clone(&one), Arc::clone(&other.resident));
+            let again = Settled {
+                presence: Arc::clone(&other.presence),
+                resident: other,
+                version: settled.version.clone(),
+                modified: None,
+            };
+            disk.after_next_read(move || {
+                write(&one, &again, 1).unwrap();
+                one.index.sync();
+            });
+        }
+    });
+    assert_eq!(found.unwrap(), []);
+    assert!(disk.is_spent(), "it was read in between");
+    // What is really wrong is found beside a mount, too.
+    let room = mount.quota.reserve(10).unwrap();
+    settled
+        .resident
+        .write(room, |data| data.write_all_at(&[[0; 10]], 2 * C))
+        .unwrap();
+    assert_eq!(upkeep.verify(&entry, |_| {}).unwrap(), [Finding::WrongBytes(2)]);
+}
+
+#[test]
+fn a_file_that_is_still_to_be_recorded_does_not_belong_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::<RwLock<()>>::default();
+    let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
+    drop(other);
+    let closed = gate.write();
+    drop(open(&late, 1, 4));
+    let upkeep = Upkeep::open(dir.path()).unwrap();
+    assert!(upkeep.orphans().is_empty());
+    drop(closed);
+    late.index.sync();
+    assert!(upkeep.orphans().is_empty());
+    assert!(late.index.forget(&upkeep.index().entries().unwrap()[0].key));
+    assert_eq!(upkeep.orphans().len(), 1);
+}
+
+#[test]
+fn what_was_to_leave_and_was_begun_again_is_as_it_was_when_the_index_could_not_forget_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = versions(dir.path(), 64 * MIB);
+    let settled = open(&versions, 1, 3);
+    (0..3).for_each(|chunk| write(&versions, &settled, chunk).unwrap());
+    versions.index.sync();
+    let leaving = settled.resident.begin_eviction(&[1, 2]).unwrap();
+    // A fetch that brings nothing.
+    drop(settled.resident.fill(1..2, &versions.quota));
+    leaving.give_up();
+    assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
+    versions.learn(&settled.resident, &(0..3));
+    assert_eq!(settled.presence.len(), 3);
+    (0..3).for_each(|chunk| assert_is_what_was_written(&settled, chunk));
+}

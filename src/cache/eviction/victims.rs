@@ -1,0 +1,180 @@
+//! What goes next: the coldest segments of all files.
+//!
+//! Files that are open here are ranked by what memory knows of their use, all others by what the index does; these
+//! are opened only when it is their turn. A version that is not the current one goes before all else.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
+
+use super::policy::{Moment, place};
+use crate::cache::entry::cache_entry::EntryKey;
+use crate::cache::entry::cached_file::Resident;
+use crate::cache::entry::version_store::Versions;
+use crate::cache::index::{Candidate, Order, Record};
+
+/// Chunks and files of a batch, at most: the index forgets them in one transaction.
+const BATCH_CHUNKS: usize = 16_384;
+
+/// Files that are opened for a batch, at most. To forget one of a few small chunks changes a page or two of the index for each: of
+/// thousands in one transaction SQLite's log would be larger than what is held back for it.
+const BATCH_FILES: usize = 256;
+
+/// Candidates that are asked for at once.
+pub(super) const PAGE: usize = 64;
+
+/// Chunks of one file that are to go.
+pub(super) struct Victim {
+    /// The file.
+    pub(super) resident: Arc<Resident>,
+    /// In the order of the file.
+    pub(super) chunks: Vec<u64>,
+}
+
+/// A segment, by rank: of the file with this number among those that were looked at.
+type Ranked = Reverse<(u64, usize, u64)>;
+
+/// Takes together what goes next, of `need` bytes, and nothing of the entries that have `refused` to lose any.
+pub(super) fn coldest(versions: &Versions, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
+    let pinned = versions.index.pinned();
+    let mut picked = Picked::new(versions.quota.moment(0));
+    let open = versions.residents.all();
+    let known: HashSet<EntryKey> = open.iter().map(|resident| resident.key.clone()).collect();
+    open.into_iter()
+        .filter(|resident| !pinned.contains(&resident.key) && !refused.contains(&resident.key))
+        .for_each(|resident| picked.consider(resident, false));
+    let mut closed = Closed::new(versions, Order::ColdestFirst);
+    let (mut bytes, mut chunks, mut files) = (0, 0, 0);
+    while bytes < need && chunks < BATCH_CHUNKS && files < BATCH_FILES {
+        let next_closed = closed.peek().map(|row| row.coldest);
+        let next_open = picked.segments.peek().map(|Reverse((rank, ..))| *rank);
+        match (next_closed, next_open) {
+            (Some(coldest), rank) if rank.is_none_or(|rank| coldest <= rank) => {
+                let row = closed.next();
+                if let Some(row) = row.filter(|row| !known.contains(&row.key) && !refused.contains(&row.key)) {
+                    // So that files of which nothing is left don't make a batch endless either.
+                    files += 1;
+                    if let Some(resident) = open_or_forget(versions, &row) {
+                        picked.consider(resident, row.coldest == 0);
+                    }
+                }
+            }
+            (_, Some(_)) => {
+                let (more_bytes, more_chunks) = picked.take_segment(need - bytes, BATCH_CHUNKS - chunks);
+                bytes += more_bytes;
+                chunks += more_chunks;
+            }
+            (_, None) => break,
+        }
+    }
+    picked.victims
+}
+
+/// What was looked at, and what of it is to go.
+struct Picked {
+    /// Every file that was looked at, and what of it is to go.
+    victims: Vec<Victim>,
+    segments: BinaryHeap<Ranked>,
+    /// When it is looked at.
+    now: Moment,
+}
+
+impl Picked {
+    fn new(now: Moment) -> Picked {
+        Picked {
+            victims: Vec::new(),
+            segments: BinaryHeap::new(),
+            now,
+        }
+    }
+
+    /// `is_outdated`: it goes first, however it was used.
+    fn consider(&mut self, resident: Arc<Resident>, is_outdated: bool) {
+        let number = self.victims.len();
+        for segment in 0..resident.presence.segments() {
+            if resident.presence.in_segment(segment).next().is_some() {
+                let used = resident.recency.of(segment);
+                let place = place(resident.key.as_str(), segment);
+                let rank = match is_outdated {
+                    true => 0,
+                    false => used.rank_while_open(place, self.now.cache, self.now.clock),
+                };
+                self.segments.push(Reverse((rank, number, segment)));
+            }
+        }
+        self.victims.push(Victim {
+            resident,
+            chunks: Vec::new(),
+        });
+    }
+
+    /// Lets the coldest segment go, or as much of it as is needed. Bytes and chunks.
+    fn take_segment(&mut self, need: u64, most: usize) -> (u64, usize) {
+        let Some(Reverse((_, number, segment))) = self.segments.pop() else {
+            return (0, 0);
+        };
+        let Victim { resident, chunks } = &mut self.victims[number];
+        let (before, mut bytes) = (chunks.len(), 0);
+        for chunk in resident.evictable(segment) {
+            if bytes >= need || chunks.len() - before >= most {
+                break;
+            }
+            let range = resident.chunk.bytes_of(&(chunk..chunk + 1), resident.size);
+            bytes += range.end - range.start;
+            chunks.push(chunk);
+        }
+        (bytes, chunks.len() - before)
+    }
+}
+
+/// The rows of entries in an order, page by page.
+pub(super) struct Closed<'a> {
+    versions: &'a Versions,
+    order: Order,
+    page: std::vec::IntoIter<Candidate>,
+    last: Option<Candidate>,
+    is_over: bool,
+}
+
+impl<'a> Closed<'a> {
+    pub(super) fn new(versions: &'a Versions, order: Order) -> Closed<'a> {
+        Closed {
+            versions,
+            order,
+            page: Vec::new().into_iter(),
+            last: None,
+            is_over: false,
+        }
+    }
+
+    fn peek(&mut self) -> Option<&Candidate> {
+        if self.page.len() == 0 && !self.is_over {
+            let page = self.versions.index.candidates(self.order, self.last.as_ref(), PAGE);
+            self.is_over = page.len() < PAGE;
+            self.last = page.last().cloned();
+            self.page = page.into_iter();
+        }
+        self.page.as_slice().first()
+    }
+}
+
+impl Iterator for Closed<'_> {
+    type Item = Candidate;
+
+    fn next(&mut self) -> Option<Candidate> {
+        self.peek()?;
+        self.page.next()
+    }
+}
+
+/// Opens an entry to make room in it. One that has no file is forgotten.
+pub(super) fn open_or_forget(versions: &Versions, row: &Candidate) -> Option<Arc<Resident>> {
+    let resident = versions.open_recorded(row);
+    // Of a folder that is gone no file is there, and all are when it comes back.
+    if resident.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {
+        versions.index.record(Record::Forget { key: row.key.clone() });
+        // Somebody has deleted it, and its bytes still count.
+        versions.quota.ledger.demand_audit();
+    }
+    resident
+}

@@ -1,0 +1,97 @@
+//! A body on its way to the data file: what has come is written while more comes, and no more than that is held.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Fetch;
+use crate::cache::error::ReadError;
+use crate::cache::storage::file_writer::{Position, WriteJob};
+use crate::cache::storage::write_buffer::Gathered;
+use crate::http::HttpError;
+use crate::origin::Body;
+
+impl Fetch {
+    /// Streams a body to the data file until it ends, breaks, or is no longer wanted. The position is where it was left whenever nothing is being
+    /// written, also when this is dropped.
+    pub(super) async fn stream(&self, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
+        let from = idle.as_ref().map_or(0, |position| position.offset());
+        let mut gathered = Gathered::from(from);
+        let mut writing: Option<oneshot::Receiver<Written>> = None;
+        let mut receiving = Some(self.receive(body));
+        let mut result = Ok(());
+        loop {
+            tokio::select! {
+                (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
+                    if receiving.is_some() && !gathered.is_full() =>
+                {
+                    receiving = None;
+                    match piece {
+                        Ok(Some(piece)) => if gathered.take(piece, self.request_end()).is_continue() {
+                            receiving = Some(self.receive(body));
+                        },
+                        Ok(None) => {}
+                        Err(error) => result = Err(error.into()),
+                    }
+                }
+                written = async { writing.as_mut().expect("guarded by the condition").await }, if writing.is_some() => {
+                    writing = None;
+                    // The writer answers every job, unless its thread has died with it.
+                    let (position, outcome) = written.unwrap_or_else(|_| {
+                        (Position::at_chunk_edge(u64::MAX), Err(ReadError::Store("the writing thread has died".into())))
+                    });
+                    *idle = Some(position);
+                    outcome?;
+                }
+                () = tokio::time::sleep_until(gathered.ripe_at()), if idle.is_some() && !gathered.is_empty() => {}
+            }
+            let Some(position) = idle.take() else { continue };
+            // Cut short, it may be at its end before the body says anything more.
+            let is_last = receiving.is_none() || gathered.received >= self.request_end();
+            let ripe = gathered.ripe(tokio::time::Instant::now(), is_last);
+            if ripe > 0 {
+                writing = Some(self.write(gathered.cut(ripe), position));
+            } else if is_last {
+                *idle = Some(position);
+                return result;
+            } else {
+                *idle = Some(position);
+            }
+        }
+    }
+
+    /// Waits for the next piece of a body, and for the throttle to let it through.
+    fn receive(&self, mut body: Body) -> Receiving {
+        let downloader = Arc::clone(&self.downloader);
+        Box::pin(async move {
+            let piece = body.next().await;
+            if let Ok(Some(piece)) = &piece {
+                downloader.throttle.take(piece.len()).await;
+            }
+            (body, piece)
+        })
+    }
+
+    fn write(&self, pieces: Vec<Bytes>, position: Box<Position>) -> oneshot::Receiver<Written> {
+        let (done, writing) = oneshot::channel();
+        let job = WriteJob {
+            entry: Arc::clone(&self.order.entry),
+            fetch: self.order.id,
+            manager: Arc::clone(&self.manager),
+            pieces,
+            position,
+            done,
+        };
+        // The channel holds one job for each fetch, so it is never full in practice; if the threads
+        // are gone, dropping the job drops `done`, and that is noticed as their death.
+        let _ = self.downloader.writers.send(job);
+        writing
+    }
+}
+
+/// What a writer answers: the position reached, and what went wrong.
+type Written = (Box<Position>, Result<(), ReadError>);
+
+type Receiving = Pin<Box<dyn Future<Output = (Body, Result<Option<Bytes>, HttpError>)> + Send>>;

@@ -1,0 +1,237 @@
+//! What a fetch does when a request of its has failed: go on at once, after a pause, when its origin can be asked again, or
+//! not at all.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+use super::mirrors::Leave;
+use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
+use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
+use crate::http::{HttpError, HttpErrorKind, Origin};
+use crate::origin::{Backoff, Blame, Health, Traffic, Turn};
+
+/// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
+const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
+
+/// How long a file that is not ready (202) is left alone where the server does not say.
+pub(in crate::cache) const UNTIL_READY: Duration = Duration::from_secs(2);
+
+/// How long it is left alone at least: a server that says 0 is not to be asked without end.
+const LEAST_UNTIL_READY: Duration = Duration::from_secs(1);
+
+/// The failures of one fetch.
+pub(super) struct Failures {
+    /// The pauses between tries.
+    backoff: Backoff,
+    /// Byte offset from which on the tries so far are paid for: what one good chunk has cost in tries is paid.
+    good_until: u64,
+    /// Whose answer is waited for next, if that is another origin than the one that the file is asked of: one that it redirects to.
+    blamed: Option<Arc<Health>>,
+    /// The pauses between tries that may be the file's failures as well as its origin's.
+    doubtful: Backoff,
+    /// The file's own URL has failed for this fetch, though its origin answers: mirrors are asked first.
+    pub(super) is_detour: bool,
+}
+
+impl Failures {
+    pub(super) fn new(retries: u32, good_until: u64) -> Failures {
+        Failures {
+            backoff: Backoff::new(FIRST_PAUSE, retries),
+            good_until,
+            blamed: None,
+            doubtful: Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT),
+            is_detour: false,
+        }
+    }
+
+    /// Notes how far the fetch has come.
+    pub(super) fn reached(&mut self, offset: u64, chunk: u64) {
+        if offset >= self.good_until {
+            self.backoff.reset();
+            self.doubtful.reset();
+            self.good_until = offset + chunk;
+        }
+    }
+}
+
+impl Fetch {
+    /// Waits until some origin that has the file may be asked.
+    pub(super) async fn leave(&self, failures: &mut Failures) -> Leave {
+        let health = failures.blamed.take();
+        let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
+        self.leave_to_ask(health, failures.is_detour).await
+    }
+
+    /// After a failure that may pass: returns when it is time to try again. `turn` is what the request was made by, if its origin has not
+    /// answered.
+    ///
+    /// # Errors
+    /// The same error, if this fetch does not try again.
+    pub(super) async fn outlive(
+        &self,
+        error: HttpError,
+        turn: Option<Turn>,
+        asked: Instant,
+        failures: &mut Failures,
+    ) -> Result<(), HttpError> {
+        let retries = self.downloader.retries;
+        if error.kind.is_not_ready() && retries > 0 {
+            return self.rest(error);
+        }
+        match turn {
+            Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures).await,
+            Some(turn) => drop(turn.ended(Some(&error))),
+            None => {}
+        }
+        if error.kind.may_mean_too_many_connections() {
+            self.manager.broken_off(self.order.id, &self.order.entry.origin, asked);
+        }
+        self.pause(error, failures).await
+    }
+
+    /// The failure of one request, whoever was asked: returns when it is time to try again.
+    ///
+    /// # Errors
+    /// The same error, if the tries are used up.
+    pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
+        if error.kind == HttpErrorKind::NoDescriptors && self.downloader.retries > 0 {
+            self.downloader.shortage.met();
+            tokio::time::sleep(UNTIL_DESCRIPTORS).await;
+            return self.go_on_if_wanted(error);
+        }
+        let Some(pause) = failures.backoff.next_after(error.kind.retry_after()) else {
+            return Err(error);
+        };
+        log::debug!("{error}; trying again in {pause:.1?}");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// A request came to nothing, and it is to be found out why; see [`Refusal`].
+    async fn note_refusal(
+        &self,
+        error: HttpError,
+        turn: Turn,
+        asked: Instant,
+        failures: &mut Failures,
+    ) -> Result<(), HttpError> {
+        let origin = error
+            .asked()
+            .as_ref()
+            .and_then(Origin::of)
+            .unwrap_or_else(|| self.order.entry.origin.clone());
+        let health = self.downloader.client.health(&origin);
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.downloader.retries);
+        backoff.catch_up_with(&failures.doubtful);
+        let refusal = Refusal {
+            kind: &error.kind,
+            asked,
+            now: Instant::now(),
+            answers: health.answers(),
+            had_others: false,
+            backoff,
+        };
+        let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
+        let mut blame = Blame::Origin;
+        if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
+            if turn.is_to(&health) {
+                blame = self.attribute(&error, turn);
+            } else {
+                blame = health.has_failed(&error);
+                failures.blamed = Some(Arc::clone(&health));
+            }
+        }
+        if blame == Blame::Resource
+            && let Some(failed) = error.asked()
+        {
+            let (client, runtime) = (&self.downloader.client, &self.downloader.runtime);
+            client.ask_for_something_else(runtime, &failed, health);
+        }
+        match next {
+            // It may be the file alone, and then nobody else has to wait.
+            AfterRefusal::WaitForOrigin if blame == Blame::Resource => {
+                if self.takes_detour(failures) {
+                    return Ok(());
+                }
+                tokio::time::sleep(failures.doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
+                self.go_on_if_wanted(error)
+            }
+            // No retry is used up by an origin that is down: this fetch waits with all others until that is worth
+            // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
+            AfterRefusal::WaitForOrigin => self.go_on_if_wanted(error),
+            AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) => {
+                self.ask_again_at(until, &error);
+                Err(error)
+            }
+            AfterRefusal::Fail => Err(error),
+        }
+    }
+
+    /// What a failure of the file's own origin is laid to. Silence is first laid to the file; but where a mirror stands in, the origin is
+    /// left alone as a whole: that costs no reader anything, and asking it again for the same file would cost each of them `--timeout`.
+    fn attribute(&self, error: &HttpError, turn: Turn) -> Blame {
+        let is_silence = matches!(error.kind, HttpErrorKind::TimedOut(_) | HttpErrorKind::Unanswered);
+        if is_silence && !self.mirrors().is_empty() {
+            turn.failed_altogether(error);
+            return Blame::Origin;
+        }
+        turn.failed(error)
+    }
+
+    /// The server makes the file ready: this fetch ends, its slot is for others, and the file is asked for again when the server said.
+    ///
+    /// # Errors
+    /// Always the same error, which readers do not get: each waits until its deadline.
+    fn rest(&self, error: HttpError) -> Result<(), HttpError> {
+        let pause = error.kind.retry_after().unwrap_or(UNTIL_READY).max(LEAST_UNTIL_READY);
+        if let Some(until) = self.manager.rest(self.order.id, Instant::now() + pause) {
+            self.ask_again_at(until, &error);
+        }
+        Err(error)
+    }
+
+    /// The server denies access. If that may be because there are too many requests, the scheduler has the slot now, and asks again later.
+    pub(super) fn note_denial(&self, error: HttpError, asked: Instant, traffic: Traffic) -> HttpError {
+        let entry = &self.order.entry;
+        let health = self.downloader.client.health_of(&entry.url);
+        let refusal = Refusal {
+            kind: &error.kind,
+            asked,
+            now: Instant::now(),
+            answers: health.answers(),
+            had_others: health.had_others(traffic),
+            backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
+        };
+        let next = self.manager.refused(self.order.id, &entry.origin, &refusal);
+        if let AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) = next {
+            self.ask_again_at(until, &error);
+        }
+        error
+    }
+
+    fn ask_again_at(&self, until: Instant, error: &HttpError) {
+        log::debug!("{error}; it is asked for again in {:.1?}", until - Instant::now());
+        let (manager, entry) = (Arc::clone(&self.manager), self.order.entry.id);
+        self.downloader.runtime.spawn(async move {
+            tokio::time::sleep_until(until.into()).await;
+            manager.rested(entry, until);
+        });
+    }
+
+    pub(super) fn go_on_if_wanted(&self, error: HttpError) -> Result<(), HttpError> {
+        if self.manager.is_wanted(self.order.id) {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}
+
+impl HttpError {
+    /// What was asked. It may be of another origin than the file: one that it redirects to.
+    fn asked(&self) -> Option<Url> {
+        Url::parse(&self.url).ok()
+    }
+}

@@ -1,0 +1,413 @@
+//! `ChunkManager`: the one door to the bytes of remote files.
+//!
+//! Readers come with a range and are told, by event, when it is in the data file. What to fetch,
+//! in which order, and whom to wake is decided by the [`Scheduler`]; the manager is the scheduler
+//! with a lock around it, and the hands that carry out its actions: starting downloads, stopping
+//! them, calling waiters.
+//!
+//! **No lost wake-up.** A reader that finds a byte missing and then begins to wait could miss the
+//! write in between. Here it can't: whether the range is present is looked at again by
+//! [`Scheduler::wait`], under the lock; and a writer marks a chunk present first and reports its
+//! progress, under the same lock, after. So either the reader sees the chunk, or the writer sees the
+//! waiter.
+//!
+//! **Every wait ends**: with its bytes, with the error of the fetch that should have brought them,
+//! at its deadline if it has one, or when the mount ends.
+
+mod control;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub use control::FetchControl;
+
+use super::scheduler::{
+    Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, Shift, WaiterId,
+};
+use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::error::ReadError;
+use crate::http::Origin;
+use crate::util::panic_guard::contained;
+
+/// A fetch that brings nothing for so long keeps no reader of another file waiting: long beside the pauses of a working
+/// connection, short beside a user's patience.
+const STALL: Duration = Duration::from_millis(500);
+
+/// Called once, when a waiter's bytes are in the data file or never will be. Runs on whatever
+/// thread brought the news, with no lock held; it must not block.
+pub type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
+
+/// Who carries out fetches: the downloader, or a stand-in for tests.
+pub trait Fetcher: Send + Sync {
+    /// Begins a fetch and returns at once. Progress and the end are reported to `manager`.
+    fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>);
+}
+
+/// See the module.
+pub struct ChunkManager {
+    /// Guards all decisions, for microseconds each. Nothing is taken under it and no I/O is done
+    /// under it; a read whose bytes are present does not ask for it.
+    state: Mutex<State>,
+    fetcher: Arc<dyn Fetcher>,
+    /// How long a waiter waits at most.
+    patience: Duration,
+    /// Wakes the task that looks after those who wait, when there is something to look after again.
+    is_busy: Notify,
+}
+
+struct State {
+    scheduler: Scheduler,
+    /// Whom to call, and until when that has to have happened. **The first has the earliest
+    /// deadline**: the numbers grow with the time, and all have the same patience.
+    waiting: BTreeMap<WaiterId, (Instant, OnReady)>,
+    /// Whom to call who has no deadline.
+    patient: HashMap<WaiterId, OnReady>,
+    controls: HashMap<FetchId, Arc<FetchControl>>,
+    next_waiter: u64,
+    /// Whether that task looks again by itself.
+    is_watched: bool,
+    /// When it looks at what is due, if anything is.
+    next_look: Option<std::time::Instant>,
+}
+
+impl ChunkManager {
+    /// A manager that has its fetches carried out by `fetcher`, and lets no reader wait for longer
+    /// than `patience`.
+    pub fn new(limits: Limits, patience: Duration, fetcher: Arc<dyn Fetcher>) -> Arc<ChunkManager> {
+        Arc::new(ChunkManager {
+            state: Mutex::new(State {
+                scheduler: Scheduler::new(limits),
+                waiting: BTreeMap::new(),
+                patient: HashMap::new(),
+                controls: HashMap::new(),
+                next_waiter: 1,
+                is_watched: false,
+                next_look: None,
+            }),
+            fetcher,
+            patience,
+            is_busy: Notify::new(),
+        })
+    }
+
+    /// Asks for bytes of an entry without waiting for them. `bytes` is half-open; the chunks that it
+    /// touches are fetched in the order of their priorities.
+    pub fn request(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority) {
+        let chunks = entry.chunk.touched(&bytes);
+        self.change(|state| state.scheduler.request(entry, chunks, priority));
+    }
+
+    /// Calls `on_ready` once `bytes` are in the data file, with `Critical` priority until then. May
+    /// call it before returning. `shifts` is what becomes of the reader's windows: what it will want next is asked for in
+    /// the same step, so that both can come with one fetch. Gives the number for [`Self::cancel`].
+    pub fn when_ready(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        shifts: &[Shift],
+        on_ready: OnReady,
+    ) -> WaiterId {
+        self.change(|state| {
+            let waiter = state.new_waiter();
+            let deadline = Instant::now() + self.patience;
+            state.waiting.insert(waiter, (deadline, on_ready));
+            state.scheduler.wait(entry, bytes, shifts, waiter);
+            waiter
+        })
+    }
+
+    /// Whoever waits does not want to any more: `on_ready` is called with [`ReadError::Cancelled`], unless it was
+    /// called before. What only it wanted is not fetched any more.
+    pub fn cancel(self: &Arc<Self>, waiter: WaiterId) {
+        self.change(|state| state.scheduler.give_up(waiter, ReadError::Cancelled));
+    }
+
+    /// Fetches `bytes` at `priority`, and calls `on_ready` once: when all of them have come, or with the first error
+    /// that keeps some of them from coming; the rest is then not fetched for it. May call it before returning. It may
+    /// wait for as long as the mount lasts: readers' deadlines don't count for it. `bytes` may reach past the end of
+    /// the file. Until then the chunks keep this priority whatever else they are wanted for meanwhile.
+    pub fn when_fetched(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        priority: Priority,
+        on_ready: OnReady,
+    ) -> WaiterId {
+        self.change(|state| {
+            let waiter = state.new_waiter();
+            state.patient.insert(waiter, on_ready);
+            state.scheduler.wait_patiently(entry, bytes, priority, waiter);
+            waiter
+        })
+    }
+
+    /// Blocks the calling thread until `bytes` are in the data file.
+    ///
+    /// # Errors
+    /// Why they never will be.
+    pub fn wait_for_range(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
+        let shared = Arc::new((Mutex::new(None), Condvar::new()));
+        let waker = Arc::clone(&shared);
+        let wake = move |result| {
+            *waker.0.lock() = Some(result);
+            waker.1.notify_one();
+        };
+        self.when_ready(entry, bytes, &[], Box::new(wake));
+        let mut result = shared.0.lock();
+        loop {
+            // The result is looked at under the lock that the waker takes to set it, and the
+            // condition releases that lock and sleeps in one step: the notification can't fall
+            // between looking and sleeping.
+            match result.take() {
+                Some(result) => return result,
+                None => shared.1.wait(&mut result),
+            }
+        }
+    }
+
+    /// The windows of an entry's streams change: more of them is fetched ahead, or less.
+    pub fn shift(self: &Arc<Self>, entry: &Arc<CacheEntry>, shifts: &[Shift]) {
+        self.change(|state| state.scheduler.shift(entry, shifts));
+    }
+
+    /// One reader of the entry does not read any more, or so it seems: what was to be read ahead of it and of nobody
+    /// else is not fetched.
+    pub fn leave(self: &Arc<Self>, entry: EntryId, reader: u64) {
+        self.change(|state| state.scheduler.leave(entry, reader));
+    }
+
+    /// Nobody reads the entry any more, or so it seems: what was to be read ahead of its readers is
+    /// not fetched, and what is being fetched for them stops at its next chunk edge.
+    pub fn end_read_ahead(self: &Arc<Self>, entry: EntryId) {
+        self.change(|state| state.scheduler.end_read_ahead(entry));
+    }
+
+    /// For fetches of `entry`: everything up to `watermark` is written, and its whole chunks are
+    /// marked present.
+    pub fn progress(self: &Arc<Self>, entry: EntryId, fetch: FetchId, watermark: u64) {
+        self.change(|state| state.scheduler.progress(entry, fetch, watermark));
+    }
+
+    /// What fetches of `entry` have written of chunks that are not whole is lost.
+    pub fn lost(self: &Arc<Self>, entry: EntryId) {
+        self.change(|state| state.scheduler.lost(entry));
+    }
+
+    /// For fetches: what an answer took, as far as it shows how the origin answers.
+    pub fn measured(self: &Arc<Self>, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
+        let now = std::time::Instant::now();
+        self.change(|state| state.scheduler.measured(origin, latency, bytes, time, now));
+    }
+
+    /// For fetches: the origin serves so many connections at a time.
+    pub fn serves(self: &Arc<Self>, origin: &Origin, connections: usize) {
+        self.change(|state| state.scheduler.serves(origin, connections));
+    }
+
+    /// For fetches: the head of an answer has come.
+    pub fn answered(self: &Arc<Self>, fetch: FetchId) {
+        self.change(|state| state.scheduler.answered(fetch));
+    }
+
+    /// For fetches: a request came to nothing before it brought a byte. Says what the fetch is to do.
+    pub fn refused(self: &Arc<Self>, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> AfterRefusal {
+        let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, refusal));
+        if is_news {
+            log::warn!(
+                "{origin}: {}, and it may be that there are too many at once; it gets fewer at a time, as many as it \
+                 is seen to bear (`fetchfs status` shows how many)",
+                refusal.kind
+            );
+        }
+        next
+    }
+
+    /// For fetches: the answer to what was asked then was broken off.
+    pub fn broken_off(self: &Arc<Self>, fetch: FetchId, origin: &Origin, asked: std::time::Instant) {
+        let now = std::time::Instant::now();
+        if self.change(|state| state.scheduler.broken_off(fetch, asked, now)) {
+            log::info!("{origin} breaks connections off: it gets fewer at a time, and slowly more again");
+        }
+    }
+
+    /// For fetches: the server is making the file ready. It is not asked for it before `until`. Gives when [`Self::rested`] is to
+    /// be called; `None` if the fetch is over already.
+    pub fn rest(self: &Arc<Self>, fetch: FetchId, until: std::time::Instant) -> Option<std::time::Instant> {
+        self.change(|state| state.scheduler.not_ready(fetch, until))
+    }
+
+    /// For fetches that were told so by [`Self::refused`]: the entry may be asked for again.
+    pub fn rested(self: &Arc<Self>, entry: EntryId, until: std::time::Instant) {
+        self.change(|state| state.scheduler.rested(entry, until));
+    }
+
+    /// For fetches: the entry's version and true size are known now.
+    pub fn settled(self: &Arc<Self>, entry: EntryId) {
+        self.change(|state| state.scheduler.settled(entry));
+    }
+
+    /// For fetches: the server sends the whole file. False if the fetch is not wanted any more.
+    pub fn goes_linear(self: &Arc<Self>, fetch: FetchId) -> bool {
+        self.change(|state| state.scheduler.goes_linear(fetch))
+    }
+
+    /// For fetches: whether anybody wants what it is still to bring.
+    pub fn is_wanted(&self, fetch: FetchId) -> bool {
+        self.state.lock().scheduler.is_wanted(fetch)
+    }
+
+    /// For fetches: it is over, for good or for bad.
+    pub fn ended(self: &Arc<Self>, fetch: FetchId, result: Result<(), ReadError>) {
+        self.change(|state| {
+            state.controls.remove(&fetch);
+            state.scheduler.ended(fetch, result);
+        });
+    }
+
+    /// What goes on, by origin; and the bytes that were brought so far.
+    pub fn status(&self) -> (Vec<OriginStatus>, u64) {
+        let state = self.state.lock();
+        (state.scheduler.status(), state.scheduler.brought())
+    }
+
+    /// Bytes ahead of one reader that all connections to an origin can make use of.
+    pub fn useful_window(&self, origin: &Origin) -> u64 {
+        self.state.lock().scheduler.useful_window(origin)
+    }
+
+    /// Whether any fetch from an origin is under way.
+    pub fn is_fetching_from(&self, origin: &Origin) -> bool {
+        self.state.lock().scheduler.is_fetching_from(origin)
+    }
+
+    /// Whether more files are read from an origin than it gets connections.
+    pub fn is_crowded(&self, origin: &Origin) -> bool {
+        self.state.lock().scheduler.is_crowded(origin)
+    }
+
+    /// Ends everything: each waiter gets an error, each fetch is stopped, and nothing new begins.
+    pub fn close(self: &Arc<Self>) {
+        self.change(|state| state.scheduler.close());
+    }
+
+    /// Looks after those who wait: wakes them when their deadline passes, and has the scheduler notice fetches that
+    /// are stalled. Runs for as long as the mount does.
+    pub async fn watch_waits(self: Arc<Self>) {
+        let mut period_ends = Instant::now() + STALL;
+        loop {
+            let first = {
+                let mut state = self.state.lock();
+                state.is_watched = !state.scheduler.is_idle();
+                state.next_look = state.scheduler.next_due();
+                state.is_watched.then(|| (state.first_deadline(), state.next_look))
+            };
+            let Some((deadline, due)) = first else {
+                self.is_busy.notified().await;
+                period_ends = Instant::now() + STALL;
+                continue;
+            };
+            let times = [deadline, due.map(Instant::from_std)].into_iter().flatten();
+            let next = times.fold(period_ends, Instant::min);
+            // Something may have become due sooner meanwhile.
+            let _ = tokio::time::timeout_at(next, self.is_busy.notified()).await;
+            let has_passed = Instant::now() >= period_ends;
+            if has_passed {
+                period_ends = Instant::now() + STALL;
+            }
+            let watched = contained("ending waits", || {
+                self.change(|state| {
+                    state.end_late_waits(self.patience);
+                    if has_passed {
+                        state.scheduler.period_passed();
+                    } else {
+                        state.scheduler.time_passed();
+                    }
+                });
+            });
+            if watched.is_none() {
+                // What panics each time must not take a core.
+                tokio::time::sleep(STALL).await;
+            }
+        }
+    }
+
+    /// Changes the state under the lock, and carries out what follows from it without the lock.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut wakes = Vec::new();
+        let mut starts = Vec::new();
+        let changed = {
+            let mut state = self.state.lock();
+            state.scheduler.it_is(std::time::Instant::now());
+            let changed = change(&mut state);
+            for action in state.scheduler.take_actions() {
+                match action {
+                    Action::Wake(waiter, result) => {
+                        wakes.extend(state.callback_of(waiter).map(|on_ready| (on_ready, result)));
+                    }
+                    Action::Start(order) => {
+                        let control = Arc::new(FetchControl::new(order.bytes.end));
+                        state.controls.insert(order.id, Arc::clone(&control));
+                        starts.push((order, control));
+                    }
+                    Action::Trim { fetch, end } => {
+                        state.controls.get(&fetch).inspect(|control| control.lower_end(end));
+                    }
+                    Action::Stop(fetch) => {
+                        state.controls.remove(&fetch).inspect(|control| control.lower_end(0));
+                    }
+                }
+            }
+            let due = state.scheduler.next_due();
+            let is_sooner = due.is_some_and(|due| state.next_look.is_none_or(|next| due < next));
+            if is_sooner || (!state.is_watched && !state.scheduler.is_idle()) {
+                state.next_look = due;
+                state.is_watched = true;
+                self.is_busy.notify_one();
+            }
+            changed
+        };
+        for (on_ready, result) in wakes {
+            // One that panics must not keep the others, and the fetches, from their turn.
+            contained("waking a reader", || on_ready(result));
+        }
+        for (order, control) in starts {
+            Arc::clone(&self.fetcher).start(Arc::clone(self), order, control);
+        }
+        changed
+    }
+}
+
+impl State {
+    fn new_waiter(&mut self) -> WaiterId {
+        let waiter = WaiterId(self.next_waiter);
+        self.next_waiter += 1;
+        waiter
+    }
+
+    fn callback_of(&mut self, waiter: WaiterId) -> Option<OnReady> {
+        let waiting = self.waiting.remove(&waiter).map(|(_, on_ready)| on_ready);
+        waiting.or_else(|| self.patient.remove(&waiter))
+    }
+
+    fn end_late_waits(&mut self, patience: Duration) {
+        let now = Instant::now();
+        let late = self.waiting.iter().take_while(|(_, (deadline, _))| *deadline <= now);
+        let late: Vec<_> = late.map(|(&waiter, _)| waiter).collect();
+        for waiter in late {
+            self.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
+        }
+    }
+
+    fn first_deadline(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(_, &(deadline, _))| deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests;

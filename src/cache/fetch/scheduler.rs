@@ -1,0 +1,459 @@
+//! Who gets which bytes next: the decisions of the chunk manager, without its locks, threads and
+//! connections.
+//!
+//! The scheduler knows which chunks of which entries are **wanted** and how urgently, which
+//! **fetches** run and how far each has come, and which **waiters** (blocked reads) wait for which
+//! bytes. Everything that happens is told to it by a method; each adds to a list of [`Action`]s
+//! that the caller carries out. So every interleaving can be played through in a test.
+//!
+//! What holds after each call:
+//! - **What is present may be evicted at any time**, so it is never taken for granted: a chunk that a fetch has brought counts
+//!   as here only while it is in the present set.
+//! - **No byte is in flight twice**: the fetches of an entry cover disjoint ranges of chunks, and a
+//!   wanted chunk is not in flight. Nor is it asked for when it is present: a fetch that was cut
+//!   short or stopped may still write what it has read, so that is looked at before a fetch starts.
+//! - **Every waiter is looked after**: each chunk that it misses is wanted, at its priority, or in
+//!   flight, also of what was evicted since it came. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
+//!   other state, so no waiter can be forgotten.
+//! - **No slot is idle while something is wanted** of its origin, but for entries that [rest](refusals) because they were refused, or are
+//!   [set back](stalls) for a moment.
+//! - **`Critical` waits for nothing lower, but for what pays soon**: with all slots of an
+//!   origin taken, the least urgent fetch loses its slot to it. What that fetch has brought stays;
+//!   the rest is wanted again. Protected from this are a fetch that a reader is blocked on, one that
+//!   ends within a round trip, and the only fetch of an entry that is read in sequence, the latter
+//!   two as long as their bytes come. That stream's reader was woken a moment ago, and will be blocked
+//!   again as soon as it has read them: with more such readers than slots, they would throw out one
+//!   another's fetches after a chunk each. So slots go round as fetches end by themselves, first to
+//!   who was served longest ago. One that has brought what pays for its round trip has had its turn: while a reader
+//!   waits for a slot, it ends at its next chunk edge.
+//! - **A slot is kept only by what comes**: a fetch that brings next to nothing for about a second, whoever is blocked on it, gives its slot to
+//!   another entry that waits for one ([`stalls`]).
+//! - **What is wanted for several reasons outlives each of them**: a chunk that was to be read ahead
+//!   and that the user asked for is still to be fetched for the user when the reader has gone. Only a
+//!   failure ends all reasons: who waits is told.
+//! - **What is read ahead belongs to a stream** (see [`windows`]): what it gives up, no other stream wanting it, is
+//!   demoted or not wanted any more. Among an entry's streams the one that moved last is served first.
+//! - A reader that needs bytes far ahead of where a fetch stands does not wait for it to get there:
+//!   the fetch is cut short before them, and they get a fetch of their own.
+
+mod dispatch;
+mod entry_queue;
+mod overload;
+mod queues;
+mod stalls;
+mod status;
+mod waiters;
+mod wanted_chunks;
+mod windows;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rangemap::RangeSet;
+
+use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::error::ReadError;
+use crate::http::Origin;
+use entry_queue::{Fetch, Flight, Waiter};
+pub use overload::{AfterRefusal, Refusal};
+use queues::Flights;
+pub use status::OriginStatus;
+pub use windows::{Shift, StreamId};
+
+/// How urgently a chunk is wanted. The first is the most urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// A reader is blocked on it.
+    Critical,
+    /// Read-ahead of a live cursor.
+    High,
+    /// The user asked for it.
+    Medium,
+    /// Background fill.
+    Low,
+}
+
+const PRIORITIES: [Priority; 4] = [Priority::Critical, Priority::High, Priority::Medium, Priority::Low];
+
+/// The number of a fetch within this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchId(pub u64);
+
+/// The number of a waiter within this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId(pub u64);
+
+/// What the scheduler goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Fetches at once to one origin.
+    pub fetches_per_origin: usize,
+    /// Bytes that one fetch may ask for, at most (at least one chunk). How many it asks for depends on
+    /// how the origin answers.
+    pub fetch_len: u64,
+    /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
+    /// fetch of its own.
+    pub split_distance: u64,
+    /// Whether what comes is held back here (`--bwlimit`), so that a fetch that brings little says nothing of its server.
+    pub is_throttled: bool,
+}
+
+/// One HTTP Range request to be made.
+#[derive(Debug, Clone)]
+pub struct FetchOrder {
+    /// Its number.
+    pub id: FetchId,
+    /// Whose bytes.
+    pub entry: Arc<CacheEntry>,
+    /// Which bytes, from one chunk edge to another or to the end of the file. Before the entry is
+    /// settled always to a chunk edge: the end that a listing gave may not be the true one.
+    pub bytes: Range<u64>,
+}
+
+/// What the caller has to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Begin a fetch.
+    Start(FetchOrder),
+    /// Let a running fetch end before this byte.
+    Trim {
+        /// The fetch.
+        fetch: FetchId,
+        /// Byte offset in the file, exclusive.
+        end: u64,
+    },
+    /// End a running fetch now. It is no longer known here; what it reports is ignored.
+    Stop(FetchId),
+    /// Tell a waiter that its bytes are in the data file, or why they never will be.
+    Wake(WaiterId, Result<(), ReadError>),
+}
+
+/// The state: all that is wanted, in flight and waited for.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    flights: Flights,
+    fetches: HashMap<FetchId, Fetch>,
+    waiters: HashMap<WaiterId, EntryId>,
+    next_fetch: u64,
+    /// Counts starts of fetches: who has started longest ago is served first.
+    turn: u64,
+    /// Counts the calls of [`Scheduler::period_passed`].
+    period: u64,
+    /// Entries that are [set back](stalls), in the order in which that began.
+    set_back: Vec<EntryId>,
+    /// Bytes that fetches have brought.
+    brought: u64,
+    /// See [`Scheduler::it_is`].
+    now: Instant,
+    closed: bool,
+    actions: Vec<Action>,
+}
+
+impl Scheduler {
+    /// A scheduler that knows of nothing yet.
+    pub fn new(limits: Limits) -> Scheduler {
+        Scheduler {
+            limits,
+            flights: Flights::default(),
+            fetches: HashMap::new(),
+            waiters: HashMap::new(),
+            next_fetch: 1,
+            turn: 1,
+            period: 0,
+            set_back: Vec::new(),
+            brought: 0,
+            now: Instant::now(),
+            closed: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Says what time it is, for all that is told from now on.
+    pub fn it_is(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Takes what there is to do since the last call, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Wants chunks at a priority. What is present stays as it is; what is wanted or in flight
+    /// already is promoted if this is more urgent.
+    pub fn request(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
+        if self.closed {
+            return;
+        }
+        self.want(entry, chunks, priority);
+        self.follow_up(entry.id);
+    }
+
+    /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
+    /// in the data file; bytes past the end of the file need not come.
+    /// `shifts` is what becomes of the windows of its streams, for one fetch to bring what it will want next, too.
+    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, shifts: &[Shift], waiter: WaiterId) {
+        self.begin_wait(entry, bytes, Priority::Critical, shifts, waiter);
+    }
+
+    /// Somebody who is in no hurry waits for these bytes. They are wanted at `priority` for as long as it waits. It is
+    /// woken as a reader is: when all of them have come, or with the first error that keeps one from coming.
+    pub fn wait_patiently(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority, waiter: WaiterId) {
+        self.begin_wait(entry, bytes, priority, &[], waiter);
+    }
+
+    fn begin_wait(
+        &mut self,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        priority: Priority,
+        shifts: &[Shift],
+        waiter: WaiterId,
+    ) {
+        if self.closed {
+            self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
+            return;
+        }
+        self.flights.open(entry).waiters.push(Waiter {
+            id: waiter,
+            bytes,
+            priority,
+        });
+        self.waiters.insert(waiter, entry.id);
+        self.apply(entry, shifts);
+        self.look_after_waiters(entry.id);
+        self.follow_up(entry.id);
+    }
+
+    /// The waiter no longer waits: its deadline has passed, say. It is woken with this error unless
+    /// it was woken before. What only it wanted is not fetched any more.
+    pub fn give_up(&mut self, waiter: WaiterId, error: ReadError) {
+        let Some(&id) = self.waiters.get(&waiter) else { return };
+        self.actions.push(Action::Wake(waiter, Err(error)));
+        self.end_wait(id, waiter);
+        // The fetch that it was blocked on may have to give way now.
+        self.follow_up(id);
+    }
+
+    /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
+    /// If it was stopped meanwhile, the chunks that it made whole count all the same.
+    pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
+        self.note_breadth(entry, fetch, watermark);
+        let mut has_just_begun = false;
+        if let Some(running) = self.fetches.get_mut(&fetch) {
+            self.brought += watermark.saturating_sub(running.watermark);
+            running.watermark = running.watermark.max(watermark);
+            running.served_in = Some(self.period);
+            has_just_begun = running.moved_in.replace(self.period).is_none();
+        }
+        if has_just_begun {
+            self.has_begun(entry);
+        }
+        // What it has passed is no longer in flight: it is here now, or was evicted since, and then has to come again.
+        if let Some(left) = self.fetches.get(&fetch).map(|running| self.left_of(running))
+            && let Some(running) = self.fetches.get_mut(&fetch)
+        {
+            let passed = std::mem::replace(&mut running.chunks.start, left.start)..left.start;
+            if self
+                .flights
+                .get(entry)
+                .is_some_and(|flight| flight.next_missing(&passed).is_some())
+            {
+                self.look_after_waiters(entry);
+            }
+        }
+        self.wake_satisfied(entry);
+        // Readers may no longer be blocked on the fetch, and it may have to give way now.
+        self.follow_up(entry);
+    }
+
+    /// What fetches of this entry have written of chunks that are not whole is lost: no waiter is woken for it any more, and others
+    /// begin these chunks again.
+    pub fn lost(&mut self, entry: EntryId) {
+        let running = self.flights.get(entry).map(|flight| flight.fetches.clone());
+        running.into_iter().flatten().for_each(|fetch| self.stop(fetch));
+        self.look_after_waiters(entry);
+        self.follow_up(entry);
+    }
+
+    /// So much time has passed that a fetch should have brought something: one that has not, from the start of
+    /// this period to its end, is stalled, and no longer protected.
+    pub fn period_passed(&mut self) {
+        self.period += 1;
+        for fetch in self.fetches.values_mut() {
+            fetch.marks = [fetch.watermark, fetch.marks[0], fetch.marks[1]];
+        }
+        self.look_after_losses();
+        self.end_set_backs();
+        self.flights.origins().for_each(|origin| self.dispatch(origin));
+    }
+
+    /// When something may begin that has to wait for its time, if anything does.
+    pub fn next_due(&self) -> Option<Instant> {
+        let origins = self.flights.origins().map(|origin| self.flights.at(origin));
+        let waiting = origins.filter(|at| !at.is_served());
+        waiting.filter_map(|at| at.rate.wait(self.now)).min()
+    }
+
+    /// Begins what has waited for its time.
+    pub fn time_passed(&mut self) {
+        self.flights.origins().for_each(|origin| self.dispatch(origin));
+    }
+
+    /// Chunks have been evicted, or their bytes were lost: those that a waiter needs are wanted again.
+    pub fn look_after_losses(&mut self) {
+        let concerned: Vec<_> = self.flights.with_unseen_losses().collect();
+        concerned.into_iter().for_each(|id| self.follow_up(id));
+    }
+
+    /// The end of each event that concerns an entry. **Each missing chunk of a waiter is wanted or in flight from here on**: chunks go
+    /// without the scheduler's lock, so that is made true again before anything else is decided.
+    fn follow_up(&mut self, id: EntryId) {
+        if self.flights.get(id).is_some_and(Flight::has_unseen_losses) {
+            self.look_after_waiters(id);
+        }
+        self.dispatch_for(id);
+        self.flights.forget_if_idle(id);
+        debug_assert!(self.looks_after_all(id), "a waiter of {id:?} is forgotten");
+    }
+
+    /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
+    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
+        let origin = self.flights.number(origin);
+        let running = self.flights.at(origin).running();
+        self.flights.note_answer(origin);
+        self.flights.pace_mut(origin).note(latency, bytes, time);
+        self.flights.tolerance_mut(origin).answered(running, now);
+        self.sync_share(origin);
+    }
+
+    /// An origin serves so many connections at a time. Fetches beyond them would wait for one another; those that no reader waits for are
+    /// stopped.
+    pub fn serves(&mut self, origin: &Origin, connections: usize) {
+        let origin = self.flights.number(origin);
+        if !self.flights.tolerance_mut(origin).serves(connections) {
+            return;
+        }
+        while self.flights.at(origin).running() > self.connections(origin)
+            && let Some(victim) = self.least_urgent_fetch(origin)
+        {
+            self.preempt(victim);
+        }
+        self.dispatch(origin);
+    }
+
+    /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,
+    /// and a third of that for them to go on with.
+    pub fn useful_window(&mut self, origin: &Origin) -> u64 {
+        let origin = self.flights.number(origin);
+        let longest = self.flights.at(origin).pace.fetch_len(u64::MAX, 1);
+        let longest = longest.min(self.limits.fetch_len);
+        longest * self.connections(origin) as u64 / 3 * 4
+    }
+
+    /// Whether any fetch from an origin is under way.
+    pub fn is_fetching_from(&mut self, origin: &Origin) -> bool {
+        let origin = self.flights.number(origin);
+        self.flights.at(origin).running() > 0
+    }
+
+    /// Whether something is wanted of more files of an origin than it gets connections.
+    pub fn is_crowded(&mut self, origin: &Origin) -> bool {
+        let origin = self.flights.number(origin);
+        self.is_crowd(origin)
+    }
+
+    /// The entry's version, and with it its true size, is known now.
+    pub fn settled(&mut self, entry: EntryId) {
+        let Some(mut flight) = self.flights.get_mut(entry) else {
+            return;
+        };
+        let count = flight.chunk_count();
+        flight.wants.remove(count..u64::MAX);
+        // Their requests end there by themselves; what is left of them must not be wanted again.
+        for fetch in &flight.fetches {
+            if let Some(running) = self.fetches.get_mut(fetch) {
+                running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
+            }
+        }
+        // Chunks of it that an earlier mount had fetched have become known with the version.
+        let wanted: RangeSet<u64> = flight.wants.runs().cloned().collect();
+        let mut known = wanted.clone();
+        for missing in wanted.iter().flat_map(|run| flight.missing_in(run)) {
+            known.remove(missing);
+        }
+        known.into_iter().for_each(|run| flight.wants.remove(run));
+        drop(flight);
+        self.look_after_waiters(entry);
+        self.follow_up(entry);
+    }
+
+    /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over all
+    /// that is wanted of the entry; its other fetches end. False if the fetch is no longer wanted.
+    pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
+        let Some(running) = self.fetches.get(&fetch) else {
+            return false;
+        };
+        let id = running.entry;
+        let Some(mut flight) = self.flights.get_mut(id) else {
+            return false;
+        };
+        let all = 0..flight.chunk_count();
+        let mut wants = flight.wants.take(&all);
+        let others: Vec<_> = flight.fetches.iter().copied().filter(|&other| other != fetch).collect();
+        drop(flight);
+        for other in others {
+            if let Some(other) = self.fetches.get_mut(&other) {
+                wants.add_all(std::mem::take(&mut other.wants));
+            }
+            self.stop(other);
+        }
+        wants.remove_at(all.clone(), Priority::Critical);
+        if let Some(running) = self.fetches.get_mut(&fetch) {
+            running.wants.add_all(wants);
+            running.chunks = all;
+            running.start = 0;
+            running.watermark = 0;
+            running.marks = [0; 3];
+        }
+        self.look_after_waiters(id);
+        self.follow_up(id);
+        true
+    }
+
+    /// A fetch has ended by itself: with all its bytes, or with the error that its waiters get.
+    pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
+        let Some(ended) = self.fetches.get(&fetch) else { return };
+        let id = ended.entry;
+        let failed_chunks = self.left_of(ended);
+        self.remove(fetch);
+        match result {
+            Ok(()) => {}
+            // Nothing of this version will come any more, from this fetch or another.
+            Err(error @ ReadError::Changed) => self.fail_entry(id, &error),
+            Err(error) => self.fail_waiters(id, &failed_chunks, &error),
+        }
+        self.look_after_waiters(id);
+        self.follow_up(id);
+    }
+
+    /// The mount ends: every waiter is woken with an error, now and from now on; every fetch ends.
+    pub fn close(&mut self) {
+        self.closed = true;
+        let ids: Vec<_> = self.flights.ids().collect();
+        for id in ids {
+            self.fail_entry(id, &ReadError::ShuttingDown);
+            self.flights.forget_if_idle(id);
+        }
+    }
+
+    /// Whether nothing is wanted, in flight or waited for.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! Slots: which fetch begins next, how long it is, and which one has to give way.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::entry_queue::{Fetch, Flight, Waiter};
+use super::queues::OriginNumber;
+use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
+use crate::cache::chunk::common;
+use crate::cache::entry::cache_entry::{EntryId, Settled};
+
+/// Connections from which on one that is busy for long is not missed.
+const MANY: usize = 8;
+
+impl Scheduler {
+    pub(super) fn dispatch_for(&mut self, id: EntryId) {
+        if let Some(flight) = self.flights.get(id) {
+            self.dispatch(flight.origin);
+        }
+    }
+
+    /// Gives the free slots of an origin, and those that `Critical` may take, to what is wanted.
+    pub(super) fn dispatch(&mut self, origin: OriginNumber) {
+        if self.closed {
+            return;
+        }
+        while let Some((priority, id)) = self.flights.next_wanted(origin) {
+            if self.drop_if_moot(id, priority) {
+                continue;
+            }
+            if self.flights.at(origin).rate.wait(self.now).is_some() {
+                return;
+            }
+            let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
+            let is_critical = priority == Priority::Critical;
+            let most = if is_critical {
+                all
+            } else {
+                self.flights.at(origin).breadth.of(all)
+            };
+            if running >= most {
+                let least_urgent = is_critical.then(|| self.least_urgent_fetch(origin)).flatten();
+                if let Some(victim) = least_urgent {
+                    self.preempt(victim);
+                } else if let Some(stalled) = self.stalled_fetch(origin, priority, id) {
+                    self.set_back(stalled);
+                } else {
+                    if is_critical {
+                        self.let_some_give_way(origin);
+                    }
+                    return;
+                }
+            }
+            self.start(id, priority);
+            self.flights.rate_mut(origin).begins(self.now);
+        }
+    }
+
+    /// Unwants the first chunk that is wanted at a priority if it has turned up meanwhile, or turned
+    /// out to lie past the end: an entry is settled a moment before it is said so here.
+    pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
+        let Some(mut flight) = self.flights.get_mut(id) else {
+            return false;
+        };
+        let first = flight.next_at(priority);
+        let is_moot = |chunk: &u64| flight.is_present(*chunk) || *chunk >= flight.chunk_count();
+        let Some(moot) = first.filter(is_moot) else {
+            return false;
+        };
+        flight.wants.remove(moot..moot + 1);
+        drop(flight);
+        self.flights.forget_if_idle(id);
+        true
+    }
+
+    /// How many of the chunks that are wanted in a row from `first` on one fetch brings.
+    fn next_len(&self, flight: &Flight, first: u64) -> u64 {
+        let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.wants.in_a_row(first));
+        let helpers = self.helpers(flight, first + in_a_row);
+        let pace = &self.flights.at(flight.origin).pace;
+        let len = pace.fetch_len(in_a_row * chunk, helpers);
+        let len = in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1));
+        if helpers <= 1 && pace.takes_along((in_a_row - len) * chunk) {
+            in_a_row
+        } else {
+            len
+        }
+    }
+
+    /// What a fetch brings that begins at `first`: the chunks that are wanted in a row, and what is wanted beyond gaps that
+    /// are cheaper to go over than to ask again. What of a gap is here already is written over with the same bytes.
+    fn run_from(&self, flight: &Flight, first: u64) -> Range<u64> {
+        let mut chunks = first..first + self.next_len(flight, first);
+        let Some(settled) = flight.entry.settled() else {
+            return chunks;
+        };
+        let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
+        chunks.end = missing_end(chunks.clone());
+        let (at, chunk) = (self.flights.at(flight.origin), flight.entry.chunk.bytes());
+        // One is taken by the fetch itself.
+        let free = self.connections(flight.origin).saturating_sub(at.running() + 1);
+        let longest = at.pace.fetch_len(u64::MAX, 1).min(self.longest_fetch(flight.origin));
+        let most = first + longest / chunk;
+        while let Some(next) = flight.next_wanted(chunks.end..most) {
+            let gap = chunks.end..next;
+            let is_in_flight = |id| self.fetches.get(id).is_some_and(|fetch| overlap(&fetch.chunks, &gap));
+            if gap.is_empty()
+                || !at.pace.bridges((gap.end - gap.start) * chunk, free)
+                || flight.fetches.iter().any(is_in_flight)
+            {
+                break;
+            }
+            chunks.end = missing_end(next..(next + flight.wants.in_a_row(next)).min(most));
+        }
+        chunks
+    }
+
+    /// Connections among which a run of wanted chunks is shared out: those that are free, or, where the run reaches the end
+    /// of the file, the entry's share of all. More comes after any other run, but the end would be brought by a few long
+    /// fetches, while one connection after another finds nothing left to do.
+    fn helpers(&self, flight: &Flight, run_end: u64) -> usize {
+        let at = self.flights.at(flight.origin);
+        let all = at.breadth.of(self.connections(flight.origin));
+        let free = all.saturating_sub(at.running());
+        if run_end >= flight.chunk_count() {
+            free.max(all / at.flights().max(1))
+        } else {
+            free
+        }
+    }
+
+    /// Bytes that a fetch may ask for. Twice the usual where files are about as many as connections: then each reader
+    /// has one to itself, and no reader waits for what is far ahead on another. Not over a few connections, where a long
+    /// fetch keeps the others from their turn; and where files are more than connections, no more than what pays for
+    /// its round trip, for the same reason.
+    fn longest_fetch(&self, origin: OriginNumber) -> u64 {
+        if self.is_crowd(origin) {
+            return self
+                .limits
+                .fetch_len
+                .min(self.flights.at(origin).pace.crowded_turn_len());
+        }
+        let sharers = self.flights.at(origin).flights();
+        let connections = self.connections(origin);
+        let is_shared = connections >= MANY && sharers * 2 >= connections;
+        self.limits.fetch_len * if is_shared { 2 } else { 1 }
+    }
+
+    /// Whether files are more than connections.
+    pub(super) fn is_crowd(&self, origin: OriginNumber) -> bool {
+        self.flights.at(origin).flights() > self.connections(origin)
+    }
+
+    /// How many fetches may be under way to an origin.
+    pub(super) fn connections(&self, origin: OriginNumber) -> usize {
+        self.flights
+            .at(origin)
+            .tolerance
+            .connections(self.limits.fetches_per_origin)
+    }
+
+    /// A fetch is about to have written up to `watermark`: so much has come over so many connections.
+    pub(super) fn note_breadth(&mut self, id: EntryId, fetch: FetchId, watermark: u64) {
+        if let Some(origin) = self.flights.get(id).map(|flight| flight.origin)
+            && let Some(fetch) = self.fetches.get(&fetch)
+        {
+            let bytes = watermark.saturating_sub(fetch.watermark);
+            let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
+            self.flights.breadth_mut(origin).note(bytes, running, all, self.now);
+        }
+    }
+
+    pub(super) fn start(&mut self, id: EntryId, priority: Priority) {
+        let Some(flight) = self.flights.get(id) else {
+            return;
+        };
+        let Some(first) = flight.next_at(priority) else {
+            return;
+        };
+        let entry = Arc::clone(&flight.entry);
+        let is_a_turn = self.is_crowd(flight.origin);
+        // Neighbours that are wanted too, however urgently, come with the same request.
+        let mut chunks = self.run_from(flight, first);
+        let Some(mut flight) = self.flights.get_mut(id) else {
+            return;
+        };
+        let mut others = Vec::new();
+        if entry.ignores_range() {
+            // It is about to bring what the entry's other fetches were to bring, too.
+            chunks = 0..flight.chunk_count();
+            others.clone_from(&flight.fetches);
+        }
+        if chunks.is_empty() {
+            // The first of them has turned up at this moment.
+            return;
+        }
+        let mut wants = flight.wants.take(&chunks);
+        for other in &others {
+            if let Some(other) = self.fetches.get_mut(other) {
+                wants.add_all(std::mem::take(&mut other.wants));
+            }
+        }
+        wants.remove_at(chunks.clone(), Priority::Critical);
+        flight.turn = self.turn;
+        self.turn += 1;
+        let fetch = FetchId(self.next_fetch);
+        self.next_fetch += 1;
+        flight.fetches.push(fetch);
+        let origin = flight.origin;
+        drop(flight);
+        others.into_iter().for_each(|other| self.stop(other));
+        let size = entry.settled().map_or(u64::MAX, Settled::size);
+        let bytes = entry.chunk.bytes_of(&chunks, size);
+        self.fetches.insert(
+            fetch,
+            Fetch {
+                entry: id,
+                chunks,
+                start: bytes.start,
+                watermark: bytes.start,
+                moved_in: None,
+                served_in: None,
+                began_in: self.period,
+                answers_before: self.flights.at(origin).answers(),
+                marks: [bytes.start; 3],
+                gives_way: false,
+                is_a_turn,
+                wants,
+            },
+        );
+        self.actions.push(Action::Start(FetchOrder {
+            id: fetch,
+            entry,
+            bytes,
+        }));
+    }
+
+    /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
+    /// that has brought nothing yet, or else the longest. `None` when readers are blocked on all of them, or will be in a moment.
+    pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
+        self.flights
+            .fetches_to(origin)
+            .filter_map(|id| Some((id, self.fetches.get(&id)?)))
+            .filter(|(id, fetch)| !self.is_waited_for(*id) && !self.is_protected(fetch))
+            .max_by_key(|(id, fetch)| {
+                // One that has written its all is about to end anyway, and loses nothing. Next goes
+                // what its readers have left behind: nobody wants that.
+                (
+                    self.left_of(fetch).is_empty(),
+                    fetch.base().is_none(),
+                    fetch.base(),
+                    !fetch.has_begun(),
+                    fetch.chunks.end - fetch.chunks.start,
+                    *id,
+                )
+            })
+            .map(|(id, _)| id)
+    }
+
+    /// With nothing to take a slot from, a fetch that has had its turn ends at its next chunk edge for a reader that is blocked
+    /// without one: those that have brought most, as many as readers wait. Nothing that came is lost, and who has had no
+    /// turn keeps its fetch, so more streams than connections do not take one another's. One that was made as long as a turn
+    /// ends by itself: to cut it would cost its connection.
+    fn let_some_give_way(&mut self, origin: OriginNumber) {
+        let at = self.flights.at(origin);
+        let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
+        let mut waiting = at.wanting_at(Priority::Critical).take(at.running()).count();
+        let mut have_had_theirs = Vec::new();
+        for id in self.flights.fetches_to(origin) {
+            let Some(fetch) = self.fetches.get(&id) else { continue };
+            let left = self.left_of(fetch);
+            let brought = fetch.watermark - fetch.start;
+            if left.end - left.start <= 1 {
+                waiting = waiting.saturating_sub(1);
+            } else if (brought >= turn && !fetch.is_a_turn) || self.has_had_a_second(fetch) {
+                have_had_theirs.push((brought, id));
+            }
+        }
+        have_had_theirs.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in have_had_theirs.into_iter().take(waiting) {
+            self.cut_to_what_is_wanted(id, Priority::Critical);
+            if let Some(fetch) = self.fetches.get_mut(&id) {
+                fetch.gives_way = true;
+            }
+        }
+    }
+
+    /// Whether a reader is blocked on a fetch, or it is wanted without one.
+    pub fn is_wanted(&self, id: FetchId) -> bool {
+        self.fetches.get(&id).is_some_and(|fetch| fetch.base().is_some()) || self.is_waited_for(id)
+    }
+
+    /// Whether stopping it costs more than it gains, though nobody is blocked on it: its bytes are coming, and either
+    /// it is all that its entry's readers are kept going by, or it ends before another could bring its first byte.
+    pub(super) fn is_protected(&self, fetch: &Fetch) -> bool {
+        let Some(flight) = self.flights.get(fetch.entry) else {
+            return false;
+        };
+        let left = self.left_of(fetch);
+        if left.is_empty() || !fetch.is_moving(self.period) {
+            return false;
+        }
+        let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
+        let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
+        let due = end.saturating_sub(fetch.watermark);
+        keeps_a_stream_going || fetch.gives_way || due <= self.flights.at(flight.origin).pace.round_trip()
+    }
+
+    pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
+        self.last_waited_for(id).is_some()
+    }
+
+    /// The last chunk that the fetch has yet to bring and a reader is blocked on.
+    pub(super) fn last_waited_for(&self, id: FetchId) -> Option<u64> {
+        let fetch = self.fetches.get(&id)?;
+        let flight = self.flights.get(fetch.entry)?;
+        let left = self.left_of(fetch);
+        let last_of = |waiter: &Waiter| {
+            let touched = flight.touched(&waiter.bytes);
+            let shared = common(&touched, &left);
+            (!shared.is_empty()).then(|| shared.end - 1)
+        };
+        let blocked = flight
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.priority == Priority::Critical);
+        blocked.filter_map(last_of).max()
+    }
+
+    /// The chunks that a fetch has yet to make whole.
+    pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
+        let Some(flight) = self.flights.get(fetch.entry) else {
+            return fetch.chunks.end..fetch.chunks.end;
+        };
+        let end = fetch.chunks.end.min(flight.chunk_count());
+        let size = flight.entry.size();
+        let is_at_end = flight.entry.settled().is_some() && fetch.watermark >= size;
+        let first = if is_at_end {
+            end
+        } else {
+            flight.entry.chunk.index(fetch.watermark)
+        };
+        first.min(end)..end
+    }
+
+    /// Stops a fetch and wants again what it has not brought.
+    pub(super) fn preempt(&mut self, id: FetchId) {
+        let Some(entry) = self.fetches.get(&id).map(|fetch| fetch.entry) else {
+            return;
+        };
+        self.want_again(id);
+        self.stop(id);
+        // What readers were blocked on is not among what it was wanted for.
+        self.look_after_waiters(entry);
+        self.flights.forget_if_idle(entry);
+        debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
+    }
+
+    /// Wants again what a fetch was to bring and has not brought, for what it was wanted.
+    pub(super) fn want_again(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let (entry, left) = (fetch.entry, self.left_of(fetch));
+        let Some(mut flight) = self.flights.get_mut(entry) else {
+            return;
+        };
+        if let Some(fetch) = self.fetches.get_mut(&id) {
+            for run in flight.missing_in(&left) {
+                flight.wants.add_all(fetch.wants.take(&run));
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, id: FetchId) {
+        self.remove(id);
+        self.actions.push(Action::Stop(id));
+    }
+
+    pub(super) fn remove(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.remove(&id) else { return };
+        if let Some(mut flight) = self.flights.get_mut(fetch.entry) {
+            flight.fetches.retain(|&other| other != id);
+        }
+    }
+}
+
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}

@@ -1,0 +1,243 @@
+//! What goes on for one entry: which of its chunks are wanted, in flight and waited for.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rangemap::RangeSet;
+use std::time::Instant;
+
+use super::overload::Refused;
+use super::queues::OriginNumber;
+use super::wanted_chunks::Wants;
+use super::windows::Windows;
+use super::{FetchId, Priority, WaiterId};
+use crate::cache::chunk::clip;
+use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+
+/// What goes on for one entry.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) entry: Arc<CacheEntry>,
+    /// Whose connections it uses.
+    pub(super) origin: OriginNumber,
+    /// Chunks to be fetched. **None of them is in flight.**
+    pub(super) wants: Wants,
+    pub(super) fetches: Vec<FetchId>,
+    pub(super) waiters: Vec<Waiter>,
+    /// What is fetched ahead of whom. Forgotten with the flight: then all of it has come.
+    pub(super) windows: Windows,
+    /// [`Presence::losses`](crate::cache::entry::chunk_bitmap::Presence::losses) when its waiters were last looked after.
+    pub(super) losses: u64,
+    /// When it last started a fetch.
+    pub(super) turn: u64,
+    /// What its requests have met with since it last got a byte, if they were refused.
+    pub(super) refused: Option<Refused>,
+    /// **Nothing begins for it before this was taken back**, by [`Scheduler::rested`](super::Scheduler::rested).
+    pub(super) rests_until: Option<Instant>,
+    /// The period until which it is set back, after a fetch of it was too slow to keep its slot. **Nothing begins for it before this was
+    /// taken back** (see [`super::stalls`]).
+    pub(super) set_back_until: Option<u64>,
+    /// How many fetches it may have at once, if it is the only one that was refused more.
+    pub(super) share: Option<usize>,
+    /// How its fetches have done since they last brought anything.
+    pub(super) fruitless: Fruitless,
+}
+
+/// Turns at a slot that brought nothing.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fruitless {
+    /// How many in a row.
+    pub(super) turns: u32,
+    /// How many of them while its origin answered nothing else either, so that it may be slow with everything.
+    pub(super) unanswered: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) id: WaiterId,
+    /// The bytes it needs; may reach past the end of the file. The start moves up as they come.
+    pub(super) bytes: Range<u64>,
+    /// `Critical` for a reader that is blocked.
+    pub(super) priority: Priority,
+}
+
+/// A running fetch.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) entry: EntryId,
+    pub(super) chunks: Range<u64>,
+    /// Byte offset from which on it brings bytes.
+    pub(super) start: u64,
+    /// Byte offset up to which it has written. **Not before `start`.**
+    pub(super) watermark: u64,
+    /// The period in which it last brought anything; `None` while nothing has come.
+    pub(super) moved_in: Option<u64>,
+    /// The period in which its server last answered it, or sent anything; `None` while it has not.
+    pub(super) served_in: Option<u64>,
+    /// The period in which it began.
+    pub(super) began_in: u64,
+    /// How often its origin had answered by then.
+    pub(super) answers_before: u64,
+    /// Where its watermark was at the beginning of this period, and of the two before it.
+    pub(super) marks: [u64; 3],
+    /// Whether it was cut to end at its next chunk edge for others.
+    pub(super) gives_way: bool,
+    /// Whether it was begun where files are more than connections, and so is no longer than others may be kept waiting.
+    pub(super) is_a_turn: bool,
+    /// What its chunks are wanted for when nobody is blocked on them. **None at `Critical`**: that lasts only as long
+    /// as a waiter does.
+    pub(super) wants: Wants,
+}
+
+impl Flight {
+    pub(super) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> Flight {
+        Flight {
+            entry,
+            origin,
+            wants: Wants::default(),
+            fetches: Vec::new(),
+            waiters: Vec::new(),
+            windows: Windows::default(),
+            losses: 0,
+            turn: 0,
+            refused: None,
+            rests_until: None,
+            set_back_until: None,
+            share: None,
+            fruitless: Fruitless::default(),
+        }
+    }
+
+    /// How many chunks the file has. Before it is settled at least one: that is fetched to find out.
+    pub(super) fn chunk_count(&self) -> u64 {
+        let count = self.entry.chunk.count(self.entry.size());
+        if self.entry.settled().is_some() {
+            count
+        } else {
+            count.max(1)
+        }
+    }
+
+    /// The most urgent of what may be begun for it.
+    pub(super) fn next_priority(&self) -> Option<Priority> {
+        let is_full = self.share.is_some_and(|share| self.fetches.len() >= share);
+        let may_begin = self.rests_until.is_none() && self.set_back_until.is_none() && !is_full;
+        self.wants.most_urgent().filter(|_| may_begin)
+    }
+
+    pub(super) fn is_present(&self, chunk: u64) -> bool {
+        self.entry
+            .settled()
+            .is_some_and(|settled| settled.presence.contains(chunk))
+    }
+
+    /// The chunks that these bytes touch, of those that the file has. For bytes past the end that a
+    /// listing gave it is the first chunk: it tells where the end really is.
+    pub(super) fn touched(&self, bytes: &Range<u64>) -> Range<u64> {
+        let size = self.entry.size();
+        let touched = self.entry.chunk.touched(&clip(bytes, size));
+        if touched.is_empty() && !bytes.is_empty() && self.entry.settled().is_none() {
+            return 0..1;
+        }
+        touched
+    }
+
+    /// The first of these chunks that is not there.
+    pub(super) fn next_missing(&self, chunks: &Range<u64>) -> Option<u64> {
+        match self.entry.settled() {
+            Some(settled) => settled.presence.next_missing(chunks),
+            None => (!chunks.is_empty()).then_some(chunks.start),
+        }
+    }
+
+    /// The runs of chunks in `chunks` that are missing.
+    pub(super) fn missing_in(&self, chunks: &Range<u64>) -> Vec<Range<u64>> {
+        let Some(settled) = self.entry.settled() else {
+            return vec![chunks.clone()];
+        };
+        let mut runs = Vec::new();
+        let mut at = chunks.start;
+        while let Some(start) = settled.presence.next_missing(&(at..chunks.end)) {
+            at = settled
+                .presence
+                .next_present(&(start..chunks.end))
+                .unwrap_or(chunks.end);
+            runs.push(start..at);
+        }
+        runs
+    }
+
+    /// The chunk that is next among those wanted at a priority: ahead of the stream that moved last, or else the first.
+    pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
+        let wanted = self.wants.at(priority);
+        let ahead_of = |window: &Range<u64>| {
+            let run = wanted.overlapping(window).next()?;
+            Some(run.start.max(window.start))
+        };
+        let ahead = (priority == Priority::High).then(|| self.windows.live().find_map(ahead_of));
+        ahead.flatten().or_else(|| wanted.first().map(|run| run.start))
+    }
+
+    /// Those of these chunks that no waiter needs at this priority.
+    pub(super) fn unneeded(&self, chunks: &Range<u64>, priority: Priority) -> Vec<Range<u64>> {
+        let waiters = self.waiters.iter().filter(|waiter| waiter.priority == priority);
+        let needed: RangeSet<u64> = waiters
+            .map(|waiter| self.touched(&waiter.bytes))
+            .filter(|touched| !touched.is_empty())
+            .collect();
+        needed.gaps(chunks).collect()
+    }
+
+    /// How often chunks of it were lost so far.
+    pub(super) fn losses_now(&self) -> u64 {
+        self.entry.settled().map_or(0, |settled| settled.presence.losses())
+    }
+
+    /// Whether a waiter needs chunks of it and some were lost since the last check.
+    pub(super) fn has_unseen_losses(&self) -> bool {
+        !self.waiters.is_empty() && self.losses != self.losses_now()
+    }
+
+    /// The first of these chunks that is wanted, however urgently, and missing.
+    pub(super) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
+        let mut rest = chunks;
+        while let Some(wanted) = self.wants.next_from(rest.start).filter(|&next| next < rest.end) {
+            let run = wanted..(wanted + self.wants.in_a_row(wanted)).min(rest.end);
+            rest.start = run.end;
+            if let Some(missing) = self.next_missing(&run) {
+                return Some(missing);
+            }
+        }
+        None
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.wants.most_urgent().is_none() && self.fetches.is_empty() && self.waiters.is_empty()
+    }
+}
+
+impl Fetch {
+    /// How urgent it is when nobody is blocked on it; `None` when nobody wants it then.
+    pub(super) fn base(&self) -> Option<Priority> {
+        self.wants.most_urgent()
+    }
+
+    /// Bytes that it has brought in this period and the two before it: in a second at least.
+    pub(super) fn lately(&self) -> u64 {
+        self.watermark.saturating_sub(self.marks[2])
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.moved_in.is_some()
+    }
+
+    /// Whether its server has answered it, or sent anything, in this period or the last.
+    pub(super) fn is_served(&self, period: u64) -> bool {
+        self.served_in.is_some_and(|served| served + 1 >= period)
+    }
+
+    /// Whether it has brought anything in this period or the last.
+    pub(super) fn is_moving(&self, period: u64) -> bool {
+        self.moved_in.is_some_and(|moved| moved + 1 >= period)
+    }
+}

@@ -1,0 +1,134 @@
+//! Fetches that are too slow to keep their slot while others wait for one.
+//!
+//! A server may be silent about one file, or send it byte by byte. It must not cost the others more than the connection that it takes, and that
+//! no longer than a second: **a fetch that has had its slot for about a second, and would not come to its next chunk edge within
+//! another, gives it to another entry that waits**, whoever is blocked on it. The rate counts, and not only whether anything comes.
+//! What it has brought stays, and it goes on from that byte. Its entry is **set back**: others are served before it, for a while that doubles with
+//! each turn that brought nothing, or until a slot is left over.
+//!
+//! A server that is slow with everything is served all the same. How long the first byte may take follows from how long it
+//! takes with others ([`Pace::patience`](crate::cache::fetch::fetch_size::Pace::patience)); and where nothing else was answered meanwhile, the next turn is twice as
+//! long. Fetches that are each slow take turns of a second, and lose nothing but their connections.
+//!
+//! A download that can't go on from where it was left (a server that ignores Range) loses its slot only when nothing comes at all.
+
+use super::entry_queue::Fetch;
+use super::queues::OriginNumber;
+use super::{FetchId, Priority, Scheduler};
+use crate::cache::entry::cache_entry::EntryId;
+
+/// Periods after which a fetch has had its slot for a second, at least, and for one and a half at most.
+const A_SECOND: u64 = 3;
+
+/// Periods for which a file is set back that came, but slowly: it has its slot for a third of the time then.
+const SLOW_SET_BACK: u64 = 2 * A_SECOND;
+
+/// The most that a time is doubled.
+const MOST_DOUBLED: u32 = 5;
+
+/// Periods in a second, for times that were measured.
+const PERIODS_PER_SECOND: f64 = 2.0;
+
+impl Scheduler {
+    /// A fetch that is to give its slot to `by`, which wants something at `priority`: of those that are no more urgent and too slow, the slowest.
+    pub(super) fn stalled_fetch(&self, origin: OriginNumber, priority: Priority, by: EntryId) -> Option<FetchId> {
+        self.flights
+            .fetches_to(origin)
+            .filter_map(|id| Some((id, self.fetches.get(&id)?)))
+            .filter(|(_, fetch)| fetch.entry != by && self.is_stalled(fetch))
+            .filter(|(id, fetch)| {
+                priority == Priority::Critical
+                    || (!self.is_waited_for(*id) && fetch.base().is_none_or(|base| base >= priority))
+            })
+            .min_by_key(|(id, fetch)| (fetch.lately(), *id))
+            .map(|(id, _)| id)
+    }
+
+    fn is_stalled(&self, fetch: &Fetch) -> bool {
+        let Some(flight) = self.flights.get(fetch.entry) else {
+            return false;
+        };
+        let (held, left) = (self.period - fetch.began_in, self.left_of(fetch));
+        if left.is_empty() {
+            return false;
+        }
+        if !fetch.has_begun() {
+            let patience = self.flights.at(flight.origin).pace.patience().as_secs_f64() * PERIODS_PER_SECOND;
+            let patience = (patience.ceil() as u64).max(A_SECOND) << flight.fruitless.unanswered.min(MOST_DOUBLED);
+            return held >= patience && !(self.limits.is_throttled && fetch.served_in.is_some());
+        }
+        if held < A_SECOND || self.limits.is_throttled {
+            return false;
+        }
+        if flight.entry.ignores_range() {
+            return fetch.lately() == 0;
+        }
+        let edge = flight
+            .entry
+            .chunk
+            .bytes_of(&(left.start..left.start + 1), flight.entry.size())
+            .end;
+        fetch.lately() < edge.saturating_sub(fetch.watermark)
+    }
+
+    /// Whether a fetch has had its slot for a second, and needs it for another at least.
+    pub(super) fn has_had_a_second(&self, fetch: &Fetch) -> bool {
+        let Some(flight) = self.flights.get(fetch.entry) else {
+            return false;
+        };
+        let end = flight
+            .entry
+            .chunk
+            .bytes_of(&self.left_of(fetch), flight.entry.size())
+            .end;
+        self.period - fetch.began_in >= A_SECOND && fetch.lately() < end.saturating_sub(fetch.watermark)
+    }
+
+    /// Takes a fetch's slot away, and lets others be served before its entry.
+    pub(super) fn set_back(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let (entry, has_come, answers_before) = (fetch.entry, fetch.lately() > 0, fetch.answers_before);
+        let period = self.period;
+        let Some(origin) = self.flights.get(entry).map(|flight| flight.origin) else {
+            return;
+        };
+        let others_were_answered = self.flights.at(origin).answers() > answers_before;
+        if let Some(mut flight) = self.flights.get_mut(entry) {
+            let fruitless = &mut flight.fruitless;
+            let periods = if has_come {
+                SLOW_SET_BACK
+            } else {
+                fruitless.turns += 1;
+                fruitless.unanswered = if others_were_answered {
+                    0
+                } else {
+                    fruitless.unanswered + 1
+                };
+                A_SECOND << fruitless.turns.min(MOST_DOUBLED)
+            };
+            flight.set_back_until = Some(period + periods);
+        }
+        if !self.set_back.contains(&entry) {
+            self.set_back.push(entry);
+        }
+        self.preempt(id);
+    }
+
+    /// Ends the set-backs that have lasted long enough, and all of an origin that has a slot left over.
+    pub(super) fn end_set_backs(&mut self) {
+        for id in std::mem::take(&mut self.set_back) {
+            let Some(flight) = self.flights.get(id) else { continue };
+            let at = self.flights.at(flight.origin);
+            let is_left_over = at.is_served() && at.running() < self.connections(flight.origin);
+            let is_over = flight.set_back_until.is_none_or(|until| until <= self.period);
+            if !is_over && !is_left_over {
+                self.set_back.push(id);
+                continue;
+            }
+            if let Some(mut flight) = self.flights.get_mut(id) {
+                flight.set_back_until = None;
+            }
+            self.dispatch_for(id);
+        }
+    }
+}

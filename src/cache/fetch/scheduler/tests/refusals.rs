@@ -1,0 +1,266 @@
+//! What is to blame for a refused request, and what becomes of it.
+
+use super::*;
+use crate::http::HttpErrorKind;
+use crate::origin::Backoff;
+
+const UNAVAILABLE: HttpErrorKind = HttpErrorKind::Status {
+    status: 503,
+    retry_after: None,
+};
+
+/// A play in which requests are refused, with a clock.
+struct Refusing {
+    play: Play,
+    now: Instant,
+    /// How often the origin has answered.
+    answers: u64,
+}
+
+impl Refusing {
+    fn with_slots(slots: usize) -> Refusing {
+        Refusing {
+            play: Play::with_slots(slots),
+            now: Instant::now(),
+            answers: 0,
+        }
+    }
+
+    fn answers(&mut self, index: usize) {
+        self.answers += 1;
+        self.play.scheduler.answered(self.play.started[index].id);
+    }
+
+    /// The fetch number `index` is refused, a second after it was asked.
+    fn refuses(&mut self, index: usize, kind: &HttpErrorKind) -> AfterRefusal {
+        let asked = self.now;
+        self.now += Duration::from_secs(1);
+        self.refuses_what_was_asked(asked, index, kind)
+    }
+
+    fn refuses_what_was_asked(&mut self, asked: Instant, index: usize, kind: &HttpErrorKind) -> AfterRefusal {
+        let refusal = Refusal {
+            kind,
+            asked,
+            now: self.now,
+            answers: self.answers,
+            had_others: false,
+            backoff: Backoff::new(Duration::from_secs(1), 2),
+        };
+        let (next, _) = self.play.scheduler.refused(self.play.started[index].id, &refusal);
+        self.play.note();
+        next
+    }
+
+    /// Time passes until an entry has rested.
+    fn rests(&mut self, entry: &Arc<CacheEntry>, next: AfterRefusal) {
+        let AfterRefusal::RestUntil(until) = next else {
+            panic!("{next:?}");
+        };
+        self.now = until;
+        self.play.scheduler.rested(entry.id, until);
+        self.play.note();
+    }
+
+    fn connections(&self) -> usize {
+        self.play.scheduler.status()[0].connections
+    }
+}
+
+#[test]
+fn what_is_refused_while_nobody_is_served_is_the_origins_and_keeps_its_slot() {
+    let mut refusing = Refusing::with_slots(4);
+    refusing.play.wait(&known("a", 4), 0..1, 1);
+    for _ in 0..5 {
+        assert_eq!(refusing.refuses(0, &UNAVAILABLE), AfterRefusal::WaitForOrigin);
+    }
+    assert_eq!((refusing.connections(), refusing.play.started.len()), (4, 1));
+}
+
+#[test]
+fn what_seems_to_be_the_origins_gives_way_to_a_file_that_may_find_it_well() {
+    let mut refusing = Refusing::with_slots(1);
+    let (bad, good) = (known("a", 1), known("a", 1));
+    refusing.play.wait(&bad, 0..1, 1);
+    refusing.play.wait(&good, 0..1, 2);
+    let next = refusing.refuses(0, &UNAVAILABLE);
+    let AfterRefusal::YieldUntil(until) = next else {
+        panic!("{next:?}");
+    };
+    assert_eq!(refusing.play.started[1].entry.id, good.id);
+    refusing.play.scheduler.rested(bad.id, until);
+    refusing.answers(1);
+    refusing.play.completes(1, C);
+    assert_eq!(refusing.play.started[2].entry.id, bad.id);
+    let next = refusing.refuses(2, &UNAVAILABLE);
+    assert!(matches!(next, AfterRefusal::RestUntil(_)), "it is the file: {next:?}");
+}
+
+#[test]
+fn what_is_refused_for_the_number_gives_its_slot_to_others_and_comes_again() {
+    let mut refusing = Refusing::with_slots(4);
+    let entries: Vec<_> = (0..5).map(|_| known("a", 1)).collect();
+    for (entry, waiter) in entries.iter().zip(1..) {
+        refusing.play.wait(entry, 0..C, waiter);
+    }
+    assert_eq!(refusing.play.started.len(), 4);
+    refusing.answers(0);
+    refusing.answers(1);
+    let asked = refusing.now;
+    refusing.now += Duration::from_secs(1);
+    let next = [2, 3].map(|index| refusing.refuses_what_was_asked(asked, index, &UNAVAILABLE));
+    assert_eq!(refusing.connections(), 2, "lowered once, to what is served");
+    assert_eq!(refusing.play.started.len(), 5, "one alone might have been the file");
+    assert_eq!(
+        refusing.play.started[4].entry.id, entries[4].id,
+        "who is resting is not next"
+    );
+    refusing.play.completes(0, C);
+    assert_eq!(refusing.play.started.len(), 5, "and both slots are taken");
+    for (entry, next) in entries[2..4].iter().zip(next) {
+        refusing.rests(entry, next);
+    }
+    refusing.play.completes(1, C);
+    assert_eq!(refusing.play.started[5].entry.id, entries[2].id);
+    for index in 4..7 {
+        refusing.play.completes(index, C);
+    }
+    assert_eq!(refusing.play.woken_well().len(), 5);
+    assert!(refusing.play.scheduler.is_idle());
+}
+
+#[test]
+fn a_file_that_is_refused_whatever_others_get_uses_up_its_retries_and_leaves_them_their_connections() {
+    let mut refusing = Refusing::with_slots(4);
+    let (good, bad) = (known("a", 64), known("a", 1));
+    refusing.play.wait(&good, 0..64 * C, 1);
+    assert_eq!(refusing.play.started.len(), 4);
+    let numbers = 0..4;
+    numbers.for_each(|index| refusing.answers(index));
+    refusing.play.completes(0, 16 * C);
+    refusing.play.wait(&bad, 0..1, 2);
+    let mut tries = 0;
+    loop {
+        let index = refusing.play.started.len() - 1;
+        assert_eq!(refusing.play.started[index].entry.id, bad.id);
+        match refusing.refuses(index, &UNAVAILABLE) {
+            AfterRefusal::Fail => break,
+            next => refusing.rests(&bad, next),
+        }
+        tries += 1;
+        assert_eq!(
+            refusing.connections(),
+            4,
+            "one file alone costs the others no connection"
+        );
+        if tries == 1 {
+            refusing.play.completes(1, 32 * C);
+        }
+        // Somebody else is answered, over and over.
+        refusing.answers += 1;
+    }
+    assert_eq!(tries, 3, "once for the number, and two retries");
+    assert_eq!(refusing.connections(), 4);
+}
+
+#[test]
+fn requests_of_one_file_that_fail_together_cost_it_one_try() {
+    let mut refusing = Refusing::with_slots(4);
+    let (good, bad) = (known("a", 1), known("a", 48));
+    refusing.play.wait(&good, 0..C, 1);
+    refusing.answers(0);
+    refusing.play.wait(&bad, 0..48 * C, 2);
+    assert_eq!(refusing.play.started.len(), 4);
+    let gateway = HttpErrorKind::Status {
+        status: 502,
+        retry_after: None,
+    };
+    let asked = refusing.now;
+    refusing.now += Duration::from_secs(1);
+    for index in 1..4 {
+        let next = refusing.refuses_what_was_asked(asked, index, &gateway);
+        assert!(matches!(next, AfterRefusal::RestUntil(_)), "{next:?}");
+    }
+    assert_eq!(refusing.connections(), 4, "no server says so for the number");
+}
+
+#[test]
+fn a_server_that_asks_for_patience_gets_it_for_this_file() {
+    let mut refusing = Refusing::with_slots(2);
+    let (good, patient) = (known("a", 1), known("a", 1));
+    refusing.play.wait(&good, 0..1, 1);
+    refusing.answers(0);
+    refusing.play.wait(&patient, 0..1, 2);
+    let later = HttpErrorKind::Status {
+        status: 429,
+        retry_after: Some(Duration::from_secs(20)),
+    };
+    let next = refusing.refuses(1, &later);
+    let AfterRefusal::RestUntil(until) = next else {
+        panic!("{next:?}");
+    };
+    assert!(until >= refusing.now + Duration::from_secs(20));
+    refusing.play.completes(0, C);
+    assert_eq!(refusing.play.started.len(), 2, "there is a slot, and it is not asked");
+    refusing.rests(&patient, next);
+    assert_eq!(refusing.play.started.len(), 3);
+}
+
+const DENIED: HttpErrorKind = HttpErrorKind::Denied(403);
+
+#[test]
+fn denied_alone_is_believed_at_once() {
+    let mut refusing = Refusing::with_slots(4);
+    refusing.play.wait(&known("a", 1), 0..C, 1);
+    assert_eq!(refusing.refuses(0, &DENIED), AfterRefusal::Fail);
+}
+
+#[test]
+fn denied_while_others_are_served_is_asked_again_and_then_believed() {
+    let mut refusing = Refusing::with_slots(4);
+    let (good, bad) = (known("a", 48), known("a", 1));
+    refusing.play.wait(&good, 0..48 * C, 1);
+    (0..3).for_each(|index| refusing.answers(index));
+    (0..3).for_each(|index| refusing.play.writes(index, index as u64 * 16 * C + C));
+    refusing.play.wait(&bad, 0..C, 2);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let index = refusing.play.started.len() - 1;
+        match refusing.refuses(index, &DENIED) {
+            AfterRefusal::Fail => break,
+            next => refusing.rests(&bad, next),
+        }
+    }
+    assert!((2..=12).contains(&tries), "{tries}");
+    assert_eq!(refusing.connections(), 4, "its neighbours keep theirs");
+}
+
+#[test]
+fn several_files_that_are_refused_within_seconds_use_up_no_retries() {
+    let mut refusing = Refusing::with_slots(1);
+    let entries: Vec<_> = (0..4).map(|_| known("a", 1)).collect();
+    for (entry, waiter) in entries.iter().zip(1..) {
+        refusing.play.wait(entry, 0..C, waiter);
+    }
+    refusing.play.scheduler.it_is(refusing.now);
+    refusing.answers(0);
+    refusing.play.completes(0, C);
+    // One after another is refused, twelve times in all, and each has two retries.
+    for _ in 0..12 {
+        let index = refusing.play.started.len() - 1;
+        let entry = Arc::clone(&refusing.play.started[index].entry);
+        let asked = refusing.now;
+        refusing.now += Duration::from_millis(10);
+        refusing.play.scheduler.it_is(refusing.now);
+        let next = refusing.refuses_what_was_asked(asked, index, &UNAVAILABLE);
+        let (AfterRefusal::RestUntil(until) | AfterRefusal::YieldUntil(until)) = next else {
+            panic!("{next:?}");
+        };
+        refusing.now = until.max(refusing.play.scheduler.next_due().unwrap_or(until));
+        refusing.play.scheduler.it_is(refusing.now);
+        refusing.play.scheduler.rested(entry.id, until);
+        refusing.play.scheduler.time_passed();
+        refusing.play.note();
+    }
+}

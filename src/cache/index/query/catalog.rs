@@ -1,0 +1,156 @@
+//! What origins have said of names: the tables `listings` and `remote_files`, and how they are asked. What changes them is a
+//! [`Saying`](crate::cache::index::write::catalog_update).
+//!
+//! `remote_files` has the current version of each file of which an origin ever told one, by itself or with its bytes.
+//! **A version in `cache_entries` is current only if this table says so**: what an origin has called gone or replaced is
+//! not served from the cache again, though its bytes may still be there. They are the first to go: its `coldest` is 0.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use rusqlite::OptionalExtension;
+
+use crate::cache::entry::cache_entry::UrlKey;
+use crate::cache::index::write::catalog_update::Saying;
+use crate::cache::index::{ChunkIndex, Record, date};
+use crate::http::{Validator, Version};
+
+/// A row of `listings`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListingRow {
+    /// The names and what was said of them, a line each: the tree's own text.
+    pub names: Vec<u8>,
+    /// When the listing was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+}
+
+/// A row of `remote_files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// The current version.
+    pub version: Version,
+    /// When the file was last modified, if the origin said so.
+    pub modified: Option<SystemTime>,
+}
+
+/// What a file was shown as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRow {
+    /// The version that was the current one.
+    pub file: FileRow,
+    /// What the listing said of it, in the tree's own text.
+    pub listed: String,
+    /// Its inode number.
+    pub ino: u64,
+}
+
+/// Rows that are read at a time under the lock of the reading connection.
+const AT_A_TIME: usize = 256;
+
+impl ChunkIndex {
+    /// What those of these files were shown as that were shown before. Does not wait for what is queued.
+    ///
+    /// Reads no more rows than there are files: the whole table where that is shorter, which it is for whoever looks into a large directory
+    /// for the first time.
+    pub fn shown(&self, files: &[UrlKey]) -> HashMap<String, ShownRow> {
+        self.try_shown(files).unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if none of the directory's files had been shown before");
+            HashMap::new()
+        })
+    }
+
+    fn try_shown(&self, files: &[UrlKey]) -> rusqlite::Result<HashMap<String, ShownRow>> {
+        const COLUMNS: &str = "SELECT size, validator, modified, listed, ino, url_key FROM remote_files";
+        let whole = self.connections.read(|reader| {
+            let mut found = HashMap::new();
+            let mut query = reader.prepare_cached(&format!("{COLUMNS} LIMIT ?1"))?;
+            let mut rows = query.query([files.len() as i64 + 1])?;
+            let mut read = 0;
+            while let Some(row) = rows.next()? {
+                read += 1;
+                found.extend(shown_row(row)?);
+            }
+            Ok((read <= files.len()).then_some(found))
+        })?;
+        if let Some(found) = whole {
+            return Ok(found);
+        }
+        let mut found = HashMap::new();
+        for files in files.chunks(AT_A_TIME) {
+            found.extend(self.connections.read(|reader| {
+                let mut query = reader.prepare_cached(&format!("{COLUMNS} WHERE url_key = ?1"))?;
+                let row = |file: &UrlKey| query.query_row([file.as_str()], shown_row).optional();
+                let rows = files.iter().map(row).collect::<rusqlite::Result<Vec<_>>>()?;
+                Ok(rows.into_iter().flatten().flatten().collect::<Vec<_>>())
+            })?);
+        }
+        Ok(found)
+    }
+
+    /// The last listing of a directory. Does not wait for what is queued: who has just listed it knows it.
+    pub fn listing(&self, url: &UrlKey) -> Option<ListingRow> {
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(ListingRow {
+                names: row.get(0)?,
+                modified: row.get::<_, Option<i64>>(1)?.map(date),
+            })
+        };
+        let found = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached("SELECT names, modified FROM listings WHERE url_key = ?1")?;
+            query.query_row([url.as_str()], row).optional()
+        });
+        found.unwrap_or_else(|err| {
+            log::warn!("cache index: {err}; going on as if the directory had never been listed");
+            None
+        })
+    }
+
+    /// The current version of a file, as an origin last told it.
+    pub fn file(&self, url: &UrlKey) -> Option<FileRow> {
+        if !self.writer.sync_soon(url.as_str()) {
+            return None;
+        }
+        let found = self.connections.read(|reader| {
+            let sql = "SELECT size, validator, modified FROM remote_files WHERE url_key = ?1";
+            reader
+                .prepare_cached(sql)?
+                .query_row([url.as_str()], file_row)
+                .optional()
+        });
+        found
+            .unwrap_or_else(|err| {
+                log::warn!("cache index: {err}; going on as if nothing were known of the file");
+                None
+            })
+            .flatten()
+    }
+
+    /// Hands the writer thread something that an origin has said. Returns at once.
+    pub fn note(&self, saying: Saying) {
+        self.record(Record::Saying(saying));
+    }
+}
+
+fn file_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FileRow>> {
+    let (size, validator): (i64, String) = (row.get(0)?, row.get(1)?);
+    let modified: Option<i64> = row.get(2)?;
+    Ok(Validator::parse(&validator).map(|validator| FileRow {
+        version: Version {
+            size: size as u64,
+            validator,
+        },
+        modified: modified.map(date),
+    }))
+}
+
+fn shown_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(String, ShownRow)>> {
+    let (listed, ino): (Option<String>, Option<i64>) = (row.get(3)?, row.get(4)?);
+    let Some((listed, ino)) = listed.zip(ino.map(i64::cast_unsigned)) else {
+        return Ok(None);
+    };
+    let url_key: String = row.get(5)?;
+    Ok(file_row(row)?.map(|file| (url_key, ShownRow { file, listed, ino })))
+}
+
+#[cfg(test)]
+mod tests;

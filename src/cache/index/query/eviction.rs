@@ -1,0 +1,172 @@
+//! What eviction asks the index: which entries go first, and how they were used.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::cache::chunk::ChunkSize;
+use crate::cache::entry::cache_entry::EntryKey;
+use crate::cache::index::{ChunkIndex, Record};
+
+/// An entry that may lose chunks.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Names the data file.
+    pub key: EntryKey,
+    /// The size of the remote file, in bytes.
+    pub size: u64,
+    /// The size of its chunks.
+    pub chunk: ChunkSize,
+    /// Chunks that are recorded of it.
+    pub chunks_present: u64,
+    /// The lowest rank of its segments, as it was last noted.
+    pub coldest: u64,
+    /// When it was last opened, in seconds since 1970.
+    pub last_used: u32,
+    /// How its segments were used; see [`Recency`](crate::cache::eviction::Recency).
+    pub segments: Vec<u8>,
+    id: i64,
+}
+
+/// In which order, and which entries.
+#[derive(Debug, Clone, Copy)]
+pub enum Order {
+    /// All that are not pinned, the coldest first.
+    ColdestFirst,
+    /// Those of which something was not used since this second (since 1970).
+    NotUsedSince(u32),
+}
+
+/// Entries that are read in one go when all are: less than a millisecond's work.
+const PAGE: i64 = 1000;
+
+/// The coldest entries of an index that can't be opened because there is no room for what SQLite needs beside it. **Nobody may have it
+/// open.**
+pub fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
+    let read = || -> rusqlite::Result<Vec<Option<EntryKey>>> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // Then it keeps in memory what it else shares with others in a file (<https://www.sqlite.org/wal.html#noshm>); and its log, if one is left, is
+        // read as ever.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let mut query = connection
+            .prepare("SELECT entry_key FROM cache_entries WHERE pinned = 0 ORDER BY coldest, entry_id LIMIT ?1")?;
+        let key = |row: &rusqlite::Row<'_>| Ok(EntryKey::from_stored(row.get(0)?));
+        query.query_map([limit as i64], key)?.collect()
+    };
+    let read = read().inspect_err(|error| log::debug!("{}: {error}; nothing makes way", path.display()));
+    read.unwrap_or_default().into_iter().flatten().collect()
+}
+
+impl ChunkIndex {
+    /// Up to `limit` entries in this order, after the one that was given last.
+    pub fn candidates(&self, order: Order, after: Option<&Candidate>, limit: usize) -> Vec<Candidate> {
+        let (coldest, id) = after.map_or((i64::MIN, i64::MIN), |after| (after.coldest as i64, after.id));
+        let before = match order {
+            Order::ColdestFirst => i64::MAX,
+            Order::NotUsedSince(seconds) => seconds.into(),
+        };
+        // If it takes long, how they were used before is near enough.
+        let _ = self.writer.sync_all_soon();
+        let read = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached(
+                "SELECT entry_id, entry_key, size, chunk_size, chunks_present, coldest, last_used, segments
+                 FROM cache_entries
+                 WHERE pinned = 0 AND (coldest, entry_id) > (?1, ?2) AND stalest < ?3
+                 ORDER BY coldest, entry_id LIMIT ?4",
+            )?;
+            query
+                .query_map(params![coldest, id, before, limit as i64], candidate)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        match read {
+            Ok(rows) => rows.into_iter().flatten().collect(),
+            Err(error) => {
+                log::warn!("cache index: {error}; no room can be made in files that are not open");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The entries that the user wants kept.
+    pub fn pinned(&self) -> HashSet<EntryKey> {
+        let read = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached("SELECT entry_key FROM cache_entries WHERE pinned = 1")?;
+            query
+                .query_map([], |row| Ok(EntryKey::from_stored(row.get(0)?)))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        read.unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    /// All entries, with the bytes that the chunks recorded of each take at most.
+    pub fn recorded_bytes(&self) -> Vec<(EntryKey, u64)> {
+        // Some at a time, so that nobody who opens a file waits for long.
+        let read = |after: i64| -> rusqlite::Result<Vec<(i64, Option<EntryKey>, i64)>> {
+            self.connections.read(|reader| {
+                let mut query = reader.prepare_cached(
+                    "SELECT entry_id, entry_key, min(chunks_present * chunk_size, size) FROM cache_entries
+                     WHERE entry_id > ?1 ORDER BY entry_id LIMIT ?2",
+                )?;
+                let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, EntryKey::from_stored(row.get(1)?), row.get(2)?));
+                query.query_map([after, PAGE], row)?.collect()
+            })
+        };
+        self.sync();
+        let (mut all, mut after) = (Vec::new(), i64::MIN);
+        loop {
+            let rows = read(after).unwrap_or_default();
+            let Some((last, ..)) = rows.last() else { return all };
+            after = *last;
+            let known = rows
+                .into_iter()
+                .filter_map(|(_, key, bytes)| Some((key?, bytes as u64)));
+            all.extend(known);
+        }
+    }
+
+    /// One entry, to make room in.
+    pub fn candidate(&self, key: &EntryKey) -> Option<Candidate> {
+        let row = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached(
+                "SELECT entry_id, entry_key, size, chunk_size, chunks_present, coldest, last_used, segments
+                 FROM cache_entries WHERE entry_key = ?1",
+            )?;
+            query.query_row([key.as_str()], candidate)
+        });
+        row.ok().flatten()
+    }
+
+    /// Notes the user's word on an entry.
+    #[cfg(test)]
+    pub fn pin(&self, key: &EntryKey) {
+        self.sync();
+        let sql = "UPDATE cache_entries SET pinned = 1 WHERE entry_key = ?1";
+        let changed = self.connections.write(|writer| writer.execute(sql, [key.as_str()]));
+        assert_eq!(changed, Ok(1));
+    }
+
+    /// Forgets an entry; true when that is committed.
+    pub fn forget(&self, key: &EntryKey) -> bool {
+        self.commit([Record::Forget { key: key.clone() }])
+    }
+}
+
+fn candidate(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Candidate>> {
+    let (Some(key), Some(chunk)) = (
+        EntryKey::from_stored(row.get(1)?),
+        ChunkSize::new(row.get::<_, i64>(3)? as u64),
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(Candidate {
+        id: row.get(0)?,
+        key,
+        size: row.get::<_, i64>(2)? as u64,
+        chunk,
+        chunks_present: row.get::<_, i64>(4)? as u64,
+        coldest: row.get::<_, i64>(5)? as u64,
+        last_used: u32::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
+        segments: row.get(7)?,
+    }))
+}

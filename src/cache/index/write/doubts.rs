@@ -1,0 +1,86 @@
+//! Entries of which something was to be forgotten, and that was lost: SQLite failed.
+//!
+//! **What is recorded of such an entry is suspect for as long as this process records**: the next one verifies it. Nothing that
+//! comes later may say otherwise. This process may have verified all else of it, and trust it; but what it has forgotten is recorded still.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::record::Record;
+use crate::cache::entry::cache_entry::EntryKey;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    entries: HashSet<EntryKey>,
+    /// Those that the tables do not know to be suspect yet.
+    untold: Vec<EntryKey>,
+}
+
+impl Doubts {
+    /// What to commit in the place of a batch.
+    pub fn apply<'a>(&self, batch: &'a [Record]) -> Cow<'a, [Record]> {
+        if self.entries.is_empty() {
+            return Cow::Borrowed(batch);
+        }
+        let told = self.untold.iter().map(|key| Record::Doubt { key: key.clone() });
+        let rest = batch.iter().filter_map(|record| match record {
+            Record::Trust { key } if self.entries.contains(key) => None,
+            Record::Entry { row, .. } if self.entries.contains(&row.key) => {
+                let mut entry = record.clone();
+                if let Record::Entry { is_suspect, .. } = &mut entry {
+                    *is_suspect = true;
+                }
+                Some(entry)
+            }
+            other => Some(other.clone()),
+        });
+        Cow::Owned(told.chain(rest).collect())
+    }
+
+    /// A batch was committed, or lost.
+    pub fn note(&mut self, batch: &[Record], is_committed: bool) {
+        if is_committed {
+            self.untold.clear();
+        }
+        for record in batch {
+            match record {
+                // With the entry, all that was recorded of it goes.
+                Record::Forget { key } if is_committed => drop(self.entries.remove(key)),
+                Record::Forget { key } | Record::ForgetChunks { key, .. }
+                    if !is_committed && self.entries.insert(key.clone()) =>
+                {
+                    self.untold.push(key.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_forgotten_is_not_trusted_until_the_entry_is_gone() {
+        let key = EntryKey::for_tests(1);
+        let trust = [Record::Trust { key: key.clone() }];
+        let mut doubts = Doubts::default();
+        doubts.note(&trust, false);
+        assert!(matches!(doubts.apply(&trust)[..], [Record::Trust { .. }]));
+        let chunks = vec![7];
+        doubts.note(
+            &[Record::ForgetChunks {
+                key: key.clone(),
+                chunks,
+            }],
+            false,
+        );
+        assert!(matches!(doubts.apply(&trust)[..], [Record::Doubt { .. }]));
+        doubts.note(&trust, true);
+        assert!(doubts.apply(&trust).is_empty(), "it is told once");
+        doubts.note(&[Record::Forget { key }], true);
+        assert!(matches!(doubts.apply(&trust)[..], [Record::Trust { .. }]));
+    }
+}

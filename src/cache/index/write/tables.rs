@@ -1,0 +1,187 @@
+//! What a record does to the tables.
+//!
+//! [`Commit`] is the seam between the thread that gathers records and SQLite, so that tests can have SQLite fail.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use super::catalog_update::{self, Saying};
+use super::record::Record;
+use crate::cache::index::connections::Connections;
+use crate::cache::index::query::catalog::FileRow;
+use crate::cache::index::{query::pins, seconds, state};
+use crate::util::clock;
+
+/// Who makes a batch of records lasting, all or none.
+pub trait Commit: Send + 'static {
+    /// Commits the batch.
+    ///
+    /// # Errors
+    /// Whatever SQLite says; then none of it is recorded.
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()>;
+}
+
+/// The tables of an index, as this process writes them.
+pub struct Tables {
+    connections: Arc<Connections>,
+    /// The epoch of what is recorded now ([`state`]).
+    epoch: i64,
+    /// Whether it is on the disk that this process records.
+    has_unset_clean: bool,
+}
+
+impl Tables {
+    /// Over an index that is open, in this epoch.
+    pub fn new(connections: Arc<Connections>, epoch: i64) -> Tables {
+        Tables {
+            connections,
+            epoch,
+            has_unset_clean: false,
+        }
+    }
+}
+
+impl Commit for Tables {
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        if !self.has_unset_clean {
+            self.connections.write_durably(state::unset_clean)?;
+            self.has_unset_clean = true;
+        }
+        self.connections.write(|connection| {
+            batch
+                .iter()
+                .try_for_each(|record| apply(connection, record, self.epoch))
+        })
+    }
+}
+
+fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Result<()> {
+    match record {
+        Record::Entry {
+            row,
+            url_key,
+            url,
+            inode,
+            is_suspect,
+            rank,
+        } => {
+            let now = seconds(clock::now());
+            connection
+                .prepare_cached(
+                    "INSERT INTO cache_entries (entry_key, url_key, url, size, validator, modified, chunk_size,
+                                                chunk_count, confirmed, last_used, stalest, inode, epoch, coldest)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9, ?10, ?11, ?12)
+                     ON CONFLICT (entry_key) DO UPDATE
+                     SET confirmed = ?9, last_used = ?9, inode = ?10, epoch = ?11, coldest = iif(coldest = 0, ?12, coldest)",
+                )?
+                .execute(params![
+                    row.key.as_str(),
+                    url_key.as_str(),
+                    url,
+                    row.version.size as i64,
+                    row.version.validator.to_key(),
+                    row.modified.map(seconds),
+                    row.chunk.bytes() as i64,
+                    row.chunk.count(row.version.size) as i64,
+                    now,
+                    *inode as i64,
+                    if *is_suspect { SUSPECT } else { epoch },
+                    *rank as i64,
+                ])?;
+            let current = Saying::File {
+                url_key: url_key.clone(),
+                row: FileRow {
+                    version: row.version.clone(),
+                    modified: row.modified,
+                },
+            };
+            catalog_update::apply(connection, &current)?;
+        }
+        Record::Chunk { key, index, checksum } => {
+            connection
+                .prepare_cached(
+                    "INSERT INTO cache_chunks (entry_id, chunk_index, checksum)
+                     SELECT entry_id, ?2, ?3 FROM cache_entries WHERE entry_key = ?1
+                     ON CONFLICT (entry_id, chunk_index) DO UPDATE SET checksum = excluded.checksum",
+                )?
+                .execute(params![key.as_str(), *index as i64, *checksum as i64])?;
+        }
+        Record::ForgetChunks { key, chunks } => {
+            let mut delete = connection.prepare_cached(
+                "DELETE FROM cache_chunks WHERE chunk_index = ?2
+                 AND entry_id = (SELECT entry_id FROM cache_entries WHERE entry_key = ?1)",
+            )?;
+            for chunk in chunks {
+                delete.execute(params![key.as_str(), *chunk as i64])?;
+            }
+        }
+        Record::Use {
+            key,
+            coldest,
+            stalest,
+            segments,
+        } => {
+            connection
+                .prepare_cached(
+                    // However it was used: a version that is not the current one goes first.
+                    "UPDATE cache_entries SET stalest = ?3, segments = ?4, coldest = ?2 * EXISTS (
+                         SELECT 1 FROM remote_files AS current WHERE current.url_key = cache_entries.url_key
+                         AND current.size = cache_entries.size AND current.validator = cache_entries.validator)
+                     WHERE entry_key = ?1",
+                )?
+                .execute(params![key.as_str(), *coldest as i64, stalest, segments])?;
+        }
+        Record::Recount { key } => {
+            connection
+                .prepare_cached(
+                    "UPDATE cache_entries SET chunks_present =
+                         (SELECT count(*) FROM cache_chunks WHERE cache_chunks.entry_id = cache_entries.entry_id)
+                     WHERE entry_key = ?1",
+                )?
+                .execute([key.as_str()])?;
+        }
+        Record::Trust { key } => {
+            connection
+                .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?
+                .execute(params![key.as_str(), epoch])?;
+        }
+        Record::Doubt { key } => {
+            connection
+                .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?
+                .execute(params![key.as_str(), SUSPECT])?;
+        }
+        Record::Forget { key } => {
+            connection
+                .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
+                .execute([key.as_str()])?;
+        }
+        Record::Saying(saying) => catalog_update::apply(connection, saying)?,
+        Record::Job(_) | Record::JobDone { .. } | Record::Pin(_) | Record::Unpin { .. } => {
+            pins::apply(connection, record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Before every epoch.
+const SUSPECT: i64 = 0;
+
+/// Tables that can't be written for as long as the test says so, and why.
+#[cfg(test)]
+pub struct Failing {
+    /// What is behind it.
+    pub tables: Tables,
+    /// The error of SQLite.
+    pub code: std::sync::Arc<parking_lot::Mutex<Option<i32>>>,
+}
+
+#[cfg(test)]
+impl Commit for Failing {
+    fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        match *self.code.lock() {
+            Some(code) => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)),
+            None => self.tables.commit(batch),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The one thread that writes the index.
+//!
+//! Records come over a channel and are gathered into transactions: a transaction costs the same
+//! for one chunk and for a thousand. The first record of a batch starts a clock of [`BATCH_TIME`];
+//! what has come when it runs out is committed together. So a chunk is recorded within that time
+//! of its completion, while it is being downloaded, not when the file is closed.
+//!
+//! When SQLite fails, the batch is lost and the thread goes on: what was not recorded is fetched
+//! again by a later mount, which is dear but right. Nobody who reads a file is held up. The log gets a line
+//! when it begins to fail, and one when it works again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use rusqlite::ErrorCode;
+
+use super::doubts::Doubts;
+use super::pending::Pending;
+use super::record::Record;
+use super::tables::Commit;
+use crate::cache::storage::data_file::KeptOpen;
+use crate::util::panic_guard::contained;
+
+/// How long a batch gathers records. Well within the second that a crash may cost, and at most
+/// five transactions a second, whatever the download's speed.
+const BATCH_TIME: Duration = Duration::from_millis(200);
+
+/// A batch is committed early at this length, so that its memory is bounded.
+const BATCH_LEN: usize = 4096;
+
+/// And when it has so many bytes: a transaction is in SQLite's log before it is in the database, and the log counts.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How long whoever opens a file waits for what is queued of it: a transaction takes milliseconds, or a second on a disk that is busy.
+/// While another program keeps SQLite's lock, it would be as long as SQLite waits for that.
+const SOON: Duration = Duration::from_secs(2);
+
+enum Message {
+    /// What is to be recorded, and the data file that is to stay open until it is.
+    Record(Record, Option<KeptOpen>),
+    Sync(Sender<()>),
+    /// Nothing is recorded after this.
+    Last(Sender<()>),
+}
+
+/// The handle to the thread. Dropping it commits what is queued and ends the thread.
+pub struct Writer {
+    /// `None` while being dropped, and if there is nothing to write to.
+    queue: Option<Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    /// Records that were sent, and those that the thread is done with: as long as they are the same,
+    /// opening a file is spared the round trip. **Counted before it is sent**, and so never behind.
+    sent: AtomicU64,
+    done: Arc<AtomicU64>,
+    /// Batches that were lost.
+    failures: Arc<AtomicU64>,
+    pending: Arc<Pending>,
+    /// What `done` was when somebody has waited in vain: nobody waits again until it is more.
+    late_at: AtomicU64,
+}
+
+impl Writer {
+    /// Starts the thread. It calls `on_damage` when SQLite finds the file itself to be damaged.
+    pub fn start(tables: impl Commit, on_damage: impl Fn() + Send + 'static) -> Writer {
+        let (queue, records) = unbounded();
+        let done = Arc::new(AtomicU64::new(0));
+        let failures = Arc::new(AtomicU64::new(0));
+        let pending = Arc::<Pending>::default();
+        let (counted, failed, queued) = (Arc::clone(&done), Arc::clone(&failures), Arc::clone(&pending));
+        let thread = std::thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(move || run(tables, &records, &counted, &failed, &queued, &on_damage));
+        // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
+        let thread = thread
+            .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
+            .ok();
+        Writer {
+            queue: Some(queue),
+            thread,
+            sent: AtomicU64::new(0),
+            done,
+            failures,
+            pending,
+            late_at: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// No thread, and nothing that is ever recorded.
+    pub fn none() -> Writer {
+        Writer {
+            queue: None,
+            thread: None,
+            sent: AtomicU64::new(0),
+            done: Arc::default(),
+            failures: Arc::default(),
+            pending: Arc::default(),
+            late_at: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Queues a record. The file stays open until it is committed, or lost.
+    pub fn send(&self, record: Record, keeps: Option<KeptOpen>) {
+        if self.queue.is_none() {
+            return;
+        }
+        self.sent.fetch_add(1, Ordering::AcqRel);
+        self.pending.add(&record);
+        self.post(Message::Record(record, keeps));
+    }
+
+    /// Waits until all that was queued before is committed.
+    pub fn sync(&self) {
+        if self.done.load(Ordering::Acquire) == self.sent.load(Ordering::Acquire) {
+            return;
+        }
+        let (done, committed) = bounded(1);
+        self.post(Message::Sync(done));
+        // An error means that the thread is gone: then nothing will ever be committed.
+        let _ = committed.recv();
+    }
+
+    /// Whether anything is queued of this entry or URL.
+    pub fn is_pending(&self, subject: &str) -> bool {
+        self.pending.has(subject)
+    }
+
+    /// Waits until what was queued before of this entry or URL is committed, or lost; but not for long. False if it may be neither
+    /// yet.
+    pub fn sync_soon(&self, subject: &str) -> bool {
+        !self.pending.has(subject) || self.sync_all_soon()
+    }
+
+    /// The same for all that was queued before.
+    pub fn sync_all_soon(&self) -> bool {
+        let done = self.done.load(Ordering::Acquire);
+        if done == self.sent.load(Ordering::Acquire) {
+            return true;
+        }
+        if done == self.late_at.load(Ordering::Acquire) {
+            return false;
+        }
+        let (synced, committed) = bounded(1);
+        self.post(Message::Sync(synced));
+        let is_late = committed.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            self.late_at.store(done, Ordering::Release);
+        }
+        !is_late
+    }
+
+    /// Ends the thread when all that was queued before is committed; whatever comes later is not recorded.
+    pub fn finish(&self) {
+        let (done, finished) = bounded(1);
+        self.post(Message::Last(done));
+        // As above.
+        let _ = finished.recv();
+    }
+
+    /// Waits as [`Self::sync`] does. False if anything was lost meanwhile: perhaps what the caller had queued.
+    pub fn sync_unless_lost(&self, queue: impl FnOnce()) -> bool {
+        let before = self.failures.load(Ordering::Acquire);
+        queue();
+        self.sync();
+        let is_running = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        is_running && self.failures.load(Ordering::Acquire) == before
+    }
+
+    fn post(&self, message: Message) {
+        if let Some(queue) = &self.queue {
+            // As above: without the thread there is nothing to be done here.
+            let _ = queue.send(message);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    mut tables: impl Commit,
+    messages: &Receiver<Message>,
+    done: &AtomicU64,
+    failures: &AtomicU64,
+    pending: &Pending,
+    on_damage: &impl Fn(),
+) {
+    let mut batch = Vec::new();
+    let mut kept = Vec::new();
+    let mut health = Health::default();
+    let mut doubts = Doubts::default();
+    let mut is_last = false;
+    while !is_last && let Ok(first) = messages.recv() {
+        let deadline = Instant::now() + BATCH_TIME;
+        let mut next = Some(first);
+        let mut synced = None;
+        let mut bytes = 0;
+        while let Some(message) = next {
+            match message {
+                Message::Record(record, keeps) => {
+                    bytes += record.len();
+                    batch.push(record);
+                    kept.extend(keeps);
+                }
+                Message::Sync(done) => {
+                    synced = Some(done);
+                    break;
+                }
+                Message::Last(done) => {
+                    synced = Some(done);
+                    is_last = true;
+                    break;
+                }
+            }
+            if batch.len() == BATCH_LEN || bytes >= BATCH_BYTES {
+                break;
+            }
+            next = messages.recv_deadline(deadline).ok();
+        }
+        if !batch.is_empty() {
+            // A bug is as bad as an error of SQLite's: the batch is lost, and those who wait for it are told.
+            let to_commit = doubts.apply(&batch);
+            let committed = contained("recording in the cache's index", || tables.commit(&to_commit));
+            let outcome = committed.unwrap_or_else(|| Err(a_bug()));
+            doubts.note(&batch, outcome.is_ok());
+            if outcome.is_err() {
+                failures.fetch_add(1, Ordering::AcqRel);
+            }
+            if let Some(line) = health.note(outcome.as_ref().err(), batch.len() as u64) {
+                log::warn!("{line}");
+            }
+            let code = outcome.err().and_then(|error| error.sqlite_error_code());
+            if matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
+                on_damage();
+            }
+        }
+        // Before anybody is told: who waits wants to have them exclusively, perhaps.
+        kept.clear();
+        pending.remove(&batch);
+        done.fetch_add(batch.len() as u64, Ordering::AcqRel);
+        batch.clear();
+        // Dropping `synced` wakes who waits for it, here and when committing has failed.
+        drop(synced);
+    }
+}
+
+/// What a panic while committing is taken for.
+fn a_bug() -> rusqlite::Error {
+    let internal = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL);
+    rusqlite::Error::SqliteFailure(internal, Some("a bug in fetchfs".to_owned()))
+}
+
+/// How recording goes, for the log: a state that lasts is told when it begins and when it ends.
+#[derive(Debug, Default)]
+struct Health {
+    /// What SQLite said last, and the records that were lost since it began to fail.
+    failing: Option<(String, u64)>,
+}
+
+impl Health {
+    /// Notes how committing so many records went. Gives the line for the log when that is news.
+    fn note(&mut self, error: Option<&rusqlite::Error>, records: u64) -> Option<String> {
+        let lost = self.failing.as_ref().map_or(0, |(_, lost)| *lost);
+        match error.map(ToString::to_string) {
+            None => self.failing.take().map(|_| {
+                format!("cache index: it is written again; {lost} records are lost, their chunks will be fetched again")
+            }),
+            Some(reason) => {
+                let is_news = self.failing.as_ref().is_none_or(|(said, _)| *said != reason);
+                let line = format!("cache index: {reason}; until that is over, what is fetched is not recorded");
+                self.failing = Some((reason, lost + records));
+                is_news.then_some(line)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics(u32);
+
+    impl Commit for Panics {
+        fn commit(&mut self, _: &[Record]) -> rusqlite::Result<()> {
+            self.0 += 1;
+            assert!(self.0 > 1, "a bug");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_batch_that_panics_is_lost_and_the_next_is_recorded() {
+        let writer = Writer::start(Panics(0), || {});
+        let record = || {
+            writer.send(Record::JobDone { key: "k".into() }, None);
+        };
+        assert!(!writer.sync_unless_lost(record));
+        assert!(writer.sync_unless_lost(record));
+    }
+
+    #[test]
+    fn a_state_that_lasts_is_told_when_it_begins_and_when_it_ends() {
+        let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+        let busy = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
+        let mut health = Health::default();
+        assert_eq!(health.note(None, 1), None);
+        assert!(health.note(Some(&full), 2).is_some_and(|line| line.contains("full")));
+        assert_eq!(health.note(Some(&full), 3), None);
+        assert!(health.note(Some(&busy), 4).is_some_and(|line| line.contains("locked")));
+        assert!(
+            health
+                .note(None, 5)
+                .is_some_and(|line| line.contains("9 records are lost"))
+        );
+        assert_eq!(health.note(None, 6), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! How a cache is put together: over its folder, or, while that can't be opened, over what stands in for it ([`cache_dir`](super::cache_dir)).
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::runtime::Handle;
+
+use super::cache_dir::{self, Folder, Home};
+use crate::cache::bypass::Around;
+use crate::cache::catalog::Catalogue;
+use crate::cache::config::CacheConfig;
+use crate::cache::entry::idle_files::KeptOpen;
+use crate::cache::entry::version_store::Versions;
+use crate::cache::error::CacheError;
+use crate::cache::eviction::evictor::Evictor;
+use crate::cache::fetch::downloader::{ChunkDownloader, OnResize};
+use crate::cache::fetch::manager::ChunkManager;
+use crate::cache::fetch::scheduler::Limits;
+use crate::cache::sharing::dir_lock::Tenancy;
+use crate::cache::storage::descriptor_exhaustion::Shortage;
+use crate::cache::storage::disk_health::Trouble;
+use crate::cache::{Cache, Occupied, storage::file_writer};
+use crate::origin::{Client, Logins, Throttle};
+
+/// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
+/// keep a sequential reader waiting for the one it is in. By the simulated line of the scheduler's tests (16 connections of
+/// 20 MB/s and 50 ms), 4 GiB in sequence: 286 MB/s with 8 MiB, 294 with 12.
+pub(in crate::cache) const FETCH_LEN: u64 = 12 << 20;
+
+/// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
+/// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.
+pub(in crate::cache) const SPLIT_DISTANCE: u64 = 1 << 20;
+
+impl Cache {
+    /// Opens the cache, and starts its threads and tasks on `runtime`. If its disk is full or read-only for now, that is told to the
+    /// log, and files are read around the cache until the folder can be opened.
+    ///
+    /// # Errors
+    /// When the folder or the index in it can't be used, and not because of the disk.
+    pub fn open(
+        config: CacheConfig,
+        client: Client,
+        runtime: &Handle,
+        on_resize: OnResize,
+    ) -> Result<Arc<Cache>, CacheError> {
+        config.check_size()?;
+        let config = CacheConfig {
+            logins: Logins::of(client.clone()),
+            ..config
+        };
+        let trouble = Arc::new(Trouble::none_in(&config.folder));
+        let opened =
+            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(&config, Arc::clone(&trouble)));
+        let (tenancy, versions) = match opened {
+            Ok((tenancy, versions)) => (Some(tenancy), versions),
+            Err(error) => {
+                let why = cache_dir::may_pass(&config, &error).ok_or(error)?;
+                trouble.folder_is_shut(&why);
+                (None, Versions::standing_in(&config, trouble)?)
+            }
+        };
+        Cache::with(versions, tenancy, config, client, runtime, on_resize)
+    }
+
+    /// Over a folder that is open.
+    #[cfg(test)]
+    pub(in crate::cache) fn over(
+        folder: Folder,
+        config: CacheConfig,
+        client: Client,
+        runtime: &Handle,
+        on_resize: OnResize,
+    ) -> Result<Arc<Cache>, CacheError> {
+        let trouble = Arc::new(Trouble::none_in(&config.folder));
+        let occupied = folder.occupy(&config, trouble)?;
+        Cache::with(occupied.1, Some(occupied.0), config, client, runtime, on_resize)
+    }
+
+    /// Over what is open, or what stands in for it.
+    fn with(
+        versions: Arc<Versions>,
+        tenancy: Option<Tenancy>,
+        config: CacheConfig,
+        client: Client,
+        runtime: &Handle,
+        on_resize: OnResize,
+    ) -> Result<Arc<Cache>, CacheError> {
+        let home = Home::new(versions);
+        let writers = file_writer::start(&home).map_err(|error| no_thread(&config, &error))?;
+        let is_online = !client.is_offline();
+        let kept_open = Arc::<KeptOpen>::default();
+        let downloader = Arc::new(ChunkDownloader {
+            runtime: runtime.clone(),
+            client,
+            throttle: Throttle::new(config.bandwidth),
+            retries: config.retries,
+            home: Arc::clone(&home),
+            writers,
+            on_resize,
+            shortage: Shortage::new(closing(&kept_open)),
+        });
+        let limits = Limits {
+            fetches_per_origin: config.max_connections,
+            fetch_len: FETCH_LEN,
+            split_distance: SPLIT_DISTANCE,
+            is_throttled: config.bandwidth.is_some(),
+        };
+        let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
+        let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
+        runtime.spawn(Arc::clone(&manager).watch_waits());
+        let cache = Arc::new(Cache {
+            manager,
+            downloader,
+            patience: config.read_timeout,
+            around,
+            folder: config.folder.clone(),
+            catalogue: Catalogue::new(Arc::clone(&home)),
+            home,
+            is_online,
+            chunk_size: config.chunk_size,
+            kept_open,
+            occupied: OnceLock::new(),
+        });
+        match tenancy {
+            Some(tenancy) => cache.hold(tenancy, &config)?,
+            None => cache_dir::keep_trying(&cache, config, runtime),
+        }
+        Ok(cache)
+    }
+
+    /// What belongs to an open folder, from now on.
+    fn hold(&self, tenancy: Tenancy, config: &CacheConfig) -> Result<(), CacheError> {
+        let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.kept_open));
+        let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
+        // There is one folder for a cache.
+        let _ = self.occupied.set(Occupied { tenancy, _evictor });
+        Ok(())
+    }
+
+    /// Opens the folder that could not be opened when the cache was; true if that is done, and need not be tried again.
+    pub(in crate::cache) fn moves_in(&self, config: &CacheConfig) -> bool {
+        let trouble = Arc::clone(&self.versions().trouble);
+        let opened =
+            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&trouble)));
+        match opened {
+            Ok((tenancy, versions)) => {
+                self.home.moves_in(versions);
+                if let Err(error) = self.hold(tenancy, config) {
+                    log::warn!("no room is made in the cache: {error}");
+                }
+                trouble.folder_is_open();
+                true
+            }
+            Err(error) => {
+                log::debug!("{error}");
+                false
+            }
+        }
+    }
+}
+
+/// What closes the files that are kept open without need.
+fn closing(kept_open: &Arc<KeptOpen>) -> impl Fn() + Send + Sync + use<> {
+    let kept = Arc::clone(kept_open);
+    move || kept.let_go_of_all()
+}
+
+fn no_thread(config: &CacheConfig, error: &std::io::Error) -> CacheError {
+    CacheError::Folder {
+        path: config.folder.display().to_string(),
+        reason: format!("no thread to write with: {error}"),
+    }
+}

@@ -1,0 +1,346 @@
+//! The cache's folder: open from the start of a mount, or as soon as it can be opened.
+//!
+//! A folder on a disk that is full, read-only or broken is no reason not to mount: files are read around the cache, and every
+//! [`PAUSE`] it is tried again. Until then there are [`Versions::standing_in`], in which nothing is ever kept. Files that are open
+//! when the folder can be used at last go on as they began, and are cached when they are opened anew.
+//!
+//! What is wrong with the folder itself stays an error: that it is a file, or somebody else's, or holds the cache of a newer fetchfs.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock, Weak};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::cache::entry::cached_files::Residents;
+use crate::cache::entry::version_store::Versions;
+use crate::cache::error::CacheError;
+use crate::cache::eviction::{self, Quota};
+use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
+use crate::cache::sharing::dir_lock::Tenancy;
+use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
+use crate::cache::storage::disk_health::{PAUSE, Trouble};
+use crate::cache::{Cache, CacheConfig};
+
+/// Bytes that a cache needs to begin: an index, its log and the count of what is in use, with room to spare.
+const TO_BEGIN: u64 = 2 << 20;
+
+/// Bytes that the coldest files make room for on a disk that others have filled: enough to begin and to say what else may go.
+const TO_MAKE_WAY: u64 = 2 * TO_BEGIN;
+
+/// Entries that are looked through for that.
+const MAKING_WAY: usize = 1000;
+
+/// See the module.
+pub struct Home {
+    /// What the mount began with: the folder, or what stands in for it.
+    first: Arc<Versions>,
+    /// The folder, where it could not be opened at once.
+    later: OnceLock<Arc<Versions>>,
+}
+
+impl Home {
+    /// With these from now on.
+    pub fn new(first: Arc<Versions>) -> Arc<Home> {
+        Arc::new(Home {
+            first,
+            later: OnceLock::new(),
+        })
+    }
+
+    /// What is used now.
+    pub fn versions(&self) -> &Arc<Versions> {
+        self.later.get().unwrap_or(&self.first)
+    }
+
+    /// Whether the folder could not be opened yet.
+    pub fn is_standing_in(&self) -> bool {
+        self.versions().is_standing_in
+    }
+
+    pub(in crate::cache) fn moves_in(&self, versions: Arc<Versions>) {
+        // It is tried by one task, until it succeeds once.
+        let _ = self.later.set(versions);
+    }
+}
+
+/// A cache folder that is open.
+pub struct Folder {
+    /// The right to use it.
+    pub tenancy: Tenancy,
+    /// Its data files.
+    pub store: ChunkStore,
+    /// Its index.
+    pub index: ChunkIndex,
+}
+
+impl Folder {
+    /// Enters the folder, making what is missing in it.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub fn open(folder: &Path) -> Result<Folder, CacheError> {
+        // Before anything is made in it.
+        ChunkIndex::refuse_newer(folder)?;
+        let store = ChunkStore::open(folder)?;
+        let tenancy = Tenancy::enter(folder);
+        let index = open_index(folder, &store)?;
+        Ok(Folder { tenancy, store, index })
+    }
+
+    /// Enters it, and if others have filled its disk so that not even the index can be opened, makes the coldest files make way for that.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_or_make_way(folder: &Path) -> Result<Folder, CacheError> {
+        let opened = Folder::open(folder);
+        let is_full = |folder| why_unusable(folder).is_some_and(|error| is_want_of_room(&error));
+        if opened.is_ok() || !is_full(folder) || !make_way(folder) {
+            return opened;
+        }
+        Folder::open(folder)
+    }
+
+    /// Joins those who use it, with a part of the disk as the config has it.
+    ///
+    /// # Errors
+    /// When it can't be joined, or the cache may not be as large as what comes at once.
+    pub fn occupy(self, config: &CacheConfig, trouble: Arc<Trouble>) -> Result<(Tenancy, Arc<Versions>), CacheError> {
+        let Folder { tenancy, store, index } = self;
+        // The index would have to look at all of its entries. It is asked if nobody has left a count, or one that may not have
+        // reached the disk before the machine went down.
+        let counted = crate::cache::sharing::ledger::counted(&config.folder).filter(|_| index.is_of_this_boot());
+        let quota = Quota::open(
+            &config.folder,
+            &config.quota,
+            counted.unwrap_or_else(|| index.cached_bytes()),
+        )?;
+        let least = config.least_size();
+        if quota.size() < least {
+            let size = quota.size();
+            return Err(CacheError::TooSmall { size, least });
+        }
+        let has_holes = store.has_holes();
+        if !has_holes {
+            log::warn!(
+                "{}: its file system can't give back parts of files, so nothing is cached there: files are read around it; choose \
+                 another place with --cache-dir",
+                config.folder.display()
+            );
+        }
+        let versions = Versions {
+            has_holes,
+            is_standing_in: false,
+            store,
+            index: Arc::new(index),
+            residents: Residents::default(),
+            quota,
+            restoring: Mutex::default(),
+            trouble,
+            logins: config.logins.clone(),
+        };
+        Ok((tenancy, Arc::new(versions)))
+    }
+}
+
+/// Opens the index; one that is damaged is replaced by an empty one, and the data files that it knew are deleted.
+fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
+    match ChunkIndex::open(folder) {
+        Err(CacheError::Index { is_damaged: true, .. }) => ChunkIndex::begin_anew(folder, store),
+        opened => opened,
+    }
+}
+
+impl Versions {
+    /// In the place of a folder that can't be opened: nothing is known, and nothing is kept.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn standing_in(config: &CacheConfig, trouble: Arc<Trouble>) -> Result<Arc<Versions>, CacheError> {
+        Ok(Arc::new(Versions {
+            has_holes: false,
+            is_standing_in: true,
+            store: ChunkStore::not_made(&config.folder),
+            index: Arc::new(ChunkIndex::standing_in()?),
+            residents: Residents::default(),
+            quota: Quota::standing_in(&config.quota)?,
+            restoring: Mutex::default(),
+            trouble,
+            logins: config.logins.clone(),
+        }))
+    }
+}
+
+/// Why the folder is not open, if that may pass: what is to be told. `None` if it is not for the disk that it can't be used.
+pub fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
+    match error {
+        CacheError::NewerIndex { .. } => None,
+        CacheError::TooSmall { size, least } => {
+            // Half of what is free, and less is free than usual.
+            let is_of_now = config.quota.size.is_none() && eviction::half_of_disk(&config.folder) >= *least;
+            is_of_now.then(|| format!("its disk is nearly full: the cache would have {size} bytes, and needs {least}"))
+        }
+        CacheError::Folder { .. } | CacheError::Index { .. } => {
+            let why = why_unusable(&config.folder).filter(is_of_the_disk);
+            why.map(|error| error.to_string())
+        }
+    }
+}
+
+/// What the system says when the folder is to be made and some bytes be written there; `None` if that works.
+fn why_unusable(folder: &Path) -> Option<io::Error> {
+    let path = folder.join(format!(".probe-{}", std::process::id()));
+    let probe = || -> io::Result<()> {
+        make_private_folder(folder)?;
+        let file = private_file().create(true).truncate(true).open(&path)?;
+        allocate(&file, TO_BEGIN)
+    };
+    let outcome = probe();
+    // If it stays, it is a file that nobody looks at.
+    let _ = std::fs::remove_file(&path);
+    outcome.err()
+}
+
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes.cast_signed()) {
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => file.write_all_at(&vec![1; bytes as usize], 0),
+        outcome => Ok(outcome?),
+    }
+}
+
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// Whether the disk is to blame, or what it is mounted from: it may be as it should be in a while. A permission is somebody's will.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let passes = [
+        libc::EROFS,
+        libc::EIO,
+        libc::ENXIO,
+        libc::ENODEV,
+        libc::ESTALE,
+        libc::ENOTCONN,
+        libc::ETIMEDOUT,
+        libc::EHOSTDOWN,
+    ];
+    is_want_of_room(error) || error.raw_os_error().is_some_and(|errno| passes.contains(&errno))
+}
+
+/// Deletes the coldest data files that are not pinned, so that the index can be opened. True if there is room now.
+/// That they are gone is noticed when they are opened, or make room themselves.
+fn make_way(folder: &Path) -> bool {
+    let tenancy = Tenancy::enter(folder);
+    // Whoever uses the folder makes room by itself; and reading the index as it lies there needs that nobody writes it.
+    if !tenancy.is_alone() {
+        return false;
+    }
+    let Ok(store) = ChunkStore::open(folder) else {
+        return false;
+    };
+    let mut freed = 0;
+    for key in coldest_unopened(&folder.join(FILE), MAKING_WAY) {
+        freed += store.remove_unused(&key, || true).unwrap_or(0);
+        if freed >= TO_MAKE_WAY {
+            break;
+        }
+    }
+    if freed > 0 {
+        log::warn!(
+            "the disk of the cache folder {} is full: {freed} bytes of what was used least have made way",
+            folder.display()
+        );
+    }
+    freed >= TO_BEGIN
+}
+
+/// Tries again and again to open the folder, until that succeeds or the cache is closed.
+pub fn keep_trying(cache: &Arc<Cache>, config: CacheConfig, runtime: &Handle) {
+    let cache = Arc::downgrade(cache);
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let (cache, config) = (Weak::clone(&cache), config.clone());
+            let trying =
+                tokio::task::spawn_blocking(move || cache.upgrade().is_none_or(|cache| cache.moves_in(&config)));
+            // It fails only if it panics, or if the runtime is going down.
+            if trying.await.unwrap_or(true) {
+                return;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_folder_itself_does_not_pass() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_of_the_disk_in = |folder: &Path| why_unusable(folder).filter(is_of_the_disk).is_some();
+        assert!(why_unusable(&dir.path().join("new/er")).is_none());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert!(why_unusable(&file).is_some() && !is_of_the_disk_in(&file));
+        assert!(!is_of_the_disk_in(&file.join("below")));
+        let errors = [libc::EACCES, libc::EPERM, libc::ENOTDIR].map(io::Error::from_raw_os_error);
+        assert!(!errors.iter().any(is_of_the_disk));
+        let errors = [libc::EROFS, libc::ENOSPC, libc::EDQUOT, libc::EIO].map(io::Error::from_raw_os_error);
+        assert!(errors.iter().all(is_of_the_disk));
+    }
+
+    #[test]
+    fn the_coldest_files_make_way_and_no_more_than_is_needed() {
+        use crate::cache::chunk::ChunkSize;
+        use crate::http::{Validator, Version};
+        use url::Url;
+
+        let dir = tempfile::tempdir().unwrap();
+        let config = CacheConfig {
+            quota: eviction::QuotaConfig {
+                size: Some(eviction::Share::Bytes(64 << 20)),
+                ..Default::default()
+            },
+            ..CacheConfig::in_folder(dir.path())
+        };
+        let trouble = Arc::new(Trouble::none_in(dir.path()));
+        let (tenancy, versions) = Folder::open(dir.path()).unwrap().occupy(&config, trouble).unwrap();
+        let chunk = ChunkSize::new(256 << 10).unwrap();
+        let mut keys = Vec::new();
+        for number in 0..6_u64 {
+            let version = Version {
+                size: 3 << 20,
+                validator: Validator::Strong("\"v\"".into()),
+            };
+            let url = Url::parse(&format!("http://h/{number}")).unwrap();
+            let settled = versions.open(&url, chunk, &version, None).unwrap();
+            let room = versions.quota.reserve(3 << 20).unwrap();
+            let write = |data: &crate::cache::storage::data_file::DataFile| data.write_all_at(&[vec![7; 3 << 20]], 0);
+            settled.resident.write(room, write).unwrap();
+            let key = settled.resident.key.clone();
+            versions.index.record(crate::cache::index::Record::Use {
+                key: key.clone(),
+                coldest: 10 - number,
+                stalest: 0,
+                segments: Vec::new(),
+            });
+            versions.index.sync();
+            keys.push(key);
+        }
+        // The very coldest one is to stay.
+        versions.index.pin(&keys[5]);
+        assert!(!make_way(dir.path()), "somebody uses it");
+        versions.index.finish();
+        drop((tenancy, versions));
+        assert!(make_way(dir.path()));
+        let store = ChunkStore::open(dir.path()).unwrap();
+        let there: Vec<_> = keys.iter().map(|key| !store.lacks(key)).collect();
+        assert_eq!(there, [true, true, true, false, false, true]);
+    }
+}

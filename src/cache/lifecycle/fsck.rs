@@ -1,0 +1,316 @@
+//! What a user does with a cache folder while it may be in use: look at it, check it, clear it.
+//!
+//! Checking locks nothing, so that no running mount notices. **What looks wrong counts only if the index has not changed while it was
+//! looked at**: what is recorded at a moment is in the data file then, because a mount writes bytes before it records them, and
+//! forgets them before they go. A mount may have dropped them, and fetched them again, otherwise. Dropping takes a data file's lock and leaves alone what somebody
+//! uses. As everywhere, the index forgets before the data goes.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::cache::entry::cache_entry::EntryKey;
+use crate::cache::error::CacheError;
+use crate::cache::index::{ChunkIndex, EntryInfo, FILE, Record, Saying};
+use crate::cache::sharing::dir_lock::Tenancy;
+use crate::cache::sharing::ledger::demand_audit;
+use crate::cache::storage::chunk_store::ChunkStore;
+use crate::cache::storage::data_file::DataFile;
+
+/// How often something that looks wrong is looked at beside a mount that goes on recording. One does so five times a second, as a
+/// rule, and a look takes milliseconds.
+const LOOKS: u32 = 1000;
+
+/// A cache folder, beside the mounts that use it.
+pub struct Upkeep {
+    folder: PathBuf,
+    tenancy: Tenancy,
+    store: ChunkStore,
+    index: ChunkIndex,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Chunks are recorded, and there is no data file.
+    NoFile,
+    /// The data file has another size.
+    WrongSize {
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// A recorded chunk lies over a hole: it reads as zeros, and was not those.
+    Hole(u64),
+    /// A recorded chunk's bytes are not those that were fetched.
+    WrongBytes(u64),
+    /// A recorded chunk can't be read.
+    Unreadable(u64, String),
+    /// A chunk is recorded that the file does not have.
+    PastEnd(u64),
+    /// The entry's count of its chunks is not their number.
+    WrongCount {
+        /// What the entry says.
+        said: u64,
+        /// What there are.
+        counted: u64,
+    },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::NoFile => write!(f, "its data file is missing"),
+            Finding::WrongSize { found } => write!(f, "its data file has {found} bytes, which is not the file's size"),
+            Finding::Hole(chunk) => write!(f, "chunk {chunk} is a hole in the data file"),
+            Finding::WrongBytes(chunk) => write!(f, "chunk {chunk} is not what was fetched"),
+            Finding::Unreadable(chunk, error) => write!(f, "chunk {chunk} can't be read: {error}"),
+            Finding::PastEnd(chunk) => write!(f, "chunk {chunk} is recorded past the file's end"),
+            Finding::WrongCount { said, counted } => {
+                write!(f, "{said} chunks are said to be here, {counted} are recorded")
+            }
+        }
+    }
+}
+
+impl Finding {
+    fn chunk(&self) -> Option<u64> {
+        match *self {
+            Finding::Hole(chunk)
+            | Finding::WrongBytes(chunk)
+            | Finding::Unreadable(chunk, _)
+            | Finding::PastEnd(chunk) => Some(chunk),
+            Finding::NoFile | Finding::WrongSize { .. } | Finding::WrongCount { .. } => None,
+        }
+    }
+}
+
+/// What became of something that was to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is gone.
+    Yes,
+    /// A mount uses it, so it stays.
+    InUse,
+}
+
+impl Upkeep {
+    /// Opens the folder of a cache. It is not made if it is missing.
+    ///
+    /// # Errors
+    /// When there is no cache in it, or its index can't be used.
+    pub fn open(folder: &Path) -> Result<Upkeep, CacheError> {
+        if !folder.join(FILE).is_file() {
+            return Err(CacheError::Folder {
+                path: folder.display().to_string(),
+                reason: "there is no cache in it".to_owned(),
+            });
+        }
+        let store = ChunkStore::open(folder)?;
+        let tenancy = Tenancy::enter(folder);
+        let index = ChunkIndex::open(folder)?;
+        Ok(Upkeep {
+            folder: folder.to_owned(),
+            tenancy,
+            store,
+            index,
+        })
+    }
+
+    /// The same on a disk that fails when the test says so.
+    #[cfg(test)]
+    pub fn open_on(
+        folder: &Path,
+        disk: std::sync::Arc<dyn crate::cache::storage::disk::Disk>,
+    ) -> Result<Upkeep, CacheError> {
+        let upkeep = Upkeep::open(folder)?;
+        let store = upkeep.store.on_disk(disk);
+        Ok(Upkeep { store, ..upkeep })
+    }
+
+    /// Sets a damaged index aside, as a mount would, with the data files that it knew: the cache begins anew. Leaves all as it is
+    /// while a mount uses the folder.
+    ///
+    /// # Errors
+    /// When the folder can't be changed.
+    pub fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
+        let store = ChunkStore::open(folder)?;
+        let tenancy = Tenancy::enter(folder);
+        if !tenancy.is_alone() {
+            return Ok(Dropped::InUse);
+        }
+        ChunkIndex::begin_anew(folder, &store)?.finish();
+        Ok(Dropped::Yes)
+    }
+
+    /// The index, to look at.
+    pub fn index(&self) -> &ChunkIndex {
+        &self.index
+    }
+
+    /// The data files, to look at.
+    pub fn store(&self) -> &ChunkStore {
+        &self.store
+    }
+
+    /// To be called after the last change. Mounts that use the folder are told to look what is left in it.
+    pub fn close(self) {
+        self.index.finish();
+        if let Err(error) = demand_audit(&self.folder) {
+            log::info!("mounts that use the cache notice late that there is room: {error}");
+        }
+        self.tenancy.leave(&self.index);
+    }
+
+    /// Checks every chunk of an entry. `checked` is told the bytes of each.
+    ///
+    /// # Errors
+    /// When the data file can't be opened.
+    pub fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
+        let recorded = self.index.recorded(&entry.key).map_err(io::Error::other)?.chunks;
+        let mut findings = Vec::new();
+        let counted = recorded.len() as u64;
+        if counted != entry.chunks_present && self.count_is_wrong(&entry.key) {
+            let said = entry.chunks_present;
+            findings.push(Finding::WrongCount { said, counted });
+        }
+        let data = match self.store.look_at(&entry.key)? {
+            Some(data) if data.size() == entry.size => data,
+            _ => {
+                checked(entry.cached());
+                findings.extend(self.in_quiet(|| self.look_at_file(entry))?);
+                return Ok(findings);
+            }
+        };
+        let mut buffer = Vec::new();
+        for (chunk, checksum) in recorded {
+            let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
+            let found = if bytes.is_empty() {
+                Some(Finding::PastEnd(chunk))
+            } else {
+                buffer.resize((bytes.end - bytes.start) as usize, 0);
+                check(&data, chunk, bytes.start, &mut buffer, checksum)
+            };
+            if found.is_some() {
+                findings.extend(self.in_quiet(|| self.look_at_chunk(entry, chunk, &mut buffer))?);
+            }
+            checked(bytes.end - bytes.start);
+        }
+        Ok(findings)
+    }
+
+    /// What is wrong with the data file as a whole, if anything is recorded to be in it.
+    fn look_at_file(&self, entry: &EntryInfo) -> io::Result<Option<Finding>> {
+        if self
+            .index
+            .recorded(&entry.key)
+            .map_err(io::Error::other)?
+            .chunks
+            .is_empty()
+        {
+            return Ok(None);
+        }
+        Ok(match self.store.look_at(&entry.key)? {
+            None => Some(Finding::NoFile),
+            Some(data) => Some(data.size())
+                .filter(|&found| found != entry.size)
+                .map(|found| Finding::WrongSize { found }),
+        })
+    }
+
+    /// What is wrong with a chunk that may be recorded.
+    fn look_at_chunk(&self, entry: &EntryInfo, chunk: u64, buffer: &mut [u8]) -> io::Result<Option<Finding>> {
+        let Some(checksum) = self.index.checksum(&entry.key, chunk) else {
+            return Ok(None);
+        };
+        let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
+        if bytes.is_empty() {
+            return Ok(Some(Finding::PastEnd(chunk)));
+        }
+        Ok(match self.store.look_at(&entry.key)? {
+            None => Some(Finding::NoFile),
+            Some(data) => check(&data, chunk, bytes.start, buffer, checksum),
+        })
+    }
+
+    /// Looks again until nothing was recorded meanwhile. Where that never happens, what looks wrong is what is going on.
+    fn in_quiet(&self, mut look: impl FnMut() -> io::Result<Option<Finding>>) -> io::Result<Option<Finding>> {
+        for _ in 0..LOOKS {
+            let before = self.index.version();
+            let Some(found) = look()? else { break };
+            if self.index.version() == before {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn count_is_wrong(&self, key: &EntryKey) -> bool {
+        // Asked in one go: a running mount records beside us.
+        let counted = self.index.counts(key);
+        counted.is_ok_and(|counts| counts.is_some_and(|(said, counted)| said != counted))
+    }
+
+    /// Drops what was found wrong, so that it is fetched again. Leaves all as it is if the entry is in use.
+    ///
+    /// # Errors
+    /// When the data file can't be opened or changed.
+    pub fn repair(&self, entry: &EntryInfo, findings: &[Finding]) -> io::Result<Dropped> {
+        let is_whole_file = |finding: &Finding| matches!(finding, Finding::NoFile | Finding::WrongSize { .. });
+        if findings.iter().any(is_whole_file) {
+            return Ok(self.clear(&entry.key));
+        }
+        let data = self.store.look_at(&entry.key)?;
+        let Some(exclusive) = data.as_ref().and_then(DataFile::exclusively) else {
+            return Ok(Dropped::InUse);
+        };
+        let chunks: Vec<u64> = findings.iter().filter_map(Finding::chunk).collect();
+        self.index.record(Record::ForgetChunks {
+            key: entry.key.clone(),
+            chunks: chunks.clone(),
+        });
+        self.index.record(Record::Recount { key: entry.key.clone() });
+        self.index.sync();
+        for chunk in chunks {
+            let bytes = entry.chunk.bytes_of(&(chunk..chunk + 1), entry.size);
+            if !bytes.is_empty() {
+                exclusive.punch(&bytes)?;
+            }
+        }
+        Ok(Dropped::Yes)
+    }
+
+    /// Drops an entry with all that is here of it, unless somebody uses it.
+    pub fn clear(&self, key: &EntryKey) -> Dropped {
+        if self.store.remove_unused(key, || self.index.forget(key)).is_some() {
+            Dropped::Yes
+        } else {
+            Dropped::InUse
+        }
+    }
+
+    /// Drops what is kept of names: the listings of all directories, and what is known of files that are not here.
+    pub fn clear_names(&self) {
+        self.index.note(Saying::Nothing);
+    }
+
+    /// The data files that belong to no entry, with the bytes that they take on the disk.
+    pub fn orphans(&self) -> Vec<(EntryKey, u64)> {
+        let files = self.store.files().into_iter();
+        let keyed = files.filter_map(|(_, key, bytes)| Some((key?, bytes)));
+        self.index.sync();
+        // One that a mount has made, and not recorded yet, it has open.
+        let is_orphan = |key: &EntryKey| self.store.unused(key, || !self.index.has_committed(key)) == Some(true);
+        keyed.filter(|(key, _)| is_orphan(key)).collect()
+    }
+}
+
+/// What is wrong with one chunk, if anything.
+fn check(data: &DataFile, chunk: u64, start: u64, buffer: &mut [u8], checksum: u64) -> Option<Finding> {
+    match data.read_exact_at(buffer, start) {
+        Err(error) => Some(Finding::Unreadable(chunk, error.to_string())),
+        Ok(()) if xxh3_64(buffer) == checksum => None,
+        Ok(()) if data.has_hole(&(start..start + buffer.len() as u64)) => Some(Finding::Hole(chunk)),
+        Ok(()) => Some(Finding::WrongBytes(chunk)),
+    }
+}

@@ -1,0 +1,225 @@
+//! Whether the cache folder can be written: known from the last writes, and noticed once for all files.
+//!
+//! **Trouble** begins when a write fails for what is not the remote file's fault: a full disk, a quota, a file system
+//! that is read-only, gone or broken. For [`PAUSE`] nothing is fetched for the cache then, and readers get what is not in it
+//! [around](crate::cache::bypass) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
+//! that fails begins another pause.
+//!
+//! A folder that can't be opened when the mount begins is trouble until it is ([`home`](crate::cache::lifecycle::cache_dir)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
+//! and nobody will find them again. That lasts for as long as it is so.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// How long the cache is left alone after a write that failed. Each try costs a request whose bytes are lost; and who
+/// has made room on a disk sees soon that it is used.
+pub const PAUSE: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The cache folder, for messages.
+    folder: String,
+    /// Whether `until` is set: what a read that finds nothing missing looks at, and a write that succeeds.
+    is_any: AtomicBool,
+    /// The end of the pause, if there is trouble. Nothing is taken under the lock.
+    until: Mutex<Option<Instant>>,
+    /// Whether the folder is not where it was.
+    is_gone: AtomicBool,
+    /// Whether it could not be opened yet.
+    is_shut: AtomicBool,
+    /// Whether the disk itself has failed since the mount began.
+    is_disk_bad: AtomicBool,
+    /// Why the last write failed, or the folder could not be opened. Nothing is taken under the lock.
+    why: Mutex<String>,
+}
+
+impl Trouble {
+    /// None yet, with the cache in this folder.
+    pub fn none_in(folder: &Path) -> Trouble {
+        Trouble {
+            folder: folder.display().to_string(),
+            is_any: AtomicBool::new(false),
+            until: Mutex::new(None),
+            is_gone: AtomicBool::new(false),
+            is_shut: AtomicBool::new(false),
+            is_disk_bad: AtomicBool::new(false),
+            why: Mutex::default(),
+        }
+    }
+
+    /// Whether the cache is to be left alone now.
+    pub fn is_on(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+            || self.is_shut.load(Ordering::Acquire)
+            || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
+    }
+
+    /// What the trouble is, for people: a sentence without its end.
+    pub fn told(&self) -> Option<String> {
+        if self.is_gone.load(Ordering::Acquire) {
+            return Some("its folder is gone, or another one is in its place".to_owned());
+        }
+        let what = match self.is_shut.load(Ordering::Acquire) {
+            true => "its folder can't be used for now",
+            false if self.is_any.load(Ordering::Acquire) => "it can't be written",
+            false => return None,
+        };
+        Some(format!("{what} ({})", self.why.lock()))
+    }
+
+    /// The folder is where it was when it was opened, and the same; or it is not. True if that is news.
+    pub fn folder_is(&self, in_place: bool) -> bool {
+        if self.is_gone.swap(!in_place, Ordering::AcqRel) != in_place {
+            return false;
+        }
+        if in_place {
+            log::info!("the cache folder {} is back", self.folder);
+        } else {
+            log::warn!(
+                "the cache folder {} is gone, or another one is in its place: files are read around it until it is back, or \
+                 mounted anew",
+                self.folder
+            );
+        }
+        true
+    }
+
+    /// The folder can't be opened for now, for this reason.
+    pub fn folder_is_shut(&self, why: &dyn Display) {
+        *self.why.lock() = why.to_string();
+        self.is_shut.store(true, Ordering::Release);
+        log::warn!(
+            "the cache folder {} can't be used for now ({why}): nothing is cached, files are read around it until it can be used",
+            self.folder
+        );
+    }
+
+    /// The folder that could not be opened is open.
+    pub fn folder_is_open(&self) {
+        self.is_shut.store(false, Ordering::Release);
+        log::info!(
+            "the cache folder {} can be used now: files are cached again",
+            self.folder
+        );
+    }
+
+    /// A write has failed, for this reason.
+    pub fn failed(&self, why: &dyn Display) {
+        *self.why.lock() = why.to_string();
+        if self.failed_at(Instant::now()) {
+            log::warn!(
+                "the cache in {} can't be written ({why}): files are read around it until it can",
+                self.folder
+            );
+        }
+    }
+
+    /// A write has succeeded.
+    pub fn worked(&self) {
+        if self.is_any.load(Ordering::Acquire) && self.worked_at(Instant::now()) {
+            log::info!("the cache in {} is written again", self.folder);
+        }
+    }
+
+    /// A data file could not be read or written, for this reason: one that room would help, or not.
+    pub fn note_disk(&self, error: &io::Error) {
+        let is_want_of_room = matches!(
+            error.raw_os_error(),
+            None | Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
+        );
+        if !is_want_of_room && !self.is_disk_bad.swap(true, Ordering::AcqRel) {
+            log::warn!(
+                "the disk of the cache folder {} has failed ({error}): cached files are read by this process alone",
+                self.folder
+            );
+        }
+    }
+
+    /// Whether the disk has failed: then whoever reads from it has to be able to read elsewhere.
+    pub fn has_disk_failed(&self) -> bool {
+        self.is_disk_bad.load(Ordering::Acquire)
+    }
+
+    fn is_on_at(&self, now: Instant) -> bool {
+        self.until.lock().is_some_and(|until| now < until)
+    }
+
+    /// True if that is news.
+    fn failed_at(&self, now: Instant) -> bool {
+        let before = self.until.lock().replace(now + PAUSE);
+        self.is_any.store(true, Ordering::Release);
+        before.is_none()
+    }
+
+    /// True if that is news. Within the pause it is not: of many writes at once some still find room when others do not.
+    fn worked_at(&self, now: Instant) -> bool {
+        let mut until = self.until.lock();
+        let is_over = until.is_some_and(|until| now >= until);
+        if is_over {
+            *until = None;
+            self.is_any.store(false, Ordering::Release);
+        }
+        is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_with_a_failure_and_ends_with_a_success_after_the_pause_each_told_once() {
+        let (trouble, start) = (Trouble::none_in(Path::new("/c")), Instant::now());
+        assert!(
+            !trouble.is_on_at(start) && !trouble.worked_at(start),
+            "no trouble, no news"
+        );
+        assert!(trouble.failed_at(start), "the first failure is news");
+        assert!(!trouble.failed_at(start), "the second is not");
+        assert!(trouble.is_on_at(start) && trouble.is_on());
+        let late = start + PAUSE;
+        assert!(
+            !trouble.worked_at(late - Duration::from_millis(1)),
+            "a write that was under way"
+        );
+        assert!(!trouble.is_on_at(late), "the cache is to be tried");
+        assert!(trouble.worked_at(late), "and works");
+        assert!(!trouble.worked_at(late) && !trouble.is_on_at(start));
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_trouble_until_it_is_back_whatever_is_written() {
+        let trouble = Trouble::none_in(Path::new("/c"));
+        assert!(!trouble.folder_is(true) && !trouble.is_on());
+        assert!(trouble.folder_is(false) && !trouble.folder_is(false), "told once");
+        trouble.worked();
+        assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
+        assert!(trouble.folder_is(true) && !trouble.is_on());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_open_yet_is_trouble_until_it_is() {
+        let trouble = Trouble::none_in(Path::new("/c"));
+        trouble.folder_is_shut(&"full");
+        trouble.worked();
+        assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
+        trouble.folder_is_open();
+        assert!(!trouble.is_on());
+    }
+
+    #[test]
+    fn a_try_that_fails_begins_another_pause_without_a_word() {
+        let (trouble, start) = (Trouble::none_in(Path::new("/c")), Instant::now());
+        trouble.failed_at(start);
+        let second = start + 2 * PAUSE;
+        assert!(!trouble.is_on_at(second));
+        assert!(!trouble.failed_at(second), "it is known already");
+        assert!(trouble.is_on_at(second + PAUSE / 2) && !trouble.is_on_at(second + PAUSE));
+    }
+}

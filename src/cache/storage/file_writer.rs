@@ -1,0 +1,275 @@
+//! Writing what comes: a few threads that put bytes at their place in the data files.
+//!
+//! `pwrite` to the page cache is a copy, until the kernel throttles a writer of dirty pages; then
+//! it blocks for seconds. So it is not done on the asynchronous workers, which would hold up every
+//! other download: it is done here, in whole buffers.
+//!
+//! The order within a write is the cache's second promise: first the bytes are in the file, then
+//! their whole chunks are marked present, then these are handed to the index writer, and then the
+//! waiters are told. **Only then may what was written go again** ([`Filling`]): until it is told of a write, the scheduler goes by
+//! what it was told before, that a chunk is written to its middle, say, and wakes who needs no more than that.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::cache::entry::cache_entry::{CacheEntry, Settled};
+use crate::cache::entry::cached_file::{Filling, Resident};
+use crate::cache::entry::version_store::Versions;
+use crate::cache::error::ReadError;
+use crate::cache::fetch::manager::ChunkManager;
+use crate::cache::fetch::scheduler::FetchId;
+use crate::cache::index::Record;
+use crate::cache::lifecycle::cache_dir::Home;
+use crate::util::panic_guard;
+
+/// Threads. One keeps up with several gigabytes a second; the second is there for when the first
+/// is held up by one slow file system call.
+const THREADS: usize = 2;
+
+/// Buffers that may wait in the channel, over all fetches. Each fetch has at most one under way, so
+/// this only bounds what a flood of connections could pile up.
+const QUEUED: usize = 64;
+
+/// Bytes to be written at once, from where their fetch stands.
+pub struct WriteJob {
+    /// Whose bytes.
+    pub entry: Arc<CacheEntry>,
+    /// Which fetch brought them.
+    pub fetch: FetchId,
+    /// Who is told of the progress.
+    pub manager: Arc<ChunkManager>,
+    /// The bytes, in order.
+    pub pieces: Vec<Bytes>,
+    /// Where they go. Comes back with the answer.
+    pub position: Box<Position>,
+    /// Gets the position reached, and what went wrong.
+    pub done: oneshot::Sender<(Box<Position>, Result<(), ReadError>)>,
+}
+
+/// Where a fetch stands: the next byte to write, and the checksum of its chunk so far.
+pub struct Position {
+    /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
+    offset: u64,
+    hasher: Xxh3,
+    /// How often the file had been cut off when the chunk in which it stands was begun.
+    losses: u64,
+    /// Keeps what was written of chunks that the scheduler may take for written in part: for as long as it may, at least.
+    filling: Option<Filling>,
+}
+
+impl Position {
+    /// At the beginning of a chunk.
+    pub fn at_chunk_edge(offset: u64) -> Box<Position> {
+        Box::new(Position {
+            offset,
+            hasher: Xxh3::new(),
+            losses: 0,
+            filling: None,
+        })
+    }
+
+    /// Byte offset in the file of the next byte.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The scheduler knows that everything up to here is written: what is whole may go from now on.
+    fn was_told(&mut self, entry: &CacheEntry) {
+        let chunk = entry.chunk.index(self.offset);
+        if self.offset > chunk * entry.chunk.bytes() && self.offset < entry.size() {
+            self.filling.iter_mut().for_each(|filling| filling.keep_from(chunk));
+        } else {
+            self.filling = None;
+        }
+    }
+
+    /// Whether what was written of the chunk in which it stands is lost.
+    pub fn is_lost(&self, entry: &CacheEntry, resident: &Resident) -> bool {
+        !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != resident.losses()
+    }
+
+    /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
+    fn advance(&mut self, entry: &CacheEntry, size: u64, mut data: &[u8], mut completed: impl FnMut(u64, u64)) {
+        while !data.is_empty() {
+            let chunk = entry.chunk.index(self.offset);
+            let end = entry.chunk.bytes_of(&(chunk..chunk + 1), size).end;
+            let left = usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            if left == 0 {
+                // Past the end of the file: the downloader cuts bodies off there.
+                return;
+            }
+            let (now, later) = data.split_at(left.min(data.len()));
+            self.hasher.update(now);
+            self.offset += now.len() as u64;
+            data = later;
+            if self.offset == end {
+                completed(chunk, self.hasher.digest());
+                self.hasher.reset();
+            }
+        }
+    }
+}
+
+/// Starts the threads. They end when the sender is dropped.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(home: &Arc<Home>) -> io::Result<Sender<WriteJob>> {
+    let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
+    for number in 0..THREADS {
+        let recorder = Recorder { home: Arc::clone(home) };
+        let queue = queue.clone();
+        std::thread::Builder::new()
+            .name(format!("file-writer-{number}"))
+            .spawn(move || run(&queue, &recorder))?;
+    }
+    Ok(jobs)
+}
+
+/// Where completed chunks are told, and how writing them goes.
+struct Recorder {
+    home: Arc<Home>,
+}
+
+impl Recorder {
+    fn versions(&self) -> &Versions {
+        self.home.versions()
+    }
+
+    fn completed(&self, settled: &Settled, chunk: u64, checksum: u64) {
+        settled.resident.recency.came(chunk, &self.versions().quota.moment(0));
+        if settled.presence.insert(chunk) {
+            let record = Record::Chunk {
+                key: settled.resident.key.clone(),
+                index: chunk,
+                checksum,
+            };
+            self.versions().record_contents(&settled.resident, record);
+        }
+        self.versions().clear_suspect(settled, chunk);
+    }
+}
+
+fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
+    panic_guard::each(queue, "writing what came", |job| {
+        let WriteJob {
+            entry,
+            fetch,
+            manager,
+            pieces,
+            mut position,
+            done,
+        } = job;
+        let result = match entry.settled() {
+            // That it can't be made was noted when it was tried.
+            Some(settled) if settled.resident.is_nowhere() => Err(ReadError::Store("there is no data file".into())),
+            Some(settled) => {
+                let written = write(&entry, settled, &pieces, &mut position, recorder);
+                match &written {
+                    Ok(()) => recorder.versions().trouble.worked(),
+                    Err(ReadError::Lost) => manager.lost(entry.id),
+                    // What is the cache's fault was noted where it failed.
+                    Err(_) => {}
+                }
+                written
+            }
+            None => Err(ReadError::Store(
+                "nobody knows yet which file these bytes belong to".into(),
+            )),
+        };
+        manager.progress(entry.id, fetch, position.offset);
+        if result.is_ok() {
+            position.was_told(&entry);
+        }
+        // The fetch may have been stopped meanwhile, and nobody waits for the answer.
+        let _ = done.send((position, result));
+    });
+}
+
+fn write(
+    entry: &CacheEntry,
+    settled: &Settled,
+    pieces: &[Bytes],
+    position: &mut Position,
+    recorder: &Recorder,
+) -> Result<(), ReadError> {
+    let (versions, resident) = (recorder.versions(), &settled.resident);
+    let restore = || {
+        versions
+            .restore_if_cut(entry, settled)
+            .map_err(|error| store_error(versions, &error))
+    };
+    restore()?;
+    if position.is_lost(entry, resident) {
+        return Err(ReadError::Lost);
+    }
+    let losses = resident.losses();
+    position.losses = losses;
+    let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    // Nothing is held that making room could wait for.
+    let room = versions
+        .quota
+        .reserve(len)
+        .inspect_err(|error| versions.trouble.failed(error))?;
+    let start = position.offset;
+    // The one before ends when this one has begun. It is kept if writing fails, too: the fetch has yet to tell that it is over.
+    position.filling = Some(resident.fill(entry.chunk.touched(&(start..start + len)), &versions.quota));
+    resident
+        .write(room, |data| data.write_all_at(pieces, start))
+        .map_err(|error| store_error(versions, &error))?;
+    // Cut off in between, what is before these bytes is zeros now.
+    restore()?;
+    if resident.losses() != losses {
+        return Err(ReadError::Lost);
+    }
+    for piece in pieces {
+        position.advance(entry, settled.size(), piece, |chunk, checksum| {
+            recorder.completed(settled, chunk, checksum);
+        });
+    }
+    Ok(())
+}
+
+fn store_error(versions: &Versions, error: &io::Error) -> ReadError {
+    let failed = ReadError::Store(error.to_string());
+    // One file that can't be written, because others have what was cut off of it open, is no trouble of the cache's.
+    if error.kind() != io::ErrorKind::ResourceBusy {
+        versions.trouble.note_disk(error);
+        versions.trouble.failed(&failed);
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::chunk::ChunkSize;
+    use crate::http::Origin;
+    use proptest::prelude::*;
+    use url::Url;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    proptest! {
+        #[test]
+        fn a_chunk_s_checksum_does_not_depend_on_how_its_bytes_came(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
+            let url = Url::parse("http://h/f").unwrap();
+            let chunk = ChunkSize::new(4096).unwrap();
+            let entry = CacheEntry::unsettled(url.clone(), Origin::of(&url).unwrap(), chunk, 0, size as u64);
+            let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
+            let (mut position, mut found, mut rest) = (Position::at_chunk_edge(0), Vec::new(), &data[..]);
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                position.advance(&entry, size as u64, now, |index, sum| found.push((index, sum)));
+                rest = later;
+                if rest.is_empty() { break; }
+            }
+            let expected: Vec<_> = data.chunks(4096).enumerate().map(|(i, c)| (i as u64, xxh3_64(c))).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

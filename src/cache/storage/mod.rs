@@ -1,0 +1,12 @@
+//! Data files on the disk: one sparse file for each cache entry, how they are written, and how a failing disk shows.
+//!
+//! Callers are `entry` (open, read) and `fetch` (write). Nothing here knows which chunks are present.
+
+pub mod chunk_store;
+pub mod data_file;
+pub(super) mod descriptor_budget;
+pub(super) mod descriptor_exhaustion;
+pub(super) mod disk;
+pub(super) mod disk_health;
+pub(super) mod file_writer;
+pub(super) mod write_buffer;

@@ -1,0 +1,173 @@
+//! Leaving for the background once the mount is up.
+//!
+//! `fetchfs mount` returns when the mount answers, or says why it can't. So the process forks at once, before there is
+//! any thread or runtime, and the child does everything: the checks, the mount, the service. It reports through a pipe,
+//! on which the parent waits. Until then the child stays in the terminal's session and the caller's process group:
+//! Ctrl-C ends both, warnings are seen, and the mount is made from the process group that autofs and systemd's
+//! automount know as the one which may look behind the mountpoint they guard. [`Ready::up`] then cuts the ties.
+
+use std::fs::OpenOptions;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+use sd_notify::NotifyState;
+
+/// The first byte of a report that is good; anything else begins the sentence that says what went wrong.
+const UP: u8 = 0;
+
+/// Who waits for the mount to be up. To be consumed when it is.
+#[derive(Debug)]
+pub struct Ready(Waiting);
+
+#[derive(Debug)]
+enum Waiting {
+    /// Perhaps systemd.
+    Foreground,
+    /// The process that the user started.
+    Parent { report: PipeWriter, told: Arc<AtomicBool> },
+}
+
+impl Ready {
+    /// For a process that stays where it is.
+    pub(in crate::cli) fn foreground() -> Ready {
+        Ready(Waiting::Foreground)
+    }
+
+    /// Says that the mount answers. In the background this process has left the terminal when it returns: a session of
+    /// its own, `/` as its working directory, and nothing on standard input, output and error. In the foreground
+    /// systemd is told, if it asks.
+    ///
+    /// # Errors
+    /// When nobody waits any more, because the caller was killed; the mount is to be ended then.
+    pub fn up(self) -> io::Result<()> {
+        match self.0 {
+            Waiting::Foreground => sd_notify::notify(&[NotifyState::Ready]),
+            Waiting::Parent { mut report, told } => {
+                setsid()?;
+                std::env::set_current_dir("/")?;
+                let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+                dup2_stdin(&null)?;
+                dup2_stdout(&null)?;
+                dup2_stderr(&null)?;
+                report.write_all(&[UP])?;
+                told.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Runs `body` in a child process. Returns, in the parent, when the body has called [`Ready::up`]; in the child never.
+///
+/// # Errors
+/// What kept the body from that.
+pub(in crate::cli) fn start(body: impl FnOnce(Ready) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (report, reporter) = io::pipe().context("can't make a pipe")?;
+    // SAFETY: this process has one thread, so the child gets a whole copy of it: no lock is held by a thread that it
+    // lacks.
+    match unsafe { fork() }.context("can't start a process")? {
+        ForkResult::Parent { child } => {
+            drop(reporter);
+            listen(report, child)
+        }
+        ForkResult::Child => {
+            drop(report);
+            std::process::exit(serve(reporter, body))
+        }
+    }
+}
+
+/// The child. Returns its exit status.
+fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()>) -> i32 {
+    let told = Arc::new(AtomicBool::new(false));
+    let outcome = match reporter.try_clone() {
+        Ok(report) => body(Ready(Waiting::Parent {
+            report,
+            told: Arc::clone(&told),
+        })),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            let text = crate::cli::sentence(&error);
+            // The parent says it, as long as there is one; afterwards the log is all there is.
+            if told.load(Ordering::Relaxed) || reporter.write_all(text.as_bytes()).is_err() {
+                log::error!("{text}");
+            }
+            crate::cli::FAILED.into()
+        }
+    }
+}
+
+/// The parent.
+fn listen(mut report: PipeReader, child: Pid) -> anyhow::Result<()> {
+    let mut first = [0];
+    match report.read_exact(&mut first) {
+        Ok(()) if first == [UP] => return Ok(()),
+        Ok(()) => {
+            let mut text = first.to_vec();
+            report.read_to_end(&mut text)?;
+            bail!("{}", String::from_utf8_lossy(&text));
+        }
+        Err(_) => {}
+    }
+    match waitpid(child, None) {
+        Ok(WaitStatus::Signaled(_, signal, _)) => {
+            bail!("the background process was ended by {signal} before the mount was up")
+        }
+        Ok(WaitStatus::Exited(_, code)) => {
+            bail!("the background process ended with status {code} before the mount was up")
+        }
+        _ => bail!("the background process ended before the mount was up"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_a_sentence_is_the_error() {
+        let (report, mut reporter) = io::pipe().unwrap();
+        reporter.write_all(b"no such host").unwrap();
+        drop(reporter);
+        assert_eq!(listen(report, Pid::this()).unwrap_err().to_string(), "no such host");
+    }
+
+    #[test]
+    fn the_parent_returns_while_the_child_still_holds_the_pipe() {
+        let (report, mut reporter) = io::pipe().unwrap();
+        reporter.write_all(&[UP]).unwrap();
+        listen(report, Pid::this()).unwrap();
+    }
+
+    #[test]
+    fn a_failure_goes_to_the_parent_while_it_waits() {
+        let (mut report, reporter) = io::pipe().unwrap();
+        let failure = anyhow::anyhow!("refused").context("http://host/");
+        assert_eq!(serve(reporter, |_ready| Err(failure)), 1);
+        let mut text = String::new();
+        report.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "http://host/: refused");
+    }
+
+    #[test]
+    fn a_child_that_dies_silently_is_noticed() {
+        let (report, reporter) = io::pipe().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        drop(reporter);
+        child.kill().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let text = listen(report, pid).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "the background process was ended by SIGKILL before the mount was up"
+        );
+        assert!(child.wait().is_err(), "somebody else has waited for it");
+    }
+}

@@ -1,0 +1,8 @@
+//! What the commands share: the command line, the terminal, and finding the mounts that paths are in.
+
+pub(super) mod background;
+pub(super) mod output;
+pub(super) mod parse;
+pub(super) mod progress;
+pub(super) mod scrub_argv;
+pub(super) mod targets;

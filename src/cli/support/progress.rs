@@ -1,0 +1,208 @@
+//! Showing how a prefetch goes on: a bar on a terminal, a line now and then elsewhere.
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output;
+use crate::control::protocol::Progress;
+
+/// The rate is that of this time: long enough to be steady, short enough to follow what happens.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// How often a line is written where there is no terminal.
+const LINES: Duration = Duration::from_secs(5);
+
+/// Works out rate and time left.
+pub(in crate::cli) struct Meter {
+    began: Instant,
+    /// When so many bytes were fetched, the oldest first.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Meter {
+    pub(in crate::cli) fn new(now: Instant) -> Meter {
+        Meter {
+            began: now,
+            samples: VecDeque::from([(now, 0)]),
+        }
+    }
+
+    /// Takes note of how far it has come.
+    pub(in crate::cli) fn note(&mut self, now: Instant, fetched: u64) {
+        self.samples.push_back((now, fetched));
+        while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= WINDOW {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes a second.
+    pub(in crate::cli) fn rate(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+            return 0.0;
+        };
+        let time = last.0.duration_since(first.0).as_secs_f64();
+        if time > 0.0 {
+            last.1.saturating_sub(first.1) as f64 / time
+        } else {
+            0.0
+        }
+    }
+
+    /// The time until all of it is there, if that can be told.
+    pub(in crate::cli) fn time_left(&self, progress: &Progress) -> Option<Duration> {
+        let left = progress
+            .bytes
+            .saturating_sub(progress.bytes_had + progress.bytes_fetched);
+        let rate = self.rate();
+        if progress.is_searching || rate < 1.0 {
+            return None;
+        }
+        // To whole seconds: more would be a lie.
+        Some(Duration::from_secs((left as f64 / rate).ceil().min(1e9) as u64))
+    }
+
+    /// One line for people.
+    pub(in crate::cli) fn text(&self, progress: &Progress) -> String {
+        let mut text = format!("{}, {}/s", so_far(progress), ByteSize(self.rate() as u64));
+        if let Some(left) = self.time_left(progress) {
+            text.push_str(&format!(", {} left", humantime::format_duration(left)));
+        }
+        if progress.failed > 0 {
+            text.push_str(&format!(", {} failed", progress.failed));
+        }
+        text
+    }
+
+    /// What to say at the end.
+    pub(in crate::cli) fn summary(&self, now: Instant, progress: &Progress) -> String {
+        let time = Duration::from_millis(now.duration_since(self.began).as_millis() as u64);
+        let mut text = format!(
+            "{}: {} fetched in {}",
+            output::count(progress.files, "file"),
+            ByteSize(progress.bytes_fetched),
+            humantime::format_duration(time)
+        );
+        if progress.bytes_had > 0 {
+            text.push_str(&format!(", {} were in the cache already", ByteSize(progress.bytes_had)));
+        }
+        if progress.left_out > 0 {
+            let directories = output::count(progress.left_out, "directory");
+            text.push_str(&format!("; {directories} left out, --recursive goes into them"));
+        }
+        text
+    }
+}
+
+/// Files and bytes, done and found.
+pub(in crate::cli) fn so_far(progress: &Progress) -> String {
+    let more = if progress.is_searching { " so far" } else { "" };
+    format!(
+        "{} of {}, {} of {}{more}",
+        progress.files_done,
+        output::count(progress.files, "file"),
+        ByteSize(progress.bytes_had + progress.bytes_fetched),
+        ByteSize(progress.bytes)
+    )
+}
+
+/// Where progress is shown: on standard error, as results go to standard output.
+pub(in crate::cli) struct Display {
+    meter: Meter,
+    /// On a terminal.
+    bar: Option<ProgressBar>,
+    said: Instant,
+}
+
+impl Display {
+    pub(in crate::cli) fn new() -> Display {
+        let now = Instant::now();
+        Display {
+            meter: Meter::new(now),
+            bar: std::io::stderr().is_terminal().then(new_bar),
+            said: now,
+        }
+    }
+
+    pub(in crate::cli) fn show(&mut self, progress: &Progress) {
+        let now = Instant::now();
+        self.meter.note(now, progress.bytes_fetched);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(progress.bytes);
+                bar.set_position(progress.bytes_had + progress.bytes_fetched);
+                bar.set_message(self.meter.text(progress));
+            }
+            None if now.duration_since(self.said) >= LINES => {
+                self.said = now;
+                // Who does not read it does not miss it.
+                let _ = writeln!(std::io::stderr(), "{}", self.meter.text(progress));
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the bar away. Gives back what to say at the end.
+    pub(in crate::cli) fn finish(self, progress: &Progress) -> String {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.meter.summary(Instant::now(), progress)
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}").expect("a constant template"));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_what_was_fetched_lately() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut meter = Meter::new(start);
+        assert_eq!(meter.rate(), 0.0);
+        (1..=20).for_each(|second| meter.note(at(second), second * 100));
+        assert_eq!(meter.rate(), 100.0);
+        (21..=30).for_each(|second| meter.note(at(second), 2000));
+        assert_eq!(meter.rate(), 0.0, "it has stood still for longer than the window");
+    }
+
+    #[test]
+    fn what_was_there_before_shortens_the_time_left_but_is_no_rate() {
+        let start = Instant::now();
+        let mut meter = Meter::new(start);
+        let progress = Progress {
+            files: 3,
+            files_done: 1,
+            bytes: 10_000_000,
+            bytes_had: 4_000_000,
+            bytes_fetched: 1_000_000,
+            ..Progress::default()
+        };
+        meter.note(start + Duration::from_secs(2), progress.bytes_fetched);
+        assert_eq!(meter.time_left(&progress), Some(Duration::from_secs(10)));
+        insta::assert_snapshot!(meter.text(&progress), @"1 of 3 files, 4.8 MiB of 9.5 MiB, 488.3 KiB/s, 10s left");
+        let searching = Progress {
+            is_searching: true,
+            failed: 2,
+            ..progress
+        };
+        insta::assert_snapshot!(meter.text(&searching), @"1 of 3 files, 4.8 MiB of 9.5 MiB so far, 488.3 KiB/s, 2 failed");
+        insta::assert_snapshot!(meter.summary(start + Duration::from_millis(2500), &progress), @"3 files: 976.6 KiB fetched in 2s 500ms, 3.8 MiB were in the cache already");
+        let flat = Progress {
+            files: 1,
+            left_out: 2,
+            ..Progress::default()
+        };
+        insta::assert_snapshot!(meter.summary(start + Duration::from_secs(1), &flat), @"1 file: 0 B fetched in 1s; 2 directories left out, --recursive goes into them");
+    }
+}

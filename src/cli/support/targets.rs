@@ -1,0 +1,146 @@
+//! From paths that were typed to the mounts that they are in, and the question to those.
+
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
+
+use anyhow::{Context, bail};
+
+use super::output;
+use crate::control::Client;
+use crate::control::protocol::{Failure, Reply, Request, TreePath};
+use crate::mount::mountpoint::{self, InMount};
+
+/// Paths in one mount.
+pub(in crate::cli) struct Target {
+    pub(in crate::cli) mount: InMount,
+    pub(in crate::cli) paths: Vec<TreePath>,
+}
+
+/// Sorts paths by their mounts, and turns them into paths there.
+pub(in crate::cli) fn in_mounts(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>> {
+    let mut targets: BTreeMap<PathBuf, Target> = BTreeMap::new();
+    for path in paths {
+        let mount = mountpoint::find(path)?;
+        let inside = TreePath::new(mount.inside.clone()).context("a path with a zero byte")?;
+        let target = targets.entry(mount.mountpoint.clone()).or_insert_with(|| Target {
+            mount,
+            paths: Vec::new(),
+        });
+        target.paths.push(inside);
+    }
+    Ok(targets.into_values().collect())
+}
+
+/// The mounts that these paths are in; without any, all mounts of this user. Of these, dead ones are named on standard error
+/// and left out: they are no reason to say nothing of the others.
+pub(in crate::cli) fn mounts(paths: &[PathBuf]) -> anyhow::Result<Vec<InMount>> {
+    if !paths.is_empty() {
+        return Ok(in_mounts(paths)?.into_iter().map(|target| target.mount).collect());
+    }
+    let all = mountpoint::all().context("can't read the mount table")?;
+    let alive = all
+        .into_iter()
+        .filter_map(|mount| mount.inspect_err(|error| eprintln!("fetchfs: {error}")).ok());
+    Ok(alive.collect())
+}
+
+/// The one mount that is meant; without a path the only one that this user has.
+pub(in crate::cli) fn the_mount(paths: &[PathBuf]) -> anyhow::Result<InMount> {
+    let mut mounts = mounts(paths)?;
+    match mounts.len() {
+        1 => Ok(mounts.remove(0)),
+        0 => bail!("nothing is mounted by fetchfs"),
+        _ => bail!("there are several mounts; name the mountpoint that is meant"),
+    }
+}
+
+/// Sends a request to a mount.
+pub(in crate::cli) fn ask(mount: &InMount, request: &Request) -> anyhow::Result<Client> {
+    Client::ask(&mount.address, request).with_context(|| mount.mountpoint.display().to_string())
+}
+
+/// Sends a request to a mount that has one reply.
+pub(in crate::cli) fn ask_once(mount: &InMount, request: &Request) -> anyhow::Result<Reply> {
+    let reply = ask(mount, request)?.reply();
+    reply.with_context(|| mount.mountpoint.display().to_string())
+}
+
+/// Sends a request that has one reply to the mounts that these paths are in; without any, to all mounts of this user. Of these,
+/// those that can't be asked, as they may be ending, are named on standard error: they are no reason to say nothing of the others.
+/// All are asked at once: one that hangs is not waited for as often as there are such.
+pub(in crate::cli) fn ask_all(
+    paths: &[PathBuf],
+    request: &Request,
+    mut take: impl FnMut(&InMount, Reply) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mounts = mounts(paths)?;
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = mounts
+            .iter()
+            .map(|mount| scope.spawn(|| ask_once(mount, request)))
+            .collect();
+        let hear = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        asked.into_iter().map(hear).collect()
+    });
+    for (mount, reply) in mounts.iter().zip(replies) {
+        match reply {
+            Ok(reply) => take(mount, reply)?,
+            Err(error) if paths.is_empty() => eprintln!("fetchfs: {}", crate::cli::sentence(&error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// For a reply that does not fit the request: the daemon is not what it says it is.
+pub(in crate::cli) fn unexpected(mount: &InMount) -> anyhow::Error {
+    anyhow::anyhow!("{}: an answer that means nothing here", mount.mountpoint.display())
+}
+
+/// Says that a job goes on.
+pub(in crate::cli) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<()> {
+    let place = mount.mountpoint.display();
+    output::line(format_args!(
+        "job {job} on {place}; `fetchfs prefetch --list` shows how it goes on"
+    ))
+}
+
+/// What a path in a mount is called outside.
+pub(in crate::cli) fn shown(mount: &InMount, path: &TreePath) -> String {
+    let shown = path.as_path().strip_prefix(&mount.root).unwrap_or(path.as_path());
+    mount.mountpoint.join(shown).display().to_string()
+}
+
+/// What could not be done, over all mounts.
+#[derive(Default)]
+pub(in crate::cli) struct Failures {
+    /// The first ones, each a sentence.
+    told: Vec<String>,
+    count: u64,
+}
+
+impl Failures {
+    /// Takes what a mount tells of `count` failures.
+    pub(in crate::cli) fn add(&mut self, mount: &InMount, told: &[Failure], count: u64) {
+        let sentence = |failure: &Failure| format!("{}: {}", shown(mount, &failure.path), failure.reason);
+        self.told.extend(told.iter().map(sentence));
+        self.count += count;
+    }
+
+    /// Says what could not be `done`. A lone failure is the error itself.
+    pub(in crate::cli) fn end(mut self, done: &str) -> anyhow::Result<()> {
+        match (self.count, self.told.pop()) {
+            (0, _) => Ok(()),
+            (1, Some(only)) => bail!(only),
+            (count, last) => {
+                self.told
+                    .iter()
+                    .chain(&last)
+                    .for_each(|failure| eprintln!("fetchfs: {failure}"));
+                bail!("{count} paths could not be {done}")
+            }
+        }
+    }
+}

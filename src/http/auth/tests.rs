@@ -1,0 +1,220 @@
+//! Who gets to see what.
+
+use super::super::{HttpConfig, HttpErrorKind, Secret};
+use super::*;
+use crate::http::testing::{Server, says};
+use crate::origin::Client;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn login(user: &str, password: &str) -> Login {
+    Login {
+        user: user.to_owned(),
+        password: Secret::new(password),
+    }
+}
+
+/// The Authorization header that a request to this URL would have.
+async fn sent(access: &Access, to: &str) -> Option<String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let request = reqwest::Client::new().get(url(to));
+    let (request, _) = access.authorize(&Method::GET, &url(to), request).await.unwrap();
+    let request = request.build().unwrap();
+    let value = request.headers().get("authorization")?;
+    assert!(value.is_sensitive(), "else it is shown by Debug");
+    Some(value.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_login_goes_to_its_own_origin_only() {
+    let access = Access::new(AccessConfig::default());
+    assert_eq!(
+        access.adopt(url("https://u:p@host/d?q=1#f")),
+        url("https://host/d?q=1#f")
+    );
+    for home in ["https://host/", "https://host:443/other", "https://HOST/d"] {
+        assert_eq!(sent(&access, home).await.as_deref(), Some("Basic dTpw"), "{home}");
+    }
+    for away in [
+        "http://host/",
+        "https://host:8080/",
+        "https://host.example/",
+        "https://sub.host/",
+        "https://host./",
+    ] {
+        assert_eq!(sent(&access, away).await, None, "{away}");
+    }
+}
+
+#[tokio::test]
+async fn a_url_without_a_login_takes_none_away() {
+    let access = Access::new(AccessConfig::default());
+    access.adopt(url("https://user@host/"));
+    access.adopt(url("https://host/again"));
+    let shown = sent(&access, "https://host/").await;
+    assert_eq!(shown.as_deref(), Some("Basic dXNlcjo="), "no password is an empty one");
+}
+
+#[tokio::test]
+async fn options_and_netrc_are_for_the_sources_and_for_nobody_else() {
+    let netrc = "machine a login ann password 1 machine a login bob password 2 default login any password 3";
+    let access = Access::new(AccessConfig {
+        netrc: Netrc::parse(netrc).unwrap(),
+        ..AccessConfig::default()
+    });
+    assert_eq!(sent(&access, "https://a/").await, None, "no source is there");
+    access.adopt(url("https://a/"));
+    access.adopt(url("https://bob@a:81/"));
+    access.adopt(url("https://b/"));
+    let basic = async |to| sent(&access, to).await.unwrap();
+    assert_eq!(basic("https://a/").await, "Basic YW5uOjE=");
+    assert_eq!(
+        basic("https://a:81/").await,
+        "Basic Ym9iOjI=",
+        "the password of the user that the URL names"
+    );
+    assert_eq!(basic("https://b/").await, "Basic YW55OjM=");
+    assert_eq!(sent(&access, "https://a:82/").await, None);
+
+    let access = Access::new(AccessConfig {
+        login: Some(login("ann", "4")),
+        token: None,
+        netrc: Netrc::parse(netrc).unwrap(),
+        ..AccessConfig::default()
+    });
+    access.adopt(url("https://a/"));
+    assert_eq!(
+        sent(&access, "https://a/").await.as_deref(),
+        Some("Basic YW5uOjQ="),
+        "an option goes before netrc"
+    );
+}
+
+#[tokio::test]
+async fn a_token_goes_before_a_login_and_a_header_before_both() {
+    let mut config = AccessConfig {
+        login: Some(login("u", "p")),
+        token: Some(TokenSource::Given(Secret::new("t0k"))),
+        ..AccessConfig::default()
+    };
+    let access = Access::new(config.clone());
+    access.adopt(url("http://h/"));
+    assert_eq!(sent(&access, "http://h/").await.as_deref(), Some("Bearer t0k"));
+    let mut value = HeaderValue::from_static("Custom x");
+    value.set_sensitive(true);
+    config.headers.insert(header::AUTHORIZATION, value);
+    let access = Access::new(config);
+    access.adopt(url("http://h/"));
+    assert_eq!(sent(&access, "http://h/").await.as_deref(), Some("Custom x"));
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn refuses(challenge: &str) -> String {
+    format!("HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 2\r\n\r\nno")
+}
+
+fn client(access: AccessConfig) -> Client {
+    let config = HttpConfig {
+        access,
+        ..HttpConfig::default()
+    };
+    Client::new(config).unwrap()
+}
+
+#[tokio::test]
+async fn over_http_a_password_waits_for_the_question_and_is_proven_where_that_will_do() {
+    for (challenge, scheme) in [
+        ("Basic realm=r", "Basic dTpw"),
+        ("Basic realm=r, Digest realm=r, nonce=1", "Digest username=\"u\""),
+        ("Digest realm=r, nonce=1, Basic realm=r", "Digest username=\"u\""),
+    ] {
+        let server = Server::start(move |request| match request.contains("authorization: ") {
+            true => says(OK),
+            false => says(refuses(challenge)),
+        })
+        .await;
+        let client = client(AccessConfig {
+            login: Some(login("u", "p")),
+            ..AccessConfig::default()
+        });
+        client.adopt(server.url.clone());
+        for path in ["a", "b"] {
+            assert_eq!(client.page(&server.at(path)).await.unwrap().body, b"ok");
+        }
+        let requests = server.requests();
+        assert_eq!(requests.len(), 3, "the question is asked once: {requests:?}");
+        assert!(!requests[0].contains("authorization: "));
+        let told = format!("authorization: {scheme}");
+        assert!(
+            requests[1..].iter().all(|request| request.contains(&told)),
+            "{requests:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn over_http_a_server_that_never_asks_never_hears_of_a_login() {
+    let server = Server::start(|_| says(OK)).await;
+    let client = client(AccessConfig {
+        login: Some(login("u", "p")),
+        ..AccessConfig::default()
+    });
+    client.adopt(server.url.clone());
+    client.page(&server.url).await.unwrap();
+    assert!(!server.requests()[0].contains("authorization"));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_digest_gets_it_from_then_on_over_one_connection() {
+    let server = Server::start(|request| match request {
+        _ if request.contains("nonce=\"2\"") => says(OK),
+        _ if request.contains("nonce=\"1\", uri=\"/old\"") => says(refuses("Digest realm=r, nonce=\"2\", stale=true")),
+        _ if request.contains("nonce=\"1\"") => says(OK),
+        _ => says(refuses("Digest realm=r, nonce=\"1\"")),
+    })
+    .await;
+    let client = client(AccessConfig {
+        login: Some(login("u", "p")),
+        ..AccessConfig::default()
+    });
+    client.adopt(server.url.clone());
+    for (path, requests) in [("a", 2), ("b", 3), ("old", 5), ("c", 6)] {
+        assert_eq!(client.page(&server.at(path)).await.unwrap().body, b"ok");
+        assert_eq!(server.requests().len(), requests, "{path}");
+    }
+    assert_eq!(server.connections(), 1, "a short refusal is read to its end");
+}
+
+#[tokio::test]
+async fn a_wrong_login_is_refused_and_not_tried_again() {
+    for (challenge, requests) in [("Basic realm=r", 2), ("Digest realm=r, nonce=1", 2), ("Negotiate", 1)] {
+        let server = Server::start(move |_| says(refuses(challenge))).await;
+        let client = client(AccessConfig {
+            login: Some(login("u", "p")),
+            ..AccessConfig::default()
+        });
+        client.adopt(server.url.clone());
+        let error = client.page(&server.url).await.unwrap_err();
+        assert_eq!(error.kind, HttpErrorKind::Denied(401), "{challenge}");
+        assert_eq!(server.requests().len(), requests, "{challenge}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_had_says_so() {
+    let server = Server::start(|_| says(OK)).await;
+    let client = client(AccessConfig {
+        token: Some(TokenSource::File("/no/such/file".into())),
+        ..AccessConfig::default()
+    });
+    client.adopt(server.url.clone());
+    let error = client.page(&server.url).await.unwrap_err();
+    assert!(
+        error.to_string().contains("the token file /no/such/file can't be read"),
+        "{error}"
+    );
+    assert_eq!(server.requests(), [""; 0], "nothing is asked for without it");
+}

@@ -1,0 +1,268 @@
+//! Bearer tokens: from a file or a command, and again when they are no longer good.
+//!
+//! The file or the command's output has the token in its first line. A second line may say how long it stays good, as
+//! `30m` or in seconds; it is then asked for again shortly before. In any case it is when a server answers 401. Many
+//! requests learn at once that a token is no longer good, and one of them asks for the next.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tokio::process::Command;
+
+use super::{HttpErrorKind, Secret};
+
+/// How long a command may take. Those that ask a person or an identity service over the network need seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A command that was run so shortly before is not run again at 401: the server refuses its token for another reason,
+/// and a reader that tries on and on would run it each time.
+const REST: Duration = Duration::from_secs(5);
+
+/// A tenth of a token's time is left when the next one is asked for, at most so much: clocks differ, and requests take time.
+const LONGEST_MARGIN: Duration = Duration::from_secs(60);
+
+/// The most bytes of a token. Real ones have at most some kilobytes, since servers refuse longer headers.
+const LONGEST_TOKEN: usize = 64 << 10;
+
+/// Where a token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// It was given, and there is no other.
+    Given(Secret),
+    /// A file, which may be rewritten at any time.
+    File(PathBuf),
+    /// What this prints, run by `/bin/sh`. It may be a secret itself.
+    Command(Secret),
+}
+
+/// A token, asked for when it is needed.
+pub(crate) struct Token {
+    source: TokenSource,
+    /// Held while it is being asked for, so that it is asked for once.
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<Secret>,
+    /// Which of the tokens this is, counted from 1.
+    generation: u64,
+    /// When it was asked for.
+    asked: Option<Instant>,
+    /// From when on it is to be asked for again.
+    due: Option<Instant>,
+}
+
+impl Token {
+    pub fn new(source: TokenSource) -> Token {
+        Token {
+            source,
+            state: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The token, and its number for [`Self::renew`].
+    ///
+    /// # Errors
+    /// `NoCredentials` if there is none to be had.
+    pub async fn current(&self) -> Result<(Secret, u64), HttpErrorKind> {
+        let mut state = self.state.lock().await;
+        let is_due = state.due.is_some_and(|due| due <= Instant::now());
+        match &state.token {
+            Some(token) if !is_due => Ok((token.clone(), state.generation)),
+            _ => {
+                self.ask(&mut state).await?;
+                let token = state.token.clone().unwrap_or_else(|| Secret::new(""));
+                Ok((token, state.generation))
+            }
+        }
+    }
+
+    /// After a 401 for the token with this number: whether there is another one now.
+    ///
+    /// # Errors
+    /// `NoCredentials` if there is none to be had.
+    pub async fn renew(&self, refused: u64) -> Result<bool, HttpErrorKind> {
+        let mut state = self.state.lock().await;
+        if state.generation != refused {
+            return Ok(true);
+        }
+        let is_hopeless = match self.source {
+            TokenSource::Given(_) => true,
+            TokenSource::File(_) => false,
+            TokenSource::Command(_) => state.asked.is_some_and(|asked| asked.elapsed() < REST),
+        };
+        if is_hopeless {
+            return Ok(false);
+        }
+        let before = state.token.clone();
+        self.ask(&mut state).await?;
+        Ok(state.token != before)
+    }
+
+    async fn ask(&self, state: &mut State) -> Result<(), HttpErrorKind> {
+        let asked = Instant::now();
+        let text = match &self.source {
+            TokenSource::Given(token) => token.expose().to_owned(),
+            TokenSource::File(path) => tokio::task::spawn_blocking({
+                let path = path.clone();
+                move || std::fs::read_to_string(path)
+            })
+            .await
+            .map_err(|error| no(error.to_string()))?
+            .map_err(|error| no(format!("the token file {} can't be read: {error}", path.display())))?,
+            TokenSource::Command(command) => run(command.expose()).await?,
+        };
+        let (token, good_for) = read(&text).map_err(|wrong| no(format!("{} {wrong}", self.source.name())))?;
+        state.due = good_for.map(|time| asked + time - LONGEST_MARGIN.min(time / 10));
+        state.token = Some(token);
+        state.asked = Some(asked);
+        state.generation += 1;
+        log::debug!("a token was read, number {}", state.generation);
+        Ok(())
+    }
+}
+
+impl TokenSource {
+    fn name(&self) -> &'static str {
+        match self {
+            TokenSource::Given(_) => "the token",
+            TokenSource::File(_) => "the token file",
+            TokenSource::Command(_) => "the output of the token command",
+        }
+    }
+}
+
+/// What a command prints.
+async fn run(command: &str) -> Result<String, HttpErrorKind> {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let output = match tokio::time::timeout(PATIENCE, shell.output()).await {
+        Err(_) => {
+            let time = humantime::format_duration(PATIENCE);
+            return Err(no(format!("the token command has not ended within {time}")));
+        }
+        Ok(Err(error)) => return Err(no(format!("the token command can't be run: {error}"))),
+        Ok(Ok(output)) => output,
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next_back().unwrap_or("without a word").trim();
+        let said: String = said.chars().take(200).collect();
+        return Err(no(format!("the token command failed ({}): {said}", output.status)));
+    }
+    String::from_utf8(output.stdout).map_err(|_| no("the output of the token command is not text".to_owned()))
+}
+
+/// The token, and how long it stays good.
+pub(crate) fn read(text: &str) -> Result<(Secret, Option<Duration>), &'static str> {
+    let mut lines = text.lines().map(str::trim);
+    let token = lines.next().unwrap_or_default();
+    if token.is_empty() {
+        return Err("has no token in its first line");
+    }
+    if token.len() > LONGEST_TOKEN || token.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+        return Err("has something in its first line that is no token");
+    }
+    let time = match lines.next().filter(|line| !line.is_empty()) {
+        None => None,
+        Some(line) => {
+            let seconds = line.parse().ok().map(Duration::from_secs);
+            let time = seconds.or_else(|| humantime::parse_duration(line).ok());
+            Some(time.ok_or("has something in its second line that is no time, such as 30m or 1800")?)
+        }
+    };
+    // Longer than any mount, and short enough for an `Instant`.
+    let longest = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    Ok((Secret::new(token), time.map(|time| time.min(longest))))
+}
+
+fn no(why: String) -> HttpErrorKind {
+    HttpErrorKind::NoCredentials(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(text: &str) -> Token {
+        Token::new(TokenSource::Command(Secret::new(text)))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_asked_for_once_until_it_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let counting = |rest: &str| {
+            let log = folder.path().join(rest.len().to_string());
+            command(&format!(
+                "echo x >> {0}; echo token-$(wc -l < {0}); {rest}",
+                log.display()
+            ))
+        };
+        let lasting = counting("echo 1h");
+        for _ in 0..3 {
+            let (token, generation) = lasting.current().await.unwrap();
+            assert_eq!((token.expose(), generation), ("token-1", 1));
+        }
+        let brief = counting("echo 0");
+        brief.current().await.unwrap();
+        assert_eq!(brief.current().await.unwrap().0.expose(), "token-2");
+    }
+
+    #[tokio::test]
+    async fn after_a_refusal_the_file_is_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "old\n").unwrap();
+        let token = Token::new(TokenSource::File(file.path().to_owned()));
+        let (_, first) = token.current().await.unwrap();
+        assert!(!token.renew(first).await.unwrap(), "it is the same one still");
+        std::fs::write(file.path(), "new\n").unwrap();
+        let (_, second) = token.current().await.unwrap();
+        assert!(token.renew(second).await.unwrap());
+        assert!(token.renew(second).await.unwrap(), "somebody else has renewed it");
+        assert_eq!(token.current().await.unwrap().0.expose(), "new");
+    }
+
+    #[tokio::test]
+    async fn after_a_refusal_the_command_is_run_again_unless_it_just_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let token = command(&format!("echo x >> {0}; echo token-$(wc -l < {0})", log.display()));
+        let (_, first) = token.current().await.unwrap();
+        assert!(!token.renew(first).await.unwrap(), "it was run a moment ago");
+        token.state.lock().await.asked = Instant::now().checked_sub(REST);
+        assert!(token.renew(first).await.unwrap());
+        assert_eq!(token.current().await.unwrap().0.expose(), "token-2");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_says_why() {
+        let why = async |text: &str| command(text).current().await.unwrap_err().to_string();
+        assert!(
+            why("echo locked >&2; exit 3")
+                .await
+                .ends_with("(exit status: 3): locked")
+        );
+        assert!(why("true").await.contains("no token in its first line"));
+        assert!(why("echo two words").await.contains("no token"));
+        assert!(why("echo t; echo soon").await.contains("no time"));
+    }
+
+    #[test]
+    fn a_token_may_say_how_long_it_is_good() {
+        let time = |text| read(text).unwrap().1;
+        assert_eq!(time("t"), None);
+        assert_eq!(time("t\n\n"), None);
+        assert_eq!(time("t\n1800\n"), Some(Duration::from_secs(1800)));
+        assert_eq!(time("t\n30m"), Some(Duration::from_secs(1800)));
+        assert!(time("t\n18446744073709551615").is_some());
+    }
+}

@@ -1,0 +1,226 @@
+//! From [`HttpConfig`] to connections: proxy, addresses and versions of HTTP.
+
+use std::{collections::HashSet, fs, path::Path, time::Duration};
+
+use parking_lot::Mutex;
+use reqwest::{ClientBuilder, NoProxy, Proxy, redirect::Policy};
+use url::Url;
+
+use super::tls::Tls;
+use super::wire::{HttpVersion, Speech, Wire};
+use crate::http::config::PROXY_VARIABLES;
+use crate::http::{HttpConfig, Origin, Protocol, ProxyChoice};
+
+/// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
+/// theirs, so that few requests meet a connection that is just being closed.
+pub(crate) const IDLE: Duration = Duration::from_secs(50);
+
+/// Lines in the head of an answer. Stores that send a file's properties along send some hundred.
+const MOST_HEADERS: usize = 500;
+
+/// Kinds of proxies that are spoken to.
+const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+
+/// Why no client can be made of a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file can't be read.
+    #[error("can't read {option} {path}: {reason}")]
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A file was read and is not what it should be.
+    #[error("{option} {path} {wrong}")]
+    Content {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it, as the end of a sentence.
+        wrong: &'static str,
+    },
+    /// The address of the proxy is none.
+    #[error("--proxy: not the address of a proxy; write for example http://HOST:3128 or socks5h://HOST:1080")]
+    Proxy,
+    /// TLS can't be set up.
+    #[error("can't set up TLS: {0}; are the system's certificates installed (package ca-certificates)?")]
+    Tls(String),
+}
+
+/// How connections are made.
+pub(crate) struct Connections {
+    config: HttpConfig,
+    tls: Tls,
+    /// The `https` origins that speak nothing but HTTP/2. Nothing else is locked under it, and it is never held over an
+    /// await.
+    only_http2: Mutex<HashSet<Origin>>,
+}
+
+impl Connections {
+    pub fn new(config: &HttpConfig) -> Result<Connections, SetupError> {
+        // Whoever was first has installed the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if config.tls.insecure {
+            log::warn!(
+                "--insecure: certificates are not checked, so anybody on the way to the server can read and change \
+                 what is mounted, and take its passwords"
+            );
+        }
+        if config.proxy == ProxyChoice::Environment {
+            warn_of_proxies_in_the_environment();
+        }
+        let connections = Connections {
+            config: config.clone(),
+            tls: Tls::new(&config.tls)?,
+            only_http2: Mutex::default(),
+        };
+        // What is wrong with the rest of the configuration shows when a client is made of it.
+        connections.wire(Speech {
+            shows_identity: false,
+            version: HttpVersion::Agreed,
+        })?;
+        Ok(connections)
+    }
+
+    /// How the origin of a URL is spoken to, which `is_home` if it may see our certificate.
+    pub fn speech(&self, url: &Url, is_home: bool) -> Speech {
+        let is_only_http2 = || Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
+        let version = match (url.scheme(), self.config.protocol) {
+            ("https", Protocol::Http1) if !is_only_http2() => HttpVersion::Http1,
+            ("https", _) => HttpVersion::Agreed,
+            (_, Protocol::Http1) => HttpVersion::Http1,
+            (_, Protocol::Http2) => HttpVersion::Http2,
+        };
+        Speech {
+            shows_identity: is_home && self.config.tls.client_cert.is_some(),
+            version,
+        }
+    }
+
+    /// Notes that an origin refused to speak HTTP/1.1. False if that was known, so that nothing is left to try.
+    pub fn has_only_http2(&self, url: &Url) -> bool {
+        Origin::of(url).is_some_and(|origin| {
+            log::info!("{origin} speaks nothing but HTTP/2");
+            self.only_http2.lock().insert(origin)
+        })
+    }
+
+    /// The place of a new connection.
+    pub fn wire(&self, speech: Speech) -> Result<Wire, SetupError> {
+        let config = &self.config;
+        let builder = reqwest::Client::builder()
+            .tcp_nodelay(true)
+            // A line that is no header is passed over, a blank before the colon too, and a value may go on in the next line
+            // (RFC 9112 §5.1, §5.2): so curl and browsers read heads, and a proxy's warning among the headers costs nobody a file.
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_max_headers(MOST_HEADERS)
+            .connect_timeout(config.connect_timeout)
+            .local_address(config.bind_address)
+            .pool_idle_timeout(IDLE)
+            .redirect(Policy::none())
+            .user_agent(&config.user_agent);
+        let (builder, protocols) = match speech.version {
+            HttpVersion::Http1 => (builder.http1_only(), &["http/1.1"][..]),
+            HttpVersion::Agreed => (builder, &["h2", "http/1.1"][..]),
+            HttpVersion::Http2 => (builder.http2_prior_knowledge(), &["h2"][..]),
+        };
+        let builder = builder.tls_backend_preconfigured(self.tls.config(speech.shows_identity, protocols));
+        let builder = with_proxy(builder, &config.proxy)?;
+        Wire::new(speech, builder, |builder| {
+            builder.build().map_err(|error| SetupError::Tls(innermost(&error)))
+        })
+    }
+}
+
+fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuilder, SetupError> {
+    Ok(match choice {
+        // Tests speak to servers of their own.
+        ProxyChoice::Environment if cfg!(test) => builder.no_proxy(),
+        ProxyChoice::Environment => builder,
+        ProxyChoice::Direct => builder.no_proxy(),
+        ProxyChoice::Url(url) => {
+            if !is_a_proxy(url.expose()) {
+                return Err(SetupError::Proxy);
+            }
+            let proxy = Proxy::all(url.expose()).map_err(|_| SetupError::Proxy)?;
+            builder.proxy(proxy.no_proxy(NoProxy::from_env()))
+        }
+    })
+}
+
+/// Whether it names a kind of proxy that is spoken to. The HTTP library takes any other for no proxy at all, and goes straight to the
+/// server, which is what a proxy may be there to prevent. Without a scheme, `http` is meant.
+fn is_a_proxy(address: &str) -> bool {
+    let Some((scheme, _)) = address.split_once("://") else {
+        return true;
+    };
+    PROXY_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+}
+
+/// Variables of the environment that are meant to name a proxy, and name none that is spoken to (`all_proxy=socks://HOST`, as some desktops
+/// set it, is `socks5://`). They are not in the way of the mount: other programs go on without them as well.
+fn warn_of_proxies_in_the_environment() {
+    for name in PROXY_VARIABLES {
+        if std::env::var(name).is_ok_and(|address| !is_a_proxy(&address)) {
+            log::warn!(
+                "{name} in the environment names no proxy that is known, and is not used: it has to begin with one of {}",
+                PROXY_SCHEMES.join("://, ") + "://"
+            );
+        }
+    }
+}
+
+pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+    fs::read(path).map_err(|error| SetupError::File {
+        option,
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+pub(crate) fn content(option: &'static str, path: &Path, wrong: &'static str) -> SetupError {
+    SetupError::Content {
+        option,
+        path: path.display().to_string(),
+        wrong,
+    }
+}
+
+/// The library's own text says only that "builder error" occurred; its first cause says why.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_proxy_is_told_from_one() {
+        for address in [
+            "http://h:1",
+            "HTTPS://h",
+            "socks5://ann:pw@h:1",
+            "socks5h://h",
+            "h:3128",
+            "h",
+            "",
+        ] {
+            assert!(is_a_proxy(address), "{address}");
+        }
+        for address in ["socks://h:1", "foo://h", "://h", "htttp://h"] {
+            assert!(!is_a_proxy(address), "{address}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! TLS: whose certificates are trusted, which is shown, and what goes wrong with it, in words.
+//!
+//! Trusted are the system's authorities and those in `--ca-cert`. **A certificate that is itself in `--ca-cert` is trusted for the hosts
+//! that it names, whoever signed it and whatever it may be used for otherwise**: what `openssl req -x509` makes for a server at home is its own
+//! authority, which the rules for authorities forbid a server to show (RFC 5280 §4.2.1.9).
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, PeerIncompatible,
+    SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
+};
+use rustls_platform_verifier::Verifier;
+
+use super::setup::{content, read};
+use crate::http::{SetupError, TlsConfig};
+
+/// TLS with our certificate, and without.
+pub(crate) struct Tls {
+    without_identity: ClientConfig,
+    with_identity: Option<ClientConfig>,
+}
+
+impl Tls {
+    pub fn new(config: &TlsConfig) -> Result<Tls, SetupError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = if config.insecure {
+            Arc::new(Anybody(provider.clone()))
+        } else {
+            let own = config
+                .ca_cert
+                .as_deref()
+                .map(authorities)
+                .transpose()?
+                .unwrap_or_default();
+            let roots = Verifier::new_with_extra_roots(own.clone(), provider.clone());
+            let system = roots.map_err(|error| SetupError::Tls(error.to_string()))?;
+            Arc::new(Trust { system, own })
+        };
+        let builder = || {
+            let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+            let builder = builder.map_err(|error| SetupError::Tls(error.to_string()))?;
+            Ok(builder.dangerous().with_custom_certificate_verifier(verifier.clone()))
+        };
+        let with_identity = match &config.client_cert {
+            Some(path) => {
+                let wrong = "and its key are not a certificate and a key in PEM; a key must not be encrypted";
+                let wrong = || content("--client-cert", path, wrong);
+                let (chain, key) = identity(path, config.client_key.as_deref(), wrong)?;
+                Some(builder()?.with_client_auth_cert(chain, key).map_err(|_| wrong())?)
+            }
+            None => None,
+        };
+        Ok(Tls {
+            without_identity: builder()?.with_no_client_auth(),
+            with_identity,
+        })
+    }
+
+    /// The configuration for a connection over which one of these protocols is spoken (RFC 7301). Sessions are shared among all.
+    pub fn config(&self, shows_identity: bool, protocols: &[&str]) -> ClientConfig {
+        let identity = self.with_identity.as_ref().filter(|_| shows_identity);
+        let mut config = identity.unwrap_or(&self.without_identity).clone();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let pem = read("--ca-cert", path)?;
+    let own: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let own = own.map_err(|_| content("--ca-cert", path, "is not a PEM file of certificates"))?;
+    let is_one = |own: &CertificateDer<'_>| rustls::RootCertStore::empty().add(own.clone().into_owned()).is_ok();
+    match own.as_slice() {
+        [] => Err(content(
+            "--ca-cert",
+            path,
+            "has no certificate in it; a PEM file is needed",
+        )),
+        all if all.iter().all(is_one) => Ok(own),
+        _ => Err(content("--ca-cert", path, "is not a PEM file of certificates")),
+    }
+}
+
+type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(path: &Path, key: Option<&Path>, wrong: impl Fn() -> SetupError) -> Result<Chain, SetupError> {
+    let pem = read("--client-cert", path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(&wrong)?;
+    let pem = key.map_or(Ok(pem), |key| read("--client-key", key))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| wrong())?;
+    Ok((chain, key))
+}
+
+/// See the module.
+#[derive(Debug)]
+struct Trust {
+    system: Verifier,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let refusal = match self.system.verify_server_cert(shown, intermediates, name, ocsp, now) {
+            Err(Error::InvalidCertificate(refusal)) => refusal,
+            verdict => return verdict,
+        };
+        // Its dates and names count, and are looked at before its use.
+        let is_of_its_use = matches!(
+            refusal,
+            CertificateError::UnknownIssuer
+                | CertificateError::InvalidPurpose
+                | CertificateError::InvalidPurposeContext { .. }
+                | CertificateError::Other(_)
+        );
+        if is_of_its_use && self.own.iter().any(|own| own == shown) {
+            verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        let is_authority = is_authority_as_server(&refusal);
+        // With a wrong signature it is named as an authority's that did not sign it: made anew under the old name, for example.
+        if is_authority
+            || matches!(
+                refusal,
+                CertificateError::UnknownIssuer | CertificateError::BadSignature
+            )
+        {
+            let is_self_signed = intermediates.is_empty() && is_its_own_issuer(shown);
+            let distrust = Distrust(match (is_self_signed, self.own.is_empty()) {
+                (false, true) if is_authority => {
+                    "it is an authority's certificate, and not a server's; if it is one of your own, name it with --ca-cert"
+                }
+                (false, false) if is_authority => {
+                    "it is an authority's certificate, and not a server's, and is not in the file that --ca-cert names"
+                }
+                (true, true) => "it is signed by itself alone; if it is one of your own, name it with --ca-cert",
+                (true, false) => "it is signed by itself alone, and is not in the file that --ca-cert names",
+                (false, true) => {
+                    "no authority that is trusted here has signed it; if its authority is one of your own, name that with --ca-cert"
+                }
+                (false, false) => {
+                    "neither one of the system's authorities nor one in the file that --ca-cert names has signed it; does the server \
+                     send the certificates between it and its authority?"
+                }
+            });
+            return Err(CertificateError::Other(OtherError(Arc::new(distrust))).into());
+        }
+        Err(Error::InvalidCertificate(refusal))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.system.verify_tls12_signature(message, shown, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        shown: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.system.verify_tls13_signature(message, shown, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.system.supported_verify_schemes()
+    }
+}
+
+/// `--insecure`: any certificate is accepted.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Why no authority vouches for a certificate, and what can be done about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Distrust(&'static str);
+
+/// Whether a server shows an authority's certificate as its own (RFC 5280 §4.2.1.9). The type of that error has no name here.
+fn is_authority_as_server(refusal: &CertificateError) -> bool {
+    matches!(refusal, CertificateError::Other(other) if format!("{:?}", other.0).contains("CaUsedAsEndEntity"))
+}
+
+/// Whether issuer and subject are the same name: as a trust anchor it would then verify itself.
+fn is_its_own_issuer(shown: &CertificateDer<'_>) -> bool {
+    let mut alone = rustls::RootCertStore::empty();
+    if alone.add(shown.clone().into_owned()).is_err() {
+        return false;
+    }
+    // The issuer's name is in it twice.
+    let subject = alone.roots[0].subject.as_ref();
+    shown
+        .windows(subject.len().max(1))
+        .filter(|window| *window == subject)
+        .count()
+        >= 2
+}
+
+/// What is wrong with a certificate that is not trusted, if that is what TLS complains of.
+pub(crate) fn distrust(error: &Error) -> Option<String> {
+    let why = match error {
+        Error::NoCertificatesPresented => return Some("the server shows none".to_owned()),
+        Error::InvalidCertificate(why) => why,
+        _ => return None,
+    };
+    let date = |time: &UnixTime| {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs());
+        humantime::format_rfc3339_seconds(time).to_string()
+    };
+    Some(match why {
+        CertificateError::Expired => "it has expired".to_owned(),
+        CertificateError::ExpiredContext { not_after, .. } => format!("it expired at {}", date(not_after)),
+        CertificateError::NotValidYet => "it is not valid yet; is this machine's clock right?".to_owned(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!(
+                "it is valid only from {}; is this machine's clock right?",
+                date(not_before)
+            )
+        }
+        CertificateError::Other(OtherError(other)) if other.is::<Distrust>() => other.to_string(),
+        CertificateError::NotValidForName => "it is for another host".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => names_of(presented),
+        CertificateError::Revoked => "it was revoked".to_owned(),
+        CertificateError::BadEncoding => "it is malformed".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not meant for servers".to_owned()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed in a way that is no longer safe, or not known here".to_owned()
+        }
+        CertificateError::UnhandledCriticalExtension => "it has conditions that are not known here".to_owned(),
+        _ => "it can't be verified".to_owned(),
+    })
+}
+
+fn names_of(presented: &[String]) -> String {
+    // As the library writes them: `DnsName("host")`, `IpAddress(127.0.0.1)`.
+    let name = |shown: &String| {
+        let inner = shown
+            .split_once('(')
+            .map_or(shown.as_str(), |(_, inner)| inner.trim_end_matches(')'));
+        inner.trim_matches('"').to_owned()
+    };
+    match presented {
+        [] => "it names no host (a subjectAltName is needed)".to_owned(),
+        many => {
+            let mut names: Vec<_> = many.iter().take(5).map(name).collect();
+            if many.len() > names.len() {
+                names.push(format!("{} more", many.len() - names.len()));
+            }
+            format!("it is for {}", names.join(", "))
+        }
+    }
+}
+
+/// Why no TLS connection came about, other than for a certificate.
+pub(crate) fn failure(error: &Error) -> String {
+    match error {
+        Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
+        | Error::PeerIncompatible(
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon,
+        ) => "no common cipher suite: the server offers only others than ECDHE with AES-GCM or ChaCha20-Poly1305"
+            .to_owned(),
+        Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => "no common TLS version: the server offers only versions before 1.2".to_owned(),
+        Error::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
+            "the server's TLS lacks the extended master secret (RFC 7627)".to_owned()
+        }
+        Error::PeerIncompatible(_) => "the server speaks a kind of TLS that is not known here".to_owned(),
+        Error::AlertReceived(alert) => match alert {
+            AlertDescription::UnrecognisedName => "the server has no TLS for this host name".to_owned(),
+            AlertDescription::CertificateRequired => {
+                "the server wants a certificate of yours (--client-cert)".to_owned()
+            }
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied => {
+                "the server does not accept your certificate (--client-cert)".to_owned()
+            }
+            AlertDescription::NoApplicationProtocol => "the server speaks neither HTTP/1.1 nor HTTP/2 there".to_owned(),
+            _ => "the server broke the TLS handshake off".to_owned(),
+        },
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            "what the server sends is not TLS as it should be".to_owned()
+        }
+        Error::PeerMisbehaved(_) | Error::DecryptError | Error::PeerSentOversizedRecord => {
+            "the server breaks the rules of TLS".to_owned()
+        }
+        _ => "TLS failed".to_owned(),
+    }
+}

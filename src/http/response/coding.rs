@@ -1,0 +1,155 @@
+//! Content codings (RFC 9110 §8.4.1): which of them compress, and pages that come compressed although `identity` was asked for.
+//!
+//! Files are never decoded: their bytes are the file's as they are, or the answer is refused
+//! ([`AnswerHead::refuse_coding`](super::head::AnswerHead::refuse_coding)). A page is text that is read here, so it is unpacked
+//! as a browser would, up to the size that a page may have.
+
+use std::io::{self, Read};
+
+/// Codings that servers apply as they send.
+const COMPRESSING: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
+
+/// Endings of the entity tags of compressed forms: Apache's, Jetty's and some others'.
+const TAG_ENDINGS: [&str; 6] = ["-gzip", ";gzip", "--gzip", "-br", ";br", "-zstd"];
+
+/// The most codings on top of each other that are taken off.
+const MOST_LAYERS: usize = 4;
+
+/// Why a page could not be unpacked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unpacking {
+    /// It is longer than a page may be.
+    TooLong,
+    /// It is not what its coding says, or a coding that is not known here.
+    Damaged,
+}
+
+/// Whether one of the codings of a Content-Encoding compresses. Any other value names no coding that a server applies: `utf-8`,
+/// `none`, `binary`, `aws-chunked` (what is left of an upload), or a word for what the file is.
+pub(crate) fn compresses(codings: &str) -> bool {
+    layers(codings).any(|coding| COMPRESSING.contains(&coding.as_str()))
+}
+
+/// Whether an entity tag is that of a compressed form, as servers write it that derive it from the file's own.
+pub(crate) fn names_a_coding(tag: &str) -> bool {
+    let inner = tag.trim_end_matches('"').to_ascii_lowercase();
+    TAG_ENDINGS.iter().any(|ending| inner.ends_with(ending))
+}
+
+/// Takes the codings off a page, the last one first. At most `most` bytes come of it, whatever it unpacks to.
+pub(crate) async fn unpack(codings: &str, packed: Vec<u8>, most: u64) -> Result<Vec<u8>, Unpacking> {
+    let codings: Vec<String> = layers(codings).collect();
+    // A large page takes a second: too long for a thread that other requests need.
+    let unpacking = tokio::task::spawn_blocking(move || {
+        if codings.len() > MOST_LAYERS {
+            return Err(Unpacking::Damaged);
+        }
+        codings
+            .iter()
+            .rev()
+            .try_fold(packed, |bytes, coding| take_off(coding, bytes, most))
+    });
+    // It fails only if it panics, or if the runtime is going down.
+    unpacking.await.unwrap_or(Err(Unpacking::Damaged))
+}
+
+fn layers(codings: &str) -> impl Iterator<Item = String> {
+    let names = codings.split(',').map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty())
+}
+
+/// One coding less. What has not the mark of its coding is taken as it is: the label is wrong.
+fn take_off(coding: &str, packed: Vec<u8>, most: u64) -> Result<Vec<u8>, Unpacking> {
+    let bytes = packed.as_slice();
+    match coding {
+        "gzip" | "x-gzip" if bytes.starts_with(b"\x1f\x8b") => read(flate2::read::MultiGzDecoder::new(bytes), most),
+        // RFC 9110 §8.4.1.2: with a zlib head. Some servers leave it out.
+        "deflate" if has_zlib_head(bytes) => read(flate2::read::ZlibDecoder::new(bytes), most),
+        "deflate" if !looks_like_text(bytes) => read(flate2::read::DeflateDecoder::new(bytes), most),
+        "br" if !looks_like_text(bytes) => read(brotli_decompressor::Decompressor::new(bytes, 4096), most),
+        "zstd" if bytes.starts_with(b"\x28\xb5\x2f\xfd") => read(
+            ruzstd::decoding::StreamingDecoder::new(bytes).map_err(|_| Unpacking::Damaged)?,
+            most,
+        ),
+        "compress" | "x-compress" if bytes.starts_with(b"\x1f\x9d") => Err(Unpacking::Damaged),
+        _ => Ok(packed),
+    }
+}
+
+fn read(from: impl Read, most: u64) -> Result<Vec<u8>, Unpacking> {
+    let mut bytes = Vec::new();
+    let read = io::Read::take(from, most.saturating_add(1)).read_to_end(&mut bytes);
+    match read {
+        _ if bytes.len() as u64 > most => Err(Unpacking::TooLong),
+        Ok(_) => Ok(bytes),
+        Err(_) => Err(Unpacking::Damaged),
+    }
+}
+
+/// RFC 1950 §2.2.
+fn has_zlib_head(bytes: &[u8]) -> bool {
+    let [method, flags, ..] = *bytes else { return false };
+    method & 0x0f == 8 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0
+}
+
+/// Whether it begins as a page does that is not compressed.
+fn looks_like_text(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    text.is_empty() || text.starts_with(b"<") || text.starts_with(b"\xef\xbb\xbf<")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const PAGE: &[u8] = b"<title>Index of /</title><a href=\"f\">f</a>";
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_unpacked_whatever_it_is_packed_with() {
+        let deflate = zlib(PAGE);
+        // Stored in a block of its own, as `brotli` and `zstd` write it.
+        let last = PAGE.len() as u8 - 1;
+        let brotli = [&[0x0b | (last & 1) << 7, last >> 1, 0x80][..], PAGE, &[0x03]].concat();
+        let zstd = {
+            let block = ((PAGE.len() as u32) << 3 | 1).to_le_bytes();
+            let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, PAGE.len() as u8];
+            [&frame[..], &block[..3], PAGE].concat()
+        };
+        for (coding, packed) in [
+            ("gzip", gzip(PAGE)),
+            ("X-Gzip", gzip(PAGE)),
+            ("gzip, gzip", gzip(&gzip(PAGE))),
+            ("deflate", deflate.clone()),
+            ("deflate", deflate[2..deflate.len() - 4].to_vec()),
+            ("br", brotli),
+            ("zstd", zstd),
+            ("gzip", PAGE.to_vec()),
+            ("br", PAGE.to_vec()),
+            ("utf-8, gzip", gzip(PAGE)),
+        ] {
+            assert_eq!(unpack(coding, packed, 1000).await.as_deref(), Ok(PAGE), "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_unpacks_to_more_than_a_page_may_have_is_refused() {
+        let bomb = gzip(&vec![0; 10 << 20]);
+        assert_eq!(unpack("gzip", bomb, 1 << 20).await, Err(Unpacking::TooLong));
+        assert_eq!(unpack("gzip", gzip(PAGE), PAGE.len() as u64).await.as_deref(), Ok(PAGE));
+        assert!(unpack("gzip", gzip(PAGE)[..30].to_vec(), 1000).await.is_err());
+    }
+}

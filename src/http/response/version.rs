@@ -1,0 +1,353 @@
+//! What tells one version of a remote file from the next.
+//!
+//! A cache entry belongs to exactly one version, and a reader must never see a mix of two (docs/semantics.md, promise 1). So
+//! every answer is compared with the version that the reader opened. The comparison lives here, the consequences that
+//! it has for an answer live in [`judge`](super::validation).
+//!
+//! Which validator is taken, where a server offers several (RFC 9110 §8.8):
+//!
+//! 1. a strong `ETag`: it changes whenever a byte changes (§8.8.1);
+//! 2. else `Last-Modified`, even beside a weak `ETag`: servers that send weak tags make them of the size and the
+//!    date, so that the tag says nothing that date and length do not. A date has a resolution of one second;
+//! 3. else the weak `ETag`: the origin only promises that two answers with the same tag mean the same (§8.8.1). Nothing
+//!    better is to be had from such a server, and refusing it would make its files unreadable;
+//! 4. else a `Last-Modified` that is no date, which is better than nothing;
+//! 5. else nothing: the size alone must do.
+//!
+//! **A validator that is written wrongly is compared as the text that it is** (an unquoted tag, two of them, a date in another form
+//! than HTTP's): it changes when the file does, so to ignore it would mix two versions without a word.
+//!
+//! **No precondition is sent with a range**, neither `If-Range` nor `If-Match`: the validators of the answer are compared in any
+//! case, so a precondition proves nothing more, and it costs. Some servers answer `If-Range` with the whole file although the tag is
+//! that of the file, which looks as if they had no ranges; nginx's slice module fetches a file's first slice for it each time; of
+//! a file that has changed it brings the whole new version, which nobody can use, instead of a part. Some servers refuse `If-Match` with 412 for
+//! a tag that they have sent, or do not look at it, so a part that came with it would not be proven either.
+
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+
+/// Tells two versions of a remote file apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Validator {
+    /// A strong entity tag, with its quotes; or what stands in the place of one, as it is written.
+    Strong(String),
+    /// `Last-Modified`, as the server wrote it, be it a date or not.
+    Dated(String),
+    /// A weak entity tag, `W/"…"`: it only says that two versions are equivalent.
+    Weak(String),
+    /// The server names no version.
+    #[default]
+    None,
+}
+
+/// One version of a remote file: what the size was, and what the server calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// Bytes in the whole file.
+    pub size: u64,
+    /// What the server calls this version.
+    pub validator: Validator,
+}
+
+/// What an answer's own validators say about a version that was known before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sameness {
+    /// It is that version; or none was known.
+    Same,
+    /// It is another one.
+    Different,
+    /// The answer does not say: it carries nothing that can be compared.
+    Silent,
+}
+
+impl Validator {
+    /// The validator to remember of an answer with these headers, by the preference in the module's story.
+    pub(crate) fn of(etag: Option<&str>, last_modified: Option<&str>) -> Validator {
+        match (etag, last_modified) {
+            (Some(tag), _) if !is_weak(tag) => Validator::Strong(tag.to_owned()),
+            (Some(tag), Some(date)) if parse_date(date).is_none() => Validator::Weak(tag.to_owned()),
+            (_, Some(date)) => Validator::Dated(date.to_owned()),
+            (Some(tag), None) => Validator::Weak(tag.to_owned()),
+            (None, None) => Validator::None,
+        }
+    }
+
+    /// A stable text for the index, and for nobody else: what [`parse`](Self::parse) reads back.
+    pub fn to_key(&self) -> String {
+        match self {
+            Validator::Strong(tag) => format!("strong:{tag}"),
+            Validator::Dated(date) => format!("dated:{date}"),
+            Validator::Weak(tag) => format!("weak:{tag}"),
+            Validator::None => "none".to_owned(),
+        }
+    }
+
+    /// Reads what [`to_key`](Self::to_key) wrote; `None` if this is not such a text.
+    pub fn parse(key: &str) -> Option<Validator> {
+        let (kind, value) = key.split_once(':').unwrap_or((key, ""));
+        match kind {
+            "strong" if is_short_text(value) && !is_weak(value) => Some(Validator::Strong(value.to_owned())),
+            "dated" if !value.is_empty() => Some(Validator::Dated(value.to_owned())),
+            "weak" if is_short_text(value) && is_weak(value) => Some(Validator::Weak(value.to_owned())),
+            "none" if key == "none" => Some(Validator::None),
+            _ => None,
+        }
+    }
+
+    /// Whether it is more than one server's word: of two servers, weak tags and sizes may be the same by chance.
+    pub(crate) fn names_a_version_anywhere(&self) -> bool {
+        matches!(self, Validator::Strong(_) | Validator::Dated(_))
+    }
+
+    /// How much it proves: a server's answers do not normally fall back behind what it sent before.
+    pub(crate) fn strength(&self) -> u8 {
+        match self {
+            Validator::Strong(_) => 3,
+            Validator::Dated(_) => 2,
+            Validator::Weak(_) => 1,
+            Validator::None => 0,
+        }
+    }
+
+    /// What an answer with these headers says about this version.
+    pub(crate) fn compare(&self, etag: Option<&str>, last_modified: Option<&str>) -> Sameness {
+        let same_if = |same| if same { Sameness::Same } else { Sameness::Different };
+        match (self, etag, last_modified) {
+            (Validator::None, ..) => Sameness::Same,
+            // Weakened on its way, by a proxy that may have rewritten the body: no proof of the same bytes.
+            (Validator::Strong(known), Some(tag), _) if is_weak(tag) && opaque(tag) == opaque(known) => {
+                Sameness::Silent
+            }
+            (Validator::Strong(known), Some(tag), _) => same_if(is_same_tag(known, tag)),
+            (Validator::Weak(known), Some(tag), _) => same_if(is_same_tag(opaque(known), opaque(tag))),
+            (Validator::Dated(known), _, Some(date)) => same_if(is_same_date(known, date)),
+            (Validator::Strong(_) | Validator::Weak(_), None, _) | (Validator::Dated(_), _, None) => Sameness::Silent,
+        }
+    }
+}
+
+/// Bytes of a validator that are kept beside every file. Real tags have 10 to 80; one of a megabyte is an attack on the index.
+const LONGEST: usize = 1024;
+
+/// The values of a header that is a validator, as one text that fits into a header and into the index: equal ones count once, several are
+/// joined, and one that is too long is replaced by its hash. `None` if there is none, or an empty one, which names nothing.
+pub(crate) fn text_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let mut distinct: Vec<&[u8]> = Vec::new();
+    for value in values.map(<[u8]>::trim_ascii) {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    let text = distinct.join(&b", "[..]);
+    if matches!(text.as_slice(), b"" | b"\"\"" | b"W/\"\"") {
+        return None;
+    }
+    if text.len() > LONGEST {
+        let hash = Sha256::digest(&text);
+        return Some(
+            hash.iter()
+                .fold("sha256-".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+        );
+    }
+    // Bytes beyond ASCII are letters of whatever alphabet; each of them must stay another one.
+    Some(text.iter().map(|&byte| char::from(byte)).collect())
+}
+
+/// What [`text_of`] makes, and nothing else.
+fn is_short_text(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= LONGEST && !text.contains(['\n', '\0'])
+}
+
+/// Weak tags are marked by a `W/`; some servers write it small.
+fn is_weak(tag: &str) -> bool {
+    tag.starts_with("W/") || tag.starts_with("w/")
+}
+
+/// The quoted part, by which weak comparison goes (RFC 9110 §8.8.3.2).
+fn opaque(tag: &str) -> &str {
+    if is_weak(tag) { &tag[2..] } else { tag }
+}
+
+/// Whether two tags are the same but for a mark of the content coding, which servers put at the end for a compressed form
+/// (Apache and Jetty `-gzip`, Jetty `--gzip`, lighttpd `-br`, Caddy `;gzip`). Whether the body is compressed is seen from Content-Encoding.
+fn is_same_tag(one: &str, other: &str) -> bool {
+    one == other || without_coding(one) == without_coding(other)
+}
+
+/// A tag's text without its quotes and the mark of a coding.
+fn without_coding(tag: &str) -> &str {
+    let tag = tag.strip_prefix('"').unwrap_or(tag);
+    // The mark stands before the closing quote, or, wrongly, behind it.
+    let tag = tag.strip_suffix('"').unwrap_or(tag);
+    for coding in ["gzip", "br", "zstd", "deflate"] {
+        if let Some(rest) = tag.strip_suffix(coding)
+            && let Some(rest) = rest.strip_suffix("--").or_else(|| rest.strip_suffix(['-', ';', ':']))
+            && !rest.is_empty()
+        {
+            return rest.strip_suffix('"').unwrap_or(rest);
+        }
+    }
+    tag
+}
+
+/// A date of a header, if it is one in HTTP's forms.
+pub(crate) fn parse_date(text: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(text).ok()
+}
+
+/// A tag in one way of writing: without its `W/`, its quotes and the mark of a coding.
+pub(crate) fn plain_tag(tag: &str) -> &str {
+    without_coding(opaque(tag))
+}
+
+/// The same moment, although one server of a cluster may write it in another of the three forms.
+fn is_same_date(one: &str, other: &str) -> bool {
+    one == other || matches!((parse_date(one), parse_date(other)), (Some(one), Some(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    #[test]
+    fn a_strong_tag_is_preferred_to_a_date_and_a_date_to_a_weak_tag() {
+        assert_eq!(
+            Validator::of(Some("\"a\""), Some(DAY)),
+            Validator::Strong("\"a\"".into())
+        );
+        assert_eq!(Validator::of(Some("W/\"a\""), Some(DAY)), Validator::Dated(DAY.into()));
+        assert_eq!(Validator::of(Some("W/\"a\""), None), Validator::Weak("W/\"a\"".into()));
+        assert_eq!(Validator::of(None, Some(DAY)), Validator::Dated(DAY.into()));
+        assert_eq!(Validator::of(None, None), Validator::None);
+    }
+
+    #[test]
+    fn what_is_written_wrongly_is_compared_as_text() {
+        let text = |values: &[&[u8]]| text_of(values.iter().copied());
+        assert_eq!(text(&[b"5f3-abc"]).as_deref(), Some("5f3-abc"));
+        assert_eq!(
+            text(&[b" \"a\"", b"\"a\" "]).as_deref(),
+            Some("\"a\""),
+            "twice the same"
+        );
+        assert_eq!(text(&[b"\"a\"", b"\"b\""]).as_deref(), Some("\"a\", \"b\""));
+        assert_ne!(text(&[b"\"\xe4\""]), text(&[b"\"\xf6\""]), "letters beyond ASCII");
+        let (long, other) = ([b'a'; 5000], [b'b'; 5000]);
+        assert_ne!(text(&[&long]), text(&[&other]));
+        assert!(text(&[&long]).unwrap().len() < 100);
+        for nothing in [&[] as &[&[u8]], &[b""], &[b"\"\""], &[b"W/\"\""], &[b"", b" "]] {
+            assert_eq!(text(nothing), None, "{nothing:?}");
+        }
+        for tag in ["abc", "'abc'", "W/abc", "w/\"abc\"", "\"a\", \"b\"", "\"abc"] {
+            let known = Validator::of(Some(tag), None);
+            assert_eq!(known.compare(Some(tag), None), Sameness::Same, "{tag}");
+            assert_eq!(known.compare(Some("\"other\""), None), Sameness::Different, "{tag}");
+            assert_eq!(Validator::parse(&known.to_key()), Some(known), "{tag}");
+        }
+        for date in [
+            "Mon, 01 Jan 2024 00:00:00 UTC",
+            "Mon, 01 Jan 2024 00:00:00 +0000",
+            "2024-01-01T00:00:00Z",
+            "1704067200",
+        ] {
+            let known = Validator::of(None, Some(date));
+            assert_eq!(known.compare(None, Some(date)), Sameness::Same, "{date}");
+            assert_eq!(
+                known.compare(None, Some(&date.replacen('0', "9", 1))),
+                Sameness::Different,
+                "{date}"
+            );
+        }
+        let (weak, odd) = (Some("W/\"a\""), Some("0"));
+        assert_eq!(
+            Validator::of(weak, odd),
+            Validator::of(weak, None),
+            "a tag says more than what is no date"
+        );
+    }
+
+    #[test]
+    fn a_mark_of_the_coding_makes_no_other_version() {
+        for (one, other, same) in [
+            ("\"abc\"", "\"abc-gzip\"", true),
+            ("\"abc\"", "\"abc\"-gzip", true),
+            ("\"abc;br\"", "\"abc--gzip\"", true),
+            ("\"abc\"", "\"abd-gzip\"", false),
+            ("\"-gzip\"", "\"-br\"", false),
+            ("\"gzip\"", "\"br\"", false),
+        ] {
+            let known = Validator::Strong(one.into());
+            assert_eq!(
+                known.compare(Some(other), None) == Sameness::Same,
+                same,
+                "{one} {other}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_date_is_the_same_in_each_of_its_three_forms() {
+        let known = Validator::Dated(DAY.into());
+        for date in [DAY, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(known.compare(Some("\"new\""), Some(date)), Sameness::Same, "{date}");
+        }
+        assert_eq!(
+            known.compare(None, Some("Sun, 06 Nov 1994 08:49:38 GMT")),
+            Sameness::Different
+        );
+        assert_eq!(known.compare(Some("\"a\""), None), Sameness::Silent);
+    }
+
+    #[test]
+    fn tags_prove_as_much_as_they_say() {
+        let strong = Validator::Strong("\"a\"".into());
+        let weak = Validator::Weak("W/\"a\"".into());
+        assert_eq!(strong.compare(Some("\"a\""), None), Sameness::Same);
+        assert_eq!(strong.compare(Some("\"b\""), Some(DAY)), Sameness::Different);
+        assert_eq!(strong.compare(Some("W/\"a\""), Some(DAY)), Sameness::Silent);
+        assert_eq!(strong.compare(Some("W/\"b\""), None), Sameness::Different);
+        assert_eq!(strong.compare(None, Some(DAY)), Sameness::Silent);
+        assert_eq!(weak.compare(Some("W/\"a\""), None), Sameness::Same);
+        assert_eq!(weak.compare(Some("\"a\""), None), Sameness::Same);
+        assert_eq!(weak.compare(Some("W/\"b\""), None), Sameness::Different);
+        assert_eq!(weak.compare(None, Some(DAY)), Sameness::Silent);
+    }
+
+    #[test]
+    fn a_text_that_is_no_key_is_refused() {
+        for key in [
+            "",
+            "nothing",
+            "none:",
+            "none:x",
+            "strong:",
+            "strong:W/\"a\"",
+            "weak:\"a\"",
+            "dated:",
+        ] {
+            assert_eq!(Validator::parse(key), None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_validator_survives_the_index(tag in "(W/)?\"[!#-~é]{0,40}\"", date in "[ -~]{1,40}") {
+            for validator in [Validator::of(Some(&tag), None), Validator::of(None, Some(&date)), Validator::None] {
+                prop_assert_eq!(Validator::parse(&validator.to_key()), Some(validator));
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_compared_and_parsed(one: String, other: String) {
+            Validator::parse(&one);
+            let _ = text_of(std::iter::once(one.as_bytes()));
+            Validator::Strong(one.clone()).compare(Some(&other), None);
+            Validator::Dated(one).compare(None, Some(&other));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Asking what a URL is: its size, its version, its name. GET decides, HEAD is a hint ([`head_trust`](crate::origin::head_trust)).
+
+use reqwest::{Method, header};
+use url::Url;
+
+use super::redirect_chain::Answer;
+use super::{Client, identity, ranges::ranged};
+use crate::http::{
+    HttpError, HttpErrorKind, Version, redact,
+    response::{
+        disposition,
+        head::AnswerHead,
+        validation::{is_same_version, refuse_stand_in},
+    },
+};
+use crate::origin::{
+    Metadata,
+    head_trust::{HeadTrust, ProbeForm},
+};
+
+impl Client {
+    /// [`Self::metadata`] of a file of which the version `expected` is known, if any.
+    ///
+    /// A HEAD that says that nothing has changed is enough. If it says anything else, or nothing, a GET decides. `listed` is the exact size in
+    /// bytes that the file's listing gives, if any.
+    ///
+    /// # Errors
+    /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
+    pub async fn confirm(
+        &self,
+        url: &Url,
+        expected: Option<&Version>,
+        listed: Option<u64>,
+    ) -> Result<Metadata, HttpError> {
+        let Some(known) = expected else {
+            return self.metadata(url).await;
+        };
+        let goes_by_head = self.shared.aliases.goes_by_head(url, known);
+        let mut head = match self.asks_head(url).await {
+            None if goes_by_head => Some(self.head(url).await),
+            head => head,
+        };
+        if let Some(Ok(answer)) = &mut head {
+            self.shared.aliases.restate(url, known, &mut answer.head);
+        }
+        let head = match head {
+            Some(Err(error)) if !may_answer_get(&error.kind) => return Err(error),
+            Some(Ok(answer)) if !goes_by_head && self.shared.head_trusts.of(url) == HeadTrust::Doubted => {
+                Some(Ok(answer))
+            }
+            Some(Ok(answer)) if is_same_version(&answer.head, known) => {
+                self.shared.head_trusts.note_head(url, true);
+                return Ok(Metadata {
+                    version: Some(known.clone()),
+                    validator: known.validator.clone(),
+                    ..Metadata::of(answer.url, &answer.head, Some(known.size))
+                });
+            }
+            // What GET calls it says nothing.
+            Some(Ok(answer)) if goes_by_head && tells_size(&answer.head) => {
+                let size = answer.head.content_length;
+                return Ok(Metadata::of(answer.url, &answer.head, size));
+            }
+            head => head,
+        };
+        let found = self.probe(url).await?;
+        let mut found = self.named(url, found).await;
+        self.restated(url, known, &mut found);
+        if let Some(head) = head {
+            self.compare(url, head.ok().as_ref(), &found);
+        }
+        let mut head = found.as_head();
+        head.note_place(url, &found.url);
+        match refuse_stand_in(&head, known) {
+            Err(kind) => Err(HttpError { kind, url: redact(url) }),
+            Ok(()) => Ok(found.or_known(known, listed)),
+        }
+    }
+
+    /// What kind of thing a URL is.
+    ///
+    /// One GET of the first byte. Where an origin answers each with the whole file, a HEAD costs less: so one is compared with
+    /// the GET, and if it agrees HEAD is asked from then on.
+    ///
+    /// # Errors
+    /// As the server's answer or its absence asks.
+    pub async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
+        let trusts = &self.shared.head_trusts;
+        let sends_whole = || trusts.probe_form(url) == ProbeForm::Whole;
+        let mut head = None;
+        if sends_whole() && trusts.of(url) == HeadTrust::Proven {
+            match self.head(url).await {
+                Ok(answer) if tells_size(&answer.head) => {
+                    let size = answer.head.content_length;
+                    return Ok(Metadata::of(answer.url, &answer.head, size));
+                }
+                Err(error) if !may_answer_get(&error.kind) => return Err(error),
+                answer => head = Some(answer),
+            }
+        }
+        let found = self.probe(url).await?;
+        let found = self.named(url, found).await;
+        let may_be_proven = matches!(trusts.of(url), HeadTrust::Unproven | HeadTrust::Doubted);
+        if head.is_none() && sends_whole() && found.size.is_some() && may_be_proven {
+            head = Some(self.head(url).await);
+        }
+        if let Some(head) = head {
+            self.compare(url, head.ok().as_ref(), &found);
+        }
+        Ok(found)
+    }
+
+    /// The answer to a HEAD, unless its origin's are not believed any more.
+    async fn asks_head(&self, url: &Url) -> Option<Result<Answer, HttpError>> {
+        let is_believed = self.shared.head_trusts.of(url) != HeadTrust::Distrusted;
+        if is_believed { Some(self.head(url).await) } else { None }
+    }
+
+    /// Notes whether a HEAD, if it was answered, said what a GET then told.
+    fn compare(&self, url: &Url, head: Option<&Answer>, found: &Metadata) {
+        let agrees = head.is_some_and(|answer| {
+            let head = &answer.head;
+            match &found.version {
+                Some(version) => is_same_version(head, version),
+                // There is no length to get wrong.
+                None => head.status == 200 && head.content_length.is_none(),
+            }
+        });
+        self.shared.head_trusts.note_head(url, agrees);
+    }
+
+    /// The name that the server gives a file, as bytes, if it gives one (Content-Disposition).
+    ///
+    /// # Errors
+    /// As the server's answer or its absence asks.
+    pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
+        // Its first byte, and not HEAD: what makes such names often answers GET only.
+        let mut answer = self.send(Method::GET, url, ranged(&(0..1))).await?;
+        if matches!(answer.head.status, 400 | 405 | 501) {
+            self.finish(&mut answer.response).await;
+            answer = self.send(Method::GET, url, identity()).await?;
+        }
+        if !matches!(answer.head.status, 200 | 206 | 416) {
+            return Err(self.refused(answer).await);
+        }
+        let header = answer.response.headers().get(header::CONTENT_DISPOSITION);
+        let name = header.and_then(|value| disposition::file_name(value.as_bytes()));
+        self.finish(&mut answer.response).await;
+        Ok(name)
+    }
+}
+
+/// Whether the head of a 200 tells a size that can be one: some handlers say 0 of everything, and a compressed form has a length of its own.
+fn tells_size(head: &AnswerHead) -> bool {
+    head.status == 200 && head.coding.is_none() && head.content_length.is_some_and(|size| size > 0)
+}
+
+/// Whether a GET may be answered where a HEAD failed so: not if there is no way to the server, or no leave to go there.
+fn may_answer_get(kind: &HttpErrorKind) -> bool {
+    !kind.is_of_the_way()
+        && !matches!(
+            kind,
+            HttpErrorKind::Offline
+                | HttpErrorKind::NoCredentials(_)
+                | HttpErrorKind::Untrusted(_)
+                | HttpErrorKind::NoDescriptors
+        )
+}

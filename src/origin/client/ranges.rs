@@ -1,0 +1,167 @@
+//! Asking for ranges of files.
+
+use std::ops::Range;
+
+use reqwest::{
+    Method,
+    header::{self, HeaderMap, HeaderValue},
+};
+use url::Url;
+
+use super::redirects::AfterFailure;
+use super::{Client, identity};
+use crate::http::{
+    HttpError, HttpErrorKind, Validator, Version, redact,
+    response::{
+        head::AnswerHead,
+        validation::{Verdict, is_longer, judge, judge_instead},
+    },
+};
+use crate::origin::{RangeAnswer, Told, connection_limit::Errand};
+
+impl Client {
+    /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
+    ///
+    /// Goes to where the URL last led, if it did, and through the URL itself when that has failed. Returns when the head
+    /// of the answer was read and judged.
+    ///
+    /// # Errors
+    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
+    pub async fn range(&self, url: &Url, want: Range<u64>, known: Option<&Version>) -> Result<RangeAnswer, HttpError> {
+        if want.is_empty() {
+            let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
+            return Err(HttpError { kind, url: redact(url) });
+        }
+        let redirects = &self.shared.redirects;
+        let Some(link) = redirects.of(url) else {
+            return self.range_from(url, url, want, known).await;
+        };
+        let failure = match self.range_from(&link, url, want.clone(), known).await {
+            Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. } | RangeAnswer::Doubtful { .. })) => {
+                return Ok(answer);
+            }
+            // Only the URL itself can say that a file is another one.
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let next = failure
+            .as_ref()
+            .map_or(AfterFailure::AskFirst, |error| AfterFailure::of(&error.kind));
+        if next != AfterFailure::Keep {
+            log::debug!("{} has led to something that is no longer good", redact(url));
+            redirects.forget(url, &link);
+        }
+        match failure {
+            Some(error) if next != AfterFailure::AskFirst => Err(error),
+            _ => self.range_from(url, url, want, known).await,
+        }
+    }
+
+    /// Asks `first` for a range of what is at `url`.
+    async fn range_from(
+        &self,
+        first: &Url,
+        url: &Url,
+        want: Range<u64>,
+        known: Option<&Version>,
+    ) -> Result<RangeAnswer, HttpError> {
+        let mut answer = self.send_for(Errand::Bytes, Method::GET, first, ranged(&want)).await?;
+        answer.head.note_place(url, &answer.url);
+        if let Some(known) = known {
+            self.shared.aliases.restate(url, known, &mut answer.head);
+        }
+        let mut verdict = judge(&answer.head, want.clone(), known);
+        // A range that is refused by a status is asked for once more as the whole file, which a server without ranges gives.
+        if let Verdict::Refused(refusal) = verdict {
+            self.finish(&mut answer.response).await;
+            answer = self.send_for(Errand::Bytes, Method::GET, first, identity()).await?;
+            answer.head.note_place(url, &answer.url);
+            if let Some(known) = known {
+                self.shared.aliases.restate(url, known, &mut answer.head);
+            }
+            verdict = judge_instead(&answer.head, want.clone(), known, refusal);
+        }
+        let told = Told::by(&answer.head);
+        let doubtful = known.and_then(|known| doubt(&answer.head, &want, known, &verdict));
+        let is_doubtful = doubtful.is_some();
+        let verdict = doubtful.unwrap_or(verdict);
+        if matches!(
+            verdict,
+            Verdict::Changed(_) | Verdict::Failed(HttpErrorKind::Contradiction(_))
+        ) {
+            self.shared.head_trusts.doubt(url);
+        }
+        if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
+            self.shared.redirects.remember(url, &answer.url);
+        }
+        let modified = answer.head.modified();
+        let answer = match verdict {
+            Verdict::Partial { version, range } => {
+                let is_longer = is_longer(&answer.head, &want);
+                let mut body = self.body(answer, Some(range.end - range.start)).that_gives_way();
+                if is_longer {
+                    body.leave_the_rest();
+                }
+                RangeAnswer::Partial {
+                    version,
+                    range,
+                    modified,
+                    body,
+                }
+            }
+            Verdict::Whole { size, validator } => RangeAnswer::Whole {
+                size,
+                validator,
+                modified,
+                body: self.body(answer, size),
+            },
+            Verdict::Changed(version) => RangeAnswer::Changed(version),
+            Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
+            Verdict::Refused(kind) | Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
+        };
+        Ok(if is_doubtful {
+            let answer = Box::new(answer);
+            RangeAnswer::Doubtful { told, answer }
+        } else {
+            answer
+        })
+    }
+}
+
+/// What an answer would be worth if it were of the known version, where nothing but its validators speaks against that.
+fn doubt(head: &AnswerHead, want: &Range<u64>, known: &Version, verdict: &Verdict) -> Option<Verdict> {
+    let is_contradicted = match verdict {
+        Verdict::Changed(_) => true,
+        // It names no version. A web page may stand in the file's place, and is no answer.
+        Verdict::Failed(HttpErrorKind::BadAnswer(_)) => head.status == 206 || !head.is_web_page(),
+        _ => false,
+    };
+    if !is_contradicted || known.validator == Validator::None {
+        return None;
+    }
+    let size_alone = Version {
+        size: known.size,
+        validator: Validator::None,
+    };
+    match judge(head, want.clone(), Some(&size_alone)) {
+        Verdict::Partial { range, .. } => Some(Verdict::Partial {
+            version: known.clone(),
+            range,
+        }),
+        Verdict::Whole { size, .. } if size == Some(known.size) => Some(Verdict::Whole {
+            size,
+            validator: known.validator.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// The headers of a request for one range (RFC 9110 §14.2). Why there is no precondition: [`crate::http::response::version`].
+pub(crate) fn ranged(want: &Range<u64>) -> HeaderMap {
+    let mut headers = identity();
+    // Digits: always a value that a header can have.
+    if let Ok(value) = HeaderValue::from_str(&format!("bytes={}-{}", want.start, want.end - 1)) {
+        headers.insert(header::RANGE, value);
+    }
+    headers
+}

@@ -1,0 +1,446 @@
+//! One request, over as many redirects as it takes.
+//!
+//! `reqwest` would follow redirects by itself, but it puts headers on the first request only, so that credentials could
+//! not be chosen for each hop's own origin. Here each hop is a request of its own: the target must be http or https,
+//! user and password in it are dropped, and Authorization is what that origin is to see (RFC 9110 §15.4).
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::{
+    Method, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
+};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    exchange::{Exchange, Response, exchange},
+    identity,
+};
+use crate::http::{
+    HttpError, HttpErrorKind,
+    auth::Shown,
+    error::{classify, ended_unanswered, is_no_http, refuses_http1},
+    redact::{redact, strip},
+    response::{head::AnswerHead, location::target, malformed_head::odd_line},
+};
+use crate::origin::{
+    Client,
+    connection_limit::{Errand, Lease},
+};
+
+/// How often one request is sent anew after a 401: for what the server asks for, and for a nonce that is too old.
+const MOST_RENEWALS: usize = 2;
+
+/// Machines that a URL leads to in turn, of which none has what is asked for: then it is gone.
+const MOST_MACHINES: usize = 4;
+
+/// How often a URL is asked at most whose redirects lead to what lacks the thing.
+const MOST_AGAIN: usize = 4;
+
+/// The answer at the end of the redirects.
+pub(crate) struct Answer {
+    /// Who gave it.
+    pub url: Url,
+    /// What it said.
+    pub head: AnswerHead,
+    /// The answer itself, its body unread.
+    pub response: Response,
+}
+
+impl Client {
+    /// [`Self::send_for`] names.
+    pub(crate) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+        self.send_for(Errand::Names, method, asked, headers).await
+    }
+
+    /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
+    ///
+    /// What is below a directory that leads elsewhere is asked for there. If that fails in any way, the directory is asked where it leads
+    /// now; and if that is no other place, or no better one, what was asked for is asked for by its own URL.
+    pub(crate) async fn send_for(
+        &self,
+        errand: Errand,
+        method: Method,
+        asked: &Url,
+        headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
+        let redirects = &self.shared.redirects;
+        let Some(short) = redirects.short_cut(asked) else {
+            return self.follow(errand, method, asked, headers).await;
+        };
+        let tried = short.url.as_ref().unwrap_or(asked);
+        let mut first = self.follow(errand, method.clone(), tried, headers.clone()).await;
+        if !has_failed(&first) || self.is_offline() {
+            return first;
+        }
+        // Its connection may be the only one.
+        if let Ok(answer) = &mut first {
+            self.finish(&mut answer.response).await;
+        }
+        if let Some((directory, root)) = short.learn {
+            let led = self.follow(Errand::Names, Method::GET, &root, identity()).await;
+            let led = led
+                .ok()
+                .filter(|answer| answer.head.status == 200)
+                .map(|answer| answer.url);
+            redirects.learnt(&directory, led.as_ref());
+            let next = redirects.short_cut(asked).and_then(|short| short.url);
+            if let Some(next) = next.filter(|next| next != tried) {
+                log::debug!("{} leads to another place now", redact(&root));
+                let next = self.follow(errand, method.clone(), &next, headers.clone()).await;
+                if !has_failed(&next) {
+                    return next;
+                }
+            }
+        }
+        if tried == asked {
+            return first;
+        }
+        let own = self.follow(errand, method, asked, headers).await;
+        let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
+        // Where the names were found is where something is gone; what is elsewhere only may know of it.
+        if is_gone(&own) && !is_gone(&first) { first } else { own }
+    }
+
+    /// Sends a request to a URL and to where that leads. What one of the machines lacks that a URL leads to in turn is not gone: the URL
+    /// is asked again, until it leads to a machine that was asked already.
+    async fn follow(
+        &self,
+        errand: Errand,
+        method: Method,
+        asked: &Url,
+        headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
+        let mut lacking: Vec<Url> = Vec::new();
+        let mut lacks = None;
+        let mut again = 0;
+        // A machine that had it is asked first.
+        let known = self.shared.redirects.of(asked);
+        loop {
+            let mut last = asked.clone();
+            let from = known
+                .as_ref()
+                .filter(|known| !lacking.is_empty() && !lacking.contains(known));
+            let answer = self
+                .hops(
+                    errand,
+                    method.clone(),
+                    from.unwrap_or(asked),
+                    headers.clone(),
+                    &mut last,
+                )
+                .await;
+            let is_other = last != *asked && !lacking.contains(&last);
+            match answer {
+                Ok(mut answer) if matches!(answer.head.status, 404 | 410) && (is_other || !lacking.is_empty()) => {
+                    self.finish(&mut answer.response).await;
+                    lacks.get_or_insert(Ok(answer));
+                }
+                Err(error)
+                    if (error.kind.is_of_the_way() || error.kind == HttpErrorKind::Unanswered)
+                        && (is_other || !lacking.is_empty()) =>
+                {
+                    lacks.get_or_insert(Err(error));
+                }
+                answer => return answer,
+            }
+            again += 1;
+            if !lacking.contains(&last) {
+                lacking.push(last);
+            } else if again >= MOST_AGAIN {
+                break;
+            }
+            if lacking.len() >= MOST_MACHINES {
+                break;
+            }
+        }
+        lacks.unwrap_or_else(|| Err(bad(asked, "it leads nowhere".to_owned())))
+    }
+
+    /// Sends a request over as many redirects as it takes. `last` is what was asked at the end.
+    async fn hops(
+        &self,
+        errand: Errand,
+        method: Method,
+        asked: &Url,
+        headers: HeaderMap,
+        last: &mut Url,
+    ) -> Result<Answer, HttpError> {
+        let mut url = asked.clone();
+        strip(&mut url);
+        if self.is_offline() {
+            let (kind, url) = (HttpErrorKind::Offline, redact(&url));
+            return Err(HttpError { kind, url });
+        }
+        let most = self.shared.config.max_redirects;
+        for _ in 0..=most {
+            last.clone_from(&url);
+            let mut answer = self.hop(errand, method.clone(), url.clone(), headers.clone()).await?;
+            match redirect(&answer) {
+                None => return Ok(answer),
+                Some(Ok(target)) => {
+                    log::debug!("{} leads to {}", redact(&url), redact(&target));
+                    self.finish(&mut answer.response).await;
+                    url = target;
+                }
+                Some(Err(why)) => return Err(bad(&url, why)),
+            }
+        }
+        Err(bad(
+            &url,
+            format!("more than {most} redirects; --max-redirects allows more"),
+        ))
+    }
+
+    /// Sends a request to one URL, as who this origin is to see.
+    async fn hop(&self, errand: Errand, method: Method, url: Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+        let fail = |kind| HttpError {
+            kind,
+            url: redact(&url),
+        };
+        let _under_way = self.shared.healths.of_url(&url).asks();
+        let mut renewals = 0;
+        loop {
+            let (mut response, shown) = self.ask(errand, &method, &url, &headers).await.map_err(fail)?;
+            if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
+                let access = &self.shared.access;
+                if access.renew(&url, &shown, response.headers()).await.map_err(fail)? {
+                    self.finish(&mut response).await;
+                    renewals += 1;
+                    continue;
+                }
+            }
+            let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
+            return Ok(Answer { url, head, response });
+        }
+    }
+
+    /// One request and the head of its answer, whatever it says.
+    ///
+    /// It waits for a connection of the origin's first. What shows that a connection is no good, rather than the server, is asked again at
+    /// once on a new one: an end or something that is no HTTP, or a silence, on one that was used before.
+    async fn ask(
+        &self,
+        errand: Errand,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<(Response, Shown), HttpErrorKind> {
+        let shared = &self.shared;
+        let timeout = errand.patience(shared.config.timeout);
+        let limit = shared.limits.of(url);
+        let (mut left, mut given_up, mut is_second) = (timeout, 0, false);
+        let mut kept: Option<Lease> = None;
+        loop {
+            let mut lease = match kept.take() {
+                Some(lease) => lease,
+                None => limit.lease(errand, given_up).await,
+            };
+            let speech = shared.connections.speech(url, shared.access.is_home(url));
+            let wire = lease.wire(speech, || shared.connections.wire(speech));
+            let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
+            let mut request = wire.client.request(method.clone(), url.clone());
+            let dial = wire.begin();
+            if let Some(cookies) = shared.config.cookies.header(url, SystemTime::now()) {
+                request = request.header(header::COOKIE, secret(&cookies)?);
+            }
+            let (request, shown) = shared.access.authorize(method, url, request).await?;
+            let begun = Instant::now();
+            let has_body = *method != Method::HEAD;
+            let request = request.headers(headers.clone());
+            let (exchange, mut lease) = exchange(lease, request, &dial, has_body, left).await;
+            match exchange {
+                Exchange::Answered(response) => {
+                    let may_keep = has_body || !limit.has_body_after_head();
+                    return Ok((Response::new(response, lease, begun, has_body, may_keep), shown));
+                }
+                Exchange::Silent => {
+                    if dial.is_on_kept() {
+                        lease.suspect_idle(begun);
+                    }
+                    return Err(HttpErrorKind::TimedOut(timeout));
+                }
+                Exchange::Stale => {
+                    log::debug!(
+                        "{}: no answer on a connection that was kept; asking on a new one",
+                        redact(url)
+                    );
+                    lease.suspect_idle(begun);
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::GaveWay => {
+                    given_up += 1;
+                    left = left.saturating_sub(begun.elapsed());
+                }
+                // GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
+                Exchange::Failed { error, .. } if !is_second && ended_unanswered(&error) => {
+                    is_second = true;
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, was_kept: true } if is_no_http(&error) => {
+                    limit.has_answered_too_much();
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, .. } if refuses_http1(&error) && shared.connections.has_only_http2(url) => {
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, .. } if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
+                Exchange::Failed { error, .. } if is_no_http(&error) && shared.config.reaches_directly(url) => {
+                    // Beside no other connection.
+                    lease.renew();
+                    let kind = classify(&error, timeout);
+                    return Err(match (kind, odd_line(url).await) {
+                        (HttpErrorKind::BadAnswer(why), Some(line)) => {
+                            HttpErrorKind::BadAnswer(format!("{why}: \"{line}\""))
+                        }
+                        (kind, _) => kind,
+                    });
+                }
+                Exchange::Failed { error, .. } => {
+                    let limit = match error.is_connect() {
+                        true => shared.config.connect_timeout,
+                        false => timeout,
+                    };
+                    // The kernel may give a connection up sooner than it was to be given up here.
+                    let waited = Duration::from_secs(begun.elapsed().as_secs().max(1));
+                    return Err(classify(&error, limit.min(waited)));
+                }
+            }
+        }
+    }
+
+    /// Reads what is left of an answer that nobody needs, if that is cheaper than the new connection that would be
+    /// needed otherwise, and gives its connection back.
+    pub(crate) async fn finish(&self, response: &mut Response) {
+        response.finish().await;
+    }
+}
+
+/// Whether a short cut has failed: it is denied, gone, broken or can't be reached.
+fn has_failed(answer: &Result<Answer, HttpError>) -> bool {
+    match answer {
+        Ok(answer) => matches!(answer.head.status, 401 | 403 | 404 | 410 | 500..=599),
+        Err(error) => !matches!(
+            error.kind,
+            HttpErrorKind::TimedOut(_) | HttpErrorKind::NoDescriptors | HttpErrorKind::Offline
+        ),
+    }
+}
+
+/// Where an answer leads: `None` if it is no redirect, an error if it leads nowhere.
+fn redirect(answer: &Answer) -> Option<Result<Url, String>> {
+    if !matches!(answer.head.status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let Some(location) = answer.response.headers().get(header::LOCATION) else {
+        return Some(Err("a redirect without a Location".to_owned()));
+    };
+    Some(target(&answer.url, location.as_bytes()))
+}
+
+/// A header's value that `Debug` does not show.
+fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| HttpErrorKind::NoCredentials("a cookie has characters that no header can have".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn bad(url: &Url, why: String) -> HttpError {
+    HttpError {
+        kind: HttpErrorKind::BadAnswer(why),
+        url: redact(url),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HttpConfig;
+    use crate::http::testing::{Server, says};
+
+    fn client() -> Client {
+        Client::new(HttpConfig::default()).unwrap()
+    }
+
+    fn moved(to: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    fn with_login(url: &Url) -> Url {
+        Url::parse(&url.as_str().replace("http://", "http://us%20er:pa%3Ass@")).unwrap()
+    }
+
+    const DATA: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    const ASKS: &str = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=r\r\nContent-Length: 0\r\n\r\n";
+    /// "us er:pa:ss"
+    const LOGIN: &str = "authorization: Basic dXMgZXI6cGE6c3M=";
+
+    #[tokio::test]
+    async fn a_redirect_to_another_origin_leaves_the_credentials_at_home() {
+        let away = Server::start(|_| says(DATA)).await;
+        let target = away.at("data").to_string();
+        let home = Server::start(move |request| match request {
+            _ if !request.contains(LOGIN) => says(ASKS),
+            _ if request.starts_with("GET /deep ") => says(moved(&target)),
+            _ => says(moved("/deep")),
+        })
+        .await;
+        let client = client();
+        let url = client.adopt(with_login(&home.at("f")));
+        assert_eq!(url, home.at("f"), "no URL has them any more");
+        let page = client.page(&url).await.unwrap();
+        assert_eq!((page.url, page.body.as_slice()), (away.at("data"), b"ok".as_slice()));
+        assert_eq!(
+            home.requests().len(),
+            3,
+            "one of them before it was asked for the login"
+        );
+        assert!(!away.requests()[0].to_lowercase().contains("authorization"));
+    }
+
+    #[tokio::test]
+    async fn credentials_in_a_location_or_a_link_are_neither_sent_nor_remembered() {
+        let away = Server::start(|_| says(DATA)).await;
+        let target = with_login(&away.at("data"));
+        let link = target.clone();
+        let home = Server::start(move |_| says(moved(target.as_str()))).await;
+        let client = client();
+        assert_eq!(client.page(&home.at("f")).await.unwrap().url, away.at("data"));
+        client.page(&link).await.unwrap();
+        client.page(&away.at("data")).await.unwrap();
+        assert!(
+            away.requests()
+                .iter()
+                .all(|request| !request.to_lowercase().contains("authorization"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_redirect_keeps_the_range() {
+        let away =
+            Server::start(|_| says("HTTP/1.1 206 P\r\nContent-Range: bytes 2-3/9\r\nContent-Length: 2\r\n\r\ncd"))
+                .await;
+        let target = away.at("data?signature=1").to_string();
+        let home = Server::start(move |_| says(moved(&target))).await;
+        client().range(&home.at("f"), 2..4, None).await.unwrap();
+        assert!(away.requests()[0].starts_with("GET /data?signature=1 "));
+        assert!(away.requests()[0].contains("\r\nrange: bytes=2-3\r\n"));
+    }
+
+    #[tokio::test]
+    async fn redirects_without_end_end() {
+        let server = Server::start(|_| says(moved("/again?token=secret"))).await;
+        let error = client().metadata(&server.url).await.unwrap_err();
+        assert!(
+            matches!(&error.kind, HttpErrorKind::BadAnswer(why) if why.contains("10 redirects")),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("secret"));
+        assert_eq!(server.requests().len(), HttpConfig::default().max_redirects + 1);
+    }
+}

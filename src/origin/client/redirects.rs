@@ -1,0 +1,271 @@
+//! Where redirects have led: the final URL of a file is asked directly until it fails.
+//!
+//! **A file is what was asked for, not where that led.** The URL that the user gave, and what is below it, stays the name of a
+//! thing, in memory and in the cache; where redirects lead is a short cut, which is forgotten when it fails in any way.
+//!
+//! A download site answers each request with a redirect to a signed link on a delivery network, which is good for some
+//! minutes. To go through the first URL for each range would cost a round trip, or two with TLS, each time; to keep the
+//! link for good would end with 403 when it expires. So it is kept until an answer says otherwise, and then the first URL
+//! is asked, which stays good. Metadata always comes through the first URL: it is what tells of a new version.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use url::Url;
+
+use crate::http::HttpErrorKind;
+
+/// Links that are kept: those of the files that are being read. A file that is opened later pays one redirect.
+const MOST: usize = 1024;
+
+/// Final URLs by the URL that was asked. They may hold signatures, so there is no `Debug`.
+#[derive(Default)]
+pub(crate) struct Redirects {
+    /// Of files.
+    links: Mutex<HashMap<Url, Url>>,
+    /// Of directories, by their URLs, which end in `/`. What is below one is asked for below where it has led.
+    directories: Mutex<HashMap<String, Directory>>,
+}
+
+/// How a directory is had.
+struct Directory {
+    /// What is asked for to learn where it leads: its own URL, or what the user gave, without the `/` at the end.
+    asked: Url,
+    /// Where that last led, if it is known.
+    leads: Option<Url>,
+    /// When that was.
+    learnt: Option<Instant>,
+}
+
+/// Another way to something below a directory.
+pub(crate) struct ShortCut {
+    /// Where to ask for it; `None` if it is not known where the directory leads.
+    pub url: Option<Url>,
+    /// The directory, and what is to be asked to learn anew where it leads; `None` if that was asked a moment ago.
+    pub learn: Option<(Url, Url)>,
+}
+
+/// For so long it is not asked again where a directory leads.
+const LEARNT: Duration = Duration::from_secs(2);
+
+impl Redirects {
+    /// Where this URL last led, if anywhere else.
+    pub fn of(&self, asked: &Url) -> Option<Url> {
+        self.links.lock().get(asked).cloned()
+    }
+
+    /// Where this URL would be asked for now, if anywhere else.
+    pub fn way(&self, asked: &Url) -> Option<Url> {
+        self.of(asked).or_else(|| self.short_cut(asked)?.url)
+    }
+
+    /// The way to something by the redirect of the nearest directory above it that has one; or, for such a directory, what is to be
+    /// asked for in its place.
+    pub fn short_cut(&self, asked: &Url) -> Option<ShortCut> {
+        let directories = self.directories.lock();
+        if directories.is_empty() {
+            return None;
+        }
+        let place = without_query(asked);
+        if let Some(directory) = directories.get(place.as_str()) {
+            let mut url = directory.asked.clone();
+            if asked.query().is_some() {
+                url.set_query(asked.query());
+            }
+            if url == *asked {
+                return None;
+            }
+            // Its own URL is as good as what the user gave, until that is known to lead elsewhere.
+            let is_due = directory.learnt.is_none_or(|learnt| learnt.elapsed() >= LEARNT);
+            return Some(match &directory.leads {
+                Some(_) => ShortCut {
+                    url: Some(url),
+                    learn: None,
+                },
+                None => ShortCut {
+                    url: None,
+                    learn: is_due.then(|| (place.clone(), directory.asked.clone())),
+                },
+            });
+        }
+        let rest_of = |slash: usize| &asked.as_str()[slash + 1..];
+        let (slash, directory) = place
+            .as_str()
+            .rmatch_indices('/')
+            .find_map(|(slash, _)| Some((slash, directories.get(&place.as_str()[..=slash])?)))?;
+        let is_due = directory.learnt.is_none_or(|learnt| learnt.elapsed() >= LEARNT);
+        let own = Url::parse(&place.as_str()[..=slash]).ok()?;
+        Some(ShortCut {
+            url: directory
+                .leads
+                .as_ref()
+                .and_then(|leads| Url::parse(&format!("{leads}{}", rest_of(slash))).ok()),
+            learn: is_due.then(|| (own, directory.asked.clone())),
+        })
+    }
+
+    /// A directory that the user gave, as `asked`. Where it leads is not known yet.
+    pub fn call(&self, directory: &Url, asked: &Url) {
+        let (asked, learnt) = (asked.clone(), None);
+        self.note(
+            without_query(directory),
+            Directory {
+                asked,
+                leads: None,
+                learnt,
+            },
+        );
+    }
+
+    /// Notes where a directory leads now; `None` if that can't be told.
+    pub fn learnt(&self, directory: &Url, answered: Option<&Url>) {
+        let directory = without_query(directory);
+        if !directory.path().ends_with('/') {
+            return;
+        }
+        let known = self
+            .directories
+            .lock()
+            .get(directory.as_str())
+            .map(|known| known.asked.clone());
+        let asked = known.unwrap_or_else(|| directory.clone());
+        // It has led nowhere if it was answered as it was asked. The page may have a name of its own.
+        let leads = answered
+            .map(without_query)
+            .filter(|answered| *answered != without_query(&asked));
+        let leads = leads.and_then(|answered| answered.join(".").ok());
+        if answered.is_some() && leads.is_none() && asked == directory {
+            self.directories.lock().remove(directory.as_str());
+            return;
+        }
+        if leads.as_ref() == Some(&directory) {
+            self.directories.lock().remove(directory.as_str());
+            return;
+        }
+        let learnt = Some(Instant::now());
+        self.note(directory, Directory { asked, leads, learnt });
+    }
+
+    fn note(&self, directory: Url, how: Directory) {
+        let mut directories = self.directories.lock();
+        if directories.len() >= MOST && !directories.contains_key(directory.as_str()) {
+            // What the user gave without its slash is not found out again.
+            directories.retain(|name, directory| *name != directory.asked.as_str());
+        }
+        directories.insert(directory.into(), how);
+    }
+
+    /// Notes where a URL has led to what was wanted.
+    pub fn remember(&self, asked: &Url, answered: &Url) {
+        let mut links = self.links.lock();
+        if asked == answered {
+            return;
+        }
+        if links.len() >= MOST && !links.contains_key(asked) {
+            links.clear();
+        }
+        links.insert(asked.clone(), answered.clone());
+    }
+
+    /// Forgets a final URL that has failed, unless another was learnt meanwhile.
+    pub fn forget(&self, asked: &Url, failed: &Url) {
+        let mut links = self.links.lock();
+        if links.get(asked) == Some(failed) {
+            links.remove(asked);
+        }
+    }
+}
+
+fn without_query(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+/// What to do after a failure of a final URL.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AfterFailure {
+    /// Keep it: the server asks for patience, and asking more often is no answer to that.
+    Keep,
+    /// Forget it, and leave it at that: after a silence whoever waits has waited long enough. The next try begins at the
+    /// first URL.
+    Forget,
+    /// Forget it, and ask the first URL at once.
+    AskFirst,
+}
+
+impl AfterFailure {
+    pub fn of(kind: &HttpErrorKind) -> AfterFailure {
+        match kind {
+            HttpErrorKind::NotReady { .. }
+            | HttpErrorKind::Status {
+                status: 408 | 425 | 429,
+                ..
+            } => AfterFailure::Keep,
+            HttpErrorKind::TimedOut(_) => AfterFailure::Forget,
+            _ => AfterFailure::AskFirst,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(number: usize) -> Url {
+        Url::parse(&format!("http://host/{number}")).unwrap()
+    }
+
+    #[test]
+    fn only_what_failed_is_forgotten_and_only_so_much_is_kept() {
+        let links = Redirects::default();
+        links.remember(&url(0), &url(0));
+        assert_eq!(links.of(&url(0)), None, "that is no redirect");
+        links.remember(&url(0), &url(1));
+        links.forget(&url(0), &url(2));
+        assert_eq!(links.of(&url(0)), Some(url(1)));
+        links.forget(&url(0), &url(1));
+        assert_eq!(links.of(&url(0)), None);
+        for number in 0..3 * MOST {
+            links.remember(&url(number), &url(number + 1));
+        }
+        assert!(links.links.lock().len() <= MOST);
+        assert_eq!(links.of(&url(3 * MOST - 1)), Some(url(3 * MOST)));
+    }
+
+    #[test]
+    fn what_is_below_a_directory_that_leads_elsewhere_is_asked_for_there() {
+        let parse = |text: &str| Url::parse(text).unwrap();
+        let redirects = Redirects::default();
+        let way = |text: &str| redirects.way(&parse(text)).map(String::from);
+        redirects.call(&parse("http://p/top/"), &parse("http://p/top"));
+        assert_eq!(way("http://p/top/"), None, "its own URL may do");
+        assert_eq!(way("http://p/top/a"), None, "it is not known yet");
+        assert!(redirects.short_cut(&parse("http://p/top/a")).unwrap().learn.is_some());
+        redirects.learnt(&parse("http://p/top/"), Some(&parse("http://q/there/index.html?x")));
+        for (asked, there) in [
+            ("http://p/top/a%20b?k=v", Some("http://q/there/a%20b?k=v")),
+            ("http://p/top/d/", Some("http://q/there/d/")),
+            ("http://p/topmost", None),
+            ("http://p/", None),
+            ("http://p/top/", Some("http://p/top")),
+            ("http://p/top/?plain", Some("http://p/top?plain")),
+        ] {
+            assert_eq!(way(asked).as_deref(), there, "{asked}");
+        }
+        assert!(
+            redirects.short_cut(&parse("http://p/top/a")).unwrap().learn.is_none(),
+            "a moment ago"
+        );
+        redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top")));
+        assert_eq!(way("http://p/top/a"), None, "it is answered without a slash");
+        redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top/")));
+        assert_eq!(way("http://p/top/a"), None, "it leads nowhere else");
+        for number in 0..3 * MOST {
+            redirects.learnt(&parse(&format!("http://p/{number}/")), Some(&parse("http://q/")));
+        }
+        assert!(redirects.directories.lock().len() <= MOST);
+    }
+}

@@ -1,0 +1,316 @@
+//! What is decided about the connections to one origin: values, without the waiting.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Errand, Held, Limit, SHUT_OUT};
+use crate::http::connect::setup::IDLE;
+use crate::http::connect::wire::{Speech, Wire};
+
+/// How long a connection stays out of use after its answer, while a new one waits for its first. If that is a slow server's, its answers
+/// come one soon after the other, and count as served side by side.
+const HELD_OUT: Duration = Duration::from_millis(300);
+
+/// A server that was shut to a new connection answers it so soon after another was closed, beside what it usually takes.
+const AT_ONCE: Duration = Duration::from_millis(300);
+
+/// How long a number that was found out is believed. One more is tried then, which costs a request a second at most.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// How long a fetch keeps its connection before it gives way to names, in ms.
+const HAD_IT: u64 = 300;
+
+/// A connection that was granted: an idle one, or the place of one. Dropped without [`Grant::take`], it is the next one's.
+pub(super) struct Grant {
+    wire: Option<Wire>,
+    limit: Option<Arc<Limit>>,
+}
+
+impl Grant {
+    /// From now on it counts once it is held.
+    pub fn take(mut self) -> Option<Wire> {
+        self.limit = None;
+        self.wire.take()
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if let Some(limit) = self.limit.take() {
+            limit.state.lock().take_back(self.wire.take(), Instant::now());
+        }
+    }
+}
+
+struct Idle {
+    wire: Wire,
+    since: Instant,
+}
+
+/// A request that waits for a connection.
+pub(super) struct Waiting {
+    due: Instant,
+    limit: Arc<Limit>,
+    sender: oneshot::Sender<Grant>,
+}
+
+impl Waiting {
+    pub fn new(due: Instant, limit: &Arc<Limit>, sender: oneshot::Sender<Grant>) -> Waiting {
+        let limit = Arc::clone(limit);
+        Waiting { due, limit, sender }
+    }
+}
+
+/// See the module above.
+pub(super) struct State {
+    most: usize,
+    /// Newest last. **Together with those in use no more than `most`.**
+    idle: Vec<Idle>,
+    busy: HashMap<u64, Arc<Held>>,
+    /// Granted, and not yet held.
+    granted: usize,
+    waiting: Vec<Waiting>,
+    next_id: u64,
+    /// How many it serves at a time, as far as it has shut others out. **From 1 to `most`.**
+    serves: usize,
+    believed_until: Option<Instant>,
+    /// The most connections that were seen served side by side.
+    proven: usize,
+    /// What an answer's beginning usually takes.
+    usual: Duration,
+    /// The longest that it took lately.
+    slowest: Duration,
+    /// When a connection was last closed for one that waits.
+    made_way: Option<Instant>,
+    /// The connection that requests share, with HTTP/2.
+    shared: Option<(Wire, bool)>,
+}
+
+impl State {
+    pub fn new(most: usize) -> State {
+        State {
+            most,
+            idle: Vec::new(),
+            busy: HashMap::new(),
+            granted: 0,
+            waiting: Vec::new(),
+            next_id: 0,
+            serves: most,
+            believed_until: None,
+            proven: 0,
+            usual: Duration::ZERO,
+            slowest: Duration::ZERO,
+            made_way: None,
+            shared: None,
+        }
+    }
+
+    pub fn enqueue(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
+    }
+
+    /// Gives what is free to those whose time has come first.
+    pub fn serve(&mut self, now: Instant) {
+        while let Some(first) = self.first() {
+            let Some(wire) = self.free(now) else { return };
+            let Waiting { limit, sender, .. } = self.waiting.swap_remove(first);
+            self.granted += 1;
+            let limit = Some(limit);
+            if let Err(refused) = sender.send(Grant { wire, limit }) {
+                self.granted -= 1;
+                let wire = refused.take();
+                self.idle.extend(wire.map(|wire| Idle { wire, since: now }));
+            }
+        }
+    }
+
+    fn take_back(&mut self, wire: Option<Wire>, now: Instant) {
+        self.granted -= 1;
+        self.idle.extend(wire.map(|wire| Idle { wire, since: now }));
+        self.close_surplus();
+        self.serve(now);
+    }
+
+    fn first(&mut self) -> Option<usize> {
+        self.waiting.retain(|waiting| !waiting.sender.is_closed());
+        let all = self.waiting.iter().enumerate();
+        all.min_by_key(|(_, waiting)| waiting.due).map(|(index, _)| index)
+    }
+
+    fn in_use(&self) -> usize {
+        self.busy.len() + self.granted
+    }
+
+    /// An idle connection, or the place of one (`Some(None)`).
+    fn free(&mut self, now: Instant) -> Option<Option<Wire>> {
+        if self.believed_until.is_some_and(|until| until <= now) {
+            self.serves = (self.serves + 1).min(self.most);
+            self.believed_until = (self.serves < self.most).then(|| now + BELIEVED);
+        }
+        if self.in_use() >= self.serves {
+            return None;
+        }
+        // The pool has closed what was idle for longer.
+        self.idle.retain(|idle| now < idle.since + IDLE);
+        let usable = |idle: &Idle, is_shut: bool| !is_shut || now >= idle.since + HELD_OUT;
+        let is_shut = self.is_one_shut_out();
+        if let Some(at) = self.idle.iter().rposition(|idle| usable(idle, is_shut)) {
+            return Some(Some(self.idle.remove(at).wire));
+        }
+        (self.in_use() + self.idle.len() < self.serves).then_some(None)
+    }
+
+    /// A grant was taken.
+    pub fn hold(&mut self, held: Arc<Held>) -> u64 {
+        self.granted = self.granted.saturating_sub(1);
+        self.next_id += 1;
+        self.busy.insert(self.next_id, held);
+        self.next_id
+    }
+
+    /// A lease is over. Its connection is kept if the server keeps it, and there is room for it.
+    pub fn release(&mut self, id: u64, wire: Option<Wire>, now: Instant) {
+        self.busy.remove(&id);
+        if let Some(mut wire) = wire.filter(|wire| !wire.speech.version.is_shared()) {
+            wire.keep();
+            self.idle.push(Idle { wire, since: now });
+        }
+        self.close_surplus();
+        self.serve(now);
+    }
+
+    fn close_surplus(&mut self) {
+        let room = self.serves.saturating_sub(self.in_use());
+        let surplus = self.idle.len().saturating_sub(room);
+        self.idle.drain(..surplus);
+    }
+
+    /// Closes what has been idle since then.
+    pub fn drop_idle_since(&mut self, since: Instant) {
+        self.idle.retain(|idle| idle.since > since);
+    }
+
+    /// A request for `errand` has waited for a while: takes one from another request that brings nothing, or that can give way to names.
+    pub fn take_one_for(&mut self, errand: Errand, now: u64) {
+        let is_revoked = |held: &&Arc<Held>| held.is_revoked.load(Ordering::Acquire);
+        if self.busy.values().filter(is_revoked).count() >= self.waiting.len() {
+            return;
+        }
+        let slowest = u64::try_from(self.slowest.as_millis()).unwrap_or(u64::MAX);
+        let silence = |held: &Held| now.saturating_sub(held.heard.load(Ordering::Acquire));
+        let is_silent = |held: &&Arc<Held>| silence(held) >= held.patience.max(slowest.saturating_mul(2));
+        let others = || self.busy.values().filter(|held| held.may_be_revoked());
+        let silent = others().filter(is_silent).max_by_key(|held| silence(held));
+        let victim = silent.or_else(|| (errand != Errand::Bytes).then(|| longest_that_gives_way(others(), now))?);
+        if let Some(victim) = victim {
+            victim.revoke();
+        }
+    }
+
+    /// The head of an answer came after this time. `was_shut_out`: it was waited for beyond [`SHUT_OUT`], on a new connection. Says how many
+    /// connections it serves at a time, if that was found out by it.
+    pub fn answered(&mut self, after: Duration, was_shut_out: bool, now: Instant) -> Option<usize> {
+        let is_answered = |held: &&Arc<Held>| held.is_answered.load(Ordering::Acquire);
+        let side_by_side = self.busy.values().filter(is_answered).count() + self.idle.len();
+        self.proven = self.proven.max(side_by_side);
+        let is_at_once = self
+            .made_way
+            .is_some_and(|closed| now <= closed + AT_ONCE + self.usual * 2);
+        if was_shut_out && is_at_once {
+            let serves = self.proven.clamp(1, self.most);
+            if serves < self.serves {
+                self.serves = serves;
+                self.believed_until = Some(now + BELIEVED);
+                self.close_surplus();
+                return Some(serves);
+            }
+            return None;
+        }
+        self.usual = (self.usual * 7 + after) / 8;
+        self.slowest = after.max(self.slowest * 9 / 10);
+        None
+    }
+
+    /// How many connections there may be.
+    pub fn serves(&self) -> usize {
+        self.serves
+    }
+
+    /// What an answer's beginning usually takes.
+    pub fn usual(&self) -> Duration {
+        self.usual
+    }
+
+    /// What an answer's beginning took at most, lately.
+    pub fn slowest(&self) -> Duration {
+        self.slowest
+    }
+
+    fn is_one_shut_out(&self) -> bool {
+        self.busy.values().any(|held| held.is_shut_out.load(Ordering::Acquire))
+    }
+
+    /// No answer has come for a request on a new connection that was sent at `begun`: closes what is idle, or takes one from a fetch. Whether it may be that
+    /// others of ours shut it out.
+    pub fn make_way_for_new(&mut self, now: Instant, begun: Instant, clock: u64) -> bool {
+        let closed_for_it = self.made_way.filter(|closed| *closed > begun);
+        if closed_for_it.is_some_and(|closed| now > closed + AT_ONCE + self.usual * 2 + SHUT_OUT) {
+            // That was not it.
+            return false;
+        }
+        let before = self.idle.len();
+        self.idle.retain(|idle| now < idle.since + HELD_OUT);
+        if self.idle.len() < before {
+            self.made_way = Some(now);
+        } else if closed_for_it.is_none()
+            && self.idle.is_empty()
+            && self.proven <= 1
+            && let Some(fetch) = longest_that_gives_way(self.busy.values(), clock)
+        {
+            fetch.revoke();
+            self.made_way = Some(now);
+        }
+        true
+    }
+
+    /// The connection that all requests share; `make` makes one.
+    pub fn shared_wire<E>(&mut self, speech: Speech, make: impl FnOnce() -> Result<Wire, E>) -> Result<Wire, E> {
+        if self.shared.as_ref().is_none_or(|(wire, _)| wire.speech != speech) {
+            self.shared = Some((make()?, false));
+        }
+        match &self.shared {
+            Some((wire, _)) => Ok(wire.shared()),
+            None => unreachable!("it was made"),
+        }
+    }
+
+    pub fn shared_is_kept(&self) -> bool {
+        self.shared.as_ref().is_some_and(|(_, is_kept)| *is_kept)
+    }
+
+    pub fn keep_shared(&mut self) {
+        if let Some((_, is_kept)) = &mut self.shared {
+            *is_kept = true;
+        }
+    }
+
+    pub fn forget_shared(&mut self) {
+        self.shared = None;
+    }
+}
+
+/// The lease that has lasted longest of those that can be gone on with elsewhere, and have brought something.
+fn longest_that_gives_way<'a>(all: impl Iterator<Item = &'a Arc<Held>>, now: u64) -> Option<&'a Arc<Held>> {
+    let may = |held: &&Arc<Held>| {
+        held.errand == Errand::Bytes
+            && held.gives_way.load(Ordering::Acquire)
+            && held.may_be_revoked()
+            && now.saturating_sub(held.since) >= HAD_IT
+    };
+    all.filter(may).min_by_key(|held| held.since)
+}

@@ -1,0 +1,138 @@
+//! Which login a URL is asked for with, as a part of the keys of what is cached.
+//!
+//! What a server shows may depend on who asks. So what was told to one login is kept apart from what was told to another one, and from what
+//! anybody gets to see: a key in the cache has the login in it ([`crate::cache::UrlKey`]). User name and password count, or the token, and
+//! headers, cookies and the client certificate. Of what is renewed by itself (a token's file or command, a certificate) its place counts.
+//!
+//! **A key does not reveal the secret.** It is a slow hash, cut to 8 bytes: 65,536 rounds for each guess.
+
+use std::{collections::HashMap, fmt, fmt::Write, sync::Arc};
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::Client;
+use crate::http::auth::TokenSource;
+
+/// Rounds of the hash: some 20 ms, once for each login and mount.
+const ROUNDS: usize = 1 << 16;
+
+/// Stands for a login in keys. Two logins have different ones.
+pub type LoginKey = [u8; 8];
+
+/// Finds out which login a URL is asked for with. By default there is none.
+#[derive(Clone, Default)]
+pub struct Logins(Option<Arc<Known>>);
+
+struct Known {
+    client: Client,
+    /// By what they are made of. Taken for a look-up, and for the first time of a login while that is hashed.
+    keys: Mutex<HashMap<String, LoginKey>>,
+}
+
+impl fmt::Debug for Logins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Logins")
+    }
+}
+
+impl Logins {
+    /// Those by which this client asks.
+    pub fn of(client: Client) -> Logins {
+        let keys = Mutex::default();
+        Logins(Some(Arc::new(Known { client, keys })))
+    }
+
+    /// The login that goes out when this URL is asked for; `None` if it is asked for as by anybody.
+    pub fn key(&self, url: &Url) -> Option<LoginKey> {
+        let known = self.0.as_deref()?;
+        let text = known.client.login_text(url);
+        if text.is_empty() {
+            return None;
+        }
+        let mut keys = known.keys.lock();
+        Some(*keys.entry(text).or_insert_with_key(|text| slow_hash(text)))
+    }
+}
+
+fn slow_hash(text: &str) -> LoginKey {
+    let hash = (0..ROUNDS).fold(Sha256::digest(text), |hash, _| Sha256::digest(hash));
+    let mut key = LoginKey::default();
+    key.copy_from_slice(&hash[..8]);
+    key
+}
+
+impl Client {
+    /// All by which who asks for this URL can be told apart. Secret.
+    fn login_text(&self, url: &Url) -> String {
+        let (shared, mut text) = (&self.shared, String::new());
+        // Writing to a string does not fail.
+        if let Some(login) = shared.access.login_at(url) {
+            let _ = writeln!(text, "login\0{}\0{}", login.user, login.password.expose());
+        }
+        if shared.access.is_home(url) {
+            let config = &shared.config;
+            let _ = match &config.access.token {
+                Some(TokenSource::Given(token)) => writeln!(text, "token\0{}", token.expose()),
+                Some(TokenSource::File(path)) => writeln!(text, "token file\0{}", path.display()),
+                Some(TokenSource::Command(command)) => writeln!(text, "token command\0{}", command.expose()),
+                None => Ok(()),
+            };
+            for (name, value) in &config.access.headers {
+                if !SAYS_NOT_WHO.contains(&name.as_str()) {
+                    let _ = writeln!(text, "{name}\0{:?}", value.as_bytes());
+                }
+            }
+            if let Some(certificate) = &config.tls.client_cert {
+                let _ = writeln!(text, "certificate\0{}", certificate.display());
+            }
+        }
+        for (name, value) in shared.config.cookies.of_host(url) {
+            let _ = writeln!(text, "cookie\0{name}\0{value}");
+        }
+        text
+    }
+}
+
+/// Headers that are the same for all who use a program.
+const SAYS_NOT_WHO: [&str; 5] = ["user-agent", "accept", "accept-language", "referer", "cache-control"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{AccessConfig, HttpConfig, Login, Secret};
+
+    fn logins(user: &str, password: &str) -> Logins {
+        let login = Login {
+            user: user.to_owned(),
+            password: Secret::new(password),
+        };
+        let access = AccessConfig {
+            login: Some(login),
+            ..AccessConfig::default()
+        };
+        let client = Client::new(HttpConfig {
+            access,
+            ..HttpConfig::default()
+        })
+        .unwrap();
+        client.adopt(Url::parse("http://h/").unwrap());
+        Logins::of(client)
+    }
+
+    #[test]
+    fn each_login_has_a_key_of_its_own_where_it_is_shown_and_none_elsewhere() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let ann = logins("ann", "1").key(&url("http://h/f")).unwrap();
+        assert_eq!(logins("ann", "1").key(&url("http://h/g")), Some(ann));
+        assert_ne!(logins("ben", "1").key(&url("http://h/f")), Some(ann));
+        assert_ne!(
+            logins("ann", "2").key(&url("http://h/f")),
+            Some(ann),
+            "a token may be the password of all"
+        );
+        assert_eq!(logins("ann", "1").key(&url("http://elsewhere/f")), None);
+        assert_eq!(Logins::default().key(&url("http://h/f")), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! Mirrors: other URLs at which the user says that the same files are.
+//!
+//! A mirror is asked for bytes while the source's own URL can't be, and its answer counts only if it proves to be of the
+//! version that is known ([`is_same`]): the total is the same, and so is the strong entity tag, or, where one of the two has none,
+//! the date. Whatever else it answers is no word about the file: the mirror is **left out** for this file for a while, and that is all.
+//!
+//! What the source has told of names and versions stands, and only the source can take it back. Where it never told anything
+//! and can't be asked, a mirror's word has to do, if it names the version of what it has: what comes of that is asked of the source again
+//! as soon as that answers. **Silence alone lets a mirror speak**: a source that denies a file, or calls it gone, has spoken.
+//!
+//! A mirror is no source: nothing that was given for the source's server goes there, unless it is on the same origin
+//! ([`access`](crate::http::auth)).
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use reqwest::Method;
+use tokio::{runtime::Handle, time::Instant};
+use url::Url;
+
+use super::{Body, Client, Metadata, Turn, client::ranged, connection_limit::Errand};
+use crate::http::{
+    HttpError, HttpErrorKind, MirrorConfig, Validator, Version, redact,
+    response::{
+        head::AnswerHead,
+        validation::{Verdict, judge},
+    },
+};
+
+/// How long a mirror is left out for a file that it does not have, or has another version of. Mirrors are brought up to
+/// date in hours; and one question in so long is no burden.
+const LEFT_OUT: Duration = Duration::from_secs(600);
+
+/// Files that mirrors are left out for, at most. What is forgotten costs a question.
+const MOST: usize = 4096;
+
+impl MirrorConfig {
+    /// Where the file at `url` is on each mirror: nowhere if it is not the source, and not below it.
+    fn of(&self, url: &Url) -> Vec<Url> {
+        let Some(source) = &self.source else { return Vec::new() };
+        if is_same_place(url, source) {
+            let mut urls = self.urls.clone();
+            if url.path().ends_with('/') {
+                urls.iter_mut().for_each(|url| url.set_path(&as_directory(url)));
+            }
+            return urls;
+        }
+        // The scheme and the port may be others, where the source redirects.
+        let Some(rest) = url.path().strip_prefix(&as_directory(source)) else {
+            return Vec::new();
+        };
+        if url.host() != source.host() {
+            return Vec::new();
+        }
+        let below = |mirror: &Url| {
+            let mut there = mirror.clone();
+            there.set_path(&format!("{}{rest}", as_directory(mirror)));
+            there.set_query(url.query());
+            there
+        };
+        self.urls.iter().map(below).collect()
+    }
+}
+
+fn is_same_place(one: &Url, other: &Url) -> bool {
+    let place = |url: &Url| (url.path().to_owned(), url.query().map(str::to_owned));
+    one.host() == other.host() && place(one) == place(other)
+}
+
+/// The path of a URL as that of a directory.
+fn as_directory(url: &Url) -> String {
+    let path = url.path();
+    if path.ends_with('/') {
+        path.to_owned()
+    } else {
+        format!("{path}/")
+    }
+}
+
+/// What a mount knows of its mirrors.
+pub(crate) struct Mirrors {
+    config: MirrorConfig,
+    /// Since when a mirror is left out for a file, by its URL there. Nothing else is locked under it.
+    left_out: Mutex<HashMap<Url, Instant>>,
+}
+
+impl Mirrors {
+    pub fn new(config: MirrorConfig) -> Mirrors {
+        Mirrors {
+            config,
+            left_out: Mutex::default(),
+        }
+    }
+
+    fn of(&self, url: &Url) -> Vec<Url> {
+        let mut urls = self.config.of(url);
+        if !urls.is_empty() {
+            let left_out = self.left_out.lock();
+            urls.retain(|url| left_out.get(url).is_none_or(|since| since.elapsed() >= LEFT_OUT));
+        }
+        urls
+    }
+
+    fn leave_out(&self, there: Url) {
+        let mut left_out = self.left_out.lock();
+        if left_out.len() >= MOST {
+            left_out.clear();
+        }
+        left_out.insert(there, Instant::now());
+    }
+}
+
+impl Client {
+    /// Other URLs at which a file may be had, in the order in which they are to be asked; see the module.
+    pub fn mirrors_of(&self, url: &Url) -> Vec<Url> {
+        self.shared.mirrors.of(url)
+    }
+
+    /// A mirror does not have this file in the version that is wanted, or this directory, and is not asked for it again for a while.
+    pub fn leave_mirror_out(&self, there: &Url, why: &HttpErrorKind) {
+        let what = if there.path().ends_with('/') {
+            "directory"
+        } else {
+            "file"
+        };
+        log::warn!("{}: {why}; this mirror is left out for this {what}", redact(there));
+        self.shared.mirrors.leave_out(there.clone());
+    }
+
+    /// Asks a mirror for the bytes `want` (end exclusive, not empty) of a file of which the version `known` is wanted, which is
+    /// from `modified`. Gives the body of an answer that begins with `want`, and is proven to be of that version.
+    ///
+    /// # Errors
+    /// `BadAnswer` for any other; what else the mirror's answer or its absence asks.
+    pub async fn range_of_mirror(
+        &self,
+        there: &Url,
+        want: Range<u64>,
+        known: &Version,
+        modified: Option<SystemTime>,
+    ) -> Result<Body, HttpError> {
+        let answer = self.send_for(Errand::Bytes, Method::GET, there, ranged(&want)).await?;
+        let kind = match judge(&answer.head, want, None) {
+            Verdict::Partial { version, range }
+                if version.size == known.size && is_same(&answer.head, known, modified) =>
+            {
+                return Ok(self.body(answer, Some(range.end - range.start)).that_gives_way());
+            }
+            verdict => no_answer(verdict),
+        };
+        Err(self.failed(answer, kind).await)
+    }
+
+    /// Asks a mirror for the bytes `want` (end exclusive, not empty) of a file of which nobody has told a version yet, but that was
+    /// listed with this many bytes, if it was. The answer tells the version, and has to name it.
+    ///
+    /// # Errors
+    /// As for [`Self::range_of_mirror`].
+    pub async fn first_range_of_mirror(
+        &self,
+        there: &Url,
+        want: Range<u64>,
+        listed: Option<u64>,
+    ) -> Result<FirstRange, HttpError> {
+        let listed = listed.map(|size| Version {
+            size,
+            validator: Validator::None,
+        });
+        let answer = self.send_for(Errand::Bytes, Method::GET, there, ranged(&want)).await?;
+        let kind = match judge(&answer.head, want, listed.as_ref()) {
+            Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {
+                return Ok(FirstRange {
+                    version,
+                    modified: answer.head.modified(),
+                    body: self.body(answer, Some(range.end - range.start)).that_gives_way(),
+                });
+            }
+            verdict => no_answer(verdict),
+        };
+        Err(self.failed(answer, kind).await)
+    }
+
+    /// [`Self::metadata`] of a file of which nobody has told a version yet, as a mirror has it. It has to name the version.
+    ///
+    /// # Errors
+    /// As for [`Self::metadata`].
+    pub async fn metadata_of_mirror(&self, there: &Url) -> Result<Metadata, HttpError> {
+        let found = self.metadata(there).await?;
+        // A directory's name leads to the directory.
+        let is_named = found
+            .version
+            .as_ref()
+            .is_some_and(|version| version.validator.names_a_version_anywhere());
+        if is_named || found.url.path().ends_with('/') {
+            return Ok(found);
+        }
+        let (kind, url) = (bad(UNNAMED), redact(there));
+        Err(HttpError { kind, url })
+    }
+
+    /// Asks an origin, beside whoever would have to wait for it, whether it is back. `turn` is the leave to do that.
+    pub fn find_out(&self, runtime: &Handle, url: Url, turn: Turn) {
+        let client = self.clone();
+        runtime.spawn(async move {
+            let answer = client.metadata(&url).await;
+            turn.ended(answer.err().as_ref());
+        });
+    }
+}
+
+/// What a mirror says of a file, and the bytes that were asked for.
+pub struct FirstRange {
+    /// With a validator that holds for all servers.
+    pub version: Version,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// As much as the answer brings.
+    pub body: Body,
+}
+
+/// Why an answer of a mirror is none.
+fn no_answer(verdict: Verdict) -> HttpErrorKind {
+    match verdict {
+        Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => bad(UNNAMED),
+        Verdict::Whole { .. } | Verdict::Refused(_) => bad("it does not send the range that was asked for"),
+        Verdict::Failed(kind) => kind,
+    }
+}
+
+const UNNAMED: &str = "nothing shows that it has the same version of the file";
+
+fn bad(why: &str) -> HttpErrorKind {
+    HttpErrorKind::BadAnswer(why.to_owned())
+}
+
+/// Whether an answer of another server is of this version, as its validators show. A strong tag decides where both have
+/// one. Else the date has to be the same; a weak tag proves nothing between two servers, and the size alone does not either.
+fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
+    match (&known.validator, head.validator()) {
+        (Validator::Strong(known), Validator::Strong(tag)) => *known == tag,
+        (Validator::Dated(known), _) => head.last_modified.as_deref().is_some_and(|date| {
+            let known = Validator::Dated(known.clone());
+            known.compare(None, Some(date)) == crate::http::response::version::Sameness::Same
+        }),
+        _ => modified.is_some() && head.modified() == modified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    fn config(source: &str, mirrors: &[&str]) -> MirrorConfig {
+        MirrorConfig {
+            source: Some(url(source)),
+            urls: mirrors.iter().map(|mirror| url(mirror)).collect(),
+        }
+    }
+
+    fn there(config: &MirrorConfig, file: &str) -> Vec<String> {
+        config.of(&url(file)).into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn what_is_below_the_source_is_below_each_mirror_and_nothing_else_is_anywhere() {
+        for source in ["http://a/pub", "http://a/pub/", "https://a:8443/pub/"] {
+            let config = config(source, &["http://b/", "https://c/x/y", "https://d/z/?key=1"]);
+            assert_eq!(
+                there(&config, "http://a/pub/d%20e/f%2f?v=1"),
+                [
+                    "http://b/d%20e/f%2f?v=1",
+                    "https://c/x/y/d%20e/f%2f?v=1",
+                    "https://d/z/d%20e/f%2f?v=1"
+                ]
+            );
+            for elsewhere in ["http://a/public/f", "http://a/f", "http://other/pub/f"] {
+                assert!(there(&config, elsewhere).is_empty(), "{elsewhere}");
+            }
+        }
+        assert!(there(&MirrorConfig::default(), "http://a/pub/f").is_empty());
+    }
+
+    #[test]
+    fn the_source_itself_is_a_directory_on_each_mirror_if_it_is_one() {
+        let with_slash = config("http://a/pub/", &["http://b/copy", "http://c/?key=1"]);
+        assert_eq!(
+            there(&with_slash, "http://a/pub/"),
+            ["http://b/copy/", "http://c/?key=1"]
+        );
+        let without = config("http://a/pub", &["http://b/copy"]);
+        assert_eq!(there(&without, "http://a/pub"), ["http://b/copy"]);
+        assert_eq!(there(&without, "http://a/pub/"), ["http://b/copy/"]);
+    }
+
+    #[test]
+    fn a_single_file_may_be_called_otherwise_on_a_mirror() {
+        let config = config("http://a/pub/f?key=1", &["http://b/g?sign=2"]);
+        assert_eq!(there(&config, "http://a/pub/f?key=1"), ["http://b/g?sign=2"]);
+        assert!(there(&config, "http://a/pub/f?key=2").is_empty());
+        assert!(!format!("{config:?}").contains('2'), "{config:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mirror_is_left_out_for_one_file_and_for_a_while() {
+        let mirrors = Mirrors::new(config("http://a/", &["http://b/", "http://c/"]));
+        mirrors.leave_out(url("http://b/f"));
+        assert_eq!(mirrors.of(&url("http://a/f")), [url("http://c/f")]);
+        assert_eq!(mirrors.of(&url("http://a/g")).len(), 2);
+        tokio::time::advance(LEFT_OUT).await;
+        assert_eq!(mirrors.of(&url("http://a/f")).len(), 2);
+    }
+
+    #[test]
+    fn only_a_strong_tag_or_the_date_proves_the_version() {
+        const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+        const NEXT: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
+        let strong = || Validator::Strong("\"a\"".into());
+        let dated = || Validator::Dated(DAY.into());
+        let weak = || Validator::Weak("W/\"a\"".into());
+        for (known, modified, etag, date, same) in [
+            (strong(), Some(DAY), Some("\"a\""), Some(NEXT), true),
+            (strong(), Some(DAY), Some("\"b\""), Some(DAY), false),
+            (strong(), Some(DAY), None, Some(DAY), true),
+            (strong(), Some(DAY), Some("W/\"a\""), Some(DAY), true),
+            (strong(), Some(DAY), Some("W/\"a\""), Some(NEXT), false),
+            (strong(), Some(DAY), None, Some(NEXT), false),
+            (strong(), None, None, Some(DAY), false),
+            (strong(), None, None, None, false),
+            (
+                dated(),
+                Some(DAY),
+                Some("\"x\""),
+                Some("Sunday, 06-Nov-94 08:49:37 GMT"),
+                true,
+            ),
+            (dated(), Some(DAY), Some("\"x\""), Some(NEXT), false),
+            (dated(), Some(DAY), None, None, false),
+            (weak(), None, Some("W/\"a\""), None, false),
+            (Validator::None, None, None, Some(DAY), false),
+            (Validator::None, None, None, None, false),
+        ] {
+            let head = AnswerHead {
+                etag: etag.map(str::to_owned),
+                last_modified: date.map(str::to_owned),
+                ..AnswerHead::default()
+            };
+            let version = Version {
+                size: 1,
+                validator: known,
+            };
+            let modified = modified.map(|date| httpdate::parse_http_date(date).unwrap());
+            assert_eq!(
+                is_same(&head, &version, modified),
+                same,
+                "{version:?} {etag:?} {date:?}"
+            );
+        }
+    }
+}

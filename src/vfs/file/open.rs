@@ -1,0 +1,329 @@
+//! Opening files: which version a name stands for, and its cache entry.
+//!
+//! The origin's word counts for the tree's `ttl`; after that it is asked again, and while it can't be asked, what it told
+//! before goes on to count, whether this mount was told or an earlier one.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::{Known, RemoteFile};
+use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
+use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
+use crate::origin::{Metadata, Told, Weighed};
+use crate::source::ListedSize;
+use crate::vfs::node::{Ino, Kind, Node};
+use crate::vfs::request::Asker;
+use crate::vfs::request::mirror_lookup::Who;
+use crate::vfs::{Tree, TreeError};
+
+/// Bytes that are fetched when a version is opened that has replaced another. A program that follows a file (`tail -F`) reads it a second after it
+/// has opened it; by then the server may have the next version, and what is not here could not be had any more.
+const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
+
+impl Tree {
+    /// Asks the origin for a file's size, once.
+    pub(in crate::vfs) async fn resolve_one(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
+        let Kind::File(file) = &node.kind else { return Ok(()) };
+        let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
+        if file.is_ready() {
+            return Ok(());
+        }
+        if file.has_exact_size() {
+            let before = self.told_before(&file.url).await;
+            let version = before.as_ref().map(|before| before.version.clone());
+            let answer = self.confirm_newer(node, version).await;
+            file.note_date_asked();
+            if let Some(known) = before
+                && !matches!(answer, Some(Ok(_)))
+            {
+                file.note(known);
+            }
+            return answer.map_or(Ok(()), |answer| answer.map(|_| ()));
+        }
+        let stored = if file.is_stored {
+            self.told_before(&file.url).await
+        } else {
+            None
+        };
+        let answer = match &stored {
+            // A file that has changed would be listed with another date: there is nothing to ask.
+            Some(_) if file.listed_time.is_some() => None,
+            Some(stored) => self.confirm_newer(node, Some(stored.version.clone())).await,
+            None => Some(self.confirm(file, None, asker).await),
+        };
+        let known = match answer {
+            None => stored,
+            Some(Ok(known)) => known,
+            // What was told before is good enough while the origin can't be asked.
+            Some(Err(error)) => Some(self.told_before_instead(&file.url, &error).await.ok_or(error)?),
+        };
+        let known = known.ok_or_else(|| unknown_size(&file.url))?;
+        file.note(known);
+        Ok(())
+    }
+
+    /// The entry to open, if memory can tell.
+    pub fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
+        match &node.kind {
+            Kind::Directory(_) => Some(Err(TreeError::IsADirectory)),
+            Kind::File(file) if file.is_changed() => Some(Err(TreeError::Changed)),
+            Kind::File(file) => file.open_entry(self.ttl).map(Ok),
+        }
+    }
+
+    /// The cache entry of a file's current version.
+    ///
+    /// A file that the cache holds nothing of, and of which nothing was shown, is opened without asking: the first range tells its
+    /// version. Otherwise one request confirms that the version is still the current one, unless
+    /// one did within the tree's `ttl`.
+    ///
+    /// # Errors
+    /// [`TreeError::Changed`] when this node is of a version that is no longer the current one.
+    pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
+        self.open_for(node, self.waiting()).await
+    }
+
+    /// [`Self::open`], for this asker.
+    pub(in crate::vfs) async fn open_for(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        asker: Asker,
+    ) -> Result<Arc<CacheEntry>, TreeError> {
+        let Kind::File(file) = &node.kind else {
+            return Err(TreeError::IsADirectory);
+        };
+        let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
+        if let Some(answer) = self.open_now(node) {
+            return answer;
+        }
+        let entry = match self.current_version(node, file, asker).await? {
+            Some(held) => self.entry_of_version(node.ino, file, &held).await?,
+            None => self.entry_by_listing(node.ino, file)?,
+        };
+        file.opened(&entry);
+        if file.is_successor() && !self.client.is_offline() && !self.cache.is_in_trouble() {
+            let first = 0..FIRST_OF_SUCCESSOR.min(entry.size());
+            self.cache.manager().request(&entry, first, Priority::High);
+        }
+        Ok(entry)
+    }
+
+    /// The version to open; `None` if the first range may tell.
+    async fn current_version(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        file: &RemoteFile,
+        asker: Asker,
+    ) -> Result<Option<Held>, TreeError> {
+        if let Some(known) = file.freshly_known(self.ttl) {
+            return Ok(Some(self.held(&file.url, known).await?));
+        }
+        let (is_open, shown) = (file.kept_entry(), file.shown());
+        let held = self.newest(&file.url).await;
+        // Of what was shown the kernel may have pages, also when the cache has nothing of it any more: then no first range would be
+        // asked for, or the bytes that it brings would stand beside those of an older version.
+        let is_new = held.is_none() && is_open.is_none() && shown.is_none();
+        if is_new && matches!(file.listed_size, ListedSize::Exact(_)) {
+            return Ok(None);
+        }
+        let before = match (held, shown) {
+            (Some(held), _) => Some(held),
+            (None, Some(shown)) => Some(self.held(&file.url, shown).await?),
+            (None, None) => self.held_of_told(&file.url).await?,
+        };
+        let answer = match &before {
+            None => Some(self.confirm(file, None, asker).await),
+            Some(before) => self.confirm_newer(node, Some(before.version.clone())).await,
+        };
+        match answer {
+            None => Ok(before),
+            Some(Ok(Some(known))) => Ok(Some(self.held(&file.url, known).await?)),
+            Some(Ok(None)) => Err(unknown_size(&file.url)),
+            Some(Err(TreeError::NotAsked)) if before.is_some() => Ok(before),
+            Some(Err(error)) => {
+                let told = self.told_before_instead(&file.url, &error).await.ok_or(error)?;
+                Ok(Some(self.held(&file.url, told).await?))
+            }
+        }
+    }
+
+    /// Asks the origin which version is the current one, and notes it. `expected` is the version that it last told.
+    async fn confirm(
+        &self,
+        file: &RemoteFile,
+        expected: Option<&Version>,
+        asker: Asker,
+    ) -> Result<Option<Known>, TreeError> {
+        let catalogue = self.cache.catalogue();
+        // What the source has told is not replaced by what a mirror says.
+        let who = if expected.is_none() { Who::Anybody } else { Who::Source };
+        let question = |there: Option<Url>| async move {
+            match there {
+                None => self.client.confirm(&file.url, expected, file.exactly_listed()).await,
+                Some(there) => self.client.metadata_of_mirror(&there).await,
+            }
+        };
+        let answer = self.ask(&file.url, who, asker, question).await;
+        if let Err(TreeError::NotFound) = answer {
+            catalogue.forget_file(&file.url);
+            file.note_absent();
+        }
+        let mut found = answer?.answer;
+        if self.turns_out_directory(file, &found).await {
+            return Err(TreeError::Changed);
+        }
+        if let Some(expected) = expected {
+            self.recognise(&file.url, expected, &mut found).await;
+        }
+        let known = Known::of(found);
+        if let Some(known) = &known {
+            // Names age by when they were confirmed last.
+            if expected != Some(&known.version) || catalogue.ages() {
+                catalogue.keep_file(&file.url, known.version.clone(), known.modified);
+            }
+            file.note(known.clone());
+        }
+        Ok(known)
+    }
+
+    /// Takes what was found for the version `expected`, if it is that under another name.
+    async fn recognise(&self, url: &Url, expected: &Version, found: &mut Metadata) {
+        let is_unproven = self.client.is_named_now_and_then(url, expected);
+        let is_another = |version: &Version| version.size == expected.size && (version != expected || is_unproven);
+        if !found.version.as_ref().is_some_and(is_another) {
+            return;
+        }
+        let (modified, samples) = match self.newest(url).await.filter(|held| held.version == *expected) {
+            Some(held) => {
+                let (modified, url) = (held.modified, url.clone());
+                let samples = self.with_cache(move |cache| {
+                    let origin = Origin::of(&url)?;
+                    Some(cache.samples(&url, origin, &held))
+                });
+                (modified, samples.await.ok().flatten().unwrap_or_default())
+            }
+            None => (self.told_before(url).await.and_then(|told| told.modified), Vec::new()),
+        };
+        let told = Told::as_metadata(found);
+        let weighed = self.client.weigh(url, expected, modified, &told, samples).await;
+        match weighed {
+            Ok(Weighed::Same | Weighed::Again) => {
+                found.version = Some(expected.clone());
+                found.validator = expected.validator.clone();
+                found.modified = modified.or(found.modified);
+            }
+            // It is another one, and was not called anything. Now and then the server says what it is called.
+            Ok(Weighed::Another) if found.validator == Validator::None => {
+                for _ in 0..4 {
+                    match self.client.metadata(url).await {
+                        Ok(next) if next.validator != Validator::None => return *found = next,
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+            }
+            // Without an answer it is what HEAD has said.
+            Ok(Weighed::Another) | Err(_) => {}
+        }
+    }
+
+    /// [`Self::confirm`], for somebody who has the version `expected`; `None` if they shall go by that.
+    pub(in crate::vfs) async fn confirm_newer(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        expected: Option<Version>,
+    ) -> Option<Result<Option<Known>, TreeError>> {
+        let Kind::File(file) = &node.kind else { return None };
+        let (tree, node) = (Arc::clone(self), Arc::clone(node));
+        let ask = async move {
+            match &node.kind {
+                Kind::File(file) => Some(tree.confirm(file, expected.as_ref(), Asker::Refreshing).await),
+                Kind::Directory(_) => None,
+            }
+        };
+        self.ask_for_newer(&file.url, ask).await.flatten()
+    }
+
+    async fn entry_of_version(&self, ino: Ino, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
+        if !file.admits(&held.version) {
+            return Err(TreeError::Changed);
+        }
+        if let Some(entry) = file.kept_entry() {
+            return Ok(entry);
+        }
+        let origin = origin_of(&file.url)?;
+        let (url, held) = (file.url.clone(), held.clone());
+        Ok(self
+            .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
+            .await??)
+    }
+
+    fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
+        Ok(self
+            .cache
+            .unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
+    }
+
+    /// What the origin told before of a file, while it can't tell what is current. Only a word that it is gone (404, 410)
+    /// keeps it from being served.
+    async fn told_before_instead(&self, url: &Url, error: &TreeError) -> Option<Known> {
+        if matches!(error, TreeError::NotFound) {
+            return None;
+        }
+        let told = self.told_before(url).await?;
+        if matches!(error, TreeError::NotAsked) {
+            return Some(told);
+        }
+        log::warn!("{error}; going by what it told before");
+        Some(told)
+    }
+
+    /// What an origin told of a file, whenever that was.
+    async fn told_before(&self, url: &Url) -> Option<Known> {
+        let url = url.clone();
+        let told = self.with_cache(move |cache| cache.catalogue().file(&url)).await;
+        told.ok().flatten().map(Known::stored)
+    }
+
+    async fn held_of_told(&self, url: &Url) -> Result<Option<Held>, ReadError> {
+        match self.told_before(url).await {
+            Some(told) => Ok(Some(self.held(url, told).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn newest(&self, url: &Url) -> Option<Held> {
+        let url = url.clone();
+        self.with_cache(move |cache| cache.newest(&url)).await.ok().flatten()
+    }
+
+    async fn held(&self, url: &Url, known: Known) -> Result<Held, ReadError> {
+        let url = url.clone();
+        self.with_cache(move |cache| cache.current(&url, known.version, known.modified))
+            .await
+    }
+
+    /// Does something with the cache that blocks for a query or a system call, on a thread for that.
+    pub(in crate::vfs) async fn with_cache<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Cache) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let cache = Arc::clone(&self.cache);
+        Ok(tokio::task::spawn_blocking(move || work(&cache)).await?)
+    }
+}
+
+fn origin_of(url: &Url) -> Result<Origin, TreeError> {
+    Origin::of(url).ok_or_else(|| bad_answer(url, "its address is not http or https"))
+}
+
+fn unknown_size(url: &Url) -> TreeError {
+    TreeError::SizeUnknown(url.clone())
+}
+
+fn bad_answer(url: &Url, what: &str) -> TreeError {
+    TreeError::Http(HttpError {
+        kind: HttpErrorKind::BadAnswer(what.to_owned()),
+        url: redact(url),
+    })
+}

@@ -1,0 +1,476 @@
+//! Listings: how a directory's names are had, and how new ones follow old ones.
+//!
+//! At the first look there may be names that an earlier mount was told. Those, and all that are older than the tree's `ttl`, are
+//! shown if the origin takes too long to tell newer ones ([`gate`](super::request::limiter)). Of what a new listing names, all that can be the
+//! same thing as before keeps its node.
+
+pub(super) mod dates;
+pub(super) mod directory;
+pub(super) mod kinds;
+pub(super) mod lru;
+pub(super) mod readdir_prefetch;
+pub(super) mod sizes;
+pub(super) mod snapshot;
+pub(super) mod stored;
+pub(super) mod unlisted;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::file::{RemoteFile, version_text};
+use super::listing::dates::Dates;
+use super::listing::directory::{Directory, Kept};
+use super::listing::kinds::{correct, with_slash};
+use super::listing::snapshot::Snapshot;
+use super::node::{Ino, Kind, Node};
+use super::nodes::{directory_number, number};
+use super::request::Asker;
+use super::request::mirror_lookup::{Told, Who};
+use super::{Tree, TreeError};
+use crate::cache::{Cache, ShownFile};
+use crate::http::{HttpError, HttpErrorKind, redact};
+use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX};
+use crate::util::clock;
+use crate::util::plural::{count, verb};
+
+/// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
+/// should not have to wait for long before its names count again.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+/// With so many names and more, a listing takes seconds to come and to be read. Whoever looks at the directory has the names that are known, and
+/// newer ones at a later look. (1,000,000 names: each look-up took 2 s once the `ttl` had passed, and the server was taken for silent.)
+const LARGE: usize = 50_000;
+
+impl Tree {
+    /// The names in a directory, asked for again if they are older than the tree's `ttl`. Old names
+    /// are shown while the origin keeps silent.
+    ///
+    /// # Errors
+    /// When they were never known and can't be had now, or when the origin says that the directory
+    /// is gone.
+    pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
+        self.list_for(node, self.waiting()).await
+    }
+
+    /// [`Self::list`], for this asker.
+    pub(super) async fn list_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<Arc<Snapshot>, TreeError> {
+        let Kind::Directory(directory) = &node.kind else {
+            return Err(TreeError::NotADirectory);
+        };
+        if let Some(snapshot) = directory.fresh() {
+            return Ok(snapshot);
+        }
+        let Some(url) = &directory.url else {
+            return Err(TreeError::NotFound);
+        };
+        let known = match directory.last_known() {
+            Some(known) => Some(known),
+            None => self.look_up_stored(node, directory, url, asker).await?,
+        };
+        let Some(known) = known else {
+            return self.list_again(node, directory, url, asker).await;
+        };
+        if known.children().len() >= LARGE {
+            self.list_behind(node, directory);
+            return Ok(known);
+        }
+        let (tree, asked, asker) = (Arc::clone(self), Arc::clone(node), asker.who_knows_something());
+        let ask = async move {
+            match &asked.kind {
+                Kind::Directory(directory) => {
+                    let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
+                    tree.list_again(&asked, directory, url, asker).await
+                }
+                Kind::File(_) => Err(TreeError::NotADirectory),
+            }
+        };
+        let is_stored = directory.state.read().is_stored;
+        let answer = if is_stored {
+            self.ask_in_passing(url, ask).await
+        } else {
+            self.ask_for_newer(url, ask).await
+        };
+        answer.unwrap_or(Ok(known))
+    }
+
+    /// Lists a directory again in the background, unless such a request is under way.
+    fn list_behind(self: &Arc<Self>, node: &Arc<Node>, directory: &Directory) {
+        let url = directory.url.as_ref();
+        let Some(url) = url.filter(|_| !self.client.is_offline() && directory.refreshing.try_lock().is_ok()) else {
+            return;
+        };
+        let (tree, node, url) = (Arc::clone(self), Arc::clone(node), url.clone());
+        self.runtime.spawn(async move {
+            if let Kind::Directory(directory) = &node.kind {
+                // Who looks next will hear of its error.
+                tree.list_again(&node, directory, &url, Asker::Refreshing).await.ok();
+            }
+        });
+    }
+
+    /// The names that an earlier mount was told, at the first look.
+    async fn look_up_stored(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        directory: &Directory,
+        url: &Url,
+        asker: Asker,
+    ) -> Result<Option<Arc<Snapshot>>, TreeError> {
+        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
+        if std::mem::replace(&mut directory.state.write().is_searched, true) {
+            return Ok(directory.last_known());
+        }
+        let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
+        let find = move |cache: &Cache| {
+            let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
+            tree.take_stored_listing(&of, listing)
+        };
+        // What can't be found is as if it had never been told.
+        Ok(self.with_cache(find).await.ok().flatten())
+    }
+
+    /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
+    async fn list_again(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        directory: &Directory,
+        url: &Url,
+        asker: Asker,
+    ) -> Result<Arc<Snapshot>, TreeError> {
+        // A guess is useless while a request for the same directory is under way, and would hold up the next one.
+        let _one_at_a_time = match asker {
+            Asker::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
+            Asker::Waiting(_) | Asker::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,
+        };
+        if let Some(snapshot) = directory.fresh() {
+            return Ok(snapshot);
+        }
+        if matches!(asker, Asker::Guessing) {
+            if directory.has_failed() {
+                return Err(TreeError::NotAsked);
+            }
+        } else if let Some(error) = directory.take_unseen_failure() {
+            return Err(error);
+        }
+        let known = directory.last_known();
+        // What the source has told is not replaced by what a mirror says.
+        let who = if known.is_none() || directory.state.read().is_by_mirror {
+            Who::Anybody
+        } else {
+            Who::Source
+        };
+        let question = |there: Option<Url>| async move { self.source.list(url, there.as_ref().unwrap_or(url)).await };
+        let answer = self.ask(url, who, asker, question).await;
+        let answer = answer.and_then(|told| match &known {
+            Some(known) if !known.may_become(&told.answer) => Err(stands_in(url)),
+            _ => Ok(told),
+        });
+        match (answer, known) {
+            (Ok(Told { answer, is_by_mirror }), _) => {
+                let (tree, of) = (Arc::clone(self), Arc::clone(node));
+                // A long one takes a while, in which the threads of the runtime have bodies to move.
+                let taken = self
+                    .with_cache(move |_| tree.take_listing(&of, answer, is_by_mirror))
+                    .await?;
+                taken.ok_or(TreeError::NotADirectory)
+            }
+            (Err(TreeError::NotFound), known) => {
+                if known.is_some() {
+                    log::warn!("{}: the server says that it is gone", redact(url));
+                }
+                directory.forget();
+                directory.note_failure(asker, &TreeError::NotFound);
+                self.cache.catalogue().forget_listing(url);
+                Err(TreeError::NotFound)
+            }
+            (Err(TreeError::NotAsked), Some(snapshot)) => {
+                self.cache.catalogue().note_shown(url);
+                Ok(snapshot)
+            }
+            (Err(error), Some(snapshot)) => {
+                log::warn!("{error}; showing the directory as it was");
+                self.cache.catalogue().note_shown(url);
+                directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
+                Ok(snapshot)
+            }
+            (Err(error), None) => {
+                if !matches!(error, TreeError::NotAsked) {
+                    directory.note_failure(asker, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what the origin, or a mirror, has just told the directory's names, and writes it down.
+    /// `None` if it is none.
+    pub(super) fn take_listing(
+        &self,
+        node: &Arc<Node>,
+        mut listing: Listing,
+        is_by_mirror: bool,
+    ) -> Option<Arc<Snapshot>> {
+        let Kind::Directory(directory) = &node.kind else {
+            return None;
+        };
+        let url = || {
+            directory
+                .url
+                .as_ref()
+                .map(|url| redact(url).to_string())
+                .unwrap_or_default()
+        };
+        let named = listing.entries.len();
+        // A directory that contains itself has to end somewhere, or `find` would go down for ever.
+        listing
+            .entries
+            .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= PATH_MAX);
+        let left_out = (named - listing.entries.len()) as u64;
+        if left_out > 0 {
+            log::warn!(
+                "{}: {} {} not shown, because a URL's path is longer than {PATH_MAX} bytes; does it contain itself?",
+                url(),
+                count(left_out, "directory"),
+                verb(left_out, "is", "are")
+            );
+        }
+        self.note_left_out(directory, &listing, url);
+        if let Some(before) = directory.last_known() {
+            correct(&before, &mut listing);
+        }
+        self.keep(directory, &listing);
+        let taken = self.take_names(node, directory, listing, false);
+        directory.state.write().is_by_mirror = is_by_mirror;
+        // The source is asked again soon.
+        let time = if is_by_mirror {
+            self.ttl.min(PAUSE_AFTER_FAILURE)
+        } else {
+            self.ttl
+        };
+        directory.believe_for(time);
+        Some(taken)
+    }
+
+    /// Says what a listing leaves out, once, and counts it.
+    fn note_left_out(&self, directory: &Directory, listing: &Listing, url: impl Fn() -> String) {
+        let now = listing.left_out;
+        let before = std::mem::replace(&mut directory.state.write().left_out, now);
+        if now == before {
+            return;
+        }
+        self.left_out.lock().change(before, now);
+        if !now.is_nothing() {
+            log::warn!("{}: {now}", url());
+        }
+    }
+
+    /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
+    /// `None` if it is none.
+    pub(super) fn take_stored_listing(&self, node: &Arc<Node>, listing: Listing) -> Option<Arc<Snapshot>> {
+        match &node.kind {
+            Kind::Directory(directory) => Some(self.take_names(node, directory, listing, true)),
+            Kind::File(_) => None,
+        }
+    }
+
+    /// Names that were there before and look the same keep their nodes. Lets go of other directories if that makes too many.
+    fn take_names(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
+        let before = directory.last_known();
+        let survivors = std::mem::take(&mut directory.state.write().survivors);
+        let is_unsized =
+            |entry: &Entry| matches!(entry.kind, EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
+        directory.dates.set_mixed(listing.entries.iter().any(is_unsized));
+        let mut shown = if before.is_none() {
+            self.shown_before(&listing)
+        } else {
+            // What is new in it now was not shown before, or the listing says something else of it.
+            HashMap::new()
+        };
+        let children = listing.entries.into_iter().enumerate().map(|(at, entry)| {
+            let name = entry.name.as_os_str();
+            let old = match &before {
+                Some(before) => before.listed(name).cloned(),
+                None => survivors.get(name).and_then(Weak::upgrade),
+            };
+            let child = match old {
+                Some(old) if old.still_fits(&entry) => {
+                    if let Kind::Directory(directory) = &old.kind {
+                        directory.set_listed_time(entry.modified);
+                    }
+                    old
+                }
+                old => {
+                    let child = self.add_listed(node.ino, directory, &entry, is_stored, shown.remove(&at));
+                    if let Some(Kind::File(file)) = old.as_ref().map(|old| &old.kind) {
+                        file.note_successor(&child);
+                    }
+                    child
+                }
+            };
+            (entry.name, child)
+        });
+        let snapshot = Arc::new(Snapshot::new(children.collect(), listing.modified));
+        {
+            let mut state = directory.state.write();
+            (state.snapshot, state.is_stored, state.failed) = (Some(Arc::clone(&snapshot)), is_stored, None);
+        }
+        let names = snapshot.children().len();
+        let leaving = self.remembered.lock().listed(node, names, self.most_names);
+        for other in leaving {
+            if let Kind::Directory(other) = &other.kind {
+                other.let_go(|ino| self.nodes.is_known(ino));
+            }
+        }
+        snapshot
+    }
+
+    /// What those of the files in a listing were shown as of which the listing says what it said then; by their positions.
+    fn shown_before(&self, listing: &Listing) -> HashMap<usize, ShownFile> {
+        let files = listing.entries.iter().enumerate();
+        let files: Vec<_> = files
+            .filter_map(|(at, entry)| match entry.kind {
+                EntryKind::File(size) => Some((at, entry, size)),
+                EntryKind::Directory => None,
+            })
+            .collect();
+        let urls: Vec<_> = files.iter().map(|(_, entry, _)| &entry.url).collect();
+        let shown = self.cache.catalogue().shown(&urls);
+        let same = files.into_iter().zip(shown).filter_map(|((at, entry, size), shown)| {
+            let shown = shown?;
+            (shown.listed == stored::file_text(size, entry.modified)).then_some((at, shown))
+        });
+        same.collect()
+    }
+
+    fn add_listed(
+        &self,
+        parent: Ino,
+        directory: &Directory,
+        entry: &Entry,
+        is_stored: bool,
+        shown: Option<ShownFile>,
+    ) -> Arc<Node> {
+        let url = entry.url.clone();
+        match entry.kind {
+            EntryKind::Directory => {
+                let number = directory_number(&url);
+                self.add(
+                    parent,
+                    number,
+                    Kind::Directory(Box::new(self.listed_directory(url, entry.modified))),
+                )
+            }
+            EntryKind::File(size) => {
+                let number = number(&[url.as_str(), &stored::file_text(size, entry.modified)]);
+                let mut file = RemoteFile::listed(url, size, entry.modified, Arc::clone(&directory.dates));
+                file.is_stored = is_stored;
+                match shown {
+                    Some(shown) => self.add(parent, shown.ino, Kind::File(file.shown_before(shown.file))),
+                    None => self.add(parent, number, Kind::File(file)),
+                }
+            }
+        }
+    }
+
+    /// A directory whose names come from a listing.
+    pub(super) fn listed_directory(&self, url: Url, listed_time: Option<ListedTime>) -> Directory {
+        let dates = Dates::by(self.clock(&url));
+        Directory::listed(url, listed_time, dates)
+    }
+
+    /// Writes a listing down, unless it says what the last one said.
+    pub(super) fn keep(&self, directory: &Directory, listing: &Listing) {
+        let Some(url) = &directory.url else { return };
+        let catalogue = self.cache.catalogue();
+        let Some(row) = stored::write(url, listing) else {
+            log::debug!(
+                "{}: its links may hold secrets or lead to other servers, so its listing is not kept",
+                redact(url)
+            );
+            return catalogue.forget_listing(url);
+        };
+        let kept = Kept {
+            names: xxh3_64(&row.names),
+            modified: row.modified,
+            at: clock::now(),
+        };
+        let is_there = |before: &Kept| before.says_the_same(&kept) && catalogue.has_lately(before.at);
+        if directory.state.read().kept.as_ref().is_some_and(is_there) {
+            return;
+        }
+        directory.state.write().kept = catalogue.keep_listing(url, row).then_some(kept);
+    }
+
+    /// Puts a new node, of the new version, in the place of one that has changed.
+    pub(super) fn replace_changed(&self, parent: &Node, name: &OsStr, changed: &Node) -> Arc<Node> {
+        let (Kind::Directory(directory), Kind::File(file)) = (&parent.kind, &changed.kind) else {
+            // Only files change, and only directories have them.
+            unreachable!("a changed node is a file in a directory")
+        };
+        let mut state = directory.state.write();
+        let current = state
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.get(name))
+            .filter(|node| !node.is_changed());
+        if let Some(replaced_meanwhile) = current {
+            return Arc::clone(replaced_meanwhile);
+        }
+        if file.is_directory() {
+            let instead = Kind::Directory(Box::new(self.directory_instead(file)));
+            let number = directory_number(&with_slash(&file.url));
+            let node = self.add(parent.ino, number, instead);
+            let names = state
+                .snapshot
+                .as_ref()
+                .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
+            state.snapshot = names.clone();
+            drop(state);
+            if let Some(names) = names {
+                self.keep_corrected(directory, &names);
+            }
+            return node;
+        }
+        let next = file.next_version();
+        // Of a version that nobody has told of yet, it is only known after which one it comes.
+        let version = next
+            .version()
+            .map_or_else(|| changed.ino.to_string(), |version| version_text(&version));
+        let number = number(&[file.url.as_str(), &version]);
+        let node = self.add(parent.ino, number, Kind::File(next));
+        state.snapshot = state
+            .snapshot
+            .as_ref()
+            .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
+        node
+    }
+}
+
+/// What came in the place of a listing is a page for people.
+fn stands_in(url: &Url) -> TreeError {
+    TreeError::Http(HttpError {
+        kind: HttpErrorKind::BadAnswer(
+            "nothing says that it is an index page, and none of the names is there that were; is a login needed?"
+                .to_owned(),
+        ),
+        url: redact(url),
+    })
+}
+
+impl Node {
+    /// Whether a listing's entry can be the same thing as this node.
+    fn still_fits(&self, entry: &Entry) -> bool {
+        match (&self.kind, entry.kind) {
+            (Kind::Directory(directory), EntryKind::Directory) => directory.url.as_ref() == Some(&entry.url),
+            (Kind::File(file), EntryKind::File(size)) => {
+                !file.is_changed() && file.still_fits(&entry.url, size, entry.modified)
+            }
+            _ => false,
+        }
+    }
+}

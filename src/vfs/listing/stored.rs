@@ -1,0 +1,302 @@
+//! Listings as they are written down: a line for each name.
+//!
+//! ```text
+//! d TAB href TAB date TAB name
+//! f SIZE TAB href TAB date TAB name
+//! ```
+//!
+//! `SIZE` is `123`, `~123` (rounded) or `?`. The date is in nanoseconds since 1970, with `~` before it if the page left
+//! out the seconds, or `-`. The href is what follows the directory's URL in the name's own, or all of that, behind a `=`,
+//! if it is elsewhere (a directory that redirects) or itself begins with a `=`. No URL has control characters, and few names do: of
+//! such a name there is nothing, and then, behind another TAB, the name percent-encoded. So the `sqlite3` shell shows what is there.
+//!
+//! A listing whose links have a query or credentials is not written down: what is in them may be secret, and without
+//! them the files could not be asked for again. Nor is one with links to other origins: another mount over the same cache may not
+//! be asked to follow them.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
+use url::Url;
+
+use crate::cache::StoredListing;
+use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
+
+/// The listing of `directory` for the index; `None` if it holds what must not be written down.
+pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing> {
+    if listing.has_external {
+        return None;
+    }
+    let mut names = Vec::new();
+    for entry in &listing.entries {
+        let url = &entry.url;
+        if url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
+            return None;
+        }
+        let mut line = match entry.kind {
+            EntryKind::Directory => "d".to_owned(),
+            EntryKind::File(size) => size_text(size),
+        };
+        // Writing to a string does not fail.
+        let rest = url.as_str().strip_prefix(directory.as_str());
+        let _ = match rest.filter(|rest| !rest.starts_with('=')) {
+            Some(rest) => write!(line, "\t{rest}\t"),
+            None => write!(line, "\t={url}\t"),
+        };
+        line += &date_text(entry.modified);
+        line.push('\t');
+        names.extend_from_slice(line.as_bytes());
+        let name = entry.name.as_bytes();
+        if name.iter().any(u8::is_ascii_control) {
+            names.push(b'\t');
+            names.extend(percent_encode(name, NON_ALPHANUMERIC).flat_map(str::bytes));
+        } else {
+            names.extend_from_slice(name);
+        }
+        names.push(b'\n');
+    }
+    Some(StoredListing {
+        names,
+        modified: listing.modified,
+    })
+}
+
+/// What a listing says of a file, for comparison with what it said before: `f SIZE date`.
+pub(in crate::vfs) fn file_text(size: ListedSize, date: Option<ListedTime>) -> String {
+    format!("{} {}", size_text(size), date_text(date))
+}
+
+fn size_text(size: ListedSize) -> String {
+    match size {
+        ListedSize::Exact(size) => format!("f {size}"),
+        ListedSize::Rounded(size) => format!("f ~{size}"),
+        ListedSize::Unknown => "f ?".to_owned(),
+    }
+}
+
+fn date_text(date: Option<ListedTime>) -> String {
+    match date {
+        None => "-".to_owned(),
+        Some(ListedTime { time, exact }) => format!("{}{}", if exact { "" } else { "~" }, nanoseconds(time)),
+    }
+}
+
+/// The other way round; `None` if this is no such text.
+pub(in crate::vfs) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
+    let lines = stored
+        .names
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let entries = lines.map(|line| read_line(directory, line)).collect::<Option<_>>()?;
+    Some(Listing {
+        entries,
+        ..listing_of(stored.modified)
+    })
+}
+
+/// A listing without names.
+pub(in crate::vfs) fn listing_of(modified: Option<SystemTime>) -> Listing {
+    Listing {
+        entries: Vec::new(),
+        left_out: LeftOut::default(),
+        modified,
+        is_marked: true,
+        has_external: false,
+    }
+}
+
+fn read_line(directory: &Url, line: &[u8]) -> Option<Entry> {
+    let mut fields = line.split(|&byte| byte == b'\t');
+    let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let kind = match text()? {
+        "d" => EntryKind::Directory,
+        "f ?" => EntryKind::File(ListedSize::Unknown),
+        file => {
+            let size = file.strip_prefix("f ")?;
+            EntryKind::File(match size.strip_prefix('~') {
+                Some(rounded) => ListedSize::Rounded(rounded.parse().ok()?),
+                None => ListedSize::Exact(size.parse().ok()?),
+            })
+        }
+    };
+    let href = text()?;
+    let url = match href.strip_prefix('=') {
+        Some(elsewhere) => Url::parse(elsewhere).ok()?,
+        None => Url::parse(&format!("{directory}{href}")).ok()?,
+    };
+    let modified = match text()? {
+        "-" => None,
+        date => {
+            let digits = date.strip_prefix('~');
+            Some(ListedTime {
+                time: time(digits.unwrap_or(date).parse().ok()?)?,
+                exact: digits.is_none(),
+            })
+        }
+    };
+    let name = match fields.next()? {
+        b"" => percent_decode(fields.next()?).collect(),
+        name => name.to_vec(),
+    };
+    let name = Name::new(name)?;
+    fields.next().is_none().then_some(Entry {
+        name,
+        url,
+        kind,
+        modified,
+    })
+}
+
+fn nanoseconds(time: SystemTime) -> i128 {
+    // Dates that a system clock can hold fit well.
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as i128,
+        Err(before) => -(before.duration().as_nanos() as i128),
+    }
+}
+
+fn time(nanoseconds: i128) -> Option<SystemTime> {
+    let distance = nanoseconds.unsigned_abs();
+    let distance = Duration::new(
+        u64::try_from(distance / 1_000_000_000).ok()?,
+        (distance % 1_000_000_000) as u32,
+    );
+    if nanoseconds < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn directory() -> Url {
+        Url::parse("http://h/a%20b/").unwrap()
+    }
+
+    fn entry(url: &str) -> Entry {
+        Entry {
+            name: Name::new(b"x".to_vec()).unwrap(),
+            url: directory().join(url).unwrap(),
+            kind: EntryKind::File(ListedSize::Unknown),
+            modified: None,
+        }
+    }
+
+    fn listing(entries: Vec<Entry>) -> Listing {
+        Listing {
+            entries,
+            left_out: LeftOut::default(),
+            modified: None,
+            is_marked: true,
+            has_external: false,
+        }
+    }
+
+    #[test]
+    fn a_line_reads_as_the_module_says() {
+        let entry = Entry {
+            kind: EntryKind::File(ListedSize::Rounded(1200)),
+            modified: Some(ListedTime {
+                time: UNIX_EPOCH + Duration::from_secs(2),
+                exact: false,
+            }),
+            ..entry("x%20y")
+        };
+        let stored = write(&directory(), &listing(vec![entry])).unwrap();
+        assert_eq!(stored.names, b"f ~1200\tx%20y\t~2000000000\tx\n");
+    }
+
+    #[test]
+    fn a_name_that_begins_like_an_address_comes_back() {
+        for url in ["=x", "=http://h/x", "http:x", "%3Dx"] {
+            let listing = listing(vec![entry(&format!("./{url}"))]);
+            let stored = write(&directory(), &listing).unwrap();
+            assert_eq!(read(&directory(), &stored), Some(listing), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_may_hold_a_secret_is_not_written_down() {
+        for url in ["x?token=secret", "http://me:secret@h/a%20b/x", "x?"] {
+            assert!(
+                write(&directory(), &listing(vec![entry("fine"), entry(url)])).is_none(),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_listing_is_refused() {
+        for names in [
+            "x",
+            "f 1",
+            "f 1\tx\t-",
+            "f 1\tx\t-\t..",
+            "f 1\tx\t-\ta\tb",
+            "f -1\tx\t-\tx",
+            "g 1\tx\t-\tx",
+            "f 1\tx\tnoon\tx",
+            "f 1\t=x\t-\tx",
+            "f 1\tx\t999999999999999999999999999999999999\tx",
+        ] {
+            let stored = StoredListing {
+                names: names.into(),
+                modified: None,
+            };
+            assert_eq!(read(&directory(), &stored), None, "{names}");
+        }
+    }
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let kind = prop_oneof![
+            Just(EntryKind::Directory),
+            Just(EntryKind::File(ListedSize::Unknown)),
+            any::<u64>().prop_map(|size| EntryKind::File(ListedSize::Exact(size))),
+            any::<u64>().prop_map(|size| EntryKind::File(ListedSize::Rounded(size))),
+        ];
+        let time = (-5_000_000_000_i64..5_000_000_000, 0..1_000_000_000_u32, any::<bool>()).prop_map(
+            |(seconds, nanoseconds, exact)| ListedTime {
+                time: time(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)).unwrap(),
+                exact,
+            },
+        );
+        let name = vec(any::<u8>(), 1..20).prop_filter_map("a name", Name::new);
+        (name, kind, option::of(time), any::<bool>()).prop_map(|(name, kind, modified, is_here)| {
+            let base = if is_here { "http://h/a%20b" } else { "https://mirror/=" };
+            let href = percent_encode(OsStr::as_bytes(name.as_os_str()), NON_ALPHANUMERIC);
+            let slash = if kind == EntryKind::Directory { "/" } else { "" };
+            Entry {
+                url: Url::parse(&format!("{base}/{href}{slash}")).unwrap(),
+                name,
+                kind,
+                modified,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_listing_survives_the_index(entries in vec(any_entry(), 0..20)) {
+            let listing = listing(entries);
+            let stored = write(&directory(), &listing).unwrap();
+            prop_assert_eq!(read(&directory(), &stored), Some(listing));
+        }
+
+        #[test]
+        fn any_bytes_can_be_read(names: Vec<u8>) {
+            read(&directory(), &StoredListing { names, modified: None });
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Names that are served and not listed: dotfiles that nginx leaves out, `README*` and `*~` with Apache, whatever `IndexIgnore` names.
+//!
+//! **The rule.** A name that the listing does not have is asked for once, at its look-up; the answer counts for
+//! [`ABSENT`], or for the tree's `ttl` if there is such a file. It is not in what `ls` shows.
+//!
+//! Most names that are looked up in vain are nowhere, so questions have a bound for each server: [`MOST`] at once, and one more in each
+//! [`REFILL`]. A name that is found makes up for [`HIT`] that are not. So a scanner that tries thousands of names costs [`MOST`] requests,
+//! and all others are ENOENT by the listing, at once.
+//!
+//! Some servers have a page for any name. A page is no file of a listed directory, unless its name says that it is one; and the first
+//! name that is found on a server counts only if another one that nobody has is not.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use url::Url;
+
+use super::directory::Directory;
+use super::kinds::{directory_of, is_page_in_place_of_a_file, marked_index, with_slash};
+use crate::http::{Origin, redact};
+use crate::origin::Metadata;
+use crate::source::Name;
+use crate::vfs::file::{Known, RemoteFile, version_text};
+use crate::vfs::node::{Kind, Node};
+use crate::vfs::nodes::{directory_number, number};
+use crate::vfs::request::Asker;
+use crate::vfs::request::mirror_lookup::Who;
+use crate::vfs::{Tree, TreeError};
+
+/// How long a name that was not found is not asked for again.
+const ABSENT: Duration = Duration::from_secs(60);
+
+/// Names that may be asked for in vain, of one server.
+const MOST: u32 = 64;
+
+/// With so many names those are dropped that are to be asked for again anyway.
+const MOST_KEPT: usize = 1024;
+
+/// In this time there may be one more.
+const REFILL: Duration = Duration::from_secs(10);
+
+/// A name that is found makes up for so many that are not: a reader of Zarr looks for `.zarray` and `.zgroup` in each directory, and finds
+/// one of them.
+const HIT: u32 = 4;
+
+/// What is known of a name that no listing has.
+pub(in crate::vfs) struct Unlisted {
+    /// `None` if there is no such file.
+    node: Option<Arc<Node>>,
+    at: Instant,
+}
+
+/// How often a server may be asked for names that it does not list.
+pub(in crate::vfs) struct Allowance {
+    left: u32,
+    since: Instant,
+    /// Whether it is known to answer 404 to a name that can't exist, or known not to.
+    says_absent: Option<bool>,
+}
+
+impl Allowance {
+    fn new() -> Allowance {
+        Allowance {
+            left: MOST,
+            since: Instant::now(),
+            says_absent: None,
+        }
+    }
+
+    fn has_left(&mut self) -> bool {
+        let more = self.since.elapsed().as_secs() / REFILL.as_secs();
+        if more > 0 {
+            self.left = MOST.min(self.left.saturating_add(u32::try_from(more).unwrap_or(MOST)));
+            self.since = Instant::now();
+        }
+        self.left > 0 && self.says_absent != Some(false)
+    }
+
+    fn take(&mut self) -> bool {
+        let may = self.has_left();
+        self.left -= u32::from(may);
+        may
+    }
+
+    fn found(&mut self) {
+        self.left = MOST.min(self.left + HIT);
+    }
+}
+
+/// What is at a name that no listing has.
+enum Found {
+    Directory(Url),
+    File(Metadata),
+}
+
+impl Tree {
+    /// What memory can tell of a name that is not in the listing; `None` if the server is to be asked.
+    pub(in crate::vfs) fn unlisted_now(
+        &self,
+        directory: &Directory,
+        name: &OsStr,
+    ) -> Option<Result<Arc<Node>, TreeError>> {
+        let state = directory.state.read();
+        match state.unlisted.get(name) {
+            Some(Unlisted { node: None, at }) if at.elapsed() < ABSENT => return Some(Err(TreeError::NotFound)),
+            Some(Unlisted { node: Some(node), at }) if at.elapsed() < self.ttl && !node.is_changed() => {
+                return Some(Ok(Arc::clone(node)));
+            }
+            _ => {}
+        }
+        drop(state);
+        let may_ask = self
+            .url_of_unlisted(directory, name)
+            .and_then(|url| self.allowance(&url))
+            .is_some_and(|allowance| allowance.lock().has_left());
+        (!may_ask).then_some(Err(TreeError::NotFound))
+    }
+
+    /// Looks up a name that is not in the listing.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], also when the server does not answer: the listing is the last word then.
+    pub(in crate::vfs) async fn look_up_unlisted(
+        self: &Arc<Self>,
+        parent: &Arc<Node>,
+        name: &OsStr,
+    ) -> Result<Arc<Node>, TreeError> {
+        let Kind::Directory(directory) = &parent.kind else {
+            return Err(TreeError::NotADirectory);
+        };
+        if let Some(known) = self.unlisted_now(directory, name) {
+            return known;
+        }
+        let url = self.url_of_unlisted(directory, name).ok_or(TreeError::NotFound)?;
+        let allowance = self.allowance(&url).ok_or(TreeError::NotFound)?;
+        let was_there = directory
+            .state
+            .read()
+            .unlisted
+            .get(name)
+            .and_then(|known| known.node.clone());
+        if was_there.is_none() && !allowance.lock().take() {
+            return Err(TreeError::NotFound);
+        }
+        let found = match self.probe(&url).await {
+            Some(Ok(metadata)) => self.found_by(&allowance, &url, metadata).await,
+            Some(Err(TreeError::NotFound)) => {
+                allowance.lock().says_absent.get_or_insert(true);
+                None
+            }
+            // Not asked, or not answered: what was there still is.
+            _ if was_there.is_some() => return was_there.ok_or(TreeError::NotFound),
+            _ => None,
+        };
+        let node = found.map(|found| {
+            allowance.lock().found();
+            self.unlisted_node(parent, directory, url, was_there, found)
+        });
+        let known = Unlisted {
+            node: node.clone(),
+            at: Instant::now(),
+        };
+        let unlisted = &mut directory.state.write().unlisted;
+        if unlisted.len() >= MOST_KEPT {
+            unlisted.retain(|_, known| known.node.is_some() || known.at.elapsed() < ABSENT);
+        }
+        unlisted.insert(name.to_owned(), known);
+        node.ok_or(TreeError::NotFound)
+    }
+
+    fn unlisted_node(
+        &self,
+        parent: &Arc<Node>,
+        directory: &Directory,
+        url: Url,
+        was_there: Option<Arc<Node>>,
+        found: Found,
+    ) -> Arc<Node> {
+        let known = match found {
+            Found::Directory(below) => {
+                let same = was_there.filter(|node| node.url() == Some(&below));
+                return same.unwrap_or_else(|| {
+                    let number = directory_number(&below);
+                    self.add(
+                        parent.ino,
+                        number,
+                        Kind::Directory(Box::new(self.listed_directory(below, None))),
+                    )
+                });
+            }
+            Found::File(metadata) => Known::of(metadata),
+        };
+        let version = known.as_ref().map(|known| known.version.clone());
+        if let (Some(node), Some(known)) = (&was_there, &known)
+            && let Kind::File(file) = &node.kind
+            && !node.is_changed()
+            && file.version() == version
+        {
+            file.note(known.clone());
+            return Arc::clone(node);
+        }
+        let text = version.as_ref().map(version_text).unwrap_or_default();
+        let number = number(&[url.as_str(), &text]);
+        if let Some(Known { version, modified, .. }) = &known {
+            self.cache.catalogue().keep_file(&url, version.clone(), *modified);
+        }
+        let file = RemoteFile::known(url, known, Arc::clone(&directory.dates));
+        self.add(parent.ino, number, Kind::File(file))
+    }
+
+    /// Asks what is at a URL, for no longer than who has something older waits.
+    async fn probe(self: &Arc<Self>, url: &Url) -> Option<Result<Metadata, TreeError>> {
+        let (tree, asked) = (Arc::clone(self), url.clone());
+        let ask = async move {
+            let question = |_| async { tree.client.confirm(&asked, None, None).await };
+            let told = tree.ask(&asked, Who::Source, Asker::Refreshing, question).await;
+            told.map(|told| told.answer)
+        };
+        self.ask_for_newer(url, ask).await
+    }
+
+    /// What is there; `None` if it is what the server says to any name.
+    async fn found_by(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url, metadata: Metadata) -> Option<Found> {
+        let found = if let Some(below) = directory_of(url, &metadata.url) {
+            Found::Directory(below)
+        } else if is_page_in_place_of_a_file(url, &metadata) {
+            marked_index(&*self.source, url, &metadata).await?;
+            Found::Directory(with_slash(url))
+        } else {
+            Found::File(metadata)
+        };
+        self.says_absent(allowance, url).await.then_some(found)
+    }
+
+    /// Whether the server at `url` has something for names that it has, and for no others.
+    async fn says_absent(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url) -> bool {
+        let says_absent = allowance.lock().says_absent;
+        if let Some(says_absent) = says_absent {
+            return says_absent;
+        }
+        let mut nobodys = url.clone();
+        nobodys.set_path(&format!(
+            "{}-{:x}",
+            url.path().trim_end_matches('/'),
+            number(&[url.as_str()])
+        ));
+        let says_absent = match self.probe(&nobodys).await {
+            Some(Err(TreeError::NotFound)) => true,
+            Some(Ok(_)) => {
+                log::info!(
+                    "{}: its server has something for any name, so names count that its listings have",
+                    redact(url)
+                );
+                false
+            }
+            // It did not tell: the next name that is found asks again.
+            _ => return true,
+        };
+        allowance.lock().says_absent = Some(says_absent);
+        says_absent
+    }
+
+    fn url_of_unlisted(&self, directory: &Directory, name: &OsStr) -> Option<Url> {
+        /// What stands for itself in a part of a path (RFC 3986 §2.3).
+        const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+        let url = directory.url.as_ref().filter(|url| url.query().is_none())?;
+        Name::new(name.as_bytes().to_vec())?;
+        if self.client.is_offline() {
+            return None;
+        }
+        let mut asked = url.clone();
+        asked.set_path(&format!("{}{}", url.path(), percent_encode(name.as_bytes(), ENCODED)));
+        Some(asked)
+    }
+
+    fn allowance(&self, url: &Url) -> Option<Arc<Mutex<Allowance>>> {
+        let mut allowances = self.allowances.lock();
+        let allowance = allowances.entry(Origin::of(url)?);
+        Some(Arc::clone(
+            allowance.or_insert_with(|| Arc::new(Mutex::new(Allowance::new()))),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_vain_are_bounded_and_those_that_are_found_make_up_for_some() {
+        let mut allowance = Allowance::new();
+        let taken = (0..1000).filter(|_| allowance.take()).count();
+        assert_eq!(taken, MOST as usize);
+        allowance.found();
+        let taken = (0..1000).filter(|_| allowance.take()).count();
+        assert_eq!(taken, HIT as usize);
+    }
+}

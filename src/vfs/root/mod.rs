@@ -1,0 +1,93 @@
+//! How a tree begins: with what stands at its top ([`top`](super::root::top)), told just now or to an earlier mount.
+
+pub(super) mod top;
+
+use std::sync::Arc;
+
+use super::Tree;
+use super::file::{Known, RemoteFile, version_text};
+use super::listing::dates::{Clock, Dates};
+use super::listing::directory::Directory;
+use super::listing::snapshot::Snapshot;
+use super::node::{Kind, Node, ROOT};
+use super::nodes::{directory_number, number};
+use super::root::top::{Top, TopEntry, TopListing};
+
+impl Top {
+    /// The root of a tree with this at its top.
+    pub(super) fn root(&self, clock: Arc<Clock>) -> Arc<Node> {
+        Arc::new(Node {
+            ino: ROOT,
+            parent: ROOT,
+            kind: Kind::Directory(Box::new(match self {
+                Top::Directory { url, .. } => Directory::listed(url.clone(), None, Dates::by(clock)),
+                Top::Names(_) => Directory::fixed(),
+            })),
+            _counted: None,
+        })
+    }
+}
+
+impl Tree {
+    /// Fills the root with what stands at the top.
+    pub(super) fn plant(self: &Arc<Self>, root: &Arc<Node>, top: Top) {
+        let Kind::Directory(directory) = &root.kind else { return };
+        match top {
+            Top::Directory { listing, .. } => self.take_top_listing(root, listing),
+            Top::Names(entries) => {
+                let children = entries
+                    .into_iter()
+                    .map(|(name, entry)| (name, self.plant_top_entry(entry)))
+                    .collect();
+                directory.set(Snapshot::new(children, None));
+            }
+        }
+    }
+
+    fn plant_top_entry(self: &Arc<Self>, entry: TopEntry) -> Arc<Node> {
+        match entry {
+            TopEntry::Directory(url, listing) => {
+                let number = directory_number(&url);
+                let node = self.add(
+                    ROOT,
+                    number,
+                    Kind::Directory(Box::new(self.listed_directory(url, None))),
+                );
+                self.take_top_listing(&node, listing);
+                node
+            }
+            TopEntry::File(url, known) => {
+                let version = known.as_ref().map(|known| version_text(&known.version));
+                let number = number(&[url.as_str(), version.as_deref().unwrap_or_default()]);
+                let dates = Dates::by(self.clock(&url));
+                let file = RemoteFile::known(url.clone(), known.clone(), dates);
+                let node = self.add(ROOT, number, Kind::File(file));
+                match known {
+                    Some(Known { version, at: None, .. }) => {
+                        let (tree, asked) = (Arc::clone(self), Arc::clone(&node));
+                        // Who opens it will hear of its error.
+                        self.runtime
+                            .spawn(async move { tree.confirm_newer(&asked, Some(version)).await });
+                    }
+                    Some(Known { version, modified, .. }) => self.cache.catalogue().keep_file(&url, version, modified),
+                    None => {}
+                }
+                node
+            }
+        }
+    }
+
+    /// What was told to an earlier mount is asked for again behind.
+    fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
+        match listing {
+            TopListing::Told(listing) => drop(self.take_listing(node, listing, false)),
+            TopListing::ByMirror(listing) => drop(self.take_listing(node, listing, true)),
+            TopListing::Stored(listing) => {
+                self.take_stored_listing(node, listing);
+                let (tree, node) = (Arc::clone(self), Arc::clone(node));
+                // Who looks into it will hear of its error.
+                self.runtime.spawn(async move { tree.list(&node).await.ok() });
+            }
+        }
+    }
+}
