@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
@@ -89,20 +89,22 @@ fn hangup_reopens_the_log_and_refreshes_listings() {
     assert!(log.contains("unmounted"), "{log}");
 }
 
-/// A terminal's two ends: the window's, which closes it when it is dropped, and the one for programs.
+/// A terminal's two ends: the window's, which closes it when it is dropped, and the one for programs. No other process inherits
+/// one of them, also if another test starts it at this moment: it would keep the window open.
 fn open_terminal() -> (OwnedFd, OwnedFd) {
-    let (mut window, mut terminal) = (-1, -1);
-    let null = std::ptr::null_mut::<libc::c_char>();
-    // SAFETY: two places for descriptors, and nothing else is wanted.
-    let outcome = unsafe { libc::openpty(&mut window, &mut terminal, null.cast(), null.cast(), null.cast()) };
-    assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
-    // Not for the daemon, whose own end would keep the window open.
-    for descriptor in [window, terminal] {
-        // SAFETY: a system call on a descriptor that was just made.
-        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
-    // SAFETY: they were just made, and nobody else has them.
-    unsafe { (OwnedFd::from_raw_fd(window), OwnedFd::from_raw_fd(terminal)) }
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: takes integers, returns a descriptor that has no other owner, or -1.
+    let window = unsafe { libc::posix_openpt(flags) };
+    assert!(window >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: see above.
+    let window = unsafe { OwnedFd::from_raw_fd(window) };
+    // SAFETY: a system call on a descriptor that was just made.
+    assert_eq!(unsafe { libc::unlockpt(window.as_raw_fd()) }, 0);
+    // SAFETY: as above; returns a descriptor that has no other owner, or -1.
+    let terminal = unsafe { libc::ioctl(window.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    assert!(terminal >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: see above.
+    (window, unsafe { OwnedFd::from_raw_fd(terminal) })
 }
 
 /// A mount in the foreground of a terminal that is closed, as of a window or an ssh session.

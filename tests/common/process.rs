@@ -49,15 +49,17 @@ impl Pidfd {
     }
 }
 
-/// Starts a process that is told to end (SIGTERM) when the test that started it has died, and that Ctrl-C ends: who runs the
-/// tests in the background of a shell has it ignored, and that would be inherited.
+/// Starts a process that gets SIGTERM when the test that started it has died. Ctrl-C and a closed terminal end it: a shell that runs the
+/// tests in the background, or nohup(1), ignores these signals, and the process would inherit that.
 #[track_caller]
 pub fn spawn(command: &mut Command) -> Child {
     let parent = std::process::id();
     let tie = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-        // SAFETY: no handler, so nothing that could be unsafe runs.
-        unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
+        for ends in [Signal::SIGINT, Signal::SIGHUP] {
+            // SAFETY: no handler, so nothing that could be unsafe runs.
+            unsafe { signal(ends, SigHandler::SigDfl) }?;
+        }
         // The parent may have died before the tie was made.
         if std::os::unix::process::parent_id() == parent {
             Ok(())
