@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
@@ -37,8 +37,9 @@ const READERS: u64 = 10;
 /// Threads that start reading processes and kill them.
 const KILLERS: u64 = 3;
 
-/// Bytes a second that the server sends on each connection: slow enough that readers compete for the four connections.
-const RATE: u64 = 6 * MIB;
+/// Bytes a second that the server sends on each connection: slow enough that readers compete for the four connections, and
+/// that chunks of a read that waits are evicted while others of them come.
+const RATE: u64 = 4 * MIB;
 
 /// The longest that an open, a read or the end of a killed reader may take. Half of `--read-timeout`, and much more than a busy machine needs.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -51,29 +52,17 @@ const INTERRUPTED: [i32; 4] = [libc::ECONNABORTED, libc::ENOTCONN, libc::EIO, li
 #[derive(Clone, Copy)]
 enum Event {
     Replace,
-    Evict,
     Clear,
     Remount,
     Kill,
 }
 
 /// Each round has these, in another order.
-const ROUND: [Event; 14] = [
-    Event::Replace,
-    Event::Replace,
-    Event::Replace,
-    Event::Replace,
-    Event::Replace,
-    Event::Replace,
-    Event::Replace,
-    Event::Replace,
-    Event::Evict,
-    Event::Evict,
-    Event::Evict,
-    Event::Clear,
-    Event::Remount,
-    Event::Kill,
-];
+const ROUND: [Event; 16] = {
+    let mut round = [Event::Replace; 16];
+    (round[0], round[1], round[2]) = (Event::Clear, Event::Remount, Event::Kill);
+    round
+};
 
 /// One version of a file at the server.
 #[derive(Clone)]
@@ -140,6 +129,8 @@ struct Churn {
     seed: u64,
     root: PathBuf,
     files: Vec<Served>,
+    /// The number of the file that was replaced last.
+    latest: AtomicUsize,
     /// Even while the mount is up. Odd from before it is taken down until it is up again.
     epoch: AtomicU64,
     is_over: AtomicBool,
@@ -161,7 +152,7 @@ fn churn_in_a_small_cache_loses_no_waiter() {
     let time = Duration::from_secs(number_from("FETCHFS_CHURN_SECONDS").unwrap_or(20));
     println!("FETCHFS_CHURN_SEED={seed}");
     let origin = Origin::start();
-    origin.on_any().data().fault(Fault::Rate(RATE));
+    let slow = origin.on_any().data().fault(Fault::Rate(RATE));
     let files = files_of(&origin);
     let mut mount = Mount::of(&origin.url("/"))
         .with("--cache-size", "64MiB")
@@ -177,6 +168,7 @@ fn churn_in_a_small_cache_loses_no_waiter() {
         seed,
         root: mount.root(),
         files,
+        latest: AtomicUsize::new(0),
         epoch: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
         tally: Tally::default(),
@@ -184,17 +176,12 @@ fn churn_in_a_small_cache_loses_no_waiter() {
     std::thread::scope(|scope| {
         let end_of_readers = EndsReaders(&churn.is_over);
         let churn = &churn;
-        let readers = (1..=READERS).map(|number| (number, false));
-        let killers = (READERS + 1..=READERS + KILLERS).map(|number| (number, true));
-        let threads: Vec<_> = readers
-            .chain(killers)
-            .map(|(number, is_killer)| {
-                let random = Rng::with_seed(seed ^ number);
-                scope.spawn(move || match is_killer {
-                    true => churn.kill_readers(random),
-                    false => churn.read(random),
-                })
-            })
+        let readers = (0..READERS).map(|_| Churn::read as fn(&Churn, Rng));
+        let killers = (0..KILLERS).map(|_| Churn::kill_readers as fn(&Churn, Rng));
+        let works = readers.chain(killers).chain([Churn::evict as fn(&Churn, Rng)]);
+        let threads: Vec<_> = works
+            .zip(1..)
+            .map(|(work, number)| scope.spawn(move || work(churn, Rng::with_seed(seed ^ number))))
             .collect();
         churn.make_events(&origin, &mut mount, Rng::with_seed(seed), time, &threads);
         drop(end_of_readers);
@@ -203,6 +190,7 @@ fn churn_in_a_small_cache_loses_no_waiter() {
         }
     });
     churn.report();
+    slow.lift();
     churn.assert_all_can_be_read();
     mount.unmount();
     assert_sound(&mount.cache());
@@ -248,6 +236,17 @@ impl Churn {
         self.is_over.load(Ordering::Relaxed)
     }
 
+    /// A file to read: often the one that was replaced last, whose version the mount does not know when the first readers come.
+    fn any_file(&self, random: &mut Rng) -> &Served {
+        let any = random.usize(..self.files.len());
+        let number = if random.bool() {
+            self.latest.load(Ordering::Relaxed)
+        } else {
+            any
+        };
+        &self.files[number]
+    }
+
     fn path(&self, file: &Served) -> PathBuf {
         self.root.join(&file.name)
     }
@@ -269,7 +268,7 @@ impl Churn {
         // Since when each file has been stale for this reader, without a read that succeeded.
         let mut stale: HashMap<&str, Instant> = HashMap::new();
         while !self.is_over() {
-            let file = random.choice(&self.files).expect("there are some");
+            let file = self.any_file(&mut random);
             let epoch = self.epoch.load(Ordering::SeqCst);
             match self.read_one(file, &mut random) {
                 Ok(()) => {
@@ -317,7 +316,7 @@ impl Churn {
         let mut candidates: Option<Vec<Content>> = None;
         let mut at = random.u64(..file.size) / 4096 * 4096;
         for _ in 0..random.u32(1..40) {
-            let length = (1 + random.u64(..64)) * 4096;
+            let length = (1 + random.u64(..256)) * 4096;
             if self.is_over() || at >= file.size {
                 break;
             }
@@ -347,7 +346,7 @@ impl Churn {
     /// Starts processes that read, and kills them after a moment. What they passed on must be of one version.
     fn kill_readers(&self, mut random: Rng) {
         while !self.is_over() {
-            let file = random.choice(&self.files).expect("there are some");
+            let file = self.any_file(&mut random);
             let skipped = random.u64(..file.size / MIB);
             let mut command = match random.u8(..3) {
                 0 => {
@@ -429,19 +428,23 @@ impl Churn {
                 if Instant::now() >= end || threads.iter().any(ScopedJoinHandle::is_finished) {
                     return;
                 }
-                let file = random.choice(&self.files).expect("there are some");
+                if mount.has_met_bug() {
+                    self.fail("the daemon met a bug");
+                }
                 match event {
                     Event::Replace => {
+                        let number = random.usize(..self.files.len());
+                        let file = &self.files[number];
                         let size = file.size + random.choice([0, 0, 1, 9999]).expect("some");
                         let seed = seeds.next().expect("it has no end");
                         self.replace(origin, file, Content::noise(size, seed));
+                        self.latest.store(number, Ordering::Relaxed);
                     }
-                    Event::Evict => self.evict(mount, file),
                     Event::Clear => self.clear(mount),
                     Event::Remount => self.remount(mount, Mount::unmount, &self.tally.remounted),
                     Event::Kill => self.remount(mount, Mount::kill, &self.tally.killed),
                 }
-                std::thread::sleep(Duration::from_millis(random.u64(..500)));
+                std::thread::sleep(Duration::from_millis(random.u64(..800)));
             }
         }
     }
@@ -458,13 +461,19 @@ impl Churn {
         count(&self.tally.replaced);
     }
 
-    /// Evicts a file by command, or says that it is in use.
-    fn evict(&self, mount: &Mount, file: &Served) {
-        let ran = run(fetchfs().arg("evict").arg(mount.path(&file.name)));
-        if ran.code > 1 {
-            self.fail(&format!("{ran:?}"));
+    /// Evicts all that no read uses, by command: some times in a row, so that it happens while reads wait, and then not for a
+    /// while, so that the cache fills up and evicts by itself.
+    fn evict(&self, mut random: Rng) {
+        while !self.is_over() {
+            let ran = run(fetchfs().args(["evict", "--recursive"]).arg(&self.root));
+            // What is in use stays, which is an error, and so is a mount that is away.
+            if ran.code > 1 {
+                self.fail(&format!("{ran:?}"));
+            }
+            count(&self.tally.evicted);
+            let pause = if random.u8(..6) == 0 { 5000 } else { 300 };
+            std::thread::sleep(Duration::from_millis(random.u64(..pause)));
         }
-        count(&self.tally.evicted);
     }
 
     /// Clears the cache beside the mount: whatever the mount does not use.
@@ -476,8 +485,10 @@ impl Churn {
         count(&self.tally.cleared);
     }
 
-    /// Takes the mount down under its readers, looks what its cache takes, and mounts again.
+    /// Takes the mount down under its readers, looks what its cache takes, and mounts again. Just before, the cache is
+    /// cleared: bytes that the mount uses stay, and the next mount does not know which version they are of before its first answer.
     fn remount(&self, mount: &mut Mount, take_down: fn(&mut Mount), counter: &AtomicU64) {
+        self.clear(mount);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         take_down(mount);
         let taken = on_disk(&mount.cache());

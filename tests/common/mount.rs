@@ -313,6 +313,11 @@ impl Mount {
         log.matches(text).count()
     }
 
+    /// Whether a daemon of this mount has panicked. A test fails by that at its end in any case.
+    pub fn has_met_bug(&self) -> bool {
+        self.times_in_log(PANIC) > 0
+    }
+
     fn show_log(&self) {
         for name in ["output", "log"] {
             let text = fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
@@ -348,7 +353,7 @@ impl Drop for Mount {
         detach(&self.root());
         if std::thread::panicking() {
             self.show_log();
-        } else if self.times_in_log(PANIC) > 0 {
+        } else if self.has_met_bug() {
             self.show_log();
             panic!("the daemon met a bug, which its log tells");
         }
