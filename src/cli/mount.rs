@@ -29,7 +29,10 @@ fn understand(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<MountA
         matches = read_again(&options, typed);
     }
     let args = MountArgs::from_arg_matches(&matches)?;
-    let mut flags = args.config_file(&command, &matches)?;
+    let (mut flags, warning) = args.config_file(&command, &matches)?;
+    if let Some(warning) = warning {
+        eprintln!("fetchfs: {warning}");
+    }
     if flags.is_empty() {
         return Ok(args);
     }

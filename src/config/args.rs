@@ -203,10 +203,11 @@ pub struct MountArgs {
     #[arg(short, long, help_heading = "Running")]
     pub(super) foreground: bool,
 
-    /// The config file: lines `name = value`, each name that of an option
+    /// The config file: TOML, each key an option
     ///
-    /// Options for some sources only stand below a line [https://HOST/PATH/]. What is given as a flag, by -o or in the environment
-    /// wins. A file with secrets must be readable for its owner alone.
+    /// For example cache_size = "20GiB", allow_other = true, header = ["X-A: 1", "X-B: 2"]. Options for some sources only stand
+    /// below a line ["https://HOST/PATH/"]. What is given as a flag, by -o or in the environment wins. A file with secrets must be
+    /// readable for its owner alone.
     ///
     /// Default: $XDG_CONFIG_HOME/fetchfs/config, or ~/.config/fetchfs/config; /etc/fetchfs/config for root; if it is there.
     #[arg(long, value_name = "FILE", help_heading = "Running")]
@@ -249,15 +250,21 @@ Exit status: 0 mounted, 1 failed, 2 not understood."
 );
 
 impl MountArgs {
-    /// What the config file says, as flags to be put before all others. `given` is what these arguments were made of.
+    /// Reads the config file: its options as flags, to be put before all others, and a sentence for the user if the file is in the
+    /// form of earlier versions. `given` is what these arguments were made of.
     ///
     /// # Errors
     /// When there is something wrong with the file.
-    pub fn config_file(&self, command: &Command, given: &ArgMatches) -> Result<Vec<String>, FileError> {
-        let file = ConfigFile::read(self.config.as_deref())?;
+    pub fn config_file(
+        &self,
+        command: &Command,
+        given: &ArgMatches,
+    ) -> Result<(Vec<String>, Option<String>), FileError> {
+        let file = ConfigFile::read(self.config.as_deref(), command)?;
         // What is wrong with a source is said when it is resolved.
         let sources = source::read_all(&self.sources).unwrap_or_default();
-        file.arguments(command, given, &sources)
+        let flags = file.flags(command, given, &sources);
+        Ok((flags, file.warning().map(str::to_owned)))
     }
 
     /// The values of all `-o`, joined. Each still has to go through [`super::expand_options`].

@@ -143,7 +143,8 @@ impl MountArgs {
 pub fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let by_file = || -> Result<_, FileError> {
         let file = std::env::var_os("FETCHFS_CONFIG").filter(|name| !name.is_empty());
-        Ok(ConfigFile::read(file.as_deref().map(Path::new))?.cache_dir())
+        let file = ConfigFile::read(file.as_deref().map(Path::new), &super::mount_command())?;
+        Ok(file.cache_dir())
     };
     match named {
         Some(dir) => cache_dir(Some(dir)),

@@ -1,0 +1,285 @@
+//! Reads a config file as TOML.
+//!
+//! What an option takes is found by its action in the clap command and by the placeholder of its value in the help text
+//! ([`Kind`]): so a new option needs no line here. Its value is then tried with clap, whose own error could not say where in the
+//! file it stands.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command};
+use toml::Spanned;
+use toml::de::{DeInteger, DeString, DeTable, DeValue};
+use url::Url;
+
+use super::super::options::flag_named;
+use super::super::{OPTIONS_ID, source};
+use super::{Entry, Fault, Place, adds_up, old_form};
+
+/// The key that is kept free for a list of sources.
+const RESERVED: &str = "source";
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A boolean.
+    Switch,
+    /// An integer: how often the flag is given.
+    Count,
+    /// An integer.
+    Integer,
+    /// A string with a unit, or an integer.
+    Size,
+    /// A string with a unit, or a number of seconds.
+    Time,
+    /// A string with a unit, or an integer.
+    Rate,
+    /// A string, or an integer.
+    Account,
+    /// A string of octal digits, or an octal integer.
+    Octal,
+    /// A string.
+    Text,
+    /// A string, or an array of them.
+    Texts,
+}
+
+impl Kind {
+    pub(super) fn of(flag: &Arg) -> Kind {
+        match flag.get_action() {
+            ArgAction::Count => return Kind::Count,
+            action if !action.takes_values() => return Kind::Switch,
+            _ => {}
+        }
+        let placeholder = flag.get_value_names().and_then(|names| names.first());
+        match placeholder.map_or("", |name| name.as_str()) {
+            "N" => Kind::Integer,
+            "SIZE" => Kind::Size,
+            "TIME" => Kind::Time,
+            "RATE" => Kind::Rate,
+            "USER" | "GROUP" => Kind::Account,
+            "OCTAL" => Kind::Octal,
+            _ if adds_up(flag) => Kind::Texts,
+            _ => Kind::Text,
+        }
+    }
+
+    /// Continues "write ".
+    fn expected(self) -> &'static str {
+        match self {
+            Kind::Switch => "true or false",
+            Kind::Count => "an integer from 0 to 9",
+            Kind::Integer => "an integer",
+            Kind::Size => "a size in quotes, for example \"20GiB\", or a number of bytes",
+            Kind::Time => "a time in quotes, for example \"30s\", or a number of seconds",
+            Kind::Rate => "a rate in quotes, for example \"10MB\", or a number of bytes per second",
+            Kind::Account => "a name in quotes, or a number",
+            Kind::Octal => "octal digits in quotes, for example \"0022\"",
+            Kind::Text => "text in quotes",
+            Kind::Texts => "text in quotes, or several in brackets: [\"...\", \"...\"]",
+        }
+    }
+
+    /// The value as the command line has it; `None` if it is of another type.
+    fn text(self, value: &DeValue) -> Option<String> {
+        match (self, value) {
+            (Kind::Switch, DeValue::Boolean(_)) => Some(String::new()),
+            (Kind::Octal, DeValue::Integer(integer)) if integer.radix() == 8 => Some(integer.as_str().to_owned()),
+            (
+                Kind::Count | Kind::Integer | Kind::Size | Kind::Time | Kind::Rate | Kind::Account,
+                DeValue::Integer(integer),
+            ) => decimal(integer),
+            (Kind::Time, DeValue::Float(float)) => Some(float.as_str().to_owned()),
+            (Kind::Switch | Kind::Count | Kind::Integer, _) => None,
+            (_, DeValue::String(text)) => Some(text.clone().into_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn decimal(integer: &DeInteger) -> Option<String> {
+    let value = i128::from_str_radix(integer.as_str(), integer.radix());
+    Some(value.ok()?.to_string())
+}
+
+/// Reads a file, or one line of it. The entries for all sources come first, else in the order of the file.
+pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> {
+    let mut reader = Reader {
+        command,
+        text,
+        entries: Vec::new(),
+    };
+    let table = DeTable::parse(text).map_err(|error| reader.syntax(&error))?;
+    for (key, value) in in_order(table.get_ref()) {
+        let name = key.get_ref().as_ref();
+        match value.get_ref() {
+            _ if name == RESERVED => {
+                let sentence = "`source` is kept for later versions; name sources on the command line: fetchfs mount SOURCE... MOUNTPOINT";
+                return Err(reader.fault(key.span(), sentence));
+            }
+            DeValue::Table(options) if flag_named(command, &name.replace('_', "-")).is_none() => {
+                let section = section(name).ok_or_else(|| {
+                    let cure = "write [\"https://HOST/PATH/\"] for the sources at that URL and below it";
+                    reader.fault(key.span(), format!("the name of a table is a URL; {cure}"))
+                })?;
+                for (key, value) in in_order(options) {
+                    reader.option(key, value, Some(&section))?;
+                }
+            }
+            _ => reader.option(key, value, None)?,
+        }
+    }
+    let mut entries = reader.entries;
+    entries.sort_by_key(|entry| entry.section.is_some());
+    Ok(entries)
+}
+
+/// The URL of a section; `None` if it is none, or has a user, a password or a query: that would be a secret, and match no source.
+pub(super) fn section(name: &str) -> Option<Url> {
+    let url = source::parse(name).ok()?;
+    (url.username().is_empty() && url.password().is_none() && url.query().is_none()).then_some(url)
+}
+
+type Key<'i> = Spanned<DeString<'i>>;
+
+/// The content of a table in the order of the file.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a Spanned<DeValue<'i>>)> {
+    let mut pairs: Vec<_> = table.iter().collect();
+    pairs.sort_by_key(|(key, _)| key.span().start);
+    pairs
+}
+
+struct Reader<'a> {
+    command: &'a Command,
+    text: &'a str,
+    entries: Vec<Entry>,
+}
+
+impl Reader<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Place {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+
+    fn fault(&self, span: Range<usize>, sentence: impl Display) -> Fault {
+        Fault {
+            place: self.place(span.start),
+            sentence: sentence.to_string(),
+        }
+    }
+
+    /// What is no TOML.
+    fn syntax(&self, error: &toml::de::Error) -> Fault {
+        let span = error.span().unwrap_or_default();
+        let line = self
+            .text
+            .lines()
+            .nth(self.place(span.start).line - 1)
+            .unwrap_or_default();
+        // "expected literal string" is of no help to a person.
+        let what = error.message().split(", expected ").next().unwrap_or_default();
+        let cure = match old_form::suggestion(self.command, line) {
+            Some(toml) => format!("write `{toml}`"),
+            None if what == "duplicate key" => "delete one of the two".to_owned(),
+            None => "write NAME = VALUE in TOML, with text in quotes".to_owned(),
+        };
+        self.fault(span, format!("{what}; {cure}"))
+    }
+
+    fn option(&mut self, key: &Key, value: &Spanned<DeValue>, section: Option<&Url>) -> Result<(), Fault> {
+        let written = key.get_ref();
+        let name = written.replace('_', "-");
+        if matches!(name.as_str(), "config" | OPTIONS_ID) {
+            let sentence = format!("`{written}` is for the command line; leave it out of the config file");
+            return Err(self.fault(key.span(), sentence));
+        }
+        let Some(flag) = flag_named(self.command, &name) else {
+            let cure = match nearest(self.command, &name) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "`fetchfs mount --help` lists those it has".to_owned(),
+            };
+            return Err(self.fault(key.span(), format!("`{written}`: fetchfs has no such option; {cure}")));
+        };
+        // TOML itself refuses the same key twice, but for it these two are different.
+        let is_same = |entry: &&Entry| entry.section.as_ref() == section && entry.name == name;
+        if let Some(earlier) = self.entries.iter().find(is_same) {
+            let sentence = format!("`{written}` is also in line {}; delete one of them", earlier.place.line);
+            return Err(self.fault(key.span(), sentence));
+        }
+        let kind = Kind::of(flag);
+        let values = match value.get_ref() {
+            DeValue::Array(values) if kind == Kind::Texts => values.iter().collect(),
+            _ => vec![value],
+        };
+        for value in values {
+            let (text, flags) = self.value(written, &name, kind, value)?;
+            self.entries.push(Entry {
+                place: self.place(value.span().start),
+                section: section.cloned(),
+                name: name.clone(),
+                value: text,
+                flags,
+            });
+        }
+        Ok(())
+    }
+
+    /// One value, and the flags that say the same.
+    fn value(
+        &self,
+        written: &str,
+        name: &str,
+        kind: Kind,
+        value: &Spanned<DeValue>,
+    ) -> Result<(String, Vec<String>), Fault> {
+        let wrong = |sentence| Err(self.fault(value.span(), format!("`{written}`{sentence}")));
+        let Some(text) = kind.text(value.get_ref()) else {
+            let found = value.get_ref().type_str();
+            let article = if found.starts_with(['a', 'i']) { "an" } else { "a" };
+            return wrong(format!(" is {article} {found}; write {}", kind.expected()));
+        };
+        let flags = match kind {
+            Kind::Switch if value.get_ref().as_bool() == Some(true) => vec![format!("--{name}")],
+            Kind::Switch => Vec::new(),
+            Kind::Count => match text.parse() {
+                Ok(count @ 0..=9) => vec![format!("--{name}"); count],
+                _ => return wrong(format!(" is out of range; write {}", kind.expected())),
+            },
+            _ if text.is_empty() => return wrong(format!(" is empty; write {}", kind.expected())),
+            _ => vec![format!("--{name}={text}")],
+        };
+        match refusal(self.command, &flags) {
+            Some(reason) => wrong(format!(": {reason}")),
+            None => Ok((text, flags)),
+        }
+    }
+}
+
+/// Why clap does not take the value of an option, if it does not.
+fn refusal(command: &Command, flags: &[String]) -> Option<String> {
+    let rest = ["http://host/", "/"].map(str::to_owned);
+    let all = flags.iter().chain(&rest);
+    let error = command.clone().no_binary_name(true).try_get_matches_from(all).err()?;
+    if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+        return None;
+    }
+    let reason = std::error::Error::source(&error).map(ToString::to_string);
+    Some(reason.unwrap_or_else(|| "not a value that it takes".to_owned()))
+}
+
+/// The option that clap would suggest for a mistyped name, with `_`.
+fn nearest(command: &Command, name: &str) -> Option<String> {
+    let typed = [format!("--{name}")];
+    let error = command.clone().no_binary_name(true).try_get_matches_from(typed).err()?;
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg) else {
+        return None;
+    };
+    let name = flag.strip_prefix("--")?;
+    let is_possible = name != "config" && flag_named(command, name).is_some();
+    is_possible.then(|| name.replace('-', "_"))
+}
