@@ -3,12 +3,12 @@
 //! The rule: **all threads that a mount can't do without run before it is said to be up**; what is started later can wait for one that
 //! is there. A mount whose threads can't be started is refused.
 
-use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, bounded};
+use procfs::process::Process;
 
 use super::End;
 
@@ -61,8 +61,9 @@ pub(super) fn wait_for(name: &str, count: usize, ended: &Receiver<End>) -> Optio
 }
 
 fn running(name: &str) -> usize {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    let threads = Process::myself().and_then(|process| process.tasks());
+    let threads = threads.into_iter().flatten().flatten();
+    let names = threads.filter_map(|thread| Some(thread.stat().ok()?.comm));
     names.filter(|comm| comm.starts_with(name)).count()
 }
 

@@ -119,9 +119,7 @@ fn the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it() {
 
 /// Bytes that this process has given to write(2) and its kin (proc_pid_io(5)).
 fn written() -> u64 {
-    let io = std::fs::read_to_string("/proc/self/io").unwrap();
-    let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
-    line.parse().unwrap()
+    procfs::process::Process::myself().unwrap().io().unwrap().wchar
 }
 
 #[test]

@@ -15,8 +15,7 @@ use super::connections::in_transaction;
 
 /// The kernel's name for the time since it was started; empty if it does not tell, which is never taken for the same.
 pub fn boot_id() -> String {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
+    procfs::sys::kernel::random::boot_id().unwrap_or_default()
 }
 
 /// Opens the cache in this boot, and enters a new epoch if the one before may have lost data. Gives the epoch, and whether it was

@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use procfs::{Current, Meminfo};
+
 use crate::cache::index::ChunkIndex;
 
 /// Bytes that may wait to be written for this process to wait for them when it ends: half a second of a common disk's work.
@@ -68,12 +70,8 @@ fn lock_shared(path: &Path) -> io::Result<File> {
 
 /// Bytes that wait to be written to any disk of this machine (proc_meminfo(5)).
 fn waiting_to_be_written() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse().ok()
-    };
-    Some((kib("Dirty:")? + kib("Writeback:")?) << 10)
+    let memory = Meminfo::current().ok()?;
+    Some(memory.dirty + memory.writeback)
 }
 
 #[cfg(test)]

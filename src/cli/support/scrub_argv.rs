@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use procfs::process::Process;
+
 use crate::config::SECRETS;
 
 /// Stands for each byte of a secret.
@@ -14,10 +16,7 @@ const BLANK: u8 = b'*';
 
 /// Overwrites the secrets in this process's command line. To be called while there is one thread.
 pub(in crate::cli) fn hide_secrets() {
-    let Some(range) = std::fs::read_to_string("/proc/self/stat")
-        .ok()
-        .and_then(|stat| arguments(&stat))
-    else {
+    let Some(range) = arguments() else {
         return;
     };
     // SAFETY: the kernel says that this process's arguments are there: writable memory of our own stack, mapped for its
@@ -27,13 +26,10 @@ pub(in crate::cli) fn hide_secrets() {
     blank(line);
 }
 
-/// Where the arguments lie, from `/proc/self/stat`: its fields 48 and 49 (proc_pid_stat(5)), `arg_start` and `arg_end`.
-/// They are zero where the kernel keeps them to itself.
-fn arguments(stat: &str) -> Option<Range<usize>> {
-    // The second field is the command's name in parentheses, and may hold anything.
-    let third = stat.rsplit_once(')')?.1;
-    let mut fields = third.split_ascii_whitespace().skip(48 - 3);
-    let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+/// Where this process's arguments are in its memory. `None` where the kernel does not say.
+fn arguments() -> Option<Range<usize>> {
+    let stat = Process::myself().ok()?.stat().ok()?;
+    let (start, end) = (stat.arg_start?.try_into().ok()?, stat.arg_end?.try_into().ok()?);
     (start != 0 && start < end).then_some(start..end)
 }
 
@@ -144,9 +140,8 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_where_the_arguments_are() {
-        let range = arguments(&std::fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+        let range = arguments().unwrap();
         let line = std::fs::read("/proc/self/cmdline").unwrap();
         assert_eq!(range.len(), line.len());
-        assert_eq!(arguments("1 (a) b) S 0"), None);
     }
 }

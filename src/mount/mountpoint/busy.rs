@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use procfs::process::{Process, StatFlags};
 
 use super::table::{self, Mount};
 
@@ -152,6 +153,7 @@ pub(super) fn of(mount: &Mount) -> Holders {
 /// may have thousands of mappings.
 fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     let numbers = || {
+        // Not `procfs::process::all_processes`, which holds a descriptor for each.
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
         numbers.filter(|&pid: &u32| pid != std::process::id())
@@ -167,12 +169,8 @@ fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
             while let Some((pid, use_of)) = next() {
                 let dir = PathBuf::from(format!("/proc/{pid}"));
                 let Some(what) = use_of(&mount, &dir) else { continue };
-                let comm = fs::read_to_string(dir.join("comm")).unwrap_or_default();
-                let comm = comm.trim_end().to_owned();
-                if found
-                    .send((Holder::Process { pid, comm, what }, is_dying(&dir)))
-                    .is_err()
-                {
+                let (comm, is_dying) = name_and_is_dying(dir);
+                if found.send((Holder::Process { pid, comm, what }, is_dying)).is_err() {
                     return;
                 }
             }
@@ -214,35 +212,22 @@ fn mapped_in(mount: &Mount, process: &Path) -> Option<Use> {
     mapping(mount, &fs::read_to_string(process.join("maps")).unwrap_or_default()).map(Use::Mapped)
 }
 
-/// Whether the process whose `/proc` directory this is was killed, and will let go of its files as soon as it comes to it.
-fn is_dying(process: &Path) -> bool {
-    let read = |name| fs::read_to_string(process.join(name)).ok();
-    // In this order: a signal that is no longer pending because it is carried out shows as the exit that follows.
-    let is_killed = read("status").is_none_or(|status| has_kill_pending(&status));
-    is_killed || read("stat").is_none_or(|stat| is_exiting(&stat))
-}
-
-/// By the text of `/proc/PID/status`: SIGKILL is among the signals that are pending for the process or its thread.
-fn has_kill_pending(status: &str) -> bool {
+/// The command's name of the process whose `/proc` directory is `dir`, and whether it was killed or is gone, so that its files are
+/// closed soon.
+fn name_and_is_dying(dir: PathBuf) -> (String, bool) {
     const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
-    let pending = status
-        .lines()
-        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
-    pending
-        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .any(|mask| mask & SIGKILL != 0)
-}
-
-/// By the text of `/proc/PID/stat`: the kernel is taking the process down (PF_EXITING, include/linux/sched.h).
-fn is_exiting(stat: &str) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    // The command's name, the second field, may have anything in it; the flags are the seventh behind it.
-    let flags = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6));
-    flags
-        .and_then(|flags| flags.parse::<u64>().ok())
-        .is_some_and(|flags| flags & PF_EXITING != 0)
+    let Ok(process) = Process::new_with_root(dir) else {
+        return (String::new(), true);
+    };
+    // In this order: a signal that is no longer pending, because the process acts on it, shows as the exit that follows.
+    let is_killed = process
+        .status()
+        .is_ok_and(|status| (status.sigpnd | status.shdpnd) & SIGKILL != 0);
+    let Ok(stat) = process.stat() else {
+        return (String::new(), true);
+    };
+    let is_exiting = stat.flags & StatFlags::PF_EXITING.bits() != 0;
+    (stat.comm, is_killed || is_exiting)
 }
 
 fn inside(mount: &Mount, path: &Path) -> Option<PathBuf> {
@@ -250,6 +235,8 @@ fn inside(mount: &Mount, path: &Path) -> Option<PathBuf> {
 }
 
 /// The first file of `mount` in the text of `/proc/PID/maps`: `ADDRESS PERMISSIONS OFFSET MAJOR:MINOR INODE   PATH`.
+///
+/// Read by hand: one line that `procfs` does not understand would hide all others, and a path like `/SYSV` makes it panic.
 fn mapping(mount: &Mount, maps: &str) -> Option<PathBuf> {
     let device = format!("{:02x}:{:02x}", mount.device.0, mount.device.1);
     let line = maps
@@ -328,28 +315,17 @@ mod tests {
     }
 
     #[test]
-    fn who_was_killed_is_dying_whatever_its_name() {
-        assert!(has_kill_pending(
-            "Name:\tcat\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"
-        ));
-        assert!(has_kill_pending(
-            "Name:\tcat\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004100\n"
-        ));
-        let terminated =
-            "Name:\tcat\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\nSigBlk:\t0000000000000100\n";
-        assert!(!has_kill_pending(terminated), "that can be ignored");
-        assert!(is_exiting("7 (a) b) D 1 7 7 0 -1 4194308 99 0 0"));
-        assert!(!is_exiting("7 (a) b 4 4 4 4 4 4 4) D 1 7 7 0 -1 4194304 99 0 0"));
-
+    fn a_killed_process_is_dying() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let place = PathBuf::from(format!("/proc/{}", child.id()));
-        assert!(!is_dying(&place));
+        let place = format!("/proc/{}", child.id());
+        let look = || name_and_is_dying(PathBuf::from(&place));
+        assert_eq!(look(), ("sleep".to_owned(), false));
         child.kill().unwrap();
         let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         waitid(Id::Pid(Pid::from_raw(child.id().cast_signed())), ended).unwrap();
-        assert!(is_dying(&place), "nobody has asked yet how it ended");
+        assert!(look().1, "it is a zombie");
         child.wait().unwrap();
-        assert!(is_dying(&place), "it is gone");
+        assert!(look().1, "it is gone");
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! `/proc/self/mountinfo` (proc_pid_mountinfo(5)), and where in it a path is.
+//!
+//! Read by hand: `procfs` leaves the kernel's escapes (`\040`) in paths and sources, and one mount point that is no UTF-8 would hide
+//! the whole table. It does not know the line `mnt_id` of `/proc/PID/fdinfo` at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
