@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fetchfs::cache::fetch::scheduler::{Action, FetchOrder, Limits, Scheduler, Shift, StreamId, WaiterId};
+use fetchfs::cache::fetch::scheduler::{Action, FetchOrder, Limits, Scheduler, StreamId, WaiterId, WindowUpdate};
 use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority, Read};
 use fetchfs::http::{HttpConfig, Origin, Validator, Version};
 use fetchfs::origin::Client;
@@ -102,7 +102,7 @@ fn reads(cache: &Arc<Cache>) -> Result<()> {
         Read::Ready(bytes) => {
             black_box(bytes);
         }
-        Read::Around | Read::Waiting(_) => unreachable!("it is here"),
+        Read::Bypass | Read::Waiting(_) => unreachable!("it is here"),
     };
     time("read-ahead: a read in sequence of a file that is not complete", || {
         read(at);
@@ -206,7 +206,7 @@ impl Simulation {
 
     /// A read with a window before it.
     fn read(&mut self, entry: &Arc<CacheEntry>, offset: u64) {
-        let ahead = Shift::Move {
+        let ahead = WindowUpdate::Move {
             stream: StreamId { reader: 1, stream: 1 },
             keep: offset..offset + WINDOW,
             ask: offset..offset + WINDOW,
@@ -219,7 +219,7 @@ impl Simulation {
         self.wait(entry, offset..offset + READ, &[]);
     }
 
-    fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: std::ops::Range<u64>, shifts: &[Shift]) {
+    fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: std::ops::Range<u64>, shifts: &[WindowUpdate]) {
         self.waiters += 1;
         let waiter = WaiterId(self.waiters);
         self.scheduler.wait(entry, bytes, shifts, waiter);

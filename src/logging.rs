@@ -3,9 +3,9 @@
 //! In the foreground to standard error; in the background to the system log, and until the mount is up warnings also to
 //! the terminal from which it was started; in either case to `--log-file` instead, if there is one. `-v` chooses how
 //! much; `FETCHFS_LOG` overrides that, in env_logger's syntax. All code logs by the `log` macros and knows nothing of
-//! this. What repeats itself is counted ([`calm`]).
+//! this. What repeats itself is counted ([`rate_limited`]).
 
-mod calm;
+mod rate_limited;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -19,7 +19,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 
 use crate::config::MountConfig;
-use calm::Sparing;
+use rate_limited::RateLimitedLog;
 
 /// The variable that overrides `-v`.
 const VARIABLE: &str = "FETCHFS_LOG";
@@ -136,7 +136,7 @@ fn filter(verbosity: u8) -> &'static str {
 
 /// A logger with the most that it lets through.
 fn boxed<L: Log + 'static>(logger: Logger, sink: impl FnOnce(Logger) -> L) -> (LevelFilter, Box<dyn Log>) {
-    (logger.filter(), Box::new(Sparing::new(sink(logger))))
+    (logger.filter(), Box::new(RateLimitedLog::new(sink(logger))))
 }
 
 /// A line for a file or a terminal: time, level, text, and from debug on which module speaks.

@@ -51,11 +51,11 @@ pub struct Trial<'a> {
 }
 
 /// A mountpoint and a cache of one's own; deleted when dropped.
-pub struct Home {
+pub struct CacheDir {
     folder: TempDir,
 }
 
-impl Home {
+impl CacheDir {
     /// The folder of the cache.
     pub fn cache(&self) -> PathBuf {
         self.folder.path().join("cache")
@@ -115,12 +115,12 @@ impl Bench {
     ///
     /// # Errors
     /// When it can't be made.
-    pub fn home(&self) -> Result<Home> {
+    pub fn home(&self) -> Result<CacheDir> {
         let folder = tempfile::Builder::new().prefix(RUN).tempdir_in(&self.work)?;
         let descriptor = File::open(folder.path())?;
         // SAFETY: the descriptor is open.
         unsafe { libc::syncfs(descriptor.as_raw_fd()) };
-        Ok(Home { folder })
+        Ok(CacheDir { folder })
     }
 }
 
@@ -143,7 +143,7 @@ impl Trial<'_> {
     /// When anything of it fails.
     pub fn on_mount(
         &self,
-        home: &Home,
+        home: &CacheDir,
         cache: &Path,
         profile: Profile,
         options: &[&str],

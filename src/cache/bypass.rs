@@ -16,14 +16,14 @@ use url::Url;
 
 use super::entry::cache_entry::{CacheEntry, EntryId};
 use super::error::ReadError;
-use super::fetch::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, Leave, UNTIL_READY};
+use super::fetch::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, RoutePermit, UNTIL_READY};
 use crate::http::{HttpError, HttpErrorKind, Version, redact};
-use crate::origin::{Backoff, Blame, Body, RangeAnswer, Turn, Weighed};
+use crate::origin::{Backoff, Body, FailureAttribution, Permit, RangeAnswer, Weighed};
 use blocks::Blocks;
 pub use blocks::Piece;
 
 /// See the module.
-pub struct Around {
+pub struct Bypass {
     downloader: Arc<ChunkDownloader>,
     /// How long a read may take.
     patience: Duration,
@@ -43,10 +43,10 @@ struct Wanted<'a> {
     bytes: Range<u64>,
 }
 
-impl Around {
+impl Bypass {
     /// Reads with the means of `downloader`, over so many connections, for no longer than `patience` each.
-    pub fn new(downloader: Arc<ChunkDownloader>, connections: usize, patience: Duration) -> Around {
-        Around {
+    pub fn new(downloader: Arc<ChunkDownloader>, connections: usize, patience: Duration) -> Bypass {
+        Bypass {
             downloader,
             patience,
             blocks: Blocks::new(),
@@ -118,7 +118,7 @@ impl Around {
             // Not held over the pauses.
             let (own, mirrors) = (client.health_of(url), client.mirrors_of(url));
             let has_mirrors = !mirrors.is_empty();
-            let Leave { turn, mirror } = self.downloader.leave_to_ask(url, own, mirrors, is_detour).await;
+            let RoutePermit { turn, mirror } = self.downloader.leave_to_ask(url, own, mirrors, is_detour).await;
             let connection = self.connections.acquire().await;
             let (blame, result) = self.attempt(wanted, &mut bytes, turn, mirror.as_ref()).await;
             drop(connection);
@@ -131,7 +131,7 @@ impl Around {
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
             };
-            if let Some(mirror) = mirror.filter(|_| blame == Some(Blame::Resource)) {
+            if let Some(mirror) = mirror.filter(|_| blame == Some(FailureAttribution::Resource)) {
                 // What it says otherwise is no word about the file.
                 client.leave_mirror_out(&mirror, &error.kind);
                 continue;
@@ -144,14 +144,14 @@ impl Around {
                 good_until = bytes.len() + chunk;
             }
             // Its origin answers, and this file fails there: mirrors are asked first from now on.
-            if blame != Some(Blame::Origin) && error.kind.is_of_the_server() && has_mirrors && !is_detour {
+            if blame != Some(FailureAttribution::Origin) && error.kind.is_of_the_server() && has_mirrors && !is_detour {
                 is_detour = true;
                 continue;
             }
             // A server that is down is waited for, until the deadline; and so is a file that may be down with it.
             match blame {
-                Some(Blame::Origin) if retries > 0 => continue,
-                Some(Blame::Resource) if error.kind.is_of_the_origin() && retries > 0 => {
+                Some(FailureAttribution::Origin) if retries > 0 => continue,
+                Some(FailureAttribution::Resource) if error.kind.is_of_the_origin() && retries > 0 => {
                     tokio::time::sleep(doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
                     continue;
                 }
@@ -175,9 +175,9 @@ impl Around {
         &self,
         wanted: &Wanted<'_>,
         bytes: &mut Vec<u8>,
-        turn: Turn,
+        turn: Permit,
         mirror: Option<&Url>,
-    ) -> (Option<Blame>, Result<(), ReadError>) {
+    ) -> (Option<FailureAttribution>, Result<(), ReadError>) {
         let from = wanted.bytes.start + bytes.len() as u64;
         let (url, rest) = (&wanted.entry.url, from..wanted.bytes.end);
         let client = &self.downloader.client;
@@ -188,10 +188,10 @@ impl Around {
                 Ok(body) => body,
                 Err(error) if error.kind.is_of_the_origin() => {
                     turn.failed_altogether(&error);
-                    return (Some(Blame::Origin), Err(error.into()));
+                    return (Some(FailureAttribution::Origin), Err(error.into()));
                 }
                 Err(error) => {
-                    let blame = turn.ended(Some(&error)).then_some(Blame::Resource);
+                    let blame = turn.ended(Some(&error)).then_some(FailureAttribution::Resource);
                     return (blame, Err(error.into()));
                 }
             };

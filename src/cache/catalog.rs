@@ -1,4 +1,4 @@
-//! `Catalogue`: what origins have said of directories and files, kept for the time when they can't be asked.
+//! `Catalog`: what origins have said of directories and files, kept for the time when they can't be asked.
 //!
 //! The tree writes down here what it is told, and looks here when a mount is new or an origin silent. Only an origin's
 //! own word replaces or drops anything; how old a word is, the tree has to judge.
@@ -15,15 +15,15 @@ use url::Url;
 use super::entry::cache_entry::UrlKey;
 use super::eviction::Quota;
 use super::index::ChunkIndex;
+use super::index::{CatalogUpdate, ROW};
 pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
-use super::index::{ROW, Saying};
-use super::lifecycle::cache_dir::Home;
+use super::lifecycle::cache_dir::CacheDir;
 use crate::http::{Version, redact};
 use crate::util::clock;
 
 /// See the module. Looking something up is one query; writing something down returns at once.
-pub struct Catalogue {
-    home: Arc<Home>,
+pub struct Catalog {
+    cache_dir: Arc<CacheDir>,
     /// Bytes of names that were written down since the oldest were dropped last.
     written: AtomicU64,
 }
@@ -37,24 +37,24 @@ const VERSIONS: u64 = 100;
 /// looked at, and is there again when it was not for a while.
 const NOTED_AGAIN: u32 = 4;
 
-impl Catalogue {
-    pub(super) fn new(home: Arc<Home>) -> Catalogue {
-        Catalogue {
-            home,
+impl Catalog {
+    pub(super) fn new(cache_dir: Arc<CacheDir>) -> Catalog {
+        Catalog {
+            cache_dir,
             written: AtomicU64::new(0),
         }
     }
 
     fn index(&self) -> &ChunkIndex {
-        &self.home.versions().index
+        &self.cache_dir.versions().index
     }
 
     fn url_key(&self, url: &Url) -> UrlKey {
-        self.home.versions().url_key(url)
+        self.cache_dir.versions().url_key(url)
     }
 
     fn quota(&self) -> &Arc<Quota> {
-        &self.home.versions().quota
+        &self.cache_dir.versions().quota
     }
 
     /// Drops the oldest names if they may be too many, now that so many bytes more are written down.
@@ -65,7 +65,7 @@ impl Catalogue {
             return;
         }
         self.written.store(0, Ordering::Relaxed);
-        self.index().note(Saying::Most {
+        self.index().note(CatalogUpdate::Most {
             listings: limit / NAMES,
             files: limit / VERSIONS,
         });
@@ -94,14 +94,14 @@ impl Catalogue {
     pub fn note_shown(&self, directory: &Url) {
         if self.ages() {
             let url_key = self.url_key(directory);
-            self.index().note(Saying::UsedListing { url_key });
+            self.index().note(CatalogUpdate::UsedListing { url_key });
         }
     }
 
     /// Writes a directory's listing down, if there is room for it. False if that is to be tried again when it is told the next time: there
     /// is no folder for it yet.
     pub fn keep_listing(&self, directory: &Url, row: StoredListing) -> bool {
-        if self.home.is_standing_in() {
+        if self.cache_dir.is_fallback() {
             return false;
         }
         let bytes = row.names.len() as u64;
@@ -110,7 +110,7 @@ impl Catalogue {
             self.forget_listing(directory);
             return true;
         }
-        self.index().note(Saying::Listing {
+        self.index().note(CatalogUpdate::Listing {
             url_key: self.url_key(directory),
             url: redact(directory).into(),
             row,
@@ -122,7 +122,7 @@ impl Catalogue {
     /// The origin says that there is no such directory.
     pub fn forget_listing(&self, directory: &Url) {
         let url_key = self.url_key(directory);
-        self.index().note(Saying::NoListing { url_key });
+        self.index().note(CatalogUpdate::NoListing { url_key });
     }
 
     /// The version of a file that its origin last called the current one.
@@ -130,14 +130,14 @@ impl Catalogue {
         let url_key = self.url_key(url);
         let found = self.index().file(&url_key);
         if found.is_some() && self.ages() {
-            self.index().note(Saying::UsedFile { url_key });
+            self.index().note(CatalogUpdate::UsedFile { url_key });
         }
         found
     }
 
     /// Writes down which version of a file is the current one.
     pub fn keep_file(&self, url: &Url, version: Version, modified: Option<SystemTime>) {
-        self.index().note(Saying::File {
+        self.index().note(CatalogUpdate::File {
             url_key: self.url_key(url),
             row: StoredFile { version, modified },
         });
@@ -153,7 +153,7 @@ impl Catalogue {
 
     /// Writes down what the current version of a file is shown as. Nothing is written of a file of whose version nothing is.
     pub fn keep_shown(&self, url: &Url, listed: String, ino: u64) {
-        self.index().note(Saying::Shown {
+        self.index().note(CatalogUpdate::Shown {
             url_key: self.url_key(url),
             listed,
             ino,
@@ -163,6 +163,6 @@ impl Catalogue {
     /// The origin says that there is no such file.
     pub fn forget_file(&self, url: &Url) {
         let url_key = self.url_key(url);
-        self.index().note(Saying::NoFile { url_key });
+        self.index().note(CatalogUpdate::NoFile { url_key });
     }
 }

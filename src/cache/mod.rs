@@ -7,9 +7,9 @@
 //! - [`ChunkDownloader`](fetch::downloader::ChunkDownloader) carries fetches out, over HTTP;
 //! - [`ChunkStore`](storage::chunk_store::ChunkStore) has the sparse data files ([`data_file`]), [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
-//! - [`Catalogue`] keeps, in the same index, what origins have said of names and versions;
+//! - [`Catalog`] keeps, in the same index, what origins have said of names and versions;
 //! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size;
-//! - [`around`] brings bytes past all this, in memory, while there is [`trouble`] with the folder, or none yet ([`home`]).
+//! - [`bypass`] brings bytes past all this, in memory, while there is [`trouble`] with the folder, or none yet ([`cache_dir`]).
 
 mod bypass;
 mod catalog;
@@ -33,25 +33,25 @@ use std::time::{Duration, SystemTime};
 use rangemap::RangeSet;
 use url::Url;
 
-use bypass::Around;
-pub use catalog::{Catalogue, ShownFile, StoredFile, StoredListing};
+use bypass::Bypass;
+pub use catalog::{Catalog, ShownFile, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 pub use config::CacheConfig;
 pub use entry::cache_entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
 use entry::cached_file::Hold;
-use entry::idle_files::KeptOpen;
+use entry::idle_files::IdleFiles;
 pub use entry::reader::{Filled, Read, Reader, Span};
 pub use entry::sequential::Sequential;
-use entry::version_store::Versions;
+use entry::version_store::VersionStore;
 pub use error::{CacheError, ReadError};
 use eviction::evictor::Evictor;
 use fetch::downloader::ChunkDownloader;
 pub use fetch::manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 pub use fetch::scheduler::{OriginStatus, Priority, WaiterId};
 pub use index::{Holding, JobRow};
-use lifecycle::cache_dir::Home;
-pub use lifecycle::pins::{Bringing, Evicted, JobTurn, Unpinned};
-use sharing::dir_lock::Tenancy;
+use lifecycle::cache_dir::CacheDir;
+pub use lifecycle::pins::{BackgroundUse, Evicted, JobLease, Unpinned};
+use sharing::dir_lock::DirLock;
 pub use storage::disk::STAT_BLOCK;
 
 use crate::http::{Origin, Version};
@@ -69,21 +69,21 @@ pub struct Cache {
     manager: Arc<ChunkManager>,
     downloader: Arc<ChunkDownloader>,
     patience: Duration,
-    home: Arc<Home>,
-    around: Around,
+    cache_dir: Arc<CacheDir>,
+    bypass: Bypass,
     folder: PathBuf,
-    catalogue: Catalogue,
+    catalogue: Catalog,
     /// Whether there is anybody to fetch ahead from.
     is_online: bool,
     chunk_size: ChunkSize,
-    kept_open: Arc<KeptOpen>,
+    idle_files: Arc<IdleFiles>,
     /// What goes with the open folder.
-    occupied: OnceLock<Occupied>,
+    occupied: OnceLock<OpenFolder>,
 }
 
 /// See [`Cache::occupied`].
-struct Occupied {
-    tenancy: Tenancy,
+struct OpenFolder {
+    dir_lock: DirLock,
     /// Ends with the cache.
     _evictor: Evictor,
 }
@@ -99,13 +99,13 @@ pub struct Held {
 }
 
 impl Cache {
-    fn versions(&self) -> &Arc<Versions> {
-        self.home.versions()
+    fn versions(&self) -> &Arc<VersionStore> {
+        self.cache_dir.versions()
     }
 
     /// Whether the folder could not be opened yet: then nothing can be kept.
-    pub fn is_standing_in(&self) -> bool {
-        self.home.is_standing_in()
+    pub fn is_fallback(&self) -> bool {
+        self.cache_dir.is_fallback()
     }
 
     /// Why files are read around the cache at the moment, if they are: a sentence without its end.
@@ -114,7 +114,7 @@ impl Cache {
     }
 
     /// What is kept of names and versions.
-    pub fn catalogue(&self) -> &Catalogue {
+    pub fn catalogue(&self) -> &Catalog {
         &self.catalogue
     }
 
@@ -181,7 +181,7 @@ impl Cache {
     /// Opens an entry for reading.
     pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Reader {
         entry.readers.fetch_add(1, Ordering::AcqRel);
-        self.kept_open.keep(&entry);
+        self.idle_files.keep(&entry);
         Reader::new(Arc::clone(self), entry)
     }
 
@@ -192,7 +192,7 @@ impl Cache {
 
     /// Bytes that the cache may take on the disk.
     pub fn limit(&self) -> u64 {
-        if self.is_standing_in() {
+        if self.is_fallback() {
             return 0;
         }
         self.versions().quota.size()
@@ -210,7 +210,7 @@ impl Cache {
 
     /// Bytes that can be in the cache without any of them having to make room again. Some system calls.
     pub fn room(&self) -> u64 {
-        if self.is_standing_in() {
+        if self.is_fallback() {
             return 0;
         }
         self.versions().quota.room()
@@ -224,13 +224,13 @@ impl Cache {
     /// Takes over what other mounts have recorded of these bytes of an entry. A query.
     pub fn learn(&self, entry: &CacheEntry, bytes: &Range<u64>) {
         if let Some(settled) = entry.settled() {
-            let (resident, chunks) = (&settled.resident, entry.chunk.touched(bytes));
-            let recorded = || self.versions().index.committed_chunks(&resident.key, &chunks);
-            resident.learn(|| recorded().unwrap_or_default());
+            let (cached_file, chunks) = (&settled.cached_file, entry.chunk.touched(bytes));
+            let recorded = || self.versions().index.committed_chunks(&cached_file.key, &chunks);
+            cached_file.learn(|| recorded().unwrap_or_default());
         }
     }
 
-    /// See [`Versions::hold_for_kernel`].
+    /// See [`VersionStore::hold_for_kernel`].
     pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
         self.versions().hold_for_kernel(entry)
     }
@@ -249,7 +249,7 @@ impl Cache {
     /// by then are recorded. A buffer that is still being written may miss that; it is fetched again.
     pub fn close(&self) {
         self.manager.close();
-        self.around.close();
+        self.bypass.close();
         self.versions().index.sync();
     }
 
@@ -258,7 +258,7 @@ impl Cache {
     pub fn leave(&self) {
         self.versions().index.finish();
         if let Some(occupied) = self.occupied.get() {
-            occupied.tenancy.leave(&self.versions().index);
+            occupied.dir_lock.leave(&self.versions().index);
         }
     }
 }

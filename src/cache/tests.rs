@@ -100,7 +100,7 @@ fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Option<Vec<u8>>, 
     };
     let span = match reader.read(offset, len, later) {
         Read::Ready(span) => span,
-        Read::Around => {
+        Read::Bypass => {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let piece = runtime.block_on(reader.read_around(offset, len))?;
             return Ok(Some(piece.to_vec()));
@@ -371,7 +371,7 @@ fn what_was_fetched_ahead_of_readers_is_noted_as_new() {
     let mount = Mount::over(dir.path());
     let reader = mount.listed(&server, 16 * SEGMENT);
     read(&reader, 0, 1).unwrap();
-    let key = reader.entry().settled().unwrap().resident.key.clone();
+    let key = reader.entry().settled().unwrap().cached_file.key.clone();
     drop(reader);
     let reader = mount.held(&server);
     let entry = Arc::clone(reader.entry());

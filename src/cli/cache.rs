@@ -14,7 +14,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
 use super::support::output;
 use crate::cache::index::{EntryInfo, FILE};
-use crate::cache::lifecycle::fsck::{Dropped, Upkeep};
+use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::config;
 use pattern::matches;
 
@@ -64,7 +64,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let arguments = CacheArgs::from_arg_matches(arguments)?;
     let folder = config::cache_dir_beside_mounts(arguments.cache_dir)?;
-    let open = || Upkeep::open(&folder);
+    let open = || Fsck::open(&folder);
     match arguments.action {
         Action::List => list(&open()?),
         Action::Verify { repair } => verify::run(&folder, repair),
@@ -78,11 +78,11 @@ fn shown(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-fn entries(upkeep: &Upkeep) -> anyhow::Result<Vec<EntryInfo>> {
+fn entries(upkeep: &Fsck) -> anyhow::Result<Vec<EntryInfo>> {
     upkeep.index().entries().context("the cache index can't be read")
 }
 
-fn list(upkeep: &Upkeep) -> anyhow::Result<()> {
+fn list(upkeep: &Fsck) -> anyhow::Result<()> {
     let mut text = String::new();
     for entry in entries(upkeep)? {
         let share = match entry.size {
@@ -100,7 +100,7 @@ fn list(upkeep: &Upkeep) -> anyhow::Result<()> {
     output::write(text)
 }
 
-fn stats(upkeep: &Upkeep, index: &std::path::Path) -> anyhow::Result<()> {
+fn stats(upkeep: &Fsck, index: &std::path::Path) -> anyhow::Result<()> {
     let entries = entries(upkeep)?;
     let complete = entries.iter().filter(|entry| entry.is_complete()).count();
     let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
@@ -120,7 +120,7 @@ fn stats(upkeep: &Upkeep, index: &std::path::Path) -> anyhow::Result<()> {
     ))
 }
 
-fn clear(upkeep: Upkeep, even_pinned: bool, patterns: &[String]) -> anyhow::Result<()> {
+fn clear(upkeep: Fsck, even_pinned: bool, patterns: &[String]) -> anyhow::Result<()> {
     let is_meant =
         |entry: &EntryInfo| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, &entry.url));
     let meant: Vec<_> = entries(&upkeep)?.into_iter().filter(is_meant).collect();

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::prefetch::{self, Again, Failed, Tally, Tools};
 use super::protocol::{Failure, JobState, Wanted};
-use crate::cache::{JobRow, JobTurn};
+use crate::cache::{JobLease, JobRow};
 use crate::util::plural::count;
 
 /// The pause before the first new try. A fetch has tried for some seconds by itself before it fails.
@@ -218,7 +218,7 @@ impl Jobs {
     }
 
     /// Fetches until all is there that can be had. Ends when the job is done.
-    async fn work(&self, number: u64, mut wanted: Wanted, mut tally: Arc<Tally>, turn: JobTurn) {
+    async fn work(&self, number: u64, mut wanted: Wanted, mut tally: Arc<Tally>, turn: JobLease) {
         let mut pause = FIRST_PAUSE;
         let mut for_the_next_mount = None;
         loop {
@@ -258,7 +258,7 @@ impl Jobs {
     }
 
     /// Waits until no other mount does the job. `None` if it was done meanwhile.
-    async fn turn(&self, number: u64, key: &str, taken: Failure) -> Option<JobTurn> {
+    async fn turn(&self, number: u64, key: &str, taken: Failure) -> Option<JobLease> {
         if let Some(turn) = self.tools.cache.take_job(key) {
             return Some(turn);
         }
@@ -286,7 +286,7 @@ impl Jobs {
         }
     }
 
-    async fn finish(&self, number: u64, turn: JobTurn) {
+    async fn finish(&self, number: u64, turn: JobLease) {
         let Some(job) = self.remove(number) else { return };
         let done = job.tally.progress();
         log::info!(

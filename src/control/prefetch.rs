@@ -210,7 +210,7 @@ impl Work {
         if wanted <= kept {
             return;
         }
-        let error = if self.tools.cache.is_standing_in() {
+        let error = if self.tools.cache.is_fallback() {
             FetchError::NoFolder
         } else {
             FetchError::TooMuch { wanted, kept }

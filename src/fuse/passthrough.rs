@@ -107,9 +107,9 @@ impl Passthrough {
         if entry.size() < entry.size_hint {
             return None;
         }
-        let resident = &entry.settled()?.resident;
+        let cached_file = &entry.settled()?.cached_file;
         let hold = cache.hold_for_kernel(entry)?;
-        match reply.open_backing(resident) {
+        match reply.open_backing(cached_file) {
             Ok(backing) => Some((backing, hold)),
             Err(error) if is_for_good(&error) => {
                 self.turn_off(&error.to_string());

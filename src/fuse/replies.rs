@@ -55,7 +55,7 @@ enum Instead {
     /// It begins again, with this as its [`Request::tries`].
     Again(u32),
     /// It goes around the cache.
-    Around,
+    Bypass,
 }
 
 /// A read whose waiting has ended.
@@ -112,7 +112,7 @@ impl Reads {
         });
         match read {
             Read::Ready(span) => parked.into_iter().for_each(|reply| self.answer(&request, reply, &span)),
-            Read::Around => parked
+            Read::Bypass => parked
                 .into_iter()
                 .for_each(|reply| self.read_around(request.clone(), reply)),
             Read::Waiting(waiter) => wait.iter().for_each(|wait| {
@@ -142,7 +142,7 @@ impl Reads {
                 }
                 Err(error) => {
                     log::warn!("reading {} from the cache: {error}", redact(&reader.entry().url));
-                    return Some((reply, Instead::Around));
+                    return Some((reply, Instead::Bypass));
                 }
             }
             None
@@ -155,7 +155,7 @@ impl Reads {
                 },
                 reply,
             ),
-            Some((reply, Instead::Around)) => self.read_around(request.clone(), reply),
+            Some((reply, Instead::Bypass)) => self.read_around(request.clone(), reply),
             None => {}
         }
     }

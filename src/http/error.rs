@@ -118,7 +118,7 @@ impl HttpErrorKind {
     }
 
     /// Whether there was no way to the server, so that what was asked of it can't be to blame.
-    pub fn is_of_the_way(&self) -> bool {
+    pub fn is_connect_failure(&self) -> bool {
         matches!(
             self,
             Self::UnknownHost | Self::Refused | Self::Unreachable(_) | Self::Handshake(_) | Self::NoTls

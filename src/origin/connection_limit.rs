@@ -69,7 +69,7 @@ const HINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Errand {
+pub(crate) enum RequestClass {
     /// Listings, metadata, probes.
     Names,
     /// A HEAD. What it says is a hint, and the GET that decides has yet to be sent.
@@ -78,12 +78,12 @@ pub(crate) enum Errand {
     Bytes,
 }
 
-impl Errand {
+impl RequestClass {
     /// The longest silence of the server, where `timeout` is that of the client.
     pub fn patience(self, timeout: Duration) -> Duration {
         match self {
-            Errand::Hint => HINT_PATIENCE.min(timeout),
-            Errand::Names | Errand::Bytes => timeout,
+            RequestClass::Hint => HINT_PATIENCE.min(timeout),
+            RequestClass::Names | RequestClass::Bytes => timeout,
         }
     }
 }
@@ -137,12 +137,12 @@ impl Limit {
     }
 
     /// Waits for a connection. `given_up`: how often this request has lost one already.
-    pub async fn lease(self: &Arc<Self>, errand: Errand, given_up: u32) -> Lease {
+    pub async fn lease(self: &Arc<Self>, errand: RequestClass, given_up: u32) -> Lease {
         let now = Instant::now();
         let (sender, mut receiver) = oneshot::channel();
         let due = match errand {
-            Errand::Names | Errand::Hint => now,
-            Errand::Bytes => now + BYTES_YIELD,
+            RequestClass::Names | RequestClass::Hint => now,
+            RequestClass::Bytes => now + BYTES_YIELD,
         };
         {
             let mut state = self.state.lock();
@@ -190,7 +190,7 @@ impl Limit {
 
 /// What is known of a lease while it lasts. Times are milliseconds since the limits were made.
 pub(crate) struct Held {
-    errand: Errand,
+    errand: RequestClass,
     since: u64,
     /// When something last came.
     heard: AtomicU64,
@@ -209,7 +209,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    fn new(errand: Errand, given_up: u32, now: u64, is_answered: bool) -> Held {
+    fn new(errand: RequestClass, given_up: u32, now: u64, is_answered: bool) -> Held {
         Held {
             errand,
             since: now,

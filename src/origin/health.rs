@@ -22,7 +22,7 @@ use url::Url;
 
 use super::Backoff;
 use crate::http::{HttpError, HttpErrorKind, MOST_ORIGINS, Origin};
-pub use failure_attribution::Blame;
+pub use failure_attribution::FailureAttribution;
 use failure_attribution::Failures;
 
 /// The first pause.
@@ -133,7 +133,7 @@ impl Drop for UnderWay {
 
 /// Leave to ask, given by [`Health::turn`]. Tell by it what became of the question; dropped without a word it lets the
 /// next one ask.
-pub struct Turn {
+pub struct Permit {
     health: Arc<Health>,
     pauses: u64,
     is_probe: bool,
@@ -157,7 +157,7 @@ impl Health {
     }
 
     /// Waits until the origin may be asked.
-    pub async fn turn(self: &Arc<Self>) -> Turn {
+    pub async fn turn(self: &Arc<Self>) -> Permit {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -178,12 +178,12 @@ impl Health {
     }
 
     /// Leave to ask, if it may be asked now.
-    pub fn turn_now(self: &Arc<Self>) -> Option<Turn> {
+    pub fn turn_now(self: &Arc<Self>) -> Option<Permit> {
         self.look().ok()
     }
 
     /// A turn, or until when to wait for one.
-    fn look(self: &Arc<Self>) -> Result<Turn, Option<Instant>> {
+    fn look(self: &Arc<Self>) -> Result<Permit, Option<Instant>> {
         let mut state = self.state.lock();
         let is_probe = match &mut state.pause {
             None => false,
@@ -197,7 +197,7 @@ impl Health {
                 true
             }
         };
-        Ok(Turn {
+        Ok(Permit {
             health: Arc::clone(self),
             pauses: state.pauses,
             is_probe,
@@ -274,7 +274,7 @@ impl Health {
     }
 
     /// It has failed just now, as somebody found who was sent there by another.
-    pub fn has_failed(&self, error: &HttpError) -> Blame {
+    pub fn has_failed(&self, error: &HttpError) -> FailureAttribution {
         let pauses = self.state.lock().pauses;
         self.failed(error, pauses, Failures::blame)
     }
@@ -283,16 +283,16 @@ impl Health {
         &self,
         error: &HttpError,
         pauses: u64,
-        blame: impl FnOnce(&mut Failures, &HttpError, Instant) -> Blame,
-    ) -> Blame {
+        blame: impl FnOnce(&mut Failures, &HttpError, Instant) -> FailureAttribution,
+    ) -> FailureAttribution {
         let (kind, now) = (&error.kind, Instant::now());
         let mut state = self.state.lock();
         if state.pauses != pauses {
-            return Blame::Origin;
+            return FailureAttribution::Origin;
         }
         // A pause goes on, whoever asked at its end.
-        if state.pause.is_none() && blame(&mut state.failures, error, now) == Blame::Resource {
-            return Blame::Resource;
+        if state.pause.is_none() && blame(&mut state.failures, error, now) == FailureAttribution::Resource {
+            return FailureAttribution::Resource;
         }
         state.pauses += 1;
         let began = state.pause.is_none();
@@ -319,11 +319,11 @@ impl Health {
             log::debug!("{}: {kind}; it is asked again in {time:.1?}", self.origin);
         }
         self.changed.notify_waiters();
-        Blame::Origin
+        FailureAttribution::Origin
     }
 }
 
-impl Turn {
+impl Permit {
     /// Whether it finds out for all others if the origin is back.
     pub fn is_probe(&self) -> bool {
         self.is_probe
@@ -364,17 +364,18 @@ impl Turn {
     }
 
     /// It has failed; see [`HttpErrorKind::is_of_the_origin`].
-    pub fn failed(self, error: &HttpError) -> Blame {
+    pub fn failed(self, error: &HttpError) -> FailureAttribution {
         self.health.failed(error, self.pauses, Failures::blame)
     }
 
     /// Likewise, of one that others stand in for: it is left alone as a whole, because that costs nobody anything.
     pub fn failed_altogether(self, error: &HttpError) {
-        self.health.failed(error, self.pauses, |_, _, _| Blame::Origin);
+        self.health
+            .failed(error, self.pauses, |_, _, _| FailureAttribution::Origin);
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
         if !self.is_probe {
             return;

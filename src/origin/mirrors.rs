@@ -22,7 +22,7 @@ use reqwest::Method;
 use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
-use super::{Body, Client, Metadata, Turn, client::ranged, connection_limit::Errand};
+use super::{Body, Client, Metadata, Permit, client::ranged, connection_limit::RequestClass};
 use crate::http::{
     HttpError, HttpErrorKind, MirrorConfig, Validator, Version, redact,
     response::{
@@ -143,7 +143,9 @@ impl Client {
         known: &Version,
         modified: Option<SystemTime>,
     ) -> Result<Body, HttpError> {
-        let answer = self.send_for(Errand::Bytes, Method::GET, there, ranged(&want)).await?;
+        let answer = self
+            .send_for(RequestClass::Bytes, Method::GET, there, ranged(&want))
+            .await?;
         let kind = match judge(&answer.head, want, None) {
             Verdict::Partial { version, range }
                 if version.size == known.size && is_same(&answer.head, known, modified) =>
@@ -170,7 +172,9 @@ impl Client {
             size,
             validator: Validator::None,
         });
-        let answer = self.send_for(Errand::Bytes, Method::GET, there, ranged(&want)).await?;
+        let answer = self
+            .send_for(RequestClass::Bytes, Method::GET, there, ranged(&want))
+            .await?;
         let kind = match judge(&answer.head, want, listed.as_ref()) {
             Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {
                 return Ok(FirstRange {
@@ -203,7 +207,7 @@ impl Client {
     }
 
     /// Asks an origin, beside whoever would have to wait for it, whether it is back. `turn` is the leave to do that.
-    pub fn find_out(&self, runtime: &Handle, url: Url, turn: Turn) {
+    pub fn find_out(&self, runtime: &Handle, url: Url, turn: Permit) {
         let client = self.clone();
         runtime.spawn(async move {
             let answer = client.metadata(&url).await;

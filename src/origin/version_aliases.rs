@@ -78,21 +78,21 @@ pub struct Sample {
 
 /// What an answer calls its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told(Name);
+pub struct AliasName(Name);
 
-impl Told {
-    pub(crate) fn by(head: &AnswerHead) -> Told {
-        Told(Name::of(head))
+impl AliasName {
+    pub(crate) fn by(head: &AnswerHead) -> AliasName {
+        AliasName(Name::of(head))
     }
 
     /// What an answer said of which this is known.
-    pub fn as_version(version: &Version, modified: Option<SystemTime>) -> Told {
-        Told(Name::known(version, modified))
+    pub fn as_version(version: &Version, modified: Option<SystemTime>) -> AliasName {
+        AliasName(Name::known(version, modified))
     }
 
     /// What an answer said of which this was taken.
-    pub fn as_metadata(metadata: &Metadata) -> Told {
-        Told(Name::of(&metadata.as_head()))
+    pub fn as_metadata(metadata: &Metadata) -> AliasName {
+        AliasName(Name::of(&metadata.as_head()))
     }
 }
 
@@ -236,7 +236,7 @@ struct Doubt {
 /// | one date in all answers, a minute old or more | the same if it is the known one, else another version |
 /// | validators that change from answer to answer, and equal bytes | the same |
 /// | anything else | another version |
-fn decide(known: &Name, told: &Told, evidence: &Evidence, doubt: Doubt, now: SystemTime) -> Option<By> {
+fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now: SystemTime) -> Option<By> {
     let Evidence {
         heads,
         gets,

@@ -42,7 +42,7 @@ use crate::origin::{Client, Down};
 use crate::source::{LeftOut, Source};
 pub use error::TreeError;
 use listing::dates::Clock;
-use listing::lru::Remembered;
+use listing::lru::ListingLru;
 use listing::readdir_prefetch::{DirectoryWalks, FileWalks};
 pub use listing::sizes::DateHold;
 pub use listing::snapshot::Snapshot;
@@ -50,7 +50,7 @@ use listing::unlisted::Allowance;
 pub use node::{Attributes, Ino, Node, ROOT};
 use node::{Counted, Kind, Totals};
 use nodes::Nodes;
-use request::limiter::Gate;
+use request::limiter::Limiter;
 pub use root::top::{Naming, Top, TopEntry, TopError, TopListing};
 
 /// Requests for listings and metadata at once to one origin, beside the data connections.
@@ -84,10 +84,10 @@ pub struct Tree {
     patience: Duration,
     most_names: usize,
     /// Taken for the moment of a decision.
-    remembered: Mutex<Remembered>,
+    remembered: Mutex<ListingLru>,
     nodes: Nodes,
     /// Taken for a look-up only; the permits are awaited without it.
-    gates: Mutex<HashMap<Origin, &'static Gate>>,
+    gates: Mutex<HashMap<Origin, &'static Limiter>>,
     /// Questions for names that are not listed. Taken for a look-up only.
     allowances: Mutex<HashMap<Origin, Arc<Mutex<Allowance>>>>,
     /// Taken for a look-up only.
@@ -284,7 +284,7 @@ impl Tree {
     }
 
     /// The gate to the origin of a URL.
-    fn gate(&self, url: &Url) -> Option<&'static Gate> {
+    fn gate(&self, url: &Url) -> Option<&'static Limiter> {
         let mut origin = Origin::of(url)?;
         let mut gates = self.gates.lock();
         // They stay for as long as the process lives.
@@ -293,11 +293,11 @@ impl Tree {
         }
         let gate = gates
             .entry(origin.clone())
-            .or_insert_with(|| Box::leak(Box::new(Gate::new(origin))));
+            .or_insert_with(|| Box::leak(Box::new(Limiter::new(origin))));
         Some(gate)
     }
 
-    /// Asks for something newer than what is known; see [`Gate::ask`]. Offline there is nothing newer.
+    /// Asks for something newer than what is known; see [`Limiter::ask`]. Offline there is nothing newer.
     async fn ask_for_newer<T: Send + 'static>(
         &self,
         url: &Url,
@@ -306,7 +306,7 @@ impl Tree {
         self.gate_online(url)?.ask(&self.runtime, ask).await
     }
 
-    /// Asks for something newer than what an earlier mount was told; see [`Gate::ask_in_passing`].
+    /// Asks for something newer than what an earlier mount was told; see [`Limiter::ask_in_passing`].
     async fn ask_in_passing<T: Send + 'static>(
         &self,
         url: &Url,
@@ -315,7 +315,7 @@ impl Tree {
         self.gate_online(url)?.ask_in_passing(&self.runtime, ask).await
     }
 
-    fn gate_online(&self, url: &Url) -> Option<&'static Gate> {
+    fn gate_online(&self, url: &Url) -> Option<&'static Limiter> {
         if self.client.is_offline() {
             return None;
         }

@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::cached_file::Resident;
-use super::chunk_bitmap::Presence;
+use super::cached_file::CachedFile;
+use super::chunk_bitmap::ChunkBitmap;
 use crate::cache::chunk::{ChunkSize, clip};
 use crate::cache::error::ReadError;
 use crate::cache::storage::file_writer::Position;
@@ -142,9 +142,9 @@ pub struct Settled {
     /// When the remote file was last modified, if the origin says so.
     pub modified: Option<SystemTime>,
     /// The chunks that are here.
-    pub presence: Arc<Presence>,
+    pub presence: Arc<ChunkBitmap>,
     /// Where they are. Entries of this version share it.
-    pub resident: Arc<Resident>,
+    pub cached_file: Arc<CachedFile>,
 }
 
 /// The version that an entry turned out to be of.
@@ -239,11 +239,12 @@ impl CacheEntry {
         chunks.sort_unstable();
         chunks.dedup();
         let sample = |chunk: u64| {
-            let _stays = settled.resident.use_chunks(chunk..chunk + 1);
+            let _stays = settled.cached_file.use_chunks(chunk..chunk + 1);
             let place = self.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
             // At most 16 KiB.
             let mut bytes = vec![0; (place.end - place.start).min(SAMPLE) as usize];
-            let is_here = presence.contains(chunk) && settled.resident.read_exact_at(&mut bytes, place.start).is_ok();
+            let is_here =
+                presence.contains(chunk) && settled.cached_file.read_exact_at(&mut bytes, place.start).is_ok();
             is_here.then_some(Sample { at: place.start, bytes })
         };
         chunks.into_iter().filter_map(sample).collect()
@@ -265,7 +266,7 @@ impl CacheEntry {
         let chunk = self.chunk.index(position.offset());
         let Some(settled) = self.settled() else { return };
         let is_whole = position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size();
-        if is_whole || position.is_lost(self, &settled.resident) {
+        if is_whole || position.is_lost(self, &settled.cached_file) {
             return;
         }
         let mut unfinished = self.unfinished.lock();
@@ -280,7 +281,7 @@ impl CacheEntry {
         let left = self.unfinished.lock().remove(&chunk)?;
         let is_lost = self
             .settled()
-            .is_some_and(|settled| left.is_lost(self, &settled.resident));
+            .is_some_and(|settled| left.is_lost(self, &settled.cached_file));
         (!is_lost).then_some(left)
     }
 
@@ -317,12 +318,12 @@ impl CacheEntry {
             size,
             validator: crate::http::Validator::Strong("\"v1\"".into()),
         };
-        let resident = Arc::new(Resident::for_tests(self.chunk.bytes(), size));
+        let cached_file = Arc::new(CachedFile::for_tests(self.chunk.bytes(), size));
         self.settle(Settled {
             version,
             modified: None,
-            presence: Arc::clone(&resident.presence),
-            resident,
+            presence: Arc::clone(&cached_file.presence),
+            cached_file,
         })
     }
 }

@@ -1,12 +1,12 @@
 //! What the cache holds of one version: its data file, which chunks are in it, and how they are used.
 //!
-//! All entries of this process that are of the same version share one [`Resident`], and so does the evictor. Chunks come by
-//! [`Resident::write`], and go in two steps: [`Resident::begin_eviction`] takes them out of the present set, and
-//! when the index has forgotten them [`Leaving::punch`] gives their bytes back. A chunk that is wanted again in
+//! All entries of this process that are of the same version share one [`CachedFile`], and so does the evictor. Chunks come by
+//! [`CachedFile::write`], and go in two steps: [`CachedFile::begin_eviction`] takes them out of the present set, and
+//! when the index has forgotten them [`Evicting::punch`] gives their bytes back. A chunk that is wanted again in
 //! between is written again, and stays.
 //!
-//! **What can't go**: a chunk that a waiting read is to be answered from ([`Resident::use_chunks`]), one that a fetch is
-//! filling, and all of a file that the kernel reads by itself ([`Resident::hold_if_complete`]).
+//! **What can't go**: a chunk that a waiting read is to be answered from ([`CachedFile::use_chunks`]), one that a fetch is
+//! filling, and all of a file that the kernel reads by itself ([`CachedFile::hold_if_complete`]).
 
 mod evicting;
 mod write_guard;
@@ -21,17 +21,17 @@ use parking_lot::Mutex;
 use rangemap::RangeSet;
 
 use super::cache_entry::EntryKey;
-use super::chunk_bitmap::Presence;
-use super::unverified::Suspects;
+use super::chunk_bitmap::ChunkBitmap;
+use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::eviction::{Recency, Reservation};
-use crate::cache::storage::data_file::{DataFile, Found, KeptOpen};
-pub use evicting::{Change, Leaving};
-pub use write_guard::Filling;
+use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
+pub use evicting::{Change, Evicting};
+pub use write_guard::WriteGuard;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Resident {
+pub struct CachedFile {
     /// Names the data file and its row.
     pub key: EntryKey,
     /// The size of its chunks.
@@ -39,9 +39,9 @@ pub struct Resident {
     /// The size of the remote file, in bytes.
     pub size: u64,
     /// The chunks that are here.
-    pub presence: Arc<Presence>,
+    pub presence: Arc<ChunkBitmap>,
     /// The chunks that are recorded and have to be verified before they are present.
-    pub suspects: Suspects,
+    pub unverified: Unverified,
     /// How they were used.
     pub recency: Recency,
     data: DataFile,
@@ -86,27 +86,27 @@ impl State {
     }
 }
 
-impl Resident {
+impl CachedFile {
     /// Of a data file that is open, and the chunks of it that are present.
     pub fn new(
         key: EntryKey,
         chunk: ChunkSize,
         size: u64,
-        presence: Presence,
-        suspects: Suspects,
+        presence: ChunkBitmap,
+        unverified: Unverified,
         recency: Recency,
         data: DataFile,
-    ) -> Resident {
+    ) -> CachedFile {
         let state = State {
             counted: data.allocated(),
             ..State::default()
         };
-        Resident {
+        CachedFile {
             key,
             chunk,
             size,
             presence: Arc::new(presence),
-            suspects,
+            unverified,
             recency,
             data,
             learnt: Mutex::default(),
@@ -115,7 +115,7 @@ impl Resident {
     }
 
     /// Whether there is no data file, because none can be made: nothing is ever present then.
-    pub fn is_nowhere(&self) -> bool {
+    pub fn has_no_file(&self) -> bool {
         self.data.found == Found::Nowhere
     }
 
@@ -145,13 +145,13 @@ impl Resident {
 
     /// Of nothing yet, in a data file without a name.
     #[cfg(test)]
-    pub fn for_tests(chunk: u64, size: u64) -> Resident {
+    pub fn for_tests(chunk: u64, size: u64) -> CachedFile {
         let chunk = ChunkSize::new(chunk).unwrap();
         let recency = Recency::new(chunk.count(size), &[], Default::default());
-        let presence = Presence::new(chunk.count(size));
+        let presence = ChunkBitmap::new(chunk.count(size));
         let key = EntryKey::for_tests(size as u32);
         let data = DataFile::for_tests(size);
-        Resident::new(key, chunk, size, presence, Suspects::default(), recency, data)
+        CachedFile::new(key, chunk, size, presence, Unverified::default(), recency, data)
     }
 
     /// Takes over chunks that are recorded, by other processes, too.
@@ -159,7 +159,7 @@ impl Resident {
         // Asked under the lock: a chunk that leaves is recorded until its bytes are about to go, and they go under the lock.
         let state = self.state.lock();
         let is_good = |chunk: &u64| {
-            !state.leaving.contains_key(chunk) && !state.lost.contains(chunk) && !self.suspects.contains(*chunk)
+            !state.leaving.contains_key(chunk) && !state.lost.contains(chunk) && !self.unverified.contains(*chunk)
         };
         for chunk in recorded().into_iter().filter(is_good) {
             self.presence.insert(chunk);
@@ -182,7 +182,7 @@ impl Resident {
     }
 
     /// Keeps the data file open, and locked, when this is dropped.
-    pub fn keep_open(&self) -> KeptOpen {
+    pub fn keep_open(&self) -> PendingCommit {
         self.data.keep_open()
     }
 
@@ -268,7 +268,7 @@ impl Resident {
     pub fn use_chunks(self: &Arc<Self>, chunks: Range<u64>) -> Used {
         self.state.lock().used.push(chunks.clone());
         Used {
-            resident: Arc::clone(self),
+            cached_file: Arc::clone(self),
             chunks,
         }
     }
@@ -288,34 +288,34 @@ impl Resident {
     }
 }
 
-impl AsFd for Resident {
+impl AsFd for CachedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.data.as_fd()
     }
 }
 
-/// See [`Resident::use_chunks`].
+/// See [`CachedFile::use_chunks`].
 #[derive(Debug)]
 pub struct Used {
-    resident: Arc<Resident>,
+    cached_file: Arc<CachedFile>,
     chunks: Range<u64>,
 }
 
 impl Drop for Used {
     fn drop(&mut self) {
-        let mut state = self.resident.state.lock();
+        let mut state = self.cached_file.state.lock();
         if let Some(at) = state.used.iter().position(|chunks| *chunks == self.chunks) {
             state.used.swap_remove(at);
         }
     }
 }
 
-/// See [`Resident::hold_if_complete`].
+/// See [`CachedFile::hold_if_complete`].
 #[derive(Debug)]
-pub struct Hold(Arc<Resident>);
+pub struct Hold(Arc<CachedFile>);
 
 impl Hold {
-    /// See [`Resident::check_ends`].
+    /// See [`CachedFile::check_ends`].
     ///
     /// # Errors
     /// As there.

@@ -6,16 +6,16 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::cache_entry::EntryKey;
-use super::cached_file::Resident;
+use super::cached_file::CachedFile;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Residents(Mutex<Map>);
+pub struct CachedFiles(Mutex<Map>);
 
 /// Guarded for the moment of a look-up. Nothing is taken under it.
 #[derive(Debug, Default)]
 struct Map {
-    open: HashMap<EntryKey, Weak<Resident>>,
+    open: HashMap<EntryKey, Weak<CachedFile>>,
     /// When there are so many, those that are closed are thrown out.
     sweep_at: usize,
 }
@@ -23,39 +23,39 @@ struct Map {
 /// The least worth sweeping for.
 const SWEEP_AT: usize = 256;
 
-impl Residents {
+impl CachedFiles {
     /// The one of this key, if it is open.
-    pub fn get(&self, key: &EntryKey) -> Option<Arc<Resident>> {
+    pub fn get(&self, key: &EntryKey) -> Option<Arc<CachedFile>> {
         self.0.lock().open.get(key)?.upgrade()
     }
 
     /// Adds one that was just opened, unless another one was faster: gives the one that counts.
-    pub fn insert(&self, resident: Resident) -> Arc<Resident> {
+    pub fn insert(&self, cached_file: CachedFile) -> Arc<CachedFile> {
         let mut map = self.0.lock();
-        if let Some(first) = map.open.get(&resident.key).and_then(Weak::upgrade) {
+        if let Some(first) = map.open.get(&cached_file.key).and_then(Weak::upgrade) {
             return first;
         }
         if map.open.len() >= map.sweep_at {
             map.open.retain(|_, open| open.strong_count() > 0);
             map.sweep_at = SWEEP_AT.max(2 * map.open.len());
         }
-        let resident = Arc::new(resident);
-        map.open.insert(resident.key.clone(), Arc::downgrade(&resident));
-        resident
+        let cached_file = Arc::new(cached_file);
+        map.open.insert(cached_file.key.clone(), Arc::downgrade(&cached_file));
+        cached_file
     }
 
     /// All that are open.
-    pub fn all(&self) -> Vec<Arc<Resident>> {
+    pub fn all(&self) -> Vec<Arc<CachedFile>> {
         self.0.lock().open.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Takes one out for good if nobody but the caller has it: whoever wants the version from now on opens its file anew.
-    pub fn take_unused(&self, resident: &Arc<Resident>) -> bool {
+    pub fn take_unused(&self, cached_file: &Arc<CachedFile>) -> bool {
         let mut map = self.0.lock();
         // Under the lock nobody can come to it by its key.
-        let is_unused = Arc::strong_count(resident) == 1;
+        let is_unused = Arc::strong_count(cached_file) == 1;
         if is_unused {
-            map.open.remove(&resident.key);
+            map.open.remove(&cached_file.key);
         }
         is_unused
     }
@@ -67,21 +67,21 @@ mod tests {
 
     #[test]
     fn who_comes_second_gets_the_first_one_s() {
-        let residents = Residents::default();
-        let first = residents.insert(Resident::for_tests(4096, 5));
-        let second = residents.insert(Resident::for_tests(4096, 5));
-        assert!(Arc::ptr_eq(&first, &second) && residents.all().len() == 1);
-        assert!(!residents.take_unused(&first));
+        let cached_files = CachedFiles::default();
+        let first = cached_files.insert(CachedFile::for_tests(4096, 5));
+        let second = cached_files.insert(CachedFile::for_tests(4096, 5));
+        assert!(Arc::ptr_eq(&first, &second) && cached_files.all().len() == 1);
+        assert!(!cached_files.take_unused(&first));
         drop(second);
-        assert!(residents.take_unused(&first) && residents.get(&first.key).is_none());
+        assert!(cached_files.take_unused(&first) && cached_files.get(&first.key).is_none());
     }
 
     #[test]
     fn those_that_are_closed_take_no_memory() {
-        let residents = Residents::default();
+        let cached_files = CachedFiles::default();
         for size in 1..10_000 {
-            residents.insert(Resident::for_tests(4096, size));
+            cached_files.insert(CachedFile::for_tests(4096, size));
         }
-        assert!(residents.0.lock().open.len() <= SWEEP_AT);
+        assert!(cached_files.0.lock().open.len() <= SWEEP_AT);
     }
 }

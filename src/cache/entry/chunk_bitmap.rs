@@ -10,7 +10,7 @@
 //!
 //! **Chunks go, too**, and reads take no lock against that: they look again afterwards. Each word has
 //! a count of the chunks that went from it. A chunk's bit is cleared first, then it is counted, then its bytes
-//! are punched out of the file. A read takes the [`stamp`](Presence::stamp) of its chunks, finds their bits set, reads
+//! are punched out of the file. A read takes the [`stamp`](ChunkBitmap::stamp) of its chunks, finds their bits set, reads
 //! the file, and takes the stamp again. If it is the same, no hole was punched before the file was read: who sees
 //! the hole sees the count. If a chunk went before the first stamp, its bit is seen cleared. So bytes that
 //! were read between two equal stamps are the file's; otherwise the read begins again.
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The set of the chunks that are present.
 #[derive(Debug)]
-pub struct Presence {
+pub struct ChunkBitmap {
     /// Bit `i % 64` of word `i / 64` is chunk `i`. **Bits at and past `chunks` are never set.**
     words: Box<[AtomicU64]>,
     /// For each word, how often a chunk of it went. **Counted after the bit is cleared, and before the bytes go.**
@@ -35,11 +35,11 @@ pub struct Presence {
 
 const BITS: u64 = u64::BITS as u64;
 
-impl Presence {
+impl ChunkBitmap {
     /// An empty set for a file of `chunks` chunks.
-    pub fn new(chunks: u64) -> Presence {
+    pub fn new(chunks: u64) -> ChunkBitmap {
         let zeros = || (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
-        Presence {
+        ChunkBitmap {
             words: zeros(),
             gone: zeros(),
             chunks,
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_complete_and_has_no_chunk() {
-        let set = Presence::new(0);
+        let set = ChunkBitmap::new(0);
         assert!(set.is_complete() && set.is_empty());
         assert!(!set.insert(0) && !set.contains(0));
         assert!(set.contains_all(&(0..0)) && !set.contains_all(&(0..1)));
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_set_is_complete_when_its_last_chunk_comes() {
-        let set = Presence::new(130);
+        let set = ChunkBitmap::new(130);
         for chunk in 0..129 {
             assert!(set.insert(chunk) && !set.is_complete());
         }
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_stamp_changes_when_a_chunk_near_goes_and_not_when_one_comes() {
-        let set = Presence::new(200);
+        let set = ChunkBitmap::new(200);
         (0..200).for_each(|chunk| assert!(set.insert(chunk)));
         let (near, far, both) = (0..3, 190..200, 60..70);
         let stamps = [&near, &far, &both].map(|range| set.stamp(range));
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_read_between_equal_stamps_was_never_punched() {
         const CHUNKS: u64 = 64;
-        let set = Presence::new(CHUNKS);
+        let set = ChunkBitmap::new(CHUNKS);
         let file: Vec<AtomicU64> = (0..CHUNKS).map(|_| AtomicU64::new(0)).collect();
         let is_over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn two_threads_that_insert_the_same_chunks_add_each_once() {
-        let set = Presence::new(10_000);
+        let set = ChunkBitmap::new(10_000);
         let added: u64 = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..2)
                 .map(|_| scope.spawn(|| (0..10_000).filter(|&c| set.insert(c)).count() as u64))
@@ -303,7 +303,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_agrees_with_a_plain_set(chunks in 1u64..300, changes in prop::collection::vec((0u64..300, 0u8..4), 0..300), a in 0u64..310, b in 0u64..310) {
-            let set = Presence::new(chunks);
+            let set = ChunkBitmap::new(chunks);
             let mut model = BTreeSet::new();
             for (chunk, kind) in changes {
                 if kind == 0 {

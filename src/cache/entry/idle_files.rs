@@ -15,13 +15,13 @@ const KEPT_OPEN: usize = 64;
 
 /// See the module.
 #[derive(Default)]
-pub struct KeptOpen {
+pub struct IdleFiles {
     /// The most recently opened entries, the latest last. Nothing is taken under the lock, **nor is any dropped under it**: closing
     /// files takes system calls.
     entries: Mutex<VecDeque<Arc<CacheEntry>>>,
 }
 
-impl KeptOpen {
+impl IdleFiles {
     /// Keeps an entry open that somebody opens, for whoever is next.
     pub fn keep(&self, entry: &Arc<CacheEntry>) {
         let mut kept = self.entries.lock();

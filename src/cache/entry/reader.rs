@@ -14,7 +14,7 @@ use crate::cache::chunk::clip;
 use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::OnReady;
 use crate::cache::fetch::readahead::{Conditions, ReadAhead};
-use crate::cache::fetch::scheduler::{Shift, StreamId, WaiterId};
+use crate::cache::fetch::scheduler::{StreamId, WaiterId, WindowUpdate};
 use crate::cache::{Cache, SMALL_FILE};
 
 /// See the module.
@@ -28,7 +28,7 @@ pub struct Reader {
     ahead: Mutex<ReadAhead>,
     opened: Instant,
     /// Reads around the cache through one handle take turns: what one of them brings answers the next.
-    around: tokio::sync::Mutex<()>,
+    bypass: tokio::sync::Mutex<()>,
 }
 
 /// Numbers for readers.
@@ -39,7 +39,7 @@ pub enum Read {
     /// The bytes are in the data file, for [`Reader::fill`].
     Ready(Span),
     /// The bytes are not in the data file, and can't come there now: for [`Reader::read_around`].
-    Around,
+    Bypass,
     /// The callback will be called, or has been. The number is for [`Reader::cancel`].
     Waiting(WaiterId),
 }
@@ -55,7 +55,7 @@ pub struct Span {
 /// How it is known that the bytes were not evicted before they were read.
 #[derive(Debug)]
 enum Guard {
-    /// By looking whether this is still the [stamp](super::chunk_bitmap::Presence::stamp) of their chunks. Costs a read that finds its bytes nothing that
+    /// By looking whether this is still the [stamp](super::chunk_bitmap::ChunkBitmap::stamp) of their chunks. Costs a read that finds its bytes nothing that
     /// others could feel.
     Stamp(u64),
     /// They are not, for as long as this is kept. For a read that waits: it would wait again, perhaps for ever, if its bytes
@@ -79,7 +79,7 @@ impl Reader {
         Reader {
             ahead: Mutex::new(ReadAhead::new(number, cache.versions().quota.most_ahead())),
             opened: Instant::now(),
-            around: tokio::sync::Mutex::default(),
+            bypass: tokio::sync::Mutex::default(),
             cache,
             entry,
             number,
@@ -104,7 +104,7 @@ impl Reader {
         };
         let chunks = self.entry.chunk.touched(&bytes);
         let quota = &self.cache.versions().quota;
-        settled.resident.recency.note(&chunks, &quota.moment(self.number));
+        settled.cached_file.recency.note(&chunks, &quota.moment(self.number));
         // Taken before the chunks are looked for.
         let stamp = settled.presence.stamp(&chunks);
         let ready = |bytes| {
@@ -116,8 +116,8 @@ impl Reader {
         if settled.presence.is_complete() {
             return ready(bytes);
         }
-        if settled.resident.is_nowhere() {
-            return Read::Around;
+        if settled.cached_file.has_no_file() {
+            return Read::Bypass;
         }
         let mut is_here = settled.presence.contains_all(&chunks);
         let is_in_trouble = self.cache.versions().trouble.is_on();
@@ -137,28 +137,34 @@ impl Reader {
             return ready(bytes);
         }
         if is_in_trouble {
-            return Read::Around;
+            return Read::Bypass;
         }
-        let used = Guard::Used(settled.resident.use_chunks(chunks));
+        let used = Guard::Used(settled.cached_file.use_chunks(chunks));
         self.wait(asked, &shifts, used, later)
     }
 
     /// Looks into the index for what other mounts have fetched meanwhile of all that is about to be asked for.
-    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[Shift]) {
+    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[WindowUpdate]) {
         let whole = 0..settled.size();
         let is_small = settled.size() <= SMALL_FILE;
-        let ahead = shifts.iter().filter_map(Shift::asks);
+        let ahead = shifts.iter().filter_map(WindowUpdate::asks);
         let ahead = ahead.chain(is_small.then_some(&whole));
         let ahead = ahead.map(|bytes| self.entry.chunk.touched(&(bytes.start..bytes.end.min(settled.size()))));
         for chunks in ahead.chain([chunks.clone()]) {
-            self.cache.versions().learn(&settled.resident, &chunks);
+            self.cache.versions().learn(&settled.cached_file, &chunks);
         }
     }
 
     /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
-    fn wait(&self, bytes: Range<u64>, shifts: &[Shift], guard: Guard, later: impl FnOnce(Span) -> OnReady) -> Read {
+    fn wait(
+        &self,
+        bytes: Range<u64>,
+        shifts: &[WindowUpdate],
+        guard: Guard,
+        later: impl FnOnce(Span) -> OnReady,
+    ) -> Read {
         let size = self.entry.size();
-        let whole = [Shift::Move {
+        let whole = [WindowUpdate::Move {
             stream: StreamId {
                 reader: self.number,
                 stream: 0,
@@ -216,7 +222,7 @@ impl Reader {
         let bytes = self.clip(span);
         let chunks = self.entry.chunk.touched(&bytes);
         let was_present = settled.presence.contains_all(&chunks);
-        if let Err(error) = settled.resident.read_exact_at(buf, bytes.start) {
+        if let Err(error) = settled.cached_file.read_exact_at(buf, bytes.start) {
             let is_lost = self.cache.versions().recover(&self.entry, settled, &bytes, &error);
             // What fetches have written of chunks that are not whole may be lost with it.
             self.cache.manager.lost(self.entry.id);
@@ -232,7 +238,7 @@ impl Reader {
             Guard::Used(_) => !was_present || settled.presence.contains_all(&chunks),
         };
         // The same of what a fetch had written in part.
-        let is_good = is_good && (was_present || !settled.resident.has_lost_a_part(&chunks));
+        let is_good = is_good && (was_present || !settled.cached_file.has_lost_a_part(&chunks));
         Ok(if is_good { Filled::Yes } else { Filled::Gone })
     }
 
@@ -247,7 +253,7 @@ impl Reader {
             .ok_or_else(|| ReadError::Store("no version yet".into()))?
             .version;
         let bytes = offset.min(version.size)..offset.saturating_add(len).min(version.size);
-        let reading = self.cache.around.read(&self.entry, version, bytes, &self.around);
+        let reading = self.cache.bypass.read(&self.entry, version, bytes, &self.bypass);
         reading.await
     }
 
@@ -266,7 +272,7 @@ impl Reader {
         if let Some(settled) = self.entry.settled() {
             let all = 0..self.entry.chunk.count(settled.size());
             settled
-                .resident
+                .cached_file
                 .recency
                 .note(&all, &self.cache.versions().quota.moment(self.number));
         }
@@ -292,13 +298,13 @@ impl Drop for Reader {
         // Counted down first: of two readers that go at once, the second one sees that it is the last.
         if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
-            self.cache.around.forget(self.entry.id);
+            self.cache.bypass.forget(self.entry.id);
             match self.entry.settled() {
                 // Perhaps there is a place for it when it is opened again.
-                Some(settled) if settled.resident.is_nowhere() => {
-                    self.cache.kept_open.let_go_of(|kept| kept.id == self.entry.id)
+                Some(settled) if settled.cached_file.has_no_file() => {
+                    self.cache.idle_files.let_go_of(|kept| kept.id == self.entry.id)
                 }
-                Some(settled) => self.cache.versions().note_use(&settled.resident),
+                Some(settled) => self.cache.versions().note_use(&settled.cached_file),
                 None => {}
             }
         } else {

@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 
 /// The suspect chunks of an entry, with the checksums that were recorded.
 #[derive(Debug, Default)]
-pub struct Suspects {
+pub struct Unverified {
     /// Held for moments; nothing is taken under it.
     chunks: Mutex<BTreeMap<u64, u64>>,
 }
 
-impl Suspects {
+impl Unverified {
     /// These chunks, with their checksums.
-    pub fn new(chunks: impl IntoIterator<Item = (u64, u64)>) -> Suspects {
-        Suspects {
+    pub fn new(chunks: impl IntoIterator<Item = (u64, u64)>) -> Unverified {
+        Unverified {
             chunks: Mutex::new(chunks.into_iter().collect()),
         }
     }
@@ -74,10 +74,10 @@ mod tests {
 
     #[test]
     fn the_last_one_that_is_cleared_is_told() {
-        let suspects = Suspects::new([(3, 30), (7, 70)]);
-        assert_eq!((suspects.next_from(4), suspects.checksum(7)), (Some(7), Some(70)));
-        assert!(!suspects.clear(7) && !suspects.clear(7) && !suspects.clear(5));
-        assert!(suspects.clear(3) && suspects.is_empty());
-        assert!(!suspects.clear(3), "told once");
+        let unverified = Unverified::new([(3, 30), (7, 70)]);
+        assert_eq!((unverified.next_from(4), unverified.checksum(7)), (Some(7), Some(70)));
+        assert!(!unverified.clear(7) && !unverified.clear(7) && !unverified.clear(5));
+        assert!(unverified.clear(3) && unverified.is_empty());
+        assert!(!unverified.clear(3), "told once");
     }
 }

@@ -13,10 +13,10 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache_entry::{CacheEntry, EntryKey, Settled, UrlKey};
-use super::cached_file::{Hold, Resident};
-use super::cached_files::Residents;
-use super::chunk_bitmap::Presence;
-use super::unverified::Suspects;
+use super::cached_file::{CachedFile, Hold};
+use super::cached_files::CachedFiles;
+use super::chunk_bitmap::ChunkBitmap;
+use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::error::ReadError;
 use crate::cache::eviction::policy::{Use, place};
@@ -24,7 +24,7 @@ use crate::cache::eviction::{Quota, Recency};
 use crate::cache::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::{DataFile, Found};
-use crate::cache::storage::disk_health::Trouble;
+use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Version, redact};
 use crate::origin::Logins;
 use crate::util::plural::{count, verb};
@@ -34,32 +34,32 @@ use crate::util::plural::{count, verb};
 const MOST_CHUNKS: u64 = 1 << 30;
 
 /// Opens versions.
-pub struct Versions {
+pub struct VersionStore {
     /// Where the data files are.
     pub store: ChunkStore,
     /// What is recorded of them.
     pub index: Arc<ChunkIndex>,
     /// Those that are open.
-    pub residents: Residents,
+    pub cached_files: CachedFiles,
     /// What may be kept of them.
     pub quota: Arc<Quota>,
     /// Held by the one who makes a data file whole again that was cut off: rare, and some system calls.
     pub(in crate::cache) restoring: Mutex<()>,
     /// Whether they can be written.
-    pub trouble: Arc<Trouble>,
+    pub trouble: Arc<DiskHealth>,
     /// Whether the file system of the cache can give back parts of files. If not, nothing is kept there.
     pub has_holes: bool,
-    /// Whether this is only in the place of a folder that can't be opened ([`home`](crate::cache::lifecycle::cache_dir)).
-    pub is_standing_in: bool,
+    /// Whether this is only in the place of a folder that can't be opened ([`cache_dir`](crate::cache::lifecycle::cache_dir)).
+    pub is_fallback: bool,
     /// By which login each URL is asked for.
     pub logins: Logins,
 }
 
-impl Versions {
+impl VersionStore {
     /// Opens the data file of a version and loads which of its chunks are present. Notes in the
     /// index that this is the current version of the URL. Blocks for some system calls and queries.
     ///
-    /// When the data file can't be opened or made the version is [nowhere](Resident::is_nowhere): it is read around the cache.
+    /// When the data file can't be opened or made the version is [nowhere](CachedFile::has_no_file): it is read around the cache.
     ///
     /// # Errors
     /// [`ReadError::Store`] when it has too many chunks.
@@ -79,21 +79,21 @@ impl Versions {
             )));
         }
         let key = EntryKey::of_login(url, version, chunk, self.logins.key(url));
-        let resident = match self.residents.get(&key) {
-            Some(resident) => resident,
+        let cached_file = match self.cached_files.get(&key) {
+            Some(cached_file) => cached_file,
             None => self.open_file(key.clone(), chunk, version.size)?,
         };
         let settled = Settled {
             version: version.clone(),
             modified,
-            presence: Arc::clone(&resident.presence),
-            resident,
+            presence: Arc::clone(&cached_file.presence),
+            cached_file,
         };
-        if settled.resident.is_nowhere() {
+        if settled.cached_file.has_no_file() {
             return Ok(settled);
         }
         let inode = settled
-            .resident
+            .cached_file
             .inode()
             .map_err(|error| ReadError::Store(error.to_string()))?;
         let row = EntryRow {
@@ -107,10 +107,10 @@ impl Versions {
             url_key: self.url_key(url),
             url: redact(url).into(),
             inode,
-            is_suspect: !settled.resident.suspects.is_empty(),
+            is_suspect: !settled.cached_file.unverified.is_empty(),
             rank: self.quota.moment(0).clock,
         };
-        self.record_contents(&settled.resident, record);
+        self.record_contents(&settled.cached_file, record);
         Ok(settled)
     }
 
@@ -130,7 +130,7 @@ impl Versions {
         is_in_place
     }
 
-    fn open_file(&self, key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<Resident>, ReadError> {
+    fn open_file(&self, key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<CachedFile>, ReadError> {
         if !self.has_holes || !self.is_in_place() {
             return Self::without_file(key, chunk, size);
         }
@@ -160,12 +160,18 @@ impl Versions {
             Found::Nothing | Found::Nowhere => (Recorded::default(), None),
         };
         Ok(self
-            .residents
-            .insert(resident(key, chunk, size, data, recorded, row.as_ref())))
+            .cached_files
+            .insert(cached_file(key, chunk, size, data, recorded, row.as_ref())))
     }
 
     /// A version whose data file can't be made for this reason. Not shared: the next one who opens it tries again.
-    fn nowhere(&self, key: EntryKey, chunk: ChunkSize, size: u64, why: &io::Error) -> Result<Arc<Resident>, ReadError> {
+    fn nowhere(
+        &self,
+        key: EntryKey,
+        chunk: ChunkSize,
+        size: u64,
+        why: &io::Error,
+    ) -> Result<Arc<CachedFile>, ReadError> {
         if why.kind() == io::ErrorKind::FileTooLarge {
             // On a file system without holes, say: others may fit.
             log::warn!(
@@ -183,63 +189,72 @@ impl Versions {
         Self::without_file(key, chunk, size)
     }
 
-    fn without_file(key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<Resident>, ReadError> {
+    fn without_file(key: EntryKey, chunk: ChunkSize, size: u64) -> Result<Arc<CachedFile>, ReadError> {
         let data = DataFile::nowhere(size).map_err(|error| ReadError::Store(error.to_string()))?;
-        Ok(Arc::new(resident(key, chunk, size, data, Recorded::default(), None)))
+        Ok(Arc::new(cached_file(key, chunk, size, data, Recorded::default(), None)))
     }
 
     /// Opens an entry that the index has recorded, to make room in it. `None` if its file is not there as it was, or another
     /// process is busy with it.
-    pub fn open_recorded(&self, row: &Candidate) -> Option<Arc<Resident>> {
-        if let Some(open) = self.residents.get(&row.key) {
+    pub fn open_recorded(&self, row: &Candidate) -> Option<Arc<CachedFile>> {
+        if let Some(open) = self.cached_files.get(&row.key) {
             return Some(open);
         }
         let data = self.store.open_recorded(&row.key, row.size)?;
         let recorded = self.index.recorded_soon(&row.key)?;
-        let resident = resident(row.key.clone(), row.chunk, row.size, data, recorded, Some(row));
-        Some(self.residents.insert(resident))
+        let cached_file = cached_file(row.key.clone(), row.chunk, row.size, data, recorded, Some(row));
+        Some(self.cached_files.insert(cached_file))
     }
 
     /// Takes over what other processes have recorded of these chunks since this one looked last. A query, if anything
     /// was recorded at all, or these were not looked at since.
-    pub fn learn(&self, resident: &Resident, chunks: &Range<u64>) {
+    pub fn learn(&self, cached_file: &CachedFile, chunks: &Range<u64>) {
         // What is recorded from here on is seen, or changes the version once more.
         let version = self.index.version();
-        for chunks in resident.not_learnt(version, chunks) {
-            resident.learn(|| self.index.committed_chunks(&resident.key, &chunks).unwrap_or_default());
-            resident.has_learnt(version, chunks);
+        for chunks in cached_file.not_learnt(version, chunks) {
+            cached_file.learn(|| {
+                self.index
+                    .committed_chunks(&cached_file.key, &chunks)
+                    .unwrap_or_default()
+            });
+            cached_file.has_learnt(version, chunks);
         }
     }
 
     /// Has the index record what is in a data file. The file stays open until that is committed: one that nobody has open, other mounts
     /// and `fetchfs cache` clear up, and make room in, by what is recorded of it.
-    pub fn record_contents(&self, resident: &Resident, record: Record) {
-        self.index.record_keeping(record, resident.keep_open());
+    pub fn record_contents(&self, cached_file: &CachedFile, record: Record) {
+        self.index.record_keeping(record, cached_file.keep_open());
     }
 
-    /// See [`Resident::trim`].
-    pub fn trim(&self, resident: &Resident, all: bool) {
-        let change = resident.trim(all, |chunks| self.index.committed_chunks(&resident.key, chunks));
+    /// See [`CachedFile::trim`].
+    pub fn trim(&self, cached_file: &CachedFile, all: bool) {
+        let change = cached_file.trim(all, |chunks| self.index.committed_chunks(&cached_file.key, chunks));
         self.quota.adjust(change.counted);
     }
 
     /// Has the index note how an entry was used until now.
-    pub fn note_use(&self, resident: &Resident) {
+    pub fn note_use(&self, cached_file: &CachedFile) {
         let cache = self.quota.moment(0).cache;
-        let present =
-            (0..resident.presence.segments()).filter(|&segment| resident.presence.in_segment(segment).next().is_some());
+        let present = (0..cached_file.presence.segments())
+            .filter(|&segment| cached_file.presence.in_segment(segment).next().is_some());
         let uses: Vec<_> = present
-            .map(|segment| (resident.recency.of(segment), place(resident.key.as_str(), segment)))
+            .map(|segment| {
+                (
+                    cached_file.recency.of(segment),
+                    place(cached_file.key.as_str(), segment),
+                )
+            })
             .collect();
         self.index.record(Record::Use {
-            key: resident.key.clone(),
+            key: cached_file.key.clone(),
             coldest: uses
                 .iter()
                 .map(|(used, place)| used.rank(*place, cache))
                 .min()
                 .unwrap_or(0),
             stalest: uses.iter().map(|(used, _)| used.seconds).min().unwrap_or(u32::MAX),
-            segments: resident.recency.to_bytes(),
+            segments: cached_file.recency.to_bytes(),
         });
     }
 
@@ -253,14 +268,14 @@ impl Versions {
             let chunk = entry.chunk.index(reached);
             // Said before it is looked up: what leaves from here on is not this chunk. Else its bytes could be punched out
             // between being verified and being present, and zeros would count as what was fetched.
-            let _stays = settled.resident.use_chunks(chunk..chunk + 1);
-            let Some(checksum) = settled.resident.suspects.checksum(chunk) else {
+            let _stays = settled.cached_file.use_chunks(chunk..chunk + 1);
+            let Some(checksum) = settled.cached_file.unverified.checksum(chunk) else {
                 break;
             };
             let place = entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
             // At most 64 MiB.
             buffer.resize((place.end - place.start) as usize, 0);
-            let read = settled.resident.read_exact_at(&mut buffer, place.start);
+            let read = settled.cached_file.read_exact_at(&mut buffer, place.start);
             if read.is_err() || xxh3_64(&buffer) != checksum {
                 log::warn!(
                     "{}: chunk {chunk} in the cache is not what was fetched; it is fetched again",
@@ -280,8 +295,8 @@ impl Versions {
 
     /// A chunk is not suspect any more, and what it is instead was handed to the index.
     pub fn clear_suspect(&self, settled: &Settled, chunk: u64) {
-        if settled.resident.suspects.clear(chunk) {
-            let key = settled.resident.key.clone();
+        if settled.cached_file.unverified.clear(chunk) {
+            let key = settled.cached_file.key.clone();
             self.index.record(Record::Trust { key });
         }
     }
@@ -294,8 +309,8 @@ impl Versions {
         if self.trouble.has_disk_failed() || self.index.has_failed() {
             return None;
         }
-        let hold = settled.resident.hold_if_complete()?;
-        let Err(error) = settled.resident.check_ends() else {
+        let hold = settled.cached_file.hold_if_complete()?;
+        let Err(error) = settled.cached_file.check_ends() else {
             return Some(hold);
         };
         drop(hold);
@@ -309,11 +324,11 @@ impl Versions {
     /// # Errors
     /// `ResourceBusy` when somebody else has it open; or what the file system says.
     pub fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
-        if settled.resident.cut_to()?.is_none() {
+        if settled.cached_file.cut_to()?.is_none() {
             return Ok(());
         }
         let _one_at_a_time = self.restoring.lock();
-        let Some(len) = settled.resident.cut_to()? else {
+        let Some(len) = settled.cached_file.cut_to()? else {
             return Ok(());
         };
         log::warn!(
@@ -321,7 +336,7 @@ impl Versions {
             redact(&entry.url)
         );
         self.lose(settled, entry.chunk.index(len)..entry.chunk.count(settled.size()));
-        settled.resident.restore_size()
+        settled.cached_file.restore_size()
     }
 
     /// What to make of a failed read of `bytes`, which were present. True if they are forgotten now, and will be fetched
@@ -355,9 +370,9 @@ impl Versions {
 
     /// The bytes of a chunk are lost: it is not present, and not recorded.
     pub fn forget_chunk(&self, settled: &Settled, chunk: u64) {
-        settled.resident.lose(chunk);
+        settled.cached_file.lose(chunk);
         self.index.record(Record::ForgetChunks {
-            key: settled.resident.key.clone(),
+            key: settled.cached_file.key.clone(),
             chunks: vec![chunk],
         });
     }
@@ -383,47 +398,47 @@ impl Versions {
     }
 }
 
-fn resident(
+fn cached_file(
     key: EntryKey,
     chunk: ChunkSize,
     size: u64,
     data: DataFile,
     mut recorded: Recorded,
     row: Option<&Candidate>,
-) -> Resident {
+) -> CachedFile {
     let count = chunk.count(size);
     // Another file under the name is not the one that was filled.
     recorded.is_certain &= data.inode().is_ok_and(|inode| inode == recorded.inode);
-    let (presence, suspects) = sort_out(recorded, &data, chunk, size);
+    let (presence, unverified) = sort_out(recorded, &data, chunk, size);
     // What a killed process has not noted was used when the entry was opened, as far as is known.
     let (stored, otherwise) = row.map_or((&[][..], Use::default()), |row| {
         (&row.segments[..], Use::once(row.coldest, row.last_used))
     });
     let recency = Recency::new(count, stored, otherwise);
-    Resident::new(key, chunk, size, presence, suspects, recency, data)
+    CachedFile::new(key, chunk, size, presence, unverified, recency, data)
 }
 
 /// Which of the recorded chunks are present in a data file of `size` bytes, and which have to be verified first.
-fn sort_out(recorded: Recorded, data: &DataFile, chunk: ChunkSize, size: u64) -> (Presence, Suspects) {
+fn sort_out(recorded: Recorded, data: &DataFile, chunk: ChunkSize, size: u64) -> (ChunkBitmap, Unverified) {
     let count = chunk.count(size);
-    let presence = Presence::new(count);
+    let presence = ChunkBitmap::new(count);
     let known = recorded.chunks.into_iter().filter(|&(index, _)| index < count);
     if !recorded.is_certain {
-        return (presence, Suspects::new(known));
+        return (presence, Unverified::new(known));
     }
     let known: Vec<_> = known.collect();
-    let mut suspects = Vec::new();
+    let mut unverified = Vec::new();
     // Mostly a run has no hole, and one question is enough.
     for run in known.chunk_by(|(one, _), (next, _)| one + 1 == *next) {
         let (first, last) = (run[0].0, run[run.len() - 1].0);
         let has_hole = data.has_hole(&chunk.bytes_of(&(first..last + 1), size));
         for &(index, checksum) in run {
             if has_hole && data.has_hole(&chunk.bytes_of(&(index..index + 1), size)) {
-                suspects.push((index, checksum));
+                unverified.push((index, checksum));
             } else {
                 presence.insert(index);
             }
         }
     }
-    (presence, Suspects::new(suspects))
+    (presence, Unverified::new(unverified))
 }

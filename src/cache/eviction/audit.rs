@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use crate::cache::entry::cache_entry::EntryKey;
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::version_store::VersionStore;
 
 /// Bytes that a file may take beyond its recorded chunks before that is looked into: the records of its extents.
 const BESIDE: u64 = 64 << 10;
@@ -19,7 +19,7 @@ const BESIDE: u64 = 64 << 10;
 const EVERY: u64 = 2;
 
 /// Makes an audit if it is time for one and nobody else makes it.
-pub fn run_if_due(versions: &Versions) {
+pub fn run_if_due(versions: &VersionStore) {
     let ledger = &versions.quota.ledger;
     if ledger.claim_audit((ledger.limit() / EVERY).max(1)) {
         run(versions);
@@ -27,7 +27,7 @@ pub fn run_if_due(versions: &Versions) {
 }
 
 /// See the module.
-pub(in crate::cache) fn run(versions: &Versions) {
+pub(in crate::cache) fn run(versions: &VersionStore) {
     if !versions.is_in_place() {
         return;
     }
@@ -55,24 +55,24 @@ pub(in crate::cache) fn run(versions: &Versions) {
 }
 
 /// What a file takes that is recorded, after what is in it beside its chunks is given back.
-fn beside(versions: &Versions, key: &EntryKey, recorded: u64) -> u64 {
+fn beside(versions: &VersionStore, key: &EntryKey, recorded: u64) -> u64 {
     let allocated = versions.store.allocated(key);
     // Files that are open here know what is being filled, and lose the rest by themselves.
-    if allocated <= recorded + BESIDE || versions.residents.get(key).is_some() {
+    if allocated <= recorded + BESIDE || versions.cached_files.get(key).is_some() {
         return allocated;
     }
-    let resident = versions
+    let cached_file = versions
         .index
         .candidate(key)
         .and_then(|row| versions.open_recorded(&row));
-    if let Some(resident) = resident {
-        versions.trim(&resident, true);
+    if let Some(cached_file) = cached_file {
+        versions.trim(&cached_file, true);
     }
     versions.store.allocated(key)
 }
 
 /// What a file takes that is not recorded: nothing, if nobody has it open.
-fn unknown(versions: &Versions, key: &EntryKey) -> u64 {
+fn unknown(versions: &VersionStore, key: &EntryKey) -> u64 {
     // Asked again once it is locked: it may have been made, and recorded, a moment ago.
     let gone = versions.store.remove_unused(key, || !versions.index.has_committed(key));
     if gone.is_some() {

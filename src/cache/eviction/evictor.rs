@@ -22,9 +22,9 @@ use super::rounds::Outcome;
 use super::victims::{Closed, PAGE, Victim, coldest, open_or_forget};
 use super::{Quota, seconds_now};
 use crate::cache::entry::cache_entry::EntryKey;
-use crate::cache::entry::cached_file::Resident;
-use crate::cache::entry::version_store::Versions;
-use crate::cache::index::{Order, Record, Saying};
+use crate::cache::entry::cached_file::CachedFile;
+use crate::cache::entry::version_store::VersionStore;
+use crate::cache::index::{CatalogUpdate, Order, Record};
 use crate::util::panic_guard::contained;
 
 /// Bytes of a batch, at most: writers that wait can go on after each.
@@ -53,7 +53,7 @@ impl Evictor {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(versions: Arc<Versions>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
+    pub fn start(versions: Arc<VersionStore>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
         let quota = Arc::clone(&versions.quota);
         let thread = std::thread::Builder::new()
             .name("evictor".into())
@@ -74,7 +74,7 @@ impl Drop for Evictor {
     }
 }
 
-fn run(versions: &Versions, let_go: &dyn Fn()) {
+fn run(versions: &VersionStore, let_go: &dyn Fn()) {
     let quota = &versions.quota;
     let (mut looked, mut names_looked, begun) = (None, None, Instant::now());
     while !quota.rounds.is_closed() {
@@ -98,7 +98,7 @@ fn run(versions: &Versions, let_go: &dyn Fn()) {
                 // All names are looked at for this.
                 if names_looked.is_none_or(|looked: Instant| looked.elapsed() >= (age / LATE_BY).max(LOOK_NO_SOONER)) {
                     names_looked = Some(Instant::now());
-                    versions.index.note(Saying::NotUsedSince(since.into()));
+                    versions.index.note(CatalogUpdate::NotUsedSince(since.into()));
                 }
             }
         });
@@ -119,7 +119,7 @@ fn look_for_old_every(max_age: Option<Duration>) -> Duration {
 
 /// A round; and before it is said that nothing can go, a look at what is really there: somebody may have deleted data files.
 /// `looked` is when that was done last.
-pub(super) fn make_room(versions: &Versions, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
+pub(super) fn make_room(versions: &VersionStore, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
     let outcome = round(versions, let_go);
     let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_OLD);
     if outcome != Outcome::Exhausted || !is_due || versions.quota.rounds.is_closed() {
@@ -131,7 +131,7 @@ pub(super) fn make_room(versions: &Versions, let_go: &dyn Fn(), looked: &mut Opt
 }
 
 /// Makes room until the low mark is reached, or nothing more can go.
-pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
+pub(super) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Outcome {
     let quota = &versions.quota;
     if !versions.is_in_place() {
         return Outcome::Exhausted;
@@ -165,41 +165,51 @@ pub(super) fn round(versions: &Versions, let_go: &dyn Fn()) -> Outcome {
     };
     match is_relieved {
         true => Outcome::Relieved,
-        false if is_busy || versions.residents.all().iter().any(|resident| resident.is_busy()) => Outcome::Busy,
+        false
+            if is_busy
+                || versions
+                    .cached_files
+                    .all()
+                    .iter()
+                    .any(|cached_file| cached_file.is_busy()) =>
+        {
+            Outcome::Busy
+        }
         false => Outcome::Exhausted,
     }
 }
 
 /// Gives back what fetches have left behind that ended within a chunk.
-fn trim_leftovers(versions: &Versions) {
+fn trim_leftovers(versions: &VersionStore) {
     let quota = &versions.quota;
     // They are held for as long as this takes; what is in use now is tried again in a later round if it is still open.
     let leftovers = std::mem::take(&mut *quota.leftovers.lock());
-    for resident in versions.residents.all() {
-        versions.trim(&resident, false);
+    for cached_file in versions.cached_files.all() {
+        versions.trim(&cached_file, false);
     }
     drop(leftovers);
 }
 
 /// What was not used since this second (since 1970) goes.
-pub fn evict_older(versions: &Versions, since: u32) -> u64 {
+pub fn evict_older(versions: &VersionStore, since: u32) -> u64 {
     if !versions.is_in_place() {
         return 0;
     }
     let pinned = versions.index.pinned();
-    let mut residents = versions.residents.all();
-    let known: HashSet<EntryKey> = residents.iter().map(|resident| resident.key.clone()).collect();
-    residents.retain(|resident| !pinned.contains(&resident.key));
+    let mut cached_files = versions.cached_files.all();
+    let known: HashSet<EntryKey> = cached_files.iter().map(|cached_file| cached_file.key.clone()).collect();
+    cached_files.retain(|cached_file| !pinned.contains(&cached_file.key));
     let mut freed = 0;
-    let mut evict_old = |residents: Vec<Arc<Resident>>| {
-        let victims = residents.into_iter().map(|resident| {
-            let old = (0..resident.presence.segments()).filter(|&segment| resident.recency.of(segment).seconds < since);
-            let chunks = old.flat_map(|segment| resident.evictable(segment)).collect();
-            Victim { resident, chunks }
+    let mut evict_old = |cached_files: Vec<Arc<CachedFile>>| {
+        let victims = cached_files.into_iter().map(|cached_file| {
+            let old =
+                (0..cached_file.presence.segments()).filter(|&segment| cached_file.recency.of(segment).seconds < since);
+            let chunks = old.flat_map(|segment| cached_file.evictable(segment)).collect();
+            Victim { cached_file, chunks }
         });
         freed += evict(versions, victims.collect()).freed;
     };
-    evict_old(residents);
+    evict_old(cached_files);
     let mut closed = Closed::new(versions, Order::NotUsedSince(since));
     loop {
         let page: Vec<_> = closed.by_ref().take(PAGE).collect();
@@ -212,12 +222,15 @@ pub fn evict_older(versions: &Versions, since: u32) -> u64 {
 }
 
 /// Lets all chunks of a version that is open go, as far as nobody is using them. False if any are left.
-pub fn evict_all(versions: &Versions, resident: Arc<Resident>) -> bool {
-    let segments = 0..resident.presence.segments();
-    let chunks = segments.flat_map(|segment| resident.evictable(segment)).collect();
-    let (presence, kept) = (Arc::clone(&resident.presence), Arc::downgrade(&resident));
-    evict(versions, vec![Victim { resident, chunks }]);
-    presence.is_empty() && kept.upgrade().is_none_or(|resident| resident.suspects.is_empty())
+pub fn evict_all(versions: &VersionStore, cached_file: Arc<CachedFile>) -> bool {
+    let segments = 0..cached_file.presence.segments();
+    let chunks = segments.flat_map(|segment| cached_file.evictable(segment)).collect();
+    let (presence, kept) = (Arc::clone(&cached_file.presence), Arc::downgrade(&cached_file));
+    evict(versions, vec![Victim { cached_file, chunks }]);
+    presence.is_empty()
+        && kept
+            .upgrade()
+            .is_none_or(|cached_file| cached_file.unverified.is_empty())
 }
 
 /// What came of letting chunks go.
@@ -230,7 +243,7 @@ struct Evicted {
 }
 
 /// Lets chunks go.
-fn evict(versions: &Versions, victims: Vec<Victim>) -> Evicted {
+fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
     // What is in its place by now, under the same names, is somebody else's.
     if !versions.is_in_place() {
         return Evicted::default();
@@ -240,16 +253,16 @@ fn evict(versions: &Versions, victims: Vec<Victim>) -> Evicted {
     let mut refused = Vec::new();
     let is_committed = {
         // Each record follows its chunks' leaving at once: should one of them be wanted again, that is recorded later.
-        let records = victims.iter().filter_map(|Victim { resident, chunks }| {
-            let key = resident.key.clone();
-            let Some(mut begun) = resident.begin_eviction(chunks) else {
+        let records = victims.iter().filter_map(|Victim { cached_file, chunks }| {
+            let key = cached_file.key.clone();
+            let Some(mut begun) = cached_file.begin_eviction(chunks) else {
                 refused.extend((!chunks.is_empty()).then_some(key));
                 return None;
             };
             let chunks = begun.chunks.clone();
-            begun.is_doomed = resident.presence.is_empty()
-                && resident.suspects.is_empty()
-                && versions.residents.take_unused(resident);
+            begun.is_doomed = cached_file.presence.is_empty()
+                && cached_file.unverified.is_empty()
+                && versions.cached_files.take_unused(cached_file);
             let is_doomed = begun.is_doomed;
             if is_doomed {
                 doomed.insert(key.clone());
@@ -284,10 +297,10 @@ fn evict(versions: &Versions, victims: Vec<Victim>) -> Evicted {
             versions.trouble.failed(&io::Error::from_raw_os_error(errno));
         }
     }
-    for Victim { resident, chunks } in victims {
+    for Victim { cached_file, chunks } in victims {
         // Of those that were opened for this, the index is to know what is left.
-        if !chunks.is_empty() && !doomed.contains(&resident.key) && Arc::strong_count(&resident) == 1 {
-            versions.note_use(&resident);
+        if !chunks.is_empty() && !doomed.contains(&cached_file.key) && Arc::strong_count(&cached_file) == 1 {
+            versions.note_use(&cached_file);
         }
     }
     if freed > 0 {

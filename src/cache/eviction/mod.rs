@@ -24,7 +24,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::statvfs::fstatvfs;
 use parking_lot::Mutex;
 
-use super::entry::cached_file::Resident;
+use super::entry::cached_file::CachedFile;
 use super::error::CacheError;
 use super::sharing::ledger::Ledger;
 use super::storage::chunk_store::allocated_at;
@@ -52,7 +52,7 @@ pub struct Quota {
     max_age: Option<Duration>,
     rounds: Rounds,
     /// Files in which fetches have left bytes of chunks that never became whole. Nothing is taken under the lock.
-    leftovers: Mutex<Vec<Arc<Resident>>>,
+    leftovers: Mutex<Vec<Arc<CachedFile>>>,
 }
 
 impl Quota {
@@ -86,7 +86,7 @@ impl Quota {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn standing_in(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
+    pub fn fallback(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
         let failed = |error: std::io::Error| CacheError::Folder {
             path: "in memory".to_owned(),
             reason: error.to_string(),
@@ -159,9 +159,9 @@ impl Quota {
     }
 
     /// A fetch has left bytes in this file that are to go.
-    pub(super) fn note_leftovers(&self, resident: &Arc<Resident>) {
+    pub(super) fn note_leftovers(&self, cached_file: &Arc<CachedFile>) {
         if !self.rounds.is_closed() {
-            self.leftovers.lock().push(Arc::clone(resident));
+            self.leftovers.lock().push(Arc::clone(cached_file));
             self.ask();
         }
     }

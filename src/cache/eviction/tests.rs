@@ -17,12 +17,12 @@ use super::rounds::Outcome;
 use super::*;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::entry::cache_entry::{EntryKey, Settled};
-use crate::cache::entry::cached_files::Residents;
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::cached_files::CachedFiles;
+use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::ReadError;
 use crate::cache::index::{ChunkIndex, Record};
 use crate::cache::storage::chunk_store::ChunkStore;
-use crate::cache::storage::disk_health::Trouble;
+use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Validator, Version};
 
 /// The size of the chunks of these tests, in bytes.
@@ -31,11 +31,11 @@ const C: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
 
 /// What one mount has of a cache folder.
-fn versions(folder: &Path, size: u64) -> Arc<Versions> {
+fn versions(folder: &Path, size: u64) -> Arc<VersionStore> {
     Arc::new(parts(folder, size))
 }
 
-fn parts(folder: &Path, size: u64) -> Versions {
+fn parts(folder: &Path, size: u64) -> VersionStore {
     let index = Arc::new(ChunkIndex::open(folder).unwrap());
     let config = QuotaConfig {
         size: Some(Share::Bytes(size)),
@@ -43,15 +43,15 @@ fn parts(folder: &Path, size: u64) -> Versions {
         max_age: None,
     };
     let quota = Quota::open(folder, &config, index.cached_bytes()).unwrap();
-    Versions {
+    VersionStore {
         store: ChunkStore::open(folder).unwrap(),
         index,
-        residents: Residents::default(),
+        cached_files: CachedFiles::default(),
         restoring: parking_lot::Mutex::default(),
         quota,
-        trouble: Arc::new(Trouble::none_in(folder)),
+        trouble: Arc::new(DiskHealth::none_in(folder)),
         has_holes: true,
-        is_standing_in: false,
+        is_fallback: false,
         logins: crate::origin::Logins::default(),
     }
 }
@@ -60,7 +60,7 @@ fn url(number: u64) -> Url {
     Url::parse(&format!("http://h/{number}")).unwrap()
 }
 
-fn open(versions: &Versions, number: u64, chunks: u64) -> Settled {
+fn open(versions: &VersionStore, number: u64, chunks: u64) -> Settled {
     let version = Version {
         size: chunks * C,
         validator: Validator::None,
@@ -76,45 +76,45 @@ fn bytes_of(chunk: u64) -> Vec<u8> {
 }
 
 /// Bytes that are in the file, and that nobody is told of.
-fn write_unrecorded(versions: &Versions, settled: &Settled, chunks: std::ops::Range<u64>) {
+fn write_unrecorded(versions: &VersionStore, settled: &Settled, chunks: std::ops::Range<u64>) {
     let room = versions.quota.reserve((chunks.end - chunks.start) * C).unwrap();
     let unrecorded = vec![7; ((chunks.end - chunks.start) * C) as usize];
     settled
-        .resident
+        .cached_file
         .write(room, |data| data.write_all_at(&[unrecorded], chunks.start * C))
         .unwrap();
 }
 
 /// Does what the file writer does with a chunk that came.
-fn write(versions: &Versions, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
+fn write(versions: &VersionStore, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
     write_through(&RwLock::new(()), versions, settled, chunk)
 }
 
 /// Only while the gate is open.
-fn write_through(gate: &RwLock<()>, versions: &Versions, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
+fn write_through(gate: &RwLock<()>, versions: &VersionStore, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
     let room = versions.quota.reserve(C)?;
-    let resident = &settled.resident;
-    let _filling = resident.fill(chunk..chunk + 1, &versions.quota);
+    let cached_file = &settled.cached_file;
+    let _filling = cached_file.fill(chunk..chunk + 1, &versions.quota);
     let bytes = [&bytes_of(chunk)];
     let _open = gate.read();
-    resident
+    cached_file
         .write(room, |data| data.write_all_at(&bytes, chunk * C))
         .unwrap();
-    resident.recency.came(chunk, &versions.quota.moment(0));
-    resident.presence.insert(chunk);
-    let key = resident.key.clone();
+    cached_file.recency.came(chunk, &versions.quota.moment(0));
+    cached_file.presence.insert(chunk);
+    let key = cached_file.key.clone();
     let record = Record::Chunk {
         key,
         index: chunk,
         checksum: xxh3_64(bytes[0]),
     };
-    versions.record_contents(resident, record);
+    versions.record_contents(cached_file, record);
     Ok(())
 }
 
 fn assert_is_what_was_written(settled: &Settled, chunk: u64) {
     let mut back = vec![0; C as usize];
-    settled.resident.read_exact_at(&mut back, chunk * C).unwrap();
+    settled.cached_file.read_exact_at(&mut back, chunk * C).unwrap();
     assert!(back == bytes_of(chunk), "chunk {chunk}");
 }
 
@@ -147,7 +147,7 @@ impl Drop for Over<'_> {
 }
 
 /// The chunks that are recorded of an entry.
-fn recorded(versions: &Versions, key: &EntryKey) -> Vec<u64> {
+fn recorded(versions: &VersionStore, key: &EntryKey) -> Vec<u64> {
     let recorded = versions.index.recorded(key).unwrap();
     recorded.chunks.into_iter().map(|(chunk, _)| chunk).collect()
 }
@@ -227,14 +227,14 @@ fn what_is_pinned_stays_and_when_only_that_is_left_there_is_no_room() {
     let pinned = open(&versions, 1, 64);
     (0..64).for_each(|chunk| write(&versions, &pinned, chunk).unwrap());
     versions.index.sync();
-    versions.index.pin(&pinned.resident.key);
+    versions.index.pin(&pinned.cached_file.key);
     let other = open(&versions, 2, 1000);
     for chunk in 0..200 {
         write(&versions, &other, chunk).unwrap();
     }
     assert!(pinned.presence.is_complete());
     versions.index.sync();
-    versions.index.pin(&other.resident.key);
+    versions.index.pin(&other.cached_file.key);
     let refused = (200..1000).find_map(|chunk| write(&versions, &other, chunk).err());
     assert!(matches!(refused, Some(ReadError::NoRoom)));
     assert!(pinned.presence.is_complete());
@@ -261,19 +261,20 @@ fn what_is_evicted_is_forgotten_and_its_blocks_are_given_back() {
         (0..50).for_each(|chunk| write(&versions, settled, chunk).unwrap());
     }
     let before = versions.quota.ledger.used();
-    let closed = first.resident.key.clone();
-    versions.note_use(&first.resident);
+    let closed = first.cached_file.key.clone();
+    versions.note_use(&first.cached_file);
     drop(first);
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
     let freed = before - versions.quota.ledger.used();
     assert!(freed > 0);
-    let left: u64 = recorded(&versions, &closed).len() as u64 + recorded(&versions, &second.resident.key).len() as u64;
+    let left: u64 =
+        recorded(&versions, &closed).len() as u64 + recorded(&versions, &second.cached_file.key).len() as u64;
     assert_eq!((100 - left) * C, freed);
     assert_eq!(
         second.presence.len(),
-        recorded(&versions, &second.resident.key).len() as u64
+        recorded(&versions, &second.cached_file.key).len() as u64
     );
-    let on_disk = versions.store.allocated(&closed) + versions.store.allocated(&second.resident.key);
+    let on_disk = versions.store.allocated(&closed) + versions.store.allocated(&second.cached_file.key);
     assert_eq!(versions.quota.ledger.used(), on_disk);
 }
 
@@ -288,13 +289,13 @@ fn what_was_not_used_for_too_long_goes_and_a_file_of_which_nothing_is_left_is_de
     let (old, mixed) = (open(&versions, 1, 10), open(&versions, 2, 2 * SEGMENT));
     (0..10).for_each(|chunk| write(&versions, &old, chunk).unwrap());
     (0..2 * SEGMENT).for_each(|chunk| write(&versions, &mixed, chunk).unwrap());
-    old.resident.recency.note(&(0..10), &at(1000));
-    mixed.resident.recency.note(&(0..1), &at(1000));
-    mixed.resident.recency.note(&(SEGMENT..SEGMENT + 1), &at(3000));
-    let keys = [&old, &mixed].map(|settled| settled.resident.key.clone());
+    old.cached_file.recency.note(&(0..10), &at(1000));
+    mixed.cached_file.recency.note(&(0..1), &at(1000));
+    mixed.cached_file.recency.note(&(SEGMENT..SEGMENT + 1), &at(3000));
+    let keys = [&old, &mixed].map(|settled| settled.cached_file.key.clone());
     [&old, &mixed]
         .into_iter()
-        .for_each(|settled| versions.note_use(&settled.resident));
+        .for_each(|settled| versions.note_use(&settled.cached_file));
     drop(old);
     assert_eq!(evict_older(&versions, 1000), 0);
     assert_eq!(evict_older(&versions, 1001), (10 + SEGMENT) * C);
@@ -314,7 +315,7 @@ fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
     let first = versions(dir.path(), 64 * MIB);
     let settled = open(&first, 1, 20);
     (0..10).for_each(|chunk| write(&first, &settled, chunk).unwrap());
-    let key = settled.resident.key.clone();
+    let key = settled.cached_file.key.clone();
     // As after a crash: bytes that were written and not recorded, a file that was not, and a count that is off.
     write_unrecorded(&first, &settled, 12..17);
     let stray = dir.path().join("data/ab");
@@ -332,7 +333,7 @@ fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
     let settled = open(&next, 1, 20);
     assert_eq!(settled.presence.len(), 10);
     let mut back = vec![0; C as usize];
-    settled.resident.read_exact_at(&mut back, 9 * C).unwrap();
+    settled.cached_file.read_exact_at(&mut back, 9 * C).unwrap();
     assert!(back == bytes_of(9));
 }
 

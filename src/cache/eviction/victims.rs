@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::policy::{Moment, place};
 use crate::cache::entry::cache_entry::EntryKey;
-use crate::cache::entry::cached_file::Resident;
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::cached_file::CachedFile;
+use crate::cache::entry::version_store::VersionStore;
 use crate::cache::index::{Candidate, Order, Record};
 
 /// Chunks and files of a batch, at most: the index forgets them in one transaction.
@@ -26,7 +26,7 @@ pub(super) const PAGE: usize = 64;
 /// Chunks of one file that are to go.
 pub(super) struct Victim {
     /// The file.
-    pub(super) resident: Arc<Resident>,
+    pub(super) cached_file: Arc<CachedFile>,
     /// In the order of the file.
     pub(super) chunks: Vec<u64>,
 }
@@ -35,14 +35,14 @@ pub(super) struct Victim {
 type Ranked = Reverse<(u64, usize, u64)>;
 
 /// Takes together what goes next, of `need` bytes, and nothing of the entries that have `refused` to lose any.
-pub(super) fn coldest(versions: &Versions, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
+pub(super) fn coldest(versions: &VersionStore, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
     let pinned = versions.index.pinned();
     let mut picked = Picked::new(versions.quota.moment(0));
-    let open = versions.residents.all();
-    let known: HashSet<EntryKey> = open.iter().map(|resident| resident.key.clone()).collect();
+    let open = versions.cached_files.all();
+    let known: HashSet<EntryKey> = open.iter().map(|cached_file| cached_file.key.clone()).collect();
     open.into_iter()
-        .filter(|resident| !pinned.contains(&resident.key) && !refused.contains(&resident.key))
-        .for_each(|resident| picked.consider(resident, false));
+        .filter(|cached_file| !pinned.contains(&cached_file.key) && !refused.contains(&cached_file.key))
+        .for_each(|cached_file| picked.consider(cached_file, false));
     let mut closed = Closed::new(versions, Order::ColdestFirst);
     let (mut bytes, mut chunks, mut files) = (0, 0, 0);
     while bytes < need && chunks < BATCH_CHUNKS && files < BATCH_FILES {
@@ -54,8 +54,8 @@ pub(super) fn coldest(versions: &Versions, need: u64, refused: &HashSet<EntryKey
                 if let Some(row) = row.filter(|row| !known.contains(&row.key) && !refused.contains(&row.key)) {
                     // So that files of which nothing is left don't make a batch endless either.
                     files += 1;
-                    if let Some(resident) = open_or_forget(versions, &row) {
-                        picked.consider(resident, row.coldest == 0);
+                    if let Some(cached_file) = open_or_forget(versions, &row) {
+                        picked.consider(cached_file, row.coldest == 0);
                     }
                 }
             }
@@ -89,12 +89,12 @@ impl Picked {
     }
 
     /// `is_outdated`: it goes first, however it was used.
-    fn consider(&mut self, resident: Arc<Resident>, is_outdated: bool) {
+    fn consider(&mut self, cached_file: Arc<CachedFile>, is_outdated: bool) {
         let number = self.victims.len();
-        for segment in 0..resident.presence.segments() {
-            if resident.presence.in_segment(segment).next().is_some() {
-                let used = resident.recency.of(segment);
-                let place = place(resident.key.as_str(), segment);
+        for segment in 0..cached_file.presence.segments() {
+            if cached_file.presence.in_segment(segment).next().is_some() {
+                let used = cached_file.recency.of(segment);
+                let place = place(cached_file.key.as_str(), segment);
                 let rank = match is_outdated {
                     true => 0,
                     false => used.rank_while_open(place, self.now.cache, self.now.clock),
@@ -103,7 +103,7 @@ impl Picked {
             }
         }
         self.victims.push(Victim {
-            resident,
+            cached_file,
             chunks: Vec::new(),
         });
     }
@@ -113,13 +113,13 @@ impl Picked {
         let Some(Reverse((_, number, segment))) = self.segments.pop() else {
             return (0, 0);
         };
-        let Victim { resident, chunks } = &mut self.victims[number];
+        let Victim { cached_file, chunks } = &mut self.victims[number];
         let (before, mut bytes) = (chunks.len(), 0);
-        for chunk in resident.evictable(segment) {
+        for chunk in cached_file.evictable(segment) {
             if bytes >= need || chunks.len() - before >= most {
                 break;
             }
-            let range = resident.chunk.bytes_of(&(chunk..chunk + 1), resident.size);
+            let range = cached_file.chunk.bytes_of(&(chunk..chunk + 1), cached_file.size);
             bytes += range.end - range.start;
             chunks.push(chunk);
         }
@@ -129,7 +129,7 @@ impl Picked {
 
 /// The rows of entries in an order, page by page.
 pub(super) struct Closed<'a> {
-    versions: &'a Versions,
+    versions: &'a VersionStore,
     order: Order,
     page: std::vec::IntoIter<Candidate>,
     last: Option<Candidate>,
@@ -137,7 +137,7 @@ pub(super) struct Closed<'a> {
 }
 
 impl<'a> Closed<'a> {
-    pub(super) fn new(versions: &'a Versions, order: Order) -> Closed<'a> {
+    pub(super) fn new(versions: &'a VersionStore, order: Order) -> Closed<'a> {
         Closed {
             versions,
             order,
@@ -168,13 +168,13 @@ impl Iterator for Closed<'_> {
 }
 
 /// Opens an entry to make room in it. One that has no file is forgotten.
-pub(super) fn open_or_forget(versions: &Versions, row: &Candidate) -> Option<Arc<Resident>> {
-    let resident = versions.open_recorded(row);
+pub(super) fn open_or_forget(versions: &VersionStore, row: &Candidate) -> Option<Arc<CachedFile>> {
+    let cached_file = versions.open_recorded(row);
     // Of a folder that is gone no file is there, and all are when it comes back.
-    if resident.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {
+    if cached_file.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {
         versions.index.record(Record::Forget { key: row.key.clone() });
         // Somebody has deleted it, and its bytes still count.
         versions.quota.ledger.demand_audit();
     }
-    resident
+    cached_file
 }

@@ -34,7 +34,7 @@ const FEWEST: usize = 2;
 
 /// What was found out for one origin.
 #[derive(Debug, Clone)]
-pub struct Breadth {
+pub struct ConcurrencyProbe {
     /// How many connections suffice; `None`: all are of use, as far as is known.
     suffice: Option<usize>,
     trial: Option<Trial>,
@@ -65,9 +65,9 @@ struct Sample {
     bytes: u64,
 }
 
-impl Default for Breadth {
-    fn default() -> Breadth {
-        Breadth {
+impl Default for ConcurrencyProbe {
+    fn default() -> ConcurrencyProbe {
+        ConcurrencyProbe {
             suffice: None,
             trial: None,
             sample: None,
@@ -79,7 +79,7 @@ impl Default for Breadth {
     }
 }
 
-impl Breadth {
+impl ConcurrencyProbe {
     /// How many of `connections` to use for what nobody is blocked on.
     pub fn of(&self, connections: usize) -> usize {
         self.suffice.map_or(connections, |suffice| suffice.min(connections))
@@ -164,7 +164,7 @@ mod tests {
 
     /// A line with all connections at work, tenth of a second by tenth of a second.
     struct Line {
-        breadth: Breadth,
+        breadth: ConcurrencyProbe,
         now: Instant,
         /// Seconds in which fewer than all connections were used.
         narrow: f64,
@@ -173,7 +173,7 @@ mod tests {
     impl Line {
         fn new() -> Line {
             Line {
-                breadth: Breadth::default(),
+                breadth: ConcurrencyProbe::default(),
                 now: Instant::now(),
                 narrow: 0.0,
             }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn no_number_of_connections_is_too_few_to_go_by() {
         for connections in 1..8 {
-            let (mut breadth, mut now) = (Breadth::default(), Instant::now());
+            let (mut breadth, mut now) = (ConcurrencyProbe::default(), Instant::now());
             for _ in 0..10_000 {
                 now += Duration::from_millis(100);
                 let used = breadth.of(connections);

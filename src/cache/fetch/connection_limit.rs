@@ -24,7 +24,7 @@ const PROVEN: Duration = Duration::from_secs(30);
 
 /// What one origin was seen to bear.
 #[derive(Debug, Clone)]
-pub struct Tolerance {
+pub struct ConnectionLimit {
     /// How many connections it bears, as far as it has complained. **At least 1.**
     bears: f64,
     /// The one entry that has complained, while it is the only one.
@@ -32,7 +32,7 @@ pub struct Tolerance {
     /// Those that have complained since the number was last all, of whom it is not known that they are to blame themselves.
     complainers: Vec<EntryId>,
     /// The most requests that it was seen to serve at once since it last complained.
-    bore: usize,
+    peak_in_flight: usize,
     /// How many it serves at a time, as its connections show.
     serves: usize,
     /// When the number was last lowered.
@@ -105,13 +105,13 @@ impl Load {
 }
 
 /// Until it complains, it bears all.
-impl Default for Tolerance {
-    fn default() -> Tolerance {
-        Tolerance {
+impl Default for ConnectionLimit {
+    fn default() -> ConnectionLimit {
+        ConnectionLimit {
             bears: f64::INFINITY,
             alone: None,
             complainers: Vec::new(),
-            bore: 0,
+            peak_in_flight: 0,
             serves: usize::MAX,
             lowered: None,
             ceiling: None,
@@ -120,7 +120,7 @@ impl Default for Tolerance {
     }
 }
 
-impl Tolerance {
+impl ConnectionLimit {
     /// Takes note of an answer that went well while `running` requests were under way.
     pub fn answered(&mut self, running: usize, now: Instant) {
         self.ceiling.take_if(|ceiling| ceiling.until <= now);
@@ -139,20 +139,20 @@ impl Tolerance {
 
     /// Notes that so many requests are being served at once.
     pub fn bears_out(&mut self, served: usize) {
-        self.bore = self.bore.max(served);
+        self.peak_in_flight = self.peak_in_flight.max(served);
         // It was lowered while some of them had not been answered yet.
         self.bears = self.bears.max(served as f64);
     }
 
     /// The most requests that it was seen to serve at once since it last complained.
-    pub fn bore(&self) -> usize {
-        self.bore
+    pub fn peak_in_flight(&self) -> usize {
+        self.peak_in_flight
     }
 
     /// Allows fewer connections after a complaint. Whether it is the first one.
     pub fn refused(&mut self, complaint: Complaint) -> bool {
         let Complaint { by, is_said, now, .. } = complaint;
-        self.bore = complaint.load.served;
+        self.peak_in_flight = complaint.load.served;
         let until = if is_said {
             now + PROVEN.mul_f64(1.0 + fastrand::f64())
         } else {
@@ -202,7 +202,7 @@ impl Tolerance {
     }
 
     /// Whatever this entry's requests were refused for, it was not their number.
-    pub fn acquit(&mut self, entry: EntryId) {
+    pub fn clear_attribution(&mut self, entry: EntryId) {
         self.alone.take_if(|alone| alone.entry == entry);
         let known = self.complainers.len();
         self.complainers.retain(|&other| other != entry);
@@ -242,13 +242,13 @@ mod tests {
 
     /// Requests of an origin, refused and answered, second by second.
     struct Play {
-        tolerance: Tolerance,
+        tolerance: ConnectionLimit,
         now: Instant,
     }
 
     impl Play {
         fn new() -> Play {
-            let (tolerance, now) = (Tolerance::default(), Instant::now());
+            let (tolerance, now) = (ConnectionLimit::default(), Instant::now());
             Play { tolerance, now }
         }
 
@@ -358,9 +358,9 @@ mod tests {
         play.refused(0, true, 16, 15);
         play.passes(1);
         assert_eq!(play.tolerance.connections(16), 15);
-        play.tolerance.acquit(EntryId(3));
+        play.tolerance.clear_attribution(EntryId(3));
         assert_eq!(play.tolerance.connections(16), 15, "that is another");
-        play.tolerance.acquit(EntryId(1));
+        play.tolerance.clear_attribution(EntryId(1));
         assert_eq!(play.tolerance.connections(16), 16, "one is not enough");
     }
 }

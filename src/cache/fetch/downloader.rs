@@ -3,7 +3,7 @@
 //! A fetch is one HTTP Range request, or several when connections break: each try goes on from the
 //! byte that the last one reached. The answer's head is judged before a byte counts
 //! ([`crate::origin::RangeAnswer`]); the first one for a file also tells its version and size. The
-//! body is streamed to the data file as it comes: what has been [`gathered`](crate::cache::storage::write_buffer) is
+//! body is streamed to the data file as it comes: what has been [`buffer`](crate::cache::storage::write_buffer) is
 //! written while more gathers. So memory is bounded by the number of connections, whatever is read.
 //!
 //! All bodies of the mount share one [`Throttle`]. Taking from it late means reading late from the
@@ -25,14 +25,14 @@ use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
-use crate::cache::lifecycle::cache_dir::Home;
-use crate::cache::storage::descriptor_exhaustion::Shortage;
+use crate::cache::lifecycle::cache_dir::CacheDir;
+use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::file_writer::{Position, WriteJob};
 use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::origin::{Client, Throttle, Turn};
+use crate::origin::{Client, Permit, Throttle};
 use failures::Failures;
 pub(in crate::cache) use failures::UNTIL_READY;
-pub(in crate::cache) use mirrors::Leave;
+pub(in crate::cache) use mirrors::RoutePermit;
 
 /// The pause before the first retry; it doubles with each.
 pub(in crate::cache) const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -55,13 +55,13 @@ pub struct ChunkDownloader {
     /// Tries after the first that brought nothing, before a fetch fails.
     pub retries: u32,
     /// Opens data files for versions that become known.
-    pub home: Arc<Home>,
+    pub cache_dir: Arc<CacheDir>,
     /// The threads that write.
     pub writers: Sender<WriteJob>,
     /// See [`OnResize`].
     pub on_resize: OnResize,
     /// Told when there is no descriptor left for a connection.
-    pub shortage: Shortage,
+    pub shortage: DescriptorExhaustion,
 }
 
 impl Fetcher for ChunkDownloader {
@@ -148,7 +148,7 @@ impl Fetch {
                 continue;
             }
             let before = reached;
-            let Leave { turn, mirror } = self.leave(&mut failures).await;
+            let RoutePermit { turn, mirror } = self.leave(&mut failures).await;
             let asked = Instant::now();
             let traffic = self.downloader.client.health_of(&entry.url).traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
@@ -172,14 +172,14 @@ impl Fetch {
             };
             failures.reached(reached, entry.chunk.bytes());
             match &mirror {
-                Some(mirror) => self.outlive_mirror(mirror, error, turn, &mut failures).await?,
+                Some(mirror) => self.retry_after_mirror(mirror, error, turn, &mut failures).await?,
                 None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
                     return Err(self.note_denial(error, asked, traffic).into());
                 }
                 None if !error.kind.is_temporary() => return Err(error.into()),
-                None if turn.is_none() && error.kind.is_of_the_server() && self.takes_detour(&mut failures) => {}
-                None => match self.outlive(error, turn, asked, &mut failures).await {
-                    Err(error) if !self.takes_detour(&mut failures) => return Err(error.into()),
+                None if turn.is_none() && error.kind.is_of_the_server() && self.try_mirrors(&mut failures) => {}
+                None => match self.retry_after(error, turn, asked, &mut failures).await {
+                    Err(error) if !self.try_mirrors(&mut failures) => return Err(error.into()),
                     Err(_) | Ok(()) => {}
                 },
             }
@@ -213,13 +213,16 @@ impl Fetch {
             return Ok(None);
         };
         // A chunk that is being fetched already is not looked at any more.
-        let next = settled.resident.suspects.next_from(entry.chunk.count(offset));
+        let next = settled.cached_file.unverified.next_from(entry.chunk.count(offset));
         let next = next.map_or(u64::MAX, |chunk| chunk * entry.chunk.bytes());
         if next != offset {
             self.next_suspect = next;
             return Ok(None);
         }
-        let (versions, manager) = (Arc::clone(self.downloader.home.versions()), Arc::clone(&self.manager));
+        let (versions, manager) = (
+            Arc::clone(self.downloader.cache_dir.versions()),
+            Arc::clone(&self.manager),
+        );
         let (fetch, bytes) = (self.order.id, offset..self.end());
         let shared = Arc::clone(&entry);
         let verifying = self.downloader.runtime.spawn_blocking(move || {
@@ -236,10 +239,10 @@ impl Fetch {
     async fn attempt(
         &mut self,
         kept: &mut Option<Box<Position>>,
-        turn: Turn,
+        turn: Permit,
         mirror: Option<&Url>,
         asked: Instant,
-    ) -> (Option<Turn>, Result<(), ReadError>) {
+    ) -> (Option<Permit>, Result<(), ReadError>) {
         let position = kept.get_or_insert_with(|| Position::at_chunk_edge(self.order.bytes.start));
         let answer = match mirror {
             None => self.ask(position).await,

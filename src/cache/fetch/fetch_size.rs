@@ -46,7 +46,7 @@ const LONGEST_PATIENCE: f64 = 30.0;
 
 /// What was measured of one origin.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct FetchSize {
     /// Seconds from the request to the head of the answer.
     latency: f64,
     /// Bytes a second over one connection.
@@ -58,9 +58,9 @@ pub struct Pace {
 }
 
 /// A guess for an origin that has not answered yet: a server across the country.
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace {
+impl Default for FetchSize {
+    fn default() -> FetchSize {
+        FetchSize {
             latency: 0.03,
             rate: 20e6,
             usual_latency: 0.25,
@@ -69,7 +69,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl FetchSize {
     /// Takes a measurement: a head after `latency`, and `bytes` of a body in `time`.
     pub fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
         self.is_measured = true;
@@ -147,8 +147,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn measured(latency_ms: u64, mib_per_second: u64) -> Pace {
-        let mut pace = Pace::default();
+    fn measured(latency_ms: u64, mib_per_second: u64) -> FetchSize {
+        let mut pace = FetchSize::default();
         for _ in 0..100 {
             pace.note(
                 Duration::from_millis(latency_ms),
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn over_a_slow_connection_no_fetch_takes_for_ever() {
-        let mut pace = Pace::default();
+        let mut pace = FetchSize::default();
         for _ in 0..100 {
             let second = Duration::from_secs(1);
             pace.note(Duration::from_millis(50), 400_000, second);

@@ -28,7 +28,8 @@ use tokio::time::Instant;
 pub use control::FetchControl;
 
 use super::scheduler::{
-    Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, Shift, WaiterId,
+    Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, WaiterId,
+    WindowUpdate,
 };
 use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
 use crate::cache::error::ReadError;
@@ -110,7 +111,7 @@ impl ChunkManager {
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
-        shifts: &[Shift],
+        shifts: &[WindowUpdate],
         on_ready: OnReady,
     ) -> WaiterId {
         self.change(|state| {
@@ -172,7 +173,7 @@ impl ChunkManager {
     }
 
     /// The windows of an entry's streams change: more of them is fetched ahead, or less.
-    pub fn shift(self: &Arc<Self>, entry: &Arc<CacheEntry>, shifts: &[Shift]) {
+    pub fn shift(self: &Arc<Self>, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
         self.change(|state| state.scheduler.shift(entry, shifts));
     }
 
@@ -343,7 +344,7 @@ impl ChunkManager {
         let mut starts = Vec::new();
         let changed = {
             let mut state = self.state.lock();
-            state.scheduler.it_is(std::time::Instant::now());
+            state.scheduler.set_now(std::time::Instant::now());
             let changed = change(&mut state);
             for action in state.scheduler.take_actions() {
                 match action {

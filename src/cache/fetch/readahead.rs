@@ -24,7 +24,7 @@
 //! there goes on, and only what was passed over is given up.
 //!
 //! **A cursor that is left behind loses its window.** When the handle has read elsewhere for a while, the window is
-//! demoted, and some time later dropped ([`Shift`]). Several streams that are read in turn are told from that by their
+//! demoted, and some time later dropped ([`WindowUpdate`]). Several streams that are read in turn are told from that by their
 //! coming back: then the cursor's patience is twice as long as it was left alone. The cursor itself stays, so who
 //! returns goes on where it was.
 //!
@@ -37,7 +37,7 @@ mod tests;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::scheduler::{Shift, StreamId};
+use super::scheduler::{StreamId, WindowUpdate};
 use cursor::{Cursor, Standing};
 
 /// How far ahead is fetched for a reader that is never starved. At the 4 MB/s of a good film this is
@@ -101,7 +101,13 @@ impl ReadAhead {
 
     /// Notes a read and says what becomes of the windows. `size` is the file's; `missing` says that not all of the
     /// bytes are here.
-    pub fn note(&mut self, read: &Range<u64>, size: u64, missing: bool, conditions: &impl Conditions) -> Vec<Shift> {
+    pub fn note(
+        &mut self,
+        read: &Range<u64>,
+        size: u64,
+        missing: bool,
+        conditions: &impl Conditions,
+    ) -> Vec<WindowUpdate> {
         let (mut shifts, mut taken_over) = (Vec::new(), None);
         let index = self.cursors.iter().position(|cursor| cursor.goes_on_with(read));
         let mut cursor = match index {
@@ -127,19 +133,19 @@ impl ReadAhead {
             }
         }
         let step = cursor.advance(size, self.most, taken_over.is_some(), conditions);
-        shifts.extend(step.map(|step| Shift::Move {
+        shifts.extend(step.map(|step| WindowUpdate::Move {
             stream: stream(self.reader, cursor.number),
             keep: step.keep,
             ask: step.ask,
         }));
         // After the move: what both wanted is wanted all the time.
-        shifts.extend(taken_over.map(Shift::Drop));
+        shifts.extend(taken_over.map(WindowUpdate::Drop));
         let seen = (read.end - read.start).max(LOOK);
         for other in &mut self.cursors {
             let stream = stream(self.reader, other.number);
             match other.leave_alone(seen) {
-                Some(Standing::Demoted) => shifts.push(Shift::Demote(stream)),
-                Some(Standing::Dropped) => shifts.push(Shift::Drop(stream)),
+                Some(Standing::Demoted) => shifts.push(WindowUpdate::Demote(stream)),
+                Some(Standing::Dropped) => shifts.push(WindowUpdate::Drop(stream)),
                 Some(Standing::Live) | None => {}
             }
         }
@@ -149,14 +155,15 @@ impl ReadAhead {
     }
 
     /// Lets one cursor go when there are too many: the least recently moved of those without a window, or else of all.
-    fn make_room(&mut self) -> Option<Shift> {
+    fn make_room(&mut self) -> Option<WindowUpdate> {
         if self.cursors.len() <= MAX_CURSORS {
             return None;
         }
         // The first is the one that has just moved.
         let idle = self.cursors.iter().skip(1).rposition(|cursor| !cursor.has_window());
         let gone = self.cursors.remove(idle.map_or(MAX_CURSORS, |index| index + 1));
-        gone.has_window().then(|| Shift::Drop(stream(self.reader, gone.number)))
+        gone.has_window()
+            .then(|| WindowUpdate::Drop(stream(self.reader, gone.number)))
     }
 
     /// The reader has gone, or seems to: nothing is fetched ahead until it proves itself again.

@@ -40,11 +40,11 @@ pub struct RequestRate {
     answered: Option<Instant>,
     /// When a file was answered that had been refused before.
     came_through: Option<Instant>,
-    pace: Option<Pace>,
+    pace: Option<Interval>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct Interval {
     interval: Duration,
     /// No request is to begin before.
     next: Instant,
@@ -93,7 +93,7 @@ impl RequestRate {
     /// A request that was made at `asked` came too fast; the server may have said for how long it is to be left alone.
     pub fn slow_down(&mut self, asked: Instant, retry_after: Option<Duration>, now: Instant) {
         let is_first = self.pace.is_none();
-        let pace = self.pace.get_or_insert(Pace {
+        let pace = self.pace.get_or_insert(Interval {
             interval: FIRST,
             next: now,
             slowed: now,

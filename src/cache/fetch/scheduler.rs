@@ -56,11 +56,11 @@ use rangemap::RangeSet;
 use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
 use crate::cache::error::ReadError;
 use crate::http::Origin;
-use entry_queue::{Fetch, Flight, Waiter};
+use entry_queue::{EntryQueue, Fetch, Waiter};
 pub use overload::{AfterRefusal, Refusal};
-use queues::Flights;
+use queues::EntryQueues;
 pub use status::OriginStatus;
-pub use windows::{Shift, StreamId};
+pub use windows::{StreamId, WindowUpdate};
 
 /// How urgently a chunk is wanted. The first is the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +134,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
-    flights: Flights,
+    queues: EntryQueues,
     fetches: HashMap<FetchId, Fetch>,
     waiters: HashMap<WaiterId, EntryId>,
     next_fetch: u64,
@@ -146,7 +146,7 @@ pub struct Scheduler {
     set_back: Vec<EntryId>,
     /// Bytes that fetches have brought.
     brought: u64,
-    /// See [`Scheduler::it_is`].
+    /// See [`Scheduler::set_now`].
     now: Instant,
     closed: bool,
     actions: Vec<Action>,
@@ -157,7 +157,7 @@ impl Scheduler {
     pub fn new(limits: Limits) -> Scheduler {
         Scheduler {
             limits,
-            flights: Flights::default(),
+            queues: EntryQueues::default(),
             fetches: HashMap::new(),
             waiters: HashMap::new(),
             next_fetch: 1,
@@ -172,7 +172,7 @@ impl Scheduler {
     }
 
     /// Says what time it is, for all that is told from now on.
-    pub fn it_is(&mut self, now: Instant) {
+    pub fn set_now(&mut self, now: Instant) {
         self.now = now;
     }
 
@@ -194,7 +194,7 @@ impl Scheduler {
     /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
     /// in the data file; bytes past the end of the file need not come.
     /// `shifts` is what becomes of the windows of its streams, for one fetch to bring what it will want next, too.
-    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, shifts: &[Shift], waiter: WaiterId) {
+    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, shifts: &[WindowUpdate], waiter: WaiterId) {
         self.begin_wait(entry, bytes, Priority::Critical, shifts, waiter);
     }
 
@@ -209,14 +209,14 @@ impl Scheduler {
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         priority: Priority,
-        shifts: &[Shift],
+        shifts: &[WindowUpdate],
         waiter: WaiterId,
     ) {
         if self.closed {
             self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
             return;
         }
-        self.flights.open(entry).waiters.push(Waiter {
+        self.queues.open(entry).waiters.push(Waiter {
             id: waiter,
             bytes,
             priority,
@@ -257,7 +257,7 @@ impl Scheduler {
         {
             let passed = std::mem::replace(&mut running.chunks.start, left.start)..left.start;
             if self
-                .flights
+                .queues
                 .get(entry)
                 .is_some_and(|flight| flight.next_missing(&passed).is_some())
             {
@@ -272,7 +272,7 @@ impl Scheduler {
     /// What fetches of this entry have written of chunks that are not whole is lost: no waiter is woken for it any more, and others
     /// begin these chunks again.
     pub fn lost(&mut self, entry: EntryId) {
-        let running = self.flights.get(entry).map(|flight| flight.fetches.clone());
+        let running = self.queues.get(entry).map(|flight| flight.fetches.clone());
         running.into_iter().flatten().for_each(|fetch| self.stop(fetch));
         self.look_after_waiters(entry);
         self.follow_up(entry);
@@ -287,56 +287,56 @@ impl Scheduler {
         }
         self.look_after_losses();
         self.end_set_backs();
-        self.flights.origins().for_each(|origin| self.dispatch(origin));
+        self.queues.origins().for_each(|origin| self.dispatch(origin));
     }
 
     /// When something may begin that has to wait for its time, if anything does.
     pub fn next_due(&self) -> Option<Instant> {
-        let origins = self.flights.origins().map(|origin| self.flights.at(origin));
+        let origins = self.queues.origins().map(|origin| self.queues.at(origin));
         let waiting = origins.filter(|at| !at.is_served());
         waiting.filter_map(|at| at.rate.wait(self.now)).min()
     }
 
     /// Begins what has waited for its time.
     pub fn time_passed(&mut self) {
-        self.flights.origins().for_each(|origin| self.dispatch(origin));
+        self.queues.origins().for_each(|origin| self.dispatch(origin));
     }
 
     /// Chunks have been evicted, or their bytes were lost: those that a waiter needs are wanted again.
     pub fn look_after_losses(&mut self) {
-        let concerned: Vec<_> = self.flights.with_unseen_losses().collect();
+        let concerned: Vec<_> = self.queues.with_unseen_losses().collect();
         concerned.into_iter().for_each(|id| self.follow_up(id));
     }
 
     /// The end of each event that concerns an entry. **Each missing chunk of a waiter is wanted or in flight from here on**: chunks go
     /// without the scheduler's lock, so that is made true again before anything else is decided.
     fn follow_up(&mut self, id: EntryId) {
-        if self.flights.get(id).is_some_and(Flight::has_unseen_losses) {
+        if self.queues.get(id).is_some_and(EntryQueue::has_unseen_losses) {
             self.look_after_waiters(id);
         }
         self.dispatch_for(id);
-        self.flights.forget_if_idle(id);
+        self.queues.forget_if_idle(id);
         debug_assert!(self.looks_after_all(id), "a waiter of {id:?} is forgotten");
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
     pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
-        let origin = self.flights.number(origin);
-        let running = self.flights.at(origin).running();
-        self.flights.note_answer(origin);
-        self.flights.pace_mut(origin).note(latency, bytes, time);
-        self.flights.tolerance_mut(origin).answered(running, now);
+        let origin = self.queues.number(origin);
+        let running = self.queues.at(origin).running();
+        self.queues.note_answer(origin);
+        self.queues.pace_mut(origin).note(latency, bytes, time);
+        self.queues.tolerance_mut(origin).answered(running, now);
         self.sync_share(origin);
     }
 
     /// An origin serves so many connections at a time. Fetches beyond them would wait for one another; those that no reader waits for are
     /// stopped.
     pub fn serves(&mut self, origin: &Origin, connections: usize) {
-        let origin = self.flights.number(origin);
-        if !self.flights.tolerance_mut(origin).serves(connections) {
+        let origin = self.queues.number(origin);
+        if !self.queues.tolerance_mut(origin).serves(connections) {
             return;
         }
-        while self.flights.at(origin).running() > self.connections(origin)
+        while self.queues.at(origin).running() > self.connections(origin)
             && let Some(victim) = self.least_urgent_fetch(origin)
         {
             self.preempt(victim);
@@ -347,27 +347,27 @@ impl Scheduler {
     /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,
     /// and a third of that for them to go on with.
     pub fn useful_window(&mut self, origin: &Origin) -> u64 {
-        let origin = self.flights.number(origin);
-        let longest = self.flights.at(origin).pace.fetch_len(u64::MAX, 1);
+        let origin = self.queues.number(origin);
+        let longest = self.queues.at(origin).pace.fetch_len(u64::MAX, 1);
         let longest = longest.min(self.limits.fetch_len);
         longest * self.connections(origin) as u64 / 3 * 4
     }
 
     /// Whether any fetch from an origin is under way.
     pub fn is_fetching_from(&mut self, origin: &Origin) -> bool {
-        let origin = self.flights.number(origin);
-        self.flights.at(origin).running() > 0
+        let origin = self.queues.number(origin);
+        self.queues.at(origin).running() > 0
     }
 
     /// Whether something is wanted of more files of an origin than it gets connections.
     pub fn is_crowded(&mut self, origin: &Origin) -> bool {
-        let origin = self.flights.number(origin);
+        let origin = self.queues.number(origin);
         self.is_crowd(origin)
     }
 
     /// The entry's version, and with it its true size, is known now.
     pub fn settled(&mut self, entry: EntryId) {
-        let Some(mut flight) = self.flights.get_mut(entry) else {
+        let Some(mut flight) = self.queues.get_mut(entry) else {
             return;
         };
         let count = flight.chunk_count();
@@ -397,7 +397,7 @@ impl Scheduler {
             return false;
         };
         let id = running.entry;
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return false;
         };
         let all = 0..flight.chunk_count();
@@ -442,16 +442,16 @@ impl Scheduler {
     /// The mount ends: every waiter is woken with an error, now and from now on; every fetch ends.
     pub fn close(&mut self) {
         self.closed = true;
-        let ids: Vec<_> = self.flights.ids().collect();
+        let ids: Vec<_> = self.queues.ids().collect();
         for id in ids {
             self.fail_entry(id, &ReadError::ShuttingDown);
-            self.flights.forget_if_idle(id);
+            self.queues.forget_if_idle(id);
         }
     }
 
     /// Whether nothing is wanted, in flight or waited for.
     pub fn is_idle(&self) -> bool {
-        self.flights.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
+        self.queues.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
     }
 }
 

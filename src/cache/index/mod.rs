@@ -28,7 +28,7 @@ use rusqlite::Connection;
 
 use super::error::CacheError;
 use super::storage::chunk_store::ChunkStore;
-use super::storage::data_file::KeptOpen;
+use super::storage::data_file::PendingCommit;
 use connections::Connections;
 pub use query::catalog::{FileRow, ListingRow, ShownRow};
 pub use query::entries::{EntryRow, Recorded};
@@ -37,7 +37,7 @@ pub use query::pins::{Holding, JobRow, PinRow};
 pub use query::stats::EntryInfo;
 #[cfg(test)]
 pub use state::boot_id;
-pub use write::catalog_update::{ROW, Saying};
+pub use write::catalog_update::{CatalogUpdate, ROW};
 pub use write::record::Record;
 #[cfg(test)]
 pub use write::tables::Failing;
@@ -105,7 +105,7 @@ impl ChunkIndex {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn standing_in() -> Result<ChunkIndex, CacheError> {
+    pub fn fallback() -> Result<ChunkIndex, CacheError> {
         const NAME: &str = "in memory";
         let failed = |error| CacheError::of_index(NAME, &error);
         let mut reader = Connection::open_in_memory().map_err(failed)?;
@@ -165,7 +165,7 @@ impl ChunkIndex {
     }
 
     /// The same of what is in a data file, which stays open until that is committed, or lost.
-    pub fn record_keeping(&self, record: Record, file: KeptOpen) {
+    pub fn record_keeping(&self, record: Record, file: PendingCommit) {
         self.writer.send(record, Some(file));
     }
 

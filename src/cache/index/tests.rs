@@ -236,7 +236,7 @@ fn who_opens_a_file_does_not_wait_for_a_lock_and_believes_nothing_that_may_be_ta
         key: key.clone(),
         chunks: vec![1],
     });
-    index.note(Saying::Outdated {
+    index.note(CatalogUpdate::Outdated {
         url_key: UrlKey::new(&url),
         version: version(10_000),
     });

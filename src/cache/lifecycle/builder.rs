@@ -4,21 +4,21 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
 
-use super::cache_dir::{self, Folder, Home};
-use crate::cache::bypass::Around;
-use crate::cache::catalog::Catalogue;
+use super::cache_dir::{self, CacheDir, Folder};
+use crate::cache::bypass::Bypass;
+use crate::cache::catalog::Catalog;
 use crate::cache::config::CacheConfig;
-use crate::cache::entry::idle_files::KeptOpen;
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::idle_files::IdleFiles;
+use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
 use crate::cache::eviction::evictor::Evictor;
 use crate::cache::fetch::downloader::{ChunkDownloader, OnResize};
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::Limits;
-use crate::cache::sharing::dir_lock::Tenancy;
-use crate::cache::storage::descriptor_exhaustion::Shortage;
-use crate::cache::storage::disk_health::Trouble;
-use crate::cache::{Cache, Occupied, storage::file_writer};
+use crate::cache::sharing::dir_lock::DirLock;
+use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
+use crate::cache::storage::disk_health::DiskHealth;
+use crate::cache::{Cache, OpenFolder, storage::file_writer};
 use crate::origin::{Client, Logins, Throttle};
 
 /// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
@@ -47,18 +47,18 @@ impl Cache {
             logins: Logins::of(client.clone()),
             ..config
         };
-        let trouble = Arc::new(Trouble::none_in(&config.folder));
+        let trouble = Arc::new(DiskHealth::none_in(&config.folder));
         let opened =
             Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(&config, Arc::clone(&trouble)));
-        let (tenancy, versions) = match opened {
-            Ok((tenancy, versions)) => (Some(tenancy), versions),
+        let (dir_lock, versions) = match opened {
+            Ok((dir_lock, versions)) => (Some(dir_lock), versions),
             Err(error) => {
                 let why = cache_dir::may_pass(&config, &error).ok_or(error)?;
                 trouble.folder_is_shut(&why);
-                (None, Versions::standing_in(&config, trouble)?)
+                (None, VersionStore::fallback(&config, trouble)?)
             }
         };
-        Cache::with(versions, tenancy, config, client, runtime, on_resize)
+        Cache::with(versions, dir_lock, config, client, runtime, on_resize)
     }
 
     /// Over a folder that is open.
@@ -70,33 +70,33 @@ impl Cache {
         runtime: &Handle,
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
-        let trouble = Arc::new(Trouble::none_in(&config.folder));
+        let trouble = Arc::new(DiskHealth::none_in(&config.folder));
         let occupied = folder.occupy(&config, trouble)?;
         Cache::with(occupied.1, Some(occupied.0), config, client, runtime, on_resize)
     }
 
     /// Over what is open, or what stands in for it.
     fn with(
-        versions: Arc<Versions>,
-        tenancy: Option<Tenancy>,
+        versions: Arc<VersionStore>,
+        dir_lock: Option<DirLock>,
         config: CacheConfig,
         client: Client,
         runtime: &Handle,
         on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
-        let home = Home::new(versions);
-        let writers = file_writer::start(&home).map_err(|error| no_thread(&config, &error))?;
+        let cache_dir = CacheDir::new(versions);
+        let writers = file_writer::start(&cache_dir).map_err(|error| no_thread(&config, &error))?;
         let is_online = !client.is_offline();
-        let kept_open = Arc::<KeptOpen>::default();
+        let idle_files = Arc::<IdleFiles>::default();
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
             throttle: Throttle::new(config.bandwidth),
             retries: config.retries,
-            home: Arc::clone(&home),
+            cache_dir: Arc::clone(&cache_dir),
             writers,
             on_resize,
-            shortage: Shortage::new(closing(&kept_open)),
+            shortage: DescriptorExhaustion::new(closing(&idle_files)),
         });
         let limits = Limits {
             fetches_per_origin: config.max_connections,
@@ -104,47 +104,47 @@ impl Cache {
             split_distance: SPLIT_DISTANCE,
             is_throttled: config.bandwidth.is_some(),
         };
-        let around = Around::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
+        let bypass = Bypass::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
         let cache = Arc::new(Cache {
             manager,
             downloader,
             patience: config.read_timeout,
-            around,
+            bypass,
             folder: config.folder.clone(),
-            catalogue: Catalogue::new(Arc::clone(&home)),
-            home,
+            catalogue: Catalog::new(Arc::clone(&cache_dir)),
+            cache_dir,
             is_online,
             chunk_size: config.chunk_size,
-            kept_open,
+            idle_files,
             occupied: OnceLock::new(),
         });
-        match tenancy {
-            Some(tenancy) => cache.hold(tenancy, &config)?,
+        match dir_lock {
+            Some(dir_lock) => cache.hold(dir_lock, &config)?,
             None => cache_dir::keep_trying(&cache, config, runtime),
         }
         Ok(cache)
     }
 
     /// What belongs to an open folder, from now on.
-    fn hold(&self, tenancy: Tenancy, config: &CacheConfig) -> Result<(), CacheError> {
-        let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.kept_open));
+    fn hold(&self, dir_lock: DirLock, config: &CacheConfig) -> Result<(), CacheError> {
+        let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.idle_files));
         let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
         // There is one folder for a cache.
-        let _ = self.occupied.set(Occupied { tenancy, _evictor });
+        let _ = self.occupied.set(OpenFolder { dir_lock, _evictor });
         Ok(())
     }
 
     /// Opens the folder that could not be opened when the cache was; true if that is done, and need not be tried again.
-    pub(in crate::cache) fn moves_in(&self, config: &CacheConfig) -> bool {
+    pub(in crate::cache) fn swap_in(&self, config: &CacheConfig) -> bool {
         let trouble = Arc::clone(&self.versions().trouble);
         let opened =
             Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&trouble)));
         match opened {
-            Ok((tenancy, versions)) => {
-                self.home.moves_in(versions);
-                if let Err(error) = self.hold(tenancy, config) {
+            Ok((dir_lock, versions)) => {
+                self.cache_dir.swap_in(versions);
+                if let Err(error) = self.hold(dir_lock, config) {
                     log::warn!("no room is made in the cache: {error}");
                 }
                 trouble.folder_is_open();
@@ -159,8 +159,8 @@ impl Cache {
 }
 
 /// What closes the files that are kept open without need.
-fn closing(kept_open: &Arc<KeptOpen>) -> impl Fn() + Send + Sync + use<> {
-    let kept = Arc::clone(kept_open);
+fn closing(idle_files: &Arc<IdleFiles>) -> impl Fn() + Send + Sync + use<> {
+    let kept = Arc::clone(idle_files);
     move || kept.let_go_of_all()
 }
 

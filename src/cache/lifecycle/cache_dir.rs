@@ -1,7 +1,7 @@
 //! The cache's folder: open from the start of a mount, or as soon as it can be opened.
 //!
 //! A folder on a disk that is full, read-only or broken is no reason not to mount: files are read around the cache, and every
-//! [`PAUSE`] it is tried again. Until then there are [`Versions::standing_in`], in which nothing is ever kept. Files that are open
+//! [`PAUSE`] it is tried again. Until then there are [`VersionStore::fallback`], in which nothing is ever kept. Files that are open
 //! when the folder can be used at last go on as they began, and are cached when they are opened anew.
 //!
 //! What is wrong with the folder itself stays an error: that it is a file, or somebody else's, or holds the cache of a newer fetchfs.
@@ -17,14 +17,14 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::cache::entry::cached_files::Residents;
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::cached_files::CachedFiles;
+use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
 use crate::cache::eviction::{self, Quota};
 use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
-use crate::cache::sharing::dir_lock::Tenancy;
+use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
-use crate::cache::storage::disk_health::{PAUSE, Trouble};
+use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
 use crate::cache::{Cache, CacheConfig};
 
 /// Bytes that a cache needs to begin: an index, its log and the count of what is in use, with room to spare.
@@ -37,33 +37,33 @@ const TO_MAKE_WAY: u64 = 2 * TO_BEGIN;
 const MAKING_WAY: usize = 1000;
 
 /// See the module.
-pub struct Home {
+pub struct CacheDir {
     /// What the mount began with: the folder, or what stands in for it.
-    first: Arc<Versions>,
+    first: Arc<VersionStore>,
     /// The folder, where it could not be opened at once.
-    later: OnceLock<Arc<Versions>>,
+    later: OnceLock<Arc<VersionStore>>,
 }
 
-impl Home {
+impl CacheDir {
     /// With these from now on.
-    pub fn new(first: Arc<Versions>) -> Arc<Home> {
-        Arc::new(Home {
+    pub fn new(first: Arc<VersionStore>) -> Arc<CacheDir> {
+        Arc::new(CacheDir {
             first,
             later: OnceLock::new(),
         })
     }
 
     /// What is used now.
-    pub fn versions(&self) -> &Arc<Versions> {
+    pub fn versions(&self) -> &Arc<VersionStore> {
         self.later.get().unwrap_or(&self.first)
     }
 
     /// Whether the folder could not be opened yet.
-    pub fn is_standing_in(&self) -> bool {
-        self.versions().is_standing_in
+    pub fn is_fallback(&self) -> bool {
+        self.versions().is_fallback
     }
 
-    pub(in crate::cache) fn moves_in(&self, versions: Arc<Versions>) {
+    pub(in crate::cache) fn swap_in(&self, versions: Arc<VersionStore>) {
         // It is tried by one task, until it succeeds once.
         let _ = self.later.set(versions);
     }
@@ -72,7 +72,7 @@ impl Home {
 /// A cache folder that is open.
 pub struct Folder {
     /// The right to use it.
-    pub tenancy: Tenancy,
+    pub dir_lock: DirLock,
     /// Its data files.
     pub store: ChunkStore,
     /// Its index.
@@ -88,9 +88,9 @@ impl Folder {
         // Before anything is made in it.
         ChunkIndex::refuse_newer(folder)?;
         let store = ChunkStore::open(folder)?;
-        let tenancy = Tenancy::enter(folder);
+        let dir_lock = DirLock::enter(folder);
         let index = open_index(folder, &store)?;
-        Ok(Folder { tenancy, store, index })
+        Ok(Folder { dir_lock, store, index })
     }
 
     /// Enters it, and if others have filled its disk so that not even the index can be opened, makes the coldest files make way for that.
@@ -110,8 +110,12 @@ impl Folder {
     ///
     /// # Errors
     /// When it can't be joined, or the cache may not be as large as what comes at once.
-    pub fn occupy(self, config: &CacheConfig, trouble: Arc<Trouble>) -> Result<(Tenancy, Arc<Versions>), CacheError> {
-        let Folder { tenancy, store, index } = self;
+    pub fn occupy(
+        self,
+        config: &CacheConfig,
+        trouble: Arc<DiskHealth>,
+    ) -> Result<(DirLock, Arc<VersionStore>), CacheError> {
+        let Folder { dir_lock, store, index } = self;
         // The index would have to look at all of its entries. It is asked if nobody has left a count, or one that may not have
         // reached the disk before the machine went down.
         let counted = crate::cache::sharing::ledger::counted(&config.folder).filter(|_| index.is_of_this_boot());
@@ -133,18 +137,18 @@ impl Folder {
                 config.folder.display()
             );
         }
-        let versions = Versions {
+        let versions = VersionStore {
             has_holes,
-            is_standing_in: false,
+            is_fallback: false,
             store,
             index: Arc::new(index),
-            residents: Residents::default(),
+            cached_files: CachedFiles::default(),
             quota,
             restoring: Mutex::default(),
             trouble,
             logins: config.logins.clone(),
         };
-        Ok((tenancy, Arc::new(versions)))
+        Ok((dir_lock, Arc::new(versions)))
     }
 }
 
@@ -156,19 +160,19 @@ fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheErro
     }
 }
 
-impl Versions {
+impl VersionStore {
     /// In the place of a folder that can't be opened: nothing is known, and nothing is kept.
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn standing_in(config: &CacheConfig, trouble: Arc<Trouble>) -> Result<Arc<Versions>, CacheError> {
-        Ok(Arc::new(Versions {
+    pub fn fallback(config: &CacheConfig, trouble: Arc<DiskHealth>) -> Result<Arc<VersionStore>, CacheError> {
+        Ok(Arc::new(VersionStore {
             has_holes: false,
-            is_standing_in: true,
+            is_fallback: true,
             store: ChunkStore::not_made(&config.folder),
-            index: Arc::new(ChunkIndex::standing_in()?),
-            residents: Residents::default(),
-            quota: Quota::standing_in(&config.quota)?,
+            index: Arc::new(ChunkIndex::fallback()?),
+            cached_files: CachedFiles::default(),
+            quota: Quota::fallback(&config.quota)?,
             restoring: Mutex::default(),
             trouble,
             logins: config.logins.clone(),
@@ -235,9 +239,9 @@ fn is_of_the_disk(error: &io::Error) -> bool {
 /// Deletes the coldest data files that are not pinned, so that the index can be opened. True if there is room now.
 /// That they are gone is noticed when they are opened, or make room themselves.
 fn make_way(folder: &Path) -> bool {
-    let tenancy = Tenancy::enter(folder);
+    let dir_lock = DirLock::enter(folder);
     // Whoever uses the folder makes room by itself; and reading the index as it lies there needs that nobody writes it.
-    if !tenancy.is_alone() {
+    if !dir_lock.is_alone() {
         return false;
     }
     let Ok(store) = ChunkStore::open(folder) else {
@@ -267,7 +271,7 @@ pub fn keep_trying(cache: &Arc<Cache>, config: CacheConfig, runtime: &Handle) {
             tokio::time::sleep(PAUSE).await;
             let (cache, config) = (Weak::clone(&cache), config.clone());
             let trying =
-                tokio::task::spawn_blocking(move || cache.upgrade().is_none_or(|cache| cache.moves_in(&config)));
+                tokio::task::spawn_blocking(move || cache.upgrade().is_none_or(|cache| cache.swap_in(&config)));
             // It fails only if it panics, or if the runtime is going down.
             if trying.await.unwrap_or(true) {
                 return;
@@ -309,8 +313,8 @@ mod tests {
             },
             ..CacheConfig::in_folder(dir.path())
         };
-        let trouble = Arc::new(Trouble::none_in(dir.path()));
-        let (tenancy, versions) = Folder::open(dir.path()).unwrap().occupy(&config, trouble).unwrap();
+        let trouble = Arc::new(DiskHealth::none_in(dir.path()));
+        let (dir_lock, versions) = Folder::open(dir.path()).unwrap().occupy(&config, trouble).unwrap();
         let chunk = ChunkSize::new(256 << 10).unwrap();
         let mut keys = Vec::new();
         for number in 0..6_u64 {
@@ -322,8 +326,8 @@ mod tests {
             let settled = versions.open(&url, chunk, &version, None).unwrap();
             let room = versions.quota.reserve(3 << 20).unwrap();
             let write = |data: &crate::cache::storage::data_file::DataFile| data.write_all_at(&[vec![7; 3 << 20]], 0);
-            settled.resident.write(room, write).unwrap();
-            let key = settled.resident.key.clone();
+            settled.cached_file.write(room, write).unwrap();
+            let key = settled.cached_file.key.clone();
             versions.index.record(crate::cache::index::Record::Use {
                 key: key.clone(),
                 coldest: 10 - number,
@@ -337,7 +341,7 @@ mod tests {
         versions.index.pin(&keys[5]);
         assert!(!make_way(dir.path()), "somebody uses it");
         versions.index.finish();
-        drop((tenancy, versions));
+        drop((dir_lock, versions));
         assert!(make_way(dir.path()));
         let store = ChunkStore::open(dir.path()).unwrap();
         let there: Vec<_> = keys.iter().map(|key| !store.lacks(key)).collect();

@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::error::CacheError;
-use crate::cache::index::{ChunkIndex, EntryInfo, FILE, Record, Saying};
-use crate::cache::sharing::dir_lock::Tenancy;
+use crate::cache::index::{CatalogUpdate, ChunkIndex, EntryInfo, FILE, Record};
+use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::sharing::ledger::demand_audit;
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::DataFile;
@@ -23,9 +23,9 @@ use crate::cache::storage::data_file::DataFile;
 const LOOKS: u32 = 1000;
 
 /// A cache folder, beside the mounts that use it.
-pub struct Upkeep {
+pub struct Fsck {
     folder: PathBuf,
-    tenancy: Tenancy,
+    dir_lock: DirLock,
     store: ChunkStore,
     index: ChunkIndex,
 }
@@ -94,12 +94,12 @@ pub enum Dropped {
     InUse,
 }
 
-impl Upkeep {
+impl Fsck {
     /// Opens the folder of a cache. It is not made if it is missing.
     ///
     /// # Errors
     /// When there is no cache in it, or its index can't be used.
-    pub fn open(folder: &Path) -> Result<Upkeep, CacheError> {
+    pub fn open(folder: &Path) -> Result<Fsck, CacheError> {
         if !folder.join(FILE).is_file() {
             return Err(CacheError::Folder {
                 path: folder.display().to_string(),
@@ -107,11 +107,11 @@ impl Upkeep {
             });
         }
         let store = ChunkStore::open(folder)?;
-        let tenancy = Tenancy::enter(folder);
+        let dir_lock = DirLock::enter(folder);
         let index = ChunkIndex::open(folder)?;
-        Ok(Upkeep {
+        Ok(Fsck {
             folder: folder.to_owned(),
-            tenancy,
+            dir_lock,
             store,
             index,
         })
@@ -122,10 +122,10 @@ impl Upkeep {
     pub fn open_on(
         folder: &Path,
         disk: std::sync::Arc<dyn crate::cache::storage::disk::Disk>,
-    ) -> Result<Upkeep, CacheError> {
-        let upkeep = Upkeep::open(folder)?;
-        let store = upkeep.store.on_disk(disk);
-        Ok(Upkeep { store, ..upkeep })
+    ) -> Result<Fsck, CacheError> {
+        let fsck = Fsck::open(folder)?;
+        let store = fsck.store.on_disk(disk);
+        Ok(Fsck { store, ..fsck })
     }
 
     /// Sets a damaged index aside, as a mount would, with the data files that it knew: the cache begins anew. Leaves all as it is
@@ -135,8 +135,8 @@ impl Upkeep {
     /// When the folder can't be changed.
     pub fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
         let store = ChunkStore::open(folder)?;
-        let tenancy = Tenancy::enter(folder);
-        if !tenancy.is_alone() {
+        let dir_lock = DirLock::enter(folder);
+        if !dir_lock.is_alone() {
             return Ok(Dropped::InUse);
         }
         ChunkIndex::begin_anew(folder, &store)?.finish();
@@ -159,7 +159,7 @@ impl Upkeep {
         if let Err(error) = demand_audit(&self.folder) {
             log::info!("mounts that use the cache notice late that there is room: {error}");
         }
-        self.tenancy.leave(&self.index);
+        self.dir_lock.leave(&self.index);
     }
 
     /// Checks every chunk of an entry. `checked` is told the bytes of each.
@@ -291,7 +291,7 @@ impl Upkeep {
 
     /// Drops what is kept of names: the listings of all directories, and what is known of files that are not here.
     pub fn clear_names(&self) {
-        self.index.note(Saying::Nothing);
+        self.index.note(CatalogUpdate::Nothing);
     }
 
     /// The data files that belong to no entry, with the bytes that they take on the disk.

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cache::Cache;
 use crate::cache::entry::cache_entry::CacheEntry;
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::version_store::VersionStore;
 use crate::cache::eviction::evictor::evict_all;
 use crate::cache::index::{Holding, JobRow, PinRow, Record};
 use crate::cache::sharing::locks::{Lock, try_lock};
@@ -17,16 +17,20 @@ use crate::http::redact;
 
 /// Who fetches bytes that nobody reads yet: when that ends, whichever way, the index is told that they are new. A reader
 /// sees to that itself.
-pub struct Bringing {
-    versions: Arc<Versions>,
+pub struct BackgroundUse {
+    versions: Arc<VersionStore>,
     entry: Arc<CacheEntry>,
 }
 
-impl Drop for Bringing {
+impl Drop for BackgroundUse {
     fn drop(&mut self) {
         // Without a data file there is nothing to be told of.
-        if let Some(settled) = self.entry.settled().filter(|settled| !settled.resident.is_nowhere()) {
-            self.versions.note_use(&settled.resident);
+        if let Some(settled) = self
+            .entry
+            .settled()
+            .filter(|settled| !settled.cached_file.has_no_file())
+        {
+            self.versions.note_use(&settled.cached_file);
         }
     }
 }
@@ -44,7 +48,7 @@ pub enum Unpinned {
 
 /// The right to do a job: no other mount over the folder has it. Given back when dropped.
 #[derive(Debug)]
-pub struct JobTurn {
+pub struct JobLease {
     /// Locked at the job's place; `None` on a file system that has no locks.
     _file: Option<File>,
 }
@@ -65,8 +69,8 @@ pub struct Evicted {
 
 impl Cache {
     /// To be held while bytes of an entry are fetched ahead of any reader.
-    pub fn bringing(&self, entry: &Arc<CacheEntry>) -> Bringing {
-        Bringing {
+    pub fn bringing(&self, entry: &Arc<CacheEntry>) -> BackgroundUse {
+        BackgroundUse {
             versions: Arc::clone(self.versions()),
             entry: Arc::clone(entry),
         }
@@ -98,7 +102,7 @@ impl Cache {
     }
 
     /// Takes the right to do a job; `None` while another mount has it. Some system calls.
-    pub fn take_job(&self, key: &str) -> Option<JobTurn> {
+    pub fn take_job(&self, key: &str) -> Option<JobLease> {
         let mut options = File::options();
         let opened = options
             .create(true)
@@ -111,11 +115,11 @@ impl Cache {
         let place = (xxh3_64(key.as_bytes()) >> 1, 1);
         match opened.and_then(|file| Ok(try_lock(&file, place, Lock::Exclusive)?.then_some(file))) {
             Ok(None) => None,
-            Ok(file) => Some(JobTurn { _file: file }),
+            Ok(file) => Some(JobLease { _file: file }),
             Err(error) => {
                 // Two who do the same lose time, and nothing else.
                 log::debug!("no lock for a prefetch job: {error}");
-                Some(JobTurn { _file: None })
+                Some(JobLease { _file: None })
             }
         }
     }
@@ -180,8 +184,8 @@ impl Cache {
         if !versions.is_in_place() {
             return false;
         }
-        if let Some(resident) = versions.residents.get(&holding.key) {
-            return evict_all(versions, resident);
+        if let Some(cached_file) = versions.cached_files.get(&holding.key) {
+            return evict_all(versions, cached_file);
         }
         // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
         let gone = versions
@@ -193,9 +197,9 @@ impl Cache {
 
     /// Closes an entry that is only kept open for its next reader.
     fn let_go_if_kept(&self, holding: &Holding) {
-        self.kept_open.let_go_of(|entry| {
+        self.idle_files.let_go_of(|entry| {
             let settled = entry.settled();
-            settled.is_some_and(|settled| settled.resident.key == holding.key)
+            settled.is_some_and(|settled| settled.cached_file.key == holding.key)
         });
     }
 }

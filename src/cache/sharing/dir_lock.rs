@@ -18,17 +18,17 @@ const WORTH_WAITING: u64 = 256 << 20;
 
 /// The right to use a cache folder, held with others.
 #[derive(Debug)]
-pub struct Tenancy {
+pub struct DirLock {
     /// Locked; without it (a file system that has no locks) nobody knows who else is here, and the cache is never clean.
     lock: Option<File>,
 }
 
-impl Tenancy {
+impl DirLock {
     /// Enters. Waits at most for the moment in which another process leaves.
-    pub fn enter(cache_dir: &Path) -> Tenancy {
+    pub fn enter(cache_dir: &Path) -> DirLock {
         let lock = lock_shared(&cache_dir.join("lock"))
             .inspect_err(|error| log::info!("{}: no lock ({error})", cache_dir.display()));
-        Tenancy { lock: lock.ok() }
+        DirLock { lock: lock.ok() }
     }
 
     /// Whether nobody else is here, and nobody can come for as long as this lives. Where that can't be told, nobody is.
@@ -87,7 +87,7 @@ mod tests {
     fn the_cache_is_clean_when_the_last_one_leaves_and_little_has_to_be_written() {
         let dir = tempfile::tempdir().unwrap();
         let index = ChunkIndex::open(dir.path()).unwrap();
-        let (first, second) = (Tenancy::enter(dir.path()), Tenancy::enter(dir.path()));
+        let (first, second) = (DirLock::enter(dir.path()), DirLock::enter(dir.path()));
         first.leave_while(Some(0), &index);
         assert!(!index.is_clean(), "somebody else is still there");
         drop(first);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::data_file::{DataFile, Found, LAST_BLOCK};
-use super::descriptor_budget::Descriptors;
+use super::descriptor_budget::DescriptorBudget;
 use super::disk::{Disk, System, taken_by};
 use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::error::CacheError;
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct ChunkStore {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
-    descriptors: Arc<Descriptors>,
+    descriptors: Arc<DescriptorBudget>,
 }
 
 impl ChunkStore {
@@ -57,7 +57,7 @@ impl ChunkStore {
         ChunkStore {
             folder: cache_dir.join("data"),
             disk: Arc::new(System),
-            descriptors: Descriptors::of_this_process(),
+            descriptors: DescriptorBudget::of_this_process(),
         }
     }
 

@@ -45,7 +45,7 @@ pub struct DataFile {
 
 /// Keeps a data file open, and so the lock that says that it is used.
 #[derive(Debug)]
-pub struct KeptOpen {
+pub struct PendingCommit {
     _file: Arc<File>,
     _descriptor: Option<Arc<Descriptor>>,
 }
@@ -129,8 +129,8 @@ impl DataFile {
     }
 
     /// Keeps the file open, and locked, when this is dropped.
-    pub fn keep_open(&self) -> KeptOpen {
-        KeptOpen {
+    pub fn keep_open(&self) -> PendingCommit {
+        PendingCommit {
             _file: Arc::clone(&self.file),
             _descriptor: self.descriptor.clone(),
         }

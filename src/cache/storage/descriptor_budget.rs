@@ -16,25 +16,25 @@ const RESERVED: u64 = 128;
 
 /// The share of the data files.
 #[derive(Debug)]
-pub struct Descriptors {
+pub struct DescriptorBudget {
     most: usize,
     taken: AtomicUsize,
 }
 
 /// One of them. Dropped, it is free again.
 #[derive(Debug)]
-pub struct Descriptor(Arc<Descriptors>);
+pub struct Descriptor(Arc<DescriptorBudget>);
 
-impl Descriptors {
+impl DescriptorBudget {
     /// What this process may have.
-    pub fn of_this_process() -> Arc<Descriptors> {
+    pub fn of_this_process() -> Arc<DescriptorBudget> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(2 * RESERVED, |(soft, _)| soft);
         let most = limit - RESERVED.min(limit / 2);
-        Descriptors::at_most(usize::try_from(most).unwrap_or(usize::MAX))
+        DescriptorBudget::at_most(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
-    fn at_most(most: usize) -> Arc<Descriptors> {
-        Arc::new(Descriptors {
+    fn at_most(most: usize) -> Arc<DescriptorBudget> {
+        Arc::new(DescriptorBudget {
             most,
             taken: AtomicUsize::new(0),
         })
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_and_each_comes_back() {
-        let descriptors = Descriptors::at_most(2);
+        let descriptors = DescriptorBudget::at_most(2);
         let (first, _second) = (descriptors.take().unwrap(), descriptors.take().unwrap());
         for _ in 0..3 {
             assert_eq!(descriptors.take().unwrap_err().raw_os_error(), Some(libc::EMFILE));

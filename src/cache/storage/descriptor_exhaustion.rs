@@ -9,23 +9,23 @@ use parking_lot::Mutex;
 const LASTS: Duration = Duration::from_secs(60);
 
 /// See the module.
-pub struct Shortage {
+pub struct DescriptorExhaustion {
     let_go: Box<dyn Fn() + Send + Sync>,
     /// When it was last said. Nothing is taken under it.
     said: Mutex<Option<Instant>>,
 }
 
-impl Shortage {
+impl DescriptorExhaustion {
     /// `let_go` closes what is kept open without need.
-    pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> Shortage {
-        Shortage {
+    pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> DescriptorExhaustion {
+        DescriptorExhaustion {
             let_go: Box::new(let_go),
             said: Mutex::default(),
         }
     }
 
     /// A connection could not be made for want of a descriptor.
-    pub fn met(&self) {
+    pub fn on_exhausted(&self) {
         if self.is_news(Instant::now()) {
             log::warn!(
                 "fetchfs has as many files and connections open as it may; what waits for a connection waits until others are \
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_shortage_that_lasts_is_said_once_a_minute() {
-        let (shortage, start) = (Shortage::new(|| {}), Instant::now());
+        let (shortage, start) = (DescriptorExhaustion::new(|| {}), Instant::now());
         let said = |seconds| shortage.is_news(start + Duration::from_secs(seconds));
         assert_eq!([0, 1, 59, 60, 61].map(said), [true, false, false, true, false]);
     }

@@ -5,7 +5,7 @@
 //! [around](crate::cache::bypass) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
 //! that fails begins another pause.
 //!
-//! A folder that can't be opened when the mount begins is trouble until it is ([`home`](crate::cache::lifecycle::cache_dir)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
+//! A folder that can't be opened when the mount begins is trouble until it is ([`cache_dir`](crate::cache::lifecycle::cache_dir)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
 //! and nobody will find them again. That lasts for as long as it is so.
 
 use std::fmt::Display;
@@ -22,7 +22,7 @@ pub const PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct DiskHealth {
     /// The cache folder, for messages.
     folder: String,
     /// Whether `until` is set: what a read that finds nothing missing looks at, and a write that succeeds.
@@ -39,10 +39,10 @@ pub struct Trouble {
     why: Mutex<String>,
 }
 
-impl Trouble {
+impl DiskHealth {
     /// None yet, with the cache in this folder.
-    pub fn none_in(folder: &Path) -> Trouble {
-        Trouble {
+    pub fn none_in(folder: &Path) -> DiskHealth {
+        DiskHealth {
             folder: folder.display().to_string(),
             is_any: AtomicBool::new(false),
             until: Mutex::new(None),
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn it_begins_with_a_failure_and_ends_with_a_success_after_the_pause_each_told_once() {
-        let (trouble, start) = (Trouble::none_in(Path::new("/c")), Instant::now());
+        let (trouble, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
         assert!(
             !trouble.is_on_at(start) && !trouble.worked_at(start),
             "no trouble, no news"
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_gone_is_trouble_until_it_is_back_whatever_is_written() {
-        let trouble = Trouble::none_in(Path::new("/c"));
+        let trouble = DiskHealth::none_in(Path::new("/c"));
         assert!(!trouble.folder_is(true) && !trouble.is_on());
         assert!(trouble.folder_is(false) && !trouble.folder_is(false), "told once");
         trouble.worked();
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_open_yet_is_trouble_until_it_is() {
-        let trouble = Trouble::none_in(Path::new("/c"));
+        let trouble = DiskHealth::none_in(Path::new("/c"));
         trouble.folder_is_shut(&"full");
         trouble.worked();
         assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_try_that_fails_begins_another_pause_without_a_word() {
-        let (trouble, start) = (Trouble::none_in(Path::new("/c")), Instant::now());
+        let (trouble, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
         trouble.failed_at(start);
         let second = start + 2 * PAUSE;
         assert!(!trouble.is_on_at(second));

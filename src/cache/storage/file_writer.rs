@@ -6,7 +6,7 @@
 //!
 //! The order within a write is the cache's second promise: first the bytes are in the file, then
 //! their whole chunks are marked present, then these are handed to the index writer, and then the
-//! waiters are told. **Only then may what was written go again** ([`Filling`]): until it is told of a write, the scheduler goes by
+//! waiters are told. **Only then may what was written go again** ([`WriteGuard`]): until it is told of a write, the scheduler goes by
 //! what it was told before, that a chunk is written to its middle, say, and wakes who needs no more than that.
 
 use std::io;
@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
-use crate::cache::entry::cached_file::{Filling, Resident};
-use crate::cache::entry::version_store::Versions;
+use crate::cache::entry::cached_file::{CachedFile, WriteGuard};
+use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::FetchId;
 use crate::cache::index::Record;
-use crate::cache::lifecycle::cache_dir::Home;
+use crate::cache::lifecycle::cache_dir::CacheDir;
 use crate::util::panic_guard;
 
 /// Threads. One keeps up with several gigabytes a second; the second is there for when the first
@@ -59,7 +59,7 @@ pub struct Position {
     /// How often the file had been cut off when the chunk in which it stands was begun.
     losses: u64,
     /// Keeps what was written of chunks that the scheduler may take for written in part: for as long as it may, at least.
-    filling: Option<Filling>,
+    filling: Option<WriteGuard>,
 }
 
 impl Position {
@@ -89,8 +89,8 @@ impl Position {
     }
 
     /// Whether what was written of the chunk in which it stands is lost.
-    pub fn is_lost(&self, entry: &CacheEntry, resident: &Resident) -> bool {
-        !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != resident.losses()
+    pub fn is_lost(&self, entry: &CacheEntry, cached_file: &CachedFile) -> bool {
+        !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != cached_file.losses()
     }
 
     /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
@@ -119,10 +119,12 @@ impl Position {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(home: &Arc<Home>) -> io::Result<Sender<WriteJob>> {
+pub fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
-        let recorder = Recorder { home: Arc::clone(home) };
+        let recorder = Recorder {
+            cache_dir: Arc::clone(cache_dir),
+        };
         let queue = queue.clone();
         std::thread::Builder::new()
             .name(format!("file-writer-{number}"))
@@ -133,23 +135,26 @@ pub fn start(home: &Arc<Home>) -> io::Result<Sender<WriteJob>> {
 
 /// Where completed chunks are told, and how writing them goes.
 struct Recorder {
-    home: Arc<Home>,
+    cache_dir: Arc<CacheDir>,
 }
 
 impl Recorder {
-    fn versions(&self) -> &Versions {
-        self.home.versions()
+    fn versions(&self) -> &VersionStore {
+        self.cache_dir.versions()
     }
 
     fn completed(&self, settled: &Settled, chunk: u64, checksum: u64) {
-        settled.resident.recency.came(chunk, &self.versions().quota.moment(0));
+        settled
+            .cached_file
+            .recency
+            .came(chunk, &self.versions().quota.moment(0));
         if settled.presence.insert(chunk) {
             let record = Record::Chunk {
-                key: settled.resident.key.clone(),
+                key: settled.cached_file.key.clone(),
                 index: chunk,
                 checksum,
             };
-            self.versions().record_contents(&settled.resident, record);
+            self.versions().record_contents(&settled.cached_file, record);
         }
         self.versions().clear_suspect(settled, chunk);
     }
@@ -167,7 +172,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
         } = job;
         let result = match entry.settled() {
             // That it can't be made was noted when it was tried.
-            Some(settled) if settled.resident.is_nowhere() => Err(ReadError::Store("there is no data file".into())),
+            Some(settled) if settled.cached_file.has_no_file() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
                 let written = write(&entry, settled, &pieces, &mut position, recorder);
                 match &written {
@@ -198,17 +203,17 @@ fn write(
     position: &mut Position,
     recorder: &Recorder,
 ) -> Result<(), ReadError> {
-    let (versions, resident) = (recorder.versions(), &settled.resident);
+    let (versions, cached_file) = (recorder.versions(), &settled.cached_file);
     let restore = || {
         versions
             .restore_if_cut(entry, settled)
             .map_err(|error| store_error(versions, &error))
     };
     restore()?;
-    if position.is_lost(entry, resident) {
+    if position.is_lost(entry, cached_file) {
         return Err(ReadError::Lost);
     }
-    let losses = resident.losses();
+    let losses = cached_file.losses();
     position.losses = losses;
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     // Nothing is held that making room could wait for.
@@ -218,13 +223,13 @@ fn write(
         .inspect_err(|error| versions.trouble.failed(error))?;
     let start = position.offset;
     // The one before ends when this one has begun. It is kept if writing fails, too: the fetch has yet to tell that it is over.
-    position.filling = Some(resident.fill(entry.chunk.touched(&(start..start + len)), &versions.quota));
-    resident
+    position.filling = Some(cached_file.fill(entry.chunk.touched(&(start..start + len)), &versions.quota));
+    cached_file
         .write(room, |data| data.write_all_at(pieces, start))
         .map_err(|error| store_error(versions, &error))?;
     // Cut off in between, what is before these bytes is zeros now.
     restore()?;
-    if resident.losses() != losses {
+    if cached_file.losses() != losses {
         return Err(ReadError::Lost);
     }
     for piece in pieces {
@@ -235,7 +240,7 @@ fn write(
     Ok(())
 }
 
-fn store_error(versions: &Versions, error: &io::Error) -> ReadError {
+fn store_error(versions: &VersionStore, error: &io::Error) -> ReadError {
     let failed = ReadError::Store(error.to_string());
     // One file that can't be written, because others have what was cut off of it open, is no trouble of the cache's.
     if error.kind() != io::ErrorKind::ResourceBusy {

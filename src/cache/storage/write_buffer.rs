@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const FULL: u64 = 512 << 10;
 
 /// See the module.
-pub struct Gathered {
+pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,
     /// Bytes in `pieces`.
     len: u64,
@@ -42,10 +42,10 @@ pub struct Gathered {
     since: Instant,
 }
 
-impl Gathered {
+impl WriteBuffer {
     /// For a body whose first byte is at `offset` in the file.
-    pub fn from(offset: u64) -> Gathered {
-        Gathered {
+    pub fn from(offset: u64) -> WriteBuffer {
+        WriteBuffer {
             pieces: VecDeque::new(),
             len: 0,
             began: offset,
@@ -124,62 +124,62 @@ mod tests {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
 
-    fn gather(gathered: &mut Gathered, len: u64) {
-        let _ = gathered.take(Bytes::from(vec![0; len as usize]), u64::MAX);
+    fn gather(buffer: &mut WriteBuffer, len: u64) {
+        let _ = buffer.take(Bytes::from(vec![0; len as usize]), u64::MAX);
     }
 
     /// Long past its beginning, and nothing waits to be written.
-    fn at(offset: u64) -> Gathered {
-        let mut gathered = Gathered::from(offset - MIB);
-        gather(&mut gathered, MIB);
-        gathered.cut(MIB);
-        gathered
+    fn at(offset: u64) -> WriteBuffer {
+        let mut buffer = WriteBuffer::from(offset - MIB);
+        gather(&mut buffer, MIB);
+        buffer.cut(MIB);
+        buffer
     }
 
     #[test]
     fn what_comes_first_is_written_as_it_comes() {
-        let mut gathered = Gathered::from(10 * MIB);
+        let mut buffer = WriteBuffer::from(10 * MIB);
         for len in [1, 4 * KIB, 100 * KIB, 300 * KIB] {
-            gather(&mut gathered, len);
-            assert_eq!(gathered.ripe(gathered.since, false), len);
-            gathered.cut(len);
+            gather(&mut buffer, len);
+            assert_eq!(buffer.ripe(buffer.since, false), len);
+            buffer.cut(len);
         }
     }
 
     #[test]
     fn later_whole_runs_are_written_and_the_rest_waits() {
-        let mut gathered = at(10 * MIB);
-        gather(&mut gathered, 200 * KIB);
-        assert_eq!(gathered.ripe(gathered.since, false), 0);
-        gather(&mut gathered, 400 * KIB);
-        assert_eq!(gathered.ripe(gathered.since, false), 512 * KIB);
-        gathered.cut(512 * KIB);
-        assert_eq!((gathered.len, gathered.ripe(gathered.since, false)), (88 * KIB, 0));
+        let mut buffer = at(10 * MIB);
+        gather(&mut buffer, 200 * KIB);
+        assert_eq!(buffer.ripe(buffer.since, false), 0);
+        gather(&mut buffer, 400 * KIB);
+        assert_eq!(buffer.ripe(buffer.since, false), 512 * KIB);
+        buffer.cut(512 * KIB);
+        assert_eq!((buffer.len, buffer.ripe(buffer.since, false)), (88 * KIB, 0));
     }
 
     #[test]
     fn what_began_within_a_run_is_written_to_its_edge() {
-        let mut gathered = at(10 * MIB + 100 * KIB);
-        gather(&mut gathered, 300 * KIB);
-        assert_eq!(gathered.ripe(gathered.since, false), 156 * KIB);
+        let mut buffer = at(10 * MIB + 100 * KIB);
+        gather(&mut buffer, 300 * KIB);
+        assert_eq!(buffer.ripe(buffer.since, false), 156 * KIB);
     }
 
     #[test]
     fn nothing_waits_for_long_nor_for_what_will_not_come() {
-        let mut gathered = at(10 * MIB);
-        gather(&mut gathered, 10);
-        assert_eq!(gathered.ripe(gathered.ripe_at(), false), 10);
-        assert_eq!(gathered.ripe(gathered.since, true), 10);
+        let mut buffer = at(10 * MIB);
+        gather(&mut buffer, 10);
+        assert_eq!(buffer.ripe(buffer.ripe_at(), false), 10);
+        assert_eq!(buffer.ripe(buffer.since, true), 10);
     }
 
     #[test]
     fn a_piece_is_cut_off_where_the_fetch_ends() {
-        let mut gathered = Gathered::from(100);
-        assert!(gathered.take(Bytes::from_static(&[1; 50]), 120).is_break());
-        assert_eq!((gathered.received, gathered.len), (120, 20));
-        assert!(gathered.take(Bytes::from_static(&[1; 50]), 120).is_break());
-        assert_eq!(gathered.cut(u64::MAX).concat(), [1; 20]);
-        assert!(gathered.is_empty());
+        let mut buffer = WriteBuffer::from(100);
+        assert!(buffer.take(Bytes::from_static(&[1; 50]), 120).is_break());
+        assert_eq!((buffer.received, buffer.len), (120, 20));
+        assert!(buffer.take(Bytes::from_static(&[1; 50]), 120).is_break());
+        assert_eq!(buffer.cut(u64::MAX).concat(), [1; 20]);
+        assert!(buffer.is_empty());
     }
 
     proptest! {
@@ -188,19 +188,19 @@ mod tests {
             began in 0..MIB,
             lens in prop::collection::vec(1..600 * KIB, 1..8),
         ) {
-            let (mut gathered, mut sent, mut written) = (Gathered::from(began), Vec::new(), Vec::new());
+            let (mut buffer, mut sent, mut written) = (WriteBuffer::from(began), Vec::new(), Vec::new());
             for len in lens {
                 let piece: Vec<u8> = (0..len).map(|at| (sent.len() as u64 + at) as u8 ^ (at >> 8) as u8).collect();
                 sent.extend_from_slice(&piece);
-                let _ = gathered.take(piece.into(), u64::MAX);
-                let ripe = gathered.ripe(gathered.since, false);
-                prop_assert!(!gathered.is_full() || ripe > 0);
-                written.extend(gathered.cut(ripe).concat());
-                prop_assert!(gathered.len < RUN || gathered.received - began <= EAGER);
+                let _ = buffer.take(piece.into(), u64::MAX);
+                let ripe = buffer.ripe(buffer.since, false);
+                prop_assert!(!buffer.is_full() || ripe > 0);
+                written.extend(buffer.cut(ripe).concat());
+                prop_assert!(buffer.len < RUN || buffer.received - began <= EAGER);
             }
-            let rest = gathered.ripe(gathered.since, true);
-            written.extend(gathered.cut(rest).concat());
-            prop_assert!(written == sent && gathered.is_empty());
+            let rest = buffer.ripe(buffer.since, true);
+            written.extend(buffer.cut(rest).concat());
+            prop_assert!(written == sent && buffer.is_empty());
         }
     }
 }

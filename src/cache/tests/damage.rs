@@ -79,7 +79,7 @@ fn after_a_power_cut_good_chunks_cost_no_request() {
     let reader = mount.held(&server);
     let settled = reader.entry().settled().unwrap();
     assert!(settled.presence.is_complete());
-    let key = settled.resident.key.clone();
+    let key = settled.cached_file.key.clone();
     assert!(
         mount.cache.versions().index.recorded(&key).unwrap().is_certain,
         "verified once is enough"
@@ -130,7 +130,7 @@ fn a_chunk_that_could_not_be_forgotten_is_verified_by_the_next_mount() {
     assert_eq!(versions.verify(reader.entry(), settled, &(13 * C..SIZE), |_| {}), SIZE);
     index.sync();
     *failing.lock() = None;
-    let key = settled.resident.key.clone();
+    let key = settled.cached_file.key.clone();
     index.record(Record::Trust { key: key.clone() });
     assert!(!index.recorded(&key).unwrap().is_certain);
     drop(reader);
@@ -347,7 +347,7 @@ fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to
         drop(reader);
         // When SQLite works again, what comes from then on is recorded.
         *failing.lock() = None;
-        mount.cache.kept_open.let_go_of_all();
+        mount.cache.idle_files.let_go_of_all();
         let reader = mount.listed(&server, SIZE);
         assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
         drop(reader);

@@ -7,13 +7,13 @@ fn when_woken<T: Send + 'static>(
     mount: &Mount,
     reader: &Reader,
     bytes: std::ops::Range<u64>,
-    look: impl FnOnce(&crate::cache::entry::cached_file::Resident, Result<(), ReadError>) -> T + Send + 'static,
+    look: impl FnOnce(&crate::cache::entry::cached_file::CachedFile, Result<(), ReadError>) -> T + Send + 'static,
 ) -> T {
     let (seen, sees) = crossbeam_channel::bounded(1);
     let entry = Arc::clone(reader.entry());
     let on_ready = move |result| {
         let settled = entry.settled().expect("its version is known by now");
-        seen.send(look(&settled.resident, result)).unwrap();
+        seen.send(look(&settled.cached_file, result)).unwrap();
     };
     mount
         .cache
@@ -37,13 +37,13 @@ fn a_chunk_can_t_go_before_the_scheduler_was_told_that_it_has_come() {
     let mount = Mount::over(dir.path());
     let reader = mount.listed(&server, 2 * C);
     // Until then the scheduler would wake who needs the part of the chunk that was told of before.
-    let (evictable, result) = when_woken(&mount, &reader, 0..2 * C, |resident, result| {
-        (resident.evictable(0), result)
+    let (evictable, result) = when_woken(&mount, &reader, 0..2 * C, |cached_file, result| {
+        (cached_file.evictable(0), result)
     });
     // The first one may have come with a write of its own, and been told of.
     assert!(result.is_ok() && !evictable.contains(&1), "{result:?}, {evictable:?}");
-    let resident = &reader.entry().settled().unwrap().resident;
-    until(|| resident.evictable(0) == [0, 1]);
+    let cached_file = &reader.entry().settled().unwrap().cached_file;
+    until(|| cached_file.evictable(0) == [0, 1]);
     drop(reader);
     mount.end();
 }
@@ -57,17 +57,17 @@ fn a_part_of_a_chunk_can_t_go_before_the_scheduler_was_told_that_its_fetch_has_f
     );
     let mount = Mount::over(dir.path());
     let reader = mount.listed(&server, 2 * C);
-    let (is_kept, freed, result) = when_woken(&mount, &reader, 0..C, |resident, result| {
+    let (is_kept, freed, result) = when_woken(&mount, &reader, 0..C, |cached_file, result| {
         (
-            resident.is_busy(),
-            resident.trim(false, |_| Some(Vec::new())).freed,
+            cached_file.is_busy(),
+            cached_file.trim(false, |_| Some(Vec::new())).freed,
             result,
         )
     });
     assert!(matches!(result, Err(ReadError::Changed)), "{result:?}");
     assert!(is_kept && freed == 0, "{is_kept}, {freed}");
-    let resident = &reader.entry().settled().unwrap().resident;
-    until(|| !resident.is_busy());
+    let cached_file = &reader.entry().settled().unwrap().cached_file;
+    until(|| !cached_file.is_busy());
     drop(reader);
     mount.end();
 }

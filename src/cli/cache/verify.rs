@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{entries, shown};
 use crate::cache::CacheError;
 use crate::cache::index::EntryInfo;
-use crate::cache::lifecycle::fsck::{Dropped, Upkeep};
+use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::cli::support::output;
 use crate::util::plural::verb;
 
@@ -26,7 +26,7 @@ struct Tally {
 /// # Errors
 /// When anything is wrong, as one sentence; what it is was printed.
 pub(super) fn run(folder: &Path, repair: bool) -> anyhow::Result<()> {
-    let upkeep = match Upkeep::open(folder) {
+    let upkeep = match Fsck::open(folder) {
         Err(CacheError::Index {
             reason,
             is_damaged: true,
@@ -43,11 +43,7 @@ pub(super) fn run(folder: &Path, repair: bool) -> anyhow::Result<()> {
 
 /// Nothing that stands in the index can be believed, so there is nothing else to check.
 fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> {
-    let outcome = if repair {
-        Some(Upkeep::begin_anew(folder)?)
-    } else {
-        None
-    };
+    let outcome = if repair { Some(Fsck::begin_anew(folder)?) } else { None };
     let done = match outcome {
         None => "",
         Some(Dropped::Yes) => "; set aside as index.db.damaged, and all that it recorded dropped",
@@ -65,7 +61,7 @@ fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> 
     }
 }
 
-fn verify(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
+fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
     let entries = entries(&upkeep)?;
     let bytes: u64 = entries.iter().map(EntryInfo::cached).sum();
     let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
@@ -110,7 +106,7 @@ fn verify(upkeep: Upkeep, repair: bool) -> anyhow::Result<()> {
     }
 }
 
-fn check(upkeep: &Upkeep, entry: &EntryInfo, repair: bool, bar: &ProgressBar, tally: &mut Tally) -> anyhow::Result<()> {
+fn check(upkeep: &Fsck, entry: &EntryInfo, repair: bool, bar: &ProgressBar, tally: &mut Tally) -> anyhow::Result<()> {
     let findings = upkeep.verify(entry, |bytes| bar.inc(bytes))?;
     if findings.is_empty() {
         return Ok(());

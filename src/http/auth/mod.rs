@@ -63,11 +63,11 @@ pub(crate) struct Access {
     /// One token for all origins: options that are meant for one server are accepted for one only.
     token: Option<Arc<Token>>,
     /// Guards nothing but the map; nothing else is locked under it, and it is never held over an await.
-    homes: Mutex<HashMap<Origin, Arc<Home>>>,
+    homes: Mutex<HashMap<Origin, Arc<HomeOrigin>>>,
 }
 
 /// An origin that a source is at.
-struct Home {
+struct HomeOrigin {
     login: Option<Login>,
     /// How the login is told. Never held over an await.
     scheme: Mutex<Scheme>,
@@ -122,7 +122,7 @@ impl Access {
                 "https" => Scheme::Basic,
                 _ => Scheme::Unasked,
             });
-            homes.insert(origin, Arc::new(Home { login, scheme }));
+            homes.insert(origin, Arc::new(HomeOrigin { login, scheme }));
         }
         url
     }
@@ -218,12 +218,12 @@ impl Access {
         })
     }
 
-    fn home(&self, url: &Url) -> Option<Arc<Home>> {
+    fn home(&self, url: &Url) -> Option<Arc<HomeOrigin>> {
         self.homes.lock().get(&Origin::of(url)?).cloned()
     }
 }
 
-impl Home {
+impl HomeOrigin {
     /// Takes up what a 401 asks for. False if that is what was refused, or nothing that we know.
     fn choose(&self, shown: &Shown, challenges: &[Challenge]) -> bool {
         let mut scheme = self.scheme.lock();

@@ -117,7 +117,7 @@ pub(super) fn sentence(holders: &[Holder]) -> String {
 
 /// Who uses a mount.
 #[derive(Debug)]
-pub(super) struct Holders {
+pub(super) struct BusyProcesses {
     /// All of them, ordered by process id.
     pub all: Vec<Holder>,
     /// Whether they are all processes that were killed, and have yet to let go of their files.
@@ -125,7 +125,7 @@ pub(super) struct Holders {
 }
 
 /// Finds out who uses `mount`, but this process. What was found within [`PATIENCE`].
-pub(super) fn of(mount: &Mount) -> Holders {
+pub(super) fn of(mount: &Mount) -> BusyProcesses {
     let mut all: Vec<Holder> = table::read()
         .unwrap_or_default()
         .into_iter()
@@ -146,7 +146,7 @@ pub(super) fn of(mount: &Mount) -> Holders {
     }
     all.sort_by_key(Holder::pid);
     are_dying &= !all.is_empty();
-    Holders { all, are_dying }
+    BusyProcesses { all, are_dying }
 }
 
 /// Sends each process that uses `mount`, and whether it is dying; some are sent twice. What is mapped is looked at last: a process

@@ -9,7 +9,7 @@ use crate::http::{
     Validator, Version,
     response::{head::AnswerHead, validation::is_same_version},
 };
-use crate::origin::{Body, Told};
+use crate::origin::{AliasName, Body};
 
 /// What is known of a remote file, or a page, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum RangeAnswer {
     /// [`Client::weigh`](crate::origin::Client::weigh) has to tell.
     Doubtful {
         /// What it calls its version.
-        told: Told,
+        told: AliasName,
         /// The answer, if it is of the known version.
         answer: Box<RangeAnswer>,
     },

@@ -157,7 +157,7 @@ fn tells_size(head: &AnswerHead) -> bool {
 
 /// Whether a GET may be answered where a HEAD failed so: not if there is no way to the server, or no leave to go there.
 fn may_answer_get(kind: &HttpErrorKind) -> bool {
-    !kind.is_of_the_way()
+    !kind.is_connect_failure()
         && !matches!(
             kind,
             HttpErrorKind::Offline

@@ -17,7 +17,7 @@ use crate::http::{
 };
 use crate::origin::{
     Metadata,
-    connection_limit::Errand,
+    connection_limit::RequestClass,
     head_trust::{HeadTrust, ProbeForm},
 };
 
@@ -123,6 +123,6 @@ impl Client {
 
     /// The answer to a HEAD, if it comes soon.
     pub(crate) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
-        self.send_for(Errand::Hint, Method::HEAD, url, identity()).await
+        self.send_for(RequestClass::Hint, Method::HEAD, url, identity()).await
     }
 }

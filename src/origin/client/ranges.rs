@@ -17,7 +17,7 @@ use crate::http::{
         validation::{Verdict, is_longer, judge, judge_instead},
     },
 };
-use crate::origin::{RangeAnswer, Told, connection_limit::Errand};
+use crate::origin::{AliasName, RangeAnswer, connection_limit::RequestClass};
 
 impl Client {
     /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
@@ -65,7 +65,9 @@ impl Client {
         want: Range<u64>,
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
-        let mut answer = self.send_for(Errand::Bytes, Method::GET, first, ranged(&want)).await?;
+        let mut answer = self
+            .send_for(RequestClass::Bytes, Method::GET, first, ranged(&want))
+            .await?;
         answer.head.note_place(url, &answer.url);
         if let Some(known) = known {
             self.shared.aliases.restate(url, known, &mut answer.head);
@@ -74,14 +76,16 @@ impl Client {
         // A range that is refused by a status is asked for once more as the whole file, which a server without ranges gives.
         if let Verdict::Refused(refusal) = verdict {
             self.finish(&mut answer.response).await;
-            answer = self.send_for(Errand::Bytes, Method::GET, first, identity()).await?;
+            answer = self
+                .send_for(RequestClass::Bytes, Method::GET, first, identity())
+                .await?;
             answer.head.note_place(url, &answer.url);
             if let Some(known) = known {
                 self.shared.aliases.restate(url, known, &mut answer.head);
             }
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
-        let told = Told::by(&answer.head);
+        let told = AliasName::by(&answer.head);
         let doubtful = known.and_then(|known| doubt(&answer.head, &want, known, &verdict));
         let is_doubtful = doubtful.is_some();
         let verdict = doubtful.unwrap_or(verdict);

@@ -26,7 +26,7 @@ use crate::http::{
 };
 use crate::origin::{
     Client,
-    connection_limit::{Errand, Lease},
+    connection_limit::{Lease, RequestClass},
 };
 
 /// How often one request is sent anew after a 401: for what the server asks for, and for a nonce that is too old.
@@ -51,7 +51,7 @@ pub(crate) struct Answer {
 impl Client {
     /// [`Self::send_for`] names.
     pub(crate) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
-        self.send_for(Errand::Names, method, asked, headers).await
+        self.send_for(RequestClass::Names, method, asked, headers).await
     }
 
     /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
@@ -60,7 +60,7 @@ impl Client {
     /// now; and if that is no other place, or no better one, what was asked for is asked for by its own URL.
     pub(crate) async fn send_for(
         &self,
-        errand: Errand,
+        errand: RequestClass,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
@@ -79,7 +79,7 @@ impl Client {
             self.finish(&mut answer.response).await;
         }
         if let Some((directory, root)) = short.learn {
-            let led = self.follow(Errand::Names, Method::GET, &root, identity()).await;
+            let led = self.follow(RequestClass::Names, Method::GET, &root, identity()).await;
             let led = led
                 .ok()
                 .filter(|answer| answer.head.status == 200)
@@ -107,7 +107,7 @@ impl Client {
     /// is asked again, until it leads to a machine that was asked already.
     async fn follow(
         &self,
-        errand: Errand,
+        errand: RequestClass,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
@@ -138,7 +138,7 @@ impl Client {
                     lacks.get_or_insert(Ok(answer));
                 }
                 Err(error)
-                    if (error.kind.is_of_the_way() || error.kind == HttpErrorKind::Unanswered)
+                    if (error.kind.is_connect_failure() || error.kind == HttpErrorKind::Unanswered)
                         && (is_other || !lacking.is_empty()) =>
                 {
                     lacks.get_or_insert(Err(error));
@@ -161,7 +161,7 @@ impl Client {
     /// Sends a request over as many redirects as it takes. `last` is what was asked at the end.
     async fn hops(
         &self,
-        errand: Errand,
+        errand: RequestClass,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
@@ -194,7 +194,13 @@ impl Client {
     }
 
     /// Sends a request to one URL, as who this origin is to see.
-    async fn hop(&self, errand: Errand, method: Method, url: Url, headers: HeaderMap) -> Result<Answer, HttpError> {
+    async fn hop(
+        &self,
+        errand: RequestClass,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+    ) -> Result<Answer, HttpError> {
         let fail = |kind| HttpError {
             kind,
             url: redact(&url),
@@ -222,7 +228,7 @@ impl Client {
     /// once on a new one: an end or something that is no HTTP, or a silence, on one that was used before.
     async fn ask(
         &self,
-        errand: Errand,
+        errand: RequestClass,
         method: &Method,
         url: &Url,
         headers: &HeaderMap,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Errand, Held, Limit, SHUT_OUT};
+use super::{Held, Limit, RequestClass, SHUT_OUT};
 use crate::http::connect::setup::IDLE;
 use crate::http::connect::wire::{Speech, Wire};
 
@@ -196,7 +196,7 @@ impl State {
     }
 
     /// A request for `errand` has waited for a while: takes one from another request that brings nothing, or that can give way to names.
-    pub fn take_one_for(&mut self, errand: Errand, now: u64) {
+    pub fn take_one_for(&mut self, errand: RequestClass, now: u64) {
         let is_revoked = |held: &&Arc<Held>| held.is_revoked.load(Ordering::Acquire);
         if self.busy.values().filter(is_revoked).count() >= self.waiting.len() {
             return;
@@ -206,7 +206,8 @@ impl State {
         let is_silent = |held: &&Arc<Held>| silence(held) >= held.patience.max(slowest.saturating_mul(2));
         let others = || self.busy.values().filter(|held| held.may_be_revoked());
         let silent = others().filter(is_silent).max_by_key(|held| silence(held));
-        let victim = silent.or_else(|| (errand != Errand::Bytes).then(|| longest_that_gives_way(others(), now))?);
+        let victim =
+            silent.or_else(|| (errand != RequestClass::Bytes).then(|| longest_that_gives_way(others(), now))?);
         if let Some(victim) = victim {
             victim.revoke();
         }
@@ -307,7 +308,7 @@ impl State {
 /// The lease that has lasted longest of those that can be gone on with elsewhere, and have brought something.
 fn longest_that_gives_way<'a>(all: impl Iterator<Item = &'a Arc<Held>>, now: u64) -> Option<&'a Arc<Held>> {
     let may = |held: &&Arc<Held>| {
-        held.errand == Errand::Bytes
+        held.errand == RequestClass::Bytes
             && held.gives_way.load(Ordering::Acquire)
             && held.may_be_revoked()
             && now.saturating_sub(held.since) >= HAD_IT

@@ -24,7 +24,7 @@ async fn is_ready<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// A lease whose connection was answered on.
-async fn answered(limit: &Arc<Limit>, errand: Errand) -> Lease {
+async fn answered(limit: &Arc<Limit>, errand: RequestClass) -> Lease {
     let mut lease = limit.lease(errand, 0).await;
     let connections = Connections::new(&HttpConfig::default()).unwrap();
     lease.wire(SPEECH, || connections.wire(SPEECH)).unwrap();
@@ -35,13 +35,16 @@ async fn answered(limit: &Arc<Limit>, errand: Errand) -> Lease {
 #[tokio::test(start_paused = true)]
 async fn no_more_are_out_than_allowed() {
     let limit = limit(2);
-    let (one, two) = (limit.lease(Errand::Names, 0).await, limit.lease(Errand::Bytes, 0).await);
-    assert!(is_ready(limit.lease(Errand::Names, 0)).await.is_none());
+    let (one, two) = (
+        limit.lease(RequestClass::Names, 0).await,
+        limit.lease(RequestClass::Bytes, 0).await,
+    );
+    assert!(is_ready(limit.lease(RequestClass::Names, 0)).await.is_none());
     two.finish(false);
-    let three = is_ready(limit.lease(Errand::Names, 0)).await.expect("a free one");
+    let three = is_ready(limit.lease(RequestClass::Names, 0)).await.expect("a free one");
     drop((one, three));
     assert!(
-        timeout(SHUT_OUT, limit.lease(Errand::Names, 0)).await.is_ok(),
+        timeout(SHUT_OUT, limit.lease(RequestClass::Names, 0)).await.is_ok(),
         "what is broken off is free soon"
     );
 }
@@ -49,8 +52,8 @@ async fn no_more_are_out_than_allowed() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_used_again_and_counts() {
     let limit = limit(1);
-    answered(&limit, Errand::Names).await.finish(true);
-    let mut again = limit.lease(Errand::Bytes, 0).await;
+    answered(&limit, RequestClass::Names).await.finish(true);
+    let mut again = limit.lease(RequestClass::Bytes, 0).await;
     let wire = again.wire(SPEECH, || Err("it was kept"));
     assert!(wire.is_ok_and(|wire| wire.begin().is_on_kept()));
 }
@@ -58,8 +61,8 @@ async fn an_idle_connection_is_used_again_and_counts() {
 #[tokio::test(start_paused = true)]
 async fn names_come_before_bytes_that_have_just_come() {
     let limit = limit(1);
-    let first = limit.lease(Errand::Names, 0).await;
-    let (bytes, names) = (limit.lease(Errand::Bytes, 0), limit.lease(Errand::Names, 0));
+    let first = limit.lease(RequestClass::Names, 0).await;
+    let (bytes, names) = (limit.lease(RequestClass::Bytes, 0), limit.lease(RequestClass::Names, 0));
     tokio::pin!(bytes, names);
     assert!(is_ready(&mut bytes).await.is_none() && is_ready(&mut names).await.is_none());
     first.finish(true);
@@ -71,12 +74,12 @@ async fn names_come_before_bytes_that_have_just_come() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_have_waited_come_before_names_that_have_just_come() {
     let limit = limit(1);
-    let first = limit.lease(Errand::Names, 0).await;
-    let bytes = limit.lease(Errand::Bytes, 0);
+    let first = limit.lease(RequestClass::Names, 0).await;
+    let bytes = limit.lease(RequestClass::Bytes, 0);
     tokio::pin!(bytes);
     assert!(is_ready(&mut bytes).await.is_none());
     advance(2 * BYTES_YIELD).await;
-    let names = limit.lease(Errand::Names, 0);
+    let names = limit.lease(RequestClass::Names, 0);
     tokio::pin!(names);
     assert!(is_ready(&mut names).await.is_none());
     first.finish(true);
@@ -87,26 +90,30 @@ async fn bytes_that_have_waited_come_before_names_that_have_just_come() {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_longer_waited_for_is_the_next_ones() {
     let limit = limit(1);
-    let first = limit.lease(Errand::Names, 0).await;
+    let first = limit.lease(RequestClass::Names, 0).await;
     {
-        let gone = limit.lease(Errand::Names, 0);
+        let gone = limit.lease(RequestClass::Names, 0);
         tokio::pin!(gone);
         assert!(is_ready(&mut gone).await.is_none());
         first.finish(true);
     }
-    is_ready(limit.lease(Errand::Bytes, 0)).await.expect("it is free");
+    is_ready(limit.lease(RequestClass::Bytes, 0)).await.expect("it is free");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_gives_way_to_names_and_not_to_bytes() {
     let limit = limit(1);
-    let fetch = answered(&limit, Errand::Bytes).await;
+    let fetch = answered(&limit, RequestClass::Bytes).await;
     fetch.gives_way();
     advance(BEFORE_TAKING * 3).await;
     fetch.heard();
-    assert!(timeout(SHUT_OUT / 2, limit.lease(Errand::Bytes, 0)).await.is_err());
+    assert!(
+        timeout(SHUT_OUT / 2, limit.lease(RequestClass::Bytes, 0))
+            .await
+            .is_err()
+    );
     assert!(!fetch.is_revoked(), "it brings bytes");
-    let names = limit.lease(Errand::Names, 0);
+    let names = limit.lease(RequestClass::Names, 0);
     tokio::pin!(names);
     tokio::select! {
         _ = &mut names => panic!("there is one connection"),
@@ -120,9 +127,9 @@ async fn a_fetch_gives_way_to_names_and_not_to_bytes() {
 async fn what_brings_nothing_gives_way_and_has_twice_as_long_the_next_time() {
     let limit = limit(1);
     for (given_up, patience) in [(0, 1), (1, 2), (2, 4)] {
-        let silent = limit.lease(Errand::Names, given_up).await;
+        let silent = limit.lease(RequestClass::Names, given_up).await;
         let began = Instant::now();
-        let other = limit.lease(Errand::Bytes, 0);
+        let other = limit.lease(RequestClass::Bytes, 0);
         tokio::select! {
             _ = other => panic!("there is one connection"),
             () = silent.revocation() => {}
@@ -139,8 +146,11 @@ async fn what_brings_nothing_gives_way_and_has_twice_as_long_the_next_time() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_shuts_new_connections_out_gets_as_many_as_it_serves() {
     let limit = limit(16);
-    answered(&limit, Errand::Names).await.finish(true);
-    let (kept, new) = (limit.lease(Errand::Names, 0).await, limit.lease(Errand::Names, 0).await);
+    answered(&limit, RequestClass::Names).await.finish(true);
+    let (kept, new) = (
+        limit.lease(RequestClass::Names, 0).await,
+        limit.lease(RequestClass::Names, 0).await,
+    );
     let begun = Instant::now();
     kept.answered(Duration::from_millis(1));
     kept.finish(true);
@@ -157,7 +167,7 @@ async fn a_server_that_is_slow_keeps_all_its_connections() {
     let limit = limit(16);
     let mut leases = Vec::new();
     for _ in 0..4 {
-        leases.push(limit.lease(Errand::Names, 0).await);
+        leases.push(limit.lease(RequestClass::Names, 0).await);
     }
     let begun = Instant::now();
     advance(SHUT_OUT * 3).await;

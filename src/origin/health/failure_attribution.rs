@@ -18,7 +18,7 @@ pub(super) const MOST_FAILING: usize = 64;
 
 /// What a failure is laid to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
+pub enum FailureAttribution {
     /// All who ask it wait.
     Origin,
     /// What was asked about, and nobody else has to wait for that.
@@ -41,7 +41,7 @@ pub(super) struct Failures(Vec<Failing>);
 
 impl Failures {
     /// What is to blame for a failure of an origin that is not left alone.
-    pub fn blame(&mut self, error: &HttpError, now: Instant) -> Blame {
+    pub fn blame(&mut self, error: &HttpError, now: Instant) -> FailureAttribution {
         let may_be_its_own = matches!(
             error.kind,
             HttpErrorKind::Status {
@@ -51,7 +51,7 @@ impl Failures {
                 | HttpErrorKind::Unanswered
         );
         if !may_be_its_own {
-            return Blame::Origin;
+            return FailureAttribution::Origin;
         }
         let resource = error.url.resource();
         let mut before = self.0.iter();
@@ -68,10 +68,10 @@ impl Failures {
         });
         let witnesses = self.0.iter().filter(|failing| !failing.is_by_itself);
         if is_by_itself || witnesses.count() < 2 {
-            Blame::Resource
+            FailureAttribution::Resource
         } else {
             self.0.clear();
-            Blame::Origin
+            FailureAttribution::Origin
         }
     }
 

@@ -29,20 +29,23 @@ fn busy(path: &str, retry_after: Option<Duration>) -> HttpError {
 async fn what_fails_alone_holds_nobody_up_and_the_second_one_stands_for_the_origin() {
     let health = health();
     for _ in 0..5 {
-        assert_eq!(health.turn().await.failed(&busy("a", None)), Blame::Resource);
+        assert_eq!(
+            health.turn().await.failed(&busy("a", None)),
+            FailureAttribution::Resource
+        );
         assert!(health.turn_now().is_some());
     }
-    assert_eq!(health.turn().await.failed(&busy("b", None)), Blame::Origin);
+    assert_eq!(health.turn().await.failed(&busy("b", None)), FailureAttribution::Origin);
     assert!(health.turn_now().is_none());
     // The pause goes on whoever asks when it is over.
-    assert_eq!(health.turn().await.failed(&busy("a", None)), Blame::Origin);
+    assert_eq!(health.turn().await.failed(&busy("a", None)), FailureAttribution::Origin);
     health.turn().await.answered();
     assert_eq!(
         health.turn().await.failed(&busy("a", None)),
-        Blame::Resource,
+        FailureAttribution::Resource,
         "a new outage"
     );
-    assert_eq!(health.turn().await.failed(&busy("b", None)), Blame::Origin);
+    assert_eq!(health.turn().await.failed(&busy("b", None)), FailureAttribution::Origin);
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,16 +53,22 @@ async fn what_fails_while_others_are_answered_is_no_sign_of_the_origin() {
     let health = health();
     for _ in 0..3 {
         for path in ["a", "b", "c"] {
-            assert_eq!(health.turn().await.failed(&busy(path, None)), Blame::Resource);
+            assert_eq!(
+                health.turn().await.failed(&busy(path, None)),
+                FailureAttribution::Resource
+            );
             health.turn().await.answered();
         }
     }
     for path in ["a", "b", "c", "d"] {
-        assert_eq!(health.turn().await.failed(&busy(path, None)), Blame::Resource);
+        assert_eq!(
+            health.turn().await.failed(&busy(path, None)),
+            FailureAttribution::Resource
+        );
     }
     assert_eq!(
         health.turn().await.failed(&busy("e", None)),
-        Blame::Origin,
+        FailureAttribution::Origin,
         "two that were well"
     );
     health.turn().await.answered();
@@ -80,7 +89,11 @@ async fn a_broken_way_and_a_word_to_all_are_the_origins_at_once() {
         url: redact(&Url::parse("http://h/a").unwrap()),
     };
     for error in [down(), busy("a", Some(Duration::from_secs(1))), too_many] {
-        assert_eq!(health().turn().await.failed(&error), Blame::Origin, "{error}");
+        assert_eq!(
+            health().turn().await.failed(&error),
+            FailureAttribution::Origin,
+            "{error}"
+        );
     }
 }
 
@@ -100,7 +113,7 @@ async fn a_well_origin_is_asked_at_once_by_all() {
     let began = Instant::now();
     let turns = [health.turn().await, health.turn().await];
     assert_eq!(began.elapsed(), Duration::ZERO);
-    turns.into_iter().for_each(Turn::answered);
+    turns.into_iter().for_each(Permit::answered);
     assert!(health.state.lock().pause.is_none());
 }
 
@@ -180,7 +193,7 @@ async fn who_gives_its_turn_back_without_a_word_lets_the_next_one_ask() {
 #[tokio::test(start_paused = true)]
 async fn two_things_that_differ_in_their_query_alone_are_two() {
     let health = health();
-    assert_eq!(health.has_failed(&busy("get?id=1", None)), Blame::Resource);
-    assert_eq!(health.has_failed(&busy("get?id=1", None)), Blame::Resource);
-    assert_eq!(health.has_failed(&busy("get?id=2", None)), Blame::Origin);
+    assert_eq!(health.has_failed(&busy("get?id=1", None)), FailureAttribution::Resource);
+    assert_eq!(health.has_failed(&busy("get?id=1", None)), FailureAttribution::Resource);
+    assert_eq!(health.has_failed(&busy("get?id=2", None)), FailureAttribution::Origin);
 }

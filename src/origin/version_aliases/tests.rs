@@ -12,7 +12,7 @@ fn name(text: &str) -> Name {
 
 fn decided(known: &str, told: &str, heads: &[&str], gets: &[&str], bytes: Bytes) -> Option<By> {
     let names = |texts: &[&str]| texts.iter().map(|text| name(text)).collect();
-    let told = Told(name(told));
+    let told = AliasName(name(told));
     let evidence = Evidence {
         heads: names(heads),
         gets: names(gets),

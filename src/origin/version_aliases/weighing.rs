@@ -13,7 +13,7 @@ impl Client {
         url: &Url,
         known: &Version,
         modified: Option<SystemTime>,
-        told: &Told,
+        told: &AliasName,
         samples: Vec<Sample>,
     ) -> Result<Weighed, HttpError> {
         let file = self.shared.aliases.file(url);
@@ -92,7 +92,7 @@ impl Client {
     }
 
     /// Remembers what was found out of a version that is the same.
-    fn learn(&self, url: &Url, file: &File, told: &Told, by: By, evidence: &Evidence) -> Weighed {
+    fn learn(&self, url: &Url, file: &File, told: &AliasName, by: By, evidence: &Evidence) -> Weighed {
         self.shared.aliases.log(url, &by);
         let names = [&told.0].into_iter().chain(&evidence.heads).chain(&evidence.gets);
         file.state.lock().learn(by, names);

@@ -10,11 +10,11 @@ use url::Url;
 use super::{Known, RemoteFile};
 use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
-use crate::origin::{Metadata, Told, Weighed};
+use crate::origin::{AliasName, Metadata, Weighed};
 use crate::source::ListedSize;
 use crate::vfs::node::{Ino, Kind, Node};
-use crate::vfs::request::Asker;
-use crate::vfs::request::mirror_lookup::Who;
+use crate::vfs::request::Urgency;
+use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::{Tree, TreeError};
 
 /// Bytes that are fetched when a version is opened that has replaced another. A program that follows a file (`tail -F`) reads it a second after it
@@ -23,7 +23,11 @@ const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
 
 impl Tree {
     /// Asks the origin for a file's size, once.
-    pub(in crate::vfs) async fn resolve_one(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
+    pub(in crate::vfs) async fn resolve_one(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        asker: Urgency,
+    ) -> Result<(), TreeError> {
         let Kind::File(file) = &node.kind else { return Ok(()) };
         let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
         if file.is_ready() {
@@ -88,7 +92,7 @@ impl Tree {
     pub(in crate::vfs) async fn open_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
-        asker: Asker,
+        asker: Urgency,
     ) -> Result<Arc<CacheEntry>, TreeError> {
         let Kind::File(file) = &node.kind else {
             return Err(TreeError::IsADirectory);
@@ -114,7 +118,7 @@ impl Tree {
         self: &Arc<Self>,
         node: &Arc<Node>,
         file: &RemoteFile,
-        asker: Asker,
+        asker: Urgency,
     ) -> Result<Option<Held>, TreeError> {
         if let Some(known) = file.freshly_known(self.ttl) {
             return Ok(Some(self.held(&file.url, known).await?));
@@ -153,11 +157,15 @@ impl Tree {
         &self,
         file: &RemoteFile,
         expected: Option<&Version>,
-        asker: Asker,
+        asker: Urgency,
     ) -> Result<Option<Known>, TreeError> {
         let catalogue = self.cache.catalogue();
         // What the source has told is not replaced by what a mirror says.
-        let who = if expected.is_none() { Who::Anybody } else { Who::Source };
+        let who = if expected.is_none() {
+            Authority::Anybody
+        } else {
+            Authority::Source
+        };
         let question = |there: Option<Url>| async move {
             match there {
                 None => self.client.confirm(&file.url, expected, file.exactly_listed()).await,
@@ -205,7 +213,7 @@ impl Tree {
             }
             None => (self.told_before(url).await.and_then(|told| told.modified), Vec::new()),
         };
-        let told = Told::as_metadata(found);
+        let told = AliasName::as_metadata(found);
         let weighed = self.client.weigh(url, expected, modified, &told, samples).await;
         match weighed {
             Ok(Weighed::Same | Weighed::Again) => {
@@ -237,7 +245,7 @@ impl Tree {
         let (tree, node) = (Arc::clone(self), Arc::clone(node));
         let ask = async move {
             match &node.kind {
-                Kind::File(file) => Some(tree.confirm(file, expected.as_ref(), Asker::Refreshing).await),
+                Kind::File(file) => Some(tree.confirm(file, expected.as_ref(), Urgency::Refreshing).await),
                 Kind::Directory(_) => None,
             }
         };

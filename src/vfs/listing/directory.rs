@@ -15,7 +15,7 @@ use super::unlisted::Unlisted;
 use crate::source::{LeftOut, ListedTime};
 use crate::vfs::TreeError;
 use crate::vfs::node::{Attributes, Ino, Node, undated};
-use crate::vfs::request::Asker;
+use crate::vfs::request::Urgency;
 
 /// The bytes that `stat` shows for a directory: what local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
@@ -166,13 +166,13 @@ impl Directory {
     }
 
     /// Notes that its listing could not be had.
-    pub(in crate::vfs) fn note_failure(&self, asker: Asker, error: &TreeError) {
+    pub(in crate::vfs) fn note_failure(&self, asker: Urgency, error: &TreeError) {
         let is_lasting = match error {
             TreeError::NotFound => true,
             TreeError::Http(error) => !error.kind.is_temporary(),
             _ => false,
         };
-        let is_unseen = matches!(asker, Asker::Guessing) && is_lasting;
+        let is_unseen = matches!(asker, Urgency::Guessing) && is_lasting;
         self.state.write().failed = Some(Failed {
             unseen: is_unseen.then(|| (error.clone(), Instant::now())),
         });

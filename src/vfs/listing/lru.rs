@@ -12,7 +12,7 @@ use crate::vfs::node::{Ino, Node};
 
 /// The directories whose names are remembered, by when they were listed.
 #[derive(Default)]
-pub(in crate::vfs) struct Remembered {
+pub(in crate::vfs) struct ListingLru {
     /// Names in all of them.
     names: usize,
     /// Counts listings.
@@ -27,7 +27,7 @@ struct Listed {
     names: usize,
 }
 
-impl Remembered {
+impl ListingLru {
     /// A directory was listed with so many names. Which ones to let go of, so that there are `most` at most; the one that
     /// was just listed is none of them, however large.
     pub(in crate::vfs) fn listed(&mut self, node: &Arc<Node>, names: usize, most: usize) -> Vec<Arc<Node>> {
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn those_that_were_listed_longest_ago_go_until_there_are_few_enough() {
         let nodes: Vec<_> = (0..4).map(node).collect();
-        let mut remembered = Remembered::default();
+        let mut remembered = ListingLru::default();
         let mut leaving = |at: usize, names| -> Vec<Ino> {
             let leaving = remembered.listed(&nodes[at], names, 10);
             leaving.iter().map(|node| node.ino).collect()

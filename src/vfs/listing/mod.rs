@@ -29,8 +29,8 @@ use super::listing::kinds::{correct, with_slash};
 use super::listing::snapshot::Snapshot;
 use super::node::{Ino, Kind, Node};
 use super::nodes::{directory_number, number};
-use super::request::Asker;
-use super::request::mirror_lookup::{Told, Who};
+use super::request::Urgency;
+use super::request::mirror_lookup::{Answered, Authority};
 use super::{Tree, TreeError};
 use crate::cache::{Cache, ShownFile};
 use crate::http::{HttpError, HttpErrorKind, redact};
@@ -58,7 +58,11 @@ impl Tree {
     }
 
     /// [`Self::list`], for this asker.
-    pub(super) async fn list_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<Arc<Snapshot>, TreeError> {
+    pub(super) async fn list_for(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        asker: Urgency,
+    ) -> Result<Arc<Snapshot>, TreeError> {
         let Kind::Directory(directory) = &node.kind else {
             return Err(TreeError::NotADirectory);
         };
@@ -108,7 +112,7 @@ impl Tree {
         self.runtime.spawn(async move {
             if let Kind::Directory(directory) = &node.kind {
                 // Who looks next will hear of its error.
-                tree.list_again(&node, directory, &url, Asker::Refreshing).await.ok();
+                tree.list_again(&node, directory, &url, Urgency::Refreshing).await.ok();
             }
         });
     }
@@ -119,7 +123,7 @@ impl Tree {
         node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
-        asker: Asker,
+        asker: Urgency,
     ) -> Result<Option<Arc<Snapshot>>, TreeError> {
         let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
         if std::mem::replace(&mut directory.state.write().is_searched, true) {
@@ -140,17 +144,17 @@ impl Tree {
         node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
-        asker: Asker,
+        asker: Urgency,
     ) -> Result<Arc<Snapshot>, TreeError> {
         // A guess is useless while a request for the same directory is under way, and would hold up the next one.
         let _one_at_a_time = match asker {
-            Asker::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
-            Asker::Waiting(_) | Asker::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,
+            Urgency::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
+            Urgency::Waiting(_) | Urgency::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,
         };
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
-        if matches!(asker, Asker::Guessing) {
+        if matches!(asker, Urgency::Guessing) {
             if directory.has_failed() {
                 return Err(TreeError::NotAsked);
             }
@@ -160,9 +164,9 @@ impl Tree {
         let known = directory.last_known();
         // What the source has told is not replaced by what a mirror says.
         let who = if known.is_none() || directory.state.read().is_by_mirror {
-            Who::Anybody
+            Authority::Anybody
         } else {
-            Who::Source
+            Authority::Source
         };
         let question = |there: Option<Url>| async move { self.source.list(url, there.as_ref().unwrap_or(url)).await };
         let answer = self.ask(url, who, asker, question).await;
@@ -171,7 +175,7 @@ impl Tree {
             _ => Ok(told),
         });
         match (answer, known) {
-            (Ok(Told { answer, is_by_mirror }), _) => {
+            (Ok(Answered { answer, is_by_mirror }), _) => {
                 let (tree, of) = (Arc::clone(self), Arc::clone(node));
                 // A long one takes a while, in which the threads of the runtime have bodies to move.
                 let taken = self

@@ -17,7 +17,7 @@ use super::directory::Directory;
 use super::snapshot::Order;
 use crate::cache::{CacheEntry, Priority, SMALL_FILE};
 use crate::vfs::node::{Ino, Kind, Node, ROOT};
-use crate::vfs::request::Asker;
+use crate::vfs::request::Urgency;
 use crate::vfs::{Snapshot, Tree};
 
 /// Listings asked for ahead at most. [`crate::vfs::METADATA_CONNECTIONS`] of them are under way at a time; the others wait, so
@@ -152,7 +152,7 @@ impl Tree {
             let tree = Arc::clone(self);
             // Who looks into it will hear of its error; here it was only a guess.
             self.runtime
-                .spawn(async move { tree.list_for(&next, Asker::Guessing).await.ok() });
+                .spawn(async move { tree.list_for(&next, Urgency::Guessing).await.ok() });
         }
     }
 
@@ -245,7 +245,7 @@ impl Tree {
         for (rank, node) in step.fetch {
             let (tree, directory) = (Arc::clone(self), parent.ino);
             self.runtime.spawn(async move {
-                let Ok(entry) = tree.open_for(&node, Asker::Guessing).await else {
+                let Ok(entry) = tree.open_for(&node, Urgency::Guessing).await else {
                     return;
                 };
                 let is_wanted = tree

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::dates::Learnt;
 use crate::vfs::node::{Ino, Kind, Node};
-use crate::vfs::request::Asker;
+use crate::vfs::request::Urgency;
 use crate::vfs::{Tree, TreeError};
 
 /// How many files' sizes are asked for ahead of the one that was asked about.
@@ -22,7 +22,11 @@ impl Tree {
     }
 
     /// [`Self::resolve`], for this asker.
-    pub(in crate::vfs) async fn resolve_for(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) -> Result<(), TreeError> {
+    pub(in crate::vfs) async fn resolve_for(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        asker: Urgency,
+    ) -> Result<(), TreeError> {
         if node.is_ready() {
             return Ok(());
         }
@@ -44,7 +48,7 @@ impl Tree {
 
     /// Asks about one of a file's neighbours that has to be asked about anyway, to learn of the listing's clock: one with the same listed
     /// date if there is one.
-    async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, asker: Asker) {
+    async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, asker: Urgency) {
         let Kind::File(file) = &node.kind else { return };
         let Some(parent) = self.node(node.parent) else { return };
         let Kind::Directory(directory) = &parent.kind else {
@@ -135,7 +139,7 @@ impl Tree {
             let (tree, child) = (Arc::clone(self), Arc::clone(child));
             // Who asks about it will hear of its error; here it was only a guess.
             self.runtime
-                .spawn(async move { tree.resolve_one(&child, Asker::Guessing).await.ok() });
+                .spawn(async move { tree.resolve_one(&child, Urgency::Guessing).await.ok() });
         }
     }
 }

@@ -27,8 +27,8 @@ use crate::source::Name;
 use crate::vfs::file::{Known, RemoteFile, version_text};
 use crate::vfs::node::{Kind, Node};
 use crate::vfs::nodes::{directory_number, number};
-use crate::vfs::request::Asker;
-use crate::vfs::request::mirror_lookup::Who;
+use crate::vfs::request::Urgency;
+use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::{Tree, TreeError};
 
 /// How long a name that was not found is not asked for again.
@@ -217,7 +217,7 @@ impl Tree {
         let (tree, asked) = (Arc::clone(self), url.clone());
         let ask = async move {
             let question = |_| async { tree.client.confirm(&asked, None, None).await };
-            let told = tree.ask(&asked, Who::Source, Asker::Refreshing, question).await;
+            let told = tree.ask(&asked, Authority::Source, Urgency::Refreshing, question).await;
             told.map(|told| told.answer)
         };
         self.ask_for_newer(url, ask).await

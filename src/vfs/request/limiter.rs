@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOMENT: Duration = Duration::from_millis(300);
 
 /// What the tree keeps of an origin.
-pub(in crate::vfs) struct Gate {
+pub(in crate::vfs) struct Limiter {
     origin: Origin,
     places: Semaphore,
     /// Guesses queue here first, so that those who wait never queue behind all of them.
@@ -141,7 +141,7 @@ impl Width {
 
 /// A place among those who ask. Dropped, it is the next one's.
 pub(in crate::vfs) struct Place<'a> {
-    gate: &'a Gate,
+    gate: &'a Limiter,
     permit: Option<SemaphorePermit<'a>>,
     narrowings: u64,
     _guess: Option<SemaphorePermit<'a>>,
@@ -198,9 +198,9 @@ impl Drop for Place<'_> {
     }
 }
 
-impl Gate {
-    pub(in crate::vfs) fn new(origin: Origin) -> Gate {
-        Gate {
+impl Limiter {
+    pub(in crate::vfs) fn new(origin: Origin) -> Limiter {
+        Limiter {
             origin,
             places: Semaphore::new(METADATA_CONNECTIONS),
             guesses: Semaphore::new(GUESSES),
@@ -355,9 +355,9 @@ mod tests {
     use tokio::sync::oneshot;
     use url::Url;
 
-    fn gate() -> &'static Gate {
+    fn gate() -> &'static Limiter {
         let origin = Origin::of(&Url::parse("http://h/").unwrap()).unwrap();
-        Box::leak(Box::new(Gate::new(origin)))
+        Box::leak(Box::new(Limiter::new(origin)))
     }
 
     const BUSY: HttpErrorKind = HttpErrorKind::Status {

@@ -1,6 +1,6 @@
 //! Asking mirrors about names and versions, while the source's own URL keeps silent.
 //!
-//! A mirror is asked only where nothing is known that the source itself has told ([`Who`]), and only once the source has
+//! A mirror is asked only where nothing is known that the source itself has told ([`Authority`]), and only once the source has
 //! failed, or is left alone because it has: an answer of the source's own, 404 or 403 too, is the answer. Whether the source
 //! is back is found out beside whoever waits here, so a server that swallows requests lets nobody wait twice.
 //!
@@ -17,7 +17,7 @@ use crate::vfs::Tree;
 
 /// Who may answer a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::vfs) enum Who {
+pub(in crate::vfs) enum Authority {
     /// The source alone.
     Source,
     /// A mirror too, while the source can't be asked.
@@ -25,14 +25,14 @@ pub(in crate::vfs) enum Who {
 }
 
 /// An answer, and who gave it.
-pub(in crate::vfs) struct Told<T> {
+pub(in crate::vfs) struct Answered<T> {
     pub answer: T,
     pub is_by_mirror: bool,
 }
 
-impl<T> Told<T> {
-    pub fn by_source(answer: T) -> Told<T> {
-        Told {
+impl<T> Answered<T> {
+    pub fn by_source(answer: T) -> Answered<T> {
+        Answered {
             answer,
             is_by_mirror: false,
         }
@@ -46,7 +46,7 @@ impl Tree {
         url: &Url,
         health: &Arc<Health>,
         question: &mut impl FnMut(Option<Url>) -> F,
-    ) -> Option<Told<T>>
+    ) -> Option<Answered<T>>
     where
         F: Future<Output = Result<T, HttpError>>,
     {
@@ -68,7 +68,7 @@ impl Tree {
         &self,
         url: &Url,
         question: &mut impl FnMut(Option<Url>) -> F,
-    ) -> Option<Told<T>>
+    ) -> Option<Answered<T>>
     where
         F: Future<Output = Result<T, HttpError>>,
     {
@@ -86,7 +86,7 @@ impl Tree {
             match answer {
                 Ok(answer) => {
                     log::info!("{}: it can't be asked, so {} was", redact(url), redact(&there));
-                    return Some(Told {
+                    return Some(Answered {
                         answer,
                         is_by_mirror: true,
                     });

@@ -1,6 +1,6 @@
 //! Asking an origin about names: one question, as often as it takes, and for no longer than anybody waits.
 //!
-//! Who asks decides how hard is tried ([`Asker`]). Somebody who has nothing to go by waits for the answer until his
+//! Who asks decides how hard is tried ([`Urgency`]). Somebody who has nothing to go by waits for the answer until his
 //! deadline, over refusals that pass and outages, as a reader waits for bytes: he shares what is known of the origin's
 //! health with all others, and keeps to `Retry-After`. What is refused while the origin answers others is no sign of its
 //! health: then only this question waits, and it is not asked for ever: **what fails while the origin answers other questions uses up retries**.
@@ -21,11 +21,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
-use super::request::limiter::{Gate, Place};
-use super::request::mirror_lookup::{Told, Who};
+use super::request::limiter::{Limiter, Place};
+use super::request::mirror_lookup::{Answered, Authority};
 use super::{Tree, TreeError};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{Backoff, Health, Turn};
+use crate::origin::{Backoff, Health, Permit};
 
 /// The pause before the first retry of a question, as before that of a fetch.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -50,7 +50,7 @@ const DENIALS_ALONE: u32 = 2;
 
 /// Who wants to know.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Asker {
+pub(super) enum Urgency {
     /// Somebody who has nothing to go by, and waits until then.
     Waiting(Instant),
     /// Somebody who has something older to go by.
@@ -59,20 +59,20 @@ pub(super) enum Asker {
     Guessing,
 }
 
-impl Asker {
+impl Urgency {
     /// Until when an answer is of use, to an asker who begins now and waits for `patience` at most.
     fn deadline(self, patience: Duration) -> Instant {
         match self {
-            Asker::Waiting(until) => until,
-            Asker::Refreshing | Asker::Guessing => after(patience),
+            Urgency::Waiting(until) => until,
+            Urgency::Refreshing | Urgency::Guessing => after(patience),
         }
     }
 
     /// The same asker, where something older is known.
-    pub(super) fn who_knows_something(self) -> Asker {
+    pub(super) fn who_knows_something(self) -> Urgency {
         match self {
-            Asker::Waiting(_) | Asker::Refreshing => Asker::Refreshing,
-            Asker::Guessing => Asker::Guessing,
+            Urgency::Waiting(_) | Urgency::Refreshing => Urgency::Refreshing,
+            Urgency::Guessing => Urgency::Guessing,
         }
     }
 }
@@ -125,8 +125,8 @@ impl Tries {
         }
     }
 
-    fn after(&mut self, kind: &HttpErrorKind, asker: Asker, beside: Beside) -> Next {
-        if !matches!(asker, Asker::Waiting(_)) {
+    fn after(&mut self, kind: &HttpErrorKind, asker: Urgency, beside: Beside) -> Next {
+        if !matches!(asker, Urgency::Waiting(_)) {
             return Next::GiveUp;
         }
         if *kind == HttpErrorKind::Denied(403) {
@@ -138,7 +138,7 @@ impl Tries {
         let before = *self.answers_before.get_or_insert(beside.answers);
         // What is refused for the rate comes through some time, however many others are answered.
         let may_be_the_rate = matches!(kind, HttpErrorKind::Status { status: 429 | 503, .. });
-        let is_its_own = beside.answers > before && !kind.is_of_the_way() && !may_be_the_rate;
+        let is_its_own = beside.answers > before && !kind.is_connect_failure() && !may_be_the_rate;
         let pause = match &mut self.of_the_origin {
             Some(pauses) if kind.is_not_ready() || (kind.is_of_the_origin() && !is_its_own) => {
                 pauses.next_after(kind.retry_after())
@@ -162,8 +162,8 @@ impl Tries {
 
 impl Tree {
     /// Somebody who begins to wait now.
-    pub(super) fn waiting(&self) -> Asker {
-        Asker::Waiting(after(self.patience))
+    pub(super) fn waiting(&self) -> Urgency {
+        Urgency::Waiting(after(self.patience))
     }
 
     /// What `work` brings, if it does so before the asker has waited for too long. For locks that others hold while they
@@ -171,7 +171,7 @@ impl Tree {
     pub(super) async fn in_time<T>(
         &self,
         url: &Url,
-        asker: Asker,
+        asker: Urgency,
         work: impl Future<Output = T>,
     ) -> Result<T, TreeError> {
         let done = timeout_at(asker.deadline(self.patience), work).await;
@@ -187,18 +187,18 @@ impl Tree {
     pub(super) async fn ask<T, F>(
         &self,
         url: &Url,
-        who: Who,
-        asker: Asker,
+        who: Authority,
+        asker: Urgency,
         mut question: impl FnMut(Option<Url>) -> F,
-    ) -> Result<Told<T>, TreeError>
+    ) -> Result<Answered<T>, TreeError>
     where
         F: Future<Output = Result<T, HttpError>>,
     {
         let Some((gate, origin)) = self.gate(url).zip(Origin::of(url)) else {
-            return Ok(Told::by_source(question(None).await?));
+            return Ok(Answered::by_source(question(None).await?));
         };
         // What is asked ahead of need can wait for the source.
-        let may_be_mirror = who == Who::Anybody && !matches!(asker, Asker::Guessing);
+        let may_be_mirror = who == Authority::Anybody && !matches!(asker, Urgency::Guessing);
         let health = self.client.health(&origin);
         let (mut tries, mut last) = (Tries::new(self.retries), None);
         let is_under_way = AtomicBool::new(false);
@@ -221,7 +221,7 @@ impl Tree {
                         is_under_way.store(false, Ordering::Relaxed);
                         gave_way += 1;
                         drop((turn, place));
-                        if matches!(asker, Asker::Guessing) {
+                        if matches!(asker, Urgency::Guessing) {
                             return Err(TreeError::NotAsked);
                         }
                         tokio::task::yield_now().await;
@@ -243,7 +243,7 @@ impl Tree {
                     place.ended(failure);
                 }
                 let error = match answer {
-                    Ok(answer) => return Ok(Told::by_source(answer)),
+                    Ok(answer) => return Ok(Answered::by_source(answer)),
                     Err(error) => error,
                 };
                 if may_be_mirror
@@ -256,7 +256,7 @@ impl Tree {
                     answers: health.answers(),
                     has_others,
                 };
-                if error.kind.is_of_the_origin() && !error.kind.is_of_the_way() {
+                if error.kind.is_of_the_origin() && !error.kind.is_connect_failure() {
                     self.client
                         .ask_for_something_else(&self.runtime, url, Arc::clone(&health));
                 }
@@ -309,7 +309,7 @@ impl Tree {
 /// Whether a failure that looks like the origin's is one of this question alone, because the origin gave so many answers
 /// to others meanwhile.
 fn is_of_this_question(failure: Option<&HttpErrorKind>, answers: u64) -> bool {
-    answers > 0 && failure.is_some_and(|kind| kind.is_of_the_origin() && !kind.is_of_the_way())
+    answers > 0 && failure.is_some_and(|kind| kind.is_of_the_origin() && !kind.is_connect_failure())
 }
 
 /// Whether it was another origin that failed: one to which this one has redirected.
@@ -331,23 +331,23 @@ async fn given_way(place: Option<&Place<'_>>, after: Duration) {
 /// Waits until the origin may be asked and it is the asker's turn. `None` if one who can do without shall not ask now.
 async fn leave_to_ask<'a>(
     health: &Arc<Health>,
-    gate: &'a Gate,
-    asker: Asker,
+    gate: &'a Limiter,
+    asker: Urgency,
     had_place: bool,
-) -> Option<(Turn, Option<Place<'a>>)> {
+) -> Option<(Permit, Option<Place<'a>>)> {
     loop {
         let turn = match asker {
-            Asker::Waiting(_) => health.turn().await,
-            Asker::Refreshing | Asker::Guessing => health.turn_now()?,
+            Urgency::Waiting(_) => health.turn().await,
+            Urgency::Refreshing | Urgency::Guessing => health.turn_now()?,
         };
         if turn.is_probe() {
             // All others wait for this one answer, so it does not queue behind pages that come slowly.
             return Some((turn, None));
         }
         let place = match asker {
-            Asker::Guessing => gate.place_for_a_guess().await?,
-            Asker::Waiting(_) | Asker::Refreshing if had_place => gate.place_behind_others().await,
-            Asker::Waiting(_) | Asker::Refreshing => gate.place().await,
+            Urgency::Guessing => gate.place_for_a_guess().await?,
+            Urgency::Waiting(_) | Urgency::Refreshing if had_place => gate.place_behind_others().await,
+            Urgency::Waiting(_) | Urgency::Refreshing => gate.place().await,
         };
         if turn.is_good() {
             return Some((turn, Some(place)));
@@ -364,14 +364,14 @@ mod tests {
         retry_after: None,
     };
 
-    fn waiting() -> Asker {
-        Asker::Waiting(Instant::now())
+    fn waiting() -> Urgency {
+        Urgency::Waiting(Instant::now())
     }
 
     #[tokio::test]
     async fn only_who_waits_asks_again_and_only_after_what_may_pass() {
         let mut tries = Tries::new(3);
-        for asker in [Asker::Refreshing, Asker::Guessing] {
+        for asker in [Urgency::Refreshing, Urgency::Guessing] {
             assert_eq!(tries.after(&BUSY, asker, Beside::default()), Next::GiveUp);
         }
         for kind in [HttpErrorKind::NotFound(404), HttpErrorKind::Denied(403)] {

@@ -80,7 +80,7 @@ impl Tree {
     /// What was told to an earlier mount is asked for again behind.
     fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
         match listing {
-            TopListing::Told(listing) => drop(self.take_listing(node, listing, false)),
+            TopListing::Answered(listing) => drop(self.take_listing(node, listing, false)),
             TopListing::ByMirror(listing) => drop(self.take_listing(node, listing, true)),
             TopListing::Stored(listing) => {
                 self.take_stored_listing(node, listing);

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::cache::Catalogue;
+use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::origin::{Client, as_directory};
 use crate::source::{Listing, NO_INDEX_PAGE, Name, Source};
@@ -52,7 +52,7 @@ pub enum TopEntry {
 /// A listing at the top.
 pub enum TopListing {
     /// It was asked for to see whether there is one.
-    Told(Listing),
+    Answered(Listing),
     /// A mirror was asked, because the source could not be.
     ByMirror(Listing),
     /// It was told to an earlier mount.
@@ -136,7 +136,7 @@ impl Top {
     pub async fn of(
         client: &Client,
         source: &dyn Source,
-        catalogue: &Catalogue,
+        catalogue: &Catalog,
         urls: Vec<Url>,
         naming: Naming,
     ) -> Result<Top, TopError> {
@@ -151,7 +151,7 @@ impl Top {
                     Err(error) if error.kind == HttpErrorKind::Denied(401) && client.logs_in_at(&url) => {
                         return Err(TopError::Login(error));
                     }
-                    Err(error) if error.kind.is_of_the_way() && client.may_use_a_proxy() => {
+                    Err(error) if error.kind.is_connect_failure() && client.may_use_a_proxy() => {
                         return Err(TopError::Proxied(error));
                     }
                     entry => entry?,
@@ -209,7 +209,7 @@ async fn told_by_source(client: &Client, source: &dyn Source, url: &Url) -> Resu
         return Ok(TopEntry::Directory(directory, listing));
     }
     if let Some(listing) = marked_index(source, url, &metadata).await {
-        return Ok(TopEntry::Directory(with_slash(url), TopListing::Told(listing)));
+        return Ok(TopEntry::Directory(with_slash(url), TopListing::Answered(listing)));
     }
     Ok(TopEntry::File(url.clone(), Known::of(metadata)))
 }
@@ -246,14 +246,14 @@ async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopLi
         );
     }
     Ok(if directory == there {
-        TopListing::Told(listing)
+        TopListing::Answered(listing)
     } else {
         TopListing::ByMirror(listing)
     })
 }
 
 /// What earlier mounts were told.
-fn stored_entry(catalogue: &Catalogue, url: &Url) -> Option<TopEntry> {
+fn stored_entry(catalogue: &Catalog, url: &Url) -> Option<TopEntry> {
     if !url.path().ends_with('/')
         && let Some(file) = catalogue.file(url)
     {

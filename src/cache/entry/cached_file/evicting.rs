@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 
-use super::{Resident, State};
+use super::{CachedFile, State};
 use crate::cache::eviction::SEGMENT;
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::{Exclusive, LAST_BLOCK};
 
-impl Resident {
+impl CachedFile {
     /// The chunks of a segment that may go, in the order of the file.
     pub fn evictable(&self, segment: u64) -> Vec<u64> {
         let state = self.state.lock();
@@ -17,11 +17,11 @@ impl Resident {
             return Vec::new();
         }
         let may_go = |chunk: &u64| !state.is_used(*chunk) && !state.filling.contains_key(chunk);
-        let suspects = self.suspects.within(segment * SEGMENT..(segment + 1) * SEGMENT);
+        let unverified = self.unverified.within(segment * SEGMENT..(segment + 1) * SEGMENT);
         let mut chunks: Vec<u64> = self
             .presence
             .in_segment(segment)
-            .chain(suspects)
+            .chain(unverified)
             .filter(may_go)
             .collect();
         chunks.sort_unstable();
@@ -29,8 +29,8 @@ impl Resident {
     }
 
     /// Takes chunks out of the present set, if nobody else has the file open. `None` if somebody has, or if nothing may go
-    /// that is there. A file of which nothing is present may be [unlinked](Leaving::unlink).
-    pub fn begin_eviction(&self, chunks: &[u64]) -> Option<Leaving<'_>> {
+    /// that is there. A file of which nothing is present may be [unlinked](Evicting::unlink).
+    pub fn begin_eviction(&self, chunks: &[u64]) -> Option<Evicting<'_>> {
         let exclusive = self.data.exclusively()?;
         let mut state = self.state.lock();
         if state.holds > 0 {
@@ -42,15 +42,15 @@ impl Resident {
                 continue;
             }
             // One that was never verified goes like any other.
-            let suspect = self.suspects.take(chunk);
+            let suspect = self.unverified.take(chunk);
             if self.presence.remove(chunk) || suspect.is_some() {
                 state.leaving.insert(chunk, suspect);
                 gone.push(chunk);
             }
         }
         drop(state);
-        (!gone.is_empty() || self.presence.is_empty()).then_some(Leaving {
-            resident: self,
+        (!gone.is_empty() || self.presence.is_empty()).then_some(Evicting {
+            cached_file: self,
             exclusive,
             chunks: gone,
             is_doomed: false,
@@ -81,7 +81,7 @@ impl Resident {
             .filter(|chunk| {
                 !self.presence.contains(*chunk)
                     // Recorded, and perhaps good: that is found out when somebody wants it.
-                    && !self.suspects.contains(*chunk)
+                    && !self.unverified.contains(*chunk)
                     && !state.is_used(*chunk)
                     && !state.filling.contains_key(chunk)
                     && !state.leaving.contains_key(chunk)
@@ -159,8 +159,8 @@ pub struct Change {
 
 /// Chunks on their way out of a file that nobody else has open.
 #[derive(Debug)]
-pub struct Leaving<'a> {
-    resident: &'a Resident,
+pub struct Evicting<'a> {
+    cached_file: &'a CachedFile,
     exclusive: Exclusive<'a>,
     /// In the order of the file.
     pub chunks: Vec<u64>,
@@ -168,35 +168,35 @@ pub struct Leaving<'a> {
     pub is_doomed: bool,
 }
 
-impl Leaving<'_> {
+impl Evicting<'_> {
     /// The index has forgotten the chunks: gives their bytes back, but for those that were wanted again meanwhile.
     pub fn punch(self) -> Change {
-        let mut state = self.resident.state.lock();
+        let mut state = self.cached_file.state.lock();
         let still: Vec<u64> = state
             .take_leaving(&self.chunks)
             .into_iter()
             .map(|(chunk, _)| chunk)
             .collect();
-        self.resident.punch(&mut state, &self.exclusive, &still)
+        self.cached_file.punch(&mut state, &self.exclusive, &still)
     }
 
     /// The index may not have forgotten the chunks: all is as before. Their bytes must not go while they may be
     /// recorded: another mount, or a later one, would take the holes for them.
     pub fn give_up(self) {
-        let mut state = self.resident.state.lock();
+        let mut state = self.cached_file.state.lock();
         for (chunk, suspect) in state.take_leaving(&self.chunks) {
             match suspect {
-                Some(checksum) => self.resident.suspects.put_back(chunk, checksum),
-                None => drop(self.resident.presence.insert(chunk)),
+                Some(checksum) => self.cached_file.unverified.put_back(chunk, checksum),
+                None => drop(self.cached_file.presence.insert(chunk)),
             }
         }
     }
 
     /// The index has forgotten the entry, and nobody can come to it any more: deletes its file.
     pub fn unlink(self, store: &ChunkStore) -> Change {
-        match store.unlink(&self.resident.key) {
+        match store.unlink(&self.cached_file.key) {
             Ok(()) => {
-                let freed = self.resident.state.lock().counted;
+                let freed = self.cached_file.state.lock().counted;
                 Change {
                     counted: -freed.cast_signed(),
                     freed,

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Resident;
+use super::CachedFile;
 use crate::cache::eviction::Quota;
 
-impl Resident {
+impl CachedFile {
     /// Says that a fetch is going to write bytes of these chunks. They stay until the guard is dropped; those that are not
     /// whole by then are given back.
-    pub fn fill(self: &Arc<Self>, chunks: Range<u64>, quota: &Arc<Quota>) -> Filling {
+    pub fn fill(self: &Arc<Self>, chunks: Range<u64>, quota: &Arc<Quota>) -> WriteGuard {
         let mut state = self.state.lock();
         for chunk in chunks.clone() {
             let losses = state.losses;
@@ -18,27 +18,27 @@ impl Resident {
             state.abandoned.remove(&chunk);
             // It is wanted again: its bytes stay, and are written over with the same ones. What was not verified is not for that.
             if let Some(Some(checksum)) = state.leaving.remove(&chunk) {
-                self.suspects.put_back(chunk, checksum);
+                self.unverified.put_back(chunk, checksum);
             }
         }
         drop(state);
-        Filling {
-            resident: Arc::clone(self),
+        WriteGuard {
+            cached_file: Arc::clone(self),
             chunks,
             quota: Arc::clone(quota),
         }
     }
 }
 
-/// See [`Resident::fill`].
+/// See [`CachedFile::fill`].
 #[derive(Debug)]
-pub struct Filling {
-    resident: Arc<Resident>,
+pub struct WriteGuard {
+    cached_file: Arc<CachedFile>,
     chunks: Range<u64>,
     quota: Arc<Quota>,
 }
 
-impl Filling {
+impl WriteGuard {
     /// The chunks before this one are whole.
     pub fn keep_from(&mut self, chunk: u64) {
         let whole = self.chunks.start..chunk.clamp(self.chunks.start, self.chunks.end);
@@ -47,18 +47,18 @@ impl Filling {
     }
 
     fn end(&self, chunks: Range<u64>) {
-        let mut state = self.resident.state.lock();
+        let mut state = self.cached_file.state.lock();
         for chunk in chunks {
             let (fetches, losses) = state.filling.entry(chunk).or_default();
             *fetches = fetches.saturating_sub(1);
             let (fetches, losses) = (*fetches, *losses);
             if fetches == 0 {
                 state.filling.remove(&chunk);
-                if self.resident.presence.contains(chunk) {
+                if self.cached_file.presence.contains(chunk) {
                     state.lost.remove(&chunk);
                 }
                 // What is suspect is as good as it was, or as bad: its checksum tells.
-                if !self.resident.presence.contains(chunk) && !self.resident.suspects.contains(chunk) {
+                if !self.cached_file.presence.contains(chunk) && !self.cached_file.unverified.contains(chunk) {
                     state.abandoned.insert(chunk, losses);
                 }
             }
@@ -66,12 +66,12 @@ impl Filling {
         let leaves_any = !state.abandoned.is_empty();
         drop(state);
         if leaves_any {
-            self.quota.note_leftovers(&self.resident);
+            self.quota.note_leftovers(&self.cached_file);
         }
     }
 }
 
-impl Drop for Filling {
+impl Drop for WriteGuard {
     fn drop(&mut self) {
         self.end(self.chunks.clone());
     }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::cache::catalog::{Catalogue, StoredListing};
+use crate::cache::catalog::{Catalog, StoredListing};
 use crate::cache::eviction::victims::coldest;
-use crate::cache::lifecycle::cache_dir::Home;
+use crate::cache::lifecycle::cache_dir::CacheDir;
 
 const SIZE: u64 = 8 * MIB;
 
@@ -28,7 +28,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
     let file = open(&versions, 1, 2 * MIB / C);
     (0..2 * MIB / C).for_each(|chunk| write(&versions, &file, chunk).unwrap());
-    let catalogue = Catalogue::new(Home::new(Arc::clone(&versions)));
+    let catalogue = Catalog::new(CacheDir::new(Arc::clone(&versions)));
     let directory = |number: u64| Url::parse(&format!("http://h/{number}/")).unwrap();
     let listing = |number: u64| StoredListing {
         names: vec![number as u8; 20_000],
@@ -73,7 +73,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
 }
 
 /// On a busy machine room may take longer to be made than a writer waits for it; here it must come all the same.
-fn room_in_the_end(versions: &Versions, bytes: u64) -> Reservation {
+fn room_in_the_end(versions: &VersionStore, bytes: u64) -> Reservation {
     let begun = Instant::now();
     loop {
         match versions.quota.reserve(bytes) {
@@ -101,20 +101,20 @@ fn thousands_of_small_files_keep_to_the_size() {
             let _open = gate.read();
             let chunk = ChunkSize::new(C).unwrap();
             let settled = versions.open(&url(number), chunk, &version, None).unwrap();
-            let resident = &settled.resident;
-            let _filling = resident.fill(0..1, &versions.quota);
-            resident
+            let cached_file = &settled.cached_file;
+            let _filling = cached_file.fill(0..1, &versions.quota);
+            cached_file
                 .write(room, |data| data.write_all_at(&[[1; SMALL as usize]], 0))
                 .unwrap();
-            resident.recency.came(0, &versions.quota.moment(0));
-            resident.presence.insert(0);
-            let key = resident.key.clone();
+            cached_file.recency.came(0, &versions.quota.moment(0));
+            cached_file.presence.insert(0);
+            let key = cached_file.key.clone();
             versions.index.record(Record::Chunk {
                 key,
                 index: 0,
                 checksum: 0,
             });
-            versions.note_use(resident);
+            versions.note_use(cached_file);
         }
     });
     assert!(most <= SIZE, "{most} bytes");

@@ -10,15 +10,15 @@ use super::*;
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::eviction::evictor::{evict_all, make_room};
 use crate::cache::index::Failing;
-use crate::cache::lifecycle::fsck::{Dropped, Upkeep};
+use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::cache::storage::disk::FaultyDisk;
 use crate::http::Origin;
 
 /// What one mount has of the folder after the machine went down.
-fn after_a_power_cut(folder: &Path, size: u64) -> (Versions, Arc<FaultyDisk>) {
+fn after_a_power_cut(folder: &Path, size: u64) -> (VersionStore, Arc<FaultyDisk>) {
     let disk = Arc::new(FaultyDisk::default());
     let before = parts(folder, size);
-    let versions = Versions {
+    let versions = VersionStore {
         index: Arc::new(ChunkIndex::open_with(folder, "another boot", |tables| tables).unwrap()),
         store: before.store.on_disk(Arc::clone(&disk) as _),
         ..before
@@ -27,12 +27,12 @@ fn after_a_power_cut(folder: &Path, size: u64) -> (Versions, Arc<FaultyDisk>) {
 }
 
 /// Verifies from the first chunk on. Gives the chunk that it got to.
-fn verify(versions: &Versions, number: u64, settled: &Settled) -> u64 {
+fn verify(versions: &VersionStore, number: u64, settled: &Settled) -> u64 {
     let url = url(number);
     let entry = CacheEntry::unsettled(
         url.clone(),
         Origin::of(&url).unwrap(),
-        settled.resident.chunk,
+        settled.cached_file.chunk,
         0,
         settled.size(),
     );
@@ -51,16 +51,16 @@ fn a_chunk_that_is_to_go_while_it_is_verified_stays() {
     let next = Arc::new(next);
     let settled = open(&next, 1, 4);
     assert!(settled.presence.is_empty());
-    let (evicting, resident) = (Arc::clone(&next), Arc::clone(&settled.resident));
+    let (evicting, cached_file) = (Arc::clone(&next), Arc::clone(&settled.cached_file));
     disk.after_next_read(move || {
-        evict_all(&evicting, resident);
+        evict_all(&evicting, cached_file);
     });
     assert_eq!(verify(&next, 1, &settled), 1);
     assert!(disk.is_spent(), "it was to go in between");
     assert!(settled.presence.contains(0));
     assert_is_what_was_written(&settled, 0);
     assert_eq!(
-        (settled.presence.len(), recorded(&next, &settled.resident.key)),
+        (settled.presence.len(), recorded(&next, &settled.cached_file.key)),
         (1, vec![0])
     );
 }
@@ -78,7 +78,7 @@ fn an_audit_leaves_alone_what_is_still_to_be_verified() {
     let (next, _disk) = after_a_power_cut(dir.path(), 64 * MIB);
     audit::run(&next);
     let settled = open(&next, 1, 64);
-    let allocated = next.store.allocated(&settled.resident.key);
+    let allocated = next.store.allocated(&settled.cached_file.key);
     assert_eq!(allocated, 20 * C, "what nobody knows is given back, and nothing else");
     assert_eq!(verify(&next, 1, &settled), 20);
     assert_eq!(settled.presence.len(), 20);
@@ -91,7 +91,7 @@ fn what_the_index_could_not_forget_is_present_again_and_keeps_its_bytes() {
     let failing = Arc::new(Mutex::new(None));
     let code = Arc::clone(&failing);
     let index = ChunkIndex::open_with(dir.path(), "boot", |tables| Failing { tables, code }).unwrap();
-    let versions = Versions {
+    let versions = VersionStore {
         index: Arc::new(index),
         ..parts(dir.path(), 64 * MIB)
     };
@@ -99,18 +99,21 @@ fn what_the_index_could_not_forget_is_present_again_and_keeps_its_bytes() {
     (0..10).for_each(|chunk| write(&versions, &settled, chunk).unwrap());
     versions.index.sync();
     *failing.lock() = Some(ffi::SQLITE_FULL);
-    assert!(!evict_all(&versions, Arc::clone(&settled.resident)));
+    assert!(!evict_all(&versions, Arc::clone(&settled.cached_file)));
     *failing.lock() = None;
     // What gives back what fetches have left behind finds nothing.
     let _ = round(&versions, &|| {});
-    versions.learn(&settled.resident, &(0..10));
+    versions.learn(&settled.cached_file, &(0..10));
     assert_eq!(
-        (settled.presence.len(), recorded(&versions, &settled.resident.key).len()),
+        (
+            settled.presence.len(),
+            recorded(&versions, &settled.cached_file.key).len()
+        ),
         (10, 10)
     );
     (0..10).for_each(|chunk| assert_is_what_was_written(&settled, chunk));
-    assert!(evict_all(&versions, Arc::clone(&settled.resident)), "later it goes");
-    assert_eq!(versions.store.allocated(&settled.resident.key), 0);
+    assert!(evict_all(&versions, Arc::clone(&settled.cached_file)), "later it goes");
+    assert_eq!(versions.store.allocated(&settled.cached_file.key), 0);
 }
 
 #[test]
@@ -124,12 +127,12 @@ fn what_was_suspect_is_so_again_when_the_index_could_not_forget_it() {
     let code = Arc::new(Mutex::new(Some(ffi::SQLITE_BUSY)));
     let failing = Arc::clone(&code);
     let index = ChunkIndex::open_with(dir.path(), "later", |tables| Failing { tables, code }).unwrap();
-    let next = Versions {
+    let next = VersionStore {
         index: Arc::new(index),
         ..parts(dir.path(), 64 * MIB)
     };
     let settled = open(&next, 1, 3);
-    assert!(!evict_all(&next, Arc::clone(&settled.resident)) && settled.presence.is_empty());
+    assert!(!evict_all(&next, Arc::clone(&settled.cached_file)) && settled.presence.is_empty());
     *failing.lock() = None;
     assert_eq!(verify(&next, 1, &settled), 3);
     (0..3).for_each(|chunk| assert_is_what_was_written(&settled, chunk));
@@ -147,10 +150,10 @@ fn a_file_that_can_lose_nothing_does_not_keep_warmer_ones_from_making_room() {
         clock,
         ..versions.quota.moment(1)
     };
-    cold.resident.recency.note(&(0..50), &at(0));
-    warm.resident.recency.note(&(0..50), &at(1 << 30));
+    cold.cached_file.recency.note(&(0..50), &at(0));
+    warm.cached_file.recency.note(&(0..50), &at(1 << 30));
     // As the kernel has it for a mapping through a passthrough handle that was closed.
-    let (shard, rest) = cold.resident.key.as_str().split_at(2);
+    let (shard, rest) = cold.cached_file.key.as_str().split_at(2);
     let mapped = File::open(dir.path().join("data").join(shard).join(rest)).unwrap();
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
     assert!(cold.presence.is_complete() && !warm.presence.is_complete());
@@ -170,11 +173,11 @@ fn a_version_that_was_replaced_goes_before_all_others_however_it_was_used() {
         clock: 1 << 30,
         ..versions.quota.moment(7)
     };
-    old.resident.recency.note(&(0..50), &hot);
+    old.cached_file.recency.note(&(0..50), &hot);
     // Noted last of all.
-    let keys = [&old, &other, &new].map(|settled| settled.resident.key.clone());
+    let keys = [&old, &other, &new].map(|settled| settled.cached_file.key.clone());
     for settled in [&other, &new, &old] {
-        versions.note_use(&settled.resident);
+        versions.note_use(&settled.cached_file);
     }
     versions.index.sync();
     drop((old, other));
@@ -196,15 +199,15 @@ fn what_is_cleared_beside_a_mount_no_longer_counts_there() {
     audit::run_if_due(&mount);
     let settled = open(&mount, 1, 10);
     (0..10).for_each(|chunk| write(&mount, &settled, chunk).unwrap());
-    let key = settled.resident.key.clone();
+    let key = settled.cached_file.key.clone();
     drop(settled);
     mount.index.sync();
     audit::run_if_due(&mount);
     assert_eq!(mount.quota.ledger.used(), 10 * C);
     let wanted = mount.quota.ledger.wanted();
-    let upkeep = Upkeep::open(dir.path()).unwrap();
-    assert_eq!(upkeep.clear(&key), Dropped::Yes);
-    upkeep.close();
+    let fsck = Fsck::open(dir.path()).unwrap();
+    assert_eq!(fsck.clear(&key), Dropped::Yes);
+    fsck.close();
     assert_ne!(mount.quota.ledger.wanted(), wanted, "the evictor is woken");
     audit::run_if_due(&mount);
     assert_eq!(mount.quota.ledger.used(), 0);
@@ -224,7 +227,7 @@ fn data_files_that_somebody_deletes_are_noticed() {
         let settled = open(&mount, number, 5);
         (0..5).for_each(|chunk| write(&mount, &settled, chunk).unwrap());
         mount.index.sync();
-        let (shard, rest) = settled.resident.key.as_str().split_at(2);
+        let (shard, rest) = settled.cached_file.key.as_str().split_at(2);
         std::fs::remove_file(dir.path().join("data").join(shard).join(rest)).unwrap();
     }
     // When one of them is opened again.
@@ -238,7 +241,7 @@ fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
     let before = parts(dir.path(), 9 * MIB);
-    let versions = Versions {
+    let versions = VersionStore {
         store: before.store.on_disk(Arc::clone(&disk) as _),
         ..before
     };
@@ -247,11 +250,11 @@ fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
     disk.fail_punches(1, libc::EIO);
     assert_eq!(round(&versions, &|| {}), Outcome::Busy);
     assert!(disk.is_spent() && versions.trouble.is_on());
-    assert_eq!(versions.store.allocated(&settled.resident.key), 100 * C);
+    assert_eq!(versions.store.allocated(&settled.cached_file.key), 100 * C);
     assert!(settled.presence.len() > 50, "no more is forgotten than was to go");
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
     assert_eq!(
-        versions.store.allocated(&settled.resident.key),
+        versions.store.allocated(&settled.cached_file.key),
         settled.presence.len() * C
     );
 }
@@ -266,7 +269,7 @@ fn what_one_mount_records_of_a_file_that_another_has_just_made_stays_recorded() 
     write(&other, &shared, 3).unwrap();
     other.index.sync();
     maker.index.sync();
-    assert_eq!(recorded(&maker, &made.resident.key).len(), 1);
-    maker.learn(&made.resident, &(0..4));
+    assert_eq!(recorded(&maker, &made.cached_file.key).len(), 1);
+    maker.learn(&made.cached_file, &(0..4));
     assert!(made.presence.contains(3));
 }

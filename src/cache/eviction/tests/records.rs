@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::cache::index::{Commit, Tables, boot_id};
-use crate::cache::lifecycle::fsck::{Finding, Upkeep};
+use crate::cache::lifecycle::fsck::{Finding, Fsck};
 use crate::cache::storage::disk::{Disk, FaultyDisk, System};
 
 /// What one mount has left of a chunk, another has made whole meanwhile.
@@ -14,16 +14,16 @@ fn what_another_mount_has_recorded_of_a_chunk_that_was_begun_here_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
     let (here, there) = (open(&one, 1, 4), open(&other, 1, 4));
-    drop(here.resident.fill(1..3, &one.quota));
+    drop(here.cached_file.fill(1..3, &one.quota));
     write(&other, &there, 2).unwrap();
     other.index.sync();
     drop(there);
     assert_eq!(round(&one, &|| {}), Outcome::Relieved);
-    one.learn(&here.resident, &(0..4));
-    assert_eq!(recorded(&one, &here.resident.key), [2]);
+    one.learn(&here.cached_file, &(0..4));
+    assert_eq!(recorded(&one, &here.cached_file.key), [2]);
     assert!(here.presence.contains(2) && !here.presence.contains(1));
     assert_is_what_was_written(&here, 2);
-    assert!(!here.resident.is_busy(), "nothing is left behind");
+    assert!(!here.cached_file.is_busy(), "nothing is left behind");
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn an_audit_leaves_alone_what_another_mount_has_recorded_since_it_looked() {
     let there = open(&other, 1, 4);
     write(&other, &there, 0).unwrap();
     other.index.sync();
-    let key = there.resident.key.clone();
+    let key = there.cached_file.key.clone();
     drop(there);
     let looked_at = one.open_recorded(&one.index.candidate(&key).unwrap()).unwrap();
     let there = open(&other, 1, 4);
@@ -42,7 +42,7 @@ fn an_audit_leaves_alone_what_another_mount_has_recorded_since_it_looked() {
     drop(there);
     one.trim(&looked_at, true);
     let here = open(&one, 1, 4);
-    one.learn(&here.resident, &(0..4));
+    one.learn(&here.cached_file, &(0..4));
     assert_eq!(here.presence.len(), 2);
     [0, 2]
         .into_iter()
@@ -63,11 +63,11 @@ impl Commit for Gated {
 }
 
 /// Two mounts; what the first one records waits for as long as the gate is closed.
-fn one_that_records_late_and_another(folder: &Path, gate: &Arc<RwLock<()>>) -> (Versions, Versions) {
+fn one_that_records_late_and_another(folder: &Path, gate: &Arc<RwLock<()>>) -> (VersionStore, VersionStore) {
     let gate = Arc::clone(gate);
     let other = parts(folder, 64 * MIB);
     let index = ChunkIndex::open_with(folder, &boot_id(), |tables| Gated { tables, gate }).unwrap();
-    let late = Versions {
+    let late = VersionStore {
         index: Arc::new(index),
         ..parts(folder, 64 * MIB)
     };
@@ -87,7 +87,7 @@ fn a_file_that_is_closed_before_it_is_recorded_is_not_taken_for_one_that_nobody_
     let here = open(&other, 1, 4);
     drop(closed);
     late.index.sync();
-    other.learn(&here.resident, &(0..4));
+    other.learn(&here.cached_file, &(0..4));
     assert!(here.presence.contains(2));
     assert_is_what_was_written(&here, 2);
 }
@@ -110,7 +110,7 @@ fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
     let here = open(&other, 1, 4);
     drop(closed);
     late.index.sync();
-    other.learn(&here.resident, &(0..4));
+    other.learn(&here.cached_file, &(0..4));
     assert_eq!(here.presence.len(), 3);
     [0, 2, 3]
         .into_iter()
@@ -128,24 +128,24 @@ fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
     (0..3).for_each(|chunk| write(&mount, &settled, chunk).unwrap());
     mount.index.sync();
     let disk = Arc::new(FaultyDisk::default());
-    let upkeep = Upkeep::open_on(dir.path(), Arc::clone(&disk) as _).unwrap();
-    let entry = upkeep.index().entries().unwrap().remove(0);
+    let fsck = Fsck::open_on(dir.path(), Arc::clone(&disk) as _).unwrap();
+    let entry = fsck.index().entries().unwrap().remove(0);
     // The second chunk goes before it is read, and is there again when its row is looked at.
     let (one, other) = (Arc::clone(&mount), open(&mount, 1, 3));
     let mut is_first = true;
     let path = mount.store.files().remove(0).0;
     let data_file = std::fs::File::options().write(true).open(path).unwrap();
-    let found = upkeep.verify(&entry, |_| {
+    let found = fsck.verify(&entry, |_| {
         if std::mem::take(&mut is_first) {
             // As it is evicted where there are no leases.
-            settled.resident.lose(1);
-            let (key, chunks) = (settled.resident.key.clone(), vec![1]);
+            settled.cached_file.lose(1);
+            let (key, chunks) = (settled.cached_file.key.clone(), vec![1]);
             assert!(mount.index.commit([Record::ForgetChunks { key, chunks }]));
             System.punch(&data_file, &(C..2 * C)).unwrap();
-            let (one, other) = (Arc::clone(&one), Arc::clone(&other.resident));
+            let (one, other) = (Arc::clone(&one), Arc::clone(&other.cached_file));
             let again = Settled {
                 presence: Arc::clone(&other.presence),
-                resident: other,
+                cached_file: other,
                 version: settled.version.clone(),
                 modified: None,
             };
@@ -160,10 +160,10 @@ fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
     // What is really wrong is found beside a mount, too.
     let room = mount.quota.reserve(10).unwrap();
     settled
-        .resident
+        .cached_file
         .write(room, |data| data.write_all_at(&[[0; 10]], 2 * C))
         .unwrap();
-    assert_eq!(upkeep.verify(&entry, |_| {}).unwrap(), [Finding::WrongBytes(2)]);
+    assert_eq!(fsck.verify(&entry, |_| {}).unwrap(), [Finding::WrongBytes(2)]);
 }
 
 #[test]
@@ -174,13 +174,13 @@ fn a_file_that_is_still_to_be_recorded_does_not_belong_to_nothing() {
     drop(other);
     let closed = gate.write();
     drop(open(&late, 1, 4));
-    let upkeep = Upkeep::open(dir.path()).unwrap();
-    assert!(upkeep.orphans().is_empty());
+    let fsck = Fsck::open(dir.path()).unwrap();
+    assert!(fsck.orphans().is_empty());
     drop(closed);
     late.index.sync();
-    assert!(upkeep.orphans().is_empty());
-    assert!(late.index.forget(&upkeep.index().entries().unwrap()[0].key));
-    assert_eq!(upkeep.orphans().len(), 1);
+    assert!(fsck.orphans().is_empty());
+    assert!(late.index.forget(&fsck.index().entries().unwrap()[0].key));
+    assert_eq!(fsck.orphans().len(), 1);
 }
 
 #[test]
@@ -190,12 +190,12 @@ fn what_was_to_leave_and_was_begun_again_is_as_it_was_when_the_index_could_not_f
     let settled = open(&versions, 1, 3);
     (0..3).for_each(|chunk| write(&versions, &settled, chunk).unwrap());
     versions.index.sync();
-    let leaving = settled.resident.begin_eviction(&[1, 2]).unwrap();
+    let leaving = settled.cached_file.begin_eviction(&[1, 2]).unwrap();
     // A fetch that brings nothing.
-    drop(settled.resident.fill(1..2, &versions.quota));
+    drop(settled.cached_file.fill(1..2, &versions.quota));
     leaving.give_up();
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
-    versions.learn(&settled.resident, &(0..3));
+    versions.learn(&settled.cached_file, &(0..3));
     assert_eq!(settled.presence.len(), 3);
     (0..3).for_each(|chunk| assert_is_what_was_written(&settled, chunk));
 }

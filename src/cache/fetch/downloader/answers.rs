@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use super::{ChunkDownloader, Fetch};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
-use crate::cache::index::Saying;
+use crate::cache::index::CatalogUpdate;
 use crate::cache::storage::file_writer::Position;
 use crate::http::{HttpErrorKind, Validator, Version, redact};
-use crate::origin::{Body, RangeAnswer, Told, Weighed};
+use crate::origin::{AliasName, Body, RangeAnswer, Weighed};
 
 /// The longest answer that is read once only to find out how long it is, in bytes. What servers make while they send it is
 /// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
@@ -27,7 +27,7 @@ fn is_countable(listed: &Version) -> bool {
 
 impl ChunkDownloader {
     /// Finds out if an answer that was `told` to be of another version is of the settled one after all. Asks the server.
-    pub(in crate::cache) async fn weigh(&self, entry: &CacheEntry, told: &Told) -> Result<Weighed, ReadError> {
+    pub(in crate::cache) async fn weigh(&self, entry: &CacheEntry, told: &AliasName) -> Result<Weighed, ReadError> {
         let Some(settled) = entry.settled().filter(|_| !entry.is_changed()) else {
             return Ok(Weighed::Another);
         };
@@ -186,7 +186,11 @@ impl Fetch {
             // A task of its own, that goes on if this fetch is stopped: else the next one would find
             // the data file still being opened by this one, and locked; or nobody would be told.
             let settling = self.downloader.runtime.spawn(async move {
-                downloader.home.versions().settle(&entry, &version, modified).await?;
+                downloader
+                    .cache_dir
+                    .versions()
+                    .settle(&entry, &version, modified)
+                    .await?;
                 manager.settled(entry.id);
                 // Of what is shorter the kernel learns by the read that ends early ([`Reader::is_past_the_end`]).
                 if entry.size() > entry.size_hint {
@@ -207,7 +211,7 @@ impl Fetch {
                 true
             }
             Some(settled) if settled.size() == version.size => {
-                let told = Told::as_version(&version, modified);
+                let told = AliasName::as_version(&version, modified);
                 let held = tokio::time::timeout(LONGEST_HELD, self.downloader.weigh(entry, &told)).await;
                 match held.unwrap_or(Ok(Weighed::Again))? {
                     Weighed::Same => true,
@@ -258,10 +262,14 @@ impl Fetch {
     pub(super) fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if let (false, Some(settled)) = (is_same, entry.settled()) {
-            self.downloader.home.versions().index.note(Saying::Outdated {
-                url_key: self.downloader.home.versions().url_key(&entry.url),
-                version: settled.version.clone(),
-            });
+            self.downloader
+                .cache_dir
+                .versions()
+                .index
+                .note(CatalogUpdate::Outdated {
+                    url_key: self.downloader.cache_dir.versions().url_key(&entry.url),
+                    version: settled.version.clone(),
+                });
         }
         entry.expect_same(is_same)
     }

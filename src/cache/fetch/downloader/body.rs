@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Fetch;
 use crate::cache::error::ReadError;
 use crate::cache::storage::file_writer::{Position, WriteJob};
-use crate::cache::storage::write_buffer::Gathered;
+use crate::cache::storage::write_buffer::WriteBuffer;
 use crate::http::HttpError;
 use crate::origin::Body;
 
@@ -18,18 +18,18 @@ impl Fetch {
     /// written, also when this is dropped.
     pub(super) async fn stream(&self, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
         let from = idle.as_ref().map_or(0, |position| position.offset());
-        let mut gathered = Gathered::from(from);
+        let mut buffer = WriteBuffer::from(from);
         let mut writing: Option<oneshot::Receiver<Written>> = None;
         let mut receiving = Some(self.receive(body));
         let mut result = Ok(());
         loop {
             tokio::select! {
                 (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
-                    if receiving.is_some() && !gathered.is_full() =>
+                    if receiving.is_some() && !buffer.is_full() =>
                 {
                     receiving = None;
                     match piece {
-                        Ok(Some(piece)) => if gathered.take(piece, self.request_end()).is_continue() {
+                        Ok(Some(piece)) => if buffer.take(piece, self.request_end()).is_continue() {
                             receiving = Some(self.receive(body));
                         },
                         Ok(None) => {}
@@ -45,14 +45,14 @@ impl Fetch {
                     *idle = Some(position);
                     outcome?;
                 }
-                () = tokio::time::sleep_until(gathered.ripe_at()), if idle.is_some() && !gathered.is_empty() => {}
+                () = tokio::time::sleep_until(buffer.ripe_at()), if idle.is_some() && !buffer.is_empty() => {}
             }
             let Some(position) = idle.take() else { continue };
             // Cut short, it may be at its end before the body says anything more.
-            let is_last = receiving.is_none() || gathered.received >= self.request_end();
-            let ripe = gathered.ripe(tokio::time::Instant::now(), is_last);
+            let is_last = receiving.is_none() || buffer.received >= self.request_end();
+            let ripe = buffer.ripe(tokio::time::Instant::now(), is_last);
             if ripe > 0 {
-                writing = Some(self.write(gathered.cut(ripe), position));
+                writing = Some(self.write(buffer.cut(ripe), position));
             } else if is_last {
                 *idle = Some(position);
                 return result;

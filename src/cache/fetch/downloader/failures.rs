@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::mirrors::Leave;
+use super::mirrors::RoutePermit;
 use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
 use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
-use crate::origin::{Backoff, Blame, Health, Traffic, Turn};
+use crate::origin::{Backoff, FailureAttribution, Health, Permit, Traffic};
 
 /// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
 const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ impl Failures {
 
 impl Fetch {
     /// Waits until some origin that has the file may be asked.
-    pub(super) async fn leave(&self, failures: &mut Failures) -> Leave {
+    pub(super) async fn leave(&self, failures: &mut Failures) -> RoutePermit {
         let health = failures.blamed.take();
         let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
         self.leave_to_ask(health, failures.is_detour).await
@@ -69,10 +69,10 @@ impl Fetch {
     ///
     /// # Errors
     /// The same error, if this fetch does not try again.
-    pub(super) async fn outlive(
+    pub(super) async fn retry_after(
         &self,
         error: HttpError,
-        turn: Option<Turn>,
+        turn: Option<Permit>,
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
@@ -97,7 +97,7 @@ impl Fetch {
     /// The same error, if the tries are used up.
     pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
         if error.kind == HttpErrorKind::NoDescriptors && self.downloader.retries > 0 {
-            self.downloader.shortage.met();
+            self.downloader.shortage.on_exhausted();
             tokio::time::sleep(UNTIL_DESCRIPTORS).await;
             return self.go_on_if_wanted(error);
         }
@@ -113,7 +113,7 @@ impl Fetch {
     async fn note_refusal(
         &self,
         error: HttpError,
-        turn: Turn,
+        turn: Permit,
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
@@ -134,7 +134,7 @@ impl Fetch {
             backoff,
         };
         let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
-        let mut blame = Blame::Origin;
+        let mut blame = FailureAttribution::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if turn.is_to(&health) {
                 blame = self.attribute(&error, turn);
@@ -143,7 +143,7 @@ impl Fetch {
                 failures.blamed = Some(Arc::clone(&health));
             }
         }
-        if blame == Blame::Resource
+        if blame == FailureAttribution::Resource
             && let Some(failed) = error.asked()
         {
             let (client, runtime) = (&self.downloader.client, &self.downloader.runtime);
@@ -151,8 +151,8 @@ impl Fetch {
         }
         match next {
             // It may be the file alone, and then nobody else has to wait.
-            AfterRefusal::WaitForOrigin if blame == Blame::Resource => {
-                if self.takes_detour(failures) {
+            AfterRefusal::WaitForOrigin if blame == FailureAttribution::Resource => {
+                if self.try_mirrors(failures) {
                     return Ok(());
                 }
                 tokio::time::sleep(failures.doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
@@ -171,11 +171,11 @@ impl Fetch {
 
     /// What a failure of the file's own origin is laid to. Silence is first laid to the file; but where a mirror stands in, the origin is
     /// left alone as a whole: that costs no reader anything, and asking it again for the same file would cost each of them `--timeout`.
-    fn attribute(&self, error: &HttpError, turn: Turn) -> Blame {
+    fn attribute(&self, error: &HttpError, turn: Permit) -> FailureAttribution {
         let is_silence = matches!(error.kind, HttpErrorKind::TimedOut(_) | HttpErrorKind::Unanswered);
         if is_silence && !self.mirrors().is_empty() {
             turn.failed_altogether(error);
-            return Blame::Origin;
+            return FailureAttribution::Origin;
         }
         turn.failed(error)
     }

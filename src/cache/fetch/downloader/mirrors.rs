@@ -20,12 +20,12 @@ use url::Url;
 use super::failures::Failures;
 use super::{ChunkDownloader, Fetch, Position, ReadError};
 use crate::http::{HttpError, HttpErrorKind};
-use crate::origin::{Body, Health, Turn};
+use crate::origin::{Body, Health, Permit};
 
 /// Leave to ask for a file somewhere.
-pub struct Leave {
+pub struct RoutePermit {
     /// Tell by it what became of the question.
-    pub turn: Turn,
+    pub turn: Permit,
     /// The mirror that is to be asked; `None` is the file's own URL.
     pub mirror: Option<Url>,
 }
@@ -37,19 +37,19 @@ struct Place {
 }
 
 impl Place {
-    fn leave(&self, turn: Turn) -> Leave {
+    fn leave(&self, turn: Permit) -> RoutePermit {
         let mirror = self.mirror.clone();
-        Leave { turn, mirror }
+        RoutePermit { turn, mirror }
     }
 }
 
 impl ChunkDownloader {
     /// Waits until the file at `url` may be asked for somewhere: there, where `own` is the health of the origin that it leads to, or at
     /// one of these mirrors; at those first if it is a `detour`.
-    pub async fn leave_to_ask(&self, url: &Url, own: Arc<Health>, mirrors: Vec<Url>, is_detour: bool) -> Leave {
+    pub async fn leave_to_ask(&self, url: &Url, own: Arc<Health>, mirrors: Vec<Url>, is_detour: bool) -> RoutePermit {
         if mirrors.is_empty() {
             let (turn, mirror) = (own.turn().await, None);
-            return Leave { turn, mirror };
+            return RoutePermit { turn, mirror };
         }
         let of_mirror = |url: Url| Place {
             health: self.client.health_of(&url),
@@ -81,7 +81,7 @@ impl ChunkDownloader {
     }
 
     /// Asks an origin that has the file at `url`, beside whoever reads, whether it is back.
-    fn find_out(&self, url: &Url, probe: Leave) {
+    fn find_out(&self, url: &Url, probe: RoutePermit) {
         let url = probe.mirror.unwrap_or_else(|| url.clone());
         self.client.find_out(&self.runtime, url, probe.turn);
     }
@@ -89,7 +89,7 @@ impl ChunkDownloader {
 
 impl Fetch {
     /// Waits until the file may be asked for somewhere. `own` is the health of the origin that its own URL leads to.
-    pub(super) async fn leave_to_ask(&self, own: Arc<Health>, is_detour: bool) -> Leave {
+    pub(super) async fn leave_to_ask(&self, own: Arc<Health>, is_detour: bool) -> RoutePermit {
         let url = &self.order.entry.url;
         self.downloader.leave_to_ask(url, own, self.mirrors(), is_detour).await
     }
@@ -125,11 +125,11 @@ impl Fetch {
     ///
     /// # Errors
     /// The same error, if this fetch does not go on.
-    pub(super) async fn outlive_mirror(
+    pub(super) async fn retry_after_mirror(
         &self,
         mirror: &Url,
         error: HttpError,
-        turn: Option<Turn>,
+        turn: Option<Permit>,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
         match (&error.kind, turn) {
@@ -154,7 +154,7 @@ impl Fetch {
     }
 
     /// After a failure of the file's own URL that this fetch would end with: whether mirrors are asked now.
-    pub(super) fn takes_detour(&self, failures: &mut Failures) -> bool {
+    pub(super) fn try_mirrors(&self, failures: &mut Failures) -> bool {
         let is_first = !failures.is_detour;
         failures.is_detour = true;
         // Whoever has lost its slot is to end, and what is missing is asked for anew.
@@ -163,8 +163,8 @@ impl Fetch {
 }
 
 /// Leave to ask where it is given first.
-async fn first_of(places: &[Place]) -> Leave {
-    let mut turns: Vec<Pin<Box<dyn Future<Output = Turn> + Send + '_>>> = Vec::with_capacity(places.len());
+async fn first_of(places: &[Place]) -> RoutePermit {
+    let mut turns: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(places.len());
     turns.extend(places.iter().map(|place| Box::pin(place.health.turn()) as _));
     poll_fn(|context| {
         for (place, turn) in places.iter().zip(&mut turns) {

@@ -30,7 +30,7 @@ struct Handle {
     ahead: ReadAhead,
     now: Duration,
     /// All that was said.
-    shifts: Vec<Shift>,
+    shifts: Vec<WindowUpdate>,
 }
 
 impl Handle {
@@ -45,7 +45,7 @@ impl Handle {
     /// Reads; says what is asked for ahead.
     fn read(&mut self, at: u64, len: u64, missing: bool) -> Option<Range<u64>> {
         let shifts = self.ahead.note(&(at..at + len), GIB, missing, &Far(self.now));
-        let asked = shifts.iter().find_map(Shift::asks).cloned();
+        let asked = shifts.iter().find_map(WindowUpdate::asks).cloned();
         self.shifts.extend(shifts);
         asked
     }
@@ -57,16 +57,16 @@ impl Handle {
         asked.last().map_or(0, |asked| asked.end)
     }
 
-    fn count(&self, which: impl Fn(&Shift) -> bool) -> usize {
+    fn count(&self, which: impl Fn(&WindowUpdate) -> bool) -> usize {
         self.shifts.iter().filter(|shift| which(shift)).count()
     }
 
     fn demoted(&self) -> usize {
-        self.count(|shift| matches!(shift, Shift::Demote(_)))
+        self.count(|shift| matches!(shift, WindowUpdate::Demote(_)))
     }
 
     fn dropped(&self) -> usize {
-        self.count(|shift| matches!(shift, Shift::Drop(_)))
+        self.count(|shift| matches!(shift, WindowUpdate::Drop(_)))
     }
 }
 
@@ -193,7 +193,7 @@ fn what_begins_on_trust_does_not_grow_before_it_has_proved_itself() {
     for step in 0..2 {
         handle.shifts.clear();
         handle.read(500 * MIB + step * READ, READ, true);
-        let asked = handle.shifts.iter().find_map(Shift::asks);
+        let asked = handle.shifts.iter().find_map(WindowUpdate::asks);
         assert!(
             asked.is_none_or(|asked| asked.end <= 500 * MIB + READ + MIB),
             "{asked:?}"
@@ -213,7 +213,7 @@ fn who_seeks_ahead_within_its_own_window_takes_it_over_when_the_new_place_has_pr
     assert_eq!(handle.count(|shift| shift.asks().is_none()), 0, "it may be a look only");
     handle.shifts.clear();
     handle.read(40 * MIB + READ, READ, true);
-    let [Shift::Move { stream, keep, .. }, Shift::Drop(dropped)] = handle.shifts.as_slice() else {
+    let [WindowUpdate::Move { stream, keep, .. }, WindowUpdate::Drop(dropped)] = handle.shifts.as_slice() else {
         panic!("{:?}", handle.shifts);
     };
     assert_eq!((*stream, *dropped), (new, old));
@@ -231,7 +231,7 @@ fn many_short_looks_elsewhere_are_a_seek_too() {
         handle.read(100 * MIB + look * 37 * MIB, 4 * KIB, true);
     }
     let stream = StreamId { reader: 1, stream: 1 };
-    assert_eq!(handle.count(|shift| *shift == Shift::Drop(stream)), 1);
+    assert_eq!(handle.count(|shift| *shift == WindowUpdate::Drop(stream)), 1);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn looks_elsewhere_do_not_crowd_a_stream_out() {
         handle.read(500 * MIB + step * 7 % 100 * 4 * MIB, 4 * KIB, true);
     }
     let stream = StreamId { reader: 1, stream: 1 };
-    let is_left = |shift: &Shift| [Shift::Demote(stream), Shift::Drop(stream)].contains(shift);
+    let is_left = |shift: &WindowUpdate| [WindowUpdate::Demote(stream), WindowUpdate::Drop(stream)].contains(shift);
     assert_eq!(handle.count(is_left), 0);
 }
 
@@ -355,7 +355,9 @@ fn a_film_that_was_slow_to_start_has_some_seconds_ahead_of_it_after_a_while() {
         handle.shifts.clear();
         handle.read(step, READ, false);
         for shift in &handle.shifts {
-            let Shift::Move { keep, .. } = shift else { continue };
+            let WindowUpdate::Move { keep, .. } = shift else {
+                continue;
+            };
             asked = keep.end;
         }
     }
@@ -371,7 +373,7 @@ fn a_reader_that_takes_all_it_gets_keeps_its_window() {
         handle.now += Duration::from_micros(500);
         handle.read(step, READ, false);
     }
-    let ends = handle.shifts.iter().filter_map(Shift::asks).map(|ask| ask.end);
+    let ends = handle.shifts.iter().filter_map(WindowUpdate::asks).map(|ask| ask.end);
     assert!(ends.max() >= Some(700 * MIB));
 }
 
@@ -382,7 +384,7 @@ proptest! {
         for (at, len) in reads {
             let (start, end) = (at.min(size - 1), (at + len).min(size));
             for shift in ahead.note(&(start..end.max(start + 1)), size, at % 2 == 0, &Far(Duration::from_millis(at))) {
-                let Shift::Move { keep, ask, .. } = shift else { continue };
+                let WindowUpdate::Move { keep, ask, .. } = shift else { continue };
                 prop_assert!(ask.start <= ask.end && ask.end <= size);
                 prop_assert!(keep.start <= ask.start && ask.end == keep.end);
                 prop_assert!(ask.end - ask.start <= MAX_WINDOW);

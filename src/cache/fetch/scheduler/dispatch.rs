@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::entry_queue::{Fetch, Flight, Waiter};
+use super::entry_queue::{EntryQueue, Fetch, Waiter};
 use super::queues::OriginNumber;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::chunk::common;
@@ -14,7 +14,7 @@ const MANY: usize = 8;
 
 impl Scheduler {
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
-        if let Some(flight) = self.flights.get(id) {
+        if let Some(flight) = self.queues.get(id) {
             self.dispatch(flight.origin);
         }
     }
@@ -24,19 +24,19 @@ impl Scheduler {
         if self.closed {
             return;
         }
-        while let Some((priority, id)) = self.flights.next_wanted(origin) {
+        while let Some((priority, id)) = self.queues.next_wanted(origin) {
             if self.drop_if_moot(id, priority) {
                 continue;
             }
-            if self.flights.at(origin).rate.wait(self.now).is_some() {
+            if self.queues.at(origin).rate.wait(self.now).is_some() {
                 return;
             }
-            let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
+            let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
             let is_critical = priority == Priority::Critical;
             let most = if is_critical {
                 all
             } else {
-                self.flights.at(origin).breadth.of(all)
+                self.queues.at(origin).breadth.of(all)
             };
             if running >= most {
                 let least_urgent = is_critical.then(|| self.least_urgent_fetch(origin)).flatten();
@@ -52,14 +52,14 @@ impl Scheduler {
                 }
             }
             self.start(id, priority);
-            self.flights.rate_mut(origin).begins(self.now);
+            self.queues.rate_mut(origin).begins(self.now);
         }
     }
 
     /// Unwants the first chunk that is wanted at a priority if it has turned up meanwhile, or turned
     /// out to lie past the end: an entry is settled a moment before it is said so here.
     pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return false;
         };
         let first = flight.next_at(priority);
@@ -69,15 +69,15 @@ impl Scheduler {
         };
         flight.wants.remove(moot..moot + 1);
         drop(flight);
-        self.flights.forget_if_idle(id);
+        self.queues.forget_if_idle(id);
         true
     }
 
     /// How many of the chunks that are wanted in a row from `first` on one fetch brings.
-    fn next_len(&self, flight: &Flight, first: u64) -> u64 {
+    fn next_len(&self, flight: &EntryQueue, first: u64) -> u64 {
         let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.wants.in_a_row(first));
         let helpers = self.helpers(flight, first + in_a_row);
-        let pace = &self.flights.at(flight.origin).pace;
+        let pace = &self.queues.at(flight.origin).pace;
         let len = pace.fetch_len(in_a_row * chunk, helpers);
         let len = in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1));
         if helpers <= 1 && pace.takes_along((in_a_row - len) * chunk) {
@@ -89,14 +89,14 @@ impl Scheduler {
 
     /// What a fetch brings that begins at `first`: the chunks that are wanted in a row, and what is wanted beyond gaps that
     /// are cheaper to go over than to ask again. What of a gap is here already is written over with the same bytes.
-    fn run_from(&self, flight: &Flight, first: u64) -> Range<u64> {
+    fn run_from(&self, flight: &EntryQueue, first: u64) -> Range<u64> {
         let mut chunks = first..first + self.next_len(flight, first);
         let Some(settled) = flight.entry.settled() else {
             return chunks;
         };
         let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
         chunks.end = missing_end(chunks.clone());
-        let (at, chunk) = (self.flights.at(flight.origin), flight.entry.chunk.bytes());
+        let (at, chunk) = (self.queues.at(flight.origin), flight.entry.chunk.bytes());
         // One is taken by the fetch itself.
         let free = self.connections(flight.origin).saturating_sub(at.running() + 1);
         let longest = at.pace.fetch_len(u64::MAX, 1).min(self.longest_fetch(flight.origin));
@@ -118,12 +118,12 @@ impl Scheduler {
     /// Connections among which a run of wanted chunks is shared out: those that are free, or, where the run reaches the end
     /// of the file, the entry's share of all. More comes after any other run, but the end would be brought by a few long
     /// fetches, while one connection after another finds nothing left to do.
-    fn helpers(&self, flight: &Flight, run_end: u64) -> usize {
-        let at = self.flights.at(flight.origin);
+    fn helpers(&self, flight: &EntryQueue, run_end: u64) -> usize {
+        let at = self.queues.at(flight.origin);
         let all = at.breadth.of(self.connections(flight.origin));
         let free = all.saturating_sub(at.running());
         if run_end >= flight.chunk_count() {
-            free.max(all / at.flights().max(1))
+            free.max(all / at.queues().max(1))
         } else {
             free
         }
@@ -138,9 +138,9 @@ impl Scheduler {
             return self
                 .limits
                 .fetch_len
-                .min(self.flights.at(origin).pace.crowded_turn_len());
+                .min(self.queues.at(origin).pace.crowded_turn_len());
         }
-        let sharers = self.flights.at(origin).flights();
+        let sharers = self.queues.at(origin).queues();
         let connections = self.connections(origin);
         let is_shared = connections >= MANY && sharers * 2 >= connections;
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
@@ -148,12 +148,12 @@ impl Scheduler {
 
     /// Whether files are more than connections.
     pub(super) fn is_crowd(&self, origin: OriginNumber) -> bool {
-        self.flights.at(origin).flights() > self.connections(origin)
+        self.queues.at(origin).queues() > self.connections(origin)
     }
 
     /// How many fetches may be under way to an origin.
     pub(super) fn connections(&self, origin: OriginNumber) -> usize {
-        self.flights
+        self.queues
             .at(origin)
             .tolerance
             .connections(self.limits.fetches_per_origin)
@@ -161,17 +161,17 @@ impl Scheduler {
 
     /// A fetch is about to have written up to `watermark`: so much has come over so many connections.
     pub(super) fn note_breadth(&mut self, id: EntryId, fetch: FetchId, watermark: u64) {
-        if let Some(origin) = self.flights.get(id).map(|flight| flight.origin)
+        if let Some(origin) = self.queues.get(id).map(|flight| flight.origin)
             && let Some(fetch) = self.fetches.get(&fetch)
         {
             let bytes = watermark.saturating_sub(fetch.watermark);
-            let (running, all) = (self.flights.at(origin).running(), self.connections(origin));
-            self.flights.breadth_mut(origin).note(bytes, running, all, self.now);
+            let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
+            self.queues.breadth_mut(origin).note(bytes, running, all, self.now);
         }
     }
 
     pub(super) fn start(&mut self, id: EntryId, priority: Priority) {
-        let Some(flight) = self.flights.get(id) else {
+        let Some(flight) = self.queues.get(id) else {
             return;
         };
         let Some(first) = flight.next_at(priority) else {
@@ -181,7 +181,7 @@ impl Scheduler {
         let is_a_turn = self.is_crowd(flight.origin);
         // Neighbours that are wanted too, however urgently, come with the same request.
         let mut chunks = self.run_from(flight, first);
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         let mut others = Vec::new();
@@ -221,7 +221,7 @@ impl Scheduler {
                 moved_in: None,
                 served_in: None,
                 began_in: self.period,
-                answers_before: self.flights.at(origin).answers(),
+                answers_before: self.queues.at(origin).answers(),
                 marks: [bytes.start; 3],
                 gives_way: false,
                 is_a_turn,
@@ -238,7 +238,7 @@ impl Scheduler {
     /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
     /// that has brought nothing yet, or else the longest. `None` when readers are blocked on all of them, or will be in a moment.
     pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
-        self.flights
+        self.queues
             .fetches_to(origin)
             .filter_map(|id| Some((id, self.fetches.get(&id)?)))
             .filter(|(id, fetch)| !self.is_waited_for(*id) && !self.is_protected(fetch))
@@ -262,11 +262,11 @@ impl Scheduler {
     /// turn keeps its fetch, so more streams than connections do not take one another's. One that was made as long as a turn
     /// ends by itself: to cut it would cost its connection.
     fn let_some_give_way(&mut self, origin: OriginNumber) {
-        let at = self.flights.at(origin);
+        let at = self.queues.at(origin);
         let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
         let mut waiting = at.wanting_at(Priority::Critical).take(at.running()).count();
         let mut have_had_theirs = Vec::new();
-        for id in self.flights.fetches_to(origin) {
+        for id in self.queues.fetches_to(origin) {
             let Some(fetch) = self.fetches.get(&id) else { continue };
             let left = self.left_of(fetch);
             let brought = fetch.watermark - fetch.start;
@@ -293,7 +293,7 @@ impl Scheduler {
     /// Whether stopping it costs more than it gains, though nobody is blocked on it: its bytes are coming, and either
     /// it is all that its entry's readers are kept going by, or it ends before another could bring its first byte.
     pub(super) fn is_protected(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.flights.get(fetch.entry) else {
+        let Some(flight) = self.queues.get(fetch.entry) else {
             return false;
         };
         let left = self.left_of(fetch);
@@ -303,7 +303,7 @@ impl Scheduler {
         let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
         let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
         let due = end.saturating_sub(fetch.watermark);
-        keeps_a_stream_going || fetch.gives_way || due <= self.flights.at(flight.origin).pace.round_trip()
+        keeps_a_stream_going || fetch.gives_way || due <= self.queues.at(flight.origin).pace.round_trip()
     }
 
     pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
@@ -313,7 +313,7 @@ impl Scheduler {
     /// The last chunk that the fetch has yet to bring and a reader is blocked on.
     pub(super) fn last_waited_for(&self, id: FetchId) -> Option<u64> {
         let fetch = self.fetches.get(&id)?;
-        let flight = self.flights.get(fetch.entry)?;
+        let flight = self.queues.get(fetch.entry)?;
         let left = self.left_of(fetch);
         let last_of = |waiter: &Waiter| {
             let touched = flight.touched(&waiter.bytes);
@@ -329,7 +329,7 @@ impl Scheduler {
 
     /// The chunks that a fetch has yet to make whole.
     pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
-        let Some(flight) = self.flights.get(fetch.entry) else {
+        let Some(flight) = self.queues.get(fetch.entry) else {
             return fetch.chunks.end..fetch.chunks.end;
         };
         let end = fetch.chunks.end.min(flight.chunk_count());
@@ -352,7 +352,7 @@ impl Scheduler {
         self.stop(id);
         // What readers were blocked on is not among what it was wanted for.
         self.look_after_waiters(entry);
-        self.flights.forget_if_idle(entry);
+        self.queues.forget_if_idle(entry);
         debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
     }
 
@@ -360,7 +360,7 @@ impl Scheduler {
     pub(super) fn want_again(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, left) = (fetch.entry, self.left_of(fetch));
-        let Some(mut flight) = self.flights.get_mut(entry) else {
+        let Some(mut flight) = self.queues.get_mut(entry) else {
             return;
         };
         if let Some(fetch) = self.fetches.get_mut(&id) {
@@ -377,7 +377,7 @@ impl Scheduler {
 
     pub(super) fn remove(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.remove(&id) else { return };
-        if let Some(mut flight) = self.flights.get_mut(fetch.entry) {
+        if let Some(mut flight) = self.queues.get_mut(fetch.entry) {
             flight.fetches.retain(|&other| other != id);
         }
     }

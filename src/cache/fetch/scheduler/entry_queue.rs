@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::overload::Refused;
 use super::queues::OriginNumber;
-use super::wanted_chunks::Wants;
+use super::wanted_chunks::WantedChunks;
 use super::windows::Windows;
 use super::{FetchId, Priority, WaiterId};
 use crate::cache::chunk::clip;
@@ -16,17 +16,17 @@ use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
 
 /// What goes on for one entry.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct EntryQueue {
     pub(super) entry: Arc<CacheEntry>,
     /// Whose connections it uses.
     pub(super) origin: OriginNumber,
     /// Chunks to be fetched. **None of them is in flight.**
-    pub(super) wants: Wants,
+    pub(super) wants: WantedChunks,
     pub(super) fetches: Vec<FetchId>,
     pub(super) waiters: Vec<Waiter>,
     /// What is fetched ahead of whom. Forgotten with the flight: then all of it has come.
     pub(super) windows: Windows,
-    /// [`Presence::losses`](crate::cache::entry::chunk_bitmap::Presence::losses) when its waiters were last looked after.
+    /// [`ChunkBitmap::losses`](crate::cache::entry::chunk_bitmap::ChunkBitmap::losses) when its waiters were last looked after.
     pub(super) losses: u64,
     /// When it last started a fetch.
     pub(super) turn: u64,
@@ -86,15 +86,15 @@ pub(super) struct Fetch {
     pub(super) is_a_turn: bool,
     /// What its chunks are wanted for when nobody is blocked on them. **None at `Critical`**: that lasts only as long
     /// as a waiter does.
-    pub(super) wants: Wants,
+    pub(super) wants: WantedChunks,
 }
 
-impl Flight {
-    pub(super) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> Flight {
-        Flight {
+impl EntryQueue {
+    pub(super) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> EntryQueue {
+        EntryQueue {
             entry,
             origin,
-            wants: Wants::default(),
+            wants: WantedChunks::default(),
             fetches: Vec::new(),
             waiters: Vec::new(),
             windows: Windows::default(),

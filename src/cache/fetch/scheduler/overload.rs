@@ -111,7 +111,7 @@ struct Circumstances {
     /// Servers answer like that when there are too many requests.
     fits_too_many: bool,
     /// It tells of the way to the server, and not of what was asked.
-    is_of_the_way: bool,
+    is_connect_failure: bool,
     /// The entry's last request was refused too, and others have been answered since.
     others_were_answered: bool,
     /// The entry's last request was refused too, and the file was to blame.
@@ -129,7 +129,7 @@ struct Circumstances {
 impl Circumstances {
     fn cause(self) -> Cause {
         match self {
-            _ if self.is_of_the_way => Cause::Origin,
+            _ if self.is_connect_failure => Cause::Origin,
             Circumstances {
                 is_denied: Some(true), ..
             } => Cause::File,
@@ -154,7 +154,7 @@ impl Scheduler {
         let Some(id) = self.fetches.get(&fetch).map(|running| running.entry) else {
             return (AfterRefusal::Fail, false);
         };
-        let Some(flight) = self.flights.get(id) else {
+        let Some(flight) = self.queues.get(id) else {
             return (AfterRefusal::Fail, false);
         };
         let (origin, before) = (flight.origin, flight.refused.clone());
@@ -162,21 +162,21 @@ impl Scheduler {
             running: flight.fetches.len(),
             served: self.served_of(&flight.fetches, fetch),
         };
-        let at = self.flights.at(origin);
+        let at = self.queues.at(origin);
         let (running, served) = (at.running(), self.served(origin, Some(fetch)));
         let fits_too_many = refusal.kind.may_mean_too_many_connections();
         if fits_too_many {
-            self.flights.rate_mut(origin).note_refusal(id, refusal.now);
+            self.queues.rate_mut(origin).note_refusal(id, refusal.now);
         }
-        let rate = &self.flights.at(origin).rate;
+        let rate = &self.queues.at(origin).rate;
         let tries = before.as_ref().map_or(0, |before| before.tries);
         let most_tries = if rate.comes_through(refusal.now) {
             MOST_TRIES
         } else {
             TRIES_IN_VAIN
         };
-        let at = self.flights.at(origin);
-        let are_few = running <= at.tolerance.bore().max(1);
+        let at = self.queues.at(origin);
+        let are_few = running <= at.tolerance.peak_in_flight().max(1);
         let is_denied = matches!(refusal.kind, HttpErrorKind::Denied(_)).then(|| {
             let denials = before.as_ref().map_or(1, |before| before.denials + 1);
             let when_few = before.as_ref().map_or(0, |before| before.denials_when_few);
@@ -188,7 +188,7 @@ impl Scheduler {
             is_one_of_several: fits_too_many && tries < most_tries && rate.is_exceeded(id, refusal.now),
             is_denied,
             fits_too_many,
-            is_of_the_way: refusal.kind.is_of_the_way(),
+            is_connect_failure: refusal.kind.is_connect_failure(),
             others_were_answered: before.as_ref().is_some_and(|before| before.answers < refusal.answers),
             was_the_file: before.as_ref().is_some_and(|before| before.cause == Cause::File),
             are_few,
@@ -197,7 +197,7 @@ impl Scheduler {
         // Requests that were under way together fail for one reason.
         let same = before.as_ref().filter(|before| refusal.asked < before.at);
         let (cause, is_another) = same.map_or_else(|| (circumstances.cause(), true), |before| (before.cause, false));
-        let tolerance = self.flights.tolerance_mut(origin);
+        let tolerance = self.queues.tolerance_mut(origin);
         let is_news = match cause {
             Cause::Number => true,
             // Connections that are refused while others go on: it has no room for more.
@@ -207,7 +207,7 @@ impl Scheduler {
             }
             Cause::Rate => false,
             Cause::File => {
-                tolerance.acquit(id);
+                tolerance.clear_attribution(id);
                 false
             }
         } && tolerance.refused(Complaint {
@@ -240,7 +240,7 @@ impl Scheduler {
             Cause::Number => asked_for.unwrap_or_default(),
             Cause::Rate => {
                 refused.tries += 1;
-                let rate = self.flights.rate_mut(origin);
+                let rate = self.queues.rate_mut(origin);
                 rate.slow_down(refusal.asked, asked_for, refusal.now);
                 asked_for.unwrap_or_default()
             }
@@ -261,7 +261,7 @@ impl Scheduler {
         (refused.at, refused.answers, refused.cause) = (refusal.now, refusal.answers, cause);
         self.set_refused(id, Some(refused));
         let is_of_the_origin = cause == Cause::Origin;
-        let can_yield = !circumstances.is_of_the_way && self.flights.at(origin).is_wanted_by_another(id);
+        let can_yield = !circumstances.is_connect_failure && self.queues.at(origin).is_wanted_by_another(id);
         if is_of_the_origin && !can_yield {
             return (AfterRefusal::WaitForOrigin, is_news);
         }
@@ -297,7 +297,7 @@ impl Scheduler {
         };
         running.served_in = None;
         let id = running.entry;
-        let Some(flight) = self.flights.get(id) else {
+        let Some(flight) = self.queues.get(id) else {
             return false;
         };
         let (origin, own) = (
@@ -313,28 +313,28 @@ impl Scheduler {
             asked,
             now,
             load: Load {
-                running: self.flights.at(origin).running(),
+                running: self.queues.at(origin).running(),
                 served: self.served(origin, Some(fetch)),
             },
             own,
         };
-        let is_news = self.flights.tolerance_mut(origin).refused(complaint);
+        let is_news = self.queues.tolerance_mut(origin).refused(complaint);
         self.sync_share(origin);
         is_news
     }
 
     /// An entry that has complained alone gets no more fetches than it was seen to be allowed.
     pub(super) fn sync_share(&mut self, origin: OriginNumber) {
-        let share = self.flights.at(origin).tolerance.share();
-        let before = self.flights.limit(origin, share);
+        let share = self.queues.at(origin).tolerance.share();
+        let before = self.queues.limit(origin, share);
         if before != share
             && let Some((entry, _)) = before.filter(|(entry, _)| share.is_none_or(|(now, _)| now != *entry))
-            && let Some(mut flight) = self.flights.get_mut(entry)
+            && let Some(mut flight) = self.queues.get_mut(entry)
         {
             flight.share = None;
         }
         if let Some((entry, most)) = share
-            && let Some(mut flight) = self.flights.get_mut(entry)
+            && let Some(mut flight) = self.queues.get_mut(entry)
         {
             flight.share = Some(most);
         }
@@ -342,7 +342,7 @@ impl Scheduler {
 
     /// An entry has rested until then, and may be asked for again.
     pub fn rested(&mut self, id: EntryId, until: Instant) {
-        if let Some(mut flight) = self.flights.get_mut(id)
+        if let Some(mut flight) = self.queues.get_mut(id)
             && flight.rests_until == Some(until)
         {
             flight.rests_until = None;
@@ -353,19 +353,19 @@ impl Scheduler {
     /// A fetch has brought bytes for the first time.
     pub(super) fn has_begun(&mut self, id: EntryId) {
         let before = self
-            .flights
+            .queues
             .get(id)
             .map(|flight| (flight.origin, flight.refused.is_some()));
         if let Some((origin, was_refused)) = before {
-            self.flights.rate_mut(origin).note_answer(was_refused, self.now);
+            self.queues.rate_mut(origin).note_answer(was_refused, self.now);
         }
         self.set_refused(id, None);
-        if let Some(mut flight) = self.flights.get_mut(id) {
+        if let Some(mut flight) = self.queues.get_mut(id) {
             flight.fruitless = Fruitless::default();
         }
-        if let Some(origin) = self.flights.get(id).map(|flight| flight.origin) {
+        if let Some(origin) = self.queues.get(id).map(|flight| flight.origin) {
             let served = self.served(origin, None);
-            self.flights.tolerance_mut(origin).bears_out(served);
+            self.queues.tolerance_mut(origin).bears_out(served);
             self.sync_share(origin);
         }
     }
@@ -374,7 +374,7 @@ impl Scheduler {
     /// until when that is.
     fn rest(&mut self, fetch: FetchId, id: EntryId, until: Instant) -> Instant {
         let mut rests_until = until;
-        if let Some(mut flight) = self.flights.get_mut(id) {
+        if let Some(mut flight) = self.queues.get_mut(id) {
             rests_until = flight.rests_until.map_or(until, |earlier| earlier.max(until));
             flight.rests_until = Some(rests_until);
         }
@@ -388,7 +388,7 @@ impl Scheduler {
 
     /// Of how many fetches to an origin the bytes are coming, but for one.
     fn served(&self, origin: OriginNumber, but: Option<FetchId>) -> usize {
-        let others = self.flights.fetches_to(origin).filter(|&id| Some(id) != but);
+        let others = self.queues.fetches_to(origin).filter(|&id| Some(id) != but);
         let fetches = others.filter_map(|id| self.fetches.get(&id));
         fetches.filter(|fetch| fetch.is_served(self.period)).count()
     }
@@ -401,7 +401,7 @@ impl Scheduler {
     }
 
     fn set_refused(&mut self, id: EntryId, refused: Option<Refused>) {
-        if let Some(mut flight) = self.flights.get_mut(id) {
+        if let Some(mut flight) = self.queues.get_mut(id) {
             flight.refused = refused;
         }
     }

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::entry_queue::Flight;
+use super::entry_queue::EntryQueue;
 use super::{FetchId, Priority};
 use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
-use crate::cache::fetch::concurrency_probe::Breadth;
-use crate::cache::fetch::connection_limit::Tolerance;
-use crate::cache::fetch::fetch_size::Pace;
+use crate::cache::fetch::concurrency_probe::ConcurrencyProbe;
+use crate::cache::fetch::connection_limit::ConnectionLimit;
+use crate::cache::fetch::fetch_size::FetchSize;
 use crate::cache::fetch::request_rate::RequestRate;
 use crate::http::{MOST_ORIGINS, Origin};
 
@@ -23,7 +23,7 @@ pub(super) struct OriginNumber(usize);
 
 /// The entries for which anything is wanted, in flight or waited for.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
+pub(super) struct EntryQueues {
     all: BTreeMap<EntryId, Kept>,
     numbers: HashMap<Origin, OriginNumber>,
     /// By number. An origin is not forgotten: how it answers is worth knowing the next time. One of the last is for all that are
@@ -35,11 +35,11 @@ pub(super) struct Flights {
 #[derive(Debug, Default)]
 pub(super) struct AtOrigin {
     /// How it answers.
-    pub(super) pace: Pace,
+    pub(super) pace: FetchSize,
     /// How many connections it bears.
-    pub(super) tolerance: Tolerance,
+    pub(super) tolerance: ConnectionLimit,
     /// Over how many of them its bytes come.
-    pub(super) breadth: Breadth,
+    pub(super) breadth: ConcurrencyProbe,
     /// How fast requests may follow one another.
     pub(super) rate: RequestRate,
     /// The entries that want something and do not rest, in the order in which they are to be served.
@@ -49,7 +49,7 @@ pub(super) struct AtOrigin {
     /// How many fetches that are.
     running: usize,
     /// How many flights it has.
-    flights: usize,
+    queues: usize,
     /// How many fetches it has answered.
     answers: u64,
     /// The entry that gets only so many fetches.
@@ -59,7 +59,7 @@ pub(super) struct AtOrigin {
 /// A flight, and what its origin has noted of it.
 #[derive(Debug)]
 struct Kept {
-    flight: Flight,
+    flight: EntryQueue,
     noted: Noted,
 }
 
@@ -91,7 +91,7 @@ impl Rank {
         }
     }
 
-    fn of(flight: &Flight) -> Option<Rank> {
+    fn of(flight: &EntryQueue) -> Option<Rank> {
         let priority = flight.next_priority()?;
         Some(Rank {
             priority,
@@ -102,7 +102,7 @@ impl Rank {
 }
 
 impl Noted {
-    fn of(flight: &Flight) -> Noted {
+    fn of(flight: &EntryQueue) -> Noted {
         Noted {
             wants: Rank::of(flight),
             fetches: flight.fetches.len(),
@@ -110,7 +110,7 @@ impl Noted {
     }
 }
 
-impl Flights {
+impl EntryQueues {
     /// The number of an origin, which is made up when it is new.
     pub(super) fn number(&mut self, origin: &Origin) -> OriginNumber {
         if let Some(&number) = self.numbers.get(origin) {
@@ -130,7 +130,7 @@ impl Flights {
         &self.origins[origin.0]
     }
 
-    pub(super) fn pace_mut(&mut self, origin: OriginNumber) -> &mut Pace {
+    pub(super) fn pace_mut(&mut self, origin: OriginNumber) -> &mut FetchSize {
         &mut self.origins[origin.0].pace
     }
 
@@ -144,7 +144,7 @@ impl Flights {
         self.origins[origin.0].answers += 1;
     }
 
-    pub(super) fn tolerance_mut(&mut self, origin: OriginNumber) -> &mut Tolerance {
+    pub(super) fn tolerance_mut(&mut self, origin: OriginNumber) -> &mut ConnectionLimit {
         &mut self.origins[origin.0].tolerance
     }
 
@@ -152,7 +152,7 @@ impl Flights {
         &mut self.origins[origin.0].rate
     }
 
-    pub(super) fn breadth_mut(&mut self, origin: OriginNumber) -> &mut Breadth {
+    pub(super) fn breadth_mut(&mut self, origin: OriginNumber) -> &mut ConcurrencyProbe {
         &mut self.origins[origin.0].breadth
     }
 
@@ -162,16 +162,16 @@ impl Flights {
     }
 
     /// The flights to an origin. Looks at all flights: for people, not for decisions.
-    pub(super) fn flights_to(&self, origin: OriginNumber) -> impl Iterator<Item = &Flight> {
-        let flights = self.all.values().map(|kept| &kept.flight);
-        flights.filter(move |flight| flight.origin == origin)
+    pub(super) fn flights_to(&self, origin: OriginNumber) -> impl Iterator<Item = &EntryQueue> {
+        let queues = self.all.values().map(|kept| &kept.flight);
+        queues.filter(move |flight| flight.origin == origin)
     }
 
     pub(super) fn origins(&self) -> impl Iterator<Item = OriginNumber> + use<> {
         (0..self.origins.len()).map(OriginNumber)
     }
 
-    pub(super) fn get(&self, id: EntryId) -> Option<&Flight> {
+    pub(super) fn get(&self, id: EntryId) -> Option<&EntryQueue> {
         self.all.get(&id).map(|kept| &kept.flight)
     }
 
@@ -186,8 +186,8 @@ impl Flights {
         let number = self.number(&entry.origin);
         let origin = &mut self.origins[number.0];
         let kept = self.all.entry(entry.id).or_insert_with(|| {
-            origin.flights += 1;
-            let mut flight = Flight::new(Arc::clone(entry), number);
+            origin.queues += 1;
+            let mut flight = EntryQueue::new(Arc::clone(entry), number);
             let limited = origin.limited.filter(|(limited, _)| *limited == entry.id);
             flight.share = limited.map(|(_, most)| most);
             Kept {
@@ -202,7 +202,7 @@ impl Flights {
     pub(super) fn forget_if_idle(&mut self, id: EntryId) {
         if let Some(idle) = self.get(id).filter(|flight| flight.is_idle()) {
             let origin = idle.origin;
-            self.origins[origin.0].flights -= 1;
+            self.origins[origin.0].queues -= 1;
             self.all.remove(&id);
         }
     }
@@ -230,8 +230,8 @@ impl Flights {
 
     /// The fetches under way to an origin.
     pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = FetchId> {
-        let flights = self.at(origin).fetching.iter().filter_map(|&id| self.get(id));
-        flights.flat_map(|flight| flight.fetches.iter().copied())
+        let queues = self.at(origin).fetching.iter().filter_map(|&id| self.get(id));
+        queues.flat_map(|flight| flight.fetches.iter().copied())
     }
 }
 
@@ -263,8 +263,8 @@ impl AtOrigin {
     }
 
     /// How many entries share it.
-    pub(super) fn flights(&self) -> usize {
-        self.flights
+    pub(super) fn queues(&self) -> usize {
+        self.queues
     }
 
     fn note(&mut self, id: EntryId, before: Noted, now: Noted) {
@@ -290,15 +290,15 @@ pub(super) struct FlightMut<'a> {
 }
 
 impl Deref for FlightMut<'_> {
-    type Target = Flight;
+    type Target = EntryQueue;
 
-    fn deref(&self) -> &Flight {
+    fn deref(&self) -> &EntryQueue {
         &self.kept.flight
     }
 }
 
 impl DerefMut for FlightMut<'_> {
-    fn deref_mut(&mut self) -> &mut Flight {
+    fn deref_mut(&mut self) -> &mut EntryQueue {
         &mut self.kept.flight
     }
 }
@@ -314,8 +314,8 @@ impl Drop for FlightMut<'_> {
 }
 
 #[cfg(test)]
-impl Flights {
-    pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &Flight)> {
+impl EntryQueues {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &EntryQueue)> {
         self.all.iter().map(|(&id, kept)| (id, &kept.flight))
     }
 
@@ -332,7 +332,7 @@ impl Flights {
                 at.running,
                 here().map(|(_, flight)| flight.fetches.len()).sum::<usize>()
             );
-            assert_eq!(at.flights, here().count());
+            assert_eq!(at.queues, here().count());
         }
     }
 }
@@ -344,10 +344,10 @@ mod tests {
 
     #[test]
     fn origins_beyond_the_most_share_an_account() {
-        let mut flights = Flights::default();
+        let mut queues = EntryQueues::default();
         let mut number = |port: usize| {
             let url = Url::parse(&format!("http://h:{}/", port + 1)).unwrap();
-            flights.number(&Origin::of(&url).unwrap()).0
+            queues.number(&Origin::of(&url).unwrap()).0
         };
         let numbers: Vec<_> = (0..MOST_ORIGINS).map(&mut number).collect();
         assert_eq!(numbers, Vec::from_iter(0..MOST_ORIGINS));

@@ -7,7 +7,7 @@
 //! each turn that brought nothing, or until a slot is left over.
 //!
 //! A server that is slow with everything is served all the same. How long the first byte may take follows from how long it
-//! takes with others ([`Pace::patience`](crate::cache::fetch::fetch_size::Pace::patience)); and where nothing else was answered meanwhile, the next turn is twice as
+//! takes with others ([`FetchSize::patience`](crate::cache::fetch::fetch_size::FetchSize::patience)); and where nothing else was answered meanwhile, the next turn is twice as
 //! long. Fetches that are each slow take turns of a second, and lose nothing but their connections.
 //!
 //! A download that can't go on from where it was left (a server that ignores Range) loses its slot only when nothing comes at all.
@@ -32,7 +32,7 @@ const PERIODS_PER_SECOND: f64 = 2.0;
 impl Scheduler {
     /// A fetch that is to give its slot to `by`, which wants something at `priority`: of those that are no more urgent and too slow, the slowest.
     pub(super) fn stalled_fetch(&self, origin: OriginNumber, priority: Priority, by: EntryId) -> Option<FetchId> {
-        self.flights
+        self.queues
             .fetches_to(origin)
             .filter_map(|id| Some((id, self.fetches.get(&id)?)))
             .filter(|(_, fetch)| fetch.entry != by && self.is_stalled(fetch))
@@ -45,7 +45,7 @@ impl Scheduler {
     }
 
     fn is_stalled(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.flights.get(fetch.entry) else {
+        let Some(flight) = self.queues.get(fetch.entry) else {
             return false;
         };
         let (held, left) = (self.period - fetch.began_in, self.left_of(fetch));
@@ -53,7 +53,7 @@ impl Scheduler {
             return false;
         }
         if !fetch.has_begun() {
-            let patience = self.flights.at(flight.origin).pace.patience().as_secs_f64() * PERIODS_PER_SECOND;
+            let patience = self.queues.at(flight.origin).pace.patience().as_secs_f64() * PERIODS_PER_SECOND;
             let patience = (patience.ceil() as u64).max(A_SECOND) << flight.fruitless.unanswered.min(MOST_DOUBLED);
             return held >= patience && !(self.limits.is_throttled && fetch.served_in.is_some());
         }
@@ -73,7 +73,7 @@ impl Scheduler {
 
     /// Whether a fetch has had its slot for a second, and needs it for another at least.
     pub(super) fn has_had_a_second(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.flights.get(fetch.entry) else {
+        let Some(flight) = self.queues.get(fetch.entry) else {
             return false;
         };
         let end = flight
@@ -89,11 +89,11 @@ impl Scheduler {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, has_come, answers_before) = (fetch.entry, fetch.lately() > 0, fetch.answers_before);
         let period = self.period;
-        let Some(origin) = self.flights.get(entry).map(|flight| flight.origin) else {
+        let Some(origin) = self.queues.get(entry).map(|flight| flight.origin) else {
             return;
         };
-        let others_were_answered = self.flights.at(origin).answers() > answers_before;
-        if let Some(mut flight) = self.flights.get_mut(entry) {
+        let others_were_answered = self.queues.at(origin).answers() > answers_before;
+        if let Some(mut flight) = self.queues.get_mut(entry) {
             let fruitless = &mut flight.fruitless;
             let periods = if has_come {
                 SLOW_SET_BACK
@@ -117,15 +117,15 @@ impl Scheduler {
     /// Ends the set-backs that have lasted long enough, and all of an origin that has a slot left over.
     pub(super) fn end_set_backs(&mut self) {
         for id in std::mem::take(&mut self.set_back) {
-            let Some(flight) = self.flights.get(id) else { continue };
-            let at = self.flights.at(flight.origin);
+            let Some(flight) = self.queues.get(id) else { continue };
+            let at = self.queues.at(flight.origin);
             let is_left_over = at.is_served() && at.running() < self.connections(flight.origin);
             let is_over = flight.set_back_until.is_none_or(|until| until <= self.period);
             if !is_over && !is_left_over {
                 self.set_back.push(id);
                 continue;
             }
-            if let Some(mut flight) = self.flights.get_mut(id) {
+            if let Some(mut flight) = self.queues.get_mut(id) {
                 flight.set_back_until = None;
             }
             self.dispatch_for(id);

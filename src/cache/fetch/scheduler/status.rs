@@ -23,17 +23,17 @@ impl Scheduler {
     /// What goes on at the origins that something was ever wanted of, in the order of their names.
     pub fn status(&self) -> Vec<OriginStatus> {
         let mut all: Vec<_> = self
-            .flights
+            .queues
             .named()
             .map(|(origin, number)| {
-                let flights = || self.flights.flights_to(number);
+                let queues = || self.queues.flights_to(number);
                 OriginStatus {
                     origin: origin.to_string(),
-                    fetches: self.flights.at(number).running(),
+                    fetches: self.queues.at(number).running(),
                     connections: self.connections(number),
-                    waiters: flights().map(|flight| flight.waiters.len()).sum(),
-                    wanted_bytes: flights().map(|f| f.wants.count() * f.entry.chunk.bytes()).sum(),
-                    latency_and_rate: self.flights.at(number).pace.measured(),
+                    waiters: queues().map(|flight| flight.waiters.len()).sum(),
+                    wanted_bytes: queues().map(|f| f.wants.count() * f.entry.chunk.bytes()).sum(),
+                    latency_and_rate: self.queues.at(number).pace.measured(),
                 }
             })
             .collect();

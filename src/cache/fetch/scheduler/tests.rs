@@ -167,9 +167,9 @@ impl Play {
 }
 
 /// A stream's window becomes these chunks.
-fn moves(entry: &CacheEntry, stream: u64, chunks: Range<u64>) -> Shift {
+fn moves(entry: &CacheEntry, stream: u64, chunks: Range<u64>) -> WindowUpdate {
     let bytes = chunks.start * entry.chunk.bytes()..chunks.end * entry.chunk.bytes();
-    Shift::Move {
+    WindowUpdate::Move {
         stream: StreamId {
             reader: stream / 10,
             stream,

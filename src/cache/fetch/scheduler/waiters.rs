@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::entry_queue::{Flight, Waiter};
+use super::entry_queue::{EntryQueue, Waiter};
 use super::{Action, FetchId, Priority, Scheduler, WaiterId};
 use crate::cache::chunk::common;
 use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
@@ -13,7 +13,7 @@ use crate::cache::error::ReadError;
 
 impl Scheduler {
     pub(super) fn want(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
-        let mut flight = self.flights.open(entry);
+        let mut flight = self.queues.open(entry);
         let chunks = chunks.start..chunks.end.min(flight.chunk_count());
         let mut missing = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
         for fetch in &flight.fetches {
@@ -39,11 +39,11 @@ impl Scheduler {
     /// is in flight and near, or wanted at its priority; and who misses nothing is woken.
     pub(super) fn look_after_waiters(&mut self, id: EntryId) {
         // Before anything is found to be here: what goes from now on is seen the next time.
-        if let Some(mut flight) = self.flights.get_mut(id) {
+        if let Some(mut flight) = self.queues.get_mut(id) {
             flight.losses = flight.losses_now();
         }
         self.wake_satisfied(id);
-        let Some(flight) = self.flights.get(id) else { return };
+        let Some(flight) = self.queues.get(id) else { return };
         let entry = Arc::clone(&flight.entry);
         let needs = flight
             .waiters
@@ -53,14 +53,14 @@ impl Scheduler {
             if priority == Priority::Critical {
                 self.split_far_fetches(id, &bytes);
             }
-            let Some(flight) = self.flights.get(id) else { return };
+            let Some(flight) = self.queues.get(id) else { return };
             self.want(&entry, flight.touched(&bytes), priority);
         }
     }
 
     /// Whether each chunk that a waiter of an entry misses is wanted at its priority, or in flight.
     pub(super) fn looks_after_all(&self, id: EntryId) -> bool {
-        let Some(flight) = self.flights.get(id) else {
+        let Some(flight) = self.queues.get(id) else {
             return true;
         };
         let fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
@@ -79,7 +79,7 @@ impl Scheduler {
     }
 
     /// The first chunk of which `bytes` need something that is not in the data file.
-    fn first_lacking(&self, flight: &Flight, bytes: &Range<u64>) -> Option<u64> {
+    fn first_lacking(&self, flight: &EntryQueue, bytes: &Range<u64>) -> Option<u64> {
         let mut touched = flight.touched(bytes);
         while let Some(missing) = flight.next_missing(&touched) {
             if !self.is_written_as_needed(flight, missing, bytes) {
@@ -91,7 +91,7 @@ impl Scheduler {
     }
 
     /// Whether a fetch that is in the middle of this chunk has written the part of `bytes` that lies in it.
-    fn is_written_as_needed(&self, flight: &Flight, chunk: u64, bytes: &Range<u64>) -> bool {
+    fn is_written_as_needed(&self, flight: &EntryQueue, chunk: u64, bytes: &Range<u64>) -> bool {
         // Before an entry is settled there is no data file that could hold anything.
         let Some(settled) = flight.entry.settled() else {
             return false;
@@ -105,10 +105,10 @@ impl Scheduler {
     /// Cuts each fetch short that is too far from the bytes that somebody is blocked on. A fetch that brings the
     /// nearer ones of them brings the further ones soon enough.
     fn split_far_fetches(&mut self, id: EntryId, bytes: &Range<u64>) {
-        let Some(flight) = self.flights.get(id) else { return };
+        let Some(flight) = self.queues.get(id) else { return };
         let touched = flight.touched(bytes);
         for fetch in flight.fetches.clone() {
-            let (Some(flight), Some(running)) = (self.flights.get(id), self.fetches.get(&fetch)) else {
+            let (Some(flight), Some(running)) = (self.queues.get(id), self.fetches.get(&fetch)) else {
                 return;
             };
             let shared = common(&touched, &running.chunks);
@@ -125,7 +125,7 @@ impl Scheduler {
     /// Cuts a fetch short before `chunk` when it is too far from it to be waited for.
     fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(mut flight) = self.flights.get_mut(fetch.entry) else {
+        let Some(mut flight) = self.queues.get_mut(fetch.entry) else {
             return;
         };
         let entry = &flight.entry;
@@ -160,7 +160,7 @@ impl Scheduler {
     /// A reason to want these chunks has gone: those that no other waiter needs at this priority are not wanted for
     /// it any more. A fetch that only this has kept going ends at the next chunk edge.
     pub(super) fn withdraw(&mut self, id: EntryId, chunks: &Range<u64>, priority: Priority) {
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         let fetches = flight.fetches.clone();
@@ -184,7 +184,7 @@ impl Scheduler {
     pub(super) fn cut_to_what_is_wanted(&mut self, id: FetchId, at_least: Priority) {
         let waited_for = self.last_waited_for(id).map(|chunk| chunk + 1);
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(mut flight) = self.flights.get_mut(fetch.entry) else {
+        let Some(mut flight) = self.queues.get_mut(fetch.entry) else {
             return;
         };
         let entry = &flight.entry;
@@ -200,7 +200,7 @@ impl Scheduler {
 
     /// Wakes who misses nothing any more.
     pub(super) fn wake_satisfied(&mut self, id: EntryId) {
-        let Some(flight) = self.flights.get(id) else { return };
+        let Some(flight) = self.queues.get(id) else { return };
         let chunk = flight.entry.chunk;
         // While the size is not known, only who needs no byte at all misses nothing.
         let lacking: Vec<_> = flight
@@ -208,7 +208,7 @@ impl Scheduler {
             .iter()
             .map(|waiter| (waiter.id, self.first_lacking(flight, &waiter.bytes)))
             .collect();
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         for (waiter, (_, lacking)) in flight.waiters.iter_mut().zip(&lacking) {
@@ -229,7 +229,7 @@ impl Scheduler {
     /// Gives back what it needed.
     pub(super) fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
         self.waiters.remove(&waiter);
-        let mut flight = self.flights.get_mut(id)?;
+        let mut flight = self.queues.get_mut(id)?;
         let index = flight.waiters.iter().position(|other| other.id == waiter)?;
         Some(flight.waiters.remove(index))
     }
@@ -237,7 +237,7 @@ impl Scheduler {
     /// Fails the waiters that miss any of these chunks; nobody else is concerned. What only they wanted is not
     /// fetched.
     pub(super) fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
-        let Some(flight) = self.flights.get(id) else { return };
+        let Some(flight) = self.queues.get(id) else { return };
         let concerned: Vec<_> = flight
             .waiters
             .iter()
@@ -257,7 +257,7 @@ impl Scheduler {
     /// A waiter leaves without its bytes: what only it wanted is not fetched.
     pub(super) fn end_wait(&mut self, id: EntryId, waiter: WaiterId) {
         if let Some(gone) = self.forget_waiter(id, waiter)
-            && let Some(flight) = self.flights.get(id)
+            && let Some(flight) = self.queues.get(id)
         {
             let touched = flight.touched(&gone.bytes);
             self.withdraw(id, &touched, gone.priority);
@@ -265,7 +265,7 @@ impl Scheduler {
     }
 
     pub(super) fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         flight.wants.remove(0..u64::MAX);

@@ -10,9 +10,9 @@ use crate::cache::chunk::common;
 /// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several: it is served by the
 /// most urgent, and when that reason goes away the others are still known.
 #[derive(Debug, Default)]
-pub(super) struct Wants([RangeSet<u64>; 4]);
+pub(super) struct WantedChunks([RangeSet<u64>; 4]);
 
-impl Wants {
+impl WantedChunks {
     pub(super) fn add(&mut self, chunks: Range<u64>, priority: Priority) {
         if !chunks.is_empty() {
             self.0[priority as usize].insert(chunks);
@@ -26,7 +26,7 @@ impl Wants {
     }
 
     /// Takes in all of another.
-    pub(super) fn add_all(&mut self, other: Wants) {
+    pub(super) fn add_all(&mut self, other: WantedChunks) {
         for (set, added) in self.0.iter_mut().zip(other.0) {
             set.extend(added);
         }
@@ -65,8 +65,8 @@ impl Wants {
     }
 
     /// Removes chunks, and gives them back with their priorities.
-    pub(super) fn take(&mut self, chunks: &Range<u64>) -> Wants {
-        let mut taken = Wants::default();
+    pub(super) fn take(&mut self, chunks: &Range<u64>) -> WantedChunks {
+        let mut taken = WantedChunks::default();
         if chunks.is_empty() {
             return taken;
         }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_chunk_that_loses_its_most_urgent_reason_keeps_the_others() {
-        let mut wants = Wants::default();
+        let mut wants = WantedChunks::default();
         wants.add(0..10, Priority::Low);
         wants.add(5..15, Priority::Critical);
         assert_eq!((wants.most_urgent(), wants.in_a_row(0)), (Some(Priority::Critical), 15));
@@ -142,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_taken_and_added_again_is_as_it_was(adds in prop::collection::vec((0u64..50, 1u64..20, 0usize..4), 0..20), a in 0u64..60, len in 0u64..30) {
-            let mut wants = Wants::default();
+            let mut wants = WantedChunks::default();
             for (start, len, priority) in adds {
                 wants.add(start..start + len, PRIORITIES[priority]);
             }

@@ -26,7 +26,7 @@ pub struct StreamId {
 
 /// What becomes of a stream's window.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shift {
+pub enum WindowUpdate {
     /// The stream has moved, and is now the first to be served among those of its entry.
     Move {
         /// Whose window.
@@ -42,12 +42,12 @@ pub enum Shift {
     Drop(StreamId),
 }
 
-impl Shift {
+impl WindowUpdate {
     /// Bytes that it asks for.
     pub fn asks(&self) -> Option<&Range<u64>> {
         match self {
-            Shift::Move { ask, .. } => Some(ask).filter(|ask| !ask.is_empty()),
-            Shift::Demote(_) | Shift::Drop(_) => None,
+            WindowUpdate::Move { ask, .. } => Some(ask).filter(|ask| !ask.is_empty()),
+            WindowUpdate::Demote(_) | WindowUpdate::Drop(_) => None,
         }
     }
 }
@@ -98,7 +98,7 @@ impl Windows {
 
 impl Scheduler {
     /// The windows of an entry's streams change.
-    pub fn shift(&mut self, entry: &Arc<CacheEntry>, shifts: &[Shift]) {
+    pub fn shift(&mut self, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
         if self.closed || shifts.is_empty() {
             return;
         }
@@ -123,25 +123,25 @@ impl Scheduler {
     }
 
     fn drop_windows(&mut self, id: EntryId, reader: Option<u64>) {
-        let streams = self.flights.get(id).map(|flight| flight.windows.streams_of(reader));
+        let streams = self.queues.get(id).map(|flight| flight.windows.streams_of(reader));
         for stream in streams.unwrap_or_default() {
             self.drop_window(id, stream);
         }
     }
 
-    pub(super) fn apply(&mut self, entry: &Arc<CacheEntry>, shifts: &[Shift]) {
+    pub(super) fn apply(&mut self, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
         for shift in shifts {
             match shift {
-                Shift::Move { stream, keep, ask } => self.move_window(entry, *stream, keep, ask),
-                Shift::Demote(stream) => self.demote_window(entry.id, *stream),
-                Shift::Drop(stream) => self.drop_window(entry.id, *stream),
+                WindowUpdate::Move { stream, keep, ask } => self.move_window(entry, *stream, keep, ask),
+                WindowUpdate::Demote(stream) => self.demote_window(entry.id, *stream),
+                WindowUpdate::Drop(stream) => self.drop_window(entry.id, *stream),
             }
         }
     }
 
     fn move_window(&mut self, entry: &Arc<CacheEntry>, stream: StreamId, keep: &Range<u64>, ask: &Range<u64>) {
         let chunks = entry.chunk.touched(keep);
-        let mut flight = self.flights.open(entry);
+        let mut flight = self.queues.open(entry);
         let before = flight.windows.take(stream);
         let window = Window {
             stream,
@@ -165,7 +165,7 @@ impl Scheduler {
     }
 
     fn drop_window(&mut self, id: EntryId, stream: StreamId) {
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         let window = flight.windows.take(stream);
@@ -177,7 +177,7 @@ impl Scheduler {
 
     /// A window of this kind does not want these chunks any more.
     fn give_up_chunks(&mut self, id: EntryId, chunks: &Range<u64>, was_live: bool) {
-        let Some(flight) = self.flights.get(id) else { return };
+        let Some(flight) = self.queues.get(id) else { return };
         let priority = if was_live { Priority::High } else { Priority::Low };
         for run in flight.windows.outside(chunks, was_live) {
             self.withdraw(id, &run, priority);
@@ -185,7 +185,7 @@ impl Scheduler {
     }
 
     fn demote_window(&mut self, id: EntryId, stream: StreamId) {
-        let Some(mut flight) = self.flights.get_mut(id) else {
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         let window = flight.windows.0.iter_mut().find(|window| window.stream == stream);

@@ -1,5 +1,5 @@
 //! What origins have said of names: the tables `listings` and `remote_files`, and how they are asked. What changes them is a
-//! [`Saying`](crate::cache::index::write::catalog_update).
+//! [`CatalogUpdate`](crate::cache::index::write::catalog_update).
 //!
 //! `remote_files` has the current version of each file of which an origin ever told one, by itself or with its bytes.
 //! **A version in `cache_entries` is current only if this table says so**: what an origin has called gone or replaced is
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use rusqlite::OptionalExtension;
 
 use crate::cache::entry::cache_entry::UrlKey;
-use crate::cache::index::write::catalog_update::Saying;
+use crate::cache::index::write::catalog_update::CatalogUpdate;
 use crate::cache::index::{ChunkIndex, Record, date};
 use crate::http::{Validator, Version};
 
@@ -126,8 +126,8 @@ impl ChunkIndex {
     }
 
     /// Hands the writer thread something that an origin has said. Returns at once.
-    pub fn note(&self, saying: Saying) {
-        self.record(Record::Saying(saying));
+    pub fn note(&self, saying: CatalogUpdate) {
+        self.record(Record::CatalogUpdate(saying));
     }
 }
 

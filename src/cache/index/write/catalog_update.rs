@@ -13,7 +13,7 @@ use crate::util::clock;
 
 /// A change to what origins have said of names.
 #[derive(Debug, Clone)]
-pub enum Saying {
+pub enum CatalogUpdate {
     /// A directory was listed.
     Listing {
         /// The directory.
@@ -81,28 +81,28 @@ pub enum Saying {
     Nothing,
 }
 
-impl Saying {
+impl CatalogUpdate {
     /// The one URL that it is about.
     pub(in crate::cache::index) fn url_key(&self) -> Option<&UrlKey> {
         match self {
-            Saying::Listing { url_key, .. }
-            | Saying::NoListing { url_key }
-            | Saying::File { url_key, .. }
-            | Saying::Shown { url_key, .. }
-            | Saying::NoFile { url_key }
-            | Saying::Outdated { url_key, .. } => Some(url_key),
+            CatalogUpdate::Listing { url_key, .. }
+            | CatalogUpdate::NoListing { url_key }
+            | CatalogUpdate::File { url_key, .. }
+            | CatalogUpdate::Shown { url_key, .. }
+            | CatalogUpdate::NoFile { url_key }
+            | CatalogUpdate::Outdated { url_key, .. } => Some(url_key),
             // Whoever looks one up does not ask when it was used.
-            Saying::UsedListing { .. } | Saying::UsedFile { .. } => None,
-            Saying::Most { .. } | Saying::NotUsedSince(_) | Saying::Nothing => None,
+            CatalogUpdate::UsedListing { .. } | CatalogUpdate::UsedFile { .. } => None,
+            CatalogUpdate::Most { .. } | CatalogUpdate::NotUsedSince(_) | CatalogUpdate::Nothing => None,
         }
     }
 }
 
 /// Carries out a change, inside the writer's transaction.
-pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
+pub fn apply(connection: &Connection, saying: &CatalogUpdate) -> rusqlite::Result<()> {
     let now = seconds(clock::now());
     match saying {
-        Saying::Listing { url_key, url, row } => connection
+        CatalogUpdate::Listing { url_key, url, row } => connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO listings (url_key, url, names, modified, listed, used)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
@@ -114,10 +114,10 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 row.modified.map(seconds),
                 now
             ]),
-        Saying::NoListing { url_key } => connection
+        CatalogUpdate::NoListing { url_key } => connection
             .prepare_cached("DELETE FROM listings WHERE url_key = ?1")?
             .execute([url_key.as_str()]),
-        Saying::File { url_key, row } => {
+        CatalogUpdate::File { url_key, row } => {
             let (size, validator) = (row.version.size as i64, row.version.validator.to_key());
             connection
                 .prepare_cached(
@@ -140,10 +140,10 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 .prepare_cached(&goes_first(others))?
                 .execute(params![url_key.as_str(), size, validator])
         }
-        Saying::Shown { url_key, listed, ino } => connection
+        CatalogUpdate::Shown { url_key, listed, ino } => connection
             .prepare_cached("UPDATE remote_files SET listed = ?2, ino = ?3 WHERE url_key = ?1")?
             .execute(params![url_key.as_str(), listed, *ino as i64]),
-        Saying::NoFile { url_key } => {
+        CatalogUpdate::NoFile { url_key } => {
             connection
                 .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1")?
                 .execute([url_key.as_str()])?;
@@ -151,7 +151,7 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 .prepare_cached(&goes_first("true"))?
                 .execute([url_key.as_str()])
         }
-        Saying::Outdated { url_key, version } => {
+        CatalogUpdate::Outdated { url_key, version } => {
             let (size, validator) = (version.size as i64, version.validator.to_key());
             connection
                 .prepare_cached("DELETE FROM remote_files WHERE url_key = ?1 AND size = ?2 AND validator = ?3")?
@@ -161,7 +161,7 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 .prepare_cached(&goes_first(it))?
                 .execute(params![url_key.as_str(), size, validator])
         }
-        Saying::Most { listings, files } => {
+        CatalogUpdate::Most { listings, files } => {
             connection
                 .prepare_cached(
                     "DELETE FROM listings WHERE url_key IN (SELECT url_key FROM (
@@ -179,13 +179,13 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 )?
                 .execute([*files as i64, ROW as i64])
         }
-        Saying::UsedListing { url_key } => connection
+        CatalogUpdate::UsedListing { url_key } => connection
             .prepare_cached("UPDATE listings SET used = ?2 WHERE url_key = ?1")?
             .execute(params![url_key.as_str(), now]),
-        Saying::UsedFile { url_key } => connection
+        CatalogUpdate::UsedFile { url_key } => connection
             .prepare_cached("UPDATE remote_files SET used = ?2 WHERE url_key = ?1")?
             .execute(params![url_key.as_str(), now]),
-        Saying::NotUsedSince(second) => {
+        CatalogUpdate::NotUsedSince(second) => {
             connection
                 .prepare_cached(
                     "DELETE FROM listings WHERE used < ?1 AND NOT EXISTS (
@@ -199,7 +199,7 @@ pub fn apply(connection: &Connection, saying: &Saying) -> rusqlite::Result<()> {
                 )?
                 .execute([second])
         }
-        Saying::Nothing => {
+        CatalogUpdate::Nothing => {
             connection.execute("DELETE FROM listings", [])?;
             let sql = "DELETE FROM remote_files WHERE url_key NOT IN (SELECT url_key FROM cache_entries)";
             connection.execute(sql, [])

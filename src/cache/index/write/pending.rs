@@ -19,7 +19,7 @@ impl Record {
             | Record::ForgetChunks { key, .. }
             | Record::Use { key, .. }
             | Record::Forget { key } => [Some(key.as_str()), None],
-            Record::Saying(saying) => [None, saying.url_key().map(UrlKey::as_str)],
+            Record::CatalogUpdate(saying) => [None, saying.url_key().map(UrlKey::as_str)],
             Record::Job(_) | Record::JobDone { .. } | Record::Pin(_) | Record::Unpin { .. } => [None, None],
         }
     }

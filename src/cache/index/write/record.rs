@@ -1,6 +1,6 @@
 //! Records: what can be said to the index. Each is one step of the cache's, whole by itself; [`tables`](super::tables) knows what it does.
 
-use super::catalog_update::Saying;
+use super::catalog_update::CatalogUpdate;
 use crate::cache::entry::cache_entry::{EntryKey, UrlKey};
 use crate::cache::index::query::entries::EntryRow;
 use crate::cache::index::query::pins::{JobRow, PinRow};
@@ -72,7 +72,7 @@ pub enum Record {
         key: EntryKey,
     },
     /// What an origin has said of a name.
-    Saying(Saying),
+    CatalogUpdate(CatalogUpdate),
     /// The user wants a job to be done, whatever comes between.
     Job(JobRow),
     /// It is done, or no longer wanted.
@@ -93,7 +93,7 @@ impl Record {
     /// Bytes of what may be long in it.
     pub(in crate::cache::index) fn len(&self) -> usize {
         match self {
-            Record::Saying(Saying::Listing { row, .. }) => row.names.len(),
+            Record::CatalogUpdate(CatalogUpdate::Listing { row, .. }) => row.names.len(),
             Record::Use { segments, .. } => segments.len(),
             _ => 0,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use super::catalog_update::{self, Saying};
+use super::catalog_update::{self, CatalogUpdate};
 use super::record::Record;
 use crate::cache::index::connections::Connections;
 use crate::cache::index::query::catalog::FileRow;
@@ -89,7 +89,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                     if *is_suspect { SUSPECT } else { epoch },
                     *rank as i64,
                 ])?;
-            let current = Saying::File {
+            let current = CatalogUpdate::File {
                 url_key: url_key.clone(),
                 row: FileRow {
                     version: row.version.clone(),
@@ -156,7 +156,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
                 .execute([key.as_str()])?;
         }
-        Record::Saying(saying) => catalog_update::apply(connection, saying)?,
+        Record::CatalogUpdate(saying) => catalog_update::apply(connection, saying)?,
         Record::Job(_) | Record::JobDone { .. } | Record::Pin(_) | Record::Unpin { .. } => {
             pins::apply(connection, record)?;
         }

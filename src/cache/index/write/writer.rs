@@ -21,7 +21,7 @@ use super::doubts::Doubts;
 use super::pending::Pending;
 use super::record::Record;
 use super::tables::Commit;
-use crate::cache::storage::data_file::KeptOpen;
+use crate::cache::storage::data_file::PendingCommit;
 use crate::util::panic_guard::contained;
 
 /// How long a batch gathers records. Well within the second that a crash may cost, and at most
@@ -40,7 +40,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 enum Message {
     /// What is to be recorded, and the data file that is to stay open until it is.
-    Record(Record, Option<KeptOpen>),
+    Record(Record, Option<PendingCommit>),
     Sync(Sender<()>),
     /// Nothing is recorded after this.
     Last(Sender<()>),
@@ -102,7 +102,7 @@ impl Writer {
     }
 
     /// Queues a record. The file stays open until it is committed, or lost.
-    pub fn send(&self, record: Record, keeps: Option<KeptOpen>) {
+    pub fn send(&self, record: Record, keeps: Option<PendingCommit>) {
         if self.queue.is_none() {
             return;
         }

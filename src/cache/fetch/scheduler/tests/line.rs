@@ -195,7 +195,7 @@ impl Line {
     pub(super) fn run(&mut self) {
         while let Some(((time, _), what)) = self.agenda.pop_first() {
             self.now = time;
-            self.scheduler.it_is(self.began + Duration::from_micros(time));
+            self.scheduler.set_now(self.began + Duration::from_micros(time));
             match what {
                 Happens::Piece(fetch) => self.piece(fetch),
                 Happens::Read(program) => self.read(program),

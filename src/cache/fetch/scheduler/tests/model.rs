@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::fetch::scheduler::entry_queue::Flight;
+use crate::cache::fetch::scheduler::entry_queue::EntryQueue;
 use events::{Event, event};
 
 /// A remote file, and which of its bytes are in the data file by the model's own count.
@@ -175,7 +175,7 @@ impl World {
                         .give_up(waiter, ReadError::DeadlinePassed(Duration::ZERO));
                 }
             }
-            Event::Shift {
+            Event::WindowUpdate {
                 entry,
                 stream,
                 start,
@@ -185,17 +185,17 @@ impl World {
                 let Some(file) = file(entry) else { return };
                 let entry = Arc::clone(&self.files[file].entry);
                 let moved = moves(&entry, stream, start..start + chunks);
-                let Shift::Move { stream, .. } = moved else {
+                let WindowUpdate::Move { stream, .. } = moved else {
                     unreachable!()
                 };
                 let shift = match how {
-                    0 | 1 => Shift::Demote(stream),
-                    2 => Shift::Drop(stream),
+                    0 | 1 => WindowUpdate::Demote(stream),
+                    2 => WindowUpdate::Drop(stream),
                     _ => moved,
                 };
                 self.scheduler.shift(&entry, &[shift]);
             }
-            Event::Leave { entry, reader } => {
+            Event::RoutePermit { entry, reader } => {
                 let Some(file) = file(entry) else { return };
                 let id = self.files[file].entry.id;
                 self.scheduler.leave(id, reader);

@@ -243,7 +243,7 @@ fn several_files_that_are_refused_within_seconds_use_up_no_retries() {
     for (entry, waiter) in entries.iter().zip(1..) {
         refusing.play.wait(entry, 0..C, waiter);
     }
-    refusing.play.scheduler.it_is(refusing.now);
+    refusing.play.scheduler.set_now(refusing.now);
     refusing.answers(0);
     refusing.play.completes(0, C);
     // One after another is refused, twelve times in all, and each has two retries.
@@ -252,13 +252,13 @@ fn several_files_that_are_refused_within_seconds_use_up_no_retries() {
         let entry = Arc::clone(&refusing.play.started[index].entry);
         let asked = refusing.now;
         refusing.now += Duration::from_millis(10);
-        refusing.play.scheduler.it_is(refusing.now);
+        refusing.play.scheduler.set_now(refusing.now);
         let next = refusing.refuses_what_was_asked(asked, index, &UNAVAILABLE);
         let (AfterRefusal::RestUntil(until) | AfterRefusal::YieldUntil(until)) = next else {
             panic!("{next:?}");
         };
         refusing.now = until.max(refusing.play.scheduler.next_due().unwrap_or(until));
-        refusing.play.scheduler.it_is(refusing.now);
+        refusing.play.scheduler.set_now(refusing.now);
         refusing.play.scheduler.rested(entry.id, until);
         refusing.play.scheduler.time_passed();
         refusing.play.note();

@@ -11,8 +11,8 @@ const SHARED: Connection = Connection {
 impl Line {
     /// How many connections what is read ahead is given at the end.
     fn breadth(&mut self) -> usize {
-        let (_, origin) = self.scheduler.flights.named().next().unwrap();
-        self.scheduler.flights.at(origin).breadth.of(16)
+        let (_, origin) = self.scheduler.queues.named().next().unwrap();
+        self.scheduler.queues.at(origin).breadth.of(16)
     }
 }
 

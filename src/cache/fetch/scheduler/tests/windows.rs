@@ -16,7 +16,7 @@ impl Play {
         self.shift(entry, moved);
     }
 
-    fn shift(&mut self, entry: &Arc<CacheEntry>, shift: Shift) {
+    fn shift(&mut self, entry: &Arc<CacheEntry>, shift: WindowUpdate) {
         self.scheduler.shift(entry, &[shift]);
         self.note();
     }
@@ -28,7 +28,7 @@ fn a_window_that_is_demoted_gives_its_slots_back_at_the_next_chunk_edge_and_come
     play.moves(&entry, 1, 0..32);
     play.request(&other, 0..8, Priority::Medium);
     play.writes(0, 2 * C + 1);
-    play.shift(&entry, Shift::Demote(stream(1)));
+    play.shift(&entry, WindowUpdate::Demote(stream(1)));
     assert_eq!(play.trimmed, [(play.started[0].id, 3 * C)]);
     play.completes(0, 3 * C);
     assert_eq!(play.started[1].entry.id, other.id);
@@ -47,9 +47,9 @@ fn a_window_that_is_dropped_is_not_fetched_any_more_wherever_it_stood() {
         play.moves(&entry, 1, 0..32);
         play.writes(0, 2 * C + 1);
         if demoted_first {
-            play.shift(&entry, Shift::Demote(stream(1)));
+            play.shift(&entry, WindowUpdate::Demote(stream(1)));
         }
-        play.shift(&entry, Shift::Drop(stream(1)));
+        play.shift(&entry, WindowUpdate::Drop(stream(1)));
         assert_eq!(play.trimmed, [(play.started[0].id, 3 * C)]);
         play.completes(0, 3 * C);
         assert!(play.scheduler.is_idle() && play.started.len() == 1);
@@ -62,7 +62,7 @@ fn who_comes_back_to_a_demoted_window_has_it_served_as_before() {
     play.wait(&other, 0..C, 1);
     play.request(&other, 1..8, Priority::Medium);
     play.moves(&entry, 1, 0..8);
-    play.shift(&entry, Shift::Demote(stream(1)));
+    play.shift(&entry, WindowUpdate::Demote(stream(1)));
     play.moves(&entry, 1, 0..8);
     play.completes(0, C);
     assert_eq!(play.started[1].entry.id, entry.id);
@@ -75,7 +75,7 @@ fn who_comes_back_to_a_demoted_window_has_it_served_as_before() {
 
 #[test]
 fn what_another_stream_wants_ahead_outlives_the_window_that_is_dropped() {
-    let shifts = [Shift::Drop(stream(1)), Shift::Demote(stream(1))];
+    let shifts = [WindowUpdate::Drop(stream(1)), WindowUpdate::Demote(stream(1))];
     for shift in shifts {
         let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
         play.moves(&entry, 1, 0..10);
@@ -134,7 +134,7 @@ fn a_window_that_becomes_shorter_is_fetched_no_further() {
     let ask = keep.end..keep.end;
     play.shift(
         &entry,
-        Shift::Move {
+        WindowUpdate::Move {
             stream: stream(1),
             keep,
             ask,
@@ -147,13 +147,13 @@ fn a_window_that_becomes_shorter_is_fetched_no_further() {
 
 #[test]
 fn a_reader_that_is_blocked_keeps_its_bytes_when_its_window_goes() {
-    for shift in [Shift::Demote(stream(1)), Shift::Drop(stream(1))] {
+    for shift in [WindowUpdate::Demote(stream(1)), WindowUpdate::Drop(stream(1))] {
         let (mut play, entry) = (Play::with_slots(1), known("a", 100));
         play.wait_with_ahead(&entry, 0..4 * C, 0..16, 7);
         // `wait_with_ahead` is stream 0.
         let shift = match shift {
-            Shift::Demote(_) => Shift::Demote(stream(0)),
-            _ => Shift::Drop(stream(0)),
+            WindowUpdate::Demote(_) => WindowUpdate::Demote(stream(0)),
+            _ => WindowUpdate::Drop(stream(0)),
         };
         play.shift(&entry, shift);
         assert_eq!(play.trimmed, [(play.started[0].id, 4 * C)]);

@@ -16,8 +16,8 @@ fn version(tag: &str) -> Version {
     }
 }
 
-fn file(tag: &str) -> Saying {
-    Saying::File {
+fn file(tag: &str) -> CatalogUpdate {
+    CatalogUpdate::File {
         url_key: key("http://h/f"),
         row: FileRow {
             version: version(tag),
@@ -33,7 +33,7 @@ fn what_was_said_last_is_there_after_opening_again() {
         names: names.to_vec(),
         modified: None,
     };
-    let listing = |names: &[u8]| Saying::Listing {
+    let listing = |names: &[u8]| CatalogUpdate::Listing {
         url_key: key("http://h/d/"),
         url: "http://h/d/".into(),
         row: row(names),
@@ -52,10 +52,10 @@ fn what_was_said_last_is_there_after_opening_again() {
         (found.version, found.modified),
         (version("new"), Some(date(1_704_067_200)))
     );
-    index.note(Saying::NoListing {
+    index.note(CatalogUpdate::NoListing {
         url_key: key("http://h/d/"),
     });
-    index.note(Saying::NoFile {
+    index.note(CatalogUpdate::NoFile {
         url_key: key("http://h/f"),
     });
     index.sync();
@@ -67,7 +67,7 @@ fn what_was_said_last_is_there_after_opening_again() {
 fn only_the_version_that_is_known_to_be_replaced_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let index = ChunkIndex::open(dir.path()).unwrap();
-    let outdated = |tag| Saying::Outdated {
+    let outdated = |tag| CatalogUpdate::Outdated {
         url_key: key("http://h/f"),
         version: version(tag),
     };
@@ -85,7 +85,7 @@ fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
     let paths = ["", "old/", "used/", "pinned/", "pinned/below/", "to/", "to/pin/"];
     for path in paths {
         let url = format!("http://h/{path}");
-        index.note(Saying::Listing {
+        index.note(CatalogUpdate::Listing {
             url_key: key(&url),
             url,
             row: ListingRow {
@@ -95,7 +95,7 @@ fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
         });
     }
     for name in ["old", "used", "cached"] {
-        index.note(Saying::File {
+        index.note(CatalogUpdate::File {
             url_key: key(&format!("http://h/{name}")),
             row: FileRow {
                 version: version("v"),
@@ -118,20 +118,20 @@ fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
         writer.execute(sql, [key("http://h/cached").as_str()])
     });
     changed.unwrap();
-    index.note(Saying::NotUsedSince(10));
+    index.note(CatalogUpdate::NotUsedSince(10));
     index.sync();
     assert!(
         paths
             .iter()
             .all(|path| index.listing(&key(&format!("http://h/{path}"))).is_some())
     );
-    index.note(Saying::UsedListing {
+    index.note(CatalogUpdate::UsedListing {
         url_key: key("http://h/used/"),
     });
-    index.note(Saying::UsedFile {
+    index.note(CatalogUpdate::UsedFile {
         url_key: key("http://h/used"),
     });
-    index.note(Saying::NotUsedSince(11));
+    index.note(CatalogUpdate::NotUsedSince(11));
     index.sync();
     let gone: Vec<_> = paths
         .into_iter()
@@ -148,7 +148,7 @@ fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_
     let index = ChunkIndex::open(dir.path()).unwrap();
     let url = |number: u32| format!("http://h/{number}/");
     for number in 0..10 {
-        index.note(Saying::Listing {
+        index.note(CatalogUpdate::Listing {
             url_key: key(&url(number)),
             url: url(number),
             row: ListingRow {
@@ -156,7 +156,7 @@ fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_
                 modified: None,
             },
         });
-        index.note(Saying::File {
+        index.note(CatalogUpdate::File {
             url_key: key(&url(number)),
             row: FileRow {
                 version: version("v"),
@@ -177,7 +177,7 @@ fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_
         writer.execute(sql, [key(&url(0)).as_str()])
     });
     changed.unwrap();
-    index.note(Saying::Most {
+    index.note(CatalogUpdate::Most {
         listings: 3200,
         files: 3 * ROW,
     });

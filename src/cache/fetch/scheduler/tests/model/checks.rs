@@ -20,9 +20,9 @@ impl World {
             scheduler.waiters.keys().collect::<BTreeSet<_>>()
         );
         let mut in_flights = BTreeSet::new();
-        scheduler.flights.check();
+        scheduler.queues.check();
         self.check_windows();
-        for (id, flight) in scheduler.flights.iter() {
+        for (id, flight) in scheduler.queues.iter() {
             assert!(!flight.is_idle(), "what is over is forgotten");
             let mut in_flight = RangeSet::new();
             for fetch in &flight.fetches {
@@ -50,7 +50,7 @@ impl World {
 
     /// Of a file that nobody has asked for but for windows, nothing is wanted at their priorities but what is in one.
     fn check_windows(&self) {
-        for (id, flight) in self.scheduler.flights.iter() {
+        for (id, flight) in self.scheduler.queues.iter() {
             let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
             for (priority, is_live) in [(Priority::High, true), (Priority::Low, false)] {
                 let mut wanted = flight.wants.at(priority).clone();
@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    fn check_waiter(&self, flight: &Flight, waiter: &Waiter, in_flight: &RangeSet<u64>) {
+    fn check_waiter(&self, flight: &EntryQueue, waiter: &Waiter, in_flight: &RangeSet<u64>) {
         let wanted = flight.wants.at(waiter.priority);
         let mut touched = flight.touched(&waiter.bytes);
         let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == flight.entry.id);
@@ -95,7 +95,7 @@ impl World {
         let count = running.clone().count();
         assert!(count <= self.limit, "{count} fetches at once");
         let wanted = scheduler
-            .flights
+            .queues
             .iter()
             .map(|(_, flight)| flight)
             .filter(|flight| is_here(&flight.entry) && flight.set_back_until.is_none())

@@ -25,18 +25,18 @@ const LONGEST_QUIET: Duration = Duration::from_secs(3600);
 const BURST: usize = 10;
 
 /// A logger that repeats itself less than those who log.
-pub struct Sparing<L> {
+pub struct RateLimitedLog<L> {
     sink: L,
     /// Held while deciding, and not while writing.
-    calm: Mutex<Calm>,
+    rate_limited: Mutex<Calm>,
 }
 
-impl<L: Log> Sparing<L> {
+impl<L: Log> RateLimitedLog<L> {
     /// In front of the logger that writes.
-    pub fn new(sink: L) -> Sparing<L> {
-        Sparing {
+    pub fn new(sink: L) -> RateLimitedLog<L> {
+        RateLimitedLog {
             sink,
-            calm: Mutex::default(),
+            rate_limited: Mutex::default(),
         }
     }
 
@@ -53,7 +53,7 @@ impl<L: Log> Sparing<L> {
     }
 }
 
-impl<L: Log> Log for Sparing<L> {
+impl<L: Log> Log for RateLimitedLog<L> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.sink.enabled(metadata)
     }
@@ -63,11 +63,11 @@ impl<L: Log> Log for Sparing<L> {
             return;
         }
         let now = Instant::now();
-        let counts = self.calm.lock().due(now);
+        let counts = self.rate_limited.lock().due(now);
         self.write_counts(counts);
         let is_said = record.level() > Level::Warn || {
             let (place, text) = (Place::of(record), record.args().to_string());
-            self.calm.lock().may_say(place, &text, now)
+            self.rate_limited.lock().may_say(place, &text, now)
         };
         if is_said {
             self.sink.log(record);
@@ -76,7 +76,7 @@ impl<L: Log> Log for Sparing<L> {
 
     /// Says what is still to be said, as before the end.
     fn flush(&self) {
-        let counts = self.calm.lock().all();
+        let counts = self.rate_limited.lock().all();
         self.write_counts(counts);
         self.sink.flush();
     }
@@ -217,12 +217,12 @@ mod tests {
 
     /// What is written when lines come at these seconds.
     fn written(lines: &[(u64, &str, &str)]) -> Vec<String> {
-        let (mut calm, start) = (Calm::default(), Instant::now());
+        let (mut rate_limited, start) = (Calm::default(), Instant::now());
         let mut written = Vec::new();
         for (second, target, text) in lines {
             let now = start + Duration::from_secs(*second);
-            written.extend(calm.due(now).into_iter().map(|count| count.text));
-            if calm.may_say(place(target), text, now) {
+            written.extend(rate_limited.due(now).into_iter().map(|count| count.text));
+            if rate_limited.may_say(place(target), text, now) {
                 written.push((*text).to_owned());
             }
         }
@@ -260,13 +260,13 @@ mod tests {
 
     #[test]
     fn many_different_lines_of_one_place_are_counted_and_take_no_memory() {
-        let (mut calm, now) = (Calm::default(), Instant::now());
+        let (mut rate_limited, now) = (Calm::default(), Instant::now());
         let said = (0..10_000)
-            .filter(|number| calm.may_say(place("a"), &number.to_string(), now))
+            .filter(|number| rate_limited.may_say(place("a"), &number.to_string(), now))
             .count();
-        assert_eq!((said, calm.0[&place("a")].lines.len()), (BURST, BURST));
-        assert!(calm.may_say(place("b"), "another place", now));
-        let counts: Vec<_> = calm.all().into_iter().map(|count| count.text).collect();
+        assert_eq!((said, rate_limited.0[&place("a")].lines.len()), (BURST, BURST));
+        assert!(rate_limited.may_say(place("b"), "another place", now));
+        let counts: Vec<_> = rate_limited.all().into_iter().map(|count| count.text).collect();
         assert_eq!(counts, ["9999 (the last of 9990 like it in 0s)"]);
     }
 
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn only_warnings_and_errors_are_kept_back_and_the_rest_is_said_at_the_end() {
-        let log = Sparing::new(Sink::default());
+        let log = RateLimitedLog::new(Sink::default());
         for level in [Level::Warn, Level::Warn, Level::Info, Level::Info, Level::Debug] {
             log.log(&Record::builder().level(level).args(format_args!("x")).build());
         }
