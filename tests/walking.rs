@@ -21,6 +21,11 @@ fn tree_of(outer: usize, inner: usize) -> Origin {
     origin
 }
 
+/// A mount that believes what it was told for longer than a test takes: how long a busy machine takes does not change what is asked.
+fn mount_of(origin: &Origin) -> Mount {
+    Mount::of(&origin.url("/")).with("--attr-ttl", "1h").start()
+}
+
 fn walk(directory: &Path) -> usize {
     let entries = fs::read_dir(directory).expect("to list");
     let paths = entries.map(|entry| entry.expect("an entry"));
@@ -40,7 +45,7 @@ fn a_walk_lists_each_directory_once_and_several_side_by_side() {
     let origin = tree_of(6, 12);
     // Long enough that what is asked for side by side is seen side by side.
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     assert_eq!(walk(&mount.root()), 1 + 6 + 6 * 12);
     let requests = origin.log().all();
     assert_eq!(requests.0.len(), 1 + 6 + 6 * 12, "one request for each directory");
@@ -59,7 +64,7 @@ fn a_walk_lists_each_directory_once_and_several_side_by_side() {
 #[test]
 fn directories_opened_here_and_there_are_all_that_is_listed() {
     let origin = tree_of(6, 12);
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     for name in ["d03/s05", "d01/s07", "d05/s11", "d00/s03"] {
         assert_eq!(fs::read_dir(mount.path(name)).expect("to list").count(), 1);
     }
@@ -94,7 +99,7 @@ fn a_copy_goes_by_inode_number_and_is_fetched_ahead() {
         origin.add(&format!("/e/s{number:02}/leaf"), Content::noise(10, 1));
     }
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     for (directory, requests) in [("d", 1 + FILES), ("e", 1 + 2 * FILES)] {
         let entries = fs::read_dir(mount.path(directory)).expect("to list");
         let mut paths: Vec<_> = entries
@@ -131,7 +136,7 @@ fn small_files_read_in_order_are_fetched_ahead_each_with_one_request() {
         origin.add(&format!("/f{number:02}"), content(number));
     }
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     for number in 0..FILES {
         let read = fs::read(mount.path(format!("f{number:02}"))).expect("to read");
         assert!(read == content(number).read(0..3000 + number as u64), "file {number}");
@@ -155,7 +160,7 @@ fn small_files_read_here_and_there_are_all_that_is_fetched() {
     for number in 0..60 {
         origin.add(&format!("/f{number:02}"), Content::noise(3000, number));
     }
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     for number in [40, 3, 27, 11, 55] {
         fs::read(mount.path(format!("f{number:02}"))).expect("to read");
     }
@@ -166,7 +171,7 @@ fn small_files_read_here_and_there_are_all_that_is_fetched() {
 fn side_by_side_of(paths: impl Iterator<Item = String>, outer: usize, inner: usize) -> usize {
     let origin = tree_of(outer, inner);
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     for path in paths {
         fs::read_dir(mount.path(path)).expect("to list").for_each(drop);
     }
@@ -196,7 +201,7 @@ fn what_is_fetched_ahead_is_bounded_and_ends_with_the_first_file_out_of_order() 
     for number in 0..60 {
         origin.add(&format!("/f{number:02}"), Content::noise(3000, number));
     }
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     let in_order = 0..10;
     for number in in_order.clone().chain([50, 35]) {
         fs::read(mount.path(format!("f{number:02}"))).expect("to read");
@@ -226,7 +231,7 @@ fn cp_of_a_whole_tree_asks_once_for_each_directory_and_once_for_each_file() {
     for (number, path) in files.iter().enumerate() {
         origin.add(path, content(number));
     }
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     let copy = mount.home().join("copy");
     run(Command::new("cp").arg("-r").arg(mount.root()).arg(&copy)).succeeded();
     for (number, path) in files.iter().enumerate() {
@@ -249,7 +254,7 @@ fn a_walk_over_many_directories_keeps_few_files_open() {
         let (directory, file) = (number / 6, number % 6);
         origin.add(&format!("/d{directory:03}/f{file}"), Content::noise(300, number as u64));
     }
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     for number in 0..DIRECTORIES * 6 {
         let (directory, file) = (number / 6, number % 6);
         let read = fs::read(mount.path(format!("d{directory:03}/f{file}"))).expect("to read");
@@ -272,7 +277,7 @@ fn requests_of_a_walk(is_closed: impl Fn(usize) -> bool) -> usize {
         let path = format!("/d{:02}/s{:02}/", number / 34, number % 34);
         origin.on(&path).fault(Fault::LoginPage);
     }
-    let mount = Mount::start_of(&origin.url("/"));
+    let mount = mount_of(&origin);
     let mut found = Command::new("find");
     found.arg(mount.root()).args(["-type", "d"]);
     let found = found.output().expect("find");
