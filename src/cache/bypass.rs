@@ -14,9 +14,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, watch};
 use url::Url;
 
-use super::entry::cache_entry::{CacheEntry, EntryId};
+use super::entry::cache_entry::CacheEntry;
 use super::error::ReadError;
 use super::fetch::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, RoutePermit, UNTIL_READY};
+use super::key::EntryId;
 use crate::http::{HttpError, HttpErrorKind, Version, redact};
 use crate::origin::{Backoff, Body, FailureAttribution, Permit, RangeAnswer, Weighed};
 use blocks::Blocks;

@@ -12,12 +12,12 @@ use std::time::SystemTime;
 
 use url::Url;
 
-use super::entry::cache_entry::UrlKey;
-use super::eviction::Quota;
+use super::entry::cache_dir::CacheDir;
 use super::index::ChunkIndex;
 use super::index::{CatalogUpdate, ROW};
 pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
-use super::lifecycle::cache_dir::CacheDir;
+use super::key::UrlKey;
+use super::quota::Quota;
 use crate::http::{Version, redact};
 use crate::util::clock;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::chunk::{self, ChunkSize};
 use super::error::CacheError;
-use super::eviction::{QuotaConfig, Share};
+use super::quota::{QuotaConfig, Share};
 use crate::origin::Logins;
 
 /// See the module.

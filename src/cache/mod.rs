@@ -8,7 +8,7 @@
 //! - [`ChunkStore`](storage::chunk_store::ChunkStore) has the sparse data files ([`data_file`]), [`file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalog`] keeps, in the same index, what origins have said of names and versions;
-//! - [`readahead`] guesses what a reader will want next; [`quota`] keeps the whole to its size;
+//! - [`readahead`] guesses what a reader will want next; [`quota`] counts room and [`eviction`] makes it: both keep the whole to its size;
 //! - [`bypass`] brings bytes past all this, in memory, while there is [`trouble`] with the folder, or none yet ([`cache_dir`]).
 
 mod bypass;
@@ -19,8 +19,11 @@ pub mod entry;
 mod error;
 pub mod eviction;
 pub mod fetch;
+mod handle;
 pub mod index;
+pub mod key;
 pub mod lifecycle;
+pub mod quota;
 pub mod sharing;
 pub mod storage;
 
@@ -37,19 +40,20 @@ use bypass::Bypass;
 pub use catalog::{Catalog, ShownFile, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 pub use config::CacheConfig;
-pub use entry::cache_entry::{CacheEntry, Confirmed, EntryId, Settled, UrlKey};
+use entry::cache_dir::CacheDir;
+pub use entry::cache_entry::{CacheEntry, Confirmed, Settled};
 use entry::cached_file::Hold;
 use entry::idle_files::IdleFiles;
-pub use entry::reader::{Filled, Read, Reader, Span};
-pub use entry::sequential::Sequential;
 use entry::version_store::VersionStore;
 pub use error::{CacheError, ReadError};
 use eviction::evictor::Evictor;
 use fetch::downloader::ChunkDownloader;
 pub use fetch::manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 pub use fetch::scheduler::{OriginStatus, Priority, WaiterId};
+pub use handle::reader::{Filled, Read, Reader, Span};
+pub use handle::sequential::Sequential;
 pub use index::{Holding, JobRow};
-use lifecycle::cache_dir::CacheDir;
+pub use key::{EntryId, UrlKey};
 pub use lifecycle::pins::{BackgroundUse, Evicted, JobLease, Unpinned};
 use sharing::dir_lock::DirLock;
 pub use storage::disk::STAT_BLOCK;
@@ -258,7 +262,10 @@ impl Cache {
     pub fn leave(&self) {
         self.versions().index.finish();
         if let Some(occupied) = self.occupied.get() {
-            occupied.dir_lock.leave(&self.versions().index);
+            let index = &self.versions().index;
+            if let Some(session) = index.session().filter(|_| occupied.dir_lock.sync_if_last()) {
+                index.set_clean(session);
+            }
         }
     }
 }

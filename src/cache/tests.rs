@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use super::index::ChunkIndex;
-use super::lifecycle::cache_dir::Folder;
+use super::lifecycle::folder::Folder;
 use super::storage::chunk_store::ChunkStore;
 use super::*;
 use crate::http::{HttpConfig, Validator};
@@ -365,7 +365,7 @@ fn closing_wakes_a_reader_of_a_server_that_does_not_answer() {
 
 #[test]
 fn what_was_fetched_ahead_of_readers_is_noted_as_new() {
-    const SEGMENT: u64 = eviction::SEGMENT * C;
+    const SEGMENT: u64 = quota::SEGMENT * C;
     let (dir, file) = (tempfile::tempdir().unwrap(), content(16 * SEGMENT));
     let server = Server::start(file, |_, _| Honest);
     let mount = Mount::over(dir.path());
@@ -385,14 +385,10 @@ fn what_was_fetched_ahead_of_readers_is_noted_as_new() {
     let noted = |segment| {
         mount.cache.sync_index();
         let row = mount.cache.versions().index.candidate(&key).unwrap();
-        let noted = eviction::Recency::new(16 * eviction::SEGMENT, &row.segments, eviction::policy::Use::default());
+        let noted = quota::Recency::new(16 * quota::SEGMENT, &row.segments, quota::policy::Use::default());
         noted.of(segment)
     };
-    assert_eq!(
-        noted(9),
-        eviction::policy::Use::default(),
-        "nobody has said anything yet"
-    );
+    assert_eq!(noted(9), quota::policy::Use::default(), "nobody has said anything yet");
     drop(bringing);
     assert!(noted(9).seconds > 0 && noted(0).seconds > 0);
     drop((reader, entry));

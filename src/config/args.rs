@@ -13,7 +13,7 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use super::file::{ConfigFile, FileError};
 use super::network::NetworkArgs;
 use super::{source, units};
-use crate::cache::eviction::Share;
+use crate::cache::quota::Share;
 
 /// The id of the argument that holds the `-o` values: the one that is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";

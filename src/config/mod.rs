@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::cache::eviction::Share;
+use crate::cache::quota::Share;
 use crate::http::HttpConfig;
 use crate::source::ListingConfig;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use nix::unistd::{Group, User};
 
-use crate::cache::eviction::Share;
+use crate::cache::quota::Share;
 
 /// The smallest chunk: a page, the least that the kernel reads.
 const CHUNK_MIN: u64 = 4 << 10;

@@ -24,7 +24,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 
-use crate::cache::eviction::QuotaConfig;
+use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::cli::Ready;
 use crate::config::MountConfig;

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use fetchfs::cache::ChunkSize;
-use fetchfs::cache::entry::cache_entry::{EntryKey, UrlKey};
 use fetchfs::cache::index::{ChunkIndex, EntryRow, Record};
+use fetchfs::cache::key::{EntryKey, UrlKey};
 use fetchfs::cache::storage::chunk_store::ChunkStore;
 use fetchfs::http::{Validator, Version};
 use url::Url;

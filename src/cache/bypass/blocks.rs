@@ -10,8 +10,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::cache::entry::cache_entry::EntryId;
 use crate::cache::error::ReadError;
+use crate::cache::key::EntryId;
 
 /// Bytes that are fetched at once, and the unit in which room is given out.
 const BLOCK: u64 = 1 << 20;

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rangemap::RangeSet;
 
-use super::cache_entry::EntryKey;
 use super::chunk_bitmap::ChunkBitmap;
 use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
-use crate::cache::eviction::{Recency, Reservation};
+use crate::cache::key::EntryKey;
+use crate::cache::quota::{Recency, Reservation};
 use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
 pub use evicting::{Change, Evicting};
 pub use write_guard::WriteGuard;

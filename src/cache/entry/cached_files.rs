@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::cache_entry::EntryKey;
 use super::cached_file::CachedFile;
+use crate::cache::key::EntryKey;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -3,12 +3,12 @@
 //! [`cache_entry`] is what a handle opens; [`version_store`] finds or creates the [`cached_file`] with its data file and
 //! [`chunk_bitmap`]. A chunk counts as present only here: `storage` holds bytes, `index` holds rows, and both follow.
 
+pub(super) mod cache_dir;
 pub mod cache_entry;
 pub mod cached_file;
 pub(super) mod cached_files;
 pub(super) mod chunk_bitmap;
 pub(super) mod idle_files;
-pub(super) mod reader;
-pub(super) mod sequential;
+pub(super) mod position;
 pub(super) mod unverified;
 pub(super) mod version_store;

@@ -12,16 +12,17 @@ use parking_lot::Mutex;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cache_entry::{CacheEntry, EntryKey, Settled, UrlKey};
+use super::cache_entry::{CacheEntry, Settled};
 use super::cached_file::{CachedFile, Hold};
 use super::cached_files::CachedFiles;
 use super::chunk_bitmap::ChunkBitmap;
 use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::error::ReadError;
-use crate::cache::eviction::policy::{Use, place};
-use crate::cache::eviction::{Quota, Recency};
 use crate::cache::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
+use crate::cache::key::{EntryKey, UrlKey};
+use crate::cache::quota::policy::{Use, place};
+use crate::cache::quota::{Quota, Recency};
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::{DataFile, Found};
 use crate::cache::storage::disk_health::DiskHealth;
@@ -49,7 +50,7 @@ pub struct VersionStore {
     pub trouble: Arc<DiskHealth>,
     /// Whether the file system of the cache can give back parts of files. If not, nothing is kept there.
     pub has_holes: bool,
-    /// Whether this is only in the place of a folder that can't be opened ([`cache_dir`](crate::cache::lifecycle::cache_dir)).
+    /// Whether this is only in the place of a folder that can't be opened ([`cache_dir`](crate::cache::entry::cache_dir)).
     pub is_fallback: bool,
     /// By which login each URL is asked for.
     pub logins: Logins,

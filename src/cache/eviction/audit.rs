@@ -9,8 +9,8 @@
 
 use std::collections::HashMap;
 
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::entry::version_store::VersionStore;
+use crate::cache::key::EntryKey;
 
 /// Bytes that a file may take beyond its recorded chunks before that is looked into: the records of its extents.
 const BESIDE: u64 = 64 << 10;

@@ -1,7 +1,7 @@
 //! The thread that makes room, ahead of need where it can.
 //!
 //! It sleeps until somebody wants room: a writer here, or one in another process that shares the folder. Then it takes away
-//! what the [policy](super::policy) ranks lowest, in batches, until the low mark is reached. In each batch:
+//! what the [policy](crate::cache::quota::policy) ranks lowest, in batches, until the low mark is reached. In each batch:
 //!
 //! 1. chunks leave the present sets, so that nobody begins to read them;
 //! 2. the index forgets them, in one transaction;
@@ -17,14 +17,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::audit;
-use super::room::Mark;
-use super::rounds::Outcome;
 use super::victims::{Closed, PAGE, Victim, coldest, open_or_forget};
-use super::{Quota, seconds_now};
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::entry::cached_file::CachedFile;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::index::{CatalogUpdate, Order, Record};
+use crate::cache::key::EntryKey;
+use crate::cache::quota::room::Mark;
+use crate::cache::quota::rounds::Outcome;
+use crate::cache::quota::{Quota, seconds_now};
 use crate::util::panic_guard::contained;
 
 /// Bytes of a batch, at most: writers that wait can go on after each.
@@ -119,7 +119,7 @@ fn look_for_old_every(max_age: Option<Duration>) -> Duration {
 
 /// A round; and before it is said that nothing can go, a look at what is really there: somebody may have deleted data files.
 /// `looked` is when that was done last.
-pub(super) fn make_room(versions: &VersionStore, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
+pub(in crate::cache) fn make_room(versions: &VersionStore, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
     let outcome = round(versions, let_go);
     let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_OLD);
     if outcome != Outcome::Exhausted || !is_due || versions.quota.rounds.is_closed() {
@@ -131,7 +131,7 @@ pub(super) fn make_room(versions: &VersionStore, let_go: &dyn Fn(), looked: &mut
 }
 
 /// Makes room until the low mark is reached, or nothing more can go.
-pub(super) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Outcome {
+pub(in crate::cache) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Outcome {
     let quota = &versions.quota;
     if !versions.is_in_place() {
         return Outcome::Exhausted;

@@ -4,24 +4,30 @@ mod index;
 mod losses;
 mod records;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::config::free_bytes;
+use super::audit;
 use super::evictor::{Evictor, evict_older, round};
-use super::rounds::Outcome;
-use super::*;
 use crate::cache::chunk::ChunkSize;
-use crate::cache::entry::cache_entry::{EntryKey, Settled};
+use crate::cache::entry::cache_entry::Settled;
 use crate::cache::entry::cached_files::CachedFiles;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::ReadError;
 use crate::cache::index::{ChunkIndex, Record};
-use crate::cache::storage::chunk_store::ChunkStore;
+use crate::cache::key::EntryKey;
+use crate::cache::quota::config::free_bytes;
+use crate::cache::quota::policy::Moment;
+use crate::cache::quota::room::Mark;
+use crate::cache::quota::rounds::Outcome;
+use crate::cache::quota::*;
+use crate::cache::storage::chunk_store::{ChunkStore, allocated_at};
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Validator, Version};
 

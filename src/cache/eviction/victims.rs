@@ -7,11 +7,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
-use super::policy::{Moment, place};
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::entry::cached_file::CachedFile;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::index::{Candidate, Order, Record};
+use crate::cache::key::EntryKey;
+use crate::cache::quota::policy::{Moment, place};
 
 /// Chunks and files of a batch, at most: the index forgets them in one transaction.
 const BATCH_CHUNKS: usize = 16_384;
@@ -21,21 +21,21 @@ const BATCH_CHUNKS: usize = 16_384;
 const BATCH_FILES: usize = 256;
 
 /// Candidates that are asked for at once.
-pub(super) const PAGE: usize = 64;
+pub(in crate::cache) const PAGE: usize = 64;
 
 /// Chunks of one file that are to go.
-pub(super) struct Victim {
+pub(in crate::cache) struct Victim {
     /// The file.
-    pub(super) cached_file: Arc<CachedFile>,
+    pub(in crate::cache) cached_file: Arc<CachedFile>,
     /// In the order of the file.
-    pub(super) chunks: Vec<u64>,
+    pub(in crate::cache) chunks: Vec<u64>,
 }
 
 /// A segment, by rank: of the file with this number among those that were looked at.
 type Ranked = Reverse<(u64, usize, u64)>;
 
 /// Takes together what goes next, of `need` bytes, and nothing of the entries that have `refused` to lose any.
-pub(super) fn coldest(versions: &VersionStore, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
+pub(in crate::cache) fn coldest(versions: &VersionStore, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
     let pinned = versions.index.pinned();
     let mut picked = Picked::new(versions.quota.moment(0));
     let open = versions.cached_files.all();
@@ -128,7 +128,7 @@ impl Picked {
 }
 
 /// The rows of entries in an order, page by page.
-pub(super) struct Closed<'a> {
+pub(in crate::cache) struct Closed<'a> {
     versions: &'a VersionStore,
     order: Order,
     page: std::vec::IntoIter<Candidate>,
@@ -137,7 +137,7 @@ pub(super) struct Closed<'a> {
 }
 
 impl<'a> Closed<'a> {
-    pub(super) fn new(versions: &'a VersionStore, order: Order) -> Closed<'a> {
+    pub(in crate::cache) fn new(versions: &'a VersionStore, order: Order) -> Closed<'a> {
         Closed {
             versions,
             order,
@@ -168,7 +168,7 @@ impl Iterator for Closed<'_> {
 }
 
 /// Opens an entry to make room in it. One that has no file is forgotten.
-pub(super) fn open_or_forget(versions: &VersionStore, row: &Candidate) -> Option<Arc<CachedFile>> {
+pub(in crate::cache) fn open_or_forget(versions: &VersionStore, row: &Candidate) -> Option<Arc<CachedFile>> {
     let cached_file = versions.open_recorded(row);
     // Of a folder that is gone no file is there, and all are when it comes back.
     if cached_file.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {

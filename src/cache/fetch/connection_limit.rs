@@ -15,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache::entry::cache_entry::EntryId;
+use crate::cache::key::EntryId;
 
 /// How long a number of connections is kept to after the server has said that more are too many: this long to twice as
 /// long, at random, so that the mounts of an office do not all try at once. Each try may cost a refused request and a line in the

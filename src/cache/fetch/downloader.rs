@@ -21,13 +21,14 @@ use crossbeam_channel::Sender;
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::file_writer::WriteJob;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
+use crate::cache::entry::cache_dir::CacheDir;
 use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
-use crate::cache::lifecycle::cache_dir::CacheDir;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
-use crate::cache::storage::file_writer::{Position, WriteJob};
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::origin::{Client, Permit, Throttle};
 use failures::Failures;

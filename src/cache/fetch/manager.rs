@@ -31,8 +31,9 @@ use super::scheduler::{
     Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, WaiterId,
     WindowUpdate,
 };
-use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
+use crate::cache::key::EntryId;
 use crate::http::Origin;
 use crate::util::panic_guard::contained;
 

@@ -7,6 +7,7 @@ pub(super) mod concurrency_probe;
 pub(super) mod connection_limit;
 pub mod downloader;
 pub(super) mod fetch_size;
+pub(super) mod file_writer;
 pub(super) mod manager;
 pub(super) mod readahead;
 pub(super) mod request_rate;

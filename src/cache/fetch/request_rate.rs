@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::cache::entry::cache_entry::EntryId;
+use crate::cache::key::EntryId;
 
 /// Refusals and answers within this time belong together.
 const WITHIN: Duration = Duration::from_secs(5);

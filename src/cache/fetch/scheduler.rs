@@ -53,8 +53,9 @@ use std::time::{Duration, Instant};
 
 use rangemap::RangeSet;
 
-use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
+use crate::cache::key::EntryId;
 use crate::http::Origin;
 use entry_queue::{EntryQueue, Fetch, Waiter};
 pub use overload::{AfterRefusal, Refusal};

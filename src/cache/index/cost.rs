@@ -9,7 +9,7 @@ use url::Url;
 use super::*;
 use crate::cache::ROWS_OF_FILE;
 use crate::cache::chunk::ChunkSize;
-use crate::cache::entry::cache_entry::{EntryKey, UrlKey};
+use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
 
 const GIB: u64 = 1 << 30;

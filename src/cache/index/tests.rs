@@ -4,7 +4,7 @@ use url::Url;
 
 use super::*;
 use crate::cache::chunk::ChunkSize;
-use crate::cache::entry::cache_entry::{EntryKey, UrlKey};
+use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
 
 fn version(size: u64) -> Version {

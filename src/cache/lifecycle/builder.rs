@@ -1,13 +1,14 @@
-//! How a cache is put together: over its folder, or, while that can't be opened, over what stands in for it ([`cache_dir`](super::cache_dir)).
+//! How a cache is put together: over its folder, or, while that can't be opened, over what stands in for it ([`folder`](super::folder)).
 
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Handle;
 
-use super::cache_dir::{self, CacheDir, Folder};
+use super::folder::{self, Folder};
 use crate::cache::bypass::Bypass;
 use crate::cache::catalog::Catalog;
 use crate::cache::config::CacheConfig;
+use crate::cache::entry::cache_dir::CacheDir;
 use crate::cache::entry::idle_files::IdleFiles;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
@@ -18,7 +19,7 @@ use crate::cache::fetch::scheduler::Limits;
 use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::disk_health::DiskHealth;
-use crate::cache::{Cache, OpenFolder, storage::file_writer};
+use crate::cache::{Cache, OpenFolder, fetch::file_writer};
 use crate::origin::{Client, Logins, Throttle};
 
 /// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
@@ -53,7 +54,7 @@ impl Cache {
         let (dir_lock, versions) = match opened {
             Ok((dir_lock, versions)) => (Some(dir_lock), versions),
             Err(error) => {
-                let why = cache_dir::may_pass(&config, &error).ok_or(error)?;
+                let why = folder::may_pass(&config, &error).ok_or(error)?;
                 trouble.folder_is_shut(&why);
                 (None, VersionStore::fallback(&config, trouble)?)
             }
@@ -122,7 +123,7 @@ impl Cache {
         });
         match dir_lock {
             Some(dir_lock) => cache.hold(dir_lock, &config)?,
-            None => cache_dir::keep_trying(&cache, config, runtime),
+            None => folder::keep_trying(&cache, config, runtime),
         }
         Ok(cache)
     }

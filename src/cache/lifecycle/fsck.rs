@@ -10,9 +10,9 @@ use std::{fmt, io};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::error::CacheError;
 use crate::cache::index::{CatalogUpdate, ChunkIndex, EntryInfo, FILE, Record};
+use crate::cache::key::EntryKey;
 use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::sharing::ledger::demand_audit;
 use crate::cache::storage::chunk_store::ChunkStore;
@@ -159,7 +159,9 @@ impl Fsck {
         if let Err(error) = demand_audit(&self.folder) {
             log::info!("mounts that use the cache notice late that there is room: {error}");
         }
-        self.dir_lock.leave(&self.index);
+        if let Some(session) = self.index.session().filter(|_| self.dir_lock.sync_if_last()) {
+            self.index.set_clean(session);
+        }
     }
 
     /// Checks every chunk of an entry. `checked` is told the bytes of each.

@@ -2,6 +2,6 @@
 //! opened, [`fsck`] checks and clears it, [`pins`] keeps files in it.
 
 pub(super) mod builder;
-pub(super) mod cache_dir;
+pub(super) mod folder;
 pub mod fsck;
 pub(super) mod pins;

@@ -1,7 +1,7 @@
 //! Who uses a cache folder, and leaving it in good order.
 //!
-//! Every process that uses the folder holds a shared `flock` on its file `lock`. Who ends, and is then alone, makes all
-//! data durable and notes that ([`ChunkIndex::set_clean`]): after a reboot nothing has to be verified. It is worth
+//! Every process that uses the folder holds a shared `flock` on its file `lock`. The last one to leave makes all data durable, and the index is marked
+//! clean: after a reboot nothing has to be verified. It is worth
 //! little time: if much waits to be written, it is left undone, and what is served after a reboot is verified first.
 
 use std::fs::{File, OpenOptions};
@@ -10,8 +10,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use procfs::{Current, Meminfo};
-
-use crate::cache::index::ChunkIndex;
 
 /// Bytes that may wait to be written for this process to wait for them when it ends: half a second of a common disk's work.
 const WORTH_WAITING: u64 = 256 << 20;
@@ -36,23 +34,20 @@ impl DirLock {
         self.lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok())
     }
 
-    /// Leaves; to be called when this process has ended recording. Whatever goes wrong here costs a verification later.
-    pub fn leave(&self, index: &ChunkIndex) {
-        self.leave_while(waiting_to_be_written(), index);
+    /// Makes all data durable, if no other process has the folder and that takes little time. True if so; then no other process can come
+    /// for as long as this lives.
+    pub fn sync_if_last(&self) -> bool {
+        self.sync_if_little_waits(waiting_to_be_written())
     }
 
-    /// Leaves while so many bytes wait to be written to disk, if that can be told.
-    fn leave_while(&self, waiting: Option<u64>, index: &ChunkIndex) {
-        let Some(lock) = &self.lock else { return };
-        let Some(session) = index.session() else { return };
+    fn sync_if_little_waits(&self, waiting: Option<u64>) -> bool {
+        let Some(lock) = &self.lock else { return false };
         if waiting.is_none_or(|bytes| bytes > WORTH_WAITING) {
             log::info!("much waits to be written to disk: after a reboot the cache will be verified as it is read");
-            return;
+            return false;
         }
         // Of all processes that have used the folder since the machine was started, killed ones among them.
-        if nix::unistd::syncfs(lock).is_ok() && lock.try_lock().is_ok() {
-            index.set_clean(session);
-        }
+        nix::unistd::syncfs(lock).is_ok() && lock.try_lock().is_ok()
     }
 }
 
@@ -84,17 +79,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_clean_when_the_last_one_leaves_and_little_has_to_be_written() {
+    fn data_is_made_durable_by_the_last_process_if_little_waits() {
         let dir = tempfile::tempdir().unwrap();
-        let index = ChunkIndex::open(dir.path()).unwrap();
         let (first, second) = (DirLock::enter(dir.path()), DirLock::enter(dir.path()));
-        first.leave_while(Some(0), &index);
-        assert!(!index.is_clean(), "somebody else is still there");
+        assert!(!first.sync_if_little_waits(Some(0)), "another process is still there");
         drop(first);
-        second.leave_while(Some(WORTH_WAITING + 1), &index);
-        second.leave_while(None, &index);
-        assert!(!index.is_clean(), "that would take long");
-        second.leave_while(Some(WORTH_WAITING), &index);
-        assert!(index.is_clean());
+        assert!(
+            !second.sync_if_little_waits(Some(WORTH_WAITING + 1)),
+            "that would take long"
+        );
+        assert!(!second.sync_if_little_waits(None));
+        assert!(second.sync_if_little_waits(Some(WORTH_WAITING)));
+        assert!(second.is_alone());
     }
 }

@@ -22,8 +22,8 @@ use std::time::Duration;
 use super::data_file::{DataFile, Found, LAST_BLOCK};
 use super::descriptor_budget::DescriptorBudget;
 use super::disk::{Disk, System, taken_by};
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::error::CacheError;
+use crate::cache::key::EntryKey;
 use crate::cache::sharing::locks::{Lock, WHOLE, lock, try_lock};
 
 /// How often a file is looked at again that others have open in a state that makes no sense, and how long apart.

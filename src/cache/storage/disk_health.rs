@@ -5,7 +5,7 @@
 //! [around](crate::cache::bypass) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
 //! that fails begins another pause.
 //!
-//! A folder that can't be opened when the mount begins is trouble until it is ([`cache_dir`](crate::cache::lifecycle::cache_dir)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
+//! A folder that can't be opened when the mount begins is trouble until it is ([`cache_dir`](crate::cache::entry::cache_dir)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
 //! and nobody will find them again. That lasts for as long as it is so.
 
 use std::fmt::Display;

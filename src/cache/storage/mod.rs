@@ -8,5 +8,4 @@ pub(super) mod descriptor_budget;
 pub(super) mod descriptor_exhaustion;
 pub(super) mod disk;
 pub(super) mod disk_health;
-pub(super) mod file_writer;
 pub(super) mod write_buffer;

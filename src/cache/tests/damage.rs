@@ -8,8 +8,8 @@ use rusqlite::ffi;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::index::{Failing, Record};
+use crate::cache::key::EntryKey;
 use crate::cache::storage::disk::{FaultyDisk, WriteFault};
 
 /// Chunks of the file of these tests; the last one is short.
@@ -390,7 +390,7 @@ fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_record
     assert_eq!(index.execute(sql, []), Ok(1));
     drop(index);
     let mount = Mount::over(dir.path());
-    let came = |mount: &Mount| mount.cache.versions().quota.moment(0).clock * eviction::policy::TICK;
+    let came = |mount: &Mount| mount.cache.versions().quota.moment(0).clock * quota::policy::TICK;
     assert!(came(&mount) < 1 << 30);
     mount.end();
     let mount = after_a_power_cut(dir.path());

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::{CachedFile, State};
-use crate::cache::eviction::SEGMENT;
+use crate::cache::quota::SEGMENT;
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::{Exclusive, LAST_BLOCK};
 

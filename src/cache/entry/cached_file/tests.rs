@@ -1,7 +1,7 @@
 //! What goes and what stays of a version.
 
 use super::*;
-use crate::cache::eviction::{Quota, QuotaConfig};
+use crate::cache::quota::{Quota, QuotaConfig};
 
 const C: u64 = 4096;
 

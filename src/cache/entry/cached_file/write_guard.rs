@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::CachedFile;
-use crate::cache::eviction::Quota;
+use crate::cache::quota::Quota;
 
 impl CachedFile {
     /// Says that a fetch is going to write bytes of these chunks. They stay until the guard is dropped; those that are not
@@ -66,7 +66,7 @@ impl WriteGuard {
         let leaves_any = !state.abandoned.is_empty();
         drop(state);
         if leaves_any {
-            self.quota.note_leftovers(&self.cached_file);
+            self.quota.note_leftovers(Arc::<CachedFile>::clone(&self.cached_file));
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::cache::catalog::{Catalog, StoredListing};
+use crate::cache::entry::cache_dir::CacheDir;
 use crate::cache::eviction::victims::coldest;
-use crate::cache::lifecycle::cache_dir::CacheDir;
 
 const SIZE: u64 = 8 * MIB;
 

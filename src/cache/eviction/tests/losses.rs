@@ -2,7 +2,6 @@
 //! index that can't be written.
 
 use std::fs::File;
-use std::sync::Arc;
 
 use rusqlite::ffi;
 

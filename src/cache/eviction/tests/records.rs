@@ -1,8 +1,6 @@
 //! What is recorded, or is about to be, keeps its bytes whoever makes room or clears up meanwhile: this mount, or another over
 //! the folder.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::cache::index::{Commit, Tables, boot_id};
 use crate::cache::lifecycle::fsck::{Finding, Fsck};

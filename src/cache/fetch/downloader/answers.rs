@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::{ChunkDownloader, Fetch};
 use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::index::CatalogUpdate;
-use crate::cache::storage::file_writer::Position;
 use crate::http::{HttpErrorKind, Validator, Version, redact};
 use crate::origin::{AliasName, Body, RangeAnswer, Weighed};
 

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Fetch;
+use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
-use crate::cache::storage::file_writer::{Position, WriteJob};
+use crate::cache::fetch::file_writer::WriteJob;
 use crate::cache::storage::write_buffer::WriteBuffer;
 use crate::http::HttpError;
 use crate::origin::Body;

@@ -7,7 +7,8 @@ use super::entry_queue::{EntryQueue, Fetch, Waiter};
 use super::queues::OriginNumber;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::chunk::common;
-use crate::cache::entry::cache_entry::{EntryId, Settled};
+use crate::cache::entry::cache_entry::Settled;
+use crate::cache::key::EntryId;
 
 /// Connections from which on one that is busy for long is not missed.
 const MANY: usize = 8;

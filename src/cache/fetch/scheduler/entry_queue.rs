@@ -12,7 +12,8 @@ use super::wanted_chunks::WantedChunks;
 use super::windows::Windows;
 use super::{FetchId, Priority, WaiterId};
 use crate::cache::chunk::clip;
-use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::key::EntryId;
 
 /// What goes on for one entry.
 #[derive(Debug)]

@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 use super::entry_queue::Fruitless;
 use super::queues::OriginNumber;
 use super::{FetchId, Scheduler};
-use crate::cache::entry::cache_entry::EntryId;
 use crate::cache::fetch::connection_limit::{Complaint, Load};
+use crate::cache::key::EntryId;
 use crate::http::HttpErrorKind;
 use crate::origin::Backoff;
 

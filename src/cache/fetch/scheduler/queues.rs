@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use super::entry_queue::EntryQueue;
 use super::{FetchId, Priority};
-use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::fetch::concurrency_probe::ConcurrencyProbe;
 use crate::cache::fetch::connection_limit::ConnectionLimit;
 use crate::cache::fetch::fetch_size::FetchSize;
 use crate::cache::fetch::request_rate::RequestRate;
+use crate::cache::key::EntryId;
 use crate::http::{MOST_ORIGINS, Origin};
 
 /// The number of an origin within this mount.

@@ -15,7 +15,7 @@
 use super::entry_queue::Fetch;
 use super::queues::OriginNumber;
 use super::{FetchId, Priority, Scheduler};
-use crate::cache::entry::cache_entry::EntryId;
+use crate::cache::key::EntryId;
 
 /// Periods after which a fetch has had its slot for a second, at least, and for one and a half at most.
 const A_SECOND: u64 = 3;

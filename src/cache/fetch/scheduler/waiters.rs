@@ -8,8 +8,9 @@ use rangemap::RangeSet;
 use super::entry_queue::{EntryQueue, Waiter};
 use super::{Action, FetchId, Priority, Scheduler, WaiterId};
 use crate::cache::chunk::common;
-use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
+use crate::cache::key::EntryId;
 
 impl Scheduler {
     pub(super) fn want(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {

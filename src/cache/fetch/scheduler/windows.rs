@@ -13,7 +13,8 @@ use std::sync::Arc;
 use rangemap::RangeSet;
 
 use super::{Priority, Scheduler};
-use crate::cache::entry::cache_entry::{CacheEntry, EntryId};
+use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::key::EntryId;
 
 /// Tells one sequential stream of reads from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

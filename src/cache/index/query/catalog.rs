@@ -10,9 +10,9 @@ use std::time::SystemTime;
 
 use rusqlite::OptionalExtension;
 
-use crate::cache::entry::cache_entry::UrlKey;
 use crate::cache::index::write::catalog_update::CatalogUpdate;
 use crate::cache::index::{ChunkIndex, Record, date};
+use crate::cache::key::UrlKey;
 use crate::http::{Validator, Version};
 
 /// A row of `listings`.

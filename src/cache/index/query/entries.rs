@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension, params};
 
 use crate::cache::chunk::ChunkSize;
-use crate::cache::entry::cache_entry::{EntryKey, UrlKey};
 use crate::cache::error::is_damage;
 use crate::cache::index::{ChunkIndex, date, mark_as_damaged};
+use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
 
 /// A row of `cache_entries`, as far as opening a file needs it.

@@ -6,8 +6,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::cache::chunk::ChunkSize;
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::index::{ChunkIndex, Record};
+use crate::cache::key::EntryKey;
 
 /// An entry that may lose chunks.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Candidate {
     pub coldest: u64,
     /// When it was last opened, in seconds since 1970.
     pub last_used: u32,
-    /// How its segments were used; see [`Recency`](crate::cache::eviction::Recency).
+    /// How its segments were used; see [`Recency`](crate::cache::quota::Recency).
     pub segments: Vec<u8>,
     id: i64,
 }

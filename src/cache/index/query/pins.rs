@@ -6,8 +6,8 @@
 
 use rusqlite::{Connection, params};
 
-use crate::cache::entry::cache_entry::{EntryKey, UrlKey};
 use crate::cache::index::{ChunkIndex, Record};
+use crate::cache::key::{EntryKey, UrlKey};
 
 /// A prefetch job as it is recorded. What it fetches is text that is not understood here.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use rusqlite::{OptionalExtension, params};
 
 use crate::cache::chunk::ChunkSize;
-use crate::cache::entry::cache_entry::EntryKey;
 use crate::cache::error::is_damage;
 use crate::cache::index::{ChunkIndex, date};
+use crate::cache::key::EntryKey;
 
 /// What is recorded of one version of a remote file.
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@
 
 use rusqlite::{Connection, params};
 
-use crate::cache::entry::cache_entry::UrlKey;
 use crate::cache::index::query::catalog::{FileRow, ListingRow};
 use crate::cache::index::seconds;
+use crate::cache::key::UrlKey;
 use crate::http::Version;
 use crate::util::clock;
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::record::Record;
-use crate::cache::entry::cache_entry::EntryKey;
+use crate::cache::key::EntryKey;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::record::Record;
-use crate::cache::entry::cache_entry::UrlKey;
+use crate::cache::key::UrlKey;
 
 impl Record {
     /// What it changes: the key of an entry, the key of a URL.

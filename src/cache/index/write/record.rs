@@ -1,9 +1,9 @@
 //! Records: what can be said to the index. Each is one step of the cache's, whole by itself; [`tables`](super::tables) knows what it does.
 
 use super::catalog_update::CatalogUpdate;
-use crate::cache::entry::cache_entry::{EntryKey, UrlKey};
 use crate::cache::index::query::entries::EntryRow;
 use crate::cache::index::query::pins::{JobRow, PinRow};
+use crate::cache::key::{EntryKey, UrlKey};
 
 /// Something to record.
 #[derive(Debug, Clone)]

@@ -55,7 +55,7 @@ impl Quota {
     }
 
     /// Bytes to be freed so that there is as much room as the mark says.
-    pub(super) fn shortfall(&self, mark: Mark) -> u64 {
+    pub(in crate::cache) fn shortfall(&self, mark: Mark) -> u64 {
         let most = self.most();
         let slack = mark.slack(most);
         let over = self.ledger.total().saturating_sub(most - slack);

@@ -67,6 +67,6 @@ fn bytes_of(disk: &Statvfs) -> u64 {
 }
 
 /// Bytes that a file system has for us.
-pub(super) fn free_bytes(disk: &Statvfs) -> u64 {
+pub(in crate::cache) fn free_bytes(disk: &Statvfs) -> u64 {
     disk.blocks_available() * disk.fragment_size()
 }

@@ -97,7 +97,7 @@ impl Quota {
         }
     }
 
-    pub(super) fn try_reserve(&self, bytes: u64) -> io::Result<bool> {
+    pub(in crate::cache) fn try_reserve(&self, bytes: u64) -> io::Result<bool> {
         let before = self.ledger.clock();
         if self.free() < self.min_free.saturating_add(bytes) || !self.ledger.try_reserve(bytes, self.most())? {
             return Ok(false);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::cache_entry::{CacheEntry, Settled};
-use super::cached_file::Used;
 use crate::cache::bypass::Piece;
 use crate::cache::chunk::clip;
+use crate::cache::entry::cache_entry::{CacheEntry, Settled};
+use crate::cache::entry::cached_file::Used;
 use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::OnReady;
 use crate::cache::fetch::readahead::{Conditions, ReadAhead};
@@ -55,7 +55,7 @@ pub struct Span {
 /// How it is known that the bytes were not evicted before they were read.
 #[derive(Debug)]
 enum Guard {
-    /// By looking whether this is still the [stamp](super::chunk_bitmap::ChunkBitmap::stamp) of their chunks. Costs a read that finds its bytes nothing that
+    /// By looking whether this is still the [stamp](crate::cache::entry::chunk_bitmap::ChunkBitmap::stamp) of their chunks. Costs a read that finds its bytes nothing that
     /// others could feel.
     Stamp(u64),
     /// They are not, for as long as this is kept. For a read that waits: it would wait again, perhaps for ever, if its bytes

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 use crate::cache::entry::cached_files::CachedFiles;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
-use crate::cache::eviction::{self, Quota};
 use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
+use crate::cache::quota::{self, Quota};
 use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
 use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
@@ -35,39 +35,6 @@ const TO_MAKE_WAY: u64 = 2 * TO_BEGIN;
 
 /// Entries that are looked through for that.
 const MAKING_WAY: usize = 1000;
-
-/// See the module.
-pub struct CacheDir {
-    /// What the mount began with: the folder, or what stands in for it.
-    first: Arc<VersionStore>,
-    /// The folder, where it could not be opened at once.
-    later: OnceLock<Arc<VersionStore>>,
-}
-
-impl CacheDir {
-    /// With these from now on.
-    pub fn new(first: Arc<VersionStore>) -> Arc<CacheDir> {
-        Arc::new(CacheDir {
-            first,
-            later: OnceLock::new(),
-        })
-    }
-
-    /// What is used now.
-    pub fn versions(&self) -> &Arc<VersionStore> {
-        self.later.get().unwrap_or(&self.first)
-    }
-
-    /// Whether the folder could not be opened yet.
-    pub fn is_fallback(&self) -> bool {
-        self.versions().is_fallback
-    }
-
-    pub(in crate::cache) fn swap_in(&self, versions: Arc<VersionStore>) {
-        // It is tried by one task, until it succeeds once.
-        let _ = self.later.set(versions);
-    }
-}
 
 /// A cache folder that is open.
 pub struct Folder {
@@ -186,7 +153,7 @@ pub fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
         CacheError::NewerIndex { .. } => None,
         CacheError::TooSmall { size, least } => {
             // Half of what is free, and less is free than usual.
-            let is_of_now = config.quota.size.is_none() && eviction::half_of_disk(&config.folder) >= *least;
+            let is_of_now = config.quota.size.is_none() && quota::half_of_disk(&config.folder) >= *least;
             is_of_now.then(|| format!("its disk is nearly full: the cache would have {size} bytes, and needs {least}"))
         }
         CacheError::Folder { .. } | CacheError::Index { .. } => {
@@ -307,8 +274,8 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let config = CacheConfig {
-            quota: eviction::QuotaConfig {
-                size: Some(eviction::Share::Bytes(64 << 20)),
+            quota: quota::QuotaConfig {
+                size: Some(quota::Share::Bytes(64 << 20)),
                 ..Default::default()
             },
             ..CacheConfig::in_folder(dir.path())

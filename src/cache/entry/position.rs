@@ -1,0 +1,76 @@
+//! Where a fetch stands in its file. A fetch that ends within a chunk leaves it with the entry, for the next one to go on.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::cache_entry::CacheEntry;
+use super::cached_file::{CachedFile, WriteGuard};
+
+/// Where a fetch stands: the next byte to write, and the checksum of its chunk so far.
+pub struct Position {
+    /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
+    pub(in crate::cache) offset: u64,
+    hasher: Xxh3,
+    /// How often the file had been cut off when the chunk in which it stands was begun.
+    pub(in crate::cache) losses: u64,
+    /// Keeps what was written of chunks that the scheduler may take for written in part: for as long as it may, at least.
+    pub(in crate::cache) filling: Option<WriteGuard>,
+}
+
+impl Position {
+    /// At the beginning of a chunk.
+    pub fn at_chunk_edge(offset: u64) -> Box<Position> {
+        Box::new(Position {
+            offset,
+            hasher: Xxh3::new(),
+            losses: 0,
+            filling: None,
+        })
+    }
+
+    /// Byte offset in the file of the next byte.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The scheduler knows that everything up to here is written: what is whole may go from now on.
+    pub(in crate::cache) fn was_told(&mut self, entry: &CacheEntry) {
+        let chunk = entry.chunk.index(self.offset);
+        if self.offset > chunk * entry.chunk.bytes() && self.offset < entry.size() {
+            self.filling.iter_mut().for_each(|filling| filling.keep_from(chunk));
+        } else {
+            self.filling = None;
+        }
+    }
+
+    /// Whether what was written of the chunk in which it stands is lost.
+    pub fn is_lost(&self, entry: &CacheEntry, cached_file: &CachedFile) -> bool {
+        !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != cached_file.losses()
+    }
+
+    /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
+    pub(in crate::cache) fn advance(
+        &mut self,
+        entry: &CacheEntry,
+        size: u64,
+        mut data: &[u8],
+        mut completed: impl FnMut(u64, u64),
+    ) {
+        while !data.is_empty() {
+            let chunk = entry.chunk.index(self.offset);
+            let end = entry.chunk.bytes_of(&(chunk..chunk + 1), size).end;
+            let left = usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            if left == 0 {
+                // Past the end of the file: the downloader cuts bodies off there.
+                return;
+            }
+            let (now, later) = data.split_at(left.min(data.len()));
+            self.hasher.update(now);
+            self.offset += now.len() as u64;
+            data = later;
+            if self.offset == end {
+                completed(chunk, self.hasher.digest());
+                self.hasher.reset();
+            }
+        }
+    }
+}

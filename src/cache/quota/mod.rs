@@ -1,0 +1,208 @@
+//! The cache's size: a hard quota.
+//!
+//! **Room is reserved before bytes are written** ([`reservation`]) and counted by blocks of the disk, in a [`ledger`]
+//! that all processes share which use the folder. What counts is everything in it: data files, index, folders. When the count
+//! nears the limit, or the file system's free space the `min_free` of its own, the [`evictor`]'s thread makes room
+//! ahead of need, by the rules of the [`policy`]. A writer that finds none waits for it; one for whom none can be made
+//! gets [`ReadError::NoRoom`](super::ReadError::NoRoom). How much room there is, and how much of it is held back, is in [`room`].
+
+pub(super) mod config;
+pub mod policy;
+pub(super) mod recency;
+pub(super) mod reservation;
+pub(super) mod room;
+pub(super) mod rounds;
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use nix::sys::statvfs::fstatvfs;
+use parking_lot::Mutex;
+
+use super::error::CacheError;
+use super::sharing::ledger::Ledger;
+use super::storage::chunk_store::allocated_at;
+use super::storage::disk::STAT_BLOCK;
+use crate::util::clock;
+pub use config::{QuotaConfig, Share, half_of_disk};
+use policy::{Moment, TICK};
+pub use recency::{Recency, SEGMENT};
+pub use reservation::Reservation;
+use room::Mark;
+use rounds::Rounds;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Quota {
+    pub(super) ledger: Ledger,
+    /// A file in the cache folder, to ask its file system for what is free.
+    pub(super) folder: File,
+    /// Bytes.
+    pub(super) min_free: u64,
+    /// The database and what SQLite keeps beside it.
+    pub(super) index_files: [PathBuf; 3],
+    /// Block size of the file system, in bytes: what is allocated is a multiple of it.
+    pub(super) block: u64,
+    pub(super) max_age: Option<Duration>,
+    pub(super) rounds: Rounds,
+    /// Files in which fetches have left bytes of chunks that never became whole. Nothing is taken under the lock.
+    pub(super) leftovers: Mutex<Vec<Arc<dyn Debug + Send + Sync>>>,
+}
+
+impl Quota {
+    /// Joins those who use the folder. `recorded` are the bytes that the index has recorded.
+    ///
+    /// # Errors
+    /// When the folder can't be asked for its size, or its ledger not be used.
+    pub fn open(folder: &Path, config: &QuotaConfig, recorded: u64) -> Result<Arc<Quota>, CacheError> {
+        let failed = |reason: String| CacheError::Folder {
+            path: folder.display().to_string(),
+            reason,
+        };
+        let opened = File::open(folder).map_err(|error| failed(error.to_string()))?;
+        let disk = fstatvfs(&opened).map_err(|error| failed(error.to_string()))?;
+        let (size, min_free) = (config.size_on(&disk, recorded), config.min_free_on(&disk));
+        let quota = Quota {
+            ledger: Ledger::join(folder, size, recorded)?,
+            folder: opened,
+            min_free,
+            index_files: ["index.db", "index.db-wal", "index.db-shm"].map(|name| folder.join(name)),
+            block: disk.fragment_size().max(STAT_BLOCK),
+            max_age: config.max_age,
+            rounds: Rounds::default(),
+            leftovers: Mutex::default(),
+        };
+        quota.measure_index();
+        Ok(Arc::new(quota))
+    }
+
+    /// In the place of one over a folder that can't be opened: there is no room.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn fallback(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
+        let failed = |error: std::io::Error| CacheError::Folder {
+            path: "in memory".to_owned(),
+            reason: error.to_string(),
+        };
+        let size = config.size_on_nothing();
+        let ledger = Ledger::of_nobody_else(size)?;
+        Ok(Arc::new(Quota {
+            folder: ledger.file().map_err(failed)?,
+            ledger,
+            min_free: u64::MAX,
+            index_files: Default::default(),
+            block: STAT_BLOCK,
+            max_age: None,
+            rounds: Rounds::default(),
+            leftovers: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn measure_index(&self) {
+        self.ledger
+            .set_index(self.index_files.iter().map(|file| allocated_at(file)).sum());
+    }
+
+    /// Whether the index may grow by so many bytes: not by more than is free of the cache's size. They count until it is looked
+    /// at again.
+    pub(super) fn has_room_in_index(&self, bytes: u64) -> bool {
+        self.measure_index();
+        let fits = self.ledger.total().saturating_add(bytes) <= self.most();
+        if fits {
+            self.ledger.set_index(self.ledger.index().saturating_add(bytes));
+        }
+        if self.shortfall(Mark::High) > 0 {
+            self.ask();
+        }
+        fits
+    }
+
+    /// Asks for a round of eviction, here and from all others. The number is for [`Rounds::outcome_after`].
+    pub(super) fn ask(&self) -> u64 {
+        let asked = self.rounds.ask();
+        self.ledger.want();
+        asked
+    }
+
+    /// The cache is being closed: who waits for room gets none.
+    pub(super) fn close(&self) {
+        self.rounds.close();
+        self.ledger.want();
+        self.ledger.relieve();
+    }
+
+    /// Has the evictor look at once whether there is anything to do.
+    pub(super) fn wake_evictor(&self) {
+        self.ledger.want();
+    }
+
+    /// What is counted is known to be wrong.
+    pub(super) fn demand_audit(&self) {
+        self.ledger.demand_audit();
+    }
+
+    /// Counts what was found to have changed on disk: bytes more, or fewer.
+    pub(super) fn adjust(&self, by: i64) {
+        self.ledger.adjust(by);
+    }
+
+    /// Counts a folder that is about to be made for data files.
+    pub(super) fn add_folder(&self) {
+        self.ledger.add_folder(self.block);
+    }
+
+    /// A fetch has left bytes in this file that are to go.
+    pub(super) fn note_leftovers(&self, file: Arc<dyn Debug + Send + Sync>) {
+        if !self.rounds.is_closed() {
+            self.leftovers.lock().push(file);
+            self.ask();
+        }
+    }
+
+    /// This moment, for a use by a handle.
+    pub fn moment(&self, handle: u64) -> Moment {
+        let seconds = seconds_now();
+        let (clock, limit) = self.ledger.recent(seconds);
+        Moment {
+            clock: clock / TICK,
+            seconds,
+            handle: handle as u16,
+            cache: limit / TICK,
+        }
+    }
+
+    /// Bytes, the most that is worth having in the cache ahead of one reader: more of it might be evicted before it is read.
+    pub fn most_ahead(&self) -> u64 {
+        self.ledger.limit() / 32
+    }
+
+    /// Bytes that the cache may take.
+    pub fn size(&self) -> u64 {
+        self.ledger.limit()
+    }
+
+    /// What is allocated is a multiple of this, in bytes.
+    pub fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// What was not used for so long goes.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+
+    /// Whether other mounts use the folder at this moment.
+    pub fn has_others(&self) -> bool {
+        self.ledger.has_others()
+    }
+}
+
+/// Seconds since 1970 by [`clock`]; until 2106.
+pub(super) fn seconds_now() -> u32 {
+    let now = clock::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(u32::MAX))
+}
