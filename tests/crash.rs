@@ -34,7 +34,7 @@ fn machine_was_restarted(cache: &Path) {
 }
 
 /// What is recorded of the file at this path: the bytes of each chunk.
-fn recorded(cache: &Path, path: &str) -> Vec<Range<u64>> {
+pub fn recorded(cache: &Path, path: &str) -> Vec<Range<u64>> {
     let connection = connect(cache);
     let sql = "SELECT chunk_index * chunk_size, min((chunk_index + 1) * chunk_size, size)
                FROM cache_chunks JOIN cache_entries USING (entry_id) WHERE url LIKE '%' || ?1 ORDER BY 1";
