@@ -88,7 +88,11 @@ fn find_ls_and_cp_walk_through_a_tree_that_changes_under_them() {
     for (path, content) in lasting() {
         origin.add(&format!("/{path}"), content);
     }
-    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
+    // Thousands of requests, which a busy machine answers slowly. Each command has a limit of its own.
+    let mount = Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "0")
+        .living_for(10 * PATIENCE)
+        .start();
     let stays: BTreeSet<String> = lasting().map(|(path, _)| path).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::common::servers::WebServer;
-use crate::common::{Mount, PATIENCE};
+use crate::common::{Mount, wait_until};
 use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 
 /// Seconds since 1970 of what has no date: 1980-01-01.
@@ -16,16 +16,6 @@ const UNDATED: i64 = 315_532_800;
 
 fn date(path: impl AsRef<Path>) -> i64 {
     fs::metadata(path).expect("to stat").mtime()
-}
-
-/// Asks again until it is so.
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Keeps names and attributes for no time worth mentioning, so that each look asks the server.
