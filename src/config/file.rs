@@ -28,7 +28,7 @@ use super::options::flag_named;
 /// The config file of mounts that root makes.
 const SYSTEM_FILE: &str = "/etc/fetchfs/config";
 
-/// A config file is not larger than this, in bytes: what is, is something else.
+/// The largest config file, in bytes. A larger file is something else, named by mistake.
 const LARGEST: u64 = 1 << 20;
 
 /// The options whose values are secrets. As `-o` names and in config files they may be written with `_`.
@@ -140,9 +140,12 @@ impl ConfigFile {
         };
         let metadata = file.metadata().map_err(unreadable)?;
         (&mut file)
-            .take(LARGEST)
+            .take(LARGEST + 1)
             .read_to_string(&mut text)
             .map_err(unreadable)?;
+        if text.len() as u64 > LARGEST {
+            return Err(unreadable(ErrorKind::FileTooLarge.into()));
+        }
         let mut read = parse(command, &text).map_err(|fault| FileError::NotUnderstood {
             path: path.clone(),
             fault,
@@ -202,13 +205,13 @@ fn parse(command: &Command, text: &str) -> Result<ConfigFile, Fault> {
     })
 }
 
-/// Whether this user has no such file. HOME may be another user's (sudo), whose files are not for this one to see.
+/// Returns true if this user has no such file. HOME may be another user's (sudo), whose files this user can't see.
 fn is_not_there(error: &std::io::Error) -> bool {
     use ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
-/// Where the file is that counts when none is named; `None` for a user without a home.
+/// The path of the config file if no option names one; `None` for a user without a home.
 fn standard_path(root: bool, xdg_config_home: Option<std::ffi::OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
     if root {
         return Some(SYSTEM_FILE.into());
@@ -241,7 +244,7 @@ fn adds_up(flag: &Arg) -> bool {
     matches!(flag.get_action(), ArgAction::Append)
 }
 
-/// Whether a source is at the URL of a section, or below it: of the same origin, and with all of its path.
+/// Returns true if a source is at the URL of a section or below it: on the same origin, with all of its path.
 fn is_below(source: &Url, section: &Url) -> bool {
     let of = |url: &Url| {
         (
@@ -264,7 +267,7 @@ fn check_exposure(path: &Path, mode: u32, entries: &[Entry]) -> Result<(), FileE
         })
     };
     if mode & 0o002 != 0 {
-        return exposed("everybody can change it, and so what fetchfs does".to_owned(), "o-w");
+        return exposed("all users can change it, and so what fetchfs does".to_owned(), "o-w");
     }
     let secret = entries.iter().find(|entry| is_secret(&entry.name, &entry.value));
     match secret {

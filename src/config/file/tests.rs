@@ -215,7 +215,7 @@ fn a_file_with_secrets_is_its_owners_alone() {
         check_exposure(Path::new("/c"), mode, &entries).map_err(|error| error.to_string())
     };
     insta::assert_snapshot!(check(0o100644, "retries=1\nlogin = 'ann:pw'").unwrap_err(), @"/c: others can read it, and line 2 has a secret (login); chmod 600 /c");
-    insta::assert_snapshot!(check(0o100602, "retries=1").unwrap_err(), @"/c: everybody can change it, and so what fetchfs does; chmod o-w /c");
+    insta::assert_snapshot!(check(0o100602, "retries=1").unwrap_err(), @"/c: all users can change it, and so what fetchfs does; chmod o-w /c");
     for (mode, text) in [
         (0o100600, "login = 'ann:pw'"),
         (
@@ -235,6 +235,31 @@ fn a_file_with_secrets_is_its_owners_alone() {
     ] {
         assert!(check(0o100640, secret).is_err(), "{secret}");
     }
+}
+
+#[test]
+fn the_example_in_the_readme_is_understood() {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once("```toml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let expected = [
+        "--cache-size=50GiB",
+        "--max-connections=8",
+        "--allow-other",
+        "--login=ann:correct horse",
+        "--header=X-Key: battery staple",
+        "--header=X-Team: films",
+    ];
+    assert_eq!(flags(example, &[], "https://example.org/private/a").unwrap(), expected);
+}
+
+#[test]
+fn a_large_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config");
+    std::fs::write(&path, "#".repeat(LARGEST as usize + 1)).unwrap();
+    let error = ConfigFile::read(Some(&path), &mount_command()).unwrap_err();
+    assert!(matches!(error, FileError::Unreadable { .. }), "{error}");
 }
 
 #[test]
