@@ -95,6 +95,30 @@ fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
     }
 }
 
+/// There `fuser` has a socket in the place of the device, on which the kernel takes no backing file.
+#[test]
+fn a_complete_file_is_read_without_a_daemon_in_a_container() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let origin = Origin::start();
+    let content = Content::noise(5 * MIB + 123, 7);
+    origin.add("/file", content.clone());
+    let mut mount = Mount::of(&origin.url("/")).in_pid_namespace().start();
+    let bytes = content.read(0..5 * MIB + 123);
+    assert!(fs::read(mount.path("file")).expect("to read") == bytes);
+    mount.remount();
+    // The first one is closed, which takes its backing file back.
+    for _ in 0..2 {
+        let file = File::open(mount.path("file")).expect("to open");
+        assert!(read_all(&file, bytes.len()).expect("to read") == bytes);
+    }
+    drop_pages(&mount.path("file"));
+    let file = File::open(mount.path("file")).expect("to open");
+    mount.kill();
+    assert!(read_all(&file, bytes.len()).expect("to read") == bytes);
+}
+
 #[test]
 fn without_passthrough_the_daemon_gives_the_same_bytes() {
     let (origin, mut mount, bytes) = with_complete_file(&[("-o", "no_passthrough")]);
@@ -144,12 +168,13 @@ fn where_the_daemon_answers_all_reads_the_kernel_asks_for_more_at_a_time() {
         return;
     }
     let origin = Origin::start();
-    for (options, expected) in [(&[][..], 128), (&[("-o", "no_passthrough")], 512)] {
-        let plan = options
-            .iter()
-            .fold(Mount::of(&origin.url("/")), |plan, (option, value)| {
-                plan.with(option, value)
-            });
+    let served = || Mount::of(&origin.url("/")).with("-o", "no_passthrough");
+    let plans = [
+        (Mount::of(&origin.url("/")), 128),
+        (served(), 512),
+        (served().in_pid_namespace(), 512),
+    ];
+    for (plan, expected) in plans {
         let mount = plan.start();
         let device = fs::metadata(mount.root()).expect("to stat").dev();
         let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
@@ -159,6 +184,6 @@ fn where_the_daemon_answers_all_reads_the_kernel_asks_for_more_at_a_time() {
             .trim()
             .parse()
             .expect("a number");
-        assert_eq!(read_ahead, expected, "KiB with {options:?}");
+        assert_eq!(read_ahead, expected, "KiB");
     }
 }

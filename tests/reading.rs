@@ -16,7 +16,7 @@ use crate::common::files::{
 };
 use crate::common::files::{try_pread, write_sparse};
 use crate::common::servers::WebServer;
-use crate::common::{Mount, run, temporary_directory};
+use crate::common::{Mount, is_root, run, temporary_directory};
 use crate::origin::{Content, Origin};
 
 /// The chunk size of these mounts, in bytes.
@@ -353,6 +353,57 @@ fn a_file_above_four_gib_reads_right_and_only_where_it_is_read() {
         fetched < 64 << 20,
         "{fetched} bytes were fetched for 400 kB that were read"
     );
+}
+
+/// There requests and answers come through a relay, but the bytes of files go past it; and no answer is larger than the relay takes.
+#[test]
+fn a_mount_in_a_container_has_all_bytes_and_names() {
+    if !is_root() {
+        return;
+    }
+    const SIZE: u64 = 32 << 20;
+    let (origin, content) = (Origin::start(), Content::noise(SIZE + 5, 12));
+    origin.add("/f", content.clone());
+    for number in 0..2000 {
+        origin.add(&format!("/many/{number:0200}"), "x");
+    }
+    let plan = Mount::of(&origin.url("/")).in_pid_namespace();
+    let mut mount = plan.with("-o", "no_passthrough").start();
+    let (path, bytes) = (mount.path("f"), content.read(0..SIZE + 5));
+    assert_eq!(sha256(&path), sha256_of(&content), "from the server");
+    drop_pages(&path);
+    assert_eq!(sha256(&path), sha256_of(&content), "from the cache");
+    drop_pages(&path);
+    let file = File::open(&path).expect("to open");
+    let mapped = Mapped::new(&file, bytes.len(), libc::MAP_SHARED).expect("to map");
+    assert_same(mapped.bytes(), &bytes, "through a mapping");
+    let direct = read_direct(&open_direct(&path), 0, SIZE as usize).expect("to read");
+    assert_same(&direct, &bytes[..SIZE as usize], "at once, past the kernel's pages");
+    // As `ls` does, and by as much at a time as the kernel lets a program have.
+    assert_eq!(fs::read_dir(mount.path("many")).expect("to list").count(), 2000);
+    assert_eq!(count_at_once(&File::open(mount.path("many")).expect("to open")), 2002);
+    drop((mapped, file));
+    mount.unmount();
+}
+
+/// How many entries a directory has, the dots among them, read by a MiB at a time.
+fn count_at_once(directory: &File) -> usize {
+    let (mut buffer, mut count) = (vec![0_u8; 1 << 20], 0);
+    loop {
+        let (descriptor, room) = (directory.as_raw_fd(), buffer.len());
+        // SAFETY: the kernel writes to the buffer, and no further.
+        let read = unsafe { libc::syscall(libc::SYS_getdents64, descriptor, buffer.as_mut_ptr(), room) };
+        let read = usize::try_from(read).expect("to list");
+        if read == 0 {
+            return count;
+        }
+        let mut at = 0;
+        while at < read {
+            // `d_reclen` of `struct linux_dirent64`.
+            at += usize::from(u16::from_ne_bytes([buffer[at + 16], buffer[at + 17]]));
+            count += 1;
+        }
+    }
 }
 
 fn read_back(file: &mut File) -> Vec<u8> {

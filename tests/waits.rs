@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::PATIENCE;
 use crate::common::black_hole::BlackHole;
 use crate::common::files::{assert_same, errno_of, open_direct, pread, read_direct, try_pread};
-use crate::common::mount::{Mount, fetchfs, is_mounted};
+use crate::common::mount::{Mount, Plan, fetchfs, is_mounted};
 use crate::common::mute::{Mute, Says};
 use crate::common::process::{self, Pidfd};
+use crate::common::{PATIENCE, is_root};
 use crate::origin::{Content, Fault, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -51,6 +51,10 @@ impl Silent {
     }
 
     fn by(silence: Silence) -> Silent {
+        Silent::planned(silence, |plan| plan)
+    }
+
+    fn planned(silence: Silence, plan: impl FnOnce(Plan) -> Plan) -> Silent {
         let (origin, gate) = (Origin::start(), Gate::new());
         origin.add("/file", Content::noise(8 * MIB, 71));
         origin.add("/directory/name", "x");
@@ -65,7 +69,9 @@ impl Silent {
         let patient = (PATIENCE * 10).as_secs().to_string();
         let mount = ["--timeout", "--read-timeout", "--connect-timeout"]
             .into_iter()
-            .fold(Mount::of(&origin.url("/")), |plan, option| plan.with(option, &patient))
+            .fold(plan(Mount::of(&origin.url("/"))), |plan, option| {
+                plan.with(option, &patient)
+            })
             .start();
         let hole = (silence == Silence::BlackHole).then(|| {
             origin.go_down();
@@ -110,14 +116,16 @@ impl Silent {
 /// Each program that waits for a server that is silent in this way ends soon after this signal.
 #[track_caller]
 fn all_end_soon(silence: Silence, signal: Signal) {
+    all_end_soon_at(|| Silent::by(silence), signal);
+}
+
+#[track_caller]
+fn all_end_soon_at(server: impl Fn() -> Silent, signal: Signal) {
     for index in 0..5 {
         let mut took = Vec::new();
         while took.iter().all(|&time| time > SOON) {
-            assert!(
-                took.len() < TRIES,
-                "reader {index}, {silence:?}, {signal}: it took {took:?}"
-            );
-            let silent = Silent::by(silence);
+            assert!(took.len() < TRIES, "reader {index}, {signal}: it took {took:?}");
+            let silent = server();
             took.push(silent.ends(1, signal, &mut readers(&silent)[index]));
         }
     }
@@ -179,6 +187,54 @@ fn every_program_that_waits_for_a_handshake_can_be_killed_within_a_second() {
 #[test]
 fn every_program_that_waits_for_a_handshake_ends_on_ctrl_c() {
     all_end_soon(Silence::InTheHandshake, Signal::SIGINT);
+}
+
+/// A silent server, and a daemon in a pid namespace of its own, as in a container: its readers here are outside of it.
+fn silent_in_container() -> Silent {
+    Silent::planned(Silence::AfterTheQuestion, Plan::in_pid_namespace)
+}
+
+#[test]
+fn programs_outside_the_container_can_be_killed() {
+    if is_root() {
+        all_end_soon_at(silent_in_container, Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn programs_outside_the_container_end_on_ctrl_c() {
+    if is_root() {
+        all_end_soon_at(silent_in_container, Signal::SIGINT);
+    }
+}
+
+/// Also where one was interrupted while another one waits for the same.
+#[test]
+fn a_mount_in_a_container_serves_on_after_an_interrupt() {
+    if !is_root() {
+        return;
+    }
+    let silent = silent_in_container();
+    let content = Content::noise(8 * MIB, 71);
+    std::thread::scope(|scope| {
+        let other = open_direct(&silent.mount.path("file"));
+        let reading = scope.spawn(move || read_direct(&other, 0, 64 << 10));
+        silent.wait_for(1);
+        for (index, arrivals) in [(1, 1), (3, 2)] {
+            let mut reader = readers(&silent).swap_remove(index);
+            silent.ends(arrivals, Signal::SIGINT, &mut reader);
+        }
+        silent.gate.open();
+        let read = reading.join().expect("no panic").expect("to read");
+        assert_same(&read, &content.read(0..64 << 10), "that was not interrupted");
+    });
+    let whole = std::fs::read(silent.mount.path("file")).expect("to read");
+    assert_same(&whole, &content.read(0..8 * MIB), "afterwards");
+    let names: Vec<_> = std::fs::read_dir(silent.mount.path("directory"))
+        .expect("to list")
+        .map(|entry| entry.expect("a name").file_name())
+        .collect();
+    assert_eq!(names, ["name"]);
 }
 
 /// The state of a process that does nothing but wait, as `ps` shows it.

@@ -10,26 +10,28 @@
 //!   file has an inode number of its own;
 //! - `max_background` is raised: at the default of 16, blocked read-ahead of one file holds up all;
 //! - `flush` is implemented: it is all that the file system hears of a reader that was killed;
-//! - who waits for any of this and is killed, or told to end, is let go by [`Interrupts`]: the kernel can't;
+//! - who waits for any of this and is killed, or told to end, is let go by [`super::interrupts`]: the kernel can't;
 //! - a panic is caught and costs only its own request, whose reply answers EIO when it is dropped.
 
 use std::ffi::OsStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyOpen, ReplyStatfs, Request,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    ReplyStatfs, Request,
 };
 use tokio::runtime::Handle;
 
 use super::attributes::{Ownership, file_type};
+use super::connection::Connection;
 use super::handles::Handles;
-use super::interrupts::Interrupts;
+use super::interrupts::Requester;
 use super::open_directory::OpenDirectory;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
+use super::relay;
 use super::replies::{self, Reads};
 use super::shared::{Shared, complain};
 use crate::cache::{Cache, Sequential};
@@ -80,9 +82,9 @@ impl FetchFs {
         ownership: Ownership,
         ttl: Duration,
         passthrough: Arc<Passthrough>,
-        notifier: Arc<OnceLock<Notifier>>,
+        connection: Arc<Connection>,
     ) -> std::io::Result<FetchFs> {
-        let interrupts = Arc::new(Interrupts::start()?);
+        let reads = Reads::start(Arc::clone(&connection), runtime.clone())?;
         Ok(FetchFs {
             shared: Arc::new(Shared {
                 tree,
@@ -90,10 +92,9 @@ impl FetchFs {
                 ownership,
                 ttl,
                 passthrough,
-                interrupts: Arc::clone(&interrupts),
-                notifier,
+                connection,
             }),
-            reads: Reads::start(interrupts, runtime.clone())?,
+            reads,
             runtime,
             files: Arc::new(Handles::new()),
             sequentials: Arc::new(Handles::starting_at(FIRST_SEQUENTIAL)),
@@ -105,13 +106,13 @@ impl FetchFs {
         self.shared.tree.node(ino.0).ok_or(Errno::ESTALE)
     }
 
-    fn read_file(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+    fn read_file(&self, requester: Requester, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(file) = self.files.get(handle) else {
-            return self.read_on(thread, handle, offset, size, reply);
+            return self.read_on(requester, handle, offset, size, reply);
         };
         let request = replies::Request {
-            thread,
-            reader: file.read_by(thread),
+            requester,
+            reader: file.read_by(requester.thread),
             offset,
             len: size,
             tries: 1,
@@ -122,7 +123,7 @@ impl FetchFs {
     /// Has `answer` read an open directory: with the names that there are now, if it is read from the beginning again.
     fn read_directory(
         &self,
-        thread: u32,
+        requester: Requester,
         handle: FileHandle,
         offset: u64,
         answer: impl FnOnce(&Shared, Result<&OpenDirectory, Errno>) + Send + 'static,
@@ -145,21 +146,21 @@ impl FetchFs {
             return finish(&shared, listed);
         }
         self.runtime.spawn(async move {
-            let listed = shared.unless_ended(thread, shared.tree.list(&node)).await;
+            let listed = shared.unless_ended(requester, shared.tree.list(&node)).await;
             finish(&shared, listed);
         });
     }
 
     /// Reads from a file that can be read in sequence only.
-    fn read_on(&self, thread: u32, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+    fn read_on(&self, requester: Requester, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(file) = self.sequentials.get(handle) else {
             return reply.error(Errno::EBADF);
         };
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
             let reading = async { Ok(file.read(offset, size as usize).await?) };
-            match shared.unless_ended(thread, reading).await {
-                Ok(Some(bytes)) => reply.data(&bytes),
+            match shared.unless_ended(requester, reading).await {
+                Ok(Some(bytes)) => shared.connection.answer_read(requester, reply, &bytes),
                 Ok(None) => reply.error(Errno::ESPIPE),
                 Err(error) => reply.error(complain(&error)),
             }
@@ -176,6 +177,14 @@ impl Filesystem for FetchFs {
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA
             // An NFS server would keep handles of versions that are gone; so exportfs(8) is told that there are none to be had.
             | InitFlags::FUSE_NO_EXPORT_SUPPORT;
+        let wanted = if self.shared.connection.is_relayed() {
+            // So small that it can't fail.
+            let _ = config.set_max_write(relay::MAX_WRITE);
+            // The kernel sends no interrupts for O_DIRECT reads that it has sent as asynchronous ones.
+            wanted & !InitFlags::FUSE_ASYNC_DIO
+        } else {
+            wanted
+        };
         // An older kernel lacks some of them; each only makes things faster.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_background(MAX_BACKGROUND);
@@ -204,9 +213,9 @@ impl Filesystem for FetchFs {
             if let Some(found) = self.shared.tree.lookup_now(&parent, name) {
                 return self.shared.reply_entry(reply, found);
             }
-            let (shared, name, thread) = (Arc::clone(&self.shared), name.to_owned(), request.pid());
+            let (shared, name, requester) = (Arc::clone(&self.shared), name.to_owned(), Requester::of(request));
             self.runtime.spawn(async move {
-                let found = shared.unless_ended(thread, shared.tree.lookup(&parent, &name)).await;
+                let found = shared.unless_ended(requester, shared.tree.lookup(&parent, &name)).await;
                 if let Ok(node) = &found {
                     shared.refresh_dates(node);
                 }
@@ -229,9 +238,9 @@ impl Filesystem for FetchFs {
             if node.is_ready() {
                 return self.shared.reply_attr(reply, &node);
             }
-            let (shared, thread) = (Arc::clone(&self.shared), request.pid());
+            let (shared, requester) = (Arc::clone(&self.shared), Requester::of(request));
             self.runtime.spawn(async move {
-                match shared.unless_ended(thread, shared.tree.resolve(&node)).await {
+                match shared.unless_ended(requester, shared.tree.resolve(&node)).await {
                     Ok(()) => {
                         shared.refresh_dates(&node);
                         shared.reply_attr(reply, &node);
@@ -252,16 +261,20 @@ impl Filesystem for FetchFs {
             if let Some(opened) = self.shared.tree.open_now(&node) {
                 return self.shared.reply_open(reply, ino, &self.files, opened);
             }
-            let (shared, files, thread) = (Arc::clone(&self.shared), Arc::clone(&self.files), request.pid());
+            let (shared, files, requester) = (
+                Arc::clone(&self.shared),
+                Arc::clone(&self.files),
+                Requester::of(request),
+            );
             let sequentials = Arc::clone(&self.sequentials);
             self.runtime.spawn(async move {
-                let opened = shared.unless_ended(thread, shared.tree.open(&node)).await;
+                let opened = shared.unless_ended(requester, shared.tree.open(&node)).await;
                 // From here on the open file keeps what was fetched ahead of it.
                 drop(ahead);
                 match opened {
                     Err(TreeError::SizeUnknown(url)) => {
                         let opening = async { Ok(shared.cache.sequential(&url).await?) };
-                        let opened = shared.unless_ended(thread, opening).await;
+                        let opened = shared.unless_ended(requester, opening).await;
                         shared.reply_sequential(reply, &sequentials, opened);
                     }
                     opened => shared.reply_open(reply, ino, &files, opened),
@@ -281,7 +294,9 @@ impl Filesystem for FetchFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        contained("read", || self.read_file(request.pid(), handle, offset, size, reply));
+        contained("read", || {
+            self.read_file(Requester::of(request), handle, offset, size, reply)
+        });
     }
 
     fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
@@ -338,9 +353,9 @@ impl Filesystem for FetchFs {
             if let Some(listed) = self.shared.tree.list_now(&node) {
                 return answer(reply, node, listed);
             }
-            let (shared, thread) = (Arc::clone(&self.shared), request.pid());
+            let (shared, requester) = (Arc::clone(&self.shared), Requester::of(request));
             self.runtime.spawn(async move {
-                let listed = shared.unless_ended(thread, shared.tree.list(&node)).await;
+                let listed = shared.unless_ended(requester, shared.tree.list(&node)).await;
                 answer(reply, node, listed);
             });
         });
@@ -348,7 +363,7 @@ impl Filesystem for FetchFs {
 
     fn readdir(&self, request: &Request, _ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         contained("readdir", || {
-            self.read_directory(request.pid(), handle, offset, move |shared, open| match open {
+            self.read_directory(Requester::of(request), handle, offset, move |shared, open| match open {
                 Ok(open) => {
                     open.read_from(&shared.tree, offset, |name, next, _, attributes| {
                         reply.add(INodeNo(attributes.ino), next, file_type(&attributes), name)
@@ -369,7 +384,7 @@ impl Filesystem for FetchFs {
         mut reply: ReplyDirectoryPlus,
     ) {
         contained("readdirplus", || {
-            self.read_directory(request.pid(), handle, offset, move |shared, open| match open {
+            self.read_directory(Requester::of(request), handle, offset, move |shared, open| match open {
                 Ok(open) => {
                     open.read_from(&shared.tree, offset, |name, next, node, attributes| {
                         let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));

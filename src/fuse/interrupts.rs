@@ -6,9 +6,16 @@
 //! waited for that long whether a signal is waiting for them, and if so, or if they are gone altogether, has their wait
 //! ended; they get EINTR, which is what a signal is for.
 //!
+//! The kernel can't name a thread that is outside the pid namespace of the mount: its requests have the pid 0. Where there may be such threads, a
+//! [`super::relay`] takes the kernel's interrupts off the device before `fuser` sees them, and notes them here by the number of the request
+//! ([`Outside`]). Which signal it was the kernel does not say; so these waits end by any signal that the program catches, and by a stop. A wait that is over
+//! within [`GRACE`] of the signal is not one of them: a shell that looks for names while one of its children ends gets its names.
+//!
 //! A wait that is over costs nothing: its [`Wait`] is dropped, and with it what was known of it here.
 
+use std::collections::HashMap;
 use std::ffi::c_int;
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -28,6 +35,10 @@ use crate::util::panic_guard::contained;
 /// hundredth of a core.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
+/// How long after an interrupt the wait of a thread that can't be looked at goes on. Most waits are over by then; and the next look after it is within a
+/// second of the signal.
+const GRACE: Duration = LOOK_EVERY;
+
 /// The signals that end a wait when they are caught. (One that is not caught and would end the process is turned into
 /// SIGKILL by the kernel, for each thread.) Those that people and `timeout`(1) send to end a program; others, such as
 /// SIGCHLD or SIGWINCH, would make reads fail that nobody wanted to end.
@@ -43,6 +54,25 @@ const ENDING: [Signal; 6] = [
 /// Looks after those who wait. Dropped, it ends its thread.
 pub struct Interrupts {
     begun: Sender<Waiting>,
+    outside: Arc<Outside>,
+}
+
+/// Which thread made a request, and the request's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requester {
+    /// A request's `pid`: the kernel names the thread. 0 if it is outside the mount's pid namespace.
+    pub thread: u32,
+    /// A request's `unique`.
+    pub request: u64,
+}
+
+/// Requests that the kernel's interrupts are for, because their threads can't be looked at. The relay notes each from before `fuser` reads it
+/// until it is answered; so nothing is lost when an interrupt is earlier than the wait, and nothing is kept when it is later.
+pub struct Outside {
+    /// Whether `/proc` shows the pid namespace that requests are named in. Else a number means another process there.
+    sees_proc: bool,
+    /// By their numbers: when they were interrupted. **Never locked while another lock is taken.**
+    requests: Mutex<HashMap<u64, Option<Instant>>>,
 }
 
 /// Somebody's wait. Keep it until the wait is over.
@@ -52,7 +82,7 @@ pub struct Wait {
 }
 
 struct Waiting {
-    thread: u32,
+    requester: Requester,
     since: Instant,
     wait: Weak<Wait>,
 }
@@ -64,18 +94,25 @@ impl Interrupts {
     /// When the system gives none.
     pub fn start() -> std::io::Result<Interrupts> {
         let (begun, waiting) = unbounded();
+        let outside = Arc::new(Outside::new());
+        let noted = Arc::clone(&outside);
         std::thread::Builder::new()
             .name("interrupts".into())
-            .spawn(move || look_after(&waiting))?;
-        Ok(Interrupts { begun })
+            .spawn(move || look_after(&waiting, &noted))?;
+        Ok(Interrupts { begun, outside })
     }
 
-    /// A wait of this thread (a request's `pid`: the kernel names the thread) begins.
-    pub fn begin_wait(&self, thread: u32) -> Arc<Wait> {
+    /// Where the kernel's interrupts are noted.
+    pub fn outside(&self) -> &Arc<Outside> {
+        &self.outside
+    }
+
+    /// A wait for the answer to a request begins.
+    pub fn begin_wait(&self, requester: Requester) -> Arc<Wait> {
         let wait = Arc::new(Wait { end: Mutex::new(None) });
         // The thread ends only after this does.
         let _ = self.begun.send(Waiting {
-            thread,
+            requester,
             since: Instant::now(),
             wait: Arc::downgrade(&wait),
         });
@@ -83,9 +120,9 @@ impl Interrupts {
     }
 
     /// What `work` brings, or `None` as soon as the thread that waits for it is told to end.
-    pub async fn unless_ended<T>(&self, thread: u32, work: impl Future<Output = T>) -> Option<T> {
+    pub async fn unless_ended<T>(&self, requester: Requester, work: impl Future<Output = T>) -> Option<T> {
         let (end, ended) = oneshot::channel();
-        let wait = self.begin_wait(thread);
+        let wait = self.begin_wait(requester);
         wait.on_end(move || {
             // Nobody listens any more if the work is done.
             let _ = end.send(());
@@ -98,6 +135,59 @@ impl Interrupts {
     }
 }
 
+impl Requester {
+    /// Of this request.
+    pub fn of(request: &fuser::Request) -> Requester {
+        Requester {
+            thread: request.pid(),
+            request: request.unique().into(),
+        }
+    }
+}
+
+impl Outside {
+    fn new() -> Outside {
+        let shown = fs::read_link("/proc/self");
+        Outside {
+            sees_proc: shown.is_ok_and(|shown| shown.to_str() == Some(&std::process::id().to_string())),
+            requests: Mutex::default(),
+        }
+    }
+
+    /// Whether the signals of this thread can't be looked at.
+    fn is_unseen(&self, thread: u32) -> bool {
+        thread == 0 || !self.sees_proc
+    }
+
+    /// The kernel has sent a request.
+    pub fn sent(&self, requester: Requester) {
+        if self.is_unseen(requester.thread) {
+            self.requests.lock().insert(requester.request, None);
+        }
+    }
+
+    /// The thread that waits for this request has a signal. One that is answered by now is not noted.
+    pub fn interrupted(&self, request: u64) {
+        self.interrupted_at(request, Instant::now());
+    }
+
+    fn interrupted_at(&self, request: u64, now: Instant) {
+        if let Some(interrupted) = self.requests.lock().get_mut(&request) {
+            interrupted.get_or_insert(now);
+        }
+    }
+
+    /// The request is about to be answered.
+    pub fn answered(&self, request: u64) {
+        self.requests.lock().remove(&request);
+    }
+
+    fn is_interrupted(&self, request: u64) -> bool {
+        let since = self.requests.lock().get(&request).copied().flatten();
+        since.is_some_and(|since| since.elapsed() >= GRACE)
+    }
+}
+
 impl Wait {
     /// What ends it.
     pub fn on_end(&self, end: impl FnOnce() + Send + 'static) {
@@ -105,7 +195,7 @@ impl Wait {
     }
 }
 
-fn look_after(begun: &Receiver<Waiting>) {
+fn look_after(begun: &Receiver<Waiting>, outside: &Outside) {
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut next_look = Instant::now();
     loop {
@@ -115,7 +205,7 @@ fn look_after(begun: &Receiver<Waiting>) {
             match begun.recv_deadline(next_look) {
                 Err(error) if error.is_timeout() => {
                     // What ends a wait is somebody else's code.
-                    waiting.retain(|one| contained("ending a wait", || still_waits(one)).unwrap_or(false));
+                    waiting.retain(|one| contained("ending a wait", || still_waits(one, outside)).unwrap_or(false));
                     next_look = Instant::now() + LOOK_EVERY;
                     continue;
                 }
@@ -131,11 +221,11 @@ fn look_after(begun: &Receiver<Waiting>) {
 }
 
 /// Whether a wait goes on. Ends it if its thread is told to end.
-fn still_waits(waiting: &Waiting) -> bool {
+fn still_waits(waiting: &Waiting, outside: &Outside) -> bool {
     let Some(wait) = waiting.wait.upgrade() else {
         return false;
     };
-    if waiting.since.elapsed() < LOOK_EVERY || !is_told_to_end(waiting.thread) {
+    if waiting.since.elapsed() < LOOK_EVERY || !is_told_to_end(waiting.requester, outside) {
         return true;
     }
     let end = wait.end.lock().take();
@@ -143,13 +233,14 @@ fn still_waits(waiting: &Waiting) -> bool {
     end.map(|end| end()).is_none()
 }
 
-/// Whether a thread is gone, or has one of the [`ENDING`] signals waiting for it.
-fn is_told_to_end(thread: u32) -> bool {
-    // The kernel says 0 for a process that it can't name to us, in another container: of that nothing can be found out.
-    if thread == 0 {
-        return false;
+/// Whether a thread is gone, or has one of the [`ENDING`] signals waiting for it; of a thread that can't be looked at, whether the kernel has
+/// sent an interrupt.
+fn is_told_to_end(requester: Requester, outside: &Outside) -> bool {
+    let Requester { thread, request } = requester;
+    if outside.is_unseen(thread) {
+        return outside.is_interrupted(request);
     }
-    shows_the_end(std::fs::read_to_string(format!("/proc/{thread}/status")), thread)
+    shows_the_end(fs::read_to_string(format!("/proc/{thread}/status")), thread)
 }
 
 /// What the attempt to read a thread's status says of it.
@@ -209,12 +300,62 @@ mod tests {
         assert!(!has_ending_signal(""));
     }
 
+    /// Above the largest number that Linux gives (PID_MAX_LIMIT).
+    const GONE: u32 = 1 << 30;
+
+    fn by(thread: u32) -> Requester {
+        Requester { thread, request: 8 }
+    }
+
     #[test]
     fn this_thread_is_not_told_to_end_and_one_that_is_gone_is() {
-        assert!(!is_told_to_end(std::process::id()));
-        assert!(!is_told_to_end(0));
-        // Above the largest number that Linux gives (PID_MAX_LIMIT).
-        assert!(is_told_to_end(1 << 30));
+        let outside = Outside::new();
+        assert!(!is_told_to_end(by(std::process::id()), &outside));
+        assert!(is_told_to_end(by(GONE), &outside));
+    }
+
+    #[test]
+    fn a_thread_outside_is_told_to_end_by_the_kernel_while_its_request_is_unanswered() {
+        let (outside, earlier) = (Outside::new(), Instant::now() - GRACE);
+        outside.interrupted_at(8, earlier);
+        outside.sent(by(0));
+        assert!(!is_told_to_end(by(0), &outside), "that was for another request");
+        outside.interrupted_at(8, earlier);
+        assert!(is_told_to_end(by(0), &outside));
+        outside.answered(8);
+        assert!(!is_told_to_end(by(0), &outside));
+        outside.interrupted_at(8, earlier);
+        assert!(outside.requests.lock().is_empty(), "nothing is kept of it");
+    }
+
+    #[test]
+    fn an_interrupt_counts_after_a_while_and_the_first_one_decides() {
+        let outside = Outside::new();
+        outside.sent(by(0));
+        // Not yet: an hour from now it will be.
+        outside.interrupted_at(8, Instant::now() + Duration::from_secs(3600));
+        assert!(!is_told_to_end(by(0), &outside));
+        outside.sent(by(0));
+        outside.interrupted_at(8, Instant::now() - GRACE);
+        outside.interrupted(8);
+        assert!(is_told_to_end(by(0), &outside));
+    }
+
+    #[test]
+    fn of_a_thread_that_can_be_looked_at_the_signal_counts() {
+        let earlier = Instant::now() - GRACE;
+        let outside = Outside::new();
+        outside.sent(by(std::process::id()));
+        outside.interrupted_at(8, earlier);
+        assert!(!is_told_to_end(by(std::process::id()), &outside));
+        let blind = Outside {
+            sees_proc: false,
+            ..Outside::new()
+        };
+        blind.sent(by(GONE));
+        assert!(!is_told_to_end(by(GONE), &blind));
+        blind.interrupted_at(8, earlier);
+        assert!(is_told_to_end(by(GONE), &blind));
     }
 
     #[test]
@@ -235,10 +376,10 @@ mod tests {
     #[test]
     fn a_wait_whose_end_panics_is_over_and_the_next_one_is_ended_too() {
         let interrupts = Interrupts::start().unwrap();
-        let first = interrupts.begin_wait(1 << 30);
+        let first = interrupts.begin_wait(by(GONE));
         first.on_end(|| panic!("a bug"));
         let (ends, ended) = mpsc::channel();
-        let second = interrupts.begin_wait(1 << 30);
+        let second = interrupts.begin_wait(by(GONE));
         second.on_end(move || ends.send(()).unwrap());
         assert_eq!(ended.recv(), Ok(()));
         drop((first, second));
@@ -248,12 +389,12 @@ mod tests {
     fn the_wait_of_one_who_is_gone_ends_and_the_others_go_on() {
         let interrupts = Interrupts::start().unwrap();
         let (ends, ended) = mpsc::channel();
-        let waits = [std::process::id(), 1 << 30].map(|thread| {
-            let (wait, ends) = (interrupts.begin_wait(thread), ends.clone());
+        let waits = [std::process::id(), GONE].map(|thread| {
+            let (wait, ends) = (interrupts.begin_wait(by(thread)), ends.clone());
             wait.on_end(move || ends.send(thread).unwrap());
             wait
         });
-        assert_eq!(ended.recv(), Ok(1 << 30));
+        assert_eq!(ended.recv(), Ok(GONE));
         drop((waits, ends));
         assert!(ended.recv().is_err(), "nobody else was ended");
     }

@@ -4,18 +4,19 @@
 //! in `tree` and `cache`; here it is put into FUSE's terms. Errors become errnos in [`errno`] alone.
 
 mod attributes;
+mod connection;
 pub mod errno;
 mod filesystem;
 mod handles;
 mod interrupts;
-mod invalidation;
 mod open_directory;
 mod open_file;
 mod passthrough;
+mod relay;
 mod replies;
 mod shared;
 
 pub use attributes::Ownership;
+pub use connection::Connection;
 pub use filesystem::FetchFs;
-pub use invalidation::attributes_changed;
 pub use passthrough::Passthrough;

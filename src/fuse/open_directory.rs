@@ -11,7 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::relay::LARGEST_ANSWER;
 use crate::vfs::{Attributes, Node, Snapshot, Tree};
+
+/// What an entry takes of an answer beside its name, at most: `fuse_direntplus`, and what brings a name to a multiple of eight bytes.
+const ENTRY: usize = 160;
 
 /// See the module.
 pub struct OpenDirectory {
@@ -43,7 +47,8 @@ impl OpenDirectory {
         *self.snapshot.lock() = snapshot;
     }
 
-    /// Gives `add` the entries from `offset` on, with the offset of the next one each, until it says that it has no room.
+    /// Gives `add` the entries from `offset` on, with the offset of the next one each, until it says that it has no room, or until the answer is
+    /// as large as may be: the kernel asks for more then.
     pub fn read_from(
         &self,
         tree: &Tree,
@@ -53,6 +58,7 @@ impl OpenDirectory {
         let dots = [(".", self.node.ino), ("..", self.node.parent)];
         let snapshot = Arc::clone(&self.snapshot.lock());
         let children = snapshot.children();
+        let mut room = LARGEST_ANSWER;
         // Found by its number and not by counting: a listing of a million names is read in a hundred thousand pieces.
         for position in usize::try_from(offset).unwrap_or(usize::MAX)..dots.len() + children.len() {
             let (name, node) = match dots.get(position) {
@@ -67,6 +73,10 @@ impl OpenDirectory {
             };
             if node.is_ghost() {
                 continue;
+            }
+            match room.checked_sub(ENTRY + name.len()) {
+                Some(left) => room = left,
+                None => break,
             }
             if add(name, position as u64 + 1, &node, tree.attributes(&node)) {
                 break;

@@ -19,10 +19,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fuser::{BackingId, ReplyOpen};
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
+use super::connection::{Backing, Connection};
 use crate::cache::entry::cached_file::Hold;
 use crate::cache::{Cache, CacheEntry};
 use crate::vfs::Ino;
@@ -34,21 +34,23 @@ pub struct Passthrough {
     /// Held over the system call that registers a backing file, a matter of microseconds: two opens of one inode must
     /// not decide differently.
     open: Mutex<HashMap<Ino, Mode>>,
+    connection: Arc<Connection>,
 }
 
 enum Mode {
     /// So many handles that we serve.
     Served(usize),
     /// So many handles that the kernel serves, all from this backing file, of which nothing goes meanwhile.
-    PassedThrough(usize, Arc<BackingId>, Hold),
+    PassedThrough(usize, Arc<Backing>, Hold),
 }
 
 impl Passthrough {
     /// Nothing is open. `wanted` by the user.
-    pub fn new(wanted: bool) -> Passthrough {
+    pub fn new(wanted: bool, connection: Arc<Connection>) -> Passthrough {
         Passthrough {
             is_on: AtomicBool::new(wanted),
             open: Mutex::default(),
+            connection,
         }
     }
 
@@ -69,13 +71,7 @@ impl Passthrough {
     ///
     /// # Errors
     /// When the kernel reads the file for others, and its data file is not as it was: it would read the same for this one.
-    pub fn opened(
-        &self,
-        ino: Ino,
-        cache: &Cache,
-        entry: &CacheEntry,
-        reply: &ReplyOpen,
-    ) -> io::Result<Option<Arc<BackingId>>> {
+    pub fn opened(&self, ino: Ino, cache: &Cache, entry: &CacheEntry) -> io::Result<Option<Arc<Backing>>> {
         let mut open = self.open.lock();
         match open.get_mut(&ino) {
             Some(Mode::PassedThrough(handles, backing, hold)) => {
@@ -88,7 +84,7 @@ impl Passthrough {
                 Ok(None)
             }
             None => {
-                let Some((backing, hold)) = self.backing(cache, entry, reply) else {
+                let Some((backing, hold)) = self.backing(cache, entry) else {
                     open.insert(ino, Mode::Served(1));
                     return Ok(None);
                 };
@@ -99,7 +95,7 @@ impl Passthrough {
         }
     }
 
-    fn backing(&self, cache: &Cache, entry: &CacheEntry, reply: &ReplyOpen) -> Option<(BackingId, Hold)> {
+    fn backing(&self, cache: &Cache, entry: &CacheEntry) -> Option<(Backing, Hold)> {
         if !self.is_wanted() {
             return None;
         }
@@ -109,7 +105,7 @@ impl Passthrough {
         }
         let cached_file = &entry.settled()?.cached_file;
         let hold = cache.hold_for_kernel(entry)?;
-        match reply.open_backing(cached_file) {
+        match self.connection.open_backing(cached_file) {
             Ok(backing) => Some((backing, hold)),
             Err(error) if is_for_good(&error) => {
                 self.turn_off(&error.to_string());

@@ -13,8 +13,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use fuser::ReplyData;
 use tokio::runtime::Handle;
 
+use super::connection::Connection;
 use super::errno;
-use super::interrupts::Interrupts;
+use super::interrupts::Requester;
 use crate::cache::{Filled, Read, ReadError, Reader, Span};
 use crate::http::redact;
 use crate::util::panic_guard;
@@ -30,7 +31,7 @@ const TRIES: u32 = 3;
 pub struct Reads {
     /// To the pool.
     late: Sender<LateReply>,
-    interrupts: Arc<Interrupts>,
+    connection: Arc<Connection>,
     /// Where reads around the cache run.
     runtime: Handle,
 }
@@ -39,7 +40,7 @@ pub struct Reads {
 #[derive(Clone)]
 pub struct Request {
     /// Who waits for it.
-    pub thread: u32,
+    pub requester: Requester,
     /// The open file.
     pub reader: Arc<Reader>,
     /// Byte offset in the file.
@@ -72,7 +73,7 @@ impl Reads {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(interrupts: Arc<Interrupts>, runtime: Handle) -> std::io::Result<Arc<Reads>> {
+    pub fn start(connection: Arc<Connection>, runtime: Handle) -> std::io::Result<Arc<Reads>> {
         // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
         let (late, queue) = unbounded();
         for number in 0..THREADS {
@@ -83,7 +84,7 @@ impl Reads {
         }
         Ok(Arc::new(Reads {
             late,
-            interrupts,
+            connection,
             runtime,
         }))
     }
@@ -94,7 +95,9 @@ impl Reads {
         let mut wait = None;
         let read = request.reader.read(request.offset, u64::from(request.len), |span| {
             let reply = parked.take();
-            let begun = wait.insert(self.interrupts.begin_wait(request.thread)).clone();
+            let begun = wait
+                .insert(self.connection.interrupts().begin_wait(request.requester))
+                .clone();
             let (reads, request) = (Arc::clone(self), request.clone());
             Box::new(move |result| {
                 drop(begun);
@@ -135,7 +138,7 @@ impl Reads {
                 buffer.resize(len, 0);
             }
             match reader.fill(&mut buffer[..len], span) {
-                Ok(Filled::Yes) => reply.data(&buffer[..len]),
+                Ok(Filled::Yes) => self.connection.answer_read(request.requester, reply, &buffer[..len]),
                 Ok(Filled::Gone) => return Some((reply, Instead::Again(request.tries))),
                 Err(ReadError::Lost) if request.tries < TRIES => {
                     return Some((reply, Instead::Again(request.tries + 1)));
@@ -164,12 +167,12 @@ impl Reads {
     fn read_around(self: &Arc<Self>, request: Request, reply: ReplyData) {
         let reads = Arc::clone(self);
         self.runtime.spawn(async move {
-            let Request { thread, reader, .. } = &request;
+            let Request { requester, reader, .. } = &request;
             let reading = reader.read_around(request.offset, u64::from(request.len));
-            let read = reads.interrupts.unless_ended(*thread, reading).await;
+            let read = reads.connection.interrupts().unless_ended(*requester, reading).await;
             match read.unwrap_or(Err(ReadError::Cancelled)) {
                 Ok(_) if reader.is_past_the_end(request.offset) => reply.error(errno::of_read(&ReadError::Changed)),
-                Ok(bytes) => reply.data(&bytes),
+                Ok(bytes) => reads.connection.answer_read(*requester, reply, &bytes),
                 Err(error) => fail(reply, reader, &error),
             }
         });

@@ -3,16 +3,16 @@
 //! An answer is the same whether memory had it, on the session's thread, or an origin was asked, by a task.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use fuser::{Errno, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEntry, ReplyOpen};
+use fuser::{Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEntry, ReplyOpen};
 
 use super::attributes::Ownership;
+use super::connection::{Backing, Connection};
 use super::errno;
 use super::handles::Handles;
-use super::interrupts::Interrupts;
-use super::invalidation::attributes_changed;
+use super::interrupts::Requester;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
@@ -31,10 +31,8 @@ pub struct Shared {
     pub ttl: Duration,
     /// Which files the kernel may read by itself.
     pub passthrough: Arc<Passthrough>,
-    /// Who was told to end.
-    pub interrupts: Arc<Interrupts>,
-    /// Tells the kernel what has changed; there once the session is.
-    pub notifier: Arc<OnceLock<Notifier>>,
+    /// What is said to the kernel unasked, and which waits it has end.
+    pub connection: Arc<Connection>,
 }
 
 impl Shared {
@@ -46,20 +44,17 @@ impl Shared {
     /// What the tree answers, or that whoever asked was told to end.
     pub async fn unless_ended<T>(
         &self,
-        thread: u32,
+        requester: Requester,
         asking: impl Future<Output = Result<T, TreeError>>,
     ) -> Result<T, TreeError> {
-        let answer = self.interrupts.unless_ended(thread, asking).await;
+        let answer = self.connection.interrupts().unless_ended(requester, asking).await;
         answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
     }
 
     /// Has the kernel ask again for the attributes that have changed by what is known of a file's dates now.
     pub fn refresh_dates(&self, node: &Arc<Node>) {
-        let changed = self.tree.note_dates(node);
-        if let Some(notifier) = self.notifier.get() {
-            for ino in changed {
-                attributes_changed(notifier, ino);
-            }
+        for ino in self.tree.note_dates(node) {
+            self.connection.attributes_changed(ino);
         }
     }
 
@@ -97,7 +92,7 @@ impl Shared {
             Ok(entry) => entry,
             Err(error) => return reply.error(complain(&error)),
         };
-        let backing = match self.passthrough.opened(ino.0, &self.cache, &entry, &reply) {
+        let backing = match self.passthrough.opened(ino.0, &self.cache, &entry) {
             Ok(backing) => backing,
             Err(error) => {
                 let url = redact(&entry.url);
@@ -113,7 +108,7 @@ impl Shared {
         }
         let handle = files.insert(OpenFile::new(reader, self.tree.hold_date(ino.0)));
         match backing {
-            Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing),
+            Some(backing) => opened_passthrough(reply, handle, &backing),
             None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
         }
     }
@@ -133,6 +128,15 @@ impl Shared {
             Err(error) => reply.error(complain(&error)),
         }
     }
+}
+
+/// Answers an open with a file that the kernel reads by itself.
+fn opened_passthrough(reply: ReplyOpen, handle: FileHandle, backing: &Backing) {
+    // SAFETY: the kernel gave the number to this connection, and `backing` outlives what is made of it here.
+    let named = unsafe { reply.wrap_backing(backing.id()) };
+    reply.opened_passthrough(handle, FopenFlags::empty(), &named);
+    // Else it would be closed here, and through what may be the socket of a relay.
+    let _ = named.into_raw();
 }
 
 /// The errno for an error, which is also told to the log unless it is an everyday answer.

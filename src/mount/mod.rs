@@ -13,13 +13,13 @@ mod signals;
 mod threads;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossbeam_channel::{Sender, bounded};
-use fuser::{Notifier, Session, SessionACL};
+use fuser::{Session, SessionACL};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
@@ -29,7 +29,7 @@ use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::cli::Ready;
 use crate::config::MountConfig;
 use crate::control::{self, About, Control};
-use crate::fuse::{FetchFs, Ownership, Passthrough, attributes_changed};
+use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
 use crate::mount::mountpoint::{MountFlags, RunFile};
 use crate::origin::{Client, Logins};
 use crate::source::{Source, WebIndex};
@@ -39,7 +39,7 @@ use crate::vfs::{Naming, Top, Tree, TreeConfig};
 /// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
 const WORKERS: usize = 2;
 
-/// Threads that read requests from the kernel, each with a descriptor of its own. None of them ever waits for an origin;
+/// Threads that read requests from the kernel, each with a descriptor of its own where there is no relay. None of them ever waits for an origin;
 /// several are there so that small reads of present bytes are answered side by side.
 const SESSION_THREADS: usize = 4;
 
@@ -47,7 +47,7 @@ const SESSION_THREADS: usize = 4;
 const SESSION_THREAD_NAME: &str = "fuser-";
 
 /// Threads that a mount starts, with some to spare: [`WORKERS`], [`SESSION_THREADS`] and the one that waits for them, seven that move bytes between
-/// the kernel, the disk and the index, one that looks for interrupted readers, and one at least for what blocks.
+/// the kernel, the disk and the index, one that looks for interrupted readers, the two of a relay, and one at least for what blocks.
 const THREADS: usize = 20;
 
 /// How long tasks may take to end after everything is recorded: they have nothing to lose.
@@ -91,13 +91,9 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     let client = Client::new(config.http.clone())?;
     let source: Arc<dyn Source> = Arc::new(WebIndex::new(client.clone(), config.listings));
 
-    let notifier: Arc<OnceLock<Notifier>> = Arc::default();
-    let for_resizes = Arc::clone(&notifier);
-    let on_resize = Box::new(move |entry: &crate::cache::CacheEntry| {
-        if let Some(notifier) = for_resizes.get() {
-            attributes_changed(notifier, entry.tag);
-        }
-    });
+    let connection = Connection::new().context("can't start the thread that ends waits")?;
+    let for_resizes = Arc::clone(&connection);
+    let on_resize = Box::new(move |entry: &crate::cache::CacheEntry| for_resizes.attributes_changed(entry.tag));
     clock::restore(&config.cache_dir);
     let cache = Cache::open(cache_config(&config)?, client.clone(), runtime.handle(), on_resize)?;
     let sources = config.sources.clone();
@@ -134,7 +130,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         top,
         runtime.handle().clone(),
     );
-    let passthrough = Arc::new(Passthrough::new(config.passthrough));
+    let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));
     let filesystem = FetchFs::new(
         Arc::clone(&tree),
         Arc::clone(&cache),
@@ -142,13 +138,13 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         ownership(&config),
         config.attr_ttl,
         Arc::clone(&passthrough),
-        Arc::clone(&notifier),
+        Arc::clone(&connection),
     )
     .context("can't start the threads that answer reads")?;
 
     let (ends, ended) = bounded(2);
     signals::watch(&runtime, config.foreground, &tree, ends.clone())?;
-    let session = start_session(&config, &run_file, filesystem, &notifier, ends)?;
+    let session = start_session(&config, &run_file, filesystem, &connection, ends)?;
     if !passthrough.is_wanted()
         && let Err(error) = mountpoint::raise_read_ahead(&config.mountpoint)
     {
@@ -203,7 +199,7 @@ fn start_session(
     config: &MountConfig,
     run_file: &RunFile,
     filesystem: FetchFs,
-    notifier: &OnceLock<Notifier>,
+    connection: &Connection,
     ends: Sender<End>,
 ) -> anyhow::Result<JoinHandle<()>> {
     let flags = MountFlags {
@@ -213,6 +209,7 @@ fn start_session(
     };
     let device = mountpoint::mount(run_file, &flags)?;
     let start = || -> anyhow::Result<JoinHandle<()>> {
+        let device = connection.start(device, SESSION_THREADS)?;
         let mut session_config = fuser::Config::default();
         session_config.acl = if config.allow_other {
             SessionACL::All
@@ -220,10 +217,11 @@ fn start_session(
             SessionACL::Owner
         };
         session_config.n_threads = Some(SESSION_THREADS);
-        session_config.clone_fd = true;
+        // A socket is read by all threads as it is.
+        session_config.clone_fd = !connection.is_relayed();
         let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
             .context("the kernel does not answer on the mount")?;
-        let _ = notifier.set(session.notifier());
+        connection.wait_until_settled();
         let run = move || {
             // Nobody listens any more only when the process is going anyway.
             let _ = ends.send(End::Unmounted(session.run()));

@@ -37,7 +37,18 @@ const TAIL: usize = 60;
 
 /// The command under test, without what the person who runs the tests has in the environment.
 pub fn fetchfs() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fetchfs"));
+    clean(Command::new(env!("CARGO_BIN_EXE_fetchfs")))
+}
+
+/// The same in a pid namespace of its own, as in a container, which this process is outside of. For root.
+fn fetchfs_in_pid_namespace() -> Command {
+    let mut command = Command::new("unshare");
+    // unshare(1) stays and waits, and does not listen to SIGTERM.
+    command.args(["--pid", "--fork", "--kill-child=KILL", env!("CARGO_BIN_EXE_fetchfs")]);
+    clean(command)
+}
+
+fn clean(mut command: Command) -> Command {
     let foreign = |name: &str| name.starts_with("FETCHFS_") || name.to_ascii_lowercase().ends_with("_proxy");
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(foreign) {
@@ -58,9 +69,16 @@ pub struct Plan {
     lifetime: Duration,
     /// Open files that the daemon may have.
     descriptors: Option<u64>,
+    is_contained: bool,
 }
 
 impl Plan {
+    /// The daemon runs in a pid namespace of its own. For root.
+    pub fn in_pid_namespace(mut self) -> Plan {
+        self.is_contained = true;
+        self
+    }
+
     /// The daemon may live for so long beside the time that any test may take.
     pub fn living_for(mut self, time: Duration) -> Plan {
         self.lifetime = LIFETIME + time;
@@ -120,6 +138,8 @@ pub struct Mount {
 
 struct Daemon {
     child: Child,
+    /// The daemon is the child's child, the first process of its pid namespace.
+    is_contained: bool,
     /// Dropped, it ends the watchdog.
     leash: mpsc::Sender<()>,
     watchdog: JoinHandle<()>,
@@ -134,6 +154,7 @@ impl Mount {
             sources: vec![source.to_owned()],
             lifetime: LIFETIME,
             descriptors: None,
+            is_contained: false,
         }
     }
 
@@ -170,7 +191,7 @@ impl Mount {
 
     /// The daemon's process number.
     pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().expect("it is mounted").child.id()
+        self.daemon.as_ref().expect("it is mounted").pid()
     }
 
     /// Sends the daemon a signal.
@@ -225,7 +246,12 @@ impl Mount {
             .append(true)
             .open(self.home.path().join("output"));
         let output = output.expect("a file for what the daemon prints");
-        let mut command = fetchfs();
+        let is_contained = self.plan.is_contained;
+        let (mut command, death) = if is_contained {
+            (fetchfs_in_pid_namespace(), Signal::SIGKILL)
+        } else {
+            (fetchfs(), Signal::SIGTERM)
+        };
         command
             .args(["mount", "--foreground", "-v", "--cache-dir"])
             .arg(self.cache());
@@ -247,7 +273,7 @@ impl Mount {
             // SAFETY: setrlimit is a system call and nothing more.
             unsafe { command.pre_exec(limit) };
         }
-        let mut child = process::spawn(&mut command);
+        let mut child = process::spawn_tied(&mut command, death);
         let lifetime = self.plan.lifetime;
         let (leash, released) = mpsc::channel::<()>();
         let process = Pidfd::open(child.id()).expect("a child that nobody has waited for");
@@ -258,7 +284,12 @@ impl Mount {
             }
         });
         let ready = wait_until_ready(&socket, &mut child);
-        self.daemon = Some(Daemon { child, leash, watchdog });
+        self.daemon = Some(Daemon {
+            child,
+            leash,
+            watchdog,
+            is_contained,
+        });
         if let Err(why) = ready {
             panic!("no mount: {why}");
         }
@@ -332,6 +363,16 @@ impl Mount {
 }
 
 impl Daemon {
+    fn pid(&self) -> u32 {
+        let pid = self.child.id();
+        if !self.is_contained {
+            return pid;
+        }
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        // Its own number again when the child has gone: a signal to it does no harm.
+        children.trim().parse().unwrap_or(pid)
+    }
+
     fn release(self) {
         drop(self.leash);
         let _ = self.watchdog.join();
@@ -341,7 +382,7 @@ impl Daemon {
 impl Drop for Mount {
     fn drop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            if let Some(process) = Pidfd::open(daemon.child.id()) {
+            if let Some(process) = Pidfd::open(daemon.pid()) {
                 process.signal(Signal::SIGTERM);
                 if !process.wait(ORDERLY) {
                     process.signal(Signal::SIGKILL);

@@ -53,9 +53,15 @@ impl Pidfd {
 /// tests in the background, or nohup(1), ignores these signals, and the process would inherit that.
 #[track_caller]
 pub fn spawn(command: &mut Command) -> Child {
+    spawn_tied(command, Signal::SIGTERM)
+}
+
+/// The same with another signal for when the test has died.
+#[track_caller]
+pub fn spawn_tied(command: &mut Command, death: Signal) -> Child {
     let parent = std::process::id();
     let tie = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        nix::sys::prctl::set_pdeathsig(death)?;
         for ends in [Signal::SIGINT, Signal::SIGHUP] {
             // SAFETY: no handler, so nothing that could be unsafe runs.
             unsafe { signal(ends, SigHandler::SigDfl) }?;

@@ -27,7 +27,7 @@ pub struct MountFlags {
 }
 
 /// Mounts on the mountpoint that this process has marked as its own, and that [`super::check`] has found to be good.
-/// Returns the mount's `/dev/fuse`, for `fuser::Session::from_fd`; nothing answers in the mount until a session runs on
+/// Returns the mount's `/dev/fuse`, for [`crate::fuse::Connection::start`]; nothing answers in the mount until a session runs on
 /// it.
 ///
 /// Dropping the descriptor leaves a dead mount behind; [`super::unmount`] it first.

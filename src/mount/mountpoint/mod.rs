@@ -2,7 +2,7 @@
 //!
 //! `cli` and the composition root call this, in this order: [`resolve`] what was typed, [`check`] that it can be
 //! mounted on, take the [`RunFile`], [`mount`]; later, from another process, [`unmount`]. The file descriptor that
-//! [`mount`] returns is handed to `fuser::Session::from_fd`. fuser could mount by itself, but as root it leaves the
+//! [`mount`] returns is handed to [`crate::fuse::Connection::start`]. fuser could mount by itself, but as root it leaves the
 //! subtype out, so that `findmnt -t fuse.fetchfs` shows nothing, and its errors are not sentences.
 //!
 //! **Nothing here hangs on a dead or blocked mount.** A `stat` on the root of a FUSE mount asks its daemon and waits

@@ -1,0 +1,218 @@
+//! The mount's `/dev/fuse`: what goes over it besides requests and their answers, and what `fuser` gets in its place.
+//!
+//! Two things are said to the kernel unasked: that an inode's attributes have changed, and which data file it may read by itself
+//! ([`super::passthrough`]). They go to the device directly, because `fuser` may have the socket of a [`relay`] instead. So a notification
+//! has reached the kernel when the call returns, ahead of any answer that is sent afterwards.
+//!
+//! Beside a relay the bytes of files go to the device directly too: they come in pieces that are large for a socket, and are
+//! what takes time. `fuser` has to have its answer all the same. It comes second, so the kernel passes it over (ENOENT).
+//!
+//! **The kernel never gets the order to drop pages.** That call waits for each page that is being read, in a way that no signal ends
+//! (`invalidate_inode_pages2_range` in the kernel's `mm/truncate.c`). Killed in it, this process could not end: the page waits for
+//! our answer, and our descriptor, which would end the connection, is kept by the thread that waits.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_channel::Receiver;
+use fuser::{BackingId, ReplyData};
+use nix::errno::Errno;
+use nix::sys::uio::writev;
+
+use super::interrupts::{Interrupts, Requester};
+use super::relay;
+use crate::vfs::Ino;
+
+/// `FUSE_NOTIFY_INVAL_INODE` in `include/uapi/linux/fuse.h`.
+const INVALIDATE_INODE: i32 = 2;
+
+/// As `fuse_reverse_inval_inode` in the kernel's `fs/fuse/inode.c` has it: a negative offset leaves the pages alone.
+const ATTRIBUTES_ONLY: i64 = -1;
+
+mod ioctl {
+    // FUSE_DEV_IOC_BACKING_CLOSE in `include/uapi/linux/fuse.h`.
+    nix::ioctl_write_ptr!(backing_close, 229, 2, u32);
+}
+
+/// The connection with the kernel.
+pub struct Connection {
+    /// Empty until the mount is made.
+    device: OnceLock<OwnedFd>,
+    /// Empty without a relay; receives once the kernel has the session's first answer.
+    relayed: OnceLock<Receiver<()>>,
+    interrupts: Arc<Interrupts>,
+}
+
+/// A file that the kernel reads by itself, for as long as this is kept.
+pub struct Backing {
+    connection: Arc<Connection>,
+    id: u32,
+}
+
+impl Connection {
+    /// A connection that is still to be made. Starts the thread that ends waits.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn new() -> io::Result<Arc<Connection>> {
+        Ok(Arc::new(Connection {
+            device: OnceLock::new(),
+            relayed: OnceLock::new(),
+            interrupts: Arc::new(Interrupts::start()?),
+        }))
+    }
+
+    /// The mount has been made, and this is its `/dev/fuse`. Returns what `fuser`, with so many threads, is to read requests from and to write
+    /// answers to: the device, or a relay's socket.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor.
+    pub fn start(&self, device: OwnedFd, session_threads: usize) -> io::Result<OwnedFd> {
+        let own = self.device.get_or_init(|| device);
+        if relay::is_needed() {
+            match relay::start(own.try_clone()?, session_threads, &self.interrupts) {
+                Ok((socket, settled)) => {
+                    let _ = self.relayed.set(settled);
+                    return Ok(socket);
+                }
+                Err(error) => {
+                    log::warn!(
+                        "no relay to the kernel ({error}): programs outside this pid namespace can't be interrupted while they wait"
+                    );
+                }
+            }
+        }
+        own.try_clone()
+    }
+
+    /// Whether `fuser` has the socket of a [`relay`].
+    pub fn is_relayed(&self) -> bool {
+        self.relayed.get().is_some()
+    }
+
+    /// Waits until the kernel has the terms of a session that `fuser` has begun. Until then it would change what is set for the mount by other ways.
+    pub fn wait_until_settled(&self) {
+        if let Some(settled) = self.relayed.get() {
+            // Else the relay has ended, and the session with it.
+            let _ = settled.recv();
+        }
+    }
+
+    /// What ends waits.
+    pub fn interrupts(&self) -> &Arc<Interrupts> {
+        &self.interrupts
+    }
+
+    /// Answers a read.
+    pub fn answer_read(&self, requester: Requester, reply: ReplyData, bytes: &[u8]) {
+        if !self.is_relayed() {
+            return reply.data(bytes);
+        }
+        if let Some(device) = self.device.get() {
+            let header = answer_header(requester.request, bytes.len());
+            match writev(device, &[IoSlice::new(&header), IoSlice::new(bytes)]) {
+                // The mount is gone meanwhile, and with it the request.
+                Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
+                Err(errno) => log::error!("the kernel does not take the answer to a read: {}", errno.desc()),
+            }
+        }
+        // Never an empty one, which would say that the file ends here, if the kernel had not taken the bytes.
+        reply.error(fuser::Errno::EIO);
+    }
+
+    /// Makes the kernel ask for an inode's attributes again; its pages stay. Waits for nothing. Does nothing before the mount is made.
+    pub fn attributes_changed(&self, ino: Ino) {
+        if let Some(device) = self.device.get() {
+            // The kernel may not know the inode any more (ENOENT): then there is nothing to forget.
+            let _ = nix::unistd::write(device, &invalidation(ino));
+        }
+    }
+
+    /// Lets the kernel read a file by itself, once an open names it.
+    ///
+    /// # Errors
+    /// What the kernel has against it.
+    pub fn open_backing(self: &Arc<Self>, file: impl AsFd) -> io::Result<Backing> {
+        let id = BackingId::create_raw(self.device()?, file)?;
+        Ok(Backing {
+            connection: Arc::clone(self),
+            id,
+        })
+    }
+
+    fn device(&self) -> io::Result<BorrowedFd<'_>> {
+        let device = self.device.get().ok_or(Errno::ENOTCONN)?;
+        Ok(device.as_fd())
+    }
+}
+
+impl Backing {
+    /// By which number an open names it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        let closed = self.connection.device().and_then(|device| {
+            // SAFETY: the device is open, and the kernel reads one number from where it is.
+            unsafe { ioctl::backing_close(device.as_raw_fd(), &raw const self.id) }.map_err(io::Error::from)
+        });
+        if let Err(error) = closed {
+            log::debug!("backing file {}: {error}", self.id);
+        }
+    }
+}
+
+/// `fuse_out_header` of an answer with so many bytes.
+fn answer_header(request: u64, len: usize) -> [u8; 16] {
+    let mut header = [0; 16];
+    let len = u32::try_from(header.len() + len).expect("a read has fewer than 4 GiB");
+    header[0..4].copy_from_slice(&len.to_ne_bytes());
+    header[8..16].copy_from_slice(&request.to_ne_bytes());
+    header
+}
+
+/// The message that an inode's attributes have changed: `fuse_out_header` with the code in the place of the error and without a request's
+/// number, then `fuse_notify_inval_inode_out`.
+fn invalidation(ino: Ino) -> [u8; 40] {
+    let mut message = [0; 40];
+    message[0..4].copy_from_slice(&40_u32.to_ne_bytes());
+    message[4..8].copy_from_slice(&INVALIDATE_INODE.to_ne_bytes());
+    message[16..24].copy_from_slice(&ino.to_ne_bytes());
+    message[24..32].copy_from_slice(&ATTRIBUTES_ONLY.to_ne_bytes());
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_before_there_is_a_mount() {
+        let connection = Connection::new().unwrap();
+        connection.attributes_changed(7);
+        let file = tempfile::tempfile().unwrap();
+        let error = connection.open_backing(&file).map(|backing| backing.id()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
+    }
+
+    #[test]
+    fn an_answers_header_counts_itself() {
+        let header = answer_header(0x0102_0304_0506_0708, 100);
+        assert_eq!(header[0..4], 116_u32.to_ne_bytes());
+        assert_eq!(header[4..8], [0; 4], "no error");
+        assert_eq!(header[8..16], 0x0102_0304_0506_0708_u64.to_ne_bytes());
+    }
+
+    #[test]
+    fn the_message_names_the_inode_and_no_pages() {
+        let message = invalidation(0x1122_3344_5566_7788);
+        assert_eq!(message[8..16], [0; 8], "no request's number");
+        assert_eq!(message[16..24], 0x1122_3344_5566_7788_u64.to_ne_bytes());
+        assert_eq!(message[24..32], [0xff; 8]);
+        assert_eq!(message[32..40], [0; 8]);
+    }
+}
