@@ -1,4 +1,4 @@
-//! Why the tree can't answer.
+//! Errors of the tree. `fuse::errno` maps them to error numbers.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use url::Url;
 use crate::cache::ReadError;
 use crate::http::{HttpError, HttpErrorKind, redact};
 
-/// See the module.
+/// Why the tree can't answer a request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TreeError {
-    /// There is no such name, by the listing or by the origin's word.
+    /// The listing lacks the name, or the origin says that it does not exist.
     #[error("no such file or directory")]
     NotFound,
-    /// A listing was wanted of a file.
+    /// A directory operation on a file.
     #[error("not a directory")]
     NotADirectory,
-    /// Bytes were wanted of a directory.
+    /// A file operation on a directory.
     #[error("is a directory")]
     IsADirectory,
-    /// The node is of a version that is no longer the current one; looking the name up again
-    /// gives the new one.
+    /// The node is of an outdated version; a new look-up of the name gives the current one.
     #[error("the remote file has changed")]
     Changed,
-    /// The server can't be brought to tell the file's size. It can be read in sequence: [`Cache::sequential`](crate::cache::Cache::sequential).
+    /// The server gives no size for the file. It can still be read in sequence:
+    /// [`Cache::sequential`](crate::cache::Cache::sequential).
     #[error("{}: the server does not tell the file's size", redact(.0))]
     SizeUnknown(Url),
-    /// The origin's answer, or the lack of one.
+    /// The request to the origin failed.
     #[error(transparent)]
     Http(HttpError),
-    /// It was waited for until `--read-timeout`.
+    /// No usable answer came within `--read-timeout`.
     #[error("{url}: no answer that can be used within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
     DeadlinePassed {
         /// The URL asked, without secrets.
         url: String,
-        /// For so long.
+        /// How long the request waited.
         waited: Duration,
-        /// Why the last try failed, if one did.
+        /// Why the last attempt failed, if one did.
         last: Option<HttpErrorKind>,
     },
-    /// It is not asked for now, because nobody needs it enough.
+    /// No request was sent: the origin is unhealthy or busy, and the caller can do without an answer.
     #[error("the server is left alone")]
     NotAsked,
     /// The cache can't open the file.

@@ -1,19 +1,21 @@
-//! Names → remote files: the directory tree as the file system shows it.
+//! The directory tree: it maps names to remote files.
 //!
-//! The tree asks a [`Source`] for a listing when somebody first looks into a directory, and again
-//! when the listing is older than `ttl` and somebody looks again. It gives every name a [`Node`]
-//! with a number that stays the same while mounted. When a listing is asked for again, names that
-//! it still has keep their nodes; a file that has another version gets a **new node with a new
-//! number**, so that the kernel's pages of the old one can never be taken for the new one's.
+//! `fuse` calls it for look-ups, listings, attributes and opens; `control` calls it to resolve paths. It asks a
+//! [`Source`] for listings, and the origins for versions of files.
 //!
-//! **Unreachable is neither gone nor changed**: when a listing can't be had again, the old one goes
-//! on being shown. Only a 404 or 410 makes a name disappear, only another validator a new version.
-//! Nor is what is known held back for long while the origin keeps silent ([`gate`]). What was told to
-//! earlier mounts counts as known too: it is shown at once, and asked for again behind ([`stored`]).
+//! - A directory's listing is fetched at the first look-up in it. A look-up fetches it again once it is older than
+//!   `ttl`.
+//! - Each name has a [`Node`] with an inode number that stays the same while mounted. A name that a new listing still
+//!   has keeps its node.
+//! - A file with another version gets a **new node with a new number**. So the kernel never takes cached pages of the
+//!   old version for the new one's.
+//! - **Unreachable is neither gone nor changed.** If a listing can't be fetched again, the old one is still served.
+//!   Only a 404 or 410 removes a name; only another validator makes a new version.
+//! - A silent origin delays known answers only briefly (`request::limiter`). Listings that an earlier mount stored
+//!   are served at once and revalidated in the background (`listing::stored`).
 //!
-//! What can be answered from memory has a `_now` form that never waits; the others may ask the
-//! origin. They use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits
-//! behind a read.
+//! Methods whose name ends in `_now` answer from memory and never wait. The others may ask the origin. They use
+//! connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits behind a read.
 
 #![forbid(unsafe_code)]
 
@@ -53,60 +55,60 @@ use nodes::Nodes;
 use request::limiter::Limiter;
 pub use root::top::{Naming, Top, TopEntry, TopError, TopListing};
 
-/// Requests for listings and metadata at once to one origin, beside the data connections.
+/// Most concurrent requests to one origin for listings and metadata. The data connections come on top.
 pub const METADATA_CONNECTIONS: usize = 8;
 
-/// What the tree goes by.
+/// Settings of a [`Tree`].
 #[derive(Debug, Clone, Copy)]
 pub struct TreeConfig {
-    /// How long a listing or a file's version is believed without asking again. Default: 10 s.
+    /// How long a listing or a file's version counts as fresh. Default: 10 s.
     pub ttl: Duration,
-    /// Data connections to one origin, of which fetching ahead leaves some free. Default: 16.
+    /// Data connections to one origin. Prefetching leaves some of them free. Default: 16.
     pub connections: usize,
-    /// How often a question is asked again that failed for a reason of its own. Default: 3.
+    /// Retries of a request that fails while the origin answers others. Default: 3.
     pub retries: u32,
-    /// The longest that anybody waits for an answer, all tries together. Default: 2 min.
+    /// Maximum time that a caller waits for an answer, all attempts together. Default: 2 min.
     pub patience: Duration,
-    /// The most names that are remembered, over all directories; that of one directory may be more. Default: 2,000,000.
+    /// Most names held in memory over all directories. A single directory may have more. Default: 2,000,000.
     pub most_names: usize,
 }
 
-/// See the module.
+/// The directory tree of one mount.
 pub struct Tree {
     cache: Arc<Cache>,
     client: Client,
     source: Arc<dyn Source>,
-    /// How long a listing or a file's version is believed without asking again.
+    /// How long a listing or a file's version counts as fresh.
     ttl: Duration,
-    /// Retries of one question.
+    /// Retries of one request.
     retries: u32,
-    /// The longest that anybody waits for its answer.
+    /// Maximum time that a caller waits for an answer.
     patience: Duration,
     most_names: usize,
-    /// Taken for the moment of a decision.
+    /// Locked for the moment of a decision.
     remembered: Mutex<ListingLru>,
     nodes: Nodes,
-    /// Taken for a look-up only; the permits are awaited without it.
+    /// Locked for a look-up only; permits are awaited without the lock.
     gates: Mutex<HashMap<Origin, &'static Limiter>>,
-    /// Questions for names that are not listed. Taken for a look-up only.
+    /// Budget of requests for names that no listing has. Locked for a look-up only.
     allowances: Mutex<HashMap<Origin, Arc<Mutex<Allowance>>>>,
-    /// Taken for a look-up only.
+    /// Locked for a look-up only.
     clocks: Mutex<HashMap<Origin, Arc<Clock>>>,
     totals: Arc<Totals>,
-    /// What the last listings of all directories leave out. Taken for the moment of a change.
+    /// Sum of what the current listings of all directories leave out. Locked for the moment of a change.
     left_out: Mutex<LeftOut>,
-    /// Where guesses at what comes next are carried out.
+    /// Runs prefetches and revalidation in the background.
     runtime: Handle,
-    /// Taken for the moment of a decision.
+    /// Locked for the moment of a decision.
     directory_walks: Mutex<DirectoryWalks>,
-    /// Likewise.
+    /// Locked for the moment of a decision.
     file_walks: Mutex<FileWalks>,
-    /// Small files fetched ahead of a walk, at most.
+    /// Most small files that are prefetched ahead of a walk.
     files_ahead: usize,
 }
 
 impl Tree {
-    /// A tree with this at its top.
+    /// Builds a tree whose root holds `top`.
     pub fn new(
         cache: Arc<Cache>,
         client: Client,
@@ -142,22 +144,23 @@ impl Tree {
         tree
     }
 
-    /// The node with this number, if it was ever shown and is still there.
+    /// The node with this inode number, if a reply has named it and it still exists.
     pub fn node(&self, ino: Ino) -> Option<Arc<Node>> {
         self.nodes.get(ino)
     }
 
-    /// The kernel is about to be told of a node, and knows it until it [forgets](Self::forget) it as often.
+    /// Counts one kernel reference to a node. Call it before each reply that names the node; [`forget`](Self::forget)
+    /// releases the references.
     pub fn refer(&self, node: &Arc<Node>) {
         self.nodes.refer(node);
     }
 
-    /// The kernel has forgotten a node that it was told of so often.
+    /// Releases `references` kernel references of a node (FORGET).
     pub fn forget(&self, ino: Ino, references: u64) {
         self.nodes.forget(ino, references);
     }
 
-    /// Has every listing asked for again when it is looked at next.
+    /// Marks every listing as stale, so that the next look-up fetches it again.
     pub fn refresh(&self) {
         for node in self.nodes.all() {
             if let Kind::Directory(directory) = &node.kind {
@@ -166,7 +169,7 @@ impl Tree {
         }
     }
 
-    /// Looks a name up, if memory can tell.
+    /// Looks a name up in memory. `None` if the origin has to be asked.
     pub fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
         let Kind::Directory(directory) = &parent.kind else {
             return Some(Err(TreeError::NotADirectory));
@@ -179,10 +182,10 @@ impl Tree {
         }
     }
 
-    /// Looks a name up, asking the origin for what is not known: the listing, or a file's size.
+    /// Looks a name up. Asks the origin for the listing or a file's size where they are unknown or stale.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`] only by a listing's or the origin's word.
+    /// [`TreeError::NotFound`] only if a listing lacks the name or the origin says so.
     pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let asker = self.waiting();
         let snapshot = self.list_for(parent, asker).await?;
@@ -199,15 +202,15 @@ impl Tree {
             }
             match self.resolve_for(&node, asker).await {
                 Ok(()) => return Ok(node),
-                // It turned out to be a directory, which changes no more.
+                // The file turned out to be a directory, which can't change any more.
                 Err(TreeError::Changed) if node.is_changed() => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Goes down from the top by these names, as [`Self::lookup`] does. Gives back the last name's node, and that of the
-    /// directory it is in; for no names the top, which is in none.
+    /// Resolves a path from the root, one [`Self::lookup`] a name. Returns the last name's node and its parent
+    /// directory. For an empty path it returns `None` and the root.
     ///
     /// # Errors
     /// As for [`Self::lookup`].
@@ -223,7 +226,7 @@ impl Tree {
         Ok((parent, node))
     }
 
-    /// The names in a directory, if memory can tell.
+    /// The listing of a directory from memory. `None` if the origin has to be asked.
     pub fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
         match &node.kind {
             Kind::Directory(directory) => directory.fresh().map(Ok),
@@ -231,7 +234,7 @@ impl Tree {
         }
     }
 
-    /// What `stat` shows of a node, by what is known of it now.
+    /// The attributes of a node as known now.
     pub fn attributes(&self, node: &Node) -> Attributes {
         match &node.kind {
             Kind::Directory(directory) => directory.attributes(node.ino),
@@ -239,12 +242,12 @@ impl Tree {
         }
     }
 
-    /// The servers that are down, away or overloaded at this moment.
+    /// The origins that are down, unreachable or overloaded now.
     pub fn servers_down(&self) -> Vec<Down> {
         self.client.down()
     }
 
-    /// Files, and bytes in them, that are known now.
+    /// Number of files known now, and the sum of their sizes in bytes.
     pub fn known(&self) -> (u64, u64) {
         (
             self.totals.files.load(Ordering::Relaxed),
@@ -257,7 +260,7 @@ impl Tree {
         *self.left_out.lock()
     }
 
-    /// Makes a node, with this number if it can have that.
+    /// Adds a node, with the inode number `wanted` if that is free.
     fn add(&self, parent: Ino, wanted: Ino, kind: Kind) -> Arc<Node> {
         let counted = match &kind {
             Kind::File(file) => Some(Counted::new(&self.totals, file.shown_size())),
@@ -271,7 +274,7 @@ impl Tree {
         })
     }
 
-    /// The clock by which the server of a URL lists dates.
+    /// The clock that gives the time zone of the dates in this server's listings.
     fn clock(&self, url: &Url) -> Arc<Clock> {
         let Some(origin) = Origin::of(url) else {
             return Arc::default();
@@ -283,11 +286,11 @@ impl Tree {
         Arc::clone(clocks.entry(origin).or_default())
     }
 
-    /// The gate to the origin of a URL.
+    /// The limiter of the URL's origin.
     fn gate(&self, url: &Url) -> Option<&'static Limiter> {
         let mut origin = Origin::of(url)?;
         let mut gates = self.gates.lock();
-        // They stay for as long as the process lives.
+        // Limiters are never freed, so their number is bounded.
         if gates.len() >= MOST_ORIGINS && !gates.contains_key(&origin) {
             origin = Origin::nowhere();
         }
@@ -297,7 +300,7 @@ impl Tree {
         Some(gate)
     }
 
-    /// Asks for something newer than what is known; see [`Limiter::ask`]. Offline there is nothing newer.
+    /// Asks for something newer than the known answer; see [`Limiter::ask`]. `None` when offline.
     async fn ask_for_newer<T: Send + 'static>(
         &self,
         url: &Url,
@@ -306,7 +309,7 @@ impl Tree {
         self.gate_online(url)?.ask(&self.runtime, ask).await
     }
 
-    /// Asks for something newer than what an earlier mount was told; see [`Limiter::ask_in_passing`].
+    /// Asks for something newer than what an earlier mount stored; see [`Limiter::ask_in_passing`].
     async fn ask_in_passing<T: Send + 'static>(
         &self,
         url: &Url,

@@ -1,4 +1,4 @@
-//! Nodes: what the kernel knows by an inode number.
+//! Nodes: a directory or one version of a file, known to the kernel by an inode number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,37 +9,37 @@ use url::Url;
 use super::file::RemoteFile;
 use super::listing::directory::Directory;
 
-/// An inode number of the mount.
+/// An inode number.
 pub type Ino = u64;
 
-/// The top of the mount (`FUSE_ROOT_ID` in `linux/fuse.h`).
+/// The inode number of the root (`FUSE_ROOT_ID` in `linux/fuse.h`).
 pub const ROOT: Ino = 1;
 
-/// The date of a file that neither server nor listing dates: 1980-01-01, the same at each mount. It is the first that zip archives can hold; 1970
-/// itself is "no such file" to some versions of make.
+/// The date of a file that neither the server nor the listing dates: 1980-01-01, the same at each mount. It is the
+/// earliest date that zip archives can hold. Some versions of make take 1970 for "no such file".
 pub(super) fn undated() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(315_532_800)
 }
 
 /// A directory, or one version of a remote file.
 pub struct Node {
-    /// Its number. No other node has it for as long as this one is there.
+    /// The inode number, unique among the nodes that exist.
     pub ino: Ino,
-    /// The directory that it was first seen in; the top is its own.
+    /// The directory that first listed it. The root is its own parent.
     pub parent: Ino,
     pub(super) kind: Kind,
-    /// What it adds to the totals, while it is there; nothing for a directory.
+    /// This node's share of the totals; `None` for a directory.
     pub(super) _counted: Option<Counted>,
 }
 
-/// Files, and bytes in them, of all nodes that there are.
+/// Number of files and bytes over all existing nodes.
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
 }
 
-/// A file that is counted in the totals for as long as this is there.
+/// Guard: counts one file in the totals until it is dropped.
 pub(super) struct Counted {
     totals: Arc<Totals>,
     bytes: u64,
@@ -68,12 +68,12 @@ impl Drop for Counted {
     reason = "nearly all nodes are files: boxed, they would take more"
 )]
 pub(super) enum Kind {
-    /// Boxed, as it is larger than a file.
+    /// Boxed, because a directory is larger than a file.
     Directory(Box<Directory>),
     File(RemoteFile),
 }
 
-/// What `stat` shows.
+/// The attributes that `stat` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributes {
     /// Inode number.
@@ -82,13 +82,13 @@ pub struct Attributes {
     pub is_directory: bool,
     /// Bytes.
     pub size: u64,
-    /// Whether the kernel may keep this: the size is the remote file's, and no more has to be asked for its date. False while only a
-    /// rounded size is known.
+    /// Whether the kernel may cache these attributes: the size is the remote file's, and the date needs no further
+    /// request. False while only a rounded size is known.
     pub is_exact: bool,
     /// Last change of the content.
     pub modified: SystemTime,
-    /// Links: 1 for a file; 2 and one for each sub-directory of a directory; 1 for a directory that
-    /// nobody has looked into, which tools take for "not counted".
+    /// Link count: 1 for a file; for a directory 2 and one for each sub-directory. A directory without a listing yet
+    /// has 1, which tools take for "not counted".
     pub links: u32,
 }
 
@@ -98,8 +98,7 @@ impl Node {
         matches!(self.kind, Kind::Directory(_))
     }
 
-    /// Where it comes from, without credentials; a directory's ends in `/`. `None` for the top of a mount of several
-    /// sources.
+    /// The URL without credentials; a directory's ends in `/`. `None` for the root of a mount of several sources.
     pub fn url(&self) -> Option<&Url> {
         match &self.kind {
             Kind::Directory(directory) => directory.url.as_ref(),
@@ -115,7 +114,7 @@ impl Node {
         }
     }
 
-    /// Whether what [`super::Tree::attributes`] shows need not be asked for first.
+    /// Whether [`super::Tree::attributes`] can answer without asking the origin first.
     pub fn is_ready(&self) -> bool {
         match &self.kind {
             Kind::Directory(_) => true,
@@ -123,7 +122,7 @@ impl Node {
         }
     }
 
-    /// Whether this is a file of exactly known size, from one byte to `limit`.
+    /// Whether this is a file of exactly known size between 1 and `limit` bytes.
     pub(super) fn is_small_file(&self, limit: u64) -> bool {
         match &self.kind {
             Kind::Directory(_) => false,
@@ -131,12 +130,13 @@ impl Node {
         }
     }
 
-    /// Whether this is a file that a listing shows, and of which the server says that it is not there. No directory shows it.
+    /// Whether this is a file that a listing names although the server says that it does not exist. Directories hide
+    /// it.
     pub fn is_ghost(&self) -> bool {
         matches!(&self.kind, Kind::File(file) if file.is_ghost())
     }
 
-    /// Whether the remote file is known to have another version by now.
+    /// Whether the remote file is known to have another version now.
     pub fn is_changed(&self) -> bool {
         match &self.kind {
             Kind::Directory(_) => false,

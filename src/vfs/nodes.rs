@@ -1,12 +1,11 @@
-//! The nodes that there are, by their numbers: those in the names of a directory as it was last heard of, those that the
-//! kernel knows, and those that somebody here holds.
+//! The table of nodes by inode number.
 //!
-//! The kernel counts: each answer to a look-up, and each entry of a listing with attributes, is a reference that it gives
-//! back with FORGET. A node that it has forgotten, and that is in no directory any more, is gone.
+//! A node exists while a directory's current listing has it, the kernel references it, or a caller holds it. The
+//! kernel counts a reference for each look-up reply and each readdirplus entry, and releases them with FORGET.
 //!
-//! **Numbers follow from what a node is** ([`number`]): its URL, and which version of that. So a backup program that knows files
-//! by their numbers finds the same ones after a remount. Where two nodes would have one number, because a listing has one URL
-//! twice or by chance, the later one gets another.
+//! **Numbers follow from what a node is** ([`number`]): its URL and the file's version. So a backup program that
+//! identifies files by inode finds the same numbers after a remount. If two nodes would have one number, the later
+//! one gets another. That happens if a listing has one URL twice, or by a hash collision.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -23,23 +22,24 @@ pub(super) fn directory_number(url: &Url) -> Ino {
     number(&[url.as_str()])
 }
 
-/// As few entries are never looked through for those of nodes that are gone.
+/// Below this many entries the table is not searched for entries of freed nodes.
 const FEW: usize = 4096;
 
-/// See the module.
+/// The table of nodes.
 pub(super) struct Nodes {
-    /// Taken for a look-up or a count. Nothing is taken and nothing dropped under it.
+    /// Held for a look-up or a count. No other lock is taken and no node dropped under it.
     inner: RwLock<Inner>,
 }
 
-/// The number of what all of this tells from other things. From 2 to 2^63 - 1, as some programs keep numbers in signed columns.
+/// An inode number from the strings that identify a node. From 2 to 2^63 - 1, as some programs keep numbers in signed
+/// columns.
 pub(super) fn number(of: &[&str]) -> Ino {
     (xxh3_64(of.join("\0").as_bytes()) >> 1).max(ROOT + 1)
 }
 
 struct Inner {
     by_ino: HashMap<Ino, Entry>,
-    /// At so many entries they are looked through.
+    /// At this many entries, entries of freed nodes are removed.
     full: usize,
 }
 
@@ -47,27 +47,27 @@ struct Entry {
     node: Weak<Node>,
     /// The kernel's references.
     references: u64,
-    /// **There exactly while there are references.**
+    /// **`Some` exactly while `references` is not 0.**
     known: Option<Arc<Node>>,
 }
 
 impl Drop for Nodes {
-    /// Leaves the nodes where they are: a tree is dropped when its process ends, and to go through a million nodes takes seconds in which
-    /// whoever unmounts has to wait.
+    /// Leaks the nodes. A tree is dropped when its process ends, and freeing a million nodes would delay the unmount
+    /// by seconds.
     fn drop(&mut self) {
         std::mem::forget(std::mem::take(&mut self.inner.get_mut().by_ino));
     }
 }
 
 impl Entry {
-    /// Whether there is a node with this number.
+    /// Whether a node with this number exists.
     fn is_taken(&self) -> bool {
         self.references > 0 || self.node.strong_count() > 0
     }
 }
 
 impl Nodes {
-    /// Nothing but the top, of which the kernel knows without asking, and for good.
+    /// A table with the root alone. The kernel references the root without a look-up and never forgets it.
     pub(super) fn of(root: &Arc<Node>) -> Nodes {
         let entry = Entry {
             node: Arc::downgrade(root),
@@ -82,7 +82,8 @@ impl Nodes {
         }
     }
 
-    /// Makes a node with this number, or with another if there is a node that has it. Whoever gets it has to hold it.
+    /// Adds a node with the number `wanted`, or with another if that is taken. The table holds only a weak reference,
+    /// so the caller must keep the node.
     pub(super) fn add(&self, wanted: Ino, make: impl FnOnce(Ino) -> Node) -> Arc<Node> {
         let mut inner = self.inner.write();
         let (mut ino, mut tries) = (wanted, 0_u64);
@@ -104,24 +105,24 @@ impl Nodes {
         node
     }
 
-    /// The node with this number, if it is still there.
+    /// The node with this number, if it still exists.
     pub(super) fn get(&self, ino: Ino) -> Option<Arc<Node>> {
         self.inner.read().by_ino.get(&ino)?.node.upgrade()
     }
 
-    /// All that there are now.
+    /// All existing nodes.
     pub(super) fn all(&self) -> Vec<Arc<Node>> {
         let inner = self.inner.read();
         inner.by_ino.values().filter_map(|entry| entry.node.upgrade()).collect()
     }
 
-    /// Whether the kernel knows the node with this number.
+    /// Whether the kernel references the node with this number.
     pub(super) fn is_known(&self, ino: Ino) -> bool {
         let inner = self.inner.read();
         inner.by_ino.get(&ino).is_some_and(|entry| entry.references > 0)
     }
 
-    /// The kernel is about to be told of a node.
+    /// Counts one kernel reference.
     pub(super) fn refer(&self, node: &Arc<Node>) {
         if let Some(entry) = self.inner.write().by_ino.get_mut(&node.ino) {
             entry.references += 1;
@@ -129,7 +130,7 @@ impl Nodes {
         }
     }
 
-    /// The kernel gives so many references back.
+    /// Releases `references` kernel references.
     pub(super) fn forget(&self, ino: Ino, references: u64) {
         if ino == ROOT {
             return;
@@ -145,11 +146,11 @@ impl Nodes {
             }
             entry.known.take()
         };
-        // It may be the last to hold a directory with many names.
+        // Dropped after the lock: this may be the last reference to a directory with many names.
         drop(forgotten);
     }
 
-    /// How many there are.
+    /// Number of existing nodes.
     #[cfg(test)]
     fn count(&self) -> usize {
         let inner = self.inner.read();

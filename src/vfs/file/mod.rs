@@ -1,4 +1,4 @@
-//! Files: from what a listing says to a version whose bytes can be read.
+//! Remote files: what a listing, the origin and the cache know of a version, and whether a node may show it.
 
 pub(super) mod open;
 
@@ -17,58 +17,60 @@ use crate::http::Version;
 use crate::origin::Metadata;
 use crate::source::{ListedSize, ListedTime};
 
-/// How long a file without a date is left alone of whose date the origin could not be asked.
+/// How long a file without a date is not asked about again after the origin could not be asked for the date.
 const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
 
-/// How long a name that is listed and not there is left out of what its directory shows, unless the listing says something else of it.
+/// How long a name that is listed but does not exist is hidden from its directory, unless the listing says something
+/// else of it.
 const GHOST: Duration = Duration::from_secs(60);
 
-/// One version of a remote file, as far as it is known.
+/// One version of a remote file, as far as it is known. A node holds it.
 pub struct RemoteFile {
     pub(super) url: Url,
     pub(super) listed_size: ListedSize,
     pub(super) listed_time: Option<ListedTime>,
-    /// How the listing has it, whether or not that is true of this version.
+    /// The listing's latest size and date for the URL. They may be those of another version.
     listed_as: (ListedSize, Option<ListedTime>),
-    /// What the listing says was told to an earlier mount, and so belongs to what the catalogue has of the file.
+    /// Whether the listing's size and date come from an earlier mount's listing, and so belong to what the catalog
+    /// stores of the file.
     pub(super) is_stored: bool,
-    /// Those of its directory.
+    /// The dates of its directory's listing.
     dates: Arc<Dates>,
     state: Mutex<State>,
-    /// Handles that have it open and are still read from.
+    /// Open handles that are still read from.
     handles: AtomicU32,
-    /// Whether the catalogue has what this node is shown as.
+    /// Whether the catalog stores what this node shows.
     is_written: AtomicBool,
-    /// Whether the server says that it is a directory.
+    /// Whether the server says that the URL is a directory.
     is_directory: AtomicBool,
     changed: AtomicBool,
-    /// Whether it came in the place of another version that was shown here.
+    /// Whether it replaced another version that was shown under this name.
     is_successor: AtomicBool,
-    /// What a later listing has in its place.
+    /// The node that a later listing has in its place.
     successor: OnceLock<Weak<Node>>,
-    /// Held by the one who asks the origin, so that it is asked once.
+    /// Held while a task asks the origin, so that the origin is asked once.
     pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
-    /// What the origin said of it apart from its bytes, and when.
+    /// What the origin said of the file in a metadata answer, and when.
     known: Option<Box<Known>>,
-    /// The cache entry, while anybody or the cache keeps it open.
+    /// The cache entry, while a handle or the cache keeps it open.
     entry: Weak<CacheEntry>,
-    /// The exact size that was last shown, in bytes. **The kernel may go by it** and stop reading there, so a version of
-    /// another size that is known before its first byte is gets a node of its own.
+    /// The exact size that was last shown, in bytes. **The kernel may rely on it** and stop reading there. So a
+    /// version of another size gets a node of its own, if the size is known before the first byte.
     shown_size: Option<u64>,
     /// The date that was last shown.
     shown_date: Option<SystemTime>,
-    /// When the origin was asked for a date that the listing does not give, whatever came of it.
+    /// When the origin was last asked for a date that the listing lacks, successful or not.
     date_asked: Option<Instant>,
-    /// When the origin said that there is no such file.
+    /// When the origin last answered that the file does not exist.
     ghost_since: Option<Instant>,
-    /// The version that this node has had its number for in an earlier mount. **Another version gets another number.**
+    /// The version for which an earlier mount gave this node its number. **Another version gets another number.**
     stored: Option<Box<Version>>,
-    /// The version of the bytes that were shown under this node. The kernel may keep their pages, so
-    /// **the node never shows another version's**.
+    /// The version whose bytes were read under this node. The kernel may keep their pages, so **the node never shows
+    /// another version's bytes**.
     shown: Option<Arc<OnceLock<Confirmed>>>,
 }
 
@@ -77,14 +79,14 @@ struct State {
 pub struct Known {
     /// The current version.
     pub version: Version,
-    /// When it was last modified, if the origin said so.
+    /// Modification time, if the origin gave one.
     pub modified: Option<SystemTime>,
-    /// When the origin said so; `None` if that was to an earlier mount.
+    /// When the origin answered; `None` if an earlier mount received the answer.
     pub at: Option<Instant>,
 }
 
 impl RemoteFile {
-    /// A file of which a listing tells.
+    /// A file from a listing.
     pub(super) fn listed(
         url: Url,
         listed_size: ListedSize,
@@ -109,14 +111,14 @@ impl RemoteFile {
         }
     }
 
-    /// A file of which the origin has told.
+    /// A file from the origin's metadata answer.
     pub(super) fn known(url: Url, known: Option<Known>, dates: Arc<Dates>) -> RemoteFile {
         let file = RemoteFile::listed(url, ListedSize::Unknown, None, dates);
         file.state.lock().known = known.map(Box::new);
         file
     }
 
-    /// The same file, which was shown before, while the listing said the same of it.
+    /// The same file, if an earlier mount showed it and the listing has not changed since.
     pub(super) fn shown_before(self, file: StoredFile) -> RemoteFile {
         let known = Known::stored(file);
         self.is_written.store(true, Ordering::Relaxed);
@@ -133,7 +135,7 @@ impl RemoteFile {
         self
     }
 
-    /// The same URL, in the version that has come after this one.
+    /// The same URL for the version that follows this one.
     pub fn next_version(&self) -> RemoteFile {
         let state = self.state.lock();
         let shown = state.shown().map(|shown| &shown.version);
@@ -141,8 +143,7 @@ impl RemoteFile {
             Some(shown) => known.version != *shown,
             None => Some(known.version.size) != state.shown_size,
         };
-        // What the listing said may have been said of either version; but as long as it goes on saying that, it has
-        // nothing new to say of this one.
+        // The listing may describe either version. While it stays the same, it says nothing new of this one.
         RemoteFile {
             listed_as: self.listed_as,
             is_successor: AtomicBool::new(true),
@@ -154,7 +155,7 @@ impl RemoteFile {
         }
     }
 
-    /// The one truth for the size, or the best guess while there is none; and whether it is exact.
+    /// The size in bytes, or the best estimate; and whether it is exact.
     fn size(&self) -> (u64, bool) {
         let state = self.state.lock();
         match (state.shown(), &state.known, self.listed_size) {
@@ -178,7 +179,7 @@ impl RemoteFile {
         self.size().0
     }
 
-    /// The exact size that the listing gives now, in bytes, whether or not it is this version's.
+    /// The exact size that the listing gives now, in bytes. It may be another version's.
     pub(super) fn exactly_listed(&self) -> Option<u64> {
         match self.listed_as.0 {
             ListedSize::Exact(size) => Some(size),
@@ -203,12 +204,12 @@ impl RemoteFile {
             || self.is_succeeded()
     }
 
-    /// Whether what a newer listing says can be true of this version.
+    /// Whether a newer listing's size and date can be true of this version.
     pub fn still_fits(&self, url: &Url, size: ListedSize, time: Option<ListedTime>) -> bool {
         *url == self.url && (size, time) == self.listed_as
     }
 
-    /// What `stat` shows.
+    /// The attributes that `stat` shows.
     pub fn attributes(&self, ino: Ino) -> Attributes {
         let (size, is_exact) = self.size();
         let mut state = self.state.lock();
@@ -231,25 +232,25 @@ impl RemoteFile {
         }
     }
 
-    /// See [`dates`](super::listing::dates).
+    /// The date to show; see [`dates`](super::listing::dates) for the rules.
     fn date(&self, state: &State) -> SystemTime {
         let listed = || self.listed_time.map(|listed| self.dates.shown(listed));
         let date = state.modified().or_else(listed);
         date.unwrap_or_else(undated).max(UNIX_EPOCH)
     }
 
-    /// The server says that it is a directory: it makes way for one.
+    /// Notes that the server says this is a directory. A directory node replaces it.
     pub(super) fn mark_directory(&self) {
         self.is_directory.store(true, Ordering::Release);
         self.changed.store(true, Ordering::Release);
     }
 
-    /// Whether it makes way for a directory.
+    /// Whether a directory node must replace it.
     pub(super) fn is_directory(&self) -> bool {
         self.is_directory.load(Ordering::Acquire)
     }
 
-    /// The origin says that there is no such file.
+    /// Notes that the origin says the file does not exist.
     pub(super) fn note_absent(&self) {
         self.state.lock().ghost_since = Some(Instant::now());
     }
@@ -260,12 +261,12 @@ impl RemoteFile {
         since.is_some_and(|since| since.elapsed() < GHOST)
     }
 
-    /// What the listing says of it.
+    /// The listing's latest size and date.
     pub(super) fn listed_as(&self) -> (ListedSize, Option<ListedTime>) {
         self.listed_as
     }
 
-    /// Whether nothing has to be asked before the date is shown.
+    /// Whether the date can be shown without a request.
     fn has_date(&self, state: &State) -> bool {
         match self.listed_time {
             Some(_) => state.modified().is_some() || self.dates.are_ready(),
@@ -282,36 +283,36 @@ impl RemoteFile {
         self.has_exact_size() && self.has_date(&self.state.lock())
     }
 
-    /// Whether its size is known, and its date only from a listing whose clock is not.
+    /// Whether the size is known, but the date only by a listing whose clock is unknown.
     pub(super) fn lacks_clock(&self) -> bool {
         self.listed_time.is_some() && self.has_exact_size() && !self.has_date(&self.state.lock())
     }
 
-    /// The origin was asked for its date.
+    /// Notes that the origin was asked for the date.
     pub(super) fn note_date_asked(&self) {
         self.state.lock().date_asked = Some(Instant::now());
     }
 
-    /// Has the dates of its directory follow from both of its own, if both are known.
+    /// Derives the clock of the directory's dates from the listed and the exact date, if both are known.
     pub(super) fn teach_dates(&self) -> Learnt {
         let modified = self.state.lock().modified();
         let dates = self.listed_time.zip(modified);
         dates.map_or(Learnt::Nothing, |(listed, modified)| self.dates.learn(listed, modified))
     }
 
-    /// Whether the listing gives both the same date.
+    /// Whether the listing gives both files the same date.
     pub(super) fn is_listed_with(&self, other: &RemoteFile) -> bool {
         self.listed_time == other.listed_time
     }
 
-    /// Whether another date was shown than would be now.
+    /// Whether the date that was shown differs from the one to show now.
     pub(super) fn has_another_date(&self) -> bool {
         let state = self.state.lock();
         state.shown_date.is_some_and(|shown| shown != self.date(&state))
     }
 
-    /// What the catalogue has to know for the next mount to show this node as it is, once: what the listing says of it. `None` while
-    /// its version is not known.
+    /// What the catalog has to store so that the next mount shows this node as it is: the listing's text. Returns it
+    /// once. `None` while the version is unknown.
     pub(super) fn to_write(&self) -> Option<String> {
         let is_known = {
             let state = self.state.lock();
@@ -324,17 +325,17 @@ impl RemoteFile {
         Some(file_text(size, time))
     }
 
-    /// A handle is open: the date stays until [`Self::handle_closed`].
+    /// Counts an open handle. The date stays the same until [`Self::handle_closed`].
     pub(super) fn handle_opened(&self) {
         self.handles.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A handle is closed, or not read from any more.
+    /// Discounts a handle that is closed or no longer read from.
     pub(super) fn handle_closed(&self) {
         self.handles.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What the origin said of it within `ttl`: by itself, or with its bytes.
+    /// What the origin said within `ttl`, in a metadata answer or with the file's bytes.
     pub(super) fn freshly_known(&self, ttl: Duration) -> Option<Known> {
         let known = self.state.lock().known.as_deref().cloned();
         known
@@ -343,7 +344,7 @@ impl RemoteFile {
             .find(|known| known.at.is_some_and(|at| at.elapsed() < ttl))
     }
 
-    /// The version of which bytes were shown under this node, if any were: the kernel may still have them.
+    /// The version whose bytes were read under this node, if any were. The kernel may still cache them.
     pub(super) fn shown(&self) -> Option<Known> {
         let shown = self.state.lock().shown().cloned();
         shown.map(|Confirmed { version, modified, at }| Known {
@@ -353,24 +354,24 @@ impl RemoteFile {
         })
     }
 
-    /// The open entry, if its version was confirmed within `ttl`; or if nobody knows its version
-    /// yet, because its first range is still on its way.
+    /// The open entry, if its version was confirmed within `ttl`, or is unknown because the first range is still in
+    /// flight.
     pub(super) fn open_entry(&self, ttl: Duration) -> Option<Arc<CacheEntry>> {
         let entry = self.state.lock().entry.upgrade()?;
         (entry.settled().is_none() || self.freshly_known(ttl).is_some()).then_some(entry)
     }
 
-    /// Notes what the origin said of it.
+    /// Notes the origin's answer.
     pub(super) fn note(&self, known: Known) {
         self.state.lock().known = Some(Box::new(known));
     }
 
-    /// The entry that somebody, or the cache, keeps open, however old its version's confirmation.
+    /// The entry, while a handle or the cache keeps it open. Its version may be long unconfirmed.
     pub(super) fn kept_entry(&self) -> Option<Arc<CacheEntry>> {
         self.state.lock().entry.upgrade()
     }
 
-    /// Notes that this entry was opened for it.
+    /// Notes that this entry was opened for the file.
     pub(super) fn opened(&self, entry: &Arc<CacheEntry>) {
         let mut state = self.state.lock();
         state.entry = Arc::downgrade(entry);
@@ -379,7 +380,7 @@ impl RemoteFile {
         }
     }
 
-    /// Notes that a later listing has another node in this one's place. The listing may only say something else of the same version.
+    /// Notes the node that a later listing has in its place. The listing may differ although the version is the same.
     pub(super) fn note_successor(&self, node: &Arc<Node>) {
         if let Kind::File(next) = &node.kind {
             next.is_successor.store(true, Ordering::Relaxed);
@@ -387,7 +388,7 @@ impl RemoteFile {
         }
     }
 
-    /// Whether the origin has confirmed another version under the node that took this one's place.
+    /// Whether the origin has confirmed another version under the node that replaced this one.
     fn is_succeeded(&self) -> bool {
         let Some(next) = self.successor.get().and_then(Weak::upgrade) else {
             return false;
@@ -399,7 +400,7 @@ impl RemoteFile {
         }
     }
 
-    /// Whether it came in the place of another version that was shown here.
+    /// Whether it replaced another version that was shown under this name.
     pub(super) fn is_successor(&self) -> bool {
         self.is_successor.load(Ordering::Relaxed)
     }
@@ -425,20 +426,20 @@ impl State {
         self.shown.as_ref()?.get()
     }
 
-    /// Last-Modified of the bytes that were shown, or else as the origin said by itself.
+    /// Last-Modified of the bytes that were read, or else from the origin's metadata answer.
     fn modified(&self) -> Option<SystemTime> {
         let shown = self.shown().and_then(|shown| shown.modified);
         shown.or(self.known.as_ref().and_then(|known| known.modified))
     }
 }
 
-/// A version in words, for [`number`](super::nodes::number).
+/// A version as text, for [`number`](super::nodes::number).
 pub(super) fn version_text(version: &Version) -> String {
     format!("{} {}", version.size, version.validator.to_key())
 }
 
 impl Known {
-    /// What the origin has just said.
+    /// What the origin answered just now.
     pub fn of(metadata: Metadata) -> Option<Known> {
         let version = metadata.version?;
         Some(Known {
@@ -448,7 +449,7 @@ impl Known {
         })
     }
 
-    /// What it said to an earlier mount.
+    /// What an earlier mount stored.
     pub fn stored(StoredFile { version, modified }: StoredFile) -> Known {
         Known {
             version,

@@ -1,7 +1,7 @@
-//! Opening files: which version a name stands for, and its cache entry.
+//! Opening files: which version a name stands for now, and its cache entry.
 //!
-//! The origin's word counts for the tree's `ttl`; after that it is asked again, and while it can't be asked, what it told
-//! before goes on to count, whether this mount was told or an earlier one.
+//! The origin's answer is fresh for the tree's `ttl`; then it is revalidated. While the origin can't be asked, the
+//! last answer stays valid, from this mount or an earlier one.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::vfs::request::Urgency;
 use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::{Tree, TreeError};
 
-/// Bytes that are fetched when a version is opened that has replaced another. A program that follows a file (`tail -F`) reads it a second after it
-/// has opened it; by then the server may have the next version, and what is not here could not be had any more.
+/// Bytes that are fetched at the open of a version that replaced another. `tail -F` reads a file a second after
+/// opening it. By then the server may have the next version, and what is not cached can't be fetched any more.
 const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
 
 impl Tree {
-    /// Asks the origin for a file's size, once.
+    /// Asks the origin for a file's size and version. Concurrent calls for one file share a request.
     pub(in crate::vfs) async fn resolve_one(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -51,7 +51,7 @@ impl Tree {
             None
         };
         let answer = match &stored {
-            // A file that has changed would be listed with another date: there is nothing to ask.
+            // A changed file would have another date in the listing, so there is nothing to ask.
             Some(_) if file.listed_time.is_some() => None,
             Some(stored) => self.confirm_newer(node, Some(stored.version.clone())).await,
             None => Some(self.confirm(file, None, asker).await),
@@ -59,7 +59,7 @@ impl Tree {
         let known = match answer {
             None => stored,
             Some(Ok(known)) => known,
-            // What was told before is good enough while the origin can't be asked.
+            // The last answer is good enough while the origin can't be asked.
             Some(Err(error)) => Some(self.told_before_instead(&file.url, &error).await.ok_or(error)?),
         };
         let known = known.ok_or_else(|| unknown_size(&file.url))?;
@@ -67,7 +67,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The entry to open, if memory can tell.
+    /// The entry to open, from memory. `None` if the origin or the index has to be asked.
     pub fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
         match &node.kind {
             Kind::Directory(_) => Some(Err(TreeError::IsADirectory)),
@@ -78,17 +78,17 @@ impl Tree {
 
     /// The cache entry of a file's current version.
     ///
-    /// A file that the cache holds nothing of, and of which nothing was shown, is opened without asking: the first range tells its
-    /// version. Otherwise one request confirms that the version is still the current one, unless
-    /// one did within the tree's `ttl`.
+    /// - A file with nothing in the cache, whose bytes were never shown, is opened without a request. Its first range
+    ///   gives the version.
+    /// - Otherwise one request confirms that the version is still current, unless one did within the tree's `ttl`.
     ///
     /// # Errors
-    /// [`TreeError::Changed`] when this node is of a version that is no longer the current one.
+    /// [`TreeError::Changed`] if the node is of an outdated version.
     pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
         self.open_for(node, self.waiting()).await
     }
 
-    /// [`Self::open`], for this asker.
+    /// [`Self::open`], with an urgency.
     pub(in crate::vfs) async fn open_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -113,7 +113,7 @@ impl Tree {
         Ok(entry)
     }
 
-    /// The version to open; `None` if the first range may tell.
+    /// The version to open; `None` if the first range may decide it.
     async fn current_version(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -125,8 +125,8 @@ impl Tree {
         }
         let (is_open, shown) = (file.kept_entry(), file.shown());
         let held = self.newest(&file.url).await;
-        // Of what was shown the kernel may have pages, also when the cache has nothing of it any more: then no first range would be
-        // asked for, or the bytes that it brings would stand beside those of an older version.
+        // The kernel may have pages of what was shown, even if the cache has evicted all of it. Then it would not
+        // read the first range, or it would mix new bytes with old pages.
         let is_new = held.is_none() && is_open.is_none() && shown.is_none();
         if is_new && matches!(file.listed_size, ListedSize::Exact(_)) {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Tree {
         }
     }
 
-    /// Asks the origin which version is the current one, and notes it. `expected` is the version that it last told.
+    /// Asks the origin for the current version and notes it. `expected` is the last known version.
     async fn confirm(
         &self,
         file: &RemoteFile,
@@ -160,7 +160,7 @@ impl Tree {
         asker: Urgency,
     ) -> Result<Option<Known>, TreeError> {
         let catalogue = self.cache.catalogue();
-        // What the source has told is not replaced by what a mirror says.
+        // A mirror's answer never replaces the source's own.
         let who = if expected.is_none() {
             Authority::Anybody
         } else {
@@ -186,7 +186,7 @@ impl Tree {
         }
         let known = Known::of(found);
         if let Some(known) = &known {
-            // Names age by when they were confirmed last.
+            // The catalog orders names by their last confirmation.
             if expected != Some(&known.version) || catalogue.ages() {
                 catalogue.keep_file(&file.url, known.version.clone(), known.modified);
             }
@@ -195,7 +195,7 @@ impl Tree {
         Ok(known)
     }
 
-    /// Takes what was found for the version `expected`, if it is that under another name.
+    /// Takes the answer for the version `expected`, if it is the same under another validator.
     async fn recognise(&self, url: &Url, expected: &Version, found: &mut Metadata) {
         let is_unproven = self.client.is_named_now_and_then(url, expected);
         let is_another = |version: &Version| version.size == expected.size && (version != expected || is_unproven);
@@ -221,7 +221,7 @@ impl Tree {
                 found.validator = expected.validator.clone();
                 found.modified = modified.or(found.modified);
             }
-            // It is another one, and was not called anything. Now and then the server says what it is called.
+            // It is another version, and came without a validator. The server sends one only sometimes.
             Ok(Weighed::Another) if found.validator == Validator::None => {
                 for _ in 0..4 {
                     match self.client.metadata(url).await {
@@ -230,12 +230,12 @@ impl Tree {
                     }
                 }
             }
-            // Without an answer it is what HEAD has said.
+            // Without an answer, the HEAD response counts.
             Ok(Weighed::Another) | Err(_) => {}
         }
     }
 
-    /// [`Self::confirm`], for somebody who has the version `expected`; `None` if they shall go by that.
+    /// [`Self::confirm`] for a caller that has the version `expected`. `None` if the caller shall keep that version.
     pub(in crate::vfs) async fn confirm_newer(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -272,8 +272,8 @@ impl Tree {
             .unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
     }
 
-    /// What the origin told before of a file, while it can't tell what is current. Only a word that it is gone (404, 410)
-    /// keeps it from being served.
+    /// The last known answer for a file, while the origin can't be asked. `None` if the origin says that the file is
+    /// gone (404, 410).
     async fn told_before_instead(&self, url: &Url, error: &TreeError) -> Option<Known> {
         if matches!(error, TreeError::NotFound) {
             return None;
@@ -286,7 +286,7 @@ impl Tree {
         Some(told)
     }
 
-    /// What an origin told of a file, whenever that was.
+    /// The last known answer for a file, of any age.
     async fn told_before(&self, url: &Url) -> Option<Known> {
         let url = url.clone();
         let told = self.with_cache(move |cache| cache.catalogue().file(&url)).await;
@@ -311,7 +311,7 @@ impl Tree {
             .await
     }
 
-    /// Does something with the cache that blocks for a query or a system call, on a thread for that.
+    /// Runs a blocking cache operation (a query or a system call) on a blocking thread.
     pub(in crate::vfs) async fn with_cache<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Cache) -> T + Send + 'static,

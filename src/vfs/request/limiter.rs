@@ -1,20 +1,20 @@
-//! Asking one origin for listings and metadata: how many at once, and how long for something newer than what is known.
+//! The connection limit of one origin for listings and metadata, and the short waits for revalidation.
 //!
-//! **How many at once** follows from what the origin makes of it: one that answers 429 or 503 is asked by half as many,
-//! down to one, and by slowly more again as it answers. What is asked ahead of need leaves a place for those who wait, and
-//! is not asked at all of an origin that has too much to do.
+//! Each [`Tree`](crate::vfs::Tree) request takes a permit here ([`Limiter::place`]). The limiter guarantees:
 //!
-//! **A question that is not answered for a second gives its place to one that waits for it**, and is asked again after that one; each time it
-//! has twice as long, and only questions that had no place yet are made room for. So pages that hang hold up no other, and a server that is slow with all pages is waited for.
-//!
-//! **What is known is not held back for long.** Who has an old listing or a cached version to go by waits for the origin
-//! for [`PATIENCE`] and then goes by that; the question goes on by itself, and its answer counts from when it comes. An
-//! origin that let somebody wait so long is **silent** until it answers anything: meanwhile nobody waits for what is
-//! known already, and one question at a time finds out whether it is back. Without this every path of three names would
-//! cost three timeouts, again and again, as long as a server swallows its requests.
-//!
-//! For what an earlier mount has left in the index a [`MOMENT`] is all the waiting there is: a new mount shows its tree at
-//! once, but where the origin answers as servers in reach do, what it shows is already the newest.
+//! - **The limit follows the origin's answers.** A 429 or 503 halves it, down to 1; answers raise it slowly again.
+//!   Prefetches leave one permit free, and stop while the origin is overloaded.
+//! - **A request that is unanswered for a second yields its permit to a waiting one** and is repeated later, each
+//!   time with twice the time. It yields only to requests that had no permit yet. So hanging pages block no others,
+//!   and a server that is slow with every page still gets its time.
+//! - **Known answers are not held back for long.** A caller with an old listing or a cached version waits
+//!   [`PATIENCE`] for the origin and then uses the old answer. The request goes on in the background, and its answer
+//!   counts when it arrives.
+//! - An origin that let a caller wait that long is **silent** until it answers anything. Meanwhile no caller with a
+//!   known answer waits, and one request at a time probes the origin. Otherwise each path of three names would cost
+//!   three timeouts while a server swallows requests.
+//! - For what an earlier mount stored, the wait is only a [`MOMENT`]. A new mount shows its tree at once; where the
+//!   origin answers quickly, it already shows the current state.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,44 +27,44 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use crate::http::{HttpErrorKind, Origin};
 use crate::vfs::METADATA_CONNECTIONS;
 
-/// Of [`METADATA_CONNECTIONS`], how many may be taken by guesses: the one that is left is for somebody who waits.
+/// How many of the [`METADATA_CONNECTIONS`] prefetches may use. The remaining one is for callers that wait.
 const GUESSES: usize = METADATA_CONNECTIONS - 1;
 
-/// How long a guess waits for its turn.
+/// How long a prefetch waits for a permit.
 const GUESS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long somebody who has something older waits for the origin's word. Far longer than a server takes that is well,
-/// with a new connection and TLS over a bad line; short enough that a person does not give up.
+/// How long a caller with an older answer waits for the origin. A healthy server needs far less, with a new
+/// connection and TLS over a bad line. A person does not give up within this time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long somebody waits for the origin's word who has what an earlier mount was told. A few round trips to the other
-/// side of the world; and not yet noticed by a person.
+/// How long a caller with an earlier mount's answer waits for the origin. A few round trips around the world, and too
+/// short for a person to notice.
 const MOMENT: Duration = Duration::from_millis(300);
 
-/// What the tree keeps of an origin.
+/// Limits and state of one origin.
 pub(in crate::vfs) struct Limiter {
     origin: Origin,
     places: Semaphore,
-    /// Guesses queue here first, so that those who wait never queue behind all of them.
+    /// Prefetches queue here first, so that waiting callers never queue behind all of them.
     guesses: Semaphore,
     width: ShortMutex<Width>,
     queue: watch::Sender<Queue>,
     is_silent: AtomicBool,
-    /// Let somebody wait for a [`MOMENT`], and has not answered anything since.
+    /// An answer took longer than a [`MOMENT`], and the origin has not answered anything since.
     is_slow: AtomicBool,
-    /// Held by the question that finds out whether a silent origin is back.
+    /// Held by the request that probes a silent origin.
     probing: Mutex<()>,
 }
 
-/// Those who wait for their first place, guesses apart.
+/// Requests that wait for their first permit, without prefetches.
 #[derive(Debug, Default, Clone, Copy)]
 struct Queue {
     waiting: usize,
-    /// How many questions give their place up for them. **No more than wait.**
+    /// How many requests are yielding their permit. **Never more than wait.**
     giving_way: usize,
 }
 
-/// Counts one who waits for a place, until it is dropped.
+/// Guard: counts a waiting request until it is dropped.
 struct Waits<'a>(&'a watch::Sender<Queue>);
 
 impl<'a> Waits<'a> {
@@ -83,16 +83,16 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// How many may ask at once: values, without the waiting.
+/// The limit as a plain value, without the waiting.
 #[derive(Debug, PartialEq, Eq)]
 struct Width {
     /// From 1 to [`METADATA_CONNECTIONS`].
     allowed: usize,
-    /// Places that are to go, and are taken by somebody who asks.
+    /// Permits to withdraw that requests still hold.
     surplus: usize,
     /// Answers since `allowed` last changed.
     answers: usize,
-    /// How often it became narrower: a refusal of a question that was asked before the last time is no news.
+    /// How often the limit was lowered. A refusal of a request from before the last time does not lower it again.
     narrowings: u64,
 }
 
@@ -106,8 +106,8 @@ impl Width {
         }
     }
 
-    /// The origin has too much to do, says the answer to a question that was asked after so many narrowings. How many
-    /// places have to go.
+    /// Lowers the limit: the origin refused a request that was sent after so many narrowings. Returns how many
+    /// permits have to go.
     fn refused(&mut self, narrowings: u64) -> usize {
         if narrowings != self.narrowings {
             return 0;
@@ -119,7 +119,7 @@ impl Width {
         before - self.allowed
     }
 
-    /// A question was answered. Whether there is a place more: after as many answers as may come side by side.
+    /// Notes an answer. Returns true if the limit rises: after as many answers as the limit.
     fn answered(&mut self) -> bool {
         if self.allowed == METADATA_CONNECTIONS {
             return false;
@@ -139,7 +139,7 @@ impl Width {
     }
 }
 
-/// A place among those who ask. Dropped, it is the next one's.
+/// A permit for one request. Dropping it releases it.
 pub(in crate::vfs) struct Place<'a> {
     gate: &'a Limiter,
     permit: Option<SemaphorePermit<'a>>,
@@ -148,7 +148,7 @@ pub(in crate::vfs) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Returns when the question is to give its place to one that waits: after this time, if it is not answered by then.
+    /// Returns when the request has to yield its permit: after this time, if another request waits.
     pub(in crate::vfs) async fn given_way(&self, after: Duration) {
         tokio::time::sleep(after).await;
         let (queue, mut changes) = (&self.gate.queue, self.gate.queue.subscribe());
@@ -163,14 +163,15 @@ impl Place<'_> {
             if queue.send_if_modified(claims) {
                 return;
             }
-            // Whatever became of a place that was given up: a question that has waited all this time gets another.
+            // The permit that it makes free may be taken by another request. One that has waited all this time gets
+            // another.
             let is_waited_for = queue.borrow().waiting > 0;
             let is_over = tokio::time::timeout(after, changes.wait_for(is_called)).await.is_err();
             is_late = is_waited_for && is_over;
         }
     }
 
-    /// What became of the question.
+    /// Notes how the request ended and releases the permit.
     pub(in crate::vfs) fn ended(self, failure: Option<&HttpErrorKind>) {
         let gate = self.gate;
         let mut width = gate.width.lock();
@@ -212,26 +213,26 @@ impl Limiter {
         }
     }
 
-    /// A place for somebody who waits.
+    /// A permit for a caller that waits.
     pub(in crate::vfs) async fn place(&self) -> Place<'_> {
         if let Ok(permit) = self.places.try_acquire() {
             return self.taken(Some(permit));
         }
         let _waits = Waits::begin(&self.queue);
-        // An error would mean that the semaphore was closed, which nobody does.
+        // An error would mean that the semaphore was closed, which never happens.
         let permit = self.places.acquire().await.ok();
         self.queue
             .send_modify(|queue| queue.giving_way = queue.giving_way.saturating_sub(1));
         self.taken(permit)
     }
 
-    /// A place for a question that others go before: a guess, or one that had a place and gave it up.
+    /// A permit for a request that others precede: a prefetch, or one that yielded its permit.
     pub(in crate::vfs) async fn place_behind_others(&self) -> Place<'_> {
         let mut changes = self.queue.subscribe();
         loop {
-            // It fails only if the gate is gone, which stays.
+            // It fails only if the limiter is dropped, which never happens.
             let _ = changes.wait_for(|queue| queue.waiting == 0).await;
-            // In this order: a place that was given up for one that waits must not be taken here.
+            // In this order: a permit that was yielded to a waiting request must not be taken here.
             tokio::select! {
                 biased;
                 _ = changes.wait_for(|queue| queue.waiting > 0) => {}
@@ -249,8 +250,8 @@ impl Limiter {
         }
     }
 
-    /// A place for a question that nobody waits for; `None` if it is not to be asked now, or not soon: it holds its directory meanwhile, and
-    /// somebody may come to wait for that.
+    /// A permit for a prefetch. `None` if it should not be sent now or soon. It holds its directory's lock meanwhile,
+    /// which a caller may come to need.
     pub(in crate::vfs) async fn place_for_a_guess(&self) -> Option<Place<'_>> {
         tokio::time::timeout(GUESS_PATIENCE, self.queue_for_a_guess())
             .await
@@ -264,16 +265,16 @@ impl Limiter {
         }
         let mut place = self.place_behind_others().await;
         place._guess = guess;
-        // It may have become so while this one queued. (A place takes the lock when it is dropped.)
+        // The limit may have fallen while this prefetch queued. (Dropping a permit takes the lock.)
         let is_narrow = self.width.lock().is_narrow();
         (!is_narrow).then_some(place)
     }
 
-    /// Notes how a question ended.
+    /// Notes how a request ended.
     pub(in crate::vfs) fn note(&self, failure: Option<&HttpErrorKind>) {
         match failure {
             Some(HttpErrorKind::TimedOut(_)) => self.is_silent.store(true, Ordering::Release),
-            // No answer either, but at what time it came says nothing; or nobody was asked.
+            // These say nothing of the origin's speed: they are no timely answers, or no request was sent.
             Some(
                 HttpErrorKind::Unreachable(_)
                 | HttpErrorKind::NoTls
@@ -295,8 +296,8 @@ impl Limiter {
         }
     }
 
-    /// Runs `ask`, for somebody who has something older to go by. `None` if they shall go by that; then `ask` goes on by
-    /// itself, or is left out because another question is under way that tells as much.
+    /// Runs `ask` for a caller that has an older answer. `None` if the caller shall use that. Then `ask` goes on in
+    /// the background, or is dropped because another request already probes the origin.
     pub(in crate::vfs) async fn ask<T: Send + 'static>(
         &'static self,
         runtime: &Handle,
@@ -306,7 +307,7 @@ impl Limiter {
             let probing = self.probing.try_lock().ok()?;
             runtime.spawn(async move {
                 tokio::pin!(ask);
-                // One that is silent by itself keeps the others from asking for no longer than they would wait.
+                // A probe that is itself unanswered keeps the others from asking for no longer than they would wait.
                 let answered = tokio::time::timeout(PATIENCE, &mut ask).await;
                 drop(probing);
                 if answered.is_err() {
@@ -325,11 +326,11 @@ impl Limiter {
             }
             return None;
         };
-        // The task fails only if it panics, or if the runtime is going down.
+        // The task fails only if it panics or the runtime shuts down.
         answer.ok()
     }
 
-    /// Like [`Self::ask`], for somebody who has what an earlier mount was told.
+    /// [`Self::ask`] for a caller that has an earlier mount's answer.
     pub(in crate::vfs) async fn ask_in_passing<T: Send + 'static>(
         &'static self,
         runtime: &Handle,
@@ -344,7 +345,7 @@ impl Limiter {
             self.is_slow.store(true, Ordering::Release);
             return None;
         };
-        // As above.
+        // The task fails only if it panics or the runtime shuts down.
         answer.ok().flatten()
     }
 }
@@ -375,7 +376,7 @@ mod tests {
             }
             places
         };
-        // All of one burst are one refusal.
+        // All refusals of one burst count once.
         for place in places(METADATA_CONNECTIONS).await {
             place.ended(Some(&BUSY));
         }

@@ -1,11 +1,11 @@
-//! Asking mirrors about names and versions, while the source's own URL keeps silent.
+//! Mirror look-ups: names and versions from a mirror while the source's own URL is silent.
 //!
-//! A mirror is asked only where nothing is known that the source itself has told ([`Authority`]), and only once the source has
-//! failed, or is left alone because it has: an answer of the source's own, 404 or 403 too, is the answer. Whether the source
-//! is back is found out beside whoever waits here, so a server that swallows requests lets nobody wait twice.
+//! A mirror is asked only if the source has never answered for the name ([`Authority`]), and only once the source has
+//! failed or is paused after a failure. Any answer of the source counts, a 404 or 403 too. The source is probed in
+//! the background, so a server that swallows requests delays no caller twice.
 //!
-//! A mirror that answers anything but what was asked for is left out for that name for a while; one that can't be asked either
-//! is left alone by its own health, and the next one is asked.
+//! A mirror that answers anything but the file asked for is skipped for that name for a while. A mirror that can't be
+//! asked either is paused by its own health, and the next one is asked.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::http::{HttpError, redact};
 use crate::origin::Health;
 use crate::vfs::Tree;
 
-/// Who may answer a question.
+/// Which servers may answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::vfs) enum Authority {
     /// The source alone.
@@ -24,7 +24,7 @@ pub(in crate::vfs) enum Authority {
     Anybody,
 }
 
-/// An answer, and who gave it.
+/// An answer and the server that gave it.
 pub(in crate::vfs) struct Answered<T> {
     pub answer: T,
     pub is_by_mirror: bool,
@@ -40,7 +40,7 @@ impl<T> Answered<T> {
 }
 
 impl Tree {
-    /// What a mirror says, if the source at `url` is left alone now because it has failed; `health` is that of its origin.
+    /// A mirror's answer, if the source at `url` is paused after a failure. `health` is that of the source's origin.
     pub(in crate::vfs) async fn ask_mirrors_instead<T, F>(
         &self,
         url: &Url,
@@ -63,7 +63,7 @@ impl Tree {
         self.ask_mirrors(url, question).await
     }
 
-    /// What the first mirror says that has what is at `url`; `None` if no one has it, or can be asked now.
+    /// The answer of the first mirror that has what is at `url`. `None` if no mirror has it or can be asked now.
     pub(in crate::vfs) async fn ask_mirrors<T, F>(
         &self,
         url: &Url,

@@ -1,15 +1,20 @@
-//! Asking an origin about names: one question, as often as it takes, and for no longer than anybody waits.
+//! Requests for names and metadata: retries, deadlines, mirrors.
 //!
-//! Who asks decides how hard is tried ([`Urgency`]). Somebody who has nothing to go by waits for the answer until his
-//! deadline, over refusals that pass and outages, as a reader waits for bytes: he shares what is known of the origin's
-//! health with all others, and keeps to `Retry-After`. What is refused while the origin answers others is no sign of its
-//! health: then only this question waits, and it is not asked for ever: **what fails while the origin answers other questions uses up retries**.
-//! So one name that a server drops ends in an error after seconds. 403 beside other requests may mean that they are too many: it is asked
-//! again when fewer are under way, before it is believed. Who has something older goes by that at the first failure, and
-//! while the origin is left alone does not ask at all. What is asked ahead of need is only asked of an origin that is well.
+//! Listings, look-ups and opens send all their requests through [`Tree::ask`]. How hard a request tries depends on
+//! its [`Urgency`]:
 //!
-//! **Every wait here ends at the asker's deadline**, wherever it stands: at the health's pause, at the gate, or in the
-//! middle of a page that comes byte by byte.
+//! - `Waiting`: there is no older answer. The request retries until its deadline, through outages and refusals. It
+//!   shares the origin's health with all other requests and obeys `Retry-After`.
+//! - `Refreshing`: an older answer exists. The first failure ends the request, and an unhealthy origin is not asked.
+//! - `Guessing`: a prefetch. Only a healthy origin is asked.
+//!
+//! **A failure uses up retries if the origin answers other requests meanwhile.** Then it says nothing of the origin's
+//! health, and only this request waits. So a single name that a server drops ends in an error after seconds. A 403
+//! beside other requests may be a rate limit: the request is repeated with fewer others in flight before the 403
+//! counts.
+//!
+//! **Every wait here ends at the caller's deadline**: in the health's pause, at the limiter, or in the middle of a
+//! page that arrives byte by byte.
 
 pub(super) mod limiter;
 pub(super) mod mirror_lookup;
@@ -27,40 +32,42 @@ use super::{Tree, TreeError};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{Backoff, Health, Permit};
 
-/// The pause before the first retry of a question, as before that of a fetch.
+/// Pause before the first retry, the same as for a fetch.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause of a question that the origin refuses while it answers others, unless it asks for more: then its
-/// health says nothing, and this is what keeps it from being beaten.
+/// Longest pause of a request that fails while the origin answers others, unless `Retry-After` asks for more. The
+/// origin's health sets no pause then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a question may be unanswered until it gives its place to one that waits, twice; then it is twice as long each time.
+/// How long a request may be unanswered before it yields its permit to a waiting one. Doubles each time.
 const BEFORE_GIVING_WAY: Duration = Duration::from_secs(1);
 
-/// How long a question may be unanswered until something else is asked for, to find out if it is the origin that is silent.
+/// How long a request may be unanswered before a second URL is requested, to find out whether the whole origin is
+/// silent.
 const BEFORE_DOUBT: Duration = Duration::from_secs(2);
 
-/// How long a question is waited for that the origin leaves unanswered while it answers another one.
+/// How long a request may stay unanswered while the origin answers another one.
 const IN_DOUBT: Duration = Duration::from_secs(8);
 
-/// The pause after 403 while other requests are under way, and how often that is not believed: at all, and when no other was.
+/// Pause after a 403 while other requests are in flight. The limits say how many 403s are doubted: in total, and
+/// without other requests in flight.
 const DENIED_PAUSE: Duration = Duration::from_millis(150);
 const MOST_DENIALS: u32 = 20;
 const DENIALS_ALONE: u32 = 2;
 
-/// Who wants to know.
+/// How urgent a request is.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Urgency {
-    /// Somebody who has nothing to go by, and waits until then.
+    /// The caller has no older answer and waits until this deadline.
     Waiting(Instant),
-    /// Somebody who has something older to go by.
+    /// The caller has an older answer to fall back on.
     Refreshing,
-    /// Nobody yet: it may be wanted next.
+    /// A prefetch: the answer may be wanted next.
     Guessing,
 }
 
 impl Urgency {
-    /// Until when an answer is of use, to an asker who begins now and waits for `patience` at most.
+    /// The deadline of a request that begins now, given the caller's maximum wait.
     fn deadline(self, patience: Duration) -> Instant {
         match self {
             Urgency::Waiting(until) => until,
@@ -68,7 +75,7 @@ impl Urgency {
         }
     }
 
-    /// The same asker, where something older is known.
+    /// The urgency of the same caller once it has an older answer.
     pub(super) fn who_knows_something(self) -> Urgency {
         match self {
             Urgency::Waiting(_) | Urgency::Refreshing => Urgency::Refreshing,
@@ -77,40 +84,41 @@ impl Urgency {
     }
 }
 
-/// The moment after so long. Nobody lives to see the end of a time that is too long for a clock.
+/// The instant after `patience`. A time beyond the clock's range becomes a distant one.
 fn after(patience: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(patience).unwrap_or(now + Duration::from_secs(1 << 30))
 }
 
-/// What comes after a failure.
+/// What follows a failure.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// It is asked again after so long, and when the origin's health allows it.
+    /// Retry after this pause, once the origin's health allows it.
     Again(Duration),
-    /// The failure is the answer.
+    /// Report the failure.
     GiveUp,
 }
 
-/// The retries of one question.
+/// Retry state of one request.
 struct Tries {
-    /// For failures of what was asked about.
+    /// Back-off after failures of this request alone.
     of_the_question: Backoff,
-    /// For failures of the origin as a whole, and for what is not ready yet. They use up no retries.
+    /// Back-off after failures of the whole origin, and while the resource is not ready yet. Uses up no retries.
+    /// `None` if retries are off.
     of_the_origin: Option<Backoff>,
-    /// How often it was denied while others asked, and how often by itself.
+    /// Number of 403s: in total, and without other requests in flight.
     denials: u32,
     denials_alone: u32,
-    /// How often the origin had answered when the question first failed.
+    /// The origin's answer count at the first failure.
     answers_before: Option<u64>,
 }
 
-/// What else goes on at an origin when a question fails.
+/// Other traffic at the origin when a request fails.
 #[derive(Debug, Clone, Copy, Default)]
 struct Beside {
-    /// How often it has answered so far, whichever request.
+    /// Number of answers from the origin so far, to any request.
     answers: u64,
-    /// Whether other requests are under way.
+    /// Whether other requests are in flight.
     has_others: bool,
 }
 
@@ -136,7 +144,7 @@ impl Tries {
             return Next::GiveUp;
         }
         let before = *self.answers_before.get_or_insert(beside.answers);
-        // What is refused for the rate comes through some time, however many others are answered.
+        // A rate limit lets the request through at some time, however many others are answered.
         let may_be_the_rate = matches!(kind, HttpErrorKind::Status { status: 429 | 503, .. });
         let is_its_own = beside.answers > before && !kind.is_connect_failure() && !may_be_the_rate;
         let pause = match &mut self.of_the_origin {
@@ -161,13 +169,12 @@ impl Tries {
 }
 
 impl Tree {
-    /// Somebody who begins to wait now.
+    /// The urgency of a caller that begins to wait now.
     pub(super) fn waiting(&self) -> Urgency {
         Urgency::Waiting(after(self.patience))
     }
 
-    /// What `work` brings, if it does so before the asker has waited for too long. For locks that others hold while they
-    /// ask.
+    /// The result of `work`, or an error at the caller's deadline. For locks that other requests hold while they run.
     pub(super) async fn in_time<T>(
         &self,
         url: &Url,
@@ -178,12 +185,13 @@ impl Tree {
         done.map_err(|_| self.took_too_long(url, None))
     }
 
-    /// Asks the origin of `url`, in turn with others that ask it for listings and metadata; or, if it may be anybody, a mirror while
-    /// that can't be asked. `question` is given the mirror's URL for it.
+    /// Sends a request to the origin of `url` within its connection limit. While the origin can't be asked, a mirror
+    /// is asked if `who` allows it; `question` gets the mirror's URL then.
     ///
     /// # Errors
-    /// The last failure; [`TreeError::DeadlinePassed`] at the asker's deadline; [`TreeError::NotAsked`] for who can do
-    /// without, when the origin is left alone.
+    /// - The last failure.
+    /// - [`TreeError::DeadlinePassed`] at the caller's deadline.
+    /// - [`TreeError::NotAsked`] if the origin is unhealthy and the urgency is not `Waiting`.
     pub(super) async fn ask<T, F>(
         &self,
         url: &Url,
@@ -197,7 +205,7 @@ impl Tree {
         let Some((gate, origin)) = self.gate(url).zip(Origin::of(url)) else {
             return Ok(Answered::by_source(question(None).await?));
         };
-        // What is asked ahead of need can wait for the source.
+        // A prefetch can wait for the source.
         let may_be_mirror = who == Authority::Anybody && !matches!(asker, Urgency::Guessing);
         let health = self.client.health(&origin);
         let (mut tries, mut last) = (Tries::new(self.retries), None);
@@ -279,16 +287,16 @@ impl Tree {
         }
     }
 
-    /// Returns when a question has been left unanswered for a while though the origin answers another one, with what that comes to.
+    /// Returns an error once the request has been unanswered for a while although the origin answers another one.
     async fn left_unanswered(&self, url: &Url, health: &Arc<Health>) -> HttpError {
         sleep(BEFORE_DOUBT).await;
         let answers = health.answers();
         self.client
             .ask_for_something_else(&self.runtime, url, Arc::clone(health));
         sleep(IN_DOUBT).await;
-        // A page may be long, and come all the time.
+        // A directory page may be long and arrive steadily.
         if health.answers() == answers || url.path().ends_with('/') {
-            // It is not known whose fault it is, and the question has its own time.
+            // The cause is unknown, so only the request's own deadline applies.
             std::future::pending::<()>().await;
         }
         HttpError {
@@ -306,13 +314,12 @@ impl Tree {
     }
 }
 
-/// Whether a failure that looks like the origin's is one of this question alone, because the origin gave so many answers
-/// to others meanwhile.
+/// Whether a failure that looks like the origin's concerns this request alone: the origin answered others meanwhile.
 fn is_of_this_question(failure: Option<&HttpErrorKind>, answers: u64) -> bool {
     answers > 0 && failure.is_some_and(|kind| kind.is_of_the_origin() && !kind.is_connect_failure())
 }
 
-/// Whether it was another origin that failed: one to which this one has redirected.
+/// Whether another origin failed, to which this one has redirected.
 fn is_of_another(error: &HttpError, origin: &Origin) -> bool {
     let asked = Url::parse(&error.url).ok();
     asked
@@ -320,7 +327,7 @@ fn is_of_another(error: &HttpError, origin: &Origin) -> bool {
         .is_some_and(|asked| asked != *origin)
 }
 
-/// Returns when a question is to give its place up; one that has none never does.
+/// Returns when the request has to yield its permit. A request without one never does.
 async fn given_way(place: Option<&Place<'_>>, after: Duration) {
     match place {
         Some(place) => place.given_way(after).await,
@@ -328,7 +335,7 @@ async fn given_way(place: Option<&Place<'_>>, after: Duration) {
     }
 }
 
-/// Waits until the origin may be asked and it is the asker's turn. `None` if one who can do without shall not ask now.
+/// Waits for the origin's health and for a permit. `None` if a request that is not `Waiting` must not be sent now.
 async fn leave_to_ask<'a>(
     health: &Arc<Health>,
     gate: &'a Limiter,
@@ -341,7 +348,7 @@ async fn leave_to_ask<'a>(
             Urgency::Refreshing | Urgency::Guessing => health.turn_now()?,
         };
         if turn.is_probe() {
-            // All others wait for this one answer, so it does not queue behind pages that come slowly.
+            // All other requests wait for this probe, so it does not queue behind slow pages.
             return Some((turn, None));
         }
         let place = match asker {

@@ -1,4 +1,5 @@
-//! How a tree begins: with what stands at its top ([`top`](super::root::top)), told just now or to an earlier mount.
+//! The root of a tree: built from its sources ([`top`](crate::vfs::root::top)), by fresh listings or those of an
+//! earlier mount.
 
 pub(super) mod top;
 
@@ -14,7 +15,7 @@ use super::nodes::{directory_number, number};
 use super::root::top::{Top, TopEntry, TopListing};
 
 impl Top {
-    /// The root of a tree with this at its top.
+    /// The root node for `top`.
     pub(super) fn root(&self, clock: Arc<Clock>) -> Arc<Node> {
         Arc::new(Node {
             ino: ROOT,
@@ -29,7 +30,7 @@ impl Top {
 }
 
 impl Tree {
-    /// Fills the root with what stands at the top.
+    /// Fills the root with its entries.
     pub(super) fn plant(self: &Arc<Self>, root: &Arc<Node>, top: Top) {
         let Kind::Directory(directory) = &root.kind else { return };
         match top {
@@ -65,7 +66,7 @@ impl Tree {
                 match known {
                     Some(Known { version, at: None, .. }) => {
                         let (tree, asked) = (Arc::clone(self), Arc::clone(&node));
-                        // Who opens it will hear of its error.
+                        // An error is reported when the file is opened.
                         self.runtime
                             .spawn(async move { tree.confirm_newer(&asked, Some(version)).await });
                     }
@@ -77,7 +78,7 @@ impl Tree {
         }
     }
 
-    /// What was told to an earlier mount is asked for again behind.
+    /// Puts the root's listing in place. A stored or mirror's listing is revalidated in the background.
     fn take_top_listing(self: &Arc<Self>, node: &Arc<Node>, listing: TopListing) {
         match listing {
             TopListing::Answered(listing) => drop(self.take_listing(node, listing, false)),
@@ -85,7 +86,7 @@ impl Tree {
             TopListing::Stored(listing) => {
                 self.take_stored_listing(node, listing);
                 let (tree, node) = (Arc::clone(self), Arc::clone(node));
-                // Who looks into it will hear of its error.
+                // An error is reported when the directory is listed.
                 self.runtime.spawn(async move { tree.list(&node).await.ok() });
             }
         }

@@ -1,8 +1,8 @@
-//! From the sources that the user named to the top of the tree.
+//! From the sources that the user names to the root of the tree.
 //!
-//! What earlier mounts were told of a source is taken as it is, so that the mount stands at once, with or without the
-//! server. Any other source is asked once, before the mount is made: so what is wrong with it is said while somebody
-//! listens, and the answer is the first listing, or the file's metadata.
+//! A source that an earlier mount has stored is taken as stored, so the mount is ready at once, with or without the
+//! server. Any other source is asked once before the mount attaches. So its errors appear on the terminal, and its
+//! answer is the first listing or the file's metadata.
 
 use std::fmt::Display;
 
@@ -17,21 +17,21 @@ use crate::vfs::file::Known;
 use crate::vfs::listing::kinds::{marked_index, with_slash};
 use crate::vfs::listing::stored;
 
-/// What stands at the top of the tree.
+/// What the root of the tree shows.
 pub enum Top {
-    /// One directory: its names are at the top.
+    /// One directory: the root shows its names.
     Directory {
         /// Its URL, ending in `/`.
         url: Url,
         /// Its listing.
         listing: TopListing,
     },
-    /// Names of their own, one for each source.
+    /// One name for each source.
     Names(Vec<(Name, TopEntry)>),
 }
 
 impl Top {
-    /// The one directory that is all of it.
+    /// The URL, if the root is one directory.
     pub(in crate::vfs) fn url(&self) -> Option<&Url> {
         match self {
             Top::Directory { url, .. } => Some(url),
@@ -40,35 +40,35 @@ impl Top {
     }
 }
 
-/// A source among several, or a single file.
+/// One of several sources, or a single file.
 pub enum TopEntry {
     /// A directory and its listing.
     Directory(Url, TopListing),
-    /// A file, and what the origin says of it, or said to an earlier mount. The URL is the one that
-    /// was given, not where redirects ended: it is the one that stays good.
+    /// A file, and the origin's answer, from now or an earlier mount. The URL is the given one, not the end of its
+    /// redirects, because that one stays valid.
     File(Url, Option<Known>),
 }
 
-/// A listing at the top.
+/// A listing of the root or of a source.
 pub enum TopListing {
-    /// It was asked for to see whether there is one.
+    /// The source's answer from now.
     Answered(Listing),
-    /// A mirror was asked, because the source could not be.
+    /// A mirror's answer, because the source could not be asked.
     ByMirror(Listing),
-    /// It was told to an earlier mount.
+    /// The answer that an earlier mount stored.
     Stored(Listing),
 }
 
 /// Why a source can't be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
-    /// The origin's answer, or the lack of one.
+    /// The origin answered with an error, or did not answer.
     #[error("can't mount {}: {}{}", .0.url, .0.kind, advice(&.0.kind))]
     Http(HttpError),
-    /// The origin does not believe what it was told of who asks.
+    /// The origin refused the credentials.
     #[error("can't mount {}: {}; check the user name and password, or the token, that it was given", .0.url, .0.kind)]
     Login(HttpError),
-    /// There is no way to the origin, and it may be that there is none to a proxy.
+    /// No connection to the origin; a configured proxy may be the cause.
     #[error(
         "can't mount {}: {}; it may be the proxy that is meant: one is set, by --proxy or in the environment (http_proxy, \
          https_proxy, all_proxy)", .0.url, .0.kind
@@ -88,7 +88,7 @@ impl From<HttpError> for TopError {
     }
 }
 
-/// What the person can do about it, as the end of the sentence.
+/// Advice for the user, as the end of the sentence.
 fn advice(kind: &HttpErrorKind) -> impl Display {
     match kind {
         HttpErrorKind::UnknownHost => "; check its spelling and your network",
@@ -101,38 +101,38 @@ fn advice(kind: &HttpErrorKind) -> impl Display {
         }
         HttpErrorKind::Denied(_) => "; the server does not let you see this",
         HttpErrorKind::NoCredentials(_) => "",
-        // It says itself what can be done, if anything.
+        // The error itself says what to do, if anything.
         HttpErrorKind::Untrusted(_) | HttpErrorKind::Handshake(_) => "",
         HttpErrorKind::NotFound(_) => "; check the URL",
-        // Why it can't be used says what to do.
+        // The reason says what to do.
         HttpErrorKind::BadAnswer(_) => "",
         HttpErrorKind::Offline => {
             ", and no earlier mount has left anything of it in this cache; mount it once without --offline"
         }
         HttpErrorKind::NoDescriptors => "; allow it more, or let it mount less",
         HttpErrorKind::Unanswered => "; is the server behind it running?",
-        // What servers say to who speaks no TLS where they expect it.
+        // Servers send it to a client that speaks no TLS on a TLS port.
         HttpErrorKind::Status { status: 400, .. } => "; check the URL, and whether it should begin with https://",
         kind if kind.is_temporary() => "; try again later",
         _ => "; check the URL",
     }
 }
 
-/// Where the names of single files come from.
+/// How a single file gets its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
     /// The last part of the URL's path.
     ByUrl,
-    /// What the server says in Content-Disposition, or the URL if it says nothing.
+    /// Content-Disposition, or the URL without one.
     ByServer,
 }
 
 impl Top {
-    /// Finds out what each source is. One directory is the top itself; a file, or several sources, are
-    /// names at the top.
+    /// Finds out what each source is. A single directory becomes the root itself; a file or several sources become
+    /// names in the root.
     ///
     /// # Errors
-    /// When any of them can't be had: a mount that silently lacks one would be worse than none.
+    /// If any source fails: a mount that silently lacks one would be worse than none.
     pub async fn of(
         client: &Client,
         source: &dyn Source,
@@ -214,7 +214,7 @@ async fn told_by_source(client: &Client, source: &dyn Source, url: &Url) -> Resu
     Ok(TopEntry::File(url.clone(), Known::of(metadata)))
 }
 
-/// What a mirror says of a source, by which the source is called all the same.
+/// A mirror's answer for a source. It is shown under the source's URL.
 async fn told_by_mirror(client: &Client, source: &dyn Source, url: &Url, there: &Url) -> Result<TopEntry, HttpError> {
     if url.path().ends_with('/') {
         return Ok(TopEntry::Directory(url.clone(), told(source, url, there).await?));
@@ -228,11 +228,11 @@ async fn told_by_mirror(client: &Client, source: &dyn Source, url: &Url, there: 
     Ok(TopEntry::File(url.clone(), Known::of(metadata)))
 }
 
-/// The listing of a directory, asked for at its own URL or at a mirror's.
+/// The listing of a directory, from its own URL or a mirror's.
 async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopListing, HttpError> {
     let listing = source.list(directory, there).await?;
     if !listing.is_evident() {
-        // Only a parent's listing could show that this is an empty directory; a home page looks no different.
+        // Only the parent's listing could show that this is an empty directory; a home page looks the same.
         return Err(HttpError {
             kind: HttpErrorKind::BadAnswer(NO_INDEX_PAGE.to_owned()),
             url: redact(there),
@@ -252,7 +252,7 @@ async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopLi
     })
 }
 
-/// What earlier mounts were told.
+/// What earlier mounts stored of a source.
 fn stored_entry(catalogue: &Catalog, url: &Url) -> Option<TopEntry> {
     if !url.path().ends_with('/')
         && let Some(file) = catalogue.file(url)
@@ -264,8 +264,8 @@ fn stored_entry(catalogue: &Catalog, url: &Url) -> Option<TopEntry> {
     Some(TopEntry::Directory(directory, TopListing::Stored(listing)))
 }
 
-/// The name that the server gives a file. While it can't be asked the URL has to do: a file that is in the cache must be
-/// there in any case.
+/// The name that the server gives a file. Falls back to the URL while the server can't be asked: a cached file must
+/// appear in any case.
 async fn name_by_server(client: &Client, url: &Url) -> Option<Name> {
     match client.file_name(url).await {
         Ok(name) => name.and_then(Name::new),
@@ -276,7 +276,7 @@ async fn name_by_server(client: &Client, url: &Url) -> Option<Name> {
     }
 }
 
-/// The last part of the path; for the top of a server, its host.
+/// The last part of the path, or the host for a server's root.
 fn name_of(url: &Url) -> Option<Name> {
     let last = url.path_segments()?.rfind(|segment| !segment.is_empty());
     match last {
