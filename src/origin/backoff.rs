@@ -1,18 +1,17 @@
-//! How long to wait before the next attempt.
+//! Retry backoff: how long to wait before the next attempt.
 //!
-//! The pauses double from one failure to the next, so that a server that is down is not beaten, and they are spread
-//! at random, so that many waiting fetches do not all come back in the same millisecond. What a server asked for by
-//! `Retry-After` is a lower bound.
+//! Pauses double from one failure to the next, so that a server that is down is not flooded. Jitter spreads them, so
+//! that waiting fetches do not all retry in the same millisecond. `Retry-After` is a lower bound.
 
 use std::time::Duration;
 
-/// The longest pause, jitter included. A server that restarts is back in seconds; nobody should sit out minutes then.
+/// The longest pause, jitter included. A server that restarts is back in seconds; no reader should wait minutes for it.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Each pause is spread by this part of it, up and down.
+/// Jitter: each pause varies by this fraction, up and down.
 const JITTER: f64 = 0.25;
 
-/// The pauses between the attempts at one thing: an iterator that ends when the retries are used up.
+/// The pauses between attempts: an iterator that ends when the retries are used up.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -24,7 +23,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// `retries` pauses, the first of about `first`, each about twice as long as the one before.
+    /// `retries` pauses. The first is about `first`; each later one is about twice as long as the one before.
     pub fn new(first: Duration, retries: u32) -> Backoff {
         Backoff {
             first,
@@ -34,7 +33,7 @@ impl Backoff {
         }
     }
 
-    /// Pauses without end, none longer than `longest`.
+    /// An endless series of pauses, none longer than `longest`.
     pub fn up_to(first: Duration, longest: Duration) -> Backoff {
         Backoff {
             longest,
@@ -42,21 +41,21 @@ impl Backoff {
         }
     }
 
-    /// The next pause, at least as long as the server asked for; `None` when the retries are used up.
+    /// The next pause, never shorter than `retry_after`; `None` when the retries are used up.
     pub fn next_after(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
         let pause = self.next()?;
-        // Spread upwards only: whoever was told "in ten seconds" is not welcome after nine.
+        // Jitter only upwards: a request before the time that the server named would be refused.
         let spread = |asked: Duration| asked.min(self.longest).mul_f64(JITTER * fastrand::f64());
         let asked = retry_after.map(|asked| asked.saturating_add(spread(asked)));
         Some(asked.map_or(pause, |asked| asked.max(pause)))
     }
 
-    /// As many pauses count as used as of another, if it has used more.
+    /// Counts as many pauses as used as `other` has used, if that is more.
     pub fn catch_up_with(&mut self, other: &Backoff) {
         self.used = self.used.max(other.used).min(self.retries);
     }
 
-    /// After a success: the retries are all there again, and short.
+    /// After a success: restores all retries and the short first pause.
     pub fn reset(&mut self) {
         self.used = 0;
     }
@@ -74,7 +73,7 @@ impl Iterator for Backoff {
             .saturating_mul(1u32.checked_shl(self.used).unwrap_or(u32::MAX));
         self.used += 1;
         let spread = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
-        // Cut off before it is spread: or all that wait for long would ask at the same moment.
+        // Cap before jitter: otherwise all long waits would end at the same moment.
         Some(doubled.min(self.longest.div_f64(1.0 + JITTER)).mul_f64(spread))
     }
 }

@@ -1,11 +1,16 @@
-//! The client: metadata, pages and ranges, of any origin, over one pool of connections.
+//! The client: metadata, documents and ranges of any origin, over one connection pool per origin.
 //!
-//! `tree` asks for metadata ([`metadata`]) and pages, `cache` for ranges ([`ranges`]). Nothing is retried here (but for a
-//! kept connection that turns out to be closed) and nothing waits for a turn: whoever asks knows how urgent it is. What the
-//! client does guarantee is that an answer was judged before it is handed out ([`judge`](crate::http::response::validation)), that each wait
-//! ends after [`HttpConfig::timeout`] of silence, and that credentials and query values are in no error.
+//! `vfs` and `source` ask for metadata ([`metadata`]) and documents; `cache` asks for ranges ([`ranges`]). What the
+//! client guarantees:
 //!
-//! HTTP/1.1 unless told otherwise: one connection a range beats many ranges multiplexed over one connection.
+//! - Every response is validated before the caller receives it ([`validation`](crate::http::response::validation)).
+//! - Every wait ends after [`HttpConfig::timeout`] without data from the server.
+//! - No error contains credentials or query values.
+//!
+//! The client does not retry, except on a new connection after a stale one. It does not queue by urgency either: its
+//! callers do both, because they know how urgent a request is.
+//!
+//! HTTP/1.1 by default: one connection per range is faster than many ranges multiplexed over one connection.
 
 pub(crate) mod answers;
 pub(crate) mod body;
@@ -47,17 +52,17 @@ use crate::http::{
 };
 pub(crate) use ranges::ranged;
 
-/// Bytes from which on a page is a large one: an index of some 30,000 names. **One large page is held at a time**, so
-/// that many of them at once do not fill the memory.
+/// Size in bytes from which a document counts as large: an index of some 30,000 names. **One large document is held at
+/// a time**, to bound memory.
 const LARGE_PAGE: u64 = 4 << 20;
 
-/// Asks origins for things. Clones share connections and credentials.
+/// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// What all clones have in common.
+/// The state that all clones share.
 pub(crate) struct Shared {
     pub config: HttpConfig,
     pub connections: Connections,
@@ -68,7 +73,7 @@ pub(crate) struct Shared {
     pub head_trusts: HeadTrusts,
     pub mirrors: Mirrors,
     pub healths: Healths,
-    /// Leave to hold a large page.
+    /// The permit to hold a large document.
     pub large_page: Arc<Semaphore>,
 }
 
@@ -81,10 +86,10 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client with its own pools of connections.
+    /// A client with its own connection pools.
     ///
     /// # Errors
-    /// If a file that the configuration names can't be used, or the system's roots can't be read.
+    /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
         Ok(Client {
             shared: Arc::new(Shared {
@@ -102,48 +107,48 @@ impl Client {
         })
     }
 
-    /// Takes `user:password` out of a URL, and remembers its origin as one that gets to see them, or what the
-    /// configuration has for the servers of the sources.
+    /// Removes `user:password` from a URL and registers them for its origin; without them, registers the credentials
+    /// that the configuration has for the sources' servers.
     ///
-    /// For URLs that the user gave. What a server gave (a link, a redirect) never comes here.
+    /// Only for URLs that the user gave, never for a link or redirect from a server.
     pub fn adopt(&self, url: Url) -> Url {
         self.shared.access.adopt(url)
     }
 
-    /// Whether a proxy is set, so that it may be that which can't be reached.
+    /// Returns true if a proxy is set. Then a failed connection may be the proxy's.
     pub fn may_use_a_proxy(&self) -> bool {
         self.shared.config.proxy.may_be_one()
     }
 
-    /// Whether the origin of this URL gets to see a login or a token.
+    /// Returns true if requests to this URL's origin carry a login or a token.
     pub fn logs_in_at(&self, url: &Url) -> bool {
         self.shared.access.logs_in_at(url)
     }
 
-    /// The directory that is meant by a URL that the user gave, if it is one: it goes on to be asked for as it was given, with or without a
-    /// `/` at its end.
+    /// Registers a directory URL that the user gave, if it is one. Requests keep the form that the user gave, with or
+    /// without a `/` at the end.
     pub fn call_directory(&self, url: &Url) {
         self.shared.redirects.call(&as_directory(url), url);
     }
 
-    /// Notes at which URL a directory's listing was found: what is below it is asked for there.
+    /// Records the URL at which a directory's listing was found. Requests for what is below the directory go there.
     pub fn found_directory(&self, directory: &Url, found: &Url) {
         self.shared.redirects.learnt(directory, Some(found));
     }
 
-    /// How an origin is doing, as those who ask it find. Whoever retries keeps to it.
+    /// The health of an origin, as all requests to it have found. Callers that retry must follow it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
         self.shared.healths.of(origin)
     }
 
-    /// The origins that are left alone at this moment because they are down, away or overloaded.
+    /// The origins whose circuit breaker is open: down, unreachable or overloaded.
     pub fn down(&self) -> Vec<Down> {
         self.shared.healths.down()
     }
 
-    /// How the origin is doing that a range of this URL would be asked of now: where redirects last led.
+    /// The health of the origin that a range request for this URL would go to now: the target of its last redirects.
     pub fn health_of(&self, url: &Url) -> Arc<Health> {
-        // A short cut that leads to a server that is away is none.
+        // A redirect target that is unavailable does not count.
         let link = self
             .shared
             .redirects
@@ -153,8 +158,9 @@ impl Client {
         link.unwrap_or_else(|| self.shared.healths.of_url(url))
     }
 
-    /// Asks an origin, beside whoever waits, for something else than what has just failed there: the directory that it is in. What comes of
-    /// it shows whether the origin is to blame. A refusal shows nothing: servers that keep their files elsewhere refuse at once.
+    /// Sends a request for another resource of the origin in the background: the directory of what has just failed. The
+    /// result shows whether the origin is at fault. A refused connection shows nothing: a server that redirects to its
+    /// data servers may refuse at once.
     pub fn ask_for_something_else(&self, runtime: &Handle, failed: &Url, health: Arc<Health>) {
         let Some(other) = directory_of(failed).filter(|_| health.finds_out()) else {
             return;
@@ -175,25 +181,25 @@ impl Client {
         });
     }
 
-    /// How many connections the origin of a URL is seen to serve at a time, of those that are allowed.
+    /// How many connections at a time the origin of a URL is seen to serve, at most as many as are allowed.
     pub fn serves(&self, url: &Url) -> usize {
         self.shared.limits.of(url).serves()
     }
 
-    /// Whether nothing is ever asked.
+    /// Returns true if the network must not be used (`--offline`).
     pub fn is_offline(&self) -> bool {
         self.shared.config.offline
     }
 
-    /// Reads a page of at most [`HttpConfig::max_page`] bytes. One that is large is waited for while another one is held.
+    /// Reads a document of at most [`HttpConfig::max_page`] bytes. A large one waits until no other large one is held.
     ///
     /// # Errors
-    /// `BadAnswer` for anything but a complete document of that size.
+    /// `BadAnswer` for anything but a complete document within that size.
     pub async fn page(&self, url: &Url) -> Result<Page, HttpError> {
         self.page_as(url, None).await
     }
 
-    /// [`Self::page`], under another name than this program's: some servers send each program another page.
+    /// [`Self::page`] with another `User-Agent`: some servers send each program another document.
     ///
     /// # Errors
     /// As for [`Self::page`].
@@ -229,7 +235,7 @@ impl Client {
         let modified = head.modified();
         let (due, timeout) = (head.content_length, self.shared.config.timeout);
         let mut pieces = Body::new(response, due, due, timeout, shown.clone());
-        // What was announced is only reserved as it comes.
+        // Reserve memory as the body arrives, not as Content-Length announces.
         let mut body = Vec::new();
         let mut leave = None;
         while let Some(piece) = pieces.next().await? {
@@ -238,7 +244,7 @@ impl Client {
                 return Err(too_long());
             }
             if length > LARGE_PAGE && leave.is_none() {
-                // It fails only if somebody closed the semaphore, which nobody does.
+                // An error would mean a closed semaphore, and no code closes it.
                 leave = Arc::clone(&self.shared.large_page).acquire_owned().await.ok();
             }
             body.extend_from_slice(&piece);
@@ -263,10 +269,10 @@ impl Client {
         })
     }
 
-    /// Asks for all of a file, whatever its size.
+    /// Requests a whole file of any size.
     ///
     /// # Errors
-    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
+    /// `BadAnswer` for a response that fails validation; otherwise as the response or its absence demands.
     pub async fn whole(&self, url: &Url) -> Result<Body, HttpError> {
         let answer = self.send(Method::GET, url, identity()).await?;
         if answer.head.status != 200 {
@@ -283,13 +289,13 @@ impl Client {
         Ok(self.body(answer, due))
     }
 
-    /// What an answer's status means, that answer being read to its end if that keeps its connection.
+    /// The error for a response's status. Reads the body to its end first if that keeps the connection.
     async fn refused(&self, answer: Answer) -> HttpError {
         let kind = answer.head.failure();
         self.failed(answer, kind).await
     }
 
-    /// An answer is given up for a reason.
+    /// Gives up a response for this reason.
     pub(crate) async fn failed(&self, mut answer: Answer, kind: HttpErrorKind) -> HttpError {
         self.finish(&mut answer.response).await;
         HttpError {
@@ -309,7 +315,7 @@ impl Client {
     }
 }
 
-/// The same URL, as that of a directory.
+/// The same URL with a `/` at the end.
 pub fn as_directory(url: &Url) -> Url {
     let mut directory = url.clone();
     if !url.path().ends_with('/') {
@@ -318,13 +324,13 @@ pub fn as_directory(url: &Url) -> Url {
     directory
 }
 
-/// The directory that something is in; `None` for the top of a server.
+/// The parent directory's URL; `None` for the root of a server.
 fn directory_of(url: &Url) -> Option<Url> {
     let above = if url.path().ends_with('/') { ".." } else { "." };
     url.join(above).ok().filter(|directory| directory.path() != url.path())
 }
 
-/// No content coding, please: bytes are counted in the file, not in a compressed form of it (RFC 9110 §12.5.3).
+/// Requests no content coding: offsets count bytes of the file, not of a compressed form (RFC 9110 §12.5.3).
 pub(crate) fn identity() -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
 }

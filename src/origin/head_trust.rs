@@ -1,11 +1,14 @@
-//! Whether HEAD can be believed, and how a size is asked for by GET, as an origin's answers have shown.
+//! Whether HEAD is trusted, and which probe form works, for each origin.
 //!
-//! **GET decides.** Readers get their bytes by GET, so what GET answers is what a file is: gone or not, its size, its
-//! version. HEAD is a hint. Many servers answer it otherwise, because another handler, a cache or a gateway does: with an
-//! error, with length 0, with the length of something else, or never. A HEAD counts only where it says what GET has said
-//! before. Where it contradicts GET once, its origin gets no more of them.
+//! **GET decides.** Readers get their bytes by GET, so GET determines whether a file exists, its size and its version.
+//! HEAD is a hint. Many servers answer it differently, because another handler, a cache or a gateway does: with an
+//! error, with length 0, with the length of something else, or never.
 //!
-//! The origin is that of the URL that was asked, not of where it redirects: a redirector's signed links are good for GET alone.
+//! So a HEAD counts only where it agrees with an earlier GET. After one contradiction the origin gets no more HEAD
+//! requests.
+//!
+//! The origin is that of the requested URL, not of the redirect target: signed links from a redirector are valid for
+//! GET alone.
 
 use std::collections::HashMap;
 
@@ -14,7 +17,7 @@ use url::Url;
 
 use crate::http::{MOST_ORIGINS, Origin};
 
-/// What the HEADs of an origin have proved to be.
+/// How far the HEAD responses of an origin are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum HeadTrust {
     /// No HEAD was compared with a GET yet.
@@ -22,27 +25,27 @@ pub(crate) enum HeadTrust {
     Unproven,
     /// The last HEAD that was compared with a GET agreed with it.
     Proven,
-    /// A GET has contradicted what was known of a file, perhaps from a HEAD: the next HEAD counts only with a GET that agrees. So a
-    /// HEAD that a cache on the way goes on giving never leads a reader to the old version again.
+    /// A GET contradicted what was known of a file, perhaps from a HEAD. The next HEAD counts only together with a GET
+    /// that agrees, so that a HEAD from a stale cache never leads a reader back to the old version.
     Doubted,
-    /// A HEAD contradicted a GET, or was not answered although the GET was: no more HEADs.
+    /// A HEAD contradicted a GET, or got no response although GET did: no more HEAD requests.
     Distrusted,
 }
 
-/// The ways to ask by GET how long a file is, in the order in which they are tried.
+/// The forms of a GET that learns a file's size, in the order in which they are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum ProbeForm {
-    /// `bytes=0-0`. Some servers take a range of one byte for a malformed one, or send the whole file.
+    /// `bytes=0-0`. Some servers reject a range of one byte as malformed, or send the whole file.
     #[default]
     OneByte,
     /// `bytes=0-1`.
     TwoBytes,
-    /// No Range at all. The connection is closed after the head unless the file is short.
+    /// No Range header. The connection is closed after the head unless the file is short.
     Whole,
 }
 
 impl ProbeForm {
-    /// This form, and those to try when it brings no size.
+    /// This form, and those to try after it brought no size.
     pub fn onwards(self) -> impl Iterator<Item = ProbeForm> {
         let all = [ProbeForm::OneByte, ProbeForm::TwoBytes, ProbeForm::Whole];
         all.into_iter().filter(move |form| *form >= self)
@@ -55,22 +58,22 @@ struct Experience {
     probe: ProbeForm,
 }
 
-/// What was found out of each origin.
+/// What was learnt of each origin.
 #[derive(Default)]
 pub(crate) struct HeadTrusts(Mutex<HashMap<Origin, Experience>>);
 
 impl HeadTrusts {
-    /// What the HEADs of this URL's origin have proved to be.
+    /// How far HEAD is trusted for this URL's origin.
     pub fn of(&self, url: &Url) -> HeadTrust {
         self.get(url).head
     }
 
-    /// The form of question that this URL's origin has answered with a size.
+    /// The probe form that brought a size from this URL's origin.
     pub fn probe_form(&self, url: &Url) -> ProbeForm {
         self.get(url).probe
     }
 
-    /// Notes whether a HEAD agreed with a GET of the same URL.
+    /// Records whether a HEAD agreed with a GET of the same URL.
     pub fn note_head(&self, url: &Url, agrees: bool) {
         let trust = if agrees {
             HeadTrust::Proven
@@ -78,7 +81,7 @@ impl HeadTrusts {
             HeadTrust::Distrusted
         };
         self.change(url, |experience| {
-            // Once is enough: an answer that is right for one file may be wrong for the next.
+            // One contradiction is enough: a HEAD that is right for one file may be wrong for the next.
             if experience.head != HeadTrust::Distrusted {
                 if trust == HeadTrust::Distrusted {
                     log::debug!(
@@ -91,16 +94,16 @@ impl HeadTrusts {
         });
     }
 
-    /// Notes that a GET has contradicted what was known of a file.
+    /// Records that a GET contradicted what was known of a file.
     pub fn doubt(&self, url: &Url) {
         if self.of(url) != HeadTrust::Distrusted {
             self.change(url, |experience| experience.head = HeadTrust::Doubted);
         }
     }
 
-    /// Notes a form of question that was answered with a size.
+    /// Records a probe form that brought a size.
     pub fn note_probe(&self, url: &Url, form: ProbeForm) {
-        // The usual one needs no entry.
+        // The default form needs no entry.
         if self.probe_form(url) != form {
             self.change(url, |experience| experience.probe = form);
         }
@@ -115,7 +118,7 @@ impl HeadTrusts {
     fn change(&self, url: &Url, change: impl FnOnce(&mut Experience)) {
         let Some(origin) = Origin::of(url) else { return };
         let mut all = self.0.lock();
-        // What is forgotten is found out again.
+        // What is dropped here is learnt again.
         if all.len() >= MOST_ORIGINS && !all.contains_key(&origin) {
             all.clear();
         }

@@ -1,12 +1,15 @@
-//! How an origin is doing, as its answers show, and when it is worth asking again.
+//! The circuit breaker of each origin: when it is down, and when to ask it again.
 //!
-//! Many fetches go to one origin. When it is down each of them finds that out, and if each came back in its own time the
-//! origin would be beaten as often as there are fetches. So they share what they know: after a **failure of the origin**
-//! (not of one file: [`HttpErrorKind::is_of_the_origin`]) a **pause** begins, in which nobody asks. When it is over
-//! **one** of those who wait asks, the others wait for what becomes of it: an answer lets all through, another
-//! failure makes the pause about twice as long. `Retry-After` is a lower bound for it. Those who wait are woken by event.
+//! Many fetches go to one origin. If each of them retried an origin that is down by itself, the origin would receive as
+//! many retries as there are fetches. So they share one state:
 //!
-//! One thing that fails by itself holds nobody else up ([`blame`]).
+//! - A **failure of the origin** (not of one file: [`HttpErrorKind::is_of_the_origin`]) starts a **pause** without
+//!   requests.
+//! - After the pause, **one** request probes the origin and the others wait for its result.
+//! - A response ends the pause for all. Another failure starts a pause about twice as long.
+//! - `Retry-After` is a lower bound for the pause. Waiters are woken by an event, not by polling.
+//!
+//! A failure of one resource alone delays no other ([`failure_attribution`](self::failure_attribution)).
 
 mod failure_attribution;
 
@@ -28,24 +31,25 @@ use failure_attribution::Failures;
 /// The first pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest, unless the server asked for more. It is one question of one mount: no burden on a server that struggles,
-/// and whoever reads sees soon that it is back.
+/// The longest pause, unless the server asked for more. One probe of one mount every few seconds is no burden for a
+/// server, and readers see soon that it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long the others wait for what becomes of one question, at first and at most. Then the next one asks, about something else perhaps.
+/// How long the others wait for the result of one probe, at first and at most. Then the next probe goes out, perhaps
+/// for another resource.
 const FIRST_PROBE: Duration = Duration::from_millis(1500);
 const LONGEST_PROBE: Duration = Duration::from_secs(6);
 
-/// The health of all origins that were asked.
+/// The health of every origin that was asked.
 #[derive(Default)]
 pub(crate) struct Healths(Mutex<HashMap<Origin, Arc<Health>>>);
 
 impl Healths {
-    /// That of an origin.
+    /// The health of one origin.
     pub fn of(&self, origin: &Origin) -> Arc<Health> {
         let mut all = self.0.lock();
         if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
-            // Whoever asks or waits holds on to his. How the others are is found out again.
+            // Requests and waiters hold a reference to theirs. The others are learnt again.
             all.retain(|_, health| Arc::strong_count(health) > 1);
         }
         Arc::clone(
@@ -54,7 +58,7 @@ impl Healths {
         )
     }
 
-    /// Those that are not well.
+    /// The origins that are not well.
     pub fn down(&self) -> Vec<Down> {
         let all = self.0.lock();
         let mut down: Vec<_> = all.values().filter_map(|health| health.down()).collect();
@@ -62,7 +66,8 @@ impl Healths {
         down
     }
 
-    /// That of the origin of a URL that is asked. One that can't be asked is as well as any: asking says what is wrong with it.
+    /// The health of a requested URL's origin. A URL without an origin counts as healthy: the request itself will
+    /// report its error.
     pub fn of_url(&self, url: &Url) -> Arc<Health> {
         Origin::of(url).map_or_else(|| Arc::new(Health::new(Origin::nowhere())), |origin| self.of(&origin))
     }
@@ -71,58 +76,58 @@ impl Healths {
 /// The health of one origin.
 pub struct Health {
     origin: Origin,
-    /// Nothing is taken and nobody waits under it.
+    /// **No other lock is taken and nothing waits under it.**
     state: Mutex<State>,
     changed: Notify,
-    /// How many requests have begun beside another one, and of how many the answer's head has yet to come.
+    /// Requests that began while another was in flight, and requests whose response head has not arrived yet.
     beside: AtomicU64,
     under_way: AtomicUsize,
-    /// Somebody asks for something else than what has failed.
+    /// A background request for another resource is in flight ([`Health::finds_out`]).
     is_finding_out: AtomicBool,
 }
 
 struct State {
-    /// `None` while it is well.
+    /// `None` while the origin is healthy.
     pause: Option<Pause>,
-    /// Counts the pauses that have begun: who asked before the last one says nothing new by failing.
+    /// Number of pauses so far. A failure of a request from before the last pause is no news.
     pauses: u64,
-    /// Counts the answers.
+    /// Number of responses.
     answers: u64,
     failures: Failures,
 }
 
 struct Pause {
     until: Instant,
-    /// How long the next ones are.
+    /// The lengths of the next pauses.
     backoff: Backoff,
     since: Instant,
     /// The last failure.
     why: HttpErrorKind,
-    /// Until when one request is probing whether it is back, while the others wait for it.
+    /// Until when one request probes the origin while the others wait.
     probed_until: Option<Instant>,
-    /// How long that is the next time: one thing that is silent by itself must not stand for all.
+    /// The time limit of the next probe: a single resource that is silent must not hold up all others.
     probe_patience: Duration,
 }
 
-/// An origin that is left alone, but for one who asks now and then.
+/// An origin whose circuit breaker is open, except for probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
-    /// Which.
+    /// The origin.
     pub origin: Origin,
-    /// For how long it has been.
+    /// How long it has been down.
     pub time: Duration,
-    /// What it failed with at last.
+    /// The last failure.
     pub why: HttpErrorKind,
 }
 
-/// What is asked of an origin at a moment.
+/// The requests to an origin at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Traffic {
     beside: u64,
     under_way: usize,
 }
 
-/// A request is under way until this is dropped.
+/// A request in flight; ends when this is dropped.
 pub(crate) struct UnderWay(Arc<Health>);
 
 impl Drop for UnderWay {
@@ -131,8 +136,8 @@ impl Drop for UnderWay {
     }
 }
 
-/// Leave to ask, given by [`Health::turn`]. Tell by it what became of the question; dropped without a word it lets the
-/// next one ask.
+/// The permission to send one request, from [`Health::turn`]. Report the result through it. Dropped without a report,
+/// it lets the next waiter probe.
 pub struct Permit {
     health: Arc<Health>,
     pauses: u64,
@@ -156,12 +161,12 @@ impl Health {
         }
     }
 
-    /// Waits until the origin may be asked.
+    /// Waits until a request may be sent to the origin.
     pub async fn turn(self: &Arc<Self>) -> Permit {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered before looking, so that a change between the two is not lost.
+            // Registered before the check, so that a change between the two is not lost.
             changed.as_mut().enable();
             let until = match self.look() {
                 Ok(turn) => return turn,
@@ -177,12 +182,12 @@ impl Health {
         }
     }
 
-    /// Leave to ask, if it may be asked now.
+    /// A permit, if a request may be sent now.
     pub fn turn_now(self: &Arc<Self>) -> Option<Permit> {
         self.look().ok()
     }
 
-    /// A turn, or until when to wait for one.
+    /// A permit, or when to check again.
     fn look(self: &Arc<Self>) -> Result<Permit, Option<Instant>> {
         let mut state = self.state.lock();
         let is_probe = match &mut state.pause {
@@ -204,7 +209,7 @@ impl Health {
         })
     }
 
-    /// It has answered something, whoever asked.
+    /// The origin has responded, to any request.
     pub fn answered(&self) {
         let ended = {
             let mut state = self.state.lock();
@@ -222,7 +227,7 @@ impl Health {
         }
     }
 
-    /// Whether it is left alone.
+    /// Returns true if the circuit breaker is open.
     pub(crate) fn is_down(&self) -> bool {
         self.state.lock().pause.is_some()
     }
@@ -244,7 +249,7 @@ impl Health {
         UnderWay(Arc::clone(self))
     }
 
-    /// What is asked of it now. To be compared with [`Self::had_others`].
+    /// The current traffic, for [`Self::had_others`].
     pub fn traffic(&self) -> Traffic {
         Traffic {
             beside: self.beside.load(Ordering::Acquire),
@@ -252,28 +257,29 @@ impl Health {
         }
     }
 
-    /// Whether others have asked it since this was its traffic, while requests were under way that came one after another.
+    /// Returns true if other requests were in flight at `before`, or have overlapped since. The caller's own run one at
+    /// a time.
     pub fn had_others(&self, before: Traffic) -> bool {
         before.under_way > 0 || self.beside.load(Ordering::Acquire) > before.beside
     }
 
-    /// How often it has answered so far, whoever asked.
+    /// Number of responses so far, to all requests.
     pub fn answers(&self) -> u64 {
         self.state.lock().answers
     }
 
-    /// Whether nobody finds out for it at this moment if something else of it is answered; then somebody does from now on, until
-    /// [`Self::has_found_out`].
+    /// Claims the background request for another resource: returns true if none was in flight. The caller ends the
+    /// claim with [`Self::has_found_out`].
     pub(crate) fn finds_out(&self) -> bool {
         !self.is_finding_out.swap(true, Ordering::AcqRel)
     }
 
-    /// See [`Self::finds_out`].
+    /// Ends the claim of [`Self::finds_out`].
     pub(crate) fn has_found_out(&self) {
         self.is_finding_out.store(false, Ordering::Release);
     }
 
-    /// It has failed just now, as somebody found who was sent there by another.
+    /// Records a failure of a request that came here by a redirect, without a permit of this origin.
     pub fn has_failed(&self, error: &HttpError) -> FailureAttribution {
         let pauses = self.state.lock().pauses;
         self.failed(error, pauses, Failures::blame)
@@ -290,7 +296,7 @@ impl Health {
         if state.pauses != pauses {
             return FailureAttribution::Origin;
         }
-        // A pause goes on, whoever asked at its end.
+        // A failed probe extends the pause, whichever request sent it.
         if state.pause.is_none() && blame(&mut state.failures, error, now) == FailureAttribution::Resource {
             return FailureAttribution::Resource;
         }
@@ -306,7 +312,7 @@ impl Health {
         });
         pause.why = kind.clone();
         let time = pause.backoff.next_after(kind.retry_after()).unwrap_or(LONGEST_PAUSE);
-        // Nobody lives to see the end of a pause that is too long for a clock.
+        // A pause too long for the clock is capped at 34 years.
         pause.until = now.checked_add(time).unwrap_or(now + Duration::from_secs(1 << 30));
         pause.probed_until = None;
         drop(state);
@@ -324,34 +330,35 @@ impl Health {
 }
 
 impl Permit {
-    /// Whether it finds out for all others if the origin is back.
+    /// Returns true if this request probes the origin for all waiters.
     pub fn is_probe(&self) -> bool {
         self.is_probe
     }
 
-    /// Whether no pause has begun since it was given: who did something else first must look again.
+    /// Returns true if no pause has begun since the permit was given. A caller that did other work first must check
+    /// again.
     pub fn is_good(&self) -> bool {
         self.health.state.lock().pauses == self.pauses
     }
 
-    /// Whether it was given by this one.
+    /// Returns true if the permit is of this origin.
     pub fn is_to(&self, health: &Arc<Health>) -> bool {
         Arc::ptr_eq(&self.health, health)
     }
 
-    /// The origin has answered, whatever it was.
+    /// The origin has responded, in whatever way.
     pub fn answered(self) {
         self.health.answered();
     }
 
-    /// What became of the question: an answer, or why there is none. Whether the origin has answered, whatever it was.
+    /// Reports the result: `None` for a response. Returns true if the origin has responded, in whatever way.
     pub fn ended(self, error: Option<&HttpError>) -> bool {
         match error {
             Some(error) if error.kind.is_of_the_origin() => {
                 self.failed(error);
                 false
             }
-            // Nothing that says how it is doing.
+            // These errors say nothing of the origin's health.
             Some(HttpError {
                 kind: HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors | HttpErrorKind::Offline,
                 ..
@@ -363,12 +370,13 @@ impl Permit {
         }
     }
 
-    /// It has failed; see [`HttpErrorKind::is_of_the_origin`].
+    /// Reports a failure of the request ([`HttpErrorKind::is_of_the_origin`]).
     pub fn failed(self, error: &HttpError) -> FailureAttribution {
         self.health.failed(error, self.pauses, Failures::blame)
     }
 
-    /// Likewise, of one that others stand in for: it is left alone as a whole, because that costs nobody anything.
+    /// Reports a failure of an origin that has mirrors, or of a mirror. The whole origin is paused at once: other servers
+    /// serve its requests meanwhile, so no reader waits.
     pub fn failed_altogether(self, error: &HttpError) {
         self.health
             .failed(error, self.pauses, |_, _, _| FailureAttribution::Origin);
@@ -381,7 +389,7 @@ impl Drop for Permit {
             return;
         }
         let mut state = self.health.state.lock();
-        // Nothing, if what became of the question was told.
+        // No effect if the result was reported.
         if state.pauses == self.pauses
             && let Some(pause) = &mut state.pause
         {

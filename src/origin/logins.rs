@@ -1,8 +1,9 @@
-//! Which login a URL is asked for with, as a part of the keys of what is cached.
+//! The login that a URL is requested with, as a part of cache keys.
 //!
-//! What a server shows may depend on who asks. So what was told to one login is kept apart from what was told to another one, and from what
-//! anybody gets to see: a key in the cache has the login in it ([`crate::cache::UrlKey`]). User name and password count, or the token, and
-//! headers, cookies and the client certificate. Of what is renewed by itself (a token's file or command, a certificate) its place counts.
+//! A server's content may depend on the login. So the cache keeps the content for each login apart, and apart from
+//! public content: a cache key contains the login ([`crate::cache::UrlKey`]). A login consists of user name and
+//! password, or the token, of headers, cookies and the client certificate. For what is renewed by itself (a token's
+//! file or command, a certificate), its path or command counts.
 //!
 //! **A key does not reveal the secret.** It is a slow hash, cut to 8 bytes: 65,536 rounds for each guess.
 
@@ -15,19 +16,19 @@ use url::Url;
 use super::Client;
 use crate::http::auth::TokenSource;
 
-/// Rounds of the hash: some 20 ms, once for each login and mount.
+/// Rounds of the hash: some 20 ms, once per login and mount.
 const ROUNDS: usize = 1 << 16;
 
-/// Stands for a login in keys. Two logins have different ones.
+/// Represents a login in keys. Different logins have different keys.
 pub type LoginKey = [u8; 8];
 
-/// Finds out which login a URL is asked for with. By default there is none.
+/// Finds the login that a URL is requested with. The default has no login.
 #[derive(Clone, Default)]
 pub struct Logins(Option<Arc<Known>>);
 
 struct Known {
     client: Client,
-    /// By what they are made of. Taken for a look-up, and for the first time of a login while that is hashed.
+    /// Keys by the text that they are made of. Locked for a look-up, and while a login is hashed for the first time.
     keys: Mutex<HashMap<String, LoginKey>>,
 }
 
@@ -38,13 +39,13 @@ impl fmt::Debug for Logins {
 }
 
 impl Logins {
-    /// Those by which this client asks.
+    /// The logins that this client sends.
     pub fn of(client: Client) -> Logins {
         let keys = Mutex::default();
         Logins(Some(Arc::new(Known { client, keys })))
     }
 
-    /// The login that goes out when this URL is asked for; `None` if it is asked for as by anybody.
+    /// The key of the login sent with requests for this URL; `None` for a public request.
     pub fn key(&self, url: &Url) -> Option<LoginKey> {
         let known = self.0.as_deref()?;
         let text = known.client.login_text(url);
@@ -64,10 +65,10 @@ fn slow_hash(text: &str) -> LoginKey {
 }
 
 impl Client {
-    /// All by which who asks for this URL can be told apart. Secret.
+    /// Everything that identifies the sender of requests for this URL. Secret.
     fn login_text(&self, url: &Url) -> String {
         let (shared, mut text) = (&self.shared, String::new());
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         if let Some(login) = shared.access.login_at(url) {
             let _ = writeln!(text, "login\0{}\0{}", login.user, login.password.expose());
         }
@@ -95,7 +96,7 @@ impl Client {
     }
 }
 
-/// Headers that are the same for all who use a program.
+/// Headers that do not identify a user: they are the same for all users of a program.
 const SAYS_NOT_WHO: [&str; 5] = ["user-agent", "accept", "accept-language", "referer", "cache-control"];
 
 #[cfg(test)]

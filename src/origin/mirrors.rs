@@ -1,15 +1,17 @@
 //! Mirrors: other URLs at which the user says that the same files are.
 //!
-//! A mirror is asked for bytes while the source's own URL can't be, and its answer counts only if it proves to be of the
-//! version that is known ([`is_same`]): the total is the same, and so is the strong entity tag, or, where one of the two has none,
-//! the date. Whatever else it answers is no word about the file: the mirror is **left out** for this file for a while, and that is all.
+//! A mirror is asked for bytes while the source's own URL is unavailable. Its response counts only if it proves to be
+//! of the known version ([`is_same`]): the same total, and the same strong entity tag or, where one of the two has
+//! none, the same date. After any other response the mirror is **left out** for this file for a while. Such a response
+//! says nothing about the file itself.
 //!
-//! What the source has told of names and versions stands, and only the source can take it back. Where it never told anything
-//! and can't be asked, a mirror's word has to do, if it names the version of what it has: what comes of that is asked of the source again
-//! as soon as that answers. **Silence alone lets a mirror speak**: a source that denies a file, or calls it gone, has spoken.
+//! What the source said of names and versions stands, and only the source can revoke it. For a file of which the source
+//! never said anything, a mirror's response is accepted while the source is unavailable, if it names a version. The
+//! source is asked again as soon as it responds. **A mirror counts only while the source is silent**: a source that
+//! denies a file, or says that it is gone, has decided.
 //!
-//! A mirror is no source: nothing that was given for the source's server goes there, unless it is on the same origin
-//! ([`access`](crate::http::auth)).
+//! A mirror is not a source: it receives no credentials of the source's server, unless it is on the same origin
+//! ([`auth`](crate::http::auth)).
 
 use std::{
     collections::HashMap,
@@ -31,15 +33,15 @@ use crate::http::{
     },
 };
 
-/// How long a mirror is left out for a file that it does not have, or has another version of. Mirrors are brought up to
-/// date in hours; and one question in so long is no burden.
+/// How long a mirror is left out for a file that it lacks or has in another version. Mirrors synchronise every few
+/// hours, and one request per ten minutes is no burden.
 const LEFT_OUT: Duration = Duration::from_secs(600);
 
-/// Files that mirrors are left out for, at most. What is forgotten costs a question.
+/// Maximum number of files with a left-out mirror. A forgotten one costs one request.
 const MOST: usize = 4096;
 
 impl MirrorConfig {
-    /// Where the file at `url` is on each mirror: nowhere if it is not the source, and not below it.
+    /// The URL of the file `url` on each mirror. Empty if `url` is neither the source nor below it.
     fn of(&self, url: &Url) -> Vec<Url> {
         let Some(source) = &self.source else { return Vec::new() };
         if is_same_place(url, source) {
@@ -49,7 +51,7 @@ impl MirrorConfig {
             }
             return urls;
         }
-        // The scheme and the port may be others, where the source redirects.
+        // Scheme and port may differ, where the source redirects.
         let Some(rest) = url.path().strip_prefix(&as_directory(source)) else {
             return Vec::new();
         };
@@ -71,7 +73,7 @@ fn is_same_place(one: &Url, other: &Url) -> bool {
     one.host() == other.host() && place(one) == place(other)
 }
 
-/// The path of a URL as that of a directory.
+/// The path of a URL, with a `/` at the end.
 fn as_directory(url: &Url) -> String {
     let path = url.path();
     if path.ends_with('/') {
@@ -81,10 +83,10 @@ fn as_directory(url: &Url) -> String {
     }
 }
 
-/// What a mount knows of its mirrors.
+/// A mount's mirrors and their state.
 pub(crate) struct Mirrors {
     config: MirrorConfig,
-    /// Since when a mirror is left out for a file, by its URL there. Nothing else is locked under it.
+    /// Since when a mirror is left out for a file, by its URL there. **No other lock is taken under it.**
     left_out: Mutex<HashMap<Url, Instant>>,
 }
 
@@ -115,12 +117,12 @@ impl Mirrors {
 }
 
 impl Client {
-    /// Other URLs at which a file may be had, in the order in which they are to be asked; see the module.
+    /// Other URLs of a file, in the order in which to ask them. Mirrors that are left out for it are missing.
     pub fn mirrors_of(&self, url: &Url) -> Vec<Url> {
         self.shared.mirrors.of(url)
     }
 
-    /// A mirror does not have this file in the version that is wanted, or this directory, and is not asked for it again for a while.
+    /// A mirror lacks this file, this version of it, or this directory. It is not asked for it again for a while.
     pub fn leave_mirror_out(&self, there: &Url, why: &HttpErrorKind) {
         let what = if there.path().ends_with('/') {
             "directory"
@@ -131,11 +133,11 @@ impl Client {
         self.shared.mirrors.leave_out(there.clone());
     }
 
-    /// Asks a mirror for the bytes `want` (end exclusive, not empty) of a file of which the version `known` is wanted, which is
-    /// from `modified`. Gives the body of an answer that begins with `want`, and is proven to be of that version.
+    /// Requests the bytes `want` (end exclusive, not empty) of a file from a mirror. Returns the body of a response
+    /// that begins with `want` and is proven to be of the version `known`, last modified at `modified`.
     ///
     /// # Errors
-    /// `BadAnswer` for any other; what else the mirror's answer or its absence asks.
+    /// `BadAnswer` for any other response; otherwise as the mirror's response or its absence demands.
     pub async fn range_of_mirror(
         &self,
         there: &Url,
@@ -157,8 +159,8 @@ impl Client {
         Err(self.failed(answer, kind).await)
     }
 
-    /// Asks a mirror for the bytes `want` (end exclusive, not empty) of a file of which nobody has told a version yet, but that was
-    /// listed with this many bytes, if it was. The answer tells the version, and has to name it.
+    /// Requests the bytes `want` (end exclusive, not empty) from a mirror, of a file whose version is unknown. The size
+    /// must match the listed one, if there is one. The response must name the version.
     ///
     /// # Errors
     /// As for [`Self::range_of_mirror`].
@@ -188,13 +190,13 @@ impl Client {
         Err(self.failed(answer, kind).await)
     }
 
-    /// [`Self::metadata`] of a file of which nobody has told a version yet, as a mirror has it. It has to name the version.
+    /// [`Self::metadata`] from a mirror, of a file whose version is unknown. The response must name the version.
     ///
     /// # Errors
     /// As for [`Self::metadata`].
     pub async fn metadata_of_mirror(&self, there: &Url) -> Result<Metadata, HttpError> {
         let found = self.metadata(there).await?;
-        // A directory's name leads to the directory.
+        // The URL of a directory redirects to the directory's own URL.
         let is_named = found
             .version
             .as_ref()
@@ -206,7 +208,7 @@ impl Client {
         Err(HttpError { kind, url })
     }
 
-    /// Asks an origin, beside whoever would have to wait for it, whether it is back. `turn` is the leave to do that.
+    /// Probes an origin in the background. `turn` is the permit for that.
     pub fn find_out(&self, runtime: &Handle, url: Url, turn: Permit) {
         let client = self.clone();
         runtime.spawn(async move {
@@ -216,17 +218,17 @@ impl Client {
     }
 }
 
-/// What a mirror says of a file, and the bytes that were asked for.
+/// A mirror's first response for a file, with the requested bytes.
 pub struct FirstRange {
-    /// With a validator that holds for all servers.
+    /// Its validator is valid on all servers.
     pub version: Version,
     /// Last-Modified.
     pub modified: Option<SystemTime>,
-    /// As much as the answer brings.
+    /// As many bytes as the response brings.
     pub body: Body,
 }
 
-/// Why an answer of a mirror is none.
+/// Why a mirror's response is rejected.
 fn no_answer(verdict: Verdict) -> HttpErrorKind {
     match verdict {
         Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => bad(UNNAMED),
@@ -241,8 +243,9 @@ fn bad(why: &str) -> HttpErrorKind {
     HttpErrorKind::BadAnswer(why.to_owned())
 }
 
-/// Whether an answer of another server is of this version, as its validators show. A strong tag decides where both have
-/// one. Else the date has to be the same; a weak tag proves nothing between two servers, and the size alone does not either.
+/// Returns true if a response of another server is of this version, by its validators. A strong tag decides if both
+/// have one. Otherwise the date must be the same. A weak tag proves nothing between two servers, nor does the size
+/// alone.
 fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
     match (&known.validator, head.validator()) {
         (Validator::Strong(known), Validator::Strong(tag)) => *known == tag,

@@ -1,28 +1,30 @@
 //! The bandwidth limit: one token bucket over all bytes of a mount.
 //!
-//! Each piece of a body is paid for by [`Throttle::take`], which returns when the rate allows it. The bucket is kept as a
-//! schedule (the virtual scheduling form of the generic cell rate algorithm): `paid_until` is the moment up to which the
-//! line is sold. Taking `n` bytes moves it by `n / rate`, and the taker sleeps until that moment, less the burst. So
-//! takers are served in the order in which they asked, none can be passed by smaller ones, a piece may be larger than
-//! the burst, and nobody polls.
+//! [`Throttle::take`] returns when the rate allows a piece of a body. The bucket is kept as a schedule (the virtual
+//! scheduling form of the generic cell rate algorithm): `paid_until` is the moment up to which the line is reserved.
+//! Taking `n` bytes moves it by `n / rate`, and the caller sleeps until that moment, less the burst. So:
 //!
-//! A taker that is dropped while it sleeps has taken its bytes: they were read off the wire before they were paid for.
+//! - Callers are served in order of arrival; smaller pieces pass no larger ones.
+//! - A piece may be larger than the burst.
+//! - No caller polls.
+//!
+//! A caller dropped while it sleeps has used its bytes: they were read from the network before `take`.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// What may pass at once after a pause. A tenth of a second keeps any five seconds within 2 % of the rate, and lets a
-/// machine that is so busy that its threads come late by that much make up for it: what is not used in time is lost.
+/// What may pass at once after a pause. A tenth of a second keeps any five seconds within 2 % of the rate. It also lets
+/// threads of a busy machine that wake late by that much catch up; what is not used in time is lost.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Holds all who share it to a number of bytes per second.
+/// Limits all clones together to a number of bytes per second.
 #[derive(Debug)]
 pub struct Throttle {
     /// Bytes per second; `None`: no limit.
     rate: Option<u64>,
-    /// Up to when the line is sold. Nothing else is locked under it, and it is never held over an await.
+    /// Up to when the line is reserved. **No other lock is taken under it, and it is never held over an await.**
     paid_until: Mutex<Option<Instant>>,
 }
 
@@ -35,14 +37,14 @@ impl Throttle {
         }
     }
 
-    /// Waits until this many bytes may pass. In the order of the first polls.
+    /// Waits until this many bytes may pass, in the order of first polls.
     pub async fn take(&self, bytes: usize) {
         if let Some(due) = self.reserve(bytes) {
             sleep_until(due).await;
         }
     }
 
-    /// Sells the next stretch of the line; the moment at which it may be used, if that is to come.
+    /// Reserves the next stretch of the line; returns when it may be used, if that is in the future.
     fn reserve(&self, bytes: usize) -> Option<Instant> {
         let cost = cost(bytes, self.rate?);
         let now = Instant::now();
@@ -57,7 +59,7 @@ impl Throttle {
 /// How long the line takes for this many bytes.
 fn cost(bytes: usize, rate: u64) -> Duration {
     let nanos = bytes as u128 * 1_000_000_000 / u128::from(rate);
-    // 580 years, for whoever sets one byte per second and reads for long: no wait that anybody would sit out.
+    // Capped at 292 years, which only a rate of some bytes per second reaches.
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 2))
 }
 
@@ -104,7 +106,7 @@ mod tests {
             times.push(task.await.unwrap().as_secs_f64());
         }
         times.sort_by(f64::total_cmp);
-        // 8 × 500 kB at 1 MB/s, in turns. Whoever came first had the burst, ten pieces, to itself.
+        // 8 × 500 kB at 1 MB/s, in turns. The first task had the burst, ten pieces, to itself.
         assert!((3.8..4.1).contains(&times[7]) && times[0] > 3.0, "{times:?}");
     }
 

@@ -1,18 +1,22 @@
-//! Several names for one version: validators that differ although the bytes do not.
+//! Version aliases: several validators for one version, where validators differ although the bytes do not.
 //!
-//! Machines behind one name may each have an ETag of their own (made of the inode) or a date of their own (of the copy). Some servers
-//! send the moment of the answer as a date, or an ETag of the part that they send, or name a version only now and then. By such
-//! validators nearly every answer would be of another version, and nothing but a file's first bytes could ever be read.
+//! Machines behind one name may each have their own ETag (made of the inode) or date (of the copy). Some servers send
+//! the time of the response as the date, or an ETag of the part that they send, or a validator only now and then. By
+//! such validators nearly every response would be of another version, and no reader would get past a file's first
+//! bytes.
 //!
-//! So an answer that fits in size and range, and is contradicted by its validators alone, is [doubtful](super::RangeAnswer::Doubtful). The
-//! server is then asked a few times more for the file's head and for small parts of which the bytes are known, and [`decide`] has the rule:
-//! **bytes that differ, or a validator that is steady and another one, mean another version; validators that change from answer to answer
-//! while the bytes are the same mean nothing.** What is found out counts for this version of this file. A later validator that was not seen
-//! before is doubtful again, so a file that is replaced is noticed by what is left to go by: its date, what HEAD says, or
-//! its bytes in three places.
+//! So a response that fits in size and range but not in its validators is [doubtful](super::RangeAnswer::Doubtful). The
+//! client then sends a few more requests: for the file's head and for small parts whose bytes are known. [`decide`] has
+//! the rule:
 //!
-//! An answer that names no version at all is checked by HEAD each time, after its own head has come: what the version was then, it was
-//! when the answer was made, because it was the same before.
+//! - **Bytes that differ mean another version. So does a new validator that is steady.**
+//! - **Validators that change between responses, with equal bytes, mean nothing.**
+//!
+//! The result counts for this version of this file. A later validator that is new makes a response doubtful again. So a
+//! replaced file is noticed by what remains: its date, its HEAD, or its bytes in three places.
+//!
+//! A response without any validator is checked by a HEAD each time, after its own head has arrived. The version was the
+//! same before and after, so it was the same when the response was made.
 
 mod weighing;
 
@@ -40,34 +44,34 @@ use crate::http::{
     },
 };
 
-/// Files of which it is remembered what else their versions are called. What is forgotten is found out again.
+/// Maximum number of files whose aliases are remembered. Forgotten ones are learnt again.
 const MOST_FILES: usize = 1024;
 
-/// Names of one version that are remembered.
+/// Maximum number of aliases remembered per version.
 const MOST_NAMES: usize = 64;
 
-/// Answers about one version that are asked for again because nothing speaks for them.
+/// Maximum number of responses per version that are requested again because nothing supports them.
 const MOST_AGAIN: u32 = 16;
 
-/// Rounds of questions: one HEAD and one part each. With fewer, two machines would often not both answer.
+/// Rounds of requests, each one HEAD and one part. With fewer, two machines would often not both respond.
 const ROUNDS: usize = 3;
 
-/// Bytes of a part that is compared.
+/// Bytes of a compared part.
 pub const SAMPLE: u64 = 16 << 10;
 
-/// How far into a file that only comes as a whole a part is compared, in bytes.
+/// For a file that only comes as a whole: the farthest offset of a compared part, in bytes.
 const FARTHEST: u64 = 1 << 20;
 
-/// How long ago a date has to be for two versions not to share it: a date has a resolution of one second, and clocks differ.
+/// Minimum age of a date that two versions can't share: dates have a resolution of one second, and clocks differ.
 const LONG_AGO: Duration = Duration::from_secs(60);
 
-/// A date may be that of the answer if it is no older. Clocks of servers may be wrong by minutes.
+/// A date younger than this may be the response's own. Servers' clocks may be wrong by minutes.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// After so long a clock shows another second.
+/// Time after which a clock shows another second.
 const NEXT_SECOND: Duration = Duration::from_millis(1100);
 
-/// Bytes that are known to be of a version: `bytes` from byte offset `at` on.
+/// Known bytes of a version: `bytes`, starting at offset `at`.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Byte offset.
@@ -76,7 +80,7 @@ pub struct Sample {
     pub bytes: Vec<u8>,
 }
 
-/// What an answer calls its version.
+/// What a response calls its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasName(Name);
 
@@ -85,29 +89,29 @@ impl AliasName {
         AliasName(Name::of(head))
     }
 
-    /// What an answer said of which this is known.
+    /// The name in the response that gave this version.
     pub fn as_version(version: &Version, modified: Option<SystemTime>) -> AliasName {
         AliasName(Name::known(version, modified))
     }
 
-    /// What an answer said of which this was taken.
+    /// The name in the response that gave this metadata.
     pub fn as_metadata(metadata: &Metadata) -> AliasName {
         AliasName(Name::of(&metadata.as_head()))
     }
 }
 
-/// What a doubtful answer turned out to be.
+/// What a doubtful response turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weighed {
     /// It is of the known version.
     Same,
-    /// The file is another one now.
+    /// The file has another version now.
     Another,
-    /// The known version is the current one, and this answer may be of an older one: it has to be asked for again.
+    /// The known version is current, and this response may be of an older one: request it again.
     Again,
 }
 
-/// Validators, written in one way: a tag without its quotes, its `W/` and the mark of a coding; a date in HTTP's first form.
+/// Normalised validators: a tag without quotes, `W/` and coding suffix; a date in HTTP's preferred format.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Name {
     tag: Option<String>,
@@ -140,7 +144,7 @@ impl Name {
         *self == Name::default()
     }
 
-    /// Whether an answer with this name is of the version that is called `known`.
+    /// Returns true if a response with this name is of the version with the name `known`.
     fn is(&self, known: &Name) -> bool {
         match known {
             Name { tag: Some(_), .. } => self.tag == known.tag,
@@ -149,26 +153,26 @@ impl Name {
         }
     }
 
-    /// The time since its date; `None` without one, or if it is in the future.
+    /// The age of its date; `None` without a date, or if it is in the future.
     fn age(&self, now: SystemTime) -> Option<Duration> {
         now.duration_since(parse_date(self.date.as_deref()?)?).ok()
     }
 }
 
-/// What else the versions of files are called.
+/// The aliases of files' versions.
 #[derive(Default)]
 pub(crate) struct Aliases {
-    /// The origins that name no version, not even when HEAD is asked.
+    /// The origins that send no validator, not even to HEAD.
     nameless: Mutex<HashSet<Origin>>,
-    /// By the URL that was asked for.
+    /// By requested URL.
     files: Mutex<HashMap<Url, Arc<File>>>,
-    /// The origins of which the log has said it.
+    /// The origins for which the finding was logged.
     logged: Mutex<HashSet<Origin>>,
 }
 
 #[derive(Default)]
 struct File {
-    /// Held by the one that asks.
+    /// Held by the caller that sends the requests.
     asking: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
@@ -177,37 +181,37 @@ struct File {
 struct State {
     known: Option<Version>,
     modified: Option<SystemTime>,
-    /// What else the version is called.
+    /// The version's aliases.
     names: Vec<Name>,
-    /// What is left to go by, once its validators were found to differ.
+    /// How the version is recognised, once its validators were found to differ.
     by: Option<By>,
-    /// Answers that were asked for again.
+    /// Number of responses that were requested again.
     again: u32,
 }
 
 /// How a version is recognised when its validators do not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum By {
-    /// The server goes on telling the known validator too.
+    /// The server still sends the known validator too.
     Names,
     /// The tags differ, the date does not.
     Date,
-    /// What HEAD says is steady, and is this.
+    /// The response to HEAD is steady and has this name.
     Head(Name),
     /// The bytes alone.
     Bytes,
 }
 
-/// How the bytes compare that several answers have in common with each other and with what is known.
+/// The result of comparing the bytes that several responses share with each other and with known ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bytes {
     Equal,
     Differ,
-    /// There were none to compare.
+    /// There were no bytes to compare.
     Unknown,
 }
 
-/// What a few answers that came one after the other have said of a file.
+/// What a few successive responses said of a file.
 struct Evidence {
     heads: Vec<Name>,
     gets: Vec<Name>,
@@ -215,19 +219,19 @@ struct Evidence {
     is_other_size: bool,
 }
 
-/// What is known to say nothing, whether it is steady at this moment or not.
+/// Validators already known to be meaningless, even if they are steady at this moment.
 #[derive(Debug, Clone, Copy, Default)]
 struct Doubt {
-    /// Dates: they are those of the answers.
+    /// Dates: they are the responses' own.
     of_dates: bool,
     /// All validators.
     of_all: bool,
 }
 
-/// What the evidence says of an answer of the version `known` that was `told` to be another one: `None` if it is another one, else what is
-/// left to go by. The rows are tried in their order:
+/// Decides from the evidence whether a response with the name `told` is of the version `known`: `None` if it is another
+/// version, else how the version is recognised from now on. The first matching row counts:
 ///
-/// | what came | verdict |
+/// | evidence | verdict |
 /// |---|---|
 /// | bytes that differ, or another size | another version |
 /// | the new validator in each answer to GET | another version, whatever HEAD says |
@@ -246,7 +250,7 @@ fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now
     if *bytes == Bytes::Differ || *is_other_size {
         return None;
     }
-    // GET decides: a HEAD that is out of date is no word for the old version.
+    // GET decides: a stale HEAD can't prove the old version.
     if !told.0.is_empty()
         && !gets.is_empty()
         && gets.iter().all(|name| *name == told.0)
@@ -295,7 +299,7 @@ fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now
 }
 
 impl State {
-    /// Begins anew if it is about another version.
+    /// Starts afresh if the state is about another version.
     fn begin(&mut self, known: &Version, modified: Option<SystemTime>) {
         if self.known.as_ref() != Some(known) {
             *self = State {
@@ -306,7 +310,8 @@ impl State {
         }
     }
 
-    /// Whether an answer that nothing speaks for may be asked for again; if that helps, it is soon not needed any more.
+    /// Returns true if a response that nothing supports may be requested again. The count is limited, and a retry that
+    /// helps ends the need.
     fn asks_again(&mut self) -> bool {
         self.again += 1;
         self.again <= MOST_AGAIN
@@ -318,7 +323,7 @@ impl State {
             .map_or_else(Name::default, |known| Name::known(known, self.modified))
     }
 
-    /// Whether an answer that is called this is of the version, by what was found out.
+    /// Returns true if a response with this name is of the version, by what was learnt.
     fn has(&self, name: &Name, now: SystemTime) -> bool {
         let known = self.name();
         let has_date =
@@ -351,7 +356,8 @@ impl Aliases {
         self.files.lock().get(url).cloned()
     }
 
-    /// Gives the head of an answer about `url` the validators of the version `known`, if what it calls that is known to be the same.
+    /// Replaces the validators in the head of a response about `url` by those of the version `known`, if its name is a
+    /// known alias.
     pub fn restate(&self, url: &Url, known: &Version, head: &mut AnswerHead) {
         let Some(file) = self.found(url) else { return };
         let state = file.state.lock();
@@ -366,7 +372,7 @@ impl Aliases {
         };
     }
 
-    /// Whether HEAD is what the version `known` of a file is told by, because what GET says changes from answer to answer.
+    /// Returns true if HEAD identifies the version `known` of a file, because what GET says changes between responses.
     pub fn goes_by_head(&self, url: &Url, known: &Version) -> bool {
         self.found(url).is_some_and(|file| {
             let state = file.state.lock();
@@ -374,7 +380,7 @@ impl Aliases {
         })
     }
 
-    /// Says it once for each server.
+    /// Logs the finding once per origin.
     fn log(&self, url: &Url, by: &By) {
         let Some(origin) = Origin::of(url) else { return };
         let mut logged = self.logged.lock();
@@ -396,7 +402,7 @@ impl Aliases {
     }
 }
 
-/// Compares what parts have in common.
+/// Compares the bytes that parts have in common.
 fn compare(parts: &[Sample]) -> Bytes {
     let mut result = Bytes::Unknown;
     for (index, one) in parts.iter().enumerate() {
@@ -407,7 +413,7 @@ fn compare(parts: &[Sample]) -> Bytes {
             if from >= to {
                 continue;
             }
-            // Within both.
+            // Within both parts.
             let cut = |part: &Sample| part.bytes[(from - part.at) as usize..(to - part.at) as usize].to_vec();
             if cut(one) != cut(other) {
                 return Bytes::Differ;

@@ -1,4 +1,4 @@
-//! What the client hands out: plain values, and the bodies of ranges.
+//! The client's results: plain values, and the bodies of range responses.
 
 use std::{ops::Range, time::SystemTime};
 
@@ -11,16 +11,16 @@ use crate::http::{
 };
 use crate::origin::{AliasName, Body};
 
-/// What is known of a remote file, or a page, without its bytes.
+/// What is known of a remote file or document without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// Where the redirects ended.
+    /// The URL after all redirects.
     pub url: Url,
     /// `size` and `validator` together; `None` if the size is unknown.
     pub version: Option<Version>,
-    /// Bytes; `None` if the server does not tell.
+    /// Bytes; `None` if the server does not say.
     pub size: Option<u64>,
-    /// What the server calls this version.
+    /// The validator of this version.
     pub validator: Validator,
     /// Last-Modified.
     pub modified: Option<SystemTime>,
@@ -28,67 +28,67 @@ pub struct Metadata {
     pub content_type: Option<String>,
 }
 
-/// A document that was read as a whole.
+/// A document that was read completely.
 #[derive(Debug)]
 pub struct Page {
-    /// Where the redirects ended: what relative links are relative to.
+    /// The URL after all redirects: the base of relative links.
     pub url: Url,
     /// Media type without parameters, in lower case.
     pub content_type: Option<String>,
-    /// The charset that the server named, as it wrote it.
+    /// The charset as the server wrote it.
     pub charset: Option<String>,
     /// Last-Modified.
     pub modified: Option<SystemTime>,
     /// At most [`max_page`](crate::http::HttpConfig::max_page) bytes.
     pub body: Vec<u8>,
-    /// If it is a large one: keeps others from being held beside it.
+    /// For a large document: the permit that keeps other large ones from being held at the same time.
     pub(crate) _leave: Option<OwnedSemaphorePermit>,
 }
 
 /// The answer to a request for a range.
 #[derive(Debug)]
 pub enum RangeAnswer {
-    /// The range, or the beginning of it.
+    /// The range, or its first part.
     Partial {
-        /// The version that the bytes belong to: the known one where that has a validator.
+        /// The version that the bytes belong to: the known one if that has a validator.
         version: Version,
-        /// Starts where the asked range does; ends there or before.
+        /// Starts at the requested start; ends at the requested end or earlier.
         range: Range<u64>,
         /// Last-Modified.
         modified: Option<SystemTime>,
         /// Exactly the bytes of `range`.
         body: Body,
     },
-    /// The server ignores Range: the whole file, from byte 0.
+    /// The server ignores Range and sends the whole file, from byte 0.
     Whole {
-        /// Bytes; `None` if neither the server nor a known version tells.
+        /// Bytes; `None` if neither the server nor a known version says.
         size: Option<u64>,
-        /// The known one, or what the server calls this version if none was known.
+        /// The known validator, or the response's own if none was known.
         validator: Validator,
         /// Last-Modified.
         modified: Option<SystemTime>,
-        /// Exactly `size` bytes if that is known, or as many as come.
+        /// Exactly `size` bytes if the size is known, else as many as arrive.
         body: Body,
     },
-    /// It fits in size and range, and is not shown to be of the known version by its validators:
-    /// [`Client::weigh`](crate::origin::Client::weigh) has to tell.
+    /// Size and range fit, but the validators do not prove the known version. Call
+    /// [`Client::weigh`](crate::origin::Client::weigh) to decide.
     Doubtful {
-        /// What it calls its version.
+        /// What the response calls its version.
         told: AliasName,
-        /// The answer, if it is of the known version.
+        /// The result, if the response is of the known version.
         answer: Box<RangeAnswer>,
     },
-    /// Authoritative: the file is another version now, as far as the answer describes it.
+    /// Authoritative: the file has another version now, described as far as the response does.
     Changed(Option<Version>),
-    /// Nothing was known, and the range starts at or after the end of the file.
+    /// No version was known, and the range starts at or after the end of the file.
     PastEnd {
-        /// Bytes in the file, as the server says.
+        /// The size of the file in bytes, from the response.
         size: u64,
     },
 }
 
 impl Metadata {
-    /// What an answer's head tells; the size is the caller's to find in it.
+    /// Metadata from a response head. The caller finds the size in the head.
     pub(crate) fn of(url: Url, head: &AnswerHead, size: Option<u64>) -> Metadata {
         let validator = head.validator();
         Metadata {
@@ -104,8 +104,9 @@ impl Metadata {
         }
     }
 
-    /// Of an answer that tells no length: it is of the known version if it names that; and where the server names no versions, if
-    /// the listing still gives the file this version's size.
+    /// Metadata of a response without a length. It is of the known version in two cases: the response has that
+    /// version's validator; or the server sends no validators, and the listing still gives the file this version's
+    /// size.
     pub(crate) fn or_known(self, known: &Version, listed: Option<u64>) -> Metadata {
         let head = AnswerHead {
             content_length: listed.filter(|_| known.validator == Validator::None),
@@ -121,7 +122,7 @@ impl Metadata {
         }
     }
 
-    /// The other way round: the head of a 200 that would tell the same.
+    /// The reverse: the head of a 200 with the same metadata.
     pub(crate) fn as_head(&self) -> AnswerHead {
         let etag = match &self.validator {
             Validator::Strong(tag) | Validator::Weak(tag) => Some(tag.clone()),

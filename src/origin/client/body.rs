@@ -1,9 +1,10 @@
-//! The bytes of an answer, counted.
+//! The body of a response, with its bytes counted.
 //!
-//! HTTP libraries differ in what they make of a body that ends early or goes on too long: a missing Content-Length and a
-//! closed connection are a clean end to them. A file's bytes must be exactly those that were announced, so they are
-//! counted here. The stall detector is here too and not in `reqwest`: its own read timeout goes on while the caller is
-//! busy (throttled, or writing), and would take our pause for the server's.
+//! HTTP libraries differ on a body that ends early or runs too long: a missing Content-Length and a closed connection
+//! are a clean end to them. A file's bytes must be exactly those that were announced, so this module counts them.
+//!
+//! The stall detector is here too. The read timeout of `reqwest` keeps running while the caller is busy (throttled, or
+//! writing), so that it would count our own pause as the server's.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -14,32 +15,32 @@ use tokio::time::Instant;
 use super::exchange::Response;
 use crate::http::{HttpError, HttpErrorKind, RedactedUrl, error::classify};
 
-/// A silence in the middle of a body that is first taken for the connection's fault: what is missing is asked for on a new one. A
-/// second silence at the same place is the server's, and lasts as long as the timeout says.
+/// Time without data in the middle of a body after which the connection is suspected first: the missing bytes are
+/// requested on a new one. A second stall at the same offset counts as the server's, and lasts until the timeout.
 const SUSPICIOUS: Duration = Duration::from_secs(4);
 
-/// Bytes after which a connection is as new: its next silence is at another place. What drips stays below it, and is not asked for
-/// anew at each drop.
+/// Bytes after which a connection is trusted as a new one: its next stall is at another offset. A server that drips
+/// stays below this, so that not every drip causes a new request.
 const PROGRESS: u64 = 64 << 10;
 
-/// What is left to read of an answer. Dropping it before its end closes the connection.
+/// The unread part of a response. Dropping it before its end closes the connection.
 pub struct Body {
     response: Response,
-    /// Bytes still due; `None` if nobody said how many will come.
+    /// Bytes still due; `None` if the length is unknown.
     due: Option<u64>,
     /// **Whether the transfer's own framing ends where `due` does**, so that nothing can follow.
     is_framed: bool,
-    /// Comes before what the response still brings.
+    /// Bytes already read, yielded before those that still arrive.
     kept: VecDeque<Bytes>,
-    /// More than what is due was announced, and is not wanted.
+    /// The server announced more than is due; the excess is not wanted.
     has_rest: bool,
-    /// The longest silence that is tolerated.
+    /// Maximum time without data.
     timeout: Duration,
-    /// Whether what is missing can be asked for again, on another connection.
+    /// True if the missing bytes can be requested again on another connection.
     gives_way: bool,
-    /// Bytes that have to come until a silence is the connection's fault before it is the server's. 0: it is now.
+    /// Bytes that must arrive before a stall is blamed on the connection instead of the server. 0: now.
     trusted_for: u64,
-    /// The URL asked, fit for messages.
+    /// The requested URL, redacted for messages.
     url: RedactedUrl,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Debug for Body {
 }
 
 impl Body {
-    /// `due` is what the judgement expects; `announced` is Content-Length.
+    /// `due` is what response validation expects; `announced` is Content-Length.
     pub(crate) fn new(
         response: Response,
         due: Option<u64>,
@@ -74,34 +75,34 @@ impl Body {
         }
     }
 
-    /// From now on the connection may be given up for another request, or for its silence: [`HttpErrorKind::AskAgain`].
+    /// From now on the connection may be given up, for another request or after a stall: [`HttpErrorKind::AskAgain`].
     pub(crate) fn that_gives_way(mut self) -> Body {
         self.response.gives_way();
         self.gives_way = true;
         self
     }
 
-    /// A connection has fallen silent at this place before: until the body is past it, the server is waited for.
+    /// A connection stalled at this offset before. Until the body is past it, wait for the server.
     pub fn trust_connection(&mut self) {
         self.trusted_for = PROGRESS;
     }
 
-    /// When the request was sent, over the connection that it had waited for.
+    /// When the request was sent, after the wait for its connection.
     pub fn sent(&self) -> Instant {
         self.response.sent()
     }
 
-    /// Says how many bytes are due, where nobody else has.
+    /// Sets how many bytes are due, if the length is unknown.
     pub fn expect(&mut self, bytes: u64) {
         self.due.get_or_insert(bytes);
     }
 
-    /// Ends where what is due ends, though more was announced. The connection is not used again.
+    /// Ends after the bytes that are due, although more was announced. The connection is not reused.
     pub(crate) fn leave_the_rest(&mut self) {
         self.has_rest = true;
     }
 
-    /// Yields once more what it has yielded, from its beginning to its end.
+    /// Yields `pieces`, which it has yielded before, once more: from its beginning.
     pub fn again(mut self, pieces: Vec<Bytes>) -> Body {
         self.due = Some(pieces.iter().map(|piece| piece.len() as u64).sum());
         (self.kept, self.is_framed) = (pieces.into(), true);
@@ -110,11 +111,12 @@ impl Body {
 
     /// The next bytes, or `None` after the last.
     ///
-    /// Never yields more in all than was announced. Cancel-safe: no byte is lost if the future is dropped.
+    /// Never yields more in total than was announced. Cancel-safe: dropping the future loses no byte.
     ///
     /// # Errors
-    /// `Interrupted` if the body ends before the bytes that were announced have come, `TimedOut` after a silence,
-    /// `BadAnswer` if it goes on after them. What was yielded before is good in the first two cases.
+    /// - `Interrupted` if the body ends before the announced length. What was yielded is good.
+    /// - `TimedOut` after a stall. What was yielded is good.
+    /// - `BadAnswer` if the body goes on after the announced length.
     pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
         if self.due == Some(0) {
             if self.has_rest {
@@ -143,7 +145,7 @@ impl Body {
                     piece.truncate(usize::try_from(*due).unwrap_or(usize::MAX));
                 }
                 if piece.len() as u64 > *due {
-                    // In the same read: no need to hand out any of it.
+                    // Excess in the same read: yield none of it.
                     return Err(self.error(too_long()));
                 }
                 *due -= piece.len() as u64;
@@ -177,8 +179,8 @@ impl Body {
         }
     }
 
-    /// After the last byte: whatever else comes shows that the announced length was wrong. An error or a silence at
-    /// this point costs nobody a byte, so neither is reported.
+    /// After the last byte: more bytes prove the announced length wrong. An error or a stall at this point loses no
+    /// byte, so neither is reported.
     async fn expect_end(&mut self) -> Result<(), HttpError> {
         if self.is_framed {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Metadata and pages, from servers that do what honest ones don't.
+//! Tests of metadata and documents with servers that misbehave.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::http::testing::{Reply, Server, breaks_off, says, stalls};
 use crate::http::{Validator, Version};
 
-/// What a server says to HEAD, and to GET.
+/// A server with one response to HEAD and another to GET.
 async fn of_two_minds(head: &'static str, get: &'static str) -> Server {
     let reply = move |request: &str| -> Reply {
         if request.starts_with("HEAD") {
@@ -53,7 +53,7 @@ async fn the_first_byte_tells_what_a_file_is() {
     assert!(server.requests()[0].contains("range: bytes=0-0"));
 }
 
-/// What a server answers to `bytes=0-0`, to `bytes=0-1`, to a GET without Range, and to HEAD.
+/// A server with four responses: to `bytes=0-0`, to `bytes=0-1`, to a GET without Range, and to HEAD.
 async fn of_many_minds(one: &'static str, two: &'static str, whole: &'static str, head: &'static str) -> Server {
     Server::start(move |request| match request {
         _ if request.starts_with("HEAD") => says(head),
@@ -89,12 +89,12 @@ async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_fi
         (OPEN, OPEN, WHOLE, NO, Some(3), 3),
         (NO, NO, WHOLE, NO, Some(3), 4),
         (BAD, BAD, WHOLE, NO, Some(3), 4),
-        // HEAD might name the version, where no answer to a GET does.
+        // HEAD might have a validator where no response to GET does.
         (TOTAL, TOTAL, BAD, NO, Some(123), 4),
         (UNSIZED, NO, NO, NONE, None, 1),
         (BAD, BAD, UNSIZED, NONE, None, 3),
         (TOTAL, TOTAL, UNSIZED, NO, Some(123), 3),
-        // Files without a byte.
+        // Empty files.
         (EMPTY, EMPTY, NONE, NO, Some(0), 3),
         (NO, NO, NONE, NO, Some(0), 3),
         (BROKEN, BROKEN, NONE, NO, Some(0), 3),
@@ -113,7 +113,7 @@ async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_fi
         let compared = usize::from(requests == 3 && whole == WHOLE);
         assert_eq!(server.requests().len(), requests + compared, "{case}");
     }
-    // What HEAD says of a file that GET refuses is no more than that it may be empty.
+    // HEAD on a file that GET refuses: believed only if it says that the file is empty.
     let server = of_many_minds(BROKEN, BROKEN, BROKEN, WHOLE).await;
     let error = client().metadata(&server.at("f")).await.unwrap_err();
     assert!(
@@ -216,7 +216,7 @@ async fn a_head_that_says_that_nothing_has_changed_is_enough() {
         assert_eq!(found.version, Some(known(123)));
     }
     assert_eq!(methods(&server), ["HEAD", "HEAD"]);
-    // It has changed, and HEAD says so too: it goes on to be asked.
+    // The version has changed and HEAD says so too: HEAD stays in use.
     let older = Version {
         size: 5,
         validator: Validator::Strong("\"v0\"".to_owned()),
@@ -228,7 +228,7 @@ async fn a_head_that_says_that_nothing_has_changed_is_enough() {
     assert_eq!(methods(&server), ["HEAD", "HEAD", "HEAD", "GET", "HEAD", "GET"]);
 }
 
-/// The story: a cache in front of the server goes on answering HEAD with the old version's head.
+/// Regression: a cache in front of the server keeps answering HEAD with the old version's head.
 #[tokio::test]
 async fn a_head_that_is_out_of_date_is_found_out_by_the_next_range() {
     let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v0\"\r\nContent-Length: 123", UNDATED).await;

@@ -1,9 +1,11 @@
-//! One request over one connection, and what is left to read of its answer.
+//! One request over one connection, and the unread part of its response.
 //!
-//! **A silence on a connection that was kept is first the connection's fault**: routers, firewalls and suspended machines forget
-//! connections without a word. So when no answer begins within a few seconds, the idle ones of that origin are dropped, and
-//! the same request goes out on a new one, and neither the origin nor the file is blamed. What is no HTTP, on a connection that was used before, is what was left on it
-//! by the answer before (a HEAD with a body): it is asked again likewise.
+//! **A stall on a kept-alive connection is first blamed on the connection**: routers, firewalls and suspended machines
+//! drop connections silently. If no response begins within a few seconds, the origin's idle connections are closed and
+//! the same request is sent on a new one. Neither the origin nor the file is blamed.
+//!
+//! Bytes that are not HTTP, on a reused connection, are left over from the response before (a HEAD with a body). The
+//! request is sent again in the same way.
 
 use std::{
     future::{Future, pending},
@@ -20,32 +22,33 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::http::connect::wire::Dial;
 use crate::origin::connection_limit::Lease;
 
-/// The bytes of an answer's body that are read to keep the connection: about what comes in a round trip, of which a new
-/// connection costs two or three.
+/// Bytes of a body that are read to keep a connection: about what arrives in one round trip. A new connection costs two
+/// or three.
 const LONGEST_FINISH: u64 = 64 << 10;
 
-/// How long such a body may take. A new connection to a far server takes no longer.
+/// Maximum time to read such a body. A new connection to a distant server takes no longer.
 const FINISH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How one request over one connection went.
+/// The outcome of one request over one connection.
 pub(crate) enum Exchange {
-    /// The head of an answer came.
+    /// The head of a response arrived.
     Answered(reqwest::Response),
     /// The HTTP library failed.
     Failed {
         error: reqwest::Error,
-        /// Over a connection that was used before.
+        /// The connection was reused.
         was_kept: bool,
     },
-    /// No answer began on a connection that was kept.
+    /// No response began on a kept-alive connection.
     Stale,
-    /// No answer began in time.
+    /// No response began in time.
     Silent,
     /// The connection was taken for another request.
     GaveWay,
 }
 
-/// Sends a request over the connection of `lease`, and waits for the head of the answer for at most `longest`. Gives the lease back.
+/// Sends a request over the connection of `lease` and waits at most `longest` for the response's head. Returns the
+/// lease.
 pub(crate) async fn exchange(
     lease: Lease,
     request: reqwest::RequestBuilder,
@@ -67,7 +70,7 @@ pub(crate) async fn exchange(
         has_body,
     };
     let exchange = loop {
-        // Both are there until `done` takes them.
+        // Both are set until `done` takes them.
         let Sending {
             request: Some(request),
             lease: Some(lease),
@@ -97,8 +100,8 @@ pub(crate) async fn exchange(
     (exchange, sending.done())
 }
 
-/// A request whose answer is waited for. Dropped before it comes, it may be read all the same: where connections are few, a connection
-/// that was broken off costs a new one, and its server takes it for open until it next looks.
+/// A request in flight. If it is dropped before its response, the response may still be read: where connections are
+/// few, an aborted connection costs a new one, and its server counts it as open until it next checks.
 struct Sending {
     request: Option<Pin<Box<dyn Future<Output = reqwest::Result<reqwest::Response>> + Send>>>,
     lease: Option<Lease>,
@@ -108,7 +111,7 @@ struct Sending {
 impl Sending {
     fn done(mut self) -> Lease {
         self.request = None;
-        // It is there until here.
+        // The lease is set until this point.
         let Some(lease) = self.lease.take() else { unreachable!() };
         lease
     }
@@ -132,23 +135,24 @@ impl Drop for Sending {
     }
 }
 
-/// The answer to a request, its body unread. Dropped before its end it closes its connection; at its end it gives it back.
+/// A response with an unread body. Dropped before its end, it closes its connection; at its end, it returns the
+/// connection.
 pub(crate) struct Response {
     inner: Option<reqwest::Response>,
     status: StatusCode,
     headers: HeaderMap,
     content_length: Option<u64>,
-    /// Bytes of the body that came.
+    /// Bytes of the body received.
     came: u64,
     /// When the request was sent.
     sent: Instant,
-    /// Whether the server keeps the connection after this answer.
+    /// True if the server keeps the connection alive after this response.
     is_kept: bool,
     lease: Option<Lease>,
 }
 
 impl Response {
-    /// `may_keep`: nothing can follow the answer on its connection.
+    /// `may_keep`: nothing can follow the response on its connection.
     pub fn new(inner: reqwest::Response, lease: Lease, sent: Instant, has_body: bool, may_keep: bool) -> Response {
         let headers = inner.headers().clone();
         let says = |word: &str| {
@@ -190,7 +194,7 @@ impl Response {
         &self.headers
     }
 
-    /// When the request was sent, over the connection that it had waited for.
+    /// When the request was sent, after the wait for its connection.
     pub fn sent(&self) -> Instant {
         self.sent
     }
@@ -213,14 +217,16 @@ impl Response {
         Ok(Some(piece))
     }
 
-    /// From now on its connection may be taken for another request, which [`Self::revoked`] tells: what is missing is asked for again.
+    /// From now on the connection may be revoked for another request ([`Self::is_revoked`]); the caller requests the
+    /// missing bytes again.
     pub fn gives_way(&self) {
         if let Some(lease) = &self.lease {
             lease.gives_way();
         }
     }
 
-    /// Returns when its connection is wanted for another request. Borrows nothing, for it is awaited beside the body.
+    /// Resolves when the connection is wanted for another request. Borrows nothing, because it is awaited together with
+    /// the body.
     pub fn revocation(&self) -> impl Future<Output = ()> + use<> {
         let revocation = self.lease.as_ref().map(Lease::revocation);
         async move {
@@ -231,31 +237,32 @@ impl Response {
         }
     }
 
-    /// Whether its connection is wanted for another request.
+    /// Returns true if the connection is wanted for another request.
     pub fn is_revoked(&self) -> bool {
         self.lease.as_ref().is_some_and(Lease::is_revoked)
     }
 
-    /// The connection has fallen silent in the middle of the body. Those that are idle since then are no better.
+    /// The connection stalled in the middle of the body. Connections that have been idle since before then are suspect
+    /// as well.
     pub fn suspects_connections(&self, silence: Duration) {
         if let Some(lease) = &self.lease {
             lease.suspect_idle(Instant::now() - silence);
         }
     }
 
-    /// Reads what is left, if that is cheaper than the new connection that would be needed otherwise; closes the connection otherwise.
+    /// Reads the rest of the body if that is cheaper than a new connection; otherwise closes the connection.
     pub async fn finish(&mut self) {
         if self.inner.is_some() && self.content_length.is_some_and(|length| length <= LONGEST_FINISH) {
             let rest = async { while let Ok(Some(_)) = self.chunk().await {} };
-            // Whatever goes wrong here, the connection is closed, and that is all.
+            // Any failure here only closes the connection.
             let _ = timeout(FINISH_PATIENCE, rest).await;
         }
         (self.inner, self.lease) = (None, None);
     }
 
-    /// The answer was read to its end.
+    /// The response was read to its end.
     fn is_over(&mut self) {
-        // Before the lease: whoever is next must not find it in use.
+        // Before the lease: the next request must not find the connection in use.
         self.inner = None;
         if let Some(lease) = self.lease.take() {
             lease.finish(self.is_kept);

@@ -1,4 +1,4 @@
-//! Asking what a URL is: its size, its version, its name. GET decides, HEAD is a hint ([`head_trust`](crate::origin::head_trust)).
+//! Metadata of a URL: size, version, name. GET decides, HEAD is a hint ([`head_trust`](crate::origin::head_trust)).
 
 use reqwest::{Method, header};
 use url::Url;
@@ -19,13 +19,13 @@ use crate::origin::{
 };
 
 impl Client {
-    /// [`Self::metadata`] of a file of which the version `expected` is known, if any.
+    /// [`Self::metadata`] of a file with an optional known version `expected`.
     ///
-    /// A HEAD that says that nothing has changed is enough. If it says anything else, or nothing, a GET decides. `listed` is the exact size in
-    /// bytes that the file's listing gives, if any.
+    /// A HEAD that reports no change is enough. Otherwise, or without a response to it, a GET decides. `listed` is the
+    /// exact size in bytes from the file's listing, if any.
     ///
     /// # Errors
-    /// As for [`Self::metadata`]; `BadAnswer` also for a web page that stands in the file's place, as a login form does.
+    /// As for [`Self::metadata`]; `BadAnswer` also for a web page in the file's place, such as a login form.
     pub async fn confirm(
         &self,
         url: &Url,
@@ -56,7 +56,7 @@ impl Client {
                     ..Metadata::of(answer.url, &answer.head, Some(known.size))
                 });
             }
-            // What GET calls it says nothing.
+            // The validators of GET mean nothing here.
             Some(Ok(answer)) if goes_by_head && tells_size(&answer.head) => {
                 let size = answer.head.content_length;
                 return Ok(Metadata::of(answer.url, &answer.head, size));
@@ -77,13 +77,13 @@ impl Client {
         }
     }
 
-    /// What kind of thing a URL is.
+    /// What kind of resource a URL is.
     ///
-    /// One GET of the first byte. Where an origin answers each with the whole file, a HEAD costs less: so one is compared with
-    /// the GET, and if it agrees HEAD is asked from then on.
+    /// Sends one GET of the first byte. If an origin answers each with the whole file, a HEAD is cheaper: one HEAD is
+    /// compared with the GET, and if they agree, HEAD is used from then on.
     ///
     /// # Errors
-    /// As the server's answer or its absence asks.
+    /// As the response or its absence demands.
     pub async fn metadata(&self, url: &Url) -> Result<Metadata, HttpError> {
         let trusts = &self.shared.head_trusts;
         let sends_whole = || trusts.probe_form(url) == ProbeForm::Whole;
@@ -110,31 +110,31 @@ impl Client {
         Ok(found)
     }
 
-    /// The answer to a HEAD, unless its origin's are not believed any more.
+    /// The response to a HEAD; `None` if HEAD is not trusted for this origin.
     async fn asks_head(&self, url: &Url) -> Option<Result<Answer, HttpError>> {
         let is_believed = self.shared.head_trusts.of(url) != HeadTrust::Distrusted;
         if is_believed { Some(self.head(url).await) } else { None }
     }
 
-    /// Notes whether a HEAD, if it was answered, said what a GET then told.
+    /// Records whether a HEAD, if there was a response, agreed with the GET that followed.
     fn compare(&self, url: &Url, head: Option<&Answer>, found: &Metadata) {
         let agrees = head.is_some_and(|answer| {
             let head = &answer.head;
             match &found.version {
                 Some(version) => is_same_version(head, version),
-                // There is no length to get wrong.
+                // There is no length that could be wrong.
                 None => head.status == 200 && head.content_length.is_none(),
             }
         });
         self.shared.head_trusts.note_head(url, agrees);
     }
 
-    /// The name that the server gives a file, as bytes, if it gives one (Content-Disposition).
+    /// The file name that the server gives (Content-Disposition), as bytes, if any.
     ///
     /// # Errors
-    /// As the server's answer or its absence asks.
+    /// As the response or its absence demands.
     pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
-        // Its first byte, and not HEAD: what makes such names often answers GET only.
+        // A GET of the first byte instead of HEAD: servers that generate such names often implement GET only.
         let mut answer = self.send(Method::GET, url, ranged(&(0..1))).await?;
         if matches!(answer.head.status, 400 | 405 | 501) {
             self.finish(&mut answer.response).await;
@@ -150,12 +150,13 @@ impl Client {
     }
 }
 
-/// Whether the head of a 200 tells a size that can be one: some handlers say 0 of everything, and a compressed form has a length of its own.
+/// Returns true if the head of a 200 has a plausible size. Some handlers send length 0 for every file, and a compressed
+/// form has its own length.
 fn tells_size(head: &AnswerHead) -> bool {
     head.status == 200 && head.coding.is_none() && head.content_length.is_some_and(|size| size > 0)
 }
 
-/// Whether a GET may be answered where a HEAD failed so: not if there is no way to the server, or no leave to go there.
+/// Returns true if a GET may succeed after HEAD failed this way: not if the server is unreachable or access is denied.
 fn may_answer_get(kind: &HttpErrorKind) -> bool {
     !kind.is_connect_failure()
         && !matches!(

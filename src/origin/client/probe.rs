@@ -1,7 +1,7 @@
-//! How long a file is, asked by GET of its first bytes.
+//! The size of a file, by GET of its first bytes.
 //!
-//! `bytes=0-0`, else `bytes=0-1`, else a GET without Range that is closed after its head ([`ProbeForm`]). What an answer to one of
-//! them tells is a pure function ([`read`]).
+//! The forms are tried in this order: `bytes=0-0`, `bytes=0-1`, a GET without Range that is closed after its head
+//! ([`ProbeForm`]). A pure function interprets each response ([`read`]).
 
 use reqwest::Method;
 use url::Url;
@@ -21,14 +21,14 @@ use crate::origin::{
     head_trust::{HeadTrust, ProbeForm},
 };
 
-/// What the answer to a probe tells.
+/// The result of one probe.
 #[derive(Debug, PartialEq, Eq)]
 enum Probed {
-    /// How many bytes the file has; `None`: as many as come.
+    /// The file's size in bytes; `None` if only the end of the body shows it.
     Size(Option<u64>),
-    /// The request was refused, or answered in a way that tells no size: the next form may be. If a 416 named a total, that is it.
+    /// The request was refused or brought no size: try the next form. The value is the total of a 416, if it had one.
     Refused(Option<u64>),
-    /// No form of the question would get another answer.
+    /// No other form would get another result.
     Failed(HttpErrorKind),
 }
 
@@ -39,7 +39,7 @@ fn read(head: &AnswerHead) -> Probed {
             Err(kind) => Probed::Failed(kind),
         },
         206 => match total(head) {
-            // Where the part is from says something of the server, and nothing of the total.
+            // The start of the part shows what the server does with ranges; it says nothing of the total.
             Some(Total::Known { size, part }) => match head.refuse_coding(Some(part)) {
                 Ok(()) => Probed::Size(Some(size)),
                 Err(kind) => Probed::Failed(kind),
@@ -50,17 +50,17 @@ fn read(head: &AnswerHead) -> Probed {
             Some(Total::Unsatisfied(size)) => Probed::Refused(Some(size)),
             _ => Probed::Refused(None),
         },
-        // 204 and 500 come of empty files, whose last byte is byte -1.
+        // Servers send 204 and 500 for empty files, whose last byte would be byte -1.
         204 | 400 | 405 | 406 | 500 | 501 => Probed::Refused(None),
         _ => Probed::Failed(head.failure()),
     }
 }
 
 impl Client {
-    /// Learns from a GET of the first bytes what a URL is.
+    /// Learns what a URL is from a GET of the first bytes.
     ///
     /// # Errors
-    /// As the answers to GET ask.
+    /// As the responses to GET demand.
     pub(super) async fn probe(&self, url: &Url) -> Result<Metadata, HttpError> {
         let trusts = &self.shared.head_trusts;
         let (mut total, mut refusal) = (None, None);
@@ -101,13 +101,14 @@ impl Client {
             url: redact(url),
         });
         match total {
-            // Headers of a refusal describe the refusal.
+            // The headers of a refusal describe the refusal, not the file.
             Some(size) => Ok(Metadata::of(url.clone(), &AnswerHead::default(), Some(size))),
             None => self.hinted(url, refusal, |size| size == 0).await,
         }
     }
 
-    /// What HEAD says, where GET has told nothing: of a file that is not ready yet, or of an empty one, of which no byte can be had.
+    /// The result of HEAD where GET brought no size: a file that is not ready yet, or an empty file, of which no byte
+    /// can be requested.
     async fn hinted(&self, url: &Url, error: HttpError, may_be: impl Fn(u64) -> bool) -> Result<Metadata, HttpError> {
         if self.shared.head_trusts.of(url) == HeadTrust::Distrusted {
             return Err(error);
@@ -121,7 +122,7 @@ impl Client {
         }
     }
 
-    /// The answer to a HEAD, if it comes soon.
+    /// The response to a HEAD, if it comes soon.
     pub(crate) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
         self.send_for(RequestClass::Hint, Method::HEAD, url, identity()).await
     }

@@ -1,4 +1,4 @@
-//! How servers are reached: addresses, versions of HTTP, connections.
+//! Tests of how servers are reached: addresses, HTTP versions, connections.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::http::testing::{Server, says};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A server with TLS that speaks nothing but HTTP/2, and says "ok".
+/// A TLS server that speaks only HTTP/2 and responds "ok".
 async fn http2_only() -> (Url, tempfile::NamedTempFile) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let authority = tempfile::NamedTempFile::new().unwrap();
@@ -30,7 +30,7 @@ async fn http2_only() -> (Url, tempfile::NamedTempFile) {
     let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // Who does not speak HTTP/2 is refused here.
+            // Clients without HTTP/2 are refused here.
             let Ok(stream) = acceptor.accept(stream).await else {
                 continue;
             };

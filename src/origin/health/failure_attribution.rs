@@ -1,8 +1,11 @@
-//! Who is to blame for a 502, 503 or 504, for silence and for a connection that is closed unanswered: what was asked for, or the origin.
+//! Failure attribution: whether the requested resource or the origin is at fault for a 502, 503 or 504, a timeout, or a
+//! connection closed without a response.
 //!
-//! The answer alone does not say. It is laid to the thing until another one fails as well, and the origin has answered nothing
-//! in between. What goes on failing while others are answered says nothing about the origin any more. No connection,
-//! 429 and `Retry-After` are the origin's at once.
+//! The response alone does not show it. The rules:
+//!
+//! - The resource is at fault until another resource fails as well and the origin has responded to nothing in between.
+//! - A resource that keeps failing while others succeed says nothing about the origin any more.
+//! - A failed connection, 429 and `Retry-After` are the origin's at once.
 
 use std::time::Duration;
 
@@ -10,37 +13,38 @@ use tokio::time::Instant;
 
 use crate::http::{HttpError, HttpErrorKind};
 
-/// How long it is remembered that something failed by itself.
+/// How long a failing resource is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Things of an origin that are remembered as failing, at most. What is forgotten is laid to the origin half a minute sooner.
+/// Maximum number of failing resources remembered per origin. A forgotten one is attributed to the origin half a minute
+/// sooner.
 pub(super) const MOST_FAILING: usize = 64;
 
-/// What a failure is laid to.
+/// What a failure is attributed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureAttribution {
-    /// All who ask it wait.
+    /// All requests to the origin wait.
     Origin,
-    /// What was asked about, and nobody else has to wait for that.
+    /// The resource alone: no other request waits.
     Resource,
 }
 
-/// Something of an origin that was answered with 502, 503 or 504.
+/// A resource that was answered with 502, 503 or 504.
 struct Failing {
     /// A hash of its URL.
     resource: u64,
-    /// The last time.
+    /// The last failure.
     at: Instant,
-    /// The origin has answered others since it began.
+    /// The origin has answered other requests since it began to fail.
     is_by_itself: bool,
 }
 
-/// What has failed of an origin since it was last known to be down, the oldest first.
+/// The resources that have failed since the origin was last known to be down, oldest first.
 #[derive(Default)]
 pub(super) struct Failures(Vec<Failing>);
 
 impl Failures {
-    /// What is to blame for a failure of an origin that is not left alone.
+    /// Attributes a failure of an origin that is not paused.
     pub fn blame(&mut self, error: &HttpError, now: Instant) -> FailureAttribution {
         let may_be_its_own = matches!(
             error.kind,
@@ -75,7 +79,7 @@ impl Failures {
         }
     }
 
-    /// The origin has answered somebody.
+    /// The origin has responded to a request.
     pub fn answered(&mut self) {
         self.0.iter_mut().for_each(|failing| failing.is_by_itself = true);
     }

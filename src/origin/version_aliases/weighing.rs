@@ -1,13 +1,13 @@
-//! The questions by which a doubtful answer is weighed: heads, and small parts whose bytes are known.
+//! The requests that decide on a doubtful response: heads, and small parts whose bytes are known.
 
 use super::*;
 
 impl Client {
-    /// Finds out if an answer about `url` is of the version `known`, which is from `modified`, although it was `told` to be another one, or
-    /// none. Asks the server. `samples` are bytes of that version, as far as any are here.
+    /// Finds out whether a response about `url` with the name `told` is of the version `known`, last modified at
+    /// `modified`. Sends requests to the server. `samples` are bytes of that version, as far as the cache has any.
     ///
     /// # Errors
-    /// When nothing is answered by which it could be told.
+    /// If no request brings evidence.
     pub async fn weigh(
         &self,
         url: &Url,
@@ -26,7 +26,7 @@ impl Client {
         if was_known {
             return Ok(Weighed::Same);
         }
-        // Where a part names nothing, or something else each time, HEAD decides.
+        // If a part has no validator, or a different one each time, HEAD decides.
         if told.0.is_empty() || matches!(by, Some(By::Head(_))) {
             let head = self.name_of_whole(url, known).await?;
             let has = |head: &Name| {
@@ -44,7 +44,7 @@ impl Client {
             of_dates: false,
         };
         if !doubt.of_all && told.0.tag != name.tag && told.0.date == name.date && name.date.is_some() {
-            // Nothing but the tag differs. Two questions show whether it does each time.
+            // Only the tag differs. Two requests show whether it changes each time.
             let evidence = self.evidence(url, known, &[], Ask::Heads).await;
             if evidence.heads.len() > 1 && decide(&name, told, &evidence, doubt, SystemTime::now()) == Some(By::Date) {
                 return Ok(self.learn(url, &file, told, By::Date, &evidence));
@@ -60,11 +60,12 @@ impl Client {
             return Err(unnamed(url));
         }
         let seen = || evidence.heads.iter().chain(&evidence.gets);
-        // The answer was the last of an older version, or of a machine that is seldom asked: nothing shows that it is of this one.
+        // The response was the last of an older version, or of a seldom-used machine: nothing shows that it is of this
+        // version.
         if !told.0.is_empty() && seen().all(|seen| seen.is(&name)) && file.state.lock().asks_again() {
             return Ok(Weighed::Again);
         }
-        // Of several machines that were known to answer in turn none has the version any more.
+        // Several machines responded in turn before; none of them has the version any more.
         if by == Some(By::Names) && !seen().any(|seen| seen.is(&name) || file.state.lock().has(seen, SystemTime::now()))
         {
             return Ok(self.another(url));
@@ -72,7 +73,7 @@ impl Client {
         let is_recent = |name: &Name| name.age(SystemTime::now() + RECENT).is_some_and(|age| age < 2 * RECENT);
         let mut doubt = doubt;
         if !doubt.of_all && is_recent(&told.0) && seen().all(|seen| seen.date == told.0.date) {
-            // A date that is that of the answer is another one a second later.
+            // A date that is the response's own differs one second later.
             tokio::time::sleep(NEXT_SECOND).await;
             let head = self.name_of_whole(url, known).await?;
             doubt.of_dates = head.date != told.0.date && is_recent(&head);
@@ -85,13 +86,13 @@ impl Client {
         }
     }
 
-    /// Nothing that HEAD said before counts of what has changed.
+    /// The file has changed: earlier HEAD responses no longer count.
     fn another(&self, url: &Url) -> Weighed {
         self.shared.head_trusts.doubt(url);
         Weighed::Another
     }
 
-    /// Remembers what was found out of a version that is the same.
+    /// Records what was learnt of a version that is the same.
     fn learn(&self, url: &Url, file: &File, told: &AliasName, by: By, evidence: &Evidence) -> Weighed {
         self.shared.aliases.log(url, &by);
         let names = [&told.0].into_iter().chain(&evidence.heads).chain(&evidence.gets);
@@ -99,7 +100,7 @@ impl Client {
         Weighed::Same
     }
 
-    /// Whether answers were seen to give the version `known`, which has no validator, one all the same.
+    /// Returns true if some responses had a validator for the version `known`, which has none.
     pub fn is_named_now_and_then(&self, url: &Url, known: &Version) -> bool {
         known.validator == Validator::None
             && self.shared.aliases.found(url).is_some_and(|file| {
@@ -108,7 +109,7 @@ impl Client {
             })
     }
 
-    /// Metadata of the version `known`, if that is what was found under another name.
+    /// Restates metadata as the version `known`, if it was found under an alias.
     pub fn restated(&self, url: &Url, known: &Version, found: &mut Metadata) {
         let mut head = found.as_head();
         self.shared.aliases.restate(url, known, &mut head);
@@ -125,7 +126,7 @@ impl Client {
         }
     }
 
-    /// What was found, with the version that HEAD names if GET names none: some name it for the whole file only.
+    /// What was found, with HEAD's version if GET had none: some servers send a validator for the whole file only.
     pub(crate) async fn named(&self, url: &Url, found: Metadata) -> Metadata {
         let Some(size) = found.size.filter(|_| found.validator == Validator::None) else {
             return found;
@@ -141,7 +142,8 @@ impl Client {
         }
     }
 
-    /// The version of a file of this size, and its date, as HEAD has it; `None` if that names none either, or its origin never did.
+    /// Version and date of a file of this size, from HEAD; `None` if HEAD has no validator either, or its origin never
+    /// sends one.
     pub async fn named_by_head(&self, url: &Url, size: u64) -> Option<(Version, Option<SystemTime>)> {
         let (origin, nameless) = (Origin::of(url)?, &self.shared.aliases.nameless);
         if nameless.lock().contains(&origin) {
@@ -164,10 +166,10 @@ impl Client {
         None
     }
 
-    /// What the file is called as a whole: by HEAD, else by the head of a GET, whose body is not read.
+    /// The name of the whole file: from HEAD, else from the head of a GET whose body is not read.
     async fn name_of_whole(&self, url: &Url, known: &Version) -> Result<Name, HttpError> {
         let mut last = None;
-        // Some name it only now and then.
+        // Some servers send a validator only now and then.
         for method in [Method::HEAD, Method::GET, Method::HEAD] {
             let answer = match method {
                 Method::HEAD => self.head(url).await,
@@ -197,7 +199,7 @@ impl Client {
         last.map_or(Ok(Name::default()), Err)
     }
 
-    /// Asks a few times. What is not answered is no evidence.
+    /// Sends a few requests. A failed one is no evidence.
     async fn evidence(&self, url: &Url, known: &Version, samples: &[Sample], ask: Ask) -> Evidence {
         let mut evidence = Evidence {
             heads: Vec::new(),
@@ -216,7 +218,7 @@ impl Client {
                 Some(sample) => (sample.at, sample.bytes.len() as u64),
                 None => (0, known.size.min(SAMPLE)),
             };
-            // Never the same part twice: a tag may be one of the part.
+            // Never the same part twice: a tag may be of the part.
             let skip = (round as u64).min(len.saturating_sub(1));
             let part = async {
                 let want = if ask == Ask::Heads { at..at } else { at + skip..at + len };
@@ -243,7 +245,7 @@ impl Client {
                 break;
             }
         }
-        // Machines that answer in turn might have answered each HEAD by the one, and each GET by the other.
+        // With machines that respond in turn, one could have answered each HEAD and the other each GET.
         if ask == Ask::All
             && evidence.bytes != Bytes::Differ
             && let Some(Part::Same(name, _)) = self.part(url, known, 0..known.size.min(SAMPLE)).await
@@ -253,7 +255,7 @@ impl Client {
         evidence
     }
 
-    /// Asks for a small part, and what it is called.
+    /// Requests a small part and its name.
     async fn part(&self, url: &Url, known: &Version, want: Range<u64>) -> Option<Part> {
         if want.is_empty() {
             return None;
@@ -288,7 +290,7 @@ impl Client {
     }
 }
 
-/// What is asked for.
+/// Which requests to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
     Heads,
@@ -296,11 +298,11 @@ enum Ask {
     All,
 }
 
-/// The answer to a question for a small part.
+/// The response to a request for a small part.
 enum Part {
     /// The file has another size now.
     OtherSize,
-    /// What it is called, and its bytes if they could be had.
+    /// Its name, and its bytes if the response had them.
     Same(Name, Option<Sample>),
 }
 
