@@ -1,64 +1,69 @@
-//! How many connections fill the line to an origin.
+//! The concurrency probe: how many connections fill the line to an origin.
 //!
-//! Many servers limit each connection: then sixteen bring sixteen times as much. Where the line as a whole is the limit, two bring as
-//! much as sixteen, and a reader who jumps shares the line with fewer others. Which it is can't be told without trying fewer,
-//! and that costs a server of the first kind half its rate for as long as it is tried. So it is tried only when
-//! all connections have been at work for a while, for a moment, and less and less often where it did not help: half as many, and
-//! half as many again for as long as they bring about as much; and now and then twice as many, as lines change.
+//! Many servers limit each connection: then sixteen bring sixteen times as much as one. If the line
+//! as a whole is the limit, two bring as much as sixteen, and a reader that seeks shares the line
+//! with fewer others. Only a trial with fewer connections shows which case it is, and with a server
+//! of the first kind the trial costs half the rate. So:
 //!
-//! What is measured is all that an origin sends over a second in which exactly so many fetches are under way. How the first
-//! megabytes of an answer come, which many servers send without their limit, is a small part of that. Readers who are blocked
-//! are not held to the number: it is for what is read ahead, prefetched and filled.
+//! - A trial begins only after all connections have been in use for a while, and lasts a moment.
+//! - It halves the number, and halves it again for as long as the rate stays about the same.
+//! - Trials without success become less frequent.
+//! - Now and then twice as many are tried, as lines change.
+//!
+//! A trial measures all bytes of an origin over a second in which exactly this many fetches are in
+//! flight. Many servers send the first megabytes of an answer without their limit; that is a small
+//! part of it. The number does not apply to blocked readers, only to read-ahead, prefetch and fill.
 
 use std::time::{Duration, Instant};
 
-/// How long a number of connections is measured. Long beside a round trip, and beside the lumps in which bytes are written.
+/// Duration of one measurement. Long beside a round trip, and beside the batches in which bytes are
+/// written.
 const SAMPLE: Duration = Duration::from_secs(1);
 
-/// How long all connections have to be at work before fewer are tried for the first time. What is fetched in less
-/// is here before fewer would be of use to anybody.
+/// Time for which all connections must be in use before the first trial. A shorter transfer is over
+/// before fewer connections would help.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
 
-/// How long they have to be at work before another number is tried again, at first: a second in thirty at half the rate is less than
-/// two percent. It doubles with each trial that does not help.
+/// Time in use before the next trial, at first: one second in thirty at half the rate costs less
+/// than two percent. It doubles with each trial without success.
 const NEXT_LOOK: Duration = Duration::from_secs(30);
 
-/// The longest such time.
+/// Maximum of that time.
 const LAST_LOOK: Duration = Duration::from_secs(600);
 
-/// Fewer suffice if they bring this part of what twice as many bring.
+/// Fewer connections suffice if they bring this fraction of the rate of twice as many.
 const ENOUGH: f64 = 0.9;
 
-/// No fewer than this: with one, the line would be idle for a round trip after each fetch.
+/// Minimum number: with one, the line would be idle for a round trip after each fetch.
 const FEWEST: usize = 2;
 
-/// What was found out for one origin.
+/// The result for one origin.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyProbe {
-    /// How many connections suffice; `None`: all are of use, as far as is known.
+    /// Number of connections that suffice; `None`: all are of use, as far as is known.
     suffice: Option<usize>,
     trial: Option<Trial>,
     sample: Option<Sample>,
-    /// For how long the number that suffices has been at work since another was tried.
+    /// Time for which that number has been in use since the last trial.
     at_work: Duration,
-    /// For how long it is to be at work before another is tried.
+    /// Time in use before the next trial.
     look_after: Duration,
-    /// How long that is after a trial that does not help.
+    /// That time after a trial without success.
     patience: Duration,
-    /// Whether fewer are tried next, or more.
+    /// True if the next trial uses fewer connections, false if more.
     is_narrowing: bool,
 }
 
-/// Another number is being tried.
+/// A trial of another number.
 #[derive(Debug, Clone, Copy)]
 struct Trial {
-    /// How many connections there were before; `None`: all.
+    /// The number of connections before the trial; `None`: all.
     before: Option<usize>,
-    /// Bytes a second that they brought.
+    /// Their rate in bytes per second.
     rate: f64,
 }
 
-/// A measurement under way.
+/// A running measurement.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     since: Instant,
@@ -80,17 +85,18 @@ impl Default for ConcurrencyProbe {
 }
 
 impl ConcurrencyProbe {
-    /// How many of `connections` to use for what nobody is blocked on.
+    /// How many of `connections` to use for work that no reader is blocked on.
     pub fn of(&self, connections: usize) -> usize {
         self.suffice.map_or(connections, |suffice| suffice.min(connections))
     }
 
-    /// Takes note of `bytes` that came while `running` fetches were under way, and there might be `connections`.
+    /// Records `bytes` that came while `running` fetches were in flight, of `connections` possible
+    /// ones.
     pub fn note(&mut self, bytes: u64, running: usize, connections: usize, now: Instant) {
         let used = self.of(connections);
         if running != used {
             self.sample = None;
-            // There is nothing more to fetch: who comes next is not to begin with a trial.
+            // There is nothing more to fetch; the next reader must not begin with a trial.
             if running < used && self.trial.is_some() {
                 self.give_up_trial();
             }
@@ -117,14 +123,14 @@ impl ConcurrencyProbe {
             } else {
                 (trial.rate, rate)
             };
-            // Fewer help if they suffice, and more if fewer do not.
+            // Fewer connections are kept if they suffice, and more if fewer do not.
             if (few >= ENOUGH * many) != is_fewer {
                 self.is_narrowing = !self.is_narrowing;
                 self.give_up_trial();
                 return;
             }
             self.trial = None;
-            // It goes on in this direction at once.
+            // The next trial in this direction begins at once.
             (self.at_work, self.look_after, self.patience) = (Duration::ZERO, Duration::ZERO, NEXT_LOOK);
         }
         self.at_work += time;
@@ -148,7 +154,7 @@ impl ConcurrencyProbe {
         self.suffice = next;
     }
 
-    /// Goes back to what was before, and waits for longer than the last time before it tries again.
+    /// Returns to the number before the trial, and waits longer before the next one.
     fn give_up_trial(&mut self) {
         if let Some(trial) = self.trial.take() {
             self.suffice = trial.before;
@@ -162,7 +168,7 @@ impl ConcurrencyProbe {
 mod tests {
     use super::*;
 
-    /// A line with all connections at work, tenth of a second by tenth of a second.
+    /// A line with all connections in use, in steps of a tenth of a second.
     struct Line {
         breadth: ConcurrencyProbe,
         now: Instant,
@@ -179,7 +185,7 @@ mod tests {
             }
         }
 
-        /// So many seconds pass, in which so many connections bring so many bytes a second.
+        /// Runs for `seconds`, in which `n` connections bring `rate_of(n)` bytes per second.
         fn runs(&mut self, seconds: u64, rate_of: impl Fn(usize) -> f64) {
             for _ in 0..seconds * 10 {
                 let used = self.breadth.of(16);

@@ -1,67 +1,73 @@
-//! How many connections an origin bears, as far as it has complained.
+//! The connection limit: how many connections an origin accepts, learnt from its refusals.
 //!
-//! Servers that dislike many at once say so, by 429 or 503 or by breaking connections off: then half as many are allowed, or
-//! as many as are being served at that moment if that is more, and one more for each round of answers that go well
-//! (additive increase, multiplicative decrease, as TCP does it; RFC 5681 §3.1). What was under way already when the
-//! number was lowered complains of the old number, and so does not lower it again. A server that *says* that they are too
-//! many has a limit that lasts: one more is tried only after a while ([`PROVEN`]), or each film would run into it every
-//! few seconds.
+//! Servers that accept only a few connections say so, by 429 or 503 or by breaking connections off.
+//! Then the limit becomes half of the number in use, or the number being served at that moment if
+//! that is more. It grows by one for each round of good answers (additive increase, multiplicative
+//! decrease, as TCP does it; RFC 5681 §3.1). Requests sent before the limit was lowered fail
+//! because of the old limit, so they do not lower it again. A server that *says* that there are too
+//! many has a lasting limit: one more is tried only after a while ([`PROVEN`]), or each film would
+//! run into the limit every few seconds.
 //!
-//! **One file alone says nothing of its origin.** What only one entry was refused, or broken off in, may be that file's fault: so it limits that
-//! entry and no other. It is the origin's limit once a second entry complains, and no longer than it takes until the files are found to blame.
+//! **One file alone says nothing of its origin.** A refusal or broken answer of only one entry may
+//! be that file's fault, so it limits that entry and no other. It becomes the origin's limit when a
+//! second entry complains, and ends when the files turn out to be the cause.
 //!
-//! Whether it was their number that a request was refused for is for the scheduler to judge (`scheduler/refusals.rs`), and over how many
-//! of those that are allowed the bytes had better come is another question ([`breadth`](super::concurrency_probe)).
+//! The scheduler decides whether a request was refused for the number (`scheduler/overload.rs`).
+//! Over how many of the allowed connections the bytes should come is a separate question
+//! ([`concurrency_probe`](super::concurrency_probe)).
 
 use std::time::{Duration, Instant};
 
 use crate::cache::key::EntryId;
 
-/// How long a number of connections is kept to after the server has said that more are too many: this long to twice as
-/// long, at random, so that the mounts of an office do not all try at once. Each try may cost a refused request and a line in the
-/// server's log, and a limit that was raised is of use for longer than a minute.
+/// Time for which a limit holds after the server has said that more are too many: this long to
+/// twice as long, at random, so that the mounts of an office do not all try at once. Each try may
+/// cost a refused request and a line in the server's log, and a raised limit is of use for longer
+/// than a minute.
 const PROVEN: Duration = Duration::from_secs(30);
 
-/// What one origin was seen to bear.
+/// The connection limit of one origin.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimit {
-    /// How many connections it bears, as far as it has complained. **At least 1.**
+    /// Number of connections it accepts, as far as it has complained. **At least 1.**
     bears: f64,
     /// The one entry that has complained, while it is the only one.
     alone: Option<Alone>,
-    /// Those that have complained since the number was last all, of whom it is not known that they are to blame themselves.
+    /// The entries that have complained since the limit was last lifted, without those found to be
+    /// the cause themselves.
     complainers: Vec<EntryId>,
     /// The most requests that it was seen to serve at once since it last complained.
     peak_in_flight: usize,
-    /// How many it serves at a time, as its connections show.
+    /// Number that it serves at a time, as its connections show.
     serves: usize,
-    /// When the number was last lowered.
+    /// When the limit was last lowered.
     lowered: Option<Instant>,
     ceiling: Option<Ceiling>,
-    /// Whether it has ever complained.
+    /// True if it has ever complained.
     has_complained: bool,
 }
 
-/// Complainers that are remembered. Of more it need not be known which of them were to blame themselves.
+/// Maximum number of remembered complainers. With more, it does not matter which of them were the
+/// cause.
 const MOST_COMPLAINERS: usize = 16;
 
-/// How long an entry that has complained alone makes another one's complaint more than its own.
+/// Time for which a complaint of one entry confirms that of another.
 const WITNESS: Duration = Duration::from_secs(10);
 
-/// A number of connections that a server has said to be all it allows.
+/// A limit that the server has stated.
 #[derive(Debug, Clone, Copy)]
 struct Ceiling {
-    /// Until when it is believed.
+    /// When it expires.
     until: Instant,
-    /// How many connections there were before.
+    /// The number of connections before it.
     before: f64,
 }
 
-/// What one entry was seen to be allowed, of which no other has complained.
+/// The limit of one entry, while no other has complained.
 #[derive(Debug, Clone, Copy)]
 struct Alone {
     entry: EntryId,
-    /// How many connections it gets. **At least 1.**
+    /// Number of connections it gets. **At least 1.**
     share: f64,
     /// When that was last lowered.
     at: Instant,
@@ -69,42 +75,42 @@ struct Alone {
     until: Instant,
 }
 
-/// A request that was refused, or broken off, and what went on at its origin then.
+/// A request that was refused or broken off, and the load of its origin then.
 #[derive(Debug, Clone, Copy)]
 pub struct Complaint {
-    /// Whose request it was.
+    /// The entry of the request.
     pub by: EntryId,
-    /// Whether the server said that it was one too many, or only behaved as if.
+    /// True if the server said that there were too many, false if it only behaved so.
     pub is_said: bool,
-    /// When it was asked.
+    /// When the request was sent.
     pub asked: Instant,
-    /// When it came to nothing.
+    /// When it failed.
     pub now: Instant,
-    /// What went on at its origin, and what of that was for the same entry.
+    /// The load of its origin, and the same entry's part of it.
     pub load: Load,
     pub own: Load,
 }
 
-/// Requests under way.
+/// Requests in flight.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Load {
-    /// How many, the one that was refused included.
+    /// Their number, with the one that was refused.
     pub running: usize,
-    /// Of how many of them the bytes were coming. **Fewer than `running`.**
+    /// Number of those whose bytes were coming. **Fewer than `running`.**
     pub served: usize,
 }
 
 impl Load {
-    /// How many connections are to be used after a complaint, of `before`.
+    /// Number of connections to use after a complaint, of `before`.
     fn allows(self, before: f64, is_said: bool) -> f64 {
         let half = before.min(self.running as f64 / 2.0);
-        // Who only breaks off may be overloaded by those that it still serves.
+        // A server that only breaks off may be overloaded by those that it still serves.
         let served = if is_said { self.served as f64 } else { 1.0 };
         half.max(served).min(before).max(1.0)
     }
 }
 
-/// Until it complains, it bears all.
+/// Until it complains, it accepts all.
 impl Default for ConnectionLimit {
     fn default() -> ConnectionLimit {
         ConnectionLimit {
@@ -121,10 +127,10 @@ impl Default for ConnectionLimit {
 }
 
 impl ConnectionLimit {
-    /// Takes note of an answer that went well while `running` requests were under way.
+    /// Records a good answer while `running` requests were in flight.
     pub fn answered(&mut self, running: usize, now: Instant) {
         self.ceiling.take_if(|ceiling| ceiling.until <= now);
-        // That fewer go well says nothing of more.
+        // Fewer good answers at once say nothing about more.
         let is_full = running as f64 >= self.bears.floor();
         if self.ceiling.is_none() && is_full {
             self.bears += 1.0 / self.bears;
@@ -137,10 +143,10 @@ impl ConnectionLimit {
         }
     }
 
-    /// Notes that so many requests are being served at once.
+    /// Records that `served` requests are being served at once.
     pub fn bears_out(&mut self, served: usize) {
         self.peak_in_flight = self.peak_in_flight.max(served);
-        // It was lowered while some of them had not been answered yet.
+        // The limit was lowered while some of them had not been answered yet.
         self.bears = self.bears.max(served as f64);
     }
 
@@ -149,7 +155,7 @@ impl ConnectionLimit {
         self.peak_in_flight
     }
 
-    /// Allows fewer connections after a complaint. Whether it is the first one.
+    /// Lowers the limit after a complaint. Returns true if it is the first one.
     pub fn refused(&mut self, complaint: Complaint) -> bool {
         let Complaint { by, is_said, now, .. } = complaint;
         self.peak_in_flight = complaint.load.served;
@@ -173,7 +179,7 @@ impl ConnectionLimit {
                             until,
                         });
                     }
-                    // Others of its own requests are served, so it is hardly the file.
+                    // Other requests of the entry are served, so the file is hardly the cause.
                     let is_clear = is_said && complaint.own.served > 0;
                     return is_clear && !std::mem::replace(&mut self.has_complained, true);
                 }
@@ -201,7 +207,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// Whatever this entry's requests were refused for, it was not their number.
+    /// The refusals of this entry's requests had another cause than their number.
     pub fn clear_attribution(&mut self, entry: EntryId) {
         self.alone.take_if(|alone| alone.entry == entry);
         let known = self.complainers.len();
@@ -214,22 +220,22 @@ impl ConnectionLimit {
         }
     }
 
-    /// It serves so many connections at a time. Whether that is news.
+    /// The origin serves this many connections at a time. Returns true if the number has changed.
     pub fn serves(&mut self, connections: usize) -> bool {
         std::mem::replace(&mut self.serves, connections) != connections
     }
 
-    /// It refuses everything: what it bears has to be found out anew when it is back.
+    /// The origin refuses everything: its limit has to be learnt anew when it is back.
     pub fn is_down(&mut self) {
         self.ceiling = None;
     }
 
-    /// The entry that gets fewer connections than there are, and how many.
+    /// The entry with a limit of its own, and that limit.
     pub fn share(&self) -> Option<(EntryId, usize)> {
         self.alone.map(|alone| (alone.entry, alone.share as usize))
     }
 
-    /// How many connections to use, of `limit`.
+    /// Number of connections to use, of `limit`.
     pub fn connections(&self, limit: usize) -> usize {
         // A cast of infinity is the largest number.
         limit.min(self.bears as usize).min(self.serves).max(1)
@@ -240,7 +246,7 @@ impl ConnectionLimit {
 mod tests {
     use super::*;
 
-    /// Requests of an origin, refused and answered, second by second.
+    /// The requests of an origin, refused and answered, second by second.
     struct Play {
         tolerance: ConnectionLimit,
         now: Instant,
@@ -256,9 +262,9 @@ mod tests {
             self.now += Duration::from_secs(seconds);
         }
 
-        /// A request that was made `ago` seconds before is refused.
+        /// A request sent `ago` seconds before is refused.
         fn refused(&mut self, ago: u64, is_said: bool, running: usize, served: usize) {
-            // Two of them, so that it is not one file's own trouble.
+            // Two entries, so that neither file alone is the cause.
             for by in [1, 2] {
                 self.refused_by(by, ago, is_said, running, served);
             }

@@ -1,13 +1,16 @@
 //! `ChunkDownloader`: carries out fetches.
 //!
-//! A fetch is one HTTP Range request, or several when connections break: each try goes on from the
-//! byte that the last one reached. The answer's head is judged before a byte counts
-//! ([`crate::origin::RangeAnswer`]); the first one for a file also tells its version and size. The
-//! body is streamed to the data file as it comes: what has been [`buffer`](crate::cache::storage::write_buffer) is
-//! written while more gathers. So memory is bounded by the number of connections, whatever is read.
+//! The manager starts each fetch here. A fetch is one HTTP Range request, or several when
+//! connections break: each try continues at the byte that the last one reached. The head of an
+//! answer is validated before a byte counts ([`crate::origin::RangeAnswer`]). The first answer for
+//! a file also gives its version and size.
 //!
-//! All bodies of the mount share one [`Throttle`]. Taking from it late means reading late from the
-//! socket, and TCP tells the server.
+//! The body is streamed to the data file as it comes: a full
+//! [buffer](crate::cache::storage::write_buffer) is written while the next one fills. So the number
+//! of connections bounds the memory, whatever is read.
+//!
+//! All bodies of the mount share one [`Throttle`]. A throttled fetch reads late from the socket,
+//! and TCP slows the server down.
 
 mod answers;
 mod body;
@@ -38,30 +41,30 @@ pub(in crate::cache) use mirrors::RoutePermit;
 /// The pause before the first retry; it doubles with each.
 pub(in crate::cache) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause between tries while it is not known whether the file or its origin is to blame: as between those that
-/// find out whether an origin is back.
+/// Maximum pause between tries while it is unknown whether the file or its origin fails: as between
+/// the probes that find out whether an origin is back.
 pub(in crate::cache) const LONGEST_DOUBT: Duration = Duration::from_secs(5);
 
-/// Told when a file is longer than its listing said.
+/// Called when a file is longer than its listing said.
 pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
 
-/// See the module.
+/// Carries out the fetches of one mount, each in a task of its own.
 pub struct ChunkDownloader {
     /// Where the tasks run.
     pub runtime: Handle,
-    /// What they ask.
+    /// The HTTP client.
     pub client: Client,
-    /// The one token bucket.
+    /// The token bucket that all bodies share.
     pub throttle: Throttle,
-    /// Tries after the first that brought nothing, before a fetch fails.
+    /// Number of tries after the first that brought nothing, before a fetch fails.
     pub retries: u32,
     /// Opens data files for versions that become known.
     pub cache_dir: Arc<CacheDir>,
     /// The threads that write.
     pub writers: Sender<WriteJob>,
-    /// See [`OnResize`].
+    /// Called when a file is longer than listed.
     pub on_resize: OnResize,
-    /// Told when there is no descriptor left for a connection.
+    /// Notified when there is no descriptor left for a connection.
     pub shortage: DescriptorExhaustion,
 }
 
@@ -69,8 +72,9 @@ impl Fetcher for ChunkDownloader {
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
         let runtime = self.runtime.clone();
         runtime.spawn(async move {
-            // Outlives the report: for as long as the manager knows of this fetch it may wake readers for what it has written of a
-            // chunk, and that goes when nobody keeps it.
+            // The position outlives the end report. As long as the manager knows this fetch, it may
+            // wake readers for the written part of an unfinished chunk, and dropping the position
+            // would lose that part.
             let mut position = None;
             let entry = Arc::clone(&order.entry);
             let mut end = EndReport {
@@ -90,7 +94,7 @@ impl Fetcher for ChunkDownloader {
             };
             tokio::select! {
                 result = fetch.run(&mut position) => end.result = Some(result),
-                // The manager has forgotten this fetch already; what it reports now is ignored.
+                // The manager has forgotten this fetch already and ignores its reports.
                 () = control.stopped() => if let Some(position) = position.take() {
                     entry.leave_unfinished(position);
                 },
@@ -99,8 +103,8 @@ impl Fetcher for ChunkDownloader {
     }
 }
 
-/// Reports the end of a fetch when dropped, so that its waiters hear of it whatever happened,
-/// a panic included.
+/// Reports the end of a fetch when dropped, so that its waiters are woken in any case, even after a
+/// panic.
 struct EndReport {
     manager: Arc<ChunkManager>,
     fetch: FetchId,
@@ -117,24 +121,24 @@ impl Drop for EndReport {
     }
 }
 
-/// One fetch under way.
+/// A running fetch.
 struct Fetch {
     downloader: Arc<ChunkDownloader>,
     manager: Arc<ChunkManager>,
     order: FetchOrder,
     control: Arc<FetchControl>,
-    /// The server sends the whole file, whatever range is asked for.
+    /// The server sends the whole file, whatever range was requested.
     linear: bool,
     /// No answer has contradicted the size that the listing gave.
     hint_is_good: bool,
-    /// Byte offset of the next chunk that is to be verified rather than fetched.
+    /// Byte offset of the next chunk to verify instead of to fetch.
     next_suspect: u64,
-    /// Byte offset at which a connection was given up last.
+    /// Byte offset at which a connection was last given up.
     given_up_at: Option<u64>,
 }
 
 impl Fetch {
-    /// Leaves in `kept` the position that it has reached.
+    /// Runs the fetch, and leaves the position that it has reached in `kept`.
     async fn run(mut self, kept: &mut Option<Box<Position>>) -> Result<(), ReadError> {
         let entry = Arc::clone(&self.order.entry);
         let mut reached = self.order.bytes.start;
@@ -157,17 +161,17 @@ impl Fetch {
             reached = kept.as_ref().map_or(before, |position| position.offset());
             let error = match result {
                 Ok(()) if reached >= self.end() => break,
-                // Further than before, that is: whoever sends the whole file each time, and breaks off
-                // somewhere without a word, would be asked for ever.
+                // It must get further than before. Otherwise a server that sends the whole file
+                // each time, and ends early without an error, would be asked without end.
                 Ok(()) if reached > before => continue,
                 Ok(()) => self.bad_answer("no bytes"),
-                // Nothing has failed: it goes on, over another connection.
+                // This is no failure: the fetch continues over another connection.
                 Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain => {
                     self.given_up_at = Some(reached);
                     continue;
                 }
                 Err(ReadError::Http(error)) => error,
-                // Others begin again what it had begun.
+                // Other fetches begin the unfinished chunks again.
                 Err(ReadError::Lost) => return Ok(()),
                 Err(error) => return Err(error),
             };
@@ -188,7 +192,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// Byte offset before which this fetch is to end, by what is known now.
+    /// Byte offset before which this fetch ends, by what is known now.
     fn end(&self) -> u64 {
         match self.order.entry.settled() {
             Some(settled) if self.linear => settled.size(),
@@ -197,7 +201,7 @@ impl Fetch {
         }
     }
 
-    /// Byte offset before which the request under way is to end.
+    /// Byte offset before which the current request ends.
     fn request_end(&self) -> u64 {
         if self.linear {
             self.end()
@@ -206,14 +210,14 @@ impl Fetch {
         }
     }
 
-    /// Looks at what is here before anybody is asked: verifies the chunks from `offset` on that are suspect. Gives the
-    /// offset reached, or `None` if the one at `offset` isn't.
+    /// Verifies the unverified chunks from `offset` on before any request is sent. Returns the
+    /// offset reached, or `None` if the chunk at `offset` is not good.
     async fn verify(&mut self, offset: u64) -> Result<Option<u64>, ReadError> {
         let entry = Arc::clone(&self.order.entry);
         let Some(settled) = entry.settled().filter(|_| !self.linear) else {
             return Ok(None);
         };
-        // A chunk that is being fetched already is not looked at any more.
+        // Stop before a chunk that is not unverified.
         let next = settled.cached_file.unverified.next_from(entry.chunk.count(offset));
         let next = next.map_or(u64::MAX, |chunk| chunk * entry.chunk.bytes());
         if next != offset {
@@ -231,12 +235,12 @@ impl Fetch {
             let verified = |reached| manager.progress(shared.id, fetch, reached);
             Some(versions.verify(&shared, settled, &bytes, verified))
         });
-        // It fails only if it panics, or if the runtime is going down.
+        // It fails only if it panics, or if the runtime shuts down.
         verifying.await.map_err(|err| ReadError::Store(err.to_string()))
     }
 
-    /// One request, and its body to the data file. Moves the position on, which is missing only while it is written to, and gives back the turn if
-    /// the origin has not answered.
+    /// Sends one request and streams its body to the data file. The position advances; it is
+    /// missing only during a write. Returns the permit if the origin has not answered.
     async fn attempt(
         &mut self,
         kept: &mut Option<Box<Position>>,
@@ -273,7 +277,7 @@ impl Fetch {
             Ok(Some(mut body)) => {
                 self.manager.answered(self.order.id);
                 let (answered, from) = (Instant::now(), position.offset());
-                // What was spent waiting for a connection is not the server's time.
+                // Time spent waiting for a connection is not the server's.
                 let asked = body.sent().into_std().max(asked);
                 if self.given_up_at == Some(from) {
                     body.trust_connection();
@@ -282,7 +286,7 @@ impl Fetch {
                 let bytes = kept
                     .as_ref()
                     .map_or(0, |position| position.offset().saturating_sub(from));
-                // A silence of the connection is not the server's either.
+                // Time in which the connection was silent is not the server's either.
                 if !is_given_up(&result) {
                     let serves = self.downloader.client.serves(&self.order.entry.url);
                     self.manager.serves(&self.order.entry.origin, serves);

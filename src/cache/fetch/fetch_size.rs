@@ -1,59 +1,64 @@
-//! How an origin answers, measured, and how long a fetch from it is best.
+//! How an origin answers, and the best length of a fetch from it.
 //!
-//! A fetch costs a round trip before its first byte, whatever its length. So the length is measured in
-//! what the connection could have brought in that time: latency × rate. At that length half of the
-//! time is waiting; at twenty-four times that, a twenty-fifth.
+//! A fetch costs a round trip before its first byte, whatever its length. So its length is given as
+//! a multiple of latency × rate, the bytes that the connection could have brought in that time. At
+//! one times that, half of the time is waiting; at twenty-four times, a twenty-fifth.
 //!
-//! Short fetches keep many connections busy for one reader and leave the priority queue in charge;
-//! long ones waste less. Between the two, what is wanted is shared out among the free connections.
+//! Short fetches keep many connections busy for one reader, and let the priority queue decide more
+//! often. Long ones waste less time. Between the two, the wanted bytes are divided among the free
+//! connections.
 
 use std::time::Duration;
 
-/// Fetches are not made shorter than this for the sake of sharing out, in bytes: below it the work of
-/// a request outweighs that of its bytes, however near the server is.
+/// Minimum bytes of a fetch when wanted bytes are divided: below it the work of a request outweighs
+/// that of its bytes, however near the server is.
 const SHORTEST: u64 = 1 << 20;
 
-/// Where much is wanted, fetches may be this long however near the server is.
+/// Where much is wanted, fetches may have this many bytes however near the server is.
 const LONG: u64 = 4 << 20;
 
-/// No fetch is to take longer than this, in seconds, unless that were less than pays for its round trip. Over a
-/// connection of 400 kB/s one of 4 MiB would take ten: it would be in the way of who comes meanwhile, and bring alone what others
-/// could bring with it.
+/// Maximum seconds of a fetch, unless its round trip needs more to pay off. Over a connection of
+/// 400 kB/s, one of 4 MiB would take ten seconds. It would delay later requests, and bring alone
+/// what other connections could share.
 const LONGEST_TIME: f64 = 2.0;
 
 /// A fetch of this many times latency × rate spends four percent of its time waiting.
 const LONGEST: u64 = 24;
 
-/// One of so many spends a ninth of its time waiting, and keeps others waiting for a third of the time.
+/// A fetch of this multiple spends a ninth of its time waiting, and delays others for a third of
+/// the time of the longest.
 const TURN: u64 = 8;
 
-/// One of so many spends a thirteenth of its time waiting. Where readers wait for each other's connections each round trip is
-/// lost to all of them, and with sixteen connections one ends every 40 ms all the same.
+/// A fetch of this multiple spends a thirteenth of its time waiting. Where readers compete for
+/// connections, all of them lose each round trip; and with sixteen connections one ends every 40 ms
+/// all the same.
 const CROWDED_TURN: u64 = 12;
 
-/// Seconds after which a fetch has had its turn however little it brought, unless it has not paid for its round trip.
+/// Seconds after which a fetch has had its turn however little it brought, unless it has not paid
+/// for its round trip.
 const TURN_TIME: f64 = 0.5;
 
-/// How much a new measurement counts against all before.
+/// Weight of a new measurement against all before.
 const WEIGHT: f64 = 0.25;
 
-/// Bodies below this say more of the latency than of the rate. No fetch is made shorter, or the rate of a slow connection
-/// would never be known better.
+/// Bodies below this many bytes show the latency more than the rate. No fetch is made shorter, or
+/// the rate of a slow connection would never be measured better.
 const TELLING: u64 = 256 << 10;
 
-/// Seconds. No answer is waited for longer than this because others were slow, while there is something else to ask for.
+/// Maximum seconds that an answer may take because others were slow, while other work waits.
 const LONGEST_PATIENCE: f64 = 30.0;
 
-/// What was measured of one origin.
+/// The measurements of one origin.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchSize {
     /// Seconds from the request to the head of the answer.
     latency: f64,
-    /// Bytes a second over one connection.
+    /// Bytes per second over one connection.
     rate: f64,
-    /// Seconds to the head of most answers. A single one that is slow moves it little, whatever it took.
+    /// Seconds to the head of most answers. A single slow answer changes it little, however long it
+    /// took.
     usual_latency: f64,
-    /// Whether it has ever answered: until then the two are guesses.
+    /// True after the first answer; until then latency and rate are guesses.
     is_measured: bool,
 }
 
@@ -70,7 +75,7 @@ impl Default for FetchSize {
 }
 
 impl FetchSize {
-    /// Takes a measurement: a head after `latency`, and `bytes` of a body in `time`.
+    /// Records a measurement: a head after `latency`, and `bytes` of a body in `time`.
     pub fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
         self.is_measured = true;
         let seconds = latency.as_secs_f64();
@@ -83,33 +88,34 @@ impl FetchSize {
         }
     }
 
-    /// Bytes of the next fetch, when `wanted` bytes in a row are wanted and `free` connections could
-    /// bring them.
+    /// Bytes of the next fetch, if `wanted` consecutive bytes are wanted and `free` connections
+    /// could bring them.
     pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
         let longest = self.round_trip().saturating_mul(LONGEST).max(LONG);
         (wanted / free.max(1) as u64).clamp(self.in_time(SHORTEST), self.in_time(longest))
     }
 
-    /// Whether a fetch goes over a gap of so many bytes that nobody asks for, to what is wanted beyond it: when that is
-    /// sooner there than another request is answered. Not if one of `free` connections could bring it meanwhile; then
-    /// nothing is sent twice.
+    /// Returns true if a fetch should continue over a gap of `gap` unwanted bytes to the wanted
+    /// bytes beyond it, because that is faster than another request. False if one of `free`
+    /// connections could bring them meanwhile; then nothing is sent twice.
     pub fn bridges(&self, gap: u64, free: usize) -> bool {
         free == 0 && gap <= self.round_trip()
     }
 
-    /// Whether so many bytes, all that a fetch would leave of what is wanted, had better come with it: they are sooner there
-    /// than another request is answered.
+    /// Returns true if a fetch should include the last `rest` wanted bytes, because that is faster
+    /// than another request.
     pub fn takes_along(&self, rest: u64) -> bool {
         rest <= self.round_trip()
     }
 
-    /// Bytes that pay for a fetch's round trip and are soon here: one that has brought them has had its turn, if others wait
-    /// for the connection.
+    /// Bytes that pay for a fetch's round trip and come soon. A fetch that has brought them has had
+    /// its turn, if others wait for the connection.
     pub fn turn_len(&self) -> u64 {
         self.turn_of(TURN)
     }
 
-    /// Bytes of a fetch where more files are read than there are connections, and others wait for each of them all the time.
+    /// Bytes of a fetch where more files are read than there are connections, so that others always
+    /// wait.
     pub fn crowded_turn_len(&self) -> u64 {
         self.turn_of(CROWDED_TURN)
     }
@@ -119,18 +125,19 @@ impl FetchSize {
         self.round_trip().saturating_mul(round_trips).max(soon)
     }
 
-    /// So many bytes, or as many as come in [`LONGEST_TIME`], but what comes in a round trip in any case.
+    /// Limits `bytes` to what comes in [`LONGEST_TIME`], but not below what comes in a round trip.
     fn in_time(&self, bytes: u64) -> u64 {
         let most = (self.rate * LONGEST_TIME) as u64;
         bytes.min(most).max(self.round_trip()).max(TELLING)
     }
 
-    /// Seconds from a request to its answer, and bytes a second over one connection, if the origin has ever answered.
+    /// Seconds from a request to its answer, and bytes per second over one connection, if the
+    /// origin has ever answered.
     pub fn measured(&self) -> Option<(f64, f64)> {
         self.is_measured.then_some((self.latency, self.rate))
     }
 
-    /// How long an answer may take that is no slower than others.
+    /// Time that a normal answer may take, compared with others.
     pub fn patience(&self) -> Duration {
         Duration::from_secs_f64((2.0 * self.usual_latency).min(LONGEST_PATIENCE))
     }

@@ -1,13 +1,19 @@
-//! Writing what comes: a few threads that put bytes at their place in the data files.
+//! The writer threads: they put received bytes at their place in the data files.
 //!
 //! `pwrite` to the page cache is a copy, until the kernel throttles a writer of dirty pages; then
-//! it blocks for seconds. So it is not done on the asynchronous workers, which would hold up every
-//! other download: it is done here, in whole buffers.
+//! it blocks for seconds. On the asynchronous workers it would delay every other download. So it is
+//! done here, in whole buffers.
 //!
-//! The order within a write is the cache's second promise: first the bytes are in the file, then
-//! their whole chunks are marked present, then these are handed to the index writer, and then the
-//! waiters are told. **Only then may what was written go again** ([`WriteGuard`]): until it is told of a write, the scheduler goes by
-//! what it was told before, that a chunk is written to its middle, say, and wakes who needs no more than that.
+//! The order within a write is the cache's second promise:
+//!
+//! 1. The bytes are in the file.
+//! 2. Their whole chunks are marked present.
+//! 3. These chunks are handed to the index writer.
+//! 4. The manager receives the progress and wakes the waiters.
+//!
+//! **Only then may the written chunks be evicted** ([`WriteGuard`]). Until the scheduler receives a
+//! write, it relies on earlier reports, for example that a chunk is written to its middle, and
+//! wakes waiters that need no more than that.
 
 use std::io;
 use std::sync::Arc;
@@ -26,34 +32,33 @@ use crate::cache::fetch::scheduler::FetchId;
 use crate::cache::index::Record;
 use crate::util::panic_guard;
 
-/// Threads. One keeps up with several gigabytes a second; the second is there for when the first
-/// is held up by one slow file system call.
+/// Number of threads. One keeps up with several gigabytes per second; the second is there for when
+/// the first is blocked in a slow system call.
 const THREADS: usize = 2;
 
-/// Buffers that may wait in the channel, over all fetches. Each fetch has at most one under way, so
-/// this only bounds what a flood of connections could pile up.
+/// Capacity of the channel in buffers, over all fetches. Each fetch has at most one in the channel,
+/// so this only bounds the memory with very many connections.
 const QUEUED: usize = 64;
 
-/// Bytes to be written at once, from where their fetch stands.
+/// Bytes to write at once, at their fetch's position.
 pub struct WriteJob {
-    /// Whose bytes.
+    /// The entry of the bytes.
     pub entry: Arc<CacheEntry>,
-    /// Which fetch brought them.
+    /// The fetch that brought them.
     pub fetch: FetchId,
-    /// Who is told of the progress.
+    /// Receives the progress.
     pub manager: Arc<ChunkManager>,
     /// The bytes, in order.
     pub pieces: Vec<Bytes>,
-    /// Where they go. Comes back with the answer.
+    /// Where to write them. Returned with the answer.
     pub position: Box<Position>,
-    /// Gets the position reached, and what went wrong.
+    /// Receives the position reached, and the error.
     pub done: oneshot::Sender<(Box<Position>, Result<(), ReadError>)>,
 }
 
 /// Starts the threads. They end when the sender is dropped.
 ///
-/// # Errors
-/// When the system gives no thread.
+/// # Errors If the system refuses a thread.
 pub fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
@@ -68,7 +73,7 @@ pub fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     Ok(jobs)
 }
 
-/// Where completed chunks are told, and how writing them goes.
+/// Where completed chunks and write errors are recorded.
 struct Recorder {
     cache_dir: Arc<CacheDir>,
 }
@@ -106,14 +111,14 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             done,
         } = job;
         let result = match entry.settled() {
-            // That it can't be made was noted when it was tried.
+            // The failure to create it was recorded at that time.
             Some(settled) if settled.cached_file.has_no_file() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
                 let written = write(&entry, settled, &pieces, &mut position, recorder);
                 match &written {
                     Ok(()) => recorder.versions().trouble.worked(),
                     Err(ReadError::Lost) => manager.lost(entry.id),
-                    // What is the cache's fault was noted where it failed.
+                    // Failures of the cache were recorded where they happened.
                     Err(_) => {}
                 }
                 written
@@ -126,7 +131,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
         if result.is_ok() {
             position.was_told(&entry);
         }
-        // The fetch may have been stopped meanwhile, and nobody waits for the answer.
+        // The fetch may have been stopped meanwhile; then the answer has no receiver.
         let _ = done.send((position, result));
     });
 }
@@ -151,18 +156,19 @@ fn write(
     let losses = cached_file.losses();
     position.losses = losses;
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    // Nothing is held that making room could wait for.
+    // This thread holds nothing that freeing space could wait for.
     let room = versions
         .quota
         .reserve(len)
         .inspect_err(|error| versions.trouble.failed(error))?;
     let start = position.offset;
-    // The one before ends when this one has begun. It is kept if writing fails, too: the fetch has yet to tell that it is over.
+    // The previous guard ends after the new one has begun. The guard is kept after a failed write
+    // too: the fetch has yet to report its end.
     position.filling = Some(cached_file.fill(entry.chunk.touched(&(start..start + len)), &versions.quota));
     cached_file
         .write(room, |data| data.write_all_at(pieces, start))
         .map_err(|error| store_error(versions, &error))?;
-    // Cut off in between, what is before these bytes is zeros now.
+    // If the file was truncated in between, the bytes before these are zeros now.
     restore()?;
     if cached_file.losses() != losses {
         return Err(ReadError::Lost);
@@ -177,7 +183,8 @@ fn write(
 
 fn store_error(versions: &VersionStore, error: &io::Error) -> ReadError {
     let failed = ReadError::Store(error.to_string());
-    // One file that can't be written, because others have what was cut off of it open, is no trouble of the cache's.
+    // A file that can't be written because other processes hold its truncated part open says
+    // nothing about the disk.
     if error.kind() != io::ErrorKind::ResourceBusy {
         versions.trouble.note_disk(error);
         versions.trouble.failed(&failed);

@@ -1,15 +1,13 @@
-//! `ChunkManager`: the one door to the bytes of remote files.
+//! `ChunkManager`: the one entry point to the bytes of remote files.
 //!
-//! Readers come with a range and are told, by event, when it is in the data file. What to fetch,
-//! in which order, and whom to wake is decided by the [`Scheduler`]; the manager is the scheduler
-//! with a lock around it, and the hands that carry out its actions: starting downloads, stopping
-//! them, calling waiters.
+//! Readers ask for a range and are notified when it is in the data file. The [`Scheduler`] decides
+//! what to fetch, in which order, and whom to wake. The manager puts a lock around it and carries
+//! out its actions: it starts and stops downloads, and calls waiters.
 //!
-//! **No lost wake-up.** A reader that finds a byte missing and then begins to wait could miss the
-//! write in between. Here it can't: whether the range is present is looked at again by
-//! [`Scheduler::wait`], under the lock; and a writer marks a chunk present first and reports its
-//! progress, under the same lock, after. So either the reader sees the chunk, or the writer sees the
-//! waiter.
+//! **No lost wakeup.** A reader that finds a byte missing and then begins to wait could miss the
+//! write in between. Two rules prevent this. [`Scheduler::wait`] checks the range again, under the
+//! lock. A writer first marks a chunk present and then reports its progress, under the same lock.
+//! So either the reader sees the chunk, or the writer sees the waiter.
 //!
 //! **Every wait ends**: with its bytes, with the error of the fetch that should have brought them,
 //! at its deadline if it has one, or when the mount ends.
@@ -37,50 +35,49 @@ use crate::cache::key::EntryId;
 use crate::http::Origin;
 use crate::util::panic_guard::contained;
 
-/// A fetch that brings nothing for so long keeps no reader of another file waiting: long beside the pauses of a working
-/// connection, short beside a user's patience.
+/// Time after which a fetch that brings nothing may no longer delay readers of other files: long
+/// beside the pauses of a working connection, short beside a user's patience.
 const STALL: Duration = Duration::from_millis(500);
 
-/// Called once, when a waiter's bytes are in the data file or never will be. Runs on whatever
-/// thread brought the news, with no lock held; it must not block.
+/// Called once, when a waiter's bytes are in the data file or never will be. Runs on the thread
+/// that reported the event, with no lock held; it must not block.
 pub type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
 
-/// Who carries out fetches: the downloader, or a stand-in for tests.
+/// Carries out fetches: the downloader, or a fake in tests.
 pub trait Fetcher: Send + Sync {
     /// Begins a fetch and returns at once. Progress and the end are reported to `manager`.
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>);
 }
 
-/// See the module.
+/// Owns the scheduler, its lock, and the waiters of one mount.
 pub struct ChunkManager {
-    /// Guards all decisions, for microseconds each. Nothing is taken under it and no I/O is done
-    /// under it; a read whose bytes are present does not ask for it.
+    /// Guards all decisions, for microseconds each. No other lock is taken and no I/O is done under
+    /// it. A read of present bytes does not take it.
     state: Mutex<State>,
     fetcher: Arc<dyn Fetcher>,
-    /// How long a waiter waits at most.
+    /// Maximum time that a reader waits.
     patience: Duration,
-    /// Wakes the task that looks after those who wait, when there is something to look after again.
+    /// Wakes [`ChunkManager::watch_waits`] when there is a waiter or due work again.
     is_busy: Notify,
 }
 
 struct State {
     scheduler: Scheduler,
-    /// Whom to call, and until when that has to have happened. **The first has the earliest
-    /// deadline**: the numbers grow with the time, and all have the same patience.
+    /// The waiters with a deadline, and their callbacks. **The first has the earliest deadline**:
+    /// the numbers grow with time, and all have the same patience.
     waiting: BTreeMap<WaiterId, (Instant, OnReady)>,
-    /// Whom to call who has no deadline.
+    /// The callbacks of waiters without a deadline.
     patient: HashMap<WaiterId, OnReady>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
-    /// Whether that task looks again by itself.
+    /// True if [`ChunkManager::watch_waits`] checks again by itself.
     is_watched: bool,
-    /// When it looks at what is due, if anything is.
+    /// The time of its next check for due work, if there is one.
     next_look: Option<std::time::Instant>,
 }
 
 impl ChunkManager {
-    /// A manager that has its fetches carried out by `fetcher`, and lets no reader wait for longer
-    /// than `patience`.
+    /// A manager whose fetches `fetcher` carries out. No reader waits longer than `patience`.
     pub fn new(limits: Limits, patience: Duration, fetcher: Arc<dyn Fetcher>) -> Arc<ChunkManager> {
         Arc::new(ChunkManager {
             state: Mutex::new(State {
@@ -98,16 +95,16 @@ impl ChunkManager {
         })
     }
 
-    /// Asks for bytes of an entry without waiting for them. `bytes` is half-open; the chunks that it
-    /// touches are fetched in the order of their priorities.
+    /// Requests bytes of an entry without waiting for them. `bytes` is half-open; the chunks that
+    /// it touches are fetched in the order of their priorities.
     pub fn request(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority) {
         let chunks = entry.chunk.touched(&bytes);
         self.change(|state| state.scheduler.request(entry, chunks, priority));
     }
 
-    /// Calls `on_ready` once `bytes` are in the data file, with `Critical` priority until then. May
-    /// call it before returning. `shifts` is what becomes of the reader's windows: what it will want next is asked for in
-    /// the same step, so that both can come with one fetch. Gives the number for [`Self::cancel`].
+    /// Calls `on_ready` once `bytes` are in the data file; until then they are wanted at
+    /// `Critical`. May call it before returning. `shifts` updates the reader's windows in the same
+    /// step, so that one fetch can bring both. Returns the waiter's number, for [`Self::cancel`].
     pub fn when_ready(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -124,16 +121,20 @@ impl ChunkManager {
         })
     }
 
-    /// Whoever waits does not want to any more: `on_ready` is called with [`ReadError::Cancelled`], unless it was
-    /// called before. What only it wanted is not fetched any more.
+    /// Cancels a wait: `on_ready` is called with [`ReadError::Cancelled`], unless it was called
+    /// before. What only this waiter wanted is no longer fetched.
     pub fn cancel(self: &Arc<Self>, waiter: WaiterId) {
         self.change(|state| state.scheduler.give_up(waiter, ReadError::Cancelled));
     }
 
-    /// Fetches `bytes` at `priority`, and calls `on_ready` once: when all of them have come, or with the first error
-    /// that keeps some of them from coming; the rest is then not fetched for it. May call it before returning. It may
-    /// wait for as long as the mount lasts: readers' deadlines don't count for it. `bytes` may reach past the end of
-    /// the file. Until then the chunks keep this priority whatever else they are wanted for meanwhile.
+    /// Fetches `bytes` at `priority`, and calls `on_ready` once: when all of them have come, or
+    /// with the first error that prevents some of them from coming.
+    ///
+    /// - It may call `on_ready` before it returns.
+    /// - After an error, the rest is not fetched for this waiter.
+    /// - It has no deadline: it may wait for as long as the mount lasts.
+    /// - `bytes` may reach past the end of the file.
+    /// - Until the end the chunks keep this priority, whatever else they are wanted for.
     pub fn when_fetched(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -151,8 +152,7 @@ impl ChunkManager {
 
     /// Blocks the calling thread until `bytes` are in the data file.
     ///
-    /// # Errors
-    /// Why they never will be.
+    /// # Errors The reason, if they never will be.
     pub fn wait_for_range(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
         let shared = Arc::new((Mutex::new(None), Condvar::new()));
         let waker = Arc::clone(&shared);
@@ -163,9 +163,9 @@ impl ChunkManager {
         self.when_ready(entry, bytes, &[], Box::new(wake));
         let mut result = shared.0.lock();
         loop {
-            // The result is looked at under the lock that the waker takes to set it, and the
-            // condition releases that lock and sleeps in one step: the notification can't fall
-            // between looking and sleeping.
+            // The result is checked under the lock that the waker takes to set it, and the
+            // condition releases that lock and sleeps in one step. So the notification can't fall
+            // between the check and the sleep.
             match result.take() {
                 Some(result) => return result,
                 None => shared.1.wait(&mut result),
@@ -173,19 +173,19 @@ impl ChunkManager {
         }
     }
 
-    /// The windows of an entry's streams change: more of them is fetched ahead, or less.
+    /// Changes the windows of an entry's streams: more or less is fetched ahead.
     pub fn shift(self: &Arc<Self>, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
         self.change(|state| state.scheduler.shift(entry, shifts));
     }
 
-    /// One reader of the entry does not read any more, or so it seems: what was to be read ahead of it and of nobody
-    /// else is not fetched.
+    /// One reader of the entry has stopped reading, or seems to. Read-ahead for it alone is not
+    /// fetched.
     pub fn leave(self: &Arc<Self>, entry: EntryId, reader: u64) {
         self.change(|state| state.scheduler.leave(entry, reader));
     }
 
-    /// Nobody reads the entry any more, or so it seems: what was to be read ahead of its readers is
-    /// not fetched, and what is being fetched for them stops at its next chunk edge.
+    /// All readers of the entry have stopped, or seem to. Read-ahead for them is not fetched, and
+    /// what is in flight for it stops at its next chunk edge.
     pub fn end_read_ahead(self: &Arc<Self>, entry: EntryId) {
         self.change(|state| state.scheduler.end_read_ahead(entry));
     }
@@ -201,13 +201,13 @@ impl ChunkManager {
         self.change(|state| state.scheduler.lost(entry));
     }
 
-    /// For fetches: what an answer took, as far as it shows how the origin answers.
+    /// For fetches: measurements of an answer, as far as they show how the origin answers.
     pub fn measured(self: &Arc<Self>, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
         let now = std::time::Instant::now();
         self.change(|state| state.scheduler.measured(origin, latency, bytes, time, now));
     }
 
-    /// For fetches: the origin serves so many connections at a time.
+    /// For fetches: the origin serves this many connections at a time.
     pub fn serves(self: &Arc<Self>, origin: &Origin, connections: usize) {
         self.change(|state| state.scheduler.serves(origin, connections));
     }
@@ -217,7 +217,7 @@ impl ChunkManager {
         self.change(|state| state.scheduler.answered(fetch));
     }
 
-    /// For fetches: a request came to nothing before it brought a byte. Says what the fetch is to do.
+    /// For fetches: a request failed before it brought a byte. Returns what the fetch must do.
     pub fn refused(self: &Arc<Self>, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> AfterRefusal {
         let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, refusal));
         if is_news {
@@ -230,7 +230,7 @@ impl ChunkManager {
         next
     }
 
-    /// For fetches: the answer to what was asked then was broken off.
+    /// For fetches: the answer to the request sent at `asked` was broken off.
     pub fn broken_off(self: &Arc<Self>, fetch: FetchId, origin: &Origin, asked: std::time::Instant) {
         let now = std::time::Instant::now();
         if self.change(|state| state.scheduler.broken_off(fetch, asked, now)) {
@@ -238,13 +238,13 @@ impl ChunkManager {
         }
     }
 
-    /// For fetches: the server is making the file ready. It is not asked for it before `until`. Gives when [`Self::rested`] is to
-    /// be called; `None` if the fetch is over already.
+    /// For fetches: the server is preparing the file, which is not requested again before `until`.
+    /// Returns when to call [`Self::rested`]; `None` if the fetch is over already.
     pub fn rest(self: &Arc<Self>, fetch: FetchId, until: std::time::Instant) -> Option<std::time::Instant> {
         self.change(|state| state.scheduler.not_ready(fetch, until))
     }
 
-    /// For fetches that were told so by [`Self::refused`]: the entry may be asked for again.
+    /// For fetches that [`Self::refused`] gave this time: the entry may be requested again.
     pub fn rested(self: &Arc<Self>, entry: EntryId, until: std::time::Instant) {
         self.change(|state| state.scheduler.rested(entry, until));
     }
@@ -254,17 +254,18 @@ impl ChunkManager {
         self.change(|state| state.scheduler.settled(entry));
     }
 
-    /// For fetches: the server sends the whole file. False if the fetch is not wanted any more.
+    /// For fetches: the server sends the whole file. Returns false if the fetch is no longer
+    /// wanted.
     pub fn goes_linear(self: &Arc<Self>, fetch: FetchId) -> bool {
         self.change(|state| state.scheduler.goes_linear(fetch))
     }
 
-    /// For fetches: whether anybody wants what it is still to bring.
+    /// For fetches: returns true if its remaining bytes are wanted.
     pub fn is_wanted(&self, fetch: FetchId) -> bool {
         self.state.lock().scheduler.is_wanted(fetch)
     }
 
-    /// For fetches: it is over, for good or for bad.
+    /// For fetches: the fetch has ended, with or without an error.
     pub fn ended(self: &Arc<Self>, fetch: FetchId, result: Result<(), ReadError>) {
         self.change(|state| {
             state.controls.remove(&fetch);
@@ -272,7 +273,7 @@ impl ChunkManager {
         });
     }
 
-    /// What goes on, by origin; and the bytes that were brought so far.
+    /// The state of each origin, and the bytes brought so far.
     pub fn status(&self) -> (Vec<OriginStatus>, u64) {
         let state = self.state.lock();
         (state.scheduler.status(), state.scheduler.brought())
@@ -283,12 +284,12 @@ impl ChunkManager {
         self.state.lock().scheduler.useful_window(origin)
     }
 
-    /// Whether any fetch from an origin is under way.
+    /// Returns true if any fetch from an origin is in flight.
     pub fn is_fetching_from(&self, origin: &Origin) -> bool {
         self.state.lock().scheduler.is_fetching_from(origin)
     }
 
-    /// Whether more files are read from an origin than it gets connections.
+    /// Returns true if more files are read from an origin than it gets connections.
     pub fn is_crowded(&self, origin: &Origin) -> bool {
         self.state.lock().scheduler.is_crowded(origin)
     }
@@ -298,8 +299,8 @@ impl ChunkManager {
         self.change(|state| state.scheduler.close());
     }
 
-    /// Looks after those who wait: wakes them when their deadline passes, and has the scheduler notice fetches that
-    /// are stalled. Runs for as long as the mount does.
+    /// Wakes waiters when their deadline passes, and has the scheduler notice stalled fetches. Runs
+    /// for as long as the mount does.
     pub async fn watch_waits(self: Arc<Self>) {
         let mut period_ends = Instant::now() + STALL;
         loop {
@@ -333,13 +334,13 @@ impl ChunkManager {
                 });
             });
             if watched.is_none() {
-                // What panics each time must not take a core.
+                // A panic in each round must not occupy a core.
                 tokio::time::sleep(STALL).await;
             }
         }
     }
 
-    /// Changes the state under the lock, and carries out what follows from it without the lock.
+    /// Changes the state under the lock, and carries out the resulting actions without the lock.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut wakes = Vec::new();
         let mut starts = Vec::new();
@@ -375,7 +376,7 @@ impl ChunkManager {
             changed
         };
         for (on_ready, result) in wakes {
-            // One that panics must not keep the others, and the fetches, from their turn.
+            // A panic in one callback must not prevent the other callbacks and the fetches.
             contained("waking a reader", || on_ready(result));
         }
         for (order, control) in starts {

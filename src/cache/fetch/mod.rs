@@ -1,7 +1,11 @@
-//! What is fetched, in which order, over how many connections, and how it reaches the data file.
+//! Fetching: which missing bytes are requested, in which order, over how many connections, and how
+//! they reach the data file.
 //!
-//! [`manager`] is the door and owns the lock; [`scheduler`] decides without I/O; [`downloader`] carries out; [`readahead`] guesses what a
-//! handle wants next. [`connection_limit`], [`concurrency_probe`], [`request_rate`] and [`fetch_size`] measure each origin.
+//! Callers use [`manager`] only. It owns the lock, wakes waiters and guarantees that every wait
+//! ends. [`scheduler`] decides without I/O; [`downloader`] sends the requests and writes the
+//! bodies; [`readahead`] predicts what a handle reads next. [`connection_limit`],
+//! [`concurrency_probe`], [`request_rate`] and [`fetch_size`] hold what was measured of each
+//! origin.
 
 pub(super) mod concurrency_probe;
 pub(super) mod connection_limit;

@@ -1,34 +1,36 @@
-//! Which bytes a reader is going to want next, guessed from those it has read.
+//! Read-ahead: which bytes a handle is likely to read next, predicted from its reads.
 //!
-//! An open file has a few **cursors**, one for each sequential stream that its reads form: a player
-//! reads video, audio and index in turn through one handle. A read that goes on where a cursor
-//! stands moves that cursor, and proves that the stream is sequential: a **window** ahead of the
-//! cursor is fetched. It grows in two ways, and no other:
+//! An open file has a few **cursors**, one for each sequential stream that its reads form. For
+//! example, a player reads video, audio and index in turn through one handle. A read that continues
+//! at a cursor moves that cursor, and proves that the stream is sequential: a **window** ahead of
+//! the cursor is fetched. The window grows in two ways only:
 //!
-//! - as the sequence goes on, up to [`PROVEN_WINDOW`]: enough for a reader that takes its time;
-//! - when the reader is **starved**, that is, when it comes to bytes that are not here although they
-//!   were asked for ahead: up to [`MAX_WINDOW`], so that many connections can work for one reader.
+//! - as the sequence goes on, up to [`PROVEN_WINDOW`]: enough for a slow reader;
+//! - when the reader is **starved**, that is, when it comes to bytes that were requested ahead but
+//!   are still missing: up to [`MAX_WINDOW`], so that many connections can work for one reader.
 //!
-//! The latter is bounded by what the reader has read, since who reads a few megabytes here and there must not be sent
-//! hundreds, and by what the origin's connections can make use of. It shrinks again when the reader is not starved any
-//! more, to some seconds of its rate: a film that was slow to start does not need 256 MiB ahead of it.
+//! The latter growth has two bounds: what the reader has read, so that a few megabytes read here
+//! and there don't fetch hundreds; and what the origin's connections can make use of. The window
+//! shrinks when the reader is no longer starved, to some seconds of its rate: a film that was slow
+//! to start does not need 256 MiB ahead of it.
 //!
-//! Proof is bytes read and not distance: who touches a page of each 300 KiB reads no sequence.
+//! Proof is counted in bytes read, not in distance: one page of each 300 KiB is no sequence.
 //!
 //! A read that fits no cursor begins a new one, with no window: an isolated read fetches the chunks
-//! it touches and no more. But a handle that has just read in sequence is expected to do so again: the next
-//! [`SEEKS_TRUSTED`] places that it goes to have a small window at once. A player looks at the head of a film, at the index at
-//! its end, and goes on where it is to show a picture: that is a round trip less before it does.
+//! that it touches and no more. There is one exception. A handle that has just read in sequence is
+//! expected to do so again: the next [`SEEKS_TRUSTED`] places that it seeks to get a small window
+//! at once. To show a picture, a player reads the head of a film, the index at its end, and the
+//! place itself; the small window saves a round trip.
 //!
-//! **Who seeks ahead within its own window takes that over** when the new place has proved itself: what is under way
-//! there goes on, and only what was passed over is given up.
+//! **A seek ahead within the stream's own window takes the window over** once the new place has
+//! proved itself: what is in flight there continues, and only the skipped part is given up.
 //!
-//! **A cursor that is left behind loses its window.** When the handle has read elsewhere for a while, the window is
-//! demoted, and some time later dropped ([`WindowUpdate`]). Several streams that are read in turn are told from that by their
-//! coming back: then the cursor's patience is twice as long as it was left alone. The cursor itself stays, so who
-//! returns goes on where it was.
+//! **A cursor that is left behind loses its window.** When the handle has read elsewhere for a
+//! while, the window is demoted, and some time later dropped ([`WindowUpdate`]). Streams that are
+//! read in turn come back, which sets them apart: then the cursor's patience becomes twice as long
+//! as it was left alone. The cursor itself stays, so a stream that returns continues where it was.
 //!
-//! All of this is values in, values out; the caller hands the answer to the scheduler.
+//! All of this is pure: values in, values out. The caller passes the result to the scheduler.
 
 mod cursor;
 #[cfg(test)]
@@ -40,55 +42,56 @@ use std::time::Duration;
 use super::scheduler::{StreamId, WindowUpdate};
 use cursor::{Cursor, Standing};
 
-/// How far ahead is fetched for a reader that is never starved. At the 4 MB/s of a good film this is
-/// a second's worth. Where readers wait for each other's connections it is the first window, too: each of them gets one
-/// only now and then, and each fetch costs all of them a round trip. 64 readers of 16 MiB over sixteen connections of
-/// 20 MB/s and 50 ms get 277 MB/s by it instead of 263, since a file takes three fetches instead of four.
+/// Bytes fetched ahead of a reader that is never starved. At the 4 MB/s of a good film this is one
+/// second. Where readers compete for connections it is the first window, too: each of them rarely
+/// gets one, and each fetch costs all of them a round trip. Measured: 64 readers of 16 MiB over
+/// sixteen connections of 20 MB/s and 50 ms get 277 MB/s with it instead of 263, since a file takes
+/// three fetches instead of four.
 const PROVEN_WINDOW: u64 = 4 << 20;
 
-/// How far ahead is fetched at most, for a reader that takes all it can get: sixteen connections
-/// with a long fetch each. The bytes go to the data file, so the window takes no memory.
+/// Maximum bytes fetched ahead, for a reader that takes all it can get: sixteen connections with a
+/// long fetch each. The bytes go to the data file, so the window takes no memory.
 const MAX_WINDOW: u64 = 256 << 20;
 
-/// Streams that one open file is taken to have, at most; the least recently moved gives way.
+/// Maximum number of streams of one open file; the least recently moved is dropped first.
 const MAX_CURSORS: usize = 4;
 
-/// Places that a handle goes to after it has read in sequence, at which it is expected to do so again. What a player looks at
-/// between the head of a film and its place in it is the index.
+/// Number of places, after a sequential read, at which a handle is expected to read in sequence
+/// again. Between the head of a film and its place in it, a player reads the index.
 const SEEKS_TRUSTED: u32 = 2;
 
-/// What a read elsewhere counts at least, in bytes, when a cursor is left alone: who looks at sixteen places has gone,
-/// however little it reads there.
+/// Minimum bytes that a read elsewhere counts against a cursor that is left alone. A reader that
+/// looks at sixteen places has gone, however little it reads there.
 const LOOK: u64 = 64 << 10;
 
-/// What a decision may depend on beside the reads. Asked only when a window may change.
+/// What a decision depends on beside the reads. Queried only when a window may change.
 pub trait Conditions {
-    /// The time since some moment that stays the same.
+    /// The time since a fixed moment.
     fn now(&self) -> Duration;
 
-    /// Bytes, the most that the origin's connections can make use of at a time.
+    /// Maximum bytes that the origin's connections can make use of at a time.
     fn useful_window(&self) -> u64;
 
-    /// Whether more files are read from the origin than it gets connections.
+    /// Returns true if more files are read from the origin than it gets connections.
     fn is_crowded(&self) -> bool;
 }
 
 /// The cursors of one open file, the most recently moved first.
 #[derive(Debug)]
 pub struct ReadAhead {
-    /// Tells its streams from those of other readers.
+    /// The reader's number, which sets its streams apart from those of other readers.
     reader: u64,
     cursors: Vec<Cursor>,
-    /// Bytes, the most that a window may grow to.
+    /// Maximum bytes of a window.
     most: u64,
     next_stream: u64,
-    /// At how many places more it is expected to read in sequence without proof.
+    /// Number of further places at which it is trusted to read in sequence.
     trusted: u32,
 }
 
 impl ReadAhead {
-    /// For a reader, with windows of so many bytes at most, if that is less than [`MAX_WINDOW`]: a small cache has no
-    /// room for more.
+    /// For a reader, with windows of at most `most` bytes if that is less than [`MAX_WINDOW`]: a
+    /// small cache has no room for more.
     pub fn new(reader: u64, most: u64) -> ReadAhead {
         ReadAhead {
             reader,
@@ -99,8 +102,8 @@ impl ReadAhead {
         }
     }
 
-    /// Notes a read and says what becomes of the windows. `size` is the file's; `missing` says that not all of the
-    /// bytes are here.
+    /// Records a read and returns the changes of the windows. `size` is the file's, in bytes;
+    /// `missing` is true if some of the bytes are not present.
     pub fn note(
         &mut self,
         read: &Range<u64>,
@@ -138,7 +141,7 @@ impl ReadAhead {
             keep: step.keep,
             ask: step.ask,
         }));
-        // After the move: what both wanted is wanted all the time.
+        // After the move, so that what both windows want stays wanted.
         shifts.extend(taken_over.map(WindowUpdate::Drop));
         let seen = (read.end - read.start).max(LOOK);
         for other in &mut self.cursors {
@@ -154,7 +157,8 @@ impl ReadAhead {
         shifts
     }
 
-    /// Lets one cursor go when there are too many: the least recently moved of those without a window, or else of all.
+    /// Drops one cursor when there are too many: the least recently moved of those without a
+    /// window, or else of all.
     fn make_room(&mut self) -> Option<WindowUpdate> {
         if self.cursors.len() <= MAX_CURSORS {
             return None;

@@ -1,44 +1,46 @@
-//! How many requests a second an origin takes, as far as it has refused some for coming too fast.
+//! How many requests per second an origin accepts, after it has refused some for coming too fast.
 //!
-//! A server that limits the rate (nginx's `limit_req`, 429 of an API) refuses now this file and now that one, and takes each of them a moment
-//! later. **Several files that are refused within seconds, while others are answered, mean the rate**: no retry is used up, and requests
-//! begin at intervals. The interval grows with refusals and shrinks with answers (multiplicative both, so it stays near the limit), and
-//! is forgotten when it is short or when nothing was refused for a while.
+//! A server that limits the rate (nginx's `limit_req`, 429 of an API) refuses some files now, and
+//! accepts each of them a moment later. **Several files refused within seconds, while others are
+//! answered, mean a rate limit.** Such refusals use up no retry, and requests begin at intervals.
+//! The interval grows with refusals and shrinks with answers, both by a factor, so it stays near
+//! the limit. It is forgotten when it is short or when nothing was refused for a while.
 //!
-//! Several files that are bad look the same at first. They are told by never coming through: see [`RequestRate::comes_through`].
+//! Several bad files look the same at first, but they never succeed: see
+//! [`RequestRate::comes_through`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::cache::key::EntryId;
 
-/// Refusals and answers within this time belong together.
+/// Refusals and answers within this time are counted together.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// So many other files refused within that time mean the rate.
+/// Number of other files refused within that time that mean a rate limit.
 const SEVERAL: usize = 2;
 
-/// The first interval, and the longest: no server that is of use allows fewer requests.
+/// The first interval, and the longest: no useful server allows fewer requests.
 const FIRST: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Below this, intervals are of no consequence.
+/// Intervals below this make no difference.
 const SHORTEST: Duration = Duration::from_millis(20);
 
-/// How the interval changes with a refusal, and with an answer.
+/// Factors of the interval for a refusal, and for an answer.
 const SLOWER: f64 = 1.4;
 const FASTER: f64 = 0.93;
 
-/// After so long without a refusal there is no limit any more, or no need to keep to it.
+/// After this time without a refusal the limit is gone, or no longer reached.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// The request rate of one origin.
 #[derive(Debug, Default)]
 pub struct RequestRate {
     /// Files that were refused lately, each once, the latest last.
     refused: VecDeque<(EntryId, Instant)>,
     answered: Option<Instant>,
-    /// When a file was answered that had been refused before.
+    /// When a file that had been refused before was answered.
     came_through: Option<Instant>,
     pace: Option<Interval>,
 }
@@ -46,21 +48,22 @@ pub struct RequestRate {
 #[derive(Debug, Clone, Copy)]
 struct Interval {
     interval: Duration,
-    /// No request is to begin before.
+    /// No request begins before this time.
     next: Instant,
     /// When the interval was last made longer.
     slowed: Instant,
 }
 
 impl RequestRate {
-    /// Notes that a request for this file was refused, in a way in which servers refuse what comes too fast.
+    /// Notes that a request for this file was refused, with an answer that servers give for too
+    /// fast requests.
     pub fn note_refusal(&mut self, entry: EntryId, now: Instant) {
         self.refused
             .retain(|&(other, at)| other != entry && now.saturating_duration_since(at) < WITHIN);
         self.refused.push_back((entry, now));
     }
 
-    /// Notes that a file was answered, which `was_refused` before or not.
+    /// Notes that a file was answered; `was_refused` if it had been refused before.
     pub fn note_answer(&mut self, was_refused: bool, now: Instant) {
         self.answered = Some(now);
         if was_refused {
@@ -74,7 +77,8 @@ impl RequestRate {
         }
     }
 
-    /// Whether a refusal of this file is one of several within seconds, while others are answered.
+    /// Returns true if a refusal of this file is one of several within seconds, while others are
+    /// answered.
     pub fn is_exceeded(&self, entry: EntryId, now: Instant) -> bool {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < WITHIN;
         let others = self
@@ -84,13 +88,14 @@ impl RequestRate {
         self.answered.is_some_and(is_recent) && (self.pace.is_some() || others.count() >= SEVERAL)
     }
 
-    /// Whether files that are refused come through when they are asked for again, as far as is known.
+    /// Returns true if refused files succeed when they are requested again, or if that is unknown.
     pub fn comes_through(&self, now: Instant) -> bool {
         self.came_through
             .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN)
     }
 
-    /// A request that was made at `asked` came too fast; the server may have said for how long it is to be left alone.
+    /// A request sent at `asked` came too fast. `retry_after` is the pause that the server asked
+    /// for.
     pub fn slow_down(&mut self, asked: Instant, retry_after: Option<Duration>, now: Instant) {
         let is_first = self.pace.is_none();
         let pace = self.pace.get_or_insert(Interval {
@@ -98,7 +103,7 @@ impl RequestRate {
             next: now,
             slowed: now,
         });
-        // What was under way together was refused for one reason.
+        // Requests that were in flight together were refused for one reason.
         if !is_first && asked >= pace.slowed {
             pace.interval = pace.interval.mul_f64(SLOWER).min(LONGEST);
             pace.slowed = now;
@@ -107,7 +112,7 @@ impl RequestRate {
         pace.next = pace.next.max(now.checked_add(pause).unwrap_or(now));
     }
 
-    /// When the next request may begin, if not now.
+    /// The earliest time for the next request, if not now.
     pub fn wait(&self, now: Instant) -> Option<Instant> {
         self.pace.map(|pace| pace.next).filter(|&next| next > now)
     }
@@ -124,8 +129,8 @@ impl RequestRate {
 mod tests {
     use super::*;
 
-    /// A server that takes a request if none was taken within `interval` before, asked by so many files one after another. How often it refused,
-    /// and how long all took.
+    /// A server that accepts a request if it accepted none within `interval` before; `files` files
+    /// are requested one after another. Returns the number of refusals, and the total time.
     fn plays(interval: Duration, files: u64) -> (u32, Duration) {
         let (began, mut rate) = (Instant::now(), RequestRate::default());
         let (mut now, mut refusals) = (began, 0);
@@ -145,7 +150,7 @@ mod tests {
                 refusals += 1;
                 was_refused = true;
                 rate.note_refusal(EntryId(file), now);
-                // The first few are still thought to be refused for another reason.
+                // The first few refusals are still attributed to another cause.
                 if rate.is_exceeded(EntryId(file), now) {
                     rate.slow_down(asked, None, now);
                 } else {

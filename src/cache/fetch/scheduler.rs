@@ -1,40 +1,44 @@
-//! Who gets which bytes next: the decisions of the chunk manager, without its locks, threads and
+//! The decisions of the chunk manager: which bytes are fetched next. No locks, threads or
 //! connections.
 //!
 //! The scheduler knows which chunks of which entries are **wanted** and how urgently, which
 //! **fetches** run and how far each has come, and which **waiters** (blocked reads) wait for which
-//! bytes. Everything that happens is told to it by a method; each adds to a list of [`Action`]s
-//! that the caller carries out. So every interleaving can be played through in a test.
+//! bytes. The manager reports each event by a method call; each call adds to a list of [`Action`]s
+//! that the manager carries out. So a test can play through every interleaving.
 //!
 //! What holds after each call:
-//! - **What is present may be evicted at any time**, so it is never taken for granted: a chunk that a fetch has brought counts
-//!   as here only while it is in the present set.
-//! - **No byte is in flight twice**: the fetches of an entry cover disjoint ranges of chunks, and a
-//!   wanted chunk is not in flight. Nor is it asked for when it is present: a fetch that was cut
-//!   short or stopped may still write what it has read, so that is looked at before a fetch starts.
-//! - **Every waiter is looked after**: each chunk that it misses is wanted, at its priority, or in
-//!   flight, also of what was evicted since it came. When nothing is left to fetch for it, it is woken, whatever the reason; there is no
-//!   other state, so no waiter can be forgotten.
-//! - **No slot is idle while something is wanted** of its origin, but for entries that [rest](refusals) because they were refused, or are
-//!   [set back](stalls) for a moment.
-//! - **`Critical` waits for nothing lower, but for what pays soon**: with all slots of an
-//!   origin taken, the least urgent fetch loses its slot to it. What that fetch has brought stays;
-//!   the rest is wanted again. Protected from this are a fetch that a reader is blocked on, one that
-//!   ends within a round trip, and the only fetch of an entry that is read in sequence, the latter
-//!   two as long as their bytes come. That stream's reader was woken a moment ago, and will be blocked
-//!   again as soon as it has read them: with more such readers than slots, they would throw out one
-//!   another's fetches after a chunk each. So slots go round as fetches end by themselves, first to
-//!   who was served longest ago. One that has brought what pays for its round trip has had its turn: while a reader
-//!   waits for a slot, it ends at its next chunk edge.
-//! - **A slot is kept only by what comes**: a fetch that brings next to nothing for about a second, whoever is blocked on it, gives its slot to
-//!   another entry that waits for one ([`stalls`]).
-//! - **What is wanted for several reasons outlives each of them**: a chunk that was to be read ahead
-//!   and that the user asked for is still to be fetched for the user when the reader has gone. Only a
-//!   failure ends all reasons: who waits is told.
-//! - **What is read ahead belongs to a stream** (see [`windows`]): what it gives up, no other stream wanting it, is
-//!   demoted or not wanted any more. Among an entry's streams the one that moved last is served first.
-//! - A reader that needs bytes far ahead of where a fetch stands does not wait for it to get there:
-//!   the fetch is cut short before them, and they get a fetch of their own.
+//! - **A present chunk may be evicted at any time.** A chunk that a fetch has brought counts as
+//!   present only while it is in the chunk bitmap.
+//! - **No byte is in flight twice.** The fetches of an entry cover disjoint ranges of chunks, and a
+//!   wanted chunk is not in flight. A present chunk is not requested either. A fetch that was cut
+//!   short or stopped may still write what it has read, so presence is checked before a fetch
+//!   starts.
+//! - **No waiter is forgotten.** Each chunk that it misses is wanted at its priority, or in flight;
+//!   that includes chunks evicted since the wait began. When nothing is left to fetch for a waiter,
+//!   it is woken, whatever the reason. There is no other state.
+//! - **No slot is idle while something is wanted of its origin.** Exceptions are entries that
+//!   [rest](overload) after a refusal, and entries that are [set back](stalls).
+//! - **`Critical` work takes slots from less urgent work.** When all slots of an origin are taken,
+//!   the least urgent fetch is stopped. What it has brought stays; the rest is wanted again.
+//! - **Some fetches are protected from that:** a fetch that a reader is blocked on; a fetch that
+//!   ends within a round trip; and the only fetch of an entry that is read in sequence. The latter
+//!   two are protected only while their bytes come. The reader of such a stream was woken a moment
+//!   ago and blocks again as soon as it has read them. With more such readers than slots, they
+//!   would stop each other's fetches after one chunk each.
+//! - **Slots rotate as fetches end**, to the entry served least recently. A fetch that has brought
+//!   enough to pay for its round trip has had its turn: while a reader waits for a slot, it ends at
+//!   its next chunk edge.
+//! - **A stalled fetch loses its slot.** A fetch that brings next to nothing for about a second
+//!   gives its slot to another entry that waits for one, even if a reader is blocked on it
+//!   ([`stalls`]).
+//! - **A chunk wanted for several reasons stays wanted until the last reason ends.** A chunk that
+//!   was both read ahead and requested by the user is still fetched when the reader has gone. Only
+//!   a failure ends all reasons, and wakes the waiters with the error.
+//! - **Read-ahead belongs to a stream** (see [`windows`]). What a stream gives up is demoted or
+//!   dropped, unless another stream wants it. Of an entry's streams, the one that moved last is
+//!   served first.
+//! - **A reader far ahead of a fetch does not wait for it.** The fetch is cut short before the
+//!   reader's bytes, and those get a fetch of their own.
 
 mod dispatch;
 mod entry_queue;
@@ -63,14 +67,14 @@ use queues::EntryQueues;
 pub use status::OriginStatus;
 pub use windows::{StreamId, WindowUpdate};
 
-/// How urgently a chunk is wanted. The first is the most urgent.
+/// How urgently a chunk is wanted, most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// A reader is blocked on it.
     Critical,
     /// Read-ahead of a live cursor.
     High,
-    /// The user asked for it.
+    /// Requested by the user.
     Medium,
     /// Background fill.
     Low,
@@ -78,26 +82,26 @@ pub enum Priority {
 
 const PRIORITIES: [Priority; 4] = [Priority::Critical, Priority::High, Priority::Medium, Priority::Low];
 
-/// The number of a fetch within this mount.
+/// The number of a fetch, unique within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FetchId(pub u64);
 
-/// The number of a waiter within this mount.
+/// The number of a waiter, unique within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
-/// What the scheduler goes by.
+/// The scheduler's configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Fetches at once to one origin.
+    /// Maximum number of concurrent fetches to one origin.
     pub fetches_per_origin: usize,
-    /// Bytes that one fetch may ask for, at most (at least one chunk). How many it asks for depends on
-    /// how the origin answers.
+    /// Maximum bytes of one fetch, at least one chunk. The actual length depends on how the origin
+    /// answers.
     pub fetch_len: u64,
     /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
     /// fetch of its own.
     pub split_distance: u64,
-    /// Whether what comes is held back here (`--bwlimit`), so that a fetch that brings little says nothing of its server.
+    /// True if `--bwlimit` throttles the bodies. A slow fetch then says nothing about its server.
     pub is_throttled: bool,
 }
 
@@ -106,10 +110,11 @@ pub struct Limits {
 pub struct FetchOrder {
     /// Its number.
     pub id: FetchId,
-    /// Whose bytes.
+    /// The entry whose bytes are fetched.
     pub entry: Arc<CacheEntry>,
-    /// Which bytes, from one chunk edge to another or to the end of the file. Before the entry is
-    /// settled always to a chunk edge: the end that a listing gave may not be the true one.
+    /// Byte range in the file, from one chunk edge to another or to the end of the file. Before the
+    /// entry is settled it always ends at a chunk edge, because the size that a listing gave may be
+    /// wrong.
     pub bytes: Range<u64>,
 }
 
@@ -118,20 +123,20 @@ pub struct FetchOrder {
 pub enum Action {
     /// Begin a fetch.
     Start(FetchOrder),
-    /// Let a running fetch end before this byte.
+    /// End a running fetch before this byte.
     Trim {
         /// The fetch.
         fetch: FetchId,
         /// Byte offset in the file, exclusive.
         end: u64,
     },
-    /// End a running fetch now. It is no longer known here; what it reports is ignored.
+    /// End a running fetch now. The scheduler has forgotten it and ignores its later reports.
     Stop(FetchId),
-    /// Tell a waiter that its bytes are in the data file, or why they never will be.
+    /// Wake a waiter: its bytes are in the data file, or will never be, for this reason.
     Wake(WaiterId, Result<(), ReadError>),
 }
 
-/// The state: all that is wanted, in flight and waited for.
+/// The state: everything wanted, in flight and waited for.
 #[derive(Debug)]
 pub struct Scheduler {
     limits: Limits,
@@ -139,7 +144,7 @@ pub struct Scheduler {
     fetches: HashMap<FetchId, Fetch>,
     waiters: HashMap<WaiterId, EntryId>,
     next_fetch: u64,
-    /// Counts starts of fetches: who has started longest ago is served first.
+    /// Counts the starts of fetches. The entry with the lowest number is served first.
     turn: u64,
     /// Counts the calls of [`Scheduler::period_passed`].
     period: u64,
@@ -147,14 +152,14 @@ pub struct Scheduler {
     set_back: Vec<EntryId>,
     /// Bytes that fetches have brought.
     brought: u64,
-    /// See [`Scheduler::set_now`].
+    /// The current time, set by [`Scheduler::set_now`].
     now: Instant,
     closed: bool,
     actions: Vec<Action>,
 }
 
 impl Scheduler {
-    /// A scheduler that knows of nothing yet.
+    /// A scheduler with no entries.
     pub fn new(limits: Limits) -> Scheduler {
         Scheduler {
             limits,
@@ -172,18 +177,18 @@ impl Scheduler {
         }
     }
 
-    /// Says what time it is, for all that is told from now on.
+    /// Sets the current time for all events reported from now on.
     pub fn set_now(&mut self, now: Instant) {
         self.now = now;
     }
 
-    /// Takes what there is to do since the last call, in order.
+    /// Takes the actions since the last call, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Wants chunks at a priority. What is present stays as it is; what is wanted or in flight
-    /// already is promoted if this is more urgent.
+    /// Wants chunks at a priority. Present chunks are skipped; chunks wanted or in flight already
+    /// are promoted if this priority is more urgent.
     pub fn request(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
         if self.closed {
             return;
@@ -192,15 +197,17 @@ impl Scheduler {
         self.follow_up(entry.id);
     }
 
-    /// A reader is blocked on these bytes of the entry. It is woken, perhaps at once, when they are
-    /// in the data file; bytes past the end of the file need not come.
-    /// `shifts` is what becomes of the windows of its streams, for one fetch to bring what it will want next, too.
+    /// Registers a reader that is blocked on these bytes of the entry. It is woken, perhaps at
+    /// once, when they are in the data file. Bytes past the end of the file need not come. `shifts`
+    /// updates the windows of the reader's streams in the same step, so that one fetch can bring
+    /// what it reads next.
     pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, shifts: &[WindowUpdate], waiter: WaiterId) {
         self.begin_wait(entry, bytes, Priority::Critical, shifts, waiter);
     }
 
-    /// Somebody who is in no hurry waits for these bytes. They are wanted at `priority` for as long as it waits. It is
-    /// woken as a reader is: when all of them have come, or with the first error that keeps one from coming.
+    /// Registers a waiter that is in no hurry. Its bytes are wanted at `priority` for as long as it
+    /// waits. It is woken as a reader is: when all of them have come, or with the first error that
+    /// prevents one from coming.
     pub fn wait_patiently(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority, waiter: WaiterId) {
         self.begin_wait(entry, bytes, priority, &[], waiter);
     }
@@ -228,8 +235,8 @@ impl Scheduler {
         self.follow_up(entry.id);
     }
 
-    /// The waiter no longer waits: its deadline has passed, say. It is woken with this error unless
-    /// it was woken before. What only it wanted is not fetched any more.
+    /// Ends a wait, because its deadline has passed for example. The waiter is woken with this
+    /// error unless it was woken before. What only it wanted is no longer fetched.
     pub fn give_up(&mut self, waiter: WaiterId, error: ReadError) {
         let Some(&id) = self.waiters.get(&waiter) else { return };
         self.actions.push(Action::Wake(waiter, Err(error)));
@@ -239,7 +246,7 @@ impl Scheduler {
     }
 
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
-    /// If it was stopped meanwhile, the chunks that it made whole count all the same.
+    /// If the fetch was stopped meanwhile, the chunks that it completed count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
         self.note_breadth(entry, fetch, watermark);
         let mut has_just_begun = false;
@@ -252,7 +259,8 @@ impl Scheduler {
         if has_just_begun {
             self.has_begun(entry);
         }
-        // What it has passed is no longer in flight: it is here now, or was evicted since, and then has to come again.
+        // What the fetch has passed is no longer in flight. It is present now, or was evicted since
+        // and has to be fetched again.
         if let Some(left) = self.fetches.get(&fetch).map(|running| self.left_of(running))
             && let Some(running) = self.fetches.get_mut(&fetch)
         {
@@ -270,8 +278,8 @@ impl Scheduler {
         self.follow_up(entry);
     }
 
-    /// What fetches of this entry have written of chunks that are not whole is lost: no waiter is woken for it any more, and others
-    /// begin these chunks again.
+    /// What fetches of this entry have written of incomplete chunks is lost. No waiter is woken for
+    /// it any more, and new fetches begin these chunks again.
     pub fn lost(&mut self, entry: EntryId) {
         let running = self.queues.get(entry).map(|flight| flight.fetches.clone());
         running.into_iter().flatten().for_each(|fetch| self.stop(fetch));
@@ -279,8 +287,8 @@ impl Scheduler {
         self.follow_up(entry);
     }
 
-    /// So much time has passed that a fetch should have brought something: one that has not, from the start of
-    /// this period to its end, is stalled, and no longer protected.
+    /// Ends a period, within which a fetch should have brought something. A fetch that has brought
+    /// nothing from the start of this period to its end is stalled, and no longer protected.
     pub fn period_passed(&mut self) {
         self.period += 1;
         for fetch in self.fetches.values_mut() {
@@ -291,26 +299,28 @@ impl Scheduler {
         self.queues.origins().for_each(|origin| self.dispatch(origin));
     }
 
-    /// When something may begin that has to wait for its time, if anything does.
+    /// The earliest time at which delayed work may begin, if there is any.
     pub fn next_due(&self) -> Option<Instant> {
         let origins = self.queues.origins().map(|origin| self.queues.at(origin));
         let waiting = origins.filter(|at| !at.is_served());
         waiting.filter_map(|at| at.rate.wait(self.now)).min()
     }
 
-    /// Begins what has waited for its time.
+    /// Begins the work whose time has come.
     pub fn time_passed(&mut self) {
         self.queues.origins().for_each(|origin| self.dispatch(origin));
     }
 
-    /// Chunks have been evicted, or their bytes were lost: those that a waiter needs are wanted again.
+    /// Chunks have been evicted, or their bytes were lost: those that a waiter needs are wanted
+    /// again.
     pub fn look_after_losses(&mut self) {
         let concerned: Vec<_> = self.queues.with_unseen_losses().collect();
         concerned.into_iter().for_each(|id| self.follow_up(id));
     }
 
-    /// The end of each event that concerns an entry. **Each missing chunk of a waiter is wanted or in flight from here on**: chunks go
-    /// without the scheduler's lock, so that is made true again before anything else is decided.
+    /// Ends each event that concerns an entry. **From here on each missing chunk of a waiter is
+    /// wanted or in flight.** Eviction doesn't take the scheduler's lock, so this is restored
+    /// before anything else is decided.
     fn follow_up(&mut self, id: EntryId) {
         if self.queues.get(id).is_some_and(EntryQueue::has_unseen_losses) {
             self.look_after_waiters(id);
@@ -330,8 +340,8 @@ impl Scheduler {
         self.sync_share(origin);
     }
 
-    /// An origin serves so many connections at a time. Fetches beyond them would wait for one another; those that no reader waits for are
-    /// stopped.
+    /// An origin serves this many connections at a time. Further fetches would only wait for one
+    /// another, so those that no reader waits for are stopped.
     pub fn serves(&mut self, origin: &Origin, connections: usize) {
         let origin = self.queues.number(origin);
         if !self.queues.tolerance_mut(origin).serves(connections) {
@@ -345,8 +355,8 @@ impl Scheduler {
         self.dispatch(origin);
     }
 
-    /// Bytes ahead of one reader that all connections to an origin can make use of: the longest fetch for each of them,
-    /// and a third of that for them to go on with.
+    /// Bytes ahead of one reader that all connections to an origin can make use of: the longest
+    /// fetch for each connection, and a third of that as a reserve.
     pub fn useful_window(&mut self, origin: &Origin) -> u64 {
         let origin = self.queues.number(origin);
         let longest = self.queues.at(origin).pace.fetch_len(u64::MAX, 1);
@@ -354,13 +364,13 @@ impl Scheduler {
         longest * self.connections(origin) as u64 / 3 * 4
     }
 
-    /// Whether any fetch from an origin is under way.
+    /// Returns true if any fetch from an origin is in flight.
     pub fn is_fetching_from(&mut self, origin: &Origin) -> bool {
         let origin = self.queues.number(origin);
         self.queues.at(origin).running() > 0
     }
 
-    /// Whether something is wanted of more files of an origin than it gets connections.
+    /// Returns true if more files of an origin have something wanted than it gets connections.
     pub fn is_crowded(&mut self, origin: &Origin) -> bool {
         let origin = self.queues.number(origin);
         self.is_crowd(origin)
@@ -379,7 +389,7 @@ impl Scheduler {
                 running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
             }
         }
-        // Chunks of it that an earlier mount had fetched have become known with the version.
+        // The version is known now, and with it the chunks that an earlier mount had fetched.
         let wanted: RangeSet<u64> = flight.wants.runs().cloned().collect();
         let mut known = wanted.clone();
         for missing in wanted.iter().flat_map(|run| flight.missing_in(run)) {
@@ -391,8 +401,9 @@ impl Scheduler {
         self.follow_up(entry);
     }
 
-    /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over all
-    /// that is wanted of the entry; its other fetches end. False if the fetch is no longer wanted.
+    /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over
+    /// everything wanted of the entry, and the entry's other fetches end. Returns false if the
+    /// fetch is no longer wanted.
     pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
         let Some(running) = self.fetches.get(&fetch) else {
             return false;
@@ -424,7 +435,7 @@ impl Scheduler {
         true
     }
 
-    /// A fetch has ended by itself: with all its bytes, or with the error that its waiters get.
+    /// A fetch has ended by itself: with all its bytes, or with an error for its waiters.
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
         let Some(ended) = self.fetches.get(&fetch) else { return };
         let id = ended.entry;
@@ -432,7 +443,7 @@ impl Scheduler {
         self.remove(fetch);
         match result {
             Ok(()) => {}
-            // Nothing of this version will come any more, from this fetch or another.
+            // No fetch will bring bytes of this version any more.
             Err(error @ ReadError::Changed) => self.fail_entry(id, &error),
             Err(error) => self.fail_waiters(id, &failed_chunks, &error),
         }
@@ -440,7 +451,8 @@ impl Scheduler {
         self.follow_up(id);
     }
 
-    /// The mount ends: every waiter is woken with an error, now and from now on; every fetch ends.
+    /// Closes the scheduler when the mount ends. Every waiter is woken with an error, now and from
+    /// now on; every fetch ends.
     pub fn close(&mut self) {
         self.closed = true;
         let ids: Vec<_> = self.queues.ids().collect();
@@ -450,7 +462,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether nothing is wanted, in flight or waited for.
+    /// Returns true if nothing is wanted, in flight or waited for.
     pub fn is_idle(&self) -> bool {
         self.queues.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What an answer means for a fetch: which version it is of, and whether its body is what was asked for.
+//! Answers: which version an answer belongs to, and whether its body is what was requested.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,14 +11,16 @@ use crate::cache::index::CatalogUpdate;
 use crate::http::{HttpErrorKind, Validator, Version, redact};
 use crate::origin::{AliasName, Body, RangeAnswer, Weighed};
 
-/// The longest answer that is read once only to find out how long it is, in bytes. What servers make while they send it is
-/// shorter. A file that is listed as longer is believed to be as long as that; it has to end exactly there.
+/// Maximum bytes of an answer that is read once only to learn its length. Answers that servers
+/// generate while sending are shorter. A file that is listed as longer is believed to be as long as
+/// listed; it must end exactly there.
 const MOST_COUNTED: u64 = 64 << 20;
 
-/// The longest such answer that is kept in memory while it is counted, in bytes. Each fetch may hold one, and pages are shorter.
+/// Maximum bytes of such an answer that is kept in memory meanwhile. Each fetch may hold one, and
+/// pages are shorter.
 const MOST_KEPT: u64 = 1 << 20;
 
-/// How long an answer is held, unread, while the server is asked which version it is of.
+/// Maximum time for which an answer is held, unread, while the server is asked for its version.
 const LONGEST_HELD: Duration = Duration::from_secs(2);
 
 fn is_countable(listed: &Version) -> bool {
@@ -26,7 +28,8 @@ fn is_countable(listed: &Version) -> bool {
 }
 
 impl ChunkDownloader {
-    /// Finds out if an answer that was `told` to be of another version is of the settled one after all. Asks the server.
+    /// Asks the server whether an answer that names another version (`told`) is of the settled
+    /// version after all.
     pub(in crate::cache) async fn weigh(&self, entry: &CacheEntry, told: &AliasName) -> Result<Weighed, ReadError> {
         let Some(settled) = entry.settled().filter(|_| !entry.is_changed()) else {
             return Ok(Weighed::Another);
@@ -39,12 +42,12 @@ impl ChunkDownloader {
 }
 
 impl Fetch {
-    /// Asks for what is left and judges the answer. `None` when there is nothing to be had: the
-    /// file ends before the position.
+    /// Requests what is left and validates the answer. `None` if there is nothing left: the file
+    /// ends before the position.
     pub(super) async fn ask(&mut self, position: &mut Box<Position>) -> Result<Option<Body>, ReadError> {
         let entry = Arc::clone(&self.order.entry);
         let settled = entry.settled().map(|settled| settled.version.clone());
-        // A listing's size is no version, but it tells a file from a page that says "log in".
+        // A listing's size is no version, but it tells a file from a login page.
         let is_hint = settled.is_none() && self.hint_is_good;
         let known = settled.or(is_hint.then(|| Version {
             size: entry.size_hint,
@@ -67,7 +70,7 @@ impl Fetch {
                 ..
             } => {
                 if self.settle_by_head(&version).await? {
-                    // What came may be of an older version than HEAD spoke of.
+                    // The data that came may be of an older version than that of the HEAD answer.
                     drop(body);
                     return Box::pin(self.ask(position)).await;
                 }
@@ -82,8 +85,8 @@ impl Fetch {
             } => {
                 let (size, body) = match (size, known) {
                     (Some(size), _) => (size, body),
-                    // Nobody says how long it is but a listing, which may mean another form of it: what is made while it is sent
-                    // is longer, or shorter, than the file that it is made of.
+                    // Only a listing gives the length, perhaps of another representation: a body
+                    // generated while sending may be longer or shorter than the listed file.
                     (None, known) if entry.settled().is_none() && known.as_ref().is_none_or(is_countable) => {
                         let (size, counted) = self.count(body).await?;
                         let Some(counted) = counted else {
@@ -119,8 +122,8 @@ impl Fetch {
         }
     }
 
-    /// How long a body is that does not say it; and the body once more, if it is short. What is made anew for each request may be of
-    /// another length the next time.
+    /// Measures the length of a body that does not state it, and returns the body too if it is
+    /// short. A generated body may have another length the next time.
     async fn count(&self, mut body: Body) -> Result<(u64, Option<Body>), ReadError> {
         let (mut size, mut pieces) = (0, Vec::new());
         while let Some(piece) = body.next().await? {
@@ -138,19 +141,20 @@ impl Fetch {
         Ok((size, (size <= MOST_KEPT).then(|| body.again(pieces))))
     }
 
-    /// Makes sure that the entry is of a version of this size, which is all that is known of it: a
-    /// range past the end was asked for.
+    /// Checks that the entry's version has this size, which is all that is known: a range past the
+    /// end was requested.
     pub(super) async fn settle_by_size(&self, size: u64) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if let Some(settled) = entry.settled() {
-            // A neighbour has learnt the version meanwhile; this answer says nothing else.
+            // A concurrent fetch has settled the version; this answer adds nothing.
             return self.expect_same(settled.size() == size);
         }
         if size == 0 {
             let validator = Validator::None;
             return self.settle(Version { size, validator }, None).await;
         }
-        // The version has a name too, maybe, which the answers to come will have. Its first byte tells.
+        // The version may also have a validator, which later answers will carry. The answer for the
+        // first byte shows it.
         match self.downloader.client.range(&entry.url, 0..1, None).await? {
             RangeAnswer::Partial {
                 version,
@@ -159,7 +163,7 @@ impl Fetch {
                 ..
             } => {
                 self.settle(version, modified).await?;
-                // Reading it gives the connection back. Nobody needs the byte.
+                // Reading the byte returns the connection to the pool. The byte itself is not used.
                 let _ = body.next().await;
                 self.expect_same(entry.size() == size)
             }
@@ -177,14 +181,15 @@ impl Fetch {
         }
     }
 
-    /// Makes sure that the entry is of the version that an answer is of.
+    /// Checks that the entry is of the version of an answer, and settles the entry if it has none.
     pub(super) async fn settle(&self, version: Version, modified: Option<SystemTime>) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if entry.settled().is_none() {
             let (downloader, manager) = (Arc::clone(&self.downloader), Arc::clone(&self.manager));
             let (entry, version) = (Arc::clone(entry), version.clone());
-            // A task of its own, that goes on if this fetch is stopped: else the next one would find
-            // the data file still being opened by this one, and locked; or nobody would be told.
+            // A task of its own, so that it continues if this fetch is stopped. Otherwise the next
+            // fetch would find the data file locked, still being opened by this one, or the change
+            // of size would not be reported.
             let settling = self.downloader.runtime.spawn(async move {
                 downloader
                     .cache_dir
@@ -192,17 +197,18 @@ impl Fetch {
                     .settle(&entry, &version, modified)
                     .await?;
                 manager.settled(entry.id);
-                // Of what is shorter the kernel learns by the read that ends early ([`Reader::is_past_the_end`]).
+                // A shorter file needs no report: the kernel notices by the read that ends early
+                // ([`Reader::is_past_the_end`]).
                 if entry.size() > entry.size_hint {
                     (downloader.on_resize)(&entry);
                 }
                 Ok::<(), ReadError>(())
             });
-            // It fails only if it panics, or if the runtime is going down.
+            // It fails only if it panics, or if the runtime shuts down.
             settling.await.map_err(|err| ReadError::Store(err.to_string()))??;
         }
-        // An answer that was asked for by version has been compared; this is for fetches that began
-        // side by side, before the version was known.
+        // An answer to a request that named the version has been compared already. This is for
+        // fetches that began side by side, before the version was known.
         let is_same = match entry.settled() {
             Some(settled)
                 if settled.version == version
@@ -216,7 +222,7 @@ impl Fetch {
                 match held.unwrap_or(Ok(Weighed::Again))? {
                     Weighed::Same => true,
                     Weighed::Another => false,
-                    // As if it had broken off.
+                    // Handled like an interrupted answer.
                     Weighed::Again => return Err(self.error(HttpErrorKind::Interrupted).into()),
                 }
             }
@@ -225,7 +231,8 @@ impl Fetch {
         self.expect_same(is_same)
     }
 
-    /// Finds out if an answer that its validators contradict is of the settled version. `None` if it has to be asked for again.
+    /// Finds out whether an answer with contradicting validators is of the settled version. `None`
+    /// if the request has to be repeated.
     async fn resolve(&self, answer: RangeAnswer) -> Result<Option<RangeAnswer>, ReadError> {
         let RangeAnswer::Doubtful { told, answer } = answer else {
             return Ok(Some(answer));
@@ -235,7 +242,8 @@ impl Fetch {
         let (weighed, answer) = match held {
             Ok(weighed) => (weighed?, Some(*answer)),
             Err(_) => {
-                // A server that serves one connection at a time answers nothing else while this one is not read.
+                // A server that serves one connection at a time answers nothing else while this one
+                // is unread.
                 drop(answer);
                 (self.downloader.weigh(entry, &told).await?, None)
             }
@@ -247,7 +255,8 @@ impl Fetch {
         })
     }
 
-    /// Settles the entry by what HEAD says, where the first part that came names no version and HEAD does. Returns true if it did.
+    /// Settles the entry by a HEAD answer, if the first partial answer names no version and HEAD
+    /// does. Returns true if it did.
     async fn settle_by_head(&self, told: &Version) -> Result<bool, ReadError> {
         let entry = &self.order.entry;
         if told.validator != Validator::None || entry.settled().is_some() {
@@ -274,7 +283,8 @@ impl Fetch {
         entry.expect_same(is_same)
     }
 
-    /// From now on this fetch brings the whole file from its first byte, for all who wait for any of it.
+    /// From now on this fetch brings the whole file from its first byte, for all of the entry's
+    /// waiters.
     pub(super) fn go_linear(&mut self, position: &mut Box<Position>) -> Result<(), ReadError> {
         let entry = &self.order.entry;
         if !entry.ignores_range() {
@@ -285,7 +295,7 @@ impl Fetch {
             entry.mark_ignores_range();
         }
         self.linear = true;
-        // What was written up to the old position is kept until nobody is woken for it any more.
+        // What was written up to the old position is kept until no waiter is woken for it any more.
         let before = std::mem::replace(position, Position::at_chunk_edge(0));
         let is_wanted = self.manager.goes_linear(self.order.id);
         drop(before);

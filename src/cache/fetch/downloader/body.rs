@@ -1,4 +1,5 @@
-//! A body on its way to the data file: what has come is written while more comes, and no more than that is held.
+//! Streaming a body to the data file: received bytes are written while more are received, and no
+//! more than that is held.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use crate::http::HttpError;
 use crate::origin::Body;
 
 impl Fetch {
-    /// Streams a body to the data file until it ends, breaks, or is no longer wanted. The position is where it was left whenever nothing is being
-    /// written, also when this is dropped.
+    /// Streams a body to the data file until it ends, breaks, or is no longer wanted. Whenever no
+    /// write is in progress, the position is back in `idle`, also when this future is dropped.
     pub(super) async fn stream(&self, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
         let from = idle.as_ref().map_or(0, |position| position.offset());
         let mut buffer = WriteBuffer::from(from);
@@ -49,7 +50,7 @@ impl Fetch {
                 () = tokio::time::sleep_until(buffer.ripe_at()), if idle.is_some() && !buffer.is_empty() => {}
             }
             let Some(position) = idle.take() else { continue };
-            // Cut short, it may be at its end before the body says anything more.
+            // A fetch that was cut short may be at its end before the body yields anything more.
             let is_last = receiving.is_none() || buffer.received >= self.request_end();
             let ripe = buffer.ripe(tokio::time::Instant::now(), is_last);
             if ripe > 0 {
@@ -85,14 +86,14 @@ impl Fetch {
             position,
             done,
         };
-        // The channel holds one job for each fetch, so it is never full in practice; if the threads
-        // are gone, dropping the job drops `done`, and that is noticed as their death.
+        // The channel has room for one job of each fetch, so it is never full in practice. If the
+        // threads are gone, dropping the job drops `done`, which reports their death.
         let _ = self.downloader.writers.send(job);
         writing
     }
 }
 
-/// What a writer answers: the position reached, and what went wrong.
+/// The result of a write: the position reached, and the error.
 type Written = (Box<Position>, Result<(), ReadError>);
 
 type Receiving = Pin<Box<dyn Future<Output = (Body, Result<Option<Bytes>, HttpError>)> + Send>>;

@@ -1,5 +1,5 @@
-//! What a fetch does when a request of its has failed: go on at once, after a pause, when its origin can be asked again, or
-//! not at all.
+//! Failed requests of a fetch: whether it continues at once, after a pause, when its origin may be
+//! asked again, or not at all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,26 +12,27 @@ use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
 use crate::origin::{Backoff, FailureAttribution, Health, Permit, Traffic};
 
-/// How long a fetch that found no descriptor for a connection waits for others to give theirs back.
+/// Time for which a fetch without a descriptor for its connection waits for others to close theirs.
 const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
 
-/// How long a file that is not ready (202) is left alone where the server does not say.
+/// Pause before a file that is not ready (202) is requested again, if the server names none.
 pub(in crate::cache) const UNTIL_READY: Duration = Duration::from_secs(2);
 
-/// How long it is left alone at least: a server that says 0 is not to be asked without end.
+/// Minimum of this pause: a server that names 0 must not be asked without end.
 const LEAST_UNTIL_READY: Duration = Duration::from_secs(1);
 
 /// The failures of one fetch.
 pub(super) struct Failures {
     /// The pauses between tries.
     backoff: Backoff,
-    /// Byte offset from which on the tries so far are paid for: what one good chunk has cost in tries is paid.
+    /// Byte offset from which on the tries so far are forgiven: one good chunk resets the count.
     good_until: u64,
-    /// Whose answer is waited for next, if that is another origin than the one that the file is asked of: one that it redirects to.
+    /// The origin to wait for next, if it is not the file's own: one that it redirects to.
     blamed: Option<Arc<Health>>,
-    /// The pauses between tries that may be the file's failures as well as its origin's.
+    /// The pauses between tries while the cause may be the file or its origin.
     doubtful: Backoff,
-    /// The file's own URL has failed for this fetch, though its origin answers: mirrors are asked first.
+    /// The file's own URL has failed for this fetch, though its origin answers: mirrors are asked
+    /// first.
     pub(super) is_detour: bool,
 }
 
@@ -46,7 +47,7 @@ impl Failures {
         }
     }
 
-    /// Notes how far the fetch has come.
+    /// Notes the offset that the fetch has reached.
     pub(super) fn reached(&mut self, offset: u64, chunk: u64) {
         if offset >= self.good_until {
             self.backoff.reset();
@@ -57,18 +58,17 @@ impl Failures {
 }
 
 impl Fetch {
-    /// Waits until some origin that has the file may be asked.
+    /// Waits until an origin that has the file may be asked.
     pub(super) async fn leave(&self, failures: &mut Failures) -> RoutePermit {
         let health = failures.blamed.take();
         let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
         self.leave_to_ask(health, failures.is_detour).await
     }
 
-    /// After a failure that may pass: returns when it is time to try again. `turn` is what the request was made by, if its origin has not
-    /// answered.
+    /// After a temporary failure: returns when it is time to try again. `turn` is the request's
+    /// permit, if its origin has not answered.
     ///
-    /// # Errors
-    /// The same error, if this fetch does not try again.
+    /// # Errors The same error, if this fetch does not try again.
     pub(super) async fn retry_after(
         &self,
         error: HttpError,
@@ -91,10 +91,9 @@ impl Fetch {
         self.pause(error, failures).await
     }
 
-    /// The failure of one request, whoever was asked: returns when it is time to try again.
+    /// After a failed request, to the origin or a mirror: returns when it is time to try again.
     ///
-    /// # Errors
-    /// The same error, if the tries are used up.
+    /// # Errors The same error, if the tries are used up.
     pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
         if error.kind == HttpErrorKind::NoDescriptors && self.downloader.retries > 0 {
             self.downloader.shortage.on_exhausted();
@@ -109,7 +108,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// A request came to nothing, and it is to be found out why; see [`Refusal`].
+    /// Reports a failed request to the scheduler, which attributes the cause; see [`Refusal`].
     async fn note_refusal(
         &self,
         error: HttpError,
@@ -150,7 +149,7 @@ impl Fetch {
             client.ask_for_something_else(runtime, &failed, health);
         }
         match next {
-            // It may be the file alone, and then nobody else has to wait.
+            // The cause may be this file alone; then no other file has to wait.
             AfterRefusal::WaitForOrigin if blame == FailureAttribution::Resource => {
                 if self.try_mirrors(failures) {
                     return Ok(());
@@ -158,8 +157,9 @@ impl Fetch {
                 tokio::time::sleep(failures.doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
                 self.go_on_if_wanted(error)
             }
-            // No retry is used up by an origin that is down: this fetch waits with all others until that is worth
-            // asking again, for as long as somebody wants what it is to bring. Each reader has its own deadline.
+            // An origin that is down uses up no retry. This fetch waits with all others until the
+            // origin may be asked again, for as long as its bytes are wanted. Each reader has its
+            // own deadline.
             AfterRefusal::WaitForOrigin => self.go_on_if_wanted(error),
             AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) => {
                 self.ask_again_at(until, &error);
@@ -169,8 +169,9 @@ impl Fetch {
         }
     }
 
-    /// What a failure of the file's own origin is laid to. Silence is first laid to the file; but where a mirror stands in, the origin is
-    /// left alone as a whole: that costs no reader anything, and asking it again for the same file would cost each of them `--timeout`.
+    /// Attributes a failure of the file's own origin. Silence is first attributed to the file. With
+    /// a mirror, the whole origin is left alone instead: that costs no reader anything, and asking
+    /// it again for the same file would cost each reader `--timeout`.
     fn attribute(&self, error: &HttpError, turn: Permit) -> FailureAttribution {
         let is_silence = matches!(error.kind, HttpErrorKind::TimedOut(_) | HttpErrorKind::Unanswered);
         if is_silence && !self.mirrors().is_empty() {
@@ -180,10 +181,10 @@ impl Fetch {
         turn.failed(error)
     }
 
-    /// The server makes the file ready: this fetch ends, its slot is for others, and the file is asked for again when the server said.
+    /// The server is preparing the file: this fetch ends, its slot goes to others, and the file is
+    /// requested again at the time that the server named.
     ///
-    /// # Errors
-    /// Always the same error, which readers do not get: each waits until its deadline.
+    /// # Errors Always the same error. Readers do not get it: each waits until its deadline.
     fn rest(&self, error: HttpError) -> Result<(), HttpError> {
         let pause = error.kind.retry_after().unwrap_or(UNTIL_READY).max(LEAST_UNTIL_READY);
         if let Some(until) = self.manager.rest(self.order.id, Instant::now() + pause) {
@@ -192,7 +193,8 @@ impl Fetch {
         Err(error)
     }
 
-    /// The server denies access. If that may be because there are too many requests, the scheduler has the slot now, and asks again later.
+    /// The server denies access. If the cause may be too many requests, the scheduler takes the
+    /// slot and retries later.
     pub(super) fn note_denial(&self, error: HttpError, asked: Instant, traffic: Traffic) -> HttpError {
         let entry = &self.order.entry;
         let health = self.downloader.client.health_of(&entry.url);
@@ -230,7 +232,7 @@ impl Fetch {
 }
 
 impl HttpError {
-    /// What was asked. It may be of another origin than the file: one that it redirects to.
+    /// The URL that was requested. It may have another origin than the file, after a redirect.
     fn asked(&self) -> Option<Url> {
         Url::parse(&self.url).ok()
     }

@@ -1,14 +1,15 @@
-//! Where a fetch asks: at the file's own URL, or at a mirror ([`crate::http::MirrorConfig`]).
+//! Routes: whether a fetch asks the file's own URL or a mirror ([`crate::http::MirrorConfig`]).
 //!
-//! The file's own URL is asked while its origin is well. While it is not, the first mirror is whose origin is; so no
-//! fetch waits for a server that is known to be away while another one has the bytes. Whether the one that is away is back is found out
-//! beside the fetch, by a question of its own at the end of each pause ([`Health`]): a server that swallows
-//! requests would hold the reader up for as long as `--timeout` each time. Only if nobody is well does the fetch
-//! ask where it may, and finds out itself.
+//! - While the origin of the file's own URL is well, that URL is asked.
+//! - While it is not, the first mirror whose origin is well is asked. So no fetch waits for a
+//!   server that is known to be down while another one has the bytes.
+//! - At the end of each pause a separate probe finds out whether the origin is back ([`Health`]). A
+//!   server that never answers would otherwise delay the reader by `--timeout` each time.
+//! - If no origin is well, the fetch asks the first one that may be asked.
 //!
-//! Mirrors are asked for bytes of the version that is known; of a file of which nobody has told a version yet, the first that answers
-//! tells it, as the file's own URL would. What they answer otherwise is no word about the file, and what
-//! they fail with is not laid to the file's origin.
+//! Mirrors are asked for bytes of the known version. If a file's version is unknown, the first
+//! mirror that answers settles it, as the file's own URL would. Other answers of a mirror say
+//! nothing about the file, and its failures are not attributed to the file's origin.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,15 +23,15 @@ use super::{ChunkDownloader, Fetch, Position, ReadError};
 use crate::http::{HttpError, HttpErrorKind};
 use crate::origin::{Body, Health, Permit};
 
-/// Leave to ask for a file somewhere.
+/// Permission to ask for a file at one place.
 pub struct RoutePermit {
-    /// Tell by it what became of the question.
+    /// The permit of that origin. It must receive the outcome of the request.
     pub turn: Permit,
-    /// The mirror that is to be asked; `None` is the file's own URL.
+    /// The mirror to ask; `None` is the file's own URL.
     pub mirror: Option<Url>,
 }
 
-/// A place to ask, and how its origin is doing.
+/// A URL to ask, and the health of its origin.
 struct Place {
     health: Arc<Health>,
     mirror: Option<Url>,
@@ -44,8 +45,9 @@ impl Place {
 }
 
 impl ChunkDownloader {
-    /// Waits until the file at `url` may be asked for somewhere: there, where `own` is the health of the origin that it leads to, or at
-    /// one of these mirrors; at those first if it is a `detour`.
+    /// Waits until the file at `url` may be asked for: at `url` itself, where `own` is the health
+    /// of the origin that it leads to, or at one of these mirrors. A `detour` asks the mirrors
+    /// first.
     pub async fn leave_to_ask(&self, url: &Url, own: Arc<Health>, mirrors: Vec<Url>, is_detour: bool) -> RoutePermit {
         if mirrors.is_empty() {
             let (turn, mirror) = (own.turn().await, None);
@@ -74,13 +76,13 @@ impl ChunkDownloader {
             }
         }
         if !probes.is_empty() {
-            // The others that might be asked as well are left to who comes next.
+            // The other permits are left to later fetches.
             return probes.swap_remove(0);
         }
         first_of(&places).await
     }
 
-    /// Asks an origin that has the file at `url`, beside whoever reads, whether it is back.
+    /// Probes whether an origin that has the file at `url` is back, in a task beside the readers.
     fn find_out(&self, url: &Url, probe: RoutePermit) {
         let url = probe.mirror.unwrap_or_else(|| url.clone());
         self.client.find_out(&self.runtime, url, probe.turn);
@@ -88,7 +90,8 @@ impl ChunkDownloader {
 }
 
 impl Fetch {
-    /// Waits until the file may be asked for somewhere. `own` is the health of the origin that its own URL leads to.
+    /// Waits until the file may be asked for somewhere. `own` is the health of the origin that its
+    /// own URL leads to.
     pub(super) async fn leave_to_ask(&self, own: Arc<Health>, is_detour: bool) -> RoutePermit {
         let url = &self.order.entry.url;
         self.downloader.leave_to_ask(url, own, self.mirrors(), is_detour).await
@@ -99,7 +102,7 @@ impl Fetch {
         self.downloader.client.mirrors_of(&self.order.entry.url)
     }
 
-    /// Asks a mirror for what is left. `None` when nothing is.
+    /// Asks a mirror for what is left. `None` if nothing is left.
     pub(super) async fn ask_mirror(&self, mirror: &Url, position: &Position) -> Result<Option<Body>, ReadError> {
         let want = position.offset()..self.request_end();
         if want.is_empty() {
@@ -112,7 +115,7 @@ impl Fetch {
         }
         let size = self.hint_is_good.then_some(entry.size_hint);
         let first = client.first_range_of_mirror(mirror, want, size).await?;
-        // Somebody else may have told it meanwhile, and it may be another one.
+        // Another fetch may have settled the entry meanwhile, to another version.
         if entry.settled().is_some_and(|settled| settled.version != first.version) {
             return Err(self.bad_answer("it has another version of the file").into());
         }
@@ -120,11 +123,10 @@ impl Fetch {
         Ok(Some(first.body))
     }
 
-    /// After a failure of a mirror: returns when it is time to ask, here or elsewhere. `turn` is what the request was made by, if
-    /// the mirror's origin has not answered.
+    /// After a failure of a mirror: returns when it is time to ask again, here or elsewhere. `turn`
+    /// is the request's permit, if the mirror's origin has not answered.
     ///
-    /// # Errors
-    /// The same error, if this fetch does not go on.
+    /// # Errors The same error, if this fetch does not continue.
     pub(super) async fn retry_after_mirror(
         &self,
         mirror: &Url,
@@ -133,7 +135,7 @@ impl Fetch {
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
         match (&error.kind, turn) {
-            // It is left alone for a while, and this fetch is not kept from the others.
+            // The mirror is left alone for a while; the fetch may ask the others at once.
             (_, Some(turn)) if self.downloader.retries > 0 => {
                 turn.failed_altogether(&error);
                 log::debug!("{error}; it is a mirror, another URL is asked");
@@ -143,7 +145,7 @@ impl Fetch {
                 turn.failed_altogether(&error);
                 Err(error)
             }
-            // In the middle of the answer, or by a lack of this machine.
+            // Failed in the middle of the answer, or for lack of local resources.
             (HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors, None) => self.pause(error, failures).await,
             (HttpErrorKind::Offline, None) => Err(error),
             (kind, None) => {
@@ -153,16 +155,16 @@ impl Fetch {
         }
     }
 
-    /// After a failure of the file's own URL that this fetch would end with: whether mirrors are asked now.
+    /// After a final failure of the file's own URL: returns true if mirrors are asked now.
     pub(super) fn try_mirrors(&self, failures: &mut Failures) -> bool {
         let is_first = !failures.is_detour;
         failures.is_detour = true;
-        // Whoever has lost its slot is to end, and what is missing is asked for anew.
+        // A fetch that has lost its slot must end; what is missing is requested anew.
         is_first && !self.mirrors().is_empty() && self.manager.is_wanted(self.order.id)
     }
 }
 
-/// Leave to ask where it is given first.
+/// The first permit that one of these places gives.
 async fn first_of(places: &[Place]) -> RoutePermit {
     let mut turns: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(places.len());
     turns.extend(places.iter().map(|place| Box::pin(place.health.turn()) as _));

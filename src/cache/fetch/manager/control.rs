@@ -1,20 +1,20 @@
-//! What the manager can tell a running fetch: that it is to end earlier.
+//! The control of a running fetch, by which the manager ends it early.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// See the module.
+/// Shared between the manager and one running fetch.
 #[derive(Debug)]
 pub struct FetchControl {
-    /// Byte offset, exclusive, before which the fetch is to end. Only ever lowered.
+    /// Byte offset, exclusive, before which the fetch must end. Only ever lowered.
     end: AtomicU64,
-    /// Wakes the fetch to look at `end` again.
+    /// Wakes the fetch to check `end` again.
     changed: Notify,
 }
 
 impl FetchControl {
-    /// Control over a fetch that is to go to `end`.
+    /// Control over a fetch whose end is at `end`.
     pub fn new(end: u64) -> FetchControl {
         FetchControl {
             end: AtomicU64::new(end),
@@ -22,15 +22,15 @@ impl FetchControl {
         }
     }
 
-    /// Byte offset, exclusive, before which the fetch is to end; 0: at once.
+    /// Byte offset, exclusive, before which the fetch must end; 0 means at once.
     pub fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Returns when the fetch is to stop at once.
+    /// Returns when the fetch must stop at once.
     pub async fn stopped(&self) {
         loop {
-            // Registered before looking, so that a change between the two is not lost.
+            // Registered before the check, so that a change between the two is not lost.
             let changed = self.changed.notified();
             if self.end() == 0 {
                 return;

@@ -5,53 +5,60 @@ use std::time::Duration;
 
 use super::{Conditions, MAX_WINDOW, PROVEN_WINDOW};
 
-/// How far ahead of a cursor is fetched after the first proof. Two chunks: one being read, one on
-/// its way.
+/// Bytes fetched ahead of a cursor after the first proof. Two chunks: one being read, one on its
+/// way.
 const FIRST_WINDOW: u64 = 512 << 10;
 
-/// How far ahead is fetched at the first read of a place where a sequence is expected. A picture of a film and what is read
-/// with it is about as much.
+/// Bytes fetched ahead at the first read of a trusted place. A picture of a film, with what is read
+/// with it, is about this long.
 const TRUSTED_WINDOW: u64 = 1 << 20;
 
-/// What the window is multiplied by when the reader was starved. From the first window to the last in
-/// three steps, each of which takes about a round trip.
+/// Growth factor of the window of a starved reader. From the first window to the last in three
+/// steps, each of which takes about a round trip.
 const STARVED_GROWTH: u64 = 8;
 
-/// A read within this distance before or behind a cursor is still its stream. The kernel asks for
-/// 128 KiB at a time, some requests ahead and out of order; a player skips over small atoms.
+/// A read within this distance before or behind a cursor, in bytes, still belongs to its stream.
+/// The kernel asks for 128 KiB at a time, some requests ahead and out of order; a player skips
+/// small atoms.
 const SLACK: u64 = 1 << 20;
 
-/// Proof of sequence: this many bytes read in a row. Below it, a reader may be looking at a header.
+/// Proof of sequence: this many bytes read in a row. Below it, the reader may be looking at a
+/// header.
 const PROOF: u64 = 256 << 10;
 
-/// So much of a long sequence is remembered as proof: enough for one gap as long as the slack.
+/// Maximum bytes of a sequence that are remembered as proof: enough for one gap as long as the
+/// slack.
 const PROOF_KEPT: u64 = PROOF + SLACK;
 
-/// A gap up to this, in bytes, counts nothing against a sequence: what lies in it comes with the chunks around it.
+/// A gap up to this many bytes counts nothing against a sequence: its bytes come with the chunks
+/// around it.
 const FREE_GAP: u64 = 128 << 10;
 
-/// A starved window is at most so many times what the reader has read of the stream: who has read a megabyte has not
-/// shown that it wants hundreds. Below 40 it slows readers in sequence down over sixteen connections of 20 MB/s and 50 ms:
-/// with 16, one of 128 MiB gets 144 MB/s instead of 179.
+/// Maximum window of a starved reader, as a multiple of what it has read of the stream: one
+/// megabyte read does not justify hundreds. Below 40 it slows sequential readers down. Measured
+/// over sixteen connections of 20 MB/s and 50 ms: with 16, a file of 128 MiB gets 144 MB/s instead
+/// of 179.
 const STARVED_PER_READ: u64 = 64;
 
-/// A reader that is not starved has so many seconds of its own rate ahead of it.
+/// Seconds of its own rate that are fetched ahead of a reader that is not starved.
 const SECONDS_AHEAD: f64 = 10.0;
 
-/// Seconds over which that rate is measured at least: within less, what has just come is read at once.
+/// Minimum seconds over which that rate is measured: in less time, a burst that has just come is
+/// read at once.
 const RATED_OVER: f64 = 1.0;
 
-/// Bytes that the handle may read elsewhere before a cursor's window is demoted. As much as proves another place to be a
-/// stream: from then on there is something that needs the connections more.
+/// Bytes that the handle may read elsewhere before a cursor's window is demoted. As much as proves
+/// another place to be a stream: from then on that stream needs the connections more.
 const PATIENCE: u64 = PROOF;
 
-/// The window is dropped after so many times the cursor's patience.
+/// The window is dropped after this many times the cursor's patience.
 const DROPPED_AFTER: u64 = 4;
 
-/// However long a cursor was left alone when its reader came back, its window is demoted after so many bytes.
+/// Maximum patience of a cursor in bytes, however long it was left alone before its reader came
+/// back.
 const MOST_PATIENCE: u64 = 16 << 20;
 
-/// What its reader has last been seen to do with a cursor's window.
+/// What the reader was last seen to do with a cursor's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     Live,
@@ -59,27 +66,27 @@ pub(super) enum Standing {
     Dropped,
 }
 
-/// What follows from a move. In bytes.
+/// The result of a move, in bytes.
 pub(super) struct Step {
     /// What is of use to the stream.
     pub(super) keep: Range<u64>,
-    /// What is to be asked for.
+    /// What is to be requested.
     pub(super) ask: Range<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// Tells it from others of its handle.
+    /// Its number within its handle.
     pub(super) number: u64,
     /// The first byte read.
     start: u64,
-    /// Whether a sequence is expected of it.
+    /// True if it is expected to be a sequence.
     is_trusted: bool,
-    /// Whether it has shown itself to be one.
+    /// True if it has proved to be one.
     is_proven: bool,
-    /// Bytes read in a row, less what was passed over; at most [`PROOF_KEPT`].
+    /// Bytes read in a row, less those skipped; at most [`PROOF_KEPT`].
     in_a_row: u64,
-    /// Bytes that were passed over and not read since: some of them may only be late.
+    /// Bytes that were skipped and not read since: some of them may only be late.
     passed_over: u64,
     /// Bytes read in all, each once.
     read: u64,
@@ -87,22 +94,22 @@ pub(super) struct Cursor {
     position: u64,
     /// How far ahead of `position` is fetched, in bytes; 0 without proof.
     window: u64,
-    /// Up to where it has been asked for, exclusive.
+    /// Byte offset up to which it has been requested, exclusive.
     requested: u64,
     /// Where `position` was when the window last grew.
     grown_at: u64,
-    /// The first byte that was asked for because of that.
+    /// The first byte that was requested because of that growth.
     grown_from: u64,
-    /// Whether the reader came to bytes that were not here, since then.
+    /// True if the reader came to missing bytes since the window last grew.
     starved: bool,
-    /// From when and where on its rate is measured.
+    /// The time and position from which its rate is measured.
     rated_from: Option<(Duration, u64)>,
-    /// Whether the reader came to bytes that were not here, since then.
+    /// True if the reader came to missing bytes since then.
     waited: bool,
     standing: Standing,
     /// Bytes that the handle has read elsewhere since it moved this cursor.
     alone: u64,
-    /// How many of them it takes for the window to be demoted.
+    /// Bytes read elsewhere after which the window is demoted.
     patience: u64,
 }
 
@@ -134,7 +141,7 @@ impl Cursor {
         read.start <= self.position.saturating_add(SLACK) && read.start.saturating_add(SLACK) >= self.position
     }
 
-    /// Whether anything is fetched ahead of it.
+    /// Returns true if anything is fetched ahead of it.
     pub(super) fn has_window(&self) -> bool {
         self.window > 0 && self.standing != Standing::Dropped
     }
@@ -144,17 +151,17 @@ impl Cursor {
         self.start
     }
 
-    /// Whether it has ever read [`PROOF`] in a row.
+    /// Returns true if it has ever read [`PROOF`] in a row.
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven
     }
 
-    /// Whether this byte is one that is fetched ahead of it.
+    /// Returns true if this byte is fetched ahead of it.
     pub(super) fn is_fetched_ahead(&self, byte: u64) -> bool {
         self.has_window() && self.standing == Standing::Live && (self.position..self.requested).contains(&byte)
     }
 
-    /// Goes on with the window of a cursor that its reader has left for a place further ahead in it.
+    /// Takes over the window of a cursor whose reader has moved to a place further ahead in it.
     pub(super) fn take_over(&mut self, other: &mut Cursor) {
         self.window = self.window.max(other.window);
         self.requested = self.requested.max(other.requested);
@@ -165,7 +172,8 @@ impl Cursor {
         other.window = 0;
     }
 
-    /// Its handle has read so many bytes elsewhere. Says what becomes of the window, if that changes.
+    /// Its handle has read `bytes` bytes elsewhere. Returns the new standing of the window, if it
+    /// changes.
     pub(super) fn leave_alone(&mut self, bytes: u64) -> Option<Standing> {
         self.alone = self.alone.saturating_add(bytes);
         let standing = if self.alone < self.patience {
@@ -182,10 +190,10 @@ impl Cursor {
         })
     }
 
-    /// Its reader is here.
+    /// The reader reads here again.
     fn return_to(&mut self) {
         if self.alone > 0 {
-            // It has not been slow, but away.
+            // The reader was not slow, but away.
             self.rated_from = None;
         }
         self.patience = self.patience.max(self.alone.saturating_mul(2)).min(MOST_PATIENCE);
@@ -197,7 +205,7 @@ impl Cursor {
             self.window = self.window.min(PROVEN_WINDOW);
         }
         self.standing = Standing::Live;
-        // All of it is to be asked for again. What has come meanwhile is here.
+        // All of it is requested again. What has come meanwhile is present.
         self.requested = self.position;
         self.grown_at = self.position;
         self.grown_from = self.position;
@@ -224,7 +232,7 @@ impl Cursor {
         self.read += added;
     }
 
-    /// A read goes on with the stream. `size` is the file's.
+    /// Records a read that continues the stream. `size` is the file's, in bytes.
     pub(super) fn note(&mut self, read: &Range<u64>, size: u64, missing: bool) {
         self.return_to();
         let is_starved = missing && self.window > 0 && read.start < self.requested;
@@ -238,7 +246,8 @@ impl Cursor {
         self.in_a_row >= PROOF.min(size)
     }
 
-    /// What is to be asked for ahead now. Whoever `has_taken_over` a window says in any case what is of use to it.
+    /// Returns what to request ahead now. After a takeover it always returns what is of use to the
+    /// stream.
     pub(super) fn advance(
         &mut self,
         size: u64,
@@ -250,7 +259,7 @@ impl Cursor {
         if is_begun_on_trust {
             self.window = TRUSTED_WINDOW.min(most);
             self.grown_at = self.position;
-            // Before it has proved itself it does not grow.
+            // Before the stream has proved itself its window does not grow.
             self.grown_from = self.position.max(self.start + PROOF);
         } else if !self.is_in_sequence(size) {
             return None;
@@ -260,8 +269,8 @@ impl Cursor {
             self.grown_from = self.requested.max(self.position);
             self.starved = false;
         }
-        // A small window is asked for in halves, or many small requests would be made of it; a large
-        // one piece by piece, or its connections would stand idle between the halves.
+        // A small window is requested in halves, to avoid many small requests. A large one is
+        // requested piece by piece, or its connections would be idle between the halves.
         let step = if self.window <= PROVEN_WINDOW {
             self.window / 2
         } else {
@@ -273,7 +282,7 @@ impl Cursor {
         }
         self.shrink(conditions.now());
         let horizon = self.position.saturating_add(self.window).min(size);
-        // Where it has become much smaller, what was asked for beyond it is not wanted any more.
+        // If it has become much smaller, what was requested beyond it is not wanted any more.
         let ask = self.requested.max(self.position).min(horizon)..horizon;
         let is_shorter = horizon < self.requested;
         self.requested = horizon;
@@ -281,7 +290,8 @@ impl Cursor {
         (is_shorter || !ask.is_empty()).then_some(Step { keep, ask })
     }
 
-    /// A window that was made for a starved reader goes back to what the reader needs by its rate, when it is starved no longer.
+    /// Shrinks a window that grew for a starved reader to what the reader's rate needs, when it is
+    /// starved no longer.
     fn shrink(&mut self, now: Duration) {
         let (since, from) = *self.rated_from.get_or_insert((now, self.position));
         let seconds = now.saturating_sub(since).as_secs_f64();
@@ -298,11 +308,11 @@ impl Cursor {
         }
     }
 
-    /// Whether it shows by now if the last growth was enough. It was not when the reader was starved and has got some
-    /// way into what was asked for then: that is about a round trip later. Otherwise half a window tells.
+    /// Returns true if the effect of the last growth is visible. After starvation that is some way
+    /// into the bytes requested then, about a round trip later. Otherwise after half a window.
     fn is_due(&self) -> bool {
         if self.starved {
-            // A player that has gone to a place reads some megabytes for its picture, and may be content then.
+            // After a seek a player reads some megabytes for its picture, and may need no more.
             let is_perhaps_enough = self.is_trusted && self.window == PROVEN_WINDOW;
             let part = if is_perhaps_enough { 4 } else { 16 };
             self.position > self.grown_from + self.window / part
@@ -311,7 +321,7 @@ impl Cursor {
         }
     }
 
-    /// The window that it should have now.
+    /// The size that the window should have now, in bytes.
     fn grown(&self, conditions: &impl Conditions) -> u64 {
         if !self.starved {
             let least = if self.window == 0 && conditions.is_crowded() {

@@ -1,4 +1,4 @@
-//! Slots: which fetch begins next, how long it is, and which one has to give way.
+//! Dispatch: which fetch begins next, how long it is, and which fetch has to give up its slot.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::cache::chunk::common;
 use crate::cache::entry::cache_entry::Settled;
 use crate::cache::key::EntryId;
 
-/// Connections from which on one that is busy for long is not missed.
+/// Number of connections from which on a long fetch on one of them does not hold up the others.
 const MANY: usize = 8;
 
 impl Scheduler {
@@ -20,7 +20,8 @@ impl Scheduler {
         }
     }
 
-    /// Gives the free slots of an origin, and those that `Critical` may take, to what is wanted.
+    /// Fills the free slots of an origin with what is wanted, and those that `Critical` work may
+    /// take.
     pub(super) fn dispatch(&mut self, origin: OriginNumber) {
         if self.closed {
             return;
@@ -57,8 +58,8 @@ impl Scheduler {
         }
     }
 
-    /// Unwants the first chunk that is wanted at a priority if it has turned up meanwhile, or turned
-    /// out to lie past the end: an entry is settled a moment before it is said so here.
+    /// Stops wanting the first chunk at a priority if it is present by now, or lies past the end.
+    /// An entry is settled a moment before the scheduler receives [`Scheduler::settled`].
     pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
         let Some(mut flight) = self.queues.get_mut(id) else {
             return false;
@@ -74,7 +75,7 @@ impl Scheduler {
         true
     }
 
-    /// How many of the chunks that are wanted in a row from `first` on one fetch brings.
+    /// Number of consecutive wanted chunks from `first` on that one fetch brings.
     fn next_len(&self, flight: &EntryQueue, first: u64) -> u64 {
         let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.wants.in_a_row(first));
         let helpers = self.helpers(flight, first + in_a_row);
@@ -88,8 +89,9 @@ impl Scheduler {
         }
     }
 
-    /// What a fetch brings that begins at `first`: the chunks that are wanted in a row, and what is wanted beyond gaps that
-    /// are cheaper to go over than to ask again. What of a gap is here already is written over with the same bytes.
+    /// The chunks of a fetch that begins at `first`: consecutive wanted chunks, and wanted chunks
+    /// beyond gaps that are cheaper to fetch than a new request. Present chunks in a gap are
+    /// overwritten with the same bytes.
     fn run_from(&self, flight: &EntryQueue, first: u64) -> Range<u64> {
         let mut chunks = first..first + self.next_len(flight, first);
         let Some(settled) = flight.entry.settled() else {
@@ -98,7 +100,7 @@ impl Scheduler {
         let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
         chunks.end = missing_end(chunks.clone());
         let (at, chunk) = (self.queues.at(flight.origin), flight.entry.chunk.bytes());
-        // One is taken by the fetch itself.
+        // The fetch itself takes one.
         let free = self.connections(flight.origin).saturating_sub(at.running() + 1);
         let longest = at.pace.fetch_len(u64::MAX, 1).min(self.longest_fetch(flight.origin));
         let most = first + longest / chunk;
@@ -116,9 +118,10 @@ impl Scheduler {
         chunks
     }
 
-    /// Connections among which a run of wanted chunks is shared out: those that are free, or, where the run reaches the end
-    /// of the file, the entry's share of all. More comes after any other run, but the end would be brought by a few long
-    /// fetches, while one connection after another finds nothing left to do.
+    /// Number of connections that share a run of wanted chunks: the free ones, or, if the run
+    /// reaches the end of the file, the entry's share of all. After any other run more work
+    /// follows. At the end, a few long fetches would bring the rest while the other connections run
+    /// out of work.
     fn helpers(&self, flight: &EntryQueue, run_end: u64) -> usize {
         let at = self.queues.at(flight.origin);
         let all = at.breadth.of(self.connections(flight.origin));
@@ -130,10 +133,10 @@ impl Scheduler {
         }
     }
 
-    /// Bytes that a fetch may ask for. Twice the usual where files are about as many as connections: then each reader
-    /// has one to itself, and no reader waits for what is far ahead on another. Not over a few connections, where a long
-    /// fetch keeps the others from their turn; and where files are more than connections, no more than what pays for
-    /// its round trip, for the same reason.
+    /// Maximum bytes of a fetch. Twice the usual length where there are about as many files as
+    /// connections: each reader then has its own connection, and no reader waits for a far position
+    /// on another. Not with a few connections, where a long fetch delays the others. With more
+    /// files than connections, only what pays for the round trip, for the same reason.
     fn longest_fetch(&self, origin: OriginNumber) -> u64 {
         if self.is_crowd(origin) {
             return self
@@ -147,12 +150,12 @@ impl Scheduler {
         self.limits.fetch_len * if is_shared { 2 } else { 1 }
     }
 
-    /// Whether files are more than connections.
+    /// Returns true if there are more files than connections.
     pub(super) fn is_crowd(&self, origin: OriginNumber) -> bool {
         self.queues.at(origin).queues() > self.connections(origin)
     }
 
-    /// How many fetches may be under way to an origin.
+    /// Maximum number of concurrent fetches to an origin.
     pub(super) fn connections(&self, origin: OriginNumber) -> usize {
         self.queues
             .at(origin)
@@ -160,7 +163,7 @@ impl Scheduler {
             .connections(self.limits.fetches_per_origin)
     }
 
-    /// A fetch is about to have written up to `watermark`: so much has come over so many connections.
+    /// Feeds the concurrency probe: a fetch is about to have written up to `watermark`.
     pub(super) fn note_breadth(&mut self, id: EntryId, fetch: FetchId, watermark: u64) {
         if let Some(origin) = self.queues.get(id).map(|flight| flight.origin)
             && let Some(fetch) = self.fetches.get(&fetch)
@@ -180,19 +183,19 @@ impl Scheduler {
         };
         let entry = Arc::clone(&flight.entry);
         let is_a_turn = self.is_crowd(flight.origin);
-        // Neighbours that are wanted too, however urgently, come with the same request.
+        // Wanted neighbours come with the same request, at any priority.
         let mut chunks = self.run_from(flight, first);
         let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
         let mut others = Vec::new();
         if entry.ignores_range() {
-            // It is about to bring what the entry's other fetches were to bring, too.
+            // This fetch also brings what the entry's other fetches were to bring.
             chunks = 0..flight.chunk_count();
             others.clone_from(&flight.fetches);
         }
         if chunks.is_empty() {
-            // The first of them has turned up at this moment.
+            // The first chunk has become present at this moment.
             return;
         }
         let mut wants = flight.wants.take(&chunks);
@@ -236,16 +239,17 @@ impl Scheduler {
         }));
     }
 
-    /// The fetch that a `Critical` one may take the slot of: the least urgent, and among equals one
-    /// that has brought nothing yet, or else the longest. `None` when readers are blocked on all of them, or will be in a moment.
+    /// The fetch that a `Critical` one may take the slot of: the least urgent; among equals, one
+    /// that has brought nothing yet, or else the longest. `None` if readers are blocked on all of
+    /// them, or will be in a moment.
     pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
         self.queues
             .fetches_to(origin)
             .filter_map(|id| Some((id, self.fetches.get(&id)?)))
             .filter(|(id, fetch)| !self.is_waited_for(*id) && !self.is_protected(fetch))
             .max_by_key(|(id, fetch)| {
-                // One that has written its all is about to end anyway, and loses nothing. Next goes
-                // what its readers have left behind: nobody wants that.
+                // A fetch that has written everything is about to end, and loses nothing. Next
+                // comes a fetch that its readers have left: nothing wants its bytes.
                 (
                     self.left_of(fetch).is_empty(),
                     fetch.base().is_none(),
@@ -258,10 +262,11 @@ impl Scheduler {
             .map(|(id, _)| id)
     }
 
-    /// With nothing to take a slot from, a fetch that has had its turn ends at its next chunk edge for a reader that is blocked
-    /// without one: those that have brought most, as many as readers wait. Nothing that came is lost, and who has had no
-    /// turn keeps its fetch, so more streams than connections do not take one another's. One that was made as long as a turn
-    /// ends by itself: to cut it would cost its connection.
+    /// With no fetch to preempt, cuts fetches that have had their turn at their next chunk edge,
+    /// for readers that are blocked without a fetch. Those that have brought most are cut, as many
+    /// as readers wait. Nothing that came is lost. A fetch that has not had its turn continues, so
+    /// more streams than connections do not stop each other. A fetch as long as a turn ends by
+    /// itself; to cut it would cost its connection.
     fn let_some_give_way(&mut self, origin: OriginNumber) {
         let at = self.queues.at(origin);
         let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
@@ -286,13 +291,14 @@ impl Scheduler {
         }
     }
 
-    /// Whether a reader is blocked on a fetch, or it is wanted without one.
+    /// Returns true if a reader is blocked on the fetch, or it is wanted for another reason.
     pub fn is_wanted(&self, id: FetchId) -> bool {
         self.fetches.get(&id).is_some_and(|fetch| fetch.base().is_some()) || self.is_waited_for(id)
     }
 
-    /// Whether stopping it costs more than it gains, though nobody is blocked on it: its bytes are coming, and either
-    /// it is all that its entry's readers are kept going by, or it ends before another could bring its first byte.
+    /// Returns true if stopping the fetch costs more than it gains, although no reader is blocked
+    /// on it. Its bytes are coming, and it is either the only fetch of its entry's readers, or it
+    /// ends before another fetch could bring its first byte.
     pub(super) fn is_protected(&self, fetch: &Fetch) -> bool {
         let Some(flight) = self.queues.get(fetch.entry) else {
             return false;
@@ -311,7 +317,7 @@ impl Scheduler {
         self.last_waited_for(id).is_some()
     }
 
-    /// The last chunk that the fetch has yet to bring and a reader is blocked on.
+    /// The last chunk that the fetch has yet to bring and that a reader is blocked on.
     pub(super) fn last_waited_for(&self, id: FetchId) -> Option<u64> {
         let fetch = self.fetches.get(&id)?;
         let flight = self.queues.get(fetch.entry)?;
@@ -328,7 +334,7 @@ impl Scheduler {
         blocked.filter_map(last_of).max()
     }
 
-    /// The chunks that a fetch has yet to make whole.
+    /// The chunks that a fetch has yet to complete.
     pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
         let Some(flight) = self.queues.get(fetch.entry) else {
             return fetch.chunks.end..fetch.chunks.end;
@@ -351,13 +357,13 @@ impl Scheduler {
         };
         self.want_again(id);
         self.stop(id);
-        // What readers were blocked on is not among what it was wanted for.
+        // The wants of a fetch do not include what readers were blocked on.
         self.look_after_waiters(entry);
         self.queues.forget_if_idle(entry);
         debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
     }
 
-    /// Wants again what a fetch was to bring and has not brought, for what it was wanted.
+    /// Wants the remaining chunks of a fetch again, at their priorities.
     pub(super) fn want_again(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, left) = (fetch.entry, self.left_of(fetch));

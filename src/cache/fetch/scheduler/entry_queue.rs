@@ -1,4 +1,4 @@
-//! What goes on for one entry: which of its chunks are wanted, in flight and waited for.
+//! The queue of one entry: which of its chunks are wanted, in flight and waited for.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,41 +15,43 @@ use crate::cache::chunk::clip;
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::key::EntryId;
 
-/// What goes on for one entry.
+/// What is wanted, in flight and waited for of one entry.
 #[derive(Debug)]
 pub(super) struct EntryQueue {
     pub(super) entry: Arc<CacheEntry>,
-    /// Whose connections it uses.
+    /// The origin whose connections it uses.
     pub(super) origin: OriginNumber,
     /// Chunks to be fetched. **None of them is in flight.**
     pub(super) wants: WantedChunks,
     pub(super) fetches: Vec<FetchId>,
     pub(super) waiters: Vec<Waiter>,
-    /// What is fetched ahead of whom. Forgotten with the flight: then all of it has come.
+    /// The read-ahead windows of its streams. Dropped with the queue: by then everything has come.
     pub(super) windows: Windows,
-    /// [`ChunkBitmap::losses`](crate::cache::entry::chunk_bitmap::ChunkBitmap::losses) when its waiters were last looked after.
+    /// [`ChunkBitmap::losses`](crate::cache::entry::chunk_bitmap::ChunkBitmap::losses) at the last
+    /// check of its waiters.
     pub(super) losses: u64,
-    /// When it last started a fetch.
+    /// The number of its last fetch start.
     pub(super) turn: u64,
-    /// What its requests have met with since it last got a byte, if they were refused.
+    /// The refusals of its requests since it last received a byte.
     pub(super) refused: Option<Refused>,
-    /// **Nothing begins for it before this was taken back**, by [`Scheduler::rested`](super::Scheduler::rested).
+    /// **Nothing begins for it until [`Scheduler::rested`](super::Scheduler::rested) clears this.**
     pub(super) rests_until: Option<Instant>,
-    /// The period until which it is set back, after a fetch of it was too slow to keep its slot. **Nothing begins for it before this was
-    /// taken back** (see [`super::stalls`]).
+    /// The period until which it is set back, after a fetch of it was too slow to keep its slot.
+    /// **Nothing begins for it until this is cleared** (see [`super::stalls`]).
     pub(super) set_back_until: Option<u64>,
-    /// How many fetches it may have at once, if it is the only one that was refused more.
+    /// Maximum number of its concurrent fetches, if it is the only entry that was refused more.
     pub(super) share: Option<usize>,
-    /// How its fetches have done since they last brought anything.
+    /// Its fetches since one last brought anything.
     pub(super) fruitless: Fruitless,
 }
 
 /// Turns at a slot that brought nothing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fruitless {
-    /// How many in a row.
+    /// Number of consecutive ones.
     pub(super) turns: u32,
-    /// How many of them while its origin answered nothing else either, so that it may be slow with everything.
+    /// How many of them passed while the origin answered nothing else either, so that it may be
+    /// slow with everything.
     pub(super) unanswered: u32,
 }
 
@@ -73,20 +75,21 @@ pub(super) struct Fetch {
     pub(super) watermark: u64,
     /// The period in which it last brought anything; `None` while nothing has come.
     pub(super) moved_in: Option<u64>,
-    /// The period in which its server last answered it, or sent anything; `None` while it has not.
+    /// The period in which its server last answered it, or sent anything; `None` before the first
+    /// answer.
     pub(super) served_in: Option<u64>,
     /// The period in which it began.
     pub(super) began_in: u64,
-    /// How often its origin had answered by then.
+    /// The number of answers of its origin at that time.
     pub(super) answers_before: u64,
-    /// Where its watermark was at the beginning of this period, and of the two before it.
+    /// Its watermark at the beginning of this period and of the two before it.
     pub(super) marks: [u64; 3],
-    /// Whether it was cut to end at its next chunk edge for others.
+    /// True if it was cut to end at its next chunk edge for others.
     pub(super) gives_way: bool,
-    /// Whether it was begun where files are more than connections, and so is no longer than others may be kept waiting.
+    /// True if it began with more files than connections, and so has the length of one turn.
     pub(super) is_a_turn: bool,
-    /// What its chunks are wanted for when nobody is blocked on them. **None at `Critical`**: that lasts only as long
-    /// as a waiter does.
+    /// What its chunks are wanted for when no reader is blocked on them. **None at `Critical`**:
+    /// that priority lasts only as long as a waiter does.
     pub(super) wants: WantedChunks,
 }
 
@@ -109,7 +112,8 @@ impl EntryQueue {
         }
     }
 
-    /// How many chunks the file has. Before it is settled at least one: that is fetched to find out.
+    /// Number of chunks of the file. At least one before the entry is settled: fetching it settles
+    /// the entry.
     pub(super) fn chunk_count(&self) -> u64 {
         let count = self.entry.chunk.count(self.entry.size());
         if self.entry.settled().is_some() {
@@ -119,7 +123,7 @@ impl EntryQueue {
         }
     }
 
-    /// The most urgent of what may be begun for it.
+    /// The most urgent priority of what may begin for it.
     pub(super) fn next_priority(&self) -> Option<Priority> {
         let is_full = self.share.is_some_and(|share| self.fetches.len() >= share);
         let may_begin = self.rests_until.is_none() && self.set_back_until.is_none() && !is_full;
@@ -132,8 +136,8 @@ impl EntryQueue {
             .is_some_and(|settled| settled.presence.contains(chunk))
     }
 
-    /// The chunks that these bytes touch, of those that the file has. For bytes past the end that a
-    /// listing gave it is the first chunk: it tells where the end really is.
+    /// The existing chunks that these bytes touch. For bytes past the end that a listing gave it is
+    /// the first chunk: fetching it shows where the end really is.
     pub(super) fn touched(&self, bytes: &Range<u64>) -> Range<u64> {
         let size = self.entry.size();
         let touched = self.entry.chunk.touched(&clip(bytes, size));
@@ -143,7 +147,7 @@ impl EntryQueue {
         touched
     }
 
-    /// The first of these chunks that is not there.
+    /// The first of these chunks that is missing.
     pub(super) fn next_missing(&self, chunks: &Range<u64>) -> Option<u64> {
         match self.entry.settled() {
             Some(settled) => settled.presence.next_missing(chunks),
@@ -168,7 +172,8 @@ impl EntryQueue {
         runs
     }
 
-    /// The chunk that is next among those wanted at a priority: ahead of the stream that moved last, or else the first.
+    /// The next chunk of those wanted at a priority: ahead of the stream that moved last, or else
+    /// the first.
     pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
         let wanted = self.wants.at(priority);
         let ahead_of = |window: &Range<u64>| {
@@ -179,7 +184,7 @@ impl EntryQueue {
         ahead.flatten().or_else(|| wanted.first().map(|run| run.start))
     }
 
-    /// Those of these chunks that no waiter needs at this priority.
+    /// The parts of these chunks that no waiter needs at this priority.
     pub(super) fn unneeded(&self, chunks: &Range<u64>, priority: Priority) -> Vec<Range<u64>> {
         let waiters = self.waiters.iter().filter(|waiter| waiter.priority == priority);
         let needed: RangeSet<u64> = waiters
@@ -189,17 +194,17 @@ impl EntryQueue {
         needed.gaps(chunks).collect()
     }
 
-    /// How often chunks of it were lost so far.
+    /// Number of losses of its chunks so far.
     pub(super) fn losses_now(&self) -> u64 {
         self.entry.settled().map_or(0, |settled| settled.presence.losses())
     }
 
-    /// Whether a waiter needs chunks of it and some were lost since the last check.
+    /// Returns true if a waiter needs chunks of it and some were lost since the last check.
     pub(super) fn has_unseen_losses(&self) -> bool {
         !self.waiters.is_empty() && self.losses != self.losses_now()
     }
 
-    /// The first of these chunks that is wanted, however urgently, and missing.
+    /// The first of these chunks that is missing and wanted at any priority.
     pub(super) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
         let mut rest = chunks;
         while let Some(wanted) = self.wants.next_from(rest.start).filter(|&next| next < rest.end) {
@@ -218,12 +223,12 @@ impl EntryQueue {
 }
 
 impl Fetch {
-    /// How urgent it is when nobody is blocked on it; `None` when nobody wants it then.
+    /// Its priority without blocked readers; `None` if nothing else wants it.
     pub(super) fn base(&self) -> Option<Priority> {
         self.wants.most_urgent()
     }
 
-    /// Bytes that it has brought in this period and the two before it: in a second at least.
+    /// Bytes brought in this period and the two before it, so within a second at least.
     pub(super) fn lately(&self) -> u64 {
         self.watermark.saturating_sub(self.marks[2])
     }
@@ -232,12 +237,12 @@ impl Fetch {
         self.moved_in.is_some()
     }
 
-    /// Whether its server has answered it, or sent anything, in this period or the last.
+    /// Returns true if its server has answered it, or sent anything, in this period or the last.
     pub(super) fn is_served(&self, period: u64) -> bool {
         self.served_in.is_some_and(|served| served + 1 >= period)
     }
 
-    /// Whether it has brought anything in this period or the last.
+    /// Returns true if it has brought anything in this period or the last.
     pub(super) fn is_moving(&self, period: u64) -> bool {
         self.moved_in.is_some_and(|moved| moved + 1 >= period)
     }

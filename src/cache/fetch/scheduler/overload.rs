@@ -1,26 +1,35 @@
-//! Refusals: a request came to nothing before it brought a byte, and what is to blame: the number of requests, the file, or
-//! the origin.
+//! Refusals: requests that fail before they bring a byte, and their cause: the number of requests,
+//! the file, or the origin.
 //!
-//! The answer looks the same in all three cases (503, say), and what helps differs. Too many at a time: fewer, and
-//! this one again when there is a slot. The file: it alone is tried again, later and later, until its retries are used up. The origin: all
-//! wait. So it is looked at what else goes on there:
+//! The answer looks the same in all three cases (503, say), but each needs its own reaction:
 //!
-//! - **Nobody is served**: the origin is down, or overloaded.
-//! - **Others are served**: then it is the number, or the file. A server that refuses for the number takes the request when
-//!   fewer are under way; so it is the file if it was refused before, others have been answered since, and no more were under way now
-//!   than were seen to be served at once. And it is the file if the answer is none that a server gives for the number.
+//! - Too many requests at once: fewer requests, and a retry as soon as there is a slot.
+//! - The file: only this file is retried, with growing pauses, until its retries are used up.
+//! - The origin: all its requests wait.
 //!
-//! - **Several files are refused within seconds, and others are answered**: it is the rate ([`RequestRate`](crate::cache::fetch::request_rate)). No retry is used
-//!   up then, unless nothing that was refused ever comes through.
+//! The other requests to the origin decide between them:
 //!
-//! 403 is believed at once, unless other requests are under way: servers refuse by it what is too many at once, too. Then it is asked again when fewer are,
-//! and believed when it is refused as often as [`DENIALS`].
+//! - **No other request is served**: the origin is down, or overloaded.
+//! - **Others are served**: the number or the file is the cause. A server that refuses for the
+//!   number accepts the request when fewer are in flight. So the file is the cause if it was
+//!   refused before, others have been answered since, and no more were in flight now than were seen
+//!   served at once. The file is also the cause if servers never send this answer for the number of
+//!   requests.
+//! - **Several files are refused within seconds, and others are answered**: the rate is the cause
+//!   ([`RequestRate`](crate::cache::fetch::request_rate)). This uses up no retry, unless none of
+//!   the refused requests ever succeeds.
 //!
-//! One file can't tell its own trouble from its origin's. So while others wait for a slot, it does not wait for the origin with its own: the
-//! next one that asks is another.
+//! 403 is believed at once unless other requests are in flight, since servers also send it for too
+//! many requests. In that case the file is retried when fewer are in flight, and 403 is believed
+//! after [`DENIALS`] refusals.
 //!
-//! A request that is refused while others are served has no slot any more: its bytes are wanted again, and its entry **rests** for a moment,
-//! in which nothing is begun for it, or until the server said that it may be asked again.
+//! One file can't distinguish its own failure from its origin's. So while other entries wait for a
+//! slot, it does not hold its slot while it waits for the origin: the next request is another
+//! entry's.
+//!
+//! A request that is refused while others are served loses its slot. Its bytes are wanted again,
+//! and its entry **rests**: nothing begins for it for a moment, or until the time that the server
+//! named.
 
 use std::time::{Duration, Instant};
 
@@ -32,71 +41,74 @@ use crate::cache::key::EntryId;
 use crate::http::HttpErrorKind;
 use crate::origin::Backoff;
 
-/// How long an entry rests at least: time for the server to notice that connections were closed, among them the one whose
-/// slot a reader's request may just have taken.
+/// Minimum rest of an entry. The server needs this time to notice closed connections, among them
+/// perhaps the one whose slot a reader's request has just taken.
 const LEAST_REST: Duration = Duration::from_millis(100);
 
-/// How often a file is denied when no more requests are under way than were seen to be served at once, until that is believed. More than once, as a
-/// server notices late that a connection has become free; and how often in any case.
+/// Number of denials, with no more requests in flight than were seen served at once, until a denial
+/// is believed. More than one, as a server notices late that a connection has become free. The
+/// second constant is the limit with any number in flight.
 const DENIALS: u32 = 3;
 const MOST_DENIALS: u32 = 12;
 
-/// Tries of a file that is refused among several, when none of those ever comes through.
+/// Maximum tries of a file that is refused among several, if none of those ever succeeds.
 const TRIES_IN_VAIN: u32 = 5;
 
-/// And when others do.
+/// Maximum tries if others succeed.
 const MOST_TRIES: u32 = 30;
 
-/// A request that came to nothing before an answer's body began.
+/// A request that failed before the body of an answer began.
 #[derive(Debug, Clone)]
 pub struct Refusal<'a> {
-    /// What went wrong. **Of the origin**, as far as the request itself can tell
+    /// The error. **An error of the origin**, as far as the request itself shows
     /// ([`HttpErrorKind::is_of_the_origin`]).
     pub kind: &'a HttpErrorKind,
-    /// When it was asked.
+    /// When the request was sent.
     pub asked: Instant,
-    /// When it came to nothing.
+    /// When it failed.
     pub now: Instant,
-    /// How often the origin has answered anybody so far.
+    /// Number of answers of the origin so far, to any request.
     pub answers: u64,
-    /// Whether it was asked for something else meanwhile, for names perhaps.
+    /// True if other requests were sent to the origin meanwhile, for names perhaps.
     pub had_others: bool,
-    /// The pauses between the tries of a file that is to blame itself; those are used that the fetch has made while it was in doubt.
+    /// The pauses between the tries of a failing file. Those that the fetch made while the cause
+    /// was in doubt are used up already.
     pub backoff: Backoff,
 }
 
-/// What a fetch does whose request was refused.
+/// What a fetch does after its request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterRefusal {
-    /// It is the origin: it waits with all others until that can be asked again.
+    /// The origin is the cause: the fetch waits with all others until the origin may be asked
+    /// again.
     WaitForOrigin,
-    /// It is the origin, or so it seems; but others wait for a slot, and they may find it well. So it has none any more and is
-    /// to end; [`Scheduler::rested`] is to be called at this time.
+    /// The origin seems to be the cause, but other entries wait for a slot and may succeed. The
+    /// fetch has lost its slot and must end; call [`Scheduler::rested`] at this time.
     YieldUntil(Instant),
-    /// It has no slot any more and is to end; [`Scheduler::rested`] is to be called at this time.
+    /// The fetch has lost its slot and must end; call [`Scheduler::rested`] at this time.
     RestUntil(Instant),
-    /// It is the file, and its retries are used up: the fetch is to end with the error.
+    /// The file is the cause and its retries are used up: the fetch must end with the error.
     Fail,
 }
 
-/// What an entry's requests have met with since it last got a byte.
+/// The refusals of an entry's requests since it last received a byte.
 #[derive(Debug, Clone)]
 pub(super) struct Refused {
-    /// When that was, the last time.
+    /// When the last of them failed.
     at: Instant,
-    /// How often the origin had answered anybody by then.
+    /// Number of answers of the origin by then.
     answers: u64,
-    /// What was to blame.
+    /// The attributed cause.
     cause: Cause,
     backoff: Backoff,
-    /// How often it was refused for the rate.
+    /// Number of refusals for the rate.
     tries: u32,
-    /// How often it was denied, and how often of that when few requests were under way.
+    /// Number of denials, and of those with few requests in flight.
     denials: u32,
     denials_when_few: u32,
 }
 
-/// Who or what is to blame for a refusal.
+/// The cause of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Number,
@@ -105,12 +117,12 @@ enum Cause {
     Origin,
 }
 
-/// What is known when a request is refused.
+/// The facts at the time of a refusal.
 #[derive(Debug, Clone, Copy)]
 struct Circumstances {
-    /// Servers answer like that when there are too many requests.
+    /// Servers send this answer for too many requests.
     fits_too_many: bool,
-    /// It tells of the way to the server, and not of what was asked.
+    /// The connection failed, which says nothing about the file.
     is_connect_failure: bool,
     /// The entry's last request was refused too, and others have been answered since.
     others_were_answered: bool,
@@ -122,7 +134,7 @@ struct Circumstances {
     others_are_served: bool,
     /// It is one of several files that were refused within seconds, while others are answered.
     is_one_of_several: bool,
-    /// The server denies access; whether it is to be believed.
+    /// `Some` if the server denies access; true if the denial is to be believed.
     is_denied: Option<bool>,
 }
 
@@ -137,7 +149,7 @@ impl Circumstances {
                 is_denied: Some(false), ..
             } => Cause::Number,
             _ if self.is_one_of_several && (self.are_few || !self.others_are_served) => Cause::Rate,
-            // Also when nobody else asks any more whose answers would show it.
+            // Even if no other request is in flight whose answer would show it.
             _ if self.was_the_file => Cause::File,
             _ if self.others_were_answered && (self.are_few || !self.others_are_served) => Cause::File,
             _ if !self.others_are_served => Cause::Origin,
@@ -148,8 +160,8 @@ impl Circumstances {
 }
 
 impl Scheduler {
-    /// A request of a fetch was refused, or came to nothing. Also says whether its origin is now known to bear only so
-    /// many requests, and was not before.
+    /// A request of a fetch was refused, or failed. Also returns true if this is the first sign
+    /// that the origin serves only a limited number of requests.
     pub fn refused(&mut self, fetch: FetchId, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
         let Some(id) = self.fetches.get(&fetch).map(|running| running.entry) else {
             return (AfterRefusal::Fail, false);
@@ -194,13 +206,13 @@ impl Scheduler {
             are_few,
             others_are_served: served > 0,
         };
-        // Requests that were under way together fail for one reason.
+        // Requests that were in flight together fail for one reason.
         let same = before.as_ref().filter(|before| refusal.asked < before.at);
         let (cause, is_another) = same.map_or_else(|| (circumstances.cause(), true), |before| (before.cause, false));
         let tolerance = self.queues.tolerance_mut(origin);
         let is_news = match cause {
             Cause::Number => true,
-            // Connections that are refused while others go on: it has no room for more.
+            // Connections refused while others go on: the server has no room for more.
             Cause::Origin => {
                 tolerance.is_down();
                 fits_too_many && served > 0
@@ -235,7 +247,7 @@ impl Scheduler {
         refused.backoff.catch_up_with(&refusal.backoff);
         let asked_for = refusal.kind.retry_after();
         let pause = match cause {
-            // The origin's own pause is for all.
+            // The origin's own pause applies to all.
             Cause::Origin => Duration::ZERO,
             Cause::Number => asked_for.unwrap_or_default(),
             Cause::Rate => {
@@ -252,7 +264,7 @@ impl Scheduler {
             Cause::File => match refused.backoff.next_after(asked_for) {
                 Some(pause) => pause,
                 None => {
-                    // An error is not remembered: who asks for it from now on has all tries.
+                    // Errors are not remembered: a later request starts with all its tries.
                     self.set_refused(id, None);
                     return (AfterRefusal::Fail, is_news);
                 }
@@ -265,7 +277,7 @@ impl Scheduler {
         if is_of_the_origin && !can_yield {
             return (AfterRefusal::WaitForOrigin, is_news);
         }
-        // A pause that is too long for a clock has an end that nobody waits for.
+        // A pause too long for the clock ends now; no waiter lasts that long.
         let until = refusal.now.checked_add(pause.max(LEAST_REST)).unwrap_or(refusal.now);
         let until = self.rest(fetch, id, until);
         let next = if is_of_the_origin {
@@ -276,21 +288,21 @@ impl Scheduler {
         (next, is_news)
     }
 
-    /// The server is making ready what a fetch has asked for (202): nothing is begun for its entry before `until`, and its slot is for
-    /// others. Gives when [`Self::rested`] is to be called.
+    /// The server is preparing what a fetch has requested (202). Nothing begins for the entry
+    /// before `until`, and its slot goes to others. Returns when to call [`Self::rested`].
     pub fn not_ready(&mut self, fetch: FetchId, until: Instant) -> Option<Instant> {
         let id = self.fetches.get(&fetch)?.entry;
         Some(self.rest(fetch, id, until))
     }
 
-    /// The head of an answer to a fetch has come, and the bytes are about to.
+    /// The head of an answer has come, and its body follows.
     pub fn answered(&mut self, fetch: FetchId) {
         if let Some(running) = self.fetches.get_mut(&fetch) {
             running.served_in = Some(self.period);
         }
     }
 
-    /// An answer to a fetch was broken off: perhaps there were too many at once.
+    /// An answer to a fetch was broken off, perhaps because of too many requests at once.
     pub fn broken_off(&mut self, fetch: FetchId, asked: Instant, now: Instant) -> bool {
         let Some(running) = self.fetches.get_mut(&fetch) else {
             return false;
@@ -323,7 +335,7 @@ impl Scheduler {
         is_news
     }
 
-    /// An entry that has complained alone gets no more fetches than it was seen to be allowed.
+    /// An entry that alone was refused gets no more fetches than it was seen to be allowed.
     pub(super) fn sync_share(&mut self, origin: OriginNumber) {
         let share = self.queues.at(origin).tolerance.share();
         let before = self.queues.limit(origin, share);
@@ -340,7 +352,7 @@ impl Scheduler {
         }
     }
 
-    /// An entry has rested until then, and may be asked for again.
+    /// The rest of an entry has ended at this time, and it may be requested again.
     pub fn rested(&mut self, id: EntryId, until: Instant) {
         if let Some(mut flight) = self.queues.get_mut(id)
             && flight.rests_until == Some(until)
@@ -370,8 +382,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes a fetch's slot away and wants again what it has not brought, but not before the entry has rested; gives
-    /// until when that is.
+    /// Takes a fetch's slot away and wants its remaining chunks again, after the entry has rested.
+    /// Returns the end of the rest.
     fn rest(&mut self, fetch: FetchId, id: EntryId, until: Instant) -> Instant {
         let mut rests_until = until;
         if let Some(mut flight) = self.queues.get_mut(id) {
@@ -381,19 +393,19 @@ impl Scheduler {
         self.want_again(fetch);
         self.remove(fetch);
         self.look_after_waiters(id);
-        // The slot is somebody else's now.
+        // The slot is free for another entry.
         self.follow_up(id);
         rests_until
     }
 
-    /// Of how many fetches to an origin the bytes are coming, but for one.
+    /// Number of fetches to an origin whose bytes are coming, without one of them.
     fn served(&self, origin: OriginNumber, but: Option<FetchId>) -> usize {
         let others = self.queues.fetches_to(origin).filter(|&id| Some(id) != but);
         let fetches = others.filter_map(|id| self.fetches.get(&id));
         fetches.filter(|fetch| fetch.is_served(self.period)).count()
     }
 
-    /// Of how many of these fetches the bytes are coming, but for one.
+    /// Number of these fetches whose bytes are coming, without one of them.
     fn served_of(&self, fetches: &[FetchId], but: FetchId) -> usize {
         let others = fetches.iter().filter(|&&id| id != but);
         let fetches = others.filter_map(|id| self.fetches.get(id));

@@ -1,8 +1,9 @@
-//! All flights, and per origin the order in which they are served.
+//! All entry queues, and for each origin the order in which they are served.
 //!
-//! Each decision needs one origin's most urgent entry, its running fetches and how many share it, and a mount may have
-//! thousands of entries that want something. So this is kept up to date rather than looked for: a flight can only be
-//! changed through a [`FlightMut`], which takes note of what has become of it when it is dropped.
+//! Each decision needs an origin's most urgent entry, its running fetches and the number of entries
+//! that share it. A mount may have thousands of entries with wanted chunks, so these are kept up to
+//! date instead of searched for. A queue can only be changed through a [`FlightMut`], which updates
+//! the origin's order when it is dropped.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Deref, DerefMut};
@@ -18,7 +19,7 @@ use crate::cache::fetch::request_rate::RequestRate;
 use crate::cache::key::EntryId;
 use crate::http::{MOST_ORIGINS, Origin};
 
-/// The number of an origin within this mount.
+/// The number of an origin, unique within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OriginNumber(usize);
 
@@ -27,57 +28,58 @@ pub(super) struct OriginNumber(usize);
 pub(super) struct EntryQueues {
     all: BTreeMap<EntryId, Kept>,
     numbers: HashMap<Origin, OriginNumber>,
-    /// By number. An origin is not forgotten: how it answers is worth knowing the next time. One of the last is for all that are
-    /// too many ([`MOST_ORIGINS`]).
+    /// By number. Origins are never dropped: their measurements are useful later. The last is
+    /// shared by all origins beyond [`MOST_ORIGINS`].
     origins: Vec<AtOrigin>,
 }
 
-/// What goes on at one origin. **All but pace, tolerance, breadth and rate is what a look at all its flights would give.**
+/// The state of one origin. **`wanting`, `fetching`, `running` and `queues` follow from its queues.**
 #[derive(Debug, Default)]
 pub(super) struct AtOrigin {
-    /// How it answers.
+    /// How it answers, and how long a fetch should be.
     pub(super) pace: FetchSize,
-    /// How many connections it bears.
+    /// The number of connections it accepts.
     pub(super) tolerance: ConnectionLimit,
-    /// Over how many of them its bytes come.
+    /// Over how many of them its bytes come best.
     pub(super) breadth: ConcurrencyProbe,
     /// How fast requests may follow one another.
     pub(super) rate: RequestRate,
-    /// The entries that want something and do not rest, in the order in which they are to be served.
+    /// The entries with wanted chunks that do not rest, in the order in which they are served.
     wanting: BTreeSet<(Rank, EntryId)>,
-    /// The entries that have fetches under way.
+    /// The entries with fetches in flight.
     fetching: BTreeSet<EntryId>,
-    /// How many fetches that are.
+    /// The number of these fetches.
     running: usize,
-    /// How many flights it has.
+    /// The number of its queues.
     queues: usize,
-    /// How many fetches it has answered.
+    /// The number of fetches it has answered.
     answers: u64,
-    /// The entry that gets only so many fetches.
+    /// The entry with a connection limit of its own, and that limit.
     limited: Option<(EntryId, usize)>,
 }
 
-/// A flight, and what its origin has noted of it.
+/// A queue, and what its origin has noted of it.
 #[derive(Debug)]
 struct Kept {
     flight: EntryQueue,
     noted: Noted,
 }
 
-/// What of a flight decides about its origin's order.
+/// What of a queue decides about its origin's order.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Noted {
     wants: Option<Rank>,
     fetches: usize,
 }
 
-/// Who is served before whom; the lowest is first.
+/// The dispatch order of entries; the lowest rank is served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// Of its most urgent chunk.
+    /// The priority of its most urgent chunk.
     priority: Priority,
-    /// Whether something comes for its readers meanwhile. One of whom nothing does will be blocked in a moment: served after others, it
-    /// would take the slot from one that has only just begun, and that costs a connection.
+    /// True if a fetch brings something for its readers meanwhile. Readers without one block in a
+    /// moment. Served after others, such an entry would take the slot of a fetch that has only just
+    /// begun, and that costs a connection.
     is_fetching_ahead: bool,
     /// When it was last served.
     turn: u64,
@@ -112,7 +114,7 @@ impl Noted {
 }
 
 impl EntryQueues {
-    /// The number of an origin, which is made up when it is new.
+    /// The number of an origin; a new one gets the next number.
     pub(super) fn number(&mut self, origin: &Origin) -> OriginNumber {
         if let Some(&number) = self.numbers.get(origin) {
             return number;
@@ -135,7 +137,7 @@ impl EntryQueues {
         &mut self.origins[origin.0].pace
     }
 
-    /// Notes which entry gets only so many fetches. Gives the one that did before.
+    /// Sets the entry with a connection limit of its own. Returns the previous one.
     pub(super) fn limit(&mut self, origin: OriginNumber, now: Option<(EntryId, usize)>) -> Option<(EntryId, usize)> {
         std::mem::replace(&mut self.origins[origin.0].limited, now)
     }
@@ -157,12 +159,12 @@ impl EntryQueues {
         &mut self.origins[origin.0].breadth
     }
 
-    /// All origins that anything was ever wanted of.
+    /// All origins that were ever requested.
     pub(super) fn named(&self) -> impl Iterator<Item = (&Origin, OriginNumber)> {
         self.numbers.iter().map(|(origin, &number)| (origin, number))
     }
 
-    /// The flights to an origin. Looks at all flights: for people, not for decisions.
+    /// The queues of an origin. Visits all queues: for status output, not for decisions.
     pub(super) fn flights_to(&self, origin: OriginNumber) -> impl Iterator<Item = &EntryQueue> {
         let queues = self.all.values().map(|kept| &kept.flight);
         queues.filter(move |flight| flight.origin == origin)
@@ -182,7 +184,7 @@ impl EntryQueues {
         Some(FlightMut { kept, origin })
     }
 
-    /// The flight of an entry; a new one if it has none.
+    /// The queue of an entry, created if there is none.
     pub(super) fn open(&mut self, entry: &Arc<CacheEntry>) -> FlightMut<'_> {
         let number = self.number(&entry.origin);
         let origin = &mut self.origins[number.0];
@@ -199,7 +201,7 @@ impl EntryQueues {
         FlightMut { kept, origin }
     }
 
-    /// Forgets a flight if there is nothing left of it.
+    /// Drops a queue that is idle.
     pub(super) fn forget_if_idle(&mut self, id: EntryId) {
         if let Some(idle) = self.get(id).filter(|flight| flight.is_idle()) {
             let origin = idle.origin;
@@ -222,14 +224,14 @@ impl EntryQueues {
         self.all.is_empty()
     }
 
-    /// The most urgent work for an origin; among equals, of the entry that was served longest ago. What is read ahead for those of whom
-    /// nothing is under way comes before what is for others.
+    /// The most urgent work for an origin; among equals, of the entry served least recently.
+    /// Read-ahead for readers without a fetch in flight comes before other read-ahead.
     pub(super) fn next_wanted(&self, origin: OriginNumber) -> Option<(Priority, EntryId)> {
         let &(rank, id) = self.at(origin).wanting.first()?;
         Some((rank.priority, id))
     }
 
-    /// The fetches under way to an origin.
+    /// The fetches in flight to an origin.
     pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = FetchId> {
         let queues = self.at(origin).fetching.iter().filter_map(|&id| self.get(id));
         queues.flat_map(|flight| flight.fetches.iter().copied())
@@ -237,22 +239,22 @@ impl EntryQueues {
 }
 
 impl AtOrigin {
-    /// How many fetches are under way.
+    /// Number of fetches in flight.
     pub(super) fn running(&self) -> usize {
         self.running
     }
 
-    /// How many fetches it has answered.
+    /// Number of fetches it has answered.
     pub(super) fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// Whether nothing that may begin is wanted of it.
+    /// Returns true if nothing that may begin is wanted of it.
     pub(super) fn is_served(&self) -> bool {
         self.wanting.is_empty()
     }
 
-    /// Whether an entry other than this one has something to be begun for it.
+    /// Returns true if something may begin for an entry other than this one.
     pub(super) fn is_wanted_by_another(&self, than: EntryId) -> bool {
         self.wanting.iter().any(|&(_, id)| id != than)
     }
@@ -263,7 +265,7 @@ impl AtOrigin {
         wanting.map_while(move |&(rank, id)| (rank.priority == priority).then_some(id))
     }
 
-    /// How many entries share it.
+    /// Number of entries that share it.
     pub(super) fn queues(&self) -> usize {
         self.queues
     }
@@ -284,7 +286,7 @@ impl AtOrigin {
     }
 }
 
-/// A flight that may be changed. Its origin is told when this is dropped.
+/// A mutable queue. Dropping it updates its origin.
 pub(super) struct FlightMut<'a> {
     kept: &'a mut Kept,
     origin: &'a mut AtOrigin,
@@ -320,7 +322,7 @@ impl EntryQueues {
         self.all.iter().map(|(&id, kept)| (id, &kept.flight))
     }
 
-    /// Compares what is kept of each origin with what a look at all flights gives.
+    /// Compares each origin's derived fields with its queues.
     pub(super) fn check(&self) {
         for number in self.origins() {
             let here = || self.iter().filter(|(_, flight)| flight.origin == number);

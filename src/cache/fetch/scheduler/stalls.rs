@@ -1,36 +1,44 @@
-//! Fetches that are too slow to keep their slot while others wait for one.
+//! Stalls: fetches that are too slow to keep their slot while others wait for one.
 //!
-//! A server may be silent about one file, or send it byte by byte. It must not cost the others more than the connection that it takes, and that
-//! no longer than a second: **a fetch that has had its slot for about a second, and would not come to its next chunk edge within
-//! another, gives it to another entry that waits**, whoever is blocked on it. The rate counts, and not only whether anything comes.
-//! What it has brought stays, and it goes on from that byte. Its entry is **set back**: others are served before it, for a while that doubles with
-//! each turn that brought nothing, or until a slot is left over.
+//! A server may be silent about one file, or send it byte by byte. This must cost other files no
+//! more than one connection, and for no longer than a second. **A fetch gives its slot to another
+//! waiting entry if it has had the slot for about a second and would not reach its next chunk edge
+//! within another**, even if a reader is blocked on it. The rate decides, not only whether anything
+//! comes. What it has brought stays, and a later fetch continues at that byte. Its entry is **set
+//! back**: others are served before it, for a time that doubles with each turn that brought
+//! nothing, or until a slot is left over.
 //!
-//! A server that is slow with everything is served all the same. How long the first byte may take follows from how long it
-//! takes with others ([`FetchSize::patience`](crate::cache::fetch::fetch_size::FetchSize::patience)); and where nothing else was answered meanwhile, the next turn is twice as
-//! long. Fetches that are each slow take turns of a second, and lose nothing but their connections.
+//! A server that is slow with everything is served all the same. The time allowed for the first
+//! byte follows from the time that others take
+//! ([`FetchSize::patience`](crate::cache::fetch::fetch_size::FetchSize::patience)). If nothing else
+//! was answered meanwhile, the next turn is twice as long. Fetches that are each slow take turns of
+//! a second, and lose nothing but their connections.
 //!
-//! A download that can't go on from where it was left (a server that ignores Range) loses its slot only when nothing comes at all.
+//! A download that can't be resumed (the server ignores Range) loses its slot only when nothing
+//! comes at all.
 
 use super::entry_queue::Fetch;
 use super::queues::OriginNumber;
 use super::{FetchId, Priority, Scheduler};
 use crate::cache::key::EntryId;
 
-/// Periods after which a fetch has had its slot for a second, at least, and for one and a half at most.
+/// Number of periods after which a fetch has had its slot for one second at least, and one and a
+/// half at most.
 const A_SECOND: u64 = 3;
 
-/// Periods for which a file is set back that came, but slowly: it has its slot for a third of the time then.
+/// Number of periods for which a slow file is set back: it then has its slot for a third of the
+/// time.
 const SLOW_SET_BACK: u64 = 2 * A_SECOND;
 
-/// The most that a time is doubled.
+/// Maximum number of times that a duration is doubled.
 const MOST_DOUBLED: u32 = 5;
 
-/// Periods in a second, for times that were measured.
+/// Periods in a second, for measured times.
 const PERIODS_PER_SECOND: f64 = 2.0;
 
 impl Scheduler {
-    /// A fetch that is to give its slot to `by`, which wants something at `priority`: of those that are no more urgent and too slow, the slowest.
+    /// The fetch that gives its slot to `by`, which wants something at `priority`: of the fetches
+    /// that are no more urgent and too slow, the slowest.
     pub(super) fn stalled_fetch(&self, origin: OriginNumber, priority: Priority, by: EntryId) -> Option<FetchId> {
         self.queues
             .fetches_to(origin)
@@ -71,7 +79,7 @@ impl Scheduler {
         fetch.lately() < edge.saturating_sub(fetch.watermark)
     }
 
-    /// Whether a fetch has had its slot for a second, and needs it for another at least.
+    /// Returns true if a fetch has had its slot for a second, and needs it for at least another.
     pub(super) fn has_had_a_second(&self, fetch: &Fetch) -> bool {
         let Some(flight) = self.queues.get(fetch.entry) else {
             return false;
@@ -84,7 +92,7 @@ impl Scheduler {
         self.period - fetch.began_in >= A_SECOND && fetch.lately() < end.saturating_sub(fetch.watermark)
     }
 
-    /// Takes a fetch's slot away, and lets others be served before its entry.
+    /// Takes a fetch's slot away, and sets its entry back.
     pub(super) fn set_back(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
         let (entry, has_come, answers_before) = (fetch.entry, fetch.lately() > 0, fetch.answers_before);
@@ -114,7 +122,8 @@ impl Scheduler {
         self.preempt(id);
     }
 
-    /// Ends the set-backs that have lasted long enough, and all of an origin that has a slot left over.
+    /// Ends the set-backs that have lasted long enough, and all of an origin that has a slot left
+    /// over.
     pub(super) fn end_set_backs(&mut self) {
         for id in std::mem::take(&mut self.set_back) {
             let Some(flight) = self.queues.get(id) else { continue };

@@ -1,26 +1,28 @@
-//! What goes on, for people to see.
+//! Status: what is in flight and measured at each origin, for `fetchfs status` and logs.
 
 use super::Scheduler;
 
-/// What goes on at one origin, and what was measured of it.
+/// The state of one origin, and what was measured of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OriginStatus {
     /// Scheme, host and port.
     pub origin: String,
-    /// Fetches under way.
+    /// Fetches in flight.
     pub fetches: usize,
-    /// How many there may be at a time: fewer than configured after the origin has complained.
+    /// Maximum number of concurrent fetches: lower than configured after the origin has refused
+    /// some.
     pub connections: usize,
     /// Reads and prefetches that wait for bytes from it.
     pub waiters: usize,
-    /// Bytes that are wanted and not under way yet; whole chunks.
+    /// Bytes that are wanted and not in flight yet; whole chunks.
     pub wanted_bytes: u64,
-    /// Seconds from a request to its answer, and bytes a second over one connection; `None` until it was measured.
+    /// Seconds from a request to its answer, and bytes per second over one connection; `None`
+    /// before the first measurement.
     pub latency_and_rate: Option<(f64, f64)>,
 }
 
 impl Scheduler {
-    /// What goes on at the origins that something was ever wanted of, in the order of their names.
+    /// The state of all origins that were ever requested, ordered by name.
     pub fn status(&self) -> Vec<OriginStatus> {
         let mut all: Vec<_> = self
             .queues
@@ -41,7 +43,7 @@ impl Scheduler {
         all
     }
 
-    /// Bytes that fetches have brought into data files so far.
+    /// Bytes that fetches have written to data files so far.
     pub fn brought(&self) -> u64 {
         self.brought
     }

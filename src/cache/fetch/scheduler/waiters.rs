@@ -1,4 +1,4 @@
-//! Looking after waiters: what they miss is wanted, and they are woken when they miss nothing any more.
+//! Waiters: what they miss is wanted, and they are woken when they miss nothing any more.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,10 +36,11 @@ impl Scheduler {
         }
     }
 
-    /// Makes the second promise of the module true for every waiter of an entry: each missing chunk
-    /// is in flight and near, or wanted at its priority; and who misses nothing is woken.
+    /// Restores the guarantee that no waiter is forgotten, for every waiter of an entry. Each
+    /// missing chunk is in flight and near, or wanted at its priority; a waiter that misses nothing
+    /// is woken.
     pub(super) fn look_after_waiters(&mut self, id: EntryId) {
-        // Before anything is found to be here: what goes from now on is seen the next time.
+        // Taken before presence is checked: later losses are seen the next time.
         if let Some(mut flight) = self.queues.get_mut(id) {
             flight.losses = flight.losses_now();
         }
@@ -59,7 +60,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether each chunk that a waiter of an entry misses is wanted at its priority, or in flight.
+    /// Returns true if each chunk that a waiter of an entry misses is wanted at its priority, or in
+    /// flight.
     pub(super) fn looks_after_all(&self, id: EntryId) -> bool {
         let Some(flight) = self.queues.get(id) else {
             return true;
@@ -75,11 +77,11 @@ impl Scheduler {
             covered.extend(flight.wants.at(waiter.priority).iter().cloned());
             touched.is_empty() || covered.gaps(&touched).all(|gap| flight.next_missing(&gap).is_none())
         };
-        // Lost at this very moment, it is looked after in the next event.
+        // Chunks lost at this very moment are handled in the next event.
         flight.waiters.iter().all(is_looked_after) || flight.has_unseen_losses()
     }
 
-    /// The first chunk of which `bytes` need something that is not in the data file.
+    /// The first chunk whose part of `bytes` is not in the data file.
     fn first_lacking(&self, flight: &EntryQueue, bytes: &Range<u64>) -> Option<u64> {
         let mut touched = flight.touched(bytes);
         while let Some(missing) = flight.next_missing(&touched) {
@@ -91,9 +93,10 @@ impl Scheduler {
         None
     }
 
-    /// Whether a fetch that is in the middle of this chunk has written the part of `bytes` that lies in it.
+    /// Returns true if a fetch in the middle of this chunk has written the part of `bytes` that
+    /// lies in it.
     fn is_written_as_needed(&self, flight: &EntryQueue, chunk: u64, bytes: &Range<u64>) -> bool {
-        // Before an entry is settled there is no data file that could hold anything.
+        // Before an entry is settled it has no data file.
         let Some(settled) = flight.entry.settled() else {
             return false;
         };
@@ -103,8 +106,8 @@ impl Scheduler {
         fetches.any(|fetch| fetch.chunks.contains(&chunk) && fetch.watermark >= needed)
     }
 
-    /// Cuts each fetch short that is too far from the bytes that somebody is blocked on. A fetch that brings the
-    /// nearer ones of them brings the further ones soon enough.
+    /// Cuts each fetch short that is too far from the bytes that a reader is blocked on. A fetch
+    /// that brings the nearer ones of them brings the further ones soon enough.
     fn split_far_fetches(&mut self, id: EntryId, bytes: &Range<u64>) {
         let Some(flight) = self.queues.get(id) else { return };
         let touched = flight.touched(bytes);
@@ -123,7 +126,7 @@ impl Scheduler {
         }
     }
 
-    /// Cuts a fetch short before `chunk` when it is too far from it to be waited for.
+    /// Cuts a fetch short before `chunk` if the chunk is too far ahead to wait for.
     fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
         let Some(mut flight) = self.queues.get_mut(fetch.entry) else {
@@ -131,7 +134,7 @@ impl Scheduler {
         };
         let entry = &flight.entry;
         let chunk_start = chunk * entry.chunk.bytes();
-        // A reader may have gone on to here over chunks of this fetch of which nobody has told yet.
+        // A reader may have read chunks of this fetch whose progress was not reported yet.
         let told = entry.chunk.index(fetch.watermark);
         let missing = entry
             .settled()
@@ -149,7 +152,7 @@ impl Scheduler {
             end: chunk_start,
         });
         flight.wants.add_all(fetch.wants.take(&tail));
-        // Others may have waited for what comes after it, too.
+        // Other waiters may have waited for what comes after it, too.
         for index in 0..flight.waiters.len() {
             let waiter = &flight.waiters[index];
             let (touched, priority) = (flight.touched(&waiter.bytes), waiter.priority);
@@ -158,8 +161,9 @@ impl Scheduler {
         }
     }
 
-    /// A reason to want these chunks has gone: those that no other waiter needs at this priority are not wanted for
-    /// it any more. A fetch that only this has kept going ends at the next chunk edge.
+    /// Removes one reason to want these chunks: those that no other waiter needs at this priority
+    /// are not wanted at it any more. A fetch that only this reason kept in flight ends at the next
+    /// chunk edge.
     pub(super) fn withdraw(&mut self, id: EntryId, chunks: &Range<u64>, priority: Priority) {
         let Some(mut flight) = self.queues.get_mut(id) else {
             return;
@@ -180,8 +184,9 @@ impl Scheduler {
             .for_each(|fetch| self.cut_to_what_is_wanted(fetch, Priority::Low));
     }
 
-    /// Lets a fetch end after the last chunk that it is wanted for at this priority or a more urgent one, but not within
-    /// the chunk that it has begun. What is wanted less urgently and comes after that is wanted again.
+    /// Ends a fetch after the last chunk that is wanted at this priority or a more urgent one, but
+    /// not within the chunk that it has begun. Later chunks, wanted less urgently, are wanted
+    /// again.
     pub(super) fn cut_to_what_is_wanted(&mut self, id: FetchId, at_least: Priority) {
         let waited_for = self.last_waited_for(id).map(|chunk| chunk + 1);
         let Some(fetch) = self.fetches.get_mut(&id) else { return };
@@ -199,11 +204,11 @@ impl Scheduler {
         }
     }
 
-    /// Wakes who misses nothing any more.
+    /// Wakes the waiters that miss nothing any more.
     pub(super) fn wake_satisfied(&mut self, id: EntryId) {
         let Some(flight) = self.queues.get(id) else { return };
         let chunk = flight.entry.chunk;
-        // While the size is not known, only who needs no byte at all misses nothing.
+        // While the size is not known, only a waiter that needs no bytes misses nothing.
         let lacking: Vec<_> = flight
             .waiters
             .iter()
@@ -213,7 +218,7 @@ impl Scheduler {
             return;
         };
         for (waiter, (_, lacking)) in flight.waiters.iter_mut().zip(&lacking) {
-            // What has come is not looked at again: whoever waits for a terabyte is asked often.
+            // Bytes that have come are not checked again: a waiter for a terabyte is checked often.
             let first = lacking.map_or(0, |chunk_index| chunk_index * chunk.bytes());
             waiter.bytes.start = waiter.bytes.start.max(first);
         }
@@ -227,7 +232,7 @@ impl Scheduler {
         self.actions.push(Action::Wake(waiter, result));
     }
 
-    /// Gives back what it needed.
+    /// Removes a waiter and returns it.
     pub(super) fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
         self.waiters.remove(&waiter);
         let mut flight = self.queues.get_mut(id)?;
@@ -235,7 +240,7 @@ impl Scheduler {
         Some(flight.waiters.remove(index))
     }
 
-    /// Fails the waiters that miss any of these chunks; nobody else is concerned. What only they wanted is not
+    /// Fails the waiters that miss any of these chunks, and no others. What only they wanted is not
     /// fetched.
     pub(super) fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
         let Some(flight) = self.queues.get(id) else { return };
@@ -255,7 +260,7 @@ impl Scheduler {
         }
     }
 
-    /// A waiter leaves without its bytes: what only it wanted is not fetched.
+    /// Removes a waiter without its bytes: what only it wanted is not fetched.
     pub(super) fn end_wait(&mut self, id: EntryId, waiter: WaiterId) {
         if let Some(gone) = self.forget_waiter(id, waiter)
             && let Some(flight) = self.queues.get(id)

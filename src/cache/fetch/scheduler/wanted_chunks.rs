@@ -1,4 +1,4 @@
-//! Which chunks are wanted, and how urgently.
+//! The chunks of an entry that are wanted, by priority.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use rangemap::RangeSet;
 use super::{PRIORITIES, Priority};
 use crate::cache::chunk::common;
 
-/// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several: it is served by the
-/// most urgent, and when that reason goes away the others are still known.
+/// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several
+/// sets: the most urgent decides, and when that reason ends the others remain.
 #[derive(Debug, Default)]
 pub(super) struct WantedChunks([RangeSet<u64>; 4]);
 
@@ -19,27 +19,27 @@ impl WantedChunks {
         }
     }
 
-    /// How many chunks are wanted.
+    /// Number of wanted chunks.
     pub(super) fn count(&self) -> u64 {
         let all: RangeSet<u64> = self.0.iter().flat_map(RangeSet::iter).cloned().collect();
         all.iter().map(|run| run.end - run.start).sum()
     }
 
-    /// Takes in all of another.
+    /// Adds all chunks of another set.
     pub(super) fn add_all(&mut self, other: WantedChunks) {
         for (set, added) in self.0.iter_mut().zip(other.0) {
             set.extend(added);
         }
     }
 
-    /// Removes chunks, whatever they are wanted for.
+    /// Removes chunks at all priorities.
     pub(super) fn remove(&mut self, chunks: Range<u64>) {
         if !chunks.is_empty() {
             self.0.iter_mut().for_each(|set| set.remove(chunks.clone()));
         }
     }
 
-    /// Removes the reason to want chunks that this priority stands for. True if any of them was wanted for it.
+    /// Removes chunks at this priority only. Returns true if any of them was wanted at it.
     pub(super) fn remove_at(&mut self, chunks: Range<u64>, priority: Priority) -> bool {
         if chunks.is_empty() {
             return false;
@@ -50,7 +50,7 @@ impl WantedChunks {
         had_any
     }
 
-    /// Wants chunks at the one priority that were wanted at the other. True if any of them was.
+    /// Moves chunks from one priority to another. Returns true if any of them was wanted at `from`.
     pub(super) fn demote(&mut self, chunks: &Range<u64>, from: Priority, to: Priority) -> bool {
         if chunks.is_empty() {
             return false;
@@ -64,7 +64,7 @@ impl WantedChunks {
         !wanted.is_empty()
     }
 
-    /// Removes chunks, and gives them back with their priorities.
+    /// Removes chunks, and returns them with their priorities.
     pub(super) fn take(&mut self, chunks: &Range<u64>) -> WantedChunks {
         let mut taken = WantedChunks::default();
         if chunks.is_empty() {
@@ -79,17 +79,17 @@ impl WantedChunks {
         taken
     }
 
-    /// The chunks that are wanted at this priority, whatever else they are wanted for.
+    /// The chunks that are wanted at this priority; they may be wanted at others too.
     pub(super) fn at(&self, priority: Priority) -> &RangeSet<u64> {
         &self.0[priority as usize]
     }
 
-    /// The chunks that are wanted, in runs that overlap where there are several reasons.
+    /// The wanted chunks, in runs that overlap where there are several reasons.
     pub(super) fn runs(&self) -> impl Iterator<Item = &Range<u64>> {
         self.0.iter().flat_map(RangeSet::iter)
     }
 
-    /// How many chunks in a row are wanted from this one on, however urgently.
+    /// Number of consecutive wanted chunks from this one on, at any priority.
     pub(super) fn in_a_row(&self, first: u64) -> u64 {
         let mut end = first;
         while let Some(run) = self.0.iter().find_map(|set| set.get(&end)) {
@@ -98,7 +98,7 @@ impl WantedChunks {
         end - first
     }
 
-    /// The first chunk from this one on that is wanted, however urgently.
+    /// The first wanted chunk from this one on, at any priority.
     pub(super) fn next_from(&self, first: u64) -> Option<u64> {
         let next_in = |set: &RangeSet<u64>| {
             let run = set.overlapping(&(first..u64::MAX)).next()?;

@@ -1,11 +1,14 @@
-//! Windows: what is fetched ahead of each stream, so that it can be taken back when the reader has gone elsewhere.
+//! Windows: what is fetched ahead of each stream, so that it can be withdrawn when the reader moves
+//! elsewhere.
 //!
-//! Several readers, and several streams of one reader, may want the same chunks ahead. What one of them gives up stays
-//! wanted for the others; that can only be decided here, where the windows of all of them are known.
+//! Several readers, and several streams of one reader, may want the same chunks ahead. What one of
+//! them gives up stays wanted for the others. Only this module knows the windows of all of them.
 //!
-//! A window is **live** at first: `High`. One whose stream was left behind is **demoted**: what has not begun is wanted at
-//! `Low`, and a fetch for it gives its slot back at the next chunk edge, with its rest wanted again at `Low`. When the
-//! reader comes back, it is live again; when it does not, it is dropped, and nothing of it is wanted any more.
+//! A window is **live** at first: its chunks are wanted at `High`. The window of a stream that was
+//! left behind is **demoted**. What has not begun is then wanted at `Low`; a fetch for it gives its
+//! slot back at the next chunk edge, and its rest is wanted at `Low`. When the reader comes back,
+//! the window is live again. If the reader does not come back, the window is dropped, and its
+//! chunks are not wanted any more.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,35 +19,36 @@ use super::{Priority, Scheduler};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::key::EntryId;
 
-/// Tells one sequential stream of reads from all others.
+/// Identifies one sequential stream of reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamId {
-    /// Whose stream it is: a number that is the same for all streams of one open file.
+    /// The reader's number, the same for all streams of one open file.
     pub reader: u64,
-    /// Which of the reader's streams it is.
+    /// The number of the stream within its reader.
     pub stream: u64,
 }
 
-/// What becomes of a stream's window.
+/// A change of a stream's window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WindowUpdate {
-    /// The stream has moved, and is now the first to be served among those of its entry.
+    /// The stream has moved, and is now the first to be served of its entry's streams.
     Move {
-        /// Whose window.
+        /// The stream of the window.
         stream: StreamId,
-        /// Bytes that are of use to it from now on. What it wanted before and is not in here, it does not want any more.
+        /// Byte range that is of use to it from now on. What it wanted before outside this range is
+        /// given up.
         keep: Range<u64>,
-        /// Bytes that it has not asked for yet. **Within `keep`.**
+        /// Byte range that it requests for the first time. **Within `keep`.**
         ask: Range<u64>,
     },
     /// Its reader reads elsewhere, and may come back.
     Demote(StreamId),
-    /// Its reader has gone elsewhere.
+    /// Its reader has moved elsewhere for good.
     Drop(StreamId),
 }
 
 impl WindowUpdate {
-    /// Bytes that it asks for.
+    /// The bytes that it requests.
     pub fn asks(&self) -> Option<&Range<u64>> {
         match self {
             WindowUpdate::Move { ask, .. } => Some(ask).filter(|ask| !ask.is_empty()),
@@ -53,7 +57,7 @@ impl WindowUpdate {
     }
 }
 
-/// The windows of an entry, of the stream that moved last first.
+/// The windows of an entry, ordered by last move, latest first.
 #[derive(Debug, Default)]
 pub(super) struct Windows(Vec<Window>);
 
@@ -65,7 +69,7 @@ struct Window {
 }
 
 impl Windows {
-    /// The live ones, that of the stream that moved last first.
+    /// The live windows, that of the stream that moved last first.
     pub(super) fn live(&self) -> impl Iterator<Item = &Range<u64>> {
         self.of_kind(true)
     }
@@ -87,7 +91,7 @@ impl Windows {
             .collect()
     }
 
-    /// What of these chunks is in no window of this kind.
+    /// The parts of these chunks that are in no window of this kind.
     fn outside(&self, chunks: &Range<u64>, is_live: bool) -> Vec<Range<u64>> {
         if chunks.is_empty() {
             return Vec::new();
@@ -98,7 +102,7 @@ impl Windows {
 }
 
 impl Scheduler {
-    /// The windows of an entry's streams change.
+    /// Applies changes to the windows of an entry's streams.
     pub fn shift(&mut self, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
         if self.closed || shifts.is_empty() {
             return;
@@ -107,13 +111,14 @@ impl Scheduler {
         self.follow_up(entry.id);
     }
 
-    /// The readers of an entry have gone, or seem to: read-ahead that has not begun is dropped, and
-    /// what is in flight for them alone ends at the next chunk edge.
+    /// The readers of an entry have gone, or seem to. Read-ahead that has not begun is dropped, and
+    /// a fetch for read-ahead alone ends at the next chunk edge.
     pub fn end_read_ahead(&mut self, id: EntryId) {
         self.drop_windows(id, None);
-        // What was asked for at that priority without a window: a small file that is to be opened next.
+        // Chunks requested at this priority without a window: a small file that is likely to be
+        // opened next.
         self.withdraw(id, &(0..u64::MAX), Priority::High);
-        // What kept a stream going may have to give way now.
+        // The fetch that kept a stream going may have to give way now.
         self.follow_up(id);
     }
 
@@ -176,7 +181,7 @@ impl Scheduler {
         }
     }
 
-    /// A window of this kind does not want these chunks any more.
+    /// Chunks leave a window of this kind.
     fn give_up_chunks(&mut self, id: EntryId, chunks: &Range<u64>, was_live: bool) {
         let Some(flight) = self.queues.get(id) else { return };
         let priority = if was_live { Priority::High } else { Priority::Low };
