@@ -1,4 +1,4 @@
-//! The user's end of the socket. Blocking: the commands that use it have nothing else to do.
+//! The client's end of the control socket. It blocks, because the commands that use it have nothing else to do.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{SocketAddr, UnixStream};
@@ -8,47 +8,47 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{Hello, LONGEST_REPLY, PROTOCOL, Reply, Request};
 
-/// How long a daemon may be silent. It tells progress several times a second; looking names up may take as long as a server
-/// does.
+/// Maximum silence of the daemon. It reports progress several times a second, but a look-up may take as long as a
+/// slow server.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long it may take to greet: it does so before it does anything else, so one that does not is stopped, or hangs.
+/// Maximum time until the greeting. The daemon greets before anything else, so a later one is stopped or hangs.
 const GREETING: Duration = Duration::from_secs(15);
 
-/// Why a mount has not done what was asked. Each `Display` is the end of a sentence about the mount.
+/// Why a mount did not do what was asked. Each `Display` is the end of a sentence about the mount.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens on the socket.
     #[error("its process can't be asked ({0}); was it started by an older fetchfs?")]
     NotListening(io::Error),
-    /// Nothing came for too long.
+    /// No reply within the time limit.
     #[error(
         "its process has not answered for {}; its log may say why",
         humantime::format_duration(*.0)
     )]
     Silent(Duration),
-    /// The conversation broke off.
+    /// The connection broke.
     #[error("its process has broken off the conversation ({0}); its log may say why")]
     BrokenOff(io::Error),
-    /// Another version of the protocol.
+    /// The daemon speaks another version of the protocol.
     #[error("it is served by fetchfs {0}, which this version can't talk to; mount it anew")]
     OtherVersion(String),
-    /// It said no, and why.
+    /// The daemon refused the request, with this reason.
     #[error("{0}")]
     Refused(String),
 }
 
-/// A request under way. Dropped before its last reply, it is taken back.
+/// A request in progress. Dropping it before the last reply cancels the request.
 #[derive(Debug)]
 pub struct Client {
     lines: BufReader<UnixStream>,
 }
 
 impl Client {
-    /// Asks the daemon that listens at this address.
+    /// Sends a request to the daemon at this address.
     ///
     /// # Errors
-    /// When it can't be asked.
+    /// If the daemon can't be reached or speaks another version.
     pub fn ask(address: &SocketAddr, request: &Request) -> Result<Client, ClientError> {
         let stream = UnixStream::connect_addr(address).map_err(ClientError::NotListening)?;
         stream
@@ -74,10 +74,10 @@ impl Client {
         Ok(client)
     }
 
-    /// The next reply.
+    /// Waits for the next reply.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] for a refusal; otherwise when there is none.
+    /// [`ClientError::Refused`] if the daemon refused; another kind if no reply came.
     pub fn reply(&mut self) -> Result<Reply, ClientError> {
         let heard = self
             .hear()
@@ -98,7 +98,7 @@ impl Client {
     }
 }
 
-/// Whether it was the patience that ended: a socket's timeout is one of these.
+/// Returns an error if the socket's timeout expired: these kinds stand for it.
 fn silent(error: &io::Error, patience: Duration) -> Option<ClientError> {
     let is_timeout = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
     is_timeout.then_some(ClientError::Silent(patience))

@@ -1,10 +1,11 @@
-//! Prefetches that go on by themselves.
+//! Prefetch jobs, which run in the background.
 //!
-//! A job is recorded in the cache's index before its first request, and the record goes when it is done: so whatever ends
-//! the mount, the next one of the same source goes on with it. Of several mounts over one cache, one does a job; cancelled at any of them, it
-//! ends where it is done. What failed
-//! is tried again, after a pause that grows; only what the server calls gone, or what can't be meant, is told to the log, and the
-//! job is done without it. What this mount can't do as it was mounted (`--offline`, too small a cache) stays for the next.
+//! - A job is recorded in the cache's index before its first request, and the record is deleted when it is done. So
+//!   the next mount of the same source resumes it, however this mount ends.
+//! - Of several mounts over one cache, one runs a job. Cancelling it at any of them ends it.
+//! - Failures are retried after a growing pause. Permanent failures, such as a 404 or an invalid request, are logged,
+//!   and the job ends without them.
+//! - What this mount can't do as mounted (`--offline`, too small a cache) stays for the next mount.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,22 +22,22 @@ use super::protocol::{Failure, JobState, Wanted};
 use crate::cache::{JobLease, JobRow};
 use crate::util::plural::count;
 
-/// The pause before the first new try. A fetch has tried for some seconds by itself before it fails.
+/// Pause before the first retry. A fetch has already retried for some seconds before it fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 
-/// The longest pause: a server that was down for a night is used again soon enough.
+/// Longest pause. A server that was down for a night is used again soon enough.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// How often it is looked whether the mount that does a job has gone: a few system calls.
+/// How often a waiting mount checks whether the mount that runs a job is gone. A check is a few system calls.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The jobs of a mount.
 pub(super) struct Jobs {
     tools: Tools,
     runtime: Handle,
-    /// Names what is mounted, in the records.
+    /// Identifies the mounted sources in the records.
     source: String,
-    /// Taken for a moment. Records are queued under it, so that they come in the order of what they tell.
+    /// Locked briefly. Records are queued under it, so their order is that of the changes.
     state: Mutex<State>,
 }
 
@@ -61,13 +62,13 @@ impl State {
     }
 }
 
-/// What names a mount's source in records: the same for the same URLs, whatever their order and whoever logs in.
+/// The key of a mount's sources in records. It is the same for the same URLs, in any order and with any credentials.
 pub(super) fn source_key(urls: &[Url]) -> String {
     let mut plain: Vec<String> = urls
         .iter()
         .map(|url| {
             let mut url = url.clone();
-            // They fail for URLs that can't have either.
+            // These calls fail only for URLs that can't have credentials.
             let _ = url.set_username("");
             let _ = url.set_password(None);
             url.into()
@@ -91,7 +92,7 @@ impl Jobs {
         })
     }
 
-    /// Goes on with what an earlier mount has left. Blocks for a query.
+    /// Resumes the jobs that an earlier mount left. Blocks for a query.
     pub(super) fn resume(self: &Arc<Self>) {
         for row in self.tools.cache.jobs(&self.source) {
             match serde_json::from_str(&row.wanted) {
@@ -107,7 +108,8 @@ impl Jobs {
         }
     }
 
-    /// Records a job and begins it. One that goes on already is not begun twice. Blocks until it is recorded; `None` if it can't be.
+    /// Records a job and starts it, unless the same job runs already. Blocks until it is recorded; `None` if that
+    /// fails.
     pub(super) fn start(self: &Arc<Self>, wanted: Wanted) -> Option<u64> {
         let text = serde_json::to_string(&wanted).expect("plain values can be written as JSON");
         let key = hash(&format!("{}\n{text}", self.source));
@@ -123,7 +125,7 @@ impl Jobs {
             return None;
         }
         let mut state = self.state.lock();
-        // Somebody else may have asked for the same meanwhile.
+        // The same job may have been started meanwhile.
         let begun = state.number_of(&key);
         Some(begun.unwrap_or_else(|| self.begin(&mut state, key, wanted)))
     }
@@ -132,7 +134,7 @@ impl Jobs {
         let tally = Arc::new(Tally::default());
         state.last += 1;
         let number = state.last;
-        // It looks itself up when it has something to say, and finds itself: the lock is held until it is there.
+        // The task looks its own entry up to report; the lock is held until the entry exists.
         let task = Arc::clone(self).run(number, key.clone(), wanted.clone(), Arc::clone(&tally));
         let task = self.runtime.spawn(task);
         let job = Job {
@@ -146,7 +148,7 @@ impl Jobs {
         number
     }
 
-    /// Ends a job and forgets it. False if there is none with this number.
+    /// Cancels a job and deletes its record. Returns false if there is none with this number.
     pub(super) fn cancel(&self, number: u64) -> bool {
         let job = self.remove(number);
         job.iter().for_each(|job| job.task.abort());
@@ -160,12 +162,12 @@ impl Jobs {
         Some(job)
     }
 
-    /// How many there are.
+    /// Number of jobs.
     pub(super) fn count(&self) -> usize {
         self.state.lock().jobs.len()
     }
 
-    /// All of them.
+    /// The state of each job.
     pub(super) fn list(&self) -> Vec<JobState> {
         let state = self.state.lock();
         let shown = state.jobs.iter().map(|(&number, job)| JobState {
@@ -204,20 +206,20 @@ impl Jobs {
         }
     }
 
-    /// Returns when the record of a job is gone: somebody has cancelled it at another mount that only waits for it.
+    /// Returns when the record of a job is gone: it was cancelled at another mount that waits for it.
     async fn forgotten(&self, number: u64, key: &str) {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             let (cache, source, wanted) = (Arc::clone(&self.tools.cache), self.source.clone(), key.to_owned());
             let is_left = tokio::task::spawn_blocking(move || cache.has_job(&source, &wanted)).await;
-            // When it is done it is gone from both, from here first.
+            // A finished job is removed here first, then from the index.
             if matches!(is_left, Ok(Some(false))) && self.state.lock().jobs.contains_key(&number) {
                 return;
             }
         }
     }
 
-    /// Fetches until all is there that can be had. Ends when the job is done.
+    /// Fetches until everything available is cached. Returns when the job is done.
     async fn work(&self, number: u64, mut wanted: Wanted, mut tally: Arc<Tally>, turn: JobLease) {
         let mut pause = FIRST_PAUSE;
         let mut for_the_next_mount = None;
@@ -250,14 +252,14 @@ impl Jobs {
             Some(why) => {
                 log::warn!("prefetch job {number} is left to the next mount: {}", why.reason);
                 self.wait_for(number, why);
-                // Until somebody cancels it.
+                // Waits until it is cancelled.
                 std::future::pending().await
             }
             None => self.finish(number, turn).await,
         }
     }
 
-    /// Waits until no other mount does the job. `None` if it was done meanwhile.
+    /// Waits until no other mount runs the job. `None` if it was done meanwhile.
     async fn turn(&self, number: u64, key: &str, taken: Failure) -> Option<JobLease> {
         if let Some(turn) = self.tools.cache.take_job(key) {
             return Some(turn);
@@ -269,7 +271,7 @@ impl Jobs {
                 let (cache, source, key) = (Arc::clone(&self.tools.cache), self.source.clone(), key.to_owned());
                 let is_left = tokio::task::spawn_blocking(move || cache.has_job(&source, &key)).await;
                 self.note(number, |job| job.waits_for = None);
-                // It can't be asked only when the mount is being ended.
+                // The query fails only while the mount is shutting down.
                 return matches!(is_left, Ok(Some(true) | None)).then_some(turn);
             }
         }
@@ -295,7 +297,7 @@ impl Jobs {
             count(done.bytes_fetched, "byte"),
             done.failed
         );
-        // Who takes the next turn is to see that it is done.
+        // The next mount that takes the lease must see that the job is done.
         let cache = Arc::clone(&self.tools.cache);
         let _ = tokio::task::spawn_blocking(move || cache.sync_index()).await;
         drop(turn);

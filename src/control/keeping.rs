@@ -1,4 +1,4 @@
-//! Pins and eviction by the user's word: what stays in the cache, and what goes.
+//! Pins and evictions on the user's request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use super::protocol::{Failure, Reply, TreePath, Wanted};
 use crate::cache::{Evicted, Unpinned};
 use crate::vfs::Node;
 
-/// What is said of a wish that would be forgotten with the mount.
+/// The refusal of a request that could not be recorded and would be lost with the mount.
 pub(super) const NOT_RECORDED: &str =
     "it can't be recorded, because the cache folder can't be written; the mount's log says why";
 
-/// How long a file may seem to be in use that is not any more.
+/// How long a file may still seem in use after its last close.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// How often it is looked at in that time.
+/// Number of attempts within that time.
 const TRIES: u32 = 5;
 
-/// Something that the user named.
+/// A file or directory that a request names.
 struct Named {
     path: TreePath,
     node: Arc<Node>,
-    /// What the cache knows it by.
+    /// The URL under which the cache stores it.
     url: Url,
 }
 
@@ -102,7 +102,8 @@ impl Control {
         Reply::Evicted { files, bytes, failures }
     }
 
-    /// Evicts, and tries again for a moment what seems to be in use: the kernel closes files after its caller thinks so.
+    /// Evicts, and retries for a moment what seems in use: the kernel releases a file only after `close` has
+    /// returned.
     async fn evict_one(&self, url: Url, is_directory: bool, force: bool) -> Option<Evicted> {
         let mut all = Evicted::default();
         for _ in 0..TRIES {
@@ -120,7 +121,7 @@ impl Control {
         Some(all)
     }
 
-    /// Looks paths up. The top of a mount of several sources stands for these.
+    /// Looks paths up. The root of a mount of several sources stands for all of them.
     async fn named(&self, paths: Vec<TreePath>) -> (Vec<Named>, Vec<Failure>) {
         let (mut named, mut failures) = (Vec::new(), Vec::new());
         for path in paths {
@@ -147,7 +148,7 @@ impl Control {
     }
 }
 
-/// What stays of something that was to be evicted, in sentences.
+/// The failures to report for what an eviction left: one sentence for each reason.
 fn what_stays(path: &TreePath, is_directory: bool, evicted: &Evicted) -> Vec<Failure> {
     let stays = [
         (evicted.pinned.len(), "pinned", "--force evicts even so"),

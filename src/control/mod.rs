@@ -1,9 +1,11 @@
-//! The user's requests to a mount that is up: prefetch, status and the like, over a socket.
+//! The user's requests to a running mount: prefetch, pin, evict, status.
 //!
-//! [`serve`] listens for them beside the kernel's requests, above the tree and the cache as [`crate::fuse`] is; [`Client`]
-//! is the other end, which the command line uses. What they say to each other is in [`protocol`]. Only the user who made
-//! the mount gets in, and root. Nothing that comes in can hurt the mount: connections, lines and times are bounded, and
-//! what a request starts ends with its connection, unless it was asked to go on in the background.
+//! [`serve`] listens on a Unix socket and calls the tree and the cache, as [`crate::fuse`] does for the kernel. The
+//! command line uses the other end, [`Client`]. [`protocol`] defines the messages.
+//!
+//! - Only the user that made the mount and root may connect.
+//! - Connections, line lengths and times are bounded, so no client can harm the mount.
+//! - What a request starts ends with its connection, except background jobs.
 
 mod client;
 mod jobs;
@@ -27,24 +29,24 @@ use jobs::Jobs;
 use prefetch::Tools;
 pub use server::{serve, serve_at};
 
-/// What is told of the mount.
+/// Facts of the mount that `status` shows.
 #[derive(Debug)]
 pub struct About {
-    /// What is mounted, without secrets.
+    /// The mounted URLs, without secrets.
     pub source: String,
-    /// Where.
+    /// The mountpoint.
     pub mountpoint: PathBuf,
-    /// Where fetched bytes are kept.
+    /// The cache directory.
     pub cache_dir: PathBuf,
-    /// Connections to one origin at a time.
+    /// Most data connections to one origin.
     pub connections: usize,
-    /// Whether the network is never asked.
+    /// Whether the mount never uses the network.
     pub is_offline: bool,
-    /// When it was mounted.
+    /// When the mount began.
     pub since: Instant,
 }
 
-/// What requests work with.
+/// Handles the requests to one mount.
 pub struct Control {
     about: About,
     tree: Arc<Tree>,
@@ -53,7 +55,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Control over a mount of these sources. Goes on with the jobs that an earlier mount of the sources has left, which blocks for a query.
+    /// Control over a mount of `sources`. Resumes the jobs that an earlier mount of these sources left. Blocks for a
+    /// query of the index.
     pub fn new(about: About, sources: &[Url], tree: Arc<Tree>, cache: Arc<Cache>, runtime: Handle) -> Arc<Control> {
         let tools = Tools {
             tree: Arc::clone(&tree),
@@ -80,10 +83,10 @@ impl Control {
         }
     }
 
-    /// Does something that blocks for a query or a system call, on a thread for that. `None` if it can't be done.
+    /// Runs a blocking cache operation (a query or a system call) on a blocking thread. `None` if it can't run.
     async fn with_cache<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Cache>) -> T + Send + 'static) -> Option<T> {
         let cache = Arc::clone(&self.cache);
-        // It fails only if the work panics, or if the runtime is going down.
+        // It fails only if the work panics or the runtime shuts down.
         tokio::task::spawn_blocking(move || work(&cache)).await.ok()
     }
 }

@@ -1,10 +1,10 @@
-//! Prefetch: from what the user wants to bytes in the cache, at `Medium` priority.
+//! Prefetch: fetches files and trees into the cache at `Medium` priority.
 //!
-//! One loop ([`run`]) knows what is left to do: directories to list, files to fetch. It keeps a few of each under way, so
-//! that neither a large file nor a tree of ten thousand small ones asks for more at a time than connections can bring, and
-//! readers' requests, which go first, find a short queue. A large file is asked for in pieces, some of them at once.
+//! [`run`] is one loop that keeps the remaining work: directories to list, files to fetch. It keeps a few of each in
+//! flight. So neither a large file nor ten thousand small ones request more than the connections can carry, and
+//! readers, which have priority, find a short queue. A large file is requested in pieces, several at a time.
 //!
-//! Everything under way belongs to the loop: dropping it takes the rest back.
+//! All work in flight belongs to the loop: dropping it cancels the rest.
 
 mod file;
 mod tally;
@@ -23,27 +23,27 @@ use crate::vfs::{Ino, Node, Tree, TreeError};
 use file::File;
 pub(super) use tally::Tally;
 
-/// Listings under way: as many as the tree asks for at a time.
+/// Listings in flight: as many as the tree requests at a time.
 const LISTINGS: usize = crate::vfs::METADATA_CONNECTIONS;
 
-/// Files under way for each connection to an origin. With two, the next file is opened while one is still fetched.
+/// Files in flight per connection to an origin. With two, the next file is opened while one is still being fetched.
 const FILES_PER_CONNECTION: usize = 2;
 
-/// No more directories are listed while this many files wait for their turn.
+/// No more directories are listed while this many files wait.
 const FILES_WAITING: usize = 4096;
 
-/// What a prefetch works with.
+/// What a prefetch uses.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub(super) tree: Arc<Tree>,
     pub(super) cache: Arc<Cache>,
-    /// Connections to one origin.
+    /// Most connections to one origin.
     pub(super) connections: usize,
-    /// Whether the network is never asked, so that nothing can be fetched.
+    /// Whether the mount never uses the network, so that nothing can be fetched.
     pub(super) is_offline: bool,
 }
 
-/// Something that could not be fetched.
+/// A path that could not be fetched.
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub(super) path: TreePath,
@@ -51,7 +51,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// As it is told.
+    /// The failure for a reply.
     pub(super) fn told(&self) -> Failure {
         Failure {
             path: self.path.clone(),
@@ -60,7 +60,7 @@ impl Failed {
     }
 }
 
-/// Why something could not be fetched.
+/// Why a path could not be fetched.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum FetchError {
     #[error(transparent)]
@@ -76,9 +76,9 @@ pub(super) enum FetchError {
         shown(*.wanted), shown(*.kept)
     )]
     TooMuch {
-        /// Bytes that what is wanted takes, as far as is known.
+        /// Bytes that the wanted files take on the disk, as far as known.
         wanted: u64,
-        /// Bytes that stay in the cache.
+        /// Bytes that the cache may keep.
         kept: u64,
     },
     #[error(
@@ -96,20 +96,20 @@ fn shown(bytes: u64) -> impl std::fmt::Display {
     ByteSize(bytes).display().iec()
 }
 
-/// When something that failed is worth another try.
+/// Whether a failure is worth a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// Never: that is how it is, by the server's word or by what was asked for.
+    /// Never: the server's answer or the request itself rules it out.
     Never,
-    /// After a while.
+    /// Later, after a pause.
     Later,
-    /// Not by this mount, as it was mounted.
+    /// Only by another mount with other options.
     NextMount,
 }
 
 impl FetchError {
-    /// When it is worth another try. As everywhere, only an authoritative answer is the end of a thing: a login that has
-    /// expired is renewed, a certificate too, and a portal's page goes away.
+    /// Whether the failure is worth a retry. Only an authoritative answer is permanent: expired logins and
+    /// certificates are renewed, and a portal's page goes away.
     pub(super) fn again(&self) -> Again {
         let of_http = |kind: &HttpErrorKind| match kind {
             HttpErrorKind::NotFound(_) => Again::Never,
@@ -129,7 +129,7 @@ impl FetchError {
         }
     }
 
-    /// Whether it failed because the mount is being ended.
+    /// Whether it failed because the mount is shutting down.
     pub(super) fn is_end_of_mount(&self) -> bool {
         matches!(
             self,
@@ -138,7 +138,7 @@ impl FetchError {
     }
 }
 
-/// Fetches what is wanted and returns what failed. Dropped before its end, it takes back what it has asked for.
+/// Fetches what is wanted and returns the failures. Dropping it cancels the work in flight.
 pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<Failed> {
     let mut work = Work {
         first: wanted.paths.first().cloned().unwrap_or_default(),
@@ -168,32 +168,32 @@ pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<
     }
 }
 
-/// What is left of a prefetch, and what is under way.
+/// The remaining work of a prefetch, and the work in flight.
 struct Work {
     tools: Tools,
     tally: Arc<Tally>,
     ranges: Arc<[ByteRange]>,
     recursive: bool,
-    /// The first path that the user gave: it stands for all of them.
+    /// The first path of the request. A failure of the whole request is reported for it.
     first: TreePath,
-    /// Paths as the user gave them.
+    /// Paths of the request that are not looked up yet.
     named: VecDeque<TreePath>,
-    /// Directories to list. The last one is next, so that memory is that of a path's depth and not of a tree's breadth.
+    /// Directories to list. The last one is next, so memory grows with a path's depth and not with the tree's width.
     directories: Vec<(TreePath, Arc<Node>)>,
     files: VecDeque<File>,
-    /// All files so far: what was named twice counts once.
+    /// All files so far. A file that is named twice counts once.
     found: HashSet<Ino>,
     under_way: JoinSet<Done>,
-    /// Of these, look-ups and listings.
+    /// Number of look-ups and listings in flight.
     searches: usize,
-    /// Of these, files.
+    /// Number of files in flight.
     fetches: usize,
     failed: Vec<Failed>,
 }
 
 /// What a task has done.
 enum Done {
-    /// Looked up a path that the user gave.
+    /// Looked up a path of the request.
     Found(TreePath, Result<(Option<Arc<Node>>, Arc<Node>), TreeError>),
     /// Listed a directory.
     Listed(TreePath, Result<Vec<(TreePath, Arc<Node>)>, TreeError>, Arc<Node>),
@@ -203,8 +203,8 @@ enum Done {
 }
 
 impl Work {
-    /// Stops when more is wanted than the cache keeps: it would evict its own beginning, and what others use, and claim to
-    /// have done what it was asked for.
+    /// Stops if more is wanted than the cache can keep. Otherwise the prefetch would evict its own beginning and
+    /// other files, and still report success.
     fn give_up_what_can_t_stay(&mut self) {
         let (wanted, kept) = (self.tally.takes(), self.tools.cache.room());
         if wanted <= kept {
@@ -218,7 +218,7 @@ impl Work {
         self.named.clear();
         self.directories.clear();
         self.files.clear();
-        // Dropping what is under way takes it back.
+        // Dropping the tasks cancels them.
         self.under_way = JoinSet::new();
         (self.searches, self.fetches) = (0, 0);
         if !matches!(
@@ -293,7 +293,7 @@ impl Work {
                 }
             }
             Done::Lost => {
-                // Of which kind it was can't be told. What is left goes on one at a time at worst.
+                // The kind of the lost task is unknown. At worst the rest runs one at a time.
                 self.searches = self.searches.min(self.under_way.len());
                 self.fetches = self.fetches.min(self.under_way.len());
                 self.fail(TreePath::default(), FetchError::Bug);

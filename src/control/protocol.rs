@@ -1,8 +1,8 @@
-//! What is said over the control socket: one JSON value a line (docs/operations.md has examples).
+//! The protocol of the control socket: one JSON value a line (docs/operations.md has examples).
 //!
-//! The server greets with a [`Hello`]; the client sends one [`Request`]; the server answers with [`Reply`]s, of which the
-//! last says how it ended. A client that closes the connection takes its request back. Both sides use these types, so they
-//! can't come to disagree; another version of fetchfs is known by the number in the greeting.
+//! The server greets with a [`Hello`]. The client sends one [`Request`]. The server sends [`Reply`]s; the last one
+//! gives the result. A client that closes the connection cancels its request. Both sides use these types, and the
+//! greeting's number reveals another version of fetchfs.
 
 mod path;
 
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 
 pub use path::TreePath;
 
-/// The version of all that is in this module. Another one is not spoken with.
+/// Version of the protocol. Both sides refuse any other version.
 pub const PROTOCOL: u32 = 1;
 
-/// A request is not longer than this, in bytes: some thousand paths. Longer lines are not read to their end.
+/// Longest request in bytes: some thousand paths. Longer lines are not read to their end.
 pub const LONGEST_REQUEST: u64 = 1 << 20;
 
-/// A reply is not longer than this, in bytes. Lists of jobs and pins are the longest.
+/// Longest reply in bytes. Lists of jobs and pins are the longest.
 pub const LONGEST_REPLY: u64 = 64 << 20;
 
 /// The server's first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The version of the program.
+    /// The program's version.
     pub fetchfs: String,
     /// [`PROTOCOL`].
     pub protocol: u32,
 }
 
 impl Hello {
-    /// This program's.
+    /// The greeting of this program.
     pub fn ours() -> Hello {
         Hello {
             fetchfs: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,19 +44,19 @@ impl Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ByteRange {
-    /// From one byte to another, exclusive; without an end, to the file's.
+    /// From one byte to another, exclusive, or to the end of the file.
     From {
         /// The first byte.
         start: u64,
         /// The byte after the last.
         end: Option<u64>,
     },
-    /// So many bytes at the end.
+    /// The last bytes of the file, as many as given.
     Last(u64),
 }
 
 impl ByteRange {
-    /// The bytes that it means in a file of `size` bytes.
+    /// The range's byte positions in a file of `size` bytes.
     pub fn of(&self, size: u64) -> Range<u64> {
         match *self {
             ByteRange::From { start, end } => {
@@ -68,149 +68,149 @@ impl ByteRange {
     }
 }
 
-/// What is to be fetched.
+/// What to fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Files and directories.
     pub paths: Vec<TreePath>,
-    /// Parts of the files; none means all of them.
+    /// Ranges of each file; empty means the whole file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<ByteRange>,
-    /// Whether directories in directories are gone into.
+    /// Whether sub-directories are included.
     #[serde(default)]
     pub recursive: bool,
 }
 
-/// What a client may ask.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Fetch into the cache. Answered by [`Reply::Progress`] again and again, then [`Reply::Fetched`].
+    /// Fetch into the cache. Answered by repeated [`Reply::Progress`], then [`Reply::Fetched`].
     Prefetch {
-        /// What.
+        /// The files to fetch.
         wanted: Wanted,
     },
     /// The same as a job that outlives the connection and the mount. Answered by [`Reply::Started`].
     PrefetchInBackground {
-        /// What.
+        /// The files to fetch.
         wanted: Wanted,
     },
-    /// Answered by [`Reply::Jobs`].
+    /// List the background jobs. Answered by [`Reply::Jobs`].
     ListJobs,
-    /// End a job. Answered by [`Reply::Done`].
+    /// Cancel a job. Answered by [`Reply::Done`].
     CancelJob {
-        /// Its number in this mount.
+        /// The job's number in this mount.
         job: u64,
     },
-    /// Keep files, and all that is below directories. Answered by [`Reply::Pinned`].
+    /// Pin files, and everything below directories. Answered by [`Reply::Pinned`].
     Pin {
-        /// What.
+        /// The files and directories to pin.
         paths: Vec<TreePath>,
-        /// Whether what is not in the cache yet is fetched, by a job.
+        /// Whether a job fetches what is not cached yet.
         fetch: bool,
     },
-    /// Take pins back. Answered by [`Reply::Unpinned`].
+    /// Remove pins. Answered by [`Reply::Unpinned`].
     Unpin {
-        /// What.
+        /// The pinned files and directories.
         paths: Vec<TreePath>,
     },
-    /// Answered by [`Reply::Pins`].
+    /// List the pins. Answered by [`Reply::Pins`].
     ListPins,
     /// Delete from the cache. Answered by [`Reply::Evicted`].
     Evict {
-        /// What.
+        /// The files and directories to evict.
         paths: Vec<TreePath>,
-        /// Whether directories stand for all that is below them; otherwise they are refused.
+        /// Whether directories stand for everything below them; otherwise they are refused.
         recursive: bool,
-        /// Whether pinned files go too.
+        /// Whether pinned files are evicted too.
         force: bool,
     },
-    /// How the mount is. Answered by [`Reply::Status`].
+    /// Report the state of the mount. Answered by [`Reply::Status`].
     Status,
 }
 
-/// What the server answers.
+/// A reply of the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// How far it has come. More replies follow.
+    /// Progress of a prefetch. More replies follow.
     Progress(Progress),
-    /// It is over.
+    /// The prefetch has ended.
     Fetched(Fetched),
-    /// The job goes on by itself.
+    /// The job runs in the background.
     Started {
-        /// Its number in this mount.
+        /// The job's number in this mount.
         job: u64,
     },
     /// All jobs of this mount.
     Jobs {
-        /// In the order of their numbers.
+        /// Ordered by their numbers.
         jobs: Vec<JobState>,
     },
-    /// It is pinned, but for failures.
+    /// Pinned, except for the failures.
     Pinned {
-        /// The job that fetches, if there is one.
+        /// The job that fetches, if one was needed.
         job: Option<u64>,
         /// What could not be pinned.
         failures: Vec<Failure>,
     },
-    /// It is no longer pinned, but for failures.
+    /// Unpinned, except for the failures.
     Unpinned {
-        /// What is still pinned, or was not.
+        /// Paths that are still pinned, or were not pinned.
         failures: Vec<Failure>,
     },
-    /// What is pinned in the cache of this mount.
+    /// The pins in the cache of this mount.
     Pins {
         /// URLs without secrets; those of directories end in `/`.
         urls: Vec<String>,
     },
-    /// It is gone from the cache, but for failures.
+    /// Evicted, except for the failures.
     Evicted {
-        /// Files that are gone, each version counted.
+        /// Number of evicted files; each version counts.
         files: u64,
-        /// Their bytes.
+        /// Number of evicted bytes.
         bytes: u64,
-        /// What stays, and why. What stays of a directory is one failure for each reason.
+        /// What was not evicted, and why. A directory has one failure for each reason.
         failures: Vec<Failure>,
     },
-    /// How the mount is.
+    /// The state of the mount.
     Status(Box<super::status::Status>),
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It was not done.
+    /// The request was refused.
     Refused {
-        /// One sentence.
+        /// The reason: one sentence.
         reason: String,
     },
 }
 
-/// How far a prefetch has come.
+/// The progress of a prefetch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Files that were found so far.
+    /// Files found so far.
     pub files: u64,
-    /// Files that are done, failed ones among them.
+    /// Files done, including failed ones.
     pub files_done: u64,
     /// Files and directories that failed.
     pub failed: u64,
-    /// Bytes that are wanted of the files found so far, by the best that is known of their sizes.
+    /// Wanted bytes of the files found so far, by the best known sizes.
     pub bytes: u64,
-    /// Of these, bytes that were in the cache before. Counted by chunks, as the next.
+    /// Wanted bytes that were cached before, counted by chunks.
     pub bytes_had: u64,
-    /// Of these, bytes that were fetched.
+    /// Wanted bytes that were fetched, counted by chunks.
     pub bytes_fetched: u64,
     /// Whether more files may be found.
     pub is_searching: bool,
-    /// Directories in directories that were left out, as it is not `recursive`.
+    /// Number of sub-directories left out, without `recursive`.
     #[serde(default)]
     pub left_out: u64,
 }
 
-/// How a prefetch ended.
+/// The result of a prefetch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
-    /// The last state.
+    /// The final progress.
     pub progress: Progress,
     /// The first failures.
     pub failures: Vec<Failure>,
@@ -219,22 +219,22 @@ pub struct Fetched {
 /// A file or directory that could not be fetched, pinned or evicted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Which.
+    /// The path, below the mountpoint.
     pub path: TreePath,
-    /// Why: one sentence without its path.
+    /// The reason: one sentence without the path.
     pub reason: String,
 }
 
-/// A job that goes on in the background.
+/// A background job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobState {
-    /// Its number in this mount.
+    /// The job's number in this mount.
     pub job: u64,
     /// What it fetches.
     pub wanted: Wanted,
-    /// How far it has come since the mount was made or it was asked for.
+    /// Progress since the mount began or the job was requested.
     pub progress: Progress,
-    /// Why it waits, if it does: for a new try, for another mount that does it, or for the next mount.
+    /// Why it waits, if it does: for a retry, for another mount that runs it, or for the next mount.
     pub waits_for: Option<Failure>,
 }
 

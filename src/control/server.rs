@@ -1,4 +1,4 @@
-//! The daemon's end of the socket.
+//! The daemon's end of the control socket.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -22,29 +22,29 @@ use super::keeping::NOT_RECORDED;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
 
-/// Connections at a time that have not said yet what they want. More wait for their turn in the socket's queue.
+/// Most connections that have not sent their request yet. More wait in the socket's queue.
 const CONNECTIONS: usize = 16;
 
-/// Requests at a time that are being answered; more are refused. Nearly all of them are prefetches, which take long: whoever asks
-/// something else is not to wait behind those.
+/// Most requests in progress; more are refused. Nearly all of them are long prefetches, so the limit is high: a short
+/// request must not wait for those.
 const REQUESTS: usize = 256;
 
-/// Prefetches at a time for clients that wait for them. More wait for their turn, and tell their clients so.
+/// Most prefetches that run for waiting clients. More queue, and their clients get a message.
 const PREFETCHES: usize = 16;
 
-/// How long a client may take to say what it wants, and to take an answer: longer, and it is stuck.
+/// Maximum time for a client to send its request or to read a reply. A slower client counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often progress is told.
+/// Interval of progress reports.
 const TELLING: Duration = Duration::from_millis(200);
 
-/// Failures that are told; the others are counted, and in the log.
+/// Most failures in a reply. Further ones are counted, and logged.
 const FAILURES_TOLD: usize = 10;
 
-/// Begins to listen at `socket`, in the place of whatever was left there; until what is returned is told to stop.
+/// Listens at `socket` and replaces any file there. The returned handle stops it.
 ///
 /// # Errors
-/// When no socket can be made there.
+/// If the socket can't be created.
 pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -52,15 +52,15 @@ pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Resu
     }
     let _in_runtime = runtime.enter();
     let listener = UnixListener::bind(socket)?;
-    // Until now the directory, which is only this user's, has kept others out.
+    // So far only the directory's permissions have kept other users out.
     fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     Ok(runtime.spawn(accept(listener, control)).abort_handle())
 }
 
-/// Begins to listen at an abstract address, to which any user can connect; a client without permission is turned away.
+/// Listens at an abstract address, to which any user can connect. Clients of other users are rejected.
 ///
 /// # Errors
-/// When it is taken.
+/// If the address is in use.
 pub fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -> io::Result<()> {
     let _in_runtime = runtime.enter();
     let listener = std::os::unix::net::UnixListener::bind_addr(address)?;
@@ -69,7 +69,7 @@ pub fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -
     Ok(())
 }
 
-/// What bounds the work that clients make.
+/// Limits on the work that clients cause.
 struct Turns {
     requests: Semaphore,
     prefetches: Semaphore,
@@ -82,7 +82,7 @@ async fn accept(listener: UnixListener, control: Arc<Control>) {
         prefetches: Semaphore::new(PREFETCHES),
     });
     loop {
-        // An error would mean that the semaphore was closed, which nobody does.
+        // An error would mean that the semaphore was closed, which never happens.
         let Ok(turn) = Arc::clone(&connections).acquire_owned().await else {
             return;
         };
@@ -95,25 +95,25 @@ async fn accept(listener: UnixListener, control: Arc<Control>) {
                     }
                 });
             }
-            // One that looks for the mount's process learns no more than its number.
+            // A client that searches for the mount's process learns only its process id.
             Ok(_) => log::debug!("control socket: another user was turned away"),
             Err(error) => {
                 log::warn!("control socket: {error}");
-                // Out of descriptors, say: trying again at once would only burn time.
+                // For example no free descriptor: an immediate retry would only burn CPU time.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
     }
 }
 
-/// Whether the process at the other end is this user's, or root's (SO_PEERCRED, unix(7)).
+/// Whether the peer process belongs to this user or to root (SO_PEERCRED, unix(7)).
 fn is_allowed(stream: &UnixStream) -> bool {
     let user = stream.peer_cred().map(|peer| peer.uid());
     user.is_ok_and(|user| user == geteuid().as_raw() || user == 0)
 }
 
-/// One connection: greeting, request, replies. `turn` is given back when the request is there: what is slow to say what it
-/// wants is bounded apart from what is slow to be done.
+/// Serves one connection: greeting, request, replies. `turn` is released once the request has arrived. So clients
+/// that are slow to send and requests that are slow to run have separate limits.
 async fn converse(
     stream: UnixStream,
     control: Arc<Control>,
@@ -136,19 +136,19 @@ async fn converse(
         )),
         (Ok(request), Ok(_held_until_it_is_answered)) => tokio::select! {
             reply = answer(&control, request, turns, &mut writer) => reply?,
-            // Dropping the answer takes back what it has asked for.
+            // Dropping the answer cancels its work.
             () = gone(reader) => return Ok(()),
         },
     };
     say(&mut writer, &last).await
 }
 
-/// Returns when the client has closed its end, or says something though it has had its say.
+/// Returns when the client closes its end, or sends more than its one request.
 async fn gone(mut reader: BufReader<OwnedReadHalf>) {
     let _ = reader.fill_buf().await;
 }
 
-/// Does what is asked. Gives back the last reply; the others it has sent itself.
+/// Carries out a request. Returns the last reply; earlier ones are sent inside.
 async fn answer(
     control: &Arc<Control>,
     request: Request,
@@ -185,10 +185,10 @@ async fn answer(
     })
 }
 
-/// Fetches, and tells how it goes, until it is done or the caller drops this.
+/// Fetches and reports progress until it is done or the future is dropped.
 async fn fetch(control: &Control, wanted: Wanted, turns: &Turns, writer: &mut OwnedWriteHalf) -> io::Result<Fetched> {
     let tally = Arc::new(Tally::default());
-    // A task of its own, so that a client that is slow to listen holds nothing up. Ended when the set is dropped.
+    // A task of its own, so that a client that reads slowly does not delay the fetch. Dropping the set ends it.
     let mut fetching = JoinSet::new();
     let mut ticks = tokio::time::interval(TELLING);
     let turn = turns.prefetches.acquire();
@@ -198,7 +198,7 @@ async fn fetch(control: &Control, wanted: Wanted, turns: &Turns, writer: &mut Ow
     loop {
         tokio::select! {
             turn = &mut turn, if held.is_none() => {
-                // Nobody closes the semaphore.
+                // The semaphore is never closed.
                 held = turn.ok();
                 if let Some(wanted) = wanted.take() {
                     fetching.spawn(prefetch::run(control.tools(), wanted, Arc::clone(&tally)));

@@ -1,67 +1,67 @@
-//! How a mount is, at one moment.
+//! The state of a mount at one moment.
 
 use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::cache::OriginStatus;
 
-/// Over how long the rate is measured. Long enough for a body's pieces, which come some ten times a second at a
-/// megabyte a second; short enough for somebody who waits for the answer.
+/// Time over which the rate is measured. Long enough for several buffers of a body, which arrive some ten times a
+/// second at 1 MB/s. Short enough for a person who waits for the output.
 const SAMPLE: std::time::Duration = std::time::Duration::from_millis(400);
 
 /// What `fetchfs status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// What is mounted, without secrets.
+    /// The mounted URLs, without secrets.
     pub source: String,
-    /// Where.
+    /// The mountpoint.
     pub mountpoint: String,
-    /// Where else: it was bound there.
+    /// Bind mounts of the mountpoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<String>,
     /// The daemon's process id.
     pub pid: u32,
     /// The daemon's version.
     pub version: String,
-    /// Seconds since it was mounted.
+    /// Seconds since the mount began.
     pub mounted_for: u64,
-    /// Where fetched bytes are kept.
+    /// The cache directory.
     pub cache_dir: String,
-    /// Bytes in the cache, of all mounts that share it.
+    /// Bytes in the cache, over all mounts that share it.
     pub cached_bytes: u64,
-    /// Bytes that the cache may take on the disk.
+    /// Most bytes that the cache may take on the disk.
     pub cache_limit: u64,
-    /// Why files are read around the cache at the moment, if they are: a sentence without its end.
+    /// Why reads bypass the cache now, if they do: a sentence without its full stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_trouble: Option<String>,
-    /// Files that listings have named so far.
+    /// Number of files in the listings fetched so far.
     pub known_files: u64,
-    /// Bytes in them.
+    /// Sum of their sizes in bytes.
     pub known_bytes: u64,
-    /// What listings name and the mount does not show, if there is any: a sentence without its end.
+    /// What the listings name and the mount does not show, if anything: a sentence without its full stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
-    /// Bytes fetched since it was mounted.
+    /// Bytes fetched since the mount began.
     pub fetched_bytes: u64,
-    /// Bytes fetched a second now, by a short sample.
+    /// Bytes per second now, from a short sample.
     pub fetching_rate: u64,
-    /// Prefetches that go on in the background.
+    /// Number of prefetch jobs in the background.
     pub jobs: usize,
-    /// The servers that it has talked to for bytes.
+    /// The origins that served data to this mount.
     pub origins: Vec<Origin>,
-    /// Those that are down, away or overloaded, whatever they were asked for.
+    /// The origins that are down, unreachable or overloaded, for data or metadata.
     #[serde(default)]
     pub down: Vec<Down>,
 }
 
-/// A server that is left alone, but for one question now and then.
+/// An origin that is paused after failures, except for occasional probes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Down {
     /// Scheme, host and port.
     pub origin: String,
     /// Seconds since its first failure.
     pub seconds: u64,
-    /// The last one: a sentence without its end.
+    /// The last failure: a sentence without its full stop.
     pub reason: String,
 }
 
@@ -75,22 +75,22 @@ impl From<crate::origin::Down> for Down {
     }
 }
 
-/// What goes on at one origin.
+/// The traffic to one origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// Scheme, host and port.
     pub origin: String,
-    /// Requests for bytes that are under way.
+    /// Data requests in flight.
     pub fetches: usize,
-    /// How many there may be at a time: fewer than configured after the server has complained.
+    /// Current connection limit. Below the configured one after the server has refused requests.
     pub connections: usize,
-    /// Reads and prefetches that wait for bytes.
+    /// Number of reads and prefetches that wait for bytes.
     pub waiters: usize,
-    /// Bytes that are wanted and not asked for yet.
+    /// Bytes that are wanted but not requested yet.
     pub wanted_bytes: u64,
-    /// Milliseconds from a request to its answer, as measured; none before the first answer.
+    /// Measured milliseconds from a request to its response; `None` before the first response.
     pub latency_ms: Option<f64>,
-    /// Bytes a second over one connection, as measured.
+    /// Measured bytes per second of one connection.
     pub connection_rate: Option<u64>,
 }
 
@@ -111,7 +111,7 @@ impl From<OriginStatus> for Origin {
 }
 
 impl Control {
-    /// How the mount is. Takes the time of a sample.
+    /// The state of the mount. Takes the time of one sample.
     pub(super) async fn status(&self) -> Status {
         let (_, before) = self.cache.manager().status();
         let began = tokio::time::Instant::now();
@@ -123,7 +123,7 @@ impl Control {
         Status {
             source: self.about.source.clone(),
             mountpoint: self.about.mountpoint.display().to_string(),
-            // The client sees its own mount table.
+            // The client reads its own mount table.
             elsewhere: Vec::new(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

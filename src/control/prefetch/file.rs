@@ -1,4 +1,4 @@
-//! One file of a prefetch.
+//! The prefetch of one file.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,28 +14,28 @@ use crate::cache::{Cache, CacheEntry, Priority, ReadError, Settled, WaiterId};
 use crate::control::protocol::{ByteRange, TreePath};
 use crate::vfs::{Node, TreeError};
 
-/// Bytes that are asked for in one go. Two of the longest fetches, so that cutting a file up costs no connection time.
+/// Bytes per piece. Two of the longest fetches, so that splitting a file costs no connection time.
 const PIECE: u64 = 16 << 20;
 
-/// Pieces of one file under way: more than enough for 16 connections of the longest fetches.
+/// Most pieces of one file in flight. More than enough for 16 connections with the longest fetches.
 const PIECES: usize = 12;
 
-/// How often a file that changes while it is fetched is begun anew.
+/// How often the fetch of a changing file begins, at most.
 const BEGINNINGS: usize = 3;
 
 /// A file to fetch.
 pub(super) struct File {
     pub(super) path: TreePath,
-    /// The directory it was found in; `None` for the top of the mount, which is no file.
+    /// The directory that contains it; `None` for the root of the mount, which is no file.
     pub(super) parent: Option<Arc<Node>>,
     pub(super) node: Arc<Node>,
-    /// Which parts; none means all.
+    /// The wanted ranges; empty means the whole file.
     pub(super) ranges: Arc<[ByteRange]>,
-    /// What the tally counts on.
+    /// What the tally has counted for it.
     pub(super) planned: Planned,
 }
 
-/// What is wanted of a file of `size` bytes.
+/// The wanted bytes of a file of `size` bytes, and their size on disk.
 pub(super) fn plan(cache: &Cache, ranges: &[ByteRange], size: u64) -> Planned {
     let wanted = spans(ranges, size);
     Planned {
@@ -44,7 +44,7 @@ pub(super) fn plan(cache: &Cache, ranges: &[ByteRange], size: u64) -> Planned {
     }
 }
 
-/// What is wanted of a file of `size` bytes, in order. Ranges that overlap are one.
+/// The wanted ranges of a file of `size` bytes, in order; overlapping ones are merged.
 fn spans(ranges: &[ByteRange], size: u64) -> RangeSet<u64> {
     let all = ranges.is_empty().then_some(0..size);
     let wanted = all.into_iter().chain(ranges.iter().map(|range| range.of(size)));
@@ -52,7 +52,7 @@ fn spans(ranges: &[ByteRange], size: u64) -> RangeSet<u64> {
 }
 
 impl File {
-    /// Fetches what is wanted of its current version.
+    /// Fetches the wanted ranges of the file's current version.
     pub(super) async fn fetch(mut self, tools: &Tools, tally: &Arc<Tally>) -> Result<(), FetchError> {
         for _ in 1..BEGINNINGS {
             match self.fetch_version(tools, tally).await {
@@ -68,7 +68,7 @@ impl File {
     }
 
     async fn fetch_version(&mut self, tools: &Tools, tally: &Arc<Tally>) -> Result<(), FetchError> {
-        // Held until all is there: an entry that nobody holds is closed, and may be evicted.
+        // Held until everything is fetched: an entry without a holder is closed and may be evicted.
         let entry = tools.tree.open(&self.node).await?;
         let _bringing = tools.cache.bringing(&entry);
         let part = Arc::new(Part {
@@ -79,7 +79,7 @@ impl File {
         loop {
             let size = entry.size();
             tally.replan(&mut self.planned, plan(&tools.cache, &self.ranges, size));
-            // The listing may not have told the size.
+            // The size may be known only now.
             let (wanted, kept) = (tally.takes(), tools.cache.room());
             if wanted > kept {
                 return Err(FetchError::TooMuch { wanted, kept });
@@ -87,12 +87,12 @@ impl File {
             for bytes in spans(&self.ranges, size) {
                 fetch_bytes(&tools.cache, &entry, bytes).await?;
             }
-            // A listing had another size, and the end is elsewhere.
+            // The size differs from the listing's, so the end is elsewhere.
             if entry.size() == size {
                 break;
             }
         }
-        // All of it was there once.
+        // All of it was present at one time; a part may be evicted by now.
         match self.planned.bytes.saturating_sub(part.present()) {
             0 => Ok(()),
             lost => Err(FetchError::DoesNotStay(lost)),
@@ -100,14 +100,14 @@ impl File {
     }
 }
 
-/// What is wanted of one entry.
+/// The wanted part of one entry.
 pub(super) struct Part {
     entry: Arc<CacheEntry>,
     ranges: Arc<[ByteRange]>,
 }
 
 impl Part {
-    /// Bytes of it that are present. The chunks at the edges of ranges count as far as they are wanted.
+    /// Number of wanted bytes that are present. Chunks at the edges of ranges count with their wanted bytes only.
     pub(super) fn present(&self) -> u64 {
         let Some(settled) = self.entry.settled() else { return 0 };
         spans(&self.ranges, settled.size())
@@ -137,8 +137,8 @@ fn present_of(entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>) -> u64 
 /// Fetches the chunks of these bytes of an entry, piece by piece.
 async fn fetch_bytes(cache: &Arc<Cache>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
     let mut waits = Waits::new(cache, entry);
-    // To the edges of chunks: a chunk of which only a part has come is not kept. The file's end may be elsewhere than is
-    // known, and what is asked for past it is nothing.
+    // Extended to chunk edges, because a partial chunk is not kept. The file's end may be unknown; a request beyond
+    // it fetches nothing.
     let chunk = entry.chunk.bytes();
     let end = bytes.end.checked_next_multiple_of(chunk).unwrap_or(bytes.end);
     let mut at = bytes.start - bytes.start % chunk;
@@ -156,16 +156,16 @@ async fn fetch_bytes(cache: &Arc<Cache>, entry: &Arc<CacheEntry>, bytes: Range<u
     }
 }
 
-/// Takes over what another mount has fetched of these bytes.
+/// Takes over chunks of these bytes that another mount has fetched.
 async fn learn(cache: &Arc<Cache>, entry: &Arc<CacheEntry>, bytes: &Range<u64>) {
     if cache.is_shared() {
         let (cache, entry, bytes) = (Arc::clone(cache), Arc::clone(entry), bytes.clone());
-        // If it can't be asked it is fetched again.
+        // If the index can't be queried, the bytes are fetched again.
         let _ = tokio::task::spawn_blocking(move || cache.learn(&entry, &bytes)).await;
     }
 }
 
-/// The pieces under way of one entry. Dropped, it takes them back.
+/// The pieces of one entry in flight. Dropping it cancels them.
 struct Waits {
     cache: Arc<Cache>,
     entry: Arc<CacheEntry>,
@@ -195,9 +195,9 @@ impl Waits {
     fn begin(&mut self, bytes: Range<u64>) {
         let (number, news) = (self.next, self.news.clone());
         self.next += 1;
-        // It may be called before `when_fetched` returns; what it says is heard later.
+        // The callback may run before `when_fetched` returns; its message is received later.
         let on_ready = Box::new(move |result| {
-            // Nobody listens any more when the prefetch was taken back.
+            // The receiver is gone if the prefetch was cancelled.
             let _ = news.send((number, result));
         });
         let manager = self.cache.manager();
@@ -205,7 +205,7 @@ impl Waits {
         self.waiting.insert(number, waiter);
     }
 
-    /// The outcome of the next piece to end; `None` when none is under way.
+    /// The result of the next piece that ends; `None` if none is in flight.
     async fn next(&mut self) -> Option<Result<(), ReadError>> {
         if self.waiting.is_empty() {
             return None;
@@ -218,7 +218,7 @@ impl Waits {
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        // The last first: else the end of one that is being fetched would begin the next.
+        // The last first: otherwise the end of a piece in progress would start the next one.
         for waiter in self.waiting.values().rev() {
             self.cache.manager().cancel(*waiter);
         }

@@ -1,4 +1,4 @@
-//! How far a prefetch has come, for who asks while it runs.
+//! The progress of a prefetch, which a client or `status` reads while it runs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,41 +9,41 @@ use super::file::Part;
 use crate::cache::ROWS_OF_FILE;
 use crate::control::protocol::Progress;
 
-/// Counts files and bytes. What is present of the files under way is looked at when somebody asks, so that progress is
-/// seen chunk by chunk though nobody reports it.
+/// Counts files and bytes. The bytes present of files in flight are read on demand, so progress shows each chunk
+/// without a report of its own.
 #[derive(Default)]
 pub(in crate::control) struct Tally {
-    /// Taken for a moment; nothing is taken under it, and no I/O is done under it.
+    /// Locked briefly; no other lock is taken and no I/O is done under it.
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Without the files under way.
+    /// Without the files in flight.
     counted: Progress,
     under_way: HashMap<u64, UnderWay>,
     next: u64,
-    /// Bytes that all files take on the disk when they are here.
+    /// Bytes on disk of all wanted files once they are cached.
     on_disk: u64,
 }
 
-/// What is wanted of a file.
+/// The wanted bytes of one file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::control) struct Planned {
-    /// Bytes.
+    /// Number of wanted bytes.
     pub(super) bytes: u64,
-    /// Bytes that these take on the disk.
+    /// Their size on disk in bytes.
     pub(super) on_disk: u64,
 }
 
 struct UnderWay {
     part: Arc<Part>,
-    /// Bytes of it that were present when it was opened.
+    /// Bytes that were present when the file was opened.
     had: u64,
 }
 
 impl Tally {
-    /// How far it has come.
+    /// The current progress.
     pub(in crate::control) fn progress(&self) -> Progress {
         let state = self.state.lock();
         let mut progress = state.counted;
@@ -54,11 +54,11 @@ impl Tally {
         progress
     }
 
-    /// Bytes that all that is wanted takes in the cache, as far as is known.
+    /// Bytes that everything wanted takes in the cache, as far as known.
     pub(super) fn takes(&self) -> u64 {
         let state = self.state.lock();
         let Progress { files, files_done, .. } = state.counted;
-        // Of those that are done the rows are counted with the index.
+        // The rows of finished files are already counted with the index.
         state.on_disk + files.saturating_sub(files_done) * ROWS_OF_FILE
     }
 
@@ -66,7 +66,7 @@ impl Tally {
         self.state.lock().counted.is_searching = is_searching;
     }
 
-    /// A file of which so much is wanted.
+    /// Counts a file.
     pub(super) fn file_found(&self, planned: Planned) {
         let mut state = self.state.lock();
         state.counted.files += 1;
@@ -82,12 +82,12 @@ impl Tally {
         self.state.lock().counted.failed += 1;
     }
 
-    /// A directory that is not gone into.
+    /// Counts a directory that is left out.
     pub(super) fn left_out(&self) {
         self.state.lock().counted.left_out += 1;
     }
 
-    /// A file is known better than it was: other bytes of it are wanted than planned.
+    /// Corrects a file's planned bytes once its size is known better.
     pub(super) fn replan(&self, planned: &mut Planned, now: Planned) {
         let mut state = self.state.lock();
         state.counted.bytes = state.counted.bytes - planned.bytes + now.bytes;
@@ -95,7 +95,7 @@ impl Tally {
         *planned = now;
     }
 
-    /// Begins to look at a file. What was fetched of it stays counted when the guard is dropped.
+    /// Counts the present bytes of a file in flight until the guard is dropped. What was fetched stays counted.
     pub(super) fn look_at(self: &Arc<Self>, part: Arc<Part>) -> Looking {
         let had = part.present();
         let mut state = self.state.lock();
@@ -109,7 +109,7 @@ impl Tally {
     }
 }
 
-/// The tally looks at a file for as long as this lives.
+/// Guard: the tally reads the file's progress while it exists.
 pub(super) struct Looking {
     tally: Arc<Tally>,
     number: u64,

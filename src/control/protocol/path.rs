@@ -1,4 +1,4 @@
-//! Paths as they are sent: names only, of any bytes.
+//! Paths in the protocol: names only, of any bytes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,12 +6,12 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// A path from the mountpoint on. **Only names**: no `..`, no `/` at its beginning. Empty is the mountpoint itself.
+/// A path below the mountpoint. **Only names**: no `..`, no leading `/`. The empty path is the mountpoint itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "PathText", into = "PathText")]
 pub struct TreePath(PathBuf);
 
-/// A path as it is sent: as text, or, where it is none, as its bytes.
+/// A path in JSON: as text if it is UTF-8, else as its bytes.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum PathText {
@@ -20,13 +20,13 @@ enum PathText {
 }
 
 impl TreePath {
-    /// Takes a path of nothing but names.
+    /// Builds a path. `None` if it has components other than names.
     pub fn new(path: PathBuf) -> Option<TreePath> {
         let is_name = |part| matches!(part, Component::Normal(name) if !name.as_bytes().contains(&0));
         path.components().all(is_name).then_some(TreePath(path))
     }
 
-    /// The names on the way.
+    /// The components from the mountpoint down.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.0.iter()
     }
@@ -36,7 +36,7 @@ impl TreePath {
         TreePath(self.0.join(name))
     }
 
-    /// As a path.
+    /// The path, relative to the mountpoint.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
