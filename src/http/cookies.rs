@@ -1,8 +1,8 @@
-//! Cookies from a file in the format that Netscape's browser had, which curl, wget, yt-dlp and browsers' extensions
-//! write: one cookie a line, seven fields, tabs between them.
+//! Cookies from a file in Netscape's format, which curl, wget, yt-dlp and browser extensions write: one cookie per
+//! line, seven fields, separated by tabs.
 //!
-//! Each cookie says itself for which hosts and paths it is, and goes nowhere else (RFC 6265 §5.4), so cookies also go
-//! along where a redirect leads. What servers set is not kept: the file is the user's, and is read once.
+//! Each cookie names its hosts and paths and is sent nowhere else (RFC 6265 §5.4), so cookies are also sent to redirect
+//! targets that they name. Cookies that servers set are not kept: the file is the user's, and is read once.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,18 +18,18 @@ pub struct CookieJar {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cookie {
-    /// Without a dot in front, in lower case.
+    /// Without a leading dot, in lower case.
     domain: String,
     has_subdomains: bool,
     path: String,
     is_secure: bool,
-    /// Seconds since 1970; 0 is never.
+    /// Seconds since 1970; 0 means never.
     expires: u64,
     name: String,
     value: Secret,
 }
 
-/// Why a file is no cookie file.
+/// Why a file is not a valid cookie file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} is no cookie: it needs seven fields with tabs between them (Netscape's format)")]
 pub struct CookieError {
@@ -45,7 +45,7 @@ impl CookieJar {
     pub fn parse(text: &str) -> Result<CookieJar, CookieError> {
         let mut cookies = Vec::new();
         for (index, line) in text.lines().enumerate() {
-            // Not a comment: this is how curl writes the cookies that no script may see.
+            // Not a comment: curl writes HttpOnly cookies in this way.
             let line = line.strip_prefix("#HttpOnly_").unwrap_or(line);
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
@@ -55,14 +55,14 @@ impl CookieJar {
         Ok(CookieJar { cookies })
     }
 
-    /// Names and values of all cookies that are for something on this URL's host. Secret.
+    /// Names and values of all cookies for this URL's host. Secret.
     pub(crate) fn of_host(&self, url: &Url) -> impl Iterator<Item = (&str, &str)> {
         let is_here = move |cookie: &&Cookie| cookie.is_for_host(url);
         let cookies = self.cookies.iter().filter(is_here);
         cookies.map(|cookie| (cookie.name.as_str(), cookie.value.expose()))
     }
 
-    /// The value of the Cookie header of a request to `url`, unless no cookie is for it.
+    /// The Cookie header of a request to `url`; `None` without a matching cookie.
     pub(crate) fn header(&self, url: &Url, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut cookies: Vec<_> = self.cookies.iter().filter(|cookie| cookie.is_for(url, now)).collect();
@@ -93,7 +93,7 @@ impl Cookie {
             has_subdomains: flag(has_subdomains)?,
             path: path.to_owned(),
             is_secure: flag(is_secure)?,
-            // Some programs write fractions, some -1.
+            // Some programs write fractions, some write -1.
             expires: expires.parse::<f64>().ok()?.max(0.0) as u64,
             name: Some(name).filter(|name| is_text(name))?.to_owned(),
             value: Secret::new(Some(value.trim_end_matches('\r')).filter(|value| is_text(value))?),
@@ -106,7 +106,7 @@ impl Cookie {
                 let below = host.strip_suffix(self.domain.as_str());
                 host == self.domain || (self.has_subdomains && below.is_some_and(|below| below.ends_with('.')))
             }
-            // An address has no subdomains.
+            // An IP address has no subdomains.
             Some(address) => address.to_string() == self.domain,
             None => false,
         }
@@ -120,7 +120,7 @@ impl Cookie {
     }
 }
 
-/// RFC 6265 §5.1.4.
+/// Path matching by RFC 6265 §5.1.4.
 fn is_below(path: &str, directory: &str) -> bool {
     let rest = path.strip_prefix(directory);
     rest.is_some_and(|rest| rest.is_empty() || directory.ends_with('/') || rest.starts_with('/'))

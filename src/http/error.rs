@@ -1,98 +1,98 @@
-//! What can go wrong between fetchfs and an origin.
+//! Errors between fetchfs and an origin.
 //!
-//! One error type for the layer, with the kinds that a caller can act upon. Whether trying again
-//! may help is part of the kind, never guessed from a message.
+//! One error type for the layer, with the kinds that a caller can act upon. The kind says whether a retry may help; no
+//! code guesses it from a message.
 
 use std::{error::Error, io, time::Duration};
 
 use super::{RedactedUrl, connect::tls};
 
-/// A request that did not bring what it was for.
+/// A failed request.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{url}: {kind}")]
 pub struct HttpError {
     /// What went wrong.
     #[source]
     pub kind: HttpErrorKind,
-    /// The URL asked, without credentials and without the values of its query.
+    /// The requested URL, without credentials and query values.
     pub url: RedactedUrl,
 }
 
-/// The kinds of failure that callers tell apart.
+/// The kinds of failure that callers distinguish.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpErrorKind {
-    /// The network is not to be asked (`--offline`).
+    /// The network must not be used (`--offline`).
     #[error("not asked, because of --offline")]
     Offline,
     /// The host's name has no address.
     #[error("the host name can't be resolved")]
     UnknownHost,
-    /// Nothing listens there.
+    /// No server listens at that port.
     #[error("the server refused the connection")]
     Refused,
-    /// This machine has no descriptor left for a connection: nothing that a server could be blamed for.
+    /// This process or machine has no file descriptor left for a connection. No server is at fault.
     #[error("no connection: fetchfs has as many files open as it may (ulimit -n)")]
     NoDescriptors,
-    /// No connection, for another reason (TLS, proxy, network).
+    /// The connection failed for another reason (TLS, proxy, network).
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// What answers to TLS is something else: the server of `http://`, or what stands in front of one that is away.
+    /// The peer does not speak TLS: it is the server of `http://`, or a machine in front of an unavailable server.
     #[error("the server does not speak TLS there")]
     NoTls,
-    /// TLS was begun and came to nothing, other than for a certificate.
+    /// The TLS handshake failed, for another reason than a certificate.
     #[error("no TLS connection: {0}")]
     Handshake(String),
-    /// TLS stands, but not with somebody who is trusted.
+    /// The server's certificate is not trusted.
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
-    /// A token is wanted, and can't be had.
+    /// A token is required but unavailable.
     #[error("nothing to log in with: {0}")]
     NoCredentials(String),
-    /// No byte came for longer than the configured time.
+    /// No byte arrived for longer than the configured time.
     #[error("no answer for {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
-    /// The connection was made, and closed before an answer began: a relay (a load balancer, a tunnel, the proxy of a container)
-    /// whose server is away.
+    /// The connection was closed before a response began: by a relay (a load balancer, a tunnel, a container's proxy)
+    /// whose server is unavailable.
     #[error("the server closed the connection without an answer")]
     Unanswered,
-    /// The connection was given up in the middle of the answer, for another request or because it fell silent. What is missing is to be
-    /// asked for again at once, on another one. Nothing is to blame.
+    /// The client gave up the connection in the middle of the response: for another request, or because it stalled. The
+    /// caller requests the missing bytes again at once, on another connection. Neither server nor file is at fault.
     #[error("the connection was given up in the middle of the answer")]
     AskAgain,
-    /// The connection ended before the answer did.
+    /// The connection ended before the response did.
     #[error("the connection ended in the middle of the answer")]
     Interrupted,
-    /// 202: the server has begun to make what was asked for ready, from tape for example. It is asked again later.
+    /// 202: the server is preparing the resource, from tape for example. The caller retries later.
     #[error("the server is still preparing it (HTTP 202)")]
     NotReady {
-        /// What `Retry-After` asked for.
+        /// The `Retry-After` of the response.
         retry_after: Option<Duration>,
     },
-    /// A status that is neither success nor one that has a kind of its own.
+    /// A status without a kind of its own that is not success.
     #[error("the server answered {status}")]
     Status {
         /// The HTTP status code.
         status: u16,
-        /// What `Retry-After` asked for.
+        /// The `Retry-After` of the response.
         retry_after: Option<Duration>,
     },
     /// 401, 403 or 407.
     #[error("the server denies access (HTTP {0})")]
     Denied(u16),
-    /// 404 or 410: an authoritative "there is no such thing".
+    /// 404 or 410: authoritative, the resource does not exist.
     #[error("there is nothing at this URL (HTTP {0})")]
     NotFound(u16),
-    /// An answer that does not fit the request, and so is not believed.
+    /// A response that does not fit the request, and so fails validation.
     #[error("the server's answer can't be used: {0}")]
     BadAnswer(String),
-    /// An answer that contradicts itself, or what the server said of the same version. The next one may not: machines behind one
-    /// name and caches do that while they change over.
+    /// A response that contradicts itself, or what the server said of the same version. A retry may succeed: machines
+    /// behind one name and caches do this while they change over.
     #[error("the server's answer can't be used: {0}")]
     Contradiction(String),
 }
 
 impl HttpErrorKind {
-    /// How long the server asked to be left alone.
+    /// The server's `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } | Self::NotReady { retry_after } => *retry_after,
@@ -100,7 +100,7 @@ impl HttpErrorKind {
         }
     }
 
-    /// Whether this is how servers say, or show, that a client has too many connections.
+    /// Returns true if servers use this failure to say, or to show, that a client has too many connections.
     pub fn may_mean_too_many_connections(&self) -> bool {
         matches!(
             self,
@@ -112,12 +112,12 @@ impl HttpErrorKind {
         )
     }
 
-    /// Whether the server makes it ready, so that it has to be asked for again.
+    /// Returns true if the server is preparing the resource, so that the caller must retry.
     pub fn is_not_ready(&self) -> bool {
         matches!(self, Self::NotReady { .. })
     }
 
-    /// Whether there was no way to the server, so that what was asked of it can't be to blame.
+    /// Returns true if the server was unreachable, so that the requested resource is not at fault.
     pub fn is_connect_failure(&self) -> bool {
         matches!(
             self,
@@ -125,7 +125,7 @@ impl HttpErrorKind {
         )
     }
 
-    /// Whether it says that the origin as a whole is down, away or overloaded, as far as one request can tell.
+    /// Returns true if the whole origin is down, unreachable or overloaded, as far as one request can show.
     pub fn is_of_the_origin(&self) -> bool {
         match self {
             Self::UnknownHost
@@ -150,17 +150,17 @@ impl HttpErrorKind {
         }
     }
 
-    /// Whether another server may be asked instead: this one has not said anything about what was asked.
+    /// Returns true if another server may be asked instead: this one has said nothing about the resource.
     pub fn may_be_had_elsewhere(&self) -> bool {
         self.is_of_the_origin() || self.is_of_the_server() || matches!(self, Self::Interrupted | Self::AskAgain)
     }
 
-    /// Whether the server says that it can't do what was asked (5xx).
+    /// Returns true if the server reports an error of its own (5xx).
     pub fn is_of_the_server(&self) -> bool {
         matches!(self, Self::Status { status: 500.., .. })
     }
 
-    /// Whether the same request may succeed later, without anybody's doing.
+    /// Returns true if the same request may succeed later without the user's intervention.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::UnknownHost
@@ -186,10 +186,10 @@ impl HttpErrorKind {
     }
 }
 
-/// What a failure of the HTTP library means. `timeout` is the one that was set.
+/// Classifies a failure of the HTTP library. `timeout` is the configured one.
 ///
-/// Which predicate is true for which failure was found out by experiment: a body that is cut or reset is a "decode"
-/// error to `reqwest`, an unknown name is a "dns" and a "connect" error. The library's texts hold the URL and are not
+/// Experiments showed which predicate is true for which failure: `reqwest` calls a truncated or reset body a "decode"
+/// error, and an unknown host both a "dns" and a "connect" error. The library's own texts contain the URL and are not
 /// used; the texts of its causes do not.
 pub(crate) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKind {
     if error.is_timeout() {
@@ -221,7 +221,7 @@ pub(crate) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
     }
     let parsing = |cause: &&hyper::Error| cause.is_parse();
     if let Some(error) = causes().filter_map(|cause| cause.downcast_ref()).find(parsing) {
-        // hyper has a predicate for this in servers only. Nothing but the wording depends on it.
+        // hyper has a predicate for this in servers only. Only the error text depends on it.
         let is_too_large = error.to_string().contains("too large");
         let what = if is_too_large {
             TOO_MANY_HEADERS
@@ -233,21 +233,21 @@ pub(crate) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
     HttpErrorKind::Interrupted
 }
 
-/// For headers without end: 500 of them are read, and some 400 KiB.
+/// For endless headers: the client reads 500 of them, and some 400 KiB.
 const TOO_MANY_HEADERS: &str = "it has more headers, or longer ones, than any server needs";
 
-/// Whether a proxy answered CONNECT with 407. The type of the library's error has no name outside of it, so its text has to do;
-/// a test with such a proxy holds it to that.
+/// Returns true if a proxy answered CONNECT with 407. The library does not export the error's type, so this compares
+/// its text; a test with such a proxy guards it.
 fn wants_login(cause: &(dyn Error + 'static)) -> bool {
     cause.to_string() == "tunnel error: proxy authorization required"
 }
 
-/// Whether this process, or the machine, has as many files and sockets open as it may.
+/// Returns true if this process or machine is out of file descriptors.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Whether the connection ended after the request was sent, and before an answer began.
+/// Returns true if the connection ended after the request was sent and before a response began.
 pub(crate) fn ended_unanswered(error: &reqwest::Error) -> bool {
     let is_reset =
         |cause: &io::Error| matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
@@ -258,7 +258,7 @@ pub(crate) fn ended_unanswered(error: &reqwest::Error) -> bool {
         })
 }
 
-/// Whether what answered is no TLS at all.
+/// Returns true if the peer does not speak TLS.
 fn is_no_tls(error: &rustls::Error) -> bool {
     matches!(
         error,
@@ -266,12 +266,12 @@ fn is_no_tls(error: &rustls::Error) -> bool {
     )
 }
 
-/// Whether what came on a connection was no HTTP.
+/// Returns true if the peer's bytes were not HTTP.
 pub(crate) fn is_no_http(error: &reqwest::Error) -> bool {
     !error.is_connect() && causes(error).any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse))
 }
 
-/// Whether the TLS handshake failed because the server speaks no HTTP/1.1 (RFC 7301 §3.2).
+/// Returns true if the TLS handshake failed because the server does not offer HTTP/1.1 (RFC 7301 §3.2).
 pub(crate) fn refuses_http1(error: &reqwest::Error) -> bool {
     matches!(
         tls_error(error),
@@ -281,7 +281,7 @@ pub(crate) fn refuses_http1(error: &reqwest::Error) -> bool {
     )
 }
 
-/// What TLS complains of. The error travels inside I/O errors, which do not name what they hold as their source.
+/// The TLS error in the chain. It is wrapped in I/O errors, which do not report their content as their source.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     causes(error).find_map(|cause| {
         let mut held: &(dyn Error + 'static) = cause;

@@ -1,6 +1,6 @@
-//! What a server, or a file of the user's, can say: taken apart for the fuzz targets (`fuzz/`) and for the properties below.
+//! Parsers of what servers send and of the user's files, for the fuzz targets (`fuzz/`) and for the properties below.
 //!
-//! Each function takes any bytes at all, and panics if what was made of them is not as promised.
+//! Each function accepts any bytes and panics if the result breaks a promise.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,10 +17,10 @@ use super::{
     },
 };
 
-/// The range that was asked for, in bytes.
+/// The requested range, in bytes.
 const WANT: Range<u64> = 100..200;
 
-/// A status line's number in the first line, then header lines, as the head of an answer to a request for a range.
+/// The status in the first line, then header lines: the head of a response to a range request.
 pub fn head(bytes: &[u8]) {
     let mut lines = bytes.split(|&byte| byte == b'\n');
     let status = lines
@@ -75,7 +75,7 @@ pub fn location(bytes: &[u8]) {
     }
 }
 
-/// A cookie file, and which of its cookies go where.
+/// A cookie file, and which cookies are sent where.
 pub fn cookies(text: &str) {
     let Ok(jar) = CookieJar::parse(text) else { return };
     for url in [
@@ -96,7 +96,7 @@ pub fn netrc(text: &str) {
     }
 }
 
-/// What a token file holds, or a token command prints.
+/// The content of a token file, or the output of a token command.
 pub fn token(text: &str) {
     auth::fuzzing::token(text);
 }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Headers that matter, with values that nearly make sense.
+    /// Relevant headers, with values that are almost valid.
     fn any_head() -> impl Strategy<Value = String> {
         let name = prop::sample::select(vec![
             "content-range",

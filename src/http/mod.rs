@@ -1,9 +1,8 @@
-//! HTTP, as fetchfs needs it: metadata, pages and ranges of bytes, of servers that are not trusted.
+//! HTTP as fetchfs needs it, for servers that are not trusted: connections (`connect`), authentication (`auth`),
+//! and the interpretation of responses (`response`).
 //!
-//! `source` reads pages through it, `tree` asks it what a URL is, `cache` fetches ranges. This layer sends one request
-//! at a time per call, over redirects, with the credentials of each hop's own origin, and judges what comes back: an
-//! answer that does not fit the request never reaches the caller as data. It does not retry, queue or remember
-//! anything of a server but credentials; for those who do, [`Backoff`], [`Health`] and [`Throttle`] are here.
+//! `origin` builds its client from these parts; its callers never see a response that was not validated. This layer
+//! makes the decisions of one request. It does not retry or queue, and of a server it remembers only credentials.
 
 #![forbid(unsafe_code)]
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use url::Url;
 
-/// So many origins are told apart; what is kept of more is kept of all of them together, or forgotten. Far more than people
-/// mount, and it has to end somewhere: a server can name ever new ones, by redirects, or by links with `--external-links`.
+/// Maximum number of distinct origins. State for further ones is shared or dropped. Far more than users mount; the
+/// bound is needed because a server can name ever new origins, by redirects or by links with `--external-links`.
 pub const MOST_ORIGINS: usize = 1024;
 
 /// An origin (RFC 6454 §4): scheme, host, port.
@@ -29,7 +29,7 @@ impl Origin {
         })
     }
 
-    /// What has no origin, or one too many to be told apart.
+    /// The origin of URLs without an origin, and of those beyond [`MOST_ORIGINS`].
     pub fn nowhere() -> Origin {
         Origin {
             scheme: String::new(),

@@ -1,23 +1,23 @@
-//! URLs without their secrets.
+//! Redaction: URLs without their secrets.
 
 use std::{fmt, ops::Deref};
 
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Characters of a URL in a message. A server can make a redirect of 100 kB.
+/// Maximum characters of a URL in a message. A server can send a redirect of 100 kB.
 const LONGEST_SHOWN: usize = 500;
 
-/// Takes user and password out of a URL without remembering them: what a redirect says of them is not trusted, and
-/// `reqwest` would send them.
+/// Removes user and password from a URL and drops them: those in a redirect are not trusted, and `reqwest` would send
+/// them.
 pub(crate) fn strip(url: &mut Url) {
     // Both fail only for URLs without a host, which have neither.
     let _ = url.set_username("");
     let _ = url.set_password(None);
 }
 
-/// A URL for messages and logs: without user and password, and without the values of its query, where tokens and
-/// signatures are: `https://host/file?token=…`. What is longer than any sane URL is cut.
+/// A URL for messages and logs: `https://host/file?token=…`. It has no user, no password and no query values, where
+/// tokens and signatures are. A URL longer than `LONGEST_SHOWN` is cut.
 pub fn redact(url: &Url) -> RedactedUrl {
     let mut shown = url.clone();
     strip(&mut shown);
@@ -26,7 +26,7 @@ pub fn redact(url: &Url) -> RedactedUrl {
     let mut text = shown.to_string();
     for (index, pair) in url.query().into_iter().flat_map(|query| query.split('&')).enumerate() {
         text.push(if index == 0 { '?' } else { '&' });
-        // What has no name is a value.
+        // A parameter without a name is a value.
         if let Some((name, _)) = pair.split_once('=') {
             text.push_str(name);
             text.push('=');
@@ -41,8 +41,8 @@ pub fn redact(url: &Url) -> RedactedUrl {
     RedactedUrl { text, resource }
 }
 
-/// A URL as messages show it, which has no secret. **Two URLs that are shown alike are not equal**: what a thing is told by is its URL with its
-/// query.
+/// A URL for messages, without secrets. **Two different URLs with the same text are not equal**: a resource is
+/// identified by its URL including the query.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct RedactedUrl {
     text: String,
@@ -51,7 +51,7 @@ pub struct RedactedUrl {
 }
 
 impl RedactedUrl {
-    /// What stands for the URL in the memory of this process, its query included.
+    /// Identifies the URL, query included, in the memory of this process.
     pub(crate) fn resource(&self) -> u64 {
         self.resource
     }

@@ -1,8 +1,8 @@
-//! A text that is for a server and for nobody else.
+//! Secrets: texts that only their server may see.
 
 use std::fmt;
 
-/// A password, a token or the like: shown by no `Debug`, so that no struct that holds one can leak it into a log.
+/// A password, token or the like. Its `Debug` hides it, so that no struct that holds one can leak it into a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -12,7 +12,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text, for the one it is meant for.
+    /// The text. Only for sending it to its server.
     pub fn expose(&self) -> &str {
         &self.0
     }

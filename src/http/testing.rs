@@ -1,4 +1,4 @@
-//! A server for this layer's tests that says word for word what it is told to: honest libraries can't lie.
+//! A test server that sends exactly the given bytes: standard server libraries can't misbehave.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,9 +9,9 @@ use tokio::{
 };
 use url::Url;
 
-/// What the server does with one request.
+/// The server's reaction to one request.
 pub(crate) struct Reply {
-    /// Sent as they are.
+    /// Sent unchanged.
     bytes: Vec<u8>,
     after: After,
 }
@@ -22,7 +22,7 @@ enum After {
     Stall,
 }
 
-/// These bytes, and the connection stays open for the next request.
+/// Sends these bytes and keeps the connection open for the next request.
 pub(crate) fn says(text: impl Into<Vec<u8>>) -> Reply {
     Reply {
         bytes: text.into(),
@@ -30,7 +30,7 @@ pub(crate) fn says(text: impl Into<Vec<u8>>) -> Reply {
     }
 }
 
-/// These bytes, then the end of the connection.
+/// Sends these bytes, then closes the connection.
 pub(crate) fn breaks_off(text: impl Into<Vec<u8>>) -> Reply {
     Reply {
         bytes: text.into(),
@@ -38,7 +38,7 @@ pub(crate) fn breaks_off(text: impl Into<Vec<u8>>) -> Reply {
     }
 }
 
-/// These bytes, then silence.
+/// Sends these bytes, then stalls.
 pub(crate) fn stalls(text: impl Into<Vec<u8>>) -> Reply {
     Reply {
         bytes: text.into(),
@@ -50,19 +50,19 @@ pub(crate) fn stalls(text: impl Into<Vec<u8>>) -> Reply {
 pub(crate) struct Server {
     /// Its root.
     pub url: Url,
-    /// The heads of the requests that came, in order.
+    /// The heads of the received requests, in order.
     requests: Arc<Mutex<Vec<String>>>,
-    /// Where the connections came from, in order.
+    /// The peer addresses of the connections, in order.
     peers: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 impl Server {
-    /// Answers each request by what `reply` makes of its head.
+    /// Answers each request with the result of `reply` for its head.
     pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
         Server::start_at("127.0.0.1:0", reply).await.unwrap()
     }
 
-    /// The same, at another address.
+    /// As [`Self::start`], at another address.
     pub async fn start_at(
         address: &str,
         reply: impl Fn(&str) -> Reply + Send + Sync + 'static,

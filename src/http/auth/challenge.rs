@@ -1,8 +1,8 @@
-//! `WWW-Authenticate`: what a server accepts (RFC 9110 §11.6.1).
+//! `WWW-Authenticate`: the authentication schemes that a server accepts (RFC 9110 §11.6.1).
 
 use reqwest::header::{self, HeaderMap};
 
-/// One way in that a server offers.
+/// One authentication scheme that a server offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     /// `basic`, `digest`, …: in lower case.
@@ -21,12 +21,12 @@ impl Challenge {
     }
 }
 
-/// All challenges of an answer, in order. What makes no sense is left out.
+/// All challenges of a response, in order. Malformed ones are skipped.
 pub(crate) fn all(answer: &HeaderMap) -> Vec<Challenge> {
     let mut all: Vec<Challenge> = Vec::new();
     let lines = answer.get_all(header::WWW_AUTHENTICATE).iter();
     for part in lines.filter_map(|line| line.to_str().ok()).flat_map(split) {
-        // `Digest realm="x"` begins a challenge, `nonce="y"` goes on with it: commas separate both.
+        // `Digest realm="x"` begins a challenge, `nonce="y"` continues it: commas separate both.
         let (head, value) = part.split_once('=').unwrap_or((part, ""));
         let name = match head.trim().split_once(char::is_whitespace) {
             Some((scheme, name)) => {
@@ -55,7 +55,7 @@ fn begin(scheme: &str) -> Challenge {
     }
 }
 
-/// Splits at commas that are not in quotes; what is empty is left out.
+/// Splits at commas outside quotes; skips empty parts.
 fn split(line: &str) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let is_end = move |c: char| {
@@ -69,7 +69,7 @@ fn split(line: &str) -> impl Iterator<Item = &str> {
     line.split(is_end).map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// The content of a quoted string (RFC 9110 §5.6.4); a token is itself.
+/// The content of a quoted string (RFC 9110 §5.6.4); a token is returned as it is.
 fn unquote(value: &str) -> String {
     let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return value.to_owned();

@@ -1,8 +1,8 @@
-//! Digest authentication (RFC 7616): the password is proven and not sent.
+//! Digest authentication (RFC 7616): the client proves the password without sending it.
 //!
-//! Written here, because the one crate for it has been left alone for years; checked against the examples of both RFCs,
-//! and against Apache (tests/real_servers.rs). MD5 and SHA-256, with and without `-sess`; `qop` is `auth` or absent
-//! (RFC 2617): requests have no body that `auth-int` could protect.
+//! Written here, because the one crate for it has been unmaintained for years. Checked against the examples of both
+//! RFCs, and against Apache (tests/real_servers.rs). MD5 and SHA-256, with and without `-sess`. `qop` is `auth` or
+//! absent (RFC 2617): requests have no body that `auth-int` could protect.
 
 use md5::Md5;
 use reqwest::Method;
@@ -11,23 +11,23 @@ use url::Url;
 
 use super::{Login, challenge::Challenge};
 
-/// A challenge that was taken up, and how often it was answered.
+/// A challenge in use, and how many requests have answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Digest {
     realm: String,
     nonce: String,
     opaque: Option<String>,
     hash: Hash,
-    /// As the server wrote it, to be sent back.
+    /// As the server wrote it; sent back unchanged.
     algorithm: Option<String>,
     is_session: bool,
     has_qop: bool,
     is_stale: bool,
-    /// How many requests were made with this nonce. A server may refuse a number that it has seen.
+    /// Number of requests with this nonce. A server may refuse a number that it has seen.
     count: u32,
 }
 
-/// The weaker one first.
+/// Ordered from weaker to stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hash {
     Md5,
@@ -44,7 +44,7 @@ impl Hash {
 }
 
 impl Digest {
-    /// The strongest of the challenges that can be answered.
+    /// The strongest of the supported challenges.
     pub fn best(challenges: &[Challenge]) -> Option<Digest> {
         challenges
             .iter()
@@ -84,20 +84,20 @@ impl Digest {
         })
     }
 
-    /// What the server calls this challenge.
+    /// The server's nonce.
     pub fn nonce(&self) -> &str {
         &self.nonce
     }
 
-    /// Whether the server says that the login was right and only the challenge before this one was too old.
+    /// Returns true if the server says that the login was right and only the previous nonce was too old.
     pub fn is_stale(&self) -> bool {
         self.is_stale
     }
 
-    /// The value of Authorization for the next request.
+    /// The Authorization value for the next request.
     pub fn answer(&mut self, login: &Login, method: &Method, url: &Url) -> String {
         let mut random = [0; 16];
-        // A client nonce keeps a server from choosing all of what is hashed. Without randomness it is a weaker one.
+        // A client nonce keeps the server from choosing all of the hashed text. Without randomness the nonce is weaker.
         let provider = rustls::crypto::CryptoProvider::get_default();
         let _ = provider.map(|provider| provider.secure_random.fill(&mut random));
         self.answer_with(login, method, url, &hex(&random))
@@ -143,7 +143,7 @@ impl Digest {
     }
 }
 
-/// For a quoted string (RFC 9110 §5.6.4).
+/// Escapes text for a quoted string (RFC 9110 §5.6.4).
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }

@@ -1,4 +1,4 @@
-//! For [`super::super::fuzzing`]: what this module keeps to itself.
+//! Fuzzing entry points of [`super::super::fuzzing`] for what is private here.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Login, Secret, challenge, digest::Digest, token};
 
-/// What a server asks for in a 401 is answered with a header that can be sent, if at all.
+/// Every 401 leads to a valid header value, or to none.
 pub fn challenges(headers: &HeaderMap) {
     let Some(mut digest) = Digest::best(&challenge::all(headers)) else {
         return;
@@ -23,7 +23,7 @@ pub fn challenges(headers: &HeaderMap) {
     assert!(!answer.contains("s3cret"), "it is proven, and not told");
 }
 
-/// A token that is believed can be sent, and its time is one for a clock.
+/// Every accepted token can be sent, and its lifetime fits a clock.
 pub fn token(text: &str) {
     if let Ok((token, time)) = token::read(text) {
         assert!(HeaderValue::from_str(token.expose()).is_ok());

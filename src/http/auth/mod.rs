@@ -1,15 +1,17 @@
-//! Who we are, bound to the origins that are to know it.
+//! Authentication: credentials, bound to the origins that may receive them.
 //!
 //! Passwords, tokens and headers come from URLs that the user gave (`https://user:password@host/`), from options and
-//! from netrc files. [`Access::adopt`] is the one place where an origin gets them: it is called for the sources of the
-//! mount, and for nothing that a server said. So neither a redirect nor a listing's link can take them elsewhere
-//! (docs/semantics.md, promise 9), and a URL has none of them once it was adopted.
+//! from netrc files. [`Access::adopt`] is the only place that binds them to an origin. It is called for the mount's
+//! sources, never for a URL from a server. So neither a redirect nor a link in a listing can send them elsewhere
+//! (docs/semantics.md, promise 9). An adopted URL contains no credentials.
 //!
-//! Over https a login goes out as Basic authentication (RFC 7617) with the first request, which costs no round trip. Over
-//! http that would show the password to whoever listens, also where the server never wanted it: there the first request
-//! says nothing, and what the server's 401 asks for goes out from then on, the strongest of it that we know: Digest
-//! (RFC 7616), else Basic. A token goes out as Bearer (RFC 6750). When an origin answers 401, [`Access::renew`] finds out
-//! whether there is something better to say.
+//! - Over https, the first request carries the login as Basic authentication (RFC 7617), which costs no extra round
+//!   trip.
+//! - Over http, that would show the password to every listener on the network, even if the server never wanted it. So
+//!   the first request carries no login; later ones answer the server's 401 with the strongest supported scheme: Digest
+//!   (RFC 7616), else Basic.
+//! - A token is sent as Bearer (RFC 6750).
+//! - After a 401, [`Access::renew`] finds out whether there are better credentials to send.
 
 mod challenge;
 mod digest;
@@ -35,16 +37,16 @@ pub use netrc::{Netrc, NetrcError};
 use token::Token;
 pub use token::TokenSource;
 
-/// What the servers of the sources get to see of who asks.
+/// The credentials for the sources' servers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessConfig {
     /// For every source whose URL has no user.
     pub login: Option<Login>,
-    /// Where the token comes from; goes before any login.
+    /// Where the token comes from; takes precedence over any login.
     pub token: Option<TokenSource>,
-    /// Logins by host, for sources that have neither.
+    /// Logins by host, for sources without token and login.
     pub netrc: Netrc,
-    /// More headers for each request.
+    /// Additional headers of each request.
     pub headers: HeaderMap,
 }
 
@@ -57,36 +59,36 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// What is known of who we are, by origin. Deliberately without `Debug`.
+/// All credentials, by origin. No `Debug`, so that no log can show them.
 pub(crate) struct Access {
     config: AccessConfig,
-    /// One token for all origins: options that are meant for one server are accepted for one only.
+    /// One token for all origins: the configuration accepts options for a single server only.
     token: Option<Arc<Token>>,
-    /// Guards nothing but the map; nothing else is locked under it, and it is never held over an await.
+    /// Guards only the map. **No other lock is taken under it, and it is never held over an await.**
     homes: Mutex<HashMap<Origin, Arc<HomeOrigin>>>,
 }
 
-/// An origin that a source is at.
+/// An origin of a source.
 struct HomeOrigin {
     login: Option<Login>,
-    /// How the login is told. Never held over an await.
+    /// How the login is sent. Never held over an await.
     scheme: Mutex<Scheme>,
 }
 
-/// How an origin is told a login.
+/// How a login is sent to an origin.
 enum Scheme {
-    /// Not at all, before it asks.
+    /// Not before the origin asks for it.
     Unasked,
     Basic,
     Digest(Digest),
 }
 
-/// What a request said of who we are.
+/// The credentials that a request carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// Nothing that could be said better.
+    /// None, and there are no better ones.
     Nothing,
-    /// Nothing, although there is a login: the origin has not asked for it.
+    /// None although there is a login: the origin has not asked for it.
     Unasked,
     Basic,
     Digest {
@@ -106,8 +108,8 @@ impl Access {
         }
     }
 
-    /// Takes user and password out of a URL that the user gave, and remembers its origin as one that gets to see them,
-    /// or what options and netrc say.
+    /// Removes user and password from a URL that the user gave, and binds them to its origin. Without them, binds what
+    /// options and netrc say.
     pub fn adopt(&self, mut url: Url) -> Url {
         let (user, password) = (decode(url.username()), url.password().map(decode));
         strip(&mut url);
@@ -127,7 +129,7 @@ impl Access {
         url
     }
 
-    /// The login that a URL names, with the password that is known for its user if the URL has none.
+    /// The login that a URL names; if it has no password, with the known one for its user.
     fn complete(&self, user: String, password: Option<String>, url: &Url) -> Login {
         let elsewhere = || {
             let by_option = self.config.login.clone().filter(|login| login.user == user);
@@ -145,10 +147,10 @@ impl Access {
         }
     }
 
-    /// Adds what the URL's origin is to see; nothing if there is nothing for that origin.
+    /// Adds the credentials for the URL's origin, if there are any.
     ///
     /// # Errors
-    /// `NoCredentials` if there should be a token and it can't be had.
+    /// `NoCredentials` if a token is configured but unavailable.
     pub async fn authorize(
         &self,
         method: &Method,
@@ -174,7 +176,8 @@ impl Access {
             Scheme::Basic => {}
             Scheme::Digest(digest) => {
                 let nonce = digest.nonce().to_owned();
-                // Only what a header may hold was taken from the challenge, and the user name is checked here.
+                // The challenge's values were restricted to valid header characters when parsed; the user name is
+                // checked here.
                 if let Ok(mut value) = HeaderValue::from_bytes(digest.answer(login, method, url).as_bytes()) {
                     value.set_sensitive(true);
                     return Ok((request.header(header::AUTHORIZATION, value), Shown::Digest { nonce }));
@@ -185,10 +188,11 @@ impl Access {
         Ok((request, Shown::Basic))
     }
 
-    /// After a 401: whether there is something else to say than what was said, so that asking again may help.
+    /// After a 401: returns true if there are other credentials than the refused ones, so that another attempt may
+    /// help.
     ///
     /// # Errors
-    /// `NoCredentials` if a new token can't be had.
+    /// `NoCredentials` if no new token is available.
     pub async fn renew(&self, url: &Url, shown: &Shown, answer: &HeaderMap) -> Result<bool, HttpErrorKind> {
         let Some(home) = self.home(url) else { return Ok(false) };
         match (shown, &self.token) {
@@ -201,17 +205,17 @@ impl Access {
         }
     }
 
-    /// The login that this URL's origin gets to see when it asks for one.
+    /// The login to send to this URL's origin when it asks for one.
     pub fn login_at(&self, url: &Url) -> Option<Login> {
         self.home(url)?.login.clone()
     }
 
-    /// Whether a source is at this URL's origin, so that it may see who we are.
+    /// Returns true if a source is at this URL's origin, so that it may receive credentials.
     pub fn is_home(&self, url: &Url) -> bool {
         self.home(url).is_some()
     }
 
-    /// Whether there is something by which to log in at this URL's origin.
+    /// Returns true if there are credentials for this URL's origin.
     pub fn logs_in_at(&self, url: &Url) -> bool {
         self.home(url).is_some_and(|home| {
             home.login.is_some() || self.token.is_some() || self.config.headers.contains_key(header::AUTHORIZATION)
@@ -224,12 +228,12 @@ impl Access {
 }
 
 impl HomeOrigin {
-    /// Takes up what a 401 asks for. False if that is what was refused, or nothing that we know.
+    /// Adopts the scheme that a 401 asks for. Returns false if that scheme was just refused, or is not supported.
     fn choose(&self, shown: &Shown, challenges: &[Challenge]) -> bool {
         let mut scheme = self.scheme.lock();
         if let Some(offered) = Digest::best(challenges) {
             return match (shown, &*scheme) {
-                // Another request has taken up a newer one meanwhile.
+                // A concurrent request has adopted a newer nonce.
                 (Shown::Digest { nonce }, Scheme::Digest(known)) if known.nonce() != nonce => true,
                 (Shown::Digest { .. }, _) if !offered.is_stale() => false,
                 _ => {

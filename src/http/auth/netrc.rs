@@ -1,7 +1,7 @@
 //! netrc files: logins by host, as curl, wget, git and ftp read them.
 //!
-//! `machine HOST login USER password PASSWORD`, in any layout, with `default` for all other hosts, `#` comments and
-//! `macdef`s, which are passed over. A value may stand in double quotes, as curl has it.
+//! The format is `machine HOST login USER password PASSWORD`, in any layout, with `default` for all other hosts, `#`
+//! comments, and `macdef`s, which are skipped. A value may be in double quotes, as in curl.
 
 use super::{Login, Secret};
 
@@ -19,7 +19,7 @@ struct Entry {
     password: Option<Secret>,
 }
 
-/// Why a file is no netrc file.
+/// Why a file is not a valid netrc file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {wrong}")]
 pub struct NetrcError {
@@ -32,7 +32,7 @@ impl Netrc {
     /// Reads a netrc file's text.
     ///
     /// # Errors
-    /// At the first word that has no meaning. What it is is not said: it might be a password.
+    /// At the first unknown word. The error does not quote the word: it might be a password.
     pub fn parse(text: &str) -> Result<Netrc, NetrcError> {
         let mut words = Words { rest: text, line: 1 };
         let mut entries: Vec<Entry> = Vec::new();
@@ -55,7 +55,7 @@ impl Netrc {
         Ok(Netrc { entries })
     }
 
-    /// The first login for a host, or else the one for all others; only of this user, if one is named.
+    /// The first login for a host, else the default one; only of this user, if one is named.
     pub fn login(&self, host: &str, user: Option<&str>) -> Option<Login> {
         let fits = |entry: &&Entry| user.is_none_or(|user| entry.user == user);
         let is_for = |entry: &&Entry| {
@@ -75,14 +75,14 @@ impl Netrc {
     }
 }
 
-/// The words of a file, and where they stand.
+/// The words of a file, with their line numbers.
 struct Words<'a> {
     rest: &'a str,
     line: usize,
 }
 
 impl Words<'_> {
-    /// The next word, unless the file ends.
+    /// The next word; `None` at the end of the file.
     fn next(&mut self) -> Result<Option<String>, NetrcError> {
         loop {
             self.skip(|c| c.is_whitespace());
@@ -100,7 +100,7 @@ impl Words<'_> {
         }
     }
 
-    /// A word that must be there.
+    /// A mandatory word.
     fn value(&mut self) -> Result<String, NetrcError> {
         self.next()?
             .ok_or_else(|| self.error("the file ends in the middle of an entry"))

@@ -1,4 +1,4 @@
-//! Who gets to see what.
+//! Which credentials each origin receives.
 
 use super::super::{HttpConfig, HttpErrorKind, Secret};
 use super::*;

@@ -1,8 +1,8 @@
-//! Bearer tokens: from a file or a command, and again when they are no longer good.
+//! Bearer tokens: read from a file or a command, and renewed when they expire.
 //!
-//! The file or the command's output has the token in its first line. A second line may say how long it stays good, as
-//! `30m` or in seconds; it is then asked for again shortly before. In any case it is when a server answers 401. Many
-//! requests learn at once that a token is no longer good, and one of them asks for the next.
+//! The file's or the output's first line is the token. A second line may give its lifetime, as `30m` or in seconds; the
+//! token is then renewed shortly before its end. A 401 from the server always renews it. When many requests learn at
+//! once that a token has expired, one of them renews it.
 
 use std::{
     path::PathBuf,
@@ -14,45 +14,45 @@ use tokio::process::Command;
 
 use super::{HttpErrorKind, Secret};
 
-/// How long a command may take. Those that ask a person or an identity service over the network need seconds.
+/// Maximum run time of a command. Commands that ask a person or a remote identity service need seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A command that was run so shortly before is not run again at 401: the server refuses its token for another reason,
-/// and a reader that tries on and on would run it each time.
+/// Minimum time between two runs of a command after a 401. The server refuses a fresh token for another reason, and a
+/// reader that retries would run the command each time.
 const REST: Duration = Duration::from_secs(5);
 
-/// A tenth of a token's time is left when the next one is asked for, at most so much: clocks differ, and requests take time.
+/// A token is renewed when a tenth of its lifetime is left, at most this: clocks differ, and requests take time.
 const LONGEST_MARGIN: Duration = Duration::from_secs(60);
 
-/// The most bytes of a token. Real ones have at most some kilobytes, since servers refuse longer headers.
+/// Maximum bytes of a token. Real ones have some kilobytes at most, because servers refuse longer headers.
 const LONGEST_TOKEN: usize = 64 << 10;
 
 /// Where a token comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
-    /// It was given, and there is no other.
+    /// A fixed token.
     Given(Secret),
     /// A file, which may be rewritten at any time.
     File(PathBuf),
-    /// What this prints, run by `/bin/sh`. It may be a secret itself.
+    /// The output of this command, run by `/bin/sh`. The command line may be a secret itself.
     Command(Secret),
 }
 
-/// A token, asked for when it is needed.
+/// A token, read when it is needed.
 pub(crate) struct Token {
     source: TokenSource,
-    /// Held while it is being asked for, so that it is asked for once.
+    /// Held while the token is read, so that it is read once.
     state: tokio::sync::Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<Secret>,
-    /// Which of the tokens this is, counted from 1.
+    /// The token's serial number, from 1.
     generation: u64,
-    /// When it was asked for.
+    /// When it was read.
     asked: Option<Instant>,
-    /// From when on it is to be asked for again.
+    /// When it must be read again.
     due: Option<Instant>,
 }
 
@@ -64,10 +64,10 @@ impl Token {
         }
     }
 
-    /// The token, and its number for [`Self::renew`].
+    /// The token, and its serial number for [`Self::renew`].
     ///
     /// # Errors
-    /// `NoCredentials` if there is none to be had.
+    /// `NoCredentials` if no token is available.
     pub async fn current(&self) -> Result<(Secret, u64), HttpErrorKind> {
         let mut state = self.state.lock().await;
         let is_due = state.due.is_some_and(|due| due <= Instant::now());
@@ -81,10 +81,10 @@ impl Token {
         }
     }
 
-    /// After a 401 for the token with this number: whether there is another one now.
+    /// After a 401 for the token with this serial number: returns true if there is another one now.
     ///
     /// # Errors
-    /// `NoCredentials` if there is none to be had.
+    /// `NoCredentials` if no token is available.
     pub async fn renew(&self, refused: u64) -> Result<bool, HttpErrorKind> {
         let mut state = self.state.lock().await;
         if state.generation != refused {
@@ -136,7 +136,7 @@ impl TokenSource {
     }
 }
 
-/// What a command prints.
+/// The output of a command.
 async fn run(command: &str) -> Result<String, HttpErrorKind> {
     let mut shell = Command::new("/bin/sh");
     shell
@@ -162,7 +162,7 @@ async fn run(command: &str) -> Result<String, HttpErrorKind> {
     String::from_utf8(output.stdout).map_err(|_| no("the output of the token command is not text".to_owned()))
 }
 
-/// The token, and how long it stays good.
+/// The token and its lifetime.
 pub(crate) fn read(text: &str) -> Result<(Secret, Option<Duration>), &'static str> {
     let mut lines = text.lines().map(str::trim);
     let token = lines.next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Connections: proxies, addresses, TLS, and one pooled connection as [`wire`] sees it.
+//! Connections: proxies, addresses, TLS, and the single pooled connection of a [`wire`]. `origin` decides how many
+//! there are and which request uses which.
 
 pub(crate) mod setup;
 pub(crate) mod tls;

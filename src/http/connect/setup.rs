@@ -1,4 +1,4 @@
-//! From [`HttpConfig`] to connections: proxy, addresses and versions of HTTP.
+//! Builds connections from [`HttpConfig`]: proxy, addresses and HTTP versions.
 
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
@@ -12,16 +12,16 @@ use crate::http::config::PROXY_VARIABLES;
 use crate::http::{HttpConfig, Origin, Protocol, ProxyChoice};
 
 /// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
-/// theirs, so that few requests meet a connection that is just being closed.
+/// theirs, so that few requests meet a connection that the server is closing.
 pub(crate) const IDLE: Duration = Duration::from_secs(50);
 
-/// Lines in the head of an answer. Stores that send a file's properties along send some hundred.
+/// Maximum header lines of a response. Object stores that send a file's properties as headers send some hundred.
 const MOST_HEADERS: usize = 500;
 
-/// Kinds of proxies that are spoken to.
+/// Supported proxy schemes.
 const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
-/// Why no client can be made of a configuration.
+/// Why a configuration gives no client.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A file can't be read.
@@ -31,7 +31,7 @@ pub enum SetupError {
         option: &'static str,
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// A file was read and is not what it should be.
@@ -41,10 +41,10 @@ pub enum SetupError {
         option: &'static str,
         /// The file.
         path: String,
-        /// What is wrong with it, as the end of a sentence.
+        /// The fault, as the end of a sentence.
         wrong: &'static str,
     },
-    /// The address of the proxy is none.
+    /// The proxy's address is invalid.
     #[error("--proxy: not the address of a proxy; write for example http://HOST:3128 or socks5h://HOST:1080")]
     Proxy,
     /// TLS can't be set up.
@@ -56,14 +56,14 @@ pub enum SetupError {
 pub(crate) struct Connections {
     config: HttpConfig,
     tls: Tls,
-    /// The `https` origins that speak nothing but HTTP/2. Nothing else is locked under it, and it is never held over an
-    /// await.
+    /// The `https` origins that speak only HTTP/2. **No other lock is taken under it, and it is never held over an
+    /// await.**
     only_http2: Mutex<HashSet<Origin>>,
 }
 
 impl Connections {
     pub fn new(config: &HttpConfig) -> Result<Connections, SetupError> {
-        // Whoever was first has installed the same one.
+        // An error means that another thread has installed the same provider first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if config.tls.insecure {
             log::warn!(
@@ -79,7 +79,7 @@ impl Connections {
             tls: Tls::new(&config.tls)?,
             only_http2: Mutex::default(),
         };
-        // What is wrong with the rest of the configuration shows when a client is made of it.
+        // Building a client finds what else is wrong with the configuration.
         connections.wire(Speech {
             shows_identity: false,
             version: HttpVersion::Agreed,
@@ -87,7 +87,7 @@ impl Connections {
         Ok(connections)
     }
 
-    /// How the origin of a URL is spoken to, which `is_home` if it may see our certificate.
+    /// The protocol for a URL's origin. `is_home`: the origin may see the client certificate.
     pub fn speech(&self, url: &Url, is_home: bool) -> Speech {
         let is_only_http2 = || Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
         let version = match (url.scheme(), self.config.protocol) {
@@ -102,7 +102,8 @@ impl Connections {
         }
     }
 
-    /// Notes that an origin refused to speak HTTP/1.1. False if that was known, so that nothing is left to try.
+    /// Records that an origin refused HTTP/1.1. Returns false if that was known already, so that no protocol is left to
+    /// try.
     pub fn has_only_http2(&self, url: &Url) -> bool {
         Origin::of(url).is_some_and(|origin| {
             log::info!("{origin} speaks nothing but HTTP/2");
@@ -110,13 +111,14 @@ impl Connections {
         })
     }
 
-    /// The place of a new connection.
+    /// A new connection, not established yet.
     pub fn wire(&self, speech: Speech) -> Result<Wire, SetupError> {
         let config = &self.config;
         let builder = reqwest::Client::builder()
             .tcp_nodelay(true)
-            // A line that is no header is passed over, a blank before the colon too, and a value may go on in the next line
-            // (RFC 9112 §5.1, §5.2): so curl and browsers read heads, and a proxy's warning among the headers costs nobody a file.
+            // Skips a line that is not a header, allows a space before the colon, and joins continuation lines (RFC
+            // 9112 §5.1, §5.2). curl and browsers read heads in this way, and a proxy's warning among the headers must
+            // not make a file unreadable.
             .http1_ignore_invalid_headers_in_responses(true)
             .http1_allow_spaces_after_header_name_in_responses(true)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
@@ -141,7 +143,7 @@ impl Connections {
 
 fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuilder, SetupError> {
     Ok(match choice {
-        // Tests speak to servers of their own.
+        // Tests use servers of their own.
         ProxyChoice::Environment if cfg!(test) => builder.no_proxy(),
         ProxyChoice::Environment => builder,
         ProxyChoice::Direct => builder.no_proxy(),
@@ -155,8 +157,9 @@ fn with_proxy(builder: ClientBuilder, choice: &ProxyChoice) -> Result<ClientBuil
     })
 }
 
-/// Whether it names a kind of proxy that is spoken to. The HTTP library takes any other for no proxy at all, and goes straight to the
-/// server, which is what a proxy may be there to prevent. Without a scheme, `http` is meant.
+/// Returns true if the address has a supported proxy scheme; without a scheme, `http` is assumed. The HTTP library
+/// takes any other scheme for no proxy at all and connects directly to the server, which the proxy may be there to
+/// prevent.
 fn is_a_proxy(address: &str) -> bool {
     let Some((scheme, _)) = address.split_once("://") else {
         return true;
@@ -164,8 +167,8 @@ fn is_a_proxy(address: &str) -> bool {
     PROXY_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
 }
 
-/// Variables of the environment that are meant to name a proxy, and name none that is spoken to (`all_proxy=socks://HOST`, as some desktops
-/// set it, is `socks5://`). They are not in the way of the mount: other programs go on without them as well.
+/// Warns of environment variables that should name a proxy but have an unsupported scheme. `all_proxy=socks://HOST`, as
+/// some desktops set it, means `socks5://`. The mount goes on without them, as other programs do.
 fn warn_of_proxies_in_the_environment() {
     for name in PROXY_VARIABLES {
         if std::env::var(name).is_ok_and(|address| !is_a_proxy(&address)) {
@@ -193,7 +196,7 @@ pub(crate) fn content(option: &'static str, path: &Path, wrong: &'static str) ->
     }
 }
 
-/// The library's own text says only that "builder error" occurred; its first cause says why.
+/// The library's own text says only "builder error"; the innermost cause says why.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -1,8 +1,9 @@
-//! TLS: whose certificates are trusted, which is shown, and what goes wrong with it, in words.
+//! TLS: trusted certificates, the client certificate, and error texts.
 //!
-//! Trusted are the system's authorities and those in `--ca-cert`. **A certificate that is itself in `--ca-cert` is trusted for the hosts
-//! that it names, whoever signed it and whatever it may be used for otherwise**: what `openssl req -x509` makes for a server at home is its own
-//! authority, which the rules for authorities forbid a server to show (RFC 5280 §4.2.1.9).
+//! The system's authorities and those in `--ca-cert` are trusted. **A certificate that is itself in `--ca-cert` is
+//! trusted for the hosts that it names, whatever its issuer and key usage.** The reason: `openssl req -x509` for a
+//! server at home makes a certificate that is its own authority, and the rules forbid a server to present an
+//! authority's certificate (RFC 5280 §4.2.1.9).
 
 use std::{path::Path, sync::Arc};
 
@@ -22,7 +23,7 @@ use rustls_platform_verifier::Verifier;
 use super::setup::{content, read};
 use crate::http::{SetupError, TlsConfig};
 
-/// TLS with our certificate, and without.
+/// TLS configurations, with and without the client certificate.
 pub(crate) struct Tls {
     without_identity: ClientConfig,
     with_identity: Option<ClientConfig>,
@@ -64,7 +65,7 @@ impl Tls {
         })
     }
 
-    /// The configuration for a connection over which one of these protocols is spoken (RFC 7301). Sessions are shared among all.
+    /// The configuration for a connection with one of these protocols (RFC 7301). All share their TLS sessions.
     pub fn config(&self, shows_identity: bool, protocols: &[&str]) -> ClientConfig {
         let identity = self.with_identity.as_ref().filter(|_| shows_identity);
         let mut config = identity.unwrap_or(&self.without_identity).clone();
@@ -100,7 +101,7 @@ fn identity(path: &Path, key: Option<&Path>, wrong: impl Fn() -> SetupError) -> 
     Ok((chain, key))
 }
 
-/// See the module.
+/// Verifies server certificates, with the exception for certificates that are themselves in `--ca-cert`.
 #[derive(Debug)]
 struct Trust {
     system: Verifier,
@@ -120,7 +121,7 @@ impl ServerCertVerifier for Trust {
             Err(Error::InvalidCertificate(refusal)) => refusal,
             verdict => return verdict,
         };
-        // Its dates and names count, and are looked at before its use.
+        // Dates and names were checked before the key usage.
         let is_of_its_use = matches!(
             refusal,
             CertificateError::UnknownIssuer
@@ -133,7 +134,7 @@ impl ServerCertVerifier for Trust {
             return Ok(ServerCertVerified::assertion());
         }
         let is_authority = is_authority_as_server(&refusal);
-        // With a wrong signature it is named as an authority's that did not sign it: made anew under the old name, for example.
+        // A wrong signature means a different authority with the same name, for example one that was created anew.
         if is_authority
             || matches!(
                 refusal,
@@ -186,7 +187,7 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// `--insecure`: any certificate is accepted.
+/// `--insecure`: accepts any certificate.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -225,23 +226,24 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Why no authority vouches for a certificate, and what can be done about it.
+/// Why no authority vouches for a certificate, and what the user can do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Distrust(&'static str);
 
-/// Whether a server shows an authority's certificate as its own (RFC 5280 §4.2.1.9). The type of that error has no name here.
+/// Returns true if a server presents an authority's certificate as its own (RFC 5280 §4.2.1.9). The library does not
+/// export that error's type.
 fn is_authority_as_server(refusal: &CertificateError) -> bool {
     matches!(refusal, CertificateError::Other(other) if format!("{:?}", other.0).contains("CaUsedAsEndEntity"))
 }
 
-/// Whether issuer and subject are the same name: as a trust anchor it would then verify itself.
+/// Returns true if issuer and subject are the same name: as a trust anchor, the certificate would then verify itself.
 fn is_its_own_issuer(shown: &CertificateDer<'_>) -> bool {
     let mut alone = rustls::RootCertStore::empty();
     if alone.add(shown.clone().into_owned()).is_err() {
         return false;
     }
-    // The issuer's name is in it twice.
+    // Then the certificate contains the name twice.
     let subject = alone.roots[0].subject.as_ref();
     shown
         .windows(subject.len().max(1))
@@ -250,7 +252,7 @@ fn is_its_own_issuer(shown: &CertificateDer<'_>) -> bool {
         >= 2
 }
 
-/// What is wrong with a certificate that is not trusted, if that is what TLS complains of.
+/// Why a certificate is not trusted; `None` if the error is not about the certificate.
 pub(crate) fn distrust(error: &Error) -> Option<String> {
     let why = match error {
         Error::NoCertificatesPresented => return Some("the server shows none".to_owned()),
@@ -289,7 +291,7 @@ pub(crate) fn distrust(error: &Error) -> Option<String> {
 }
 
 fn names_of(presented: &[String]) -> String {
-    // As the library writes them: `DnsName("host")`, `IpAddress(127.0.0.1)`.
+    // The library's format: `DnsName("host")`, `IpAddress(127.0.0.1)`.
     let name = |shown: &String| {
         let inner = shown
             .split_once('(')
@@ -308,7 +310,7 @@ fn names_of(presented: &[String]) -> String {
     }
 }
 
-/// Why no TLS connection came about, other than for a certificate.
+/// Why no TLS connection was made, for other reasons than a certificate.
 pub(crate) fn failure(error: &Error) -> String {
     match error {
         Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)

@@ -1,12 +1,14 @@
-//! One connection: a pool of `reqwest`'s that holds one at most, and what is known of it.
+//! A wire: a `reqwest` pool with at most one connection, and the state of that connection.
 //!
-//! `reqwest` keeps connections in pools of its own, opens them as it likes, and does not tell which one a request went out on. Here
-//! each connection is a client for itself, and one request at a time uses it ([`limit`](crate::origin::connection_limit)). So connections can be counted,
-//! idle ones closed, and a request that went out on one that was kept is known as such.
+//! `reqwest` keeps connections in its own pools, opens them at will, and does not say which one a request used. Here
+//! each connection has its own client, and one request at a time uses it
+//! ([`connection_limit`](crate::origin::connection_limit)). So connections can be counted and closed when idle, and a
+//! request on a reused connection is recognised.
 //!
-//! **A wire has one connection at most, also for a moment.** The pool dials as soon as it has no idle connection at hand, and the kept
-//! one may be on its way back to it. So dialling waits for [`RETURNING`] where one is kept, and what was dialled is dropped if the
-//! request has gone out on the kept one meanwhile. That it has is seen by its body, which is looked at when it is sent.
+//! **A wire never has more than one connection, even for a moment.** The pool dials as soon as it has no idle
+//! connection, but the kept-alive one may still be on its way back to the pool. So with a kept-alive connection,
+//! dialling waits for [`RETURNING`]. A new connection is dropped if the request was sent on the kept-alive one
+//! meanwhile. The request's body shows that: the library polls it when it sends the request.
 
 use std::{
     convert::Infallible,
@@ -29,34 +31,34 @@ use tokio::sync::Notify;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// How long a connection that was kept may take to get back into its pool. It takes microseconds; the rest is for a loaded machine.
-/// It is waited for only where the server has closed a kept connection.
+/// How long a kept-alive connection may take to return to its pool. It takes microseconds; the rest is for a busy
+/// machine. The wait happens only if the server has closed a kept-alive connection.
 const RETURNING: Duration = Duration::from_millis(5);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// How a server is spoken to, over one connection: `reqwest` settles these for a client as a whole.
+/// The protocol of one connection. `reqwest` fixes these settings per client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Speech {
-    /// With our certificate.
+    /// With the client certificate.
     pub shows_identity: bool,
-    /// Over TLS, which knows which version of HTTP is spoken.
+    /// The HTTP version, or how TLS negotiates it.
     pub version: HttpVersion,
 }
 
-/// The version of HTTP that a wire is made for.
+/// The HTTP version of a wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HttpVersion {
     /// HTTP/1.1 only.
     Http1,
-    /// What is agreed upon in the TLS handshake.
+    /// Negotiated in the TLS handshake.
     Agreed,
-    /// HTTP/2 without being asked.
+    /// HTTP/2 without negotiation.
     Http2,
 }
 
 impl HttpVersion {
-    /// Whether requests share one connection.
+    /// Returns true if requests share one connection.
     pub fn is_shared(self) -> bool {
         self != HttpVersion::Http1
     }
@@ -67,12 +69,12 @@ pub(crate) struct Wire {
     pub client: reqwest::Client,
     pub speech: Speech,
     dials: Dials,
-    /// Whether an answer was read to its end on it, and the connection kept.
+    /// True if a response was read to its end on it and the connection was kept alive.
     is_kept: bool,
 }
 
 impl Wire {
-    /// The place of a connection that does not stand yet. `finish` makes a client of the builder that is given to it.
+    /// A connection that is not established yet. `finish` builds the client.
     pub fn new<E>(
         speech: Speech,
         builder: ClientBuilder,
@@ -91,7 +93,7 @@ impl Wire {
         })
     }
 
-    /// Another request over the same connection, beside this one.
+    /// A second request on the same connection, at the same time.
     pub fn shared(&self) -> Wire {
         Wire {
             client: self.client.clone(),
@@ -101,28 +103,28 @@ impl Wire {
         }
     }
 
-    /// Begins a request, whose body has to be [`Dial::body`].
+    /// Begins a request, whose body must be [`Dial::body`].
     pub fn begin(&mut self) -> Arc<Dial> {
         let dial = Arc::new(Dial {
             is_kept: self.is_kept,
             ..Dial::default()
         });
         *self.dials.0.lock() = Arc::clone(&dial);
-        // Until its answer is read to its end.
+        // Not kept until the response is read to its end.
         self.is_kept &= self.speech.version.is_shared();
         dial
     }
 
-    /// An answer was read to its end, and the server keeps the connection.
+    /// A response was read to its end, and the server keeps the connection alive.
     pub fn keep(&mut self) {
         self.is_kept = true;
     }
 }
 
-/// The dialling of one request.
+/// The state of one request's connection set-up.
 #[derive(Default)]
 pub(crate) struct Dial {
-    /// Whether there is a connection that was used before.
+    /// True if there is a kept-alive connection.
     is_kept: bool,
     is_taken: AtomicBool,
     taken: Notify,
@@ -130,12 +132,12 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    /// Whether the request has gone out on a connection that was used before.
+    /// Returns true if the request was sent on a reused connection.
     pub fn is_on_kept(&self) -> bool {
         self.is_kept && !self.has_dialled.load(Ordering::Acquire)
     }
 
-    /// A body without a byte, by which it is seen that the request is sent.
+    /// An empty body whose polling shows that the request is being sent.
     pub fn body(self: &Arc<Self>) -> reqwest::Body {
         reqwest::Body::wrap(NoBody(Arc::clone(self)))
     }
@@ -150,7 +152,7 @@ impl Dial {
         }
     }
 
-    /// Whether a connection is to be made for it.
+    /// Returns true if a new connection must be made.
     async fn has_to_dial(&self) -> bool {
         if self.is_kept {
             let _ = tokio::time::timeout(RETURNING, self.taken.notified()).await;
@@ -173,7 +175,7 @@ impl Body for NoBody {
         Poll::Ready(None)
     }
 
-    /// Asked when the request is written to a connection, and not before.
+    /// Called when the request is written to a connection, and not before.
     fn is_end_stream(&self) -> bool {
         self.0.take();
         true
@@ -184,7 +186,7 @@ impl Body for NoBody {
     }
 }
 
-/// Sits between a pool and what makes its connections. Holds the dialling of the request that is under way.
+/// A layer between the pool and its connector. Holds the state of the request in flight.
 #[derive(Clone, Default)]
 struct Dials(Arc<Mutex<Arc<Dial>>>);
 
@@ -222,7 +224,7 @@ where
 
     fn call(&mut self, to: R) -> Self::Future {
         let dial = Arc::clone(&self.dials.0.lock());
-        // The one that is ready is the one that was asked.
+        // The ready clone is the one to be called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
@@ -230,7 +232,7 @@ where
                 return Err("the kept connection was used".into());
             }
             let connection = inner.call(to).await?;
-            // It came back late: what was dialled is one too many.
+            // The kept-alive connection returned late: the new one is superfluous.
             if dial.is_taken() {
                 return Err("the kept connection was used".into());
             }

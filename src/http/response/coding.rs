@@ -1,45 +1,47 @@
-//! Content codings (RFC 9110 §8.4.1): which of them compress, and pages that come compressed although `identity` was asked for.
+//! Content codings (RFC 9110 §8.4.1): which of them compress, and how to decode compressed documents.
 //!
-//! Files are never decoded: their bytes are the file's as they are, or the answer is refused
-//! ([`AnswerHead::refuse_coding`](super::head::AnswerHead::refuse_coding)). A page is text that is read here, so it is unpacked
-//! as a browser would, up to the size that a page may have.
+//! Files are never decoded: their bytes are used as they are, or the response is refused
+//! ([`AnswerHead::refuse_coding`](super::head::AnswerHead::refuse_coding)). A document may arrive compressed although
+//! the request asked for `identity`. It is text for this program, so it is decoded as in a browser, up to the maximum
+//! size of a document.
 
 use std::io::{self, Read};
 
-/// Codings that servers apply as they send.
+/// Codings that servers apply on the fly.
 const COMPRESSING: [&str; 7] = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"];
 
-/// Endings of the entity tags of compressed forms: Apache's, Jetty's and some others'.
+/// Suffixes of entity tags of compressed forms: of Apache, Jetty and some others.
 const TAG_ENDINGS: [&str; 6] = ["-gzip", ";gzip", "--gzip", "-br", ";br", "-zstd"];
 
-/// The most codings on top of each other that are taken off.
+/// Maximum number of nested codings that are decoded.
 const MOST_LAYERS: usize = 4;
 
-/// Why a page could not be unpacked.
+/// Why a document could not be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unpacking {
-    /// It is longer than a page may be.
+    /// It is longer than the maximum.
     TooLong,
-    /// It is not what its coding says, or a coding that is not known here.
+    /// It does not match its coding, or the coding is not supported.
     Damaged,
 }
 
-/// Whether one of the codings of a Content-Encoding compresses. Any other value names no coding that a server applies: `utf-8`,
-/// `none`, `binary`, `aws-chunked` (what is left of an upload), or a word for what the file is.
+/// Returns true if one of the codings in a Content-Encoding compresses. Any other value is not a coding that a server
+/// applies: `utf-8`, `none`, `binary`, `aws-chunked` (a remnant of an upload), or a description of the file.
 pub(crate) fn compresses(codings: &str) -> bool {
     layers(codings).any(|coding| COMPRESSING.contains(&coding.as_str()))
 }
 
-/// Whether an entity tag is that of a compressed form, as servers write it that derive it from the file's own.
+/// Returns true if an entity tag is that of a compressed form, in the notation of servers that derive it from the
+/// file's own.
 pub(crate) fn names_a_coding(tag: &str) -> bool {
     let inner = tag.trim_end_matches('"').to_ascii_lowercase();
     TAG_ENDINGS.iter().any(|ending| inner.ends_with(ending))
 }
 
-/// Takes the codings off a page, the last one first. At most `most` bytes come of it, whatever it unpacks to.
+/// Decodes a document, the last coding first. The result has at most `most` bytes.
 pub(crate) async fn unpack(codings: &str, packed: Vec<u8>, most: u64) -> Result<Vec<u8>, Unpacking> {
     let codings: Vec<String> = layers(codings).collect();
-    // A large page takes a second: too long for a thread that other requests need.
+    // A large document takes a second: too long for a thread that other requests need.
     let unpacking = tokio::task::spawn_blocking(move || {
         if codings.len() > MOST_LAYERS {
             return Err(Unpacking::Damaged);
@@ -49,7 +51,7 @@ pub(crate) async fn unpack(codings: &str, packed: Vec<u8>, most: u64) -> Result<
             .rev()
             .try_fold(packed, |bytes, coding| take_off(coding, bytes, most))
     });
-    // It fails only if it panics, or if the runtime is going down.
+    // An error means a panic, or a runtime that is shutting down.
     unpacking.await.unwrap_or(Err(Unpacking::Damaged))
 }
 
@@ -58,12 +60,12 @@ fn layers(codings: &str) -> impl Iterator<Item = String> {
     names.filter(|name| !name.is_empty())
 }
 
-/// One coding less. What has not the mark of its coding is taken as it is: the label is wrong.
+/// Decodes one coding. Bytes without the coding's magic number are returned unchanged: the label is wrong.
 fn take_off(coding: &str, packed: Vec<u8>, most: u64) -> Result<Vec<u8>, Unpacking> {
     let bytes = packed.as_slice();
     match coding {
         "gzip" | "x-gzip" if bytes.starts_with(b"\x1f\x8b") => read(flate2::read::MultiGzDecoder::new(bytes), most),
-        // RFC 9110 §8.4.1.2: with a zlib head. Some servers leave it out.
+        // With a zlib header (RFC 9110 §8.4.1.2). Some servers omit it.
         "deflate" if has_zlib_head(bytes) => read(flate2::read::ZlibDecoder::new(bytes), most),
         "deflate" if !looks_like_text(bytes) => read(flate2::read::DeflateDecoder::new(bytes), most),
         "br" if !looks_like_text(bytes) => read(brotli_decompressor::Decompressor::new(bytes, 4096), most),
@@ -86,13 +88,13 @@ fn read(from: impl Read, most: u64) -> Result<Vec<u8>, Unpacking> {
     }
 }
 
-/// RFC 1950 §2.2.
+/// The zlib header of RFC 1950 §2.2.
 fn has_zlib_head(bytes: &[u8]) -> bool {
     let [method, flags, ..] = *bytes else { return false };
     method & 0x0f == 8 && (u16::from(method) << 8 | u16::from(flags)) % 31 == 0
 }
 
-/// Whether it begins as a page does that is not compressed.
+/// Returns true if it begins like an uncompressed document.
 fn looks_like_text(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii_start();
     text.is_empty() || text.starts_with(b"<") || text.starts_with(b"\xef\xbb\xbf<")

@@ -1,9 +1,9 @@
-//! `Content-Disposition`: the name that a server gives a download (RFC 6266).
+//! `Content-Disposition`: the file name that a server gives a download (RFC 6266).
 
 use percent_encoding::percent_decode_str;
 
-/// The file's name, as bytes: `filename*` if it is there and makes sense, else `filename`. Without any directory in front,
-/// which a server has no say in (§4.3). Whether it can be a name here is for the caller to find out.
+/// The file name as bytes: `filename*` if present and valid, else `filename`. Without directories, which a server must
+/// not choose (§4.3). The caller checks whether the name is valid here.
 pub(crate) fn file_name(header: &[u8]) -> Option<Vec<u8>> {
     let params = params(header);
     let value = |wanted: &str| {
@@ -36,7 +36,7 @@ fn params(header: &[u8]) -> Vec<(String, Vec<u8>)> {
     params
 }
 
-/// Splits at semicolons that are not in quotes.
+/// Splits at semicolons outside quotes.
 fn split(header: &[u8]) -> Vec<&[u8]> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let is_end = |&byte: &u8| {
@@ -50,7 +50,7 @@ fn split(header: &[u8]) -> Vec<&[u8]> {
     header.split(is_end).collect()
 }
 
-/// The content of a quoted string (RFC 9110 §5.6.4); a token is itself.
+/// The content of a quoted string (RFC 9110 §5.6.4); a token is returned as it is.
 fn unquote(value: &[u8]) -> Vec<u8> {
     let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
         return value.to_vec();
@@ -67,7 +67,7 @@ fn unquote(value: &[u8]) -> Vec<u8> {
     text
 }
 
-/// `UTF-8'en'percent%20encoded` (RFC 8187 §3.2). Other charsets than UTF-8 are not used any more.
+/// `UTF-8'en'percent%20encoded` (RFC 8187 §3.2). Other charsets than UTF-8 are obsolete.
 fn extended(value: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(value).ok()?;
     let mut parts = text.splitn(3, '\'');

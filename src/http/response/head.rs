@@ -1,6 +1,8 @@
-//! The head of an answer, reduced to what decides on it: plain values, so that the decision can be tested without a
-//! network. A header that is malformed counts as absent, except Content-Range, on which everything hangs, and the validators, which
-//! are compared as they are written.
+//! The head of a response, reduced to the values that response validation needs. Plain values, so that tests need no
+//! network.
+//!
+//! A malformed header counts as absent, with two exceptions: Content-Range, on which all else depends, and the
+//! validators, which are compared as text.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,41 +15,41 @@ use super::{
 };
 use crate::http::HttpErrorKind;
 
-/// The longest pause that a server can ask for by `Retry-After`. A server under repair says "3600"; if it is back
+/// Maximum pause that a server can ask for by `Retry-After`. A server under maintenance says "3600"; if it is back
 /// sooner, its files should be too.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// What the judgement needs of an answer's head.
+/// What validation needs of a response's head.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AnswerHead {
     /// The HTTP status code.
     pub status: u16,
-    /// Content-Range as it came; several are joined by a comma and so never parse.
+    /// Content-Range as received. Several are joined by commas and so never parse.
     pub content_range: Option<String>,
-    /// Bytes of the body that are announced.
+    /// The announced bytes of the body.
     pub content_length: Option<u64>,
-    /// The content codings, if one of them is applied by servers as they send ([`compresses`](super::coding::compresses)).
+    /// The content codings, if servers apply one of them on the fly ([`compresses`](super::coding::compresses)).
     pub coding: Option<String>,
-    /// Whether the answer says that it is one of several representations, chosen by Accept-Encoding.
+    /// True if the response is one of several representations, chosen by Accept-Encoding.
     pub is_negotiated: bool,
     /// Media type without parameters, in lower case.
     pub content_type: Option<String>,
     /// The media type's `charset` parameter.
     pub charset: Option<String>,
-    /// The entity tag, strong or weak, or what stands in its place ([`text_of`]).
+    /// The entity tag, strong or weak, or the text in its place ([`text_of`]).
     pub etag: Option<String>,
-    /// Last-Modified, be it a date or not.
+    /// Last-Modified as text, also if it is not a date.
     pub last_modified: Option<String>,
-    /// Whether redirects led to another host or path than was asked.
+    /// True if redirects led to another host or path than requested.
     pub is_elsewhere: bool,
-    /// Whether the name of what was asked for is that of a web page.
+    /// True if the requested name is that of a web page.
     pub is_page_by_name: bool,
-    /// From the moment at which the head was read.
+    /// Counted from the moment at which the head was read.
     pub retry_after: Option<Duration>,
 }
 
 impl AnswerHead {
-    /// Takes out of the headers what matters. `now` is what dates in `Retry-After` are counted from.
+    /// Extracts the relevant headers. `now` is the reference for dates in `Retry-After`.
     pub fn of(status: u16, headers: &HeaderMap, now: SystemTime) -> AnswerHead {
         let (content_type, charset) = joined(headers, header::CONTENT_TYPE)
             .map(|v| media_type(&v))
@@ -71,13 +73,13 @@ impl AnswerHead {
         }
     }
 
-    /// Notes what was asked for, and where the answer came from.
+    /// Records the requested URL and the one that responded.
     pub fn note_place(&mut self, asked: &Url, answered: &Url) {
         self.is_elsewhere = is_elsewhere(asked, answered);
         self.is_page_by_name = is_page_by_name(asked);
     }
 
-    /// The validator to remember of this answer.
+    /// The validator to remember from this response.
     pub fn validator(&self) -> Validator {
         Validator::of(self.etag.as_deref(), self.last_modified.as_deref())
     }
@@ -87,7 +89,7 @@ impl AnswerHead {
         parse_date(self.last_modified.as_deref()?)
     }
 
-    /// Whether the body is a web page: what a login form, a captive portal or a pretty error is made of.
+    /// Returns true if the body is a web page, as login forms, captive portals and error pages are.
     pub fn is_web_page(&self) -> bool {
         matches!(
             self.content_type.as_deref(),
@@ -95,7 +97,7 @@ impl AnswerHead {
         )
     }
 
-    /// What the status means if it is none of those that bring data.
+    /// The error for a status that brings no data.
     pub fn failure(&self) -> HttpErrorKind {
         match self.status {
             401 | 403 | 407 => HttpErrorKind::Denied(self.status),
@@ -111,11 +113,12 @@ impl AnswerHead {
         }
     }
 
-    /// Refuses a body that was compressed as it was sent: its bytes are not the file's, and "identity" was asked for.
+    /// Refuses a body that was compressed on the fly: its bytes are not the file's, and the request asked for
+    /// `identity`.
     ///
-    /// **A content coding is a label, and the bytes are the file's as they are, if the answer announces their number and that
-    /// is the number of the file's bytes** (`expected`, where it is known). So it is for a stored `.gz` that its server labels.
-    /// Without a known number, an answer that says it was negotiated is refused: the file may have another length.
+    /// **A content coding is only a label if the response announces a length and that is the file's length**
+    /// (`expected`, where known). The bytes are then the file's own, for example a stored `.gz` that its server labels.
+    /// Without a known length, a negotiated response is refused: the file may have another length.
     pub fn refuse_coding(&self, expected: Option<u64>) -> Result<(), HttpErrorKind> {
         let Some(coding) = &self.coding else { return Ok(()) };
         let fits = match (self.content_length, expected) {
@@ -133,7 +136,7 @@ impl AnswerHead {
     }
 }
 
-/// Whether a URL is called as web pages are, or as what servers make them of.
+/// Returns true if a URL is named like a web page, or like what servers generate pages from.
 fn is_page_by_name(url: &Url) -> bool {
     const ENDINGS: [&str; 10] = [
         "html", "htm", "shtml", "shtm", "xhtml", "xht", "php", "asp", "aspx", "jsp",
@@ -150,7 +153,7 @@ pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// A header's value, trimmed; several of a name are joined by commas (RFC 9110 §5.3).
+/// A header's value, trimmed; several with one name are joined by commas (RFC 9110 §5.3).
 fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter().map(|value| value.to_str().map(str::trim));
     let mut text = values.next()?.ok()?.to_owned();
@@ -161,7 +164,7 @@ fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     Some(text)
 }
 
-/// Digits only: `u64::from_str` would also take a plus sign.
+/// Digits only: `u64::from_str` would accept a plus sign too.
 fn decimal(value: &str) -> Option<u64> {
     value
         .bytes()
@@ -184,7 +187,7 @@ fn media_type(value: &str) -> (Option<String>, Option<String>) {
     (kind, charset)
 }
 
-/// Seconds or a date (RFC 9110 §10.2.3); a date that is past means "now".
+/// Seconds or a date (RFC 9110 §10.2.3); a past date means "now".
 fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let pause = match decimal(value) {
         Some(seconds) => Duration::from_secs(seconds),
@@ -196,7 +199,7 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(pause.min(LONGEST_RETRY_AFTER))
 }
 
-/// Whether another document answered than was asked. The same one over https is none.
+/// Returns true if another document responded than was requested. The same one over https is not another.
 pub(crate) fn is_elsewhere(asked: &Url, answered: &Url) -> bool {
     asked.host() != answered.host() || asked.path() != answered.path()
 }

@@ -5,7 +5,7 @@ use url::Url;
 use super::head::excerpt;
 use crate::http::redact::strip;
 
-/// The URL that a Location names, seen from `base`.
+/// The URL in a Location header, relative to `base`.
 pub(crate) fn target(base: &Url, location: &[u8]) -> Result<Url, String> {
     let joined = std::str::from_utf8(location)
         .ok()

@@ -1,7 +1,7 @@
-//! Which line of an answer's head is no HTTP.
+//! Finds the line of a response's head that is not HTTP.
 //!
-//! The HTTP library says that it could not read a head, and not what stood there. So that a refusal can name the line, the same URL is
-//! asked once more here, without TLS, proxy or credentials, and what comes is looked at and thrown away.
+//! The HTTP library reports that it could not read a head, but not the line. So that the error can name it, this module
+//! requests the same URL once more, without TLS, proxy or credentials, and discards what it receives.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use url::Url;
 
 use super::head::excerpt;
 
-/// The longest that it may take: the refusal waits for it.
+/// Maximum time: the error waits for this.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Bytes of the answer that are looked at.
+/// Maximum bytes of the response to read.
 const MOST: usize = 16 << 10;
 
-/// The first line of the head that can't be read, as far as it is fit for a message.
+/// The first malformed line of the head, as an excerpt for messages.
 pub(crate) async fn odd_line(url: &Url) -> Option<String> {
     let head = timeout(PATIENCE, head_of(url)).await.ok()??;
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
@@ -44,7 +44,7 @@ async fn head_of(url: &Url) -> Option<Vec<u8>> {
         format!("GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nRange: bytes=0-0\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut head = Vec::new();
-    // A server that says little and waits has said what there is to see.
+    // A server that pauses has sent what there is to see.
     while head.len() < MOST && !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut piece = [0; 2048];
         match timeout(PATIENCE / 2, stream.read(&mut piece)).await {

@@ -1,4 +1,5 @@
-//! Answers: the head reduced to values, content codings, validators, and what an answer to a range request means.
+//! Interprets responses with pure functions: the head as values, content codings, validators, and validation against
+//! the request. `origin`'s client calls it for each response.
 
 pub(crate) mod coding;
 pub(crate) mod disposition;

@@ -1,21 +1,22 @@
-//! What an answer to a range request means: a pure function from the answer's head to a verdict.
+//! Response validation: a pure function from the head of a response to a verdict.
 //!
-//! A server that is believed too easily puts wrong bytes into a file and into the cache, for good. So an answer counts
-//! only if status, Content-Range, length, content coding and validator fit together and fit the request. On the other
-//! hand nothing is dropped from the cache because a login page, a portal or a broken proxy answered in the server's
-//! place (docs/semantics.md, promise 3: unreachable is neither gone nor changed). An answer replaces a known version only if it
-//! speaks for a version itself.
+//! A server that is trusted too easily puts wrong bytes into a file and into the cache, for good. So a response counts
+//! only if status, Content-Range, length, content coding and validator fit together and fit the request.
 //!
-//! "Same", "different" and "silent" are what the answer's validators say of the known version
-//! ([`Validator::compare`](crate::http::Validator)); an answer is "silent" if it has none that can be compared. Where only a
-//! size is known (from a listing), or nothing, everything counts as same.
+//! On the other hand, a login page, a captive portal or a broken proxy in the server's place must not drop anything
+//! from the cache (docs/semantics.md, promise 3: unreachable is neither gone nor changed). A response replaces a known
+//! version only if it identifies a version itself.
 //!
-//! A **contradiction** is retried like a connection that breaks off, a bad answer is not.
+//! In the table, "same", "different" and "silent" say how the response's validators compare with the known version
+//! ([`Validator::compare`](crate::http::Validator)). A response without a comparable validator is "silent". If only a
+//! size is known (from a listing), or nothing, every response counts as "same".
+//!
+//! A **contradiction** is retried like an aborted connection; a bad answer is not.
 //!
 //! | status | the answer | verdict | after |
 //! |---|---|---|---|
 //! | 200, 206 | a content coding that compresses, and a length that is not announced, or not the file's or the range's | bad answer: compressed as it is sent | RFC 9110 §8.4, §12.5.3: identity was asked for |
-//! | 200 | likewise, nothing known of the file, and negotiated (`Vary`, the tag) | bad answer: another representation | §12.5.5 |
+//! | 200 | the same, nothing known of the file, and negotiated (`Vary`, the tag) | bad answer: another representation | §12.5.5 |
 //! | 200, 206 | any other content coding: a label on the bytes | as without | servers label stored `.gz` files |
 //! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was asked for |
 //! | 206 | starts elsewhere | contradiction | §15.3.7: a client must look at Content-Range |
@@ -31,8 +32,8 @@
 //! | 206 | silent, without any, or with the known tag made weak | bad answer: a part must carry the validators that the whole has | §15.3.7 |
 //! | 200 | Content-Range names a part, and Content-Length is that part's | as a 206 | scripts that send no other status |
 //! | 200 | a web page, with a weaker validator than the known one | bad answer: a login page or the like | promise 3 |
-//! | 200 | a web page without any validator, where only a size is known, and not announced with that size, unless the file's name says that it is a page | bad answer, likewise | promise 3; pages that are rewritten as they are sent |
-//! | 200 | a web page of another version, from another host or path, to which a redirect led | bad answer, likewise | promise 3 |
+//! | 200 | a web page without any validator, where only a size is known, and not announced with that size, unless the file's name says that it is a page | bad answer: a login page or the like | promise 3; pages that are rewritten as they are sent |
+//! | 200 | a web page of another version, from another host or path, to which a redirect led | bad answer: a login page or the like | promise 3 |
 //! | 200 | same, length as known or not said | **whole** | §14.2: Range may be ignored |
 //! | 200 | same, other length; what is known is a strong tag | contradiction | §8.8.1 |
 //! | 200 | same, other length; a date, a weak tag or only a size is known | changed | |
@@ -41,11 +42,11 @@
 //! | 200 | silent, without any, or with the known tag made weak | bad answer | promise 3; a proxy's rewriting |
 //! | 412 | same | contradiction | §15.5.13 |
 //! | 412 | else, a validator being known | changed | §15.5.13 |
-//! | 416 | no total (`bytes */n`), as Apache and lighttpd have it | refused: a GET without Range must tell | §15.5.17: only a SHOULD |
+//! | 416 | no total (`bytes */n`), as Apache and lighttpd have it | refused: a GET without Range decides | §15.5.17: only a SHOULD |
 //! | 416 | nothing known, the range starts at or after the total | past the end | §15.5.17 |
 //! | 416 | a size known, other total; not a strong tag that is the same | changed | |
-//! | 416 | else, though the range exists | refused, likewise | |
-//! | 400, 405, 501 | | refused, likewise: servers that know no ranges say so in all these ways | |
+//! | 416 | else, though the range exists | refused: a GET without Range decides | |
+//! | 400, 405, 501 | | refused: a GET without Range decides; servers without ranges use all these statuses | |
 //! | 401, 403, 407 | | denied | |
 //! | 404, 410 | | not found | |
 //! | 408, 425, 429, 5xx, other 4xx | | status, with `Retry-After` | §10.2.3 |
@@ -62,24 +63,25 @@ use super::{
 };
 use crate::http::HttpErrorKind;
 
-/// What an answer is worth. The same kinds as [`RangeAnswer`](crate::origin::RangeAnswer), before a body is attached.
+/// The verdict on a response. The kinds are those of [`RangeAnswer`](crate::origin::RangeAnswer), without the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The bytes of `range` follow.
     Partial { version: Version, range: Range<u64> },
-    /// The whole file follows. `size` is the body's exact length if it can be known.
+    /// The whole file follows. `size` is the exact length of the body, if known.
     Whole { size: Option<u64>, validator: Validator },
-    /// The file is another one now; its version, if the answer tells it.
+    /// The file has another version now; with that version, if the response identifies it.
     Changed(Option<Version>),
     /// The file ends before the range starts.
     PastEnd { size: u64 },
-    /// The server refuses the range by a status. It may give the file without Range, and then all of it; else this is the failure.
+    /// The server refuses the range by a status. A request without Range may bring the whole file; otherwise this is
+    /// the error.
     Refused(HttpErrorKind),
-    /// The answer brings nothing.
+    /// The response brings no data.
     Failed(HttpErrorKind),
 }
 
-/// Judges the answer to a request for the bytes `want` of a file of which the version `known` is expected.
+/// Validates the response to a request for the bytes `want` of a file with the expected version `known`.
 pub(crate) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Verdict {
     debug_assert!(want.start < want.end, "an empty range can't be asked for");
     let verdict = match meant_status(head) {
@@ -93,7 +95,8 @@ pub(crate) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>
     verdict.unwrap_or_else(Verdict::Failed)
 }
 
-/// Judges the answer to a request for the whole file, after one for the bytes `want` was refused for this reason.
+/// Validates the response to a request for the whole file, sent after a range request for `want` was refused with this
+/// error.
 pub(crate) fn judge_instead(
     head: &AnswerHead,
     want: Range<u64>,
@@ -108,7 +111,7 @@ pub(crate) fn judge_instead(
     }
 }
 
-/// Whether a part that was judged to be good for the bytes `want` goes on after them.
+/// Returns true if a valid part for the bytes `want` continues after them.
 pub(crate) fn is_longer(head: &AnswerHead, want: &Range<u64>) -> bool {
     match head.content_range.as_deref().and_then(content_range) {
         Some(ContentRange::Bytes(range)) => range.last_byte >= want.end,
@@ -200,12 +203,12 @@ fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErro
     refuse_stand_in(head, known)?;
     match (sameness, &known.validator) {
         (Sameness::Different, _) => Ok(Verdict::Changed(told)),
-        // Nothing but a size was known. If that fits, or can't be compared, the answer's own validator is news.
+        // Only a size was known. If it fits, or can't be compared, the response's validator is news.
         (Sameness::Same, Validator::None) if same_size => Ok(Verdict::Whole {
             size: head.content_length,
             validator: own,
         }),
-        // The same version has the same size, whether or not the server says it once more.
+        // The same version has the same size, whether or not the server repeats it.
         (Sameness::Same, _) if same_size => Ok(Verdict::Whole {
             size: Some(known.size),
             validator: known.validator.clone(),
@@ -218,14 +221,15 @@ fn whole(head: &AnswerHead, known: Option<&Version>) -> Result<Verdict, HttpErro
     }
 }
 
-/// Refuses the head of a 200 whose body is a web page that stands in the place of the file: a login form, a portal's page.
+/// Refuses a 200 whose body is a web page in the file's place: a login form, a captive portal's page.
 pub(crate) fn refuse_stand_in(head: &AnswerHead, known: &Version) -> Result<(), HttpErrorKind> {
     let own = head.validator();
     let is_same =
         compare(head, Some(known)) == Sameness::Same && head.content_length.is_none_or(|size| size == known.size);
     let is_weaker = own.strength() < known.validator.strength();
     let is_elsewhere = head.is_elsewhere && !is_same;
-    // A file that is called a page may come as one of another length than it was listed with: what is listed is what it is made of.
+    // A file that is named like a page may have another length than listed: the listing shows the length of the page's
+    // source.
     let is_expected = head.is_page_by_name && !head.is_elsewhere;
     let is_unproven = own == Validator::None && head.content_length != Some(known.size) && !is_expected;
     if head.is_web_page() && (is_weaker || is_elsewhere || is_unproven) {
@@ -259,7 +263,7 @@ fn not_satisfiable(head: &AnswerHead, want: Range<u64>, known: Option<&Version>)
     let own = head.validator();
     match (compare(head, Some(known)), &known.validator) {
         (Sameness::Same, Validator::Strong(_)) => contradiction(known.size, size),
-        // Headers of an error may describe the error's own text, so a missing validator is no statement about the file.
+        // An error's headers may describe the error's own text, so a missing validator says nothing about the file.
         _ => Ok(Verdict::Changed(
             (own != Validator::None).then_some(Version { size, validator: own }),
         )),
@@ -274,8 +278,8 @@ fn compare(head: &AnswerHead, known: Option<&Version>) -> Sameness {
     })
 }
 
-/// The status that an answer should have. Some scripts send a part with 200, and it is one if Content-Range and Content-Length say so: taken for
-/// the whole it would be a file that was cut off.
+/// The status that a response should have. Some scripts send a part with status 200; Content-Range and Content-Length
+/// show that. Taken for the whole file, it would be a truncated one.
 pub(crate) fn meant_status(head: &AnswerHead) -> u16 {
     match total(head) {
         Some(Total::Known { size, part }) if head.status == 200 && part < size && head.content_length == Some(part) => {
@@ -285,18 +289,18 @@ pub(crate) fn meant_status(head: &AnswerHead) -> u16 {
     }
 }
 
-/// What a Content-Range tells of a file's length.
+/// What Content-Range says of a file's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Total {
-    /// Of a part of so many bytes: the file has `size` bytes.
+    /// A part of `part` bytes; the file has `size` bytes.
     Known { size: u64, part: u64 },
-    /// Of a refusal (`bytes */N`): likewise.
+    /// A refusal (`bytes */N`): the file has N bytes.
     Unsatisfied(u64),
-    /// `bytes 0-0/*`: no total is told.
+    /// `bytes 0-0/*`: no total.
     Open,
 }
 
-/// The total that an answer's Content-Range tells, if that is well-formed.
+/// The total in a response's Content-Range, if that is well-formed.
 pub(crate) fn total(head: &AnswerHead) -> Option<Total> {
     Some(match content_range(head.content_range.as_deref()?)? {
         ContentRange::Bytes(range) => Total::Known {
@@ -308,7 +312,8 @@ pub(crate) fn total(head: &AnswerHead) -> Option<Total> {
     })
 }
 
-/// Whether the head of an answer about the whole file is of this version, as far as it tells: its validators do, and its length, if it has any.
+/// Returns true if the head of a response with the whole file is of this version: by its validators, and by its length
+/// if it has one.
 pub(crate) fn is_same_version(head: &AnswerHead, known: &Version) -> bool {
     let proves_it = known.validator != Validator::None || head.content_length.is_some();
     head.status == 200
@@ -318,7 +323,7 @@ pub(crate) fn is_same_version(head: &AnswerHead, known: &Version) -> bool {
         && compare(head, Some(known)) == Sameness::Same
 }
 
-/// Parses Content-Range; the name of the unit may be written in either case (RFC 9110 §14.1).
+/// Parses Content-Range. The unit's name is case-insensitive (RFC 9110 §14.1).
 fn content_range(text: &str) -> Option<ContentRange> {
     let unit = text.get(..5).filter(|unit| unit.eq_ignore_ascii_case("bytes"))?;
     ContentRange::parse(&text.replacen(unit, "bytes", 1))

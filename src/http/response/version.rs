@@ -1,68 +1,72 @@
-//! What tells one version of a remote file from the next.
+//! Versions of a remote file, and the validators that identify them.
 //!
-//! A cache entry belongs to exactly one version, and a reader must never see a mix of two (docs/semantics.md, promise 1). So
-//! every answer is compared with the version that the reader opened. The comparison lives here, the consequences that
-//! it has for an answer live in [`judge`](super::validation).
+//! A cache entry belongs to exactly one version, and a reader must never see a mix of two (docs/semantics.md, promise
+//! 1). So every response is compared with the version that the reader opened. This module compares;
+//! [`validation`](super::validation) draws the consequences.
 //!
-//! Which validator is taken, where a server offers several (RFC 9110 §8.8):
+//! Where a server offers several validators (RFC 9110 §8.8), the first of these counts:
 //!
-//! 1. a strong `ETag`: it changes whenever a byte changes (§8.8.1);
-//! 2. else `Last-Modified`, even beside a weak `ETag`: servers that send weak tags make them of the size and the
-//!    date, so that the tag says nothing that date and length do not. A date has a resolution of one second;
-//! 3. else the weak `ETag`: the origin only promises that two answers with the same tag mean the same (§8.8.1). Nothing
-//!    better is to be had from such a server, and refusing it would make its files unreadable;
-//! 4. else a `Last-Modified` that is no date, which is better than nothing;
-//! 5. else nothing: the size alone must do.
+//! 1. A strong `ETag`: it changes whenever a byte changes (§8.8.1).
+//! 2. `Last-Modified`, even beside a weak `ETag`. Servers make weak tags of size and date, so that the tag adds nothing
+//!    to these. A date has a resolution of one second.
+//! 3. The weak `ETag`: the origin only promises that two responses with the same tag are equivalent (§8.8.1). Such a
+//!    server offers nothing better, and to refuse it would make its files unreadable.
+//! 4. A `Last-Modified` that is not a date, which is better than nothing.
+//! 5. Nothing: only the size counts.
 //!
-//! **A validator that is written wrongly is compared as the text that it is** (an unquoted tag, two of them, a date in another form
-//! than HTTP's): it changes when the file does, so to ignore it would mix two versions without a word.
+//! **A malformed validator is compared as text** (an unquoted tag, two tags, a date in another format than HTTP's). It
+//! changes when the file does; to ignore it would mix two versions silently.
 //!
-//! **No precondition is sent with a range**, neither `If-Range` nor `If-Match`: the validators of the answer are compared in any
-//! case, so a precondition proves nothing more, and it costs. Some servers answer `If-Range` with the whole file although the tag is
-//! that of the file, which looks as if they had no ranges; nginx's slice module fetches a file's first slice for it each time; of
-//! a file that has changed it brings the whole new version, which nobody can use, instead of a part. Some servers refuse `If-Match` with 412 for
-//! a tag that they have sent, or do not look at it, so a part that came with it would not be proven either.
+//! **Range requests carry no precondition**, neither `If-Range` nor `If-Match`. The response's validators are compared
+//! in any case, so a precondition proves nothing more. It has costs:
+//!
+//! - Some servers answer `If-Range` with the whole file although the tag is the file's, as if they did not support
+//!   ranges.
+//! - nginx's slice module then fetches a file's first slice for each request.
+//! - For a changed file, `If-Range` brings the whole new version, which has no use here, instead of a part.
+//! - Some servers refuse `If-Match` with 412 for a tag that they sent, or ignore it, so that it would not prove a
+//!   part's version either.
 
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-/// Tells two versions of a remote file apart.
+/// Identifies a version of a remote file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Validator {
-    /// A strong entity tag, with its quotes; or what stands in the place of one, as it is written.
+    /// A strong entity tag with its quotes, or the text in its place.
     Strong(String),
-    /// `Last-Modified`, as the server wrote it, be it a date or not.
+    /// `Last-Modified`, as the server wrote it, whether it is a date or not.
     Dated(String),
     /// A weak entity tag, `W/"…"`: it only says that two versions are equivalent.
     Weak(String),
-    /// The server names no version.
+    /// The server sends no validator.
     #[default]
     None,
 }
 
-/// One version of a remote file: what the size was, and what the server calls it.
+/// One version of a remote file: its size and its validator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version {
     /// Bytes in the whole file.
     pub size: u64,
-    /// What the server calls this version.
+    /// The server's validator of this version.
     pub validator: Validator,
 }
 
-/// What an answer's own validators say about a version that was known before.
+/// How a response's validators compare with a known version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sameness {
-    /// It is that version; or none was known.
+    /// The same version; or none was known.
     Same,
-    /// It is another one.
+    /// Another version.
     Different,
-    /// The answer does not say: it carries nothing that can be compared.
+    /// Unknown: the response has no comparable validator.
     Silent,
 }
 
 impl Validator {
-    /// The validator to remember of an answer with these headers, by the preference in the module's story.
+    /// The validator to remember from a response with these headers, by the order of preference above.
     pub(crate) fn of(etag: Option<&str>, last_modified: Option<&str>) -> Validator {
         match (etag, last_modified) {
             (Some(tag), _) if !is_weak(tag) => Validator::Strong(tag.to_owned()),
@@ -73,7 +77,7 @@ impl Validator {
         }
     }
 
-    /// A stable text for the index, and for nobody else: what [`parse`](Self::parse) reads back.
+    /// A stable text for the cache's index, which only [`parse`](Self::parse) reads.
     pub fn to_key(&self) -> String {
         match self {
             Validator::Strong(tag) => format!("strong:{tag}"),
@@ -83,7 +87,7 @@ impl Validator {
         }
     }
 
-    /// Reads what [`to_key`](Self::to_key) wrote; `None` if this is not such a text.
+    /// Reads the result of [`to_key`](Self::to_key); `None` for any other text.
     pub fn parse(key: &str) -> Option<Validator> {
         let (kind, value) = key.split_once(':').unwrap_or((key, ""));
         match kind {
@@ -95,12 +99,13 @@ impl Validator {
         }
     }
 
-    /// Whether it is more than one server's word: of two servers, weak tags and sizes may be the same by chance.
+    /// Returns true if the validator is valid across servers. On two servers, weak tags and sizes may be equal by
+    /// chance.
     pub(crate) fn names_a_version_anywhere(&self) -> bool {
         matches!(self, Validator::Strong(_) | Validator::Dated(_))
     }
 
-    /// How much it proves: a server's answers do not normally fall back behind what it sent before.
+    /// How much the validator proves. A server's responses do not normally become weaker than before.
     pub(crate) fn strength(&self) -> u8 {
         match self {
             Validator::Strong(_) => 3,
@@ -110,12 +115,12 @@ impl Validator {
         }
     }
 
-    /// What an answer with these headers says about this version.
+    /// How a response with these headers compares with this version.
     pub(crate) fn compare(&self, etag: Option<&str>, last_modified: Option<&str>) -> Sameness {
         let same_if = |same| if same { Sameness::Same } else { Sameness::Different };
         match (self, etag, last_modified) {
             (Validator::None, ..) => Sameness::Same,
-            // Weakened on its way, by a proxy that may have rewritten the body: no proof of the same bytes.
+            // Weakened on its way by a proxy, which may have rewritten the body: no proof of the same bytes.
             (Validator::Strong(known), Some(tag), _) if is_weak(tag) && opaque(tag) == opaque(known) => {
                 Sameness::Silent
             }
@@ -127,11 +132,12 @@ impl Validator {
     }
 }
 
-/// Bytes of a validator that are kept beside every file. Real tags have 10 to 80; one of a megabyte is an attack on the index.
+/// Maximum bytes of a validator in the cache. Real tags have 10 to 80; one of a megabyte is an attack on the index.
 const LONGEST: usize = 1024;
 
-/// The values of a header that is a validator, as one text that fits into a header and into the index: equal ones count once, several are
-/// joined, and one that is too long is replaced by its hash. `None` if there is none, or an empty one, which names nothing.
+/// The values of a validator header as one text that fits into a header and into the index. Equal values count once,
+/// different ones are joined, and a text that is too long is replaced by its hash. `None` if there is no value, or only
+/// an empty one.
 pub(crate) fn text_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
     let mut distinct: Vec<&[u8]> = Vec::new();
     for value in values.map(<[u8]>::trim_ascii) {
@@ -150,35 +156,36 @@ pub(crate) fn text_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Stri
                 .fold("sha256-".to_owned(), |text, byte| format!("{text}{byte:02x}")),
         );
     }
-    // Bytes beyond ASCII are letters of whatever alphabet; each of them must stay another one.
+    // Non-ASCII bytes may be in any charset; each must stay distinct.
     Some(text.iter().map(|&byte| char::from(byte)).collect())
 }
 
-/// What [`text_of`] makes, and nothing else.
+/// Returns true for texts that [`text_of`] can produce.
 fn is_short_text(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= LONGEST && !text.contains(['\n', '\0'])
 }
 
-/// Weak tags are marked by a `W/`; some servers write it small.
+/// A weak tag has the prefix `W/`; some servers write it in lower case.
 fn is_weak(tag: &str) -> bool {
     tag.starts_with("W/") || tag.starts_with("w/")
 }
 
-/// The quoted part, by which weak comparison goes (RFC 9110 §8.8.3.2).
+/// The quoted part, which weak comparison uses (RFC 9110 §8.8.3.2).
 fn opaque(tag: &str) -> &str {
     if is_weak(tag) { &tag[2..] } else { tag }
 }
 
-/// Whether two tags are the same but for a mark of the content coding, which servers put at the end for a compressed form
-/// (Apache and Jetty `-gzip`, Jetty `--gzip`, lighttpd `-br`, Caddy `;gzip`). Whether the body is compressed is seen from Content-Encoding.
+/// Returns true if two tags are equal apart from a coding suffix, which servers append for a compressed form (Apache
+/// and Jetty `-gzip`, Jetty `--gzip`, lighttpd `-br`, Caddy `;gzip`). Content-Encoding shows whether the body is
+/// compressed.
 fn is_same_tag(one: &str, other: &str) -> bool {
     one == other || without_coding(one) == without_coding(other)
 }
 
-/// A tag's text without its quotes and the mark of a coding.
+/// A tag's text without quotes and coding suffix.
 fn without_coding(tag: &str) -> &str {
     let tag = tag.strip_prefix('"').unwrap_or(tag);
-    // The mark stands before the closing quote, or, wrongly, behind it.
+    // The suffix is before the closing quote or, wrongly, after it.
     let tag = tag.strip_suffix('"').unwrap_or(tag);
     for coding in ["gzip", "br", "zstd", "deflate"] {
         if let Some(rest) = tag.strip_suffix(coding)
@@ -191,17 +198,17 @@ fn without_coding(tag: &str) -> &str {
     tag
 }
 
-/// A date of a header, if it is one in HTTP's forms.
+/// The date in a header, if it has one of HTTP's formats.
 pub(crate) fn parse_date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok()
 }
 
-/// A tag in one way of writing: without its `W/`, its quotes and the mark of a coding.
+/// A normalised tag: without `W/`, quotes and coding suffix.
 pub(crate) fn plain_tag(tag: &str) -> &str {
     without_coding(opaque(tag))
 }
 
-/// The same moment, although one server of a cluster may write it in another of the three forms.
+/// Returns true for the same moment: servers of a cluster may write it in different ones of the three formats.
 fn is_same_date(one: &str, other: &str) -> bool {
     one == other || matches!((parse_date(one), parse_date(other)), (Some(one), Some(other)) if one == other)
 }

@@ -1,4 +1,4 @@
-//! The table of the module's doc, row by row: answers with a part of a file.
+//! The table of response validation, row by row: responses with a part of a file.
 
 use super::{tests::*, *};
 

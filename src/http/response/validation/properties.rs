@@ -1,4 +1,4 @@
-//! What no answer, however odd, may bring about; and that honest servers are understood.
+//! Properties: what no response may cause, however malformed; and that standard-conforming servers are accepted.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn any_content_range() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any head at all, with a liking for such as nearly fit.
+/// Any head, often an almost valid one.
 fn any_head() -> impl Strategy<Value = AnswerHead> {
     let status = prop_oneof![5 => Just(206u16), 5 => Just(200), 2 => Just(416), 1 => Just(412), 1 => 100u16..600];
     let tag = prop_oneof![
@@ -74,7 +74,7 @@ fn any_want() -> impl Strategy<Value = Range<u64>> {
     (0u64..40, 1u64..20).prop_map(|(start, length)| start..start + length)
 }
 
-/// The answer of a server that keeps to RFC 9110, for a file of this version.
+/// The response of a server that conforms to RFC 9110, for a file of this version.
 fn honest(file: &Version, want: &Range<u64>, ranges: bool) -> AnswerHead {
     let (etag, last_modified) = match &file.validator {
         Validator::Strong(tag) | Validator::Weak(tag) => (Some(tag.clone()), None),
@@ -110,7 +110,7 @@ fn honest(file: &Version, want: &Range<u64>, ranges: bool) -> AnswerHead {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 
-    /// What is handed out as data fits the request and belongs to the version that was expected.
+    /// Data that reaches the caller fits the request and belongs to the expected version.
     #[test]
     fn data_fits_the_request_and_the_version(head in any_head(), want in any_want(), known in prop::option::of(any_version())) {
         match judge(&head, want.clone(), known.as_ref()) {
@@ -137,7 +137,7 @@ proptest! {
         }
     }
 
-    /// A version is replaced only by an answer that speaks for another one.
+    /// Only a response that identifies another version replaces a version.
     #[test]
     fn only_an_answer_that_speaks_for_a_version_replaces_one(head in any_head(), want in any_want(), known in prop::option::of(any_version())) {
         if let Verdict::Changed(version) = judge(&head, want, known.as_ref()) {
@@ -153,12 +153,12 @@ proptest! {
         }
     }
 
-    /// A server that keeps to the rules is never called a liar, and what it says is what comes out.
+    /// A standard-conforming server never fails validation, and what it says is the result.
     #[test]
     fn an_honest_server_is_understood(file in any_version(), known in prop::option::of(any_version()), same in any::<bool>(), want in any_want(), ranges in any::<bool>()) {
         let known = if same { Some(file.clone()) } else { known };
         let verdict = judge(&honest(&file, &want, ranges), want.clone(), known.as_ref());
-        // A weak tag that was known may come back as a strong one: it is taken for the same, and keeps its name.
+        // A known weak tag may come back as a strong one: it counts as the same, and keeps its name.
         let is_firmer = matches!((known.as_ref().map(|known| &known.validator), &file.validator),
             (Some(Validator::Weak(weak)), Validator::Strong(strong)) if weak.ends_with(strong));
         let file = match &known {
@@ -181,8 +181,8 @@ proptest! {
                 prop_assert_ne!(known.as_ref(), Some(&file));
                 prop_assert!(version.is_none_or(|version| version == file));
             }
-            // What remains: a version that lost its validator or changed only in its size under a strong one, and
-            // a caller that asks past the end that it knows.
+            // What remains: a version that lost its validator or changed only in its size under a strong one, and a
+            // caller that requests bytes past the known end.
             Verdict::Failed(kind) | Verdict::Refused(kind) => {
                 let known = known.expect("without expectations there is nothing to disappoint");
                 let lost = known.validator != Validator::None && file.validator == Validator::None;

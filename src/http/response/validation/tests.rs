@@ -1,4 +1,4 @@
-//! The table of the module's doc, row by row: whole files and failures. Parts of files are in `parts`.
+//! The table of response validation, row by row: whole files and failures. Parts of files are in `parts`.
 
 use super::*;
 
@@ -21,7 +21,7 @@ pub(crate) fn version(size: u64, validator: Validator) -> Version {
     Version { size, validator }
 }
 
-/// An answer, written down like one.
+/// A response, in the notation of HTTP.
 pub(crate) fn head(status: u16, headers: &[(&str, &str)]) -> AnswerHead {
     let mut head = AnswerHead {
         status,
@@ -51,7 +51,7 @@ pub(crate) fn is_bad(verdict: &Verdict) -> bool {
     )
 }
 
-/// Judges the answer to a request for bytes 10..20.
+/// The verdict on a response to a request for bytes 10..20.
 pub(crate) fn judged(status: u16, headers: &[(&str, &str)], known: Option<Version>) -> Verdict {
     judge(&head(status, headers), 10..20, known.as_ref())
 }
@@ -193,7 +193,7 @@ fn a_login_page_is_not_a_new_version() {
             "{known:?} {headers:?}"
         );
     }
-    // Or if it is called a page, as where it is rewritten while it is sent.
+    // Or if it is named like a page: some servers rewrite pages on the fly.
     for (length, elsewhere, taken) in [(None, false, true), (Some("50"), false, true), (None, true, false)] {
         let mut headers = vec![page, ("page", "")];
         headers.extend(length.map(|length| ("length", length)));
@@ -205,7 +205,7 @@ fn a_login_page_is_not_a_new_version() {
             "{headers:?}"
         );
     }
-    // A page may be the file, too.
+    // The file itself may be a page.
     let edited = judged(
         200,
         &[page, ("length", "50"), ("etag", "\"b\"")],
