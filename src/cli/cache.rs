@@ -1,6 +1,6 @@
-//! `fetchfs cache`: what is in a cache folder, whether it is right, and making room by hand.
+//! `fetchfs cache`: lists, verifies and clears a cache directory.
 //!
-//! All of it works beside running mounts. What a mount uses can be looked at and is not changed.
+//! All commands work beside running mounts. They read what a mount uses but never change it.
 
 mod pattern;
 mod verify;
@@ -18,7 +18,7 @@ use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::config;
 use pattern::matches;
 
-/// `fetchfs cache`, as it was typed.
+/// The arguments of `fetchfs cache`.
 #[derive(Args)]
 struct CacheArgs {
     #[command(subcommand)]
@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     }
 }
 
-/// Bytes for people.
+/// A number of bytes for people.
 fn shown(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
@@ -134,11 +134,11 @@ fn clear(upkeep: Fsck, even_pinned: bool, patterns: &[String]) -> anyhow::Result
     let (stays, meant): (Vec<_>, Vec<_>) = meant.into_iter().partition(|entry| pinned.contains(&entry.key));
     let (gone, in_use): (Vec<_>, Vec<_>) = meant.iter().partition(|entry| upkeep.clear(&entry.key) == Dropped::Yes);
     if patterns.is_empty() {
-        // No entry has them, so they are not pinned either.
+        // Orphans have no entry, so they can't be pinned.
         upkeep.orphans().iter().for_each(|(key, _)| {
             upkeep.clear(key);
         });
-        // What is pinned is to be found by its name without the server, too.
+        // Pinned files must stay reachable by name when the server is offline.
         if stays.is_empty() {
             upkeep.clear_names();
         }

@@ -1,4 +1,4 @@
-//! `fetchfs evict`: deletes what is cached of some files now.
+//! `fetchfs evict`: deletes files from the cache now.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,11 @@ use crate::control::protocol::{Reply, Request};
 
 /// Delete files from the cache
 ///
-/// Nothing happens to the files on the server; who reads them next fetches them again. All versions of a file go. What is
-/// pinned, what a read is using at that moment, what the kernel reads by itself (an open file that is complete, as root) and what
-/// another mount has open stays, and is named; the exit status is 1 then.
+/// The files on the server do not change; a later read fetches them again. All cached versions of a file are deleted.
+///
+/// Four kinds of files stay and are named; the exit status is 1 then. Pinned files stay, and files in use by a read
+/// at that moment. So do open complete files that the kernel reads directly (as root), and files that another mount
+/// has open.
 #[derive(Args)]
 struct EvictArgs {
     /// Files and directories in a mount

@@ -1,5 +1,6 @@
-//! `fetchfs completions` and `fetchfs man`: what `make install` installs beside the program. Both come from the one table of
-//! options, so they can't say anything else than the program does; hidden, because nobody else needs them.
+//! `fetchfs completions` and `fetchfs man`: the files that `make install` installs beside the program. Both are
+//! generated from the one table of options, so they match the program. The commands are hidden, because only the
+//! installation needs them.
 
 use std::path::PathBuf;
 
@@ -42,12 +43,12 @@ pub(super) fn run_man(matches: &ArgMatches) -> anyhow::Result<()> {
     write_pages(directory, &all, "fetchfs")
 }
 
-/// Without the commands `help`, which have no pages.
+/// Removes the `help` commands, which have no man pages.
 fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
-/// The page of a command, and those of the commands in it.
+/// Writes the man pages of a command and its subcommands.
 fn write_pages(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
     write_page(directory, command, name)?;
     for inner in command.get_subcommands() {
@@ -56,7 +57,7 @@ fn write_pages(directory: &std::path::Path, command: &Command, name: &str) -> an
     Ok(())
 }
 
-/// What there is for people.
+/// The commands that help and man pages show.
 fn shown_commands() -> Command {
     let all = super::command();
     let shown: Vec<Command> = all
@@ -69,7 +70,7 @@ fn shown_commands() -> Command {
 
 fn write_page(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.1"));
-    // clap keeps names for as long as the program runs.
+    // clap needs names with a static lifetime.
     let named = command.clone().name(name.to_owned());
     let mut page = Vec::new();
     Man::new(named)
@@ -95,7 +96,7 @@ mod tests {
         assert!(directory.path().join("fetchfs.1").is_file());
         let page = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
         assert!(page("fetchfs-cache-verify.1").contains("repair"));
-        // What a page refers to is there.
+        // Every page that another page refers to exists.
         for page in ["fetchfs.1", "fetchfs-cache.1"].map(page) {
             let mut names = page.lines().filter_map(|line| line.strip_suffix("(1)")).peekable();
             assert!(names.peek().is_some(), "{page}");

@@ -1,7 +1,7 @@
-//! The command line: one file a command, and [`run`], which tells them apart.
+//! The command line: one file per command, and [`run`], which dispatches them. `main` is the only caller.
 //!
-//! Exit status: 0 done, 1 failed, 2 not understood. What failed is said on standard error in one sentence that begins
-//! with `fetchfs:`. That nobody reads standard output any more is not worth a word ([`output`]).
+//! Exit status: 0 done, 1 failed, 2 usage error. A failure is one sentence on standard error that begins with
+//! `fetchfs:`. A closed pipe on standard output is no error message ([`output`]).
 
 mod cache;
 mod evict;
@@ -24,19 +24,19 @@ use support::parse::read;
 
 use crate::config::{ConfigError, FileError, OptionError, mount_command};
 
-/// Something did not work.
+/// Exit status of a failure.
 const FAILED: u8 = 1;
 
-/// What was typed can't be meant; also clap's own code for that.
+/// Exit status of a usage error; clap uses the same number.
 const NOT_UNDERSTOOD: u8 = 2;
 
 const ABOUT: &str = "Mount remote files as a local directory; bytes are fetched when they are read, and kept on disk";
 
-/// The whole program. To be called by a process with one thread, because it may fork.
+/// Runs the whole program. The process must have one thread, because it may fork.
 pub fn run() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
     if typed.get(1).is_some_and(|word| is_url(word)) {
-        // As other tools that mount have it.
+        // Other mount tools answer the same way.
         eprintln!("fetchfs: a command is missing; to mount a URL: fetchfs mount URL DIRECTORY");
         return ExitCode::from(NOT_UNDERSTOOD);
     }
@@ -92,7 +92,7 @@ fn command() -> Command {
         .subcommand(generate::man_command())
 }
 
-/// An error with its causes, in one line. A cause that an error has already worked into its own text is not said again.
+/// An error with its causes in one line. A cause that the error's own text already contains is not repeated.
 fn sentence(error: &anyhow::Error) -> String {
     error
         .chain()

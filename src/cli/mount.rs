@@ -1,4 +1,4 @@
-//! `fetchfs mount`: from what was typed to a process that serves the mount.
+//! `fetchfs mount`: from the command line to a process that serves the mount.
 
 use std::ffi::OsString;
 
@@ -19,7 +19,8 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()
     }
 }
 
-/// The command line with the values of `-o`, and then of the config file, as flags before all others, so that the others win.
+/// Combines the command line with the config file and `-o`. Their values are put before the typed flags, so the typed
+/// flags win; `-o` wins over the config file.
 fn understand(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<MountArgs> {
     let command = mount_command();
     let mut matches = matches.clone();
@@ -40,16 +41,16 @@ fn understand(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<MountA
     Ok(MountArgs::from_arg_matches(&read_again(&flags, typed))?)
 }
 
-/// In the process that will serve the mount.
+/// Runs in the process that serves the mount.
 fn serve(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     logging::init(&config)?;
     let outcome = mount::run(config, ready);
-    // What was kept back as a repetition.
+    // Flushes log lines that were held back as repetitions.
     log::logger().flush();
     outcome
 }
 
-/// Reads the command line again with these flags before all others.
+/// Parses the command line again with `flags` before all others.
 fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
     let (command, rest) = typed.split_at(COMMAND_WORDS.min(typed.len()));
     let all: Vec<OsString> = command
@@ -63,5 +64,5 @@ fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
     matches
 }
 
-/// `fetchfs mount`: nothing can stand between the two, because what could (`--help`, `--version`) ends the program.
+/// The words `fetchfs mount`. No flag can precede `mount`: `--help` and `--version` end the program.
 const COMMAND_WORDS: usize = 2;

@@ -1,4 +1,4 @@
-//! `fetchfs pin` and `fetchfs unpin`: what stays in the cache by the user's word.
+//! `fetchfs pin` and `fetchfs unpin`: which files the cache must keep.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use crate::control::protocol::{Reply, Request};
 
 /// Keep files in the cache
 ///
-/// What is pinned is not deleted to make room. A pinned directory stands for all files below it, those that come later among
-/// them; when a pinned file has a new version on the server, the new one is pinned instead of the old. Pins stay until they are
-/// taken back by `fetchfs unpin`, whatever is mounted.
+/// Pinned files are not deleted to make room. A pinned directory stands for all files below it, including later ones.
+/// When a pinned file has a new version on the server, the new version is pinned instead of the old. Pins stay until
+/// `fetchfs unpin` removes them, whatever is mounted.
 ///
-/// What is not in the cache yet is fetched in the background, as `fetchfs prefetch --background --recursive` does.
+/// Files that are not cached yet are fetched in the background, as by `fetchfs prefetch --background --recursive`.
 #[derive(Args)]
 struct PinArgs {
     /// Files and directories in a mount; with --list its mountpoint
@@ -80,7 +80,7 @@ pub(super) fn run_unpin(matches: &ArgMatches) -> anyhow::Result<()> {
     failed.end("unpinned")
 }
 
-/// Mounts may share a cache, so what is pinned there is shown once.
+/// Lists the pins. Mounts that share a cache share its pins, so each pin is shown once.
 fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
     let mut all = BTreeSet::new();
     targets::ask_all(paths, &Request::ListPins, |mount, reply| {

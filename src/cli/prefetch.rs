@@ -1,4 +1,4 @@
-//! `fetchfs prefetch`: fills the cache with what will be wanted.
+//! `fetchfs prefetch`: fetches files into the cache before they are read.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,11 @@ use crate::mount::mountpoint::InMount;
 
 /// Fetch files into the cache before they are read
 ///
-/// Takes files and directories in a fetchfs mount. Whoever reads something meanwhile goes first. What is in the cache already
-/// is not fetched again, so a prefetch that was broken off goes on where it was when it is asked for again. Ctrl-C ends it. More than
-/// the cache keeps (--cache-size of the mount) is refused.
+/// Takes files and directories in a fetchfs mount. Reads by programs have priority over a prefetch. What is cached
+/// already is not fetched again, so an interrupted prefetch continues where it stopped when it is repeated. Ctrl-C
+/// ends it. A prefetch of more than the cache keeps (--cache-size of the mount) is refused.
 ///
-/// The exit status is 1 when anything could not be fetched.
+/// The exit status is 1 if anything could not be fetched.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -39,8 +39,8 @@ struct PrefetchArgs {
 
     /// Only these bytes of each file
     ///
-    /// START-END is from byte START to END, exclusive; START- to the end; -LAST so many bytes at the end. Sizes are written as
-    /// 64K, 1MiB, 2G. Several are separated by commas.
+    /// START-END is from byte START to END, exclusive; START- to the end; -LAST so many bytes at the end. Sizes are
+    /// written as 64K, 1MiB, 2G. Several are separated by commas.
     #[arg(
         long, value_name = "START-END", value_delimiter = ',', value_parser = parse_range, allow_hyphen_values = true,
         conflicts_with = "recursive"
@@ -49,8 +49,8 @@ struct PrefetchArgs {
 
     /// Return at once; the mount goes on by itself
     ///
-    /// If the mount ends first, for whatever reason, the next mount of the same source over the same cache goes on with it.
-    /// What fails is tried again until it is done, or the server says that it is gone.
+    /// If the mount ends first, the next mount of the same source over the same cache continues. Failures are retried
+    /// until everything is fetched, or the server says that it is gone.
     #[arg(long, short)]
     background: bool,
 
@@ -127,7 +127,7 @@ fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
     output::write(text)
 }
 
-/// A job in a line or two.
+/// The description of a job: one or two lines.
 fn job_text(mount: &InMount, job: &JobState) -> String {
     let paths: Vec<_> = job
         .wanted
@@ -149,7 +149,7 @@ fn job_text(mount: &InMount, job: &JobState) -> String {
     text
 }
 
-/// `START-END`, `START-` or `-LAST`.
+/// Parses `START-END`, `START-` or `-LAST`.
 fn parse_range(text: &str) -> Result<ByteRange, String> {
     let unclear = || format!("`{text}` is not a byte range; write START-END, START- or -LAST, for example 0-64K");
     let (start, end) = text.split_once('-').ok_or_else(unclear)?;

@@ -1,4 +1,4 @@
-//! `fetchfs status`: what is mounted, and what goes on in it.
+//! `fetchfs status`: the mounts and their current activity.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let mut found = Vec::new();
     targets::ask_all(&args.mountpoints, &Request::Status, |mount, reply| match reply {
         Reply::Status(status) => {
-            // It may have been moved since it was mounted.
+            // The mount may have been moved since it began.
             let mut status = *status;
             status.mountpoint = mount.mountpoint.display().to_string();
             status.elsewhere = mount.elsewhere.iter().map(|path| path.display().to_string()).collect();
@@ -52,7 +52,7 @@ pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     output::write(text)
 }
 
-/// A mount in some lines for people.
+/// A mount's state in a few lines for people.
 fn text(status: &Status) -> String {
     let jobs = match status.jobs {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! `fetchfs unmount`: ends a mount, and returns when nothing of it is left.
+//! `fetchfs unmount`: ends mounts, and returns when their processes are gone.
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
                 );
             }
             Ok(Ended::Wholly) => {}
-            // One that stays is no reason to leave the others. The last such is the error itself.
+            // One mount that stays does not keep the others. The last such error is returned.
             Err(error) => {
                 if let Err(earlier) = std::mem::replace(&mut last, Err(error)) {
                     eprintln!("fetchfs: {}", super::sentence(&earlier.into()));

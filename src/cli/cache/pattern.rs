@@ -1,7 +1,7 @@
-//! Which URLs a pattern means.
+//! URL patterns of `fetchfs cache clear`.
 
-/// Whether a pattern means this URL: the same text, with `*` for any run of characters; a pattern that ends in `/`
-/// means all below.
+/// Whether a pattern matches this URL. `*` matches any run of characters. A pattern that ends in `/` matches
+/// everything below.
 pub(super) fn matches(pattern: &str, url: &str) -> bool {
     let all_below;
     let pattern = if pattern.ends_with('/') {
@@ -20,7 +20,7 @@ pub(super) fn matches(pattern: &str, url: &str) -> bool {
         return rest.is_empty();
     };
     for part in middle {
-        // The earliest place leaves most for the parts to come.
+        // The first match leaves the most text for the remaining parts.
         match rest.find(part) {
             Some(at) => rest = &rest[at + part.len()..],
             None => return false,

@@ -1,4 +1,4 @@
-//! `fetchfs cache verify`: says what is wrong, and drops it if it may.
+//! `fetchfs cache verify`: reports damage, and drops it with `--repair`.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::cli::support::output;
 use crate::util::plural::verb;
 
-/// What was found.
+/// Counts of what was found.
 #[derive(Default)]
 struct Tally {
-    /// Places where something is wrong.
+    /// Damaged items.
     wrong: u64,
-    /// Those that were left as they are because a mount uses them.
+    /// Damaged items that stay because a mount uses them.
     in_use: u64,
 }
 
-/// Checks the whole cache.
+/// Checks the whole cache and prints each damaged item.
 ///
 /// # Errors
-/// When anything is wrong, as one sentence; what it is was printed.
+/// One sentence if anything is damaged.
 pub(super) fn run(folder: &Path, repair: bool) -> anyhow::Result<()> {
     let upkeep = match Fsck::open(folder) {
         Err(CacheError::Index {
@@ -41,7 +41,7 @@ pub(super) fn run(folder: &Path, repair: bool) -> anyhow::Result<()> {
     verify(upkeep, repair)
 }
 
-/// Nothing that stands in the index can be believed, so there is nothing else to check.
+/// A damaged index can't be trusted, so nothing else is checked.
 fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> {
     let outcome = if repair { Some(Fsck::begin_anew(folder)?) } else { None };
     let done = match outcome {
@@ -73,7 +73,7 @@ fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
     for (key, bytes) in upkeep.orphans() {
         let what = format!("a data file of {} belongs to nothing that is recorded", shown(bytes));
         let outcome = repair.then(|| upkeep.clear(&key));
-        // A mount makes a data file a moment before it records it.
+        // A mount creates a data file a moment before it records it.
         if outcome != Some(Dropped::InUse) {
             bar.suspend(|| output::line(format_args!("{what}{}", said_of(outcome))))?;
             tally.wrong += 1;
@@ -135,7 +135,7 @@ fn said_of(outcome: Option<Dropped>) -> &'static str {
     }
 }
 
-/// On standard error, and only if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
     let style = ProgressStyle::with_template(
         "{bar:40} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",

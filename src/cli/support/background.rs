@@ -1,10 +1,12 @@
-//! Leaving for the background once the mount is up.
+//! Moving to the background once the mount is up.
 //!
-//! `fetchfs mount` returns when the mount answers, or says why it can't. So the process forks at once, before there is
-//! any thread or runtime, and the child does everything: the checks, the mount, the service. It reports through a pipe,
-//! on which the parent waits. Until then the child stays in the terminal's session and the caller's process group:
-//! Ctrl-C ends both, warnings are seen, and the mount is made from the process group that autofs and systemd's
-//! automount know as the one which may look behind the mountpoint they guard. [`Ready::up`] then cuts the ties.
+//! `fetchfs mount` returns when the mount answers, or with the reason why it can't. So the process forks at once,
+//! before any thread or runtime exists. The child does everything: checks, mount, service. It reports through a pipe,
+//! on which the parent waits.
+//!
+//! Until then the child stays in the terminal's session and the caller's process group. So Ctrl-C ends both, and
+//! warnings reach the terminal. Also, autofs and systemd's automount let only that process group look behind the
+//! mountpoint that they guard. [`Ready::up`] then detaches the child.
 
 use std::fs::OpenOptions;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -16,33 +18,33 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 use sd_notify::NotifyState;
 
-/// The first byte of a report that is good; anything else begins the sentence that says what went wrong.
+/// First byte of a success report. Any other byte begins the error sentence.
 const UP: u8 = 0;
 
-/// Who waits for the mount to be up. To be consumed when it is.
+/// The process that waits for the mount to be up. Consumed once it is.
 #[derive(Debug)]
 pub struct Ready(Waiting);
 
 #[derive(Debug)]
 enum Waiting {
-    /// Perhaps systemd.
+    /// A foreground mount, perhaps under systemd.
     Foreground,
-    /// The process that the user started.
+    /// The parent process that the user started.
     Parent { report: PipeWriter, told: Arc<AtomicBool> },
 }
 
 impl Ready {
-    /// For a process that stays where it is.
+    /// For a process that stays in the foreground.
     pub(in crate::cli) fn foreground() -> Ready {
         Ready(Waiting::Foreground)
     }
 
-    /// Says that the mount answers. In the background this process has left the terminal when it returns: a session of
-    /// its own, `/` as its working directory, and nothing on standard input, output and error. In the foreground
-    /// systemd is told, if it asks.
+    /// Reports that the mount answers. In the background this process detaches from the terminal: own session,
+    /// working directory `/`, and no standard input, output or error. In the foreground it notifies systemd, if
+    /// systemd asks.
     ///
     /// # Errors
-    /// When nobody waits any more, because the caller was killed; the mount is to be ended then.
+    /// If the waiting parent is gone because it was killed. The mount must end then.
     pub fn up(self) -> io::Result<()> {
         match self.0 {
             Waiting::Foreground => sd_notify::notify(&[NotifyState::Ready]),
@@ -61,14 +63,15 @@ impl Ready {
     }
 }
 
-/// Runs `body` in a child process. Returns, in the parent, when the body has called [`Ready::up`]; in the child never.
+/// Runs `body` in a child process. In the parent it returns when `body` has called [`Ready::up`]; in the child it
+/// never returns.
 ///
 /// # Errors
-/// What kept the body from that.
+/// The error of `body` before that call.
 pub(in crate::cli) fn start(body: impl FnOnce(Ready) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (report, reporter) = io::pipe().context("can't make a pipe")?;
-    // SAFETY: this process has one thread, so the child gets a whole copy of it: no lock is held by a thread that it
-    // lacks.
+    // SAFETY: this process has one thread, so the child gets a complete copy: no other thread can hold a lock at the
+    // fork.
     match unsafe { fork() }.context("can't start a process")? {
         ForkResult::Parent { child } => {
             drop(reporter);
@@ -81,7 +84,7 @@ pub(in crate::cli) fn start(body: impl FnOnce(Ready) -> anyhow::Result<()>) -> a
     }
 }
 
-/// The child. Returns its exit status.
+/// Runs the child. Returns its exit status.
 fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()>) -> i32 {
     let told = Arc::new(AtomicBool::new(false));
     let outcome = match reporter.try_clone() {
@@ -95,7 +98,7 @@ fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()
         Ok(()) => 0,
         Err(error) => {
             let text = crate::cli::sentence(&error);
-            // The parent says it, as long as there is one; afterwards the log is all there is.
+            // The parent prints it while it waits; afterwards only the log is left.
             if told.load(Ordering::Relaxed) || reporter.write_all(text.as_bytes()).is_err() {
                 log::error!("{text}");
             }
@@ -104,7 +107,7 @@ fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()
     }
 }
 
-/// The parent.
+/// Runs the parent: waits for the child's report.
 fn listen(mut report: PipeReader, child: Pid) -> anyhow::Result<()> {
     let mut first = [0];
     match report.read_exact(&mut first) {

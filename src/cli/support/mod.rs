@@ -1,4 +1,4 @@
-//! What the commands share: the command line, the terminal, and finding the mounts that paths are in.
+//! What the commands share: parsing, the terminal, and the look-up of the mounts that paths are in.
 
 pub(super) mod background;
 pub(super) mod output;

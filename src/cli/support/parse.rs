@@ -1,7 +1,7 @@
-//! The command line as clap reads it; and what clap finds wrong with it, said of what is to blame.
+//! Parses the command line with clap, and corrects an error that blames the wrong input.
 //!
-//! clap takes a value from the environment where no flag was given, and calls it the flag's when it can't be meant. Whoever has typed no such flag
-//! would look for it in vain.
+//! clap takes a value from the environment if the flag is missing. If the value is invalid, clap's error names the
+//! flag, which the user never typed. The error here names the variable.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::config::variable_of;
 
-/// Reads these words. If they are not understood, or ask for help, that is answered, and the program ends.
+/// Parses these words. A usage error or a request for help is printed and ends the program.
 pub(in crate::cli) fn read(words: &[OsString]) -> ArgMatches {
     let error = match crate::cli::command().try_get_matches_from(words) {
         Ok(matches) => return matches,
@@ -19,7 +19,7 @@ pub(in crate::cli) fn read(words: &[OsString]) -> ArgMatches {
     blame_the_environment(error, words).exit()
 }
 
-/// The error, naming the variable instead of the flag, if that is where the value comes from.
+/// The error, with the variable instead of the flag if the value comes from there.
 fn blame_the_environment(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -36,7 +36,8 @@ fn blame_the_environment(mut error: clap::Error, words: &[OsString]) -> clap::Er
     error
 }
 
-/// The variable from which an argument has this value: `argument` is as clap shows it (`--bwlimit <RATE>`). `None` if it is a flag among the words.
+/// The variable that gave an argument this value. `argument` is as clap shows it (`--bwlimit <RATE>`). `None` if the
+/// flag is among the words.
 fn variable_behind(
     argument: &str,
     value: &str,

@@ -1,4 +1,4 @@
-//! Showing how a prefetch goes on: a bar on a terminal, a line now and then elsewhere.
+//! Progress of a prefetch: a bar on a terminal, otherwise a line now and then.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
@@ -10,16 +10,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::output;
 use crate::control::protocol::Progress;
 
-/// The rate is that of this time: long enough to be steady, short enough to follow what happens.
+/// Window over which the rate is measured: long enough to be steady, short enough to follow changes.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// How often a line is written where there is no terminal.
+/// Interval of progress lines without a terminal.
 const LINES: Duration = Duration::from_secs(5);
 
-/// Works out rate and time left.
+/// Computes the rate and the time left.
 pub(in crate::cli) struct Meter {
     began: Instant,
-    /// When so many bytes were fetched, the oldest first.
+    /// Bytes fetched at each time, the oldest first.
     samples: VecDeque<(Instant, u64)>,
 }
 
@@ -31,7 +31,7 @@ impl Meter {
         }
     }
 
-    /// Takes note of how far it has come.
+    /// Notes the progress at a time.
     pub(in crate::cli) fn note(&mut self, now: Instant, fetched: u64) {
         self.samples.push_back((now, fetched));
         while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= WINDOW {
@@ -39,7 +39,7 @@ impl Meter {
         }
     }
 
-    /// Bytes a second.
+    /// Rate in bytes per second.
     pub(in crate::cli) fn rate(&self) -> f64 {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return 0.0;
@@ -52,7 +52,7 @@ impl Meter {
         }
     }
 
-    /// The time until all of it is there, if that can be told.
+    /// Estimated time until everything is fetched, if there is a basis for it.
     pub(in crate::cli) fn time_left(&self, progress: &Progress) -> Option<Duration> {
         let left = progress
             .bytes
@@ -61,7 +61,7 @@ impl Meter {
         if progress.is_searching || rate < 1.0 {
             return None;
         }
-        // To whole seconds: more would be a lie.
+        // Rounded to whole seconds: the estimate is not more exact.
         Some(Duration::from_secs((left as f64 / rate).ceil().min(1e9) as u64))
     }
 
@@ -77,7 +77,7 @@ impl Meter {
         text
     }
 
-    /// What to say at the end.
+    /// The line for the end of a prefetch.
     pub(in crate::cli) fn summary(&self, now: Instant, progress: &Progress) -> String {
         let time = Duration::from_millis(now.duration_since(self.began).as_millis() as u64);
         let mut text = format!(
@@ -109,10 +109,10 @@ pub(in crate::cli) fn so_far(progress: &Progress) -> String {
     )
 }
 
-/// Where progress is shown: on standard error, as results go to standard output.
+/// Shows progress on standard error, because results go to standard output.
 pub(in crate::cli) struct Display {
     meter: Meter,
-    /// On a terminal.
+    /// The bar, if standard error is a terminal.
     bar: Option<ProgressBar>,
     said: Instant,
 }
@@ -138,14 +138,14 @@ impl Display {
             }
             None if now.duration_since(self.said) >= LINES => {
                 self.said = now;
-                // Who does not read it does not miss it.
+                // A closed standard error does not matter.
                 let _ = writeln!(std::io::stderr(), "{}", self.meter.text(progress));
             }
             None => {}
         }
     }
 
-    /// Takes the bar away. Gives back what to say at the end.
+    /// Removes the bar. Returns the line for the end.
     pub(in crate::cli) fn finish(self, progress: &Progress) -> String {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,9 +1,9 @@
 //! Keeps passwords out of `ps`.
 //!
-//! A URL on the command line may hold a password, or a signature in its query, and an option may be a token; and every
-//! user of the machine can read the command line of every process, here for as long as the mount lives. So once they
-//! have been read they are overwritten where the kernel looks for them: in the memory where it laid the arguments down
-//! (proc_pid_cmdline(5)). It is the well-known trick of curl and MySQL's client; what remains is the moment before.
+//! A URL on the command line may hold a password, or a signature in its query, and an option may be a token. Every
+//! user of the machine can read the command line of every process, for as long as the mount lives. So after parsing,
+//! secrets are overwritten in the memory where the kernel placed the arguments (proc_pid_cmdline(5)). curl and
+//! MySQL's client do the same. Only the moment before remains.
 
 use std::ops::Range;
 
@@ -11,29 +11,29 @@ use procfs::process::Process;
 
 use crate::config::SECRETS;
 
-/// Stands for each byte of a secret.
+/// Replaces each byte of a secret.
 const BLANK: u8 = b'*';
 
-/// Overwrites the secrets in this process's command line. To be called while there is one thread.
+/// Overwrites the secrets in this process's command line. The process must have one thread.
 pub(in crate::cli) fn hide_secrets() {
     let Some(range) = arguments() else {
         return;
     };
-    // SAFETY: the kernel says that this process's arguments are there: writable memory of our own stack, mapped for its
-    // whole life. Nobody else uses it: there is one thread, and the standard library copies an argument when it is
-    // asked for.
+    // SAFETY: the kernel says that this process's arguments are there: writable memory of our own stack, mapped for
+    // the whole life of the process. No other code uses it: there is one thread, and the standard library copies an
+    // argument when it is read.
     let line = unsafe { std::slice::from_raw_parts_mut(range.start as *mut u8, range.len()) };
     blank(line);
 }
 
-/// Where this process's arguments are in its memory. `None` where the kernel does not say.
+/// The address range of this process's arguments. `None` if the kernel does not give it.
 fn arguments() -> Option<Range<usize>> {
     let stat = Process::myself().ok()?.stat().ok()?;
     let (start, end) = (stat.arg_start?.try_into().ok()?, stat.arg_end?.try_into().ok()?);
     (start != 0 && start < end).then_some(start..end)
 }
 
-/// Overwrites the secrets in arguments that end in a zero each.
+/// Overwrites the secrets in arguments that are each terminated by a zero byte.
 fn blank(line: &mut [u8]) {
     let mut is_secret_value = false;
     for argument in line.split_mut(|&b| b == 0) {
@@ -67,7 +67,7 @@ fn blank_secret_value(option: &mut [u8]) {
     }
 }
 
-/// Overwrites the secret values in `a,b=c,d=e`. A comma with a backslash before it ends no value.
+/// Overwrites the secret values in `a,b=c,d=e`. A comma after a backslash ends no value.
 fn blank_options(options: &mut [u8]) {
     let mut start = 0;
     while start < options.len() {
@@ -81,7 +81,7 @@ fn blank_options(options: &mut [u8]) {
     }
 }
 
-/// Overwrites in a URL what stands between `://` and the last `@` before the path, and the values of the query.
+/// Overwrites the text between `://` and the last `@` before the path, and the values of the query.
 fn blank_url(argument: &mut [u8]) {
     let Some(start) = argument.windows(3).position(|bytes| bytes == b"://").map(|at| at + 3) else {
         return;

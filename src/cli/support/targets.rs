@@ -1,4 +1,4 @@
-//! From paths that were typed to the mounts that they are in, and the question to those.
+//! From typed paths to the mounts that contain them, and requests to these mounts.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Target {
     pub(in crate::cli) paths: Vec<TreePath>,
 }
 
-/// Sorts paths by their mounts, and turns them into paths there.
+/// Groups paths by their mounts and makes them relative to the mountpoints.
 pub(in crate::cli) fn in_mounts(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>> {
     let mut targets: BTreeMap<PathBuf, Target> = BTreeMap::new();
     for path in paths {
@@ -33,8 +33,8 @@ pub(in crate::cli) fn in_mounts(paths: &[PathBuf]) -> anyhow::Result<Vec<Target>
     Ok(targets.into_values().collect())
 }
 
-/// The mounts that these paths are in; without any, all mounts of this user. Of these, dead ones are named on standard error
-/// and left out: they are no reason to say nothing of the others.
+/// The mounts that contain these paths; without paths, all mounts of this user. Dead mounts among the latter are
+/// named on standard error and left out, so the others are still reported.
 pub(in crate::cli) fn mounts(paths: &[PathBuf]) -> anyhow::Result<Vec<InMount>> {
     if !paths.is_empty() {
         return Ok(in_mounts(paths)?.into_iter().map(|target| target.mount).collect());
@@ -46,7 +46,7 @@ pub(in crate::cli) fn mounts(paths: &[PathBuf]) -> anyhow::Result<Vec<InMount>> 
     Ok(alive.collect())
 }
 
-/// The one mount that is meant; without a path the only one that this user has.
+/// The mount that contains the path; without a path, the only mount of this user.
 pub(in crate::cli) fn the_mount(paths: &[PathBuf]) -> anyhow::Result<InMount> {
     let mut mounts = mounts(paths)?;
     match mounts.len() {
@@ -61,15 +61,15 @@ pub(in crate::cli) fn ask(mount: &InMount, request: &Request) -> anyhow::Result<
     Client::ask(&mount.address, request).with_context(|| mount.mountpoint.display().to_string())
 }
 
-/// Sends a request to a mount that has one reply.
+/// Sends a request that has one reply to a mount.
 pub(in crate::cli) fn ask_once(mount: &InMount, request: &Request) -> anyhow::Result<Reply> {
     let reply = ask(mount, request)?.reply();
     reply.with_context(|| mount.mountpoint.display().to_string())
 }
 
-/// Sends a request that has one reply to the mounts that these paths are in; without any, to all mounts of this user. Of these,
-/// those that can't be asked, as they may be ending, are named on standard error: they are no reason to say nothing of the others.
-/// All are asked at once: one that hangs is not waited for as often as there are such.
+/// Sends a request that has one reply to the mounts that contain these paths; without paths, to all mounts of this
+/// user. Among the latter, mounts that can't be asked, for example because they are ending, are named on standard
+/// error. All are asked in parallel, so several hanging mounts cost one time limit.
 pub(in crate::cli) fn ask_all(
     paths: &[PathBuf],
     request: &Request,
@@ -94,12 +94,12 @@ pub(in crate::cli) fn ask_all(
     Ok(())
 }
 
-/// For a reply that does not fit the request: the daemon is not what it says it is.
+/// The error for a reply that does not match the request.
 pub(in crate::cli) fn unexpected(mount: &InMount) -> anyhow::Error {
     anyhow::anyhow!("{}: an answer that means nothing here", mount.mountpoint.display())
 }
 
-/// Says that a job goes on.
+/// Reports that a job has started.
 pub(in crate::cli) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<()> {
     let place = mount.mountpoint.display();
     output::line(format_args!(
@@ -107,29 +107,29 @@ pub(in crate::cli) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<(
     ))
 }
 
-/// What a path in a mount is called outside.
+/// The path below the mountpoint as a path of the system.
 pub(in crate::cli) fn shown(mount: &InMount, path: &TreePath) -> String {
     let shown = path.as_path().strip_prefix(&mount.root).unwrap_or(path.as_path());
     mount.mountpoint.join(shown).display().to_string()
 }
 
-/// What could not be done, over all mounts.
+/// The failures of a command, over all mounts.
 #[derive(Default)]
 pub(in crate::cli) struct Failures {
-    /// The first ones, each a sentence.
+    /// The first failures, one sentence each.
     told: Vec<String>,
     count: u64,
 }
 
 impl Failures {
-    /// Takes what a mount tells of `count` failures.
+    /// Adds `count` failures of a mount; `told` holds the first of them.
     pub(in crate::cli) fn add(&mut self, mount: &InMount, told: &[Failure], count: u64) {
         let sentence = |failure: &Failure| format!("{}: {}", shown(mount, &failure.path), failure.reason);
         self.told.extend(told.iter().map(sentence));
         self.count += count;
     }
 
-    /// Says what could not be `done`. A lone failure is the error itself.
+    /// Reports what could not be `done`. A single failure becomes the error itself.
     pub(in crate::cli) fn end(mut self, done: &str) -> anyhow::Result<()> {
         match (self.count, self.told.pop()) {
             (0, _) => Ok(()),
