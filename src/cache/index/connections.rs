@@ -1,8 +1,11 @@
-//! The two connections of a process to its index: one to read with, one to write with; and opening them anew.
+//! The two connections of a process to its index, one for reading and one for writing, and how they
+//! are reopened.
 //!
-//! When SQLite's shared memory is [lost](shared_memory::is_lost), when the file or its log can't be read (somebody has cut them off,
-//! say), or when it could only be opened to be read, they are closed and opened anew: at once, and then again each [`PAUSE`] in which somebody needs them. **What was read or was to be committed
-//! meanwhile counts as failed**: nothing is known, and nothing is recorded.
+//! They are closed and reopened in three cases: SQLite's shared memory is
+//! [lost](shared_memory::is_lost); the file or its log can't be read, because another program has
+//! truncated them for example; or the file could only be opened read-only. The first attempt is
+//! made at once, further ones once per [`PAUSE`] while the connections are needed. **What was read
+//! or was to be committed meanwhile counts as failed**: nothing is known, and nothing is recorded.
 
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
@@ -16,27 +19,29 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 
 use super::{inode_of, schema, shared_memory};
 
-/// How long connections that can't be opened, or not to be written, are left alone.
+/// Pause between attempts to open the connections, or to open them for writing.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The connections of one process.
 pub struct Connections {
-    /// Held for the milliseconds of one transaction, or as long as SQLite waits for another process. **Taken before `reader`.**
+    /// Held for the milliseconds of one transaction, or as long as SQLite waits for another
+    /// process. **Taken before `reader`.**
     writer: Mutex<Option<Connection>>,
-    /// Held for the milliseconds of one query. Nothing of a read that is present asks for it.
+    /// Held for the milliseconds of one query. A read of present bytes does not take it.
     reader: Mutex<Option<Connection>>,
     path: PathBuf,
-    /// Device and number of the file that was opened: another one in its place is not this index.
+    /// Device and inode of the file that was opened: another file in its place is not this index.
     inode: Option<(u64, u64)>,
-    /// When they were opened anew last, and what SQLite said if that failed. Nothing is taken under it.
+    /// The last attempt to reopen them, and the error code of SQLite. No other lock is taken under
+    /// it.
     tried: Mutex<Option<(Instant, c_int)>>,
     has_failed: AtomicBool,
-    /// How often they were opened anew.
+    /// Number of times that they were reopened.
     generation: AtomicI64,
 }
 
 impl Connections {
-    /// Two that are open, to the file at `path`.
+    /// Two open connections to the file at `path`.
     pub fn new(writer: Connection, reader: Connection, path: &Path) -> Arc<Connections> {
         Arc::new(Connections {
             writer: Mutex::new(Some(writer)),
@@ -49,7 +54,7 @@ impl Connections {
         })
     }
 
-    /// To a database in memory, with nothing to write to.
+    /// A connection to a database in memory, without a writer.
     pub fn in_memory(reader: Connection) -> Arc<Connections> {
         Arc::new(Connections {
             writer: Mutex::default(),
@@ -62,24 +67,24 @@ impl Connections {
         })
     }
 
-    /// Whether the file is still in its place.
+    /// Returns true if the file is still in its place.
     pub fn is_in_place(&self) -> bool {
         inode_of(&self.path) == self.inode
     }
 
-    /// Whether what is asked or changed has ever failed for what is not want of room, nor another process's lock.
+    /// Returns true if a query or change has ever failed, other than for lack of space or for
+    /// another process's lock.
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// Changes when anything was recorded, by this process or another.
+    /// A number that changes when anything is recorded, by this process or another.
     ///
-    /// # Errors
-    /// Whatever SQLite says.
+    /// # Errors Any error of SQLite.
     pub fn version(&self) -> rusqlite::Result<i64> {
         let version =
             self.read(|reader| reader.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0)))?;
-        // A new connection begins to count anew.
+        // A new connection restarts its count.
         Ok(self.generation.load(Ordering::Acquire) << 32 | version)
     }
 
@@ -92,10 +97,9 @@ impl Connections {
         outcome
     }
 
-    /// Asks.
+    /// Runs a query.
     ///
-    /// # Errors
-    /// Whatever SQLite says, or that its shared memory is lost.
+    /// # Errors Any error of SQLite, or that its shared memory is lost.
     pub fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         loop {
             if let Some(reader) = &*self.reader.lock()
@@ -106,7 +110,7 @@ impl Connections {
                     return self.note(answer);
                 }
             }
-            // Who writes at this moment finds out by itself.
+            // A concurrent writer finds out by itself.
             let writer = self.writer.try_lock();
             let reopened = writer
                 .ok_or_else(lost)
@@ -119,16 +123,16 @@ impl Connections {
 
     /// Changes something in one transaction.
     ///
-    /// # Errors
-    /// Whatever SQLite says, or that its shared memory is lost; then it may be that nothing is changed.
+    /// # Errors Any error of SQLite, or that its shared memory is lost; then the change may not
+    /// have happened.
     pub fn write<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.write_by(|connection| in_transaction(connection, &change))
     }
 
-    /// The same; it is on the disk when this returns. Usually SQLite leaves that to the next checkpoint.
+    /// Changes something in one transaction that is on the disk when this returns. [`Self::write`]
+    /// leaves that to SQLite's next checkpoint.
     ///
-    /// # Errors
-    /// As for [`Self::write`].
+    /// # Errors As for [`Self::write`].
     pub fn write_durably<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.write_by(|connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -154,23 +158,22 @@ impl Connections {
             return Err(lost());
         }
         if written.as_ref().is_err_and(may_be_over_when_opened_anew) {
-            // This is lost in any case, and the next one finds what came of it.
+            // This change is lost in any case; the next one reports an error of reopening.
             let _ = self.open_anew(&mut writer);
         }
         written
     }
 
-    /// Closes the one to read with, and opens none; or may again.
+    /// Closes the reading connection, and prevents or permits opening a new one.
     #[cfg(test)]
     pub fn fail_reads(&self, do_fail: bool) {
         *self.reader.lock() = None;
         *self.tried.lock() = do_fail.then(|| (Instant::now() + Duration::from_secs(3600), ffi::SQLITE_IOERR));
     }
 
-    /// Closes both, and opens them anew.
+    /// Closes both connections and opens new ones.
     ///
-    /// # Errors
-    /// What SQLite says, or has said a moment ago.
+    /// # Errors Any error of SQLite, now or at the last attempt.
     fn open_anew(&self, writer: &mut Option<Connection>) -> rusqlite::Result<()> {
         if self.inode.is_none() {
             return Err(lost());
@@ -206,10 +209,10 @@ impl Drop for Connections {
     }
 }
 
-/// Closes a connection. A checkpoint goes by the shared memory: where that is not to be believed, what is in the log stays there for
-/// the next one who opens the index.
+/// Closes a connection. A checkpoint relies on the shared memory: if that is lost, the log is left
+/// for the next process that opens the index.
 fn close_without_checkpoint(connection: Connection) {
-    // If it can't be told, SQLite has no memory for it, and does no checkpoint either.
+    // If this fails, SQLite has no memory for it, and makes no checkpoint either.
     let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
@@ -220,17 +223,17 @@ fn may_be_over_when_opened_anew(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Changes something in one transaction, unless the shared memory is lost before it is committed.
+/// Changes something in one transaction, unless the shared memory is lost before the commit.
 ///
-/// # Errors
-/// Whatever SQLite says, or that.
+/// # Errors Any error of SQLite, or that loss.
 pub fn in_transaction<T>(
     connection: &mut Connection,
     change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let changed = change(&transaction)?;
-    // What was read for it may have been old; and committed, it would be in the log for all.
+    // The data read for it may be stale, and the commit would put it into the log for all
+    // processes.
     if shared_memory::is_lost() {
         return Err(lost());
     }

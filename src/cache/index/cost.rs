@@ -1,4 +1,5 @@
-//! What recording costs, measured: the figures of docs/performance.md, and the bound on the index's size.
+//! The measured cost of recording: the figures of docs/performance.md, and the bound on the index's
+//! size.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,7 @@ fn open(dir: &Path) -> (ChunkIndex, Arc<AtomicU64>) {
     (index.unwrap(), transactions)
 }
 
-/// Begins to record a file of `size` bytes.
+/// Records the entry of a file of `size` bytes.
 fn record_file(index: &ChunkIndex, number: u64, size: u64) -> EntryKey {
     let url = Url::parse(&format!("https://example.org/pub/films/{number}.mkv")).unwrap();
     let version = Version {
@@ -71,7 +72,7 @@ fn record_chunk(index: &ChunkIndex, key: &EntryKey, chunk: u64, random: &mut fas
     });
 }
 
-/// Bytes of the database, without its log, when all is in it.
+/// Bytes of the database without its log, after all records are committed.
 fn database_bytes(dir: &Path, index: ChunkIndex) -> u64 {
     index.sync();
     drop(index);
@@ -84,7 +85,7 @@ fn database_bytes(dir: &Path, index: ChunkIndex) -> u64 {
 
 #[test]
 fn the_index_takes_no_more_than_two_hundredths_of_a_per_cent_of_what_is_cached() {
-    // Files of 64 MiB, whose chunks come in another order than they lie.
+    // Files of 64 MiB, whose chunks come in random order.
     const FILES: u64 = 256;
     let dir = tempfile::tempdir().unwrap();
     let (index, _) = open(dir.path());
@@ -117,7 +118,7 @@ fn the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it() {
     println!("{bytes} bytes for each file of one chunk");
 }
 
-/// Bytes that this process has given to write(2) and its kin (proc_pid_io(5)).
+/// Bytes that this process has passed to write(2) and similar calls (proc_pid_io(5)).
 fn written() -> u64 {
     procfs::process::Process::myself().unwrap().io().unwrap().wchar
 }

@@ -1,14 +1,16 @@
-//! `ChunkIndex`: what is recorded of the cache, in SQLite.
+//! `ChunkIndex`: the persistent record of the cache, in SQLite.
 //!
-//! `cache_entries` has a row for each version of a remote file, `cache_chunks` one for each completed
-//! chunk ([`schema`], [`entries`]); `listings` and `remote_files` have what origins said of names ([`catalogue`]).
-//! **Data before index**: a chunk is recorded only after its bytes are in the data file, so whatever a crash leaves
-//! behind, a recorded chunk is there.
+//! - `cache_entries` has a row for each version of a remote file, `cache_chunks` one for each
+//!   completed chunk ([`schema`], [`query::entries`]).
+//! - `listings` and `remote_files` hold what origins said of names ([`query::catalog`]).
 //!
-//! What is to change is a [`Record`]. All writing is done by one thread ([`writer`]), fed over a channel; nobody who reads
-//! a file waits for it. Reading is done through one more connection ([`connections`]), when an entry is first used. Of the
-//! tables nothing is read at start-up, so that takes the same time over any cache. Whether what is recorded
-//! reached the disk is told by [`state`].
+//! **Data before index**: a chunk is recorded only after its bytes are in the data file. So
+//! whatever a crash leaves behind, the bytes of a recorded chunk exist.
+//!
+//! Every change is a [`Record`]. One thread does all writing ([`write::writer`]), fed over a
+//! channel; no reader waits for it. Queries use one more connection ([`connections`]), when an
+//! entry is first used. Start-up reads no table, so it takes the same time for any cache. [`state`]
+//! tracks whether the records have reached the disk.
 
 mod connections;
 #[cfg(test)]
@@ -44,32 +46,33 @@ pub use write::tables::Failing;
 pub use write::tables::{Commit, Tables};
 use write::writer::Writer;
 
-/// The index: a handle to the writer thread, and a connection to read with.
+/// The index: a handle to the writer thread, and the connections.
 pub struct ChunkIndex {
     writer: Writer,
     connections: Arc<Connections>,
-    /// See [`DAMAGE_MARK`].
+    /// The path of [`DAMAGE_MARK`].
     mark: PathBuf,
-    /// Whether it was used since the machine was started, before it was opened now.
+    /// True if it had already been used since boot when it was opened.
     is_of_this_boot: bool,
 }
 
-/// The index's file in a cache folder.
+/// File name of the index in a cache directory.
 pub const FILE: &str = "index.db";
 
-/// Stands beside an index that was found to be damaged while it was used: the next mount moves it aside.
+/// Name of the mark beside an index that was found to be damaged while in use: the next mount moves
+/// the index aside.
 const DAMAGE_MARK: &str = "index.is-damaged";
 
 impl ChunkIndex {
-    /// Opens the index in `cache_dir`, making or updating its tables.
+    /// Opens the index in `cache_dir`, and creates or migrates its tables.
     ///
-    /// # Errors
-    /// When the file can't be opened, is of a newer version, or is no index.
+    /// # Errors If the file can't be opened, has a newer version, or is no index.
     pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
         ChunkIndex::open_with(cache_dir, &state::boot_id(), |tables| tables)
     }
 
-    /// Opens it in the boot of this name, with something between the writer thread and the tables.
+    /// Opens the index for the boot with this id, with a wrapper between the writer thread and the
+    /// tables.
     pub(super) fn open_with<C: Commit>(
         cache_dir: &Path,
         boot_id: &str,
@@ -101,10 +104,10 @@ impl ChunkIndex {
         })
     }
 
-    /// In the place of one that can't be opened: it knows nothing, and what is recorded is lost.
+    /// An index in memory, in place of one that can't be opened: it is empty, and what is recorded
+    /// is lost.
     ///
-    /// # Errors
-    /// When there is no memory for it.
+    /// # Errors If there is no memory for it.
     pub fn fallback() -> Result<ChunkIndex, CacheError> {
         const NAME: &str = "in memory";
         let failed = |error| CacheError::of_index(NAME, &error);
@@ -118,10 +121,9 @@ impl ChunkIndex {
         })
     }
 
-    /// Makes sure that there is no index of a newer version. Writes nothing.
+    /// Fails if there is an index of a newer version. Writes nothing.
     ///
-    /// # Errors
-    /// [`CacheError::NewerIndex`].
+    /// # Errors [`CacheError::NewerIndex`].
     pub fn refuse_newer(cache_dir: &Path) -> Result<(), CacheError> {
         match schema::inspect(&cache_dir.join(FILE)) {
             Err(error @ CacheError::NewerIndex { .. }) => Err(error),
@@ -129,13 +131,14 @@ impl ChunkIndex {
         }
     }
 
-    /// Moves an index file that is damaged, or none of ours, out of the way. What it recorded is lost; the cache fills anew.
+    /// Moves an index file that is damaged or foreign aside. Its records are lost; the cache fills
+    /// anew.
     fn set_aside(cache_dir: &Path) -> std::io::Result<()> {
         let path = cache_dir.join(FILE);
         let aside = cache_dir.join("index.db.damaged");
         std::fs::rename(&path, &aside)?;
         for rest in ["index.db-wal", "index.db-shm", DAMAGE_MARK] {
-            // They may not be there; and without their file they mean nothing.
+            // These files may be missing, and are useless without the index.
             let _ = std::fs::remove_file(cache_dir.join(rest));
         }
         log::warn!(
@@ -146,10 +149,9 @@ impl ChunkIndex {
         Ok(())
     }
 
-    /// Moves an index that is damaged aside, deletes the data files that it knew, and opens an empty one.
+    /// Moves a damaged index aside, deletes the data files that it knew, and opens an empty one.
     ///
-    /// # Errors
-    /// When the folder can't be changed.
+    /// # Errors If the directory can't be changed.
     pub fn begin_anew(cache_dir: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
         ChunkIndex::set_aside(cache_dir).map_err(|error| CacheError::Folder {
             path: cache_dir.join(FILE).display().to_string(),
@@ -159,32 +161,33 @@ impl ChunkIndex {
         ChunkIndex::open(cache_dir)
     }
 
-    /// Hands the writer thread something to record. Returns at once.
+    /// Queues a record for the writer thread. Returns at once.
     pub fn record(&self, record: Record) {
         self.writer.send(record, None);
     }
 
-    /// The same of what is in a data file, which stays open until that is committed, or lost.
+    /// Queues a record about a data file, which stays open until the record is committed or lost.
     pub fn record_keeping(&self, record: Record, file: PendingCommit) {
         self.writer.send(record, Some(file));
     }
 
-    /// Returns when all that was handed over before is committed.
+    /// Returns when everything queued before is committed.
     pub fn sync(&self) {
         self.writer.sync();
     }
 
-    /// Ends recording when all that was handed over before is committed; what comes later is not recorded.
+    /// Ends recording after everything queued before is committed; later records are dropped.
     pub fn finish(&self) {
         self.writer.finish();
     }
 
-    /// How many processes have begun to record so far, for [`Self::set_clean`].
+    /// Number of processes that have begun to record so far, for [`Self::set_clean`].
     pub fn session(&self) -> Option<i64> {
         self.connections.read(state::session).ok()
     }
 
-    /// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`.
+    /// Notes that all records are on the disk, unless another process has begun to record since
+    /// `session`.
     pub fn set_clean(&self, session: i64) {
         let set = self
             .connections
@@ -194,51 +197,53 @@ impl ChunkIndex {
         }
     }
 
-    /// Whether all that is recorded is on the disk for certain.
+    /// Returns true if all records are on the disk for certain.
     pub fn is_clean(&self) -> bool {
         self.connections.read(state::is_clean).unwrap_or(false)
     }
 
-    /// Whether it was used since the machine was started, before it was opened now.
+    /// Returns true if the index had already been used since boot when it was opened.
     pub fn is_of_this_boot(&self) -> bool {
         self.is_of_this_boot
     }
 
-    /// Whether its file is still in its place.
+    /// Returns true if its file is still in its place.
     pub fn is_in_place(&self) -> bool {
         self.connections.is_in_place()
     }
 
-    /// Whether the file, its log or their shared memory could not be read or written since it was opened, and not for want of room.
+    /// Returns true if the file, its log or their shared memory failed to be read or written since
+    /// it was opened, other than for lack of space.
     pub fn has_failed(&self) -> bool {
         self.connections.has_failed()
     }
 
-    /// Has the connection to read with be closed, or opened anew.
+    /// Closes the reading connection, or permits opening it again.
     #[cfg(test)]
     pub fn fail_reads(&self, do_fail: bool) {
         self.connections.fail_reads(do_fail);
     }
 
-    /// Records something and returns when that is committed. False if it may be lost.
+    /// Records something and returns when it is committed. Returns false if it may be lost.
     pub fn commit(&self, records: impl IntoIterator<Item = Record>) -> bool {
         self.writer
             .sync_unless_lost(|| records.into_iter().for_each(|record| self.record(record)))
     }
 
-    /// Changes when anything was recorded, by this process or another. Costs microseconds.
+    /// A number that changes when anything is recorded, by this process or another. Costs
+    /// microseconds.
     pub fn version(&self) -> i64 {
-        // Of two equal answers the second says that nothing is new: the right thing to think when it can't be told.
+        // Two equal numbers mean that nothing is new, which is the right assumption after an error.
         self.connections.version().unwrap_or(0)
     }
 }
 
-/// If it can't be marked, the next mount finds out by itself.
+/// If the mark can't be written, the next mount finds the damage by itself.
 fn mark_as_damaged(mark: &Path) {
     let _ = std::fs::write(mark, "");
 }
 
-/// Device and number of a file, if there is one.
+/// Device and inode of a file, if it exists.
 fn inode_of(path: &Path) -> Option<(u64, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
@@ -250,7 +255,7 @@ fn seconds(time: SystemTime) -> i64 {
         .map_or(0, |since| since.as_secs() as i64)
 }
 
-/// The other way round.
+/// The time of a column in seconds since 1970.
 fn date(seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64)
 }

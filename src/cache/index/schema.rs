@@ -1,11 +1,11 @@
-//! The tables of the index, and how an older file becomes a newer one.
+//! The tables of the index, and the migrations from older files.
 //!
-//! `PRAGMA user_version` holds the number of migrations that a file has been through. A step is
-//! never changed once it was released: a new one is added.
+//! `PRAGMA user_version` holds the number of migrations that a file has been through. A released
+//! migration is never changed: a new one is added.
 //!
-//! One row for each chunk: 25 to 30 bytes in a table without row numbers, so a tebibyte of cache
-//! (4 million chunks) takes some 120 MB, 0.011 % of it. A bitmap for each entry would be a fifth of
-//! that, but each completed chunk would rewrite its page of the bitmap, and the table could not be
+//! Each chunk has a row of 25 to 30 bytes in a table without row numbers. A tebibyte of cache (4
+//! million chunks) takes some 120 MB, 0.011 % of it. A bitmap for each entry would take a fifth of
+//! that. But each completed chunk would rewrite its page of the bitmap, and the table could not be
 //! read with the `sqlite3` shell.
 
 use std::fs::{File, OpenOptions};
@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use super::shared_memory;
 use crate::cache::error::CacheError;
 
-/// One SQL text a step; step `i` takes a file from version `i` to `i + 1`.
+/// One SQL text per step; step `i` migrates a file from version `i` to `i + 1`.
 const MIGRATIONS: &[&str] = &[
     r"
 CREATE TABLE cache_entries (
@@ -190,27 +190,28 @@ ALTER TABLE remote_files ADD COLUMN ino INTEGER;
 ",
 ];
 
-/// Pages of 4 KiB after which SQLite's log is carried over into the database.
+/// Pages of 4 KiB after which SQLite moves its log into the database.
 const WAL_PAGES: i64 = 256;
 
-/// `PRAGMA application_id` of an index: "ftch". Tells it from another program's database.
+/// `PRAGMA application_id` of an index: "ftch". Distinguishes it from another program's database.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"ftch");
 
-/// What the beginning of a file says it is.
+/// The kind of a file, by its header.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
-    /// Nothing yet, an index of ours, or a database without tables.
+    /// Empty, an index of fetchfs, or a database without tables.
     Usable,
-    /// An index of this version, which is newer than ours.
+    /// An index of this version, which is newer than this program's.
     Newer(i64),
     /// No database, or another program's.
     Foreign,
 }
 
-/// Looks at a file's header **without SQLite**, which would write to it: a file that is not for us stays as it is.
+/// Checks a file's header **without SQLite**, which would write to it: a foreign file stays as it
+/// is.
 ///
-/// # Errors
-/// [`CacheError::NewerIndex`], [`CacheError::Index`] for a foreign one, or what the system says.
+/// # Errors [`CacheError::NewerIndex`], [`CacheError::Index`] for a foreign file, or the system's
+/// error.
 pub fn inspect(path: &Path) -> Result<(), CacheError> {
     let shown = path.display().to_string();
     let index_error = |reason: String, is_damaged| CacheError::Index {
@@ -247,26 +248,25 @@ fn judge_header(header: &[u8]) -> Header {
         return Header::Foreign;
     }
     let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    // How often tables were made or changed; the version; the application's id.
+    // The number of schema changes; the version; the application's id.
     let (changes, version, application) = (number(40), number(60), number(68));
     match application {
-        // Ours comes to its tables and its version in one step.
+        // An index gets its tables and its version in one step.
         0 | APPLICATION_ID if version == 0 && changes != 0 => Header::Foreign,
-        // Without an id it is ours all the same: it got one with version 2.
+        // An index before version 2 has no id.
         0 | APPLICATION_ID if i64::from(version) > VERSION => Header::Newer(version.into()),
         0 | APPLICATION_ID => Header::Usable,
         _ => Header::Foreign,
     }
 }
 
-/// The version of a file that this program has brought up to date.
+/// The version of a migrated file.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Brings the file up to date, in one transaction.
+/// Migrates the file to [`VERSION`], in one transaction.
 ///
-/// # Errors
-/// [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched; whatever
-/// SQLite says otherwise.
+/// # Errors [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched;
+/// otherwise any error of SQLite.
 pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
     let failed = |error| CacheError::of_index(path, &error);
     let transaction = connection
@@ -283,7 +283,7 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
         });
     }
     if found == VERSION {
-        // On a full disk, too, it is used as it is.
+        // The file is used as it is, even on a full disk.
         return Ok(());
     }
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -297,31 +297,30 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
 
 /// Opens a connection with the settings that each one needs.
 ///
-/// WAL lets the reader go on beside the writer. `synchronous=NORMAL` loses at most the last
+/// WAL lets readers continue during a write. `synchronous=NORMAL` loses at most the last
 /// transactions at a power cut, never the file; those chunks are fetched again.
 ///
-/// # Errors
-/// Whatever SQLite says.
+/// # Errors Any error of SQLite.
 pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
     make_private(path);
     shared_memory::watch();
     let connection = Connection::open(path)?;
-    // Other processes may share the cache folder: their transactions take milliseconds.
+    // Other processes may share the cache directory: their transactions take milliseconds.
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // The log counts as part of the cache's size: it is kept to about a mebibyte.
+    // The log counts as part of the cache's size, so it is limited to about a mebibyte.
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_PAGES * 4096)?;
     Ok(connection)
 }
 
-/// Makes a new index file for its owner alone: URLs are not for everybody's eyes. SQLite gives the
-/// files that it makes beside it the same mode.
+/// Creates a new index file for its owner alone, because URLs may be private. SQLite gives the
+/// files that it creates beside it the same mode.
 fn make_private(path: &Path) {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    // If it can't be made, SQLite says so better.
+    // If it can't be created, SQLite reports a better error.
     drop(made);
 }
 

@@ -1,18 +1,27 @@
-//! SQLite's shared memory (`index.db-shm`), and going on when its pages can't be had.
+//! SQLite's shared memory (`index.db-shm`), and surviving the loss of its pages.
 //!
-//! In WAL mode SQLite maps that file to share the index of its log with other connections and processes, and touches it without a
-//! system call. A page that can't be had then is a SIGBUS, which ends a process: when somebody cuts the file off, on a file
-//! system that copies on write and is full, in a file that may not be changed, on a disk that is gone. Other modes of SQLite
-//! that map nothing let one process in at a time, or have each reader wait until a commit has reached the disk.
+//! In WAL mode SQLite maps that file to share the index of its log with other connections and
+//! processes, and accesses it without a system call. An access to a page that can't be provided
+//! raises SIGBUS, which ends the process. Possible causes:
 //!
-//! **So the signal puts memory of this process in the place of what was mapped**, all of it at once, with what can still be read
-//! of the file in it, and what was under way goes on. From then on it is [lost](is_lost): no other process sees what is written
-//! there. It must not be used for more than getting out of SQLite: what was read since is not to be believed, and **nothing may be
-//! committed**, because the log would have pages in it that were made without knowing of others. The connections are closed
-//! without a checkpoint and opened anew ([`connections`](super::connections)).
+//! - another program truncates the file;
+//! - a copy-on-write file system is full;
+//! - the file is immutable;
+//! - the disk is gone.
 //!
-//! Which memory it is is known from the calls of mmap(2) that SQLite makes for nothing else here. (It has a setting
-//! to map the database, which is off.)
+//! Other modes of SQLite map nothing, but let only one process in at a time, or make each reader
+//! wait until a commit has reached the disk.
+//!
+//! **So the signal handler replaces the mapping with private memory**, all of it at once, filled
+//! with what can still be read of the file, and the interrupted access continues. From then on the
+//! mapping is [lost](is_lost): other processes do not see what is written there. The private memory
+//! serves only to get out of SQLite. What was read since may be wrong. **Nothing may be
+//! committed**, because the log would get pages that were made without knowledge of other
+//! processes. The connections are closed without a checkpoint and reopened
+//! ([`connections`](super::connections)).
+//!
+//! SQLite calls mmap(2) for nothing else here, so its calls show which memory this is. (Its setting
+//! that maps the database is off.)
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -22,15 +31,17 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering}
 
 use rusqlite::ffi;
 
-/// Mappings at a time: SQLite makes one of 32 KiB for each 16 MiB of its log, in units of a page at least.
+/// Maximum number of mappings: SQLite makes one of 32 KiB for each 16 MiB of its log, in units of
+/// at least a page.
 const MOST: usize = 256;
 
-/// What is mapped. Written by the threads that map, read by the signal handler: nothing but atomics.
+/// A mapping. Written by the threads that map, read by the signal handler: only atomics.
 struct Mapping {
-    /// 0 if there is none.
+    /// Address; 0 if there is no mapping.
     start: AtomicUsize,
     len: AtomicUsize,
-    /// The file, which SQLite keeps open for as long as it is mapped, and where in it the mapping begins.
+    /// The file, which SQLite keeps open for as long as it is mapped, and the offset of the mapping
+    /// in it.
     file: AtomicI32,
     offset: AtomicI64,
     is_lost: AtomicBool,
@@ -46,29 +57,31 @@ static MAPPINGS: [Mapping; MOST] = [const {
     }
 }; MOST];
 
-/// How many of them are lost.
+/// Number of lost mappings.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// Held by the one who changes the table, or what is mapped. Spun for, because a signal handler can't sleep on a lock.
+/// True while a thread changes the table or the mappings. A spin lock, because a signal handler
+/// can't sleep.
 static IS_CHANGING: AtomicBool = AtomicBool::new(false);
 
-/// What SIGBUS meant before.
+/// The previous action for SIGBUS.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Whether other processes no longer see what SQLite writes into its shared memory.
+/// Returns true if other processes no longer see what SQLite writes into its shared memory.
 pub fn is_lost() -> bool {
     LOST.load(Ordering::Acquire) > 0
 }
 
-/// Has SQLite map its shared memory by way of this module. To be called before a database is opened; does something once.
+/// Makes SQLite map its shared memory through this module. Call it before opening a database; later
+/// calls do nothing.
 pub fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let set = |vfs: *mut ffi::sqlite3_vfs, name: &CStr, call: ffi::sqlite3_syscall_ptr| {
-            // SAFETY: the default file system of SQLite lives for ever, and copies nothing of the name.
+            // SAFETY: SQLite's default VFS is never freed, and does not keep the name.
             unsafe { (*vfs).xSetSystemCall.map(|set_call| set_call(vfs, name.as_ptr(), call)) }
         };
-        // SAFETY: it asks for the default one; SQLite initialises itself if need be.
+        // SAFETY: this requests the default VFS; SQLite initialises itself if necessary.
         let vfs = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
         if vfs.is_null() {
             return;
@@ -97,11 +110,11 @@ unsafe extern "C" fn map(
     file: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
-    // SAFETY: SQLite's own call, as it is.
+    // SAFETY: SQLite's own call, unchanged.
     let mapped = unsafe { libc::mmap(at, len, access, flags, file, offset) };
     if mapped != libc::MAP_FAILED {
         let _changing = Changing::begin();
-        // Where there is no place left, a fault in it is what it was before.
+        // If the table is full, a fault in this mapping has its previous effect.
         if let Some(free) = MAPPINGS.iter().find(|one| one.start.load(Ordering::Acquire) == 0) {
             free.len.store(len, Ordering::Relaxed);
             free.file.store(file, Ordering::Relaxed);
@@ -123,11 +136,11 @@ unsafe extern "C" fn unmap(at: *mut c_void, len: usize) -> c_int {
             LOST.fetch_sub(1, Ordering::AcqRel);
         }
     }
-    // SAFETY: SQLite's own call, as it is.
+    // SAFETY: SQLite's own call, unchanged.
     unsafe { libc::munmap(at, len) }
 }
 
-/// See [`IS_CHANGING`]. Nothing that is done meanwhile touches what is mapped.
+/// Guard of [`IS_CHANGING`]. No code under it accesses mapped memory.
 struct Changing;
 
 impl Changing {
@@ -146,7 +159,8 @@ impl Drop for Changing {
 }
 
 fn handle_signal() {
-    // SAFETY: all zeros is a value of it; the handler has the type that SA_SIGINFO asks for; both pointers are good for the call.
+    // SAFETY: all zeros is a valid value; the handler has the type that SA_SIGINFO requires; both
+    // pointers are valid for the call.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_fault as *const () as usize;
@@ -158,25 +172,27 @@ fn handle_signal() {
     }
 }
 
-/// Runs in whichever thread touched the page: atomics and system calls, and no memory of an allocator's.
+/// Runs in the thread that touched the page: only atomics and system calls, no allocation.
 unsafe extern "C" fn on_fault(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    // SAFETY: of this thread, and always there.
+    // SAFETY: thread-local, and always valid.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: the kernel gives it to a handler that was set with SA_SIGINFO.
+    // SAFETY: the kernel passes it to a handler that was set with SA_SIGINFO.
     let (code, at) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // One that a process has sent has a code that is not above 0, and means nothing.
+    // A signal sent by a process has a code of at most 0, and is ignored.
     if code > 0
         && !lose(at)
         && let Some(before) = BEFORE.get()
     {
-        // SAFETY: it was in force before. The fault happens again when this returns.
+        // SAFETY: this action was in force before. The fault happens again when the handler
+        // returns.
         unsafe { libc::sigaction(libc::SIGBUS, before, std::ptr::null_mut()) };
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Puts memory of this process in the place of all that is mapped, if the address is in it. False if it is not.
+/// Replaces all mappings with private memory, if the address is in one of them. Returns false if it
+/// is not.
 fn lose(at: usize) -> bool {
     let _changing = Changing::begin();
     let living = || MAPPINGS.iter().filter(|one| one.start.load(Ordering::Acquire) != 0);
@@ -185,7 +201,7 @@ fn lose(at: usize) -> bool {
         (start..start + one.len.load(Ordering::Relaxed)).contains(&at)
     };
     let Some(hit) = living().find(has_it) else { return false };
-    // Another thread was faster: what is there now can be touched.
+    // If another thread was faster, the address is accessible now.
     hit.is_lost.load(Ordering::Acquire) || living().all(replace)
 }
 
@@ -195,8 +211,9 @@ fn replace(mapping: &Mapping) -> bool {
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     );
-    // SAFETY: new memory, which becomes what is mapped at `start` when it has what can be read of the file. SQLite finds zeros
-    // to be none of its, and makes what belongs there from its log.
+    // SAFETY: the new memory replaces the mapping at `start` only after what is readable of the
+    // file was copied into it. SQLite recognises zeros as invalid, and rebuilds the content from
+    // its log.
     let is_replaced = unsafe {
         let copy = libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0);
         if copy == libc::MAP_FAILED {

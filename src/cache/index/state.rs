@@ -1,28 +1,29 @@
-//! Whether what is recorded is on the disk.
+//! Whether the records have reached the disk.
 //!
-//! When this process is killed, the kernel still has every byte that was written, so what is recorded is there. When the
-//! kernel goes down with it, chunks may be recorded whose bytes never reached the disk. That is told by two things in
-//! `cache_state`: another `boot_id` than the one noted, and `clean` not set. Then the cache enters a new **epoch**, and
-//! the chunks of every entry of an earlier one are verified before they are served. That costs one small transaction,
+//! When this process is killed, the kernel still has every byte that was written, so recorded
+//! chunks exist. When the kernel crashes, or the power fails, chunks may be recorded whose bytes
+//! never reached the disk. Two values in `cache_state` show this: a `boot_id` other than the
+//! current one, and `clean` not set. Then the cache enters a new **epoch**, and the chunks of every
+//! entry of an earlier epoch are verified before they are served. That costs one small transaction,
 //! however much the cache holds.
 //!
-//! `clean` is unset, durably, before the first record of a session; so nothing is recorded, and no data is
-//! dropped, while the file on the disk says "clean". It is set again by the last process that ends in good order.
+//! `clean` is unset, durably, before the first record of a session. So nothing is recorded, and no
+//! data is dropped, while the file on the disk says "clean". The last process that ends in good
+//! order sets it again.
 
 use rusqlite::Connection;
 
 use super::connections::in_transaction;
 
-/// The kernel's name for the time since it was started; empty if it does not tell, which is never taken for the same.
+/// The kernel's boot id; empty if unavailable, and an empty one never equals another.
 pub fn boot_id() -> String {
     procfs::sys::kernel::random::boot_id().unwrap_or_default()
 }
 
-/// Opens the cache in this boot, and enters a new epoch if the one before may have lost data. Gives the epoch, and whether it was
-/// used in this boot before.
+/// Opens the cache in this boot, and enters a new epoch if the previous boot may have lost data.
+/// Returns the epoch, and whether the cache was already used in this boot.
 ///
-/// # Errors
-/// Whatever SQLite says.
+/// # Errors Any error of SQLite.
 pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i64, bool)> {
     let (epoch, is_of_this_boot, is_news) = in_transaction(connection, |transaction| {
         let (noted, clean, epoch): (String, bool, i64) =
@@ -42,35 +43,32 @@ pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i6
     Ok((epoch, is_of_this_boot))
 }
 
-/// Notes that a process begins to record. To be done durably.
+/// Notes that a process begins to record. Must be made durable.
 ///
-/// # Errors
-/// Whatever SQLite says.
+/// # Errors Any error of SQLite.
 pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
     let sql = "UPDATE cache_state SET clean = 0, session = session + 1";
     connection.execute(sql, []).map(|_| ())
 }
 
-/// The number of processes that have begun to record so far.
+/// Number of processes that have begun to record so far.
 ///
-/// # Errors
-/// Whatever SQLite says.
+/// # Errors Any error of SQLite.
 pub fn session(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT session FROM cache_state", [], |row| row.get(0))
 }
 
-/// Whether all that is recorded is on the disk for certain.
+/// Returns true if all records are on the disk for certain.
 ///
-/// # Errors
-/// Whatever SQLite says.
+/// # Errors Any error of SQLite.
 pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT clean FROM cache_state", [], |row| row.get(0))
 }
 
-/// Notes that all that is recorded is on the disk, unless another process has begun to record since `session`. To be done durably.
+/// Notes that all records are on the disk, unless another process has begun to record since
+/// `session`. Must be made durable.
 ///
-/// # Errors
-/// Whatever SQLite says.
+/// # Errors Any error of SQLite.
 pub fn set_clean(connection: &Connection, session: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE cache_state SET clean = 1 WHERE session = ?1";
     connection.execute(sql, [session]).map(|_| ())

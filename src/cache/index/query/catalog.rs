@@ -1,9 +1,10 @@
-//! What origins have said of names: the tables `listings` and `remote_files`, and how they are asked. What changes them is a
-//! [`CatalogUpdate`](crate::cache::index::write::catalog_update).
+//! The catalog: what origins have said of names, in the tables `listings` and `remote_files`, and
+//! its queries. A [`CatalogUpdate`](crate::cache::index::write::catalog_update) changes it.
 //!
-//! `remote_files` has the current version of each file of which an origin ever told one, by itself or with its bytes.
-//! **A version in `cache_entries` is current only if this table says so**: what an origin has called gone or replaced is
-//! not served from the cache again, though its bytes may still be there. They are the first to go: its `coldest` is 0.
+//! `remote_files` has the current version of each file of which an origin ever gave one, by itself
+//! or with its bytes. **A version in `cache_entries` is current only if this table says so.** What
+//! an origin has called gone or replaced is not served from the cache again, though its bytes may
+//! still be there. These bytes are evicted first: the `coldest` of such an entry is 0.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -18,7 +19,7 @@ use crate::http::{Validator, Version};
 /// A row of `listings`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListingRow {
-    /// The names and what was said of them, a line each: the tree's own text.
+    /// The names and their attributes, one per line, in the format of the directory tree.
     pub names: Vec<u8>,
     /// When the listing was last modified, if the origin said so.
     pub modified: Option<SystemTime>,
@@ -33,25 +34,26 @@ pub struct FileRow {
     pub modified: Option<SystemTime>,
 }
 
-/// What a file was shown as.
+/// What a file was last shown as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownRow {
-    /// The version that was the current one.
+    /// The version that was current.
     pub file: FileRow,
-    /// What the listing said of it, in the tree's own text.
+    /// What the listing said of it, in the format of the directory tree.
     pub listed: String,
     /// Its inode number.
     pub ino: u64,
 }
 
-/// Rows that are read at a time under the lock of the reading connection.
+/// Number of rows that are read at a time under the lock of the reading connection.
 const AT_A_TIME: usize = 256;
 
 impl ChunkIndex {
-    /// What those of these files were shown as that were shown before. Does not wait for what is queued.
+    /// The last shown state of those of these files that have one. Does not wait for queued
+    /// records.
     ///
-    /// Reads no more rows than there are files: the whole table where that is shorter, which it is for whoever looks into a large directory
-    /// for the first time.
+    /// Reads no more rows than there are files. For a large directory that is listed for the first
+    /// time, the table is shorter, and is read as a whole.
     pub fn shown(&self, files: &[UrlKey]) -> HashMap<String, ShownRow> {
         self.try_shown(files).unwrap_or_else(|err| {
             log::warn!("cache index: {err}; going on as if none of the directory's files had been shown before");
@@ -87,7 +89,8 @@ impl ChunkIndex {
         Ok(found)
     }
 
-    /// The last listing of a directory. Does not wait for what is queued: who has just listed it knows it.
+    /// The last listing of a directory. Does not wait for queued records: a caller that has just
+    /// listed the directory has the listing.
     pub fn listing(&self, url: &UrlKey) -> Option<ListingRow> {
         let row = |row: &rusqlite::Row<'_>| {
             Ok(ListingRow {
@@ -105,7 +108,7 @@ impl ChunkIndex {
         })
     }
 
-    /// The current version of a file, as an origin last told it.
+    /// The current version of a file, as an origin last gave it.
     pub fn file(&self, url: &UrlKey) -> Option<FileRow> {
         if !self.writer.sync_soon(url.as_str()) {
             return None;
@@ -125,7 +128,7 @@ impl ChunkIndex {
             .flatten()
     }
 
-    /// Hands the writer thread something that an origin has said. Returns at once.
+    /// Queues a catalog update for the writer thread. Returns at once.
     pub fn note(&self, saying: CatalogUpdate) {
         self.record(Record::CatalogUpdate(saying));
     }

@@ -1,7 +1,8 @@
-//! What is recorded of versions and their chunks, for who opens a file: the tables `cache_entries` and `cache_chunks`.
+//! Queries for opening a file: the recorded versions and chunks, in the tables `cache_entries` and
+//! `cache_chunks`.
 //!
-//! Most questions first have committed what is queued of what they ask about, and so tell all that this process knows. Those that are called
-//! *committed* ask for nothing, and may be behind by a batch.
+//! Most queries first commit the queued records that concern them, and so see everything that this
+//! process knows. Those named *committed* do not, and may be behind by a batch.
 
 use std::ops::Range;
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use crate::cache::index::{ChunkIndex, date, mark_as_damaged};
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
 
-/// A row of `cache_entries`, as far as opening a file needs it.
+/// The columns of `cache_entries` that opening a file needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryRow {
     /// Names the data file.
@@ -27,25 +28,26 @@ pub struct EntryRow {
     pub chunk: ChunkSize,
 }
 
-/// What is recorded of an entry.
+/// The recorded state of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Its chunks with the checksums of their bytes, in order.
     pub chunks: Vec<(u64, u64)>,
-    /// The number that its data file had in its file system.
+    /// The inode number of its data file.
     pub inode: u64,
-    /// Whether the chunks are in that file for certain: nothing has happened since that could have lost them.
+    /// True if the chunks are in that file for certain: nothing has happened since that could have
+    /// lost them.
     pub is_certain: bool,
 }
 
 impl ChunkIndex {
-    /// The entry of a URL's current version, as far as its origin has told; in chunks of any size.
+    /// The entry of a URL's current version, as the origin last gave it; in chunks of any size.
     pub fn newest(&self, url: &UrlKey) -> Option<EntryRow> {
         if !self.writer.sync_soon(url.as_str()) {
             return None;
         }
         let row = self.committed_newest(url)?;
-        // It may be about to go.
+        // A queued record may be about to remove it.
         match self.writer.is_pending(row.key.as_str()) {
             true if self.writer.sync_soon(row.key.as_str()) => self.committed_newest(url),
             true => None,
@@ -70,16 +72,21 @@ impl ChunkIndex {
             .flatten()
     }
 
-    /// What is recorded of an entry. `None` if that is not known: more of it is queued, and that takes long, because another program
-    /// keeps the database locked (what the tables say may have been taken back by what is queued); or SQLite can't read it, which is
-    /// told to the log. **It is not the same as nothing**: what is recorded would count again later, with what was done to the file meanwhile.
+    /// The recorded state of an entry. `None` has two causes:
+    ///
+    /// - More of it is queued, and that takes long because another program keeps the database
+    ///   locked. The queued records may take back what the tables say.
+    /// - SQLite can't read it; the error is logged.
+    ///
+    /// **`None` is not the same as nothing recorded**: the records would count again later, with
+    /// what happened to the file meanwhile.
     pub fn recorded_soon(&self, key: &EntryKey) -> Option<Recorded> {
         if !self.writer.sync_soon(key.as_str()) {
             return None;
         }
         match self.committed(key) {
             Ok(found) => Some(found),
-            // Nothing in it is believed again: the next mount begins anew.
+            // Nothing in this index is trusted any more: the next mount begins with an empty one.
             Err(error) if is_damage(&error) => {
                 log::warn!("cache index: {error}; going on as if the file were not cached");
                 mark_as_damaged(&self.mark);
@@ -92,10 +99,9 @@ impl ChunkIndex {
         }
     }
 
-    /// The same, however long it takes.
+    /// The recorded state of an entry, after all queued records, however long that takes.
     ///
-    /// # Errors
-    /// Whatever SQLite says.
+    /// # Errors Any error of SQLite.
     pub fn recorded(&self, key: &EntryKey) -> rusqlite::Result<Recorded> {
         self.sync();
         self.committed(key)
@@ -126,8 +132,8 @@ impl ChunkIndex {
         })
     }
 
-    /// Those within `range` that are recorded by now, in order. Asks nobody to commit what is queued. `None` when SQLite fails, which is told
-    /// to the log.
+    /// The committed chunks within `range`, in order. Does not wait for queued records. `None` if
+    /// SQLite fails; the error is logged.
     pub fn committed_chunks(&self, key: &EntryKey, range: &Range<u64>) -> Option<Vec<u64>> {
         let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
@@ -144,9 +150,9 @@ impl ChunkIndex {
             .ok()
     }
 
-    /// Bytes that the recorded chunks take, at most (a file's short last chunk counts as whole).
+    /// Bytes of the recorded chunks, at most (a file's short last chunk counts as whole).
     pub fn cached_bytes(&self) -> u64 {
-        // If it takes long, what was there before is near enough.
+        // After a time-out, the earlier state is accurate enough.
         let _ = self.writer.sync_all_soon();
         let sql = "SELECT coalesce(sum(min(chunks_present * chunk_size, size)), 0) FROM cache_entries";
         let sum = self
@@ -155,18 +161,18 @@ impl ChunkIndex {
         sum.map_or(0, |bytes| bytes as u64)
     }
 
-    /// Whether anything of this entry is queued and not committed yet.
+    /// Returns true if anything of this entry is queued and not committed yet.
     pub fn is_pending(&self, key: &EntryKey) -> bool {
         self.writer.is_pending(key.as_str())
     }
 
-    /// Whether any version's row of this key is committed. Asks nobody to commit what is queued.
+    /// Returns true if a row of this key is committed. Does not wait for queued records.
     pub fn has_committed(&self, key: &EntryKey) -> bool {
         let sql = "SELECT 1 FROM cache_entries WHERE entry_key = ?1";
         let found = self
             .connections
             .read(|reader| reader.prepare_cached(sql)?.exists([key.as_str()]));
-        // If it can't be told, it is better to be careful.
+        // After an error, assume that there is one.
         found.unwrap_or(true)
     }
 }

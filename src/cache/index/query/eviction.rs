@@ -1,4 +1,4 @@
-//! What eviction asks the index: which entries go first, and how they were used.
+//! Queries for eviction: which entries are evicted first, and how they were used.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::cache::chunk::ChunkSize;
 use crate::cache::index::{ChunkIndex, Record};
 use crate::cache::key::EntryKey;
 
-/// An entry that may lose chunks.
+/// An entry whose chunks may be evicted.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// Names the data file.
@@ -18,36 +18,36 @@ pub struct Candidate {
     pub size: u64,
     /// The size of its chunks.
     pub chunk: ChunkSize,
-    /// Chunks that are recorded of it.
+    /// Number of its recorded chunks.
     pub chunks_present: u64,
-    /// The lowest rank of its segments, as it was last noted.
+    /// The lowest rank of its segments, as last recorded.
     pub coldest: u64,
     /// When it was last opened, in seconds since 1970.
     pub last_used: u32,
-    /// How its segments were used; see [`Recency`](crate::cache::quota::Recency).
+    /// The use of its segments; see [`Recency`](crate::cache::quota::Recency).
     pub segments: Vec<u8>,
     id: i64,
 }
 
-/// In which order, and which entries.
+/// The order and the selection of candidates.
 #[derive(Debug, Clone, Copy)]
 pub enum Order {
-    /// All that are not pinned, the coldest first.
+    /// All entries that are not pinned, the coldest first.
     ColdestFirst,
-    /// Those of which something was not used since this second (since 1970).
+    /// Entries with a part that was not used since this second (since 1970).
     NotUsedSince(u32),
 }
 
-/// Entries that are read in one go when all are: less than a millisecond's work.
+/// Number of entries read at a time when all are read: less than a millisecond's work.
 const PAGE: i64 = 1000;
 
-/// The coldest entries of an index that can't be opened because there is no room for what SQLite needs beside it. **Nobody may have it
-/// open.**
+/// The coldest entries of an index that can't be opened because there is no space for the files
+/// that SQLite creates beside it. **No process may have the index open.**
 pub fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
     let read = || -> rusqlite::Result<Vec<Option<EntryKey>>> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // Then it keeps in memory what it else shares with others in a file (<https://www.sqlite.org/wal.html#noshm>); and its log, if one is left, is
-        // read as ever.
+        // In this mode SQLite keeps in memory what it otherwise shares in a file
+        // (<https://www.sqlite.org/wal.html#noshm>). A log that was left behind is read as usual.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let mut query = connection
             .prepare("SELECT entry_key FROM cache_entries WHERE pinned = 0 ORDER BY coldest, entry_id LIMIT ?1")?;
@@ -59,14 +59,14 @@ pub fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
 }
 
 impl ChunkIndex {
-    /// Up to `limit` entries in this order, after the one that was given last.
+    /// Up to `limit` entries in this order, after the entry `after`.
     pub fn candidates(&self, order: Order, after: Option<&Candidate>, limit: usize) -> Vec<Candidate> {
         let (coldest, id) = after.map_or((i64::MIN, i64::MIN), |after| (after.coldest as i64, after.id));
         let before = match order {
             Order::ColdestFirst => i64::MAX,
             Order::NotUsedSince(seconds) => seconds.into(),
         };
-        // If it takes long, how they were used before is near enough.
+        // After a time-out, the earlier recency is accurate enough.
         let _ = self.writer.sync_all_soon();
         let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
@@ -88,7 +88,7 @@ impl ChunkIndex {
         }
     }
 
-    /// The entries that the user wants kept.
+    /// The pinned entries.
     pub fn pinned(&self) -> HashSet<EntryKey> {
         let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached("SELECT entry_key FROM cache_entries WHERE pinned = 1")?;
@@ -99,9 +99,9 @@ impl ChunkIndex {
         read.unwrap_or_default().into_iter().flatten().collect()
     }
 
-    /// All entries, with the bytes that the chunks recorded of each take at most.
+    /// All entries, with the maximum bytes of the recorded chunks of each.
     pub fn recorded_bytes(&self) -> Vec<(EntryKey, u64)> {
-        // Some at a time, so that nobody who opens a file waits for long.
+        // In pages, so that opening a file never waits long for the lock.
         let read = |after: i64| -> rusqlite::Result<Vec<(i64, Option<EntryKey>, i64)>> {
             self.connections.read(|reader| {
                 let mut query = reader.prepare_cached(
@@ -125,7 +125,7 @@ impl ChunkIndex {
         }
     }
 
-    /// One entry, to make room in.
+    /// One entry, to free space in.
     pub fn candidate(&self, key: &EntryKey) -> Option<Candidate> {
         let row = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
@@ -137,7 +137,7 @@ impl ChunkIndex {
         row.ok().flatten()
     }
 
-    /// Notes the user's word on an entry.
+    /// Marks an entry as pinned.
     #[cfg(test)]
     pub fn pin(&self, key: &EntryKey) {
         self.sync();
@@ -146,7 +146,7 @@ impl ChunkIndex {
         assert_eq!(changed, Ok(1));
     }
 
-    /// Forgets an entry; true when that is committed.
+    /// Removes an entry; returns true once that is committed.
     pub fn forget(&self, key: &EntryKey) -> bool {
         self.commit([Record::Forget { key: key.clone() }])
     }

@@ -1,4 +1,5 @@
-//! What is asked of the index, by who asks: opening a file, eviction, the catalog, pins, and `fetchfs cache`.
+//! The queries of the index, by caller: opening a file, eviction, the catalog, pins, and `fetchfs
+//! cache`.
 
 pub(super) mod catalog;
 pub(super) mod entries;

@@ -1,48 +1,49 @@
-//! What the user has asked for and is to outlive the mount: prefetch jobs and pins. And what the cache holds below a
-//! directory, for the user to evict it.
+//! User requests that outlive the mount: prefetch jobs and pins. Also what the cache holds below a
+//! directory, so that the user can evict it.
 //!
-//! Which entries are pinned follows from the table `pins` by triggers ([`crate::cache::index::schema`]): an entry is pinned in the
-//! transaction that records it, or its pin.
+//! Triggers derive from the table `pins` which entries are pinned
+//! ([`crate::cache::index::schema`]): an entry is pinned in the transaction that records it, or its
+//! pin.
 
 use rusqlite::{Connection, params};
 
 use crate::cache::index::{ChunkIndex, Record};
 use crate::cache::key::{EntryKey, UrlKey};
 
-/// A prefetch job as it is recorded. What it fetches is text that is not understood here.
+/// A recorded prefetch job. The index does not interpret what it fetches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRow {
-    /// What tells it from other jobs.
+    /// Its unique key.
     pub key: String,
-    /// What was mounted when it was asked for: a hash, because URLs may hold secrets.
+    /// The source of the mount that it was requested in: a hash, because URLs may hold secrets.
     pub source: String,
     /// What it fetches.
     pub wanted: String,
 }
 
-/// A pin as it is recorded.
+/// A recorded pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinRow {
     /// The URL that is pinned.
     pub url_key: UrlKey,
-    /// The same without secrets. A directory's ends in `/`.
+    /// The same URL without secrets. A directory's ends in `/`.
     pub url: String,
-    /// Whether it covers all that is below it.
+    /// True if it covers everything below it.
     pub is_directory: bool,
 }
 
-/// A version that the cache holds some of.
+/// A version of which the cache holds some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
     /// Names the data file.
     pub key: EntryKey,
-    /// Whose version it is, for people.
+    /// The URL of the file, for display.
     pub url: String,
-    /// Finds whose version it is.
+    /// The key of that URL.
     pub url_key: String,
-    /// Bytes that are here.
+    /// Bytes in the cache.
     pub bytes: u64,
-    /// Whether the user wants it kept.
+    /// True if the user has pinned it.
     pub is_pinned: bool,
 }
 
@@ -59,7 +60,7 @@ impl ChunkIndex {
         })
     }
 
-    /// Whether this job of a source is recorded. `None` if that can't be told.
+    /// Whether this job of a source is recorded. `None` after an error.
     pub fn has_job(&self, source: &str, key: &str) -> Option<bool> {
         self.sync();
         let sql = "SELECT 1 FROM prefetch_jobs WHERE source = ?1 AND job_key = ?2";
@@ -69,12 +70,12 @@ impl ChunkIndex {
         found.ok()
     }
 
-    /// What is pinned, for people: URLs without secrets, in their order.
+    /// The pinned URLs, for display: without secrets, sorted.
     pub fn pins(&self) -> Vec<String> {
         self.rows("SELECT url FROM pins ORDER BY url", params![], |row| row.get(0))
     }
 
-    /// Whether just this URL is pinned.
+    /// Returns true if exactly this URL is pinned.
     pub fn has_pin(&self, url: &UrlKey) -> bool {
         let sql = "SELECT 1 FROM pins WHERE url_key = ?1";
         !self.rows(sql, params![url.as_str()], |_| Ok(())).is_empty()
@@ -86,12 +87,12 @@ impl ChunkIndex {
         self.rows(sql, params![url], |row| row.get(0))
     }
 
-    /// What the cache holds of a URL: all versions of a file.
+    /// The cached bytes of a URL: all versions of a file.
     pub fn holdings_of(&self, url: &UrlKey) -> Vec<Holding> {
         self.holdings("url_key = ?1", url.as_str())
     }
 
-    /// What the cache holds of the files below a directory, given by its URL without secrets.
+    /// The cached bytes of the files below a directory, given by its URL without secrets.
     pub fn holdings_below(&self, url: &str) -> Vec<Holding> {
         self.holdings("substr(url, 1, length(?1)) = ?1", url)
     }
@@ -115,7 +116,7 @@ impl ChunkIndex {
         rows.into_iter().flatten().collect()
     }
 
-    /// All rows of a query, by what is committed when it is asked for. None when SQLite fails, which is told to the log.
+    /// All committed rows of a query. None if SQLite fails; the error is logged.
     fn rows<T>(
         &self,
         sql: &str,
@@ -134,7 +135,7 @@ impl ChunkIndex {
     }
 }
 
-/// Carries out the records that are about wishes; the others mean nothing here.
+/// Applies the records about jobs and pins; other records have no effect here.
 pub(in crate::cache::index) fn apply(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::Job(job) => {
@@ -175,7 +176,7 @@ mod tests {
         UrlKey::new(&Url::parse(url).unwrap())
     }
 
-    /// A version of a file was opened and is the current one.
+    /// Records a version of a file as opened and current.
     fn open(index: &ChunkIndex, url: &str, size: u64) {
         let (chunk, version) = (
             ChunkSize::new(4096).unwrap(),

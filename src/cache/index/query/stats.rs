@@ -1,4 +1,4 @@
-//! Looking at the whole index: for the `fetchfs cache` commands, never on the way of a read.
+//! Statistics over the whole index: for the `fetchfs cache` commands, never on the read path.
 
 use std::time::SystemTime;
 
@@ -9,30 +9,30 @@ use crate::cache::error::is_damage;
 use crate::cache::index::{ChunkIndex, date};
 use crate::cache::key::EntryKey;
 
-/// What is recorded of one version of a remote file.
+/// The recorded state of one version of a remote file.
 #[derive(Debug, Clone)]
 pub struct EntryInfo {
     /// Names the data file.
     pub key: EntryKey,
-    /// Its URL for people: without credentials and query values.
+    /// Its URL for display: without credentials and query values.
     pub url: String,
     /// Bytes of the remote file.
     pub size: u64,
     /// The size of its chunks.
     pub chunk: ChunkSize,
-    /// How many chunks are said to be here.
+    /// Number of present chunks, by the entry's row.
     pub chunks_present: u64,
     /// When it was last opened.
     pub last_used: SystemTime,
 }
 
 impl EntryInfo {
-    /// Bytes that are here, at most (a short last chunk counts as whole unless the file is complete).
+    /// Maximum cached bytes (a short last chunk counts as whole unless the file is complete).
     pub fn cached(&self) -> u64 {
         self.chunks_present.saturating_mul(self.chunk.bytes()).min(self.size)
     }
 
-    /// Whether all of the file is here.
+    /// Returns true if all of the file is cached.
     pub fn is_complete(&self) -> bool {
         self.chunks_present == self.chunk.count(self.size)
     }
@@ -41,8 +41,7 @@ impl EntryInfo {
 impl ChunkIndex {
     /// All entries, the most recently opened first.
     ///
-    /// # Errors
-    /// Whatever SQLite says.
+    /// # Errors Any error of SQLite.
     pub fn entries(&self) -> rusqlite::Result<Vec<EntryInfo>> {
         self.sync();
         let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|value| value.max(0) as u64);
@@ -69,10 +68,9 @@ impl ChunkIndex {
         })
     }
 
-    /// How many chunks an entry is said to have, and how many are recorded, at one moment.
+    /// The number of chunks by an entry's row, and the number of its chunk rows, at one moment.
     ///
-    /// # Errors
-    /// Whatever SQLite says.
+    /// # Errors Any error of SQLite.
     pub fn counts(&self, key: &EntryKey) -> rusqlite::Result<Option<(u64, u64)>> {
         self.sync();
         let sql = "SELECT chunks_present,
@@ -83,7 +81,7 @@ impl ChunkIndex {
             .read(|reader| reader.query_row(sql, [key.as_str()], counts).optional())
     }
 
-    /// The checksum that is recorded of a chunk by now, if it is recorded.
+    /// The committed checksum of a chunk, if it is recorded.
     pub fn checksum(&self, key: &EntryKey, chunk: u64) -> Option<u64> {
         let sql = "SELECT checksum FROM cache_chunks JOIN cache_entries USING (entry_id)
                    WHERE entry_key = ?1 AND chunk_index = ?2";
@@ -100,10 +98,10 @@ impl ChunkIndex {
         })
     }
 
-    /// What SQLite finds wrong with the file, if anything.
+    /// The first error that SQLite finds in the file, if any.
     ///
-    /// # Errors
-    /// Whatever SQLite says that is no word about the file: that it is locked, say.
+    /// # Errors Any error of SQLite that says nothing about the file: that it is locked, for
+    /// example.
     pub fn integrity(&self) -> rusqlite::Result<Option<String>> {
         let sql = "PRAGMA integrity_check(1)";
         let said = self

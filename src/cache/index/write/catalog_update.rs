@@ -1,7 +1,8 @@
-//! Sayings: what an origin says of a name, and what that does to the tables of the [`catalogue`](crate::cache::index::query::catalog).
+//! Catalog updates: what an origin says of a name, and its effect on the tables of the
+//! [catalog](crate::cache::index::query::catalog).
 //!
-//! A saying is a value until the writer's thread carries it out ([`apply`]). Whoever heard it does not wait for that: what is queued of a URL
-//! is committed before it is looked up ([`pending`](super::pending)).
+//! An update is a value until the writer thread applies it ([`apply`]). Its sender does not wait
+//! for that: a look-up of a URL first commits what is queued of it ([`pending`](super::pending)).
 
 use rusqlite::{Connection, params};
 
@@ -11,19 +12,19 @@ use crate::cache::key::UrlKey;
 use crate::http::Version;
 use crate::util::clock;
 
-/// A change to what origins have said of names.
+/// A change to the catalog.
 #[derive(Debug, Clone)]
 pub enum CatalogUpdate {
     /// A directory was listed.
     Listing {
         /// The directory.
         url_key: UrlKey,
-        /// Its URL for people: without credentials and query values.
+        /// Its URL for display: without credentials and query values.
         url: String,
-        /// What it said.
+        /// The listing.
         row: ListingRow,
     },
-    /// There is no such directory (any more).
+    /// The directory does not exist (any more).
     NoListing {
         /// The directory.
         url_key: UrlKey,
@@ -35,16 +36,17 @@ pub enum CatalogUpdate {
         /// Its version.
         row: FileRow,
     },
-    /// The current version of a file is shown under this inode number, while the listing says this of it.
+    /// The inode number under which the current version of a file is shown, and what the listing
+    /// says of it.
     Shown {
         /// The file.
         url_key: UrlKey,
-        /// The tree's own text.
+        /// What the listing says, in the format of the directory tree.
         listed: String,
-        /// Its number.
+        /// The inode number.
         ino: u64,
     },
-    /// There is no such file (any more).
+    /// The file does not exist (any more).
     NoFile {
         /// The file.
         url_key: UrlKey,
@@ -53,31 +55,31 @@ pub enum CatalogUpdate {
     Outdated {
         /// The file.
         url_key: UrlKey,
-        /// What its version was.
+        /// The version.
         version: Version,
     },
-    /// No more is to be kept than so many bytes of listings, and of versions of files of which nothing is cached. What was told longest
-    /// ago goes.
+    /// Limits the bytes of listings, and of versions of files without cached bytes. The oldest rows
+    /// are deleted first.
     Most {
         /// Bytes.
         listings: u64,
         /// Bytes.
         files: u64,
     },
-    /// A directory's listing was confirmed by its origin, or shown.
+    /// The origin confirmed a directory's listing, or the listing was shown.
     UsedListing {
         /// The directory.
         url_key: UrlKey,
     },
-    /// What is known of a file without its bytes was of use.
+    /// The attributes of a file were used without its bytes.
     UsedFile {
         /// The file.
         url_key: UrlKey,
     },
-    /// What was not used since this second (since 1970) goes, but for what leads to the user's pins, and the versions of files of which bytes
-    /// are cached.
+    /// Deletes what was not used since this second (since 1970). Directories that lead to the
+    /// user's pins, and versions of files with cached bytes, stay.
     NotUsedSince(i64),
-    /// Nothing of all that is to be kept, but the versions of files that are still in the cache.
+    /// Deletes everything but the versions of files that are still in the cache.
     Nothing,
 }
 
@@ -91,14 +93,14 @@ impl CatalogUpdate {
             | CatalogUpdate::Shown { url_key, .. }
             | CatalogUpdate::NoFile { url_key }
             | CatalogUpdate::Outdated { url_key, .. } => Some(url_key),
-            // Whoever looks one up does not ask when it was used.
+            // No look-up depends on when a row was used.
             CatalogUpdate::UsedListing { .. } | CatalogUpdate::UsedFile { .. } => None,
             CatalogUpdate::Most { .. } | CatalogUpdate::NotUsedSince(_) | CatalogUpdate::Nothing => None,
         }
     }
 }
 
-/// Carries out a change, inside the writer's transaction.
+/// Applies an update, inside the writer's transaction.
 pub fn apply(connection: &Connection, saying: &CatalogUpdate) -> rusqlite::Result<()> {
     let now = seconds(clock::now());
     match saying {
@@ -208,10 +210,12 @@ pub fn apply(connection: &Connection, saying: &CatalogUpdate) -> rusqlite::Resul
     .map(|_| ())
 }
 
-/// Bytes that a row takes, without its longest columns, with its part of half-filled pages: what `remote_files` takes for each.
+/// Bytes of a row, without its longest columns, with its part of half-filled pages: what
+/// `remote_files` takes for each.
 pub const ROW: u64 = 150;
 
-/// Has those versions of a URL (?1) be the first to go of which this is true.
+/// SQL that makes those versions of a URL (?1) the first to be evicted for which the condition
+/// holds.
 fn goes_first(which: &str) -> String {
     format!("UPDATE cache_entries SET coldest = 0 WHERE url_key = ?1 AND coldest > 0 AND {which}")
 }

@@ -1,7 +1,9 @@
-//! Entries of which something was to be forgotten, and that was lost: SQLite failed.
+//! Doubtful entries: records of them should have been deleted, and that was lost because SQLite
+//! failed.
 //!
-//! **What is recorded of such an entry is suspect for as long as this process records**: the next one verifies it. Nothing that
-//! comes later may say otherwise. This process may have verified all else of it, and trust it; but what it has forgotten is recorded still.
+//! **The records of such an entry stay unverified for as long as this process records**; the next
+//! process verifies them. No later record may say otherwise. This process may have verified
+//! everything else of the entry and trust it, but what it has deleted is still recorded.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,16 +11,16 @@ use std::collections::HashSet;
 use super::record::Record;
 use crate::cache::key::EntryKey;
 
-/// See the module.
+/// The doubtful entries of this process.
 #[derive(Debug, Default)]
 pub struct Doubts {
     entries: HashSet<EntryKey>,
-    /// Those that the tables do not know to be suspect yet.
+    /// Those not yet marked in the tables.
     untold: Vec<EntryKey>,
 }
 
 impl Doubts {
-    /// What to commit in the place of a batch.
+    /// The records to commit in place of a batch.
     pub fn apply<'a>(&self, batch: &'a [Record]) -> Cow<'a, [Record]> {
         if self.entries.is_empty() {
             return Cow::Borrowed(batch);
@@ -38,14 +40,14 @@ impl Doubts {
         Cow::Owned(told.chain(rest).collect())
     }
 
-    /// A batch was committed, or lost.
+    /// Called when a batch was committed, or lost.
     pub fn note(&mut self, batch: &[Record], is_committed: bool) {
         if is_committed {
             self.untold.clear();
         }
         for record in batch {
             match record {
-                // With the entry, all that was recorded of it goes.
+                // All records of an entry are deleted with it.
                 Record::Forget { key } if is_committed => drop(self.entries.remove(key)),
                 Record::Forget { key } | Record::ForgetChunks { key, .. }
                     if !is_committed && self.entries.insert(key.clone()) =>

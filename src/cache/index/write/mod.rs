@@ -1,4 +1,8 @@
-//! The way into the index: records are queued, and one thread commits many in one transaction.
+//! The write path of the index: callers queue records, and one thread commits many in one
+//! transaction.
+//!
+//! [`writer`] owns the queue and the thread; [`record`] lists what can be recorded;
+//! [`tables`] applies it. A failed batch is lost as a whole, and never delays a reader.
 
 pub(super) mod catalog_update;
 pub(super) mod doubts;

@@ -1,4 +1,4 @@
-//! What is queued for the index, by what it changes: who asks for something else need not wait until it is committed.
+//! The queued records, by subject: a query about another subject need not wait for their commit.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::cache::key::UrlKey;
 
 impl Record {
-    /// What it changes: the key of an entry, the key of a URL.
+    /// The subjects that it changes: the key of an entry, the key of a URL.
     fn subjects(&self) -> [Option<&str>; 2] {
         match self {
             Record::Entry { row, url_key, .. } => [Some(row.key.as_str()), Some(url_key.as_str())],
@@ -25,7 +25,8 @@ impl Record {
     }
 }
 
-/// See the module. Guarded for the moment of a look-up; nothing is taken under it.
+/// Number of queued records by subject. Locked for the moment of a look-up; no other lock is taken
+/// under it.
 #[derive(Debug, Default)]
 pub struct Pending(Mutex<HashMap<String, usize>>);
 
@@ -38,7 +39,7 @@ impl Pending {
         }
     }
 
-    /// These are committed, or lost.
+    /// These records are committed, or lost.
     pub fn remove(&self, batch: &[Record]) {
         let mut pending = self.0.lock();
         for subject in batch.iter().flat_map(Record::subjects).flatten() {
@@ -51,7 +52,7 @@ impl Pending {
         }
     }
 
-    /// Whether anything is queued of this entry or URL.
+    /// Returns true if anything is queued of this entry or URL.
     pub fn has(&self, subject: &str) -> bool {
         self.0.lock().contains_key(subject)
     }

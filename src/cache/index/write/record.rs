@@ -1,11 +1,12 @@
-//! Records: what can be said to the index. Each is one step of the cache's, whole by itself; [`tables`](super::tables) knows what it does.
+//! Records: the possible changes of the index. Each is one complete step; [`tables`](super::tables)
+//! applies it.
 
 use super::catalog_update::CatalogUpdate;
 use crate::cache::index::query::entries::EntryRow;
 use crate::cache::index::query::pins::{JobRow, PinRow};
 use crate::cache::key::{EntryKey, UrlKey};
 
-/// Something to record.
+/// A change to record.
 #[derive(Debug, Clone)]
 pub enum Record {
     /// A version of a remote file was opened and is the current one; the cache begins to hold it,
@@ -13,15 +14,15 @@ pub enum Record {
     Entry {
         /// Its row.
         row: EntryRow,
-        /// Finds it by its URL.
+        /// The key of its URL.
         url_key: UrlKey,
-        /// Its URL for people: without credentials and query values.
+        /// Its URL for display: without credentials and query values.
         url: String,
-        /// The data file's number in its file system.
+        /// The inode number of its data file.
         inode: u64,
-        /// Whether chunks that are recorded of it are still to be verified.
+        /// True if its recorded chunks still have to be verified.
         is_suspect: bool,
-        /// The rank that it begins with, until [`Record::Use`] tells better.
+        /// Its initial rank, until [`Record::Use`] gives a better one.
         rank: u64,
     },
     /// A chunk whose bytes are in the data file.
@@ -33,7 +34,7 @@ pub enum Record {
         /// XXH3 of its bytes.
         checksum: u64,
     },
-    /// The entry's number of chunks is to be counted anew.
+    /// Recount the entry's chunks.
     Recount {
         /// The entry.
         key: EntryKey,
@@ -43,46 +44,46 @@ pub enum Record {
         /// The entry.
         key: EntryKey,
     },
-    /// Something that is recorded of the entry is wrong: all of it is to be verified.
+    /// A record of the entry is wrong: all its chunks have to be verified.
     Doubt {
         /// The entry.
         key: EntryKey,
     },
-    /// Chunks whose bytes are gone, wrong, or about to go.
+    /// Chunks whose bytes are gone, wrong, or about to be evicted.
     ForgetChunks {
         /// Their entry.
         key: EntryKey,
         /// Their indices.
         chunks: Vec<u64>,
     },
-    /// How the entry was used until now.
+    /// The use of the entry until now.
     Use {
         /// The entry.
         key: EntryKey,
-        /// See the column `coldest`.
+        /// The column `coldest`.
         coldest: u64,
-        /// See the column `stalest`.
+        /// The column `stalest`.
         stalest: u32,
-        /// See the column `segments`.
+        /// The column `segments`.
         segments: Vec<u8>,
     },
-    /// The entry's data file is gone, or about to go.
+    /// The entry's data file is gone, or about to be deleted.
     Forget {
         /// The entry.
         key: EntryKey,
     },
     /// What an origin has said of a name.
     CatalogUpdate(CatalogUpdate),
-    /// The user wants a job to be done, whatever comes between.
+    /// A prefetch job that the user has requested, which outlives the mount.
     Job(JobRow),
-    /// It is done, or no longer wanted.
+    /// The job is done, or no longer wanted.
     JobDone {
         /// The job.
         key: String,
     },
-    /// The user wants a file, or all files below a directory, to stay.
+    /// The user has pinned a file, or all files below a directory.
     Pin(PinRow),
-    /// Not any more.
+    /// The user has removed a pin.
     Unpin {
         /// The URL that was pinned.
         url_key: UrlKey,
@@ -90,7 +91,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// Bytes of what may be long in it.
+    /// Bytes of its fields of variable length.
     pub(in crate::cache::index) fn len(&self) -> usize {
         match self {
             Record::CatalogUpdate(CatalogUpdate::Listing { row, .. }) => row.names.len(),

@@ -1,6 +1,7 @@
-//! What a record does to the tables.
+//! The effect of a record on the tables.
 //!
-//! [`Commit`] is the seam between the thread that gathers records and SQLite, so that tests can have SQLite fail.
+//! [`Commit`] separates the thread that collects records from SQLite, so that tests can make SQLite
+//! fail.
 
 use std::sync::Arc;
 
@@ -13,26 +14,25 @@ use crate::cache::index::query::catalog::FileRow;
 use crate::cache::index::{query::pins, seconds, state};
 use crate::util::clock;
 
-/// Who makes a batch of records lasting, all or none.
+/// Commits a batch of records durably, all or none.
 pub trait Commit: Send + 'static {
     /// Commits the batch.
     ///
-    /// # Errors
-    /// Whatever SQLite says; then none of it is recorded.
+    /// # Errors Any error of SQLite; then none of the batch is recorded.
     fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()>;
 }
 
 /// The tables of an index, as this process writes them.
 pub struct Tables {
     connections: Arc<Connections>,
-    /// The epoch of what is recorded now ([`state`]).
+    /// The current epoch ([`state`]).
     epoch: i64,
-    /// Whether it is on the disk that this process records.
+    /// True if the disk already has the note that this process records.
     has_unset_clean: bool,
 }
 
 impl Tables {
-    /// Over an index that is open, in this epoch.
+    /// Over the connections of an open index, in this epoch.
     pub fn new(connections: Arc<Connections>, epoch: i64) -> Tables {
         Tables {
             connections,
@@ -124,7 +124,7 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
         } => {
             connection
                 .prepare_cached(
-                    // However it was used: a version that is not the current one goes first.
+                    // Whatever its use: a version that is not current is evicted first.
                     "UPDATE cache_entries SET stalest = ?3, segments = ?4, coldest = ?2 * EXISTS (
                          SELECT 1 FROM remote_files AS current WHERE current.url_key = cache_entries.url_key
                          AND current.size = cache_entries.size AND current.validator = cache_entries.validator)
@@ -164,15 +164,15 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
     Ok(())
 }
 
-/// Before every epoch.
+/// Earlier than every epoch.
 const SUSPECT: i64 = 0;
 
-/// Tables that can't be written for as long as the test says so, and why.
+/// Tables whose commits fail with this error for as long as the test wants.
 #[cfg(test)]
 pub struct Failing {
-    /// What is behind it.
+    /// The tables behind it.
     pub tables: Tables,
-    /// The error of SQLite.
+    /// The error code of SQLite.
     pub code: std::sync::Arc<parking_lot::Mutex<Option<i32>>>,
 }
 

@@ -1,13 +1,13 @@
 //! The one thread that writes the index.
 //!
-//! Records come over a channel and are gathered into transactions: a transaction costs the same
+//! Records come over a channel and are collected into transactions: a transaction costs the same
 //! for one chunk and for a thousand. The first record of a batch starts a clock of [`BATCH_TIME`];
-//! what has come when it runs out is committed together. So a chunk is recorded within that time
-//! of its completion, while it is being downloaded, not when the file is closed.
+//! everything that has arrived when it expires is committed together. So a chunk is recorded within
+//! that time of its completion, during the download, not when the file is closed.
 //!
-//! When SQLite fails, the batch is lost and the thread goes on: what was not recorded is fetched
-//! again by a later mount, which is dear but right. Nobody who reads a file is held up. The log gets a line
-//! when it begins to fail, and one when it works again.
+//! When SQLite fails, the batch is lost and the thread continues: a later mount fetches again what
+//! was not recorded, which is expensive but correct. No reader is delayed. The log gets a line when
+//! writing begins to fail, and one when it works again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,22 +24,23 @@ use super::tables::Commit;
 use crate::cache::storage::data_file::PendingCommit;
 use crate::util::panic_guard::contained;
 
-/// How long a batch gathers records. Well within the second that a crash may cost, and at most
-/// five transactions a second, whatever the download's speed.
+/// Time in which a batch collects records. Well within the second that a crash may cost, and at
+/// most five transactions per second, whatever the download's speed.
 const BATCH_TIME: Duration = Duration::from_millis(200);
 
 /// A batch is committed early at this length, so that its memory is bounded.
 const BATCH_LEN: usize = 4096;
 
-/// And when it has so many bytes: a transaction is in SQLite's log before it is in the database, and the log counts.
+/// A batch is also committed early at this many bytes: a transaction is in SQLite's log before it
+/// is in the database, and the log counts towards the cache's size.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// How long whoever opens a file waits for what is queued of it: a transaction takes milliseconds, or a second on a disk that is busy.
-/// While another program keeps SQLite's lock, it would be as long as SQLite waits for that.
+/// Maximum time that opening a file waits for queued records: a transaction takes milliseconds, or
+/// a second on a busy disk. Another program that keeps SQLite's lock could delay it much longer.
 const SOON: Duration = Duration::from_secs(2);
 
 enum Message {
-    /// What is to be recorded, and the data file that is to stay open until it is.
+    /// A record, and the data file that stays open until the record is committed or lost.
     Record(Record, Option<PendingCommit>),
     Sync(Sender<()>),
     /// Nothing is recorded after this.
@@ -51,19 +52,19 @@ pub struct Writer {
     /// `None` while being dropped, and if there is nothing to write to.
     queue: Option<Sender<Message>>,
     thread: Option<JoinHandle<()>>,
-    /// Records that were sent, and those that the thread is done with: as long as they are the same,
-    /// opening a file is spared the round trip. **Counted before it is sent**, and so never behind.
+    /// Records sent, and records that the thread is done with: while they are equal, opening a file
+    /// is spared the round trip. **Counted before sending**, and so never behind.
     sent: AtomicU64,
     done: Arc<AtomicU64>,
-    /// Batches that were lost.
+    /// Number of lost batches.
     failures: Arc<AtomicU64>,
     pending: Arc<Pending>,
-    /// What `done` was when somebody has waited in vain: nobody waits again until it is more.
+    /// The value of `done` when a wait last timed out: no caller waits again until it has grown.
     late_at: AtomicU64,
 }
 
 impl Writer {
-    /// Starts the thread. It calls `on_damage` when SQLite finds the file itself to be damaged.
+    /// Starts the thread. It calls `on_damage` if SQLite finds the file itself to be damaged.
     pub fn start(tables: impl Commit, on_damage: impl Fn() + Send + 'static) -> Writer {
         let (queue, records) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
@@ -73,7 +74,8 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
             .spawn(move || run(tables, &records, &counted, &failed, &queued, &on_damage));
-        // Without a thread there is nobody to record; the queue's end is gone and sends do nothing.
+        // Without a thread nothing is recorded: the queue's receiver is dropped, and sends do
+        // nothing.
         let thread = thread
             .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
             .ok();
@@ -88,7 +90,7 @@ impl Writer {
         }
     }
 
-    /// No thread, and nothing that is ever recorded.
+    /// A writer without a thread, which records nothing.
     pub fn none() -> Writer {
         Writer {
             queue: None,
@@ -101,7 +103,7 @@ impl Writer {
         }
     }
 
-    /// Queues a record. The file stays open until it is committed, or lost.
+    /// Queues a record. The file stays open until the record is committed or lost.
     pub fn send(&self, record: Record, keeps: Option<PendingCommit>) {
         if self.queue.is_none() {
             return;
@@ -111,7 +113,7 @@ impl Writer {
         self.post(Message::Record(record, keeps));
     }
 
-    /// Waits until all that was queued before is committed.
+    /// Waits until everything queued before is committed.
     pub fn sync(&self) {
         if self.done.load(Ordering::Acquire) == self.sent.load(Ordering::Acquire) {
             return;
@@ -122,18 +124,18 @@ impl Writer {
         let _ = committed.recv();
     }
 
-    /// Whether anything is queued of this entry or URL.
+    /// Returns true if anything is queued of this entry or URL.
     pub fn is_pending(&self, subject: &str) -> bool {
         self.pending.has(subject)
     }
 
-    /// Waits until what was queued before of this entry or URL is committed, or lost; but not for long. False if it may be neither
-    /// yet.
+    /// Waits until what was queued before of this entry or URL is committed or lost, but no longer
+    /// than [`SOON`]. Returns false after a time-out.
     pub fn sync_soon(&self, subject: &str) -> bool {
         !self.pending.has(subject) || self.sync_all_soon()
     }
 
-    /// The same for all that was queued before.
+    /// Waits as [`Self::sync_soon`] does, for everything queued before.
     pub fn sync_all_soon(&self) -> bool {
         let done = self.done.load(Ordering::Acquire);
         if done == self.sent.load(Ordering::Acquire) {
@@ -151,15 +153,16 @@ impl Writer {
         !is_late
     }
 
-    /// Ends the thread when all that was queued before is committed; whatever comes later is not recorded.
+    /// Ends the thread after everything queued before is committed; later records are dropped.
     pub fn finish(&self) {
         let (done, finished) = bounded(1);
         self.post(Message::Last(done));
-        // As above.
+        // As in [`Self::sync`].
         let _ = finished.recv();
     }
 
-    /// Waits as [`Self::sync`] does. False if anything was lost meanwhile: perhaps what the caller had queued.
+    /// Waits as [`Self::sync`] does. Returns false if anything was lost meanwhile, perhaps what
+    /// `queue` has queued.
     pub fn sync_unless_lost(&self, queue: impl FnOnce()) -> bool {
         let before = self.failures.load(Ordering::Acquire);
         queue();
@@ -170,7 +173,7 @@ impl Writer {
 
     fn post(&self, message: Message) {
         if let Some(queue) = &self.queue {
-            // As above: without the thread there is nothing to be done here.
+            // As in [`Self::send`]: without the thread there is nothing to do.
             let _ = queue.send(message);
         }
     }
@@ -226,7 +229,8 @@ fn run(
             next = messages.recv_deadline(deadline).ok();
         }
         if !batch.is_empty() {
-            // A bug is as bad as an error of SQLite's: the batch is lost, and those who wait for it are told.
+            // A panic is handled like an error of SQLite: the batch is lost, and its waiters learn
+            // that.
             let to_commit = doubts.apply(&batch);
             let committed = contained("recording in the cache's index", || tables.commit(&to_commit));
             let outcome = committed.unwrap_or_else(|| Err(a_bug()));
@@ -242,31 +246,32 @@ fn run(
                 on_damage();
             }
         }
-        // Before anybody is told: who waits wants to have them exclusively, perhaps.
+        // Before waiters are woken: they may need the files exclusively.
         kept.clear();
         pending.remove(&batch);
         done.fetch_add(batch.len() as u64, Ordering::AcqRel);
         batch.clear();
-        // Dropping `synced` wakes who waits for it, here and when committing has failed.
+        // Dropping `synced` wakes its waiters, also when the commit has failed.
         drop(synced);
     }
 }
 
-/// What a panic while committing is taken for.
+/// The error that stands for a panic during a commit.
 fn a_bug() -> rusqlite::Error {
     let internal = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL);
     rusqlite::Error::SqliteFailure(internal, Some("a bug in fetchfs".to_owned()))
 }
 
-/// How recording goes, for the log: a state that lasts is told when it begins and when it ends.
+/// Whether recording works, for the log: only changes are logged.
 #[derive(Debug, Default)]
 struct Health {
-    /// What SQLite said last, and the records that were lost since it began to fail.
+    /// The last error of SQLite, and the records lost since it began to fail.
     failing: Option<(String, u64)>,
 }
 
 impl Health {
-    /// Notes how committing so many records went. Gives the line for the log when that is news.
+    /// Notes the result of committing `records` records. Returns the line to log if the state has
+    /// changed.
     fn note(&mut self, error: Option<&rusqlite::Error>, records: u64) -> Option<String> {
         let lost = self.failing.as_ref().map_or(0, |(_, lost)| *lost);
         match error.map(ToString::to_string) {
