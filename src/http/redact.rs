@@ -5,6 +5,8 @@ use std::{fmt, ops::Deref};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Origin;
+
 /// Maximum characters of a URL in a message. A server can send a redirect of 100 kB.
 const LONGEST_SHOWN: usize = 500;
 
@@ -54,6 +56,11 @@ impl RedactedUrl {
     /// Identifies the URL, query included, in the memory of this process.
     pub(crate) fn resource(&self) -> u64 {
         self.resource
+    }
+
+    /// The URL's origin; `None` if it has none.
+    pub fn origin(&self) -> Option<Origin> {
+        Url::parse(&self.text).ok().as_ref().and_then(Origin::of)
     }
 }
 

@@ -181,9 +181,21 @@ impl Client {
         });
     }
 
-    /// How many connections at a time the origin of a URL is seen to serve, at most as many as are allowed.
-    pub fn serves(&self, url: &Url) -> usize {
-        self.shared.limits.of(url).serves()
+    /// How many connections at a time an origin is seen to serve, at most as many as are allowed.
+    pub fn serves(&self, origin: &Origin) -> usize {
+        self.shared.limits.of_origin(origin).serves()
+    }
+
+    /// The origin that a range of this URL would be requested from now: the last target of its
+    /// redirects. `None` if the scheme is neither http nor https.
+    pub fn origin_of(&self, url: &Url) -> Option<Origin> {
+        let link = self.shared.redirects.way(url);
+        Origin::of(link.as_ref().unwrap_or(url))
+    }
+
+    /// Notes where a redirect of a file's URL leads, for the next request that asks for the file.
+    pub fn note_redirect(&self, url: &Url, target: &Url) {
+        self.shared.redirects.remember_untried(url, target);
     }
 
     /// Returns true if the network must not be used (`--offline`).

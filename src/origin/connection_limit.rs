@@ -106,9 +106,13 @@ impl Limits {
 
     /// That of the origin of a URL.
     pub fn of(&self, url: &Url) -> Arc<Limit> {
-        let origin = Origin::of(url).unwrap_or_else(Origin::nowhere);
+        self.of_origin(&Origin::of(url).unwrap_or_else(Origin::nowhere))
+    }
+
+    /// That of an origin.
+    pub fn of_origin(&self, origin: &Origin) -> Arc<Limit> {
         let mut all = self.all.lock();
-        if all.len() >= MOST_ORIGINS && !all.contains_key(&origin) {
+        if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
             // Leases and those who wait for one hold on to theirs. Idle connections are closed.
             all.retain(|_, limit| Arc::strong_count(limit) > 1);
         }

@@ -146,7 +146,7 @@ impl Client {
         modified: Option<SystemTime>,
     ) -> Result<Body, HttpError> {
         let answer = self
-            .send_for(RequestClass::Bytes, Method::GET, there, ranged(&want))
+            .send_for(RequestClass::Bytes, None, Method::GET, there, ranged(&want))
             .await?;
         let kind = match judge(&answer.head, want, None) {
             Verdict::Partial { version, range }
@@ -175,7 +175,7 @@ impl Client {
             validator: Validator::None,
         });
         let answer = self
-            .send_for(RequestClass::Bytes, Method::GET, there, ranged(&want))
+            .send_for(RequestClass::Bytes, None, Method::GET, there, ranged(&want))
             .await?;
         let kind = match judge(&answer.head, want, listed.as_ref()) {
             Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {

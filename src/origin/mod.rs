@@ -16,6 +16,7 @@ mod version_aliases;
 pub use backoff::Backoff;
 pub use client::answers::{Metadata, Page, RangeAnswer};
 pub use client::body::Body;
+pub use client::redirects::Route;
 pub use client::{Client, as_directory};
 pub use health::{Down, FailureAttribution, Health, Permit, Traffic};
 pub use logins::{LoginKey, Logins};

@@ -3,10 +3,13 @@
 //! All times that end a wait are longer than the tests may take. So what is read here was read because a bad file made room for it.
 
 use std::fs::File;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use crate::common::Mount;
-use crate::common::files::{assert_same, try_pread};
+use crate::common::files::{advise_random, assert_same, try_pread};
 use crate::common::mount::Plan;
+use crate::common::mute::{Mute, Says};
 use crate::common::servers::WebServer;
 use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 
@@ -83,6 +86,102 @@ fn dripping_files_give_their_connections_to_a_healthy_one() {
             "the healthy file",
         );
     });
+}
+
+/// Files of this origin that lead to the same name at another URL.
+fn add_led(origin: &Origin, names: impl Iterator<Item = String>, size: u64, to: &str) -> Vec<String> {
+    let names: Vec<_> = names.collect();
+    for name in &names {
+        let path = format!("/{name}");
+        origin.add(&path, Content::noise(size, 8));
+        origin.on(&path).fault(Fault::Redirect(302, format!("{to}{name}")));
+    }
+    names
+}
+
+/// Where connections are refused.
+fn refusing_url() -> String {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("http://{}/", closed.local_addr().expect("its address"))
+}
+
+/// Each part of the healthy file needs a slot. A dead host's file that had one would keep it for a second at least, so this is
+/// many times faster than parts that each wait for that.
+#[test]
+fn files_that_lead_to_a_dead_host_hold_no_connection_of_their_own() {
+    const PARTS: u64 = 40;
+    for (most, is_silent) in [("1", true), ("4", true), ("1", false), ("4", false)] {
+        let (origin, good) = (Origin::start(), Content::noise(PARTS * MIB, 9));
+        let mute = Mute::start(Says::Nothing);
+        let to = if is_silent { mute.url("http") } else { refusing_url() };
+        let led = add_led(&origin, (0..40).map(|number| format!("led{number}")), MIB, &to);
+        origin.add("/good", good.clone());
+        let mount = patient(&origin)
+            .with("--max-connections", most)
+            .with("--chunk-size", "64KiB")
+            .start();
+        beside_readers_of(&mount, &led, || {
+            origin.log().wait_for("all of them to be led away", |log| {
+                led.iter().all(|name| !log.gets(&format!("/{name}")).is_empty())
+            });
+            let file = File::open(mount.path("good")).expect("to open");
+            advise_random(&file);
+            let began = Instant::now();
+            for part in 0..PARTS {
+                let bytes = part * MIB..part * MIB + 4 * KIB;
+                let read = try_pread(&file, bytes.clone()).expect("to read");
+                assert_same(&read, &good.read(bytes), "the healthy file");
+            }
+            let time = began.elapsed();
+            assert!(
+                time < Duration::from_millis(500) * PARTS as u32,
+                "{time:?}, {most} {is_silent}"
+            );
+        });
+    }
+}
+
+/// One of them holds all its answers back. That costs the other one, and the origin that files lead from, no connection.
+#[test]
+fn each_origin_that_files_lead_to_has_connections_of_its_own() {
+    for most in [1, 3] {
+        let (origin, gate) = (Origin::start(), Gate::new());
+        let (holding, serving) = (Origin::start(), Origin::start());
+        let held = add_held(&holding, most, &gate);
+        add_led(&origin, held.iter().cloned(), 8 * MIB, &holding.url("/"));
+        let served = (0..12).map(|number| format!("served{number}"));
+        let served = add_led(&origin, served, 64 * KIB, &serving.url("/"));
+        for name in &served {
+            let path = format!("/{name}");
+            serving.add(&path, Content::noise(64 * KIB, 8));
+            // So that all that may be under way are so at once.
+            serving.on(&path).fault(Fault::Latency(Duration::from_millis(200)));
+        }
+        let mount = patient(&origin).with("--max-connections", &most.to_string()).start();
+        beside_readers_of(&mount, &held, || {
+            gate.wait_for_arrivals(most);
+            std::thread::scope(|scope| {
+                for name in &served {
+                    let file = File::open(mount.path(name)).expect("to open");
+                    scope.spawn(move || {
+                        let read = try_pread(&file, 0..64 * KIB).expect("to read");
+                        assert_same(&read, &Content::noise(64 * KIB, 8).whole(), "a file that is served");
+                    });
+                }
+            });
+        });
+        let in_flight = |origin: &Origin| origin.log().all().max_in_flight();
+        assert_eq!((in_flight(&holding), in_flight(&serving)), (most, most));
+        assert!(in_flight(&origin) <= most);
+        gate.open();
+        for name in &held {
+            let file = File::open(mount.path(name)).expect("to open");
+            try_pread(&file, 0..64 * KIB).expect("to read what was held");
+            let ranges = holding.log().all().ranges(&format!("/{name}"));
+            let from_the_beginning = ranges.iter().filter(|range| range.start == 0).count();
+            assert_eq!(from_the_beginning, 1, "it was not given up for another origin's file");
+        }
+    }
 }
 
 /// They go on from the byte that they have reached, so all of them come to their end, however often others are served between.

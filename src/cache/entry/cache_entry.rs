@@ -33,7 +33,7 @@ pub struct CacheEntry {
     pub id: EntryId,
     /// Where its bytes come from, without credentials.
     pub url: Url,
-    /// Whose connections it uses.
+    /// Where its URL led when it was opened, as far as was known. Whose connections it uses now, the scheduler knows.
     pub origin: Origin,
     /// The size of its chunks.
     pub chunk: ChunkSize,

@@ -17,6 +17,7 @@ mod body;
 mod failures;
 mod mirrors;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,8 @@ use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
-use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::origin::{Client, Permit, Throttle};
+use crate::http::{HttpError, HttpErrorKind, Origin, redact};
+use crate::origin::{Client, Permit, Route, Throttle};
 use failures::Failures;
 pub(in crate::cache) use failures::UNTIL_READY;
 pub(in crate::cache) use mirrors::RoutePermit;
@@ -155,7 +156,8 @@ impl Fetch {
             let before = reached;
             let RoutePermit { turn, mirror } = self.leave(&mut failures).await;
             let asked = Instant::now();
-            let traffic = self.downloader.client.health_of(&entry.url).traffic();
+            let health = self.downloader.client.health_of(&entry.url);
+            let traffic = health.traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
             let (turn, result) = self.attempt(kept, turn, mirror.as_ref(), asked).await;
             reached = kept.as_ref().map_or(before, |position| position.offset());
@@ -179,7 +181,8 @@ impl Fetch {
             match &mirror {
                 Some(mirror) => self.retry_after_mirror(mirror, error, turn, &mut failures).await?,
                 None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
-                    return Err(self.note_denial(error, asked, traffic).into());
+                    let had_others = health.had_others(traffic);
+                    return Err(self.note_denial(error, asked, had_others).into());
                 }
                 None if !error.kind.is_temporary() => return Err(error.into()),
                 None if turn.is_none() && error.kind.is_of_the_server() && self.try_mirrors(&mut failures) => {}
@@ -275,7 +278,14 @@ impl Fetch {
         };
         match answer {
             Ok(Some(mut body)) => {
-                self.manager.answered(self.order.id);
+                // What stands in for the file's own origin has its slots.
+                let origin = match mirror {
+                    None => body.origin().unwrap_or_else(|| self.order.entry.origin.clone()),
+                    Some(_) => self.order.entry.origin.clone(),
+                };
+                if mirror.is_none() {
+                    self.manager.answered(self.order.id, &origin);
+                }
                 let (answered, from) = (Instant::now(), position.offset());
                 // Time spent waiting for a connection is not the server's.
                 let asked = body.sent().into_std().max(asked);
@@ -288,10 +298,10 @@ impl Fetch {
                     .map_or(0, |position| position.offset().saturating_sub(from));
                 // Time in which the connection was silent is not the server's either.
                 if !is_given_up(&result) {
-                    let serves = self.downloader.client.serves(&self.order.entry.url);
-                    self.manager.serves(&self.order.entry.origin, serves);
+                    let serves = self.downloader.client.serves(&origin);
+                    self.manager.serves(&origin, serves);
                     self.manager
-                        .measured(&self.order.entry.origin, answered - asked, bytes, answered.elapsed());
+                        .measured(&origin, answered - asked, bytes, answered.elapsed());
                 }
                 (turn, result)
             }
@@ -307,6 +317,19 @@ impl Fetch {
     fn error(&self, kind: HttpErrorKind) -> HttpError {
         let url = redact(&self.order.entry.url);
         HttpError { kind, url }
+    }
+}
+
+impl Route for Fetch {
+    fn leads_to<'a>(&'a self, target: &'a Url) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let Some(origin) = Origin::of(target) else { return };
+            if !self.manager.leads_to(self.order.id, &origin) {
+                // It is stopped, and the next fetch begins where this one was led.
+                self.downloader.client.note_redirect(&self.order.entry.url, target);
+                std::future::pending().await
+            }
+        })
     }
 }
 

@@ -212,14 +212,21 @@ impl ChunkManager {
         self.change(|state| state.scheduler.serves(origin, connections));
     }
 
-    /// For fetches: the head of an answer has come.
-    pub fn answered(self: &Arc<Self>, fetch: FetchId) {
-        self.change(|state| state.scheduler.answered(fetch));
+    /// For fetches: the head of an answer has come from this origin.
+    pub fn answered(self: &Arc<Self>, fetch: FetchId, origin: &Origin) {
+        self.change(|state| state.scheduler.answered(fetch, origin));
     }
 
-    /// For fetches: a request failed before it brought a byte. Returns what the fetch must do.
+    /// For fetches: a redirect leads to this origin. Returns false if the fetch has lost its slot and
+    /// is stopped.
+    pub fn leads_to(self: &Arc<Self>, fetch: FetchId, origin: &Origin) -> bool {
+        self.change(|state| state.scheduler.leads_to(fetch, origin))
+    }
+
+    /// For fetches: a request to this origin failed before it brought a byte. Returns what the fetch
+    /// must do.
     pub fn refused(self: &Arc<Self>, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> AfterRefusal {
-        let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, refusal));
+        let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, origin, refusal));
         if is_news {
             log::warn!(
                 "{origin}: {}, and it may be that there are too many at once; it gets fewer at a time, as many as it \
@@ -279,9 +286,9 @@ impl ChunkManager {
         (state.scheduler.status(), state.scheduler.brought())
     }
 
-    /// Bytes ahead of one reader that all connections to an origin can make use of.
-    pub fn useful_window(&self, origin: &Origin) -> u64 {
-        self.state.lock().scheduler.useful_window(origin)
+    /// Bytes ahead of one reader that all connections to an entry's origin can make use of.
+    pub fn useful_window(&self, entry: &CacheEntry) -> u64 {
+        self.state.lock().scheduler.useful_window(entry)
     }
 
     /// Returns true if any fetch from an origin is in flight.
@@ -289,9 +296,9 @@ impl ChunkManager {
         self.state.lock().scheduler.is_fetching_from(origin)
     }
 
-    /// Returns true if more files are read from an origin than it gets connections.
-    pub fn is_crowded(&self, origin: &Origin) -> bool {
-        self.state.lock().scheduler.is_crowded(origin)
+    /// Returns true if more files are read from an entry's origin than it gets connections.
+    pub fn is_crowded(&self, entry: &CacheEntry) -> bool {
+        self.state.lock().scheduler.is_crowded(entry)
     }
 
     /// Ends everything: each waiter gets an error, each fetch is stopped, and nothing new begins.

@@ -37,6 +37,8 @@
 //! - **Read-ahead belongs to a stream** (see [`windows`]). What a stream gives up is demoted or
 //!   dropped, unless another stream wants it. Of an entry's streams, the one that moved last is
 //!   served first.
+//! - **A fetch has a slot of the origin that its bytes come from**, behind redirects too
+//!   ([`redirects`]).
 //! - **A reader far ahead of a fetch does not wait for it.** The fetch is cut short before the
 //!   reader's bytes, and those get a fetch of their own.
 
@@ -44,6 +46,7 @@ mod dispatch;
 mod entry_queue;
 mod overload;
 mod queues;
+mod redirects;
 mod stalls;
 mod status;
 mod waiters;
@@ -63,7 +66,7 @@ use crate::cache::key::EntryId;
 use crate::http::Origin;
 use entry_queue::{EntryQueue, Fetch, Waiter};
 pub use overload::{AfterRefusal, Refusal};
-use queues::EntryQueues;
+use queues::{EntryQueues, OriginNumber};
 pub use status::OriginStatus;
 pub use windows::{StreamId, WindowUpdate};
 
@@ -150,6 +153,8 @@ pub struct Scheduler {
     period: u64,
     /// Entries that are [set back](stalls), in the order in which that began.
     set_back: Vec<EntryId>,
+    /// Origins whose slots have to be looked at, because something has changed for an entry that is asked elsewhere by now.
+    freed: Vec<OriginNumber>,
     /// Bytes that fetches have brought.
     brought: u64,
     /// The current time, set by [`Scheduler::set_now`].
@@ -170,6 +175,7 @@ impl Scheduler {
             turn: 1,
             period: 0,
             set_back: Vec::new(),
+            freed: Vec::new(),
             brought: 0,
             now: Instant::now(),
             closed: false,
@@ -248,16 +254,17 @@ impl Scheduler {
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
     /// If the fetch was stopped meanwhile, the chunks that it completed count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
-        self.note_breadth(entry, fetch, watermark);
-        let mut has_just_begun = false;
+        self.note_breadth(fetch, watermark);
+        let mut has_just_begun = None;
         if let Some(running) = self.fetches.get_mut(&fetch) {
             self.brought += watermark.saturating_sub(running.watermark);
             running.watermark = running.watermark.max(watermark);
             running.served_in = Some(self.period);
-            has_just_begun = running.moved_in.replace(self.period).is_none();
+            let has_begun_before = running.moved_in.replace(self.period).is_some();
+            has_just_begun = (!has_begun_before).then_some(running.origin);
         }
-        if has_just_begun {
-            self.has_begun(entry);
+        if let Some(origin) = has_just_begun {
+            self.has_begun(entry, origin);
         }
         // What the fetch has passed is no longer in flight. It is present now, or was evicted since
         // and has to be fetched again.
@@ -355,10 +362,10 @@ impl Scheduler {
         self.dispatch(origin);
     }
 
-    /// Bytes ahead of one reader that all connections to an origin can make use of: the longest
-    /// fetch for each connection, and a third of that as a reserve.
-    pub fn useful_window(&mut self, origin: &Origin) -> u64 {
-        let origin = self.queues.number(origin);
+    /// Bytes ahead of one reader that all connections to an entry's origin can make use of: the
+    /// longest fetch for each connection, and a third of that as a reserve.
+    pub fn useful_window(&mut self, entry: &CacheEntry) -> u64 {
+        let origin = self.queues.origin_of(entry);
         let longest = self.queues.at(origin).pace.fetch_len(u64::MAX, 1);
         let longest = longest.min(self.limits.fetch_len);
         longest * self.connections(origin) as u64 / 3 * 4
@@ -370,9 +377,9 @@ impl Scheduler {
         self.queues.at(origin).running() > 0
     }
 
-    /// Returns true if more files of an origin have something wanted than it gets connections.
-    pub fn is_crowded(&mut self, origin: &Origin) -> bool {
-        let origin = self.queues.number(origin);
+    /// Returns true if more files of an entry's origin have something wanted than it gets connections.
+    pub fn is_crowded(&mut self, entry: &CacheEntry) -> bool {
+        let origin = self.queues.origin_of(entry);
         self.is_crowd(origin)
     }
 

@@ -285,11 +285,11 @@ impl Conditions for Reader {
     }
 
     fn useful_window(&self) -> u64 {
-        self.cache.manager.useful_window(&self.entry.origin)
+        self.cache.manager.useful_window(&self.entry)
     }
 
     fn is_crowded(&self) -> bool {
-        self.cache.manager.is_crowded(&self.entry.origin)
+        self.cache.manager.is_crowded(&self.entry)
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::exchange::Response;
-use crate::http::{HttpError, HttpErrorKind, RedactedUrl, error::classify};
+use crate::http::{HttpError, HttpErrorKind, Origin, RedactedUrl, error::classify};
 
 /// Time without data in the middle of a body after which the connection is suspected first: the missing bytes are
 /// requested on a new one. A second stall at the same offset counts as the server's, and lasts until the timeout.
@@ -90,6 +90,11 @@ impl Body {
     /// When the request was sent, after the wait for its connection.
     pub fn sent(&self) -> Instant {
         self.response.sent()
+    }
+
+    /// The origin that sends it.
+    pub fn origin(&self) -> Option<Origin> {
+        self.url.origin()
     }
 
     /// Sets how many bytes are due, if the length is unknown.

@@ -124,6 +124,7 @@ impl Client {
 
     /// The response to a HEAD, if it comes soon.
     pub(crate) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
-        self.send_for(RequestClass::Hint, Method::HEAD, url, identity()).await
+        self.send_for(RequestClass::Hint, None, Method::HEAD, url, identity())
+            .await
     }
 }

@@ -8,7 +8,7 @@ use reqwest::{
 };
 use url::Url;
 
-use super::redirects::AfterFailure;
+use super::redirects::{AfterFailure, Route};
 use super::{Client, identity};
 use crate::http::{
     HttpError, HttpErrorKind, Validator, Version, redact,
@@ -28,15 +28,32 @@ impl Client {
     /// # Errors
     /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
     pub async fn range(&self, url: &Url, want: Range<u64>, known: Option<&Version>) -> Result<RangeAnswer, HttpError> {
+        self.range_by(None, url, want, known).await
+    }
+
+    /// [`Self::range`], of which `route` hears where it leads.
+    ///
+    /// # Errors
+    /// As for [`Self::range`].
+    pub async fn range_by(
+        &self,
+        route: Option<&dyn Route>,
+        url: &Url,
+        want: Range<u64>,
+        known: Option<&Version>,
+    ) -> Result<RangeAnswer, HttpError> {
         if want.is_empty() {
             let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
             return Err(HttpError { kind, url: redact(url) });
         }
         let redirects = &self.shared.redirects;
-        let Some(link) = redirects.of(url) else {
-            return self.range_from(url, url, want, known).await;
+        let Some(link) = redirects.take(url) else {
+            return self.range_from(route, url, url, want, known).await;
         };
-        let failure = match self.range_from(&link, url, want.clone(), known).await {
+        if let Some(route) = route {
+            route.leads_to(&link).await;
+        }
+        let failure = match self.range_from(route, &link, url, want.clone(), known).await {
             Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. } | RangeAnswer::Doubtful { .. })) => {
                 return Ok(answer);
             }
@@ -53,20 +70,21 @@ impl Client {
         }
         match failure {
             Some(error) if next != AfterFailure::AskFirst => Err(error),
-            _ => self.range_from(url, url, want, known).await,
+            _ => self.range_from(route, url, url, want, known).await,
         }
     }
 
     /// Asks `first` for a range of what is at `url`.
     async fn range_from(
         &self,
+        route: Option<&dyn Route>,
         first: &Url,
         url: &Url,
         want: Range<u64>,
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
         let mut answer = self
-            .send_for(RequestClass::Bytes, Method::GET, first, ranged(&want))
+            .send_for(RequestClass::Bytes, route, Method::GET, first, ranged(&want))
             .await?;
         answer.head.note_place(url, &answer.url);
         if let Some(known) = known {
@@ -77,7 +95,7 @@ impl Client {
         if let Verdict::Refused(refusal) = verdict {
             self.finish(&mut answer.response).await;
             answer = self
-                .send_for(RequestClass::Bytes, Method::GET, first, identity())
+                .send_for(RequestClass::Bytes, route, Method::GET, first, identity())
                 .await?;
             answer.head.note_place(url, &answer.url);
             if let Some(known) = known {

@@ -16,6 +16,7 @@ use url::Url;
 use super::{
     exchange::{Exchange, Response, exchange},
     identity,
+    redirects::Route,
 };
 use crate::http::{
     HttpError, HttpErrorKind,
@@ -51,26 +52,30 @@ pub(crate) struct Answer {
 impl Client {
     /// [`Self::send_for`] names.
     pub(crate) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
-        self.send_for(RequestClass::Names, method, asked, headers).await
+        self.send_for(RequestClass::Names, None, method, asked, headers).await
     }
 
-    /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect.
+    /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect. `route` hears where it leads.
     ///
     /// What is below a directory that leads elsewhere is asked for there. If that fails in any way, the directory is asked where it leads
     /// now; and if that is no other place, or no better one, what was asked for is asked for by its own URL.
     pub(crate) async fn send_for(
         &self,
         errand: RequestClass,
+        route: Option<&dyn Route>,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
     ) -> Result<Answer, HttpError> {
         let redirects = &self.shared.redirects;
         let Some(short) = redirects.short_cut(asked) else {
-            return self.follow(errand, method, asked, headers).await;
+            return self.follow(errand, route, method, asked, headers).await;
         };
         let tried = short.url.as_ref().unwrap_or(asked);
-        let mut first = self.follow(errand, method.clone(), tried, headers.clone()).await;
+        if let (Some(route), Some(short)) = (route, &short.url) {
+            route.leads_to(short).await;
+        }
+        let mut first = self.follow(errand, route, method.clone(), tried, headers.clone()).await;
         if !has_failed(&first) || self.is_offline() {
             return first;
         }
@@ -79,7 +84,9 @@ impl Client {
             self.finish(&mut answer.response).await;
         }
         if let Some((directory, root)) = short.learn {
-            let led = self.follow(RequestClass::Names, Method::GET, &root, identity()).await;
+            let led = self
+                .follow(RequestClass::Names, None, Method::GET, &root, identity())
+                .await;
             let led = led
                 .ok()
                 .filter(|answer| answer.head.status == 200)
@@ -88,7 +95,10 @@ impl Client {
             let next = redirects.short_cut(asked).and_then(|short| short.url);
             if let Some(next) = next.filter(|next| next != tried) {
                 log::debug!("{} leads to another place now", redact(&root));
-                let next = self.follow(errand, method.clone(), &next, headers.clone()).await;
+                if let Some(route) = route {
+                    route.leads_to(&next).await;
+                }
+                let next = self.follow(errand, route, method.clone(), &next, headers.clone()).await;
                 if !has_failed(&next) {
                     return next;
                 }
@@ -97,7 +107,7 @@ impl Client {
         if tried == asked {
             return first;
         }
-        let own = self.follow(errand, method, asked, headers).await;
+        let own = self.follow(errand, route, method, asked, headers).await;
         let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
         // Where the names were found is where something is gone; what is elsewhere only may know of it.
         if is_gone(&own) && !is_gone(&first) { first } else { own }
@@ -108,6 +118,7 @@ impl Client {
     async fn follow(
         &self,
         errand: RequestClass,
+        route: Option<&dyn Route>,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
@@ -125,6 +136,7 @@ impl Client {
             let answer = self
                 .hops(
                     errand,
+                    route,
                     method.clone(),
                     from.unwrap_or(asked),
                     headers.clone(),
@@ -162,6 +174,7 @@ impl Client {
     async fn hops(
         &self,
         errand: RequestClass,
+        route: Option<&dyn Route>,
         method: Method,
         asked: &Url,
         headers: HeaderMap,
@@ -182,6 +195,9 @@ impl Client {
                 Some(Ok(target)) => {
                     log::debug!("{} leads to {}", redact(&url), redact(&target));
                     self.finish(&mut answer.response).await;
+                    if let Some(route) = route {
+                        route.leads_to(&target).await;
+                    }
                     url = target;
                 }
                 Some(Err(why)) => return Err(bad(&url, why)),

@@ -9,6 +9,7 @@
 //! is asked, which stays good. Metadata always comes through the first URL: it is what tells of a new version.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,13 +20,30 @@ use crate::http::HttpErrorKind;
 /// Links that are kept: those of the files that are being read. A file that is opened later pays one redirect.
 const MOST: usize = 1024;
 
+/// Hears where a request leads before that is asked.
+///
+/// Connections are counted for the origin that bytes come from. The component that made the request learns here which one that is, and may
+/// let it wait for its turn there.
+pub trait Route: Sync {
+    /// Returns when `target` may be asked: what a redirect named, or a known short cut. The request may be dropped while it waits here.
+    fn leads_to<'a>(&'a self, target: &'a Url) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
 /// Final URLs by the URL that was asked. They may hold signatures, so there is no `Debug`.
 #[derive(Default)]
 pub(crate) struct Redirects {
     /// Of files.
-    links: Mutex<HashMap<Url, Url>>,
+    links: Mutex<HashMap<Url, Link>>,
     /// Of directories, by their URLs, which end in `/`. What is below one is asked for below where it has led.
     directories: Mutex<HashMap<String, Directory>>,
+}
+
+/// Where a file's URL has led.
+struct Link {
+    target: Url,
+    /// A redirect named it, and nothing was asked of it yet. **It is used once**, unless it proves good: if it comes to nothing, the URL itself
+    /// may lead elsewhere by then.
+    is_untried: bool,
 }
 
 /// How a directory is had.
@@ -52,7 +70,16 @@ const LEARNT: Duration = Duration::from_secs(2);
 impl Redirects {
     /// Where this URL last led, if anywhere else.
     pub fn of(&self, asked: &Url) -> Option<Url> {
-        self.links.lock().get(asked).cloned()
+        self.links.lock().get(asked).map(|link| link.target.clone())
+    }
+
+    /// [`Self::of`], for a request that goes there now.
+    pub fn take(&self, asked: &Url) -> Option<Url> {
+        let mut links = self.links.lock();
+        if links.get(asked)?.is_untried {
+            return links.remove(asked).map(|link| link.target);
+        }
+        links.get(asked).map(|link| link.target.clone())
     }
 
     /// Where this URL would be asked for now, if anywhere else.
@@ -158,20 +185,30 @@ impl Redirects {
 
     /// Notes where a URL has led to what was wanted.
     pub fn remember(&self, asked: &Url, answered: &Url) {
+        self.note_link(asked, answered, false);
+    }
+
+    /// Notes where a redirect of a URL leads that could not be followed yet. The next request for the URL goes there.
+    pub fn remember_untried(&self, asked: &Url, target: &Url) {
+        self.note_link(asked, target, true);
+    }
+
+    fn note_link(&self, asked: &Url, target: &Url, is_untried: bool) {
         let mut links = self.links.lock();
-        if asked == answered {
+        if asked == target {
             return;
         }
         if links.len() >= MOST && !links.contains_key(asked) {
             links.clear();
         }
-        links.insert(asked.clone(), answered.clone());
+        let target = target.clone();
+        links.insert(asked.clone(), Link { target, is_untried });
     }
 
     /// Forgets a final URL that has failed, unless another was learnt meanwhile.
     pub fn forget(&self, asked: &Url, failed: &Url) {
         let mut links = self.links.lock();
-        if links.get(asked) == Some(failed) {
+        if links.get(asked).is_some_and(|link| link.target == *failed) {
             links.remove(asked);
         }
     }
@@ -233,6 +270,18 @@ mod tests {
         }
         assert!(links.links.lock().len() <= MOST);
         assert_eq!(links.of(&url(3 * MOST - 1)), Some(url(3 * MOST)));
+    }
+
+    #[test]
+    fn link_that_was_not_tried_is_taken_once() {
+        let links = Redirects::default();
+        links.remember_untried(&url(0), &url(1));
+        assert_eq!(links.of(&url(0)), Some(url(1)));
+        assert_eq!(links.take(&url(0)), Some(url(1)));
+        assert_eq!(links.take(&url(0)), None, "the URL itself is asked again");
+        links.remember(&url(0), &url(1));
+        assert_eq!(links.take(&url(0)), Some(url(1)));
+        assert_eq!(links.take(&url(0)), Some(url(1)), "it has proved good");
     }
 
     #[test]

@@ -252,6 +252,12 @@ impl Tree {
         self.ask_for_newer(&file.url, ask).await.flatten()
     }
 
+    /// The origin that a file's bytes come from, as far as is known: where redirects last led.
+    fn origin_of(&self, url: &Url) -> Result<Origin, TreeError> {
+        let origin = self.client.origin_of(url);
+        origin.ok_or_else(|| bad_answer(url, "its address is not http or https"))
+    }
+
     async fn entry_of_version(&self, ino: Ino, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
         if !file.admits(&held.version) {
             return Err(TreeError::Changed);
@@ -259,7 +265,7 @@ impl Tree {
         if let Some(entry) = file.kept_entry() {
             return Ok(entry);
         }
-        let origin = origin_of(&file.url)?;
+        let origin = self.origin_of(&file.url)?;
         let (url, held) = (file.url.clone(), held.clone());
         Ok(self
             .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
@@ -269,7 +275,7 @@ impl Tree {
     fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
         Ok(self
             .cache
-            .unsettled(&file.url, origin_of(&file.url)?, ino, file.shown_size()))
+            .unsettled(&file.url, self.origin_of(&file.url)?, ino, file.shown_size()))
     }
 
     /// The last known answer for a file, while the origin can't be asked. `None` if the origin says that the file is
@@ -319,10 +325,6 @@ impl Tree {
         let cache = Arc::clone(&self.cache);
         Ok(tokio::task::spawn_blocking(move || work(&cache)).await?)
     }
-}
-
-fn origin_of(url: &Url) -> Result<Origin, TreeError> {
-    Origin::of(url).ok_or_else(|| bad_answer(url, "its address is not http or https"))
 }
 
 fn unknown_size(url: &Url) -> TreeError {

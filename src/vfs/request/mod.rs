@@ -238,7 +238,9 @@ impl Tree {
                     error = self.left_unanswered(url, &health) => Err(error),
                 };
                 is_under_way.store(false, Ordering::Relaxed);
-                let has_others = health.had_others(traffic) || self.cache.manager().is_fetching_from(&origin);
+                let refusing = answer.as_ref().err().and_then(|error| error.url.origin());
+                let refusing = refusing.unwrap_or_else(|| origin.clone());
+                let has_others = health.had_others(traffic) || self.cache.manager().is_fetching_from(&refusing);
                 let failure = answer.as_ref().err().filter(|error| !is_of_another(error, &origin));
                 let failure = failure.map(|error| &error.kind);
                 if is_of_this_question(failure, health.answers() - answers) {

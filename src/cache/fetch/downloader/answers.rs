@@ -58,7 +58,8 @@ impl Fetch {
             // It was cut a moment ago.
             return Ok(None);
         }
-        let answer = self.downloader.client.range(&entry.url, want.clone(), known.as_ref());
+        let client = &self.downloader.client;
+        let answer = client.range_by(Some(&*self), &entry.url, want.clone(), known.as_ref());
         let Some(answer) = self.resolve(answer.await?).await? else {
             return Box::pin(self.ask(position)).await;
         };

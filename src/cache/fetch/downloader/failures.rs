@@ -10,7 +10,7 @@ use super::mirrors::RoutePermit;
 use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
 use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
-use crate::origin::{Backoff, FailureAttribution, Health, Permit, Traffic};
+use crate::origin::{Backoff, FailureAttribution, Health, Permit};
 
 /// Time for which a fetch without a descriptor for its connection waits for others to close theirs.
 const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
@@ -86,7 +86,8 @@ impl Fetch {
             None => {}
         }
         if error.kind.may_mean_too_many_connections() {
-            self.manager.broken_off(self.order.id, &self.order.entry.origin, asked);
+            self.manager
+                .broken_off(self.order.id, &self.origin_asked(&error), asked);
         }
         self.pause(error, failures).await
     }
@@ -116,11 +117,7 @@ impl Fetch {
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
-        let origin = error
-            .asked()
-            .as_ref()
-            .and_then(Origin::of)
-            .unwrap_or_else(|| self.order.entry.origin.clone());
+        let origin = self.origin_asked(&error);
         let health = self.downloader.client.health(&origin);
         let mut backoff = Backoff::new(FIRST_PAUSE, self.downloader.retries);
         backoff.catch_up_with(&failures.doubtful);
@@ -132,7 +129,7 @@ impl Fetch {
             had_others: false,
             backoff,
         };
-        let next = self.manager.refused(self.order.id, &self.order.entry.origin, &refusal);
+        let next = self.manager.refused(self.order.id, &origin, &refusal);
         let mut blame = FailureAttribution::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if turn.is_to(&health) {
@@ -193,24 +190,29 @@ impl Fetch {
         Err(error)
     }
 
-    /// The server denies access. If the cause may be too many requests, the scheduler takes the
-    /// slot and retries later.
-    pub(super) fn note_denial(&self, error: HttpError, asked: Instant, traffic: Traffic) -> HttpError {
-        let entry = &self.order.entry;
-        let health = self.downloader.client.health_of(&entry.url);
+    /// The server denies access. `had_others`: other requests to it were in flight meanwhile. If the
+    /// cause may be too many requests, the scheduler takes the slot and retries later.
+    pub(super) fn note_denial(&self, error: HttpError, asked: Instant, had_others: bool) -> HttpError {
+        let origin = self.origin_asked(&error);
         let refusal = Refusal {
             kind: &error.kind,
             asked,
             now: Instant::now(),
-            answers: health.answers(),
-            had_others: health.had_others(traffic),
+            answers: self.downloader.client.health(&origin).answers(),
+            had_others,
             backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
         };
-        let next = self.manager.refused(self.order.id, &entry.origin, &refusal);
+        let next = self.manager.refused(self.order.id, &origin, &refusal);
         if let AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) = next {
             self.ask_again_at(until, &error);
         }
         error
+    }
+
+    /// The origin that a request has failed at: that of the file, or one that it redirects to.
+    fn origin_asked(&self, error: &HttpError) -> Origin {
+        let origin = error.url.origin();
+        origin.unwrap_or_else(|| self.order.entry.origin.clone())
     }
 
     fn ask_again_at(&self, until: Instant, error: &HttpError) {

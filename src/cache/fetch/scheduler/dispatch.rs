@@ -14,15 +14,33 @@ use crate::cache::key::EntryId;
 const MANY: usize = 8;
 
 impl Scheduler {
+    /// Gives the slots that an entry has to do with to what is wanted.
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
-        if let Some(flight) = self.queues.get(id) {
-            self.dispatch(flight.origin);
+        if let Some(origin) = self.queues.get(id).map(|flight| flight.origin) {
+            self.note_slots_elsewhere(id);
+            self.dispatch(origin);
+        }
+    }
+
+    /// Something has changed for an entry. If its fetches have slots of several origins, the next
+    /// dispatch includes all of these.
+    fn note_slots_elsewhere(&mut self, id: EntryId) {
+        if let Some(flight) = self.queues.get(id).filter(|flight| flight.has_moved) {
+            let fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
+            self.freed.extend(fetches.map(|fetch| fetch.origin));
         }
     }
 
     /// Fills the free slots of an origin with what is wanted, and those that `Critical` work may
-    /// take.
+    /// take. Includes the slots of other origins that became free by that.
     pub(super) fn dispatch(&mut self, origin: OriginNumber) {
+        self.dispatch_one(origin);
+        while let Some(origin) = self.freed.pop() {
+            self.dispatch_one(origin);
+        }
+    }
+
+    fn dispatch_one(&mut self, origin: OriginNumber) {
         if self.closed {
             return;
         }
@@ -164,11 +182,9 @@ impl Scheduler {
     }
 
     /// Feeds the concurrency probe: a fetch is about to have written up to `watermark`.
-    pub(super) fn note_breadth(&mut self, id: EntryId, fetch: FetchId, watermark: u64) {
-        if let Some(origin) = self.queues.get(id).map(|flight| flight.origin)
-            && let Some(fetch) = self.fetches.get(&fetch)
-        {
-            let bytes = watermark.saturating_sub(fetch.watermark);
+    pub(super) fn note_breadth(&mut self, fetch: FetchId, watermark: u64) {
+        if let Some(fetch) = self.fetches.get(&fetch) {
+            let (origin, bytes) = (fetch.origin, watermark.saturating_sub(fetch.watermark));
             let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
             self.queues.breadth_mut(origin).note(bytes, running, all, self.now);
         }
@@ -219,6 +235,7 @@ impl Scheduler {
             fetch,
             Fetch {
                 entry: id,
+                origin,
                 chunks,
                 start: bytes.start,
                 watermark: bytes.start,
@@ -232,6 +249,7 @@ impl Scheduler {
                 wants,
             },
         );
+        self.queues.take_slot(origin, fetch);
         self.actions.push(Action::Start(FetchOrder {
             id: fetch,
             entry,
@@ -310,7 +328,7 @@ impl Scheduler {
         let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
         let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
         let due = end.saturating_sub(fetch.watermark);
-        keeps_a_stream_going || fetch.gives_way || due <= self.queues.at(flight.origin).pace.round_trip()
+        keeps_a_stream_going || fetch.gives_way || due <= self.queues.at(fetch.origin).pace.round_trip()
     }
 
     pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
@@ -359,6 +377,7 @@ impl Scheduler {
         self.stop(id);
         // The wants of a fetch do not include what readers were blocked on.
         self.look_after_waiters(entry);
+        self.note_slots_elsewhere(entry);
         self.queues.forget_if_idle(entry);
         debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
     }
@@ -384,8 +403,12 @@ impl Scheduler {
 
     pub(super) fn remove(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.remove(&id) else { return };
+        self.queues.give_back_slot(fetch.origin, id);
         if let Some(mut flight) = self.queues.get_mut(fetch.entry) {
             flight.fetches.retain(|&other| other != id);
+            if flight.origin != fetch.origin {
+                self.freed.extend([fetch.origin, flight.origin]);
+            }
         }
     }
 }

@@ -19,8 +19,11 @@ use crate::cache::key::EntryId;
 #[derive(Debug)]
 pub(super) struct EntryQueue {
     pub(super) entry: Arc<CacheEntry>,
-    /// The origin whose connections it uses.
+    /// The origin whose connections its next fetch uses. Each fetch in flight has its own
+    /// ([`Fetch::origin`]).
     pub(super) origin: OriginNumber,
+    /// Whether that has changed, so that its fetches may have slots of several origins.
+    pub(super) has_moved: bool,
     /// Chunks to be fetched. **None of them is in flight.**
     pub(super) wants: WantedChunks,
     pub(super) fetches: Vec<FetchId>,
@@ -68,6 +71,8 @@ pub(super) struct Waiter {
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) entry: EntryId,
+    /// Whose slot it has: the origin that its bytes come from, as far as is known (see [`super::redirects`]).
+    pub(super) origin: OriginNumber,
     pub(super) chunks: Range<u64>,
     /// Byte offset from which on it brings bytes.
     pub(super) start: u64,
@@ -78,7 +83,7 @@ pub(super) struct Fetch {
     /// The period in which its server last answered it, or sent anything; `None` before the first
     /// answer.
     pub(super) served_in: Option<u64>,
-    /// The period in which it began.
+    /// The period in which it got its slot.
     pub(super) began_in: u64,
     /// The number of answers of its origin at that time.
     pub(super) answers_before: u64,
@@ -98,6 +103,7 @@ impl EntryQueue {
         EntryQueue {
             entry,
             origin,
+            has_moved: false,
             wants: WantedChunks::default(),
             fetches: Vec::new(),
             waiters: Vec::new(),

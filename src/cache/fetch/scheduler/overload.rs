@@ -33,12 +33,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::entry_queue::Fruitless;
+use super::entry_queue::{EntryQueue, Fruitless};
 use super::queues::OriginNumber;
 use super::{FetchId, Scheduler};
 use crate::cache::fetch::connection_limit::{Complaint, Load};
 use crate::cache::key::EntryId;
-use crate::http::HttpErrorKind;
+use crate::http::{HttpErrorKind, Origin};
 use crate::origin::Backoff;
 
 /// Minimum rest of an entry. The server needs this time to notice closed connections, among them
@@ -96,6 +96,8 @@ pub enum AfterRefusal {
 pub(super) struct Refused {
     /// When the last of them failed.
     at: Instant,
+    /// The origin that refused.
+    origin: OriginNumber,
     /// Number of answers of the origin by then.
     answers: u64,
     /// The attributed cause.
@@ -160,20 +162,17 @@ impl Circumstances {
 }
 
 impl Scheduler {
-    /// A request of a fetch was refused, or failed. Also returns true if this is the first sign
-    /// that the origin serves only a limited number of requests.
-    pub fn refused(&mut self, fetch: FetchId, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
-        let Some(id) = self.fetches.get(&fetch).map(|running| running.entry) else {
+    /// A request of a fetch was refused by this origin, or failed there. Also returns true if this is
+    /// the first sign that the origin serves only a limited number of requests.
+    pub fn refused(&mut self, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
+        self.heard_from(fetch, origin);
+        let Some((id, origin)) = self.fetches.get(&fetch).map(|running| (running.entry, running.origin)) else {
             return (AfterRefusal::Fail, false);
         };
         let Some(flight) = self.queues.get(id) else {
             return (AfterRefusal::Fail, false);
         };
-        let (origin, before) = (flight.origin, flight.refused.clone());
-        let own = Load {
-            running: flight.fetches.len(),
-            served: self.served_of(&flight.fetches, fetch),
-        };
+        let (own, before) = (self.own_load(flight, origin, fetch), flight.refused.clone());
         let at = self.queues.at(origin);
         let (running, served) = (at.running(), self.served(origin, Some(fetch)));
         let fits_too_many = refusal.kind.may_mean_too_many_connections();
@@ -201,7 +200,9 @@ impl Scheduler {
             is_denied,
             fits_too_many,
             is_connect_failure: refusal.kind.is_connect_failure(),
-            others_were_answered: before.as_ref().is_some_and(|before| before.answers < refusal.answers),
+            others_were_answered: before
+                .as_ref()
+                .is_some_and(|before| before.origin == origin && before.answers < refusal.answers),
             was_the_file: before.as_ref().is_some_and(|before| before.cause == Cause::File),
             are_few,
             others_are_served: served > 0,
@@ -233,6 +234,7 @@ impl Scheduler {
         self.sync_share(origin);
         let mut refused = before.unwrap_or_else(|| Refused {
             at: refusal.asked,
+            origin,
             answers: 0,
             cause,
             backoff: refusal.backoff.clone(),
@@ -270,7 +272,8 @@ impl Scheduler {
                 }
             },
         };
-        (refused.at, refused.answers, refused.cause) = (refusal.now, refusal.answers, cause);
+        (refused.at, refused.cause) = (refusal.now, cause);
+        (refused.origin, refused.answers) = (origin, refusal.answers);
         self.set_refused(id, Some(refused));
         let is_of_the_origin = cause == Cause::Origin;
         let can_yield = !circumstances.is_connect_failure && self.queues.at(origin).is_wanted_by_another(id);
@@ -295,8 +298,9 @@ impl Scheduler {
         Some(self.rest(fetch, id, until))
     }
 
-    /// The head of an answer has come, and its body follows.
-    pub fn answered(&mut self, fetch: FetchId) {
+    /// The head of an answer has come from this origin, and its body follows.
+    pub fn answered(&mut self, fetch: FetchId, origin: &Origin) {
+        self.heard_from(fetch, origin);
         if let Some(running) = self.fetches.get_mut(&fetch) {
             running.served_in = Some(self.period);
         }
@@ -308,17 +312,11 @@ impl Scheduler {
             return false;
         };
         running.served_in = None;
-        let id = running.entry;
+        let (id, origin) = (running.entry, running.origin);
         let Some(flight) = self.queues.get(id) else {
             return false;
         };
-        let (origin, own) = (
-            flight.origin,
-            Load {
-                running: flight.fetches.len(),
-                served: self.served_of(&flight.fetches, fetch),
-            },
-        );
+        let own = self.own_load(flight, origin, fetch);
         let complaint = Complaint {
             by: id,
             is_said: false,
@@ -341,12 +339,12 @@ impl Scheduler {
         let before = self.queues.limit(origin, share);
         if before != share
             && let Some((entry, _)) = before.filter(|(entry, _)| share.is_none_or(|(now, _)| now != *entry))
-            && let Some(mut flight) = self.queues.get_mut(entry)
+            && let Some(mut flight) = self.queues.get_mut(entry).filter(|flight| flight.origin == origin)
         {
             flight.share = None;
         }
         if let Some((entry, most)) = share
-            && let Some(mut flight) = self.queues.get_mut(entry)
+            && let Some(mut flight) = self.queues.get_mut(entry).filter(|flight| flight.origin == origin)
         {
             flight.share = Some(most);
         }
@@ -362,24 +360,19 @@ impl Scheduler {
         self.follow_up(id);
     }
 
-    /// A fetch has brought bytes for the first time.
-    pub(super) fn has_begun(&mut self, id: EntryId) {
-        let before = self
-            .queues
-            .get(id)
-            .map(|flight| (flight.origin, flight.refused.is_some()));
-        if let Some((origin, was_refused)) = before {
+    /// A fetch has brought bytes for the first time, from this origin.
+    pub(super) fn has_begun(&mut self, id: EntryId, origin: OriginNumber) {
+        if let Some(flight) = self.queues.get(id) {
+            let was_refused = flight.refused.is_some();
             self.queues.rate_mut(origin).note_answer(was_refused, self.now);
         }
         self.set_refused(id, None);
         if let Some(mut flight) = self.queues.get_mut(id) {
             flight.fruitless = Fruitless::default();
         }
-        if let Some(origin) = self.queues.get(id).map(|flight| flight.origin) {
-            let served = self.served(origin, None);
-            self.queues.tolerance_mut(origin).bears_out(served);
-            self.sync_share(origin);
-        }
+        let served = self.served(origin, None);
+        self.queues.tolerance_mut(origin).bears_out(served);
+        self.sync_share(origin);
     }
 
     /// Takes a fetch's slot away and wants its remaining chunks again, after the entry has rested.
@@ -405,11 +398,15 @@ impl Scheduler {
         fetches.filter(|fetch| fetch.is_served(self.period)).count()
     }
 
-    /// Number of these fetches whose bytes are coming, without one of them.
-    fn served_of(&self, fetches: &[FetchId], but: FetchId) -> usize {
-        let others = fetches.iter().filter(|&&id| id != but);
-        let fetches = others.filter_map(|id| self.fetches.get(id));
-        fetches.filter(|fetch| fetch.is_served(self.period)).count()
+    /// The part of an origin's load that is for this entry. `failed` is the entry's fetch that failed.
+    fn own_load(&self, flight: &EntryQueue, origin: OriginNumber, failed: FetchId) -> Load {
+        let fetches = flight.fetches.iter().filter_map(|id| Some((id, self.fetches.get(id)?)));
+        let here = || fetches.clone().filter(|(_, fetch)| fetch.origin == origin);
+        let others = here().filter(|&(&id, fetch)| id != failed && fetch.is_served(self.period));
+        Load {
+            running: here().count(),
+            served: others.count(),
+        }
     }
 
     fn set_refused(&mut self, id: EntryId, refused: Option<Refused>) {

@@ -19,6 +19,9 @@ use crate::cache::fetch::request_rate::RequestRate;
 use crate::cache::key::EntryId;
 use crate::http::{MOST_ORIGINS, Origin};
 
+/// Maximum number of entries whose redirect target is remembered. A forgotten entry pays one redirect.
+const MOST_LED: usize = 1024;
+
 /// The number of an origin, unique within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OriginNumber(usize);
@@ -27,6 +30,8 @@ pub(super) struct OriginNumber(usize);
 #[derive(Debug, Default)]
 pub(super) struct EntryQueues {
     all: BTreeMap<EntryId, Kept>,
+    /// Where redirects of entries have led, if not to the origin that the entry names. It outlives their flights.
+    led: HashMap<EntryId, OriginNumber>,
     numbers: HashMap<Origin, OriginNumber>,
     /// By number. Origins are never dropped: their measurements are useful later. The last is
     /// shared by all origins beyond [`MOST_ORIGINS`].
@@ -46,10 +51,8 @@ pub(super) struct AtOrigin {
     pub(super) rate: RequestRate,
     /// The entries with wanted chunks that do not rest, in the order in which they are served.
     wanting: BTreeSet<(Rank, EntryId)>,
-    /// The entries with fetches in flight.
-    fetching: BTreeSet<EntryId>,
-    /// The number of these fetches.
-    running: usize,
+    /// The fetches that have its slots.
+    fetching: BTreeSet<FetchId>,
     /// The number of its queues.
     queues: usize,
     /// The number of fetches it has answered.
@@ -62,14 +65,8 @@ pub(super) struct AtOrigin {
 #[derive(Debug)]
 struct Kept {
     flight: EntryQueue,
-    noted: Noted,
-}
-
-/// What of a queue decides about its origin's order.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Noted {
-    wants: Option<Rank>,
-    fetches: usize,
+    /// Its place in the origin's order, if it has one.
+    noted: Option<Rank>,
 }
 
 /// The dispatch order of entries; the lowest rank is served first.
@@ -101,15 +98,6 @@ impl Rank {
             is_fetching_ahead: priority == Priority::High && !flight.fetches.is_empty(),
             turn: flight.turn,
         })
-    }
-}
-
-impl Noted {
-    fn of(flight: &EntryQueue) -> Noted {
-        Noted {
-            wants: Rank::of(flight),
-            fetches: flight.fetches.len(),
-        }
     }
 }
 
@@ -184,19 +172,61 @@ impl EntryQueues {
         Some(FlightMut { kept, origin })
     }
 
+    /// The origin that an entry's next fetch gets a slot of: the last target of its redirects, or the
+    /// origin that the entry names.
+    pub(super) fn origin_of(&mut self, entry: &CacheEntry) -> OriginNumber {
+        let in_flight = self.get(entry.id).map(|flight| flight.origin);
+        match in_flight.or_else(|| self.led.get(&entry.id).copied()) {
+            Some(number) => number,
+            None => self.number(&entry.origin),
+        }
+    }
+
+    /// Moves an entry's queue to another origin. Its fetches keep their slots.
+    pub(super) fn lead(&mut self, id: EntryId, to: OriginNumber) {
+        let Some(kept) = self.all.get_mut(&id).filter(|kept| kept.flight.origin != to) else {
+            return;
+        };
+        let from = std::mem::replace(&mut kept.flight.origin, to);
+        kept.flight.has_moved = true;
+        let left = &mut self.origins[from.0];
+        left.note(id, kept.noted.take(), None);
+        left.queues -= 1;
+        let joined = &mut self.origins[to.0];
+        kept.flight.share = joined.share_of(id);
+        kept.noted = Rank::of(&kept.flight);
+        joined.note(id, None, kept.noted);
+        joined.queues += 1;
+        let named = self.numbers.get(&kept.flight.entry.origin);
+        if named == Some(&to) {
+            self.led.remove(&id);
+        } else {
+            if self.led.len() >= MOST_LED && !self.led.contains_key(&id) {
+                self.led.clear();
+            }
+            self.led.insert(id, to);
+        }
+    }
+
+    /// A fetch takes a slot of an origin. It has one at a time.
+    pub(super) fn take_slot(&mut self, origin: OriginNumber, fetch: FetchId) {
+        self.origins[origin.0].fetching.insert(fetch);
+    }
+
+    /// A fetch gives back its slot of an origin.
+    pub(super) fn give_back_slot(&mut self, origin: OriginNumber, fetch: FetchId) {
+        self.origins[origin.0].fetching.remove(&fetch);
+    }
+
     /// The queue of an entry, created if there is none.
     pub(super) fn open(&mut self, entry: &Arc<CacheEntry>) -> FlightMut<'_> {
-        let number = self.number(&entry.origin);
+        let number = self.origin_of(entry);
         let origin = &mut self.origins[number.0];
         let kept = self.all.entry(entry.id).or_insert_with(|| {
             origin.queues += 1;
             let mut flight = EntryQueue::new(Arc::clone(entry), number);
-            let limited = origin.limited.filter(|(limited, _)| *limited == entry.id);
-            flight.share = limited.map(|(_, most)| most);
-            Kept {
-                flight,
-                noted: Noted::default(),
-            }
+            flight.share = origin.share_of(entry.id);
+            Kept { flight, noted: None }
         });
         FlightMut { kept, origin }
     }
@@ -231,17 +261,21 @@ impl EntryQueues {
         Some((rank.priority, id))
     }
 
-    /// The fetches in flight to an origin.
+    /// The fetches that have slots of an origin.
     pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = FetchId> {
-        let queues = self.at(origin).fetching.iter().filter_map(|&id| self.get(id));
-        queues.flat_map(|flight| flight.fetches.iter().copied())
+        self.at(origin).fetching.iter().copied()
     }
 }
 
 impl AtOrigin {
     /// Number of fetches in flight.
     pub(super) fn running(&self) -> usize {
-        self.running
+        self.fetching.len()
+    }
+
+    /// How many fetches an entry may have at once, if it gets only so many.
+    fn share_of(&self, id: EntryId) -> Option<usize> {
+        self.limited.filter(|(limited, _)| *limited == id).map(|(_, most)| most)
     }
 
     /// Number of fetches it has answered.
@@ -270,23 +304,17 @@ impl AtOrigin {
         self.queues
     }
 
-    fn note(&mut self, id: EntryId, before: Noted, now: Noted) {
-        if let Some(rank) = before.wants {
+    fn note(&mut self, id: EntryId, before: Option<Rank>, now: Option<Rank>) {
+        if let Some(rank) = before {
             self.wanting.remove(&(rank, id));
         }
-        if let Some(rank) = now.wants {
+        if let Some(rank) = now {
             self.wanting.insert((rank, id));
         }
-        if now.fetches == 0 {
-            self.fetching.remove(&id);
-        } else {
-            self.fetching.insert(id);
-        }
-        self.running = self.running + now.fetches - before.fetches;
     }
 }
 
-/// A mutable queue. Dropping it updates its origin.
+/// A mutable queue, except for its origin ([`EntryQueues::lead`]). Dropping it updates its origin.
 pub(super) struct FlightMut<'a> {
     kept: &'a mut Kept,
     origin: &'a mut AtOrigin,
@@ -308,7 +336,7 @@ impl DerefMut for FlightMut<'_> {
 
 impl Drop for FlightMut<'_> {
     fn drop(&mut self) {
-        let now = Noted::of(&self.kept.flight);
+        let now = Rank::of(&self.kept.flight);
         let before = std::mem::replace(&mut self.kept.noted, now);
         if before != now {
             self.origin.note(self.kept.flight.entry.id, before, now);
@@ -317,24 +345,23 @@ impl Drop for FlightMut<'_> {
 }
 
 #[cfg(test)]
+use super::entry_queue::Fetch;
+
+#[cfg(test)]
 impl EntryQueues {
     pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &EntryQueue)> {
         self.all.iter().map(|(&id, kept)| (id, &kept.flight))
     }
 
-    /// Compares each origin's derived fields with its queues.
-    pub(super) fn check(&self) {
+    /// Compares each origin's derived fields with its queues and the fetches.
+    pub(super) fn check(&self, fetches: &HashMap<FetchId, Fetch>) {
         for number in self.origins() {
             let here = || self.iter().filter(|(_, flight)| flight.origin == number);
             let wanting = here().filter_map(|(id, flight)| Some((Rank::of(flight)?, id)));
-            let fetching = here().filter(|(_, flight)| !flight.fetches.is_empty());
+            let fetching = fetches.iter().filter(|(_, fetch)| fetch.origin == number);
             let at = self.at(number);
             assert_eq!(at.wanting, wanting.collect());
-            assert_eq!(at.fetching, fetching.map(|(id, _)| id).collect());
-            assert_eq!(
-                at.running,
-                here().map(|(_, flight)| flight.fetches.len()).sum::<usize>()
-            );
+            assert_eq!(at.fetching, fetching.map(|(&id, _)| id).collect());
             assert_eq!(at.queues, here().count());
         }
     }

@@ -61,7 +61,7 @@ impl Scheduler {
             return false;
         }
         if !fetch.has_begun() {
-            let patience = self.queues.at(flight.origin).pace.patience().as_secs_f64() * PERIODS_PER_SECOND;
+            let patience = self.queues.at(fetch.origin).pace.patience().as_secs_f64() * PERIODS_PER_SECOND;
             let patience = (patience.ceil() as u64).max(A_SECOND) << flight.fruitless.unanswered.min(MOST_DOUBLED);
             return held >= patience && !(self.limits.is_throttled && fetch.served_in.is_some());
         }
@@ -95,12 +95,8 @@ impl Scheduler {
     /// Takes a fetch's slot away, and sets its entry back.
     pub(super) fn set_back(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
-        let (entry, has_come, answers_before) = (fetch.entry, fetch.lately() > 0, fetch.answers_before);
-        let period = self.period;
-        let Some(origin) = self.queues.get(entry).map(|flight| flight.origin) else {
-            return;
-        };
-        let others_were_answered = self.queues.at(origin).answers() > answers_before;
+        let (entry, has_come, period) = (fetch.entry, fetch.lately() > 0, self.period);
+        let others_were_answered = self.queues.at(fetch.origin).answers() > fetch.answers_before;
         if let Some(mut flight) = self.queues.get_mut(entry) {
             let fruitless = &mut flight.fruitless;
             let periods = if has_come {

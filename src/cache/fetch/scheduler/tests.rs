@@ -9,6 +9,7 @@ mod bridging;
 mod giving_way;
 mod line;
 mod model;
+mod redirects;
 mod refusals;
 mod shared_line;
 mod sizes;

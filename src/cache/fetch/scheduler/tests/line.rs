@@ -260,8 +260,8 @@ impl Line {
         let is_here = entry.has_byte_range(&bytes);
         let conditions = Now {
             time: Duration::from_micros(self.now),
-            useful_window: self.scheduler.useful_window(&entry.origin),
-            is_crowded: self.scheduler.is_crowded(&entry.origin),
+            useful_window: self.scheduler.useful_window(&entry),
+            is_crowded: self.scheduler.is_crowded(&entry),
         };
         let shifts = program.ahead.note(&bytes, entry.size(), !is_here, &conditions);
         if is_here {

@@ -55,6 +55,15 @@ struct World {
     waiting: BTreeMap<WaiterId, (usize, Range<u64>)>,
     next_waiter: u64,
     started: u64,
+    /// Whether a fetch was answered by an origin of which it may not have been given a slot.
+    was_answered_elsewhere: bool,
+}
+
+/// The origins of all files.
+const ORIGINS: [&str; 2] = ["a", "b"];
+
+fn named(origin: bool) -> &'static str {
+    ORIGINS[usize::from(!origin)]
 }
 
 impl World {
@@ -75,6 +84,7 @@ impl World {
             waiting: BTreeMap::new(),
             next_waiter: 1,
             started: 0,
+            was_answered_elsewhere: false,
         }
     }
 
@@ -93,7 +103,7 @@ impl World {
                 present,
                 ignores_range,
             } => self.files.push(File {
-                entry: super::listed(if origin { "a" } else { "b" }, listed),
+                entry: super::listed(named(origin), listed),
                 size,
                 ignores_range,
                 present,
@@ -145,6 +155,16 @@ impl World {
                     .request(&entry, start..start + chunks, PRIORITIES[priority]);
             }
             Event::Answer { fetch } => self.on_fetch(fetch, World::answers),
+            Event::Leads { fetch, origin } => self.on_fetch(fetch, |world, id| {
+                let to = super::listed(named(origin), 0).origin.clone();
+                let stays = world.scheduler.leads_to(id, &to);
+                assert_eq!(stays, world.scheduler.fetches.contains_key(&id));
+            }),
+            Event::ComesFrom { fetch, origin } => self.on_fetch(fetch, |world, id| {
+                let from = super::listed(named(origin), 0).origin.clone();
+                world.scheduler.answered(id, &from);
+                world.was_answered_elsewhere = true;
+            }),
             Event::Hear { fetch } => self.on_fetch(fetch, |world, id| {
                 let running = world.fetches.get_mut(&id).unwrap();
                 running.heard_end = running.end;

@@ -28,7 +28,8 @@ impl Refusing {
 
     fn answers(&mut self, index: usize) {
         self.answers += 1;
-        self.play.scheduler.answered(self.play.started[index].id);
+        let order = &self.play.started[index];
+        self.play.scheduler.answered(order.id, &order.entry.origin);
     }
 
     /// The fetch number `index` is refused, a second after it was asked.
@@ -47,7 +48,10 @@ impl Refusing {
             had_others: false,
             backoff: Backoff::new(Duration::from_secs(1), 2),
         };
-        let (next, _) = self.play.scheduler.refused(self.play.started[index].id, &refusal);
+        let (next, _) = {
+            let order = &self.play.started[index];
+            self.play.scheduler.refused(order.id, &order.entry.origin, &refusal)
+        };
         self.play.note();
         next
     }

@@ -20,7 +20,7 @@ impl World {
             scheduler.waiters.keys().collect::<BTreeSet<_>>()
         );
         let mut in_flights = BTreeSet::new();
-        scheduler.queues.check();
+        scheduler.queues.check(&scheduler.fetches);
         self.check_windows();
         for (id, flight) in scheduler.queues.iter() {
             assert!(!flight.is_idle(), "what is over is forgotten");
@@ -43,7 +43,7 @@ impl World {
             }
         }
         assert_eq!(in_flights, live, "each fetch belongs to an entry that is not forgotten");
-        for origin in ["a", "b"] {
+        for origin in ORIGINS {
             self.check_slots(origin);
         }
     }
@@ -87,18 +87,24 @@ impl World {
 
     fn check_slots(&self, origin: &str) {
         let scheduler = &self.scheduler;
-        let is_here = |entry: &CacheEntry| entry.url.host_str() == Some(origin);
+        let origin = listed(origin, 0).origin.clone();
+        let Some((_, number)) = scheduler.queues.named().find(|(name, _)| **name == origin) else {
+            return;
+        };
         let mut running = self
             .fetches
             .iter()
-            .filter(|(_, f)| !f.is_stopped && is_here(&self.files[f.file].entry));
+            .filter(|(id, f)| !f.is_stopped && scheduler.fetches[id].origin == number);
         let count = running.clone().count();
-        assert!(count <= self.limit, "{count} fetches at once");
+        assert!(
+            count <= self.limit || self.was_answered_elsewhere,
+            "{count} fetches at once"
+        );
         let wanted = scheduler
             .queues
             .iter()
             .map(|(_, flight)| flight)
-            .filter(|flight| is_here(&flight.entry) && flight.set_back_until.is_none())
+            .filter(|flight| flight.origin == number && flight.set_back_until.is_none())
             .filter_map(|flight| {
                 // Chunks that have turned up since it was last looked need no fetch.
                 let missing = |p: &Priority| {
@@ -114,9 +120,9 @@ impl World {
                     running.all(|(&id, _)| scheduler.is_waited_for(id) || self.is_spared(id)),
                     "critical waits for something lower"
                 );
-                assert_eq!(count, self.limit);
+                assert!(count >= self.limit, "a slot is idle");
             }
-            Some(_) => assert_eq!(count, self.limit, "a slot is idle"),
+            Some(_) => assert!(count >= self.limit, "a slot is idle"),
             None => {}
         }
     }

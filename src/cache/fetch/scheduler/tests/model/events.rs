@@ -36,6 +36,16 @@ pub(super) enum Event {
     Answer {
         fetch: usize,
     },
+    /// A redirect leads a fetch to another origin, or back.
+    Leads {
+        fetch: usize,
+        origin: bool,
+    },
+    /// An answer comes from one of the origins, whatever redirects have said.
+    ComesFrom {
+        fetch: usize,
+        origin: bool,
+    },
     /// The downloader hears of where its fetch is to end now.
     Hear {
         fetch: usize,
@@ -103,6 +113,11 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (which.clone(), SIZES, 0..40 * C, 1..4usize).prop_map(|(entry, start, len, priority)| Event::WaitPatiently { entry, start, len, priority }),
         3 => (which.clone(), 0..42u64, 0..40u64, 1..4usize).prop_map(|(entry, start, chunks, priority)| Event::Request { entry, start, chunks, priority }),
         6 => fetch.clone().prop_map(|fetch| Event::Answer { fetch }),
+        3 => (fetch.clone(), any::<bool>()).prop_map(|(fetch, origin)| Event::Leads { fetch, origin }),
+        1 => (fetch.clone(), any::<bool>(), 0..4u8).prop_map(|(fetch, origin, comes)| match comes {
+            0 => Event::ComesFrom { fetch, origin },
+            _ => Event::Leads { fetch, origin },
+        }),
         2 => fetch.clone().prop_map(|fetch| Event::Hear { fetch }),
         8 => (fetch.clone(), 1..9 * C).prop_map(|(fetch, bytes)| Event::Write { fetch, bytes }),
         6 => fetch.clone().prop_map(|fetch| Event::Report { fetch }),

@@ -1,0 +1,79 @@
+//! Redirects: a fetch has a slot of the origin that its bytes come from.
+//!
+//! The URL of a file does not tell where that is. So a fetch begins with a slot of the origin where the entry's bytes came from last, or else
+//! of the one that the entry names; and **when a redirect leads to another origin, the slot moves there**. The one that it had is for other
+//! files at once. So files that lead to a server that is slow, silent or away hold that server's slots and no others, and how many
+//! connections a server bears is learnt from what is really asked of it.
+//!
+//! If the other origin has no slot left, the fetch ends there, and its bytes are wanted of that origin: they come when it is their turn. The
+//! caller remembers the redirect for that, so the next fetch goes straight there, and each slot that an entry gets brings it further.
+//!
+//! A request that goes back to the entry's own URL, to hear where that leads now, keeps its slot: it is short, and connections are
+//! counted for each origin below. Only if that origin answers with bytes, or fails, the slot moves to it; and then nothing ends,
+//! though the origin may have one fetch more than it should for a while.
+
+use super::queues::OriginNumber;
+use super::{FetchId, Scheduler};
+use crate::http::Origin;
+
+impl Scheduler {
+    /// A redirect leads a fetch to this origin, which is about to be asked. Returns false if the fetch has lost its slot, and is over.
+    pub fn leads_to(&mut self, fetch: FetchId, origin: &Origin) -> bool {
+        let to = self.queues.number(origin);
+        let Some(from) = self.move_slot(fetch, to) else {
+            return self.fetches.contains_key(&fetch);
+        };
+        if !self.has_room_for(fetch, to) {
+            self.preempt(fetch);
+        } else {
+            self.queues.rate_mut(to).begins(self.now);
+        }
+        self.dispatch(from);
+        self.dispatch(to);
+        self.fetches.contains_key(&fetch)
+    }
+
+    /// This origin has answered a fetch, or refused to.
+    pub(super) fn heard_from(&mut self, fetch: FetchId, origin: &Origin) {
+        let to = self.queues.number(origin);
+        if let Some(from) = self.move_slot(fetch, to) {
+            self.dispatch(from);
+            self.dispatch(to);
+        }
+    }
+
+    /// Gives a fetch a slot of an origin in place of the one that it has, which is returned. What is wanted of its entry is asked there, too.
+    fn move_slot(&mut self, id: FetchId, to: OriginNumber) -> Option<OriginNumber> {
+        let fetch = self.fetches.get_mut(&id)?;
+        if fetch.origin == to {
+            return None;
+        }
+        let from = std::mem::replace(&mut fetch.origin, to);
+        // Its time begins anew.
+        fetch.began_in = self.period;
+        fetch.answers_before = self.queues.at(to).answers();
+        self.queues.give_back_slot(from, id);
+        self.queues.take_slot(to, id);
+        self.queues.lead(fetch.entry, to);
+        Some(from)
+    }
+
+    /// Whether a fetch that has come to an origin may stay: the same rules hold as if it had begun there.
+    fn has_room_for(&mut self, fetch: FetchId, origin: OriginNumber) -> bool {
+        let at = self.queues.at(origin);
+        if at.rate.wait(self.now).is_some() {
+            return false;
+        }
+        let (running, all) = (at.running(), self.connections(origin));
+        if !self.is_waited_for(fetch) {
+            return running <= at.breadth.of(all);
+        }
+        if running > all {
+            let Some(victim) = self.least_urgent_fetch(origin) else {
+                return false;
+            };
+            self.preempt(victim);
+        }
+        true
+    }
+}

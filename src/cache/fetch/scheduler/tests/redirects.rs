@@ -1,0 +1,166 @@
+//! Whose slot a fetch has when redirects lead elsewhere.
+
+use super::*;
+
+fn origin_named(name: &str) -> Origin {
+    listed(name, 0).origin.clone()
+}
+
+impl Play {
+    /// A redirect leads the fetch number `index` to the origin of this name.
+    fn leads(&mut self, index: usize, to: &str) -> bool {
+        let stays = self.scheduler.leads_to(self.started[index].id, &origin_named(to));
+        self.note();
+        stays
+    }
+
+    fn is_answered_by(&mut self, index: usize, origin: &str) {
+        self.scheduler.answered(self.started[index].id, &origin_named(origin));
+        self.note();
+    }
+
+    /// How many fetches have slots of the origin of this name.
+    fn running(&self, name: &str) -> usize {
+        let name = origin_named(name).to_string();
+        let status = self.scheduler.status();
+        status.iter().find(|at| at.origin == name).map_or(0, |at| at.fetches)
+    }
+
+    /// Readers of so many files of "a" that each lead to "b". Gives the files.
+    fn reads_led(&mut self, files: u64) -> Vec<Arc<CacheEntry>> {
+        let files: Vec<_> = (0..files).map(|_| known("a", 1)).collect();
+        for (waiter, file) in (1..).zip(&files) {
+            self.wait(file, 0..C, waiter);
+        }
+        let mut index = 0;
+        while index < self.started.len() {
+            self.leads(index, "b");
+            index += 1;
+        }
+        files
+    }
+}
+
+#[test]
+fn files_led_to_a_silent_origin_hold_no_slot_of_their_own() {
+    for slots in [1, 2] {
+        let mut play = Play::with_slots(slots);
+        play.reads_led(40);
+        assert_eq!((play.running("a"), play.running("b")), (0, slots));
+        assert_eq!(play.started.len(), 40, "each of them has asked once where it leads");
+        play.wait(&known("a", 1), 0..C, 100);
+        play.completes(40, C);
+        assert_eq!(play.woken_well(), [100], "no period has passed");
+    }
+}
+
+#[test]
+fn a_file_that_found_no_slot_where_it_leads_begins_there_later() {
+    let mut play = Play::with_slots(1);
+    play.reads_led(3);
+    let stopped: Vec<_> = [1, 2].map(|index: usize| play.started[index].id).into();
+    assert_eq!(play.stopped, stopped);
+    for number in [0, 3, 4] {
+        assert_eq!((play.running("a"), play.running("b")), (0, 1));
+        play.completes(number, C);
+    }
+    assert_eq!(play.woken_well(), [1, 2, 3]);
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
+fn each_target_has_slots_of_its_own() {
+    let mut play = Play::with_slots(2);
+    for (waiter, target) in ["b", "c", "b", "c"].into_iter().enumerate() {
+        play.wait(&known("a", 1), 0..C, waiter as u64);
+        assert!(play.leads(waiter, target), "there is room");
+    }
+    assert_eq!(["a", "b", "c"].map(|name| play.running(name)), [0, 2, 2]);
+}
+
+#[test]
+fn a_file_is_asked_for_where_it_was_led_before() {
+    let mut play = Play::with_slots(1);
+    let file = known("a", 2);
+    play.wait(&file, 0..C, 1);
+    assert!(play.leads(0, "b"));
+    play.completes(0, C);
+    play.wait(&known("a", 1), 0..C, 2);
+    assert_eq!(play.running("a"), 1);
+    play.wait(&file, C..2 * C, 3);
+    assert_eq!((play.running("a"), play.running("b")), (1, 1));
+}
+
+#[test]
+fn an_answer_of_the_own_origin_takes_its_slot_again() {
+    let mut play = Play::with_slots(1);
+    let file = known("a", 2);
+    play.wait(&file, 0..C, 1);
+    assert!(play.leads(0, "b"));
+    play.is_answered_by(0, "a");
+    assert_eq!((play.running("a"), play.running("b")), (1, 0));
+    play.completes(0, C);
+    play.wait(&file, C..2 * C, 2);
+    assert_eq!((play.running("a"), play.running("b")), (1, 0));
+}
+
+#[test]
+fn a_reader_that_is_led_to_a_full_origin_takes_the_slot_of_what_is_read_ahead() {
+    let mut play = Play::with_slots(1);
+    let ahead = known("b", 100);
+    play.request(&ahead, 0..100, Priority::Medium);
+    play.wait(&known("a", 1), 0..C, 1);
+    assert!(play.leads(1, "b"));
+    assert_eq!(play.stopped, [play.started[0].id]);
+    // And what no reader waits for takes none.
+    play.request(&known("a", 1), 0..1, Priority::Low);
+    assert!(!play.leads(2, "b"));
+    assert_eq!((play.running("a"), play.running("b")), (0, 1));
+}
+
+#[test]
+fn how_many_connections_an_origin_bears_is_learnt_where_files_lead() {
+    let mut play = Play::with_slots(4);
+    for waiter in 0..4 {
+        play.wait(&known("a", 1), 0..C, waiter);
+        assert!(play.leads(waiter as usize, "b"));
+    }
+    let kind = crate::http::HttpErrorKind::Status {
+        status: 503,
+        retry_after: None,
+    };
+    play.is_answered_by(0, "b");
+    let now = Instant::now();
+    for index in [1, 2] {
+        let refusal = Refusal {
+            kind: &kind,
+            asked: now,
+            now,
+            answers: 1,
+            had_others: false,
+            backoff: crate::origin::Backoff::new(Duration::from_secs(1), 2),
+        };
+        let id = play.started[index].id;
+        play.scheduler.refused(id, &origin_named("b"), &refusal);
+        play.note();
+    }
+    let status = play.scheduler.status();
+    let connections = |name: &str| {
+        let name = origin_named(name).to_string();
+        status.iter().find(|at| at.origin == name).map(|at| at.connections)
+    };
+    assert_eq!(connections("a"), Some(4));
+    assert!(connections("b") < Some(4), "{status:?}");
+}
+
+#[test]
+fn a_silent_fetch_gives_way_where_it_was_led() {
+    let mut play = Play::with_slots(1);
+    play.reads_led(1);
+    (0..4).for_each(|_| play.scheduler.period_passed());
+    let good = known("b", 1);
+    play.wait(&good, 0..C, 2);
+    assert_eq!(play.started.last().map(|order| order.entry.id), Some(good.id));
+    play.completes(1, C);
+    assert_eq!(play.woken_well(), [2]);
+}
