@@ -1,9 +1,11 @@
-//! Where the log goes, and how much of it.
+//! The log: its destination and its verbosity.
 //!
-//! In the foreground to standard error; in the background to the system log, and until the mount is up warnings also to
-//! the terminal from which it was started; in either case to `--log-file` instead, if there is one. `-v` chooses how
-//! much; `FETCHFS_LOG` overrides that, in env_logger's syntax. All code logs by the `log` macros and knows nothing of
-//! this. What repeats itself is counted ([`rate_limited`]).
+//! - In the foreground the log goes to standard error.
+//! - In the background it goes to the system log; until the mount is up, warnings also go to the terminal.
+//! - `--log-file` replaces both.
+//!
+//! `-v` sets the verbosity; `FETCHFS_LOG` overrides it, in env_logger's syntax. All code logs through the `log` macros
+//! and does not depend on this module. Repeated lines are counted instead of written ([`rate_limited`]).
 
 mod rate_limited;
 
@@ -24,13 +26,13 @@ use rate_limited::RateLimitedLog;
 /// The variable that overrides `-v`.
 const VARIABLE: &str = "FETCHFS_LOG";
 
-/// The variable by which systemd says that standard error is the journal, which adds the time itself.
+/// systemd sets this variable if standard error is the journal, which adds the time itself.
 const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
-/// The event name by which the line of a panic is found, whatever its words. The kernel tests fail when it is in a log.
+/// The event name in the line of a panic, independent of its wording. The kernel tests fail if a log contains it.
 const PANIC: &str = "event=panic";
 
-/// Why the log can't be written.
+/// Why the log can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The file can't be opened for appending.
@@ -38,15 +40,16 @@ pub enum LogError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// There is a logger already.
+    /// The process has a logger already.
     #[error("the log is already open")]
     Twice(#[from] log::SetLoggerError),
 }
 
-/// Opens the log of this process. Once, and after the fork: the system log notes the process that opened it.
+/// Opens the log of this process. Call it once, and after the fork: the system log records the pid of the process that
+/// opened it.
 ///
 /// # Errors
 /// When `--log-file` can't be written to.
@@ -73,12 +76,12 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
     };
     log::set_boxed_logger(logger)?;
     log::set_max_level(level);
-    // In the background standard error, where panics are told otherwise, is nowhere.
+    // In the background, standard error, where Rust prints panics, is `/dev/null`.
     std::panic::set_hook(Box::new(|bug| log::error!("a bug in fetchfs [{PANIC}]: {bug}")));
     Ok(())
 }
 
-/// Opens the log file anew, as after it was moved away (logrotate(8)). Another log needs nothing.
+/// Reopens the log file after it was renamed (logrotate(8)). No effect on other logs.
 pub fn reopen() {
     let Some(log) = FILE.get() else { return };
     match append_to(&log.path) {
@@ -94,9 +97,9 @@ pub fn reopen() {
 static FILE: OnceLock<LogFile> = OnceLock::new();
 
 struct LogFile {
-    /// Absolute, because the daemon leaves its working directory.
+    /// Absolute, because the daemon changes its working directory.
     path: PathBuf,
-    /// Held for a line at a time.
+    /// Locked for one line at a time.
     file: Mutex<File>,
 }
 
@@ -122,9 +125,9 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// What is logged at each `-v`. Without any: what goes wrong, and the life of the mount, which `mount` tells. fuser
-/// warns of things that are no trouble, as of an unmount by somebody else; calls it an error that a reader was killed
-/// before its answer came; and at debug it prints every request.
+/// The log filter for each number of `-v`. Without `-v`: failures, and the life of the mount, which `mount` logs. fuser
+/// is quieter than the rest. It warns of harmless events, for example an unmount by another process. It logs an error
+/// when a reader was killed before its reply. At debug level it prints every request.
 fn filter(verbosity: u8) -> &'static str {
     match verbosity {
         0 => "warn,fuser=error,fuser::reply=off,rustls_platform_verifier=off,fetchfs::mount=info",
@@ -134,12 +137,12 @@ fn filter(verbosity: u8) -> &'static str {
     }
 }
 
-/// A logger with the most that it lets through.
+/// A logger and the most verbose level that it accepts.
 fn boxed<L: Log + 'static>(logger: Logger, sink: impl FnOnce(Logger) -> L) -> (LevelFilter, Box<dyn Log>) {
     (logger.filter(), Box::new(RateLimitedLog::new(sink(logger))))
 }
 
-/// A line for a file or a terminal: time, level, text, and from debug on which module speaks.
+/// A line for a file or a terminal: time, level and text; from debug level on, also the module.
 fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
     let (time, level) = (out.timestamp_millis(), record.level());
     let style = out.default_level_style(level);
@@ -155,14 +158,15 @@ fn journal_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io
     writeln!(out, "<{}>{}", priority(record.level()), record.args())
 }
 
-/// syslog(3). Until the process leaves its terminal warnings go there too; afterwards standard error is `/dev/null`.
+/// syslog(3). Until the process leaves its terminal, warnings also go to standard error; afterwards that is
+/// `/dev/null`.
 struct SystemLog {
     filter: Logger,
 }
 
 impl SystemLog {
     fn open(filter: Logger) -> SystemLog {
-        // SAFETY: the name is kept by the C library, and a literal lives for ever.
+        // SAFETY: the C library keeps the pointer to the name; the literal is static.
         unsafe { libc::openlog(c"fetchfs".as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
         SystemLog { filter }
     }
@@ -179,7 +183,7 @@ impl Log for SystemLog {
         }
         let text = record.args().to_string();
         if record.level() <= Level::Warn {
-            // Somebody may have closed it. There is no better place to complain.
+            // Standard error may be closed. There is no other place to report that.
             let _ = writeln!(io::stderr(), "fetchfs: {text}");
         }
         let Ok(text) = CString::new(text.replace('\0', "")) else {

@@ -1,9 +1,12 @@
-//! Saying a thing once: a state that lasts is a line in the log and a count, not a line for each request that meets it.
+//! Rate-limited logging: a lasting condition becomes one line and a count, instead of one line per request that meets
+//! it.
 //!
-//! The decision is [`Calm`]'s, for the warnings and errors of the whole process: no module that logs one has to think of how
-//! often it will happen. It goes by the place in the code. A place may say [`BURST`] different lines; what it says
-//! beyond that, and what it repeats, is counted, and told when [`FIRST_QUIET`] has passed, then after [`GROWTH`] times as long,
-//! and so on. A place that had nothing to repeat begins anew.
+//! [`Calm`] decides, for the warnings and errors of the whole process, so that no module has to limit its own. The unit
+//! is the place in the code:
+//!
+//! - A place may write [`BURST`] different lines. Repeated and further ones are only counted.
+//! - The count is written after [`FIRST_QUIET`], then after [`GROWTH`] times as long, and so on.
+//! - A place without repetitions in that time starts afresh.
 
 use std::collections::HashMap;
 use std::mem;
@@ -12,27 +15,27 @@ use std::time::{Duration, Instant};
 use log::{Level, Log, Metadata, Record};
 use parking_lot::Mutex;
 
-/// How long a line stands for all that are the same, at first.
+/// The first interval in which equal lines are only counted.
 const FIRST_QUIET: Duration = Duration::from_secs(10);
 
-/// So much longer each time, while it goes on: a server that is away for a day is a dozen lines.
+/// Growth of the interval while the condition lasts: a server that is down for a day causes a dozen lines.
 const GROWTH: u32 = 6;
 
-/// The longest: somebody who looks at the end of a log sees that it goes on.
+/// The longest interval, so that the end of a log always shows a lasting condition.
 const LONGEST_QUIET: Duration = Duration::from_secs(3600);
 
-/// Different lines that one place says before they are only counted. Enough to see what they have in common.
+/// Different lines that one place may write before they are only counted. Enough to show what they have in common.
 const BURST: usize = 10;
 
-/// A logger that repeats itself less than those who log.
+/// A logger that counts repeated lines instead of writing them.
 pub struct RateLimitedLog<L> {
     sink: L,
-    /// Held while deciding, and not while writing.
+    /// Locked for the decision, not while writing.
     rate_limited: Mutex<Calm>,
 }
 
 impl<L: Log> RateLimitedLog<L> {
-    /// In front of the logger that writes.
+    /// Wraps the logger that writes.
     pub fn new(sink: L) -> RateLimitedLog<L> {
         RateLimitedLog {
             sink,
@@ -74,7 +77,7 @@ impl<L: Log> Log for RateLimitedLog<L> {
         }
     }
 
-    /// Says what is still to be said, as before the end.
+    /// Writes all pending counts, as before the end of the process.
     fn flush(&self) {
         let counts = self.rate_limited.lock().all();
         self.write_counts(counts);
@@ -82,7 +85,7 @@ impl<L: Log> Log for RateLimitedLog<L> {
     }
 }
 
-/// Where in the code a line comes from.
+/// The place in the code that a line comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     level: Level,
@@ -100,32 +103,32 @@ impl Place {
     }
 }
 
-/// What was kept back, in words.
+/// The text for lines that were held back.
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
     place: Place,
     text: String,
 }
 
-/// The lines of late, by their place. As many as there are places in the code that warn, at most.
+/// Recent lines by place. Bounded by the number of places in the code that warn.
 #[derive(Debug, Default)]
 struct Calm(HashMap<Place, Said>);
 
-/// What a place has said.
+/// What a place has written recently.
 #[derive(Debug)]
 struct Said {
     since: Instant,
-    /// How long what is said stands.
+    /// The current interval.
     quiet: Duration,
-    /// **At most [`BURST`].** How often each was kept back since.
+    /// Lines, and how often each was held back since. **At most [`BURST`].**
     lines: Vec<(String, u64)>,
-    /// Other lines that were kept back, and the last of them.
+    /// Number of other lines that were held back, and the last of them.
     others: u64,
     last: String,
 }
 
 impl Calm {
-    /// Whether a line is to be said now. Otherwise it is counted.
+    /// Returns true if a line may be written now. Otherwise counts it.
     fn may_say(&mut self, place: Place, text: &str, now: Instant) -> bool {
         let said = self.0.entry(place).or_insert_with(|| Said {
             since: now,
@@ -147,7 +150,7 @@ impl Calm {
         false
     }
 
-    /// What is to be said of what was kept back, as its time has come.
+    /// The counts that are due.
     fn due(&mut self, now: Instant) -> Vec<Count> {
         let mut counts = Vec::new();
         self.0.retain(|place, said| {
@@ -167,7 +170,7 @@ impl Calm {
         counts
     }
 
-    /// The same for all that was kept back.
+    /// All counts, due or not.
     fn all(&mut self) -> Vec<Count> {
         let now = Instant::now();
         let places = mem::take(&mut self.0).into_iter();
@@ -183,7 +186,7 @@ impl Calm {
 }
 
 impl Said {
-    /// Says what was kept back over this time. What was not repeated is news again.
+    /// Takes the counts of this interval. A line that was not repeated counts as new again.
     fn take_counts(&mut self, passed: Duration) -> Vec<String> {
         let passed = humantime::format_duration(Duration::from_secs(passed.as_secs()));
         let mut texts = Vec::new();
@@ -215,7 +218,7 @@ mod tests {
         }
     }
 
-    /// What is written when lines come at these seconds.
+    /// The output for lines at these seconds.
     fn written(lines: &[(u64, &str, &str)]) -> Vec<String> {
         let (mut rate_limited, start) = (Calm::default(), Instant::now());
         let mut written = Vec::new();
@@ -270,7 +273,7 @@ mod tests {
         assert_eq!(counts, ["9999 (the last of 9990 like it in 0s)"]);
     }
 
-    /// Keeps what is written.
+    /// Collects the output.
     #[derive(Default)]
     struct Sink(Mutex<Vec<String>>);
 

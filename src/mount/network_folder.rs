@@ -1,16 +1,18 @@
-//! A cache folder on a file system that other hosts may use as well.
+//! Refuses a cache directory on a file system that other hosts may use as well.
 //!
-//! The rule: **a cache is used by one kernel at a time.** Mounts that share a folder keep out of each other's way by locks (`F_OFD_SETLK`, and SQLite's) and
-//! by pages that each of them sees (SQLite's index of its log). On a network file system both are each host's own: two hosts would give out the same
-//! room, and take zeros that the other has yet to write for data. So a folder there is refused, unless the user says that no other host
-//! uses it. FUSE counts as such a file system: from here sshfs can't be told from an encrypted home.
+//! **A cache is used by one kernel at a time.** Mounts that share a directory coordinate by locks (`F_OFD_SETLK`, and
+//! SQLite's) and by shared memory pages (SQLite's index of its log). On a network file system each host has its own of
+//! both. Two hosts would assign the same space twice, and take zeros for data where the other has not written yet.
+//!
+//! So such a directory is refused, unless the user says that no other host uses it. FUSE counts as a network file
+//! system: sshfs looks the same as an encrypted home.
 
 use std::path::Path;
 
 use anyhow::bail;
 use nix::sys::statfs::{FsType, statfs};
 
-/// File systems of which another host may show the same files, by `f_type` (statfs(2), and the kernel's `include/uapi/linux/magic.h`).
+/// File systems that another host may share, by `f_type` (statfs(2), and the kernel's `include/uapi/linux/magic.h`).
 const SHARED: [(u32, &str); 18] = [
     (0x6969, "NFS"),
     (0xFF53_4D42, "CIFS"),
@@ -32,12 +34,12 @@ const SHARED: [(u32, &str); 18] = [
     (0x786F_4256, "VirtualBox"),
 ];
 
-/// Refuses a folder on such a file system. One that does not exist yet is judged by where it will be.
+/// Refuses a directory on such a file system. One that does not exist yet is judged by its nearest existing parent.
 ///
 /// # Errors
 /// The sentence for the user.
 pub(super) fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
-    // What can't be asked is found out about when it is used.
+    // If no parent can be checked, creating the directory reports the error.
     let found = folder.ancestors().find_map(|path| statfs(path).ok());
     if let Some(name) = found.and_then(|found| shared_name(found.filesystem_type())) {
         bail!(
@@ -50,7 +52,7 @@ pub(super) fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn shared_name(fs: FsType) -> Option<&'static str> {
-    // Some architectures extend the sign of these 32 bits.
+    // Some architectures sign-extend these 32 bits.
     let magic = fs.0 as u32;
     SHARED
         .iter()

@@ -1,10 +1,13 @@
-//! What signals do to a mount.
+//! Signal handling of a mount.
 //!
-//! The rule: **no signal that can be handled ends the process before its mount is taken away**, because what would be left is
-//! a dead mount, in which everything fails. TERM, INT, QUIT and ABRT unmount. HUP opens the log file anew and has listings asked for
-//! again; if the terminal of a mount in the foreground was closed, it unmounts. All other signals whose default is to end or to stop
-//! the process are ignored, but SIGSEGV and SIGBUS, whose handlers are Rust's own. A true fault ends the process all the same: the kernel
-//! does not let one be ignored.
+//! **No signal that can be handled ends the process before its mount is unmounted**: a dead mount would be left, in
+//! which every access fails.
+//!
+//! - TERM, INT, QUIT and ABRT unmount.
+//! - HUP reopens the log file and refreshes listings. If the terminal of a mount in the foreground was closed, it
+//!   unmounts.
+//! - All other signals that would end or stop the process are ignored, except SIGSEGV and SIGBUS, whose handlers are
+//!   Rust's own. A true fault ends the process all the same: the kernel does not let it be ignored.
 
 use std::fs::OpenOptions;
 use std::mem::MaybeUninit;
@@ -23,9 +26,11 @@ use super::End;
 use crate::logging;
 use crate::vfs::Tree;
 
-/// Signals that mean nothing to a mount. SIGXFSZ: a write past a limit of file sizes (`ulimit -f`) is to fail, which is dealt with
-/// where it is made. SIGTTOU: a line of the log in a terminal that is another job's is to be written. SIGPIPE is ignored by every Rust
-/// program.
+/// Signals without a meaning for a mount.
+///
+/// - SIGXFSZ: a write beyond a file size limit (`ulimit -f`) should fail; the code that writes handles that.
+/// - SIGTTOU: log lines are written to a terminal even while another job has it.
+/// - SIGPIPE: every Rust program ignores it.
 const IGNORED: [libc::c_int; 15] = [
     libc::SIGILL,
     libc::SIGTRAP,
@@ -44,12 +49,12 @@ const IGNORED: [libc::c_int; 15] = [
     libc::SIGTTOU,
 ];
 
-/// How often a terminal is looked at after SIGHUP, and how long between: when the shell that it was opened for ends, the signal comes a
-/// moment before the terminal is taken away.
+/// How often, and at which interval, the terminal is checked after SIGHUP: when its shell ends, the signal comes a
+/// moment before the terminal is closed.
 const LOOKS: u32 = 5;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
-/// Ignores what means nothing. To be called before a file is opened.
+/// Ignores the signals without a meaning. Must be called before any file is opened.
 pub(super) fn ignore_the_meaningless() {
     for number in IGNORED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
         // SAFETY: no handler is set, so no code runs. A number that the system does not know is an error without effect.
@@ -57,19 +62,19 @@ pub(super) fn ignore_the_meaningless() {
     }
 }
 
-/// Begins to watch for the other signals, which end the mount by a word through `ends`.
+/// Starts watching for the other signals, which end the mount through `ends`.
 ///
 /// # Errors
-/// When the system refuses to install a handler.
+/// If the system refuses to install a handler.
 pub(super) fn watch(runtime: &Runtime, is_foreground: bool, tree: &Arc<Tree>, ends: Sender<End>) -> anyhow::Result<()> {
-    // Under nohup(1), which ignores SIGHUP, a terminal may be closed.
+    // nohup(1) ignores SIGHUP: then the terminal may be closed.
     let minds_terminal = is_foreground && !is_ignored(libc::SIGHUP) && has_terminal();
     let _in_runtime = runtime.enter();
     let of = |kind: SignalKind, name| signal(kind).with_context(|| format!("can't watch for {name}"));
     let mut interrupt = of(SignalKind::interrupt(), "SIGINT")?;
     let mut terminate = of(SignalKind::terminate(), "SIGTERM")?;
     let mut quit = of(SignalKind::quit(), "SIGQUIT")?;
-    // abort(3) does not return from it, whatever is done here.
+    // abort(3) ends the process after the handler, whatever that does.
     let mut abort = of(SignalKind::from_raw(libc::SIGABRT), "SIGABRT")?;
     let mut hangup = of(SignalKind::hangup(), "SIGHUP")?;
     let mut cpu_time = of(SignalKind::from_raw(libc::SIGXCPU), "SIGXCPU")?;
@@ -102,20 +107,20 @@ pub(super) fn watch(runtime: &Runtime, is_foreground: bool, tree: &Arc<Tree>, en
     Ok(())
 }
 
-/// Whether the terminal is gone after SIGHUP, or goes now.
+/// Returns true if the terminal is gone after SIGHUP, or goes away now.
 async fn hangs_up(again: &mut Signal) -> bool {
     for _ in 0..LOOKS {
         if !has_terminal() {
             return true;
         }
-        // Another SIGHUP meanwhile has nothing new to say.
+        // Another SIGHUP meanwhile changes nothing.
         let _ = tokio::time::timeout(BETWEEN_LOOKS, again.recv()).await;
     }
     false
 }
 
-/// Whether this process has a controlling terminal: `/dev/tty` (tty(4)) can be opened only by one that has, and no longer when
-/// it was closed.
+/// Returns true if this process has a controlling terminal: only then can `/dev/tty` (tty(4)) be opened, and not after
+/// the terminal was closed.
 fn has_terminal() -> bool {
     OpenOptions::new()
         .read(true)
@@ -124,14 +129,14 @@ fn has_terminal() -> bool {
         .is_ok()
 }
 
-/// Whether SIGXCPU, which comes at the soft limit of CPU time, will be followed by SIGKILL at the hard one.
+/// Returns true if SIGXCPU, sent at the soft limit of CPU time, is followed by SIGKILL at the hard limit.
 fn is_cpu_time_limited() -> bool {
     getrlimit(Resource::RLIMIT_CPU).is_ok_and(|(_, hard)| hard != libc::RLIM_INFINITY)
 }
 
 fn is_ignored(number: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: nothing is set, and the kernel fills what is behind the pointer.
+    // SAFETY: this sets nothing, and the kernel fills the structure behind the pointer.
     unsafe {
         libc::sigaction(number, ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN

@@ -1,11 +1,11 @@
-//! Time that passed, for what goes when it was not used for long (`--max-age`).
+//! A clock for the age of unused data (`--max-age`) that is immune to changes of the system's clock.
 //!
-//! The rule: **what counts is time that passed, and not what the system's clock jumped.** While this process runs, time passes as the kernel's
-//! CLOCK_BOOTTIME does, which nobody sets and which goes on in suspend. From one process to the next it passes as the system's clock tells,
-//! and never backwards: the cache folder has the time of both clocks when they were last noted ([`save`]).
+//! **Elapsed time counts, not jumps of the system's clock.** While this process runs, elapsed time is the kernel's
+//! CLOCK_BOOTTIME, which can't be set and continues in suspend. From one process to the next it follows the system's
+//! clock, but never backwards: the cache directory has the last recorded time of both clocks ([`save`]).
 //!
-//! A machine without a clock of its own starts in 1970, or where it was shut down, and is set right by the network a minute later. By the
-//! system's clock alone, everything in the cache would be years old by then.
+//! The reason: a machine without a battery-backed clock starts in 1970, or at the time of its shutdown, and the network
+//! corrects it a minute later. By the system's clock alone, all cached data would then be years old.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-/// The file in the cache folder: seconds of this clock, a space, and seconds of the system's at the same moment.
+/// The file in the cache directory: seconds of this clock, a space, and seconds of the system's clock at the same
+/// moment.
 const FILE: &str = "clock";
 
-/// It is noted again after so many seconds, or when the clocks have come apart by [`APART`].
+/// Seconds after which the time is recorded again, unless the clocks differ by [`APART`] earlier.
 const OFTEN: i64 = 600;
 const APART: i64 = 60;
 
@@ -29,7 +30,7 @@ struct Noted {
 }
 
 impl Noted {
-    /// This clock's time at a later moment by the system's.
+    /// This clock's time at a later moment of the system's clock.
     fn passed_at(self, system: i64) -> i64 {
         self.passed + (system - self.system).max(0)
     }
@@ -50,10 +51,10 @@ impl Noted {
     }
 }
 
-/// Where this clock began: its time, and CLOCK_BOOTTIME then.
+/// This clock's start: its time, and CLOCK_BOOTTIME then.
 static BEGAN: OnceLock<(Duration, Duration)> = OnceLock::new();
 
-/// Goes on where an earlier process has noted the time. To be called once, before the first [`now`].
+/// Continues from the time that an earlier process recorded. Call it once, before the first [`now`].
 pub fn restore(folder: &Path) {
     let system = seconds(since_1970());
     let passed = Noted::read(folder).map(|noted| noted.passed_at(system));
@@ -61,13 +62,13 @@ pub fn restore(folder: &Path) {
     let _ = BEGAN.set((passed, boot_time()));
 }
 
-/// Now, as a date: the system's, unless that was set meanwhile.
+/// Now, as a date: the system's, unless that clock was set meanwhile.
 pub fn now() -> SystemTime {
     let (time, boot) = BEGAN.get_or_init(|| (since_1970(), boot_time()));
     UNIX_EPOCH + *time + boot_time().saturating_sub(*boot)
 }
 
-/// Notes the time for later processes, unless there is nothing to add to what is noted.
+/// Records the time for later processes, if the recorded time is out of date.
 pub fn save(folder: &Path) {
     static SAVED: Mutex<Option<Noted>> = Mutex::new(None);
     let passed = now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -77,7 +78,7 @@ pub fn save(folder: &Path) {
     };
     let mut saved = SAVED.lock();
     if saved.is_none_or(|saved| saved.is_worth_replacing(now)) {
-        // If it can't be noted, the system's clock is believed by the next process.
+        // If this fails, the next process uses the system's clock.
         let _ = fs::write(file(folder), format!("{} {}\n", now.passed, now.system));
         *saved = Some(now);
     }
@@ -98,7 +99,7 @@ fn seconds(time: Duration) -> i64 {
 /// CLOCK_BOOTTIME (clock_gettime(2)).
 fn boot_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel fills the structure; if it has no such clock, it stays zero.
+    // SAFETY: the kernel fills the structure; without such a clock, it stays zero.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_jump_of_the_systems_clock_is_no_time_that_passed() {
-        // Started in 1970; an hour later the clock was set right.
+        // Started in 1970; the clock was set right an hour later.
         let noted = Noted {
             passed: HOUR,
             system: 56 * YEAR,

@@ -1,4 +1,4 @@
-//! What has no home in a layer: a clock, a panic guard, plurals.
+//! Utilities without a layer of their own, for all layers: a clock, a panic guard, plurals.
 
 pub mod clock;
 pub mod panic_guard;

@@ -1,25 +1,25 @@
-//! What a bug may cost: the piece of work that met it, and not the thread that works for everybody.
+//! Panic guard: a panic ends one piece of work, not the thread that does it.
 //!
-//! A panic unwinds to where it is caught, and a thread in which nobody catches it is gone for good. Those that serve all
-//! readers (they answer, write, look after who waits, make room) would leave them waiting for ever. So each of their pieces
-//! of work runs [`contained`]. What it had in hand is dropped on the way: a reply that is dropped answers EIO, a guard
-//! gives back what it held.
+//! A panic unwinds to where it is caught; a thread that catches none ends. Some threads serve all readers: they answer,
+//! write, track waiters, evict. Without them readers would wait for ever. So each piece of their work runs in
+//! [`contained`]. Its values are dropped while unwinding: a dropped reply answers EIO, a guard releases its resource.
 //!
-//! The price is state that a panic may have left half changed. It is the lesser one: what guards a promise (the cache's bytes
-//! and index) is changed in an order that a crash at any point may interrupt as well.
+//! The price is state that a panic may leave half changed. That is acceptable: state that guards a promise (the cache's
+//! bytes and index) changes in an order that a crash at any point may interrupt as well.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_channel::Receiver;
 
-/// Does a piece of work. `None` if it ran into a bug; the log says so, and by the hook that [`crate::logging`] sets also where.
+/// Runs a piece of work. `None` if it panicked; the log has the event, and its place by the hook that
+/// [`crate::logging`] sets.
 pub fn contained<T>(what: &str, work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work))
         .inspect_err(|_| log::error!("{what}: a bug in fetchfs; that fails, the mount goes on"))
         .ok()
 }
 
-/// Does a piece of work for each item of a queue, until nobody can send any more.
+/// Runs a piece of work for each item of a queue, until all senders are gone.
 pub fn each<T>(queue: &Receiver<T>, what: &str, work: impl Fn(T)) {
     for item in queue {
         contained(what, || work(item));

@@ -1,4 +1,4 @@
-//! Numbers of things, in words for people: in what commands say, and in the log.
+//! Counts with their nouns, for command output and the log.
 
 /// `1 file`, `2 files`; `1 directory`, `2 directories`.
 pub fn count(number: u64, of_what: &str) -> String {
@@ -9,7 +9,7 @@ pub fn count(number: u64, of_what: &str) -> String {
     }
 }
 
-/// The verb of a number of things: `is` or `are`, for example.
+/// The verb form for a count: `is` or `are`, for example.
 pub fn verb<'a>(number: u64, of_one: &'a str, of_many: &'a str) -> &'a str {
     if number == 1 { of_one } else { of_many }
 }

@@ -1,7 +1,7 @@
-//! Making the mount.
+//! Attaches a mount.
 //!
-//! Directly by mount(2), where the process may; else through fusermount3. Both give the same mount: type
-//! `fuse.fetchfs`, the URL as its source, read-only, nosuid, nodev, permissions checked by the kernel.
+//! Uses mount(2) directly where the process may, else fusermount3. Both give the same mount: type `fuse.fetchfs`, the
+//! URL as its source, read-only, nosuid, nodev, permissions checked by the kernel.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,25 +15,24 @@ use nix::unistd::{getegid, geteuid};
 use super::check::{DEVICE, unusable_device};
 use super::{FSTYPE, MountError, RunFile, fusermount};
 
-/// What the mount is to be like.
+/// Flags of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountFlags {
-    /// What mount tables show as the source. Without secrets: every user of the machine can read it.
+    /// The source in mount tables. Must not contain secrets: every user of the machine can read it.
     pub source: String,
-    /// Let other users in.
+    /// Allow access by other users.
     pub allow_other: bool,
-    /// Let the kernel refuse to execute files.
+    /// Make the kernel refuse to execute files.
     pub noexec: bool,
 }
 
-/// Mounts on the mountpoint that this process has marked as its own, and that [`super::check`] has found to be good.
-/// Returns the mount's `/dev/fuse`, for [`crate::fuse::Connection::start`]; nothing answers in the mount until a session runs on
-/// it.
+/// Mounts on the mountpoint of `mark`, which this process has claimed and [`super::check`] has accepted. Returns the
+/// mount's `/dev/fuse` for [`crate::fuse::Connection::start`]. The mount answers no request until a session runs on it.
 ///
-/// Dropping the descriptor leaves a dead mount behind; [`super::unmount`] it first.
+/// Dropping the descriptor leaves a dead mount; call [`super::unmount`] first.
 ///
 /// # Errors
-/// When the kernel or fusermount3 refuses.
+/// If the kernel or fusermount3 refuses.
 pub fn mount(mark: &RunFile, flags: &MountFlags) -> Result<OwnedFd, MountError> {
     let path = mark.mountpoint();
     let device = match mount_directly(path, flags) {
@@ -44,7 +43,7 @@ pub fn mount(mark: &RunFile, flags: &MountFlags) -> Result<OwnedFd, MountError> 
     Ok(device)
 }
 
-/// By fusermount3.
+/// Mounts through fusermount3.
 fn mount_by_helper(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
     let Some(program) = fusermount::find() else {
         return Err(if geteuid().is_root() {
@@ -63,7 +62,7 @@ fn mount_by_helper(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountErro
     })
 }
 
-/// By mount(2). [`MountError::NotPermitted`] when that is not for this process.
+/// Mounts by mount(2). [`MountError::NotPermitted`] if this process may not.
 fn mount_directly(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError> {
     let device = OpenOptions::new()
         .read(true)
@@ -91,7 +90,7 @@ fn mount_directly(path: &Path, flags: &MountFlags) -> Result<OwnedFd, MountError
     }
 }
 
-/// The kernel's options (Documentation/filesystems/fuse.rst). `rootmode` is the file type of the root, in octal: a
+/// The kernel's mount options (Documentation/filesystems/fuse.rst). `rootmode` is the file type of the root in octal: a
 /// directory.
 fn kernel_options(flags: &MountFlags, device: i32) -> String {
     let (user, group) = (geteuid(), getegid());
@@ -102,7 +101,7 @@ fn kernel_options(flags: &MountFlags, device: i32) -> String {
 
 fn fusermount_options(flags: &MountFlags) -> String {
     let subtype = FSTYPE.trim_start_matches("fuse.");
-    // As libfuse's fuse_opt_add_opt_escaped writes it and fusermount3 reads it.
+    // The escaping of libfuse's fuse_opt_add_opt_escaped, which fusermount3 reads.
     let source = flags.source.replace('\\', r"\\").replace(',', r"\,");
     let mut options = format!("ro,nosuid,nodev,default_permissions,subtype={subtype},fsname={source}");
     if flags.noexec {

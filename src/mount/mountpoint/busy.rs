@@ -1,8 +1,8 @@
-//! Who keeps a mount busy.
+//! Finds the processes that keep a mount busy.
 //!
-//! The kernel only says EBUSY. So the processes are gone through as fuser(1) and lsof(8) do, but without asking the
-//! mount anything: links in `/proc` are compared by name, descriptors by mount id, mappings by device number. Other
-//! users' processes stay unseen for an ordinary user.
+//! The kernel only reports EBUSY. So this searches the processes as fuser(1) and lsof(8) do, but without a request to
+//! the mount itself. It compares links in `/proc` by name, descriptors by mount id, and mappings by device number. An
+//! ordinary user does not see other users' processes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,30 +18,30 @@ use procfs::process::{Process, StatFlags};
 
 use super::table::{self, Mount};
 
-/// How long the search may take. Reading `/proc/PID/maps` waits for that process's memory lock, which it may hold for
-/// as long as it waits for a page of a blocked mount.
+/// Maximum time of the search. Reading `/proc/PID/maps` waits for that process's memory lock, which the process may
+/// hold while it waits for a page of a blocked mount.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Processes that are looked at side by side. Whoever reads of one that is in execve(2) waits until it has closed its files; if one of
-/// them is in a mount that does not answer, that may be for ever. Threads that wait so end with this process.
+/// Threads of the search. Reading about a process in execve(2) blocks until it has closed its files; if one of them is
+/// in a mount that does not answer, that may be for ever. Blocked threads end with this process.
 const SEARCHERS: usize = 8;
 
-/// More than this many are only counted in a message.
+/// Maximum number of processes named in a message; the rest are counted.
 const NAMED_MAX: usize = 5;
 
-/// Something that keeps a mount busy.
+/// A user of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
-    /// A process, with the first use of the mount that was found.
+    /// A process, with its first use of the mount that was found.
     Process {
         /// Its id.
         pid: u32,
-        /// Its command's name.
+        /// The name of its command.
         comm: String,
-        /// What it uses.
+        /// How it uses the mount.
         what: Use,
     },
-    /// Another mount, on a directory inside.
+    /// Another mount, on a directory of this one.
     Mount(PathBuf),
 }
 
@@ -58,9 +58,9 @@ impl Holder {
 /// How a process uses a mount. Paths are relative to the mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Use {
-    /// Its working directory is there.
+    /// As its working directory.
     WorkingDirectory,
-    /// Its root directory is there (chroot).
+    /// As its root directory (chroot).
     Root,
     /// It executes this file.
     Program(PathBuf),
@@ -92,7 +92,7 @@ impl fmt::Display for Use {
     }
 }
 
-/// What follows "/mnt is busy: ".
+/// The text after "/mnt is busy: ".
 pub(super) fn sentence(holders: &[Holder]) -> String {
     if holders.is_empty() {
         return "something uses it that is not visible from here (a command that waits in it, another user's process, \
@@ -115,16 +115,16 @@ pub(super) fn sentence(holders: &[Holder]) -> String {
     }
 }
 
-/// Who uses a mount.
+/// The users of a mount.
 #[derive(Debug)]
 pub(super) struct BusyProcesses {
     /// All of them, ordered by process id.
     pub all: Vec<Holder>,
-    /// Whether they are all processes that were killed, and have yet to let go of their files.
+    /// True if all are killed processes that have not released their files yet.
     pub are_dying: bool,
 }
 
-/// Finds out who uses `mount`, but this process. What was found within [`PATIENCE`].
+/// Finds the users of `mount`, except this process. Returns what was found within [`PATIENCE`].
 pub(super) fn of(mount: &Mount) -> BusyProcesses {
     let mut all: Vec<Holder> = table::read()
         .unwrap_or_default()
@@ -138,7 +138,7 @@ pub(super) fn of(mount: &Mount) -> BusyProcesses {
     drop(sender);
     let deadline = Instant::now() + PATIENCE;
     while let Ok((holder, is_dying)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        // By another of its uses, perhaps.
+        // The process may have been found by another of its uses.
         if !all.iter().any(|other| other.pid() == holder.pid()) {
             all.push(holder);
             are_dying &= is_dying;
@@ -149,11 +149,11 @@ pub(super) fn of(mount: &Mount) -> BusyProcesses {
     BusyProcesses { all, are_dying }
 }
 
-/// Sends each process that uses `mount`, and whether it is dying; some are sent twice. What is mapped is looked at last: a process
-/// may have thousands of mappings.
+/// Sends each process that uses `mount`, and whether it is dying; some are sent twice. Mappings come last, because a
+/// process may have thousands.
 fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     let numbers = || {
-        // Not `procfs::process::all_processes`, which holds a descriptor for each.
+        // Not `procfs::process::all_processes`, which holds a descriptor per process.
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
         numbers.filter(|&pid: &u32| pid != std::process::id())
@@ -163,7 +163,7 @@ fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     let questions: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(open.chain(mapped).collect()));
     for _ in 0..SEARCHERS {
         let (mount, found, questions) = (mount.clone(), found.clone(), Arc::clone(&questions));
-        // Where the system gives no thread, fewer search; without any, nothing is found.
+        // If the system refuses threads, fewer search; without any, nothing is found.
         let _ = thread::Builder::new().spawn(move || {
             let next = || questions.lock().pop_front();
             while let Some((pid, use_of)) = next() {
@@ -178,7 +178,7 @@ fn search(mount: &Mount, found: &Sender<(Holder, bool)>) {
     }
 }
 
-/// How the process whose `/proc` directory is `process` uses `mount`, but by mappings.
+/// How the process with the `/proc` directory `process` uses `mount`, mappings excepted.
 fn open_in(mount: &Mount, process: &Path) -> Option<Use> {
     let inside = |link: &str| inside(mount, &fs::read_link(process.join(link)).ok()?);
     if inside("cwd").is_some() {
@@ -198,7 +198,7 @@ fn open_in(mount: &Mount, process: &Path) -> Option<Use> {
         else {
             continue;
         };
-        // A path of that name may be in another mount namespace, or beneath this mount.
+        // The path alone does not prove it: it may be in another mount namespace, or beneath this mount.
         let info = fs::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
         if table::mount_id(&info).is_none_or(|id| id == mount.id) {
             return Some(Use::Open(path));
@@ -207,19 +207,20 @@ fn open_in(mount: &Mount, process: &Path) -> Option<Use> {
     None
 }
 
-/// What of `mount` that process has mapped.
+/// A file of `mount` that the process has mapped.
 fn mapped_in(mount: &Mount, process: &Path) -> Option<Use> {
     mapping(mount, &fs::read_to_string(process.join("maps")).unwrap_or_default()).map(Use::Mapped)
 }
 
-/// The command's name of the process whose `/proc` directory is `dir`, and whether it was killed or is gone, so that its files are
-/// closed soon.
+/// The command name of the process with the `/proc` directory `dir`, and whether it was killed or has ended, so that
+/// the kernel closes its files soon.
 fn name_and_is_dying(dir: PathBuf) -> (String, bool) {
     const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
     let Ok(process) = Process::new_with_root(dir) else {
         return (String::new(), true);
     };
-    // In this order: a signal that is no longer pending, because the process acts on it, shows as the exit that follows.
+    // In this order: a signal that is no longer pending, because the process acts on it, shows as the exit that
+    // follows.
     let is_killed = process
         .status()
         .is_ok_and(|status| (status.sigpnd | status.shdpnd) & SIGKILL != 0);
@@ -236,7 +237,7 @@ fn inside(mount: &Mount, path: &Path) -> Option<PathBuf> {
 
 /// The first file of `mount` in the text of `/proc/PID/maps`: `ADDRESS PERMISSIONS OFFSET MAJOR:MINOR INODE   PATH`.
 ///
-/// Read by hand: one line that `procfs` does not understand would hide all others, and a path like `/SYSV` makes it panic.
+/// Parsed here, because `procfs` drops all lines if it can't parse one, and panics on a path like `/SYSV`.
 fn mapping(mount: &Mount, maps: &str) -> Option<PathBuf> {
     let device = format!("{:02x}:{:02x}", mount.device.0, mount.device.1);
     let line = maps

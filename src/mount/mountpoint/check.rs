@@ -1,7 +1,7 @@
-//! Whether a mount can be made, before anything is started for it.
+//! Checks whether a mount can be made, before anything is started for it.
 //!
-//! All that commonly prevents one is found out here, because here it can still be said in one sentence. What is only
-//! known by trying (a security module, a limit on mounts) is left to [`super::mount`].
+//! Finds all common obstacles, because at this point one sentence can still explain them. [`super::mount`] finds those
+//! that only an attempt shows (a security module, a limit on mounts).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -17,16 +17,16 @@ use super::{MountError, fusermount, table};
 
 pub(super) const DEVICE: &str = "/dev/fuse";
 
-/// Where the administrator says what ordinary users may do (mount.fuse3(8)).
+/// The administrator's settings for ordinary users (mount.fuse3(8)).
 const FUSE_CONF: &str = "/etc/fuse.conf";
 
-/// More dead mounts than this on top of each other are not cleaned up: each is one run that was killed.
+/// Maximum number of stacked dead mounts that are removed. Each is left by one killed daemon.
 const DEAD_MOUNTS_MAX: usize = 16;
 
 /// Makes a mountpoint absolute and free of symbolic links. Works on a dead mount too.
 ///
 /// # Errors
-/// When it does not exist, or can't be reached.
+/// If it does not exist, or can't be reached.
 pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
     match table::locate(path) {
         Ok(place) => Ok(place.path),
@@ -34,14 +34,14 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
     }
 }
 
-/// Finds out whether `path`, as [`resolve`] gave it, can be mounted on by this process. A dead FUSE mount there, left
-/// by a daemon that was killed, is removed.
+/// Checks whether this process can mount on `path`, as [`resolve`] returned it. Removes a dead FUSE mount there, left
+/// by a killed daemon.
 ///
 /// # Errors
-/// What stands in the way.
+/// The obstacle.
 pub fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
     let other = remove_dead_mounts(path)?;
-    // Looking into an autofs mount point would set off the very mount that we are to make (x-systemd.automount).
+    // Reading an autofs mount point would trigger the very mount that is being made (x-systemd.automount).
     if other.as_deref() != Some("autofs") {
         check_directory(path)?;
     }
@@ -55,8 +55,8 @@ pub fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Leaves `path` without a dead FUSE mount. Returns the type of another file system whose mount point it is: an empty
-/// volume in a container is a fine place to mount on.
+/// Removes dead FUSE mounts from `path`. Returns the type of another file system that is mounted there: an empty volume
+/// in a container is a valid mountpoint.
 fn remove_dead_mounts(path: &Path) -> Result<Option<String>, MountError> {
     for _ in 0..DEAD_MOUNTS_MAX {
         let place = table::locate(path).map_err(|error| unreachable_path(path, error))?;
@@ -124,7 +124,7 @@ fn check_device() -> Result<(), MountError> {
 pub(super) fn unusable_device(error: io::Error) -> MountError {
     match (error.kind(), error.raw_os_error()) {
         (ErrorKind::NotFound, _) | (_, Some(libc::ENODEV | libc::ENXIO)) => MountError::NoDevice,
-        // EPERM: a container's device cgroup.
+        // EPERM is from a container's device cgroup.
         (ErrorKind::PermissionDenied, Some(libc::EPERM)) => MountError::NotPermitted,
         (ErrorKind::PermissionDenied, _) => MountError::DeviceDenied,
         _ => MountError::Io {
@@ -149,7 +149,7 @@ fn unreachable_path(path: &Path, error: io::Error) -> MountError {
     }
 }
 
-/// Whether fuse.conf has the line `user_allow_other`.
+/// Returns true if fuse.conf has the line `user_allow_other`.
 fn allows_other(fuse_conf: &str) -> bool {
     fuse_conf.lines().any(|line| {
         line.split('#')

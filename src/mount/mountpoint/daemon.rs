@@ -1,9 +1,11 @@
-//! The process that serves a mount, as another process sees it: found by the mount itself, and waited for.
+//! The daemon of a mount as another process sees it: finds it by its mount, and waits for its end.
 //!
-//! The rule: **a daemon is found by its mount's device number.** It listens at an abstract socket (unix(7)) of that name, which
-//! exists exactly as long as the process: no path to it can be cleared away, and the number stays the same wherever the mount is moved
-//! or bound. The kernel tells which process listens. Any user may take such a name, so only a listener that is the mount's owner, or root,
-//! counts. Abstract names belong to a network namespace; for a daemon in another one there is its mark ([`super::RunFile`]).
+//! **A daemon is found by its mount's device number.** It listens at an abstract socket (unix(7)) of that name, which
+//! exists exactly as long as the process. Such a socket has no path that could be deleted, and the number stays the
+//! same wherever the mount is moved or bound. The kernel reports which process listens. Any user may take such a name,
+//! so a listener counts only if it is the mount's owner's or root's.
+//!
+//! Abstract names belong to a network namespace. A daemon in another one is found by its run file ([`super::RunFile`]).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -22,26 +24,27 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::table::Mount;
 
-/// Where the marks of root's mounts are.
+/// Directory of the run files of root's mounts.
 const SYSTEM_DIR: &str = "/run/fetchfs";
 
-/// The last line of a mark whose daemon has mounted. The first is the daemon's pid, the second its mountpoint.
+/// The last line of the run file of a daemon that has mounted. The first line is the daemon's pid, the second its
+/// mountpoint.
 pub(super) const MOUNTED: &str = "mounted";
 
-/// A living daemon.
+/// A running daemon.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    /// 0 if it can't be named here, because it is in another process namespace.
+    /// 0 if the daemon is in another pid namespace and has no number here.
     pid: u32,
     address: SocketAddr,
-    /// Its mark, if there is one where it belongs.
+    /// Its run file, if that is in place.
     mark: Option<PathBuf>,
-    /// Stays with the process even when its pid is given to another.
+    /// Refers to the same process even after its pid is reused.
     process: OwnedFd,
 }
 
 impl Daemon {
-    /// The daemon that serves a mount, if it is alive and can be asked from here.
+    /// The daemon that serves a mount, if it is alive and reachable from here.
     pub fn of(mount: &Mount) -> Option<Daemon> {
         let owner = mount.owner().map_or_else(geteuid, Uid::from_raw);
         let name = file_name(&mount.mount_point);
@@ -77,7 +80,7 @@ impl Daemon {
         })
     }
 
-    /// The daemon whose mark is the file at `path`, if it is alive.
+    /// The daemon with the run file at `path`, if it is alive.
     pub fn in_file(path: &Path) -> Option<Daemon> {
         let pid = read_pid(path)?;
         let process = open_process(pid).ok()?;
@@ -96,26 +99,26 @@ impl Daemon {
         self.pid
     }
 
-    /// Where it listens for its user.
+    /// The address of its control socket.
     pub fn address(&self) -> &SocketAddr {
         &self.address
     }
 
-    /// Whether the caller is the daemon.
+    /// Returns true if the caller is the daemon.
     pub fn is_this_process(&self) -> bool {
         self.pid == std::process::id()
     }
 
-    /// Removes its mark, after its mount has been taken away, so that the mountpoint is free for the next.
+    /// Removes its run file after the unmount, so that the mountpoint is free for the next mount.
     pub fn forget(&self) {
-        // If it fails, the next daemon finds out by itself, a little later.
+        // If it fails, the next daemon replaces the file, a little later.
         if let Some(mark) = &self.mark {
             let _ = fs::remove_file(socket_of(mark));
             let _ = fs::remove_file(mark);
         }
     }
 
-    /// Waits until the process has ended; false when it hasn't within `patience`.
+    /// Waits until the process has ended; returns false after `patience`.
     pub fn wait(&self, patience: Duration) -> bool {
         let mut ended = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
@@ -123,11 +126,11 @@ impl Daemon {
     }
 }
 
-/// The process at the other end of a connection, whatever namespace it is in (SO_PEERPIDFD, Linux 6.5).
+/// The process at the other end of a connection, in whatever pid namespace (SO_PEERPIDFD, Linux 6.5).
 fn peer_process(stream: &UnixStream) -> io::Result<OwnedFd> {
     let mut descriptor: libc::c_int = -1;
     let mut size = size_of_val(&descriptor) as libc::socklen_t;
-    // SAFETY: the kernel writes one descriptor to where there is room for it.
+    // SAFETY: the kernel writes one descriptor, for which there is room.
     let outcome = unsafe {
         let place = (&raw mut descriptor).cast();
         libc::getsockopt(
@@ -139,13 +142,13 @@ fn peer_process(stream: &UnixStream) -> io::Result<OwnedFd> {
         )
     };
     match outcome {
-        // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows its number.
+        // SAFETY: the kernel has just made this descriptor for us, close-on-exec; no other code knows its number.
         0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Where the daemon of the mount with this device number listens.
+/// The control address of the daemon whose mount has this device number.
 pub(super) fn address_of((major, minor): (u32, u32)) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("fetchfs/{major}:{minor}"))
 }
@@ -154,13 +157,13 @@ fn open_process(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: a system call (pidfd_open(2), Linux 5.3) with two plain numbers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
     match i32::try_from(descriptor) {
-        // SAFETY: the kernel has just made this descriptor for us, close-on-exec, and nobody else knows its number.
+        // SAFETY: the kernel has just made this descriptor for us, close-on-exec; no other code knows its number.
         Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Opens a mark to look at it. It may be in a directory of another user's, so it is neither followed nor waited for.
+/// Opens a run file to inspect it. It may be in another user's directory, so the open neither follows links nor blocks.
 fn open_mark(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -186,23 +189,23 @@ fn is_locked(path: &Path) -> bool {
     open_mark(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// The mountpoint's path as a name of fixed length.
+/// A name of fixed length for the mountpoint's path.
 pub(super) fn file_name(mountpoint: &Path) -> String {
     format!("{:016x}", xxh3_64(mountpoint.as_os_str().as_bytes()))
 }
 
-/// The control socket of the daemon with this mark.
+/// The control socket of the daemon with this run file.
 pub(super) fn socket_of(mark: &Path) -> PathBuf {
     mark.with_extension("socket")
 }
 
-/// Whether this is a directory of that user's, and not a trap that somebody else has laid in `/tmp`.
+/// Returns true if this is a directory of that user, not one that another user has placed in `/tmp`.
 pub(super) fn belongs_to(dir: &Path, owner: Uid) -> bool {
     fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == owner.as_raw())
 }
 
-/// Where the marks of a user's mounts may be, the best place first. All of them can be told from the user alone: who
-/// unmounts knows neither the options nor the environment of who has mounted.
+/// Possible directories of a user's run files, best first. All follow from the user alone: `fetchfs unmount` knows
+/// neither the options nor the environment of the mount command.
 pub(super) fn directories(owner: Uid) -> Vec<PathBuf> {
     let mut places = Vec::new();
     if owner.is_root() {
@@ -215,10 +218,10 @@ pub(super) fn directories(owner: Uid) -> Vec<PathBuf> {
         {
             places.push(dir.join("fetchfs"));
         }
-        // The usual value of that variable, which cron and root don't have.
+        // The usual value of that variable, which is not set for cron and root.
         places.push(PathBuf::from(format!("/run/user/{owner}/fetchfs")));
     }
-    // For machines without a session manager, and users without a home.
+    // For machines without a session manager, and users without a home directory.
     places.push(PathBuf::from(format!("/tmp/fetchfs-{owner}")));
     places
 }

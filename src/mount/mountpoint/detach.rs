@@ -1,8 +1,8 @@
-//! Ending a mount.
+//! Ends a mount.
 //!
-//! [`unmount`] is what `fetchfs unmount` does, and what a daemon does with its own mount when it is told to stop. When
-//! it has succeeded in [`Mode::Normal`], nothing is left: no mount, no process, no lock. A daemon ends by itself once
-//! the kernel has taken its mount away, so all there is to do then is to wait for it.
+//! [`unmount`] serves `fetchfs unmount`, and a daemon that a signal stops. When it has succeeded in [`Mode::Normal`],
+//! nothing is left: no mount, no process, no lock. A daemon ends by itself after the kernel has removed its mount, so
+//! the caller only waits for that.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -16,40 +16,40 @@ use super::daemon::Daemon;
 use super::probe::{Pulse, probe};
 use super::{FSTYPE, RunFile, fusermount, table};
 
-/// How long an unmounted daemon may take to record what it has downloaded and to end.
+/// Maximum time for an unmounted daemon to record its downloads and end.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// The same after a lazy unmount, where it ends at once only if nobody uses the mount.
+/// The same after a lazy unmount, where the daemon ends at once only if the mount is not in use.
 const ENDING_LAZY: Duration = Duration::from_secs(1);
 
-/// How long somebody may use the mount whom nobody can see: the kernel ends a killed process's reads and closes its files
-/// after the process is no longer to be found.
+/// Maximum time to retry while no user of the mount is visible: the kernel ends a killed process's reads and closes its
+/// files after the process has disappeared from `/proc`.
 const LEAVING: Duration = Duration::from_secs(1);
 
-/// How long those may use the mount who are seen to have been killed: they let go as soon as they get the processor, and their last request
-/// is answered.
+/// Maximum time to retry while all users are dying: they release the mount when they are scheduled and their last
+/// request is answered.
 const DYING: Duration = Duration::from_secs(10);
 
-/// How often it is tried meanwhile.
+/// Interval of these retries.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// What to do about files that are open in the mount.
+/// What to do with a mount that is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Refuse while anything in the mount is in use.
+    /// Refuse.
     Normal,
-    /// Take the mount out of the tree now; it ends when its last user lets go.
+    /// Remove the mount from the tree now; it ends when its last user closes its files.
     Lazy,
 }
 
 /// How a mount ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Nothing of it is left (but the caller, when that is the daemon).
+    /// Nothing is left (except the caller, if that is the daemon).
     Wholly,
-    /// It is no longer where it was unmounted, and still in these places: it had been bound.
+    /// Unmounted here, but still mounted in these places, by bind mounts.
     Elsewhere(Vec<PathBuf>),
-    /// Out of the tree, but its daemon still serves somebody. Only in [`Mode::Lazy`].
+    /// Removed from the tree, but its daemon still serves users. Only in [`Mode::Lazy`].
     Detached {
         /// The daemon.
         pid: u32,
@@ -59,10 +59,10 @@ pub enum Ended {
 /// Why a mount did not end. Each `Display` is the sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum UnmountError {
-    /// Nothing is mounted there.
+    /// Not a mountpoint.
     #[error("{} is not a mountpoint: nothing is mounted there", .0.display())]
     NotMounted(PathBuf),
-    /// Something is mounted there that is none of our business.
+    /// Another file system is mounted there.
     #[error("{path} is a mount of {source_name} ({fstype}), not of fetchfs; end it with `umount {path}`", path = path.display())]
     NotFetchfs {
         /// The path as it was given.
@@ -77,10 +77,10 @@ pub enum UnmountError {
     Busy {
         /// The mountpoint.
         path: PathBuf,
-        /// Who uses it, as far as this process may see that.
+        /// Its users, as far as this process may see them.
         holders: Vec<Holder>,
     },
-    /// The mount is gone, its daemon isn't.
+    /// The mount is gone, but its daemon still runs.
     #[error("{} is unmounted, but its daemon (pid {pid}) has not ended within {} s; its log may say why", path.display(), ENDING.as_secs())]
     StillEnding {
         /// The mountpoint.
@@ -88,21 +88,23 @@ pub enum UnmountError {
         /// The daemon.
         pid: u32,
     },
-    /// The kernel or fusermount3 said no, for another reason.
+    /// The kernel or fusermount3 refused for another reason.
     #[error("can't unmount {}: {reason}", path.display())]
     Refused {
         /// The mountpoint.
         path: PathBuf,
-        /// What was said.
+        /// Its message.
         reason: String,
     },
 }
 
-/// Ends the fetchfs mount at `path` and waits for its daemon, unless that is this process. A dead mount is removed,
-/// whoever still looks at it.
+/// Ends the fetchfs mount at `path` and waits for its daemon, unless that is this process. Removes a dead mount even if
+/// it is in use.
 ///
 /// # Errors
-/// When `path` is not a mount of fetchfs, when it is in use and the mode is not lazy, or when it is not the caller's to end.
+/// - `path` is not a mount of fetchfs.
+/// - It is in use, and the mode is not lazy.
+/// - The caller may not unmount it.
 pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
     let place = table::locate(path).map_err(|error| unreachable_path(path, &error))?;
     let path = place.path;
@@ -122,14 +124,14 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
         Ok(()) => {}
         Err(Refusal::NotMounted) => return Err(UnmountError::NotMounted(path)),
         Err(Refusal::Other(reason)) => return Err(UnmountError::Refused { path, reason }),
-        // Nobody can do anything in a dead mount, and no one can be harmed by its end.
+        // No process can do anything in a dead mount, so its end harms none.
         Err(Refusal::Busy) if daemon.is_none() && probe(&path) == Pulse::Dead => {
             from_table(&path, Mode::Lazy).map_err(|refusal| UnmountError::Refused {
                 path: path.clone(),
                 reason: refusal.to_string(),
             })?;
         }
-        // Perhaps nobody uses it any more: who was killed a moment ago has yet to let go of its files.
+        // It may be free soon: a process that was killed a moment ago has not released its files yet.
         Err(Refusal::Busy) => {
             let holders = busy::of(&mount);
             let limit = match holders.are_dying {
@@ -160,12 +162,12 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
     }
 }
 
-/// Takes away the mount that this process serves, from wherever it was moved or bound to: first as [`Mode::Normal`], and what is in use
-/// as [`Mode::Lazy`].
+/// Unmounts what this process serves, wherever it was moved or bound: first in [`Mode::Normal`], then, if in use, in
+/// [`Mode::Lazy`].
 pub fn unmount_own(mark: &RunFile) {
     let Some(device) = mark.device() else { return };
     let mounts = table::read().unwrap_or_default().into_iter();
-    // The last that was mounted may be inside another.
+    // Latest first: it may be inside another.
     for mount in mounts.filter(|mount| mount.device == device).rev() {
         let path = &mount.mount_point;
         let is_on_top = table::locate(path).is_ok_and(|place| place.mount.is_some_and(|top| top.id == mount.id));
@@ -186,7 +188,7 @@ pub fn unmount_own(mark: &RunFile) {
     }
 }
 
-/// Tries again to take away a mount whose last user seems to be leaving. True when it is gone.
+/// Retries the unmount of a mount whose last user seems to be ending. Returns true when it is unmounted.
 fn soon_free(path: &Path, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
@@ -210,8 +212,8 @@ pub(super) enum Refusal {
     Other(String),
 }
 
-/// Takes the topmost mount at `path` out of the mount table: by umount2(2), or fusermount3 where that is not for this
-/// process. `path` is absolute and without symbolic links, and no link that somebody put there meanwhile is followed.
+/// Removes the topmost mount at `path` from the mount table: by umount2(2), or fusermount3 if this process may not.
+/// `path` is absolute and without symbolic links; a link placed there meanwhile is not followed.
 pub(super) fn from_table(path: &Path, mode: Mode) -> Result<(), Refusal> {
     let mut flags = MntFlags::UMOUNT_NOFOLLOW;
     flags.set(MntFlags::MNT_DETACH, mode == Mode::Lazy);

@@ -1,9 +1,9 @@
-//! Why a mount can't be made. Each `Display` is the whole sentence that a person reads: what, where, and what to do.
+//! Why a mount can't be made. Each `Display` is the whole sentence for the user: what happened, where, and what to do.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What prevents a mount.
+/// An obstacle to a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// The mountpoint does not exist.
@@ -12,13 +12,13 @@ pub enum MountError {
     /// The mountpoint is a file.
     #[error("the mountpoint {} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// The caller may not look into the mountpoint.
+    /// The caller may not read the mountpoint.
     #[error("the mountpoint {} is not readable for this user; choose a directory of your own", .0.display())]
     NotReadable(PathBuf),
-    /// An ordinary user may mount only on what they may write to.
+    /// Ordinary users may mount only on a directory that they can write to.
     #[error("the mountpoint {} is not writable for this user, so it is not this user's to mount on; choose a directory of your own", .0.display())]
     NotWritable(PathBuf),
-    /// Files in the mountpoint would be hidden.
+    /// The mount would hide files in the mountpoint.
     #[error("the mountpoint {} is not empty, and a mount would hide what is in it; choose an empty directory", .0.display())]
     NotEmpty(PathBuf),
     /// A living FUSE mount is there.
@@ -32,7 +32,7 @@ pub enum MountError {
         /// The source in the mount table.
         source_name: String,
     },
-    /// A FUSE mount is there whose daemon lives and does not answer.
+    /// A FUSE mount is there whose daemon is alive but does not answer.
     #[error("{} is busy: {source_name} ({fstype}) is mounted there and does not answer; end that with `{end} --lazy {path}`",
         path.display(), end = end(fstype), path = path.display())]
     Silent {
@@ -43,12 +43,12 @@ pub enum MountError {
         /// The source in the mount table.
         source_name: String,
     },
-    /// A dead mount is there and stays.
+    /// A dead mount is there and can't be removed.
     #[error("a dead mount is on {path} and can't be removed: {reason}; try `umount --lazy {path}` as root", path = path.display())]
     Stale {
         /// The mountpoint.
         path: PathBuf,
-        /// What was said when it was tried.
+        /// The message of the attempt.
         reason: String,
     },
     /// Another fetchfs is about to mount on the same path, or has not quite ended there.
@@ -71,7 +71,7 @@ pub enum MountError {
          or mount as root"
     )]
     DeviceDenied,
-    /// Not root, and no setuid helper to mount on our behalf.
+    /// Not root, and there is no setuid helper to mount on the user's behalf.
     #[error(
         "an ordinary user mounts through `fusermount3`, which is not installed; install the package fuse3, or mount as root"
     )]
@@ -82,27 +82,27 @@ pub enum MountError {
          (a container needs `--device /dev/fuse --cap-add SYS_ADMIN`)"
     )]
     NotPermitted,
-    /// An ordinary user wants `allow_other` where the administrator has not allowed it.
+    /// An ordinary user requests `allow_other`, and the administrator has not allowed it.
     #[error(
         "--allow-other is not allowed for ordinary users here; add the line `user_allow_other` to /etc/fuse.conf as root, or leave it out"
     )]
     OtherNotAllowed,
-    /// The kernel or fusermount3 said no, for a reason that has no kind of its own.
+    /// The kernel or fusermount3 refused for a reason without a kind of its own.
     #[error("can't mount on {}: {reason}", path.display())]
     Refused {
         /// The mountpoint.
         path: PathBuf,
-        /// What the kernel or fusermount3 said.
+        /// The message of the kernel or fusermount3.
         reason: String,
     },
-    /// Something else on the way there failed.
+    /// Another operation failed.
     #[error("can't {doing} {}: {error}", path.display())]
     Io {
-        /// What was being done, to go after "can't".
+        /// The operation, as the text after "can't".
         doing: &'static str,
-        /// To what.
+        /// Its object.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }

@@ -12,10 +12,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 
 const NAME: &str = "fusermount3";
 
-/// Where it may be though `PATH` doesn't say so: a unit file or cron may run with a short one.
+/// Directories to search besides `PATH`: in a unit file or cron, `PATH` may be short.
 const USUAL_PLACES: [&str; 5] = ["/usr/local/bin", "/usr/bin", "/bin", "/sbin", "/run/wrappers/bin"];
 
-/// The environment variable that tells the helper on which descriptor to send the mount's.
+/// The environment variable with the number of the descriptor over which the helper sends the mount's.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// The helper's path.
@@ -30,11 +30,11 @@ pub(super) fn find() -> Option<PathBuf> {
 /// Mounts on `path` with `-o options`; returns the mount's `/dev/fuse`.
 ///
 /// # Errors
-/// What the helper wrote, in its words.
+/// The helper's own message.
 pub(super) fn mount(program: &Path, path: &Path, options: &str) -> Result<OwnedFd, String> {
     let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
-    // The socket is the helper's standard input, because that is the one descriptor which passes to a program without
-    // any change of its flags in a forked child.
+    // The socket is the helper's standard input, the only descriptor that passes to a program without a change of its
+    // flags in the forked child.
     let mut child = command(program)
         .env(SOCKET_VARIABLE, "0")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -42,8 +42,8 @@ pub(super) fn mount(program: &Path, path: &Path, options: &str) -> Result<OwnedF
         .arg(path)
         .spawn()
         .map_err(|error| error.to_string())?;
-    // The command is dropped by now, and with it our copy of the helper's end: if the helper fails this ends with its
-    // death.
+    // The command is dropped by now, and with it our copy of the helper's end. If the helper fails, its exit ends this
+    // wait.
     let received = receive(&ours);
     let mut words = String::new();
     let read = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut words));
@@ -55,7 +55,7 @@ pub(super) fn mount(program: &Path, path: &Path, options: &str) -> Result<OwnedF
     }
 }
 
-/// Unmounts `path`. As with [`mount`], the error is what the helper wrote.
+/// Unmounts `path`. As with [`mount`], the error is the helper's message.
 pub(super) fn unmount(program: &Path, path: &Path, lazy: bool) -> Result<(), String> {
     let mut arguments: Vec<OsString> = vec!["-u".into()];
     arguments.extend(lazy.then(|| "-z".into()));
@@ -74,14 +74,14 @@ pub(super) fn unmount(program: &Path, path: &Path, lazy: bool) -> Result<(), Str
 
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    // Its words are looked at, so they had better be English.
+    // English messages, because this module parses them.
     command.env("LC_ALL", "C").stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
 fn said(words: &str, status: ExitStatus) -> String {
     let prefix = format!("{NAME}: ");
-    // It begins its lines with its name, or with its name and then its path.
+    // The helper begins its lines with its name, or with its name and then its path.
     let lines: Vec<_> = words
         .lines()
         .map(|line| line.rsplit_once(&prefix).map_or(line, |(_, line)| line).trim())
@@ -94,7 +94,7 @@ fn said(words: &str, status: ExitStatus) -> String {
     }
 }
 
-/// Waits for a descriptor; `None` when the other side closed without sending one.
+/// Waits for a descriptor; `None` if the other side closed without sending one.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut data = [IoSliceMut::new(&mut byte)];
@@ -114,7 +114,7 @@ fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
         if let ControlMessageOwned::ScmRights(descriptors) = part
             && let Some(&descriptor) = descriptors.first()
         {
-            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+            // SAFETY: the kernel has just made this descriptor for us; no other code knows its number.
             return Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }));
         }
     }

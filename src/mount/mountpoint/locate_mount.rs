@@ -1,8 +1,8 @@
-//! From a path that somebody typed to the fetchfs mount that it is in, and to that mount's control socket.
+//! Finds the fetchfs mount that a user's path is in, and that mount's control socket.
 //!
-//! Nothing is asked of the mount itself: it may be dead, or its server silent, and the question is put to its daemon, not
-//! to the kernel. So links are followed up to the mountpoint and not past it (there are none in a fetchfs mount), and what
-//! comes after it is taken by its words alone.
+//! This sends no request to the mount itself, which may be dead or blocked by a silent server. So symbolic links are
+//! followed up to the mountpoint and not beyond (a fetchfs mount contains none). The rest of the path is taken
+//! literally.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use super::daemon::Daemon;
 use super::probe::{Pulse, probe};
 use super::table::{self, Mount};
 
-/// Links followed on the way to a mountpoint, at most; the kernel's own limit (path_resolution(7)).
+/// Maximum number of links on the way to a mountpoint; the kernel's own limit (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
 /// A path in a fetchfs mount.
@@ -26,40 +26,40 @@ const MOST_LINKS: usize = 40;
 pub struct InMount {
     /// Absolute, without symbolic links.
     pub mountpoint: PathBuf,
-    /// From the top of the file system on, without `.` and `..`; empty for the top itself.
+    /// Relative to the root of the file system, without `.` and `..`; empty for the root itself.
     pub inside: PathBuf,
-    /// What of the file system is shown at the mountpoint, likewise: empty for all of it.
+    /// The directory of the file system that is shown at the mountpoint, in the same form: empty for its root.
     pub root: PathBuf,
-    /// Where else it is mounted.
+    /// The file system's other mountpoints.
     pub elsewhere: Vec<PathBuf>,
-    /// Where the mount's daemon listens for its user.
+    /// The address of the daemon's control socket.
     pub address: SocketAddr,
 }
 
-/// Why nobody can be asked about a path. Each `Display` is the sentence for the user.
+/// Why no daemon can be asked about a path. Each `Display` is the sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum InMountError {
-    /// No fetchfs mount on the way to it.
+    /// The path is in no fetchfs mount.
     #[error("{} is not in a fetchfs mount; `fetchfs status` shows which there are", .0.display())]
     NotInMount(PathBuf),
     /// The mount is dead.
     #[error("the process that served {path} is gone; mount it again, or clean up with `fetchfs unmount {path}`", path = .0.display())]
     DaemonGone(PathBuf),
-    /// The mount is alive, and its daemon is neither to be seen nor to be asked.
+    /// The mount is alive, but its daemon is not reachable from here.
     #[error(
         "{} is served by a process that can't be asked from here: it runs in another container or network namespace, or hangs",
         .0.display()
     )]
     Unreachable(PathBuf),
-    /// Somebody else's mount.
+    /// The mount is another user's.
     #[error("{} is another user's mount; only that user and root can ask for this", .0.display())]
     NotYours(PathBuf),
     /// The path can't be followed.
     #[error("can't find out where {} is: {error}", path.display())]
     Io {
-        /// What was typed.
+        /// The path as given.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -67,7 +67,7 @@ pub enum InMountError {
 /// Finds the mount that `path` is in.
 ///
 /// # Errors
-/// When it is in none, or in one whose daemon can't be asked.
+/// If it is in none, or in one whose daemon is not reachable.
 pub fn find(path: &Path) -> Result<InMount, InMountError> {
     let failed = |error| InMountError::Io {
         path: path.to_owned(),
@@ -80,19 +80,20 @@ pub fn find(path: &Path) -> Result<InMount, InMountError> {
     let (mountpoint, inside) = found.ok_or_else(|| InMountError::NotInMount(path.to_owned()))?;
     match table::locate(&mountpoint).map_err(failed)?.mount {
         Some(mount) if mount.fstype == FSTYPE => in_mount(&mount, &inside),
-        // Something else was mounted over it.
+        // Another file system is mounted over it.
         _ => Err(InMountError::NotInMount(path.to_owned())),
     }
 }
 
-/// All fetchfs mounts that this user may ask, in the order of the mount table. One that is mounted in several places is there once.
+/// All fetchfs mounts that this user may control, in the order of the mount table. One with several mountpoints appears
+/// once.
 ///
 /// # Errors
-/// When the mount table can't be read.
+/// If the mount table can't be read.
 pub fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
     let mut mounts = table::read()?;
     mounts.retain(|mount| mount.fstype == FSTYPE && is_allowed(mount));
-    // Rather where all of it is shown than where a part of it was bound.
+    // Prefer a mountpoint that shows the whole file system to a bind mount of a part.
     mounts.sort_by_key(|mount| mount.root != Path::new("/"));
     let mut seen = HashSet::new();
     mounts.retain(|mount| seen.insert(mount.device));
@@ -133,7 +134,7 @@ fn split(
     let parts = |path: &Path| -> Vec<OsString> { path.components().map(|part| part.as_os_str().to_owned()).collect() };
     let mut rest = VecDeque::from(parts(path));
     let (mut at, mut links) = (PathBuf::from("/"), 0);
-    // The mountpoint, and the path in it, once it was entered.
+    // The mountpoint, and the path in it, after entering it.
     let mut entered: Option<(PathBuf, PathBuf)> = None;
     while let Some(part) = rest.pop_front() {
         let component = Path::new(&part).components().next();

@@ -1,15 +1,18 @@
-//! The kernel's mount table: getting a FUSE mount into it and out again. No FUSE protocol here.
+//! The mountpoint: attaches a FUSE mount to the kernel's mount table and detaches it. No FUSE protocol here.
 //!
-//! `cli` and the composition root call this, in this order: [`resolve`] what was typed, [`check`] that it can be
-//! mounted on, take the [`RunFile`], [`mount`]; later, from another process, [`unmount`]. The file descriptor that
-//! [`mount`] returns is handed to [`crate::fuse::Connection::start`]. fuser could mount by itself, but as root it leaves the
-//! subtype out, so that `findmnt -t fuse.fetchfs` shows nothing, and its errors are not sentences.
+//! `cli` and the composition root call this in the following order: [`resolve`] the user's path, [`check`] that it can
+//! be mounted on, create the [`RunFile`], [`mount`]; later, from another process, [`unmount`]. The descriptor that
+//! [`mount`] returns goes to [`crate::fuse::Connection::start`]. fuser could mount by itself, but as root it omits the
+//! subtype, so that `findmnt -t fuse.fetchfs` shows nothing, and its errors are no help to users.
 //!
-//! **Nothing here hangs on a dead or blocked mount.** A `stat` on the root of a FUSE mount asks its daemon and waits
-//! for it, uninterruptibly. So what is mounted where is read from `/proc/self/mountinfo`, a path is resolved by an
-//! `O_PATH` descriptor, which the kernel opens without asking the file system (`table::locate`), users of a mount are
-//! found in `/proc` by name and mount id (`holders`), and the one question that has to be put to the mount itself,
-//! whether it is alive, is put by a child process that may be left behind (`probe`).
+//! **Nothing here blocks on a dead or blocked mount.** A `stat` on the root of a FUSE mount waits for its daemon,
+//! uninterruptibly. So:
+//!
+//! - Mounts are read from `/proc/self/mountinfo`.
+//! - A path is resolved by an `O_PATH` descriptor, which the kernel opens without a request to the file system
+//!   (`table::locate`).
+//! - Users of a mount are found in `/proc` by name and mount id (`busy`).
+//! - Only the mount itself can show whether it is alive. A child process that may be abandoned asks it (`probe`).
 
 mod attach;
 mod busy;
@@ -33,5 +36,5 @@ pub use locate_mount::{InMount, InMountError, all, find};
 pub use read_ahead::raise_read_ahead;
 pub use runfile::RunFile;
 
-/// What the kernel calls a fetchfs mount: the file system type `fuse` with a subtype.
+/// The type of a fetchfs mount in mount tables: the file system type `fuse` with a subtype.
 pub const FSTYPE: &str = "fuse.fetchfs";

@@ -1,9 +1,11 @@
-//! Whether a FUSE mount is alive: the one question that only the mount itself can answer.
+//! Checks whether a FUSE mount is alive, which only the mount itself can show.
 //!
-//! The kernel answers for a daemon that is dead (ENOTCONN), a living daemon answers itself, and one that is stuck never
-//! answers. Whoever asked it then can't even be killed. So a child process asks. If it gets no answer it is killed,
-//! which may not end it before the mount does; but it holds nothing of ours open. It does keep the mount busy, so
-//! nobody asks who knows by other means: the daemon of a fetchfs mount is known to live by its [`super::RunFile`].
+//! For a dead daemon the kernel answers (ENOTCONN). A living daemon answers itself. A stuck one never answers, and a
+//! process that waits for it can't even be killed. So a child process sends the request. Without an answer it is
+//! killed; it may live until the mount ends, but it holds none of our descriptors open.
+//!
+//! The child keeps the mount busy, so callers probe only if they have no other evidence: a fetchfs daemon is alive
+//! while its [`super::RunFile`] is locked.
 
 use std::ffi::CString;
 use std::io::{PipeReader, Read};
@@ -16,21 +18,21 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-/// How long a living daemon may take for one `stat`, in milliseconds. A remote file system may ask its server first.
+/// Maximum time of a living daemon for one `stat`, in milliseconds. A remote file system may ask its server first.
 const PATIENCE_MS: u16 = 3000;
 
-/// What a FUSE mount said.
+/// The state of a FUSE mount.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pulse {
-    /// It answers. That it denies access is an answer too.
+    /// It answers. An access error is an answer too.
     Alive,
-    /// Its daemon is gone.
+    /// Its daemon has ended.
     Dead,
-    /// Nobody answers, though its daemon still holds it.
+    /// Its daemon holds it but does not answer.
     Silent,
 }
 
-/// Asks the mount at `path`.
+/// Probes the mount at `path`.
 pub(super) fn probe(path: &Path) -> Pulse {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
         return Pulse::Alive;
@@ -47,7 +49,7 @@ pub(super) fn probe(path: &Path) -> Pulse {
         Ok(ForkResult::Parent { child }) => {
             drop(question);
             let pulse = listen(&mut answer);
-            // Failures only mean that it is gone already. One that has answered is ending, so waiting for it does not
+            // Failures only mean that the child has ended. One that has answered is ending, so waiting for it does not
             // block.
             if pulse == Pulse::Silent {
                 let _ = kill(child, Signal::SIGKILL);
@@ -77,16 +79,16 @@ fn listen(answer: &mut PipeReader) -> Pulse {
 /// The child: stats `path` and writes the errno to `question`.
 ///
 /// # Safety
-/// To be called in a freshly forked child only; `question` must be an open pipe.
+/// Call it only in a freshly forked child; `question` must be an open pipe.
 unsafe fn ask(path: &CString, question: RawFd) -> ! {
     // SAFETY: raw system calls on our own descriptors, memory that outlives them, and an exit that runs no destructor.
     unsafe {
-        // Nothing of the parent's may stay open here: somebody may wait for the end of its output, or for a lock to be
-        // free.
+        // No descriptor of the parent may stay open here: another process may wait for the end of its output, or for a
+        // lock.
         libc::dup2(question, 0);
         libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
         let mut stat = std::mem::zeroed::<libc::statx>();
-        // Without FORCE_SYNC the kernel answers for a daemon that died a moment ago, from what it told before.
+        // Without FORCE_SYNC the kernel answers from its attribute cache for a daemon that died a moment ago.
         let flags = libc::AT_STATX_FORCE_SYNC;
         let errno = if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_TYPE, &mut stat) == 0 {
             0

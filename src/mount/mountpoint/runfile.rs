@@ -1,15 +1,15 @@
-//! The mark of the process that serves a mount, or is about to; [`super::daemon`] reads it.
+//! The run file of the process that serves a mount, or is about to; [`super::daemon`] reads it.
 //!
-//! It tells two daemons apart that are started on one mountpoint at the same time, and finds a daemon that another network namespace hides.
-//! A daemon keeps a small file for its mountpoint in the runtime directory,
-//! locked (flock(2)) for as long as it lives: **the pid in the file is that of a living daemon if, and only if, the
-//! file is locked.** The kernel drops the lock however the process ends, so a file left by `kill -9` misleads nobody,
-//! and the next daemon takes it over.
+//! It distinguishes two daemons that are started on one mountpoint at the same time, and finds a daemon in another
+//! network namespace. A daemon keeps a small file for its mountpoint in the runtime directory, locked (flock(2)) for as
+//! long as it lives. **The pid in the file is that of a living daemon if, and only if, the file is locked.** The kernel
+//! releases the lock however the process ends. So a file left by `kill -9` misleads no reader, and the next daemon
+//! replaces it.
 //!
-//! A daemon may outlive its mount: after a lazy unmount it serves those who still have files open. Then the mountpoint
-//! is free for the next, so such a file is replaced though it is locked.
+//! A daemon may outlive its mount: after a lazy unmount it serves files that are still open. The mountpoint is then
+//! free for the next mount, so such a file is replaced although it is locked.
 //!
-//! Runtime directories are cleared away, at a logout or by age. The mark is then made again ([`RunFile::renew`]).
+//! Runtime directories are cleared at a logout or by age. The daemon then creates the file again ([`RunFile::renew`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -26,27 +26,26 @@ use parking_lot::Mutex;
 use super::daemon::{Daemon, MOUNTED, address_of, belongs_to, directories, file_name, read_mark, read_pid, socket_of};
 use super::{MountError, table};
 
-/// How long a new daemon waits for one that is just ending on the same mountpoint, as after `umount /mnt && mount
-/// /mnt`.
+/// How long a new daemon waits for one that is ending on the same mountpoint, as after `umount /mnt && mount /mnt`.
 const HANDOVER: Duration = Duration::from_secs(5);
 
-/// The mark that this process serves a mountpoint, or is about to. Removed on drop.
+/// The claim of this process on a mountpoint. Removed on drop.
 #[derive(Debug)]
 pub struct RunFile {
     mountpoint: PathBuf,
     path: PathBuf,
     /// Holds the lock.
     file: Mutex<File>,
-    /// The mount's device number, as soon as it is mounted.
+    /// The mount's device number, once it is mounted.
     device: OnceLock<(u32, u32)>,
 }
 
 impl RunFile {
-    /// Leaves the mark, by which two daemons that are started on one mountpoint at the same time are told apart. To be
-    /// called by the process that will serve the mount.
+    /// Creates the run file, which excludes a second daemon on the same mountpoint. Must be called by the process that
+    /// will serve the mount.
     ///
     /// # Errors
-    /// When another daemon has it, or no runtime directory can be written to.
+    /// If another daemon has the mountpoint, or no runtime directory is writable.
     pub fn create(mountpoint: &Path) -> Result<RunFile, MountError> {
         let name = file_name(mountpoint);
         let mut failure = None;
@@ -79,18 +78,18 @@ impl RunFile {
         })
     }
 
-    /// The mountpoint that is marked.
+    /// The claimed mountpoint.
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
     }
 
-    /// Where this daemon is to listen for its user: beside the mark, in a directory that only that user may enter. A
-    /// socket that a killed daemon has left there is in the way and to be removed; it goes with the mark.
+    /// The path of this daemon's control socket: beside the run file, in a directory that only its user may enter. A
+    /// socket that a killed daemon left there must be removed first; the socket is removed together with the run file.
     pub fn control_socket(&self) -> PathBuf {
         socket_of(&self.path)
     }
 
-    /// Where it is to listen besides, so that it is found by its mount. `None` while nothing is mounted.
+    /// The abstract address of the control socket, by which it is found from its mount. `None` before the mount.
     pub fn control_address(&self) -> Option<SocketAddr> {
         address_of(self.device()?).ok()
     }
@@ -100,9 +99,9 @@ impl RunFile {
         self.device.get().copied()
     }
 
-    /// Notes that from now on a mountpoint without a mount means that the mount has been taken away, and which mount it is.
+    /// Records the mount's device. From now on, a mountpoint without a mount means that it was unmounted.
     pub(super) fn mounted(&self) {
-        // If it can't be noted, the mark stands for longer than it need.
+        // If the write fails, the claim lasts longer than necessary.
         let _ = writeln!(&*self.file.lock(), "{MOUNTED}");
         let mount = table::locate(&self.mountpoint).ok().and_then(|place| place.mount);
         if let Some(mount) = mount {
@@ -110,7 +109,7 @@ impl RunFile {
         }
     }
 
-    /// Makes the mark again if it was cleared away. True if it was made: then the socket beside it is gone as well.
+    /// Creates the run file again if it was deleted. Returns true if so: then the socket beside it is gone as well.
     pub fn renew(&self) -> bool {
         if self.path.exists() {
             return false;
@@ -134,8 +133,8 @@ impl RunFile {
 
 impl Drop for RunFile {
     fn drop(&mut self) {
-        // Before the lock goes, so that no other daemon can have taken it; one that has replaced it has a file of its
-        // own. If it fails the file is stale, which is harmless.
+        // Before the lock is released, so that no other daemon can have taken the file; a daemon that has replaced it
+        // has a file of its own. If the removal fails, the file is stale, which is harmless.
         if is_at(&self.file.lock(), &self.path) {
             let _ = fs::remove_file(self.control_socket());
             let _ = fs::remove_file(&self.path);
@@ -143,7 +142,7 @@ impl Drop for RunFile {
     }
 }
 
-/// Creates, locks and writes the file; `WouldBlock` when another daemon holds it for longer than [`HANDOVER`].
+/// Creates, locks and writes the file; `WouldBlock` if another daemon holds it for longer than [`HANDOVER`].
 fn take(path: &Path, mountpoint: &Path) -> io::Result<File> {
     let mut patient = true;
     loop {
@@ -173,7 +172,7 @@ fn take(path: &Path, mountpoint: &Path) -> io::Result<File> {
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // A daemon that ended between our open and our lock has removed this very file: then the lock is worth nothing.
+        // A daemon that ended between our open and our lock has removed this very file: then the lock is void.
         if is_at(&file, path) {
             file.set_len(0)?;
             write_mark(&mut file, mountpoint)?;
@@ -188,7 +187,7 @@ fn write_mark(file: &mut File, mountpoint: &Path) -> io::Result<()> {
     file.write_all(b"\n")
 }
 
-/// Whether `path` still names this very file.
+/// Returns true if `path` still names this file.
 fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else {
         return false;
@@ -196,13 +195,13 @@ fn is_at(file: &File, path: &Path) -> bool {
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
-/// Whether the daemon that holds the file at `path` had a mount and has it no more.
+/// Returns true if the daemon that holds the file at `path` has mounted and was unmounted.
 fn has_lost_its_mount(path: &Path, mountpoint: &Path) -> bool {
     let had_one = read_mark(path).is_some_and(|text| text.lines().last() == Some(MOUNTED));
     had_one && table::locate(mountpoint).is_ok_and(|place| place.mount.is_none())
 }
 
-/// Makes a directory that is only this user's, or finds that it is.
+/// Creates a directory that only this user may enter, or checks that it is one.
 fn own_directory(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     if belongs_to(dir, geteuid()) {

@@ -1,7 +1,7 @@
-//! `/proc/self/mountinfo` (proc_pid_mountinfo(5)), and where in it a path is.
+//! The mount table: `/proc/self/mountinfo` (proc_pid_mountinfo(5)), and the mount that a path is on.
 //!
-//! Read by hand: `procfs` leaves the kernel's escapes (`\040`) in paths and sources, and one mount point that is no UTF-8 would hide
-//! the whole table. It does not know the line `mnt_id` of `/proc/PID/fdinfo` at all.
+//! Parsed here: `procfs` leaves the kernel's escapes (`\040`) in paths and sources, and fails on the whole table if one
+//! mount point is not UTF-8. It does not parse `mnt_id` in `/proc/PID/fdinfo` at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,20 +20,20 @@ pub(super) struct Mount {
     pub parent: u64,
     /// `major:minor`, as `st_dev` of the files in it.
     pub device: (u32, u32),
-    /// Which part of the file system is shown there: `/`, unless a directory or file of it was bound.
+    /// The part of the file system that is shown there: `/`, or the source of a bind mount.
     pub root: PathBuf,
     /// Absolute.
     pub mount_point: PathBuf,
     /// With the subtype: `fuse.fetchfs`.
     pub fstype: String,
-    /// Free text, by convention what is mounted.
+    /// Free text, by convention the device or URL.
     pub source: String,
     /// The file system's own options: `rw,user_id=0,group_id=0`.
     pub super_options: String,
 }
 
 impl Mount {
-    /// Whether requests to this mount are answered by a process.
+    /// Returns true if a process answers requests to this mount.
     pub fn is_fuse(&self) -> bool {
         matches!(self.fstype.as_str(), "fuse" | "fuseblk") || self.fstype.starts_with("fuse.")
     }
@@ -46,7 +46,7 @@ impl Mount {
     }
 }
 
-/// A path, and what is mounted exactly there.
+/// A path, and the mount exactly there.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Absolute, without symbolic links.
@@ -60,7 +60,7 @@ pub(super) fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
 }
 
-/// Where else the file system of `mount` is mounted: it was bound there, or here.
+/// The other mount points of the file system of `mount`, by bind mounts.
 pub(super) fn elsewhere(mount: &Mount) -> Vec<PathBuf> {
     let others = read().unwrap_or_default().into_iter();
     others
@@ -69,11 +69,11 @@ pub(super) fn elsewhere(mount: &Mount) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Finds a path without asking the file system that is mounted there.
+/// Resolves a path without a request to the file system that is mounted there.
 ///
-/// An `O_PATH` open walks to the path and stops: the mounted file system is not told. `/proc` then knows the
-/// descriptor's path and the id of the mount that it is on. Only directories on the way there can block, if they are in
-/// a blocked mount themselves.
+/// An `O_PATH` open walks to the path and stops; the mounted file system receives no request. `/proc` then has the
+/// descriptor's path and its mount id. Only directories on the way there can block, if they are in a blocked mount
+/// themselves.
 pub(super) fn locate(path: &Path) -> io::Result<Place> {
     let handle: File = OpenOptions::new()
         .read(true)
@@ -99,8 +99,8 @@ fn parse(table: &[u8]) -> Vec<Mount> {
     table.split(|&b| b == b'\n').filter_map(parse_line).collect()
 }
 
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`; any number of fields before the
-/// `-`.
+/// Format: `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`, with any number of fields
+/// before the `-`.
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&b| b == b' ');
     let mut text = || fields.next().map(|field| String::from_utf8_lossy(field));
@@ -128,7 +128,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Undoes the kernel's `\040` for bytes that would end a field.
+/// Decodes `\040` and the like, which the kernel writes for bytes that would end a field.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
