@@ -1,19 +1,20 @@
-//! The version store that is in use. The cache folder may be opened later than the mount: then it is swapped in, once.
+//! The version store in use. If the cache directory can't be opened at start, a fallback serves
+//! until the directory is swapped in, once.
 
 use std::sync::{Arc, OnceLock};
 
 use super::version_store::VersionStore;
 
-/// The version store in use: of the folder, or of what stands in for it.
+/// The version store in use: of the cache directory, or the fallback.
 pub struct CacheDir {
-    /// What the mount began with: the folder, or what stands in for it.
+    /// The store at the start of the mount: the directory's, or the fallback.
     first: Arc<VersionStore>,
-    /// The folder, where it could not be opened at once.
+    /// The directory's store, if it was opened later.
     later: OnceLock<Arc<VersionStore>>,
 }
 
 impl CacheDir {
-    /// With these from now on.
+    /// Starts with this store.
     pub fn new(first: Arc<VersionStore>) -> Arc<CacheDir> {
         Arc::new(CacheDir {
             first,
@@ -21,18 +22,18 @@ impl CacheDir {
         })
     }
 
-    /// What is used now.
+    /// The store in use.
     pub fn versions(&self) -> &Arc<VersionStore> {
         self.later.get().unwrap_or(&self.first)
     }
 
-    /// Whether the folder could not be opened yet.
+    /// Returns true while the directory could not be opened.
     pub fn is_fallback(&self) -> bool {
         self.versions().is_fallback
     }
 
     pub(in crate::cache) fn swap_in(&self, versions: Arc<VersionStore>) {
-        // It is tried by one task, until it succeeds once.
+        // Only one task tries to open it, until it succeeds once.
         let _ = self.later.set(versions);
     }
 }

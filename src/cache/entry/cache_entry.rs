@@ -1,12 +1,12 @@
-//! A cache entry: one version of one remote file, and what is here of it.
+//! A cache entry: one version of one remote file, and which of its chunks are present.
 //!
-//! An entry begins **unsettled**: a listing named the file and perhaps its size, and nobody has
-//! asked the origin yet. The first answer that brings bytes also brings the version (validator and
-//! total size) and settles the entry: it gets its key, its data file and its set of present chunks.
-//! So a file can be read with one round trip, without asking for its metadata first, and a size
-//! that a listing had wrong is corrected before a byte is served.
+//! An entry begins **unsettled**: a listing named the file and perhaps its size, and the origin was
+//! not asked yet. The first answer that brings bytes also brings the version (validator and total
+//! size) and settles the entry: it gets its key, its data file and its chunk bitmap. So a file can
+//! be read with one round trip, without a separate request for its metadata. A size that a listing
+//! had wrong is corrected before a byte is served.
 //!
-//! **One truth for a size**: [`Settled::size`]. [`CacheEntry::size_hint`] is for planning until then.
+//! **The true size is [`Settled::size`]**; [`CacheEntry::size_hint`] is for planning until then.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,53 +31,57 @@ use crate::origin::{SAMPLE, Sample};
 pub struct CacheEntry {
     /// Its number within this process.
     pub id: EntryId,
-    /// Where its bytes come from, without credentials.
+    /// The URL of its bytes, without credentials.
     pub url: Url,
-    /// Where its URL led when it was opened, as far as was known. Whose connections it uses now, the scheduler knows.
+    /// The origin that its URL led to when it was opened, as far as known. The scheduler knows the
+    /// origin of its connections now.
     pub origin: Origin,
     /// The size of its chunks.
     pub chunk: ChunkSize,
-    /// What the tree calls it (an inode number); handed back when its size turns out different.
+    /// Its inode number in the directory tree; passed back when its size turns out different.
     pub tag: u64,
-    /// Bytes, as a listing had it. For planning only, and only until the entry is settled.
+    /// Size in bytes by the listing. For planning only, and only until the entry is settled.
     pub size_hint: u64,
     settled: OnceLock<Settled>,
-    /// The version, once it is known, for those who outlive the entry.
+    /// The version, once it is known, for holders that outlive the entry.
     confirmed: Arc<OnceLock<Confirmed>>,
-    /// Held by the one who opens the data file: two at once would find each other's lock on it.
+    /// Held while the data file is opened: two concurrent openers would block on each other's file
+    /// lock.
     pub(in crate::cache) settling: tokio::sync::Mutex<()>,
-    /// Handles that have it open.
+    /// Number of handles that have it open.
     pub(in crate::cache) readers: AtomicUsize,
     changed: AtomicBool,
     ignores_range: AtomicBool,
-    /// Where fetches have stood that lost their slot in the middle of a chunk, by chunk. Held for moments.
+    /// Positions of fetches that lost their slot in the middle of a chunk, by chunk. Held for
+    /// moments.
     unfinished: Mutex<BTreeMap<u64, Box<Position>>>,
 }
 
-/// Chunks of an entry that are kept unfinished at most: so many fetches of one file seldom lose their slots at once.
+/// Maximum number of unfinished chunks kept for an entry: more fetches of one file seldom lose
+/// their slots at once.
 const MOST_UNFINISHED: usize = 16;
 
-/// What is known of an entry once its version is.
+/// The state of an entry whose version is known.
 #[derive(Debug)]
 pub struct Settled {
-    /// The version whose bytes these are.
+    /// The version of the bytes.
     pub version: Version,
     /// When the remote file was last modified, if the origin says so.
     pub modified: Option<SystemTime>,
-    /// The chunks that are here.
+    /// The present chunks.
     pub presence: Arc<ChunkBitmap>,
-    /// Where they are. Entries of this version share it.
+    /// Their data file. Entries of this version share it.
     pub cached_file: Arc<CachedFile>,
 }
 
-/// The version that an entry turned out to be of.
+/// The version with which an entry was settled.
 #[derive(Debug, Clone)]
 pub struct Confirmed {
     /// The version.
     pub version: Version,
     /// When the remote file was last modified, if the origin says so.
     pub modified: Option<SystemTime>,
-    /// When the entry was settled with it.
+    /// When the entry was settled.
     pub at: Instant,
 }
 
@@ -92,7 +96,7 @@ impl Settled {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl CacheEntry {
-    /// An entry of which only a listing's word is known.
+    /// An entry known only from a listing.
     pub fn unsettled(url: Url, origin: Origin, chunk: ChunkSize, tag: u64, size_hint: u64) -> CacheEntry {
         CacheEntry {
             id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
@@ -111,13 +115,13 @@ impl CacheEntry {
         }
     }
 
-    /// What is known of it, if its version is.
+    /// Its settled state, if its version is known.
     pub fn settled(&self) -> Option<&Settled> {
         self.settled.get()
     }
 
-    /// Settles the entry. The first call wins; who comes later gets what the first one set and
-    /// must compare versions.
+    /// Settles the entry. The first call wins; a later caller gets the first one's state and must
+    /// compare versions.
     pub fn settle(&self, settled: Settled) -> &Settled {
         let confirmed = Confirmed {
             version: settled.version.clone(),
@@ -129,25 +133,26 @@ impl CacheEntry {
         settled
     }
 
-    /// The cell that holds the entry's version once it is settled. It stays good when the entry is
-    /// closed: whoever has shown bytes under some name must go on knowing of which version.
+    /// The cell that holds the entry's version once it is settled. It stays valid when the entry is
+    /// closed: the directory tree must remember of which version it has shown bytes.
     pub fn confirmed(&self) -> &Arc<OnceLock<Confirmed>> {
         &self.confirmed
     }
 
-    /// The size in bytes: the true one, or the listing's while nothing better is known.
+    /// Size in bytes: the true one, or the listing's before the entry is settled.
     pub fn size(&self) -> u64 {
         self.settled().map_or(self.size_hint, Settled::size)
     }
 
-    /// Whether all bytes of the range are here, answered from the index. Bytes past the end of the
-    /// file count as here: there is nothing to fetch for them.
+    /// Returns true if all bytes of the range are present. Bytes past the end of the file count as
+    /// present: there is nothing to fetch for them.
     pub fn has_byte_range(&self, bytes: &Range<u64>) -> bool {
         self.settled()
             .is_some_and(|s| s.presence.contains_all(&self.chunk.touched(&clip(bytes, s.size()))))
     }
 
-    /// Some of the bytes that are here, of the first chunk, one in the middle and the last. Blocks for reading them.
+    /// Some of the present bytes: of the first chunk, one in the middle and the last. Blocks for
+    /// reading them.
     pub fn samples(&self) -> Vec<Sample> {
         let Some(settled) = self.settled() else {
             return Vec::new();
@@ -173,8 +178,8 @@ impl CacheEntry {
         chunks.into_iter().filter_map(sample).collect()
     }
 
-    /// Whether the server was seen to answer a Range request for it with the whole file. Then it is
-    /// only ever fetched as a whole.
+    /// Returns true if the server has answered a Range request for it with the whole file. Then it
+    /// is only ever fetched as a whole.
     pub fn ignores_range(&self) -> bool {
         self.ignores_range.load(Ordering::Acquire)
     }
@@ -184,7 +189,8 @@ impl CacheEntry {
         self.ignores_range.store(true, Ordering::Release);
     }
 
-    /// A fetch ends here, in the middle of a chunk perhaps: the next one that comes to it goes on from this byte.
+    /// A fetch ends here, perhaps in the middle of a chunk: the next fetch of this chunk continues
+    /// at this byte.
     pub(in crate::cache) fn leave_unfinished(&self, position: Box<Position>) {
         let chunk = self.chunk.index(position.offset());
         let Some(settled) = self.settled() else { return };
@@ -199,7 +205,7 @@ impl CacheEntry {
         }
     }
 
-    /// Where the last fetch of this chunk has stood, if it was left unfinished.
+    /// The position of the last fetch of this chunk, if it was left unfinished.
     pub(in crate::cache) fn take_unfinished(&self, chunk: u64) -> Option<Box<Position>> {
         let left = self.unfinished.lock().remove(&chunk)?;
         let is_lost = self
@@ -208,15 +214,15 @@ impl CacheEntry {
         (!is_lost).then_some(left)
     }
 
-    /// Whether the origin is known to have another version by now.
+    /// Returns true if the origin has another version by now.
     pub fn is_changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
     }
 
-    /// Makes sure that an answer was of this entry's version; one of another shows that the file has changed.
+    /// Checks that an answer was of this entry's version; another version shows that the file has
+    /// changed.
     ///
-    /// # Errors
-    /// [`ReadError::Changed`] if it has.
+    /// # Errors [`ReadError::Changed`] if it has.
     pub fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
         if is_same {
             return Ok(());
@@ -226,7 +232,7 @@ impl CacheEntry {
         Err(ReadError::Changed)
     }
 
-    /// Notes that the origin has another version by now. What is here of this one stays readable
+    /// Notes that the origin has another version by now. Cached bytes of this version stay readable
     /// for the handles that have it open.
     pub fn mark_changed(&self) {
         self.changed.store(true, Ordering::Release);

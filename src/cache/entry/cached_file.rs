@@ -1,12 +1,14 @@
-//! What the cache holds of one version: its data file, which chunks are in it, and how they are used.
+//! A cached file: one version's data file, which chunks are in it, and how they are used.
 //!
-//! All entries of this process that are of the same version share one [`CachedFile`], and so does the evictor. Chunks come by
-//! [`CachedFile::write`], and go in two steps: [`CachedFile::begin_eviction`] takes them out of the present set, and
-//! when the index has forgotten them [`Evicting::punch`] gives their bytes back. A chunk that is wanted again in
-//! between is written again, and stays.
+//! All entries of this process that are of the same version share one [`CachedFile`], and so does
+//! the evictor. [`CachedFile::write`] adds chunks. Eviction has two steps:
+//! [`CachedFile::begin_eviction`] takes chunks out of the bitmap, and after the index has forgotten
+//! them [`Evicting::punch`] frees their bytes. A chunk that is wanted again in between is written
+//! again, and stays.
 //!
-//! **What can't go**: a chunk that a waiting read is to be answered from ([`CachedFile::use_chunks`]), one that a fetch is
-//! filling, and all of a file that the kernel reads by itself ([`CachedFile::hold_if_complete`]).
+//! **Not evicted** are chunks that a waiting read needs ([`CachedFile::use_chunks`]), chunks that a
+//! fetch is writing, and all of a file that the kernel reads by itself
+//! ([`CachedFile::hold_if_complete`]).
 
 mod evicting;
 mod write_guard;
@@ -29,54 +31,58 @@ use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
 pub use evicting::{Change, Evicting};
 pub use write_guard::WriteGuard;
 
-/// See the module.
+/// The cached bytes of one version, shared by all its entries in this process.
 #[derive(Debug)]
 pub struct CachedFile {
-    /// Names the data file and its row.
+    /// The key of its data file and its row.
     pub key: EntryKey,
     /// The size of its chunks.
     pub chunk: ChunkSize,
     /// The size of the remote file, in bytes.
     pub size: u64,
-    /// The chunks that are here.
+    /// The present chunks.
     pub presence: Arc<ChunkBitmap>,
-    /// The chunks that are recorded and have to be verified before they are present.
+    /// The recorded chunks that have to be verified before they are present.
     pub unverified: Unverified,
-    /// How they were used.
+    /// How its chunks were used.
     pub recency: Recency,
     data: DataFile,
-    /// Which of its rows were looked at already. Nothing is taken under the lock.
+    /// Which of its rows were already read. No other lock is taken under it.
     learnt: Mutex<Learnt>,
-    /// Held for moments, over the system calls that punch holes, and over a query by [`Self::learn`].
+    /// Held for moments, over the system calls that punch holes, and over a query by
+    /// [`Self::learn`].
     state: Mutex<State>,
 }
 
-/// What was looked at in the index.
+/// The rows read from the index.
 #[derive(Debug, Default)]
 struct Learnt {
-    /// The index has this version for as long as nobody changes it.
+    /// The version of the index at that time; it is current while the index is unchanged.
     version: Option<i64>,
-    /// Those whose rows were looked at as of it.
+    /// The chunks whose rows were read as of that version.
     chunks: RangeSet<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes that the file took on disk when it was last looked at: so many are counted for it.
+    /// Bytes of the file on disk at the last look, which are counted for it.
     counted: u64,
-    /// Chunks that are no longer present and whose bytes are still there; of those that were suspect, the checksum.
+    /// Chunks that are no longer present and whose bytes are still there; for unverified ones the
+    /// checksum.
     leaving: BTreeMap<u64, Option<u64>>,
-    /// Chunks of which bytes are being written, by how many fetches, and how many losses there were when that began.
+    /// Chunks being written: the number of fetches, and the number of losses when that began.
     filling: BTreeMap<u64, (u32, u64)>,
-    /// Chunks that bytes were written of, by a fetch that ended before they were whole; and the same number.
+    /// Incomplete chunks of fetches that have ended; and the same number of losses.
     abandoned: BTreeMap<u64, u64>,
-    /// How often another process has cut the file off. **What was written in part before is not there.**
+    /// Number of times that another process has truncated the file. **Parts written before are
+    /// gone.**
     losses: u64,
-    /// Chunks whose bytes are lost, until they have come again: the index has them until it is told.
+    /// Chunks whose bytes are lost, until they are fetched again: the index records them until it
+    /// is updated.
     lost: BTreeSet<u64>,
-    /// Chunks that waiting reads are going to be answered from.
+    /// Chunks that waiting reads need.
     used: Vec<Range<u64>>,
-    /// Handles through which the kernel reads the file.
+    /// Number of handles through which the kernel reads the file.
     holds: u32,
 }
 
@@ -87,7 +93,7 @@ impl State {
 }
 
 impl CachedFile {
-    /// Of a data file that is open, and the chunks of it that are present.
+    /// For an open data file, and its present chunks.
     pub fn new(
         key: EntryKey,
         chunk: ChunkSize,
@@ -114,12 +120,13 @@ impl CachedFile {
         }
     }
 
-    /// Whether there is no data file, because none can be made: nothing is ever present then.
+    /// Returns true if there is no data file, because none can be created: nothing is ever present
+    /// then.
     pub fn has_no_file(&self) -> bool {
         self.data.found == Found::Nowhere
     }
 
-    /// Those of the chunks whose rows were not looked at yet, as of this version of the index.
+    /// Those of the chunks whose rows were not read yet, as of this version of the index.
     pub fn not_learnt(&self, version: i64, chunks: &Range<u64>) -> Vec<Range<u64>> {
         let learnt = self.learnt.lock();
         if learnt.version == Some(version) {
@@ -129,7 +136,7 @@ impl CachedFile {
         }
     }
 
-    /// Says that these rows were looked at, as of this version of the index or a later one.
+    /// Notes that these rows were read, as of this version of the index or a later one.
     pub fn has_learnt(&self, version: i64, chunks: Range<u64>) {
         let mut learnt = self.learnt.lock();
         if learnt.version != Some(version) {
@@ -143,7 +150,7 @@ impl CachedFile {
         }
     }
 
-    /// Of nothing yet, in a data file without a name.
+    /// An empty file of `size` bytes, in a data file without a name.
     #[cfg(test)]
     pub fn for_tests(chunk: u64, size: u64) -> CachedFile {
         let chunk = ChunkSize::new(chunk).unwrap();
@@ -154,9 +161,10 @@ impl CachedFile {
         CachedFile::new(key, chunk, size, presence, Unverified::default(), recency, data)
     }
 
-    /// Takes over chunks that are recorded, by other processes, too.
+    /// Adds chunks that are recorded, also by other processes.
     pub fn learn(&self, recorded: impl FnOnce() -> Vec<u64>) {
-        // Asked under the lock: a chunk that leaves is recorded until its bytes are about to go, and they go under the lock.
+        // Read under the lock: an evicted chunk is recorded until just before its bytes are freed,
+        // also under the lock.
         let state = self.state.lock();
         let is_good = |chunk: &u64| {
             !state.leaving.contains_key(chunk) && !state.lost.contains(chunk) && !self.unverified.contains(*chunk)
@@ -166,47 +174,46 @@ impl CachedFile {
         }
     }
 
-    /// The bytes of a chunk are not what was fetched: it is not present until they have come again.
+    /// The bytes of a chunk are wrong: it is not present until it is fetched again.
     pub fn lose(&self, chunk: u64) {
         let mut state = self.state.lock();
         state.lost.insert(chunk);
         self.presence.remove(chunk);
     }
 
-    /// Fills `buf` from `offset`. Whether these bytes are present, and still were afterwards, is the caller's to know.
+    /// Fills `buf` from `offset`. The caller checks that these bytes are present, before and after
+    /// the read.
     ///
-    /// # Errors
-    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
+    /// # Errors Any error of the file system; `UnexpectedEof` if another process has truncated the
+    /// file.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.data.read_exact_at(buf, offset)
     }
 
-    /// Keeps the data file open, and locked, when this is dropped.
+    /// Keeps the data file open, and locked, after this is dropped.
     pub fn keep_open(&self) -> PendingCommit {
         self.data.keep_open()
     }
 
-    /// The data file's number in its file system.
+    /// The inode number of the data file.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn inode(&self) -> io::Result<u64> {
         self.data.inode()
     }
 
-    /// The length to which somebody else has cut the data file, if that happened.
+    /// The length to which another process has truncated the data file, if that happened.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn cut_to(&self) -> io::Result<Option<u64>> {
         self.data.cut_to()
     }
 
-    /// Gives the data file its size back. **What was cut off reads as zeros then**, so it must not count as present any more; what is
-    /// not present is a [loss](Self::losses).
+    /// Restores the size of the data file. **The truncated part then reads as zeros**, so it must
+    /// not count as present any more. Incomplete chunks in it are a [loss](Self::losses).
     ///
-    /// # Errors
-    /// When somebody else has it open, who would take the zeros for its bytes; or what the file system says.
+    /// # Errors If another process has it open, which would take the zeros for its bytes; or any
+    /// error of the file system.
     pub fn restore_size(&self) -> io::Result<()> {
         let exclusive = self.data.exclusively();
         let exclusive = exclusive.ok_or_else(|| {
@@ -219,12 +226,13 @@ impl CachedFile {
         exclusive.set_len(self.size)
     }
 
-    /// How often what was written of chunks that are not whole was lost.
+    /// Number of times that the written parts of incomplete chunks were lost.
     pub fn losses(&self) -> u64 {
         self.state.lock().losses
     }
 
-    /// Whether what was written in part of one of these chunks, of which not all are present, was lost meanwhile. To be asked after it was read.
+    /// Returns true if the written part of one of these chunks, of which not all are present, was
+    /// lost meanwhile. Call it after the read.
     pub fn has_lost_a_part(&self, chunks: &Range<u64>) -> bool {
         let state = self.state.lock();
         let filling = state.filling.range(chunks.clone()).map(|(_, (_, losses))| losses);
@@ -232,10 +240,11 @@ impl CachedFile {
         filling.chain(abandoned).any(|losses| *losses != state.losses)
     }
 
-    /// Makes sure that the kernel may read the file by itself: it has its size, and can be read at both ends.
+    /// Checks that the kernel may read the file by itself: it has its size, and can be read at both
+    /// ends.
     ///
-    /// # Errors
-    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
+    /// # Errors Any error of the file system; `UnexpectedEof` if another process has truncated the
+    /// file.
     pub fn check_ends(&self) -> io::Result<()> {
         let has_more = self.data.length()? > self.size;
         if has_more {
@@ -246,10 +255,10 @@ impl CachedFile {
             .try_for_each(|at| self.read_exact_at(&mut [0], at))
     }
 
-    /// Writes by `write`, into the data file, what `room` was reserved for, within chunks that are being [filled](Self::fill).
+    /// Writes to the data file with `write`, within chunks that are being [filled](Self::fill).
+    /// `room` is the reservation for the bytes.
     ///
-    /// # Errors
-    /// What `write` says.
+    /// # Errors The error of `write`.
     pub fn write(&self, room: Reservation, write: impl FnOnce(&DataFile) -> io::Result<()>) -> io::Result<()> {
         let written = write(&self.data);
         let mut state = self.state.lock();
@@ -257,14 +266,15 @@ impl CachedFile {
         written
     }
 
-    /// Looks at what the file takes now, and says by how much that is more than before.
+    /// Updates the bytes on disk, and returns the change.
     fn count(&self, state: &mut State) -> i64 {
         let allocated = self.data.allocated();
         let before = std::mem::replace(&mut state.counted, allocated);
         allocated.cast_signed() - before.cast_signed()
     }
 
-    /// Says that a waiting read is going to be answered from these chunks: until the guard is dropped, they stay.
+    /// Marks these chunks as used by a waiting read: they are not evicted until the guard is
+    /// dropped.
     pub fn use_chunks(self: &Arc<Self>, chunks: Range<u64>) -> Used {
         self.state.lock().used.push(chunks.clone());
         Used {
@@ -273,15 +283,16 @@ impl CachedFile {
         }
     }
 
-    /// Says that the kernel is going to read the file by itself, if all of it is here: until the guard is dropped, it stays so.
+    /// Marks the file as read by the kernel, if it is complete: it stays complete until the guard
+    /// is dropped.
     pub fn hold_if_complete(self: &Arc<Self>) -> Option<Hold> {
         self.state.lock().holds += 1;
-        // From here on nothing goes; so what is complete now stays it.
+        // From here on nothing is evicted; so a complete file stays complete.
         let hold = Hold(Arc::clone(self));
         (self.presence.is_complete() && self.size > 0).then_some(hold)
     }
 
-    /// Whether some of it can't go now, but may be able to later.
+    /// Returns true if a part of it can't be evicted now, but may be later.
     pub fn is_busy(&self) -> bool {
         let state = self.state.lock();
         !(state.used.is_empty() && state.filling.is_empty() && state.abandoned.is_empty())
@@ -294,7 +305,7 @@ impl AsFd for CachedFile {
     }
 }
 
-/// See [`CachedFile::use_chunks`].
+/// Guard of [`CachedFile::use_chunks`].
 #[derive(Debug)]
 pub struct Used {
     cached_file: Arc<CachedFile>,
@@ -310,15 +321,14 @@ impl Drop for Used {
     }
 }
 
-/// See [`CachedFile::hold_if_complete`].
+/// Guard of [`CachedFile::hold_if_complete`].
 #[derive(Debug)]
 pub struct Hold(Arc<CachedFile>);
 
 impl Hold {
-    /// See [`CachedFile::check_ends`].
+    /// Checks the file as [`CachedFile::check_ends`] does.
     ///
-    /// # Errors
-    /// As there.
+    /// # Errors As there.
     pub fn check(&self) -> io::Result<()> {
         self.0.check_ends()
     }

@@ -1,4 +1,4 @@
-//! The versions that are open in this process, each once, whoever asked for it.
+//! The cached files that are open in this process: one per version, shared by all its users.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -8,28 +8,29 @@ use parking_lot::Mutex;
 use super::cached_file::CachedFile;
 use crate::cache::key::EntryKey;
 
-/// See the module.
+/// The open cached files by key.
 #[derive(Debug, Default)]
 pub struct CachedFiles(Mutex<Map>);
 
-/// Guarded for the moment of a look-up. Nothing is taken under it.
+/// Locked for the moment of a look-up. No other lock is taken under it.
 #[derive(Debug, Default)]
 struct Map {
     open: HashMap<EntryKey, Weak<CachedFile>>,
-    /// When there are so many, those that are closed are thrown out.
+    /// Number of entries at which closed files are removed from the map.
     sweep_at: usize,
 }
 
-/// The least worth sweeping for.
+/// Minimum of that number.
 const SWEEP_AT: usize = 256;
 
 impl CachedFiles {
-    /// The one of this key, if it is open.
+    /// The cached file of this key, if it is open.
     pub fn get(&self, key: &EntryKey) -> Option<Arc<CachedFile>> {
         self.0.lock().open.get(key)?.upgrade()
     }
 
-    /// Adds one that was just opened, unless another one was faster: gives the one that counts.
+    /// Adds a file that was just opened, and returns the one to use: another thread's, if that was
+    /// faster.
     pub fn insert(&self, cached_file: CachedFile) -> Arc<CachedFile> {
         let mut map = self.0.lock();
         if let Some(first) = map.open.get(&cached_file.key).and_then(Weak::upgrade) {
@@ -44,15 +45,15 @@ impl CachedFiles {
         cached_file
     }
 
-    /// All that are open.
+    /// All open cached files.
     pub fn all(&self) -> Vec<Arc<CachedFile>> {
         self.0.lock().open.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Takes one out for good if nobody but the caller has it: whoever wants the version from now on opens its file anew.
+    /// Removes a file if only the caller has it. Later users of the version open its file anew.
     pub fn take_unused(&self, cached_file: &Arc<CachedFile>) -> bool {
         let mut map = self.0.lock();
-        // Under the lock nobody can come to it by its key.
+        // Under the lock no other thread can find it by its key.
         let is_unused = Arc::strong_count(cached_file) == 1;
         if is_unused {
             map.open.remove(&cached_file.key);

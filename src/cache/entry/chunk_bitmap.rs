@@ -1,35 +1,42 @@
-//! Which chunks of a cache entry are in its data file: the index of the entry, in memory.
+//! The chunk bitmap: which chunks of a version are in its data file. This is the index in memory.
 //!
-//! A read asks this set and nothing else whether its bytes are here, so the question costs one
+//! A read consults only this bitmap to find out whether its bytes are present. That costs one
 //! atomic load for 64 chunks: no lock, no SQL. The writer threads add to it. The table
-//! `cache_chunks` follows over a channel, and the set is filled from that table when the entry is
-//! first used.
+//! `cache_chunks` follows over a channel, and the bitmap is filled from that table when the entry
+//! is first used.
 //!
 //! **Ordering.** A chunk is inserted with `Release` after its bytes were written, and looked up
-//! with `Acquire`: who sees the bit set sees the bytes too.
+//! with `Acquire`: a thread that sees the bit set also sees the bytes.
 //!
-//! **Chunks go, too**, and reads take no lock against that: they look again afterwards. Each word has
-//! a count of the chunks that went from it. A chunk's bit is cleared first, then it is counted, then its bytes
-//! are punched out of the file. A read takes the [`stamp`](ChunkBitmap::stamp) of its chunks, finds their bits set, reads
-//! the file, and takes the stamp again. If it is the same, no hole was punched before the file was read: who sees
-//! the hole sees the count. If a chunk went before the first stamp, its bit is seen cleared. So bytes that
-//! were read between two equal stamps are the file's; otherwise the read begins again.
+//! **Eviction.** Chunks are evicted while reads go on. Reads take no lock against that; they check
+//! again afterwards. Each word has a count of its evicted chunks. An eviction clears the chunk's
+//! bit, increments the count, and then punches the bytes out of the file. A read:
+//!
+//! 1. takes the [`stamp`](ChunkBitmap::stamp) of its chunks;
+//! 2. finds their bits set;
+//! 3. reads the file;
+//! 4. takes the stamp again.
+//!
+//! If both stamps are equal, no hole was punched before the file was read: a thread that sees the
+//! hole also sees the count. If a chunk was evicted before the first stamp, its bit is seen
+//! cleared. So bytes read between two equal stamps are the file's; otherwise the read begins again.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The set of the chunks that are present.
+/// The set of present chunks.
 #[derive(Debug)]
 pub struct ChunkBitmap {
     /// Bit `i % 64` of word `i / 64` is chunk `i`. **Bits at and past `chunks` are never set.**
     words: Box<[AtomicU64]>,
-    /// For each word, how often a chunk of it went. **Counted after the bit is cleared, and before the bytes go.**
+    /// For each word, the number of its evicted chunks. **Incremented after the bit is cleared, and
+    /// before the bytes are punched.**
     gone: Box<[AtomicU64]>,
-    /// How many chunks the file has.
+    /// Number of chunks of the file.
     chunks: u64,
-    /// How many bits are set. Follows the bits; exact once all changes have returned.
+    /// Number of set bits. Follows the bits; exact once all changes have returned.
     present: AtomicU64,
-    /// See [`Self::losses`].
+    /// The counter of [`Self::losses`].
     losses: AtomicU64,
 }
 
@@ -48,8 +55,8 @@ impl ChunkBitmap {
         }
     }
 
-    /// Adds a chunk whose bytes are in the data file. True if it was not there before; false also
-    /// for an index past the end of the file.
+    /// Adds a chunk whose bytes are in the data file. Returns true if it was missing before, and
+    /// false for an index past the end of the file.
     pub fn insert(&self, chunk: u64) -> bool {
         if chunk >= self.chunks {
             return false;
@@ -62,7 +69,8 @@ impl ChunkBitmap {
         added
     }
 
-    /// Takes a chunk out whose bytes are lost, or about to go. True if it was there.
+    /// Removes a chunk whose bytes are lost, or about to be punched. Returns true if it was
+    /// present.
     pub fn remove(&self, chunk: u64) -> bool {
         if chunk >= self.chunks {
             return false;
@@ -78,21 +86,22 @@ impl ChunkBitmap {
         removed
     }
 
-    /// A number that changes both before and after a chunk is taken out. So if it is the same as before the chunks were looked at, each that
-    /// was found is still here; and who goes by an older look can tell that it has to look again.
+    /// A number that changes both before and after a chunk is removed. If it is unchanged since the
+    /// chunks were checked, those found are still present. Otherwise they have to be checked again.
     pub fn losses(&self) -> u64 {
         self.losses.load(Ordering::Acquire)
     }
 
-    /// Counts a chunk whose bytes are about to go although it never became whole: readers may have been woken for the
-    /// part of it that is there.
+    /// Counts an incomplete chunk whose bytes are about to be punched: readers may have been woken
+    /// for its written part.
     pub fn count_gone(&self, chunk: u64) {
         if chunk < self.chunks {
             self.gone[(chunk / BITS) as usize].fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Changes whenever one of `chunks`, or one near them, goes. To be taken before the chunks are found present.
+    /// Changes whenever one of `chunks`, or one near them, is removed. Take it before checking for
+    /// presence.
     pub fn stamp(&self, chunks: &Range<u64>) -> u64 {
         let end = chunks.end.min(self.chunks);
         if chunks.start >= end {
@@ -104,14 +113,15 @@ impl ChunkBitmap {
             .fold(0, |sum, gone| sum.wrapping_add(gone.load(Ordering::Acquire)))
     }
 
-    /// Whether what was read of `chunks`, since this stamp was taken and they were found present, are their bytes.
+    /// Returns true if bytes of `chunks`, read since this stamp was taken and they were found
+    /// present, are valid.
     pub fn is_unchanged(&self, chunks: &Range<u64>, stamp: u64) -> bool {
-        // The file was read before the counts are.
+        // The file is read before the counts are.
         fence(Ordering::Acquire);
         self.stamp(chunks) == stamp
     }
 
-    /// The chunks of segment `index` (64 in a row) that are present.
+    /// The present chunks of segment `index` (64 consecutive chunks).
     pub fn in_segment(&self, index: u64) -> impl Iterator<Item = u64> + use<> {
         let mut word = self
             .words
@@ -126,17 +136,17 @@ impl ChunkBitmap {
         })
     }
 
-    /// How many segments of 64 chunks the file has.
+    /// Number of segments of 64 chunks.
     pub fn segments(&self) -> u64 {
         self.words.len() as u64
     }
 
-    /// Whether this chunk is present.
+    /// Returns true if this chunk is present.
     pub fn contains(&self, chunk: u64) -> bool {
         chunk < self.chunks && self.word(chunk / BITS).load(Ordering::Acquire) >> (chunk % BITS) & 1 == 1
     }
 
-    /// Whether all of `chunks` are present. True for an empty range.
+    /// Returns true if all of `chunks` are present. True for an empty range.
     pub fn contains_all(&self, chunks: &Range<u64>) -> bool {
         self.next_missing(chunks).is_none()
     }
@@ -148,7 +158,7 @@ impl ChunkBitmap {
             if at >= self.chunks {
                 return Some(at);
             }
-            // Look at a whole word at once: the set bits from `at` on are skipped together.
+            // Checks a whole word at once: the set bits from `at` on are skipped together.
             let word = self.word(at / BITS).load(Ordering::Acquire) >> (at % BITS);
             let run = u64::from(word.trailing_ones());
             let next_word = (at / BITS + 1) * BITS;
@@ -166,7 +176,7 @@ impl ChunkBitmap {
         let end = chunks.end.min(self.chunks);
         let mut at = chunks.start;
         while at < end {
-            // As above, for the bits that are not set.
+            // As above, for the cleared bits.
             let word = self.word(at / BITS).load(Ordering::Acquire) >> (at % BITS);
             if word != 0 {
                 let present = at + u64::from(word.trailing_zeros());
@@ -177,17 +187,17 @@ impl ChunkBitmap {
         None
     }
 
-    /// How many chunks are present.
+    /// Number of present chunks.
     pub fn len(&self) -> u64 {
         self.present.load(Ordering::Acquire)
     }
 
-    /// Whether no chunk is present.
+    /// Returns true if no chunk is present.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether every chunk of the file is present.
+    /// Returns true if every chunk of the file is present.
     pub fn is_complete(&self) -> bool {
         self.len() == self.chunks
     }
@@ -240,7 +250,7 @@ mod tests {
         assert!(!set.remove(200));
     }
 
-    /// The race that the stamps are there for, with an array of words in place of the file.
+    /// The race that the stamps prevent, with an array of words in place of the file.
     #[test]
     fn what_is_read_between_equal_stamps_was_never_punched() {
         const CHUNKS: u64 = 64;
@@ -277,7 +287,7 @@ mod tests {
                 }
                 for chunk in (0..CHUNKS).step_by(7) {
                     set.remove(chunk);
-                    // As a system call does: nothing of it is seen before what was counted.
+                    // As a system call does: nothing of it is visible before the count.
                     fence(Ordering::SeqCst);
                     file[chunk as usize].store(0, Ordering::Relaxed);
                 }

@@ -1,7 +1,8 @@
-//! Entries that stay open after their last reader, so that opening them again asks neither SQLite nor the file system.
+//! Idle files: entries that stay open after their last reader, so that opening them again needs
+//! neither SQLite nor the file system.
 //!
-//! Each takes a file descriptor and three bits for each chunk. Whoever is short of descriptors, or is to make room in
-//! files that nobody reads, has them closed.
+//! Each takes a file descriptor and three bits for each chunk. They are closed when descriptors run
+//! out, and when space has to be freed in files without readers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,22 +11,23 @@ use parking_lot::Mutex;
 
 use super::cache_entry::CacheEntry;
 
-/// So many.
+/// Maximum number of idle files.
 const KEPT_OPEN: usize = 64;
 
-/// See the module.
+/// The idle files of a mount.
 #[derive(Default)]
 pub struct IdleFiles {
-    /// The most recently opened entries, the latest last. Nothing is taken under the lock, **nor is any dropped under it**: closing
-    /// files takes system calls.
+    /// The most recently opened entries, the latest last. No other lock is taken under it, **nor is
+    /// an entry dropped under it**: closing files takes system calls.
     entries: Mutex<VecDeque<Arc<CacheEntry>>>,
 }
 
 impl IdleFiles {
-    /// Keeps an entry open that somebody opens, for whoever is next.
+    /// Keeps an entry open that is being opened, for later openers.
     pub fn keep(&self, entry: &Arc<CacheEntry>) {
         let mut kept = self.entries.lock();
-        // An earlier version is not kept for anybody: it is to go first, and what is open is ranked by its use alone.
+        // An earlier version is not kept: it is evicted first, and open files are ranked by their
+        // use alone.
         let of_file: VecDeque<_>;
         (of_file, *kept) = std::mem::take(&mut *kept)
             .into_iter()
@@ -36,7 +38,7 @@ impl IdleFiles {
         drop((of_file, crowded_out));
     }
 
-    /// Does not keep these open: the next one who opens them gets others.
+    /// Drops these entries: the next opener gets new ones.
     pub fn let_go_of(&self, which: impl Fn(&CacheEntry) -> bool) {
         let mut kept = self.entries.lock();
         let going: VecDeque<_>;
@@ -45,7 +47,7 @@ impl IdleFiles {
         drop(going);
     }
 
-    /// Keeps none open.
+    /// Drops all entries.
     pub fn let_go_of_all(&self) {
         let all = std::mem::take(&mut *self.entries.lock());
         drop(all);

@@ -1,7 +1,9 @@
-//! One version of one remote file in the cache: its entry, the handles on it, and which of its chunks are present.
+//! One version of one remote file in the cache: its entry, the handles on it, and which of its
+//! chunks are present.
 //!
-//! [`cache_entry`] is what a handle opens; [`version_store`] finds or creates the [`cached_file`] with its data file and
-//! [`chunk_bitmap`]. A chunk counts as present only here: `storage` holds bytes, `index` holds rows, and both follow.
+//! A handle opens a [`cache_entry`]. The [`version_store`] finds or creates the [`cached_file`]
+//! with its data file and [`chunk_bitmap`]. Presence of a chunk is decided only here: `storage`
+//! holds bytes, `index` holds rows, and both follow.
 
 pub(super) mod cache_dir;
 pub mod cache_entry;

@@ -1,23 +1,25 @@
-//! Where a fetch stands in its file. A fetch that ends within a chunk leaves it with the entry, for the next one to go on.
+//! The position of a fetch in its file. A fetch that ends within a chunk leaves its position with
+//! the entry, and the next fetch continues there.
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cache_entry::CacheEntry;
 use super::cached_file::{CachedFile, WriteGuard};
 
-/// Where a fetch stands: the next byte to write, and the checksum of its chunk so far.
+/// A fetch's position: the next byte to write, and the checksum of its chunk so far.
 pub struct Position {
     /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
     pub(in crate::cache) offset: u64,
     hasher: Xxh3,
-    /// How often the file had been cut off when the chunk in which it stands was begun.
+    /// Number of truncations of the file when the chunk at the position was begun.
     pub(in crate::cache) losses: u64,
-    /// Keeps what was written of chunks that the scheduler may take for written in part: for as long as it may, at least.
+    /// Protects the written parts of chunks from eviction for as long as the scheduler may rely on
+    /// them.
     pub(in crate::cache) filling: Option<WriteGuard>,
 }
 
 impl Position {
-    /// At the beginning of a chunk.
+    /// A position at the beginning of a chunk.
     pub fn at_chunk_edge(offset: u64) -> Box<Position> {
         Box::new(Position {
             offset,
@@ -32,7 +34,8 @@ impl Position {
         self.offset
     }
 
-    /// The scheduler knows that everything up to here is written: what is whole may go from now on.
+    /// The scheduler has received everything up to here: complete chunks may be evicted from now
+    /// on.
     pub(in crate::cache) fn was_told(&mut self, entry: &CacheEntry) {
         let chunk = entry.chunk.index(self.offset);
         if self.offset > chunk * entry.chunk.bytes() && self.offset < entry.size() {
@@ -42,12 +45,13 @@ impl Position {
         }
     }
 
-    /// Whether what was written of the chunk in which it stands is lost.
+    /// Returns true if the written part of the chunk at the position is lost.
     pub fn is_lost(&self, entry: &CacheEntry, cached_file: &CachedFile) -> bool {
         !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != cached_file.losses()
     }
 
-    /// Takes bytes that were written, and reports each chunk that they complete with its checksum.
+    /// Moves on over bytes that were written, and reports each chunk that they complete with its
+    /// checksum.
     pub(in crate::cache) fn advance(
         &mut self,
         entry: &CacheEntry,

@@ -1,19 +1,24 @@
-//! Chunks that are recorded and may not be what was recorded: verified by their checksum before they count as present.
+//! Unverified chunks: recorded chunks whose bytes may be wrong. Their checksum is verified before
+//! they count as present.
 //!
-//! A chunk becomes suspect when its entry is opened: the machine went down since it was recorded
-//! ([`crate::cache::index`]), the data file is another one than was filled, or there is a hole where it should be. It is
-//! **not present** until it was verified, so no reader sees it, and the fetch that is started for it looks at the data
-//! file before it asks the server.
+//! A chunk becomes unverified when its entry is opened, for one of these reasons:
+//!
+//! - the machine went down since it was recorded ([`crate::cache::index`]);
+//! - the data file is not the one that was filled;
+//! - there is a hole where the chunk should be.
+//!
+//! It is **not present** until it was verified, so no reader sees it. The fetch that is started for
+//! it reads the data file before it asks the server.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use parking_lot::Mutex;
 
-/// The suspect chunks of an entry, with the checksums that were recorded.
+/// The unverified chunks of an entry, with the recorded checksums.
 #[derive(Debug, Default)]
 pub struct Unverified {
-    /// Held for moments; nothing is taken under it.
+    /// Held for moments; no other lock is taken under it.
     chunks: Mutex<BTreeMap<u64, u64>>,
 }
 
@@ -25,43 +30,44 @@ impl Unverified {
         }
     }
 
-    /// Whether there is none (any more).
+    /// Returns true if there is none (any more).
     pub fn is_empty(&self) -> bool {
         self.chunks.lock().is_empty()
     }
 
-    /// The recorded checksum of a chunk that is suspect.
+    /// The recorded checksum of an unverified chunk.
     pub fn checksum(&self, chunk: u64) -> Option<u64> {
         self.chunks.lock().get(&chunk).copied()
     }
 
-    /// Whether this chunk is suspect.
+    /// Returns true if this chunk is unverified.
     pub fn contains(&self, chunk: u64) -> bool {
         self.chunks.lock().contains_key(&chunk)
     }
 
-    /// The first suspect chunk from this one on.
+    /// The first unverified chunk from this one on.
     pub fn next_from(&self, chunk: u64) -> Option<u64> {
         self.chunks.lock().range(chunk..).next().map(|(&chunk, _)| chunk)
     }
 
-    /// Those of these chunks that are suspect.
+    /// The unverified ones of these chunks.
     pub fn within(&self, chunks: Range<u64>) -> Vec<u64> {
         self.chunks.lock().range(chunks).map(|(&chunk, _)| chunk).collect()
     }
 
-    /// The chunk is about to go, and its record with it. Its checksum, if it was suspect.
+    /// Removes a chunk that is about to be evicted with its record. Returns its checksum, if it was
+    /// unverified.
     pub fn take(&self, chunk: u64) -> Option<u64> {
         self.chunks.lock().remove(&chunk)
     }
 
-    /// The chunk that was [taken](Self::take) does not go after all.
+    /// A chunk that was [taken](Self::take) is not evicted after all.
     pub fn put_back(&self, chunk: u64, checksum: u64) {
         self.chunks.lock().insert(chunk, checksum);
     }
 
-    /// The chunk is known to be good, or is not recorded any more. **To be called after that was recorded.** True if it
-    /// was the last one: all that is recorded of the entry can be trusted again.
+    /// The chunk is verified, or not recorded any more. **Call it after that was recorded.**
+    /// Returns true if it was the last one: all records of the entry can be trusted again.
     pub fn clear(&self, chunk: u64) -> bool {
         let mut chunks = self.chunks.lock();
         chunks.remove(&chunk).is_some() && chunks.is_empty()

@@ -1,7 +1,7 @@
-//! From a version of a remote file to its data file and the chunks that are here of it.
+//! The version store: from a version of a remote file to its data file and present chunks.
 //!
-//! The one place where the index and the store are brought together: rows are believed only when
-//! the data file that they speak of is found as they left it. What may not be so is verified ([`super::unverified`]).
+//! This is the one place that compares the index with the data files. Rows are trusted only if
+//! their data file is found as they left it; doubtful chunks are verified ([`super::unverified`]).
 
 use std::io;
 use std::ops::Range;
@@ -30,40 +30,41 @@ use crate::http::{Version, redact};
 use crate::origin::Logins;
 use crate::util::plural::{count, verb};
 
-/// Chunks of one file, at most. A bit for each is kept in memory: 128 MiB of them are enough for
-/// 256 TiB in chunks of the default size. Who announces more has made a mistake, or means harm.
+/// Maximum number of chunks of one file. Each takes a bit in memory: 128 MiB of bits are enough for
+/// 256 TiB in chunks of the default size. A server that announces more is mistaken or malicious.
 const MOST_CHUNKS: u64 = 1 << 30;
 
 /// Opens versions.
 pub struct VersionStore {
-    /// Where the data files are.
+    /// The data files.
     pub store: ChunkStore,
-    /// What is recorded of them.
+    /// The records of them.
     pub index: Arc<ChunkIndex>,
-    /// Those that are open.
+    /// The open ones.
     pub cached_files: CachedFiles,
-    /// What may be kept of them.
+    /// The space that they may take.
     pub quota: Arc<Quota>,
-    /// Held by the one who makes a data file whole again that was cut off: rare, and some system calls.
+    /// Held while a truncated data file is restored: rare, and some system calls.
     pub(in crate::cache) restoring: Mutex<()>,
-    /// Whether they can be written.
+    /// Whether data files can be written.
     pub trouble: Arc<DiskHealth>,
-    /// Whether the file system of the cache can give back parts of files. If not, nothing is kept there.
+    /// True if the file system of the cache can punch holes. If not, nothing is kept there.
     pub has_holes: bool,
-    /// Whether this is only in the place of a folder that can't be opened ([`cache_dir`](crate::cache::entry::cache_dir)).
+    /// True if this is the fallback for a directory that can't be opened
+    /// ([`cache_dir`](crate::cache::entry::cache_dir)).
     pub is_fallback: bool,
-    /// By which login each URL is asked for.
+    /// The login with which each URL is requested.
     pub logins: Logins,
 }
 
 impl VersionStore {
-    /// Opens the data file of a version and loads which of its chunks are present. Notes in the
-    /// index that this is the current version of the URL. Blocks for some system calls and queries.
+    /// Opens the data file of a version and loads which of its chunks are present. Records this as
+    /// the current version of the URL. Blocks for some system calls and queries.
     ///
-    /// When the data file can't be opened or made the version is [nowhere](CachedFile::has_no_file): it is read around the cache.
+    /// If the data file can't be opened or created, the version [has no
+    /// file](CachedFile::has_no_file): its reads bypass the cache.
     ///
-    /// # Errors
-    /// [`ReadError::Store`] when it has too many chunks.
+    /// # Errors [`ReadError::Store`] if it has too many chunks.
     pub fn open(
         &self,
         url: &Url,
@@ -115,17 +116,18 @@ impl VersionStore {
         Ok(settled)
     }
 
-    /// By which the versions of a file, a listing or a pin are found that this mount's login was told, and no other.
+    /// The key under which versions, listings and pins are recorded for this mount's login, and for
+    /// no other.
     pub fn url_key(&self, url: &Url) -> UrlKey {
         UrlKey::of_login(url, self.logins.key(url))
     }
 
-    /// Whether the cache folder is where it was when it was opened, and the same. If not, that is noted: what would be written to
-    /// another one in its place nobody would find again.
+    /// Returns true if the cache directory is still in its place and the same. If not, that is
+    /// noted: what is written to the old directory would never be found again.
     pub fn is_in_place(&self) -> bool {
         let is_in_place = self.index.is_in_place();
         if self.trouble.folder_is(is_in_place) {
-            // The evictor looks now and then whether it is back.
+            // The evictor checks regularly whether it is back.
             self.quota.wake_evictor();
         }
         is_in_place
@@ -139,12 +141,13 @@ impl VersionStore {
             self.quota.add_folder();
         }
         let forget = || {
-            // Mostly there is nothing to forget, and nothing to wait for. It must not be queued for later: another process may have recorded
-            // what it fetched into this very file by then.
+            // Usually there is nothing to forget, and nothing to wait for. Otherwise the forgetting
+            // must not stay queued: another process may record what it fetched into this very file
+            // meanwhile.
             if !self.index.is_pending(&key) && !self.index.has_committed(&key) {
                 return true;
             }
-            // Somebody has deleted it or cut it off, and its bytes still count.
+            // Another program has deleted or truncated the file, and its bytes still count.
             self.quota.demand_audit();
             self.index.commit([Record::Forget { key: key.clone() }])
         };
@@ -153,7 +156,7 @@ impl VersionStore {
             Err(error) => return self.nowhere(key, chunk, size, &error),
         };
         let (recorded, row) = match data.found {
-            // If it is not known what is here of it, it is better not to touch it.
+            // If the records are unknown, the file is left untouched.
             Found::Intact => match self.index.recorded_soon(&key) {
                 Some(recorded) => (recorded, self.index.candidate(&key)),
                 None => return Self::without_file(key, chunk, size),
@@ -165,7 +168,8 @@ impl VersionStore {
             .insert(cached_file(key, chunk, size, data, recorded, row.as_ref())))
     }
 
-    /// A version whose data file can't be made for this reason. Not shared: the next one who opens it tries again.
+    /// A version whose data file can't be created for this reason. Not shared: the next opener
+    /// tries again.
     fn nowhere(
         &self,
         key: EntryKey,
@@ -174,12 +178,12 @@ impl VersionStore {
         why: &io::Error,
     ) -> Result<Arc<CachedFile>, ReadError> {
         if why.kind() == io::ErrorKind::FileTooLarge {
-            // On a file system without holes, say: others may fit.
+            // For example on a file system without holes: other files may fit.
             log::warn!(
                 "{size} bytes are too large a file for the file system of the cache, or for a limit of file sizes (ulimit -f): it is read around the cache"
             );
         } else if why.raw_os_error() == Some(libc::EMFILE) {
-            // That is no trouble of the folder's, and none for who has a data file.
+            // This says nothing about the directory, and does not concern open data files.
             log::warn!(
                 "no more files can be open at a time: one is read around the cache; raise the limit of open files \
                  (ulimit -n, LimitNOFILE)"
@@ -195,8 +199,8 @@ impl VersionStore {
         Ok(Arc::new(cached_file(key, chunk, size, data, Recorded::default(), None)))
     }
 
-    /// Opens an entry that the index has recorded, to make room in it. `None` if its file is not there as it was, or another
-    /// process is busy with it.
+    /// Opens a recorded entry, to free space in it. `None` if its file is missing or changed, or
+    /// another process uses it.
     pub fn open_recorded(&self, row: &Candidate) -> Option<Arc<CachedFile>> {
         if let Some(open) = self.cached_files.get(&row.key) {
             return Some(open);
@@ -207,10 +211,10 @@ impl VersionStore {
         Some(self.cached_files.insert(cached_file))
     }
 
-    /// Takes over what other processes have recorded of these chunks since this one looked last. A query, if anything
-    /// was recorded at all, or these were not looked at since.
+    /// Learns what other processes have recorded of these chunks. Needs a query if anything was
+    /// recorded since the last call, or these chunks were not read since.
     pub fn learn(&self, cached_file: &CachedFile, chunks: &Range<u64>) {
-        // What is recorded from here on is seen, or changes the version once more.
+        // Later records are seen, or change the version once more.
         let version = self.index.version();
         for chunks in cached_file.not_learnt(version, chunks) {
             cached_file.learn(|| {
@@ -222,19 +226,20 @@ impl VersionStore {
         }
     }
 
-    /// Has the index record what is in a data file. The file stays open until that is committed: one that nobody has open, other mounts
-    /// and `fetchfs cache` clear up, and make room in, by what is recorded of it.
+    /// Queues a record about a data file. The file stays open until that is committed: other mounts
+    /// and `fetchfs cache` clean up and free space in files without users, by what is recorded of
+    /// them.
     pub fn record_contents(&self, cached_file: &CachedFile, record: Record) {
         self.index.record_keeping(record, cached_file.keep_open());
     }
 
-    /// See [`CachedFile::trim`].
+    /// Frees what is in the file beside present chunks; see [`CachedFile::trim`].
     pub fn trim(&self, cached_file: &CachedFile, all: bool) {
         let change = cached_file.trim(all, |chunks| self.index.committed_chunks(&cached_file.key, chunks));
         self.quota.adjust(change.counted);
     }
 
-    /// Has the index note how an entry was used until now.
+    /// Queues the recency of an entry.
     pub fn note_use(&self, cached_file: &CachedFile) {
         let cache = self.quota.moment(0).cache;
         let present = (0..cached_file.presence.segments())
@@ -259,16 +264,18 @@ impl VersionStore {
         });
     }
 
-    /// Verifies suspect chunks of a settled entry, from the one that begins at `bytes.start` on, until one is not suspect or
-    /// not what was recorded. Good ones become present, and `verified` is told up to which byte; a bad one is
-    /// forgotten, so that it is fetched. Gives the byte offset reached. Blocks for reading them.
+    /// Verifies unverified chunks of a settled entry, from the one that begins at `bytes.start` on,
+    /// until one is not unverified or has wrong bytes. Good chunks become present, and `verified`
+    /// is called with the byte offset reached. A bad chunk is forgotten, so that it is fetched.
+    /// Returns the byte offset reached. Blocks for reading.
     pub fn verify(&self, entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>, verified: impl Fn(u64)) -> u64 {
         let mut buffer = Vec::new();
         let mut reached = bytes.start;
         while reached < bytes.end {
             let chunk = entry.chunk.index(reached);
-            // Said before it is looked up: what leaves from here on is not this chunk. Else its bytes could be punched out
-            // between being verified and being present, and zeros would count as what was fetched.
+            // Marked as used before the look-up, so that it is not evicted from here on. Otherwise
+            // its bytes could be punched out between verification and presence, and zeros would
+            // count as fetched bytes.
             let _stays = settled.cached_file.use_chunks(chunk..chunk + 1);
             let Some(checksum) = settled.cached_file.unverified.checksum(chunk) else {
                 break;
@@ -294,7 +301,7 @@ impl VersionStore {
         reached
     }
 
-    /// A chunk is not suspect any more, and what it is instead was handed to the index.
+    /// A chunk is not unverified any more, and its new state was queued for the index.
     pub fn clear_suspect(&self, settled: &Settled, chunk: u64) {
         if settled.cached_file.unverified.clear(chunk) {
             let key = settled.cached_file.key.clone();
@@ -302,9 +309,9 @@ impl VersionStore {
         }
     }
 
-    /// Says that the kernel is going to read the file by itself, if it may: all of it is here, and whoever reads it gets its bytes. **By the
-    /// kernel, nobody gets them from elsewhere.** So it may not when the data file was cut off, nor when the disk or the index has
-    /// failed since the mount began.
+    /// Lets the kernel read the file by itself, if all of it is present. **Reads by the kernel have
+    /// no fallback.** So it is refused if the data file was truncated, or if the disk or the index
+    /// has failed since the mount began.
     pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
         let settled = entry.settled()?;
         if self.trouble.has_disk_failed() || self.index.has_failed() {
@@ -319,11 +326,10 @@ impl VersionStore {
         None
     }
 
-    /// If somebody else has cut the data file off, forgets what was in that part of it and gives it back its size. To be
-    /// called before a write, which would turn what is missing before it into zeros.
+    /// If another process has truncated the data file, forgets the chunks in that part and restores
+    /// the size. Call it before a write, which would turn the missing part before it into zeros.
     ///
-    /// # Errors
-    /// `ResourceBusy` when somebody else has it open; or what the file system says.
+    /// # Errors `ResourceBusy` if another process has it open; or any error of the file system.
     pub fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
         if settled.cached_file.cut_to()?.is_none() {
             return Ok(());
@@ -340,11 +346,11 @@ impl VersionStore {
         settled.cached_file.restore_size()
     }
 
-    /// What to make of a failed read of `bytes`, which were present. True if they are forgotten now, and will be fetched
-    /// again when they are asked for.
+    /// Handles a failed read of `bytes`, which were present. Returns true if they are forgotten
+    /// now, and will be fetched again.
     pub fn recover(&self, entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>, error: &io::Error) -> bool {
         if error.kind() == io::ErrorKind::UnexpectedEof {
-            // If it can't have its size back now, what is missing is forgotten all the same.
+            // If its size can't be restored now, the missing chunks are forgotten all the same.
             return self.restore_if_cut(entry, settled).is_ok() || self.lose(settled, entry.chunk.touched(bytes)) > 0;
         }
         self.trouble.note_disk(error);
@@ -363,13 +369,13 @@ impl VersionStore {
         lost > 0
     }
 
-    /// Forgets those of the chunks that are present. Gives their number.
+    /// Forgets the present ones of these chunks. Returns their number.
     fn lose(&self, settled: &Settled, chunks: Range<u64>) -> usize {
         let present = chunks.filter(|&chunk| settled.presence.contains(chunk));
         present.map(|chunk| self.forget_chunk(settled, chunk)).count()
     }
 
-    /// The bytes of a chunk are lost: it is not present, and not recorded.
+    /// The bytes of a chunk are lost: it is neither present nor recorded any more.
     pub fn forget_chunk(&self, settled: &Settled, chunk: u64) {
         settled.cached_file.lose(chunk);
         self.index.record(Record::ForgetChunks {
@@ -378,10 +384,9 @@ impl VersionStore {
         });
     }
 
-    /// Settles an entry with the version that an answer was of, unless somebody has meanwhile.
+    /// Settles an entry with the version of an answer, unless it was settled meanwhile.
     ///
-    /// # Errors
-    /// As for [`Self::open`].
+    /// # Errors As for [`Self::open`].
     pub async fn settle(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -408,10 +413,10 @@ fn cached_file(
     row: Option<&Candidate>,
 ) -> CachedFile {
     let count = chunk.count(size);
-    // Another file under the name is not the one that was filled.
+    // Another file under this name is not the one that was filled.
     recorded.is_certain &= data.inode().is_ok_and(|inode| inode == recorded.inode);
     let (presence, unverified) = sort_out(recorded, &data, chunk, size);
-    // What a killed process has not noted was used when the entry was opened, as far as is known.
+    // A killed process has not recorded its uses; its last known use is the opening of the entry.
     let (stored, otherwise) = row.map_or((&[][..], Use::default()), |row| {
         (&row.segments[..], Use::once(row.coldest, row.last_used))
     });
@@ -419,7 +424,8 @@ fn cached_file(
     CachedFile::new(key, chunk, size, presence, unverified, recency, data)
 }
 
-/// Which of the recorded chunks are present in a data file of `size` bytes, and which have to be verified first.
+/// Which of the recorded chunks are present in a data file of `size` bytes, and which have to be
+/// verified first.
 fn sort_out(recorded: Recorded, data: &DataFile, chunk: ChunkSize, size: u64) -> (ChunkBitmap, Unverified) {
     let count = chunk.count(size);
     let presence = ChunkBitmap::new(count);
@@ -429,7 +435,7 @@ fn sort_out(recorded: Recorded, data: &DataFile, chunk: ChunkSize, size: u64) ->
     }
     let known: Vec<_> = known.collect();
     let mut unverified = Vec::new();
-    // Mostly a run has no hole, and one question is enough.
+    // Usually a run has no hole, and one system call is enough.
     for run in known.chunk_by(|(one, _), (next, _)| one + 1 == *next) {
         let (first, last) = (run[0].0, run[run.len() - 1].0);
         let has_hole = data.has_hole(&chunk.bytes_of(&(first..last + 1), size));

@@ -1,8 +1,9 @@
-//! Who uses a cache folder, and leaving it in good order.
+//! The directory lock: which processes use a cache directory, and a clean shutdown.
 //!
-//! Every process that uses the folder holds a shared `flock` on its file `lock`. The last one to leave makes all data durable, and the index is marked
-//! clean: after a reboot nothing has to be verified. It is worth
-//! little time: if much waits to be written, it is left undone, and what is served after a reboot is verified first.
+//! Every process that uses the directory holds a shared `flock` on its file `lock`. The last
+//! process to leave makes all data durable and marks the index clean: after a reboot nothing has to
+//! be verified. That may take little time only. If much data waits to be written, it is skipped,
+//! and chunks are verified after a reboot.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,31 +12,34 @@ use std::path::Path;
 
 use procfs::{Current, Meminfo};
 
-/// Bytes that may wait to be written for this process to wait for them when it ends: half a second of a common disk's work.
+/// Maximum bytes waiting to be written for which this process waits at its end: half a second of a
+/// common disk's work.
 const WORTH_WAITING: u64 = 256 << 20;
 
-/// The right to use a cache folder, held with others.
+/// The shared lock on a cache directory.
 #[derive(Debug)]
 pub struct DirLock {
-    /// Locked; without it (a file system that has no locks) nobody knows who else is here, and the cache is never clean.
+    /// The locked file. `None` on a file system without locks: then other processes are unknown,
+    /// and the cache is never clean.
     lock: Option<File>,
 }
 
 impl DirLock {
-    /// Enters. Waits at most for the moment in which another process leaves.
+    /// Takes the shared lock. Waits at most for the moment in which another process leaves.
     pub fn enter(cache_dir: &Path) -> DirLock {
         let lock = lock_shared(&cache_dir.join("lock"))
             .inspect_err(|error| log::info!("{}: no lock ({error})", cache_dir.display()));
         DirLock { lock: lock.ok() }
     }
 
-    /// Whether nobody else is here, and nobody can come for as long as this lives. Where that can't be told, nobody is.
+    /// Returns true if no other process uses the directory, or if locks are unsupported. With
+    /// locks, none can enter for as long as this lives.
     pub fn is_alone(&self) -> bool {
         self.lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok())
     }
 
-    /// Makes all data durable, if no other process has the folder and that takes little time. True if so; then no other process can come
-    /// for as long as this lives.
+    /// Makes all data durable, if no other process uses the directory and that takes little time.
+    /// Returns true if so; then no other process can enter for as long as this lives.
     pub fn sync_if_last(&self) -> bool {
         self.sync_if_little_waits(waiting_to_be_written())
     }
@@ -46,7 +50,7 @@ impl DirLock {
             log::info!("much waits to be written to disk: after a reboot the cache will be verified as it is read");
             return false;
         }
-        // Of all processes that have used the folder since the machine was started, killed ones among them.
+        // Data of all processes since boot, also of killed ones.
         nix::unistd::syncfs(lock).is_ok() && lock.try_lock().is_ok()
     }
 }

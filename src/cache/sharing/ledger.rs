@@ -1,17 +1,20 @@
-//! What the cache folder takes on disk, counted by all processes that use it.
+//! The ledger: the disk space of the cache directory, counted by all processes that use it.
 //!
-//! The file `usage` has one page of numbers, which each of them reads and writes ([`page`]). **The count is never
-//! less than what is allocated**: bytes are added before they are written, and taken off after a hole was punched.
-//! What a killed process had reserved and not written stays counted, until the next one alone in the folder or the next
-//! [`audit`](super::audit) puts it right.
+//! The file `usage` has one page of numbers, which each process reads and writes ([`page`]). **The
+//! count is never less than what is allocated**: bytes are added before they are written, and
+//! subtracted after a hole was punched. What a killed process had reserved and not written stays
+//! counted until the next process alone in the directory, or the next
+//! [`audit`](crate::cache::eviction), corrects it.
 //!
-//! Each process has a slot in the page, which it holds by a lock on a byte of the file: that goes with the process, so a
-//! dead one's slot is known by being free. In it stand the size that it was told to keep to, of which the smallest
-//! counts for all, and its number, for messages.
+//! Each process has a slot in the page, which it holds by a lock on a byte of the file. The kernel
+//! releases the lock with the process, so the slot of a dead process is unlocked. The slot holds
+//! the size that the process was configured with, and its pid, for messages. The smallest size
+//! applies to all.
 //!
-//! **A page that can't be read or written ends nothing.** Room can't be reserved then, which is an error at once, so files are read
-//! around the cache. What has to be counted all the same is counted when the page can be written again. A page that somebody
-//! else has cut off or overwritten is written anew from what this process knew of it, and an audit is due.
+//! **Errors of the page do not end the process.** If the page can't be read or written,
+//! reservations fail at once and reads bypass the cache. Changes that must be counted are counted
+//! when the page can be written again. If another program has truncated or overwritten the page,
+//! this process writes it anew from what it knows, and requests an audit.
 
 mod page;
 
@@ -32,38 +35,39 @@ use page::{
     process_in, reserved_by, slot_lock,
 };
 
-/// Of who looks at the page and does not count in it.
+/// Slot of a ledger that only reads the page.
 const NO_SLOT: usize = usize::MAX;
 
-/// How often whoever waits looks whether another process has rung: there is no event for that. Alone in the folder, only
-/// `fetchfs cache` and processes that are still to come may.
+/// Intervals at which a waiter polls for other processes' bells, for which there is no event. Alone
+/// in the directory, only `fetchfs cache` and new processes ring.
 const LOOK_FOR_OTHERS: Duration = Duration::from_millis(20);
 const LOOK_FOR_NEWCOMERS: Duration = Duration::from_secs(1);
 
-/// One process's hold on the counters.
+/// One process's access to the counters.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Holds the lock on the slot.
+    /// The file; its lock holds the slot.
     file: File,
     slot: usize,
-    /// Held over the few system calls of a look or a change. Nothing is taken under it, but the lock of the file.
+    /// Held over the few system calls of a read or change. No other lock is taken under it, except
+    /// that of the file.
     state: Mutex<State>,
-    /// A bell was rung in this process. Goes with `state`.
+    /// Notified when a bell rings in this process. Belongs to `state`.
     rung: Condvar,
-    /// The clock, the limit and the second in which they were looked at: for what a read notes.
+    /// The clock, the limit and the second in which they were read: for the recency of reads.
     recent: (AtomicU64, AtomicU64),
     looked: AtomicU32,
 }
 
 #[derive(Debug)]
 struct State {
-    /// As it was last read or written, with what is owed to it.
+    /// The page as last read or written, with the pending changes.
     page: Page,
-    /// What is still to be added to the file's numbers.
+    /// Changes still to be added to the file's numbers.
     owed: BTreeMap<Word, i64>,
-    /// How often each bell was rung, and that could not be written: heard in this process alone.
+    /// Number of rings of each bell that could not be written: visible in this process alone.
     unwritten: [u32; 2],
-    /// Why the page could not be written, if that was so the last time.
+    /// The last error of writing the page.
     failing: Option<String>,
 }
 
@@ -74,11 +78,10 @@ impl State {
 }
 
 impl Ledger {
-    /// Joins those who use the folder, with the size that this one was told to keep to. `recorded` is what the index says is
-    /// there: who comes first believes the larger of the two counts.
+    /// Joins the processes that use the directory, with this process's configured size. `recorded`
+    /// is the index's count: the first process uses the larger of the two counts.
     ///
-    /// # Errors
-    /// When the file can't be made or written, or too many processes use the folder.
+    /// # Errors If the file can't be created or written, or too many processes use the directory.
     pub fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
         let path = folder.join("usage");
         let failed = |reason: String| CacheError::Folder {
@@ -89,10 +92,9 @@ impl Ledger {
         Ledger::join_file(file, limit, recorded).map_err(failed)
     }
 
-    /// In memory, and not shared.
+    /// A ledger in memory, not shared.
     ///
-    /// # Errors
-    /// When there is none.
+    /// # Errors If there is no memory for it.
     pub fn of_nobody_else(limit: u64) -> Result<Ledger, CacheError> {
         let failed = |reason: String| CacheError::Folder {
             path: "in memory".to_owned(),
@@ -102,15 +104,14 @@ impl Ledger {
         Ledger::join_file(File::from(file), limit, 0).map_err(failed)
     }
 
-    /// The file of its page, once more.
+    /// Another descriptor of its file.
     ///
-    /// # Errors
-    /// When there is no descriptor for it.
+    /// # Errors If there is no descriptor left.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// Of a file that is open, without counting in it.
+    /// A ledger that only reads an open file.
     fn looking_at(file: File) -> io::Result<Ledger> {
         let page = Page::read(&file)?;
         Ok(Ledger {
@@ -128,7 +129,7 @@ impl Ledger {
         })
     }
 
-    /// Of a file that is locked for joining.
+    /// Joins with a file that is locked for joining.
     fn join_file(file: File, limit: u64, recorded: u64) -> Result<Ledger, String> {
         let failed = |error: io::Error| error.to_string();
         let mut ledger = Ledger::looking_at(file).map_err(failed)?;
@@ -141,7 +142,8 @@ impl Ledger {
         };
         try_lock(&ledger.file, slot_lock(slot), Lock::Exclusive).map_err(failed)?;
         ledger.slot = slot;
-        // Where others are, and the page is not theirs any more, they put into it what they know when they look at it next.
+        // If there are other processes and the page was overwritten, they restore what they know at
+        // their next access.
         let is_first = !taken.contains(&true);
         ledger
             .change_with(|page, _| {
@@ -154,12 +156,12 @@ impl Ledger {
             })
             .map_err(failed)?;
         ledger.agree_on_limit();
-        // If it fails it goes with the file.
+        // If this fails, the lock ends with the file.
         let _ = try_lock(&ledger.file, JOIN_LOCK, Lock::None);
         Ok(ledger)
     }
 
-    /// What `look` makes of the page.
+    /// Reads the page.
     fn look<T>(&self, look: impl FnOnce(&Page) -> T) -> T {
         let mut state = self.state.lock();
         let read = Page::read(&self.file).unwrap_or_else(|_| state.page.clone());
@@ -172,10 +174,9 @@ impl Ledger {
         look(&state.page)
     }
 
-    /// Has `change` change the page, in one step for all processes.
+    /// Changes the page, in one step for all processes.
     ///
-    /// # Errors
-    /// When the page can't be read or written: then nothing is changed.
+    /// # Errors If the page can't be read or written: then nothing is changed.
     fn change<T>(&self, change: impl FnOnce(&mut Page) -> T) -> io::Result<T> {
         self.change_with(|page, state| {
             if !self.is_intact(page) {
@@ -220,7 +221,7 @@ impl Ledger {
         }
     }
 
-    /// Changes the page now, or when it can be written again.
+    /// Adds to numbers of the page now, or when it can be written again.
     fn add<const N: usize>(&self, changes: [(Word, i64); N]) {
         if self.change(|page| page.add(changes)).is_err() {
             let mut state = self.state.lock();
@@ -232,13 +233,13 @@ impl Ledger {
         }
     }
 
-    /// Whether it is the page in which this process has joined the others.
+    /// Returns true if it is the page in which this process has joined.
     fn is_intact(&self, page: &Page) -> bool {
         let has_slot = self.slot == NO_SLOT || page[process_in(self.slot)] == u64::from(std::process::id());
         page.is_begun() && has_slot
     }
 
-    /// Restores a page that another process has cut off or overwritten, from what was `known` of it.
+    /// Restores a page that another program has truncated or overwritten, from the `known` one.
     fn mend(&self, page: &mut Page, known: &Page) {
         if !page.is_begun() {
             *page = known.clone();
@@ -257,22 +258,23 @@ impl Ledger {
         self.recent.1.store(page[LIMIT], Ordering::Relaxed);
     }
 
-    /// The smallest size that one of those who use the folder was told.
+    /// Sets the limit to the smallest configured size of the processes that use the directory.
     pub fn agree_on_limit(&self) {
         let living = self.living();
-        // If it can't be written, what was agreed on before holds.
+        // If it can't be written, the previous limit holds.
         let _ = self.change(|page| {
             let limits = living.iter().map(|&slot| page[limit_of(slot)]);
             page[LIMIT] = limits.min().unwrap_or(0);
         });
     }
 
-    /// Bytes: the size that is to be kept to.
+    /// The size limit in bytes.
     pub fn limit(&self) -> u64 {
         self.look(|page| page[LIMIT])
     }
 
-    /// The clock and the limit, as they were within this second, in seconds since 1970: no system call as a rule.
+    /// The clock and the limit, at most a second old (`second` since 1970). Usually needs no system
+    /// call.
     pub fn recent(&self, second: u32) -> (u64, u64) {
         if self.looked.swap(second, Ordering::Relaxed) != second {
             self.look(|_| ());
@@ -283,15 +285,14 @@ impl Ledger {
         )
     }
 
-    /// Bytes that are allocated or reserved, all in all.
+    /// Bytes allocated or reserved in total.
     pub fn total(&self) -> u64 {
         self.look(Page::total)
     }
 
     /// Counts bytes that are about to be written, if that leaves the total at `most` or below.
     ///
-    /// # Errors
-    /// When that can't be counted.
+    /// # Errors If the page can't be changed.
     pub fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
         self.change(|page| {
             let fits = page.total().saturating_add(bytes) <= most;
@@ -303,7 +304,7 @@ impl Ledger {
         })
     }
 
-    /// Ends a reservation: so many bytes were counted, and the file grew by so many.
+    /// Ends a reservation of `reserved` bytes, after which the file has grown by `grown`.
     pub fn settle(&self, reserved: u64, grown: i64) {
         let change = grown.saturating_sub_unsigned(reserved);
         let freed = change.min(0).saturating_neg();
@@ -314,19 +315,19 @@ impl Ledger {
         ]);
     }
 
-    /// Counts what was found to have changed on disk.
+    /// Counts a change found on disk.
     pub fn adjust(&self, by: i64) {
         if by != 0 {
             self.add([(USED, by), (FREED, by.min(0).saturating_neg())]);
         }
     }
 
-    /// The logical clock, in bytes: all that ever came in.
+    /// The logical clock: total bytes ever added.
     pub fn clock(&self) -> u64 {
         self.look(|page| page[GROWN])
     }
 
-    /// Bytes that ever went.
+    /// Total bytes ever freed.
     pub fn freed(&self) -> u64 {
         self.look(|page| page[FREED])
     }
@@ -342,27 +343,28 @@ impl Ledger {
         self.look(|page| living.iter().map(|&slot| page[reserved_by(slot)]).sum())
     }
 
-    /// Notes what the index takes, in bytes. If that can't be written, the next look at the index is.
+    /// Sets the bytes of the index. A failure is corrected by the next call.
     pub fn set_index(&self, bytes: u64) {
         let _ = self.change(|page| page[INDEX] = bytes);
     }
 
-    /// Bytes: what was noted last of what the index takes.
+    /// Bytes of the index, as last set.
     pub fn index(&self) -> u64 {
         self.look(|page| page[INDEX])
     }
 
-    /// Notes what the folders take, in bytes. As for the index.
+    /// Sets the bytes of the directories. A failure is corrected by the next call.
     pub fn set_folders(&self, bytes: u64) {
         let _ = self.change(|page| page[FOLDERS] = bytes);
     }
 
-    /// Counts a folder that is about to be made.
+    /// Counts a directory that is about to be created.
     pub fn add_folder(&self, bytes: u64) {
         self.add([(FOLDERS, bytes.cast_signed())]);
     }
 
-    /// Whether so much has come in since the last audit that it is time for one, and nobody else makes it.
+    /// Claims the next audit: true if `every` bytes were added since the last one and no other
+    /// process has claimed it.
     pub fn claim_audit(&self, every: u64) -> bool {
         let claimed = self.change(|page| {
             let (last, now) = (page[AUDITED], page[GROWN].max(1));
@@ -372,53 +374,53 @@ impl Ledger {
             }
             is_due
         });
-        // What it finds could not be written.
+        // The audit's result could not be written.
         claimed.unwrap_or(false)
     }
 
-    /// What is counted is known to be wrong: the next look at it finds an audit due.
+    /// Makes an audit due, because the count is wrong.
     pub fn demand_audit(&self) {
-        // If that can't be written, the next one comes when it would have come.
+        // If this fails, the next audit comes at its usual time.
         let _ = self.change(|page| page[AUDITED] = 0);
     }
 
-    /// Whether other processes, or other caches of this one, use the folder.
+    /// Returns true if other processes, or other caches of this one, use the directory.
     pub fn has_others(&self) -> bool {
         let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
         noted.into_iter().any(|slot| slot != self.slot && self.is_taken(slot))
     }
 
-    /// Tells all that room is wanted.
+    /// Rings the bell "room is wanted", for all processes.
     pub fn want(&self) {
         self.ring(Bell::Wanted);
     }
 
-    /// For [`Self::wait_wanted`].
+    /// The counter for [`Self::wait_wanted`].
     pub fn wanted(&self) -> u32 {
         self.rung(Bell::Wanted)
     }
 
-    /// Sleeps until room is wanted, unless it was since `seen`, or for so long.
+    /// Sleeps until room is wanted, unless it was since `seen`; at most for `longest`.
     pub fn wait_wanted(&self, seen: u32, longest: Duration) {
         self.wait(Bell::Wanted, seen, longest);
     }
 
-    /// Tells all that there may be room now.
+    /// Rings the bell "there may be room", for all processes.
     pub fn relieve(&self) {
         self.ring(Bell::Relieved);
     }
 
-    /// For [`Self::wait_relieved`].
+    /// The counter for [`Self::wait_relieved`].
     pub fn relieved(&self) -> u32 {
         self.rung(Bell::Relieved)
     }
 
-    /// Sleeps until there may be room, unless that was so since `seen`, or for so long.
+    /// Sleeps until there may be room, unless there was since `seen`; at most for `longest`.
     pub fn wait_relieved(&self, seen: u32, longest: Duration) {
         self.wait(Bell::Relieved, seen, longest);
     }
 
-    /// Those in this process hear it even if it can't be written.
+    /// Waiters in this process are notified even if the page can't be written.
     fn ring(&self, bell: Bell) {
         if self.change(|page| page.ring(bell)).is_err() {
             let unwritten = &mut self.state.lock().unwritten[bell as usize];
@@ -440,7 +442,7 @@ impl Ledger {
             } else {
                 LOOK_FOR_NEWCOMERS
             };
-            // Looked at first, and what is rung here from then on is heard: it takes the lock.
+            // Read first. A later ring in this process takes the lock and is noticed.
             self.look(|_| ());
             let mut state = self.state.lock();
             let now = Instant::now();
@@ -451,7 +453,7 @@ impl Ledger {
         }
     }
 
-    /// The numbers of the processes that use the folder, for a message.
+    /// The pids of the processes that use the directory, for a message.
     pub fn processes(&self) -> String {
         let living: Vec<usize> = (0..SLOTS).filter(|&slot| self.is_taken(slot)).collect();
         let numbers: Vec<String> =
@@ -459,14 +461,14 @@ impl Ledger {
         numbers.join(", ")
     }
 
-    /// The slots of those who use the folder, this one among them.
+    /// The slots of the living processes that use the directory, with this one.
     fn living(&self) -> Vec<usize> {
         let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
         let is_living = |slot: &usize| *slot == self.slot || self.is_taken(*slot);
         noted.into_iter().filter(is_living).collect()
     }
 
-    /// The slots in which a process stands, living or dead.
+    /// The slots with a process, living or dead.
     fn noted_in(&self, page: &Page) -> impl Iterator<Item = usize> {
         (0..SLOTS).filter(|&slot| page[process_in(slot)] != 0)
     }
@@ -476,7 +478,7 @@ impl Ledger {
     }
 }
 
-/// No other process uses the folder: what dead processes have left is no longer there.
+/// No other process uses the directory: the reservations of dead processes are dropped.
 fn begin_anew(page: &mut Page, recorded: u64) {
     if !page.is_begun() {
         *page = Page::empty();
@@ -490,7 +492,7 @@ fn begin_anew(page: &mut Page, recorded: u64) {
     }
 }
 
-/// Bytes of the data files, without those that were reserved for what nobody will write.
+/// Bytes of the data files without the reservations of dead processes.
 fn without_reservations(page: &Page) -> u64 {
     let reserved = (0..SLOTS).map(|slot| page[reserved_by(slot)]);
     page[USED].saturating_sub(reserved.fold(0, u64::saturating_add))
@@ -501,7 +503,7 @@ impl Drop for Ledger {
         if self.slot == NO_SLOT {
             return;
         }
-        // What was reserved by now will not be written. If that can't be counted, too much is.
+        // Reservations still open will not be written. If this fails, the count is too high.
         let _ = self.change(|page| {
             let reserved = std::mem::take(&mut page[reserved_by(self.slot)]);
             page.add([
@@ -514,18 +516,17 @@ impl Drop for Ledger {
     }
 }
 
-/// What the data files take, by the count that those who used the folder last have left; `None` if there is none.
+/// Bytes of the data files, by the count that the last users have left; `None` if there is none.
 pub fn counted(folder: &Path) -> Option<u64> {
     let ledger = look_at(folder).ok().flatten()?;
-    // What dead processes have reserved is not there, and the next one alone takes it off.
+    // Reservations of dead processes take no space; the next process alone subtracts them.
     Some(ledger.look(without_reservations))
 }
 
-/// Has those who use the folder look what is in it: somebody who is none of them has deleted data files. Does nothing where there
-/// is no count.
+/// Requests an audit from the processes that use the directory, after another program has deleted
+/// data files. Does nothing if there is no count.
 ///
-/// # Errors
-/// What the file system says.
+/// # Errors Any error of the file system.
 pub fn demand_audit(folder: &Path) -> io::Result<()> {
     if let Some(ledger) = look_at(folder)? {
         ledger.change(|page| {
@@ -536,7 +537,7 @@ pub fn demand_audit(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The page, if there is one, without counting in it.
+/// The page, if it exists, for reading only.
 fn look_at(folder: &Path) -> io::Result<Option<Ledger>> {
     let file = match OpenOptions::new().read(true).write(true).open(folder.join("usage")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,8 +1,9 @@
 //! Locks between processes, on ranges of a file.
 //!
-//! They are `F_OFD_SETLK` locks (fcntl(2)), not `flock`: they go with the open file, so the kernel takes them back
-//! whatever becomes of the process; and a shared one becomes exclusive, or stays as it was, in one step. `flock`
-//! lets go of the first before it asks for the second, and another process may get in between.
+//! They are `F_OFD_SETLK` locks (fcntl(2)), not `flock`. The kernel releases them with the open
+//! file, however the process ends. A shared lock becomes exclusive, or stays as it was, in one
+//! step; `flock` releases the first before it requests the second, and another process may get in
+//! between.
 
 use std::fs::File;
 use std::io;
@@ -10,25 +11,24 @@ use std::io;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-/// What a lock lets others do.
+/// The kind of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Others may have it, too, shared.
+    /// Others may hold it too, shared.
     Shared,
-    /// Nobody else may have it.
+    /// No other process may hold it.
     Exclusive,
-    /// Given back.
+    /// Released.
     None,
 }
 
-/// All of a file.
+/// The range of a whole file.
 pub const WHOLE: (u64, u64) = (0, 0);
 
-/// Takes, changes or gives back the lock on `len` bytes from `start` (0 bytes: to the end). False if another open file has
-/// it; then this one's is as it was.
+/// Takes, changes or releases the lock on `len` bytes from `start` (0 bytes: to the end). Returns
+/// false if another open file holds it; then this file's lock is unchanged.
 ///
-/// # Errors
-/// When the file system has no such locks.
+/// # Errors If the file system has no such locks.
 pub fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(start, len, lock))) {
         Ok(_) => Ok(true),
@@ -37,10 +37,9 @@ pub fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result
     }
 }
 
-/// Takes the lock when those who have it give it back. They keep it for milliseconds.
+/// Takes the lock when its holders release it. They hold it for milliseconds.
 ///
-/// # Errors
-/// When the file system has no such locks.
+/// # Errors If the file system has no such locks.
 pub fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&range(start, len, lock))) {
@@ -51,10 +50,10 @@ pub fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()>
     }
 }
 
-/// Whether another open file has a lock there that would not let this one have it exclusively.
+/// Returns true if another open file has a lock there that prevents an exclusive one.
 pub fn is_locked_by_others(file: &File, (start, len): (u64, u64)) -> bool {
     let mut range = range(start, len, Lock::Exclusive);
-    // If it can't be told, it is better to be careful.
+    // After an error, assume that it is locked.
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut range)).is_err() || i32::from(range.l_type) != libc::F_UNLCK
 }
 
@@ -69,7 +68,7 @@ fn range(start: u64, len: u64, lock: Lock) -> libc::flock {
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: start as libc::off_t,
         l_len: len as libc::off_t,
-        // The kernel wants 0 here for this kind of lock.
+        // The kernel requires 0 here for this kind of lock.
         l_pid: 0,
     }
 }

@@ -1,7 +1,11 @@
-//! One cache folder, several processes: the lock on the folder, and the count of used room that they share.
+//! One cache directory, several processes: the lock on the directory, and the shared count of used
+//! space.
 //!
-//! Rules: a process holds [`dir_lock`] shared while it uses the folder; room is reserved in the [`ledger`] before bytes are written; byte-range
-//! [`locks`] guard one file's truncation and removal; an audit ([`super::quota`]) sets the count right.
+//! Rules:
+//! - A process holds the shared [`dir_lock`] while it uses the directory.
+//! - Space is reserved in the [`ledger`] before bytes are written.
+//! - Byte-range [`locks`] guard the truncation and removal of a file.
+//! - An audit ([`super::quota`]) corrects the count.
 
 pub(super) mod dir_lock;
 pub mod ledger;

@@ -1,6 +1,7 @@
-//! Leaving: how chunks go, in two steps, and what is left over of a file is given back.
+//! Eviction of chunks in two steps, and the release of leftover bytes of a file.
 //!
-//! Between the steps the index forgets the chunks. What it may not have forgotten stays; what is wanted again meanwhile stays, too.
+//! Between the steps the index forgets the chunks. A chunk that the index may not have forgotten
+//! stays, and so does one that is wanted again meanwhile.
 
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::{Exclusive, LAST_BLOCK};
 
 impl CachedFile {
-    /// The chunks of a segment that may go, in the order of the file.
+    /// The chunks of a segment that may be evicted, in the order of the file.
     pub fn evictable(&self, segment: u64) -> Vec<u64> {
         let state = self.state.lock();
         if state.holds > 0 {
@@ -28,8 +29,9 @@ impl CachedFile {
         chunks
     }
 
-    /// Takes chunks out of the present set, if nobody else has the file open. `None` if somebody has, or if nothing may go
-    /// that is there. A file of which nothing is present may be [unlinked](Evicting::unlink).
+    /// Takes chunks out of the bitmap, if no other process has the file open. `None` if one has, or
+    /// if none of the chunks may be evicted. A file without present chunks may be
+    /// [unlinked](Evicting::unlink).
     pub fn begin_eviction(&self, chunks: &[u64]) -> Option<Evicting<'_>> {
         let exclusive = self.data.exclusively()?;
         let mut state = self.state.lock();
@@ -41,7 +43,7 @@ impl CachedFile {
             if state.is_used(chunk) || state.filling.contains_key(&chunk) {
                 continue;
             }
-            // One that was never verified goes like any other.
+            // A chunk that was never verified is evicted like any other.
             let suspect = self.unverified.take(chunk);
             if self.presence.remove(chunk) || suspect.is_some() {
                 state.leaving.insert(chunk, suspect);
@@ -57,9 +59,10 @@ impl CachedFile {
         })
     }
 
-    /// Gives back the bytes of chunks that never became whole, as far as they may go; and if `all`, of whatever
-    /// is in the file beside what is recorded. `recorded` says which chunks of a range are, `None` if that can't be told. It is asked when
-    /// nobody else has the file open: another mount may have made whole what was begun here, and closed it.
+    /// Frees the bytes of incomplete chunks, as far as permitted; with `all`, of everything in the
+    /// file that is not recorded. `recorded` returns the recorded chunks of a range, `None` if they
+    /// are unknown. It is called while no other process has the file open: another mount may have
+    /// completed a chunk that was begun here, and closed the file.
     pub fn trim(&self, all: bool, recorded: impl FnOnce(&Range<u64>) -> Option<Vec<u64>>) -> Change {
         if !all && self.state.lock().abandoned.is_empty() {
             return Change::default();
@@ -80,7 +83,7 @@ impl CachedFile {
             .into_iter()
             .filter(|chunk| {
                 !self.presence.contains(*chunk)
-                    // Recorded, and perhaps good: that is found out when somebody wants it.
+                    // Recorded, and perhaps good: verified when it is wanted.
                     && !self.unverified.contains(*chunk)
                     && !state.is_used(*chunk)
                     && !state.filling.contains_key(chunk)
@@ -94,7 +97,7 @@ impl CachedFile {
         let Some(known) = known else {
             return Change::default();
         };
-        // What was lost is recorded until the index is told.
+        // A lost chunk is recorded until the index is updated.
         let is_here = |chunk: &u64| known.binary_search(chunk).is_ok() && !state.lost.contains(chunk);
         let (here, unwanted): (Vec<u64>, Vec<u64>) = unwanted.into_iter().partition(is_here);
         for chunk in here {
@@ -110,12 +113,14 @@ impl CachedFile {
 
     /// Punches out chunks that are not present.
     fn punch(&self, state: &mut State, exclusive: &Exclusive<'_>, chunks: &[u64]) -> Change {
-        // What others have written since the last look must not hide what goes.
+        // Counted first, so that what others have written since the last look does not hide what is
+        // freed.
         let grown = self.count(state);
         let mut failed = None;
         for run in chunks.chunk_by(|one, next| one + 1 == *next) {
             let bytes = self.chunk.bytes_of(&(run[0]..run[run.len() - 1] + 1), self.size);
-            // The kernel gives back whole blocks, and the file's last one is whole only beyond its end.
+            // The kernel frees whole blocks, and the file's last block is whole only beyond its
+            // end.
             let end = if bytes.end == self.size {
                 bytes.end.next_multiple_of(LAST_BLOCK)
             } else {
@@ -123,7 +128,8 @@ impl CachedFile {
             };
             if let Err(error) = exclusive.punch(&(bytes.start..end)) {
                 failed = error.raw_os_error();
-                // They are not recorded any more. The next run would fail alike, and all are tried again in a later round.
+                // They are not recorded any more. The next run would fail alike, and all are tried
+                // again in a later round.
                 let (left, losses) = (chunks.iter().filter(|&chunk| *chunk >= run[0]), state.losses);
                 state.abandoned.extend(left.map(|&chunk| (chunk, losses)));
                 break;
@@ -139,37 +145,39 @@ impl CachedFile {
 }
 
 impl State {
-    /// Those of the chunks that were not wanted again since they began to leave; of those that were suspect, the checksum.
+    /// Those of the chunks that were not wanted again since their eviction began; for unverified
+    /// ones the checksum.
     fn take_leaving(&mut self, chunks: &[u64]) -> Vec<(u64, Option<u64>)> {
         let still = chunks.iter();
         still.filter_map(|chunk| self.leaving.remove_entry(chunk)).collect()
     }
 }
 
-/// What punching holes into a file, or deleting it, has changed.
+/// The result of punching holes into a file, or of deleting it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Change {
-    /// By how much the count of the file has changed, in bytes: what was written and not counted yet is in it.
+    /// Change of the file's count, in bytes; includes what was written and not counted yet.
     pub counted: i64,
-    /// Bytes that were given back.
+    /// Bytes that were freed.
     pub freed: u64,
-    /// Why not all could be given back: an errno.
+    /// The errno, if not all could be freed.
     pub failed: Option<i32>,
 }
 
-/// Chunks on their way out of a file that nobody else has open.
+/// Chunks being evicted from a file that no other process has open.
 #[derive(Debug)]
 pub struct Evicting<'a> {
     cached_file: &'a CachedFile,
     exclusive: Exclusive<'a>,
     /// In the order of the file.
     pub chunks: Vec<u64>,
-    /// Whether the file goes as a whole.
+    /// True if the whole file is to be deleted.
     pub is_doomed: bool,
 }
 
 impl Evicting<'_> {
-    /// The index has forgotten the chunks: gives their bytes back, but for those that were wanted again meanwhile.
+    /// The index has forgotten the chunks: frees their bytes, but for those that were wanted again
+    /// meanwhile.
     pub fn punch(self) -> Change {
         let mut state = self.cached_file.state.lock();
         let still: Vec<u64> = state
@@ -180,8 +188,8 @@ impl Evicting<'_> {
         self.cached_file.punch(&mut state, &self.exclusive, &still)
     }
 
-    /// The index may not have forgotten the chunks: all is as before. Their bytes must not go while they may be
-    /// recorded: another mount, or a later one, would take the holes for them.
+    /// Cancels the eviction because the index may not have forgotten the chunks. Their bytes must
+    /// stay while they may be recorded: this mount or another would take the holes for them.
     pub fn give_up(self) {
         let mut state = self.cached_file.state.lock();
         for (chunk, suspect) in state.take_leaving(&self.chunks) {
@@ -192,7 +200,7 @@ impl Evicting<'_> {
         }
     }
 
-    /// The index has forgotten the entry, and nobody can come to it any more: deletes its file.
+    /// The index has forgotten the entry, and no new user can find it: deletes its file.
     pub fn unlink(self, store: &ChunkStore) -> Change {
         match store.unlink(&self.cached_file.key) {
             Ok(()) => {

@@ -1,4 +1,5 @@
-//! Filling: chunks that a fetch writes bytes of. They stay for as long; those that are not whole when it ends are given back.
+//! Write guards: chunks that a fetch is writing are not evicted. Those incomplete at its end are
+//! freed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use super::CachedFile;
 use crate::cache::quota::Quota;
 
 impl CachedFile {
-    /// Says that a fetch is going to write bytes of these chunks. They stay until the guard is dropped; those that are not
-    /// whole by then are given back.
+    /// Protects chunks that a fetch is going to write, until the guard is dropped. Chunks
+    /// incomplete by then are freed.
     pub fn fill(self: &Arc<Self>, chunks: Range<u64>, quota: &Arc<Quota>) -> WriteGuard {
         let mut state = self.state.lock();
         for chunk in chunks.clone() {
@@ -16,7 +17,8 @@ impl CachedFile {
             let (fetches, noted) = state.filling.entry(chunk).or_default();
             (*fetches, *noted) = (*fetches + 1, losses);
             state.abandoned.remove(&chunk);
-            // It is wanted again: its bytes stay, and are written over with the same ones. What was not verified is not for that.
+            // It is wanted again: its bytes stay, and are overwritten with the same ones. An
+            // unverified chunk stays unverified.
             if let Some(Some(checksum)) = state.leaving.remove(&chunk) {
                 self.unverified.put_back(chunk, checksum);
             }
@@ -30,7 +32,7 @@ impl CachedFile {
     }
 }
 
-/// See [`CachedFile::fill`].
+/// Guard of [`CachedFile::fill`].
 #[derive(Debug)]
 pub struct WriteGuard {
     cached_file: Arc<CachedFile>,
@@ -39,7 +41,7 @@ pub struct WriteGuard {
 }
 
 impl WriteGuard {
-    /// The chunks before this one are whole.
+    /// Releases the chunks before this one, which are complete.
     pub fn keep_from(&mut self, chunk: u64) {
         let whole = self.chunks.start..chunk.clamp(self.chunks.start, self.chunks.end);
         self.chunks.start = whole.end;
@@ -57,7 +59,7 @@ impl WriteGuard {
                 if self.cached_file.presence.contains(chunk) {
                     state.lost.remove(&chunk);
                 }
-                // What is suspect is as good as it was, or as bad: its checksum tells.
+                // An unverified chunk is unchanged: its checksum decides.
                 if !self.cached_file.presence.contains(chunk) && !self.cached_file.unverified.contains(chunk) {
                     state.abandoned.insert(chunk, losses);
                 }

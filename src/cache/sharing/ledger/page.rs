@@ -1,12 +1,13 @@
-//! The page: how the file `usage` is laid out, read and written.
+//! The page: the layout of the file `usage`, and how it is read and written.
 //!
-//! It is read and written by plain system calls and **never mapped into memory**. A page of a mapped file that can't be had
-//! ends the process by SIGBUS: when somebody cuts the file off, on a file system that copies on write and is full, on one that
-//! was shut down, in a file that may not be changed. A system call returns an error instead.
+//! It is read and written by plain system calls and **never mapped into memory**. If a page of a
+//! mapped file can't be provided, SIGBUS ends the process. That happens when another program
+//! truncates the file, on a full copy-on-write file system, on one that was shut down, or in an
+//! immutable file. A system call returns an error instead.
 //!
-//! It holds nothing but numbers, for which any bytes are a value; so whatever another process, or an older fetchfs, has left in it
-//! can be read. A number is eight aligned bytes, which the kernel copies as a whole. So a look at the page takes no lock; a change
-//! reads and writes it under [`COUNT_LOCK`].
+//! The page holds only numbers, for which any bytes are valid. So the page of another process or an
+//! older fetchfs can always be read. A number is eight aligned bytes, which the kernel copies as a
+//! whole. So reading takes no lock; a change reads and writes the page under [`COUNT_LOCK`].
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,49 +18,51 @@ use std::time::{Duration, Instant};
 
 use crate::cache::sharing::locks::{Lock, lock, try_lock};
 
-/// Processes that may use a cache folder at a time.
+/// Maximum number of processes that use a cache directory at a time.
 pub const SLOTS: usize = 64;
 
-/// Bytes of the file.
+/// Length of the file in bytes.
 pub const LEN: u64 = 4096;
 
-/// Past the bytes themselves: what is locked there means a slot, joining, or a change of the page.
+/// Lock offsets past the end of the file: each stands for a slot, for joining, or for a change of
+/// the page.
 const SLOT_LOCKS: u64 = LEN;
 pub const JOIN_LOCK: (u64, u64) = (LEN + SLOTS as u64, 1);
 const COUNT_LOCK: (u64, u64) = (LEN + SLOTS as u64 + 1, 1);
 
-/// How long another process may keep the page locked, which takes it microseconds: one that was stopped meanwhile must not
-/// stop all others.
+/// Maximum wait for another process's lock on the page, which is normally held for microseconds: a
+/// stopped process must not block all others.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
-/// Says that the page is laid out as this module has it.
+/// Identifies the layout of this module.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ffsuse01");
 
-/// Where a number stands in the page.
+/// The place of a number in the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Word(usize);
 
-/// [`MAGIC`], when the page has been begun.
+/// [`MAGIC`], once the page is initialised.
 const BEGUN: Word = Word(0);
 /// Bytes of data files, allocated or reserved.
 pub const USED: Word = Word(1);
-/// All bytes that ever came in: the logical clock.
+/// Total bytes ever added: the logical clock.
 pub const GROWN: Word = Word(2);
-/// Bytes that went since the first one joined.
+/// Bytes freed since the first process joined.
 pub const FREED: Word = Word(3);
-/// Bytes that the index takes.
+/// Bytes of the index.
 pub const INDEX: Word = Word(4);
-/// Bytes that the folders of data files take.
+/// Bytes of the directories of data files.
 pub const FOLDERS: Word = Word(5);
-/// What the clock was at the last audit; 0 if one is due.
+/// The clock at the last audit; 0 if one is due.
 pub const AUDITED: Word = Word(6);
-/// Bytes: the size that all keep to.
+/// The size limit in bytes that applies to all processes.
 pub const LIMIT: Word = Word(7);
-/// Two numbers of 32 bits: one changes when a process needs room, the other when a process has made some.
+/// Two counters of 32 bits: one changes when a process needs space, the other when one has freed
+/// some.
 const BELLS: Word = Word(8);
 
-/// What stands in it of one process.
+/// First word and number of words of the slots.
 const SLOT: usize = 9;
 const SLOT_WORDS: usize = 3;
 
@@ -67,7 +70,7 @@ const WORDS: usize = SLOT + SLOTS * SLOT_WORDS;
 const BYTES: usize = WORDS * size_of::<u64>();
 const _: () = assert!(BYTES as u64 <= LEN);
 
-/// Bytes: the size that the process in a slot was told to keep to.
+/// The configured size of the process in a slot, in bytes.
 pub fn limit_of(slot: usize) -> Word {
     Word(SLOT + slot * SLOT_WORDS)
 }
@@ -77,21 +80,21 @@ pub fn reserved_by(slot: usize) -> Word {
     Word(SLOT + slot * SLOT_WORDS + 1)
 }
 
-/// Its number, for messages; 0 if there is none.
+/// Its pid, for messages; 0 if there is none.
 pub fn process_in(slot: usize) -> Word {
     Word(SLOT + slot * SLOT_WORDS + 2)
 }
 
-/// What a process may tell all others.
+/// A notification to all other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bell {
-    /// Room is wanted.
+    /// Space is wanted.
     Wanted,
-    /// There may be room now.
+    /// Space may be available now.
     Relieved,
 }
 
-/// See the module.
+/// The numbers of the file `usage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page([u64; WORDS]);
 
@@ -110,15 +113,14 @@ impl IndexMut<Word> for Page {
 }
 
 impl Page {
-    /// With nothing in it.
+    /// All zeros.
     pub fn empty() -> Page {
         Page([0; WORDS])
     }
 
     /// The page of a file; an empty one if the file has none.
     ///
-    /// # Errors
-    /// What the system says.
+    /// # Errors Any error of the system.
     pub fn read(file: &File) -> io::Result<Page> {
         let (mut bytes, mut page) = ([0; BYTES], Page::empty());
         match file.read_exact_at(&mut bytes, 0) {
@@ -133,10 +135,9 @@ impl Page {
         Ok(page)
     }
 
-    /// Puts it into a file.
+    /// Writes it to a file.
     ///
-    /// # Errors
-    /// What the system says; the file has the page that it had then.
+    /// # Errors Any error of the system; the file keeps its previous page.
     pub fn write(&self, file: &File) -> io::Result<()> {
         let mut bytes = [0; BYTES];
         let words = bytes.as_chunks_mut().0;
@@ -147,34 +148,34 @@ impl Page {
         file.write_all_at(&bytes, 0)
     }
 
-    /// Whether it is laid out as this module has it.
+    /// Returns true if it has the layout of this module.
     pub fn is_begun(&self) -> bool {
         self[BEGUN] == MAGIC
     }
 
-    /// From here on it is.
+    /// Marks it as having the layout of this module.
     pub fn begin(&mut self) {
         self[BEGUN] = MAGIC;
     }
 
-    /// Adds to numbers, never below nothing: that would be next to infinity.
+    /// Adds to numbers, never below zero: that would wrap around to a huge number.
     pub fn add(&mut self, changes: impl IntoIterator<Item = (Word, i64)>) {
         for (word, by) in changes {
             self[word] = self[word].saturating_add_signed(by);
         }
     }
 
-    /// Bytes that are allocated or reserved, all in all.
+    /// Bytes allocated or reserved in total.
     pub fn total(&self) -> u64 {
         self[USED].saturating_add(self.beside_data())
     }
 
-    /// Bytes of what is not a data file.
+    /// Bytes of everything but data files.
     pub fn beside_data(&self) -> u64 {
         self[INDEX].saturating_add(self[FOLDERS])
     }
 
-    /// The number that changes when this bell is rung.
+    /// The counter of this bell.
     pub fn rung(&self, bell: Bell) -> u32 {
         match bell {
             Bell::Wanted => self[BELLS] as u32,
@@ -197,8 +198,7 @@ pub fn slot_lock(slot: usize) -> (u64, u64) {
 
 /// The file, locked for joining.
 ///
-/// # Errors
-/// What the system says.
+/// # Errors Any error of the system.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -214,14 +214,13 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The right to change the page, in this process and in all others. Dropped, it is given back.
+/// The lock for changing the page, in this process and in all others. Released on drop.
 pub struct Changing<'a>(&'a File);
 
 impl<'a> Changing<'a> {
-    /// Waits until all others have given it back.
+    /// Waits until all others have released it.
     ///
-    /// # Errors
-    /// When there are no locks, or another process has kept it for a second.
+    /// # Errors If there are no locks, or another process has held it for a second.
     pub fn begin(file: &'a File) -> io::Result<Changing<'a>> {
         let deadline = Instant::now() + PATIENCE;
         while !try_lock(file, COUNT_LOCK, Lock::Exclusive)? {
@@ -237,7 +236,7 @@ impl<'a> Changing<'a> {
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        // If it fails it goes with the file.
+        // If this fails, the lock ends with the file.
         let _ = try_lock(self.0, COUNT_LOCK, Lock::None);
     }
 }
