@@ -1,21 +1,26 @@
-//! Dates: which one is shown of a file, and how far a server's listings are from UTC.
+//! Dates: which date a file shows, and the offset of a server's listings from UTC.
 //!
-//! **The rule.** A file has the server's `Last-Modified` as soon as that is known, from HEAD or with its bytes, to this mount or an earlier
-//! one; else the listing's date; else [`undated`](crate::vfs::node::undated). A directory has the date that the newest listing gives.
-//! A date that was shown stays while the file is open: `tar` takes a file whose dates move while it is read for one that
-//! was changed.
+//! **The rule.** The date of a file is the first that is known of these:
 //!
-//! **All dates of a server are shown by one clock.** Many list their local time without saying so, and `Last-Modified` is UTC. The
-//! two dates of one file tell how far they are apart, and so much is added to the listed dates of the others. A zone with summer
-//! time has two such distances: that of the file counts whose listed date is nearest. So a file that was written after another
-//! never looks older, only because one of them was asked about.
+//! 1. The server's `Last-Modified`, from HEAD or with its bytes, from this mount or an earlier one.
+//! 2. The listing's date.
+//! 3. [`undated`](crate::vfs::node::undated).
 //!
-//! **Within a minute nothing is older.** Where a listing has no seconds, a file whose `Last-Modified` is not known is as young as the youngest
-//! that is known of the same minute in its directory. So that of one that was read does not overtake that of its neighbour, which may be
-//! its index.
+//! A directory has the date from the newest listing. A date does not change while the file is open: `tar` takes a
+//! file whose date moves during a read for a changed one.
 //!
-//! Where a listing makes it necessary to ask about some files (it rounds sizes, or leaves them out), one is asked about before the first
-//! listed date is shown to `stat`. Where all sizes are exact nothing is asked: all dates are the listing's until a file is read.
+//! **All dates of a server are shown by one clock.** Many servers list their local time without a zone, while
+//! `Last-Modified` is UTC. The two dates of one file give the offset, which is added to the listed dates of the
+//! others. A zone with summer time has two offsets: the one of the file with the nearest listed date applies. So a
+//! file never looks older than one that was written before it, only because one of them was requested.
+//!
+//! **Within a minute no file is older.** If a listing has no seconds, a file without a known `Last-Modified` gets the
+//! latest date known in that minute in its directory. So a file that was read does not overtake its neighbour, which
+//! may be its index.
+//!
+//! If some sizes must be requested, because the listing rounds or omits them, one file is requested before `stat`
+//! shows the first listed date. If all sizes are exact, nothing is requested: all dates are the listing's until a
+//! file is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,29 +31,29 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::source::ListedTime;
 
-/// Zones differ from UTC by whole quarters of an hour, in seconds.
+/// Time zones differ from UTC by whole quarters of an hour, in seconds.
 const QUARTER: i64 = 900;
 
-/// No zone is farther from UTC than this, in seconds (UTC+14).
+/// Largest offset of a time zone from UTC, in seconds (UTC+14).
 const FARTHEST: i64 = 14 * 3600;
 
-/// Differences that are remembered of one server. More files tell nothing new, where zones change twice a year.
+/// Most offsets kept of one server. More files give nothing new, because zones change twice a year.
 const MOST_SAMPLES: usize = 256;
 
-/// A sample this near to another one that says the same is not worth being remembered, in seconds: 10 days.
+/// Seconds to an equal sample within which a new sample is dropped: 10 days.
 const NEAR: u64 = 10 * 86_400;
 
 /// The clock of a server's listings.
 #[derive(Default)]
 pub(in crate::vfs) struct Clock {
-    /// From a listed date to what it takes to make it UTC, in seconds. Taken for the moment of a look-up.
+    /// From a listed date to its offset from UTC, in seconds. Locked for a look-up only.
     samples: RwLock<BTreeMap<i64, i64>>,
-    /// Whether there are any.
+    /// Whether there are any samples.
     is_known: AtomicBool,
 }
 
 impl Clock {
-    /// Learns from a file of which both dates are known. Returns true if listed dates are shown differently from now on.
+    /// Learns from a file with both dates. Returns true if listed dates are shown differently from now on.
     pub(in crate::vfs) fn learn(&self, listed: ListedTime, modified: SystemTime) -> bool {
         let Some(offset) = offset(listed, seconds(modified)) else {
             return false;
@@ -64,7 +69,7 @@ impl Clock {
         before.map_or(0, |(_, known)| known) != offset
     }
 
-    /// A listed date by UTC, as far as is known.
+    /// A listed date converted to UTC, as far as the offset is known.
     pub(in crate::vfs) fn utc(&self, listed: SystemTime) -> SystemTime {
         if !self.is_known() {
             return listed;
@@ -79,7 +84,7 @@ impl Clock {
         utc.unwrap_or(listed)
     }
 
-    /// Whether anything is known of it.
+    /// Whether any offset is known.
     pub(in crate::vfs) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
     }
@@ -88,21 +93,22 @@ impl Clock {
 /// The dates of the files in one directory.
 pub(in crate::vfs) struct Dates {
     pub(in crate::vfs) clock: Arc<Clock>,
-    /// Whether some of its files have to be asked about for their sizes, which will tell dates by UTC.
+    /// Whether sizes of some of its files must be requested, which also gives their dates in UTC.
     is_mixed: AtomicBool,
-    /// Whether one was asked about to learn of the clock, whatever came of it.
+    /// Whether a file was requested to learn the clock, successfully or not.
     is_searched: AtomicBool,
-    /// From a listed date without seconds to the latest Last-Modified of a file that has it. Taken for the moment of a look-up.
+    /// From a listed date without seconds to the latest Last-Modified of a file with that date. Locked for a look-up
+    /// only.
     minutes: Mutex<HashMap<SystemTime, SystemTime>>,
 }
 
-/// What a file's two dates have told.
+/// What a file's two dates change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::vfs) enum Learnt {
     Nothing,
-    /// Files with the same listed date are shown with another one.
+    /// Files with the same listed date are shown with another date.
     Minute,
-    /// So are files with any listed date.
+    /// Files with any listed date are shown with another date.
     Clock,
 }
 
@@ -116,7 +122,7 @@ impl Dates {
         })
     }
 
-    /// Learns from a file of which both dates are known.
+    /// Learns from a file with both dates.
     pub(in crate::vfs) fn learn(&self, listed: ListedTime, modified: SystemTime) -> Learnt {
         let mut learnt = Learnt::Nothing;
         if !listed.exact && offset(listed, seconds(modified)).is_some() {
@@ -132,7 +138,7 @@ impl Dates {
         learnt
     }
 
-    /// The date to show of a file of which only this is known.
+    /// The date to show for a file that has only a listed date.
     pub(in crate::vfs) fn shown(&self, listed: ListedTime) -> SystemTime {
         let date = self.clock.utc(listed.time);
         if listed.exact {
@@ -150,14 +156,14 @@ impl Dates {
         self.is_searched.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a listed date can be shown beside the dates that the directory's other files will have.
+    /// Whether listed dates can be shown next to the dates that the directory's other files will get.
     pub(in crate::vfs) fn are_ready(&self) -> bool {
         self.clock.is_known() || !self.is_mixed.load(Ordering::Relaxed) || self.is_searched.load(Ordering::Relaxed)
     }
 }
 
-/// What it takes to make this listed date the other one. `None` if no zone does: the listing is of another version, or has no time of
-/// day.
+/// The offset from this listed date to the other date. `None` if no zone has such an offset: the listing is of
+/// another version, or has no time of day.
 fn offset(listed: ListedTime, modified: i64) -> Option<i64> {
     let (at, unit) = (seconds(listed.time), if listed.exact { 1 } else { 60 });
     let is_date_alone = at.rem_euclid(86_400) == 0;

@@ -1,4 +1,4 @@
-//! Directories: what is known of one, and until when it counts. How it is had is in [`listing`](crate::vfs::listing).
+//! The state of a directory, and how long its names count as fresh. [`listing`](crate::vfs::listing) fetches them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,60 +17,60 @@ use crate::vfs::TreeError;
 use crate::vfs::node::{Attributes, Ino, Node, undated};
 use crate::vfs::request::Urgency;
 
-/// The bytes that `stat` shows for a directory: what local file systems show for a small one.
+/// The size in bytes that `stat` shows for a directory, as local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
 
 /// A directory of the tree.
 pub struct Directory {
-    /// Where its listing is. `None` for the top of a mount of several sources, which never changes.
+    /// The URL of its listing. `None` for the root of a mount of several sources, which never changes.
     pub(in crate::vfs) url: Option<Url>,
-    /// Those of what is in it.
+    /// The dates of its entries.
     pub(in crate::vfs) dates: Arc<Dates>,
     pub(in crate::vfs) state: RwLock<State>,
-    /// Held by the one who asks for the listing; the others wait for the answer to the same question.
+    /// Held while a task fetches the listing; other tasks wait for the same answer.
     pub(in crate::vfs) refreshing: tokio::sync::Mutex<()>,
-    /// The position after the file whose size was last asked for, for asking side by side.
+    /// The position after the file whose size was last requested, for requests ahead of `stat`.
     pub(in crate::vfs) resolved_until: AtomicUsize,
 }
 
-/// See [`Directory`].
+/// The mutable state of a [`Directory`].
 #[derive(Default)]
 pub(in crate::vfs) struct State {
     /// Its date in its parent's newest listing.
     listed_time: Option<ListedTime>,
     pub(in crate::vfs) snapshot: Option<Arc<Snapshot>>,
-    /// When the names were let go of: those whose nodes the kernel knew then.
+    /// Nodes that the kernel still referenced when the names were dropped.
     pub(in crate::vfs) survivors: HashMap<OsString, Weak<Node>>,
-    /// Until when the names are shown without asking again.
+    /// Until when the names are fresh.
     pub(in crate::vfs) fresh_until: Option<Instant>,
-    /// The names are those that an earlier mount was told.
+    /// Whether the names come from an earlier mount.
     pub(in crate::vfs) is_stored: bool,
-    /// The names are those that a mirror told.
+    /// Whether the names come from a mirror.
     pub(in crate::vfs) is_by_mirror: bool,
-    /// Whether the catalogue was asked for them.
+    /// Whether the catalog was searched for stored names.
     pub(in crate::vfs) is_searched: bool,
     /// What the last listing left out.
     pub(in crate::vfs) left_out: LeftOut,
-    /// The listing that was written down last.
+    /// The listing that was stored last.
     pub(in crate::vfs) kept: Option<Kept>,
-    /// What is known of names that the listing does not have.
+    /// What is known of names that the listing lacks.
     pub(in crate::vfs) unlisted: HashMap<OsString, Unlisted>,
-    /// How the last request for the listing failed. Cleared when the directory is listed.
+    /// How the last fetch of the listing failed. Cleared when a fetch succeeds.
     pub(in crate::vfs) failed: Option<Failed>,
 }
 
-/// A listing that could not be had.
+/// A failed fetch of a listing.
 pub(in crate::vfs) struct Failed {
-    /// The server's refusal, if it was asked ahead of need and would say the same again. The next look takes it.
+    /// The server's refusal, if a prefetch received it and the server would repeat it. The next look-up reports it.
     unseen: Option<(TreeError, Instant)>,
 }
 
-/// How long the answer to a request ahead of need is good for the look that it was made for.
+/// How long a prefetch's refusal is kept for the look-up that it was made for.
 const UNSEEN: Duration = Duration::from_secs(10);
 
-/// What tells a listing that was written down from others, and when that was.
+/// Identifies a stored listing, with the time when it was stored.
 pub(in crate::vfs) struct Kept {
-    /// A hash.
+    /// A hash of the names.
     pub(in crate::vfs) names: u64,
     pub(in crate::vfs) modified: Option<SystemTime>,
     pub(in crate::vfs) at: SystemTime,
@@ -97,7 +97,7 @@ impl Directory {
         }
     }
 
-    /// A directory whose names are given once.
+    /// A directory whose names never change.
     pub fn fixed() -> Directory {
         Directory {
             url: None,
@@ -109,19 +109,19 @@ impl Directory {
         }
     }
 
-    /// The names, if they need not be asked for again yet.
+    /// The names, if they are fresh.
     pub fn fresh(&self) -> Option<Arc<Snapshot>> {
         let state = self.state.read();
         let is_fresh = self.url.is_none() || state.fresh_until.is_some_and(|until| Instant::now() < until);
         state.snapshot.clone().filter(|_| is_fresh)
     }
 
-    /// The names as they were last heard of, however old.
+    /// The last known names, however old.
     pub fn last_known(&self) -> Option<Arc<Snapshot>> {
         self.state.read().snapshot.clone()
     }
 
-    /// Forgets the names, which can be had again; but not the nodes of those that are known elsewhere.
+    /// Drops the names, which can be fetched again. Nodes that `is_known` accepts stay reachable through `survivors`.
     pub(in crate::vfs) fn let_go(&self, is_known: impl Fn(Ino) -> bool) {
         let names = {
             let mut state = self.state.write();
@@ -135,7 +135,7 @@ impl Directory {
             .map(|(name, node)| (name.as_os_str().to_owned(), Arc::downgrade(node)))
             .collect();
         let mut state = self.state.write();
-        // Somebody may have had them again meanwhile.
+        // The names may have been fetched again meanwhile.
         if state.snapshot.is_none() {
             state.survivors = survivors;
         }
@@ -145,7 +145,7 @@ impl Directory {
         self.state.write().snapshot = Some(Arc::new(snapshot));
     }
 
-    /// Believes what is known for so long.
+    /// Treats the names as fresh for this time.
     pub(in crate::vfs) fn believe_for(&self, time: Duration) {
         self.state.write().fresh_until = Some(Instant::now() + time);
     }
@@ -155,17 +155,18 @@ impl Directory {
         self.state.read().listed_time
     }
 
-    /// The parent's newest listing gives it this date.
+    /// Sets its date from its parent's newest listing.
     pub(in crate::vfs) fn set_listed_time(&self, listed_time: Option<ListedTime>) {
         self.state.write().listed_time = listed_time;
     }
 
-    /// Whether the last request for its listing failed: then nobody asks ahead of need, or a walk would ask again at each step.
+    /// Whether the last fetch of its listing failed. Then it is not prefetched, or a walk would ask again at each
+    /// step.
     pub(in crate::vfs) fn has_failed(&self) -> bool {
         self.state.read().failed.is_some()
     }
 
-    /// Notes that its listing could not be had.
+    /// Notes a failed fetch of its listing.
     pub(in crate::vfs) fn note_failure(&self, asker: Urgency, error: &TreeError) {
         let is_lasting = match error {
             TreeError::NotFound => true,
@@ -178,7 +179,7 @@ impl Directory {
         });
     }
 
-    /// The refusal that a request ahead of need got a moment ago, once: it was made for the look that asks now.
+    /// Takes the refusal that a prefetch has just received for the look-up that asks now.
     pub(in crate::vfs) fn take_unseen_failure(&self) -> Option<TreeError> {
         if !self.has_failed() {
             return None;
@@ -187,13 +188,13 @@ impl Directory {
         (at.elapsed() < UNSEEN).then_some(error)
     }
 
-    /// Believes what is known no longer, without forgetting it.
+    /// Makes the names stale without dropping them.
     pub(in crate::vfs) fn expire(&self) {
         let mut state = self.state.write();
         (state.fresh_until, state.failed) = (None, None);
     }
 
-    /// The origin says that there is no such directory.
+    /// Drops all names, because the origin says that the directory does not exist.
     pub(in crate::vfs) fn forget(&self) {
         let mut state = self.state.write();
         (state.snapshot, state.fresh_until, state.kept) = (None, None, None);
@@ -201,7 +202,7 @@ impl Directory {
         state.unlisted.clear();
     }
 
-    /// What `stat` shows.
+    /// The attributes that `stat` shows.
     pub fn attributes(&self, ino: Ino) -> Attributes {
         let (snapshot, listed) = {
             let state = self.state.read();

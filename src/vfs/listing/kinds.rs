@@ -1,8 +1,13 @@
-//! File or directory: what a name is that the listing has without a `/`.
+//! File or directory: the type of a name that the listing shows without a `/`.
 //!
-//! **The rule.** A name is a directory if its link says so; or if the server redirects from it to the same name with a `/`, or has there a
-//! page that says of itself that it is an index. What was taken for a file is corrected then: in the tree, where its node makes way for one with
-//! another number, and in the index; and what a later listing says of it counts as said of the directory.
+//! **The rule.** A name is a directory in three cases:
+//!
+//! - Its link says so.
+//! - The server redirects from it to the same name with a `/`.
+//! - It is a page that marks itself as an index.
+//!
+//! A name that was first taken for a file is corrected then. In the tree a node with another number replaces its
+//! node; in the index the listing is corrected. What later listings say of the name applies to the directory.
 
 use std::sync::Arc;
 
@@ -19,7 +24,7 @@ use crate::vfs::Tree;
 use crate::vfs::file::RemoteFile;
 use crate::vfs::node::{Kind, Node};
 
-/// How the names of files end that are pages by themselves.
+/// Extensions of files that are web pages themselves.
 const PAGES: [&str; 9] = ["html", "htm", "xhtml", "shtml", "xht", "php", "asp", "aspx", "jsp"];
 
 /// The URL with a `/` at its end.
@@ -29,7 +34,7 @@ pub(in crate::vfs) fn with_slash(url: &Url) -> Url {
     directory
 }
 
-/// The URL of the directory at `asked`, if the server led from there to the same name with a `/`.
+/// The directory's URL, if the server redirected from `asked` to the same name with a `/`.
 pub(in crate::vfs) fn directory_of(asked: &Url, answered: &Url) -> Option<Url> {
     let last = |path: &str| -> Vec<u8> {
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -42,7 +47,7 @@ pub(in crate::vfs) fn directory_of(asked: &Url, answered: &Url) -> Option<Url> {
     is_directory.then(|| with_slash(asked))
 }
 
-/// Whether this is a web page whose name does not say that it is one.
+/// Whether the answer is a web page although the name does not say so.
 pub(in crate::vfs) fn is_page_in_place_of_a_file(url: &Url, found: &Metadata) -> bool {
     let is_html = matches!(
         found.content_type.as_deref(),
@@ -53,7 +58,7 @@ pub(in crate::vfs) fn is_page_in_place_of_a_file(url: &Url, found: &Metadata) ->
     is_html && !ending.is_some_and(|ending| PAGES.contains(&ending.as_str()))
 }
 
-/// The listing of the directory that is at `url`, where a page was found: if that says of itself that it is an index.
+/// The listing of a directory whose URL `url` returned a page. `None` if the page does not mark itself as an index.
 pub(in crate::vfs) async fn marked_index(source: &dyn Source, url: &Url, found: &Metadata) -> Option<Listing> {
     if !is_page_in_place_of_a_file(url, found) {
         return None;
@@ -64,9 +69,9 @@ pub(in crate::vfs) async fn marked_index(source: &dyn Source, url: &Url, found: 
 }
 
 impl Tree {
-    /// Whether what the server says of a file is that it is a directory. Then it is marked as one.
+    /// Whether the server's answer shows that a file is a directory. Marks the file then.
     pub(in crate::vfs) async fn turns_out_directory(&self, file: &RemoteFile, found: &Metadata) -> bool {
-        // No server gives the exact size of a page that it makes.
+        // No server gives the exact size of a page that it generates.
         let may_be_index = !matches!(file.listed_size, ListedSize::Exact(_));
         let is_directory = directory_of(&file.url, &found.url).is_some()
             || (may_be_index && marked_index(&*self.source, &file.url, found).await.is_some());
@@ -77,13 +82,13 @@ impl Tree {
         is_directory
     }
 
-    /// The directory in the place of a file that turned out to be one.
+    /// The directory that replaces a file node.
     pub(in crate::vfs) fn directory_instead(&self, file: &RemoteFile) -> Directory {
         self.cache.catalogue().forget_file(&file.url);
         self.listed_directory(with_slash(&file.url), file.listed_time)
     }
 
-    /// Writes down the names in a directory as they are known now.
+    /// Stores the corrected names of a directory.
     pub(in crate::vfs) fn keep_corrected(&self, directory: &Directory, names: &Snapshot) {
         let entries = names.children().iter().filter_map(|(name, node)| {
             let (kind, modified) = match &node.kind {
@@ -108,7 +113,7 @@ impl Tree {
     }
 }
 
-/// Has a new listing say `directory` of the names that turned out to be directories, though it lists them as files.
+/// Corrects a new listing: names known as directories count as directories, though it lists them as files.
 pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
     if before.directories == 0 {
         return;
@@ -122,7 +127,7 @@ pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
             continue;
         };
         let url = with_slash(&entry.url);
-        // One that can't be listed may have become a file.
+        // A directory that can't be listed may have become a file.
         if directory.url.as_ref() == Some(&url) && !directory.has_failed() {
             (entry.kind, entry.url) = (EntryKind::Directory, url);
         }

@@ -1,21 +1,21 @@
-//! How many names are remembered: those of the directories that were listed last.
+//! The memory bound for listings: least recently listed directories drop their names.
 //!
-//! A tree may be larger than memory, or have no end, because a server makes it up as somebody walks. So when there are more
-//! names than [`TreeConfig::most_names`](crate::vfs::TreeConfig::most_names), the directories that were listed longest ago are let go of: their
-//! names are asked of the index, or of the origin, at the next look, as after a remount. What the kernel knows of them
-//! keeps its nodes meanwhile.
+//! A tree may be larger than memory, or endless if a server generates it. If the tree holds more names than
+//! [`TreeConfig::most_names`](crate::vfs::TreeConfig::most_names), the directories that were listed longest ago drop
+//! theirs. The next look-up asks the index or the origin for them, as after a remount. Nodes that the kernel
+//! references stay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::vfs::node::{Ino, Node};
 
-/// The directories whose names are remembered, by when they were listed.
+/// The directories whose names are in memory, by the time of their listing.
 #[derive(Default)]
 pub(in crate::vfs) struct ListingLru {
-    /// Names in all of them.
+    /// Number of names in all of them.
     names: usize,
-    /// Counts listings.
+    /// Counts listings; serves as the time.
     now: u64,
     by_time: BTreeMap<u64, Listed>,
     times: HashMap<Ino, u64>,
@@ -28,8 +28,8 @@ struct Listed {
 }
 
 impl ListingLru {
-    /// A directory was listed with so many names. Which ones to let go of, so that there are `most` at most; the one that
-    /// was just listed is none of them, however large.
+    /// Notes that a directory was listed with this many names. Returns the directories that must drop theirs to keep
+    /// at most `most`. The directory just listed is never among them, however large.
     pub(in crate::vfs) fn listed(&mut self, node: &Arc<Node>, names: usize, most: usize) -> Vec<Arc<Node>> {
         self.now += 1;
         if let Some(before) = self.times.insert(node.ino, self.now) {
@@ -49,7 +49,7 @@ impl ListingLru {
             };
             self.times.remove(&oldest.ino);
             self.names -= oldest.names;
-            // One that is gone has taken its names with it.
+            // The names of a freed node are gone already.
             leaving.extend(oldest.node.upgrade());
         }
         leaving

@@ -1,8 +1,9 @@
-//! Listings: how a directory's names are had, and how new ones follow old ones.
+//! Listings: how a directory's names are fetched, and how a new listing replaces an old one.
 //!
-//! At the first look there may be names that an earlier mount was told. Those, and all that are older than the tree's `ttl`, are
-//! shown if the origin takes too long to tell newer ones ([`gate`](super::request::limiter)). Of what a new listing names, all that can be the
-//! same thing as before keeps its node.
+//! - The first look-up in a directory uses the listing that an earlier mount stored, if there is one.
+//! - A stored listing, or one older than the tree's `ttl`, is served if the origin takes too long for a new one
+//!   ([`limiter`](super::request::limiter)).
+//! - An entry of a new listing keeps its old node if it can be the same file or directory.
 
 pub(super) mod dates;
 pub(super) mod directory;
@@ -38,26 +39,26 @@ use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX}
 use crate::util::clock;
 use crate::util::plural::{count, verb};
 
-/// How long a listing that could not be had again is left alone, unless [`Tree::ttl`] is shorter: an origin that is back
-/// should not have to wait for long before its names count again.
+/// How long a listing is not fetched again after a failure, unless [`Tree::ttl`] is shorter. After an outage the
+/// origin's names should count again soon.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// With so many names and more, a listing takes seconds to come and to be read. Whoever looks at the directory has the names that are known, and
-/// newer ones at a later look. (1,000,000 names: each look-up took 2 s once the `ttl` had passed, and the server was taken for silent.)
+/// From this many names a listing takes seconds to fetch and parse. Then look-ups use the known names, and the
+/// listing is fetched in the background. (With 1,000,000 names each look-up after the `ttl` took 2 s, and the limiter
+/// took the server for silent.)
 const LARGE: usize = 50_000;
 
 impl Tree {
-    /// The names in a directory, asked for again if they are older than the tree's `ttl`. Old names
-    /// are shown while the origin keeps silent.
+    /// The names in a directory. They are fetched again if they are older than the tree's `ttl`; old names are served
+    /// while the origin is silent.
     ///
     /// # Errors
-    /// When they were never known and can't be had now, or when the origin says that the directory
-    /// is gone.
+    /// If the names were never known and can't be fetched, or if the origin says that the directory is gone.
     pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
         self.list_for(node, self.waiting()).await
     }
 
-    /// [`Self::list`], for this asker.
+    /// [`Self::list`], with an urgency.
     pub(super) async fn list_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -102,7 +103,7 @@ impl Tree {
         answer.unwrap_or(Ok(known))
     }
 
-    /// Lists a directory again in the background, unless such a request is under way.
+    /// Fetches a listing in the background, unless a request for it is in flight.
     fn list_behind(self: &Arc<Self>, node: &Arc<Node>, directory: &Directory) {
         let url = directory.url.as_ref();
         let Some(url) = url.filter(|_| !self.client.is_offline() && directory.refreshing.try_lock().is_ok()) else {
@@ -111,13 +112,13 @@ impl Tree {
         let (tree, node, url) = (Arc::clone(self), Arc::clone(node), url.clone());
         self.runtime.spawn(async move {
             if let Kind::Directory(directory) = &node.kind {
-                // Who looks next will hear of its error.
+                // The next look-up reports an error.
                 tree.list_again(&node, directory, &url, Urgency::Refreshing).await.ok();
             }
         });
     }
 
-    /// The names that an earlier mount was told, at the first look.
+    /// The names that an earlier mount stored, at the first look-up.
     async fn look_up_stored(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -134,11 +135,11 @@ impl Tree {
             let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
             tree.take_stored_listing(&of, listing)
         };
-        // What can't be found is as if it had never been told.
+        // If the query fails, no names count as stored.
         Ok(self.with_cache(find).await.ok().flatten())
     }
 
-    /// Asks the origin for the names in a directory, unless somebody else did meanwhile.
+    /// Fetches the names in a directory, unless another request did meanwhile.
     async fn list_again(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -146,7 +147,7 @@ impl Tree {
         url: &Url,
         asker: Urgency,
     ) -> Result<Arc<Snapshot>, TreeError> {
-        // A guess is useless while a request for the same directory is under way, and would hold up the next one.
+        // A prefetch is useless while a request for the same directory is in flight, and would delay the next one.
         let _one_at_a_time = match asker {
             Urgency::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
             Urgency::Waiting(_) | Urgency::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,
@@ -162,7 +163,7 @@ impl Tree {
             return Err(error);
         }
         let known = directory.last_known();
-        // What the source has told is not replaced by what a mirror says.
+        // A mirror's answer never replaces the source's own.
         let who = if known.is_none() || directory.state.read().is_by_mirror {
             Authority::Anybody
         } else {
@@ -177,7 +178,7 @@ impl Tree {
         match (answer, known) {
             (Ok(Answered { answer, is_by_mirror }), _) => {
                 let (tree, of) = (Arc::clone(self), Arc::clone(node));
-                // A long one takes a while, in which the threads of the runtime have bodies to move.
+                // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
                 let taken = self
                     .with_cache(move |_| tree.take_listing(&of, answer, is_by_mirror))
                     .await?;
@@ -211,8 +212,8 @@ impl Tree {
         }
     }
 
-    /// Makes what the origin, or a mirror, has just told the directory's names, and writes it down.
-    /// `None` if it is none.
+    /// Makes a listing from the origin or a mirror the directory's names, and stores it. `None` if the node is no
+    /// directory.
     pub(super) fn take_listing(
         &self,
         node: &Arc<Node>,
@@ -230,7 +231,7 @@ impl Tree {
                 .unwrap_or_default()
         };
         let named = listing.entries.len();
-        // A directory that contains itself has to end somewhere, or `find` would go down for ever.
+        // A directory that contains itself must end at some depth, or `find` would never end.
         listing
             .entries
             .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= PATH_MAX);
@@ -260,7 +261,7 @@ impl Tree {
         Some(taken)
     }
 
-    /// Says what a listing leaves out, once, and counts it.
+    /// Logs once what a listing leaves out, and counts it.
     fn note_left_out(&self, directory: &Directory, listing: &Listing, url: impl Fn() -> String) {
         let now = listing.left_out;
         let before = std::mem::replace(&mut directory.state.write().left_out, now);
@@ -273,8 +274,8 @@ impl Tree {
         }
     }
 
-    /// Makes what an earlier mount was told the directory's names, until the origin tells newer ones.
-    /// `None` if it is none.
+    /// Makes a stored listing the directory's names until the origin gives newer ones. `None` if the node is no
+    /// directory.
     pub(super) fn take_stored_listing(&self, node: &Arc<Node>, listing: Listing) -> Option<Arc<Snapshot>> {
         match &node.kind {
             Kind::Directory(directory) => Some(self.take_names(node, directory, listing, true)),
@@ -282,7 +283,8 @@ impl Tree {
         }
     }
 
-    /// Names that were there before and look the same keep their nodes. Lets go of other directories if that makes too many.
+    /// Replaces the names. Entries that look the same keep their nodes. If the tree then holds too many names, other
+    /// directories drop theirs.
     fn take_names(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
         let before = directory.last_known();
         let survivors = std::mem::take(&mut directory.state.write().survivors);
@@ -292,7 +294,7 @@ impl Tree {
         let mut shown = if before.is_none() {
             self.shown_before(&listing)
         } else {
-            // What is new in it now was not shown before, or the listing says something else of it.
+            // New entries of a listing were not shown before, or the listing now says something else of them.
             HashMap::new()
         };
         let children = listing.entries.into_iter().enumerate().map(|(at, entry)| {
@@ -333,7 +335,8 @@ impl Tree {
         snapshot
     }
 
-    /// What those of the files in a listing were shown as of which the listing says what it said then; by their positions.
+    /// The nodes that earlier mounts showed for files of this listing, by their positions. Only files whose listed
+    /// size and date are the same.
     fn shown_before(&self, listing: &Listing) -> HashMap<usize, ShownFile> {
         let files = listing.entries.iter().enumerate();
         let files: Vec<_> = files
@@ -387,7 +390,7 @@ impl Tree {
         Directory::listed(url, listed_time, dates)
     }
 
-    /// Writes a listing down, unless it says what the last one said.
+    /// Stores a listing in the catalog, unless the stored one is the same.
     pub(super) fn keep(&self, directory: &Directory, listing: &Listing) {
         let Some(url) = &directory.url else { return };
         let catalogue = self.cache.catalogue();
@@ -410,10 +413,10 @@ impl Tree {
         directory.state.write().kept = catalogue.keep_listing(url, row).then_some(kept);
     }
 
-    /// Puts a new node, of the new version, in the place of one that has changed.
+    /// Replaces a changed node by a new node for the new version.
     pub(super) fn replace_changed(&self, parent: &Node, name: &OsStr, changed: &Node) -> Arc<Node> {
         let (Kind::Directory(directory), Kind::File(file)) = (&parent.kind, &changed.kind) else {
-            // Only files change, and only directories have them.
+            // Only files change, and only directories contain them.
             unreachable!("a changed node is a file in a directory")
         };
         let mut state = directory.state.write();
@@ -441,7 +444,7 @@ impl Tree {
             return node;
         }
         let next = file.next_version();
-        // Of a version that nobody has told of yet, it is only known after which one it comes.
+        // For an unknown version, the number follows from the node that it replaces.
         let version = next
             .version()
             .map_or_else(|| changed.ino.to_string(), |version| version_text(&version));
@@ -455,7 +458,7 @@ impl Tree {
     }
 }
 
-/// What came in the place of a listing is a page for people.
+/// The error for an answer that is a web page for people instead of a listing.
 fn stands_in(url: &Url) -> TreeError {
     TreeError::Http(HttpError {
         kind: HttpErrorKind::BadAnswer(
@@ -467,7 +470,7 @@ fn stands_in(url: &Url) -> TreeError {
 }
 
 impl Node {
-    /// Whether a listing's entry can be the same thing as this node.
+    /// Whether a listing's entry can be the same file or directory as this node.
     fn still_fits(&self, entry: &Entry) -> bool {
         match (&self.kind, entry.kind) {
             (Kind::Directory(directory), EntryKind::Directory) => directory.url.as_ref() == Some(&entry.url),

@@ -1,14 +1,16 @@
-//! Seeing a walk through the tree, and asking for what it comes to next.
+//! Readdir prefetch: detects a walk through the tree, and prefetches what comes next.
 //!
-//! `find`, `ls -R`, `cp -r` and scanners go through a tree in the order of its listings: into a directory's first
-//! sub-directory, then to the next one; from one file to the next. One at a time, each costs a round trip. So when
-//! directories are opened in that order, the listings of the next ones are asked for ahead; and when small files are
-//! opened in that order, the next ones are fetched ahead. How many doubles with every step that keeps the order, up to a
-//! bound, and falls to none with the first that breaks it. Several may walk at a time, each at its own pace; and as
-//! `ls -R` and the like sort what they find, a directory that stands near the one that was expected is in order too.
-//! `cp -r` goes by inode number, so a walk may be in either [`Order`]; its second step tells which.
+//! `find`, `ls -R`, `cp -r` and scanners walk a tree in the order of its listings: into the first sub-directory, then
+//! the next; from one file to the next. Without prefetch, each step costs a round trip.
 //!
-//! What comes next is decided by values (`Pace`, positions in snapshots); asking is left to tasks that nobody waits for.
+//! - Directories opened in that order make the listings of the next ones prefetched. Small files opened in that order
+//!   make the next files prefetched.
+//! - The number doubles with each step in order, up to a bound, and drops to none at the first step out of order.
+//! - Several walks are tracked at a time, each with its own pace.
+//! - `ls -R` sorts names, so a directory close to the expected one counts as in order.
+//! - `cp -r` walks by inode number, so a walk may be in either [`Order`]; its second step decides which.
+//!
+//! `Pace` and positions in snapshots decide what comes next, as plain values. Background tasks send the requests.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,23 +22,23 @@ use crate::vfs::node::{Ino, Kind, Node, ROOT};
 use crate::vfs::request::Urgency;
 use crate::vfs::{Snapshot, Tree};
 
-/// Listings asked for ahead at most. [`crate::vfs::METADATA_CONNECTIONS`] of them are under way at a time; the others wait, so
-/// that the next can start the moment one ends.
+/// Most listings prefetched ahead. [`crate::vfs::METADATA_CONNECTIONS`] of them are in flight at a time; the others
+/// wait, so that the next starts the moment one ends.
 const DIRECTORIES_AHEAD: usize = 32;
 
-/// Small files fetched ahead at most, for each four connections to the origin: the one that is left is there for what
-/// somebody waits for, which would otherwise take the connection of a file that is on its way.
+/// Most small files prefetched ahead, for each four connections to the origin. The fourth stays free for reads;
+/// otherwise a read would take the connection of a file in flight.
 const FILES_AHEAD_PER_FOUR: usize = 3;
 
-/// How many small files are fetched ahead at most over `connections`.
+/// Most small files prefetched ahead over `connections`.
 pub(in crate::vfs) fn files_ahead(connections: usize) -> usize {
     (connections * FILES_AHEAD_PER_FOUR / 4).max(1)
 }
 
-/// Steps in order that prove a walk. One is nothing: whoever opens a directory may well open its first sub-directory.
+/// Steps in order that prove a walk. One proves nothing: many programs open a directory and its first sub-directory.
 const PROOF: u32 = 2;
 
-/// How sure it is that somebody walks: steps in order, one after another.
+/// Confidence in a walk: the number of consecutive steps in order.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Pace(u32);
 
@@ -49,7 +51,7 @@ impl Pace {
         }
     }
 
-    /// The orders in which the next step may be: `order`, and at a walk's beginning any.
+    /// The orders that the next step may follow: `order`, and at a walk's beginning either.
     fn orders(self, order: Order) -> impl Iterator<Item = Order> {
         let other = match order {
             Order::Listed => Order::Numbered,
@@ -58,7 +60,7 @@ impl Pace {
         [Some(order), (self.0 < PROOF).then_some(other)].into_iter().flatten()
     }
 
-    /// How many to ask for ahead, of at most `bound`.
+    /// How many to prefetch, at most `bound`.
     fn ahead(self, bound: usize) -> usize {
         if self.0 < PROOF {
             0
@@ -68,12 +70,12 @@ impl Pace {
     }
 }
 
-/// Walks that are remembered at a time, those over directories and those over files each: the threads of a scanner, or
-/// a few programs. What a walk that nobody goes on with has fetched ahead stays open until that many others have begun.
+/// Most walks tracked at a time, over directories and over files each: threads of a scanner, or a few programs.
+/// Prefetched files of an abandoned walk stay open until this many others have begun.
 const WALKS: usize = 4;
 
-/// How many directories further on, or back, the next one of a walk may stand that goes by another order than the
-/// listing: upper case before lower case, say, or the other way round.
+/// How many directories ahead or behind the next one may be in a walk with another order than the listing, for
+/// example upper case before lower case.
 const NEAR: usize = 8;
 
 /// A walk over directories.
@@ -84,13 +86,13 @@ struct DirectoryWalk {
     pace: Pace,
 }
 
-/// The walks over directories, the one that made the last step at the end.
+/// The walks over directories; the one with the latest step is last.
 #[derive(Debug, Default)]
 pub(in crate::vfs) struct DirectoryWalks(VecDeque<DirectoryWalk>);
 
 impl DirectoryWalks {
-    /// A program looks into `now`: the walk that comes there goes on, or else a new one begins. How many listings to ask
-    /// for ahead, and in which order.
+    /// Notes that a program opens directory `now`: a walk that leads there continues, or a new one begins. Returns
+    /// how many listings to prefetch, and in which order.
     fn step(&mut self, now: Ino, comes_next: impl Fn(Ino, Order) -> bool) -> (usize, Order) {
         if self.0.iter().any(|walk| walk.last == now) {
             return (0, Order::Listed);
@@ -112,10 +114,10 @@ impl DirectoryWalks {
     }
 }
 
-/// The walk over one directory's files.
+/// A walk over the files of one directory.
 struct FileWalk {
     directory: Ino,
-    /// Tells this walk from those before it: what was begun for one of them is not wanted any more.
+    /// Identifies the walk. Prefetches that were started for an earlier walk are not wanted any more.
     serial: u64,
     /// The file that was opened last.
     last: Option<Ino>,
@@ -123,14 +125,14 @@ struct FileWalk {
     reached: Option<usize>,
     order: Order,
     pace: Pace,
-    /// What is fetched ahead: rank in the walk's order, and entry. Kept open here until the walker comes to it. **Ranks are above
-    /// `reached`.**
+    /// Prefetched files: rank in the walk's order, and entry. The walk keeps them open until it reaches them. **Ranks
+    /// are above `reached`.**
     ahead: Vec<(usize, Arc<CacheEntry>)>,
-    /// Up to which rank files were looked at for fetching ahead, exclusive.
+    /// Rank up to which files were considered for prefetch, exclusive.
     looked_at: usize,
 }
 
-/// The walks over files, the one that made the last step at the end.
+/// The walks over files; the one with the latest step is last.
 #[derive(Default)]
 pub(in crate::vfs) struct FileWalks {
     walks: VecDeque<FileWalk>,
@@ -138,7 +140,7 @@ pub(in crate::vfs) struct FileWalks {
 }
 
 impl Tree {
-    /// Notes that somebody looks into a directory. Starts asking for the listings that a walker will want next.
+    /// Notes that a program opens a directory. Starts prefetches of the listings that a walk needs next.
     pub fn note_directory_opened(self: &Arc<Self>, node: &Arc<Node>) {
         if self.client.is_offline() {
             return;
@@ -150,13 +152,14 @@ impl Tree {
         }
         for next in self.next_unlisted(node, ahead, order) {
             let tree = Arc::clone(self);
-            // Who looks into it will hear of its error; here it was only a guess.
+            // A prefetch ignores errors; a later look-up reports them.
             self.runtime
                 .spawn(async move { tree.list_for(&next, Urgency::Guessing).await.ok() });
         }
     }
 
-    /// Whether a walk in this order, each directory before its sub-directories, goes from `last` to `now`, or close by.
+    /// Whether a walk in this order, each directory before its sub-directories, leads from `last` to `now` or close
+    /// by.
     fn comes_next(&self, last: &Node, now: &Node, order: Order) -> bool {
         if now.parent == last.ino {
             let names = snapshot_of(last);
@@ -167,7 +170,7 @@ impl Tree {
                     .any(|d| d.ino == now.ino)
             });
         }
-        // The next one beside it, or beside the nearest directory above it that has a next one.
+        // The next sibling, or that of the nearest ancestor that has a next sibling.
         let mut at = last.ino;
         while let Some(node) = self.node(at).filter(|node| node.ino != ROOT) {
             let Some(parent) = self.node(node.parent) else {
@@ -182,8 +185,8 @@ impl Tree {
         false
     }
 
-    /// The next directories after `node`, in the order of a walk, whose listings are not known or old; as far as the tree
-    /// is known.
+    /// The next directories after `node` in the order of a walk whose listings are unknown or stale, as far as the
+    /// tree is known.
     fn next_unlisted(&self, node: &Arc<Node>, count: usize, order: Order) -> Vec<Arc<Node>> {
         let mut ahead = Ahead {
             order,
@@ -227,8 +230,8 @@ impl Tree {
         }
     }
 
-    /// Notes that somebody opens a file. Starts fetching the small files that a walker will open next. Gives what was
-    /// fetched ahead of this one, to be kept until the file is open.
+    /// Notes that a program opens a file. Starts prefetches of the small files that a walk opens next. Returns the
+    /// prefetched entry of this file, to be held until the file is open.
     pub fn note_file_opened(self: &Arc<Self>, node: &Arc<Node>) -> Option<Arc<CacheEntry>> {
         if self.client.is_offline() {
             return None;
@@ -252,10 +255,10 @@ impl Tree {
                     .file_walks
                     .lock()
                     .keep(directory, step.serial, rank, Arc::clone(&entry));
-                // What can't be kept in the cache would be fetched for nothing.
+                // A file that the cache can't keep would be fetched in vain.
                 if is_wanted && !tree.cache.is_in_trouble() {
                     tree.cache.manager().request(&entry, 0..entry.size(), Priority::High);
-                    // The walk may have ended between the two, and nobody else knows of the request.
+                    // The walk may have ended meanwhile, and no other code cancels this request.
                     if !tree.file_walks.lock().is_going_on(directory, step.serial) {
                         tree.cache.manager().end_read_ahead(entry.id);
                     }
@@ -266,12 +269,13 @@ impl Tree {
     }
 }
 
-/// Directories whose listings are to be asked for ahead.
+/// Collects directories whose listings are to be prefetched.
 struct Ahead {
     order: Order,
-    /// How many are wanted.
+    /// How many are still wanted.
     count: usize,
-    /// How many may still be looked at. Those that are listed already are stepped over; a tree full of them must not cost much each time.
+    /// How many may still be visited. Listed directories are skipped, and a tree full of them must not cost much at
+    /// each step.
     patience: usize,
     found: Vec<Arc<Node>>,
 }
@@ -282,20 +286,20 @@ impl Ahead {
     }
 }
 
-/// What follows from a file that was opened.
+/// What an opened file causes.
 struct Step {
-    /// The walk that made it.
+    /// The walk that took the step.
     serial: u64,
-    /// What was fetched ahead of that file.
+    /// The prefetched entry of that file.
     reached: Option<Arc<CacheEntry>>,
-    /// Files to fetch ahead, with their ranks in the walk's order.
+    /// Files to prefetch, with their ranks in the walk's order.
     fetch: Vec<(usize, Arc<Node>)>,
-    /// What was fetched ahead and is not needed any more.
+    /// Prefetched entries that are not needed any more.
     drop: Vec<Arc<CacheEntry>>,
 }
 
 impl FileWalks {
-    /// A file of a directory is opened. `None` if the directory does not have it.
+    /// Notes that a file of a directory is opened. `None` if the directory lacks the file.
     fn step(&mut self, directory: Ino, now: Ino, names: &Snapshot, most: usize) -> Option<Step> {
         names.position(now)?;
         self.serials += 1;
@@ -312,7 +316,7 @@ impl FileWalks {
         Some(step)
     }
 
-    /// Keeps what is fetched ahead open until the walk comes to it. Whether it will.
+    /// Keeps a prefetched entry open until the walk reaches it. Returns false if the walk will not.
     fn keep(&mut self, directory: Ino, serial: u64, rank: usize, entry: Arc<CacheEntry>) -> bool {
         let Some(walk) = self.going_on(directory, serial) else {
             return false;
@@ -348,7 +352,7 @@ impl FileWalk {
         }
     }
 
-    /// Moves to `now`. If that is out of order the walk has ended, and another one begins, with the number `next`.
+    /// Moves to `now`. If that is out of order, the walk has ended and another with the number `next` begins.
     fn step(&mut self, now: Ino, next: u64, names: &Snapshot, most: usize) -> Step {
         let nothing = |serial| Step {
             serial,
@@ -371,7 +375,7 @@ impl FileWalk {
             return Step { drop, ..nothing(next) };
         };
         if order != self.order {
-            // Ranks of the other order.
+            // The old value counts ranks of the other order.
             self.looked_at = 0;
         }
         (self.order, self.reached) = (order, Some(rank));

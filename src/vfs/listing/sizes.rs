@@ -1,4 +1,5 @@
-//! Exact sizes and dates, where a listing gives none: asked for at the first `stat` of a file, and then for its neighbours too.
+//! Exact sizes and dates that a listing lacks: requested at the first `stat` of a file, then for the files that
+//! follow it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,20 +9,20 @@ use crate::vfs::node::{Ino, Kind, Node};
 use crate::vfs::request::Urgency;
 use crate::vfs::{Tree, TreeError};
 
-/// How many files' sizes are asked for ahead of the one that was asked about.
+/// Number of files whose sizes are requested ahead of the one that `stat` asks for.
 const RESOLVE_AHEAD: usize = 64;
 
 impl Tree {
-    /// Makes sure that a file's size is known exactly, if the server can tell; and, when a directory's files are asked
-    /// about one after another (`ls -l`), asks for the next ones side by side.
+    /// Makes a file's size exact, if the server gives it. If a program asks for one file after another (`ls -l`), the
+    /// next ones are requested in parallel.
     ///
     /// # Errors
-    /// When the origin does not answer, or refuses.
+    /// If the origin does not answer or refuses.
     pub async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
         self.resolve_for(node, self.waiting()).await
     }
 
-    /// [`Self::resolve`], for this asker.
+    /// [`Self::resolve`], with an urgency.
     pub(in crate::vfs) async fn resolve_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -38,16 +39,16 @@ impl Tree {
         }
         self.resolve_ahead(node);
         match self.resolve_one(node, asker).await {
-            // It is shown as 0, which nobody believes for long, and can be read in sequence.
+            // Its size is shown as 0, which the kernel does not cache for long, and it can be read in sequence.
             Err(TreeError::SizeUnknown(_)) => Ok(()),
-            // Only its date was wanted.
+            // Only the date was missing.
             Err(error) if node.has_exact_size() && !matches!(error, TreeError::NotFound) => Ok(()),
             resolved => resolved,
         }
     }
 
-    /// Asks about one of a file's neighbours that has to be asked about anyway, to learn of the listing's clock: one with the same listed
-    /// date if there is one.
+    /// Learns the clock of a listing: requests one of the file's neighbours that needs a request anyway, if possible
+    /// one with the same listed date.
     async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, asker: Urgency) {
         let Kind::File(file) = &node.kind else { return };
         let Some(parent) = self.node(node.parent) else { return };
@@ -63,7 +64,7 @@ impl Tree {
             same.or(first)
         });
         if let Some(neighbour) = unsized_file {
-            // The listed date has to do if the server tells nothing.
+            // The listed date has to do if the server gives none.
             let _ = self.resolve_one(neighbour, asker.who_knows_something()).await;
             if let Kind::File(file) = &neighbour.kind {
                 file.teach_dates();
@@ -72,7 +73,7 @@ impl Tree {
         directory.dates.set_searched();
     }
 
-    /// Notes what is known of a file's dates by now. Returns the numbers of the nodes whose attributes the kernel may have otherwise.
+    /// Notes a file's dates. Returns the inode numbers whose attributes the kernel may have cached with other dates.
     pub fn note_dates(&self, node: &Arc<Node>) -> Vec<Ino> {
         let Kind::File(file) = &node.kind else {
             return Vec::new();
@@ -102,7 +103,7 @@ impl Tree {
         changed
     }
 
-    /// A handle has a file open: until this is dropped the file's date stays.
+    /// Keeps a file's date unchanged for an open handle, until the guard is dropped.
     pub fn hold_date(&self, ino: Ino) -> Option<DateHold> {
         let node = self.node(ino)?;
         match &node.kind {
@@ -112,7 +113,7 @@ impl Tree {
         Some(DateHold(node))
     }
 
-    /// Starts asking for what comes after `node` in its directory, if it is where the asking stands.
+    /// Starts requests for the files after `node` in its directory, if the sequence of requests has reached it.
     fn resolve_ahead(self: &Arc<Self>, node: &Arc<Node>) {
         let Some(parent) = self.node(node.parent) else { return };
         let Kind::Directory(directory) = &parent.kind else {
@@ -121,10 +122,10 @@ impl Tree {
         let Some(snapshot) = directory.last_known() else { return };
         let children = snapshot.children();
         let Some(at) = snapshot.position(node.ino) else { return };
-        // The last position asked for; the reader follows it at some distance.
+        // The last requested position; the program follows it at some distance.
         let asked = directory.resolved_until.load(Ordering::Relaxed);
         if at > asked || at + 2 * RESOLVE_AHEAD < asked {
-            // Elsewhere: an isolated question, and perhaps the first of a row from there.
+            // Outside of the sequence: an isolated request, or the first of a new sequence.
             directory.resolved_until.store(at + 1, Ordering::Relaxed);
             return;
         }
@@ -137,14 +138,14 @@ impl Tree {
                 continue;
             }
             let (tree, child) = (Arc::clone(self), Arc::clone(child));
-            // Who asks about it will hear of its error; here it was only a guess.
+            // A prefetch ignores errors; a later `stat` reports them.
             self.runtime
                 .spawn(async move { tree.resolve_one(&child, Urgency::Guessing).await.ok() });
         }
     }
 }
 
-/// See [`Tree::hold_date`].
+/// Guard from [`Tree::hold_date`].
 pub struct DateHold(Arc<Node>);
 
 impl Drop for DateHold {

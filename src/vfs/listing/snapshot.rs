@@ -7,32 +7,32 @@ use std::time::SystemTime;
 use crate::source::{Listing, Name};
 use crate::vfs::node::{Ino, Node};
 
-/// An order in which programs go through a directory.
+/// An order in which programs walk through a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::vfs) enum Order {
-    /// The listing's, as `find` and `ls -U` do.
+    /// The listing's order: `find` and `ls -U`.
     Listed,
     /// By inode number: `cp`, `rm` and `du` sort by it, because on a disk that is the order of the inodes.
     Numbered,
 }
 
-/// The names in a directory at one moment. An open directory keeps the one that it began with, so
-/// that positions in it stay good.
+/// The names in a directory at one moment. An open directory keeps its snapshot, so that directory offsets stay
+/// valid.
 pub struct Snapshot {
     children: Vec<(Name, Arc<Node>)>,
-    /// Positions in the order of names. Sorted, and not hashed: a directory may have a million names.
+    /// Positions in the order of names. Sorted instead of hashed: a directory may have a million names.
     by_name: Vec<u32>,
     /// Positions in the order of inode numbers.
     by_ino: Vec<u32>,
-    /// How many of them are directories.
+    /// Number of directories among them.
     pub(in crate::vfs) directories: u32,
-    /// The listing's own date.
+    /// The date of the listing itself.
     pub(in crate::vfs) modified: Option<SystemTime>,
 }
 
 impl Snapshot {
     pub(in crate::vfs) fn new(children: Vec<(Name, Arc<Node>)>, modified: Option<SystemTime>) -> Snapshot {
-        // `--max-entries` is far below what the numbers can hold.
+        // `--max-entries` is far below the range of the numbers.
         let positions = 0..u32::try_from(children.len()).unwrap_or(u32::MAX);
         let mut by_name: Vec<u32> = positions.clone().collect();
         by_name.sort_unstable_by(|&a, &b| children[a as usize].0.cmp(&children[b as usize].0));
@@ -53,12 +53,12 @@ impl Snapshot {
         &self.children
     }
 
-    /// The node with this name, unless the server says that there is none.
+    /// The node with this name, unless the server says that it does not exist.
     pub fn get(&self, name: &OsStr) -> Option<&Arc<Node>> {
         self.listed(name).filter(|node| !node.is_ghost())
     }
 
-    /// The node that the listing has under this name, ghost or not.
+    /// The node that the listing has under this name, even if it does not exist on the server.
     pub(in crate::vfs) fn listed(&self, name: &OsStr) -> Option<&Arc<Node>> {
         Some(&self.children[self.position_of(name)?].1)
     }
@@ -70,17 +70,17 @@ impl Snapshot {
         Some(self.by_name[found.ok()?] as usize)
     }
 
-    /// Whether the listing has this name, and the server says that there is nothing.
+    /// Whether the listing has this name although the server says that it does not exist.
     pub(in crate::vfs) fn has_ghost(&self, name: &OsStr) -> bool {
         self.listed(name).is_some_and(|node| node.is_ghost())
     }
 
-    /// Whether this listing may be what has become of these names: see [`Listing::may_follow`].
+    /// Whether this listing may be the successor of these names: see [`Listing::may_follow`].
     pub(in crate::vfs) fn may_become(&self, listing: &Listing) -> bool {
         self.children.is_empty() || listing.may_follow(|name| self.position_of(name).is_some())
     }
 
-    /// Where a node stands in the listing.
+    /// The position of a node in the listing.
     pub(in crate::vfs) fn position(&self, ino: Ino) -> Option<usize> {
         let found = self
             .by_ino
@@ -88,7 +88,7 @@ impl Snapshot {
         Some(self.by_ino[found.ok()?] as usize)
     }
 
-    /// Where a node stands in this order.
+    /// The rank of a node in this order.
     pub(in crate::vfs) fn rank(&self, order: Order, ino: Ino) -> Option<usize> {
         match order {
             Order::Listed => self.position(ino),
@@ -99,7 +99,7 @@ impl Snapshot {
         }
     }
 
-    /// The nodes in this order, from the one at this rank on.
+    /// The nodes in this order, from this rank on.
     pub(in crate::vfs) fn from(&self, order: Order, rank: usize) -> impl Iterator<Item = &Arc<Node>> {
         (rank..self.children.len()).map(move |rank| self.ranked(order, rank))
     }
@@ -119,7 +119,7 @@ impl Snapshot {
         self.from(order, start).filter(|node| node.is_directory())
     }
 
-    /// Whether two directories here are at most `distance` directories apart in this order, in either direction.
+    /// Whether two directories are at most `distance` directories apart in this order, in either direction.
     pub(in crate::vfs) fn are_directories_near(&self, order: Order, one: Ino, other: Ino, distance: usize) -> bool {
         let Some((one, other)) = self.rank(order, one).zip(self.rank(order, other)) else {
             return false;
@@ -134,7 +134,7 @@ impl Snapshot {
         Some(after + 1 + next)
     }
 
-    /// The same names, one of them for another node.
+    /// The same names, with another node for one of them.
     pub(in crate::vfs) fn with(&self, name: &OsStr, node: Arc<Node>) -> Snapshot {
         let mut children = self.children.clone();
         if let Some(i) = self.position_of(name) {

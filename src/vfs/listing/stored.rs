@@ -1,18 +1,20 @@
-//! Listings as they are written down: a line for each name.
+//! The stored form of a listing: one line for each name.
 //!
 //! ```text
 //! d TAB href TAB date TAB name
 //! f SIZE TAB href TAB date TAB name
 //! ```
 //!
-//! `SIZE` is `123`, `~123` (rounded) or `?`. The date is in nanoseconds since 1970, with `~` before it if the page left
-//! out the seconds, or `-`. The href is what follows the directory's URL in the name's own, or all of that, behind a `=`,
-//! if it is elsewhere (a directory that redirects) or itself begins with a `=`. No URL has control characters, and few names do: of
-//! such a name there is nothing, and then, behind another TAB, the name percent-encoded. So the `sqlite3` shell shows what is there.
+//! - `SIZE` is `123`, `~123` (rounded) or `?`.
+//! - The date is in nanoseconds since 1970, or `-`. A `~` before it means that the page has no seconds.
+//! - The href is the part of the entry's URL after the directory's URL. An entry elsewhere (a directory that
+//!   redirects), or one whose part begins with `=`, has its whole URL after a `=`.
+//! - URLs have no control characters, and few names do. Such a name is left empty, and follows percent-encoded after
+//!   another TAB. So the `sqlite3` shell shows every line.
 //!
-//! A listing whose links have a query or credentials is not written down: what is in them may be secret, and without
-//! them the files could not be asked for again. Nor is one with links to other origins: another mount over the same cache may not
-//! be asked to follow them.
+//! A listing whose links have a query or credentials is not stored: they may be secret, and without them the files
+//! could not be fetched. A listing with links to other origins is not stored either: another mount over the same
+//! cache must not be led to follow them.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,7 +25,7 @@ use url::Url;
 use crate::cache::StoredListing;
 use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
 
-/// The listing of `directory` for the index; `None` if it holds what must not be written down.
+/// The stored form of a listing; `None` if it contains links that must not be stored.
 pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing> {
     if listing.has_external {
         return None;
@@ -62,7 +64,7 @@ pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<Stored
     })
 }
 
-/// What a listing says of a file, for comparison with what it said before: `f SIZE date`.
+/// What a listing says of a file, for comparison with an earlier listing: `f SIZE date`.
 pub(in crate::vfs) fn file_text(size: ListedSize, date: Option<ListedTime>) -> String {
     format!("{} {}", size_text(size), date_text(date))
 }
@@ -82,7 +84,7 @@ fn date_text(date: Option<ListedTime>) -> String {
     }
 }
 
-/// The other way round; `None` if this is no such text.
+/// Parses a stored listing; `None` if it is malformed.
 pub(in crate::vfs) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
     let lines = stored
         .names
@@ -149,7 +151,7 @@ fn read_line(directory: &Url, line: &[u8]) -> Option<Entry> {
 }
 
 fn nanoseconds(time: SystemTime) -> i128 {
-    // Dates that a system clock can hold fit well.
+    // The range of a system clock fits easily.
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),

@@ -1,14 +1,15 @@
-//! Names that are served and not listed: dotfiles that nginx leaves out, `README*` and `*~` with Apache, whatever `IndexIgnore` names.
+//! Unlisted names: files that the server serves but leaves out of listings. nginx omits dotfiles, Apache `README*`,
+//! `*~` and whatever `IndexIgnore` names.
 //!
-//! **The rule.** A name that the listing does not have is asked for once, at its look-up; the answer counts for
-//! [`ABSENT`], or for the tree's `ttl` if there is such a file. It is not in what `ls` shows.
+//! **The rule.** A look-up of a name that the listing lacks asks the server once. A negative answer is cached for
+//! [`ABSENT`], a positive one for the tree's `ttl`. `ls` does not show the name.
 //!
-//! Most names that are looked up in vain are nowhere, so questions have a bound for each server: [`MOST`] at once, and one more in each
-//! [`REFILL`]. A name that is found makes up for [`HIT`] that are not. So a scanner that tries thousands of names costs [`MOST`] requests,
-//! and all others are ENOENT by the listing, at once.
+//! Most such look-ups find nothing, so each server has an allowance: [`MOST`] requests at once, and one more per
+//! [`REFILL`]. A name that is found restores [`HIT`] requests. So a scanner that tries thousands of names costs
+//! [`MOST`] requests; the other look-ups are ENOENT at once, by the listing.
 //!
-//! Some servers have a page for any name. A page is no file of a listed directory, unless its name says that it is one; and the first
-//! name that is found on a server counts only if another one that nobody has is not.
+//! Some servers answer any name with a page. So a page counts as a file only if the name has a page's extension. And
+//! the first name that is found on a server counts only if the server answers 404 to a random name.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -31,34 +32,34 @@ use crate::vfs::request::Urgency;
 use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::{Tree, TreeError};
 
-/// How long a name that was not found is not asked for again.
+/// How long a negative look-up is cached.
 const ABSENT: Duration = Duration::from_secs(60);
 
-/// Names that may be asked for in vain, of one server.
+/// Most requests for unlisted names to one server at once.
 const MOST: u32 = 64;
 
-/// With so many names those are dropped that are to be asked for again anyway.
+/// Above this many names, expired ones are dropped.
 const MOST_KEPT: usize = 1024;
 
-/// In this time there may be one more.
+/// Time after which one more request is allowed.
 const REFILL: Duration = Duration::from_secs(10);
 
-/// A name that is found makes up for so many that are not: a reader of Zarr looks for `.zarray` and `.zgroup` in each directory, and finds
-/// one of them.
+/// Requests that a found name restores. A reader of Zarr looks for `.zarray` and `.zgroup` in each directory, and
+/// finds one of them.
 const HIT: u32 = 4;
 
-/// What is known of a name that no listing has.
+/// The cached look-up of an unlisted name.
 pub(in crate::vfs) struct Unlisted {
-    /// `None` if there is no such file.
+    /// `None` if the file does not exist.
     node: Option<Arc<Node>>,
     at: Instant,
 }
 
-/// How often a server may be asked for names that it does not list.
+/// The allowance of one server for unlisted names.
 pub(in crate::vfs) struct Allowance {
     left: u32,
     since: Instant,
-    /// Whether it is known to answer 404 to a name that can't exist, or known not to.
+    /// Whether the server answers 404 to a random name; `None` if unknown.
     says_absent: Option<bool>,
 }
 
@@ -91,14 +92,14 @@ impl Allowance {
     }
 }
 
-/// What is at a name that no listing has.
+/// The result of a request for an unlisted name.
 enum Found {
     Directory(Url),
     File(Metadata),
 }
 
 impl Tree {
-    /// What memory can tell of a name that is not in the listing; `None` if the server is to be asked.
+    /// The look-up of an unlisted name from memory; `None` if the server has to be asked.
     pub(in crate::vfs) fn unlisted_now(
         &self,
         directory: &Directory,
@@ -120,10 +121,10 @@ impl Tree {
         (!may_ask).then_some(Err(TreeError::NotFound))
     }
 
-    /// Looks up a name that is not in the listing.
+    /// Looks up an unlisted name.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`], also when the server does not answer: the listing is the last word then.
+    /// [`TreeError::NotFound`] also if the server does not answer: then the listing decides.
     pub(in crate::vfs) async fn look_up_unlisted(
         self: &Arc<Self>,
         parent: &Arc<Node>,
@@ -152,7 +153,7 @@ impl Tree {
                 allowance.lock().says_absent.get_or_insert(true);
                 None
             }
-            // Not asked, or not answered: what was there still is.
+            // No request or no answer: the earlier result stays.
             _ if was_there.is_some() => return was_there.ok_or(TreeError::NotFound),
             _ => None,
         };
@@ -212,7 +213,7 @@ impl Tree {
         self.add(parent.ino, number, Kind::File(file))
     }
 
-    /// Asks what is at a URL, for no longer than who has something older waits.
+    /// Requests the metadata at a URL, with the short wait of a revalidation.
     async fn probe(self: &Arc<Self>, url: &Url) -> Option<Result<Metadata, TreeError>> {
         let (tree, asked) = (Arc::clone(self), url.clone());
         let ask = async move {
@@ -223,7 +224,7 @@ impl Tree {
         self.ask_for_newer(url, ask).await
     }
 
-    /// What is there; `None` if it is what the server says to any name.
+    /// What the answer means; `None` if the server answers any name like this.
     async fn found_by(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url, metadata: Metadata) -> Option<Found> {
         let found = if let Some(below) = directory_of(url, &metadata.url) {
             Found::Directory(below)
@@ -236,7 +237,7 @@ impl Tree {
         self.says_absent(allowance, url).await.then_some(found)
     }
 
-    /// Whether the server at `url` has something for names that it has, and for no others.
+    /// Whether the server at `url` answers 404 to a name that can't exist.
     async fn says_absent(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url) -> bool {
         let says_absent = allowance.lock().says_absent;
         if let Some(says_absent) = says_absent {
@@ -257,7 +258,7 @@ impl Tree {
                 );
                 false
             }
-            // It did not tell: the next name that is found asks again.
+            // No clear answer: the next name that is found asks again.
             _ => return true,
         };
         allowance.lock().says_absent = Some(says_absent);
@@ -265,7 +266,7 @@ impl Tree {
     }
 
     fn url_of_unlisted(&self, directory: &Directory, name: &OsStr) -> Option<Url> {
-        /// What stands for itself in a part of a path (RFC 3986 §2.3).
+        /// Unreserved characters of a path segment (RFC 3986 §2.3).
         const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
         let url = directory.url.as_ref().filter(|url| url.query().is_none())?;
         Name::new(name.as_bytes().to_vec())?;
