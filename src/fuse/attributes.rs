@@ -1,20 +1,20 @@
-//! Attributes: what the tree knows of a node, as `stat` shows it.
+//! Attributes of a node in the kernel's form.
 
 use fuser::{FileAttr, FileType, INodeNo};
 
 use crate::cache::STAT_BLOCK;
 use crate::vfs::Attributes;
 
-/// The block size that `stat` and `statfs` speak in, and so what tools read at once: as large as a
-/// request of the kernel's own read-ahead.
+/// The block size in `stat` and `statfs`, which tools use as their read size. As large as a request of the kernel's
+/// own read-ahead.
 const BLOCK_SIZE: u32 = 128 << 10;
 
-/// Whose the files are, and what may be done with them.
+/// Owner and permissions of all files.
 #[derive(Debug, Clone, Copy)]
 pub struct Ownership {
-    /// User.
+    /// User id.
     pub uid: u32,
-    /// Group.
+    /// Group id.
     pub gid: u32,
     /// Permission bits of files.
     pub file_mode: u16,
@@ -23,7 +23,7 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// All that `stat` shows of a node. Of the times, origins tell one.
+    /// The attributes of a node. Origins give one time, which serves for all.
     pub(super) fn attr(&self, attributes: &Attributes) -> FileAttr {
         let Attributes {
             ino,
@@ -61,7 +61,7 @@ impl Ownership {
     }
 }
 
-/// There are directories and regular files.
+/// The type of a node: directory or regular file.
 pub fn file_type(attributes: &Attributes) -> FileType {
     if attributes.is_directory {
         FileType::Directory

@@ -1,15 +1,16 @@
-//! The mount's `/dev/fuse`: what goes over it besides requests and their answers, and what `fuser` gets in its place.
+//! The mount's `/dev/fuse`: notifications, read replies, and the descriptor that `fuser` gets.
 //!
-//! Two things are said to the kernel unasked: that an inode's attributes have changed, and which data file it may read by itself
-//! ([`super::passthrough`]). They go to the device directly, because `fuser` may have the socket of a [`relay`] instead. So a notification
-//! has reached the kernel when the call returns, ahead of any answer that is sent afterwards.
+//! Two messages go to the kernel unasked: that an inode's attributes have changed, and which data file it may read
+//! directly ([`super::passthrough`]). They are written to the device itself, because `fuser` may have the socket of a
+//! [`relay`] instead. So a notification has reached the kernel when the call returns, ahead of any later reply.
 //!
-//! Beside a relay the bytes of files go to the device directly too: they come in pieces that are large for a socket, and are
-//! what takes time. `fuser` has to have its answer all the same. It comes second, so the kernel passes it over (ENOENT).
+//! With a relay, the bytes of files are also written to the device: they are large for a socket, and they take most
+//! of the time. `fuser` still needs a reply of its own. It comes second, so the kernel ignores it (ENOENT).
 //!
-//! **The kernel never gets the order to drop pages.** That call waits for each page that is being read, in a way that no signal ends
-//! (`invalidate_inode_pages2_range` in the kernel's `mm/truncate.c`). Killed in it, this process could not end: the page waits for
-//! our answer, and our descriptor, which would end the connection, is kept by the thread that waits.
+//! **The kernel is never asked to drop pages.** That call waits for each page that is being read, and no signal ends
+//! it (`invalidate_inode_pages2_range` in the kernel's `mm/truncate.c`). If this process were killed in it, it could
+//! not end: the page waits for our reply, and the waiting thread keeps the descriptor open that would end the
+//! connection.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -27,7 +28,7 @@ use crate::vfs::Ino;
 /// `FUSE_NOTIFY_INVAL_INODE` in `include/uapi/linux/fuse.h`.
 const INVALIDATE_INODE: i32 = 2;
 
-/// As `fuse_reverse_inval_inode` in the kernel's `fs/fuse/inode.c` has it: a negative offset leaves the pages alone.
+/// A negative offset leaves the pages alone (`fuse_reverse_inval_inode` in the kernel's `fs/fuse/inode.c`).
 const ATTRIBUTES_ONLY: i64 = -1;
 
 mod ioctl {
@@ -35,26 +36,26 @@ mod ioctl {
     nix::ioctl_write_ptr!(backing_close, 229, 2, u32);
 }
 
-/// The connection with the kernel.
+/// The connection with the kernel. One per mount.
 pub struct Connection {
-    /// Empty until the mount is made.
+    /// Empty until the mount is attached.
     device: OnceLock<OwnedFd>,
-    /// Empty without a relay; receives once the kernel has the session's first answer.
+    /// Empty without a relay. Receives a message once the kernel has the session's first reply.
     relayed: OnceLock<Receiver<()>>,
     interrupts: Arc<Interrupts>,
 }
 
-/// A file that the kernel reads by itself, for as long as this is kept.
+/// Guard: a data file that the kernel reads directly, registered until this is dropped.
 pub struct Backing {
     connection: Arc<Connection>,
     id: u32,
 }
 
 impl Connection {
-    /// A connection that is still to be made. Starts the thread that ends waits.
+    /// A connection without a device yet. Starts the thread that ends waits.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If no thread can be started.
     pub fn new() -> io::Result<Arc<Connection>> {
         Ok(Arc::new(Connection {
             device: OnceLock::new(),
@@ -63,11 +64,11 @@ impl Connection {
         }))
     }
 
-    /// The mount has been made, and this is its `/dev/fuse`. Returns what `fuser`, with so many threads, is to read requests from and to write
-    /// answers to: the device, or a relay's socket.
+    /// Sets the `/dev/fuse` of the attached mount. Returns the descriptor for `fuser`, which uses `session_threads`
+    /// threads: the device or a relay's socket.
     ///
     /// # Errors
-    /// When the system gives no descriptor.
+    /// If no descriptor can be created.
     pub fn start(&self, device: OwnedFd, session_threads: usize) -> io::Result<OwnedFd> {
         let own = self.device.get_or_init(|| device);
         if relay::is_needed() {
@@ -91,20 +92,21 @@ impl Connection {
         self.relayed.get().is_some()
     }
 
-    /// Waits until the kernel has the terms of a session that `fuser` has begun. Until then it would change what is set for the mount by other ways.
+    /// Waits until the kernel has the parameters of the session that `fuser` began. Earlier changes of the mount's
+    /// settings would be overwritten.
     pub fn wait_until_settled(&self) {
         if let Some(settled) = self.relayed.get() {
-            // Else the relay has ended, and the session with it.
+            // An error means that the relay and the session have ended.
             let _ = settled.recv();
         }
     }
 
-    /// What ends waits.
+    /// The registry of waits that interrupts end.
     pub fn interrupts(&self) -> &Arc<Interrupts> {
         &self.interrupts
     }
 
-    /// Answers a read.
+    /// Replies to a read.
     pub fn answer_read(&self, requester: Requester, reply: ReplyData, bytes: &[u8]) {
         if !self.is_relayed() {
             return reply.data(bytes);
@@ -112,27 +114,28 @@ impl Connection {
         if let Some(device) = self.device.get() {
             let header = answer_header(requester.request, bytes.len());
             match writev(device, &[IoSlice::new(&header), IoSlice::new(bytes)]) {
-                // The mount is gone meanwhile, and with it the request.
+                // The mount has ended meanwhile, and the request with it.
                 Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
                 Err(errno) => log::error!("the kernel does not take the answer to a read: {}", errno.desc()),
             }
         }
-        // Never an empty one, which would say that the file ends here, if the kernel had not taken the bytes.
+        // Never an empty reply: it would mark the end of the file, if the kernel had not taken the bytes.
         reply.error(fuser::Errno::EIO);
     }
 
-    /// Makes the kernel ask for an inode's attributes again; its pages stay. Waits for nothing. Does nothing before the mount is made.
+    /// Invalidates an inode's attributes in the kernel; its pages stay. Never blocks. Does nothing before the mount
+    /// is attached.
     pub fn attributes_changed(&self, ino: Ino) {
         if let Some(device) = self.device.get() {
-            // The kernel may not know the inode any more (ENOENT): then there is nothing to forget.
+            // The kernel may have forgotten the inode (ENOENT): then there is nothing to invalidate.
             let _ = nix::unistd::write(device, &invalidation(ino));
         }
     }
 
-    /// Lets the kernel read a file by itself, once an open names it.
+    /// Registers a file that the kernel reads directly, once an open reply names it.
     ///
     /// # Errors
-    /// What the kernel has against it.
+    /// The kernel's refusal.
     pub fn open_backing(self: &Arc<Self>, file: impl AsFd) -> io::Result<Backing> {
         let id = BackingId::create_raw(self.device()?, file)?;
         Ok(Backing {
@@ -148,7 +151,7 @@ impl Connection {
 }
 
 impl Backing {
-    /// By which number an open names it.
+    /// The number that an open reply names.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -157,7 +160,7 @@ impl Backing {
 impl Drop for Backing {
     fn drop(&mut self) {
         let closed = self.connection.device().and_then(|device| {
-            // SAFETY: the device is open, and the kernel reads one number from where it is.
+            // SAFETY: the device is open, and the kernel reads one number from a valid address.
             unsafe { ioctl::backing_close(device.as_raw_fd(), &raw const self.id) }.map_err(io::Error::from)
         });
         if let Err(error) = closed {
@@ -166,7 +169,7 @@ impl Drop for Backing {
     }
 }
 
-/// `fuse_out_header` of an answer with so many bytes.
+/// `fuse_out_header` of a reply with `len` bytes.
 fn answer_header(request: u64, len: usize) -> [u8; 16] {
     let mut header = [0; 16];
     let len = u32::try_from(header.len() + len).expect("a read has fewer than 4 GiB");
@@ -175,8 +178,8 @@ fn answer_header(request: u64, len: usize) -> [u8; 16] {
     header
 }
 
-/// The message that an inode's attributes have changed: `fuse_out_header` with the code in the place of the error and without a request's
-/// number, then `fuse_notify_inval_inode_out`.
+/// The message that an inode's attributes have changed: `fuse_out_header` with the code instead of an error and
+/// without a request's number, then `fuse_notify_inval_inode_out`.
 fn invalidation(ino: Ino) -> [u8; 40] {
     let mut message = [0; 40];
     message[0..4].copy_from_slice(&40_u32.to_ne_bytes());

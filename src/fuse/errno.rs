@@ -8,28 +8,28 @@ use crate::cache::ReadError;
 use crate::http::{HttpError, HttpErrorKind};
 use crate::vfs::TreeError;
 
-/// For operations on names.
+/// The errno of a name operation.
 pub fn of_tree(error: &TreeError) -> Errno {
     match error {
         TreeError::NotFound => Errno::ENOENT,
         TreeError::NotADirectory => Errno::ENOTDIR,
         TreeError::IsADirectory => Errno::EISDIR,
-        // The kernel looks the name up again by itself when it gets this for a path.
+        // On this error the kernel looks the path up again.
         TreeError::Changed => Errno::ESTALE,
         TreeError::DeadlinePassed { .. } => Errno::ETIMEDOUT,
-        // Nobody hears of it: who needs an answer has it asked for.
+        // Never reaches a program: operations of programs use a more urgent request.
         TreeError::NotAsked => Errno::EIO,
-        // Where a size can't be done without.
+        // For operations that need the size.
         TreeError::SizeUnknown(_) => Errno::EIO,
         TreeError::Http(error) => of_http(error),
         TreeError::Cache(error) => of_read(error),
     }
 }
 
-/// For reads.
+/// The errno of a read.
 pub fn of_read(error: &ReadError) -> Errno {
     match error {
-        // Gone is the strongest form of changed for who has the file open.
+        // For an open file, removal counts as a change.
         ReadError::Changed
         | ReadError::Http(HttpError {
             kind: HttpErrorKind::NotFound(_),

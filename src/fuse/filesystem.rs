@@ -1,17 +1,15 @@
 //! The kernel's requests, one method each.
 //!
-//! **No request waits on a thread of the session.** What memory can tell is answered at once; what
-//! has to be asked of an origin is handed to a task with the reply. So `ls`, `stat` and `df` go on
-//! however many reads are blocked.
+//! **No request waits on a thread of the session.** Replies from memory are sent at once. A request that needs an
+//! origin moves to a task together with its reply. So `ls`, `stat` and `df` work however many reads are blocked.
 //!
-//! What the kernel made necessary (all found by measurement, docs/architecture.md has the figures):
-//! - every open says `FOPEN_KEEP_CACHE`: without it, an open of a file that somebody else waits on
-//!   blocks, unkillably, and throws its pages away. Stale pages can't be, because each version of a
-//!   file has an inode number of its own;
-//! - `max_background` is raised: at the default of 16, blocked read-ahead of one file holds up all;
-//! - `flush` is implemented: it is all that the file system hears of a reader that was killed;
-//! - who waits for any of this and is killed, or told to end, is let go by [`super::interrupts`]: the kernel can't;
-//! - a panic is caught and costs only its own request, whose reply answers EIO when it is dropped.
+//! What the kernel requires (found by measurement; docs/architecture.md has the figures):
+//! - Every open sets `FOPEN_KEEP_CACHE`. Without it, an open of a file with a blocked reader blocks unkillably and
+//!   drops the file's pages. Stale pages can't occur, because each version of a file has an inode number of its own.
+//! - `max_background` is raised. At the default of 16, blocked read-ahead of one file delays all files.
+//! - `flush` is implemented. It is the only request that follows the death of a reader.
+//! - A killed or interrupted process is released by [`super::interrupts`], because the kernel can't do it.
+//! - A panic is caught and fails only its own request: the dropped reply answers EIO.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -39,28 +37,30 @@ use crate::source::NAME_MAX;
 use crate::util::panic_guard::contained;
 use crate::vfs::{Node, Snapshot, Tree, TreeError};
 
-/// Requests that the kernel may have under way in the background: read-ahead of page-cached files.
-/// With 64 or more, 40 stalled readers of one file no longer delay those of another.
+/// Most requests that the kernel may have in flight in the background: read-ahead of page-cached files. With 64 or
+/// more, 40 stalled readers of one file no longer delay those of another.
 const MAX_BACKGROUND: u16 = 4096;
 
-/// How deep file systems may be stacked with this one on top, its data files' own included. The kernel's limit is two, for whatever is
-/// mounted over this one as well. With two, an overlay with this mount as its lower layer is refused: it would go on asking for the
-/// version of a file that it saw first, and get ESTALE for ever once the server has another.
+/// How many file systems may be stacked up to this one, including its data files' file system. The kernel's limit is
+/// two, which also counts what is mounted over this one. With two, an overlay with this mount as its lower layer is
+/// refused. Otherwise it would keep asking for the version of a file that it saw first, and get ESTALE for ever once
+/// the server has another.
 const STACK_DEPTH: u32 = 2;
 
-/// The same for a tree that is [`STATIC`]: there may be an overlay over it.
+/// The depth for a [`STATIC`] tree: an overlay over it is allowed.
 const STACK_DEPTH_OF_STATIC: u32 = 1;
 
-/// A tree that need not be asked for again for so long is taken for one that does not change.
+/// A tree whose `ttl` is at least this long counts as unchanging.
 const STATIC: Duration = Duration::from_secs(24 * 3600);
 
-/// The unit of `statfs`: small, so that small trees do not show as nothing.
+/// The block size of `statfs`: small, so that small trees do not show as empty.
 const DF_BLOCK: u32 = 4096;
 
-/// Handles of files that can be read in sequence only are numbered from here on, so that a number means one thing.
+/// First handle number of files that can only be read in sequence, so that both kinds of handles have distinct
+/// numbers.
 const FIRST_SEQUENTIAL: u64 = 1 << 63;
 
-/// The file system, as [`fuser`] wants it.
+/// The file system that [`fuser`] calls.
 pub struct FetchFs {
     shared: Arc<Shared>,
     runtime: Handle,
@@ -74,7 +74,7 @@ impl FetchFs {
     /// A file system over this tree.
     ///
     /// # Errors
-    /// When the system gives no threads.
+    /// If no threads can be started.
     pub fn new(
         tree: Arc<Tree>,
         cache: Arc<Cache>,
@@ -120,7 +120,8 @@ impl FetchFs {
         self.reads.read(request, reply);
     }
 
-    /// Has `answer` read an open directory: with the names that there are now, if it is read from the beginning again.
+    /// Lets `answer` read an open directory. Its names are renewed first if the directory is read from the beginning
+    /// again.
     fn read_directory(
         &self,
         requester: Requester,
@@ -151,7 +152,7 @@ impl FetchFs {
         });
     }
 
-    /// Reads from a file that can be read in sequence only.
+    /// Reads from a file that can only be read in sequence.
     fn read_on(&self, requester: Requester, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(file) = self.sequentials.get(handle) else {
             return reply.error(Errno::EBADF);
@@ -175,17 +176,17 @@ impl Filesystem for FetchFs {
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA
-            // An NFS server would keep handles of versions that are gone; so exportfs(8) is told that there are none to be had.
+            // An NFS server would keep handles of outdated versions, so exportfs(8) is refused.
             | InitFlags::FUSE_NO_EXPORT_SUPPORT;
         let wanted = if self.shared.connection.is_relayed() {
-            // So small that it can't fail.
+            // The value is small enough to be accepted always.
             let _ = config.set_max_write(relay::MAX_WRITE);
-            // The kernel sends no interrupts for O_DIRECT reads that it has sent as asynchronous ones.
+            // The kernel sends no interrupts for O_DIRECT reads that it sent as asynchronous ones.
             wanted & !InitFlags::FUSE_ASYNC_DIO
         } else {
             wanted
         };
-        // An older kernel lacks some of them; each only makes things faster.
+        // An older kernel lacks some of them; each is only an optimization.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_background(MAX_BACKGROUND);
         let depth = if self.shared.ttl < STATIC {
@@ -269,7 +270,7 @@ impl Filesystem for FetchFs {
             let sequentials = Arc::clone(&self.sequentials);
             self.runtime.spawn(async move {
                 let opened = shared.unless_ended(requester, shared.tree.open(&node)).await;
-                // From here on the open file keeps what was fetched ahead of it.
+                // From here on the open file keeps the prefetched entry.
                 drop(ahead);
                 match opened {
                     Err(TreeError::SizeUnknown(url)) => {
@@ -303,7 +304,8 @@ impl Filesystem for FetchFs {
         contained("flush", || {
             if let Some(file) = self.files.get(handle) {
                 file.closed_by(request.pid());
-                // Before the answer: whoever has read a file to its end, and asks for its date then, gets the one that came with it.
+                // Before the reply: a program that reads a file to its end and then asks for the date gets the date
+                // that came with the bytes.
                 if let Ok(node) = self.node(ino) {
                     self.shared.refresh_dates(&node);
                 }
@@ -328,7 +330,7 @@ impl Filesystem for FetchFs {
                     drop(file);
                     self.shared.passthrough.released(ino.0);
                 }
-                // It was never counted.
+                // Handles of sequential files are not counted.
                 None => drop(self.sequentials.remove(handle)),
             }
             reply.ok();
@@ -390,7 +392,7 @@ impl Filesystem for FetchFs {
                         let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
                         let attr = shared.ownership.attr(&attributes);
                         let is_full = reply.add(ino, next, name, &ttl, &attr, Generation(0));
-                        // The kernel counts no references for the dots.
+                        // The kernel counts no references for `.` and `..`.
                         if !is_full && name != "." && name != ".." {
                             shared.tree.refer(node);
                         }
@@ -410,12 +412,12 @@ impl Filesystem for FetchFs {
         });
     }
 
-    /// `df`: the size is that of the remote files that listings have named so far, "used" is what of
-    /// them the cache holds, and nothing is available, because nothing can be written.
+    /// `df`: the size is the sum of the remote files in the listings so far. "Used" is the part that is cached.
+    /// Nothing is available, because nothing can be written.
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         contained("statfs", || {
             let shared = Arc::clone(&self.shared);
-            // What the cache holds is a question to SQLite, which may be busy for a moment.
+            // The cached size needs an SQLite query, which may block for a moment.
             self.runtime.spawn_blocking(move || {
                 let (files, bytes) = shared.tree.known();
                 let block = u64::from(DF_BLOCK);
@@ -426,8 +428,8 @@ impl Filesystem for FetchFs {
         });
     }
 
-    /// No control is served. The answer to a question about terminals that Python's `open` asks has
-    /// to be this one, or it takes the file for a terminal's.
+    /// No ioctl is supported. Python's `open` asks whether the file is a terminal, and this errno means that it is
+    /// not.
     fn ioctl(
         &self,
         _request: &Request,

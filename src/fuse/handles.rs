@@ -1,4 +1,4 @@
-//! Open files and directories, by the numbers that the kernel knows them by.
+//! Open files and directories by their handle numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use parking_lot::RwLock;
 /// The open handles of one kind.
 pub struct Handles<T> {
     next: AtomicU64,
-    /// Written to by open and release only; a read takes it for the moment of a look-up, shared.
+    /// Locked for writing by open and release only. A read takes it shared for the moment of a look-up.
     open: RwLock<HashMap<u64, Arc<T>>>,
 }
 
 impl<T> Handles<T> {
-    /// No open handle.
+    /// An empty table.
     pub fn new() -> Handles<T> {
         Handles::starting_at(1)
     }
 
-    /// No open handle, and numbers from this one on.
+    /// An empty table whose numbers begin at `first`.
     pub fn starting_at(first: u64) -> Handles<T> {
         Handles {
             next: AtomicU64::new(first),
@@ -28,19 +28,19 @@ impl<T> Handles<T> {
         }
     }
 
-    /// A number for something that was opened.
+    /// Adds an opened file and returns its handle.
     pub fn insert(&self, opened: T) -> FileHandle {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.open.write().insert(number, Arc::new(opened));
         FileHandle(number)
     }
 
-    /// What was opened under this number.
+    /// The opened file of a handle.
     pub fn get(&self, handle: FileHandle) -> Option<Arc<T>> {
         self.open.read().get(&handle.0).cloned()
     }
 
-    /// Forgets a number.
+    /// Removes a handle.
     pub fn remove(&self, handle: FileHandle) -> Option<Arc<T>> {
         self.open.write().remove(&handle.0)
     }

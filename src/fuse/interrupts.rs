@@ -1,17 +1,17 @@
-//! Letting those go who have been told to: the kernel's interrupts, without the kernel's word.
+//! Ends the waits of interrupted processes, in place of the kernel's FUSE_INTERRUPT.
 //!
-//! A process that waits for a synchronous answer (a look-up, an open, a listing, a read around the page cache) can't be
-//! killed until it has that answer. For this the kernel has FUSE_INTERRUPT; fuser 0.18 refuses it, and after the first
-//! refusal the kernel sends no more. What serves instead: a thread here looks, every [`LOOK_EVERY`], at those who have
-//! waited for that long whether a signal is waiting for them, and if so, or if they are gone altogether, has their wait
-//! ended; they get EINTR, which is what a signal is for.
+//! A process that waits for a synchronous reply (look-up, open, listing, direct read) can't be killed until it has
+//! the reply. The kernel's FUSE_INTERRUPT is meant for this. fuser 0.18 refuses it, and after the first refusal the
+//! kernel sends no more. Instead, a thread here checks each request that has waited longer than [`LOOK_EVERY`]. If a
+//! signal is pending for its thread, or the thread is gone, the wait ends with EINTR.
 //!
-//! The kernel can't name a thread that is outside the pid namespace of the mount: its requests have the pid 0. Where there may be such threads, a
-//! [`super::relay`] takes the kernel's interrupts off the device before `fuser` sees them, and notes them here by the number of the request
-//! ([`Outside`]). Which signal it was the kernel does not say; so these waits end by any signal that the program catches, and by a stop. A wait that is over
-//! within [`GRACE`] of the signal is not one of them: a shell that looks for names while one of its children ends gets its names.
+//! The kernel can't name a thread outside the pid namespace of the mount: its requests have the pid 0. If such
+//! threads are possible, a [`super::relay`] takes the kernel's interrupts off the device before `fuser` reads them,
+//! and notes them here by request number ([`Outside`]). The kernel does not say which signal it was. So these waits
+//! end by any caught signal, and by a stop. A wait that ends within [`GRACE`] of the signal is not interrupted: a
+//! shell that looks up names while one of its children ends gets its names.
 //!
-//! A wait that is over costs nothing: its [`Wait`] is dropped, and with it what was known of it here.
+//! A finished wait costs nothing: dropping its [`Wait`] removes its state here.
 
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -31,17 +31,16 @@ use tokio::sync::oneshot;
 
 use crate::util::panic_guard::contained;
 
-/// How often those who wait are looked at. Whoever presses Ctrl-C sees it work at once, and a thousand who wait cost a
-/// hundredth of a core.
+/// How often waiting requests are checked. Ctrl-C seems immediate, and a thousand waits cost a hundredth of a core.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// How long after an interrupt the wait of a thread that can't be looked at goes on. Most waits are over by then; and the next look after it is within a
-/// second of the signal.
+/// How long the wait of an invisible thread goes on after an interrupt. Most waits end within that time; and the next
+/// check after it is within a second of the signal.
 const GRACE: Duration = LOOK_EVERY;
 
-/// The signals that end a wait when they are caught. (One that is not caught and would end the process is turned into
-/// SIGKILL by the kernel, for each thread.) Those that people and `timeout`(1) send to end a program; others, such as
-/// SIGCHLD or SIGWINCH, would make reads fail that nobody wanted to end.
+/// The signals that end a wait if the program catches them. (The kernel turns an uncaught fatal signal into SIGKILL
+/// for each thread.) People and `timeout`(1) send these signals to end a program. Others, such as SIGCHLD or
+/// SIGWINCH, would fail reads that should go on.
 const ENDING: [Signal; 6] = [
     Signal::SIGKILL,
     Signal::SIGINT,
@@ -51,33 +50,34 @@ const ENDING: [Signal; 6] = [
     Signal::SIGALRM,
 ];
 
-/// Looks after those who wait. Dropped, it ends its thread.
+/// The registry of waiting requests. Dropping it ends its thread.
 pub struct Interrupts {
     begun: Sender<Waiting>,
     outside: Arc<Outside>,
 }
 
-/// Which thread made a request, and the request's number.
+/// The thread that made a request, and the request's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requester {
-    /// A request's `pid`: the kernel names the thread. 0 if it is outside the mount's pid namespace.
+    /// The request's `pid`: a thread id. 0 if the thread is outside the mount's pid namespace.
     pub thread: u32,
     /// A request's `unique`.
     pub request: u64,
 }
 
-/// Requests that the kernel's interrupts are for, because their threads can't be looked at. The relay notes each from before `fuser` reads it
-/// until it is answered; so nothing is lost when an interrupt is earlier than the wait, and nothing is kept when it is later.
+/// Requests of threads whose signals `/proc` does not show. The relay notes each one before `fuser` reads it, until
+/// it is answered. So an interrupt before the wait begins is not lost, and one after its end leaves no state.
 pub struct Outside {
-    /// Whether `/proc` shows the pid namespace that requests are named in. Else a number means another process there.
+    /// Whether `/proc` shows the pid namespace of the request's thread ids. Otherwise a number means another process
+    /// there.
     sees_proc: bool,
-    /// By their numbers: when they were interrupted. **Never locked while another lock is taken.**
+    /// Request number to the time of its interrupt. **Never locked while another lock is held.**
     requests: Mutex<HashMap<u64, Option<Instant>>>,
 }
 
-/// Somebody's wait. Keep it until the wait is over.
+/// Guard of one wait. Keep it until the wait is over.
 pub struct Wait {
-    /// Taken and called when it shall end. Nothing is called under the lock.
+    /// Taken and called to end the wait. Called without the lock.
     end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -91,7 +91,7 @@ impl Interrupts {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the system gives none.
+    /// If no thread can be started.
     pub fn start() -> std::io::Result<Interrupts> {
         let (begun, waiting) = unbounded();
         let outside = Arc::new(Outside::new());
@@ -102,15 +102,15 @@ impl Interrupts {
         Ok(Interrupts { begun, outside })
     }
 
-    /// Where the kernel's interrupts are noted.
+    /// The registry for the kernel's interrupts.
     pub fn outside(&self) -> &Arc<Outside> {
         &self.outside
     }
 
-    /// A wait for the answer to a request begins.
+    /// Registers a wait for the reply to a request.
     pub fn begin_wait(&self, requester: Requester) -> Arc<Wait> {
         let wait = Arc::new(Wait { end: Mutex::new(None) });
-        // The thread ends only after this does.
+        // The thread outlives this sender.
         let _ = self.begun.send(Waiting {
             requester,
             since: Instant::now(),
@@ -119,12 +119,12 @@ impl Interrupts {
         wait
     }
 
-    /// What `work` brings, or `None` as soon as the thread that waits for it is told to end.
+    /// The result of `work`, or `None` as soon as the requesting thread is interrupted.
     pub async fn unless_ended<T>(&self, requester: Requester, work: impl Future<Output = T>) -> Option<T> {
         let (end, ended) = oneshot::channel();
         let wait = self.begin_wait(requester);
         wait.on_end(move || {
-            // Nobody listens any more if the work is done.
+            // The receiver is gone if the work is done.
             let _ = end.send(());
         });
         tokio::select! {
@@ -136,7 +136,7 @@ impl Interrupts {
 }
 
 impl Requester {
-    /// Of this request.
+    /// The requester of a request.
     pub fn of(request: &fuser::Request) -> Requester {
         Requester {
             thread: request.pid(),
@@ -154,19 +154,19 @@ impl Outside {
         }
     }
 
-    /// Whether the signals of this thread can't be looked at.
+    /// Whether the signals of this thread are invisible.
     fn is_unseen(&self, thread: u32) -> bool {
         thread == 0 || !self.sees_proc
     }
 
-    /// The kernel has sent a request.
+    /// Notes that the kernel has sent a request.
     pub fn sent(&self, requester: Requester) {
         if self.is_unseen(requester.thread) {
             self.requests.lock().insert(requester.request, None);
         }
     }
 
-    /// The thread that waits for this request has a signal. One that is answered by now is not noted.
+    /// Notes an interrupt of this request. Ignored if the request is answered already.
     pub fn interrupted(&self, request: u64) {
         self.interrupted_at(request, Instant::now());
     }
@@ -177,7 +177,7 @@ impl Outside {
         }
     }
 
-    /// The request is about to be answered.
+    /// Notes that the request is about to be answered.
     pub fn answered(&self, request: u64) {
         self.requests.lock().remove(&request);
     }
@@ -189,7 +189,7 @@ impl Outside {
 }
 
 impl Wait {
-    /// What ends it.
+    /// Sets the function that ends the wait.
     pub fn on_end(&self, end: impl FnOnce() + Send + 'static) {
         *self.end.lock() = Some(Box::new(end));
     }
@@ -204,7 +204,7 @@ fn look_after(begun: &Receiver<Waiting>, outside: &Outside) {
         } else {
             match begun.recv_deadline(next_look) {
                 Err(error) if error.is_timeout() => {
-                    // What ends a wait is somebody else's code.
+                    // Ending a wait runs code of other modules, which may panic.
                     waiting.retain(|one| contained("ending a wait", || still_waits(one, outside)).unwrap_or(false));
                     next_look = Instant::now() + LOOK_EVERY;
                     continue;
@@ -220,7 +220,7 @@ fn look_after(begun: &Receiver<Waiting>, outside: &Outside) {
     }
 }
 
-/// Whether a wait goes on. Ends it if its thread is told to end.
+/// Whether a wait goes on. Ends it if its thread is interrupted.
 fn still_waits(waiting: &Waiting, outside: &Outside) -> bool {
     let Some(wait) = waiting.wait.upgrade() else {
         return false;
@@ -229,12 +229,12 @@ fn still_waits(waiting: &Waiting, outside: &Outside) -> bool {
         return true;
     }
     let end = wait.end.lock().take();
-    // Without anything to end it yet, it is looked at again.
+    // Without a function to end it yet, the wait is checked again.
     end.map(|end| end()).is_none()
 }
 
-/// Whether a thread is gone, or has one of the [`ENDING`] signals waiting for it; of a thread that can't be looked at, whether the kernel has
-/// sent an interrupt.
+/// Whether a thread is gone or has a pending [`ENDING`] signal. For an invisible thread: whether the kernel sent an
+/// interrupt.
 fn is_told_to_end(requester: Requester, outside: &Outside) -> bool {
     let Requester { thread, request } = requester;
     if outside.is_unseen(thread) {
@@ -243,26 +243,26 @@ fn is_told_to_end(requester: Requester, outside: &Outside) -> bool {
     shows_the_end(fs::read_to_string(format!("/proc/{thread}/status")), thread)
 }
 
-/// What the attempt to read a thread's status says of it.
+/// Whether the result of reading a thread's status shows that its wait must end.
 fn shows_the_end(status: io::Result<String>, thread: u32) -> bool {
     match status {
         Ok(status) => has_ending_signal(&status),
-        // With `hidepid` (proc(5)) the threads of others are not there to be read. They are all the same.
+        // With `hidepid` (proc(5)) the threads of other users can't be read. They exist all the same.
         Err(_) => is_gone(thread),
     }
 }
 
-/// Whether there is no such thread. One of somebody else's is there: EPERM.
+/// Whether no such thread exists. EPERM means that another user's thread exists.
 fn is_gone(thread: u32) -> bool {
     let thread = pid_t::try_from(thread).map(Pid::from_raw);
     thread.is_ok_and(|thread| kill(thread, None) == Err(Errno::ESRCH))
 }
 
-/// Reads the signal masks of `/proc/<pid>/status` (proc(5)): pending for the thread or the process, and neither blocked
-/// nor ignored.
+/// Parses the signal masks of `/proc/<pid>/status` (proc(5)): pending for the thread or the process, and neither
+/// blocked nor ignored.
 ///
-/// By hand, because this is done for each waiting thread three times a second: `procfs` takes five times as long, since it reads every
-/// field.
+/// Parsed by hand, because this runs for each waiting thread three times a second. `procfs` takes five times as long,
+/// since it reads every field.
 fn has_ending_signal(status: &str) -> bool {
     let mask = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -300,7 +300,7 @@ mod tests {
         assert!(!has_ending_signal(""));
     }
 
-    /// Above the largest number that Linux gives (PID_MAX_LIMIT).
+    /// Above the largest pid that Linux assigns (PID_MAX_LIMIT).
     const GONE: u32 = 1 << 30;
 
     fn by(thread: u32) -> Requester {
@@ -332,7 +332,7 @@ mod tests {
     fn an_interrupt_counts_after_a_while_and_the_first_one_decides() {
         let outside = Outside::new();
         outside.sent(by(0));
-        // Not yet: an hour from now it will be.
+        // Not interrupted yet: the noted time is an hour from now.
         outside.interrupted_at(8, Instant::now() + Duration::from_secs(3600));
         assert!(!is_told_to_end(by(0), &outside));
         outside.sent(by(0));
@@ -362,7 +362,7 @@ mod tests {
     fn a_thread_that_is_hidden_is_not_gone() {
         let hidden = || Err(io::ErrorKind::NotFound.into());
         assert!(!shows_the_end(hidden(), std::process::id()));
-        // A thread that is not its process's first.
+        // A thread that is not the first of its process.
         let other = std::thread::spawn(|| {
             shows_the_end(
                 Err(io::ErrorKind::NotFound.into()),

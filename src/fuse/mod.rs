@@ -1,7 +1,9 @@
-//! The kernel's side: getting a mount, and answering what the kernel asks.
+//! The kernel's side: the adapter between `fuser` and the file system.
 //!
-//! [`mountpoint`] has the mount table, [`FetchFs`] the requests. The file system itself is below,
-//! in `tree` and `cache`; here it is put into FUSE's terms. Errors become errnos in [`errno`] alone.
+//! [`FetchFs`] answers the kernel's requests; `mount` creates it and starts the session. Names come from
+//! [`crate::vfs`], bytes from [`crate::cache`]; this module puts them into FUSE's terms. Errors become errnos in
+//! [`errno`] alone. No request waits on a thread of the session, so `ls`, `stat` and `df` never wait behind a blocked
+//! read.
 
 mod attributes;
 mod connection;

@@ -1,9 +1,8 @@
 //! Open directories.
 //!
-//! The kernel reads a directory piece by piece, and says where a piece begins by a number that it was given with the entry before: here
-//! the position in the names as they were when the directory was opened. So no name is shown twice or left out, whatever
-//! becomes of the directory meanwhile. A program that goes back to the beginning (`rewinddir`) gets the names that there are
-//! then, as POSIX has it.
+//! The kernel reads a directory in pieces, and each piece begins at the offset that came with the entry before. Here
+//! the offset is a position in the names as of the open. So no name is repeated or omitted, whatever happens to the
+//! directory meanwhile. After `rewinddir` a program gets the current names, as POSIX requires.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -14,16 +13,16 @@ use parking_lot::Mutex;
 use super::relay::LARGEST_ANSWER;
 use crate::vfs::{Attributes, Node, Snapshot, Tree};
 
-/// What an entry takes of an answer beside its name, at most: `fuse_direntplus`, and what brings a name to a multiple of eight bytes.
+/// Most bytes of an entry in a reply besides its name: `fuse_direntplus`, and padding to a multiple of eight bytes.
 const ENTRY: usize = 160;
 
-/// See the module.
+/// An open directory handle.
 pub struct OpenDirectory {
     /// The directory.
     pub node: Arc<Node>,
-    /// Its names as they were when it was opened, or last read from the beginning. Taken for the moment of a copy.
+    /// Its names as of the open or the last read from the beginning. Locked for a copy only.
     snapshot: Mutex<Arc<Snapshot>>,
-    /// Whether it was read from the beginning.
+    /// Whether a read from the beginning has happened.
     is_begun: AtomicBool,
 }
 
@@ -37,18 +36,19 @@ impl OpenDirectory {
         }
     }
 
-    /// Notes that it is read from `offset`. Returns true if that goes back to the beginning, so that the names have to be renewed first.
+    /// Notes a read at `offset`. Returns true if it goes back to the beginning, so that the names must be renewed
+    /// first.
     pub fn rewinds(&self, offset: u64) -> bool {
         offset == 0 && self.is_begun.swap(true, Ordering::Relaxed)
     }
 
-    /// Shows these names from now on.
+    /// Replaces the names.
     pub fn renew(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.lock() = snapshot;
     }
 
-    /// Gives `add` the entries from `offset` on, with the offset of the next one each, until it says that it has no room, or until the answer is
-    /// as large as may be: the kernel asks for more then.
+    /// Passes the entries from `offset` on to `add`, each with the offset of the next one. Stops if `add` has no
+    /// room, or at the largest reply: the kernel then asks for more.
     pub fn read_from(
         &self,
         tree: &Tree,
@@ -59,7 +59,8 @@ impl OpenDirectory {
         let snapshot = Arc::clone(&self.snapshot.lock());
         let children = snapshot.children();
         let mut room = LARGEST_ANSWER;
-        // Found by its number and not by counting: a listing of a million names is read in a hundred thousand pieces.
+        // The entry is indexed, not counted to: the kernel reads a listing of a million names in a hundred thousand
+        // pieces.
         for position in usize::try_from(offset).unwrap_or(usize::MAX)..dots.len() + children.len() {
             let (name, node) = match dots.get(position) {
                 Some(&(name, ino)) => match tree.node(ino) {

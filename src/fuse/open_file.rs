@@ -1,8 +1,8 @@
-//! An open file, and who reads it.
+//! Open files and their readers.
 //!
-//! FLUSH comes whenever a process closes a descriptor of the file. Mostly that is who reads it, and it says that the reader has
-//! gone. But each program that a reader starts inherits the descriptor, and closes it a moment later: that is a FLUSH too,
-//! while the reader reads on. It is told by the process that it comes from.
+//! FLUSH follows each close of a descriptor. Mostly the reader closes it, and the FLUSH means that the reader is
+//! gone. But a program that the reader starts inherits the descriptor and closes it a moment later: that is a FLUSH
+//! too, while the reader reads on. The process id of the request tells the two apart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,17 +12,17 @@ use parking_lot::Mutex;
 use crate::cache::Reader;
 use crate::vfs::DateHold;
 
-/// See the module.
+/// An open file handle.
 pub struct OpenFile {
     reader: Arc<Reader>,
-    /// The thread that read last; 0 if none has, or if the kernel can't name it to us.
+    /// The thread that read last; 0 before the first read, or if the kernel can't name it.
     read_by: AtomicU32,
-    /// Keeps the file's date as it was, until the reader has closed the file.
+    /// Keeps the file's date unchanged until the reader has closed the file.
     date: Mutex<Option<DateHold>>,
 }
 
 impl OpenFile {
-    /// A file that nobody has read from yet.
+    /// A handle without a read yet.
     pub fn new(reader: Reader, date: Option<DateHold>) -> OpenFile {
         OpenFile {
             reader: Arc::new(reader),
@@ -31,14 +31,14 @@ impl OpenFile {
         }
     }
 
-    /// For a read by this thread.
+    /// The reader, for a read by this thread.
     pub fn read_by(&self, thread: u32) -> Arc<Reader> {
         self.read_by.store(thread, Ordering::Relaxed);
         Arc::clone(&self.reader)
     }
 
-    /// A thread has closed the file: if it is one of the process that reads it, or if that can't be told, nothing more is read ahead, and
-    /// its date may change.
+    /// Handles a close by this thread. If it belongs to the reading process, or that is unknown, read-ahead stops and
+    /// the file's date may change.
     pub fn closed_by(&self, thread: u32) {
         if may_be_one_process(self.read_by.load(Ordering::Relaxed), thread) {
             self.reader.end_read_ahead();
@@ -55,9 +55,9 @@ fn may_be_one_process(one: u32, other: u32) -> bool {
         }
 }
 
-/// The process that a thread belongs to (proc(5)). `None` if it is gone, or not to be seen.
+/// The process that a thread belongs to (proc(5)). `None` if it is gone or invisible.
 ///
-/// Read by hand, because `close` waits for it: `procfs` takes five times as long, since it reads every field.
+/// Parsed by hand, because `close` waits for it: `procfs` takes five times as long, since it reads every field.
 fn process_of(thread: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;

@@ -1,17 +1,18 @@
-//! Complete files, read without us: the kernel goes to the data file itself.
+//! FUSE passthrough: the kernel reads the data file of a complete file directly.
 //!
-//! With FUSE passthrough (Linux 6.9) an open may name a backing file, and every read and mapping through that handle is
-//! the local file's: no request comes here. That needs CAP_SYS_ADMIN, and a file that is here as a whole, because the
-//! kernel reads a hole as zeros. Without either, files are served as ever.
+//! With passthrough (Linux 6.9) an open reply may name a backing file. Every read and mapping through that handle
+//! then goes to the local file, without a request here. It needs CAP_SYS_ADMIN, and a complete data file, because the
+//! kernel reads a hole as zeros. Without either, this process serves the file.
 //!
-//! The kernel refuses, with EIO, to have one inode open both ways, or with two backing files (`fuse_file_io_open` in
-//! `fs/fuse/iomode.c`). So each inode has a mode for as long as it is open at all: who comes later takes the mode that he
-//! finds. A file that becomes complete while it is open is passed through from its next first open on.
+//! The kernel refuses, with EIO, to open one inode in both modes or with two backing files (`fuse_file_io_open` in
+//! `fs/fuse/iomode.c`). So an inode keeps its mode while it is open, and later opens take the same mode. A file that
+//! becomes complete while open is passed through from the next open after its last close.
 //!
-//! **The kernel gets from the data file what is there, and fetchfs can't make up for what is not.** So it is looked at, at each open, whether the
-//! file has its size and can be read; and once the disk or the index has failed, files are served.
+//! **The kernel reads what the data file holds, and fetchfs can't repair it.** So each open checks that the data file
+//! has its size and can be read. Once the disk or the index has failed, files are served by this process.
 //!
-//! While it is, nothing of it is evicted: each inode that is open this way has a [`Hold`]. (A mapping may outlive the handle that it was made
+//! Nothing of a passed-through file is evicted: each inode has a [`Hold`]. (A mapping may outlive the handle that it
+//! was made through; the store detects that itself.)
 //! through; the store notices that by itself.)
 
 use std::collections::HashMap;
@@ -27,25 +28,25 @@ use crate::cache::entry::cached_file::Hold;
 use crate::cache::{Cache, CacheEntry};
 use crate::vfs::Ino;
 
-/// Which inodes are open, and how.
+/// The open inodes and their modes.
 pub struct Passthrough {
-    /// False when the kernel can't, the process may not, or the user does not want it.
+    /// False if the kernel lacks it, the process may not use it, or the user turned it off.
     is_on: AtomicBool,
-    /// Held over the system call that registers a backing file, a matter of microseconds: two opens of one inode must
+    /// Held over the system call that registers a backing file, which takes microseconds: two opens of one inode must
     /// not decide differently.
     open: Mutex<HashMap<Ino, Mode>>,
     connection: Arc<Connection>,
 }
 
 enum Mode {
-    /// So many handles that we serve.
+    /// Number of handles that this process serves.
     Served(usize),
-    /// So many handles that the kernel serves, all from this backing file, of which nothing goes meanwhile.
+    /// Number of handles that the kernel serves from this backing file. The hold prevents its eviction.
     PassedThrough(usize, Arc<Backing>, Hold),
 }
 
 impl Passthrough {
-    /// Nothing is open. `wanted` by the user.
+    /// An empty table. `wanted` is the user's choice.
     pub fn new(wanted: bool, connection: Arc<Connection>) -> Passthrough {
         Passthrough {
             is_on: AtomicBool::new(wanted),
@@ -54,23 +55,25 @@ impl Passthrough {
         }
     }
 
-    /// Whether it is worth asking the kernel for.
+    /// Whether to ask the kernel for passthrough.
     pub fn is_wanted(&self) -> bool {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// The kernel does not know it.
+    /// Turns passthrough off, because the kernel lacks it.
     pub fn turn_off(&self, why: &str) {
         if self.is_on.swap(false, Ordering::Relaxed) {
-            // Once: it is off from here on.
+            // Logged once: it stays off.
             log::info!("no FUSE passthrough: {why}; cached files are served by this process");
         }
     }
 
-    /// Counts an open. With a backing file the reply must name it; without one we serve the handle.
+    /// Counts an open. The reply must name the backing file, if one is returned. Otherwise this process serves the
+    /// handle.
     ///
     /// # Errors
-    /// When the kernel reads the file for others, and its data file is not as it was: it would read the same for this one.
+    /// If the kernel reads the file for other handles, and the data file has been damaged: this handle would read the
+    /// same.
     pub fn opened(&self, ino: Ino, cache: &Cache, entry: &CacheEntry) -> io::Result<Option<Arc<Backing>>> {
         let mut open = self.open.lock();
         match open.get_mut(&ino) {
@@ -99,7 +102,8 @@ impl Passthrough {
         if !self.is_wanted() {
             return None;
         }
-        // The kernel may still go by the listing's size, and learns of a smaller one only by a read that we end early.
+        // The kernel may still have the listing's size, and learns of a smaller one only by a short read from this
+        // process.
         if entry.size() < entry.size_hint {
             return None;
         }
@@ -131,8 +135,9 @@ impl Passthrough {
     }
 }
 
-/// Whether a backing file that the kernel refused will always be refused (`fuse_backing_open` in `fs/fuse/backing.c`): this
-/// process may not, or the cache folder's file system can't. Anything else, as too many open files, passes.
+/// Whether the kernel's refusal of a backing file is permanent (`fuse_backing_open` in `fs/fuse/backing.c`): the
+/// process lacks the capability, or the cache's file system is unsuitable. Other errors, such as too many open files,
+/// are temporary.
 fn is_for_good(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(

@@ -1,23 +1,28 @@
-//! A relay between the kernel and `fuser`, by which the kernel's interrupts get to [`super::interrupts`].
+//! A relay between the kernel and `fuser` that passes the kernel's interrupts to [`super::interrupts`].
 //!
-//! The kernel says by FUSE_INTERRUPT that a thread that waits for an answer has a signal. `fuser` 0.18 declines the first one, and then the kernel
-//! sends no more. As long as the thread can be looked at, nothing is lost by that. One outside the pid namespace of the mount can't, as when
-//! fetchfs runs in a container and the reader does not: its requests have the pid 0. So in a pid namespace that is not the machine's own, and only
-//! there, `fuser` reads and writes one end of a socket pair in the place of `/dev/fuse`, and two threads here copy between the other
-//! end and the device, one each way. Interrupts they keep.
+//! The kernel sends FUSE_INTERRUPT if a waiting thread has a signal. `fuser` 0.18 declines the first one, and then
+//! the kernel sends no more. That is no loss if `/proc` shows the thread. It does not show threads outside the
+//! mount's pid namespace, for example a reader outside the container in which fetchfs runs: their requests have the
+//! pid 0.
 //!
-//! - **One packet is one message**, as it is on the device: SOCK_SEQPACKET keeps the edges. No message is larger than [`MESSAGE`]: requests because no more is
-//!   read at once, listings by [`super::open_directory`]; and the bytes of files do not come this way ([`super::connection`]).
-//! - **Requests come in order**: one thread reads the device, so an interrupt is noted after the request that it is for. Which requests are
-//!   unanswered is noted on the way, in both directions.
-//! - **Neither thread waits for the other, nor for an origin.** Answers are taken from the socket whatever becomes of requests. What the kernel is
-//!   told unasked goes past them.
-//! - **The session ends as it would on the device.** There a read fails with ENODEV once the mount is gone, and that ends a thread of `fuser`;
-//!   the end of a socket would be an error to it. FUSE_DESTROY, which the kernel keeps for other mounts, ends it as well: each thread gets one. Any other end of the
-//!   relay closes the socket: then the session breaks, and takes the mount away.
+//! So in a pid namespace other than the machine's own, and only there, `fuser` gets one end of a socket pair in place
+//! of `/dev/fuse`. Two threads here copy between the other end and the device, one for each direction. They keep the
+//! interrupts.
 //!
-//! The price is another thread to wake for each request, and another one for answers that are no bytes of files; it is why mounts without such readers go
-//! without. It is no price where the kernel reads files by itself (passthrough), because those reads come to neither.
+//! - **One packet is one message**, as on the device: SOCK_SEQPACKET keeps message boundaries. No message is larger
+//!   than [`MESSAGE`]. Reads of requests are limited to it, and [`super::open_directory`] limits listings; the bytes
+//!   of files do not come this way ([`super::connection`]).
+//! - **Requests keep their order.** One thread reads the device, so an interrupt is noted after its request.
+//!   Unanswered requests are tracked in both directions.
+//! - **Neither thread waits for the other, nor for an origin.** Replies are read from the socket whatever happens to
+//!   requests. Notifications bypass the relay.
+//! - **The session ends as on the device.** There a read fails with ENODEV once the mount is gone, and that ends a
+//!   thread of `fuser`. The end of a socket would be an error to it. FUSE_DESTROY, which the kernel sends only for
+//!   other mounts, ends a thread as well, and each thread gets one. Any other end of the relay closes the socket: the
+//!   session breaks and unmounts.
+//!
+//! The cost is one more thread switch per request, and one more per reply other than file bytes. So mounts without
+//! such readers do without a relay. With passthrough, reads cost nothing more, because they reach neither process.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -36,25 +41,25 @@ use nix::unistd::{read, write};
 use super::interrupts::{Interrupts, Outside, Requester};
 use crate::util::panic_guard::contained;
 
-/// The largest message, in bytes. A packet is spread over pages beyond its first 16 KiB, up to some 80 KiB (`unix_dgram_sendmsg` in the kernel's
-/// `net/unix/af_unix.c`); a larger one needs memory in one piece, which a kernel that has run for long may not have. An answer that can't be sent leaves its
-/// reader waiting for ever.
+/// Largest message in bytes. Beyond 16 KiB the kernel spreads a packet over pages, up to some 80 KiB
+/// (`unix_dgram_sendmsg` in the kernel's `net/unix/af_unix.c`). A larger packet needs contiguous memory, which a
+/// kernel may lack after a long uptime. A reply that can't be sent leaves its reader waiting for ever.
 const MESSAGE: usize = LARGEST_ANSWER + 4096;
 
-/// The largest answer that comes through a relay, in bytes, without its headers.
+/// Largest reply through a relay in bytes, without headers.
 pub(super) const LARGEST_ANSWER: usize = 64 << 10;
 
-/// To be settled with the kernel when a session with a relay begins. Nothing is ever written; but the kernel refuses a read of requests with less room
-/// than this and 80 bytes.
+/// The session's `max_write` with a relay. Nothing is ever written, but the kernel refuses to read requests into a
+/// buffer smaller than this and 80 bytes.
 pub(super) const MAX_WRITE: u32 = LARGEST_ANSWER as u32;
 
-/// How much may be under way on the socket, in bytes. The kernel counts more than a packet's own bytes, and wants a packet to be smaller than this.
+/// Socket buffer in bytes. The kernel counts more than a packet's own bytes, and a packet must be smaller than this.
 const UNDER_WAY: usize = 1 << 20;
 
 /// The inode of the machine's own pid namespace (`PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
-/// Of `include/uapi/linux/fuse.h`.
+/// From `include/uapi/linux/fuse.h`.
 const FUSE_FORGET: u32 = 2;
 const FUSE_INTERRUPT: u32 = 36;
 const FUSE_DESTROY: u32 = 38;
@@ -62,17 +67,17 @@ const FUSE_BATCH_FORGET: u32 = 42;
 /// `sizeof(struct fuse_in_header)`.
 const REQUEST_HEADER: usize = 40;
 
-/// Whether there may be readers whom the kernel can't name to this process.
+/// Whether there may be readers that the kernel can't name to this process.
 pub(super) fn is_needed() -> bool {
-    // Where there is no /proc there may be, and nothing that tells it.
+    // Without /proc there may be such readers, but no way to find out.
     fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != INITIAL_PID_NAMESPACE)
 }
 
-/// Starts the relay of a mount's `/dev/fuse`. Returns what `fuser`, with so many threads, is to have in its place; and what receives once the
-/// kernel has the first answer, which settles the session's terms.
+/// Starts the relay of a mount's `/dev/fuse`. Returns the descriptor for `fuser`, which uses `session_threads`
+/// threads, and a receiver for the kernel's receipt of the first reply, which settles the session's parameters.
 ///
 /// # Errors
-/// When the system gives no sockets, or none that are large enough, or no threads. Then the device is untouched.
+/// If sockets of sufficient size or threads can't be created. The device is untouched then.
 pub(super) fn start(
     device: OwnedFd,
     session_threads: usize,
@@ -80,7 +85,7 @@ pub(super) fn start(
 ) -> io::Result<(OwnedFd, Receiver<()>)> {
     let (ours, fusers) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     for socket in [&ours, &fusers] {
-        // The kernel grants no more than net.core.wmem_max. Whether that is enough is checked next.
+        // The kernel caps this at net.core.wmem_max. The next check shows whether it suffices.
         let _ = setsockopt(socket, sockopt::SndBuf, &UNDER_WAY);
         if getsockopt(socket, sockopt::SndBuf)? < 2 * MESSAGE {
             return Err(io::Error::new(ErrorKind::QuotaExceeded, "net.core.wmem_max is too low"));
@@ -97,7 +102,8 @@ pub(super) fn start(
     thread::Builder::new()
         .name("relay-answers".into())
         .spawn(move || answers.until_the_end("relaying answers", |relay| relay.copy_answers(&settle)))?;
-    // Last, because it reads the device. If it can't be started, the other one ends with the socket that is dropped here.
+    // Last, because it reads the device. If it can't be started, the other thread ends with the socket that is
+    // dropped here.
     thread::Builder::new()
         .name("relay-requests".into())
         .spawn(move || relay.until_the_end("relaying requests", Relay::copy_requests))?;
@@ -112,24 +118,24 @@ struct Relay {
 }
 
 impl Relay {
-    /// Copies one way. If that ends before the mount does, the session is ended.
+    /// Runs one direction. If it ends before the mount does, the session is ended.
     fn until_the_end(&self, what: &str, copy: impl FnOnce(&Relay) -> nix::Result<()>) {
         match contained(what, || copy(self)) {
             Some(Ok(())) => return,
             Some(Err(errno)) => log::error!("{what}: {}", errno.desc()),
             None => {}
         }
-        // It may have been closed from the other side.
+        // The other side may have closed it.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
-    /// From the kernel to `fuser`, until the mount is gone.
+    /// Copies from the kernel to `fuser` until the mount is gone.
     fn copy_requests(&self) -> nix::Result<()> {
         let mut buffer = vec![0; MESSAGE];
         loop {
             let message = match read(&self.device, &mut buffer) {
                 Ok(size) => &buffer[..size],
-                // As in `fuser`: the request was taken back, or the call was disturbed.
+                // As in `fuser`: the request was withdrawn, or the call was interrupted.
                 Err(Errno::ENOENT | Errno::EINTR | Errno::EAGAIN) => continue,
                 Err(Errno::ENODEV) => break,
                 Err(errno) => return Err(errno),
@@ -147,19 +153,19 @@ impl Relay {
         (0..self.session_threads).try_for_each(|_| self.pass(&destroy()))
     }
 
-    /// Hands a request to `fuser`.
+    /// Passes a request to `fuser`.
     fn pass(&self, request: &[u8]) -> nix::Result<()> {
         loop {
             match send(self.socket.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL) {
                 Err(Errno::EINTR) => {}
-                // The session has ended by itself, and the mount is about to follow.
+                // The session has ended, and the mount is about to end.
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
                 outcome => return outcome.map(drop),
             }
         }
     }
 
-    /// From `fuser` to the kernel, until `fuser` has closed its end.
+    /// Copies from `fuser` to the kernel until `fuser` closes its end.
     fn copy_answers(&self, settle: &Sender<()>) -> nix::Result<()> {
         let mut buffer = vec![0; MESSAGE];
         loop {
@@ -173,29 +179,29 @@ impl Relay {
                 self.outside.answered(request);
             }
             match write(&self.device, message) {
-                // The mount is gone meanwhile, and with it the request.
+                // The mount has ended meanwhile, and the request with it.
                 Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
-                // The kernel has ended the request by then, with an error.
+                // The kernel has then ended the request with an error.
                 Err(errno) => log::error!("the kernel does not take an answer: {}", errno.desc()),
             }
-            // It is full from the second answer on.
+            // The channel is full from the second reply on.
             let _ = settle.try_send(());
         }
     }
 }
 
-/// What the relay has to know of a request.
+/// What the relay must know of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     /// The thread that waits for this request has a signal.
     Interrupt(u64),
-    /// There will be an answer.
+    /// The request will be answered.
     Answered(Requester),
     Unanswered,
 }
 
 impl Request {
-    /// Reads `fuse_in_header`, and `fuse_interrupt_in` after it. `None` if it is shorter.
+    /// Parses `fuse_in_header`, and `fuse_interrupt_in` after it. `None` if the message is shorter.
     fn parse(message: &[u8]) -> Option<Request> {
         let opcode = u32_at(message, 4)?;
         let requester = Requester {
@@ -210,12 +216,13 @@ impl Request {
     }
 }
 
-/// Which request a message of `fuser`'s answers (`fuse_out_header`).
+/// The request that a message of `fuser` answers (`fuse_out_header`).
 fn request_of(answer: &[u8]) -> Option<u64> {
     u64_at(answer, 8)
 }
 
-/// A request that ends a thread of `fuser`. The kernel takes no answer to it, because its own requests have even numbers.
+/// A request that ends a thread of `fuser`. The kernel ignores the reply to it, because its own requests have even
+/// numbers.
 fn destroy() -> [u8; REQUEST_HEADER] {
     let mut request = [0; REQUEST_HEADER];
     request[0..4].copy_from_slice(&(REQUEST_HEADER as u32).to_ne_bytes());
@@ -238,7 +245,7 @@ fn u64_at(message: &[u8], at: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A request by thread 7 with number 12, and what comes after its header.
+    /// A request by thread 7 with number 12, followed by `rest`.
     fn request(opcode: u32, rest: &[u8]) -> Vec<u8> {
         let mut message = vec![0; REQUEST_HEADER];
         message[0..4].copy_from_slice(&((REQUEST_HEADER + rest.len()) as u32).to_ne_bytes());

@@ -1,10 +1,10 @@
-//! Answering reads: at once for what is present, later for what has to come.
+//! Read replies: at once for cached bytes, later for missing ones.
 //!
-//! A read whose bytes are missing parks its reply with the cache and occupies no thread. When its
-//! bytes are in the data file, a thread of the pool here reads them and answers. The threads that
-//! bring the news are those that write what is downloaded; they have better things to do.
+//! A read whose bytes are missing parks its reply with the cache and occupies no thread. Once its bytes are in the
+//! data file, a thread of this pool reads them and replies. The threads that write downloads only queue the reply, so
+//! they are not delayed.
 //!
-//! What the cache can't take, or not give back, a task here reads around it and answers.
+//! If the cache can't store or return the bytes, a task here bypasses it and replies.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,46 +20,46 @@ use crate::cache::{Filled, Read, ReadError, Reader, Span};
 use crate::http::redact;
 use crate::util::panic_guard;
 
-/// Threads that answer parked reads. An answer is one copy from the page cache and one to the
-/// kernel: one thread answers gigabytes a second, the second is there for when a disk is slow.
+/// Threads for parked reads. A reply is one copy from the page cache and one to the kernel, so one thread answers
+/// gigabytes a second. The second one is there for slow disks.
 const THREADS: usize = 2;
 
-/// How often a read begins because the cache has lost its bytes. A disk that loses them each time is no cache.
+/// Most attempts of a read whose bytes disappear from the cache. A disk that loses them each time is no cache.
 const TRIES: u32 = 3;
 
 /// Answers reads.
 pub struct Reads {
-    /// To the pool.
+    /// Queue of the pool.
     late: Sender<LateReply>,
     connection: Arc<Connection>,
-    /// Where reads around the cache run.
+    /// Runs the reads that bypass the cache.
     runtime: Handle,
 }
 
-/// What the kernel asks for.
+/// A read request of the kernel.
 #[derive(Clone)]
 pub struct Request {
-    /// Who waits for it.
+    /// The thread that waits for it.
     pub requester: Requester,
     /// The open file.
     pub reader: Arc<Reader>,
     /// Byte offset in the file.
     pub offset: u64,
-    /// Bytes; may reach past the end of the file.
+    /// Length in bytes; may reach past the end of the file.
     pub len: u32,
-    /// How often it was begun, this time included: again when the cache has lost its bytes.
+    /// Number of attempts, including this one. A read starts again if the cache has lost its bytes.
     pub tries: u32,
 }
 
-/// What is to be done about a read whose bytes are not where they were found.
+/// How to continue a read whose bytes have disappeared.
 enum Instead {
-    /// It begins again, with this as its [`Request::tries`].
+    /// Start again, with this as [`Request::tries`].
     Again(u32),
-    /// It goes around the cache.
+    /// Bypass the cache.
     Bypass,
 }
 
-/// A read whose waiting has ended.
+/// A parked read whose wait has ended.
 struct LateReply {
     reply: ReplyData,
     reads: Arc<Reads>,
@@ -69,10 +69,10 @@ struct LateReply {
 }
 
 impl Reads {
-    /// Starts the pool. It ends when this is dropped.
+    /// Starts the pool. Dropping it ends the pool.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If no thread can be started.
     pub fn start(connection: Arc<Connection>, runtime: Handle) -> std::io::Result<Arc<Reads>> {
         // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
         let (late, queue) = unbounded();
@@ -89,7 +89,7 @@ impl Reads {
         }))
     }
 
-    /// Answers a read, now or later.
+    /// Answers a read, at once or later.
     pub fn read(self: &Arc<Self>, request: Request, reply: ReplyData) {
         let mut parked = Some(reply);
         let mut wait = None;
@@ -103,7 +103,7 @@ impl Reads {
                 drop(begun);
                 let Some(reply) = reply else { return };
                 let late = reads.late.clone();
-                // The pool ends only after the session has.
+                // The pool outlives the session.
                 let _ = late.send(LateReply {
                     reply,
                     reads,
@@ -125,8 +125,8 @@ impl Reads {
         }
     }
 
-    /// Answers with bytes that were found, unless they are gone by now: then the read begins again, and will wait. What
-    /// the file system does not give back is read around the cache.
+    /// Replies with bytes that were found. If they are evicted by now, the read starts again and waits. If the file
+    /// system fails, the read bypasses the cache.
     fn answer(self: &Arc<Self>, request: &Request, reply: ReplyData, span: &Span) {
         let reader = &request.reader;
         if reader.is_past_the_end(request.offset) {
@@ -163,7 +163,7 @@ impl Reads {
         }
     }
 
-    /// Answers with bytes that do not go through the cache.
+    /// Replies with bytes that bypass the cache.
     fn read_around(self: &Arc<Self>, request: Request, reply: ReplyData) {
         let reads = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -197,15 +197,15 @@ fn answer_late(late: LateReply) {
 }
 
 thread_local! {
-    /// Grows to the largest read that the kernel sends, 1 MiB by default, and stays.
+    /// Grows to the largest read that the kernel sends (1 MiB by default) and stays.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
     match error {
-        // It is no failure, and whoever would ask about it is gone.
+        // It is no failure, and the process that made the read is gone.
         ReadError::Cancelled => {}
-        // It says of which URL.
+        // The error names the URL.
         ReadError::Http(error) => log::warn!("reading {error}"),
         error => log::warn!("reading {}: {error}", redact(&reader.entry().url)),
     }

@@ -1,6 +1,6 @@
-//! What the session and the tasks that answer for it share: what is asked, and how answers are put.
+//! State and replies that the session and its tasks share.
 //!
-//! An answer is the same whether memory had it, on the session's thread, or an origin was asked, by a task.
+//! A reply is the same from the session's thread, out of memory, and from a task that asked an origin.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
 use crate::http::redact;
 use crate::vfs::{Attributes, Node, Tree, TreeError};
 
-/// See the module.
+/// What requests need: tree, cache, and settings of the mount.
 pub struct Shared {
-    /// Names.
+    /// The directory tree.
     pub tree: Arc<Tree>,
-    /// Bytes.
+    /// The chunk cache.
     pub cache: Arc<Cache>,
-    /// Whose all is.
+    /// Owner and permissions of all files.
     pub ownership: Ownership,
-    /// How long the kernel may believe names and attributes.
+    /// How long the kernel may cache names and attributes.
     pub ttl: Duration,
-    /// Which files the kernel may read by itself.
+    /// Which files the kernel may read directly.
     pub passthrough: Arc<Passthrough>,
-    /// What is said to the kernel unasked, and which waits it has end.
+    /// Notifications to the kernel, and the registry of waits.
     pub connection: Arc<Connection>,
 }
 
 impl Shared {
-    /// How long the kernel may believe these attributes: a rounded size not at all.
+    /// How long the kernel may cache these attributes. Zero for a rounded size.
     pub fn ttl_of(&self, attributes: &Attributes) -> Duration {
         if attributes.is_exact { self.ttl } else { Duration::ZERO }
     }
 
-    /// What the tree answers, or that whoever asked was told to end.
+    /// The tree's answer, or an error if the requester is interrupted.
     pub async fn unless_ended<T>(
         &self,
         requester: Requester,
@@ -51,14 +51,14 @@ impl Shared {
         answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
     }
 
-    /// Has the kernel ask again for the attributes that have changed by what is known of a file's dates now.
+    /// Invalidates the kernel's attributes of files whose dates have changed.
     pub fn refresh_dates(&self, node: &Arc<Node>) {
         for ino in self.tree.note_dates(node) {
             self.connection.attributes_changed(ino);
         }
     }
 
-    /// Answers a look-up; the kernel knows the node from then on.
+    /// Replies to a look-up and counts the kernel's reference to the node.
     pub fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
         match found {
             Ok(node) => {
@@ -74,13 +74,13 @@ impl Shared {
         }
     }
 
-    /// Answers a question about attributes.
+    /// Replies with attributes.
     pub fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
         let attributes = self.tree.attributes(node);
         reply.attr(&self.ttl_of(&attributes), &self.ownership.attr(&attributes));
     }
 
-    /// Answers an open: gives it a handle, and the kernel the data file itself where it may have that.
+    /// Replies to an open with a handle, and with a backing file if the file is passed through.
     pub fn reply_open(
         &self,
         reply: ReplyOpen,
@@ -113,7 +113,8 @@ impl Shared {
         }
     }
 
-    /// Answers the open of a file that can be read in sequence only. The kernel keeps nothing of such a file, and does not look at its size to find its end.
+    /// Replies to the open of a file that can only be read in sequence. The kernel caches no pages of it, and does
+    /// not use its size as the end.
     pub fn reply_sequential(
         &self,
         reply: ReplyOpen,
@@ -130,16 +131,16 @@ impl Shared {
     }
 }
 
-/// Answers an open with a file that the kernel reads by itself.
+/// Replies to an open with a passed-through file.
 fn opened_passthrough(reply: ReplyOpen, handle: FileHandle, backing: &Backing) {
-    // SAFETY: the kernel gave the number to this connection, and `backing` outlives what is made of it here.
+    // SAFETY: the kernel assigned the number on this connection, and `backing` outlives the value made from it here.
     let named = unsafe { reply.wrap_backing(backing.id()) };
     reply.opened_passthrough(handle, FopenFlags::empty(), &named);
-    // Else it would be closed here, and through what may be the socket of a relay.
+    // Dropping it would close the backing file here, possibly through the socket of a relay.
     let _ = named.into_raw();
 }
 
-/// The errno for an error, which is also told to the log unless it is an everyday answer.
+/// The errno for an error. Logs the error, unless it is an expected one.
 pub fn complain(error: &TreeError) -> Errno {
     match error {
         TreeError::Cache(ReadError::Cancelled) => {}
