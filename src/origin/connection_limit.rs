@@ -1,18 +1,21 @@
-//! How many connections there are to an origin, and which request gets one: `--max-connections`, over bytes, names and probes together.
+//! The connection limit of an origin, and which request gets a connection: `--max-connections` for bytes, names and
+//! probes together.
 //!
-//! Every request has a [`Lease`] of one connection, from when it is sent until its answer was read to its end. Idle connections count:
-//! a request takes an idle one first, and opens one only while they are fewer than allowed. The rules:
+//! Every request holds a [`Lease`] of one connection, from when it is sent until its response was read to its end. Idle
+//! connections count towards the limit: a request takes an idle one first, and opens a new one only below the limit.
+//! The rules:
 //!
-//! - **Whose time has come first is served first**; that of names is their coming, that of bytes [`BYTES_YIELD`] later. So `ls` does not
-//!   queue behind fetches, and a walk does not keep a reader from its first byte.
-//! - **A connection that brings nothing for a second is given up while a request waits**, longer silences by slower origins; what was given up is asked again, and
-//!   has twice as long each time. Names that wait take the connection of a fetch that has had it for a while: it goes on from the
-//!   byte that it has reached.
-//! - **A server that lets a new connection wait while it serves others of ours serves so many at a time.** When no answer begins on a
-//!   new one, idle ones are closed; if an answer then comes at once, no more are opened than were ever served side by side, for a
-//!   minute.
+//! - **Requests are served in the order of their due times.** A request for names is due on arrival, one for bytes
+//!   [`BYTES_YIELD`] later. So `ls` does not queue behind fetches, and a walk does not keep a reader from its first
+//!   byte.
+//! - **While a request waits, a connection without data for a second is revoked** (longer for slower origins). The
+//!   revoked request is sent again, and has twice as long each time. Waiting requests for names also take a connection
+//!   that a fetch has held for a while. That fetch continues at the byte that it has reached.
+//! - **A server that does not answer a new connection while it serves our others has a limit of its own.** If no
+//!   response begins on a new connection, idle ones are closed. If a response then comes at once, the limit drops for a
+//!   minute to the most connections that were ever served side by side.
 //!
-//! The decisions are in [`state`], which does no waiting.
+//! The decisions are in [`state`], which never waits.
 
 mod state;
 #[cfg(test)]
@@ -41,45 +44,45 @@ use crate::http::{
 };
 use state::{Grant, State, Waiting};
 
-/// How much later the time of bytes comes than that of names. A round trip or two: a walk over a directory sends the next question when
-/// the one before is answered.
+/// How much later a request for bytes is due than one for names. A round trip or two: a walk over a directory sends its
+/// next request when the previous one is answered.
 const BYTES_YIELD: Duration = Duration::from_millis(300);
 
-/// How long a request waits for a connection before one is taken from another request.
+/// How long a request waits before a connection is revoked for it.
 const BEFORE_TAKING: Duration = Duration::from_millis(200);
 
-/// No answer for so long on a connection that was kept: it is taken for dead. Three times what a far server takes, and short enough that a
-/// person who resumes a laptop does not give up. The slower an origin has answered, the longer.
+/// Time without a response after which a kept-alive connection counts as stale. Three times what a distant server
+/// takes, and short enough for a person who resumes a laptop. Longer for origins with slower responses.
 const DEAD: Duration = Duration::from_millis(2500);
 
-/// No answer for so long on a new connection: the server may be busy with others of ours.
+/// Time without a response on a new connection after which the server may be busy with our other connections.
 const SHUT_OUT: Duration = Duration::from_secs(1);
 
-/// How often it is looked then.
+/// Interval of the checks after that.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// So many connections are few: each of them counts, and a limit that was set is kept to the letter.
+/// Up to this number, connections are few: each of them counts, and a configured limit is kept strictly.
 const FEW: usize = 8;
 
-/// How long a server takes to notice that a connection was broken off.
+/// How long a server takes to notice an aborted connection.
 const NOTICED: Duration = Duration::from_millis(30);
 
-/// How long a hint is waited for.
+/// Maximum time to wait for a hint.
 const HINT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestClass {
     /// Listings, metadata, probes.
     Names,
-    /// A HEAD. What it says is a hint, and the GET that decides has yet to be sent.
+    /// A HEAD. Its response is a hint, and the GET that decides is still to be sent.
     Hint,
     /// Bytes of files.
     Bytes,
 }
 
 impl RequestClass {
-    /// The longest silence of the server, where `timeout` is that of the client.
+    /// Maximum time without data, where `timeout` is the client's.
     pub fn patience(self, timeout: Duration) -> Duration {
         match self {
             RequestClass::Hint => HINT_PATIENCE.min(timeout),
@@ -88,7 +91,7 @@ impl RequestClass {
     }
 }
 
-/// The limits of all origins.
+/// The connection limits of all origins.
 pub(crate) struct Limits {
     most: usize,
     began: Instant,
@@ -104,16 +107,16 @@ impl Limits {
         }
     }
 
-    /// That of the origin of a URL.
+    /// The limit of a URL's origin.
     pub fn of(&self, url: &Url) -> Arc<Limit> {
         self.of_origin(&Origin::of(url).unwrap_or_else(Origin::nowhere))
     }
 
-    /// That of an origin.
+    /// The limit of an origin.
     pub fn of_origin(&self, origin: &Origin) -> Arc<Limit> {
         let mut all = self.all.lock();
         if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
-            // Leases and those who wait for one hold on to theirs. Idle connections are closed.
+            // Leases and waiting requests hold references to theirs. Dropping a limit closes its idle connections.
             all.retain(|_, limit| Arc::strong_count(limit) > 1);
         }
         let new = || Arc::new(Limit::new(origin.clone(), self.most, self.began));
@@ -121,12 +124,12 @@ impl Limits {
     }
 }
 
-/// The connections to one origin.
+/// The connections to one origin, and their limit.
 pub(crate) struct Limit {
     origin: Origin,
     began: Instant,
     has_body_after_head: AtomicBool,
-    /// Nothing is awaited under it, and no other lock taken but a wire's.
+    /// **Not held over an await; no other lock is taken under it but a wire's.**
     state: Mutex<State>,
 }
 
@@ -156,7 +159,7 @@ impl Limit {
         let wire = loop {
             tokio::select! {
                 biased;
-                // Only a limit that is gone grants nothing, and this one is here.
+                // Only a dropped limit drops its senders, and `self` keeps this one.
                 grant = &mut receiver => break grant.ok().and_then(Grant::take),
                 () = sleep(BEFORE_TAKING) => self.state.lock().take_one_for(errand, self.now()),
             }
@@ -172,17 +175,18 @@ impl Limit {
         }
     }
 
-    /// How many connections there may be, as far as the server has shown how many it serves at a time.
+    /// The current limit: the configured one, or the number that the server was seen to serve at a time.
     pub fn serves(&self) -> usize {
         self.state.lock().serves()
     }
 
-    /// On a connection that was used before came what is no HTTP: what followed an answer that has no body.
+    /// Bytes that are not HTTP came on a reused connection: they followed a response without a body.
     pub fn has_answered_too_much(&self) {
         self.has_body_after_head.store(true, Ordering::Release);
     }
 
-    /// Whether bytes follow the answer to HEAD, so that its connection can't be used again (RFC 9110 §9.3.2 forbids it).
+    /// Returns true if bytes follow the response to HEAD, so that its connection can't be reused (RFC 9110 §9.3.2
+    /// forbids them).
     pub fn has_body_after_head(&self) -> bool {
         self.has_body_after_head.load(Ordering::Acquire)
     }
@@ -192,21 +196,21 @@ impl Limit {
     }
 }
 
-/// What is known of a lease while it lasts. Times are milliseconds since the limits were made.
+/// The state of a lease. Times are milliseconds since the limits were created.
 pub(crate) struct Held {
     errand: RequestClass,
     since: u64,
-    /// When something last came.
+    /// When data last arrived.
     heard: AtomicU64,
-    /// How long a silence may be before it is given up for others, in ms.
+    /// Time without data, in ms, after which the connection may be revoked.
     patience: u64,
-    /// Whether an answer has come over its connection.
+    /// True after a response on its connection.
     is_answered: AtomicBool,
-    /// Whether the head of this answer has come.
+    /// True after the head of this response.
     has_head: AtomicBool,
-    /// Whether what it brings can be gone on with on another connection.
+    /// True if the request can continue on another connection.
     gives_way: AtomicBool,
-    /// Whether it waits for the first answer of a new connection for too long.
+    /// True if it has waited too long for the first response of a new connection.
     is_shut_out: AtomicBool,
     is_revoked: AtomicBool,
     revoked: Notify,
@@ -228,7 +232,7 @@ impl Held {
         }
     }
 
-    /// Whether the request that has it would notice that it is to give it up.
+    /// Returns true if the lease's request would notice a revocation.
     fn may_be_revoked(&self) -> bool {
         !self.is_revoked.load(Ordering::Acquire)
             && (!self.has_head.load(Ordering::Acquire) || self.gives_way.load(Ordering::Acquire))
@@ -243,7 +247,7 @@ impl Held {
 /// The right to use one connection for one request. Dropped before [`Lease::finish`], it closes the connection.
 pub(crate) struct Lease {
     limit: Arc<Limit>,
-    /// `None` until it is made.
+    /// `None` before the connection is made.
     wire: Option<Wire>,
     held: Arc<Held>,
     id: u64,
@@ -251,7 +255,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The connection, which is made by `make` if there is none that speaks so.
+    /// The connection; `make` makes it if there is none with this protocol.
     pub fn wire<E>(&mut self, speech: Speech, make: impl FnOnce() -> Result<Wire, E>) -> Result<&mut Wire, E> {
         let wire = match self.wire.take().filter(|wire| wire.speech == speech) {
             Some(wire) => wire,
@@ -261,17 +265,17 @@ impl Lease {
         Ok(self.wire.insert(wire))
     }
 
-    /// Whether other requests go out on the same connection.
+    /// Returns true if other requests use the same connection.
     pub fn is_shared(&self) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.speech.version.is_shared())
     }
 
-    /// Whether answers have come over a connection that is shared.
+    /// Returns true if the connection is shared and has carried responses.
     pub fn is_shared_and_kept(&self) -> bool {
         self.is_shared() && self.limit.state.lock().shared_is_kept()
     }
 
-    /// Closes the connection, and goes on with a new one.
+    /// Closes the connection; the request continues on a new one.
     pub fn renew(&mut self) {
         let is_shared = self.is_shared();
         self.wire = None;
@@ -283,12 +287,12 @@ impl Lease {
         self.held.is_shut_out.store(false, Ordering::Release);
     }
 
-    /// Closes the idle connections that have brought nothing since then.
+    /// Closes the idle connections without data since `since`.
     pub fn suspect_idle(&self, since: Instant) {
         self.limit.state.lock().drop_idle_since(since);
     }
 
-    /// How long an answer is waited for before anything is thought of it, on a connection that was used before or on a new one.
+    /// How long to wait for a response before a check, on a reused connection or on a new one.
     pub fn patience(&self, is_kept: bool) -> Duration {
         let state = self.limit.state.lock();
         if is_kept || self.is_shared() && state.shared_is_kept() {
@@ -298,7 +302,7 @@ impl Lease {
         }
     }
 
-    /// The head of an answer came after this time.
+    /// The head of a response arrived after this time.
     pub fn answered(&self, after: Duration) {
         self.heard();
         self.held.is_answered.store(true, Ordering::Release);
@@ -316,7 +320,7 @@ impl Lease {
         }
     }
 
-    /// No answer has come on a new connection for [`SHUT_OUT`]. Gives the time to look again.
+    /// No response has come on a new connection within [`SHUT_OUT`]. Returns when to check again.
     pub fn waits_for_its_first_answer(&self, begun: Instant) -> Instant {
         let now = Instant::now();
         let mut state = self.limit.state.lock();
@@ -325,17 +329,18 @@ impl Lease {
         now + LOOK
     }
 
-    /// Something has come.
+    /// Data has arrived.
     pub fn heard(&self) {
         self.held.heard.store(self.limit.now(), Ordering::Release);
     }
 
-    /// See [`Response::gives_way`](super::client::exchange::Response::gives_way).
+    /// The request can continue on another connection: from now on the lease may be revoked
+    /// ([`Response::gives_way`](super::client::exchange::Response::gives_way)).
     pub fn gives_way(&self) {
         self.held.gives_way.store(true, Ordering::Release);
     }
 
-    /// Returns when the connection is to be given up.
+    /// Resolves when the connection is revoked.
     pub fn revocation(&self) -> impl Future<Output = ()> + use<> {
         let held = Arc::clone(&self.held);
         async move {
@@ -345,12 +350,12 @@ impl Lease {
         }
     }
 
-    /// Whether the connection is to be given up.
+    /// Returns true if the connection is revoked.
     pub fn is_revoked(&self) -> bool {
         self.held.is_revoked.load(Ordering::Acquire)
     }
 
-    /// The answer was read to its end; `is_kept` says whether the server keeps the connection.
+    /// The response was read to its end; `is_kept`: the server keeps the connection alive.
     pub fn finish(mut self, is_kept: bool) {
         let wire = self.wire.take().filter(|_| is_kept);
         self.give_back(wire);
@@ -360,7 +365,7 @@ impl Lease {
         self.limit.state.lock().serves() <= FEW
     }
 
-    /// How long the rest of an answer is to be waited for that nobody needs any more, if at all.
+    /// How long to wait for the rest of an unneeded response; `None` for not at all.
     pub fn worth_waiting(&self) -> Option<Duration> {
         let state = self.limit.state.lock();
         let patience = (state.usual() * 2).clamp(BEFORE_TAKING, SHUT_OUT);
@@ -382,7 +387,7 @@ impl Drop for Lease {
             "{}: a connection is closed before its answer was read",
             self.limit.origin
         );
-        // It has to be closed before another one is opened.
+        // It must be closed before another one is opened.
         self.wire = None;
         let runtime = Handle::try_current().ok().filter(|_| self.is_one_of_few());
         let Some(runtime) = runtime else {

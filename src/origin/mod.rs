@@ -1,7 +1,9 @@
-//! How a server is treated: connection limits, health, retries, redirects, mirrors; once for listings, metadata and data alike.
+//! The policy towards a server: connection limits, circuit breakers, redirects, mirrors; once for listings, metadata
+//! and data alike.
 //!
-//! [`Client`] is the door. It sends one request per call, over redirects, within the origin's connection limit, and validates what
-//! comes back ([`crate::http`]): an answer that does not fit the request never reaches the caller as data.
+//! [`Client`] is the door for `source`, `vfs` and `cache`. Each call sends one request, over its redirect chain and
+//! within the origin's connection limit. Every response is validated ([`crate::http`]): one that does not fit the
+//! request never reaches the caller as data.
 
 mod backoff;
 mod client;

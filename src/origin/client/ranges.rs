@@ -1,4 +1,4 @@
-//! Asking for ranges of files.
+//! Range requests.
 
 use std::ops::Range;
 
@@ -20,18 +20,18 @@ use crate::http::{
 use crate::origin::{AliasName, RangeAnswer, connection_limit::RequestClass};
 
 impl Client {
-    /// Asks for the bytes `want` (end exclusive, not empty) of a file that is expected to be the version `known`.
+    /// Requests the bytes `want` (end exclusive, not empty) of a file with the expected version `known`.
     ///
-    /// Goes to where the URL last led, if it did, and through the URL itself when that has failed. Returns when the head
-    /// of the answer was read and judged.
+    /// Uses the URL's last redirect target, if any, and the URL itself after that has failed. Returns after the head of
+    /// the response was read and validated.
     ///
     /// # Errors
-    /// `BadAnswer` for what can't be believed; what else the server's answer or its absence asks.
+    /// `BadAnswer` for a response that fails validation; otherwise as the response or its absence demands.
     pub async fn range(&self, url: &Url, want: Range<u64>, known: Option<&Version>) -> Result<RangeAnswer, HttpError> {
         self.range_by(None, url, want, known).await
     }
 
-    /// [`Self::range`], of which `route` hears where it leads.
+    /// [`Self::range`], where `route` learns each target before the request goes there.
     ///
     /// # Errors
     /// As for [`Self::range`].
@@ -57,7 +57,7 @@ impl Client {
             Ok(answer @ (RangeAnswer::Partial { .. } | RangeAnswer::Whole { .. } | RangeAnswer::Doubtful { .. })) => {
                 return Ok(answer);
             }
-            // Only the URL itself can say that a file is another one.
+            // Only the URL itself can say that the file has changed.
             Ok(_) => None,
             Err(error) => Some(error),
         };
@@ -74,7 +74,7 @@ impl Client {
         }
     }
 
-    /// Asks `first` for a range of what is at `url`.
+    /// Requests a range of the file `url` from `first`.
     async fn range_from(
         &self,
         route: Option<&dyn Route>,
@@ -91,7 +91,7 @@ impl Client {
             self.shared.aliases.restate(url, known, &mut answer.head);
         }
         let mut verdict = judge(&answer.head, want.clone(), known);
-        // A range that is refused by a status is asked for once more as the whole file, which a server without ranges gives.
+        // The server refused the range by its status. Request the whole file once, which a server without ranges sends.
         if let Verdict::Refused(refusal) = verdict {
             self.finish(&mut answer.response).await;
             answer = self
@@ -150,11 +150,11 @@ impl Client {
     }
 }
 
-/// What an answer would be worth if it were of the known version, where nothing but its validators speaks against that.
+/// The verdict on a response if it were of the known version; `None` unless only its validators contradict that.
 fn doubt(head: &AnswerHead, want: &Range<u64>, known: &Version, verdict: &Verdict) -> Option<Verdict> {
     let is_contradicted = match verdict {
         Verdict::Changed(_) => true,
-        // It names no version. A web page may stand in the file's place, and is no answer.
+        // It has no validator. A web page may be in the file's place, and does not count.
         Verdict::Failed(HttpErrorKind::BadAnswer(_)) => head.status == 206 || !head.is_web_page(),
         _ => false,
     };
@@ -181,7 +181,7 @@ fn doubt(head: &AnswerHead, want: &Range<u64>, known: &Version, verdict: &Verdic
 /// The headers of a request for one range (RFC 9110 §14.2). Why there is no precondition: [`crate::http::response::version`].
 pub(crate) fn ranged(want: &Range<u64>) -> HeaderMap {
     let mut headers = identity();
-    // Digits: always a value that a header can have.
+    // Digits are always a valid header value.
     if let Ok(value) = HeaderValue::from_str(&format!("bytes={}-{}", want.start, want.end - 1)) {
         headers.insert(header::RANGE, value);
     }

@@ -1,8 +1,8 @@
-//! One request, over as many redirects as it takes.
+//! One request over a redirect chain.
 //!
-//! `reqwest` would follow redirects by itself, but it puts headers on the first request only, so that credentials could
-//! not be chosen for each hop's own origin. Here each hop is a request of its own: the target must be http or https,
-//! user and password in it are dropped, and Authorization is what that origin is to see (RFC 9110 §15.4).
+//! `reqwest` could follow redirects, but it sets headers on the first request only. The credentials must be chosen for
+//! each hop's own origin, so each hop is a request of its own. Its target must be http or https, user and password in
+//! the target are dropped, and Authorization is what that origin may see (RFC 9110 §15.4).
 
 use std::time::{Duration, SystemTime};
 
@@ -30,35 +30,37 @@ use crate::origin::{
     connection_limit::{Lease, RequestClass},
 };
 
-/// How often one request is sent anew after a 401: for what the server asks for, and for a nonce that is too old.
+/// How often one request is sent again after a 401: once for the requested scheme, once for an expired nonce.
 const MOST_RENEWALS: usize = 2;
 
-/// Machines that a URL leads to in turn, of which none has what is asked for: then it is gone.
+/// Maximum number of machines behind one URL that are asked. If all of them lack the resource, it is gone.
 const MOST_MACHINES: usize = 4;
 
-/// How often a URL is asked at most whose redirects lead to what lacks the thing.
+/// Maximum number of requests to a URL whose redirect targets lack the resource.
 const MOST_AGAIN: usize = 4;
 
-/// The answer at the end of the redirects.
+/// The response at the end of the redirect chain.
 pub(crate) struct Answer {
-    /// Who gave it.
+    /// The URL that responded.
     pub url: Url,
-    /// What it said.
+    /// The head of the response.
     pub head: AnswerHead,
-    /// The answer itself, its body unread.
+    /// The response itself, its body unread.
     pub response: Response,
 }
 
 impl Client {
-    /// [`Self::send_for`] names.
+    /// [`Self::send_for`] for names.
     pub(crate) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
         self.send_for(RequestClass::Names, None, method, asked, headers).await
     }
 
-    /// Sends a request, with these headers at each hop, and returns the first answer that is no redirect. `route` hears where it leads.
+    /// Sends a request with these headers at each hop, and returns the first response that is not a redirect. `route`
+    /// learns each target before the request goes there.
     ///
-    /// What is below a directory that leads elsewhere is asked for there. If that fails in any way, the directory is asked where it leads
-    /// now; and if that is no other place, or no better one, what was asked for is asked for by its own URL.
+    /// A resource below a redirected directory is requested at the directory's target. If that fails in any way, the
+    /// directory's own URL is requested again to learn its target. If that is the same place, or no better one, the
+    /// resource is requested by its own URL.
     pub(crate) async fn send_for(
         &self,
         errand: RequestClass,
@@ -79,7 +81,7 @@ impl Client {
         if !has_failed(&first) || self.is_offline() {
             return first;
         }
-        // Its connection may be the only one.
+        // Finished first, because its connection may be the only one.
         if let Ok(answer) = &mut first {
             self.finish(&mut answer.response).await;
         }
@@ -109,12 +111,12 @@ impl Client {
         }
         let own = self.follow(errand, route, method, asked, headers).await;
         let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
-        // Where the names were found is where something is gone; what is elsewhere only may know of it.
+        // Only the place where the names were found can say that a resource is gone.
         if is_gone(&own) && !is_gone(&first) { first } else { own }
     }
 
-    /// Sends a request to a URL and to where that leads. What one of the machines lacks that a URL leads to in turn is not gone: the URL
-    /// is asked again, until it leads to a machine that was asked already.
+    /// Sends a request to a URL and its redirect target. If one of several machines behind the URL lacks the resource,
+    /// it is not gone: the URL is requested again, until it leads to a machine that was asked already.
     async fn follow(
         &self,
         errand: RequestClass,
@@ -170,7 +172,7 @@ impl Client {
         lacks.unwrap_or_else(|| Err(bad(asked, "it leads nowhere".to_owned())))
     }
 
-    /// Sends a request over as many redirects as it takes. `last` is what was asked at the end.
+    /// Sends a request over its redirect chain. `last` is the last URL requested.
     async fn hops(
         &self,
         errand: RequestClass,
@@ -209,7 +211,7 @@ impl Client {
         ))
     }
 
-    /// Sends a request to one URL, as who this origin is to see.
+    /// Sends a request to one URL, with the credentials of its origin.
     async fn hop(
         &self,
         errand: RequestClass,
@@ -238,10 +240,11 @@ impl Client {
         }
     }
 
-    /// One request and the head of its answer, whatever it says.
+    /// Sends one request and returns the head of its response, whatever its status.
     ///
-    /// It waits for a connection of the origin's first. What shows that a connection is no good, rather than the server, is asked again at
-    /// once on a new one: an end or something that is no HTTP, or a silence, on one that was used before.
+    /// Waits for a connection to the origin first. A stale connection is no failure of the server, so the request is
+    /// sent again at once on a new one. The signs are: an end, bytes that are not HTTP, or a stall on a reused
+    /// connection.
     async fn ask(
         &self,
         errand: RequestClass,
@@ -312,7 +315,7 @@ impl Client {
                 }
                 Exchange::Failed { error, .. } if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
                 Exchange::Failed { error, .. } if is_no_http(&error) && shared.config.reaches_directly(url) => {
-                    // Beside no other connection.
+                    // Next to no other connection.
                     lease.renew();
                     let kind = classify(&error, timeout);
                     return Err(match (kind, odd_line(url).await) {
@@ -327,7 +330,7 @@ impl Client {
                         true => shared.config.connect_timeout,
                         false => timeout,
                     };
-                    // The kernel may give a connection up sooner than it was to be given up here.
+                    // The kernel's own timeout may end a connection earlier than ours.
                     let waited = Duration::from_secs(begun.elapsed().as_secs().max(1));
                     return Err(classify(&error, limit.min(waited)));
                 }
@@ -335,14 +338,14 @@ impl Client {
         }
     }
 
-    /// Reads what is left of an answer that nobody needs, if that is cheaper than the new connection that would be
-    /// needed otherwise, and gives its connection back.
+    /// Reads the rest of an unneeded response if that is cheaper than a new connection, and returns its connection.
     pub(crate) async fn finish(&self, response: &mut Response) {
         response.finish().await;
     }
 }
 
-/// Whether a short cut has failed: it is denied, gone, broken or can't be reached.
+/// Returns true if a redirect target has failed: access is denied, the resource is gone, or the server is broken or
+/// unreachable.
 fn has_failed(answer: &Result<Answer, HttpError>) -> bool {
     match answer {
         Ok(answer) => matches!(answer.head.status, 401 | 403 | 404 | 410 | 500..=599),
@@ -353,7 +356,7 @@ fn has_failed(answer: &Result<Answer, HttpError>) -> bool {
     }
 }
 
-/// Where an answer leads: `None` if it is no redirect, an error if it leads nowhere.
+/// The target of a redirect: `None` if the response is not a redirect, an error if the target is invalid.
 fn redirect(answer: &Answer) -> Option<Result<Url, String>> {
     if !matches!(answer.head.status, 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -364,7 +367,7 @@ fn redirect(answer: &Answer) -> Option<Result<Url, String>> {
     Some(target(&answer.url, location.as_bytes()))
 }
 
-/// A header's value that `Debug` does not show.
+/// A header value that `Debug` does not show.
 fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| HttpErrorKind::NoCredentials("a cookie has characters that no header can have".to_owned()))?;

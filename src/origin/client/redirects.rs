@@ -1,12 +1,13 @@
-//! Where redirects have led: the final URL of a file is asked directly until it fails.
+//! Redirect targets: a file's final URL is requested directly until it fails.
 //!
-//! **A file is what was asked for, not where that led.** The URL that the user gave, and what is below it, stays the name of a
-//! thing, in memory and in the cache; where redirects lead is a short cut, which is forgotten when it fails in any way.
+//! **A file is identified by the requested URL, not by the redirect target.** The URL that the user gave, and the URLs
+//! below it, remain the keys in memory and in the cache. A redirect target is a shortcut, which is dropped when it
+//! fails in any way.
 //!
-//! A download site answers each request with a redirect to a signed link on a delivery network, which is good for some
-//! minutes. To go through the first URL for each range would cost a round trip, or two with TLS, each time; to keep the
-//! link for good would end with 403 when it expires. So it is kept until an answer says otherwise, and then the first URL
-//! is asked, which stays good. Metadata always comes through the first URL: it is what tells of a new version.
+//! The reason: a download site answers each request with a redirect to a signed link on a CDN, which is valid for some
+//! minutes. To request the first URL for each range would cost one more round trip each time, or two with TLS. To keep
+//! the link for ever would end with 403 when it expires. So the link is kept until it fails; then the first URL is
+//! requested, which stays valid. Metadata always comes through the first URL, which shows a new version.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -17,63 +18,64 @@ use url::Url;
 
 use crate::http::HttpErrorKind;
 
-/// Links that are kept: those of the files that are being read. A file that is opened later pays one redirect.
+/// Maximum number of links kept, for files that are being read. A file without one costs one redirect.
 const MOST: usize = 1024;
 
-/// Hears where a request leads before that is asked.
+/// Learns each target of a request before the request goes there.
 ///
-/// Connections are counted for the origin that bytes come from. The component that made the request learns here which one that is, and may
-/// let it wait for its turn there.
+/// Connections are counted for the origin that serves the bytes. The component that made the request learns here which
+/// origin that is, and may let the request wait for its slot there.
 pub trait Route: Sync {
-    /// Returns when `target` may be asked: what a redirect named, or a known short cut. The request may be dropped while it waits here.
+    /// Returns when `target` may be requested: a redirect target, or a known shortcut. The request may be dropped while
+    /// it waits here.
     fn leads_to<'a>(&'a self, target: &'a Url) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
-/// Final URLs by the URL that was asked. They may hold signatures, so there is no `Debug`.
+/// Final URLs by requested URL. They may contain signatures, so there is no `Debug`.
 #[derive(Default)]
 pub(crate) struct Redirects {
     /// Of files.
     links: Mutex<HashMap<Url, Link>>,
-    /// Of directories, by their URLs, which end in `/`. What is below one is asked for below where it has led.
+    /// Directories by URL, which ends in `/`. What is below one is requested below its target.
     directories: Mutex<HashMap<String, Directory>>,
 }
 
-/// Where a file's URL has led.
+/// The redirect target of a file's URL.
 struct Link {
     target: Url,
-    /// A redirect named it, and nothing was asked of it yet. **It is used once**, unless it proves good: if it comes to nothing, the URL itself
-    /// may lead elsewhere by then.
+    /// A redirect named it, but it was not requested yet. **It is used once**, unless it succeeds: after a failure, the
+    /// URL itself may redirect elsewhere.
     is_untried: bool,
 }
 
-/// How a directory is had.
+/// A directory and its redirect target.
 struct Directory {
-    /// What is asked for to learn where it leads: its own URL, or what the user gave, without the `/` at the end.
+    /// The URL to request to learn the target: the directory's own, or what the user gave, without the `/` at the end.
     asked: Url,
-    /// Where that last led, if it is known.
+    /// The last redirect target, if known.
     leads: Option<Url>,
     /// When that was.
     learnt: Option<Instant>,
 }
 
-/// Another way to something below a directory.
+/// Another URL of something below a directory.
 pub(crate) struct ShortCut {
-    /// Where to ask for it; `None` if it is not known where the directory leads.
+    /// The URL to request; `None` if the directory's target is unknown.
     pub url: Option<Url>,
-    /// The directory, and what is to be asked to learn anew where it leads; `None` if that was asked a moment ago.
+    /// The directory, and the URL to request to learn its target again; `None` if it was requested a moment ago.
     pub learn: Option<(Url, Url)>,
 }
 
-/// For so long it is not asked again where a directory leads.
+/// Minimum time between two requests to learn a directory's target.
 const LEARNT: Duration = Duration::from_secs(2);
 
 impl Redirects {
-    /// Where this URL last led, if anywhere else.
+    /// The last redirect target of this URL, if any.
     pub fn of(&self, asked: &Url) -> Option<Url> {
         self.links.lock().get(asked).map(|link| link.target.clone())
     }
 
-    /// [`Self::of`], for a request that goes there now.
+    /// [`Self::of`], for a request that goes to the target now.
     pub fn take(&self, asked: &Url) -> Option<Url> {
         let mut links = self.links.lock();
         if links.get(asked)?.is_untried {
@@ -82,13 +84,13 @@ impl Redirects {
         links.get(asked).map(|link| link.target.clone())
     }
 
-    /// Where this URL would be asked for now, if anywhere else.
+    /// The URL that a request for this URL would go to first, if another one.
     pub fn way(&self, asked: &Url) -> Option<Url> {
         self.of(asked).or_else(|| self.short_cut(asked)?.url)
     }
 
-    /// The way to something by the redirect of the nearest directory above it that has one; or, for such a directory, what is to be
-    /// asked for in its place.
+    /// The shortcut by the redirect of the nearest directory above that has one; for such a directory itself, the URL
+    /// to request instead.
     pub fn short_cut(&self, asked: &Url) -> Option<ShortCut> {
         let directories = self.directories.lock();
         if directories.is_empty() {
@@ -103,7 +105,7 @@ impl Redirects {
             if url == *asked {
                 return None;
             }
-            // Its own URL is as good as what the user gave, until that is known to lead elsewhere.
+            // Its own URL serves as well as the user's, unless that is known to redirect.
             let is_due = directory.learnt.is_none_or(|learnt| learnt.elapsed() >= LEARNT);
             return Some(match &directory.leads {
                 Some(_) => ShortCut {
@@ -132,7 +134,7 @@ impl Redirects {
         })
     }
 
-    /// A directory that the user gave, as `asked`. Where it leads is not known yet.
+    /// Registers a directory that the user gave as `asked`. Its target is not known yet.
     pub fn call(&self, directory: &Url, asked: &Url) {
         let (asked, learnt) = (asked.clone(), None);
         self.note(
@@ -145,7 +147,7 @@ impl Redirects {
         );
     }
 
-    /// Notes where a directory leads now; `None` if that can't be told.
+    /// Records a directory's target; `None` if it is unknown.
     pub fn learnt(&self, directory: &Url, answered: Option<&Url>) {
         let directory = without_query(directory);
         if !directory.path().ends_with('/') {
@@ -157,7 +159,7 @@ impl Redirects {
             .get(directory.as_str())
             .map(|known| known.asked.clone());
         let asked = known.unwrap_or_else(|| directory.clone());
-        // It has led nowhere if it was answered as it was asked. The page may have a name of its own.
+        // Not a redirect if the response came from the requested URL. The index page may have a file name of its own.
         let leads = answered
             .map(without_query)
             .filter(|answered| *answered != without_query(&asked));
@@ -177,18 +179,18 @@ impl Redirects {
     fn note(&self, directory: Url, how: Directory) {
         let mut directories = self.directories.lock();
         if directories.len() >= MOST && !directories.contains_key(directory.as_str()) {
-            // What the user gave without its slash is not found out again.
+            // A URL from the user without its slash can't be learnt again.
             directories.retain(|name, directory| *name != directory.asked.as_str());
         }
         directories.insert(directory.into(), how);
     }
 
-    /// Notes where a URL has led to what was wanted.
+    /// Records a redirect target that brought the resource.
     pub fn remember(&self, asked: &Url, answered: &Url) {
         self.note_link(asked, answered, false);
     }
 
-    /// Notes where a redirect of a URL leads that could not be followed yet. The next request for the URL goes there.
+    /// Records a redirect target that could not be requested yet. The next request for the URL goes there.
     pub fn remember_untried(&self, asked: &Url, target: &Url) {
         self.note_link(asked, target, true);
     }
@@ -205,7 +207,7 @@ impl Redirects {
         links.insert(asked.clone(), Link { target, is_untried });
     }
 
-    /// Forgets a final URL that has failed, unless another was learnt meanwhile.
+    /// Drops a target that has failed, unless another one was learnt meanwhile.
     pub fn forget(&self, asked: &Url, failed: &Url) {
         let mut links = self.links.lock();
         if links.get(asked).is_some_and(|link| link.target == *failed) {
@@ -221,15 +223,15 @@ fn without_query(url: &Url) -> Url {
     url
 }
 
-/// What to do after a failure of a final URL.
+/// What to do after a redirect target has failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AfterFailure {
-    /// Keep it: the server asks for patience, and asking more often is no answer to that.
+    /// Keep it: the server asks for patience, and more requests would not help.
     Keep,
-    /// Forget it, and leave it at that: after a silence whoever waits has waited long enough. The next try begins at the
+    /// Drop it, and request nothing: after a timeout the reader has waited long enough. The next attempt begins at the
     /// first URL.
     Forget,
-    /// Forget it, and ask the first URL at once.
+    /// Drop it, and request the first URL at once.
     AskFirst,
 }
 

@@ -1,4 +1,4 @@
-//! Ranges, from servers that do what honest ones don't.
+//! Tests of ranges with servers that misbehave.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::origin::RangeAnswer;
 
 const TAG: &str = "\"v1\"";
 
-/// Long enough for a loaded machine to answer in, short enough to be waited for.
+/// Long enough for a busy machine's responses, short enough for a test.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(super) fn client() -> Client {
@@ -52,7 +52,7 @@ async fn read(body: &mut Body) -> Result<Vec<u8>, (Vec<u8>, HttpErrorKind)> {
     }
 }
 
-/// Asks for bytes 2..6 of a file of ten bytes, and reads what comes.
+/// Requests bytes 2..6 of a file of ten bytes, and reads the body.
 async fn read_range(client: &Client, server: &Server) -> Result<Vec<u8>, (Vec<u8>, HttpErrorKind)> {
     match client.range(&server.at("f"), 2..6, Some(&known(10))).await {
         Ok(RangeAnswer::Partial {
@@ -140,7 +140,7 @@ async fn a_silent_server_is_given_up_after_the_timeout() {
     }
 }
 
-/// The silence that is the server's is the one at the known place; after much more of the body the connection is suspected again.
+/// A stall at a known offset is the server's; after much more of the body the connection is suspected again.
 #[tokio::test]
 async fn a_connection_is_trusted_at_one_place_only() {
     for (came, is_suspected) in [(10, false), (128 << 10, true)] {
@@ -170,7 +170,7 @@ async fn a_pause_of_the_reader_is_not_taken_for_a_pause_of_the_server() {
     let Ok(RangeAnswer::Partial { mut body, .. }) = impatient().range(&server.at("f"), 2..6, None).await else {
         panic!()
     };
-    // The time is the matter here: a throttled reader comes back late.
+    // This test is about time: a throttled reader comes back late.
     tokio::time::sleep(PATIENCE * 2).await;
     assert_eq!(read(&mut body).await.unwrap(), b"cdef");
 }
@@ -279,7 +279,8 @@ async fn a_server_that_asks_for_patience_is_quoted() {
     assert_eq!(client().page(&server.at("f")).await.unwrap_err().kind, busy);
 }
 
-/// The story: Apache and lighttpd refuse a range past the end without `Content-Range: bytes */n`; others refuse any range.
+/// Regression: Apache and lighttpd refuse a range past the end without `Content-Range: bytes */n`; others refuse any
+/// range.
 #[tokio::test]
 async fn a_range_that_is_refused_is_asked_for_once_more_as_the_whole_file() {
     for status in [416, 400, 405, 501] {
@@ -334,7 +335,7 @@ async fn a_kept_connection_that_is_closed_at_the_wrong_moment_is_no_failure() {
     assert_eq!((server.requests().len(), server.connections()), (3, 2));
 }
 
-/// The story: a download site answers with a redirect to a signed link, which is good for some minutes.
+/// Regression: a download site answers with a redirect to a signed link, which is valid for some minutes.
 #[tokio::test]
 async fn a_signed_link_is_kept_until_it_fails_and_then_asked_for_again() {
     let good = Arc::new(std::sync::atomic::AtomicUsize::new(1));

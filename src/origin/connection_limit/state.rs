@@ -1,4 +1,4 @@
-//! What is decided about the connections to one origin: values, without the waiting.
+//! The decisions about the connections to one origin: values, without waiting.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,27 +12,29 @@ use super::{Held, Limit, RequestClass, SHUT_OUT};
 use crate::http::connect::setup::IDLE;
 use crate::http::connect::wire::{Speech, Wire};
 
-/// How long a connection stays out of use after its answer, while a new one waits for its first. If that is a slow server's, its answers
-/// come one soon after the other, and count as served side by side.
+/// How long a connection stays unused after its response, while a new one waits for its first. The responses of a slow
+/// server come in quick succession then, and count as served side by side.
 const HELD_OUT: Duration = Duration::from_millis(300);
 
-/// A server that was shut to a new connection answers it so soon after another was closed, beside what it usually takes.
+/// Maximum delay, beyond the usual response time, between the closing of a connection and the response on a new one
+/// that was shut out before.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
-/// How long a number that was found out is believed. One more is tried then, which costs a request a second at most.
+/// How long a measured limit is used. Then one more connection is tried, which costs a request a second at most.
 const BELIEVED: Duration = Duration::from_secs(60);
 
-/// How long a fetch keeps its connection before it gives way to names, in ms.
+/// How long a fetch keeps its connection before names may take it, in ms.
 const HAD_IT: u64 = 300;
 
-/// A connection that was granted: an idle one, or the place of one. Dropped without [`Grant::take`], it is the next one's.
+/// A granted connection: an idle one, or the permission to open one. Dropped without [`Grant::take`], it goes to the
+/// next request.
 pub(super) struct Grant {
     wire: Option<Wire>,
     limit: Option<Arc<Limit>>,
 }
 
 impl Grant {
-    /// From now on it counts once it is held.
+    /// Takes the grant. The connection counts as in use once it is held.
     pub fn take(mut self) -> Option<Wire> {
         self.limit = None;
         self.wire.take()
@@ -66,26 +68,26 @@ impl Waiting {
     }
 }
 
-/// See the module above.
+/// The connections, the waiting requests, and what was measured of the server.
 pub(super) struct State {
     most: usize,
-    /// Newest last. **Together with those in use no more than `most`.**
+    /// Newest last. **Together with the connections in use never more than `most`.**
     idle: Vec<Idle>,
     busy: HashMap<u64, Arc<Held>>,
-    /// Granted, and not yet held.
+    /// Number of grants that are not held yet.
     granted: usize,
     waiting: Vec<Waiting>,
     next_id: u64,
-    /// How many it serves at a time, as far as it has shut others out. **From 1 to `most`.**
+    /// Number of connections that the server serves at a time, as far as it has shut others out. **From 1 to `most`.**
     serves: usize,
     believed_until: Option<Instant>,
     /// The most connections that were seen served side by side.
     proven: usize,
-    /// What an answer's beginning usually takes.
+    /// The usual time until a response begins.
     usual: Duration,
-    /// The longest that it took lately.
+    /// The longest recent time until a response began.
     slowest: Duration,
-    /// When a connection was last closed for one that waits.
+    /// When a connection was last closed for a waiting one.
     made_way: Option<Instant>,
     /// The connection that requests share, with HTTP/2.
     shared: Option<(Wire, bool)>,
@@ -114,7 +116,7 @@ impl State {
         self.waiting.push(waiting);
     }
 
-    /// Gives what is free to those whose time has come first.
+    /// Grants free connections in the order of due times.
     pub fn serve(&mut self, now: Instant) {
         while let Some(first) = self.first() {
             let Some(wire) = self.free(now) else { return };
@@ -146,7 +148,7 @@ impl State {
         self.busy.len() + self.granted
     }
 
-    /// An idle connection, or the place of one (`Some(None)`).
+    /// An idle connection, or the permission to open one (`Some(None)`).
     fn free(&mut self, now: Instant) -> Option<Option<Wire>> {
         if self.believed_until.is_some_and(|until| until <= now) {
             self.serves = (self.serves + 1).min(self.most);
@@ -155,7 +157,7 @@ impl State {
         if self.in_use() >= self.serves {
             return None;
         }
-        // The pool has closed what was idle for longer.
+        // The pool has closed connections that were idle for longer.
         self.idle.retain(|idle| now < idle.since + IDLE);
         let usable = |idle: &Idle, is_shut: bool| !is_shut || now >= idle.since + HELD_OUT;
         let is_shut = self.is_one_shut_out();
@@ -165,7 +167,7 @@ impl State {
         (self.in_use() + self.idle.len() < self.serves).then_some(None)
     }
 
-    /// A grant was taken.
+    /// Counts a taken grant as in use.
     pub fn hold(&mut self, held: Arc<Held>) -> u64 {
         self.granted = self.granted.saturating_sub(1);
         self.next_id += 1;
@@ -173,7 +175,7 @@ impl State {
         self.next_id
     }
 
-    /// A lease is over. Its connection is kept if the server keeps it, and there is room for it.
+    /// Ends a lease. Keeps its connection if the server does and the limit allows it.
     pub fn release(&mut self, id: u64, wire: Option<Wire>, now: Instant) {
         self.busy.remove(&id);
         if let Some(mut wire) = wire.filter(|wire| !wire.speech.version.is_shared()) {
@@ -190,12 +192,13 @@ impl State {
         self.idle.drain(..surplus);
     }
 
-    /// Closes what has been idle since then.
+    /// Closes connections that have been idle since `since`.
     pub fn drop_idle_since(&mut self, since: Instant) {
         self.idle.retain(|idle| idle.since > since);
     }
 
-    /// A request for `errand` has waited for a while: takes one from another request that brings nothing, or that can give way to names.
+    /// A request for `errand` has waited for a while: revokes the connection of a stalled request, or of one that can
+    /// give way to names.
     pub fn take_one_for(&mut self, errand: RequestClass, now: u64) {
         let is_revoked = |held: &&Arc<Held>| held.is_revoked.load(Ordering::Acquire);
         if self.busy.values().filter(is_revoked).count() >= self.waiting.len() {
@@ -213,8 +216,8 @@ impl State {
         }
     }
 
-    /// The head of an answer came after this time. `was_shut_out`: it was waited for beyond [`SHUT_OUT`], on a new connection. Says how many
-    /// connections it serves at a time, if that was found out by it.
+    /// Records that the head of a response arrived after this time. `was_shut_out`: it took longer than [`SHUT_OUT`],
+    /// on a new connection. Returns the server's own limit if this response has shown it.
     pub fn answered(&mut self, after: Duration, was_shut_out: bool, now: Instant) -> Option<usize> {
         let is_answered = |held: &&Arc<Held>| held.is_answered.load(Ordering::Acquire);
         let side_by_side = self.busy.values().filter(is_answered).count() + self.idle.len();
@@ -237,17 +240,17 @@ impl State {
         None
     }
 
-    /// How many connections there may be.
+    /// The current limit.
     pub fn serves(&self) -> usize {
         self.serves
     }
 
-    /// What an answer's beginning usually takes.
+    /// The usual time until a response begins.
     pub fn usual(&self) -> Duration {
         self.usual
     }
 
-    /// What an answer's beginning took at most, lately.
+    /// The longest recent time until a response began.
     pub fn slowest(&self) -> Duration {
         self.slowest
     }
@@ -256,12 +259,12 @@ impl State {
         self.busy.values().any(|held| held.is_shut_out.load(Ordering::Acquire))
     }
 
-    /// No answer has come for a request on a new connection that was sent at `begun`: closes what is idle, or takes one from a fetch. Whether it may be that
-    /// others of ours shut it out.
+    /// No response has come on a new connection, for a request sent at `begun`: closes idle connections, or revokes one
+    /// of a fetch. Returns true if our other connections may shut it out.
     pub fn make_way_for_new(&mut self, now: Instant, begun: Instant, clock: u64) -> bool {
         let closed_for_it = self.made_way.filter(|closed| *closed > begun);
         if closed_for_it.is_some_and(|closed| now > closed + AT_ONCE + self.usual * 2 + SHUT_OUT) {
-            // That was not it.
+            // Closing one did not help.
             return false;
         }
         let before = self.idle.len();
@@ -305,7 +308,7 @@ impl State {
     }
 }
 
-/// The lease that has lasted longest of those that can be gone on with elsewhere, and have brought something.
+/// Of the leases that can continue elsewhere and have received data, the oldest.
 fn longest_that_gives_way<'a>(all: impl Iterator<Item = &'a Arc<Held>>, now: u64) -> Option<&'a Arc<Held>> {
     let may = |held: &&Arc<Held>| {
         held.errand == RequestClass::Bytes

@@ -23,7 +23,7 @@ async fn is_ready<T>(future: impl Future<Output = T>) -> Option<T> {
     timeout(Duration::from_millis(1), future).await.ok()
 }
 
-/// A lease whose connection was answered on.
+/// A lease whose connection has carried a response.
 async fn answered(limit: &Arc<Limit>, errand: RequestClass) -> Lease {
     let mut lease = limit.lease(errand, 0).await;
     let connections = Connections::new(&HttpConfig::default()).unwrap();
@@ -86,7 +86,7 @@ async fn bytes_that_have_waited_come_before_names_that_have_just_come() {
     is_ready(bytes).await.expect("its turn");
 }
 
-/// A future that is dropped after it was given a connection, and before it has looked.
+/// A future that is dropped after it received a connection, before it was polled.
 #[tokio::test(start_paused = true)]
 async fn what_is_no_longer_waited_for_is_the_next_ones() {
     let limit = limit(1);
@@ -142,7 +142,7 @@ async fn what_brings_nothing_gives_way_and_has_twice_as_long_the_next_time() {
     }
 }
 
-/// A server of one thread: who holds a connection shuts the others out.
+/// A single-threaded server: a held connection shuts the others out.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_shuts_new_connections_out_gets_as_many_as_it_serves() {
     let limit = limit(16);
@@ -161,7 +161,7 @@ async fn a_server_that_shuts_new_connections_out_gets_as_many_as_it_serves() {
     assert_eq!(limit.serves(), 1);
 }
 
-/// It is slow, and answers all at once: none was shut out.
+/// A slow server that answers all at the same time: none was shut out.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_slow_keeps_all_its_connections() {
     let limit = limit(16);

@@ -1,4 +1,4 @@
-//! One origin's health, in time that stands still until it is moved on.
+//! The circuit breaker of one origin, on a paused clock that the tests advance.
 
 use super::failure_attribution::MOST_FAILING;
 use super::*;
@@ -37,7 +37,7 @@ async fn what_fails_alone_holds_nobody_up_and_the_second_one_stands_for_the_orig
     }
     assert_eq!(health.turn().await.failed(&busy("b", None)), FailureAttribution::Origin);
     assert!(health.turn_now().is_none());
-    // The pause goes on whoever asks when it is over.
+    // A failed probe extends the pause, whichever request sent it.
     assert_eq!(health.turn().await.failed(&busy("a", None)), FailureAttribution::Origin);
     health.turn().await.answered();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What the rule makes of answers, by the table of [`decide`].
+//! The verdicts on responses, by the table of [`decide`].
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn a_steady_validator_that_is_another_one_is_another_version() {
         let each = [told, told, told];
         assert_eq!(decided(known, told, &each, &each, Bytes::Equal), None, "{known} {told}");
     }
-    // The tags differ, and the date is another one each time.
+    // The tags differ, and so does each date.
     let (heads, gets) = (["c 02", "d 02", "e 02"], ["f 02", "g 02", "h 02"]);
     assert_eq!(decided("a 01", "b 02", &heads, &gets, Bytes::Equal), None);
 }
