@@ -14,6 +14,7 @@ use fetchfs::cache::fetch::scheduler::{Action, FetchOrder, Limits, Scheduler, St
 use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority, Read};
 use fetchfs::http::{HttpConfig, Origin, Validator, Version};
 use fetchfs::origin::Client;
+use fetchfs::source::{ListingConfig, index_page};
 use url::Url;
 
 /// How long a batch takes at least: long beside a reading of the clock, short beside a turn of the kernel's scheduler.
@@ -52,6 +53,7 @@ fn main() -> Result<()> {
     presence(&cache)?;
     reads(&cache)?;
     queue(&cache)?;
+    names()?;
     cache.close();
     Ok(())
 }
@@ -243,6 +245,21 @@ impl Simulation {
         }
         self.scheduler.ended(*id, Ok(()));
     }
+}
+
+/// Reading an index page, as nginx writes it.
+fn names() -> Result<()> {
+    let page = Url::parse("http://bench.test/")?;
+    let config = ListingConfig::default();
+    for count in [100, 10_000] {
+        let row = |n| format!("<a href=\"f{n}\">f{n}</a>  22-Nov-2026 12:00  {n}\r\n");
+        let rows: String = (0..count).map(row).collect();
+        let body = format!("<h1>Index of /</h1><pre>{rows}</pre>");
+        time(&format!("an index page of {count} names"), || {
+            black_box(index_page::parse(&page, body.as_bytes(), None, &config).is_ok());
+        });
+    }
+    Ok(())
 }
 
 /// Offsets of reads in no order, the same each time.

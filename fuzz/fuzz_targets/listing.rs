@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(listing) = index_page::parse(&page, data, None, &Default::default()) else {
         return;
     };
-    for entry in &listing.entries {
+    for entry in listing.entries.iter() {
         let name = entry.name.as_os_str().as_encoded_bytes();
         assert!(!name.is_empty() && name != b"." && name != b"..", "{entry:?}");
         assert!(

@@ -37,6 +37,9 @@ const VERSIONS: u64 = 100;
 /// looked at, and is there again when it was not for a while.
 const NOTED_AGAIN: u32 = 4;
 
+/// Rows that are read at a time under the lock of the reading connection.
+const AT_A_TIME: usize = 256;
+
 impl Catalog {
     pub(super) fn new(cache_dir: Arc<CacheDir>) -> Catalog {
         Catalog {
@@ -144,11 +147,31 @@ impl Catalog {
         self.keep_small(ROW);
     }
 
-    /// What these files were shown as, to this mount or an earlier one; in their order.
-    pub fn shown(&self, urls: &[&Url]) -> Vec<Option<ShownFile>> {
-        let keys: Vec<_> = urls.iter().map(|url| self.url_key(url)).collect();
-        let mut found = self.index().shown(&keys);
-        keys.iter().map(|key| found.remove(key.as_str())).collect()
+    /// The last shown state of those of a directory's files that have one, from this mount or an earlier one.
+    ///
+    /// Reads no more rows than there are files. For a large directory that is listed for the first time, the table is shorter, and
+    /// is read as a whole.
+    pub fn shown<T>(&self, number: usize, files: impl Iterator<Item = (T, Url)>) -> Vec<(T, ShownFile)> {
+        let mut files = files.map(|(file, url)| (file, self.url_key(&url)));
+        match self.index().all_shown(number) {
+            // Without computing the keys of what may be a million files.
+            Some(all) if all.is_empty() => Vec::new(),
+            Some(mut all) => files
+                .filter_map(|(file, key)| Some((file, all.remove(key.as_str())?)))
+                .collect(),
+            None => {
+                let mut shown = Vec::new();
+                loop {
+                    let (some, keys): (Vec<_>, Vec<_>) = files.by_ref().take(AT_A_TIME).unzip();
+                    if keys.is_empty() {
+                        return shown;
+                    }
+                    let mut found = self.index().shown(&keys);
+                    let pairs = some.into_iter().zip(keys);
+                    shown.extend(pairs.filter_map(|(file, key)| Some((file, found.remove(key.as_str())?))));
+                }
+            }
+        }
     }
 
     /// Writes down what the current version of a file is shown as. Nothing is written of a file of whose version nothing is.

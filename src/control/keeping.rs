@@ -126,16 +126,17 @@ impl Control {
         let (mut named, mut failures) = (Vec::new(), Vec::new());
         for path in paths {
             match self.tree.find(path.names()).await {
-                Ok((_, node)) => match node.url().cloned() {
+                Ok((_, node)) => match node.url() {
                     Some(url) => named.push(Named { path, node, url }),
                     None => {
                         let names = self.tree.list_now(&node).and_then(Result::ok);
-                        let children = names.iter().flat_map(|names| names.children());
-                        named.extend(children.filter_map(|(name, child)| {
-                            let (path, node) = (path.join(name.as_os_str()), Arc::clone(child));
-                            let url = child.url().cloned()?;
-                            Some(Named { path, node, url })
-                        }));
+                        if let Some(names) = names {
+                            named.extend((0..names.len()).filter_map(|at| {
+                                let (path, node) = (path.join(names.name(at)), self.tree.child(&node, &names, at));
+                                let url = node.url()?;
+                                Some(Named { path, node, url })
+                            }));
+                        }
                     }
                 },
                 Err(error) => failures.push(Failure {

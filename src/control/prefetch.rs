@@ -243,9 +243,9 @@ impl Work {
             } else if let Some((path, node)) = self.directories.pop() {
                 self.under_way.spawn(async move {
                     let children = tree.list(&node).await.map(|names| {
-                        let children = names.children().iter();
+                        let children = 0..names.len();
                         children
-                            .map(|(name, child)| (path.join(name.as_os_str()), Arc::clone(child)))
+                            .map(|at| (path.join(names.name(at)), tree.child(&node, &names, at)))
                             .collect()
                     });
                     Done::Listed(path, children, node)

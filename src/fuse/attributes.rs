@@ -32,7 +32,7 @@ impl Ownership {
             links,
             ..
         } = *attributes;
-        let (kind, mode) = (file_type(attributes), self.mode(attributes));
+        let (kind, mode) = (file_type(attributes.is_directory), self.mode(attributes));
         FileAttr {
             ino: INodeNo(ino),
             size,
@@ -62,8 +62,8 @@ impl Ownership {
 }
 
 /// The type of a node: directory or regular file.
-pub fn file_type(attributes: &Attributes) -> FileType {
-    if attributes.is_directory {
+pub fn file_type(is_directory: bool) -> FileType {
+    if is_directory {
         FileType::Directory
     } else {
         FileType::RegularFile

@@ -367,8 +367,9 @@ impl Filesystem for FetchFs {
         contained("readdir", || {
             self.read_directory(Requester::of(request), handle, offset, move |shared, open| match open {
                 Ok(open) => {
-                    open.read_from(&shared.tree, offset, |name, next, _, attributes| {
-                        reply.add(INodeNo(attributes.ino), next, file_type(&attributes), name)
+                    open.read_from(&shared.tree, offset, |place, next| {
+                        let (ino, is_directory) = place.number();
+                        reply.add(INodeNo(ino), next, file_type(is_directory), place.name())
                     });
                     reply.ok();
                 }
@@ -388,13 +389,15 @@ impl Filesystem for FetchFs {
         contained("readdirplus", || {
             self.read_directory(Requester::of(request), handle, offset, move |shared, open| match open {
                 Ok(open) => {
-                    open.read_from(&shared.tree, offset, |name, next, node, attributes| {
+                    open.read_from(&shared.tree, offset, |place, next| {
+                        let node = place.node(&shared.tree);
+                        let attributes = shared.tree.attributes(&node);
                         let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
                         let attr = shared.ownership.attr(&attributes);
-                        let is_full = reply.add(ino, next, name, &ttl, &attr, Generation(0));
+                        let is_full = reply.add(ino, next, place.name(), &ttl, &attr, Generation(0));
                         // The kernel counts no references for `.` and `..`.
-                        if !is_full && name != "." && name != ".." {
-                            shared.tree.refer(node);
+                        if !is_full && !place.is_dot() {
+                            shared.tree.refer(&node);
                         }
                         is_full
                     });

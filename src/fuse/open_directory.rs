@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::relay::LARGEST_ANSWER;
-use crate::vfs::{Attributes, Node, Snapshot, Tree};
+use crate::vfs::{Ino, Node, Snapshot, Tree};
 
 /// Most bytes of an entry in a reply besides its name: `fuse_direntplus`, and padding to a multiple of eight bytes.
 const ENTRY: usize = 160;
@@ -49,39 +49,77 @@ impl OpenDirectory {
 
     /// Passes the entries from `offset` on to `add`, each with the offset of the next one. Stops if `add` has no
     /// room, or at the largest reply: the kernel then asks for more.
-    pub fn read_from(
-        &self,
-        tree: &Tree,
-        offset: u64,
-        mut add: impl FnMut(&OsStr, u64, &Arc<Node>, Attributes) -> bool,
-    ) {
-        let dots = [(".", self.node.ino), ("..", self.node.parent)];
+    pub fn read_from(&self, tree: &Tree, offset: u64, mut add: impl FnMut(&Place<'_>, u64) -> bool) {
         let snapshot = Arc::clone(&self.snapshot.lock());
-        let children = snapshot.children();
         let mut room = LARGEST_ANSWER;
         // The entry is indexed, not counted to: the kernel reads a listing of a million names in a hundred thousand
         // pieces.
-        for position in usize::try_from(offset).unwrap_or(usize::MAX)..dots.len() + children.len() {
-            let (name, node) = match dots.get(position) {
-                Some(&(name, ino)) => match tree.node(ino) {
-                    Some(node) => (OsStr::new(name), node),
-                    None => continue,
-                },
+        for position in usize::try_from(offset).unwrap_or(usize::MAX)..DOTS.len() + snapshot.len() {
+            let place = match DOTS.get(position) {
+                Some(name) => {
+                    let ino = if position == 0 { self.node.ino } else { self.node.parent };
+                    match tree.node(ino) {
+                        Some(node) => Place::Dot(name, node),
+                        None => continue,
+                    }
+                }
                 None => {
-                    let (name, node) = &children[position - dots.len()];
-                    (name.as_os_str(), Arc::clone(node))
+                    let at = position - DOTS.len();
+                    if snapshot.is_ghost(at) {
+                        continue;
+                    }
+                    Place::Child(&self.node, &snapshot, at)
                 }
             };
-            if node.is_ghost() {
-                continue;
-            }
-            match room.checked_sub(ENTRY + name.len()) {
+            match room.checked_sub(ENTRY + place.name().len()) {
                 Some(left) => room = left,
                 None => break,
             }
-            if add(name, position as u64 + 1, &node, tree.attributes(&node)) {
+            if add(&place, position as u64 + 1) {
                 break;
             }
         }
+    }
+}
+
+/// The entries for the directory itself and its parent.
+const DOTS: [&str; 2] = [".", ".."];
+
+/// An entry of an open directory.
+pub enum Place<'a> {
+    /// A dot entry, and its node.
+    Dot(&'static str, Arc<Node>),
+    /// The name at this position.
+    Child(&'a Node, &'a Snapshot, usize),
+}
+
+impl Place<'_> {
+    /// The name.
+    pub fn name(&self) -> &OsStr {
+        match self {
+            Place::Dot(name, _) => OsStr::new(name),
+            Place::Child(_, names, at) => names.name(*at),
+        }
+    }
+
+    /// The inode number, and whether it is a directory. Creates no node.
+    pub fn number(&self) -> (Ino, bool) {
+        match self {
+            Place::Dot(_, node) => (node.ino, true),
+            Place::Child(_, names, at) => (names.ino(*at), names.is_directory(*at)),
+        }
+    }
+
+    /// Its node, created if there is none.
+    pub fn node(&self, tree: &Tree) -> Arc<Node> {
+        match self {
+            Place::Dot(_, node) => Arc::clone(node),
+            Place::Child(parent, names, at) => tree.child(parent, names, *at),
+        }
+    }
+
+    /// Whether it is a dot entry.
+    pub fn is_dot(&self) -> bool {
+        matches!(self, Place::Dot(..))
     }
 }

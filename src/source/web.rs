@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::index_page::{self, NotAnIndex};
-use super::{BoxFuture, Listing, ListingConfig, NO_INDEX_PAGE, Source};
+use super::{BoxFuture, Entries, Entry, Listing, ListingConfig, NO_INDEX_PAGE, Source};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{Client, Page};
 
@@ -99,10 +99,13 @@ impl WebIndex {
         let reading = tokio::task::spawn_blocking(move || {
             let mut listing = read(&asked, &page, &config)?;
             // Which form of a page was asked for is no part of what it names.
-            for entry in &mut listing.entries {
-                if query.is_some() && entry.url.query() == query.as_deref() {
-                    entry.url.set_query(None);
-                }
+            if let Some(query) = &query {
+                change_urls(&mut listing.entries, &asked, |mut url| {
+                    if url.query() == Some(query) {
+                        url.set_query(None);
+                    }
+                    url
+                });
             }
             // What a directory has is called by the directory's own URL, wherever redirects or a mirror have led.
             if page.url.path() != home.path() || page.url.origin() != home.origin() {
@@ -242,19 +245,32 @@ fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
         "{}x",
         &page.path()[..page.path().rfind('/').map_or(0, |slash| slash + 1)]
     ));
-    for entry in &mut listing.entries {
-        if entry.url.origin() != page.origin() {
-            continue;
+    change_urls(&mut listing.entries, directory, |there| {
+        if there.origin() != page.origin() {
+            return there;
         }
         // What is one level below the page is so at the source; only what the user wants shown besides is anywhere else.
-        let (entry_above, name) = split(entry.url.path());
-        if entry_above == above {
-            let mut url = directory.clone();
-            url.set_path(&format!("{}{name}", directory.path()));
-            url.set_query(entry.url.query());
-            entry.url = url;
+        let (entry_above, name) = split(there.path());
+        if entry_above != above {
+            return there;
         }
+        let mut url = directory.clone();
+        url.set_path(&format!("{}{name}", directory.path()));
+        url.set_query(there.query());
+        url
+    });
+}
+
+/// Gives the entries other URLs, most of them in `directory`.
+fn change_urls(entries: &mut Entries, directory: &Url, change: impl Fn(Url) -> Url) {
+    let mut changed = Entries::of(directory);
+    for entry in entries.iter() {
+        let url = change(entry.url);
+        // There is room for as many as there were before.
+        let _ = changed.push(&Entry { url, ..entry });
     }
+    changed.shrink_to_fit();
+    *entries = changed;
 }
 
 /// Whether a page at `answered` can be what was asked for at `asked`: the same directory of the same host, over TLS or
@@ -283,7 +299,7 @@ mod tests {
         };
         let mut listing = index_page::parse(&at, page.as_bytes(), None, &config).unwrap();
         bring_home(&mut listing, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
-        let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.as_str()).collect();
+        let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.to_string()).collect();
         assert_eq!(
             urls,
             [

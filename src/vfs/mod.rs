@@ -31,7 +31,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +43,7 @@ use crate::http::{MOST_ORIGINS, Origin};
 use crate::origin::{Client, Down};
 use crate::source::{LeftOut, Source};
 pub use error::TreeError;
+use file::RemoteFile;
 use listing::dates::Clock;
 use listing::lru::ListingLru;
 use listing::readdir_prefetch::{DirectoryWalks, FileWalks};
@@ -50,7 +51,7 @@ pub use listing::sizes::DateHold;
 pub use listing::snapshot::Snapshot;
 use listing::unlisted::Allowance;
 pub use node::{Attributes, Ino, Node, ROOT};
-use node::{Counted, Kind, Totals};
+use node::{Kind, Totals};
 use nodes::Nodes;
 use request::limiter::Limiter;
 pub use root::top::{Naming, Top, TopEntry, TopError, TopListing};
@@ -157,7 +158,8 @@ impl Tree {
 
     /// Releases `references` kernel references of a node (FORGET).
     pub fn forget(&self, ino: Ino, references: u64) {
-        self.nodes.forget(ino, references);
+        // It may be the last to hold a directory with many names.
+        drop(self.nodes.forget(ino, references));
     }
 
     /// Marks every listing as stale, so that the next look-up fetches it again.
@@ -175,10 +177,47 @@ impl Tree {
             return Some(Err(TreeError::NotADirectory));
         };
         let snapshot = directory.fresh()?;
-        match snapshot.get(name) {
-            None if snapshot.has_ghost(name) => Some(Err(TreeError::NotFound)),
-            None => self.unlisted_now(directory, name),
-            Some(node) => (node.is_ready() && !node.is_changed()).then(|| Ok(Arc::clone(node))),
+        let Some(at) = snapshot.find(name) else {
+            return self.unlisted_now(directory, name);
+        };
+        if snapshot.is_ghost(at) {
+            return Some(Err(TreeError::NotFound));
+        }
+        let node = self.child(parent, &snapshot, at);
+        (node.is_ready() && !node.is_changed()).then_some(Ok(node))
+    }
+
+    /// The node at this position of a directory's names. Most are made when they are looked up first, and let go of when nothing
+    /// is known of them that the listing does not say.
+    pub fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
+        if let Some(node) = names.pinned(at) {
+            return node;
+        }
+        let (entries, ino) = (names.entries(), names.listed_ino(at));
+        let is_it = |node: &Node| node.is_listed(parent.ino, entries, at);
+        let node = if entries.is_directory(at) {
+            let directory = self.listed_directory(entries.url(at), entries.modified(at));
+            let kind = Kind::Directory(Box::new(directory));
+            self.nodes.get_or_add(ino, is_it, |ino| new_node(ino, parent.ino, kind))
+        } else {
+            let make = |ino| new_node(ino, parent.ino, Kind::File(listed_file(names, at)));
+            self.nodes.get_or_add(ino, is_it, make)
+        };
+        // A directory has its own names; another number is found again here only.
+        if node.is_directory() || node.ino != ino {
+            return names.pin(at, node);
+        }
+        node
+    }
+
+    /// Keeps a node in its directory, because more will be known of it than the listing says.
+    fn keep_in_directory(&self, node: &Arc<Node>) {
+        let parent = self.node(node.parent);
+        let directory = parent.as_ref().map(|parent| &parent.kind);
+        if let Some(Kind::Directory(directory)) = directory
+            && let Some(names) = directory.last_known()
+        {
+            names.keep(node);
         }
     }
 
@@ -189,13 +228,13 @@ impl Tree {
     pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let asker = self.waiting();
         let snapshot = self.list_for(parent, asker).await?;
-        let Some(node) = snapshot.get(name) else {
-            if snapshot.has_ghost(name) {
-                return Err(TreeError::NotFound);
-            }
+        let Some(at) = snapshot.find(name) else {
             return self.look_up_unlisted(parent, name).await;
         };
-        let mut node = Arc::clone(node);
+        if snapshot.is_ghost(at) {
+            return Err(TreeError::NotFound);
+        }
+        let mut node = self.child(parent, &snapshot, at);
         loop {
             if node.is_changed() {
                 node = self.replace_changed(parent, name, &node);
@@ -262,16 +301,7 @@ impl Tree {
 
     /// Adds a node, with the inode number `wanted` if that is free.
     fn add(&self, parent: Ino, wanted: Ino, kind: Kind) -> Arc<Node> {
-        let counted = match &kind {
-            Kind::File(file) => Some(Counted::new(&self.totals, file.shown_size())),
-            Kind::Directory(_) => None,
-        };
-        self.nodes.add(wanted, |ino| Node {
-            ino,
-            parent,
-            kind,
-            _counted: counted,
-        })
+        self.nodes.add(wanted, |ino| new_node(ino, parent, kind))
     }
 
     /// The clock that gives the time zone of the dates in this server's listings.
@@ -324,4 +354,21 @@ impl Tree {
         }
         self.gate(url)
     }
+}
+
+/// A node that the kernel does not know yet.
+fn new_node(ino: Ino, parent: Ino, kind: Kind) -> Node {
+    Node {
+        ino,
+        parent,
+        references: AtomicU64::new(0),
+        kind,
+    }
+}
+
+/// The file at this position of a directory's names, of which only the listing tells.
+fn listed_file(names: &Snapshot, at: usize) -> RemoteFile {
+    let mut file = RemoteFile::listed(Arc::clone(&names.context), names.entries(), at);
+    file.is_stored = names.is_stored(at);
+    file
 }

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::file::RemoteFile;
 use super::listing::directory::Directory;
+use crate::source::Entries;
 
 /// An inode number.
 pub type Ino = u64;
@@ -27,30 +28,32 @@ pub struct Node {
     pub ino: Ino,
     /// The directory that first listed it. The root is its own parent.
     pub parent: Ino,
+    /// The kernel's: each answer that names it is one. **Changed under the lock of [`Nodes`](super::nodes::Nodes) only.**
+    pub(super) references: AtomicU64,
     pub(super) kind: Kind,
-    /// This node's share of the totals; `None` for a directory.
-    pub(super) _counted: Option<Counted>,
 }
 
-/// Number of files and bytes over all existing nodes.
+/// Number of files and bytes over all listings that are known.
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
 }
 
-/// Guard: counts one file in the totals until it is dropped.
+/// Guard: counts the files of a listing in the totals until it is dropped.
 pub(super) struct Counted {
     totals: Arc<Totals>,
+    files: u64,
     bytes: u64,
 }
 
 impl Counted {
-    pub(super) fn new(totals: &Arc<Totals>, bytes: u64) -> Counted {
-        totals.files.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn new(totals: &Arc<Totals>, (files, bytes): (u64, u64)) -> Counted {
+        totals.files.fetch_add(files, Ordering::Relaxed);
         totals.bytes.fetch_add(bytes, Ordering::Relaxed);
         Counted {
             totals: Arc::clone(totals),
+            files,
             bytes,
         }
     }
@@ -58,17 +61,13 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.totals.files.fetch_sub(1, Ordering::Relaxed);
+        self.totals.files.fetch_sub(self.files, Ordering::Relaxed);
         self.totals.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all nodes are files: boxed, they would take more"
-)]
 pub(super) enum Kind {
-    /// Boxed, because a directory is larger than a file.
+    /// Boxed, because a directory is larger than a file, and nearly all nodes are files.
     Directory(Box<Directory>),
     File(RemoteFile),
 }
@@ -99,10 +98,29 @@ impl Node {
     }
 
     /// The URL without credentials; a directory's ends in `/`. `None` for the root of a mount of several sources.
-    pub fn url(&self) -> Option<&Url> {
+    pub fn url(&self) -> Option<Url> {
         match &self.kind {
-            Kind::Directory(directory) => directory.url.as_ref(),
-            Kind::File(file) => Some(&file.url),
+            Kind::Directory(directory) => directory.url.clone(),
+            Kind::File(file) => Some(file.url()),
+        }
+    }
+
+    /// Whether this is what a listing of the directory `parent` has at this position, in that listing's version or an earlier one.
+    pub(super) fn is_listed(&self, parent: Ino, entries: &Entries, at: usize) -> bool {
+        self.parent == parent
+            && match &self.kind {
+                Kind::Directory(directory) => {
+                    entries.is_directory(at) && directory.url.as_ref().is_some_and(|url| *url == entries.url(at))
+                }
+                Kind::File(file) => !entries.is_directory(at) && file.is_at(entries, at),
+            }
+    }
+
+    /// Whether more is known of it than its listing says, so that it can't be made again from that.
+    pub(super) fn is_told_of(&self) -> bool {
+        match &self.kind {
+            Kind::Directory(_) => true,
+            Kind::File(file) => file.is_told_of(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! one gets another. That happens if a listing has one URL twice, or by a hash collision.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
@@ -34,49 +35,72 @@ pub(super) struct Nodes {
 /// An inode number from the strings that identify a node. From 2 to 2^63 - 1, as some programs keep numbers in signed
 /// columns.
 pub(super) fn number(of: &[&str]) -> Ino {
-    (xxh3_64(of.join("\0").as_bytes()) >> 1).max(ROOT + 1)
+    number_of(&of.join("\0"))
 }
 
+/// [`number`] of what is joined by NUL.
+pub(super) fn number_of(joined: &str) -> Ino {
+    (xxh3_64(joined.as_bytes()) >> 1).max(ROOT + 1)
+}
+
+/// **A node is in one of the two maps for as long as it is there.** The kernel may know a million, and each map takes 17 bytes for each of its
+/// places, of which up to half are free.
 struct Inner {
-    by_ino: HashMap<Ino, Entry>,
-    /// At this many entries, entries of freed nodes are removed.
+    /// Nodes that the kernel references. [`Node::references`] counts how often.
+    known: HashMap<Ino, Arc<Node>>,
+    /// Other nodes, and nodes that were freed.
+    others: HashMap<Ino, Weak<Node>>,
+    /// At this many others, entries of freed nodes are removed.
     full: usize,
-}
-
-struct Entry {
-    node: Weak<Node>,
-    /// The kernel's references.
-    references: u64,
-    /// **`Some` exactly while `references` is not 0.**
-    known: Option<Arc<Node>>,
 }
 
 impl Drop for Nodes {
     /// Leaks the nodes. A tree is dropped when its process ends, and freeing a million nodes would delay the unmount
     /// by seconds.
     fn drop(&mut self) {
-        std::mem::forget(std::mem::take(&mut self.inner.get_mut().by_ino));
+        let inner = self.inner.get_mut();
+        std::mem::forget((std::mem::take(&mut inner.known), std::mem::take(&mut inner.others)));
     }
 }
 
-impl Entry {
-    /// Whether a node with this number exists.
-    fn is_taken(&self) -> bool {
-        self.references > 0 || self.node.strong_count() > 0
+impl Inner {
+    fn get(&self, ino: Ino) -> Option<Arc<Node>> {
+        match self.known.get(&ino) {
+            Some(known) => Some(Arc::clone(known)),
+            None => self.others.get(&ino)?.upgrade(),
+        }
+    }
+
+    fn is_taken(&self, ino: Ino) -> bool {
+        let is_there = |node: &Weak<Node>| node.strong_count() > 0;
+        self.known.contains_key(&ino) || self.others.get(&ino).is_some_and(is_there)
+    }
+
+    fn add(&mut self, wanted: Ino, make: impl FnOnce(Ino) -> Node) -> Arc<Node> {
+        let (mut ino, mut tries) = (wanted, 0_u64);
+        while ino <= ROOT || self.is_taken(ino) {
+            tries += 1;
+            ino = number(&[&wanted.to_string(), &tries.to_string()]);
+        }
+        let node = Arc::new(make(ino));
+        if self.others.len() >= self.full {
+            self.others.retain(|_, node| node.strong_count() > 0);
+            self.full = FEW.max(2 * self.others.len());
+            self.others.shrink_to(self.full);
+        }
+        self.others.insert(ino, Arc::downgrade(&node));
+        node
     }
 }
 
 impl Nodes {
     /// A table with the root alone. The kernel references the root without a look-up and never forgets it.
     pub(super) fn of(root: &Arc<Node>) -> Nodes {
-        let entry = Entry {
-            node: Arc::downgrade(root),
-            references: 1,
-            known: Some(Arc::clone(root)),
-        };
+        root.references.store(1, Ordering::Relaxed);
         Nodes {
             inner: RwLock::new(Inner {
-                by_ino: HashMap::from([(ROOT, entry)]),
+                known: HashMap::from([(ROOT, Arc::clone(root))]),
+                others: HashMap::new(),
                 full: FEW,
             }),
         }
@@ -85,85 +109,90 @@ impl Nodes {
     /// Adds a node with the number `wanted`, or with another if that is taken. The table holds only a weak reference,
     /// so the caller must keep the node.
     pub(super) fn add(&self, wanted: Ino, make: impl FnOnce(Ino) -> Node) -> Arc<Node> {
+        self.inner.write().add(wanted, make)
+    }
+
+    /// The node with this number if it is the one that is meant; or else [a new one](Self::add).
+    pub(super) fn get_or_add(
+        &self,
+        wanted: Ino,
+        is_it: impl Fn(&Node) -> bool,
+        make: impl FnOnce(Ino) -> Node,
+    ) -> Arc<Node> {
+        if let Some(node) = self.get(wanted).filter(|node| is_it(node)) {
+            return node;
+        }
         let mut inner = self.inner.write();
-        let (mut ino, mut tries) = (wanted, 0_u64);
-        while ino <= ROOT || inner.by_ino.get(&ino).is_some_and(Entry::is_taken) {
-            tries += 1;
-            ino = number(&[&wanted.to_string(), &tries.to_string()]);
+        // Somebody may have made it meanwhile.
+        match inner.get(wanted) {
+            Some(node) if is_it(&node) => node,
+            _ => inner.add(wanted, make),
         }
-        let node = Arc::new(make(ino));
-        let entry = Entry {
-            node: Arc::downgrade(&node),
-            references: 0,
-            known: None,
-        };
-        if inner.by_ino.len() >= inner.full {
-            inner.by_ino.retain(|_, entry| entry.node.strong_count() > 0);
-            inner.full = FEW.max(2 * inner.by_ino.len());
-        }
-        inner.by_ino.insert(ino, entry);
-        node
     }
 
     /// The node with this number, if it still exists.
     pub(super) fn get(&self, ino: Ino) -> Option<Arc<Node>> {
-        self.inner.read().by_ino.get(&ino)?.node.upgrade()
+        self.inner.read().get(ino)
     }
 
     /// All existing nodes.
     pub(super) fn all(&self) -> Vec<Arc<Node>> {
         let inner = self.inner.read();
-        inner.by_ino.values().filter_map(|entry| entry.node.upgrade()).collect()
+        let others = inner.others.values().filter_map(Weak::upgrade);
+        inner.known.values().cloned().chain(others).collect()
     }
 
     /// Whether the kernel references the node with this number.
     pub(super) fn is_known(&self, ino: Ino) -> bool {
-        let inner = self.inner.read();
-        inner.by_ino.get(&ino).is_some_and(|entry| entry.references > 0)
+        self.inner.read().known.contains_key(&ino)
     }
 
     /// Counts one kernel reference.
     pub(super) fn refer(&self, node: &Arc<Node>) {
-        if let Some(entry) = self.inner.write().by_ino.get_mut(&node.ino) {
-            entry.references += 1;
-            entry.known.get_or_insert_with(|| Arc::clone(node));
+        let mut inner = self.inner.write();
+        node.references.fetch_add(1, Ordering::Relaxed);
+        if !inner.known.contains_key(&node.ino) {
+            inner.others.remove(&node.ino);
+            inner.known.insert(node.ino, Arc::clone(node));
         }
     }
 
-    /// Releases `references` kernel references.
-    pub(super) fn forget(&self, ino: Ino, references: u64) {
+    /// Releases `references` kernel references. Returns the node if none is left, to be dropped without the lock.
+    pub(super) fn forget(&self, ino: Ino, references: u64) -> Option<Arc<Node>> {
         if ino == ROOT {
-            return;
+            return None;
         }
-        let forgotten = {
-            let mut inner = self.inner.write();
-            let Some(entry) = inner.by_ino.get_mut(&ino) else {
-                return;
-            };
-            entry.references = entry.references.saturating_sub(references);
-            if entry.references > 0 {
-                return;
-            }
-            entry.known.take()
-        };
-        // Dropped after the lock: this may be the last reference to a directory with many names.
-        drop(forgotten);
+        let mut inner = self.inner.write();
+        let node = inner.known.get(&ino)?;
+        let left = node.references.load(Ordering::Relaxed).saturating_sub(references);
+        node.references.store(left, Ordering::Relaxed);
+        if left > 0 {
+            return None;
+        }
+        let node = inner.known.remove(&ino)?;
+        let room = inner.known.capacity();
+        if room > FEW && inner.known.len() < room / 8 {
+            let enough = 2 * inner.known.len();
+            inner.known.shrink_to(enough);
+        }
+        // Nothing stays of a node that only the kernel has held.
+        if Arc::strong_count(&node) > 1 || Arc::weak_count(&node) > 0 {
+            inner.others.insert(ino, Arc::downgrade(&node));
+        }
+        Some(node)
     }
 
     /// Number of existing nodes.
     #[cfg(test)]
     fn count(&self) -> usize {
-        let inner = self.inner.read();
-        inner
-            .by_ino
-            .values()
-            .filter(|entry| entry.node.strong_count() > 0)
-            .count()
+        self.all().len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
     use crate::vfs::listing::directory::Directory;
     use crate::vfs::node::Kind;
@@ -172,8 +201,8 @@ mod tests {
         Node {
             ino,
             parent: ROOT,
+            references: AtomicU64::new(0),
             kind: Kind::Directory(Box::new(Directory::fixed())),
-            _counted: None,
         }
     }
 
@@ -235,6 +264,6 @@ mod tests {
             nodes.add(wanted, make);
         }
         assert_eq!(nodes.count(), 1);
-        assert!(nodes.inner.read().by_ino.len() <= FEW + 1);
+        assert!(nodes.inner.read().others.len() <= FEW + 1);
     }
 }

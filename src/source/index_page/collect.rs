@@ -8,12 +8,12 @@
 use std::collections::{HashMap, HashSet};
 
 use url::Url;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use super::date::{self, Order};
 use super::link::{Child, Reason};
 use super::row::Facts;
-use crate::source::{Entry, EntryKind, LeftOut, ListedSize, Listing, Name};
+use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name};
 
 /// A table, a list or a `<pre>`; or, as number 0, all that is in none of them.
 pub(super) type Place = u32;
@@ -43,14 +43,14 @@ impl Standing {
 /// A listing in the making.
 #[derive(Debug)]
 pub(super) struct Collection {
-    entries: Vec<Entry>,
+    entries: Entries,
     /// How each entry stands.
     standings: Vec<Standing>,
     /// Dates whose order is the page's to decide, with the index of their entries.
     dates: Vec<(usize, date::Shown)>,
     order: Order,
     /// The index of each entry by its name.
-    names: HashMap<Name, usize>,
+    names: Names,
     /// Hashes of the paths of refused links, to count each once.
     refused: HashSet<u128>,
     /// Links left out because no option asked for them, by a hash of their URL.
@@ -87,14 +87,45 @@ struct Count {
 #[derive(Debug)]
 pub(super) struct TooMany;
 
+/// Finds entries by the hashes of their names. The names themselves are in the entries.
+#[derive(Debug)]
+struct Names {
+    /// Random, so that no server can choose names with one hash.
+    seed: u64,
+    /// The index of each entry, by the hash of its name, or by the next free number after a collision.
+    by_hash: HashMap<u64, u32>,
+}
+
+impl Names {
+    fn new() -> Names {
+        Names {
+            seed: fastrand::u64(..),
+            by_hash: HashMap::new(),
+        }
+    }
+
+    /// The index of the entry with this name, or else the free key for it.
+    fn find(&self, name: &Name, entries: &Entries) -> Result<usize, u64> {
+        let mut hash = xxh3_64_with_seed(name.as_bytes(), self.seed);
+        loop {
+            match self.by_hash.get(&hash) {
+                None => return Err(hash),
+                Some(&index) if entries.name(index as usize) == name.as_os_str() => return Ok(index as usize),
+                Some(_) => hash = hash.wrapping_add(1),
+            }
+        }
+    }
+}
+
 impl Collection {
-    pub(super) fn new(most: usize) -> Collection {
+    /// Of the directory at this URL.
+    pub(super) fn new(directory: &Url, most: usize) -> Collection {
         Collection {
-            entries: Vec::new(),
+            entries: Entries::of(directory),
             standings: Vec::new(),
             dates: Vec::new(),
             order: Order::default(),
-            names: HashMap::new(),
+            names: Names::new(),
             refused: HashSet::new(),
             left_out: HashMap::new(),
             places: HashMap::new(),
@@ -125,25 +156,29 @@ impl Collection {
         } else {
             EntryKind::File(size)
         };
-        let index = match self.names.get(&name) {
-            Some(&index) => {
+        let index = match self.names.find(&name, &self.entries) {
+            Ok(index) => {
                 if !self.replace(index, &child.url, kind, standing) {
                     self.contradict(index, &child.url, kind, standing);
                     return Ok(());
                 }
                 index
             }
-            None if is_full => return Err(TooMany),
-            None => {
-                self.names.insert(name.clone(), self.entries.len());
-                self.entries.push(Entry {
+            Err(_) if is_full => return Err(TooMany),
+            Err(hash) => {
+                let index = self.entries.len();
+                let entry = Entry {
                     name,
                     url: child.url,
                     kind,
                     modified: None,
-                });
+                };
+                if !self.entries.push(&entry) {
+                    return Err(TooMany);
+                }
+                self.names.by_hash.insert(hash, index as u32);
                 self.standings.push(standing);
-                self.entries.len() - 1
+                index
             }
         };
         self.has_external |= child.external;
@@ -155,7 +190,7 @@ impl Collection {
             if shown.is_either_order() {
                 self.dates.push((index, shown));
             } else {
-                self.entries[index].modified = decided;
+                self.entries.set_modified(index, decided);
             }
         }
         Ok(())
@@ -163,8 +198,8 @@ impl Collection {
 
     /// Puts another link with the same name in an entry's place, if it says more of it. Returns whether it did.
     fn replace(&mut self, index: usize, url: &Url, kind: EntryKind, standing: Standing) -> bool {
-        let (entry, before) = (&mut self.entries[index], self.standings[index]);
-        let was_directory = entry.kind == EntryKind::Directory;
+        let before = self.standings[index];
+        let was_directory = self.entries.is_directory(index);
         let is_directory = kind == EntryKind::Directory;
         let are_both_rows = (standing.score() > 0) == (before.score() > 0);
         if was_directory != is_directory && are_both_rows {
@@ -175,7 +210,10 @@ impl Collection {
         } else if standing.score() <= before.score() {
             return false;
         }
-        (entry.kind, entry.url, entry.modified) = (kind, url.clone(), None);
+        if !self.entries.replace(index, kind, url) {
+            return false;
+        }
+        self.entries.set_modified(index, None);
         self.standings[index] = standing;
         true
     }
@@ -183,13 +221,12 @@ impl Collection {
     /// Two rows with one name and two sizes: a server that does not escape names (`a&b`, `a&amp;b`) means two files, and
     /// neither size is known to be that of the one that is shown.
     fn contradict(&mut self, index: usize, url: &Url, kind: EntryKind, standing: Standing) {
-        let entry = &mut self.entries[index];
         let are_named = standing.is_named && self.standings[index].is_named;
         if are_named
-            && entry.url == *url
-            && matches!((entry.kind, kind), (EntryKind::File(one), EntryKind::File(other)) if one != other)
+            && self.entries.url(index) == *url
+            && matches!((self.entries.kind(index), kind), (EntryKind::File(one), EntryKind::File(other)) if one != other)
         {
-            entry.kind = EntryKind::File(ListedSize::Unknown);
+            self.entries.set_kind(index, EntryKind::File(ListedSize::Unknown));
         }
     }
 
@@ -202,7 +239,7 @@ impl Collection {
     pub(super) fn leave_out(&mut self, child: &Child, reason: Reason, standing: Standing) {
         self.count(standing, false);
         let hash = xxh3_128(child.url.as_str().as_bytes());
-        let is_shown = Name::new(child.name.clone()).is_some_and(|name| self.names.contains_key(&name));
+        let is_shown = Name::new(child.name.clone()).is_some_and(|name| self.names.find(&name, &self.entries).is_ok());
         self.left_out.entry(hash).or_insert((standing, reason, is_shown));
     }
 
@@ -219,7 +256,7 @@ impl Collection {
     /// It is marked if the page is, or gives a size or a date anywhere.
     pub(super) fn finish(mut self, is_marked: bool) -> Listing {
         for (index, shown) in std::mem::take(&mut self.dates) {
-            self.entries[index].modified = self.order.decide(&shown);
+            self.entries.set_modified(index, self.order.decide(&shown));
         }
         let best = self.places.iter().max_by_key(|(place, count)| (**count, **place));
         let (best, most) = best.map_or((LOOSE, Count::default()), |(place, count)| (*place, *count));
@@ -252,15 +289,19 @@ impl Collection {
         }
         let kept: Vec<bool> = self.standings.iter().map(|&standing| is_listed(standing)).collect();
         left_out.both = self.both.iter().filter(|&&index| kept[index]).count();
-        let says_something = |entry: &Entry| {
-            let has_size = !matches!(entry.kind, EntryKind::Directory | EntryKind::File(ListedSize::Unknown));
-            has_size || entry.modified.is_some()
+        let mut entries = self.entries;
+        entries.retain(|_, index| kept[index]);
+        entries.shrink_to_fit();
+        let says_something = |index| {
+            let has_size = !matches!(
+                entries.kind(index),
+                EntryKind::Directory | EntryKind::File(ListedSize::Unknown)
+            );
+            has_size || entries.modified(index).is_some()
         };
-        let mut keeps = kept.into_iter();
-        self.entries.retain(|_| keeps.next().unwrap_or(true));
         Listing {
-            is_marked: is_marked || self.entries.iter().any(says_something),
-            entries: self.entries,
+            is_marked: is_marked || (0..entries.len()).any(says_something),
+            entries,
             left_out,
             modified: None,
             has_external: self.has_external,

@@ -78,6 +78,11 @@ impl Page {
         }
     }
 
+    /// The page's URL, after redirects.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Takes a `<base href>`. One that points to another origin is not honoured: no entry could come of it.
     pub(super) fn set_base(&mut self, href: &str) {
         if let Ok(base) = self.url.join(href)

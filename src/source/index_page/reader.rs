@@ -241,10 +241,11 @@ impl PageSink for Reader {
 
 impl Reader {
     pub(super) fn new(page: Page, most: usize) -> Reader {
+        let collection = Collection::new(page.url(), most);
         Reader {
             page,
             has_base: false,
-            collection: Collection::new(most),
+            collection,
             contents: Flags::default(),
             row: Row::default(),
             crowded: false,

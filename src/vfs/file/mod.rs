@@ -2,7 +2,7 @@
 
 pub(super) mod open;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use super::node::{Attributes, Ino, Kind, Node, undated};
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::Version;
 use crate::origin::Metadata;
-use crate::source::{ListedSize, ListedTime};
+use crate::source::{Entries, EntryKind, ListedSize, ListedTime, seconds, time};
 
 /// How long a file without a date is not asked about again after the origin could not be asked for the date.
 const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
@@ -24,21 +24,37 @@ const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
 /// else of it.
 const GHOST: Duration = Duration::from_secs(60);
 
+/// What the files of one listing have in common.
+pub(super) struct ListingContext {
+    /// The directory's URL, with which most of their URLs begin.
+    base: Arc<str>,
+    dates: Arc<Dates>,
+}
+
+impl ListingContext {
+    pub(super) fn new(base: Arc<str>, dates: Arc<Dates>) -> Arc<ListingContext> {
+        Arc::new(ListingContext { base, dates })
+    }
+}
+
 /// One version of a remote file, as far as it is known. A node holds it.
+///
+/// The kernel may know a million of them, and of most only the listing is known. So everything else is in a [`State`] that is
+/// created when there is something to put into it.
 pub struct RemoteFile {
-    pub(super) url: Url,
-    pub(super) listed_size: ListedSize,
-    pub(super) listed_time: Option<ListedTime>,
-    /// The listing's latest size and date for the URL. They may be those of another version.
-    listed_as: (ListedSize, Option<ListedTime>),
+    context: Arc<ListingContext>,
+    /// The URL, without the base if `is_below`.
+    rest: Box<str>,
+    listed: Listed,
+    /// The date that was last shown, in seconds after the listed date, or [`NOT_SHOWN`]. **Valid only while there is no state.**
+    shown_plainly: AtomicI32,
+    /// Whether the URL begins with the base.
+    is_below: bool,
+    /// Whether the listing's size and date apply to this version.
+    is_listed: bool,
     /// Whether the listing's size and date come from an earlier mount's listing, and so belong to what the catalog
     /// stores of the file.
     pub(super) is_stored: bool,
-    /// The dates of its directory's listing.
-    dates: Arc<Dates>,
-    state: Mutex<State>,
-    /// Open handles that are still read from.
-    handles: AtomicU32,
     /// Whether the catalog stores what this node shows.
     is_written: AtomicBool,
     /// Whether the server says that the URL is a directory.
@@ -46,16 +62,65 @@ pub struct RemoteFile {
     changed: AtomicBool,
     /// Whether it replaced another version that was shown under this name.
     is_successor: AtomicBool,
-    /// The node that a later listing has in its place.
-    successor: OnceLock<Weak<Node>>,
-    /// Held while a task asks the origin, so that the origin is asked once.
-    pub(super) asking: tokio::sync::Mutex<()>,
+    /// Locked only to read or change the state.
+    state: Mutex<Option<Box<State>>>,
 }
 
+/// Nothing was shown.
+const NOT_SHOWN: i32 = i32::MIN;
+
+/// A listing's size and date of a file, packed.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// Bytes, or 0.
+    size: u64,
+    /// Seconds since 1970, or 0.
+    seconds: i64,
+    /// Nanoseconds after `seconds`.
+    nanoseconds: u32,
+    /// Whether the size is exact; `None` if there is none.
+    is_exact: Option<bool>,
+    /// Whether the date has seconds; `None` if there is none.
+    is_exact_time: Option<bool>,
+}
+
+impl Listed {
+    fn new(size: ListedSize, listed: Option<ListedTime>) -> Listed {
+        let (size, is_exact) = match size {
+            ListedSize::Exact(size) => (size, Some(true)),
+            ListedSize::Rounded(size) => (size, Some(false)),
+            ListedSize::Unknown => (0, None),
+        };
+        let (seconds, nanoseconds) = listed.map_or((0, 0), |listed| seconds(listed.time));
+        Listed {
+            size,
+            seconds,
+            nanoseconds,
+            is_exact,
+            is_exact_time: listed.map(|listed| listed.exact),
+        }
+    }
+
+    fn size(&self) -> ListedSize {
+        match self.is_exact {
+            Some(true) => ListedSize::Exact(self.size),
+            Some(false) => ListedSize::Rounded(self.size),
+            None => ListedSize::Unknown,
+        }
+    }
+
+    fn time(&self) -> Option<ListedTime> {
+        let exact = self.is_exact_time?;
+        let time = time(self.seconds, self.nanoseconds)?;
+        Some(ListedTime { time, exact })
+    }
+}
+
+/// What is known of a file besides its listing.
 #[derive(Default)]
 struct State {
     /// What the origin said of the file in a metadata answer, and when.
-    known: Option<Box<Known>>,
+    known: Option<Known>,
     /// The cache entry, while a handle or the cache keeps it open.
     entry: Weak<CacheEntry>,
     /// The exact size that was last shown, in bytes. **The kernel may rely on it** and stop reading there. So a
@@ -68,10 +133,16 @@ struct State {
     /// When the origin last answered that the file does not exist.
     ghost_since: Option<Instant>,
     /// The version for which an earlier mount gave this node its number. **Another version gets another number.**
-    stored: Option<Box<Version>>,
+    stored: Option<Version>,
     /// The version whose bytes were read under this node. The kernel may keep their pages, so **the node never shows
     /// another version's bytes**.
     shown: Option<Arc<OnceLock<Confirmed>>>,
+    /// Handles that have it open and are still read from.
+    handles: u32,
+    /// The node that a later listing has in its place.
+    successor: Option<Weak<Node>>,
+    /// Held while a task asks the origin, so that the origin is asked once.
+    asking: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// What an origin said of a file.
@@ -86,35 +157,42 @@ pub struct Known {
 }
 
 impl RemoteFile {
-    /// A file from a listing.
-    pub(super) fn listed(
-        url: Url,
-        listed_size: ListedSize,
-        listed_time: Option<ListedTime>,
-        dates: Arc<Dates>,
-    ) -> RemoteFile {
+    /// The file at this position of a listing.
+    pub(super) fn listed(context: Arc<ListingContext>, entries: &Entries, at: usize) -> RemoteFile {
+        let (rest, is_below) = entries.link(at);
+        let size = match entries.kind(at) {
+            EntryKind::File(size) => size,
+            EntryKind::Directory => ListedSize::Unknown,
+        };
         RemoteFile {
-            url,
-            listed_size,
-            listed_time,
-            listed_as: (listed_size, listed_time),
+            is_listed: true,
+            ..RemoteFile::at(context, rest.into(), is_below, Listed::new(size, entries.modified(at)))
+        }
+    }
+
+    fn at(context: Arc<ListingContext>, rest: Box<str>, is_below: bool, listed: Listed) -> RemoteFile {
+        RemoteFile {
+            context,
+            rest,
+            listed,
+            shown_plainly: AtomicI32::new(NOT_SHOWN),
+            is_below,
+            is_listed: false,
             is_stored: false,
-            dates,
-            state: Mutex::default(),
-            handles: AtomicU32::new(0),
             is_written: AtomicBool::new(false),
             is_directory: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             is_successor: AtomicBool::new(false),
-            successor: OnceLock::new(),
-            asking: tokio::sync::Mutex::default(),
+            state: Mutex::new(None),
         }
     }
 
     /// A file from the origin's metadata answer.
-    pub(super) fn known(url: Url, known: Option<Known>, dates: Arc<Dates>) -> RemoteFile {
-        let file = RemoteFile::listed(url, ListedSize::Unknown, None, dates);
-        file.state.lock().known = known.map(Box::new);
+    pub(super) fn known(url: &Url, known: Option<Known>, dates: Arc<Dates>) -> RemoteFile {
+        let context = ListingContext::new(Arc::from(""), dates);
+        let listed = Listed::new(ListedSize::Unknown, None);
+        let file = RemoteFile::at(context, url.as_str().into(), false, listed);
+        file.change(|state| state.known = known);
         file
     }
 
@@ -122,43 +200,150 @@ impl RemoteFile {
     pub(super) fn shown_before(self, file: StoredFile) -> RemoteFile {
         let known = Known::stored(file);
         self.is_written.store(true, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        state.stored = Some(Box::new(known.version.clone()));
+        let listed = self.listed_time();
         // A listing without a date says the same of any version.
-        if let Some(listed) = self.listed_time {
-            if let Some(modified) = known.modified {
-                self.dates.learn(listed, modified);
-            }
-            state.known = Some(Box::new(known));
+        if let (Some(listed), Some(modified)) = (listed, known.modified) {
+            self.dates().learn(listed, modified);
         }
-        drop(state);
+        self.change(|state| {
+            state.stored = Some(known.version.clone());
+            if listed.is_some() {
+                state.known = Some(known);
+            }
+        });
         self
     }
 
     /// The same URL for the version that follows this one.
     pub fn next_version(&self) -> RemoteFile {
-        let state = self.state.lock();
-        let shown = state.shown().map(|shown| &shown.version);
-        let is_news = |known: &&Known| match shown {
-            Some(shown) => known.version != *shown,
-            None => Some(known.version.size) != state.shown_size,
-        };
+        let known = self.look(|state| {
+            let shown = state.shown().map(|shown| &shown.version);
+            let is_news = |known: &&Known| match shown {
+                Some(shown) => known.version != *shown,
+                None => Some(known.version.size) != state.shown_size,
+            };
+            state.known.as_ref().filter(is_news).cloned()
+        });
         // The listing may describe either version. While it stays the same, it says nothing new of this one.
-        RemoteFile {
-            listed_as: self.listed_as,
+        let next = RemoteFile {
             is_successor: AtomicBool::new(true),
-            ..RemoteFile::known(
-                self.url.clone(),
-                state.known.as_deref().filter(is_news).cloned(),
-                Arc::clone(&self.dates),
-            )
+            ..RemoteFile::at(Arc::clone(&self.context), self.rest.clone(), self.is_below, self.listed)
+        };
+        next.change(|state| state.known = known);
+        next
+    }
+
+    /// The URL of its content.
+    pub(super) fn url(&self) -> Url {
+        let text = if self.is_below {
+            format!("{}{}", self.context.base, self.rest)
+        } else {
+            self.rest.to_string()
+        };
+        // It is the text of a URL that was parsed.
+        Url::parse(&text).unwrap_or_else(|_| unreachable!("a URL does not read as one: {text}"))
+    }
+
+    /// Whether the entry at this position has its URL.
+    pub(super) fn is_at(&self, entries: &Entries, at: usize) -> bool {
+        if *entries.base() == self.context.base {
+            let (rest, is_below) = entries.link(at);
+            return *rest == *self.rest && is_below == self.is_below;
         }
+        self.url() == entries.url(at)
+    }
+
+    /// The dates of its directory's files.
+    pub(super) fn dates(&self) -> &Arc<Dates> {
+        &self.context.dates
+    }
+
+    /// The size that the listing gives this version.
+    pub(super) fn listed_size(&self) -> ListedSize {
+        if self.is_listed {
+            self.listed.size()
+        } else {
+            ListedSize::Unknown
+        }
+    }
+
+    /// The date that the listing gives this version.
+    pub(super) fn listed_time(&self) -> Option<ListedTime> {
+        self.listed.time().filter(|_| self.is_listed)
+    }
+
+    /// Whether more is known of it than the listing says.
+    pub(super) fn is_told_of(&self) -> bool {
+        self.changed.load(Ordering::Acquire) || self.state.lock().is_some()
+    }
+
+    /// Reads the state.
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        match self.state.lock().as_deref() {
+            Some(state) => look(state),
+            None => look(&self.plain_state()),
+        }
+    }
+
+    /// Changes the state, which is created if there is none.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        change(state.get_or_insert_with(|| Box::new(self.plain_state())))
+    }
+
+    /// The state that stands for none.
+    fn plain_state(&self) -> State {
+        let after = self.shown_plainly.load(Ordering::Relaxed);
+        if after == NOT_SHOWN {
+            return State::default();
+        }
+        let Listed {
+            seconds, nanoseconds, ..
+        } = self.listed;
+        let date = match self.listed_time() {
+            Some(_) => time(seconds.saturating_add(after.into()), nanoseconds),
+            None => Some(undated()),
+        };
+        State {
+            shown_size: match self.listed_size() {
+                ListedSize::Exact(size) => Some(size),
+                ListedSize::Rounded(_) | ListedSize::Unknown => None,
+            },
+            shown_date: date,
+            ..State::default()
+        }
+    }
+
+    /// Records the shown date of a file without a state. Returns false if only a state can hold it.
+    fn note_shown_plainly(&self, date: SystemTime) -> bool {
+        let after = match self.listed_time() {
+            None => Some(0),
+            Some(_) => {
+                let (shown, nanoseconds) = seconds(date);
+                let after = shown.checked_sub(self.listed.seconds);
+                let after = after.and_then(|after| i32::try_from(after).ok());
+                after.filter(|_| nanoseconds == self.listed.nanoseconds)
+            }
+        };
+        let Some(after) = after.filter(|&after| after != NOT_SHOWN) else {
+            return false;
+        };
+        self.shown_plainly.store(after, Ordering::Relaxed);
+        true
+    }
+
+    /// The lock that a task holds while it asks the origin, so that the origin is asked once.
+    pub(super) fn asking(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.change(|state| Arc::clone(state.asking.get_or_insert_default()))
     }
 
     /// The size in bytes, or the best estimate; and whether it is exact.
     fn size(&self) -> (u64, bool) {
-        let state = self.state.lock();
-        match (state.shown(), &state.known, self.listed_size) {
+        self.look(|state| self.size_by(state))
+    }
+
+    fn size_by(&self, state: &State) -> (u64, bool) {
+        match (state.shown(), &state.known, self.listed_size()) {
             (Some(shown), ..) => (shown.version.size, true),
             (None, Some(known), _) => (known.version.size, true),
             (None, None, ListedSize::Exact(size)) => (size, true),
@@ -169,9 +354,10 @@ impl RemoteFile {
 
     /// The version, if it is known.
     pub(super) fn version(&self) -> Option<Version> {
-        let state = self.state.lock();
-        let shown = state.shown().map(|shown| &shown.version);
-        shown.or(state.known.as_ref().map(|known| &known.version)).cloned()
+        self.look(|state| {
+            let shown = state.shown().map(|shown| &shown.version);
+            shown.or(state.known.as_ref().map(|known| &known.version)).cloned()
+        })
     }
 
     /// The size that is shown now, in bytes.
@@ -181,7 +367,7 @@ impl RemoteFile {
 
     /// The exact size that the listing gives now, in bytes. It may be another version's.
     pub(super) fn exactly_listed(&self) -> Option<u64> {
-        match self.listed_as.0 {
+        match self.listed.size() {
             ListedSize::Exact(size) => Some(size),
             ListedSize::Rounded(_) | ListedSize::Unknown => None,
         }
@@ -194,39 +380,52 @@ impl RemoteFile {
 
     /// See [`Node::is_changed`].
     pub fn is_changed(&self) -> bool {
-        self.changed.load(Ordering::Acquire)
-            || self
-                .state
-                .lock()
-                .entry
-                .upgrade()
-                .is_some_and(|entry| entry.is_changed())
-            || self.is_succeeded()
+        if self.changed.load(Ordering::Acquire) {
+            return true;
+        }
+        if self.state.lock().is_none() {
+            return false;
+        }
+        let entry = self.kept_entry();
+        entry.is_some_and(|entry| entry.is_changed()) || self.is_succeeded()
     }
 
-    /// Whether a newer listing's size and date can be true of this version.
-    pub fn still_fits(&self, url: &Url, size: ListedSize, time: Option<ListedTime>) -> bool {
-        *url == self.url && (size, time) == self.listed_as
+    /// Whether a newer listing's size and date at this position can be true of this version.
+    pub(super) fn still_fits(&self, entries: &Entries, at: usize) -> bool {
+        let listed = self.listed_as();
+        entries.kind(at) == EntryKind::File(listed.0) && entries.modified(at) == listed.1 && self.is_at(entries, at)
     }
 
     /// The attributes that `stat` shows.
     pub fn attributes(&self, ino: Ino) -> Attributes {
-        let (size, is_exact) = self.size();
         let mut state = self.state.lock();
-        if is_exact {
-            state.shown_size = Some(size);
-        }
-        let is_open = self.handles.load(Ordering::Relaxed) > 0;
-        let modified = match state.shown_date {
-            Some(date) if is_open => date,
-            _ => self.date(&state),
+        let (size, modified, is_exact, has_date) = match state.as_deref_mut() {
+            None => {
+                let plain = State::default();
+                let (size, is_exact) = self.size_by(&plain);
+                (size, self.date(&plain), is_exact, self.has_date(&plain))
+            }
+            Some(state) => {
+                let (size, is_exact) = self.size_by(state);
+                let modified = match state.shown_date {
+                    Some(date) if state.handles > 0 => date,
+                    _ => self.date(state),
+                };
+                (size, modified, is_exact, self.has_date(state))
+            }
         };
-        state.shown_date = Some(modified);
+        if state.is_some() || !self.note_shown_plainly(modified) {
+            let state = state.get_or_insert_default();
+            if is_exact {
+                state.shown_size = Some(size);
+            }
+            state.shown_date = Some(modified);
+        }
         Attributes {
             ino,
             is_directory: false,
             size,
-            is_exact: is_exact && self.has_date(&state),
+            is_exact: is_exact && has_date,
             modified,
             links: 1,
         }
@@ -234,7 +433,7 @@ impl RemoteFile {
 
     /// The date to show; see [`dates`](super::listing::dates) for the rules.
     fn date(&self, state: &State) -> SystemTime {
-        let listed = || self.listed_time.map(|listed| self.dates.shown(listed));
+        let listed = || self.listed_time().map(|listed| self.dates().shown(listed));
         let date = state.modified().or_else(listed);
         date.unwrap_or_else(undated).max(UNIX_EPOCH)
     }
@@ -252,24 +451,24 @@ impl RemoteFile {
 
     /// Notes that the origin says the file does not exist.
     pub(super) fn note_absent(&self) {
-        self.state.lock().ghost_since = Some(Instant::now());
+        self.change(|state| state.ghost_since = Some(Instant::now()));
     }
 
     /// See [`Node::is_ghost`](super::Node::is_ghost).
     pub(super) fn is_ghost(&self) -> bool {
-        let since = self.state.lock().ghost_since;
+        let since = self.look(|state| state.ghost_since);
         since.is_some_and(|since| since.elapsed() < GHOST)
     }
 
     /// The listing's latest size and date.
     pub(super) fn listed_as(&self) -> (ListedSize, Option<ListedTime>) {
-        self.listed_as
+        (self.listed.size(), self.listed.time())
     }
 
     /// Whether the date can be shown without a request.
     fn has_date(&self, state: &State) -> bool {
-        match self.listed_time {
-            Some(_) => state.modified().is_some() || self.dates.are_ready(),
+        match self.listed_time() {
+            Some(_) => state.modified().is_some() || self.dates().are_ready(),
             None => {
                 state.known.is_some()
                     || state.shown().is_some()
@@ -280,64 +479,58 @@ impl RemoteFile {
 
     /// See [`Node::is_ready`].
     pub(super) fn is_ready(&self) -> bool {
-        self.has_exact_size() && self.has_date(&self.state.lock())
+        self.look(|state| self.size_by(state).1 && self.has_date(state))
     }
 
     /// Whether the size is known, but the date only by a listing whose clock is unknown.
     pub(super) fn lacks_clock(&self) -> bool {
-        self.listed_time.is_some() && self.has_exact_size() && !self.has_date(&self.state.lock())
+        let lacks_clock = |state: &State| self.size_by(state).1 && !self.has_date(state);
+        self.listed_time().is_some() && self.look(lacks_clock)
     }
 
     /// Notes that the origin was asked for the date.
     pub(super) fn note_date_asked(&self) {
-        self.state.lock().date_asked = Some(Instant::now());
+        self.change(|state| state.date_asked = Some(Instant::now()));
     }
 
     /// Derives the clock of the directory's dates from the listed and the exact date, if both are known.
     pub(super) fn teach_dates(&self) -> Learnt {
-        let modified = self.state.lock().modified();
-        let dates = self.listed_time.zip(modified);
-        dates.map_or(Learnt::Nothing, |(listed, modified)| self.dates.learn(listed, modified))
-    }
-
-    /// Whether the listing gives both files the same date.
-    pub(super) fn is_listed_with(&self, other: &RemoteFile) -> bool {
-        self.listed_time == other.listed_time
+        let modified = self.look(State::modified);
+        let dates = self.listed_time().zip(modified);
+        dates.map_or(Learnt::Nothing, |(listed, modified)| {
+            self.dates().learn(listed, modified)
+        })
     }
 
     /// Whether the date that was shown differs from the one to show now.
     pub(super) fn has_another_date(&self) -> bool {
-        let state = self.state.lock();
-        state.shown_date.is_some_and(|shown| shown != self.date(&state))
+        self.look(|state| state.shown_date.is_some_and(|shown| shown != self.date(state)))
     }
 
     /// What the catalog has to store so that the next mount shows this node as it is: the listing's text. Returns it
     /// once. `None` while the version is unknown.
     pub(super) fn to_write(&self) -> Option<String> {
-        let is_known = {
-            let state = self.state.lock();
-            state.known.is_some() || state.shown().is_some()
-        };
+        let is_known = self.look(|state| state.known.is_some() || state.shown().is_some());
         if !is_known || self.is_changed() || self.is_written.swap(true, Ordering::Relaxed) {
             return None;
         }
-        let (size, time) = self.listed_as;
+        let (size, time) = self.listed_as();
         Some(file_text(size, time))
     }
 
     /// Counts an open handle. The date stays the same until [`Self::handle_closed`].
     pub(super) fn handle_opened(&self) {
-        self.handles.fetch_add(1, Ordering::Relaxed);
+        self.change(|state| state.handles += 1);
     }
 
     /// Discounts a handle that is closed or no longer read from.
     pub(super) fn handle_closed(&self) {
-        self.handles.fetch_sub(1, Ordering::Relaxed);
+        self.change(|state| state.handles = state.handles.saturating_sub(1));
     }
 
     /// What the origin said within `ttl`, in a metadata answer or with the file's bytes.
     pub(super) fn freshly_known(&self, ttl: Duration) -> Option<Known> {
-        let known = self.state.lock().known.as_deref().cloned();
+        let known = self.look(|state| state.known.clone());
         known
             .into_iter()
             .chain(self.shown())
@@ -346,7 +539,7 @@ impl RemoteFile {
 
     /// The version whose bytes were read under this node, if any were. The kernel may still cache them.
     pub(super) fn shown(&self) -> Option<Known> {
-        let shown = self.state.lock().shown().cloned();
+        let shown = self.look(|state| state.shown().cloned());
         shown.map(|Confirmed { version, modified, at }| Known {
             version,
             modified,
@@ -357,40 +550,41 @@ impl RemoteFile {
     /// The open entry, if its version was confirmed within `ttl`, or is unknown because the first range is still in
     /// flight.
     pub(super) fn open_entry(&self, ttl: Duration) -> Option<Arc<CacheEntry>> {
-        let entry = self.state.lock().entry.upgrade()?;
+        let entry = self.kept_entry()?;
         (entry.settled().is_none() || self.freshly_known(ttl).is_some()).then_some(entry)
     }
 
     /// Notes the origin's answer.
     pub(super) fn note(&self, known: Known) {
-        self.state.lock().known = Some(Box::new(known));
+        self.change(|state| state.known = Some(known));
     }
 
     /// The entry, while a handle or the cache keeps it open. Its version may be long unconfirmed.
     pub(super) fn kept_entry(&self) -> Option<Arc<CacheEntry>> {
-        self.state.lock().entry.upgrade()
+        self.state.lock().as_ref()?.entry.upgrade()
     }
 
     /// Notes that this entry was opened for the file.
     pub(super) fn opened(&self, entry: &Arc<CacheEntry>) {
-        let mut state = self.state.lock();
-        state.entry = Arc::downgrade(entry);
-        if state.shown().is_none() {
-            state.shown = Some(Arc::clone(entry.confirmed()));
-        }
+        self.change(|state| {
+            state.entry = Arc::downgrade(entry);
+            if state.shown().is_none() {
+                state.shown = Some(Arc::clone(entry.confirmed()));
+            }
+        });
     }
 
     /// Notes the node that a later listing has in its place. The listing may differ although the version is the same.
     pub(super) fn note_successor(&self, node: &Arc<Node>) {
         if let Kind::File(next) = &node.kind {
             next.is_successor.store(true, Ordering::Relaxed);
-            let _ = self.successor.set(Arc::downgrade(node));
+            self.change(|state| _ = state.successor.get_or_insert_with(|| Arc::downgrade(node)));
         }
     }
 
     /// Whether the origin has confirmed another version under the node that replaced this one.
     fn is_succeeded(&self) -> bool {
-        let Some(next) = self.successor.get().and_then(Weak::upgrade) else {
+        let Some(next) = self.look(|state| state.successor.as_ref().and_then(Weak::upgrade)) else {
             return false;
         };
         let Kind::File(next) = &next.kind else { return false };
@@ -407,13 +601,12 @@ impl RemoteFile {
 
     /// Whether this version can be shown here; if not, the file is marked as changed.
     pub(super) fn admits(&self, version: &Version) -> bool {
-        let state = self.state.lock();
-        let admits = match (state.shown(), &state.stored, state.shown_size) {
+        let admits = self.look(|state| match (state.shown(), &state.stored, state.shown_size) {
             (Some(shown), ..) => shown.version == *version,
-            (None, Some(stored), _) => **stored == *version,
+            (None, Some(stored), _) => stored == version,
             (None, None, Some(size)) => size == version.size,
             (None, None, None) => true,
-        };
+        });
         if !admits {
             self.changed.store(true, Ordering::Release);
         }
@@ -463,10 +656,35 @@ impl Known {
 mod tests {
     use super::*;
     use crate::http::Validator;
+    use crate::source::{Entry, Name};
+
+    /// A listing with a file of this size.
+    fn entries(size: u64) -> Entries {
+        let url = Url::parse("http://h/f").unwrap();
+        let mut entries = Entries::of(&url);
+        assert!(entries.push(&Entry {
+            name: Name::new(b"f".to_vec()).unwrap(),
+            url,
+            kind: EntryKind::File(ListedSize::Exact(size)),
+            modified: None,
+        }));
+        entries
+    }
 
     fn file(size: u64) -> RemoteFile {
-        let url = Url::parse("http://h/f").unwrap();
-        RemoteFile::listed(url, ListedSize::Exact(size), None, Dates::by(Arc::default()))
+        let entries = entries(size);
+        let context = ListingContext::new(Arc::clone(entries.base()), Dates::by(Arc::default()));
+        RemoteFile::listed(context, &entries, 0)
+    }
+
+    /// Bounds the memory of a file that the kernel references.
+    #[test]
+    fn node_of_a_file_is_small() {
+        assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
+        let file = file(3);
+        file.attributes(2);
+        assert!(!file.is_told_of(), "what was shown of it takes no state");
+        assert_eq!(file.look(|state| state.shown_size), Some(3));
     }
 
     fn told(file: &RemoteFile, size: u64) {
@@ -488,8 +706,8 @@ mod tests {
         told(&listed, 4);
         let next = listed.next_version();
         assert_eq!(next.size(), (4, true));
-        assert!(next.still_fits(&listed.url, ListedSize::Exact(3), None));
-        assert!(!next.still_fits(&listed.url, ListedSize::Exact(4), None));
+        assert!(next.still_fits(&entries(3), 0));
+        assert!(!next.still_fits(&entries(4), 0));
     }
 
     #[test]

@@ -29,12 +29,14 @@ impl Tree {
         asker: Urgency,
     ) -> Result<(), TreeError> {
         let Kind::File(file) = &node.kind else { return Ok(()) };
-        let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
+        self.keep_in_directory(node);
+        let (url, asking) = (&file.url(), file.asking());
+        let _one_at_a_time = self.in_time(url, asker, asking.lock()).await?;
         if file.is_ready() {
             return Ok(());
         }
         if file.has_exact_size() {
-            let before = self.told_before(&file.url).await;
+            let before = self.told_before(url).await;
             let version = before.as_ref().map(|before| before.version.clone());
             let answer = self.confirm_newer(node, version).await;
             file.note_date_asked();
@@ -46,13 +48,13 @@ impl Tree {
             return answer.map_or(Ok(()), |answer| answer.map(|_| ()));
         }
         let stored = if file.is_stored {
-            self.told_before(&file.url).await
+            self.told_before(url).await
         } else {
             None
         };
         let answer = match &stored {
             // A changed file would have another date in the listing, so there is nothing to ask.
-            Some(_) if file.listed_time.is_some() => None,
+            Some(_) if file.listed_time().is_some() => None,
             Some(stored) => self.confirm_newer(node, Some(stored.version.clone())).await,
             None => Some(self.confirm(file, None, asker).await),
         };
@@ -60,9 +62,9 @@ impl Tree {
             None => stored,
             Some(Ok(known)) => known,
             // The last answer is good enough while the origin can't be asked.
-            Some(Err(error)) => Some(self.told_before_instead(&file.url, &error).await.ok_or(error)?),
+            Some(Err(error)) => Some(self.told_before_instead(url, &error).await.ok_or(error)?),
         };
-        let known = known.ok_or_else(|| unknown_size(&file.url))?;
+        let known = known.ok_or_else(|| unknown_size(url))?;
         file.note(known);
         Ok(())
     }
@@ -97,7 +99,9 @@ impl Tree {
         let Kind::File(file) = &node.kind else {
             return Err(TreeError::IsADirectory);
         };
-        let _one_at_a_time = self.in_time(&file.url, asker, file.asking.lock()).await?;
+        self.keep_in_directory(node);
+        let (url, asking) = (&file.url(), file.asking());
+        let _one_at_a_time = self.in_time(url, asker, asking.lock()).await?;
         if let Some(answer) = self.open_now(node) {
             return answer;
         }
@@ -120,21 +124,22 @@ impl Tree {
         file: &RemoteFile,
         asker: Urgency,
     ) -> Result<Option<Held>, TreeError> {
+        let url = &file.url();
         if let Some(known) = file.freshly_known(self.ttl) {
-            return Ok(Some(self.held(&file.url, known).await?));
+            return Ok(Some(self.held(url, known).await?));
         }
         let (is_open, shown) = (file.kept_entry(), file.shown());
-        let held = self.newest(&file.url).await;
+        let held = self.newest(url).await;
         // The kernel may have pages of what was shown, even if the cache has evicted all of it. Then it would not
         // read the first range, or it would mix new bytes with old pages.
         let is_new = held.is_none() && is_open.is_none() && shown.is_none();
-        if is_new && matches!(file.listed_size, ListedSize::Exact(_)) {
+        if is_new && matches!(file.listed_size(), ListedSize::Exact(_)) {
             return Ok(None);
         }
         let before = match (held, shown) {
             (Some(held), _) => Some(held),
-            (None, Some(shown)) => Some(self.held(&file.url, shown).await?),
-            (None, None) => self.held_of_told(&file.url).await?,
+            (None, Some(shown)) => Some(self.held(url, shown).await?),
+            (None, None) => self.held_of_told(url).await?,
         };
         let answer = match &before {
             None => Some(self.confirm(file, None, asker).await),
@@ -142,12 +147,12 @@ impl Tree {
         };
         match answer {
             None => Ok(before),
-            Some(Ok(Some(known))) => Ok(Some(self.held(&file.url, known).await?)),
-            Some(Ok(None)) => Err(unknown_size(&file.url)),
+            Some(Ok(Some(known))) => Ok(Some(self.held(url, known).await?)),
+            Some(Ok(None)) => Err(unknown_size(url)),
             Some(Err(TreeError::NotAsked)) if before.is_some() => Ok(before),
             Some(Err(error)) => {
-                let told = self.told_before_instead(&file.url, &error).await.ok_or(error)?;
-                Ok(Some(self.held(&file.url, told).await?))
+                let told = self.told_before_instead(url, &error).await.ok_or(error)?;
+                Ok(Some(self.held(url, told).await?))
             }
         }
     }
@@ -159,7 +164,7 @@ impl Tree {
         expected: Option<&Version>,
         asker: Urgency,
     ) -> Result<Option<Known>, TreeError> {
-        let catalogue = self.cache.catalogue();
+        let (catalogue, url) = (self.cache.catalogue(), &file.url());
         // A mirror's answer never replaces the source's own.
         let who = if expected.is_none() {
             Authority::Anybody
@@ -168,13 +173,13 @@ impl Tree {
         };
         let question = |there: Option<Url>| async move {
             match there {
-                None => self.client.confirm(&file.url, expected, file.exactly_listed()).await,
+                None => self.client.confirm(url, expected, file.exactly_listed()).await,
                 Some(there) => self.client.metadata_of_mirror(&there).await,
             }
         };
-        let answer = self.ask(&file.url, who, asker, question).await;
+        let answer = self.ask(url, who, asker, question).await;
         if let Err(TreeError::NotFound) = answer {
-            catalogue.forget_file(&file.url);
+            catalogue.forget_file(url);
             file.note_absent();
         }
         let mut found = answer?.answer;
@@ -182,13 +187,13 @@ impl Tree {
             return Err(TreeError::Changed);
         }
         if let Some(expected) = expected {
-            self.recognise(&file.url, expected, &mut found).await;
+            self.recognise(url, expected, &mut found).await;
         }
         let known = Known::of(found);
         if let Some(known) = &known {
             // The catalog orders names by their last confirmation.
             if expected != Some(&known.version) || catalogue.ages() {
-                catalogue.keep_file(&file.url, known.version.clone(), known.modified);
+                catalogue.keep_file(url, known.version.clone(), known.modified);
             }
             file.note(known.clone());
         }
@@ -242,6 +247,8 @@ impl Tree {
         expected: Option<Version>,
     ) -> Option<Result<Option<Known>, TreeError>> {
         let Kind::File(file) = &node.kind else { return None };
+        self.keep_in_directory(node);
+        let url = file.url();
         let (tree, node) = (Arc::clone(self), Arc::clone(node));
         let ask = async move {
             match &node.kind {
@@ -249,7 +256,7 @@ impl Tree {
                 Kind::Directory(_) => None,
             }
         };
-        self.ask_for_newer(&file.url, ask).await.flatten()
+        self.ask_for_newer(&url, ask).await.flatten()
     }
 
     /// The origin that a file's bytes come from, as far as is known: where redirects last led.
@@ -265,17 +272,18 @@ impl Tree {
         if let Some(entry) = file.kept_entry() {
             return Ok(entry);
         }
-        let origin = self.origin_of(&file.url)?;
-        let (url, held) = (file.url.clone(), held.clone());
+        let url = file.url();
+        let (origin, held) = (self.origin_of(&url)?, held.clone());
         Ok(self
             .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
             .await??)
     }
 
     fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
+        let url = file.url();
         Ok(self
             .cache
-            .unsettled(&file.url, self.origin_of(&file.url)?, ino, file.shown_size()))
+            .unsettled(&url, self.origin_of(&url)?, ino, file.shown_size()))
     }
 
     /// The last known answer for a file, while the origin can't be asked. `None` if the origin says that the file is

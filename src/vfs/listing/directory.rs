@@ -14,7 +14,7 @@ use super::snapshot::Snapshot;
 use super::unlisted::Unlisted;
 use crate::source::{LeftOut, ListedTime};
 use crate::vfs::TreeError;
-use crate::vfs::node::{Attributes, Ino, Node, undated};
+use crate::vfs::node::{Attributes, Counted, Ino, Node, Totals, undated};
 use crate::vfs::request::Urgency;
 
 /// The size in bytes that `stat` shows for a directory, as local file systems show for a small one.
@@ -38,8 +38,10 @@ pub struct Directory {
 pub(in crate::vfs) struct State {
     /// Its date in its parent's newest listing.
     listed_time: Option<ListedTime>,
-    pub(in crate::vfs) snapshot: Option<Arc<Snapshot>>,
-    /// Nodes that the kernel still referenced when the names were dropped.
+    snapshot: Option<Arc<Snapshot>>,
+    /// The names' share of the totals. **`Some` exactly while `snapshot` is.**
+    counted: Option<Counted>,
+    /// Pinned nodes that the kernel still referenced when the names were dropped.
     pub(in crate::vfs) survivors: HashMap<OsString, Weak<Node>>,
     /// Until when the names are fresh.
     pub(in crate::vfs) fresh_until: Option<Instant>,
@@ -79,6 +81,23 @@ pub(in crate::vfs) struct Kept {
 impl Kept {
     pub(in crate::vfs) fn says_the_same(&self, other: &Kept) -> bool {
         (self.names, self.modified) == (other.names, other.modified)
+    }
+}
+
+impl State {
+    pub(in crate::vfs) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
+    }
+
+    /// Shows these names from now on.
+    pub(in crate::vfs) fn show(&mut self, snapshot: Arc<Snapshot>, totals: &Arc<Totals>) {
+        self.counted = Some(Counted::new(totals, snapshot.totals()));
+        self.snapshot = Some(snapshot);
+    }
+
+    fn take_snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        self.counted = None;
+        self.snapshot.take()
     }
 }
 
@@ -127,12 +146,13 @@ impl Directory {
             let mut state = self.state.write();
             (state.fresh_until, state.is_searched) = (None, false);
             state.unlisted.clear();
-            state.snapshot.take()
+            state.take_snapshot()
         };
         let Some(names) = names else { return };
-        let known = names.children().iter().filter(|(_, node)| is_known(node.ino));
+        let pinned = names.all_pinned().into_iter();
+        let known = pinned.filter(|(_, node)| is_known(node.ino));
         let survivors = known
-            .map(|(name, node)| (name.as_os_str().to_owned(), Arc::downgrade(node)))
+            .map(|(at, node)| (names.name(at).to_owned(), Arc::downgrade(&node)))
             .collect();
         let mut state = self.state.write();
         // The names may have been fetched again meanwhile.
@@ -141,18 +161,13 @@ impl Directory {
         }
     }
 
-    pub(in crate::vfs) fn set(&self, snapshot: Snapshot) {
-        self.state.write().snapshot = Some(Arc::new(snapshot));
+    pub(in crate::vfs) fn set(&self, snapshot: Snapshot, totals: &Arc<Totals>) {
+        self.state.write().show(Arc::new(snapshot), totals);
     }
 
     /// Treats the names as fresh for this time.
     pub(in crate::vfs) fn believe_for(&self, time: Duration) {
         self.state.write().fresh_until = Some(Instant::now() + time);
-    }
-
-    /// Its date in its parent's newest listing.
-    pub(in crate::vfs) fn listed_time(&self) -> Option<ListedTime> {
-        self.state.read().listed_time
     }
 
     /// Sets its date from its parent's newest listing.
@@ -197,7 +212,8 @@ impl Directory {
     /// Drops all names, because the origin says that the directory does not exist.
     pub(in crate::vfs) fn forget(&self) {
         let mut state = self.state.write();
-        (state.snapshot, state.fresh_until, state.kept) = (None, None, None);
+        drop(state.take_snapshot());
+        (state.fresh_until, state.kept) = (None, None);
         state.survivors.clear();
         state.unlisted.clear();
     }
@@ -215,7 +231,7 @@ impl Directory {
             .or(snapshot.as_ref().and_then(|s| s.modified))
             .unwrap_or_else(undated)
             .max(UNIX_EPOCH);
-        let links = snapshot.map_or(1, |snapshot| 2 + snapshot.directories);
+        let links = snapshot.map_or(1, |snapshot| 2 + snapshot.directories());
         Attributes {
             ino,
             is_directory: true,

@@ -9,8 +9,6 @@
 //! A name that was first taken for a file is corrected then. In the tree a node with another number replaces its
 //! node; in the index the listing is corrected. What later listings say of the name applies to the directory.
 
-use std::sync::Arc;
-
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -19,10 +17,10 @@ use super::snapshot::Snapshot;
 use super::stored;
 use crate::http::redact;
 use crate::origin::Metadata;
-use crate::source::{Entry, EntryKind, ListedSize, Listing, Source};
+use crate::source::{EntryKind, ListedSize, Listing, Source};
 use crate::vfs::Tree;
 use crate::vfs::file::RemoteFile;
-use crate::vfs::node::{Kind, Node};
+use crate::vfs::node::Kind;
 
 /// Extensions of files that are web pages themselves.
 const PAGES: [&str; 9] = ["html", "htm", "xhtml", "shtml", "xht", "php", "asp", "aspx", "jsp"];
@@ -72,11 +70,12 @@ impl Tree {
     /// Whether the server's answer shows that a file is a directory. Marks the file then.
     pub(in crate::vfs) async fn turns_out_directory(&self, file: &RemoteFile, found: &Metadata) -> bool {
         // No server gives the exact size of a page that it generates.
-        let may_be_index = !matches!(file.listed_size, ListedSize::Exact(_));
-        let is_directory = directory_of(&file.url, &found.url).is_some()
-            || (may_be_index && marked_index(&*self.source, &file.url, found).await.is_some());
+        let may_be_index = !matches!(file.listed_size(), ListedSize::Exact(_));
+        let url = file.url();
+        let is_directory = directory_of(&url, &found.url).is_some()
+            || (may_be_index && marked_index(&*self.source, &url, found).await.is_some());
         if is_directory {
-            log::info!("{}: it is a directory, though its link has no `/`", redact(&file.url));
+            log::info!("{}: it is a directory, though its link has no `/`", redact(&url));
             file.mark_directory();
         }
         is_directory
@@ -84,30 +83,25 @@ impl Tree {
 
     /// The directory that replaces a file node.
     pub(in crate::vfs) fn directory_instead(&self, file: &RemoteFile) -> Directory {
-        self.cache.catalogue().forget_file(&file.url);
-        self.listed_directory(with_slash(&file.url), file.listed_time)
+        let url = file.url();
+        self.cache.catalogue().forget_file(&url);
+        self.listed_directory(with_slash(&url), file.listed_time())
     }
 
     /// Stores the corrected names of a directory.
     pub(in crate::vfs) fn keep_corrected(&self, directory: &Directory, names: &Snapshot) {
-        let entries = names.children().iter().filter_map(|(name, node)| {
-            let (kind, modified) = match &node.kind {
-                Kind::Directory(below) => (EntryKind::Directory, below.listed_time()),
-                Kind::File(file) => {
-                    let (size, modified) = file.listed_as();
-                    (EntryKind::File(size), modified)
-                }
-            };
-            Some(Entry {
-                name: name.clone(),
-                url: node.url()?.clone(),
-                kind,
-                modified,
-            })
-        });
+        let mut entries = names.entries().clone();
+        for (at, node) in names.all_pinned() {
+            let Kind::Directory(below) = &node.kind else { continue };
+            if let Some(url) = below.url.as_ref().filter(|_| !entries.is_directory(at)) {
+                // Without room it is written down as what it was, and found out again.
+                let _ = entries.replace(at, EntryKind::Directory, url);
+            }
+        }
+        let Some(url) = &directory.url else { return };
         let listing = Listing {
-            entries: entries.collect(),
-            ..stored::listing_of(names.modified)
+            entries,
+            ..stored::listing_of(url, names.modified)
         };
         self.keep(directory, &listing);
     }
@@ -115,21 +109,30 @@ impl Tree {
 
 /// Corrects a new listing: names known as directories count as directories, though it lists them as files.
 pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
-    if before.directories == 0 {
+    if before.directories() == 0 {
         return;
     }
-    for entry in &mut listing.entries {
-        if !matches!(entry.kind, EntryKind::File(_)) {
+    let entries = &mut listing.entries;
+    for at in 0..entries.len() {
+        if entries.is_directory(at) {
             continue;
         }
-        let Some(Kind::Directory(directory)) = before.get(entry.name.as_os_str()).map(|node: &Arc<Node>| &node.kind)
-        else {
+        let Some(before_at) = before.find_near(entries.name(at), at) else {
             continue;
         };
-        let url = with_slash(&entry.url);
-        // A directory that can't be listed may have become a file.
-        if directory.url.as_ref() == Some(&url) && !directory.has_failed() {
-            (entry.kind, entry.url) = (EntryKind::Directory, url);
+        if !before.is_directory(before_at) {
+            continue;
+        }
+        let url = with_slash(&entries.url(at));
+        let is_same = match before.pinned(before_at).as_ref().map(|node| &node.kind) {
+            // A directory that can't be listed may have become a file.
+            Some(Kind::Directory(directory)) => directory.url.as_ref() == Some(&url) && !directory.has_failed(),
+            Some(Kind::File(_)) => false,
+            None => before.entries().url(before_at) == url,
+        };
+        if is_same {
+            // Without room it is a file until that is found out again.
+            let _ = entries.replace(at, EntryKind::Directory, &url);
         }
     }
 }

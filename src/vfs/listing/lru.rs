@@ -58,6 +58,8 @@ impl ListingLru {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
     use crate::vfs::listing::directory::Directory;
     use crate::vfs::node::{Kind, ROOT};
@@ -66,8 +68,8 @@ mod tests {
         Arc::new(Node {
             ino,
             parent: ROOT,
+            references: AtomicU64::new(0),
             kind: Kind::Directory(Box::new(Directory::fixed())),
-            _counted: None,
         })
     }
 

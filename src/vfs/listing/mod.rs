@@ -16,14 +16,14 @@ pub(super) mod stored;
 pub(super) mod unlisted;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::file::{RemoteFile, version_text};
+use super::file::version_text;
 use super::listing::dates::Dates;
 use super::listing::directory::{Directory, Kept};
 use super::listing::kinds::{correct, with_slash};
@@ -32,10 +32,10 @@ use super::node::{Ino, Kind, Node};
 use super::nodes::{directory_number, number};
 use super::request::Urgency;
 use super::request::mirror_lookup::{Answered, Authority};
-use super::{Tree, TreeError};
+use super::{Tree, TreeError, listed_file};
 use crate::cache::{Cache, ShownFile};
 use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::source::{Entry, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX};
+use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX};
 use crate::util::clock;
 use crate::util::plural::{count, verb};
 
@@ -80,7 +80,7 @@ impl Tree {
         let Some(known) = known else {
             return self.list_again(node, directory, url, asker).await;
         };
-        if known.children().len() >= LARGE {
+        if known.len() >= LARGE {
             self.list_behind(node, directory);
             return Ok(known);
         }
@@ -234,7 +234,7 @@ impl Tree {
         // A directory that contains itself must end at some depth, or `find` would never end.
         listing
             .entries
-            .retain(|entry| entry.kind != EntryKind::Directory || entry.url.path().len() <= PATH_MAX);
+            .retain(|entries, at| !entries.is_directory(at) || entries.url(at).path().len() <= PATH_MAX);
         let left_out = (named - listing.entries.len()) as u64;
         if left_out > 0 {
             log::warn!(
@@ -288,45 +288,23 @@ impl Tree {
     fn take_names(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
         let before = directory.last_known();
         let survivors = std::mem::take(&mut directory.state.write().survivors);
+        let Listing { entries, modified, .. } = listing;
         let is_unsized =
-            |entry: &Entry| matches!(entry.kind, EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
-        directory.dates.set_mixed(listing.entries.iter().any(is_unsized));
-        let mut shown = if before.is_none() {
-            self.shown_before(&listing)
-        } else {
-            // New entries of a listing were not shown before, or the listing now says something else of them.
-            HashMap::new()
-        };
-        let children = listing.entries.into_iter().enumerate().map(|(at, entry)| {
-            let name = entry.name.as_os_str();
-            let old = match &before {
-                Some(before) => before.listed(name).cloned(),
-                None => survivors.get(name).and_then(Weak::upgrade),
-            };
-            let child = match old {
-                Some(old) if old.still_fits(&entry) => {
-                    if let Kind::Directory(directory) = &old.kind {
-                        directory.set_listed_time(entry.modified);
-                    }
-                    old
-                }
-                old => {
-                    let child = self.add_listed(node.ino, directory, &entry, is_stored, shown.remove(&at));
-                    if let Some(Kind::File(file)) = old.as_ref().map(|old| &old.kind) {
-                        file.note_successor(&child);
-                    }
-                    child
-                }
-            };
-            (entry.name, child)
+            |at| matches!(entries.kind(at), EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
+        directory.dates.set_mixed((0..entries.len()).any(is_unsized));
+        let same = before.clone().filter(|before| before.says_the_same(&entries, modified));
+        let snapshot = same.unwrap_or_else(|| {
+            let stored = stored_before(before.as_deref(), &entries, is_stored);
+            let snapshot = Snapshot::new(entries, Arc::clone(&directory.dates), stored, modified);
+            self.take_nodes(node, before.as_deref(), &survivors, &snapshot);
+            Arc::new(snapshot)
         });
-        let snapshot = Arc::new(Snapshot::new(children.collect(), listing.modified));
         {
             let mut state = directory.state.write();
-            (state.snapshot, state.is_stored, state.failed) = (Some(Arc::clone(&snapshot)), is_stored, None);
+            state.show(Arc::clone(&snapshot), &self.totals);
+            (state.is_stored, state.failed) = (is_stored, None);
         }
-        let names = snapshot.children().len();
-        let leaving = self.remembered.lock().listed(node, names, self.most_names);
+        let leaving = self.remembered.lock().listed(node, snapshot.len(), self.most_names);
         for other in leaving {
             if let Kind::Directory(other) = &other.kind {
                 other.let_go(|ino| self.nodes.is_known(ino));
@@ -335,52 +313,90 @@ impl Tree {
         snapshot
     }
 
-    /// The nodes that earlier mounts showed for files of this listing, by their positions. Only files whose listed
-    /// size and date are the same.
-    fn shown_before(&self, listing: &Listing) -> HashMap<usize, ShownFile> {
-        let files = listing.entries.iter().enumerate();
-        let files: Vec<_> = files
-            .filter_map(|(at, entry)| match entry.kind {
-                EntryKind::File(size) => Some((at, entry, size)),
-                EntryKind::Directory => None,
-            })
-            .collect();
-        let urls: Vec<_> = files.iter().map(|(_, entry, _)| &entry.url).collect();
-        let shown = self.cache.catalogue().shown(&urls);
-        let same = files.into_iter().zip(shown).filter_map(|((at, entry, size), shown)| {
-            let shown = shown?;
-            (shown.listed == stored::file_text(size, entry.modified)).then_some((at, shown))
-        });
-        same.collect()
-    }
-
-    fn add_listed(
+    /// Pins the nodes in new names that can't be made from what the listing says.
+    fn take_nodes(
         &self,
-        parent: Ino,
-        directory: &Directory,
-        entry: &Entry,
-        is_stored: bool,
-        shown: Option<ShownFile>,
-    ) -> Arc<Node> {
-        let url = entry.url.clone();
-        match entry.kind {
-            EntryKind::Directory => {
-                let number = directory_number(&url);
-                self.add(
-                    parent,
-                    number,
-                    Kind::Directory(Box::new(self.listed_directory(url, entry.modified))),
-                )
-            }
-            EntryKind::File(size) => {
-                let number = number(&[url.as_str(), &stored::file_text(size, entry.modified)]);
-                let mut file = RemoteFile::listed(url, size, entry.modified, Arc::clone(&directory.dates));
-                file.is_stored = is_stored;
-                match shown {
-                    Some(shown) => self.add(parent, shown.ino, Kind::File(file.shown_before(shown.file))),
-                    None => self.add(parent, number, Kind::File(file)),
+        node: &Node,
+        before: Option<&Snapshot>,
+        survivors: &HashMap<OsString, Weak<Node>>,
+        names: &Snapshot,
+    ) {
+        let mut shown = HashMap::new();
+        if before.is_none() {
+            // What is new in one that was listed before was not shown before, or the listing says something else of it.
+            shown = self.shown_before(names);
+        }
+        let entries = names.entries();
+        let mut near = 0;
+        for at in 0..names.len() {
+            let old = match before {
+                Some(before) => before.find_near(names.name(at), near).and_then(|there| {
+                    near = there + 1;
+                    self.existing(node.ino, before, there)
+                }),
+                None => survivors.get(names.name(at)).and_then(Weak::upgrade),
+            };
+            let ino = names.listed_ino(at);
+            match old {
+                Some(old) if old.still_fits(entries, at) => {
+                    if let Kind::Directory(directory) = &old.kind {
+                        directory.set_listed_time(entries.modified(at));
+                    }
+                    if old.ino != ino || old.is_told_of() {
+                        names.pin(at, old);
+                    }
+                }
+                Some(old) => {
+                    let child = self.add_listed(node.ino, names, at, None);
+                    if let Kind::File(file) = &old.kind {
+                        file.note_successor(&child);
+                    }
+                    names.pin(at, child);
+                }
+                None => {
+                    let shown = shown.remove(&at);
+                    // The kernel may reference a node of an older listing that has this number.
+                    let other = self.nodes.get(ino);
+                    let is_it = |other: &Arc<Node>| other.parent == node.ino && other.still_fits(entries, at);
+                    if shown.is_some() || other.is_some_and(|other| !is_it(&other)) {
+                        names.pin(at, self.add_listed(node.ino, names, at, shown));
+                    }
                 }
             }
+        }
+    }
+
+    /// The node at this position, if there is one.
+    fn existing(&self, parent: Ino, names: &Snapshot, at: usize) -> Option<Arc<Node>> {
+        names.pinned(at).or_else(|| {
+            let node = self.nodes.get(names.listed_ino(at))?;
+            node.is_listed(parent, names.entries(), at).then_some(node)
+        })
+    }
+
+    /// What those of the files were shown as of which the listing says what it said then; by their positions.
+    fn shown_before(&self, names: &Snapshot) -> HashMap<usize, ShownFile> {
+        let entries = names.entries();
+        let files = || (0..entries.len()).filter(|&at| !entries.is_directory(at));
+        let urls = files().map(|at| (at, entries.url(at)));
+        let shown = self.cache.catalogue().shown(files().count(), urls).into_iter();
+        let is_same = |(at, shown): &(usize, ShownFile)| match entries.kind(*at) {
+            EntryKind::File(size) => shown.listed == stored::file_text(size, entries.modified(*at)),
+            EntryKind::Directory => false,
+        };
+        shown.filter(is_same).collect()
+    }
+
+    fn add_listed(&self, parent: Ino, names: &Snapshot, at: usize, shown: Option<ShownFile>) -> Arc<Node> {
+        let (entries, number) = (names.entries(), names.listed_ino(at));
+        if entries.is_directory(at) {
+            let directory = self.listed_directory(entries.url(at), entries.modified(at));
+            return self.add(parent, number, Kind::Directory(Box::new(directory)));
+        }
+        let file = listed_file(names, at);
+        match shown {
+            Some(shown) => self.add(parent, shown.ino, Kind::File(file.shown_before(shown.file))),
+            None => self.add(parent, number, Kind::File(file)),
         }
     }
 
@@ -419,24 +435,23 @@ impl Tree {
             // Only files change, and only directories contain them.
             unreachable!("a changed node is a file in a directory")
         };
-        let mut state = directory.state.write();
-        let current = state
-            .snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.get(name))
-            .filter(|node| !node.is_changed());
+        // Locked until the end, so that the node is replaced once.
+        let state = directory.state.write();
+        let names = state.snapshot().cloned();
+        let place = names.as_ref().and_then(|names| Some((names, names.find(name)?)));
+        let current = place
+            .and_then(|(names, at)| names.pinned(at))
+            .filter(|node| !node.is_changed() && !node.is_ghost());
         if let Some(replaced_meanwhile) = current {
-            return Arc::clone(replaced_meanwhile);
+            return replaced_meanwhile;
         }
         if file.is_directory() {
             let instead = Kind::Directory(Box::new(self.directory_instead(file)));
-            let number = directory_number(&with_slash(&file.url));
+            let number = directory_number(&with_slash(&file.url()));
             let node = self.add(parent.ino, number, instead);
-            let names = state
-                .snapshot
-                .as_ref()
-                .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
-            state.snapshot = names.clone();
+            if let Some((names, at)) = place {
+                names.replace(at, Arc::clone(&node));
+            }
             drop(state);
             if let Some(names) = names {
                 self.keep_corrected(directory, &names);
@@ -448,14 +463,28 @@ impl Tree {
         let version = next
             .version()
             .map_or_else(|| changed.ino.to_string(), |version| version_text(&version));
-        let number = number(&[file.url.as_str(), &version]);
+        let number = number(&[file.url().as_str(), &version]);
         let node = self.add(parent.ino, number, Kind::File(next));
-        state.snapshot = state
-            .snapshot
-            .as_ref()
-            .map(|snapshot| Arc::new(snapshot.with(name, Arc::clone(&node))));
+        if let Some((names, at)) = place {
+            names.replace(at, Arc::clone(&node));
+        }
         node
     }
+}
+
+/// Which entries come from an earlier mount's listing: all, if the listing does; or those that are unchanged since.
+fn stored_before(before: Option<&Snapshot>, entries: &Entries, is_stored: bool) -> Option<Box<[bool]>> {
+    if is_stored {
+        return Some(vec![true; entries.len()].into());
+    }
+    let before = before.filter(|before| before.has_stored())?;
+    let mut near = 0;
+    let is_stored = |at| {
+        let there = before.find_near(entries.name(at), near);
+        let there = there.inspect(|there| near = there + 1);
+        there.is_some_and(|there| before.is_stored(there) && before.entries().is_same_at(there, entries, at))
+    };
+    Some((0..entries.len()).map(is_stored).collect())
 }
 
 /// The error for an answer that is a web page for people instead of a listing.
@@ -470,14 +499,13 @@ fn stands_in(url: &Url) -> TreeError {
 }
 
 impl Node {
-    /// Whether a listing's entry can be the same file or directory as this node.
-    fn still_fits(&self, entry: &Entry) -> bool {
-        match (&self.kind, entry.kind) {
-            (Kind::Directory(directory), EntryKind::Directory) => directory.url.as_ref() == Some(&entry.url),
-            (Kind::File(file), EntryKind::File(size)) => {
-                !file.is_changed() && file.still_fits(&entry.url, size, entry.modified)
+    /// Whether the entry at this position can be the same file or directory as this node.
+    fn still_fits(&self, entries: &Entries, at: usize) -> bool {
+        match &self.kind {
+            Kind::Directory(directory) => {
+                entries.is_directory(at) && directory.url.as_ref().is_some_and(|url| *url == entries.url(at))
             }
-            _ => false,
+            Kind::File(file) => !file.is_changed() && file.still_fits(entries, at),
         }
     }
 }

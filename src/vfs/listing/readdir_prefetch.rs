@@ -164,10 +164,8 @@ impl Tree {
         if now.parent == last.ino {
             let names = snapshot_of(last);
             return names.is_some_and(|names| {
-                names
-                    .directories_after(order, None)
-                    .take(NEAR)
-                    .any(|d| d.ino == now.ino)
+                let mut near = names.directories_after(order, None).take(NEAR);
+                near.any(|at| names.ino(at) == now.ino)
             });
         }
         // The next sibling, or that of the nearest ancestor that has a next sibling.
@@ -200,7 +198,10 @@ impl Tree {
             let Some(parent) = self.node(at.parent) else { break };
             if let Some(names) = snapshot_of(&parent) {
                 for sibling in names.directories_after(order, Some(at.ino)) {
-                    self.collect(sibling, &mut ahead);
+                    if !ahead.goes_on() {
+                        break;
+                    }
+                    self.collect(&self.child(&parent, &names, sibling), &mut ahead);
                 }
             }
             at = parent;
@@ -226,7 +227,7 @@ impl Tree {
             if !ahead.goes_on() {
                 return;
             }
-            self.collect(child, ahead);
+            self.collect(&self.child(node, &names, child), ahead);
         }
     }
 
@@ -245,7 +246,8 @@ impl Tree {
         for entry in step.drop {
             self.cache.manager().end_read_ahead(entry.id);
         }
-        for (rank, node) in step.fetch {
+        for (rank, at) in step.fetch {
+            let node = self.child(&parent, &names, at);
             let (tree, directory) = (Arc::clone(self), parent.ino);
             self.runtime.spawn(async move {
                 let Ok(entry) = tree.open_for(&node, Urgency::Guessing).await else {
@@ -292,8 +294,8 @@ struct Step {
     serial: u64,
     /// The prefetched entry of that file.
     reached: Option<Arc<CacheEntry>>,
-    /// Files to prefetch, with their ranks in the walk's order.
-    fetch: Vec<(usize, Arc<Node>)>,
+    /// Files to prefetch: their ranks in the walk's order, and their positions.
+    fetch: Vec<(usize, usize)>,
     /// Prefetched entries that are not needed any more.
     drop: Vec<Arc<CacheEntry>>,
 }
@@ -383,15 +385,12 @@ impl FileWalk {
         self.ahead = ahead;
         let behind: Vec<_> = behind;
         let reached = behind.into_iter().find(|(at, _)| *at == rank);
-        let until = (rank + 1 + self.pace.ahead(most)).min(names.children().len());
+        let until = (rank + 1 + self.pace.ahead(most)).min(names.len());
         let from = self.looked_at.max(rank + 1);
         self.looked_at = self.looked_at.max(until);
-        let candidates = (from..until).zip(names.from(order, from));
-        let candidates = candidates.filter(|(_, node)| node.is_small_file(SMALL_FILE));
-        let candidates = candidates.map(|(rank, node)| (rank, Arc::clone(node)));
         Step {
             reached: reached.map(|(_, entry)| entry),
-            fetch: candidates.collect(),
+            fetch: names.small_files(order, from, until, SMALL_FILE),
             ..nothing(self.serial)
         }
     }

@@ -57,13 +57,12 @@ impl Tree {
         };
         let names = directory.last_known();
         let unsized_file = names.as_ref().and_then(|names| {
-            let others = names.children().iter().map(|(_, child)| child);
-            let mut others = others.filter(|child| !child.has_exact_size());
+            let mut others = (0..names.len()).filter(|&at| !names.has_exact_size(at));
             let first = others.clone().next();
-            let same = others.find(|other| matches!(&other.kind, Kind::File(other) if other.is_listed_with(file)));
-            same.or(first)
+            let same = others.find(|&at| names.is_listed_at(at, file.listed_time()));
+            Some(self.child(&parent, names, same.or(first)?))
         });
-        if let Some(neighbour) = unsized_file {
+        if let Some(neighbour) = &unsized_file {
             // The listed date has to do if the server gives none.
             let _ = self.resolve_one(neighbour, asker.who_knows_something()).await;
             if let Kind::File(file) = &neighbour.kind {
@@ -79,7 +78,7 @@ impl Tree {
             return Vec::new();
         };
         if let Some(listed) = file.to_write() {
-            self.cache.catalogue().keep_shown(&file.url, listed, node.ino);
+            self.cache.catalogue().keep_shown(&file.url(), listed, node.ino);
         }
         let mut changed = Vec::new();
         let learnt = file.teach_dates();
@@ -88,14 +87,9 @@ impl Tree {
             && let Kind::Directory(directory) = &parent.kind
             && let Some(names) = directory.last_known()
         {
-            let is_touched = |other: &Node| match &other.kind {
-                _ if learnt == Learnt::Clock => true,
-                Kind::File(other) => other.is_listed_with(file),
-                Kind::Directory(_) => false,
-            };
-            let others = names.children().iter().map(|(_, child)| child);
-            let touched = others.filter(|other| other.ino != node.ino && is_touched(other));
-            changed.extend(touched.map(|other| other.ino).filter(|&ino| self.nodes.is_known(ino)));
+            let is_touched = |at: &usize| learnt == Learnt::Clock || names.is_listed_at(*at, file.listed_time());
+            let touched = (0..names.len()).filter(is_touched).map(|at| names.ino(at));
+            changed.extend(touched.filter(|&ino| ino != node.ino && self.nodes.is_known(ino)));
         }
         if file.has_another_date() {
             changed.push(node.ino);
@@ -120,7 +114,6 @@ impl Tree {
             return;
         };
         let Some(snapshot) = directory.last_known() else { return };
-        let children = snapshot.children();
         let Some(at) = snapshot.position(node.ino) else { return };
         // The last requested position; the program follows it at some distance.
         let asked = directory.resolved_until.load(Ordering::Relaxed);
@@ -129,15 +122,16 @@ impl Tree {
             directory.resolved_until.store(at + 1, Ordering::Relaxed);
             return;
         }
-        let until = (at + 1 + RESOLVE_AHEAD).min(children.len());
+        let until = (at + 1 + RESOLVE_AHEAD).min(snapshot.len());
         if directory.resolved_until.fetch_max(until, Ordering::Relaxed) >= until {
             return;
         }
-        for (_, child) in &children[asked.max(at + 1)..until] {
+        for next in asked.max(at + 1)..until {
+            let child = self.child(&parent, &snapshot, next);
             if child.is_ready() {
                 continue;
             }
-            let (tree, child) = (Arc::clone(self), Arc::clone(child));
+            let tree = Arc::clone(self);
             // A prefetch ignores errors; a later `stat` reports them.
             self.runtime
                 .spawn(async move { tree.resolve_one(&child, Urgency::Guessing).await.ok() });

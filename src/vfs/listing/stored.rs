@@ -16,40 +16,55 @@
 //! could not be fetched. A listing with links to other origins is not stored either: another mount over the same
 //! cache must not be led to follow them.
 
-use std::fmt::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use url::Url;
 
 use crate::cache::StoredListing;
-use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
+use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name, seconds};
+
+/// Bytes of most lines, to spare the growth of a text of megabytes.
+const LINE: usize = 80;
 
 /// The stored form of a listing; `None` if it contains links that must not be stored.
 pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing> {
     if listing.has_external {
         return None;
     }
-    let mut names = Vec::new();
-    for entry in &listing.entries {
-        let url = &entry.url;
-        if url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return None;
+    let entries = &listing.entries;
+    let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
+    if Url::parse(entries.base()).is_ok_and(|base| has_login(&base)) {
+        return None;
+    }
+    let mut names = Vec::with_capacity(entries.len() * LINE);
+    let (mut line, mut address) = (String::new(), String::new());
+    for at in 0..entries.len() {
+        let (link, is_below) = entries.link(at);
+        if !is_below || link.contains('?') {
+            let url = entries.url(at);
+            if url.query().is_some() || has_login(&url) {
+                return None;
+            }
         }
-        let mut line = match entry.kind {
-            EntryKind::Directory => "d".to_owned(),
-            EntryKind::File(size) => size_text(size),
-        };
+        line.clear();
         // Writing to a string does not fail.
-        let rest = url.as_str().strip_prefix(directory.as_str());
+        let _ = match entries.kind(at) {
+            EntryKind::Directory => write!(line, "d"),
+            EntryKind::File(size) => write!(line, "{}", SizeText(size)),
+        };
+        address.clear();
+        entries.write_url(at, &mut address);
+        let rest = address.strip_prefix(directory.as_str());
         let _ = match rest.filter(|rest| !rest.starts_with('=')) {
             Some(rest) => write!(line, "\t{rest}\t"),
-            None => write!(line, "\t={url}\t"),
+            None => write!(line, "\t={address}\t"),
         };
-        line += &date_text(entry.modified);
-        line.push('\t');
+        let _ = write!(line, "{}\t", DateText(entries.modified(at)));
         names.extend_from_slice(line.as_bytes());
-        let name = entry.name.as_bytes();
+        let name = entries.name(at).as_bytes();
         if name.iter().any(u8::is_ascii_control) {
             names.push(b'\t');
             names.extend(percent_encode(name, NON_ALPHANUMERIC).flat_map(str::bytes));
@@ -66,21 +81,38 @@ pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<Stored
 
 /// What a listing says of a file, for comparison with an earlier listing: `f SIZE date`.
 pub(in crate::vfs) fn file_text(size: ListedSize, date: Option<ListedTime>) -> String {
-    format!("{} {}", size_text(size), date_text(date))
+    FileText(size, date).to_string()
 }
 
-fn size_text(size: ListedSize) -> String {
-    match size {
-        ListedSize::Exact(size) => format!("f {size}"),
-        ListedSize::Rounded(size) => format!("f ~{size}"),
-        ListedSize::Unknown => "f ?".to_owned(),
+/// Writes [`file_text`].
+pub(in crate::vfs) struct FileText(pub(in crate::vfs) ListedSize, pub(in crate::vfs) Option<ListedTime>);
+
+impl fmt::Display for FileText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", SizeText(self.0), DateText(self.1))
     }
 }
 
-fn date_text(date: Option<ListedTime>) -> String {
-    match date {
-        None => "-".to_owned(),
-        Some(ListedTime { time, exact }) => format!("{}{}", if exact { "" } else { "~" }, nanoseconds(time)),
+struct SizeText(ListedSize);
+
+impl fmt::Display for SizeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ListedSize::Exact(size) => write!(f, "f {size}"),
+            ListedSize::Rounded(size) => write!(f, "f ~{size}"),
+            ListedSize::Unknown => f.write_str("f ?"),
+        }
+    }
+}
+
+struct DateText(Option<ListedTime>);
+
+impl fmt::Display for DateText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("-"),
+            Some(ListedTime { time, exact }) => write!(f, "{}{}", if exact { "" } else { "~" }, nanoseconds(time)),
+        }
     }
 }
 
@@ -90,17 +122,19 @@ pub(in crate::vfs) fn read(directory: &Url, stored: &StoredListing) -> Option<Li
         .names
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty());
-    let entries = lines.map(|line| read_line(directory, line)).collect::<Option<_>>()?;
-    Some(Listing {
-        entries,
-        ..listing_of(stored.modified)
-    })
+    let mut listing = listing_of(directory, stored.modified);
+    for line in lines {
+        let is_taken = listing.entries.push(&read_line(directory, line)?);
+        is_taken.then_some(())?;
+    }
+    listing.entries.shrink_to_fit();
+    Some(listing)
 }
 
 /// A listing without names.
-pub(in crate::vfs) fn listing_of(modified: Option<SystemTime>) -> Listing {
+pub(in crate::vfs) fn listing_of(directory: &Url, modified: Option<SystemTime>) -> Listing {
     Listing {
-        entries: Vec::new(),
+        entries: Entries::of(directory),
         left_out: LeftOut::default(),
         modified,
         is_marked: true,
@@ -151,30 +185,19 @@ fn read_line(directory: &Url, line: &[u8]) -> Option<Entry> {
 }
 
 fn nanoseconds(time: SystemTime) -> i128 {
-    // The range of a system clock fits easily.
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => after.as_nanos() as i128,
-        Err(before) => -(before.duration().as_nanos() as i128),
-    }
+    let (seconds, nanoseconds) = seconds(time);
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 
 fn time(nanoseconds: i128) -> Option<SystemTime> {
-    let distance = nanoseconds.unsigned_abs();
-    let distance = Duration::new(
-        u64::try_from(distance / 1_000_000_000).ok()?,
-        (distance % 1_000_000_000) as u32,
-    );
-    if nanoseconds < 0 {
-        UNIX_EPOCH.checked_sub(distance)
-    } else {
-        UNIX_EPOCH.checked_add(distance)
-    }
+    let seconds = i64::try_from(nanoseconds.div_euclid(1_000_000_000)).ok()?;
+    crate::source::time(seconds, nanoseconds.rem_euclid(1_000_000_000) as u32)
 }
 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
     use proptest::collection::vec;
@@ -197,13 +220,9 @@ mod tests {
     }
 
     fn listing(entries: Vec<Entry>) -> Listing {
-        Listing {
-            entries,
-            left_out: LeftOut::default(),
-            modified: None,
-            is_marked: true,
-            has_external: false,
-        }
+        let mut listing = listing_of(&directory(), None);
+        assert!(entries.iter().all(|entry| listing.entries.push(entry)));
+        listing
     }
 
     #[test]

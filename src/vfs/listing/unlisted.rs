@@ -183,7 +183,7 @@ impl Tree {
     ) -> Arc<Node> {
         let known = match found {
             Found::Directory(below) => {
-                let same = was_there.filter(|node| node.url() == Some(&below));
+                let same = was_there.filter(|node| node.url().as_ref() == Some(&below));
                 return same.unwrap_or_else(|| {
                     let number = directory_number(&below);
                     self.add(
@@ -209,7 +209,7 @@ impl Tree {
         if let Some(Known { version, modified, .. }) = &known {
             self.cache.catalogue().keep_file(&url, version.clone(), *modified);
         }
-        let file = RemoteFile::known(url, known, Arc::clone(&directory.dates));
+        let file = RemoteFile::known(&url, known, Arc::clone(&directory.dates));
         self.add(parent.ino, number, Kind::File(file))
     }
 

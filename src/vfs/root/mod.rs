@@ -4,6 +4,7 @@
 pub(super) mod top;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::Tree;
 use super::file::{Known, RemoteFile, version_text};
@@ -24,7 +25,7 @@ impl Top {
                 Top::Directory { url, .. } => Directory::listed(url.clone(), None, Dates::by(clock)),
                 Top::Names(_) => Directory::fixed(),
             })),
-            _counted: None,
+            references: AtomicU64::new(0),
         })
     }
 }
@@ -34,13 +35,13 @@ impl Tree {
     pub(super) fn plant(self: &Arc<Self>, root: &Arc<Node>, top: Top) {
         let Kind::Directory(directory) = &root.kind else { return };
         match top {
-            Top::Directory { listing, .. } => self.take_top_listing(root, listing),
+            Top::Directory { listing, .. } => self.take_top_listing(root, *listing),
             Top::Names(entries) => {
                 let children = entries
                     .into_iter()
                     .map(|(name, entry)| (name, self.plant_top_entry(entry)))
                     .collect();
-                directory.set(Snapshot::new(children, None));
+                directory.set(Snapshot::of_nodes(children), &self.totals);
             }
         }
     }
@@ -61,7 +62,7 @@ impl Tree {
                 let version = known.as_ref().map(|known| version_text(&known.version));
                 let number = number(&[url.as_str(), version.as_deref().unwrap_or_default()]);
                 let dates = Dates::by(self.clock(&url));
-                let file = RemoteFile::known(url.clone(), known.clone(), dates);
+                let file = RemoteFile::known(&url, known.clone(), dates);
                 let node = self.add(ROOT, number, Kind::File(file));
                 match known {
                     Some(Known { version, at: None, .. }) => {

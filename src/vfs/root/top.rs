@@ -24,7 +24,7 @@ pub enum Top {
         /// Its URL, ending in `/`.
         url: Url,
         /// Its listing.
-        listing: TopListing,
+        listing: Box<TopListing>,
     },
     /// One name for each source.
     Names(Vec<(Name, TopEntry)>),
@@ -158,7 +158,12 @@ impl Top {
                 },
             };
             match entry {
-                TopEntry::Directory(url, listing) if is_alone => return Ok(Top::Directory { url, listing }),
+                TopEntry::Directory(url, listing) if is_alone => {
+                    return Ok(Top::Directory {
+                        url,
+                        listing: listing.into(),
+                    });
+                }
                 entry => {
                     let by_server = match (&entry, naming) {
                         (TopEntry::File(..), Naming::ByServer) => name_by_server(client, &url).await,

@@ -45,48 +45,37 @@ pub struct ShownRow {
     pub ino: u64,
 }
 
-/// Number of rows that are read at a time under the lock of the reading connection.
-const AT_A_TIME: usize = 256;
+/// The columns of [`ShownRow`].
+const SHOWN: &str = "SELECT size, validator, modified, listed, ino, url_key FROM remote_files";
 
 impl ChunkIndex {
-    /// The last shown state of those of these files that have one. Does not wait for queued
-    /// records.
-    ///
-    /// Reads no more rows than there are files. For a large directory that is listed for the first
-    /// time, the table is shorter, and is read as a whole.
-    pub fn shown(&self, files: &[UrlKey]) -> HashMap<String, ShownRow> {
-        self.try_shown(files).unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; going on as if none of the directory's files had been shown before");
-            HashMap::new()
-        })
-    }
-
-    fn try_shown(&self, files: &[UrlKey]) -> rusqlite::Result<HashMap<String, ShownRow>> {
-        const COLUMNS: &str = "SELECT size, validator, modified, listed, ino, url_key FROM remote_files";
-        let whole = self.connections.read(|reader| {
+    /// The last shown state of all files, by the keys of their URLs; `None` if there are more than `most`. Does not wait for
+    /// queued records.
+    pub fn all_shown(&self, most: usize) -> Option<HashMap<String, ShownRow>> {
+        let all = self.connections.read(|reader| {
             let mut found = HashMap::new();
-            let mut query = reader.prepare_cached(&format!("{COLUMNS} LIMIT ?1"))?;
-            let mut rows = query.query([files.len() as i64 + 1])?;
+            let mut query = reader.prepare_cached(&format!("{SHOWN} LIMIT ?1"))?;
+            let mut rows = query.query([most as i64 + 1])?;
             let mut read = 0;
             while let Some(row) = rows.next()? {
                 read += 1;
                 found.extend(shown_row(row)?);
             }
-            Ok((read <= files.len()).then_some(found))
-        })?;
-        if let Some(found) = whole {
-            return Ok(found);
-        }
-        let mut found = HashMap::new();
-        for files in files.chunks(AT_A_TIME) {
-            found.extend(self.connections.read(|reader| {
-                let mut query = reader.prepare_cached(&format!("{COLUMNS} WHERE url_key = ?1"))?;
-                let row = |file: &UrlKey| query.query_row([file.as_str()], shown_row).optional();
-                let rows = files.iter().map(row).collect::<rusqlite::Result<Vec<_>>>()?;
-                Ok(rows.into_iter().flatten().flatten().collect::<Vec<_>>())
-            })?);
-        }
-        Ok(found)
+            Ok((read <= most).then_some(found))
+        });
+        all.unwrap_or_else(|err| Some(none_shown(&err)))
+    }
+
+    /// The last shown state of those of these files that have one, by the keys of their URLs. Holds the reading connection, so
+    /// callers pass few files at a time.
+    pub fn shown(&self, files: &[UrlKey]) -> HashMap<String, ShownRow> {
+        let found = self.connections.read(|reader| {
+            let mut query = reader.prepare_cached(&format!("{SHOWN} WHERE url_key = ?1"))?;
+            let row = |file: &UrlKey| query.query_row([file.as_str()], shown_row).optional();
+            let rows = files.iter().map(row).collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(rows.into_iter().flatten().flatten().collect())
+        });
+        found.unwrap_or_else(|err| none_shown(&err))
     }
 
     /// The last listing of a directory. Does not wait for queued records: a caller that has just
@@ -132,6 +121,11 @@ impl ChunkIndex {
     pub fn note(&self, saying: CatalogUpdate) {
         self.record(Record::CatalogUpdate(saying));
     }
+}
+
+fn none_shown(err: &rusqlite::Error) -> HashMap<String, ShownRow> {
+    log::warn!("cache index: {err}; going on as if none of the directory's files had been shown before");
+    HashMap::new()
 }
 
 fn file_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FileRow>> {

@@ -87,7 +87,7 @@ fn a_directory_is_one_by_its_slash_or_its_text_or_its_icon_or_its_row() {
     ] {
         let listing = read(row).unwrap();
         assert_eq!(names(&listing), ["d/"], "{row}");
-        assert_eq!(listing.entries[0].url.path(), "/corpus/d/", "{row}");
+        assert_eq!(first(&listing).url.path(), "/corpus/d/", "{row}");
     }
     for row in [
         "<li><a href=d class='icon icon icon-dir icon-default'>d</a>",
@@ -189,13 +189,10 @@ fn directories_behind_the_query_of_a_plain_form_are_shown() {
         <tr><td><a href=x>x</a><td>2026-11-22 12:00<td>5 B</table>";
     let listing = read(page).unwrap();
     assert_eq!(names(&listing), ["sub/", "x"]);
-    assert_eq!(listing.entries[0].url.as_str(), "http://origin.test/corpus/sub/");
+    assert_eq!(first(&listing).url.as_str(), "http://origin.test/corpus/sub/");
     let plain = Url::parse(&format!("{PAGE}?noscript")).unwrap();
     let listing = parse(&plain, page.as_bytes(), None).unwrap();
-    assert_eq!(
-        listing.entries[0].url.as_str(),
-        "http://origin.test/corpus/sub/?noscript"
-    );
+    assert_eq!(first(&listing).url.as_str(), "http://origin.test/corpus/sub/?noscript");
 }
 
 #[test]
@@ -209,7 +206,7 @@ fn links_with_a_query_and_links_elsewhere_have_names_if_they_are_wanted() {
         <a href='?path=sub'>sub/</a>   14-Nov-2023 22:13   -\n\
         <a href='/store/c.txt'>c.txt</a>   14-Nov-2023 22:13   7\n</pre><a href=/news>News</a>";
     let listing = super::super::parse(&Url::parse(PAGE).unwrap(), page.as_bytes(), None, &config).unwrap();
-    let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.as_str()).collect();
+    let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.to_string()).collect();
     assert_eq!(names(&listing), ["a.csv", "sub/", "c.txt"]);
     assert_eq!(
         urls,
@@ -219,7 +216,7 @@ fn links_with_a_query_and_links_elsewhere_have_names_if_they_are_wanted() {
             "http://origin.test/store/c.txt"
         ]
     );
-    assert_eq!(size(&listing.entries[0]), Exact(3000));
+    assert_eq!(size(first(&listing)), Exact(3000));
 }
 
 #[test]
@@ -234,7 +231,7 @@ fn a_page_that_is_marked_may_be_empty() {
         "<a href='?C=N;O=D'>Name</a>",
         "<a href='./?sort=name&order=asc'>Name</a>",
     ] {
-        assert_eq!(read(page).map(|listing| listing.entries), Ok(vec![]), "{page}");
+        assert_eq!(read(page).map(|listing| listing.entries.len()), Ok(0), "{page}");
     }
 }
 
@@ -270,7 +267,7 @@ fn a_name_of_bytes_that_are_no_text_is_refused() {
     let unnamed = parse(&page, body, None).unwrap();
     assert_eq!((names(&unnamed), unnamed.left_out.refused), (vec!["tea".to_owned()], 1));
     let latin1 = parse(&page, body, Some("iso-8859-1")).unwrap();
-    assert_eq!(latin1.entries[0].url.path(), "/corpus/caf%C3%A9", "as a browser asks");
+    assert_eq!(first(&latin1).url.path(), "/corpus/caf%C3%A9", "as a browser asks");
 }
 
 #[test]
@@ -280,7 +277,7 @@ fn a_byte_order_mark_decides_the_charset() {
         .flat_map(u16::to_le_bytes)
         .collect();
     let listing = parse(&Url::parse(PAGE).unwrap(), &utf16, Some("utf-8")).unwrap();
-    assert_eq!(listing.entries[0].name.as_bytes(), "é".as_bytes());
+    assert_eq!(first(&listing).name.as_bytes(), "é".as_bytes());
 }
 
 #[test]

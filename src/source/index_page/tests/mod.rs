@@ -29,7 +29,7 @@ fn names(listing: &Listing) -> Vec<String> {
     listing
         .entries
         .iter()
-        .map(|entry| format!("{}{}", entry.name.as_os_str().display(), slash(entry)))
+        .map(|entry| format!("{}{}", entry.name.as_os_str().display(), slash(&entry)))
         .collect()
 }
 
@@ -41,7 +41,12 @@ fn shown_date(listed: ListedTime) -> String {
     text[..if listed.exact { 19 } else { 16 }].to_owned()
 }
 
-fn size(entry: &Entry) -> ListedSize {
+/// The first entry.
+fn first(listing: &Listing) -> Entry {
+    listing.entries.get(0).unwrap()
+}
+
+fn size(entry: Entry) -> ListedSize {
     match entry.kind {
         EntryKind::File(size) => size,
         EntryKind::Directory => panic!("{entry:?} is a directory"),

@@ -199,7 +199,7 @@ fn check(page: &str, files: &[File], shown: impl Fn(u64) -> u64) -> Result<(), T
         prop_assert_eq!(entry.name.as_bytes(), name);
         prop_assert_eq!(entry.kind, kind);
         prop_assert_eq!(entry.modified.map(shown_date), Some("2026-11-22 12:00".to_owned()));
-        check_entry(entry)?;
+        check_entry(&entry)?;
         let segment = entry
             .url
             .path_segments()
@@ -244,10 +244,10 @@ proptest! {
     #[test]
     fn every_entry_is_one_level_below_at_the_same_origin(body in any_page()) {
         if let Ok(listing) = parse(&Url::parse(PAGE).unwrap(), &body, None) {
-            for entry in &listing.entries {
-                check_entry(entry)?;
+            for entry in listing.entries.iter() {
+                check_entry(&entry)?;
             }
-            let mut names: Vec<&Name> = listing.entries.iter().map(|entry| &entry.name).collect();
+            let mut names: Vec<Name> = listing.entries.iter().map(|entry| entry.name).collect();
             names.sort();
             names.dedup();
             prop_assert_eq!(names.len(), listing.entries.len());

@@ -142,7 +142,7 @@ impl Reading {
     fn compare(&mut self, of: &str, listing: &Listing, truth: &BTreeMap<Vec<u8>, Truth>) {
         let mut found = BTreeSet::new();
         self.all += truth.len();
-        for entry in &listing.entries {
+        for entry in listing.entries.iter() {
             let mut name = entry.name.as_bytes().to_vec();
             if entry.kind == EntryKind::Directory {
                 name.push(b'/');
@@ -165,7 +165,7 @@ impl Reading {
                 }
                 _ => {}
             }
-            self.compare_date(of, entry, truth.date);
+            self.compare_date(of, &entry, truth.date);
         }
         self.missing
             .extend(truth.keys().filter(|name| !found.contains(*name)).cloned());

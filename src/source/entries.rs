@@ -1,0 +1,509 @@
+//! The entries of a listing, packed: a directory may have a million of them.
+//!
+//! An entry is a [`Packed`] of 24 bytes and its name, which is in one buffer with all other names. Its URL follows from the directory's URL
+//! and its name if the server escapes names as browsers do. Only other URLs are stored. An entry takes some 40 bytes, an [`Entry`] 300;
+//! [`Entries::get`] builds an [`Entry`] from it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use url::Url;
+
+use super::{Entry, EntryKind, ListedSize, ListedTime, NAME_MAX, Name};
+
+/// Bytes that are escaped in a path (WHATWG URL, path percent-encode set), and `%` itself.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+/// The entries of a listing, in its order.
+#[derive(Clone)]
+pub struct Entries {
+    /// The directory's URL, with which most of their URLs begin.
+    base: Arc<str>,
+    /// Names, each followed by its link if the link can't be derived from the name.
+    texts: Vec<u8>,
+    packed: Vec<Packed>,
+    /// The nanoseconds of those dates that have some, by their entries' positions.
+    nanoseconds: HashMap<u32, u32>,
+}
+
+/// An entry without its texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Packed {
+    /// Bytes, or 0.
+    size: u64,
+    /// Whole seconds since 1970, rounded down, or 0.
+    seconds: i64,
+    /// Where its texts begin.
+    at: u32,
+    /// Length of its name in bytes, in the lower [`NAME_BITS`]; its [`Link`] above them.
+    name_len_and_link: u16,
+    kind: PackedKind,
+    time: PackedTime,
+}
+
+/// Number of bits of a name's length.
+const NAME_BITS: u32 = 10;
+const _: () = assert!(NAME_MAX < 1 << NAME_BITS);
+
+impl Packed {
+    fn name_len(&self) -> usize {
+        usize::from(self.name_len_and_link) & ((1 << NAME_BITS) - 1)
+    }
+
+    fn link(&self) -> Link {
+        match self.name_len_and_link >> NAME_BITS {
+            0 => Link::Derived,
+            1 => Link::Relative,
+            _ => Link::Elsewhere,
+        }
+    }
+
+    fn set_name(&mut self, len: usize, link: Link) {
+        // `Name` has at most NAME_MAX bytes.
+        self.name_len_and_link = len as u16 | (link as u16) << NAME_BITS;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PackedKind {
+    Directory,
+    Exact,
+    Rounded,
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PackedTime {
+    None,
+    Exact,
+    WithoutSeconds,
+}
+
+/// Where an entry's URL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// It is the base and the name, escaped.
+    Derived,
+    /// It is the base and the text after the name.
+    Relative,
+    /// It is the text after the name.
+    Elsewhere,
+}
+
+/// The bytes before a link, which say how long it is.
+const LINK_LEN: usize = size_of::<u32>();
+
+impl Entries {
+    /// An empty list for the directory at this URL.
+    pub fn of(directory: &Url) -> Entries {
+        let path = directory.path();
+        let mut base = directory.clone();
+        base.set_query(None);
+        base.set_fragment(None);
+        base.set_path(&path[..path.rfind('/').map_or(0, |slash| slash + 1)]);
+        Entries {
+            base: base.as_str().into(),
+            texts: Vec::new(),
+            packed: Vec::new(),
+            nanoseconds: HashMap::new(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// Appends an entry. Returns false if there is no room for it: names and links take 4 GiB at most.
+    #[must_use]
+    pub fn push(&mut self, entry: &Entry) -> bool {
+        let Ok(position) = u32::try_from(self.packed.len()) else {
+            return false;
+        };
+        let Some((at, link)) = self.write(&entry.name, entry.kind, entry.url.as_str()) else {
+            return false;
+        };
+        let mut packed = Packed {
+            size: 0,
+            seconds: 0,
+            at,
+            name_len_and_link: 0,
+            kind: PackedKind::Unknown,
+            time: PackedTime::None,
+        };
+        packed.set_name(entry.name.as_bytes().len(), link);
+        self.packed.push(packed);
+        self.set_kind(position as usize, entry.kind);
+        self.set_modified(position as usize, entry.modified);
+        true
+    }
+
+    /// Stores a name and, if it can't be derived, its link. `None` if there is no room.
+    fn write(&mut self, name: &Name, kind: EntryKind, url: &str) -> Option<(u32, Link)> {
+        let rest = url.strip_prefix(&*self.base);
+        let slash = if kind == EntryKind::Directory { "/" } else { "" };
+        let (link, text) = match rest {
+            Some(rest) if follows(rest, name.as_bytes(), slash) => (Link::Derived, ""),
+            Some(rest) => (Link::Relative, rest),
+            None => (Link::Elsewhere, url),
+        };
+        let at = u32::try_from(self.texts.len()).ok()?;
+        let len = u32::try_from(text.len()).ok()?;
+        self.texts.extend_from_slice(name.as_bytes());
+        if link != Link::Derived {
+            self.texts.extend_from_slice(&len.to_ne_bytes());
+            self.texts.extend_from_slice(text.as_bytes());
+        }
+        Some((at, link))
+    }
+
+    /// The name of the entry at this position.
+    pub fn name(&self, position: usize) -> &OsStr {
+        OsStr::from_bytes(self.name_bytes(&self.packed[position]))
+    }
+
+    fn name_bytes(&self, packed: &Packed) -> &[u8] {
+        let at = packed.at as usize;
+        &self.texts[at..at + packed.name_len()]
+    }
+
+    /// The kind of the entry at this position.
+    pub fn kind(&self, position: usize) -> EntryKind {
+        let packed = &self.packed[position];
+        EntryKind::File(match packed.kind {
+            PackedKind::Directory => return EntryKind::Directory,
+            PackedKind::Exact => ListedSize::Exact(packed.size),
+            PackedKind::Rounded => ListedSize::Rounded(packed.size),
+            PackedKind::Unknown => ListedSize::Unknown,
+        })
+    }
+
+    /// Whether the entry at this position is a directory.
+    pub fn is_directory(&self, position: usize) -> bool {
+        self.packed[position].kind == PackedKind::Directory
+    }
+
+    /// The date of the entry at this position.
+    pub fn modified(&self, position: usize) -> Option<ListedTime> {
+        let packed = &self.packed[position];
+        let exact = match packed.time {
+            PackedTime::None => return None,
+            PackedTime::Exact => true,
+            PackedTime::WithoutSeconds => false,
+        };
+        let nanoseconds = match self.nanoseconds.is_empty() {
+            true => 0,
+            false => self.nanoseconds.get(&(position as u32)).copied().unwrap_or(0),
+        };
+        let time = time(packed.seconds, nanoseconds)?;
+        Some(ListedTime { time, exact })
+    }
+
+    /// The directory's URL, with which most URLs begin.
+    pub(crate) fn base(&self) -> &Arc<str> {
+        &self.base
+    }
+
+    /// The URL of the entry at this position, and whether it is relative to [`Self::base`].
+    pub(crate) fn link(&self, position: usize) -> (String, bool) {
+        let packed = &self.packed[position];
+        if packed.link() == Link::Derived {
+            let slash = if packed.kind == PackedKind::Directory { "/" } else { "" };
+            return (
+                format!("{}{slash}", percent_encode(self.name_bytes(packed), ESCAPED)),
+                true,
+            );
+        }
+        let from = packed.at as usize + packed.name_len();
+        let (len, rest) = self.texts[from..].split_at(LINK_LEN);
+        let len = len.try_into().map_or(0, u32::from_ne_bytes) as usize;
+        // It is a copy of a string.
+        let text = String::from_utf8_lossy(&rest[..len]).into_owned();
+        (text, packed.link() == Link::Relative)
+    }
+
+    /// Appends the URL of the entry at this position to `text`.
+    pub(crate) fn write_url(&self, position: usize, text: &mut String) {
+        let packed = &self.packed[position];
+        if packed.link() != Link::Elsewhere {
+            text.push_str(&self.base);
+        }
+        if packed.link() == Link::Derived {
+            let slash = if packed.kind == PackedKind::Directory { "/" } else { "" };
+            // Writing to a string does not fail.
+            let _ = write!(text, "{}{slash}", percent_encode(self.name_bytes(packed), ESCAPED));
+        } else {
+            text.push_str(&self.link(position).0);
+        }
+    }
+
+    /// The URL of the entry at this position.
+    pub fn url(&self, position: usize) -> Url {
+        let mut text = String::new();
+        self.write_url(position, &mut text);
+        // It is the text of a URL that was parsed.
+        Url::parse(&text).unwrap_or_else(|_| unreachable!("a URL does not read as one: {text}"))
+    }
+
+    /// The entry at this position; `None` behind the last.
+    pub fn get(&self, position: usize) -> Option<Entry> {
+        let packed = self.packed.get(position)?;
+        Some(Entry {
+            name: Name::new(self.name_bytes(packed).to_vec())?,
+            url: self.url(position),
+            kind: self.kind(position),
+            modified: self.modified(position),
+        })
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> {
+        (0..self.len()).filter_map(|position| self.get(position))
+    }
+
+    /// Changes the kind of the entry at this position. **A directory stays a directory and a file a file**; else its URL has to be
+    /// [replaced](Self::replace).
+    pub(super) fn set_kind(&mut self, position: usize, kind: EntryKind) {
+        let packed = &mut self.packed[position];
+        (packed.kind, packed.size) = match kind {
+            EntryKind::Directory => (PackedKind::Directory, 0),
+            EntryKind::File(ListedSize::Exact(size)) => (PackedKind::Exact, size),
+            EntryKind::File(ListedSize::Rounded(size)) => (PackedKind::Rounded, size),
+            EntryKind::File(ListedSize::Unknown) => (PackedKind::Unknown, 0),
+        };
+    }
+
+    /// Changes the date of the entry at this position.
+    pub(super) fn set_modified(&mut self, position: usize, modified: Option<ListedTime>) {
+        let (seconds, nanoseconds) = modified.map_or((0, 0), |listed| seconds(listed.time));
+        let packed = &mut self.packed[position];
+        packed.seconds = seconds;
+        packed.time = match modified {
+            None => PackedTime::None,
+            Some(ListedTime { exact: true, .. }) => PackedTime::Exact,
+            Some(ListedTime { exact: false, .. }) => PackedTime::WithoutSeconds,
+        };
+        // `push` admits no more entries than a u32 can count.
+        let position = position as u32;
+        if nanoseconds > 0 {
+            self.nanoseconds.insert(position, nanoseconds);
+        } else if !self.nanoseconds.is_empty() {
+            self.nanoseconds.remove(&position);
+        }
+    }
+
+    /// Changes the kind and the URL of the entry at this position. Returns false if there is no room.
+    #[must_use]
+    pub(crate) fn replace(&mut self, position: usize, kind: EntryKind, url: &Url) -> bool {
+        let Some(name) = Name::new(self.name(position).as_bytes().to_vec()) else {
+            return false;
+        };
+        let Some((at, link)) = self.write(&name, kind, url.as_str()) else {
+            return false;
+        };
+        let packed = &mut self.packed[position];
+        packed.at = at;
+        packed.set_name(packed.name_len(), link);
+        self.set_kind(position, kind);
+        true
+    }
+
+    /// Removes the entries for which `keeps` returns false.
+    pub(crate) fn retain(&mut self, keeps: impl Fn(&Entries, usize) -> bool) {
+        let kept: Vec<bool> = (0..self.len()).map(|position| keeps(self, position)).collect();
+        if kept.iter().all(|&is_kept| is_kept) {
+            return;
+        }
+        let mut position = 0;
+        let moved = std::mem::take(&mut self.nanoseconds);
+        self.nanoseconds = (0..)
+            .zip(kept.iter().enumerate().filter(|(_, is_kept)| **is_kept))
+            .filter_map(|(now, (before, _))| Some((now, *moved.get(&(before as u32))?)))
+            .collect();
+        self.packed.retain(|_| {
+            position += 1;
+            kept[position - 1]
+        });
+    }
+
+    /// Whether these are the same entries, stored the same way.
+    pub(crate) fn is_same(&self, other: &Entries) -> bool {
+        self.base == other.base
+            && self.packed == other.packed
+            && self.texts == other.texts
+            && self.nanoseconds == other.nanoseconds
+    }
+
+    /// Whether the entry at this position is the one at the other position of `other`.
+    pub(crate) fn is_same_at(&self, position: usize, other: &Entries, at: usize) -> bool {
+        let of = |entries: &Entries, at| (entries.kind(at), entries.modified(at), entries.link(at));
+        self.name(position) == other.name(at)
+            && of(self, position) == of(other, at)
+            && (self.base == other.base || self.url(position) == other.url(at))
+    }
+
+    /// Frees unused capacity.
+    pub fn shrink_to_fit(&mut self) {
+        self.texts.shrink_to_fit();
+        self.packed.shrink_to_fit();
+        self.nanoseconds.shrink_to_fit();
+    }
+
+    /// Allocated memory in bytes.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.texts.capacity() + self.packed.capacity() * size_of::<Packed>() + self.nanoseconds.capacity() * 16
+    }
+}
+
+/// Whether a link is the name, escaped as browsers do, followed by `slash`.
+fn follows(link: &str, name: &[u8], slash: &str) -> bool {
+    let Some(link) = link.strip_suffix(slash) else {
+        return false;
+    };
+    let mut rest = link.as_bytes();
+    for part in percent_encode(name, ESCAPED) {
+        match rest.strip_prefix(part.as_bytes()) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// Whole seconds since 1970, rounded down, and nanoseconds after that.
+pub(crate) fn seconds(time: SystemTime) -> (i64, u32) {
+    match time.duration_since(UNIX_EPOCH) {
+        // Dates that a system clock can hold fit.
+        Ok(after) => (after.as_secs() as i64, after.subsec_nanos()),
+        Err(before) => {
+            let before = before.duration();
+            match (before.as_secs() as i64, before.subsec_nanos()) {
+                (seconds, 0) => (-seconds, 0),
+                (seconds, nanoseconds) => (-seconds - 1, 1_000_000_000 - nanoseconds),
+            }
+        }
+    }
+}
+
+/// The time of [`seconds`].
+pub(crate) fn time(seconds: i64, nanoseconds: u32) -> Option<SystemTime> {
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 {
+        UNIX_EPOCH.checked_sub(whole)
+    } else {
+        UNIX_EPOCH.checked_add(whole)
+    };
+    time?.checked_add(Duration::from_nanos(nanoseconds.into()))
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Entries) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Entries {}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> Url {
+        Url::parse("http://h/a%20b/").unwrap()
+    }
+
+    fn entry(name: &[u8], url: &str, kind: EntryKind) -> Entry {
+        Entry {
+            name: Name::new(name.to_vec()).unwrap(),
+            url: directory().join(url).unwrap(),
+            kind,
+            modified: None,
+        }
+    }
+
+    #[test]
+    fn entry_comes_back_as_it_was() {
+        let file = EntryKind::File(ListedSize::Exact(7));
+        let time = |seconds: i64, nanoseconds, exact| {
+            Some(ListedTime {
+                time: time(seconds, nanoseconds).unwrap(),
+                exact,
+            })
+        };
+        let given = [
+            entry(b"a b", "a%20b", file),
+            entry(b"a b2", "./a b2", EntryKind::File(ListedSize::Rounded(u64::MAX))),
+            entry(b"x:y", "x%3Ay", EntryKind::File(ListedSize::Unknown)),
+            entry(b"caf\xc3\xa9", "caf%c3%a9", file),
+            entry(b"caf\xc3\xa8", "caf%C3%A8", file),
+            entry(b"d", "d/", EntryKind::Directory),
+            entry(b"d2", "d2", EntryKind::Directory),
+            entry(b"a/b", "a%2Fb", file),
+            entry(b"q", "q?x=1", file),
+            entry(b"f", "http://cdn/f", file),
+            Entry {
+                modified: time(1_700_000_000, 0, false),
+                ..entry(b"t1", "t1", file)
+            },
+            Entry {
+                modified: time(-5, 1, true),
+                ..entry(b"t2", "t2", file)
+            },
+        ];
+        let mut entries = Entries::of(&directory());
+        assert!(given.iter().all(|entry| entries.push(entry)));
+        assert!(entries.iter().eq(given.iter().cloned()), "{entries:?}");
+        entries.retain(|entries, position| entries.name(position) != "x:y");
+        entries.set_kind(0, EntryKind::File(ListedSize::Unknown));
+        assert!(entries.replace(4, EntryKind::Directory, &directory().join("caf%C3%A9/").unwrap()));
+        assert_eq!(entries.get(10).unwrap().modified, time(-5, 1, true));
+        assert_eq!(entries.kind(0), EntryKind::File(ListedSize::Unknown));
+        assert_eq!(entries.url(3).path(), "/a%20b/caf%C3%A8");
+        assert_eq!((entries.len(), entries.url(4).path()), (11, "/a%20b/caf%C3%A9/"));
+    }
+
+    /// Bounds the memory of a listing of a million names.
+    #[test]
+    fn entry_takes_few_bytes_beside_its_name() {
+        let mut entries = Entries::of(&directory());
+        for number in 0..1000 {
+            let name = format!("file {number:05}");
+            assert!(entries.push(&entry(
+                name.as_bytes(),
+                &name,
+                EntryKind::File(ListedSize::Exact(number))
+            )));
+        }
+        entries.shrink_to_fit();
+        assert_eq!(size_of::<Packed>(), 24);
+        assert!(entries.memory() <= 1000 * ("file 00000".len() + size_of::<Packed>()));
+    }
+}
