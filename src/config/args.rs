@@ -1,8 +1,8 @@
-//! The table of options: each one once, with its help, its default and the reader of its value.
+//! The table of mount options: each one once, with its help, its default and its value parser.
 //!
-//! Everything else is derived from it: `--help`, the `-o` names ([`super::options`]) and the environment variables
-//! ([`mount_command`]). What the values mean together, and what only the machine can tell (who calls, where home is),
-//! is worked out by [`MountArgs::resolve`]. The options about servers are a room of their own, [`super::network`].
+//! `--help`, the `-o` names ([`super::options`]) and the environment variables ([`mount_command`]) are derived from it.
+//! [`MountArgs::resolve`] combines the values with what only the machine knows (the caller, the home directory). The
+//! options about servers are in [`super::network`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use super::network::NetworkArgs;
 use super::{source, units};
 use crate::cache::quota::Share;
 
-/// The id of the argument that holds the `-o` values: the one that is not an option itself.
+/// The id of the argument for `-o`, which is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";
 
-/// The environment variable of `--some-option` is this and `SOME_OPTION`.
+/// Prefix of environment variables: `--some-option` is this and `SOME_OPTION`.
 const ENV_PREFIX: &str = "FETCHFS_";
 
-/// What both forms of the help end with.
+/// The end of both forms of the help.
 macro_rules! examples {
     () => {
         "\
@@ -33,9 +33,9 @@ Examples:
     };
 }
 
-/// `fetchfs mount`, as it was typed.
+/// The arguments of `fetchfs mount`, before they are resolved.
 ///
-/// Sources are not `required` for clap, so that what is missing can be said by [`super::ConfigError::OneOfTwo`].
+/// Sources are not `required` for clap, so that [`super::ConfigError::OneOfTwo`] can say what is missing.
 #[derive(Args)]
 #[command(
     allow_missing_positional = true, override_usage = "fetchfs mount [OPTIONS] <SOURCE>... <MOUNTPOINT>",
@@ -44,8 +44,8 @@ Examples:
 pub struct MountArgs {
     /// The http(s) URL of a directory's index page, or of a single file; or @FILE
     ///
-    /// Several sources become several names at the top of the mount. A file has one in each line: so a URL that is a secret
-    /// stands on no command line and in no mount table.
+    /// Several sources become several names at the top of the mount. A file has one source in each line. This keeps a
+    /// secret URL out of the command line and the mount table.
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,
 
@@ -63,24 +63,26 @@ pub struct MountArgs {
 
     /// Keep the cache on a network file system, which no other host uses for it
     ///
-    /// For an encrypted home, say, which is a FUSE file system. Without this a directory on NFS, CIFS, FUSE, 9P and their like is refused: two hosts
-    /// that used it at the same time would damage each other's files.
+    /// Without this option, a cache directory on NFS, CIFS, FUSE, 9P and their like is refused: two hosts that used it
+    /// at the same time would damage each other's files. An encrypted home directory, for example, is a FUSE file
+    /// system and needs this option.
     #[arg(long, help_heading = "Cache")]
     pub(super) unshared_cache: bool,
 
     /// The most that the cache takes on disk, for example 20GiB or 10%
     ///
-    /// Never more, everything in the directory counted by the blocks that it takes; a percentage is one of the file system. When it is full, the parts of
-    /// files that were not used for longest make way, of open files too. Mounts that share the directory keep to the smallest of
-    /// their sizes. At least two chunks for each connection.
+    /// The cache never takes more. Everything in the directory counts, by the disk blocks that it occupies. A
+    /// percentage is one of the file system. When the cache is full, it evicts the parts of files that were not used
+    /// for longest, also of open files. Mounts that share the directory keep to the smallest of their sizes. The least
+    /// is two chunks for each connection.
     ///
-    /// Default: half of what is free, or the cache's already, when it is mounted.
+    /// Default: half of the space that is free, or that the cache already occupies, at the time of the mount.
     #[arg(long, value_name = "SIZE", value_parser = units::share_above_zero, help_heading = "Cache")]
     pub(super) cache_size: Option<Share>,
 
     /// What the cache leaves free on the file system, for example 5GiB or 10%
     ///
-    /// The cache makes way for whatever else fills the disk. 0 leaves nothing free.
+    /// When other programs fill the disk, the cache shrinks. 0 leaves nothing free.
     ///
     /// Default: 5 % of the file system, 1 GiB at most.
     #[arg(long, value_name = "SIZE", value_parser = units::share, help_heading = "Cache")]
@@ -88,14 +90,14 @@ pub struct MountArgs {
 
     /// Delete from the cache what was not used for so long, for example 30d
     ///
-    /// Default: it stays while there is room.
+    /// Default: it is kept until the cache is full.
     #[arg(long, value_name = "TIME", value_parser = units::time_above_zero, help_heading = "Cache")]
     pub(super) max_age: Option<Duration>,
 
     /// The unit in which files are fetched and kept
     ///
-    /// A power of two from 4KiB to 64MiB. Smaller chunks move fewer bytes for a read at a random place; larger ones
-    /// cost less to keep account of. Reading in sequence fetches many chunks in one request, whatever their size.
+    /// A power of two from 4KiB to 64MiB. Smaller chunks transfer fewer bytes for a read at a random offset; larger
+    /// ones need less bookkeeping. A sequential read fetches many chunks in one request, whatever their size.
     #[arg(
         long, value_name = "SIZE", default_value = "256KiB", value_parser = units::chunk_size,
         help_heading = "Cache"
@@ -111,7 +113,7 @@ pub struct MountArgs {
 
     /// The most to download each second, for example 10MB; 0 is no limit
     ///
-    /// Counts over everything that the mount fetches.
+    /// The limit covers everything that the mount fetches.
     ///
     /// Default: no limit.
     #[arg(long, value_name = "RATE", value_parser = units::rate, help_heading = "Network")]
@@ -119,8 +121,9 @@ pub struct MountArgs {
 
     /// How often a failed request is tried again
     ///
-    /// The first time after half a second, then after longer and longer, going on from the byte that was reached. A
-    /// server that is down or overloaded is waited for, whatever this says, until --read-timeout; 0 turns that off too.
+    /// The first retry comes after half a second, later ones after growing pauses. Each continues at the byte that was
+    /// reached. The mount waits for a server that is down or overloaded until --read-timeout, whatever this number is;
+    /// with 0 it does not.
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Network")]
     pub(super) retries: u32,
 
@@ -144,7 +147,7 @@ pub struct MountArgs {
 
     /// Never ask the network: show and serve what the cache has
     ///
-    /// What is not in the cache fails at once, with ENETUNREACH. Needs a cache that an earlier mount has filled.
+    /// Anything else fails at once, with ENETUNREACH. Needs a cache that an earlier mount has filled.
     #[arg(long, help_heading = "Network")]
     pub(super) offline: bool,
 
@@ -153,7 +156,7 @@ pub struct MountArgs {
 
     /// Call single files what their servers call them, instead of by their URLs
     ///
-    /// That is, by the file name in the answer's Content-Disposition, if it has one.
+    /// The name is the file name in the Content-Disposition of the server's response, if there is one.
     #[arg(long, help_heading = "Access")]
     pub(super) content_disposition: bool,
 
@@ -165,13 +168,13 @@ pub struct MountArgs {
 
     /// The owner of all files: a number or a name
     ///
-    /// Default: who mounts.
+    /// Default: the user who mounts.
     #[arg(long, value_name = "USER", value_parser = units::user, help_heading = "Access")]
     pub(super) uid: Option<u32>,
 
     /// The group of all files: a number or a name
     ///
-    /// Default: the group of who mounts.
+    /// Default: the group of the user who mounts.
     #[arg(long, value_name = "GROUP", value_parser = units::group, help_heading = "Access")]
     pub(super) gid: Option<u32>,
 
@@ -181,7 +184,7 @@ pub struct MountArgs {
 
     /// Make files executable
     ///
-    /// Without it none is: whoever runs the server would choose what runs here.
+    /// Without this option no file is executable, so that the server's owner can't choose what runs on this machine.
     #[arg(long, overrides_with = "noexec", help_heading = "Access")]
     pub(super) exec: bool,
 
@@ -191,25 +194,26 @@ pub struct MountArgs {
 
     /// Serve complete files from this process instead of leaving them to the kernel
     ///
-    /// As root the kernel reads a file that is wholly in the cache by itself (FUSE passthrough, Linux 6.9), as fast as a
-    /// local file. This turns it off.
+    /// For a mount by root, the kernel reads a complete cached file by itself (FUSE passthrough, Linux 6.9), as fast as
+    /// a local file. This option turns that off.
     #[arg(long, help_heading = "Cache")]
     pub(super) no_passthrough: bool,
 
     /// Stay in the foreground; end by Ctrl-C
     ///
     /// Without it the command returns as soon as the mount answers, and a background process serves it. In the
-    /// foreground readiness is told to systemd (Type=notify).
+    /// foreground, the process notifies systemd when the mount is ready (Type=notify).
     #[arg(short, long, help_heading = "Running")]
     pub(super) foreground: bool,
 
     /// The config file: TOML, each key an option
     ///
-    /// For example cache_size = "20GiB", allow_other = true, header = ["X-A: 1", "X-B: 2"]. Options for some sources only stand
-    /// below a line ["https://HOST/PATH/"]. What is given as a flag, by -o or in the environment wins. A file with secrets must be
-    /// readable for its owner alone.
+    /// For example cache_size = "20GiB", allow_other = true, header = ["X-A: 1", "X-B: 2"]. Options for only some
+    /// sources are below a line ["https://HOST/PATH/"]. Flags, -o and the environment win over the file. Only its owner
+    /// may be able to read a file with secrets.
     ///
-    /// Default: $XDG_CONFIG_HOME/fetchfs/config, or ~/.config/fetchfs/config; /etc/fetchfs/config for root; if it is there.
+    /// Default: $XDG_CONFIG_HOME/fetchfs/config, or ~/.config/fetchfs/config; /etc/fetchfs/config for root; if the file
+    /// exists.
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) config: Option<PathBuf>,
 
@@ -250,40 +254,40 @@ Exit status: 0 mounted, 1 failed, 2 not understood."
 );
 
 impl MountArgs {
-    /// Reads the config file: its options as flags, to be put before all others, and a sentence for the user if the file is in the
-    /// form of earlier versions. `given` is what these arguments were made of.
+    /// Reads the config file. Returns its options as flags, to be put before all others, and a warning for the user if
+    /// the file is in the form of earlier versions. `given` has the matches that these arguments were made of.
     ///
     /// # Errors
-    /// When there is something wrong with the file.
+    /// If the file can't be read or has a mistake.
     pub fn config_file(
         &self,
         command: &Command,
         given: &ArgMatches,
     ) -> Result<(Vec<String>, Option<String>), FileError> {
         let file = ConfigFile::read(self.config.as_deref(), command)?;
-        // What is wrong with a source is said when it is resolved.
+        // Resolving the sources reports their errors.
         let sources = source::read_all(&self.sources).unwrap_or_default();
         let flags = file.flags(command, given, &sources);
         Ok((flags, file.warning().map(str::to_owned)))
     }
 
-    /// The values of all `-o`, joined. Each still has to go through [`super::expand_options`].
+    /// The values of all `-o`, joined. Each still needs [`super::expand_options`].
     pub fn options(&self) -> String {
         self.options.join(",")
     }
 }
 
-/// The environment variable that stands for an option, which is named without its dashes in front.
+/// The environment variable of an option, which is named without leading dashes.
 pub fn variable_of(long: &str) -> String {
     format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// `fetchfs mount` as a clap command: the table above with an environment variable for each option. A variable that is
+/// `fetchfs mount` as a clap command: the table above, with an environment variable for each option. A variable that is
 /// set but empty counts as not set, so a line `FETCHFS_CACHE_SIZE=` in a unit's environment file is harmless.
 pub fn mount_command() -> Command {
     let command = MountArgs::augment_args(Command::new("mount"))
         .about("Mount remote files as a directory")
-        // Else the long help would begin with what is said above for who reads the code.
+        // Otherwise the long help would begin with the doc comment of `MountArgs`.
         .long_about(None::<&str>)
         .args_override_self(true);
     command.mut_args(|mut arg| {

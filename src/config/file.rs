@@ -42,25 +42,25 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Others may do what only its owner should.
+    /// Other users have permissions that only its owner should have.
     #[error("{}: {what}; {cure}", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
-        /// What they may do.
+        /// Their permissions.
         what: String,
-        /// What to do about it.
+        /// How to correct them.
         cure: String,
     },
-    /// Something in it is not understood.
+    /// Its content has a mistake.
     #[error("{}:{fault}", path.display())]
     NotUnderstood {
         /// The file.
         path: PathBuf,
-        /// What, and where.
+        /// The mistake and its place.
         fault: Fault,
     },
 }
@@ -94,7 +94,7 @@ struct Place {
 #[derive(Debug, Default)]
 pub struct ConfigFile {
     entries: Vec<Entry>,
-    /// For a file in the form of earlier versions: what to tell the user.
+    /// For a file in the form of earlier versions: the message for the user.
     warning: Option<String>,
 }
 
@@ -106,18 +106,18 @@ struct Entry {
     section: Option<Url>,
     /// The option's, with `-`.
     name: String,
-    /// As the command line has it; empty for a switch.
+    /// In the notation of the command line; empty for a switch.
     value: String,
-    /// The same as flags. None for a switch that is off.
+    /// The same as flags; none for a switch that is off.
     flags: Vec<String>,
 }
 
 impl ConfigFile {
-    /// Reads the named file, or without a name the standard one if it exists. `command` is `fetchfs mount`.
+    /// Reads the named file; without a name, the standard one if it exists. `command` is `fetchfs mount`.
     ///
     /// # Errors
-    /// When the file can't be read or is not understood, when all users can change it, or when it has secrets and others can
-    /// read it.
+    /// If the file can't be read or has a mistake; if all users can change it; if it has secrets that other users can
+    /// read.
     pub fn read(named: Option<&Path>, command: &Command) -> Result<ConfigFile, FileError> {
         let standard = || {
             standard_path(

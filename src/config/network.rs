@@ -1,7 +1,7 @@
-//! The options about servers: how they are reached, who asks, and whom to trust.
+//! The options about servers: connections, authentication, trust.
 //!
-//! A part of the one table ([`super::MountArgs`]). What the values mean together is worked out by
-//! [`NetworkArgs::resolve`]. clap is given no secret to check, because its errors repeat what they are about.
+//! A part of the table of options ([`super::MountArgs`]). [`NetworkArgs::resolve`] combines their values. clap parses
+//! no secret values, because its errors repeat the value.
 
 mod meaning;
 
@@ -14,7 +14,7 @@ use clap::Args;
 use super::units;
 pub use meaning::NetworkError;
 
-/// See the module.
+/// The options about servers, before they are resolved.
 #[derive(Args)]
 pub struct NetworkArgs {
     /// The longest that making a connection takes
@@ -38,14 +38,14 @@ pub struct NetworkArgs {
 
     /// Speak HTTP/2 where the server can, and always where there is no TLS
     ///
-    /// Without it HTTP/1.1 is spoken, which is faster for large files because each range has a connection of its own;
-    /// and HTTP/2 only with servers that have nothing else.
+    /// The default is HTTP/1.1, which is faster for large files because each range has its own connection. Servers with
+    /// nothing but HTTP/2 get HTTP/2 in any case.
     #[arg(long, help_heading = "Network")]
     pub(super) http2: bool,
 
     /// The longest index page that is read
     ///
-    /// A longer one is an error: no server gets to fill the memory. 256MiB hold some two million names.
+    /// A longer page is an error, so that no server can fill the memory. 256MiB hold some two million names.
     #[arg(
         long, value_name = "SIZE", default_value = "256MiB", value_parser = units::size_above_zero,
         help_heading = "Network"
@@ -64,9 +64,10 @@ pub struct NetworkArgs {
 
     /// Another URL at which the same files are, asked where the source's own does not answer
     ///
-    /// It stands for the source: what is below the one is below the other by the same name. May be given several times, and
-    /// only for one source. A mirror's bytes count if its answer shows the same size and ETag, or the same date; its names
-    /// and versions only where the source has told none. No login, token or header goes there.
+    /// A mirror stands for the whole source: what is below the source is below the mirror by the same name. May be
+    /// given several times, and only for one source. A mirror's bytes count if its response has the same size and ETag,
+    /// or the same date. Its names and versions count only while the source has given none. A mirror receives no login,
+    /// token or header.
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(super) mirror: Vec<String>,
 
@@ -76,15 +77,16 @@ pub struct NetworkArgs {
 
     /// Show what index pages link to elsewhere, too
     ///
-    /// Without it, only what lies directly below the page is a name. With it, so is the last part of a link to another
-    /// directory (as in Python package indexes) or to another server. No login, token or header goes to another server.
+    /// Without it, only links directly below the page become names. With it, links to another directory (as in Python
+    /// package indexes) or to another server do too, by the last part of their path. Other servers receive no login,
+    /// token or header.
     #[arg(long, help_heading = "Network")]
     pub(super) external_links: bool,
 
     /// Show links with a query, too
     ///
-    /// Without it, `a.csv?download=1` is no name. With it, that is `a.csv`, and is asked for with its query. Of several links with
-    /// one name, the first counts.
+    /// Without it, `a.csv?download=1` is not shown. With it, the file appears as `a.csv` and is requested with its
+    /// query. Of several links with one name, the first counts.
     #[arg(long, help_heading = "Network")]
     pub(super) query_links: bool,
 
@@ -96,15 +98,15 @@ pub struct NetworkArgs {
 
     /// A header for the source's server: 'NAME: VALUE', or @FILE
     ///
-    /// It is sent with each request to that server, and not to where it redirects. May be given several times; a file has
-    /// one in each line.
+    /// The header is sent with each request to that server, and not to redirect targets. May be given several times; a
+    /// file has one header in each line.
     #[arg(long, value_name = "HEADER", help_heading = "Network")]
     pub(super) header: Vec<String>,
 
     /// The user name for the source's server, or NAME:PASSWORD
     ///
-    /// For Basic and Digest authentication. Better than here is a password in --password-file, or both in the
-    /// environment: FETCHFS_LOGIN.
+    /// For Basic and Digest authentication. A password is safer in --password-file, or in the environment:
+    /// FETCHFS_LOGIN.
     #[arg(long, value_name = "NAME", help_heading = "Login")]
     pub(super) login: Option<String>,
 
@@ -124,20 +126,20 @@ pub struct NetworkArgs {
 
     /// A bearer token for the source's server
     ///
-    /// Better than here in the environment: FETCHFS_BEARER_TOKEN.
+    /// The token is safer in the environment: FETCHFS_BEARER_TOKEN.
     #[arg(long, value_name = "TOKEN", group = "token", help_heading = "Login")]
     pub(super) bearer_token: Option<String>,
 
     /// A file whose first line is the bearer token
     ///
-    /// It is read again when the server answers 401. A second line may say how long the token is good: 30m, or a number of
-    /// seconds; it is then read again before.
+    /// The file is read again after a 401 from the server. A second line may give the token's lifetime, as 30m or in
+    /// seconds; the file is then read again before its end.
     #[arg(long, value_name = "FILE", group = "token", help_heading = "Login")]
     pub(super) bearer_token_file: Option<PathBuf>,
 
     /// A command that prints the bearer token
     ///
-    /// Run by /bin/sh, and again when the server answers 401. What it prints is read as --bearer-token-file is.
+    /// /bin/sh runs it, and again after a 401 from the server. Its output has the form of --bearer-token-file.
     #[arg(long, value_name = "COMMAND", group = "token", help_heading = "Login")]
     pub(super) bearer_token_command: Option<String>,
 

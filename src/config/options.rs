@@ -1,21 +1,20 @@
-//! `-o a,b=c`: the options as mount(8) and /etc/fstab write them.
+//! `-o a,b=c`: the options in the notation of mount(8) and /etc/fstab.
 //!
-//! An option names a long flag of `fetchfs mount`, with `_` or `-`: `cache_size=20G` is `--cache-size=20G`. Which flags
-//! there are, and which of them take a value, is asked of the clap command itself, so the two ways to say a thing can't
-//! drift apart. What comes out is arguments, and clap reads them with all others: [`crate::cli`] puts them before the
-//! ones that were typed, so a flag wins over `-o`, which wins over the environment.
+//! An option names a long flag of `fetchfs mount`, with `_` or `-`: `cache_size=20G` is `--cache-size=20G`. The clap
+//! command itself says which flags exist and take a value, so the two notations can't drift apart. The result is flags,
+//! which [`crate::cli`] puts before the typed ones. So a flag wins over `-o`, which wins over the environment.
 //!
-//! Besides these there are the words that every line in fstab may carry. Each is known here, with what becomes of it.
+//! A line in fstab may carry generic words besides. This module knows each of them and its effect.
 
 use clap::{Arg, Command};
 
-/// An option that can't be accepted. The sentence is for the person who wrote it.
+/// An option that can't be accepted. The message is for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// Neither a flag of fetchfs nor a word of mount(8).
     #[error("`-o {0}`: fetchfs has no such option; `fetchfs mount --help` lists those it has")]
     Unknown(String),
-    /// A flag that needs a value came without one.
+    /// A flag without its mandatory value.
     #[error("`-o {name}`: a value is missing; write `-o {name}=<{value}>`")]
     ValueMissing {
         /// The option as it was written.
@@ -23,10 +22,10 @@ pub enum OptionError {
         /// The value's placeholder in the help text.
         value: String,
     },
-    /// A switch came with a value.
+    /// A switch with a value.
     #[error("`-o {0}=...`: takes no value; write `-o {0}`")]
     ValueUnwanted(String),
-    /// A word of mount(8) or FUSE that fetchfs knows and can't do.
+    /// A word of mount(8) or FUSE that fetchfs does not support.
     #[error("`-o {name}`: {reason}")]
     Refused {
         /// The option as it was written.
@@ -36,9 +35,9 @@ pub enum OptionError {
     },
 }
 
-/// What becomes of a word that is not a flag of fetchfs.
+/// The effect of a word that is not a flag of fetchfs.
 enum Generic {
-    /// Of no effect here: what it asks for is so already, or is somebody else's business.
+    /// No effect: it is so already, or it is for another program.
     Accepted,
     Refused(&'static str),
     Unknown,
@@ -47,19 +46,19 @@ enum Generic {
 /// The generic words. Option names with `-`.
 fn generic(name: &str) -> Generic {
     match name {
-        // For mount(8), systemd and the boot scripts; a helper gets them along with the rest. `user` may come as
+        // For mount(8), systemd and the boot scripts; mount helpers receive them as well. `user` may come as
         // `user=NAME`.
         "defaults" | "auto" | "noauto" | "nofail" | "user" | "nouser" | "users" | "nousers" | "owner" | "noowner"
         | "group" | "nogroup" | "-netdev" | "comment" | "loud" | "silent" => Generic::Accepted,
-        // A mount is always read-only. mount(8) passes `rw` whenever nobody wrote `ro`, so `rw` can't be an error.
+        // A mount is always read-only. mount(8) passes `rw` if `ro` is absent, so `rw` can't be an error.
         "ro" | "rw" => Generic::Accepted,
         // A mount is always nosuid and nodev.
         "suid" | "nosuid" | "dev" | "nodev" => Generic::Accepted,
-        // No write, so nothing to synchronise; no access times on FUSE (they are the server's business).
+        // Without writes there is nothing to synchronise; FUSE mounts have no access times of their own.
         "sync" | "async" | "dirsync" | "atime" | "noatime" | "diratime" | "nodiratime" | "relatime" | "norelatime"
         | "strictatime" | "nostrictatime" | "lazytime" | "nolazytime" | "mand" | "nomand" | "iversion"
         | "noiversion" => Generic::Accepted,
-        // What the mount is called is the source, without secrets; the kernel always checks permissions.
+        // The name of the mount is the source, without secrets; the kernel always checks permissions.
         "fsname" | "subtype" | "default-permissions" => Generic::Accepted,
         "allow-root" => Generic::Refused("is not supported; `allow_other` lets root in, and everybody else"),
         "nonempty" => Generic::Refused("is not supported; a mount needs an empty directory, so that it hides nothing"),
@@ -82,13 +81,13 @@ pub fn expand(command: &Command, options: &str) -> Result<Vec<String>, OptionErr
         .collect()
 }
 
-/// The option of this name (with `-`), if there is one that may be given in another way than as a flag.
+/// The option of this name (with `-`), if it may be set in another way than as a flag.
 pub(super) fn flag_named<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let mut arguments = command.get_arguments();
     arguments.find(|arg| arg.get_long() == Some(name) && arg.get_id() != super::OPTIONS_ID)
 }
 
-/// One option as an argument; `None` when it has no effect.
+/// One option as an argument; `None` if it has no effect.
 fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
     let (written, value) = match option.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -122,7 +121,7 @@ fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
     }
 }
 
-/// Splits at commas. `\,` is a comma in a value, `\\` a backslash; before anything else a backslash is itself.
+/// Splits at commas. `\,` is a comma in a value, `\\` a backslash; a backslash before any other character is literal.
 fn split(options: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut chars = options.chars().peekable();

@@ -1,8 +1,7 @@
-//! From what was typed to what it means: [`MountArgs`] → [`MountConfig`].
+//! Resolves the arguments: [`MountArgs`] → [`MountConfig`].
 //!
-//! Here is everything that a single option can't know: who calls, where the cache belongs then, and from which
-//! directory relative paths are to be read. It runs before the process leaves for the background, where the working
-//! directory is `/`.
+//! This module adds what a single option can't know: the caller, the default cache directory, and the base of relative
+//! paths. It runs before the process goes to the background, where the working directory is `/`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,39 +19,39 @@ use crate::source::ListingConfig;
 /// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).
 const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
 
-/// Why what was typed can't be done.
+/// Why the arguments can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A source is not one.
+    /// A source is invalid.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// There is a source or a mountpoint, and not both.
+    /// There is a source or a mountpoint, but not both.
     #[error("{}", one_of_two(.0))]
     OneOfTwo(String),
     /// The config file can't be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The options about servers can't be meant, or a file that they name can't be used.
+    /// The options about servers contradict each other, or a file that they name can't be used.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The mountpoint is not there, or can't be looked at.
+    /// The mountpoint does not exist, or can't be read.
     #[error(transparent)]
     Mountpoint(#[from] MountError),
-    /// The caller has no home, and no option says where the cache is.
+    /// The caller has no home directory, and no option names the cache directory.
     #[error("there is no place for the cache: this user has no home (HOME is not set); name one with --cache-dir")]
     NoHome,
-    /// The working directory is gone, so a relative path means nothing.
+    /// The working directory no longer exists, so a relative path means nothing.
     #[error("can't make `{}` absolute: {error}", path.display())]
     Relative {
-        /// The path as it was typed.
+        /// The path as given.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
 }
 
 impl ConfigError {
-    /// Whether it is the command line that is wrong, rather than the machine that isn't ready for it.
+    /// Returns true if the command line is wrong, false if the machine is not ready for it.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Source(error) => error.is_usage(),
@@ -64,7 +63,7 @@ impl ConfigError {
     }
 }
 
-/// The sentence for a lone argument, by what it looks like.
+/// The message for a single argument, by its form.
 fn one_of_two(argument: &str) -> String {
     let argument = source::name(argument);
     if argument.contains("://") || argument.starts_with('@') {
@@ -78,7 +77,7 @@ impl MountArgs {
     /// Checks the values and fills in the defaults.
     ///
     /// # Errors
-    /// When a source is no http(s) URL, the mountpoint is missing, or there is no place for the cache.
+    /// If a source is not an http(s) URL, the mountpoint does not exist, or there is no cache directory.
     pub fn resolve(self) -> Result<MountConfig, ConfigError> {
         if self.sources.is_empty() {
             return Err(ConfigError::OneOfTwo(self.mountpoint.to_string_lossy().into_owned()));
@@ -136,10 +135,10 @@ impl MountArgs {
     }
 }
 
-/// The cache's directory for who mounts nothing: the one that was named, or where a mount without options would have it.
+/// The cache directory for commands that mount nothing: the named one, or the one of a mount without options.
 ///
 /// # Errors
-/// When there is no place for it, or the config file can't be used.
+/// If there is none, or the config file can't be used.
 pub fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let by_file = || -> Result<_, FileError> {
         let file = std::env::var_os("FETCHFS_CONFIG").filter(|name| !name.is_empty());
@@ -152,7 +151,7 @@ pub fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, Config
     }
 }
 
-/// The cache's directory: the one that was named, made absolute, or the default.
+/// The cache directory: the named one, made absolute, or the default.
 fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     match named {
         Some(dir) => absolute(dir),
@@ -164,20 +163,20 @@ pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|error| ConfigError::Relative { path, error })
 }
 
-/// The caller's home. HOME is not set where mount(8) starts fetchfs for an ordinary user, because it cleans the
-/// environment; the user database knows it then.
+/// The caller's home directory. For an ordinary user, mount(8) clears the environment and thereby HOME; the user
+/// database has the directory then.
 pub(super) fn home() -> Option<PathBuf> {
     let by_environment = std::env::var_os("HOME").map(PathBuf::from);
     by_environment.or_else(|| Some(User::from_uid(geteuid()).ok()??.dir))
 }
 
-/// The cache's directory when nobody names one; `None` for a user without a home.
+/// The default cache directory; `None` for a user without a home directory.
 fn default_cache_dir() -> Option<PathBuf> {
     let home = home().map(PathBuf::into_os_string);
     cache_dir_for(geteuid().is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
 }
 
-/// The XDG Base Directory Specification: a relative path in a variable is to be ignored.
+/// The XDG Base Directory Specification says to ignore a relative path in its variables.
 fn cache_dir_for(root: bool, xdg_cache_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     if root {
         return Some(SYSTEM_CACHE.into());

@@ -1,20 +1,20 @@
-//! A source as it is typed: an http(s) URL, or `@FILE` with one in each line.
+//! Parses a source: an http(s) URL, or `@FILE` with one in each line.
 //!
-//! [`parse`] accepts one, [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the
-//! user part and the values of the query, where signed URLs carry their signature.
+//! [`parse`] reads one; [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the
+//! user part, and the values of the query, where signed URLs carry their signature.
 
 use std::fs::File;
 use std::io::Read;
 
 use url::Url;
 
-/// A file of sources is not larger than this, in bytes: what is, is something else.
+/// Maximum bytes of a file of sources. A larger file is something else, named by mistake.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// A source that can't be mounted. `{0}` is always without secrets.
+/// A source that can't be mounted. `{0}` never contains secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// No `http://` or `https://` in front.
+    /// It does not begin with `http://` or `https://`.
     #[error(
         "`{0}` is not a source; a source is a URL that begins with http:// or https://, or @FILE with one in each line"
     )]
@@ -22,12 +22,12 @@ pub enum SourceError {
     /// Not a URL.
     #[error("`{url}` is not a URL: {reason}")]
     Malformed {
-        /// What was typed, without secrets.
+        /// The source as given, without secrets.
         url: String,
         /// What is wrong with it.
         reason: url::ParseError,
     },
-    /// `#...`, which browsers keep to themselves.
+    /// With a fragment (`#...`), which browsers never send.
     #[error("`{0}` has a `#` part, which no server gets to see; write %23 for a `#` in a name")]
     Fragment(String),
     /// `@FILE` that can't be read.
@@ -35,22 +35,22 @@ pub enum SourceError {
     Unreadable {
         /// The file.
         file: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// `@FILE` without any.
+    /// `@FILE` without a source in it.
     #[error("there is no source in {0}; a file of sources has a URL in each line")]
     Empty(String),
 }
 
 impl SourceError {
-    /// Whether it is what was typed that is wrong, rather than that a file can't be read.
+    /// Returns true if the source is wrong, false if a file can't be read.
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::Unreadable { .. })
     }
 }
 
-/// Reads sources as they were typed: URLs, and files of them.
+/// Reads the sources as given: URLs, and files of URLs.
 pub(super) fn read_all(texts: &[String]) -> Result<Vec<Url>, SourceError> {
     let mut urls = Vec::new();
     for text in texts {
@@ -78,7 +78,7 @@ pub(super) fn read_all(texts: &[String]) -> Result<Vec<Url>, SourceError> {
     Ok(urls)
 }
 
-/// What a source is called: a URL without its secrets; a file as it was typed, because its URLs may be the secret.
+/// The name of a source in messages: a URL without its secrets; a file as given, because its URLs may be secret.
 pub(super) fn name(text: &str) -> String {
     if text.starts_with('@') {
         return text.to_owned();
@@ -86,7 +86,7 @@ pub(super) fn name(text: &str) -> String {
     shown(text)
 }
 
-/// Reads a source.
+/// Parses one URL.
 pub(super) fn parse(text: &str) -> Result<Url, SourceError> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !matches!(scheme.as_deref(), Some("http" | "https")) {
@@ -102,10 +102,10 @@ pub(super) fn parse(text: &str) -> Result<Url, SourceError> {
     Ok(url)
 }
 
-/// A URL without its secrets: no user part, and of the query only the names.
+/// A URL without its secrets: no user part, and only the names of the query.
 ///
-/// Works on text, so that it also serves for what is not a URL, and leaves the rest as it was typed: a mount table then
-/// shows what fstab says, by which `mount -a` knows the line as already mounted.
+/// Works on text, so that it also accepts invalid URLs, and leaves the rest unchanged. A mount table then shows the URL
+/// as in fstab, by which `mount -a` recognises the line as mounted.
 pub fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let (location, query) = rest

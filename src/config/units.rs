@@ -1,11 +1,10 @@
-//! Sizes, times, modes and users as people write them.
+//! Parses sizes, times, modes and users in human notation.
 //!
-//! One function a kind of value, each the `value_parser` of the options that take such a value. The error is what clap
-//! prints after "invalid value '10Q' for '--chunk-size':", so it says what the value is not and shows one that is
-//! right.
+//! One function per kind of value: the `value_parser` of the options with such values. clap prints its error after
+//! "invalid value '10Q' for '--chunk-size':". So the error says what is wrong with the value, and shows a valid one.
 //!
-//! A lone letter counts in powers of two, as mount(8), `dd` and rclone take it: `20G` is 20 GiB. `GB` is 10⁹ and `GiB`
-//! is 2³⁰, as bytesize reads them.
+//! A single letter counts in powers of two, as in mount(8), `dd` and rclone: `20G` is 20 GiB. `GB` is 10⁹ and `GiB` is
+//! 2³⁰, as in bytesize.
 
 use std::time::Duration;
 
@@ -14,15 +13,15 @@ use nix::unistd::{Group, User};
 
 use crate::cache::quota::Share;
 
-/// The smallest chunk: a page, the least that the kernel reads.
+/// The smallest chunk: a page, the smallest unit that the kernel reads.
 const CHUNK_MIN: u64 = 4 << 10;
 
-/// The largest chunk. A chunk is held in memory while its checksum is taken and is what one read at a random place has
-/// to wait for at worst, so more than this serves nobody.
+/// The largest chunk. A chunk is held in memory while its checksum is computed, and a random read may have to wait for
+/// a whole one. Larger ones have no benefit.
 const CHUNK_MAX: u64 = 64 << 20;
 
-/// The longest time that an option takes, ten years: long enough to mean "for ever", and short enough that adding it to
-/// an `Instant` can't overflow.
+/// The longest time of an option: ten years. Long enough to mean "for ever", and short enough that adding it to an
+/// `Instant` can't overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Bytes: `10GiB`, `20G`, `256k`, `1000000`.
@@ -44,7 +43,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A [`size`] that is not nothing.
+/// A [`size`] above 0.
 pub fn size_above_zero(text: &str) -> Result<u64, String> {
     match size(text)? {
         0 => Err("must be more than nothing".to_owned()),
@@ -52,7 +51,7 @@ pub fn size_above_zero(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A part of a file system: a [`size`], or `20%` of it.
+/// A fraction of a file system: a [`size`], or `20%` of it.
 pub fn share(text: &str) -> Result<Share, String> {
     let Some(percent) = text.trim().strip_suffix('%') else {
         return size(text)
@@ -65,7 +64,7 @@ pub fn share(text: &str) -> Result<Share, String> {
     }
 }
 
-/// A [`share`] that is not nothing.
+/// A [`share`] above 0.
 pub fn share_above_zero(text: &str) -> Result<Share, String> {
     match share(text)? {
         Share::Bytes(0) | Share::Percent(0) => Err("must be more than nothing".to_owned()),
@@ -73,14 +72,14 @@ pub fn share_above_zero(text: &str) -> Result<Share, String> {
     }
 }
 
-/// Bytes a second: a [`size`], with or without `/s`. `0` is no limit.
+/// Bytes per second: a [`size`], with or without `/s`. `0` means no limit.
 pub fn rate(text: &str) -> Result<u64, String> {
     let text = text.trim();
     size(text.strip_suffix("/s").unwrap_or(text))
         .map_err(|error| error.replacen("not a size", "not a rate in bytes per second", 1))
 }
 
-/// A chunk's size: a power of two from 4 KiB to 64 MiB.
+/// A chunk size: a power of two from 4 KiB to 64 MiB.
 pub fn chunk_size(text: &str) -> Result<u32, String> {
     let bytes = size(text).map_err(|_| "not a size; write for example 256KiB or 1MiB".to_owned())?;
     if !bytes.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&bytes) {
@@ -89,7 +88,7 @@ pub fn chunk_size(text: &str) -> Result<u32, String> {
     Ok(u32::try_from(bytes).expect("64 MiB fits"))
 }
 
-/// A time: `30s`, `2m`, `500ms`, `1h 30m`; a plain number is seconds.
+/// A time: `30s`, `2m`, `500ms`, `1h 30m`; a plain number is in seconds.
 pub fn time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -102,7 +101,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// A [`time`] that is not zero.
+/// A [`time`] above 0.
 pub fn time_above_zero(text: &str) -> Result<Duration, String> {
     match time(text)? {
         Duration::ZERO => Err("must be more than nothing".to_owned()),
@@ -110,7 +109,7 @@ pub fn time_above_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Permission bits to leave out, in octal: `022`.
+/// Permission bits to clear, in octal: `022`.
 pub fn umask(text: &str) -> Result<u16, String> {
     u16::from_str_radix(text, 8)
         .ok()
@@ -118,7 +117,7 @@ pub fn umask(text: &str) -> Result<u16, String> {
         .ok_or_else(|| "not a mask; write octal digits, for example 022".to_owned())
 }
 
-/// A user's number, or the number of a user's name.
+/// A user id, or a user name.
 pub fn user(text: &str) -> Result<u32, String> {
     match (text.parse(), User::from_name(text)) {
         (Ok(uid), _) => Ok(uid),
@@ -127,7 +126,7 @@ pub fn user(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A group's number, or the number of a group's name.
+/// A group id, or a group name.
 pub fn group(text: &str) -> Result<u32, String> {
     match (text.parse(), Group::from_name(text)) {
         (Ok(gid), _) => Ok(gid),

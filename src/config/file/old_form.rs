@@ -1,8 +1,12 @@
-//! Reads the config files of earlier versions: lines `name = value` with values as they are, without quotes; `name` alone for a
-//! switch; `[https://HOST/PATH/]` before the lines for these sources.
+//! Reads the config files of earlier versions.
 //!
-//! Each line is translated to TOML and read as that, so there is one set of checks. A file is in the old form if it is no TOML,
-//! each of its lines can be read in the old form, and none has a TOML string, array or table.
+//! Their lines are `name = value` with unquoted values, `name` alone for a switch, and `[https://HOST/PATH/]` before
+//! the lines for these sources. Each line is translated to TOML and read as such, so that there is one set of checks. A
+//! file is in the old form if all of this is true:
+//!
+//! - It is not TOML.
+//! - Each of its lines can be read in the old form.
+//! - No line has a TOML string, array or table.
 
 use clap::Command;
 use toml::de::{DeTable, DeValue};
@@ -39,7 +43,7 @@ pub(super) fn parse(command: &Command, text: &str) -> Option<Result<ConfigFile, 
         }
         lines.push((number, line));
     }
-    // Without such a line, each is TOML: they are no TOML together, by a name that is there twice.
+    // Without such a line, each single line is TOML. Together they are not, because a name occurs twice.
     let (number, example) = example?;
     let warning = format!(
         "{number}: this config file is in the form of earlier versions, which is still read; rewrite it in TOML, this line as `{example}`"
@@ -50,7 +54,7 @@ pub(super) fn parse(command: &Command, text: &str) -> Option<Result<ConfigFile, 
     }))
 }
 
-/// Returns true for a value that the old form would take for something else than TOML does.
+/// Returns true for a value that means something else in the old form than in TOML.
 fn is_toml_alone(value: &DeValue) -> bool {
     matches!(value, DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_))
 }
@@ -90,7 +94,7 @@ fn translate(command: &Command, lines: &[(usize, Line)]) -> Result<Vec<super::En
     Ok(entries)
 }
 
-/// A line as TOML. With `is_shown`, a value that may be a secret is left out.
+/// A line as TOML. With `is_shown`, values that may be secret are omitted.
 fn translation(command: &Command, line: &Line, is_shown: bool) -> String {
     let (name, value) = match line {
         Line::Section(url) => return format!("[{}]", quoted(url)),
@@ -104,7 +108,7 @@ fn translation(command: &Command, line: &Line, is_shown: bool) -> String {
         (Some(Kind::Switch), Some("no" | "false" | "off" | "0"), _) => "false".to_owned(),
         (Some(Kind::Count), None, _) => "1".to_owned(),
         (Some(Kind::Count | Kind::Integer), _, Some(number)) => number.to_string(),
-        // Also the user and the query of a URL.
+        // The user and the query of a URL are secret too.
         (_, Some(value), _) if is_shown && (is_secret(&option, value) || value.contains(['@', '?'])) => quoted("..."),
         (_, value, _) => quoted(value.unwrap_or_default()),
     };
@@ -115,12 +119,13 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What to write instead of a line that is no TOML, if it is one in the old form: most often, quotes are missing.
+/// The TOML for a line that is not TOML, if it is one in the old form: most often, quotes are missing.
 pub(super) fn suggestion(command: &Command, text: &str) -> Option<String> {
     let text = text.trim();
     let line = split(text)?;
     if let Line::Option(name, value) = line {
-        // A quote or a bracket that is never closed, or a comment: what is meant can't be known. Another name may be a secret.
+        // Not for a quote or bracket that is never closed, or a comment: the meaning is unknown. Another name may be a
+        // secret.
         let is_plain = !value.is_some_and(|value| value.contains(['"', '\'', '[', ']', '{', '}', '#']));
         flag_named(command, &name.replace('_', "-")).filter(|_| is_plain)?;
     }

@@ -6,7 +6,7 @@ fn file(text: &str) -> Result<ConfigFile, String> {
     parse(&mount_command(), text).map_err(|fault| fault.to_string())
 }
 
-/// What the file adds to these arguments, for this source.
+/// The flags that the file adds to these arguments, for this source.
 fn flags(text: &str, given: &[&str], source: &str) -> Result<Vec<String>, String> {
     let command = mount_command();
     let typed = given.iter().copied().chain([source, "/mnt"]);
@@ -167,7 +167,7 @@ netrc = false
     ] {
         assert_eq!(of(source), "--retries=1 --header=A: b --netrc", "{source}");
     }
-    // A mistake is one whatever is mounted.
+    // A mistake is an error whatever is mounted.
     assert!(flags("[\"http://other/\"]\nretires = 1\n", &[], "http://h/").is_err());
 }
 

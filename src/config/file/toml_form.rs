@@ -1,8 +1,8 @@
 //! Reads a config file as TOML.
 //!
-//! What an option takes is found by its action in the clap command and by the placeholder of its value in the help text
-//! ([`Kind`]): so a new option needs no line here. Its value is then tried with clap, whose own error could not say where in the
-//! file it stands.
+//! The type of an option's value follows from its action in the clap command and from the value's placeholder in the
+//! help text ([`Kind`]), so a new option needs no line here. clap then checks the value. Its own error could not name
+//! the line in the file.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -17,10 +17,10 @@ use super::super::options::flag_named;
 use super::super::{OPTIONS_ID, source};
 use super::{Entry, Fault, Place, adds_up, old_form};
 
-/// The key that is kept free for a list of sources.
+/// A reserved key, for a list of sources.
 const RESERVED: &str = "source";
 
-/// What an option takes.
+/// The type of an option's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A boolean.
@@ -65,7 +65,7 @@ impl Kind {
         }
     }
 
-    /// Continues "write ".
+    /// The text after "write ".
     fn expected(self) -> &'static str {
         match self {
             Kind::Switch => "true or false",
@@ -81,7 +81,7 @@ impl Kind {
         }
     }
 
-    /// The value as the command line has it; `None` if it is of another type.
+    /// The value in the notation of the command line; `None` if it has another type.
     fn text(self, value: &DeValue) -> Option<String> {
         match (self, value) {
             (Kind::Switch, DeValue::Boolean(_)) => Some(String::new()),
@@ -135,7 +135,8 @@ pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> 
     Ok(entries)
 }
 
-/// The URL of a section; `None` if it is none, or has a user, a password or a query: that would be a secret, and match no source.
+/// The URL of a section; `None` if invalid, or with a user, a password or a query: that would be a secret, and match no
+/// source.
 pub(super) fn section(name: &str) -> Option<Url> {
     let url = source::parse(name).ok()?;
     (url.username().is_empty() && url.password().is_none() && url.query().is_none()).then_some(url)
@@ -173,7 +174,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What is no TOML.
+    /// The fault for a syntax error.
     fn syntax(&self, error: &toml::de::Error) -> Fault {
         let span = error.span().unwrap_or_default();
         let line = self
@@ -181,7 +182,7 @@ impl Reader<'_> {
             .lines()
             .nth(self.place(span.start).line - 1)
             .unwrap_or_default();
-        // "expected literal string" is of no help to a person.
+        // Texts like "expected literal string" do not help users.
         let what = error.message().split(", expected ").next().unwrap_or_default();
         let cure = match old_form::suggestion(self.command, line) {
             Some(toml) => format!("write `{toml}`"),
@@ -205,7 +206,7 @@ impl Reader<'_> {
             };
             return Err(self.fault(key.span(), format!("`{written}`: fetchfs has no such option; {cure}")));
         };
-        // TOML itself refuses the same key twice, but for it these two are different.
+        // TOML itself refuses a repeated key, but treats these two as different.
         let is_same = |entry: &&Entry| entry.section.as_ref() == section && entry.name == name;
         if let Some(earlier) = self.entries.iter().find(is_same) {
             let sentence = format!("`{written}` is also in line {}; delete one of them", earlier.place.line);
@@ -229,7 +230,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// One value, and the flags that say the same.
+    /// One value, and its flags.
     fn value(
         &self,
         written: &str,
@@ -260,7 +261,7 @@ impl Reader<'_> {
     }
 }
 
-/// Why clap does not take the value of an option, if it does not.
+/// Why clap refuses the value of an option; `None` if it accepts it.
 fn refusal(command: &Command, flags: &[String]) -> Option<String> {
     let rest = ["http://host/", "/"].map(str::to_owned);
     let all = flags.iter().chain(&rest);

@@ -1,7 +1,7 @@
-//! From the options about servers to what the client is to do.
+//! Resolves the options about servers to the client's configuration.
 //!
-//! Files that hold secrets are read here, once, before the process leaves for the background; a token's file is read when
-//! it is needed. **No error repeats a value that may be a secret.**
+//! Files with secrets are read here, once, before the process goes to the background; a token's file is read when it is
+//! needed. **No error repeats a value that may be a secret.**
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::http::{
     ProxyChoice, Secret, TlsConfig, TokenSource,
 };
 
-/// Headers that say what is asked for, which only fetchfs can know.
+/// Headers that only fetchfs itself can set correctly.
 const OWN_HEADERS: [&str; 9] = [
     "accept-encoding",
     "connection",
@@ -30,7 +30,7 @@ const OWN_HEADERS: [&str; 9] = [
     "upgrade",
 ];
 
-/// What is wrong with the options about servers. Without any secret.
+/// What is wrong with the options about servers. Contains no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A file can't be read.
@@ -40,10 +40,10 @@ pub enum NetworkError {
         option: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// A netrc file is none.
+    /// A netrc file is malformed.
     #[error("{} is no netrc file: {error}", path.display())]
     Netrc {
         /// The file.
@@ -51,7 +51,7 @@ pub enum NetworkError {
         /// What is wrong with it.
         error: NetrcError,
     },
-    /// A cookie file is none.
+    /// A cookie file is malformed.
     #[error("{} is no cookie file: {error}", path.display())]
     Cookies {
         /// The file.
@@ -59,13 +59,13 @@ pub enum NetworkError {
         /// What is wrong with it.
         error: CookieError,
     },
-    /// A header is none.
+    /// A header is malformed.
     #[error("--header: not a header; write `NAME: VALUE`, or @FILE with one in each line")]
     Header,
     /// A header that fetchfs sets itself.
     #[error("--header: `{0}` is fetchfs's own; it says what is asked for")]
     OwnHeader(String),
-    /// Not to be sent.
+    /// The User-Agent has invalid characters.
     #[error("--user-agent: has a character that no header can have")]
     UserAgent,
     /// A password without a user.
@@ -74,13 +74,13 @@ pub enum NetworkError {
     /// A user without a password.
     #[error("--login: there is no password for this user; name a --password-file, or write NAME:PASSWORD")]
     NoPassword,
-    /// A mirror that is no URL of the web. Without secrets.
+    /// A mirror that is not an http(s) URL. Without secrets.
     #[error("--mirror: `{0}` is not a URL that begins with http:// or https://")]
     NoMirror(String),
-    /// A mirror that names a user.
+    /// A mirror's URL with a user.
     #[error("--mirror: {0} is asked without a login; write its URL without a user")]
     MirrorLogin(String),
-    /// A mirror of several sources.
+    /// A mirror for several sources.
     #[error("--mirror stands for one source, and there are {0}; mount them apart")]
     MirrorOfSeveral(usize),
     /// One secret for several servers.
@@ -98,14 +98,14 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
-    /// Whether it is the command line that is wrong, rather than a file.
+    /// Returns true if the command line is wrong, false if a file is.
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. })
     }
 }
 
 impl NetworkArgs {
-    /// What the client is to do for these sources. `timeout` and `max_connections` are options of their own.
+    /// The client's configuration for these sources. `timeout` and `max_connections` come from other options.
     pub(in crate::config) fn resolve(self, sources: &[Url]) -> Result<HttpConfig, ConfigError> {
         self.refuse_several_servers(sources)?;
         let (netrc, mirrors) = (self.netrc()?, self.mirrors(sources)?);
@@ -152,7 +152,7 @@ impl NetworkArgs {
         })
     }
 
-    /// What is meant for the server must not go to two.
+    /// Refuses credentials for several servers: they must go to one only.
     fn refuse_several_servers(&self, sources: &[Url]) -> Result<(), NetworkError> {
         let secrets = [
             ("--login", self.login.is_some()),
@@ -218,7 +218,7 @@ impl NetworkArgs {
             Some(Ok((name, password))) => (Some(name), Some(Secret::new(password))),
             Some(Err(name)) => (Some(name), None),
         };
-        // The sources are all on one server if there is a password for it, so any of them may name the user.
+        // If there is a password, all sources are on one server, so any of them may name the user.
         let named = || {
             sources
                 .iter()
@@ -262,7 +262,7 @@ impl NetworkArgs {
     }
 }
 
-/// Adds a header that is written as `NAME: VALUE`.
+/// Adds a header in the form `NAME: VALUE`.
 fn add(headers: &mut HeaderMap, line: &str) -> Result<(), NetworkError> {
     let (name, value) = line.split_once(':').ok_or(NetworkError::Header)?;
     let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| NetworkError::Header)?;

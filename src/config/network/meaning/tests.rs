@@ -1,4 +1,4 @@
-//! What the options about servers mean together.
+//! Combinations of the options about servers.
 
 use std::fs;
 
