@@ -1,4 +1,4 @@
-//! How servers are reached, who asks, and whom is trusted: with servers, proxies and logins as they are in the world.
+//! Access to servers: proxies, logins, certificates and credentials, with servers as they exist in practice.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::origin::{Content, Fault, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// A directory with one file in it, and what that holds.
+/// A directory with one file, and the file's content.
 fn one_file() -> (tempfile::TempDir, Content) {
     let (root, content) = (temporary_directory(), Content::noise(2 * MIB + 11, 61));
     write_file(&root.path().join("f"), &content);
     (root, content)
 }
 
-/// The file of [`one_file`] is there, and right.
+/// Asserts that the file of [`one_file`] exists and has the right bytes.
 #[track_caller]
 fn shows_it(plan: Plan, content: &Content) -> Mount {
     let mount = plan.start();
@@ -34,7 +34,7 @@ fn shows_it(plan: Plan, content: &Content) -> Mount {
     mount
 }
 
-/// `fetchfs mount` of something that can't be mounted.
+/// Runs `fetchfs mount` for a source that can't be mounted.
 #[track_caller]
 fn refusal(source: &str, arguments: &[&str]) -> Ran {
     let home = temporary_directory();
@@ -47,7 +47,7 @@ fn refusal(source: &str, arguments: &[&str]) -> Ran {
     ran
 }
 
-/// A file with this text, in a directory of its own.
+/// A file with this text, in a new directory.
 fn file_with(text: &str) -> (tempfile::TempDir, String) {
     let home = temporary_directory();
     let path = home.path().join("file");
@@ -73,7 +73,7 @@ fn a_certificate_is_believed_if_its_authority_is_named_or_with_a_loud_warning() 
         log.contains("WARN") && log.contains("certificates are not checked"),
         "{log}"
     );
-    // A name that the certificate does not have.
+    // A name that the certificate does not cover.
     let other = url.replace("127.0.0.1", "127.0.0.2");
     refusal(&other, &["--ca-cert", &certificates.path("ca.pem")]);
 }
@@ -103,7 +103,7 @@ fn a_certificate_is_shown_to_the_source_and_not_where_it_redirects() {
     };
     shows_it(certified(&server.url("/")), &content);
     assert!(elsewhere.data_bytes_for("/f") >= content.size(), "it came from there");
-    // That the other server would have noticed.
+    // The other server would have noticed it.
     let error = refusal(
         &elsewhere.url("/"),
         &[
@@ -174,7 +174,7 @@ fn apache_with_basic_and_with_digest_authentication() {
     }
 }
 
-/// The files below a directory that have this text in them.
+/// The files below a directory that contain this text.
 fn files_with(directory: &Path, text: &str) -> Vec<String> {
     let ran = run(Command::new("grep").args(["-rlaF", "--", text]).arg(directory));
     ran.out.lines().map(str::to_owned).collect()
@@ -194,7 +194,7 @@ fn a_secret_is_nowhere_to_be_seen() {
         .with("--proxy", &format!("http://proxy:{PASSWORD}@127.0.0.1:9"))
         .with("--proxy", "none");
     let mount = shows_it(plan, &content);
-    // What fails is logged and shown.
+    // Failures are logged and shown.
     origin.on("/f").fault(Fault::Status(403));
     let file = File::open(mount.path("f"));
     drop(file.map(|file| try_pread(&file, 0..10)));
@@ -349,7 +349,7 @@ fn what_names_no_proxy_that_is_known_is_refused_as_an_option_and_told_of_in_the_
         0,
         "nothing goes past the proxy that was meant"
     );
-    // Where other programs see it too, and go on without it.
+    // Other programs also read the variable and ignore such values.
     let plan = Mount::of(&origin.url("/")).with_env("all_proxy", "socks://ann:secret@127.0.0.1:9");
     let mount = shows_it(plan, &content);
     assert_eq!(mount.times_in_log("all_proxy in the environment names no proxy"), 1);
@@ -377,7 +377,7 @@ fn a_proxy_that_wants_a_login_gets_it() {
 fn a_proxy_that_wants_a_login_before_it_lets_tls_through_is_an_error_at_once() {
     let proxy = Proxy::start_for(Some("Basic YW5uOnB3"));
     let arguments = ["--proxy", &format!("http://{}", proxy.address())];
-    // Nobody is connected to it, so nobody has to be there.
+    // The client never connects, so no proxy needs to listen.
     let error = refusal("https://127.0.0.1:9/", &arguments).err;
     assert!(
         error.contains("HTTP 407") && error.contains("--proxy http://USER:PASSWORD@"),

@@ -1,8 +1,7 @@
 //! No answer of a server puts a wrong byte into a file.
 //!
-//! Each answer here is one that servers, proxies and portals have given. What fetchfs may do is to find the right bytes in
-//! spite of it, or to give an error; and when the server is honest again, reads work again. Of what was no answer nothing is
-//! in the cache, and of the others what is right.
+//! Each response here is one that servers, proxies and portals have sent. fetchfs may find the right bytes in spite
+//! of it, or return an error. When the server is honest again, reads work again. The cache holds only right bytes.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -13,16 +12,16 @@ use crate::origin::{Content, Fault, Framing, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
 
-/// What must come of a read.
+/// The required result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// The right bytes.
     Right,
-    /// An error: there is no telling what the right bytes are.
+    /// An error, because the right bytes can't be known.
     Error,
 }
 
-/// Errors that say "this can't be read", each of which fits one of the answers below.
+/// Errors that fit a file that can't be read. Each fits one of the responses below.
 const REFUSALS: [i32; 5] = [libc::EIO, libc::ESTALE, libc::ENOENT, libc::EACCES, libc::EPERM];
 
 fn small_chunks_and_no_patience(origin: &Origin) -> Mount {
@@ -32,8 +31,8 @@ fn small_chunks_and_no_patience(origin: &Origin) -> Mount {
     plan.with("--chunk-size", "64KiB").with("--attr-ttl", "0").start()
 }
 
-/// Reads a file here and there from a server with this fault, looks at what is in the cache, and reads the whole file
-/// without the fault.
+/// Reads at several places from a server with this fault, checks the cache, and reads the whole file without the
+/// fault.
 #[track_caller]
 fn with_fault(fault: Fault, outcome: Outcome) {
     let (origin, content) = (Origin::start(), Content::noise(3 * MIB + 11, 31));
@@ -149,7 +148,7 @@ fn a_multipart_answer_is_an_error() {
     with_fault(Fault::Multipart, Outcome::Error);
 }
 
-/// Servers label stored `.gz` files so. The length is the file's, so the bytes are too.
+/// Servers label stored `.gz` files like this. The length is the file's, so the bytes are too.
 #[test]
 fn a_coding_on_the_right_bytes_is_a_label() {
     with_fault(Fault::ClaimGzip, Outcome::Right);
@@ -180,7 +179,7 @@ fn a_refusal_that_passes_is_waited_out() {
             .fault(Fault::Status(status));
     }
     let mount = Mount::start_of(&origin.url("/"));
-    // All at once: each of them waits half a second.
+    // In parallel, because each waits half a second.
     std::thread::scope(|scope| {
         for status in statuses {
             let path = mount.path(status.to_string());
@@ -236,7 +235,7 @@ fn a_link_that_redirects_led_to_is_used_until_it_fails() {
     let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(8 * MIB, 38));
     for (path, site) in [("/f", &origin), ("/first", &elsewhere), ("/second", &elsewhere)] {
         site.add(path, content.clone());
-        // Else each would name its version in its own way.
+        // Otherwise each server would name its version in its own way.
         site.set_validators(path, Validators::None);
     }
     let to_first = origin.on("/f").fault(Fault::Redirect(302, elsewhere.url("/first")));
@@ -273,7 +272,7 @@ fn a_link_that_redirects_led_to_is_used_until_it_fails() {
 fn links_that_expire_after_a_few_requests_are_renewed_under_readers_in_sequence_and_at_random() {
     /// More than any of these readers can use up.
     const LINKS: usize = 2000;
-    /// Answers for which a link is good.
+    /// Responses until a link expires.
     const GOOD_FOR: usize = 3;
     let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(24 * MIB, 40));
     origin.add("/f", content.clone());
@@ -281,7 +280,7 @@ fn links_that_expire_after_a_few_requests_are_renewed_under_readers_in_sequence_
     for number in 0..LINKS {
         let link = format!("/signed/{number}");
         elsewhere.add(&link, content.clone());
-        // Else each would be another version.
+        // Otherwise each would be another version.
         elsewhere.set_validators(&link, Validators::DateOnly);
         elsewhere.on(&link).after(GOOD_FOR).fault(Fault::Status(403));
     }
@@ -330,7 +329,7 @@ fn a_server_that_sends_ranges_only_now_and_then_is_read_right() {
     origin.add("/f", content.clone());
     let mount = Mount::start_of(&origin.url("/"));
     let file = open_direct(&mount.path("f"));
-    // Now and then the whole file comes, which is then downloaded in line.
+    // Some responses bring the whole file, which is then downloaded in sequence.
     for place in [0u64, 12 << 20, 6 << 20, 9 << 20, 3 << 20] {
         let whole = origin
             .on("/f")
@@ -397,7 +396,7 @@ fn what_is_longer_or_shorter_than_its_listing_and_does_not_say_so_is_read_to_its
         origin.add("/f", listed.clone());
         origin.on("/f").fault(Fault::MadeWhileSent(sent.clone()));
         let mount = small_chunks_and_no_patience(&origin);
-        // The kernel has been told the listed size when it is opened first, and the true one later.
+        // The first open gives the kernel the listed size; a later open gives the true one.
         let read = |turn: &str| {
             let read = std::fs::read(mount.path("f")).unwrap_or_else(|error| panic!("{size}, {turn}: {error}"));
             assert_same(&read, &sent.read(0..size), &format!("{size}, {turn}"));

@@ -1,4 +1,4 @@
-//! A mount begun over a cache folder that can't be used for now is a mount: files are read around the cache until it can.
+//! A mount that begins over an unusable cache directory works: reads bypass the cache until the directory is usable.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::full_disk::{BEGINS, FILES, assert_all_is_cached, mount_with_cache_in,
 use crate::origin::{Content, Origin};
 use crate::prefetching::prefetch;
 
-/// Said once, when the folder can be used at last.
+/// Logged once, when the directory becomes usable.
 const OPEN: &str = "can be used now";
 
 /// Makes a file system read-only, or writable again.
@@ -23,7 +23,7 @@ fn remount(path: &Path, flags: MsFlags) {
     mount(None::<&str>, path, None::<&str>, flags, None::<&str>).expect("to remount");
 }
 
-/// What `fetchfs mount` says that does not make one over this cache folder.
+/// The error of a `fetchfs mount` that this cache directory prevents.
 fn refusal(cache: &Path, origin: &Origin) -> String {
     let place = temporary_directory();
     let mut command = fetchfs();
@@ -35,7 +35,7 @@ fn refusal(cache: &Path, origin: &Origin) -> String {
     said
 }
 
-/// Reads twice what is nowhere kept, has the folder made usable, and reads until nothing is fetched any more.
+/// Reads uncached files twice, makes the directory usable, and reads until nothing is fetched any more.
 fn assert_begins_without(directory: &Path, origin: &Origin, make_usable: impl FnOnce()) {
     let mut mount = mount_with_cache_in(directory, origin);
     read_all(&mount);
@@ -110,12 +110,12 @@ fn what_is_cached_makes_way_on_a_disk_that_others_have_filled_before_the_mount()
         return;
     }
     let origin = origin();
-    // One that ends in good order leaves less behind.
+    // A daemon that ends in order leaves less behind.
     for is_killed in [false, true] {
         let (directory, disk) = small_disk();
         let mut used = mount_with_cache_in(directory.path(), &origin);
         read_all(&used);
-        // The answer has what is recorded in it, so this waits until all of it is.
+        // The reply includes all recorded chunks, so this waits until they are recorded.
         statvfs(&used.root()).expect("df");
         if is_killed {
             used.kill();
@@ -126,7 +126,7 @@ fn what_is_cached_makes_way_on_a_disk_that_others_have_filled_before_the_mount()
         let mount = mount_with_cache_in(directory.path(), &origin);
         read_all(&mount);
         assert_eq!(mount.times_in_log("can't be used for now"), 0, "killed: {is_killed}");
-        // It is used: what was read twice is there.
+        // The cache is used: the files that were read twice are in it.
         let (name, size) = FILES[0];
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,7 +1,7 @@
-//! What was fetched once is not fetched again.
+//! Cached bytes are not fetched again.
 //!
-//! The witnesses are the logs of the servers: nginx's own, and the origin's. Cold reads are forced by a new mount, because
-//! the kernel would answer a second read of the same one from its pages.
+//! The logs of the servers are the evidence: nginx's own, and the origin's. A new mount forces cold reads, because
+//! the kernel would answer a second read from its pages.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -27,7 +27,7 @@ pub(crate) fn origin_with(size: u64) -> (Origin, Content) {
     (origin, content)
 }
 
-/// The file is what the origin has.
+/// Asserts that the file has the origin's bytes.
 #[track_caller]
 pub(crate) fn assert_reads(path: &Path, content: &Content) {
     assert_eq!(sha256(path), sha256_of(content), "{}", path.display());
@@ -88,7 +88,7 @@ fn what_one_mount_has_read_no_later_one_fetches() {
                 &format!("{piece:?}"),
             );
         }
-        // What was being fetched ahead when a mount ended may be asked for again; what was read may not.
+        // Prefetched bytes may be requested again after the end of a mount; bytes that were read may not.
         let asked = origin.log().since(asked_before).ranges("/f");
         let again = asked.iter().find(|asked| {
             pieces[..round]
@@ -123,14 +123,14 @@ fn a_look_into_the_middle_fetches_little_and_stores_little() {
 
 #[test]
 fn two_readers_of_one_range_cause_one_fetch() {
-    // One chunk, so that there is no other range that could be fetched ahead.
+    // One chunk, so that no other range can be prefetched.
     let (origin, content) = origin_with(CHUNK);
     let gate = Gate::new();
     origin.on("/f").data().fault(Fault::Hold(gate.clone()));
     let mount = Mount::start_of(&origin.url("/"));
     std::thread::scope(|scope| {
         let read = || {
-            // Past the kernel's pages, so that each of the two reaches the daemon.
+            // Past the kernel's pages, so that both reads reach the daemon.
             let file = files::open_direct(&mount.path("f"));
             files::read_direct(&file, 0, 64 * 1024).expect("to read")
         };
@@ -151,7 +151,7 @@ fn two_readers_of_one_range_cause_one_fetch() {
             );
         }
     });
-    // They are woken before the rest of the chunk is sent.
+    // Both reads wake before the rest of the chunk is sent.
     let log = origin
         .log()
         .wait_for("the answer to end", |requests| requests.all_ended());
@@ -226,7 +226,7 @@ fn after_kill_9_nothing_recorded_is_fetched_again_and_nothing_unrecorded_is_trus
     origin.on("/slow").data().fault(Fault::Rate(MIB / 2));
     let mut mount = Mount::start_of(&origin.url("/"));
     assert_reads(&mount.path("f"), &first);
-    // The crash comes in the middle of another download, when the first one is recorded.
+    // The crash comes during another download, when the first one is recorded.
     std::thread::scope(|scope| {
         let path = mount.path("slow");
         let reader = scope.spawn(move || File::open(path).and_then(|file| try_pread(&file, 0..32 * MIB)));
@@ -333,7 +333,7 @@ fn a_server_that_swallows_all_requests_holds_back_nothing_that_is_known() {
             let read = move || files::pread(&mount.path("far"), place * 8 * MIB..place * 8 * MIB + 10);
             scope.spawn(read);
         }
-        // Some of them wait for their bytes now, or for the listing that comes before.
+        // Some of the readers wait for their bytes now, others for the listing.
         gate.wait_for_arrivals(1);
         let began = Instant::now();
         for _ in 0..3 {
@@ -346,11 +346,11 @@ fn a_server_that_swallows_all_requests_holds_back_nothing_that_is_known() {
             assert_eq!(fs::read(mount.path("d/e/f/g")).expect("to read"), b"deep");
             nix::sys::statvfs::statvfs(&mount.root()).expect("df");
         }
-        // A single timeout would be more.
+        // A single timeout would take longer.
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         gate.open();
     });
-    // When it answers again, its answers count again.
+    // Once the server answers again, its responses count again.
     origin.add("/new", "hello");
     let deadline = Instant::now() + PATIENCE;
     while fs::read(mount.path("new")).ok().as_deref() != Some(b"hello") {

@@ -1,4 +1,4 @@
-//! `fetchfs cache`: it finds what is wrong and nothing else, and leaves alone what a mount uses.
+//! `fetchfs cache`: it finds damage and nothing else, and does not touch what a mount uses.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -31,7 +31,7 @@ fn printed(output: &Output, status: i32) -> String {
     text
 }
 
-/// A cache of `/a` and `/b`, both read wholly, and nobody uses it.
+/// A cache with `/a` and `/b`, both read completely, without a mount.
 fn two_files() -> (Origin, Content, Mount) {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
     origin.add("/a", content.clone());
@@ -101,7 +101,7 @@ fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
     let file = File::options().read(true).write(true).open(&a).expect("a data file");
     let zeros = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE | nix::fcntl::FallocateFlags::FALLOC_FL_KEEP_SIZE;
     nix::fcntl::fallocate(&file, zeros, (3 * CHUNK) as i64, CHUNK as i64).expect("to punch a hole");
-    // Who has it open keeps it from being repaired.
+    // The open handle keeps it from being repaired.
     drop(file);
     fs::remove_file(data_file(&folder, "/b")).expect("to delete");
     sql(
@@ -207,7 +207,7 @@ fn list_and_stats_say_what_there_is_and_clear_takes_what_it_is_told() {
     assert_eq!(printed(&cache(&mount.cache(), &["list"]), 0), "");
 }
 
-/// Overwrites the middle of the index: SQLite opens it, and finds it damaged when it looks at all of it.
+/// Overwrites the middle of the index: SQLite opens it, and finds the damage only when it reads all of it.
 fn damage_index(folder: &Path) {
     sql(folder, "PRAGMA wal_checkpoint(TRUNCATE)");
     let connection = Connection::open(folder.join("index.db")).expect("the index");

@@ -1,5 +1,5 @@
-//! Servers that people reported: each case is a small server (`tests/fixtures/cases/`) that bends one thing, and what a
-//! reader gets from it. Each module holds the cases of one matter.
+//! Servers from bug reports: each case is a small server (`tests/fixtures/cases/`) with one peculiarity, and what a
+//! reader gets from it. Each module holds the cases of one topic.
 
 mod answers;
 mod connections;

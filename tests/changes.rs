@@ -1,7 +1,7 @@
-//! Files that change on the server: whoever has one open reads the version that he opened, or gets an error; whoever
-//! opens it anew gets the new one.
+//! Files that change on the server. An open file gives the version that it opened, or an error; a new open gives the
+//! new version.
 //!
-//! `--attr-ttl 0` makes each open ask, so that no test has to wait for a version's time to run out.
+//! `--attr-ttl 0` makes each open ask the server, so that no test waits for a version to become stale.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,14 +21,14 @@ const MIB: u64 = 1 << 20;
 /// The size of the first version.
 const SIZE: u64 = 32 * MIB;
 
-/// The chunk size of these mounts. A chunk of which a part came is not cached.
+/// The chunk size of these mounts. A partially fetched chunk is not cached.
 const CHUNK: u64 = 64 << 10;
 
-/// Where the first version was read, and is cached: its first chunk. What is elsewhere is not.
+/// The part of the first version that is read and cached: its first chunk.
 const CACHED: std::ops::Range<u64> = 0..CHUNK;
 const ELSEWHERE: std::ops::Range<u64> = 28 * MIB..28 * MIB + 4096;
 
-/// What servers tell of a version, where they tell anything.
+/// The validators that servers send for a version.
 const KINDS: [Validators; 3] = [Validators::Strong, Validators::Weak, Validators::DateOnly];
 
 fn origin_with(kind: Validators) -> (Origin, Content) {
@@ -45,7 +45,7 @@ fn mount_of(origin: &Origin) -> Mount {
         .start()
 }
 
-/// Opens the file and reads its beginning, which must be this content's.
+/// Opens the file and asserts that its beginning is this content's.
 #[track_caller]
 fn open_and_read(mount: &Mount, content: &Content) -> File {
     let file = File::open(mount.path("f")).expect("to open");
@@ -58,7 +58,7 @@ fn open_and_read(mount: &Mount, content: &Content) -> File {
     file
 }
 
-/// Makes the kernel forget the pages of an open file, so that its next read asks the daemon again.
+/// Drops the kernel's pages of an open file, so that its next read reaches the daemon.
 fn forget_pages(file: &File) {
     // SAFETY: the descriptor is open; the call only gives advice.
     let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
@@ -70,8 +70,8 @@ fn assert_stale<T>(outcome: io::Result<T>, what: &str) {
     assert_eq!(errno_of(outcome), libc::ESTALE, "{what}");
 }
 
-/// Fails the test unless the handle on the old version gives what is cached of it and else ESTALE, and the name gives the
-/// new version.
+/// Asserts that the old handle returns the cached part of the old version and otherwise ESTALE, and that the name
+/// gives the new version.
 #[track_caller]
 fn assert_old_and_new(mount: &Mount, handle: &File, old: &Content, new: &Content, what: &str) {
     let old_inode = handle.metadata().expect("to stat the handle").ino();
@@ -130,13 +130,13 @@ fn a_file_that_is_replaced_without_another_date_is_noticed_by_its_tag_or_its_siz
 fn whoever_reads_while_a_file_changes_gets_the_beginning_of_the_old_one_and_an_error() {
     for kind in KINDS {
         let (origin, old) = origin_with(kind);
-        // One connection, so that not all of the file has been asked for when it changes.
+        // One connection, so that part of the file is not yet requested when it changes.
         let mount = Mount::of(&origin.url("/"))
             .with("--attr-ttl", "0")
             .with("--max-connections", "1")
             .start();
         let gate = Gate::new();
-        // Whatever comes of the old version's second half is held back until there is a new version.
+        // The second half of the old version is held back until there is a new version.
         let switch = origin
             .on("/f")
             .data()
@@ -163,7 +163,7 @@ fn whoever_reads_while_a_file_changes_gets_the_beginning_of_the_old_one_and_an_e
     }
 }
 
-/// Takes what follows at a place of a content, and fails the test at the first byte that is another.
+/// Compares a stream with a content from a place on. Fails the test at the first wrong byte.
 struct Checked<'a> {
     content: &'a Content,
     at: u64,
@@ -189,7 +189,7 @@ impl io::Write for Checked<'_> {
 #[test]
 fn a_file_that_changes_between_open_and_the_first_read_is_read_in_one_version() {
     for new_size in [SIZE, 5 * MIB + 3] {
-        // Nothing is cached: its first bytes tell which version the handle has.
+        // Nothing is cached: the first bytes decide which version the handle has.
         let (origin, old) = origin_with(Validators::Strong);
         let mount = mount_of(&origin);
         let handle = File::open(mount.path("f")).expect("to open");
@@ -209,7 +209,7 @@ fn a_file_that_changes_between_open_and_the_first_read_is_read_in_one_version() 
         assert_eq!(sha256(&mount.path("f")), sha256_of(&new));
         drop((handle, mount));
 
-        // Its beginning is cached: the handle has the version that was current when it was opened.
+        // The beginning is cached: the handle has the version that was current at the open.
         origin.add("/f", old.clone());
         let mount = mount_of(&origin);
         drop(open_and_read(&mount, &old));
@@ -253,7 +253,7 @@ fn a_version_that_was_cached_is_not_served_for_the_next_one() {
     origin.add("/f", old.clone());
     let mut mount = Mount::start_of(&origin.url("/"));
     assert_eq!(sha256(&mount.path("f")), sha256_of(&old));
-    // Of the same size: only the validator tells.
+    // The size is the same, so only the validator differs.
     let new = Content::noise(3 * MIB, 58);
     origin.add("/f", new.clone());
     mount.remount();
@@ -278,7 +278,7 @@ fn a_file_that_was_replaced_while_nothing_was_mounted_is_read_to_its_end_though_
         let gate = Gate::new();
         origin.on("/").fault(Fault::Hold(gate.clone()));
         mount.start();
-        // The kernel has the old size now, and believes it for 10 s.
+        // The kernel caches the old size for 10 s.
         assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), old.size());
         assert_eq!(sha256(&mount.path("f")), sha256_of(&new), "now {new_size} bytes");
         assert_eq!(fs::metadata(mount.path("f")).expect("to stat").size(), new_size);
@@ -291,7 +291,7 @@ fn a_version_that_is_known_to_be_replaced_is_not_served_offline() {
     let (origin, old) = origin_with(Validators::Strong);
     let mut mount = mount_of(&origin);
     let handle = open_and_read(&mount, &old);
-    // The new version is met by a read of the old one, and by nothing else.
+    // Only a read of the old version meets the new version.
     origin.add("/f", Content::noise(SIZE, 60));
     assert_stale(try_pread(&handle, ELSEWHERE), "changed");
     drop(handle);
@@ -310,7 +310,7 @@ fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
     let read = |path: &Path| files::pread(path, 0..MIB);
     let mut content = old;
     for round in 0..5 {
-        // Twice: the second time from the kernel's pages.
+        // Twice: the second read comes from the kernel's pages.
         assert_same(&read(&mount.path("f")), &content.whole(), &format!("round {round}"));
         assert_same(
             &read(&mount.path("f")),
@@ -324,7 +324,7 @@ fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
 
 #[test]
 fn the_pages_of_a_version_that_was_evicted_are_not_shown_for_the_next_one() {
-    /// More than the cache keeps open of files that nobody reads.
+    /// More files than the cache keeps open without a reader.
     const OTHERS: u64 = 70;
     for kind in [Validators::Strong, Validators::DateOnly] {
         let (origin, old) = origin_with(kind);
@@ -336,7 +336,7 @@ fn the_pages_of_a_version_that_was_evicted_are_not_shown_for_the_next_one() {
         for number in 0..OTHERS {
             files::pread(&mount.path(format!("other/{number:02}")), 0..10);
         }
-        // Nothing of it is in the cache any more; what was read of it may be in the kernel's pages.
+        // The cache has evicted all of it, but the kernel may still have its pages.
         let url = origin.url("/f");
         run(fetchfs()
             .args(["cache", "clear", &url, "--cache-dir"])
@@ -364,7 +364,7 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
     origin.add("/g", content.clone());
     let _tags = origin.on_any().fault(Fault::AnotherTag(Arc::default()));
     let mut mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0s").start();
-    // It is found out by the first reader, whose bytes would have to be of two versions.
+    // The first reader finds it out, because its bytes would be of two versions.
     let first = open_direct(&mount.path("f"));
     for offset in [0, 4 * MIB] {
         let part = read_direct(&first, offset, 4096).expect("to read");
@@ -375,7 +375,7 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
     for name in ["f", "g"] {
         assert_eq!(sha256(&mount.path(name)), sha256_of(&content), "{name}");
     }
-    // What is here is not fetched again, nor after a remount.
+    // Cached bytes are not fetched again, nor after a remount.
     for _ in 0..2 {
         let mark = origin.log().mark();
         for name in ["f", "g"] {
@@ -383,7 +383,7 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
             assert_eq!(sha256(&mount.path(name)), sha256_of(&content), "{name}");
         }
         let asked = origin.log().since(mark);
-        // But for the first byte, whose answer names the version.
+        // Except for the first byte, whose response gives the version.
         assert!(asked.body_bytes("/f") < 10 && asked.body_bytes("/g") < 10, "{asked:?}");
         mount.remount();
     }
@@ -395,7 +395,7 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
     drop(handle);
 }
 
-/// `tail -F` reads a file that was replaced a second after it has opened it. By then the server may have the next version.
+/// `tail -F` reads a replaced file a second after opening it. By then the server may have the next version.
 #[test]
 fn a_replaced_file_that_is_opened_can_be_read_after_the_next_replacement() {
     let origin = Origin::start();

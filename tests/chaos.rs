@@ -1,7 +1,8 @@
-//! A server that misbehaves at random: whatever it does, a read that succeeds is right, one that fails says so in a way
-//! that is allowed, nothing hangs, and when it behaves again everything can be read.
+//! A server that misbehaves at random. A successful read is right, a failed read has an allowed errno, and nothing
+//! hangs. When the server behaves again, everything can be read.
 //!
-//! `FETCHFS_CHAOS_SECONDS` makes it longer than a minute, `FETCHFS_CHAOS_SEED` repeats a run's choices (not its timing).
+//! `FETCHFS_CHAOS_SECONDS` sets a duration other than a minute. `FETCHFS_CHAOS_SEED` repeats a run's choices, but not
+//! its timing.
 
 use std::fs::File;
 use std::io;
@@ -17,8 +18,8 @@ use crate::origin::{Content, Fault, Framing, Gate, Origin};
 const MIB: u64 = 1 << 20;
 const READERS: u64 = 8;
 
-/// Files of all kinds: of one byte, of less than a chunk, of many chunks and a little; and some of which there is always
-/// something left that is not cached yet.
+/// Files of all sizes: one byte, less than a chunk, many chunks and a few bytes. Some are so large that a part is
+/// always uncached.
 const SIZES: [u64; 9] = [
     1,
     1000,
@@ -32,8 +33,8 @@ const SIZES: [u64; 9] = [
 ];
 const HUGE: u64 = 1 << 30;
 
-/// What a reader may be told: the server is away or talks nonsense, the file seems to be another, access is denied; or
-/// nobody can tell its size, so that it can be read in sequence only.
+/// The errors that a reader may get. The server is away or sends nonsense, the file seems to be another, or access is
+/// denied. A file of unknown size can only be read in sequence.
 const ALLOWED: [i32; 6] = [
     libc::EIO,
     libc::ETIMEDOUT,
@@ -43,8 +44,8 @@ const ALLOWED: [i32; 6] = [
     libc::ESPIPE,
 ];
 
-/// How long a read, or an open, may take: the `--read-timeout`, for each of the four that the kernel may make of it (it reads
-/// ahead of what was asked for, and in pieces), and what a busy machine takes. What hangs takes for ever.
+/// Longest time for a read or an open: four times `--read-timeout`, because the kernel may split it into four
+/// requests (read-ahead and pieces), and reserve for a busy machine. A hanging read takes for ever.
 const LONGEST: Duration = Duration::from_secs(4 * 3 + 30);
 
 #[derive(Default)]
@@ -53,7 +54,7 @@ struct Tally {
     failed: AtomicU64,
 }
 
-/// What `work` gives, which must not take longer than [`LONGEST`].
+/// The result of `work`, which must not take longer than [`LONGEST`].
 fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let done = work();
@@ -78,7 +79,7 @@ fn whatever_a_server_does_no_read_is_wrong_and_none_hangs() {
         .with("--attr-ttl", "0")
         .living_for(time)
         .start();
-    // The same bytes, at another place, as another version.
+    // The same bytes at another URL, as another version.
     let elsewhere = Origin::start();
     for (number, size) in SIZES.into_iter().enumerate() {
         elsewhere.add(&format!("/{number}"), content(number, size));
@@ -107,7 +108,7 @@ fn whatever_a_server_does_no_read_is_wrong_and_none_hangs() {
     for (number, size) in SIZES.into_iter().enumerate() {
         let path = mount.path(number.to_string());
         let deadline = Instant::now() + PATIENCE;
-        // A listing or a refusal of the last moments may be believed for a little longer.
+        // A recent listing or refusal may stay valid for a little longer.
         while File::open(&path).and_then(|file| try_pread(&file, 0..1)).is_err() {
             assert!(
                 Instant::now() < deadline,
@@ -137,7 +138,7 @@ fn number_from(variable: &str) -> Option<u64> {
     )
 }
 
-/// Opens files and reads from them, here and there or in sequence, until told to stop.
+/// Opens files and reads from them, at random places or in sequence, until `is_over`.
 fn read_at_random(mount: &Mount, mut random: Rng, tally: &Tally, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
         let number = random.usize(..SIZES.len());
@@ -170,7 +171,7 @@ fn read_some(file: &File, content: &Content, random: &mut Rng, tally: &Tally, is
     Ok(())
 }
 
-/// Does one bad thing after another, some at once, and behaves at the end.
+/// Applies one fault after another, some at the same time, and none at the end.
 fn misbehave(origin: &Origin, elsewhere: &Origin, mut random: Rng, time: Duration) {
     let end = Instant::now() + time;
     let mut moment = Duration::ZERO;
@@ -210,7 +211,8 @@ fn misbehave(origin: &Origin, elsewhere: &Origin, mut random: Rng, time: Duratio
     }
 }
 
-/// Not for a huge file: that ranges are ignored. It would be downloaded from its beginning, however long that takes.
+/// A fault at random. A huge file never gets ignored ranges: it would be downloaded from its beginning, however long
+/// that takes.
 fn any_fault(random: &mut Rng, gate: &Gate, elsewhere: &str, is_huge: bool) -> Fault {
     let bytes = random.u64(..400_000);
     match random.u8(if is_huge { 2 } else { 0 }..27) {

@@ -1,10 +1,14 @@
-//! Readers churn through a cache that holds a quarter of what they read, while files are replaced at the server, cached bytes
-//! are evicted, readers are killed, and the daemon is killed or remounted. The server is healthy throughout. So each read that
-//! succeeds has the bytes of one version, errors are only those of a replaced file or a dead mount, and no read waits long: a
-//! waiter whose missing chunk the scheduler has forgotten would wait until `--read-timeout`, which is twice as long as
-//! this test allows. In a debug build the scheduler also asserts that after each event.
+//! Readers use a cache that holds a quarter of what they read. Meanwhile files are replaced at the server, cached
+//! bytes are evicted, readers are killed, and the daemon is killed or remounted. The server is healthy throughout.
+//! So:
 //!
-//! `FETCHFS_CHURN_SECONDS` makes it longer than twenty seconds, `FETCHFS_CHURN_SEED` repeats a run's choices (not its timing).
+//! - Each successful read has the bytes of one version.
+//! - The only errors are those of a replaced file or a dead mount.
+//! - No read waits long. A waiter whose missing chunk the scheduler has forgotten would wait until `--read-timeout`,
+//!   twice as long as this test allows. A debug build also asserts that after each event.
+//!
+//! `FETCHFS_CHURN_SECONDS` sets a duration other than twenty seconds. `FETCHFS_CHURN_SEED` repeats a run's choices,
+//! but not its timing.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,27 +32,28 @@ use crate::origin::{Content, Fault, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
 
-/// `--cache-size`: a quarter of what all files have.
+/// `--cache-size`: a quarter of all files' bytes.
 const CACHE: u64 = 64 * MIB;
 
-/// Threads that read.
+/// Number of reading threads.
 const READERS: u64 = 10;
 
-/// Threads that start reading processes and kill them.
+/// Number of threads that start reading processes and kill them.
 const KILLERS: u64 = 3;
 
-/// Bytes a second that the server sends on each connection: slow enough that readers compete for the four connections, and
-/// that chunks of a read that waits are evicted while others of them come.
+/// Bytes per second on each connection. Slow enough that readers compete for the four connections, and that chunks of
+/// a waiting read are evicted while others of it arrive.
 const RATE: u64 = 4 * MIB;
 
-/// The longest that an open, a read or the end of a killed reader may take. Half of `--read-timeout`, and much more than a busy machine needs.
+/// Longest time for an open, a read or the end of a killed reader. Half of `--read-timeout`, and much more than a
+/// busy machine needs.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What a reader gets from a mount that dies or is away: its request is aborted, the mount is dead, the mount ends in good
-/// order, or the path leads to the empty directory below.
+/// Errors from a mount that dies or is away. The request is aborted, the mount is dead, the mount ends in order, or
+/// the path leads to the empty directory below.
 const INTERRUPTED: [i32; 4] = [libc::ECONNABORTED, libc::ENOTCONN, libc::EIO, libc::ENOENT];
 
-/// What happens to the mount and its server, one after another.
+/// What happens to the mount and its server, one event after another.
 #[derive(Clone, Copy)]
 enum Event {
     Replace,
@@ -57,7 +62,7 @@ enum Event {
     Kill,
 }
 
-/// Each round has these, in another order.
+/// Each round has these events, in a random order.
 const ROUND: [Event; 16] = {
     let mut round = [Event::Replace; 16];
     (round[0], round[1], round[2]) = (Event::Clear, Event::Remount, Event::Kill);
@@ -71,10 +76,10 @@ struct Version {
     replaced: Option<Instant>,
 }
 
-/// A file, with all the versions that it has had.
+/// A file with all its versions.
 struct Served {
     name: String,
-    /// Bytes that each version has at least.
+    /// Least size of each version in bytes.
     size: u64,
     versions: Mutex<Vec<Version>>,
 }
@@ -84,8 +89,8 @@ impl Served {
         self.versions.lock().expect("no thread panics while it holds the lock")
     }
 
-    /// The versions that a handle may have that was opened at `opened`. A replaced version may be shown for as long as listings are
-    /// believed and a busy machine takes, which is less than [`LONGEST`].
+    /// The versions that a handle opened at `opened` may have. A replaced version may appear while listings are
+    /// fresh, and for the delay of a busy machine: together less than [`LONGEST`].
     fn since(&self, opened: Instant) -> Vec<Content> {
         let is_recent = |version: &&Version| version.replaced.is_none_or(|replaced| replaced + LONGEST > opened);
         self.versions()
@@ -95,13 +100,13 @@ impl Served {
             .collect()
     }
 
-    /// When the last version but one was replaced.
+    /// The time when the last version but one was replaced.
     fn last_replaced(&self) -> Option<Instant> {
         self.versions().iter().filter_map(|version| version.replaced).max()
     }
 }
 
-/// How often each thing happened.
+/// Number of times that each thing happened.
 #[derive(Default)]
 struct Tally {
     opens: AtomicU64,
@@ -116,7 +121,7 @@ struct Tally {
     cleared: AtomicU64,
     remounted: AtomicU64,
     killed: AtomicU64,
-    /// The longest open or read, in milliseconds.
+    /// Longest open or read in milliseconds.
     longest: AtomicU64,
 }
 
@@ -124,20 +129,20 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What the threads share.
+/// State shared by the threads.
 struct Churn {
     seed: u64,
     root: PathBuf,
     files: Vec<Served>,
-    /// The number of the file that was replaced last.
+    /// Index of the file that was replaced last.
     latest: AtomicUsize,
-    /// Even while the mount is up. Odd from before it is taken down until it is up again.
+    /// Even while the mount is up; odd from before it is taken down until it is up again.
     epoch: AtomicU64,
     is_over: AtomicBool,
     tally: Tally,
 }
 
-/// Ends the readers, also when the thread that makes the events panics.
+/// Guard: ends the readers, also if the event thread panics.
 struct EndsReaders<'a>(&'a AtomicBool);
 
 impl Drop for EndsReaders<'_> {
@@ -196,7 +201,7 @@ fn churn_in_a_small_cache_loses_no_waiter() {
     assert_sound(&mount.cache());
 }
 
-/// Files of about 32 MiB, with strong tags or with dates only.
+/// Files of about 32 MiB, with strong ETags or with dates only.
 fn files_of(origin: &Origin) -> Vec<Served> {
     let served = |number: u64| {
         let (path, size) = (format!("/{number}"), (24 + 2 * number) * MIB + 77 * number);
@@ -227,7 +232,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 impl Churn {
-    /// Fails the test, and names the seed.
+    /// Fails the test and prints the seed.
     fn fail(&self, what: &str) -> ! {
         panic!("FETCHFS_CHURN_SEED={}: {what}", self.seed)
     }
@@ -236,7 +241,7 @@ impl Churn {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// A file to read: often the one that was replaced last, whose version the mount does not know when the first readers come.
+    /// A file to read: often the one that was replaced last, whose version is new to the mount.
     fn any_file(&self, random: &mut Rng) -> &Served {
         let any = random.usize(..self.files.len());
         let number = if random.bool() {
@@ -251,7 +256,7 @@ impl Churn {
         self.root.join(&file.name)
     }
 
-    /// Does something that must not take longer than [`LONGEST`].
+    /// Runs `work`, which must not take longer than [`LONGEST`].
     fn in_time<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let done = work();
@@ -263,9 +268,9 @@ impl Churn {
         done
     }
 
-    /// Opens files and reads from them until the end.
+    /// Opens files and reads from them until the end of the test.
     fn read(&self, mut random: Rng) {
-        // Since when each file has been stale for this reader, without a read that succeeded.
+        // For each file: since when this reader has got only stale errors.
         let mut stale: HashMap<&str, Instant> = HashMap::new();
         while !self.is_over() {
             let file = self.any_file(&mut random);
@@ -277,7 +282,7 @@ impl Churn {
                 Err(error) if error.raw_os_error() == Some(libc::ESTALE) => {
                     count(&self.tally.stale);
                     let since = stale.entry(&file.name).or_insert_with(Instant::now);
-                    // A file that is replaced again may be stale again.
+                    // A replaced file may be stale again.
                     *since = (*since).max(file.last_replaced().unwrap_or(*since));
                     if since.elapsed() > LONGEST {
                         self.fail(&format!("{} is stale for {:?}", file.name, since.elapsed()));
@@ -288,7 +293,7 @@ impl Churn {
         }
     }
 
-    /// Passes an error that a dead mount explains, if the mount was taken down since `epoch`.
+    /// Accepts an error that a dead mount explains, if the mount was taken down since `epoch`.
     fn judge(&self, error: &io::Error, file: &Served, epoch: u64) {
         let was_up = epoch.is_multiple_of(2) && self.epoch.load(Ordering::SeqCst) == epoch;
         let errno = error.raw_os_error();
@@ -296,11 +301,11 @@ impl Churn {
             self.fail(&format!("{}: {error} (the mount was up: {was_up})", file.name));
         }
         count(&self.tally.interrupted);
-        // The mount is away for a while, and no reader learns anything by spinning.
+        // The mount is away for a while, and busy-waiting gives nothing.
         std::thread::sleep(Duration::from_millis(5));
     }
 
-    /// One handle: in sequence or at random places, by the kernel's pages or past them.
+    /// Reads through one handle: in sequence or at random places, through the kernel's pages or past them.
     fn read_one(&self, file: &Served, random: &mut Rng) -> io::Result<()> {
         let (is_direct, is_in_sequence) = (random.bool(), random.bool());
         let opened = Instant::now();
@@ -327,7 +332,7 @@ impl Churn {
             })?;
             count(&self.tally.reads);
             self.tally.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            // A direct read that meets an error after some bytes gives those.
+            // A direct read that meets an error after some bytes returns those.
             let range = if is_direct { at..at + bytes.len() as u64 } else { range };
             let candidates = candidates.get_or_insert_with(|| file.since(opened));
             candidates.retain(|content| content.read(range.clone()) == bytes);
@@ -343,7 +348,7 @@ impl Churn {
         Ok(())
     }
 
-    /// Starts processes that read, and kills them after a moment. What they passed on must be of one version.
+    /// Starts reading processes and kills them after a moment. Their output must be of one version.
     fn kill_readers(&self, mut random: Rng) {
         while !self.is_over() {
             let file = self.any_file(&mut random);
@@ -384,7 +389,7 @@ impl Churn {
         }
     }
 
-    /// What a process printed before it was killed or ended by itself.
+    /// The output of a process until it was killed or ended.
     fn output_until_killed(&self, command: &mut Command, after: Duration) -> Vec<u8> {
         command
             .stdin(Stdio::null())
@@ -410,7 +415,7 @@ impl Churn {
         bytes.expect("to read from a pipe")
     }
 
-    /// Makes one event after another for so long, or until a thread has found something wrong.
+    /// Makes events for the given time, or until a thread has found a failure.
     fn make_events(
         &self,
         origin: &Origin,
@@ -449,7 +454,7 @@ impl Churn {
         }
     }
 
-    /// Puts the next version in the place of a file at the server.
+    /// Replaces a file at the server by its next version.
     fn replace(&self, origin: &Origin, file: &Served, content: Content) {
         let mut versions = file.versions();
         origin.add(&format!("/{}", file.name), content.clone());
@@ -461,12 +466,12 @@ impl Churn {
         count(&self.tally.replaced);
     }
 
-    /// Evicts all that no read uses, by command: some times in a row, so that it happens while reads wait, and then not for a
-    /// while, so that the cache fills up and evicts by itself.
+    /// Evicts everything that no read uses, by command: several times in a row, so that it happens while reads wait.
+    /// Then it pauses, so that the cache fills up and evicts by itself.
     fn evict(&self, mut random: Rng) {
         while !self.is_over() {
             let ran = run(fetchfs().args(["evict", "--recursive"]).arg(&self.root));
-            // What is in use stays, which is an error, and so is a mount that is away.
+            // Files in use stay, which is reported as an error; so is a mount that is away.
             if ran.code > 1 {
                 self.fail(&format!("{ran:?}"));
             }
@@ -476,7 +481,7 @@ impl Churn {
         }
     }
 
-    /// Clears the cache beside the mount: whatever the mount does not use.
+    /// Clears the cache beside the mount: everything that the mount does not use.
     fn clear(&self, mount: &Mount) {
         let ran = run(fetchfs().args(["cache", "clear", "--cache-dir"]).arg(mount.cache()));
         if ran.code != 0 {
@@ -485,8 +490,9 @@ impl Churn {
         count(&self.tally.cleared);
     }
 
-    /// Takes the mount down under its readers, looks what its cache takes, and mounts again. Just before, the cache is
-    /// cleared: bytes that the mount uses stay, and the next mount does not know which version they are of before its first answer.
+    /// Takes the mount down under its readers, checks the size of its cache, and mounts again. The cache is cleared
+    /// just before. Bytes that the mount uses stay, and the next mount does not know their version before its first
+    /// response.
     fn remount(&self, mount: &mut Mount, take_down: fn(&mut Mount), counter: &AtomicU64) {
         self.clear(mount);
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -530,12 +536,12 @@ impl Churn {
         }
     }
 
-    /// When nothing happens any more, every file reads as its last version.
+    /// After the last event, every file reads as its last version.
     fn assert_all_can_be_read(&self) {
         for file in &self.files {
             let last = file.versions().last().expect("it has a version").content.clone();
             let begun = Instant::now();
-            // A version is believed for a second, and the one before may be stale.
+            // A version is fresh for a second, and the one before may be served meanwhile.
             while !self.reads_as(file, &last) {
                 if begun.elapsed() > PATIENCE {
                     self.fail(&format!("{} never reads as its last version", file.name));
@@ -544,7 +550,7 @@ impl Churn {
         }
     }
 
-    /// Whether a file reads as this version; false if it still is another.
+    /// Whether a file reads as this version. Returns false if it still is another.
     fn reads_as(&self, file: &Served, content: &Content) -> bool {
         let read = File::open(self.path(file)).and_then(|handle| {
             let mut pieces = (0..=file.size).step_by(MIB as usize).map(|at| at..at + MIB);

@@ -1,4 +1,4 @@
-//! The config file and files of sources: what stands in them counts as if it had been typed, and is nowhere to be seen.
+//! The config file and source files: their values count as if they were typed, and no other user can see them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn origin() -> Origin {
     origin
 }
 
-/// A file in this directory that its owner alone can read.
+/// A file in this directory that only its owner can read.
 fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, text).expect("to write");
@@ -29,7 +29,7 @@ fn shown(path: &Path) -> &str {
     path.to_str().expect("a path of the harness")
 }
 
-/// Tries to mount; it is not to come that far.
+/// Runs a mount that must be refused.
 fn refused(arguments: &[&str], config: &Path) -> Ran {
     let home = temporary_directory();
     let mut command = fetchfs();
@@ -37,7 +37,7 @@ fn refused(arguments: &[&str], config: &Path) -> Ran {
     run(command.arg("http://127.0.0.1:9/").arg(home.path()))
 }
 
-/// Who can list the processes or the mounts sees none of it.
+/// Asserts that the secret is visible neither in the list of processes nor in that of mounts.
 #[track_caller]
 fn assert_hidden(mount: &Mount, secret: &str) {
     let line = fs::read(format!("/proc/{}/cmdline", mount.pid())).expect("its command line");

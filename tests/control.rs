@@ -1,5 +1,4 @@
-//! What else the user asks of a mount that is up: status, pins and eviction, by the commands, over the mount's socket. And what that socket
-//! puts up with.
+//! Status, pins and eviction by command, over the mount's socket, and the socket's resistance to bad clients.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -79,7 +78,7 @@ fn a_mount_that_can_t_be_asked_keeps_nobody_from_hearing_of_the_others() {
         (&["pin", "--list"], origin.url("/small")),
         (&["prefetch", "--list"], String::new()),
     ] {
-        // All mounts of this user, among them those of other tests.
+        // All mounts of this user, including those of other tests.
         let ran = run(&mut fetchfs_with(words, &[])).succeeded();
         assert!(
             ran.out.contains(&of_other) && ran.err.contains(&told),
@@ -117,14 +116,14 @@ fn another_user_can_t_use_the_socket() {
     if !crate::common::is_root() {
         return;
     }
-    // Even where the directory and the socket's own permissions would let them in.
+    // Even if the permissions of the directory and the socket would allow it.
     let dir = socket.parent().expect("a directory");
     let before = std::fs::metadata(dir).expect("it").permissions();
     std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).expect("to open it");
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("to open it");
     let heard = std::thread::scope(|scope| {
         let stranger = scope.spawn(|| {
-            // SAFETY: takes three numbers. The raw call changes this thread alone, which ends with what it has come for.
+            // SAFETY: takes three numbers. The raw call changes this thread alone, which ends soon.
             assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, -1, 65534, -1) }, 0);
             let mut heard = Vec::new();
             UnixStream::connect(&socket)
@@ -158,7 +157,7 @@ fn a_client_that_talks_nonsense_harms_nobody() {
         assert!(replies[0].contains("protocol"), "a greeting: {replies:?}");
         assert!(replies.len() <= 2, "{line:?}: {replies:?}");
     }
-    // As long as it likes: it is cut off, and not kept.
+    // The request has no end: the server cuts it off and does not store it.
     let mut stream = UnixStream::connect(&socket).expect("it listens");
     let endless = vec![b'['; 4 << 20];
     let _ = stream.write_all(&endless);
@@ -167,7 +166,7 @@ fn a_client_that_talks_nonsense_harms_nobody() {
     prefetch(&[], &[mount.path("small")]).succeeded();
 }
 
-/// Whether the cache's index has this file as pinned, version by version, the oldest first.
+/// Whether the cache's index has this file as pinned, for each version, the oldest first.
 fn pinned_versions(mount: &Mount, name: &str) -> Vec<bool> {
     let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
     let mut query = index

@@ -1,8 +1,8 @@
-//! Crashes: of the process at any moment, of the machine under it, and damage to what is kept on disk.
+//! Crashes of the process at any moment and of the machine, and damage to the files on disk.
 //!
-//! A killed process is real. A power cut is made: the data files lose what a kernel could have lost, and the index is
-//! told that the machine was started anew since. How many rounds of killing there are is `FETCHFS_CRASH_ROUNDS`
-//! (10 by default), and `FETCHFS_CRASH_SEED` repeats the moments of an earlier run, which prints its seed.
+//! The process is really killed. A power cut is simulated: the data files lose what a kernel could have lost, and the
+//! index is changed as if the machine had restarted since. `FETCHFS_CRASH_ROUNDS` sets the number of kills (10 by
+//! default). `FETCHFS_CRASH_SEED` repeats the moments of an earlier run, which prints its seed.
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -27,13 +27,13 @@ fn connect(cache: &Path) -> Connection {
     Connection::open(cache.join("index.db")).expect("the index")
 }
 
-/// Tells the index that the machine was started anew since it was last used.
+/// Changes the index as if the machine had restarted since its last use.
 fn machine_was_restarted(cache: &Path) {
     let changed = connect(cache).execute("UPDATE cache_state SET boot_id = 'an earlier one'", []);
     assert_eq!(changed, Ok(1));
 }
 
-/// What is recorded of the file at this path: the bytes of each chunk.
+/// The recorded chunks of the file at this path, as byte ranges.
 pub fn recorded(cache: &Path, path: &str) -> Vec<Range<u64>> {
     let connection = connect(cache);
     let sql = "SELECT chunk_index * chunk_size, min((chunk_index + 1) * chunk_size, size)
@@ -60,7 +60,7 @@ fn data_file(cache: &Path, path: &str) -> PathBuf {
     let sql = "SELECT entry_key FROM cache_entries WHERE url LIKE '%' || ?1";
     let deadline = Instant::now() + PATIENCE;
     let key: String = loop {
-        // It is recorded within a second of being opened.
+        // It is recorded within a second of its open.
         match connect(cache).query_row(sql, [path], |row| row.get(0)) {
             Ok(key) => break key,
             Err(error) => assert!(Instant::now() < deadline, "no row of {path}: {error}"),
@@ -74,13 +74,13 @@ fn open_to_damage(path: &Path) -> File {
     File::options().read(true).write(true).open(path).expect("a data file")
 }
 
-/// Drops blocks: the range reads as zeros.
+/// Punches a hole: the range reads as zeros.
 fn punch(file: &File, range: &Range<u64>) {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     fallocate(file, flags, range.start as i64, (range.end - range.start) as i64).expect("to punch a hole");
 }
 
-/// Reads all of the file past the kernel's pages; fails the test at the first wrong byte.
+/// Reads all of the file past the kernel's pages. Fails the test at the first wrong byte.
 #[track_caller]
 fn assert_every_byte(path: &Path, content: &Content, what: &str) {
     let file = File::open(path).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -100,8 +100,8 @@ fn number_from(variable: &str) -> Option<u64> {
     )
 }
 
-/// A reader that goes where the seed tells it until the mount dies under it. Whatever it gets must be right. What the
-/// kernel has in memory it can go on reading, so it is told when it is over.
+/// Reads at random places until the mount dies. All bytes must be right. The kernel's pages stay readable after that,
+/// so `is_over` ends the loop.
 fn read_until_death(path: &Path, content: &Content, seed: u64, is_over: &AtomicBool) {
     let Ok(file) = File::open(path) else { return };
     let mut random = fastrand::Rng::with_seed(seed);
@@ -136,7 +136,7 @@ fn killed_at_random_moments_under_parallel_reading_it_keeps_all_that_was_recorde
         for (name, content) in &contents {
             origin.add(&format!("/{name}"), content.clone());
         }
-        // Every other time in a cache that holds a part of it, so that kills meet eviction, too.
+        // Every other round has a small cache, so that kills also meet eviction.
         let is_small = round % 2 == 1;
         let mut plan = Mount::of(&origin.url("/"));
         if is_small {
@@ -153,7 +153,7 @@ fn killed_at_random_moments_under_parallel_reading_it_keeps_all_that_was_recorde
                 let is_over = &is_over;
                 scope.spawn(move || read_until_death(&path, content, seed, is_over));
             }
-            // The moment is what is at random here; nothing is waited for.
+            // The moment is random; nothing is waited for.
             std::thread::sleep(last.saturating_sub(begun.elapsed()));
             mount.kill();
             is_over.store(true, Ordering::Relaxed);
@@ -171,7 +171,7 @@ fn killed_at_random_moments_under_parallel_reading_it_keeps_all_that_was_recorde
             );
         }
         if is_small {
-            // What was recorded may have made room meanwhile.
+            // New chunks may have evicted recorded ones meanwhile.
             let taken = on_disk(&mount.cache());
             assert!(
                 taken <= 6 * MIB,
@@ -197,14 +197,14 @@ fn killed_at_random_moments_under_parallel_reading_it_keeps_all_that_was_recorde
 
 #[test]
 fn a_chunk_is_recorded_within_a_second_of_its_completion() {
-    /// On a busy machine one chunk may be late. One that waits for the end of its download is late each time.
+    /// On a busy machine one chunk may be late. A chunk that waits for the end of its download is late each time.
     const TRIES: u64 = 10;
     let origin = Origin::start();
     origin.add("/f", Content::noise(64 * MIB, 3));
-    // So that its download goes on for longer than the test.
+    // The download lasts longer than the test.
     origin.on("/f").data().fault(Fault::Rate(MIB));
     let mount = Mount::start_of(&origin.url("/"));
-    // The file stays open, and its download goes on.
+    // The file stays open, so its download continues.
     let file = File::open(mount.path("f")).expect("to open");
     let mut took = Vec::new();
     while took.iter().all(|&time| time > Duration::from_secs(1)) {
@@ -221,13 +221,13 @@ fn a_chunk_is_recorded_within_a_second_of_its_completion() {
     assert!(!origin.log().all().all_ended(), "its download goes on");
 }
 
-/// A cache of one file that was read wholly; the mount is over, as it says.
+/// A cache of one file that was read completely, after the mount's end by `end`.
 fn read_and_gone(size: u64, end: impl FnOnce(&mut Mount)) -> (Origin, Content, Mount) {
     let (origin, content) = (Origin::start(), Content::noise(size, size));
     origin.add("/f", content.clone());
     let mut mount = Mount::start_of(&origin.url("/"));
     assert_every_byte(&mount.path("f"), &content, "the first time");
-    // The crash is to come after that.
+    // The crash must come after that.
     wait_until("the last chunk is recorded", || {
         recorded(&mount.cache(), "/f").len() as u64 == size.div_ceil(CHUNK)
     });
@@ -235,7 +235,7 @@ fn read_and_gone(size: u64, end: impl FnOnce(&mut Mount)) -> (Origin, Content, M
     (origin, content, mount)
 }
 
-/// Different bytes of `/f` that were sent since the mark.
+/// Number of different bytes of `/f` that were sent since the mark.
 fn sent_since(origin: &Origin, mark: usize) -> u64 {
     origin.log().since(mark).distinct_bytes("/f")
 }
@@ -285,7 +285,7 @@ fn after_a_power_cut_no_wrong_byte_is_served_and_only_what_was_lost_is_fetched()
         mount.start();
         assert_every_byte(&mount.path("f"), &content, what);
         assert_eq!(sent_since(&origin, mark), lost, "{what}");
-        // What was verified and what was fetched is believed from then on.
+        // Verified and newly fetched chunks are trusted from then on.
         mount.remount();
         let mark = origin.log().mark();
         assert_every_byte(&mount.path("f"), &content, what);
@@ -299,14 +299,14 @@ fn after_a_power_cut_what_is_recorded_survives_the_clearing_up_of_what_is_not() 
     const KEPT: u64 = 20;
     let (origin, content, mut mount) = read_and_gone(SIZE, Mount::kill);
     let data = data_file(&mount.cache(), "/f");
-    // The last transactions never reached the disk; their bytes did.
+    // The last transactions never reached the disk, but their bytes did.
     let sql = "DELETE FROM cache_chunks WHERE chunk_index >= ?1";
     let lost = connect(&mount.cache()).execute(sql, [KEPT as i64]).expect("to delete");
     assert_eq!(lost as u64, SIZE / CHUNK - KEPT);
     machine_was_restarted(&mount.cache());
     let mark = origin.log().mark();
     mount.start();
-    // What nobody knows of is given back by itself.
+    // Unrecorded bytes are freed automatically.
     let allocated = || fs::metadata(&data).expect("its data file").blocks() * 512;
     let deadline = Instant::now() + PATIENCE;
     while allocated() > KEPT * CHUNK + (64 << 10) {
@@ -332,7 +332,7 @@ fn after_a_clean_end_and_a_reboot_nothing_needs_to_be_verified() {
     let (_origin, content, mut mount) = read_and_gone(3 * MIB, Mount::unmount);
     let cache = mount.cache();
     let state = |sql: &str| -> rusqlite::Result<bool> { connect(&cache).query_row(sql, [], |row| row.get(0)) };
-    // On a machine that has much to write it is left undone, and said.
+    // On a machine with many dirty pages the final sync is skipped and logged.
     let is_clean = !mount.log().contains("much waits to be written");
     assert_eq!(state("SELECT clean FROM cache_state"), Ok(is_clean));
     machine_was_restarted(&cache);
@@ -392,7 +392,7 @@ fn a_data_file_that_is_missing_cut_or_replaced_is_noticed_at_the_next_mount() {
 fn a_data_file_that_is_cut_under_a_running_mount_is_never_read_as_zeros() {
     let (origin, content) = (Origin::start(), Content::noise(8 * MIB, 8));
     origin.add("/f", content.clone());
-    // A complete file would be read by the kernel itself, as root.
+    // As root, the kernel would read a complete file directly.
     let mount = Mount::of(&origin.url("/")).with("--no-passthrough", "").start();
     assert_every_byte(&mount.path("f"), &content, "before");
     let file = open_direct(&mount.path("f"));
@@ -418,7 +418,7 @@ fn an_index_that_is_none_is_moved_aside_and_data_files_that_nobody_knows_are_rec
     };
     let garbage = |path: &Path| fs::write(path, vec![7; 100_000]).expect("to write");
     let torn = |path: &Path| {
-        // What its log still holds would be good again.
+        // Its log would still restore the rows.
         let cache = path.parent().expect("the cache");
         recorded(cache, "/f");
         assert!(

@@ -1,4 +1,4 @@
-//! Servers that allow only so many requests at a time, and files that are refused for a reason of their own.
+//! Servers with a limit on concurrent requests, and files that are refused for reasons of their own.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::origin::{Content, Crowd, Fault, Origin, Requests};
 
 const MIB: u64 = 1 << 20;
 
-/// How many requests were answered with this status.
+/// Number of requests that were answered with this status.
 fn answered(log: &Requests, status: u16) -> usize {
     log.0.iter().filter(|request| request.status == Some(status)).count()
 }
@@ -26,7 +26,7 @@ fn a_server_that_allows_four_requests_at_a_time_gets_four_and_is_seldom_asked_fo
     assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
     let log = origin.log().all();
     let refused = answered(&log, 503);
-    // Sixteen at once, then eight, then four; and each number once more, for what was under way when it was lowered.
+    // Sixteen at once, then eight, then four; and each number once more, for requests in flight when it was lowered.
     assert!((1..=2 * (16 + 8 + 4)).contains(&refused), "refused {refused} times");
     assert_eq!(mount.times_in_log("it gets fewer at a time"), 1, "said once");
     let halfway = log

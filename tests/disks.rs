@@ -1,8 +1,8 @@
-//! A disk that fails under a mount's cache costs speed, and no read: one that is full and copies on write, one that was shut down, files
-//! that may not be changed any more.
+//! A failing disk under a mount's cache costs speed, but fails no read. The disks: a full copy-on-write file system,
+//! a file system that was shut down, and immutable files.
 //!
-//! Each is a file system of its own in a file. Where one can't be made (its tools are missing, the kernel does not have it, or
-//! the tests run as an ordinary user), its tests do nothing.
+//! Each is a file system in an image file. If one can't be made, its tests do nothing: its tools are missing, the
+//! kernel lacks it, or the tests run as an ordinary user.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,10 +18,10 @@ use crate::common::{Mount, fetchfs, is_root, run, temporary_directory};
 use crate::full_disk::{FILES, assert_all_is_cached, mount_with_cache_in, origin, read_all};
 use crate::origin::Content;
 
-/// Bytes of the file that it is in.
+/// Size of the image in bytes.
 const SIZE: u64 = 400 << 20;
 
-/// A file system in a file, mounted.
+/// A mounted file system in an image file.
 struct Image {
     home: TempDir,
 }
@@ -39,7 +39,7 @@ impl Image {
             .expect("a sparse file");
         fs::create_dir(home.path().join("disk")).expect("a mountpoint");
         let image = Image { home };
-        // Not in the PATH of whoever has become root with `su`.
+        // Not in the PATH after `su`.
         let make = Path::new("/sbin").join(format!("mkfs.{kind}"));
         let is_done = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
         let is_mounted = is_done(Command::new(make).arg("-q").arg(&file))
@@ -56,22 +56,22 @@ impl Image {
         self.home.path().join("disk")
     }
 
-    /// Takes all that is free.
+    /// Fills all free space.
     fn fill(&self) {
         let mut file = File::create(self.path().join("filler")).expect("a file");
         for length in [1 << 20, 4096] {
-            // Noise, because it can't be compressed. It ends when there is no room.
+            // Noise can't be compressed. The loop ends when there is no space.
             let block = Content::noise(length, 5).whole();
             while file.write_all(&block).and_then(|()| file.sync_data()).is_ok() {}
         }
     }
 
-    /// As if it had been pulled out: every call fails from now on.
+    /// Shuts the file system down: every call fails from now on.
     fn shut_down(&self) {
         let disk = File::open(self.path()).expect("to open it");
-        // _IOR('X', 125, __u32), the same for ext4 and XFS; 2 has nothing written first.
+        // _IOR('X', 125, __u32), the same for ext4 and XFS; 2 means without a flush.
         let (request, how) = (0x8004_587d_u32, 2_u32);
-        // SAFETY: it reads one number.
+        // SAFETY: the call reads one number.
         let result = unsafe { libc::ioctl(disk.as_raw_fd(), libc::Ioctl::from(request), &raw const how) };
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
@@ -83,7 +83,7 @@ impl Drop for Image {
     }
 }
 
-/// Reads files, has the disk fail, and reads again: some that were read before, and some that were not.
+/// Reads files, makes the disk fail, and reads old and new files again.
 fn costs_no_read(kind: &str, fail: impl Fn(&Image)) {
     let Some(image) = Image::of(kind) else { return };
     let origin = origin();
@@ -95,7 +95,7 @@ fn costs_no_read(kind: &str, fail: impl Fn(&Image)) {
             "{name}"
         );
     }
-    // What is complete, the kernel may read by itself.
+    // Complete files may be passed through.
     mount.remount();
     assert_eq!(sha256(&mount.path("small")), sha256_of(&Content::noise(FILES[0].1, 0)));
     fail(&image);

@@ -1,5 +1,5 @@
-//! A mount behaves as a read-only file system does: to `stat`, `find`, `du`, `df`, and to those who try to write. What it shows of
-//! names is in `names.rs`, of sizes that no listing tells in `sizes.rs`.
+//! A mount behaves as a read-only file system for `stat`, `find`, `du`, `df`, and for attempts to write. `names.rs`
+//! tests names, `sizes.rs` tests sizes that no listing gives.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -25,12 +25,12 @@ pub(crate) fn small_tree() -> Origin {
     origin
 }
 
-/// What `stat` shows.
+/// The attributes of a path.
 pub(crate) fn stat(path: &Path) -> Metadata {
     fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The names in a directory; fails when one comes twice.
+/// The names in a directory. Fails if one comes twice.
 pub(crate) fn names(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory)
         .expect("to list")
@@ -117,7 +117,7 @@ fn stat_tells_type_size_owner_time_and_room() {
     let directory = stat(&mount.path("dir"));
     assert!(directory.is_dir());
     assert_eq!(directory.mode() & 0o7777, 0o555);
-    // `find` believes 2 + the number of directories inside, or 1 for "don't count on it".
+    // `find` expects 2 + the number of sub-directories, or 1 for "unknown".
     assert!([1, 3].contains(&directory.nlink()), "{} links", directory.nlink());
     assert!(directory.modified().is_ok());
     assert!(stat(&mount.root()).is_dir());

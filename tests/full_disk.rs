@@ -1,4 +1,4 @@
-//! A cache folder that can't be written costs speed, and nothing else: files are read around it until it can.
+//! A cache directory that can't be written costs speed, and nothing else: reads bypass it until it can be written.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -18,11 +18,11 @@ use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// Said once, when trouble begins, and once when it is over.
+/// The log line at the beginning of a failure. It ends with another one.
 pub const BEGINS: &str = "files are read around it";
 const ENDS: &str = "is written again";
 
-/// The files of an origin, with one that is longer than the memory for reading around the cache, and uneven ends.
+/// The files of an origin. One is longer than the bypass memory, and the sizes are odd.
 pub const FILES: [(&str, u64); 3] = [("small", 1000), ("film", 50 * MIB + 77), ("other", 3 * MIB - 1)];
 
 pub fn origin() -> Origin {
@@ -33,20 +33,20 @@ pub fn origin() -> Origin {
     origin
 }
 
-/// A small file system of its own, mounted in place.
+/// A small file system, mounted in place.
 pub struct Disk {
     path: PathBuf,
 }
 
 impl Disk {
-    /// Nobody but root may have one.
+    /// Only root can mount one.
     fn on(path: &Path, flags: MsFlags) -> Disk {
         let size = Some("size=128m,mode=700");
         mount(Some("tmpfs"), path, Some("tmpfs"), flags, size).expect("to mount a small disk");
         Disk { path: path.to_owned() }
     }
 
-    /// Writes a file that takes all that is free, to the last byte.
+    /// Writes a file that takes all free space, to the last byte.
     pub fn fill(&self) -> PathBuf {
         let path = self.path.join("filler");
         let mut file = File::create(&path).expect("a file");
@@ -70,7 +70,7 @@ impl Drop for Disk {
     }
 }
 
-/// A mount with its cache in a folder of this directory.
+/// A mount whose cache is in this directory.
 pub fn mount_with_cache_in(directory: &Path, origin: &Origin) -> Mount {
     let cache = directory.join("cache");
     let cache = cache.to_str().expect("a path of the harness");
@@ -81,7 +81,7 @@ pub fn mount_with_cache_in(directory: &Path, origin: &Origin) -> Mount {
         .start()
 }
 
-/// Reads all files from the daemon, by several readers at once, and compares.
+/// Reads all files with several readers and compares them.
 pub fn read_all(mount: &Mount) {
     std::thread::scope(|scope| {
         for (seed, (name, size)) in (0..).zip(FILES) {
@@ -91,7 +91,7 @@ pub fn read_all(mount: &Mount) {
                     drop_pages(&path);
                     let content = Content::noise(size, seed);
                     assert_eq!(sha256(&path), sha256_of(&content), "{name}");
-                    // And somewhere in the middle, across the edge of a MiB.
+                    // And in the middle, across the edge of a MiB.
                     let middle = (size / 2 / MIB * MIB).saturating_sub(10)..size / 2 / MIB * MIB + 10;
                     drop_pages(&path);
                     let read = pread(&path, middle.clone());
@@ -102,7 +102,7 @@ pub fn read_all(mount: &Mount) {
     });
 }
 
-/// Reads until the daemon says that the cache works again.
+/// Reads until the daemon logs that the cache works again.
 fn read_until_it_is_over(mount: &Mount) {
     let deadline = Instant::now() + PATIENCE;
     while mount.times_in_log(ENDS) == 0 {
@@ -111,8 +111,8 @@ fn read_until_it_is_over(mount: &Mount) {
     }
 }
 
-/// Reads all again and again until nothing is fetched for it any more. (A handle that the kernel has not closed yet goes on
-/// as it began, around the cache.)
+/// Reads all files repeatedly until nothing is fetched any more. (A handle that the kernel has not released yet keeps
+/// bypassing the cache.)
 pub fn assert_all_is_cached(mount: &Mount, origin: &Origin) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -129,7 +129,7 @@ pub fn assert_all_is_cached(mount: &Mount, origin: &Origin) {
     }
 }
 
-/// The most memory that the daemon has had, in bytes.
+/// Peak memory of the daemon in bytes.
 fn peak_memory(mount: &Mount) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).expect("its status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -137,7 +137,7 @@ fn peak_memory(mount: &Mount) -> u64 {
     kib.expect("the kernel tells it in KiB") << 10
 }
 
-/// In this order: the disk is to go before the directory that it is mounted on.
+/// In this order: the disk must be dropped before the directory that it is mounted on.
 pub fn small_disk() -> (TempDir, Disk) {
     let directory = temporary_directory();
     let disk = Disk::on(directory.path(), MsFlags::empty());
@@ -155,7 +155,7 @@ fn on_a_full_disk_files_are_read_around_the_cache_until_there_is_room() {
     let filler = disk.fill();
     read_all(&mount);
     read_all(&mount);
-    // One line for each time, and a time lasts ten seconds at least.
+    // One line for each failure, and a failure lasts at least ten seconds.
     let begun = mount.times_in_log(BEGINS);
     assert!((1..4).contains(&begun), "it is said {begun} times");
     let peak = peak_memory(&mount);
@@ -211,7 +211,7 @@ fn a_cache_folder_that_vanishes_costs_no_read() {
     read_all(&mount);
     read_all(&mount);
     assert_eq!(mount.times_in_log("is gone, or another one is in its place"), 1);
-    // What would be written there nobody could find again.
+    // Files written there could not be found again.
     assert!(!directory.path().join("cache").exists());
 }
 
@@ -230,7 +230,7 @@ fn a_cache_folder_that_comes_back_is_used_again() {
     };
     assert!(says_so());
     fs::rename(&moved, &cache).expect("to move it back");
-    // Not what is said when it goes: "until it is back".
+    // Not the message of the failure: "until it is back".
     mount.wait_for_log("/cache is back", 1);
     assert!(!says_so());
     assert_all_is_cached(&mount, &origin);
@@ -243,7 +243,7 @@ fn on_a_file_system_without_holes_files_are_read_around_the_cache() {
     }
     let origin = origin();
     let directory = temporary_directory();
-    // It has no way to give back a part of a file.
+    // It has no way to free a part of a file.
     nix::mount::mount(
         Some("ramfs"),
         directory.path(),
@@ -293,12 +293,12 @@ fn what_is_read_around_the_cache_comes_from_a_mirror_too() {
     let fails = origin.on("/film").data().fault(Fault::Status(500));
     read_at(20 * MIB);
     fails.lift();
-    // One that breaks off there goes on here.
+    // A broken response is continued here.
     mirror.on("/film").data().times(1).fault(Fault::ResetAfter(10_000));
     origin.go_down();
     read_at(30 * MIB);
     assert_eq!(sha256(&mount.path("film")), sha256_of(&content));
-    // Another version is not mixed in. (The end of the film is in memory by now, its beginning no more.)
+    // No other version is mixed in. (The end of the film is in memory by now, but its beginning is not.)
     mirror.replace_keeping_date("/film", Content::noise(FILES[1].1, 9));
     drop_pages(&mount.path("film"));
     std::thread::scope(|scope| {
@@ -310,7 +310,7 @@ fn what_is_read_around_the_cache_comes_from_a_mirror_too() {
     assert_eq!(mount.times_in_log("can't give back parts of files"), 1);
 }
 
-/// A mount of one file of 32 MiB, over a cache folder that is read-only; and the file, open and with its version known.
+/// A mount of one file of 32 MiB over a read-only cache directory. The file is open, and its version is known.
 fn reading_around() -> (Origin, Mount, File, (Disk, TempDir)) {
     let origin = Origin::start();
     origin.add("/f", Content::noise(32 * MIB, 7));
@@ -339,10 +339,10 @@ fn what_protects_a_reader_holds_around_the_cache_too() {
         (Fault::ResetAfter(300_000), for_once),
         (Fault::Status(500), for_once),
         (Fault::Status(503), for_once),
-        // A label on the very bytes that were asked for.
+        // A label on exactly the requested bytes.
         (Fault::ClaimGzip, None),
     ];
-    // Each at a place of its own, which nobody has in memory.
+    // Each at a separate place that is not in memory.
     let mut places = (1..16).map(|number| 2 * number * MIB..2 * number * MIB + MIB);
     for ((fault, times), place) in harmless.into_iter().zip(places.by_ref()) {
         let rule = origin.on("/f").data();
@@ -384,7 +384,7 @@ fn one_reader_in_sequence_asks_once_for_each_mib() {
         let read = try_pread(&file, piece.clone()).expect("to read");
         assert_same(&read, &content.read(piece), &format!("at {at}"));
     }
-    // The first MiB was there already.
+    // The first MiB was present already.
     assert_eq!(origin.log().since(before).data("/f").len(), 31);
 }
 
@@ -400,7 +400,7 @@ fn a_read_around_the_cache_ends_with_the_mount() {
         let reader = scope.spawn(move || try_pread(&file, 8 * MIB..8 * MIB + 1));
         gate.wait_for_arrivals(1);
         mount.signal(Signal::SIGTERM);
-        // After an error the kernel may ask again, of a mount that has gone by then.
+        // After an error the kernel may ask again, when the mount is gone.
         let errno = errno_of(reader.join().expect("the reader"));
         assert!([libc::EIO, libc::ENOTCONN].contains(&errno), "{errno}");
     });
@@ -420,13 +420,13 @@ fn an_index_that_another_program_keeps_locked_holds_up_no_read_of_what_is_cached
     };
     (0..FILES).for_each(|number| read(&mount, number));
     mount.remount();
-    // So that the directory is known, and one file is open already.
+    // The directory is known then, and one file is open.
     read(&mount, 0);
     let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
     index.execute_batch("BEGIN IMMEDIATE").expect("to lock it");
     let (mark, begun) = (origin.log().mark(), Instant::now());
     (0..FILES).for_each(|number| read(&mount, number));
-    // SQLite waits for ten seconds, and each file would have.
+    // SQLite waits for ten seconds, and each file would have waited as long.
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     let log = origin.log().since(mark);
     let fetched: u64 = (0..FILES).map(|number| log.body_bytes(&format!("/{number}"))).sum();

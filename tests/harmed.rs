@@ -1,4 +1,5 @@
-//! What others do to the cache's index while a mount uses it costs no read and no wrong byte, and is over with the next mount.
+//! Damage to the cache's index while a mount uses it fails no read, gives no wrong byte, and ends with the next
+//! mount.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -10,14 +11,14 @@ use crate::origin::{Content, Fault, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// The sizes of the files: one is read before the harm is done, one before and after, one after.
+/// Sizes of three files: one is read before the damage, one before and after, one after.
 const SIZES: [u64; 3] = [MIB + 1, 5 * MIB, 3 * MIB - 7];
 
 fn content(number: usize) -> Content {
     Content::noise(SIZES[number], 110 + number as u64)
 }
 
-/// Reads files from the daemon, by several readers at once.
+/// Reads files with several readers.
 fn read_all(mount: &Mount, what: &str) {
     std::thread::scope(|scope| {
         for number in (0..SIZES.len()).chain(0..SIZES.len()) {
@@ -30,10 +31,10 @@ fn read_all(mount: &Mount, what: &str) {
     });
 }
 
-/// Harms it, reads, mounts anew and reads, and anew once more: then all is cached, and sound.
+/// Damages the index, reads, remounts and reads, and remounts again: then all is cached and sound.
 #[track_caller]
 fn costs_no_read(what: &str, harm: impl Fn(&Path)) {
-    // One that is all in its log yet, and one that is all in its file.
+    // An index whose rows are all in the log, and one whose rows are all in the database.
     for is_old in [false, true] {
         costs_none(&format!("{what}, old: {is_old}"), is_old, &harm);
     }
@@ -67,7 +68,7 @@ fn costs_none(what: &str, is_old: bool, harm: &impl Fn(&Path)) {
     assert_eq!((0..SIZES.len()).find(asked), None, "{what}: fetched again: {again:?}");
     let cache = mount.cache();
     mount.unmount();
-    // What the harmed index knew and the next one does not is what a mount gives back sooner or later.
+    // Chunks that only the damaged index knew are freed sooner or later.
     run(fetchfs()
         .args(["cache", "verify", "--repair", "--cache-dir"])
         .arg(&cache));
@@ -98,7 +99,7 @@ fn an_index_that_is_cut_off_under_a_mount_costs_no_read() {
     });
 }
 
-/// All of it was mapped into memory once, and a touch of what is not there any more ended the process.
+/// An earlier version mapped all of it into memory, and an access beyond the new end killed the process.
 #[test]
 fn what_mounts_share_beside_the_index_is_cut_off_and_costs_no_read() {
     for name in ["usage", "index.db-shm"] {
@@ -114,7 +115,7 @@ fn what_mounts_share_beside_the_index_is_cut_off_and_costs_no_read() {
     }
 }
 
-/// The one of two mounts that touches it first must not lead the other astray.
+/// The first of two mounts that accesses it must not mislead the other.
 #[test]
 fn shared_memory_that_is_cut_off_under_two_mounts_costs_no_read_of_either() {
     let origin = Origin::start();
@@ -146,7 +147,7 @@ fn shared_memory_that_is_cut_off_under_two_mounts_costs_no_read_of_either() {
     cached::assert_sound(Path::new(cache));
 }
 
-/// What was written of a chunk is gone when the file is cut off in the middle of it.
+/// The written part of a chunk is lost if the file is truncated in the middle of it.
 #[test]
 fn a_data_file_that_is_cut_off_in_the_middle_of_a_chunk_shows_no_zeros() {
     let origin = Origin::start();
@@ -163,7 +164,7 @@ fn a_data_file_that_is_cut_off_in_the_middle_of_a_chunk_shows_no_zeros() {
         let mount = Mount::of(&origin.url("/")).with("--chunk-size", "4MiB").start();
         let path = mount.path("f");
         assert_same(&pread(&path, 0..MIB), &content.read(0..MIB), "its beginning");
-        // Within the chunk that is held, and here: whoever reads it is woken for what he asked for.
+        // Inside the chunk that is held back, and present: its reader is woken for its own bytes.
         let part = chunk + MIB..chunk + MIB + 4096;
         assert_same(&pread(&path, part.clone()), &content.read(part), "a part of a chunk");
         for data in cached::data_files(&mount.cache()) {

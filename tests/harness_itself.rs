@@ -1,4 +1,4 @@
-//! The harness must be right, too: each real server serves, logs and goes, and a command's every end is seen.
+//! Tests of the harness: each real server serves, logs and ends, and every end of a command is detected.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::common::servers::{ApacheIndex, WebServer, cases};
 use crate::common::{run, temporary_directory};
 use crate::origin::Content;
 
-/// Asks for a URL with a bare socket, and returns the whole answer.
+/// Requests a URL through a bare socket and returns the whole response.
 fn get(url: &str, headers: &str) -> Vec<u8> {
     let rest = url.strip_prefix("http://").expect("an http URL");
     let (host, path) = rest.split_once('/').expect("a path");

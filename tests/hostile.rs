@@ -1,4 +1,4 @@
-//! Servers that mean harm: nothing they send escapes a directory, grows without bound, or ends the mount.
+//! Malicious servers: nothing that they send escapes a directory, grows without bound, or ends the mount.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::common::run;
 use crate::logs;
 use crate::origin::{Content, Fault, Origin};
 
-/// Answers a path: writes what it likes to the connection, which is closed afterwards.
+/// Answers a path: writes anything to the connection, which is closed afterwards.
 type Answer = dyn Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
 
 /// A server on a bare socket. Its threads end with the connections, and the listener with the process.
@@ -25,7 +25,7 @@ fn serve(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + S
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             let answer = Arc::clone(&answer);
-            // The client is expected to hang up on what is sent.
+            // The client is expected to close the connection early.
             std::thread::spawn(move || drop(one_request(connection, &answer)));
         }
     });
@@ -52,10 +52,10 @@ fn page(connection: &mut TcpStream, names: &[&str]) -> std::io::Result<()> {
     )
 }
 
-/// Repeats a piece until the client hangs up; fails if it takes more than any limit allows.
+/// Repeats a piece until the client closes the connection. Fails if the client reads more than any limit allows.
 fn without_end(connection: &mut TcpStream, head: &str, piece: &[u8]) -> std::io::Result<()> {
     connection.write_all(head.as_bytes())?;
-    // Twice the longest page that is read, and what sockets hold.
+    // Twice the longest page that is read, and the socket buffers.
     for _ in 0..(160 << 20) / piece.len() {
         connection.write_all(piece)?;
     }
@@ -90,7 +90,7 @@ fn names_are_one_path_component_escaped_where_they_have_to_be() {
             .map(|entry| entry.expect("a name").file_name().into_string().expect("text"))
             .collect()
     };
-    // The dots of `%2e%2e` are dots to a URL: it leads to the directory above, and is no name here.
+    // In a URL `%2e%2e` stands for two dots: it leads to the parent directory and is no name here.
     let expected: BTreeSet<String> = [
         "a%2Fb",
         "..%2F..%2Fetc%2Fpasswd",
@@ -107,7 +107,7 @@ fn names_are_one_path_component_escaped_where_they_have_to_be() {
         assert_eq!(fs::metadata(mount.path(name)).expect(name).len(), 7, "{name:?}");
     }
     mount.wait_for_log("1 name is not shown", 1);
-    // They are what an earlier mount was told, too.
+    // An earlier mount stored them, too.
     mount.unmount();
     mount.add_option("--offline", "");
     mount.start();
@@ -176,7 +176,7 @@ fn links_to_other_servers_are_names_if_that_is_asked_for_and_no_login_goes_there
     for request in requests.0 {
         assert!(request.header("authorization").is_none() && request.header("x-secret").is_none());
     }
-    // What was asked for there is no business of another mount over the same cache.
+    // Another mount over the same cache must not learn what was requested there.
     mount.unmount();
     let mut command = fetchfs();
     command.args(["mount", "--offline", "--cache-dir"]).arg(mount.cache());
@@ -217,7 +217,7 @@ fn what_has_no_end_is_given_up_and_the_mount_goes_on() {
     assert_eq!(fs::metadata(mount.path("file")).expect("to stat").len(), 7);
 }
 
-/// A page of so many names, as short as may be.
+/// A page with this many names, as short as possible.
 fn long_page(connection: &mut TcpStream, names: usize) -> std::io::Result<()> {
     let mut page = String::from("<title>Index of /</title>");
     for number in 0..names {
@@ -304,20 +304,20 @@ fn more_names_than_are_remembered_are_had_again_and_what_is_open_keeps_its_numbe
 
 #[test]
 fn a_directory_that_contains_itself_ends_somewhere() {
-    // The fewer levels, the sooner.
+    // Long names reach the limit in few levels.
     let name = "n".repeat(250);
     let link = format!("{name}/");
     let address = serve(move |_, connection| page(connection, &[&link, "file"]));
     let mount = mount_of(address);
     let find = run(Command::new("find").arg(mount.root()).args(["-name", "file"])).succeeded();
-    // At the top, and below each directory whose path has at most 4,096 bytes.
+    // In the root, and below each directory whose path has at most 4,096 bytes.
     assert_eq!(find.out.lines().count(), 1 + 4095 / 251);
     mount.wait_for_log("does it contain itself?", 1);
 }
 
 #[test]
 fn a_page_that_comes_byte_by_byte_is_given_up_in_time_and_holds_nobody_up_for_ever() {
-    /// As many as are asked for at a time.
+    /// The number of concurrent requests.
     const DRIPS: usize = 8;
     let address = serve(|path, connection| match path {
         "/" => {
@@ -329,7 +329,7 @@ fn a_page_that_comes_byte_by_byte_is_given_up_in_time_and_holds_nobody_up_for_ev
         _ => {
             connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n")?;
             loop {
-                // Never silent for as long as any limit on silence; until the client hangs up.
+                // Never silent for as long as any silence limit, until the client closes the connection.
                 connection.write_all(b" ")?;
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
@@ -378,7 +378,7 @@ fn sizes_that_no_file_can_have_are_errors() {
 
 #[test]
 fn dates_that_no_clock_had_and_sizes_that_no_file_has_are_shown_as_dates_and_sizes() {
-    // The header as well as the page.
+    // In the header and in the page.
     const DATES: [(&str, &str, i64); 3] = [
         ("01-Jan-1960 00:00", "Fri, 01 Jan 1960 00:00:00 GMT", 0),
         ("01-Jan-2199 00:00", "Tue, 01 Jan 2199 00:00:00 GMT", 7_226_582_400),
@@ -424,11 +424,11 @@ fn two_servers_that_send_each_other_the_reader_are_an_error_and_so_is_a_way_off_
         .fault(Fault::Redirect(302, "ftp://127.0.0.1/x".to_owned()));
     let mount = Mount::start_of(&one.url("/"));
     for name in ["circle", "file", "ftp"] {
-        // The kernel's own reading ahead would ask twice.
+        // The kernel's read-ahead would ask twice.
         let file = open_direct(&mount.path(name));
         assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::EIO, "{name}");
     }
-    // Ten redirects, and it is not tried again.
+    // Ten redirects, and no retry.
     let asked = one.log().all().gets("/circle").len() + other.log().all().gets("/circle").len();
     assert_eq!(asked, 11);
     assert_eq!(fs::read(mount.path("good")).expect("to read"), b"good");

@@ -1,4 +1,4 @@
-//! Prefetches that go on by themselves, whatever the server says meanwhile, and beside other mounts over the same cache.
+//! Prefetch jobs in the background, with all answers of the server, and beside other mounts over the same cache.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -11,7 +11,7 @@ use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, w
 
 const MIB: u64 = 1 << 20;
 
-/// Asks for the list of jobs until it is as wanted; others have no event for that.
+/// Polls the list of jobs until `is_so`; jobs have no event to wait for.
 #[track_caller]
 fn wait_until_jobs(mount: &Mount, what: &str, is_so: impl Fn(&str) -> bool) -> String {
     let deadline = Instant::now() + PATIENCE;
@@ -32,7 +32,7 @@ fn assert_is_read_without_a_request(origin: &Origin, mount: &Mount, name: &str, 
     assert_eq!(data_requests(origin, mark, &[&path]), 0, "{name}");
 }
 
-/// A login that has expired, a portal's page: answers that are no word about the files.
+/// An expired login and a portal's page say nothing about the files.
 #[test]
 fn a_job_outlives_every_answer_that_is_not_the_end_of_its_files() {
     let origin = site();
@@ -47,13 +47,13 @@ fn a_job_outlives_every_answer_that_is_not_the_end_of_its_files() {
         switches.push(origin.on(&format!("/{name}")).data().fault(fault.clone()));
         prefetch(&["--background"], &[mount.path(name)]).succeeded();
     }
-    // And one that is over: it is not there.
+    // A finished job: its file does not exist.
     prefetch(&["--background"], &[mount.path("none")]).succeeded();
     wait_until_jobs(&mount, "each but the last waits", |shown| {
         shown.matches("waits: ").count() == 3 && !shown.contains("none")
     });
     switches.into_iter().for_each(|switch| switch.lift());
-    // A mount that is begun anew tries at once.
+    // A new mount tries at once.
     mount.kill();
     mount.start();
     wait_until_no_job_is_left(&mount);
@@ -68,7 +68,7 @@ fn offline_a_job_waits_for_a_mount_that_may_ask() {
     let gate = Gate::new();
     let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
     let mut mount = Mount::start_of(&origin.url("/"));
-    // The listing is in the cache then.
+    // The listing is cached then.
     prefetch(&[], &[mount.path("dir/b c")]).succeeded();
     prefetch(&["--background"], &[mount.path("large")]).succeeded();
     gate.wait_for_arrivals(1);
@@ -79,7 +79,7 @@ fn offline_a_job_waits_for_a_mount_that_may_ask() {
     mount.add_option("--offline", "");
     mount.start();
     let mark = origin.log().mark();
-    // What is asked for now is recorded, too.
+    // A new request is recorded, too.
     prefetch(&["--background"], &[mount.path("dir/a")]).succeeded();
     let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("waits: ").count() == 2);
     assert!(
@@ -97,7 +97,7 @@ fn offline_a_job_waits_for_a_mount_that_may_ask() {
     assert_is_read_without_a_request(&origin, &online, "dir/a", 3 * MIB + 17);
 }
 
-/// Two mounts of an origin over one cache; the second begins when `between` is done.
+/// Two mounts of an origin over one cache; the second begins after `between`.
 fn two_mounts(origin: &Origin, between: impl FnOnce(&Mount)) -> [Mount; 2] {
     let first = Mount::start_of(&origin.url("/"));
     between(&first);
@@ -155,11 +155,11 @@ fn a_job_that_is_cancelled_at_a_mount_that_only_waits_for_it_ends_where_it_is_do
 fn what_another_mount_has_fetched_is_not_fetched_again_by_a_prefetch() {
     let origin = site();
     let [first, second] = two_mounts(&origin, |_| {});
-    // From now on the second knows what was there of the file: one chunk.
+    // From now on the second mount knows what was cached of the file: one chunk.
     let open = std::fs::File::open(second.path("large")).expect("to open");
     pread(&second.path("large"), 20 * MIB..20 * MIB + 1);
     prefetch(&[], &[first.path("large")]).succeeded();
-    // The answer has what is recorded in it, so this waits until all of it is.
+    // The reply includes all recorded chunks, so this waits until they are recorded.
     nix::sys::statvfs::statvfs(&first.root()).expect("df");
     let mark = origin.log().mark();
     let ran = prefetch(&[], &[second.path("large")]).succeeded();
@@ -168,7 +168,8 @@ fn what_another_mount_has_fetched_is_not_fetched_again_by_a_prefetch() {
     assert_is_read_without_a_request(&origin, &second, "large", 40 * MIB);
 }
 
-/// Sixteen of them took all connections of the socket once: nothing else was answered, and none could be ended.
+/// An earlier version let sixteen of them take all connections of the socket: other requests got no answer, and none
+/// could be cancelled.
 #[test]
 fn many_prefetches_that_wait_hold_nobody_else_up() {
     const CLIENTS: usize = 20;

@@ -1,5 +1,4 @@
-//! What the user keeps and drops, against what the cache does by itself: pins outlive the quota, and what is evicted goes
-//! although it is open.
+//! Pins and evictions by the user: pins outlive the quota, and `evict` also deletes chunks of open files.
 
 use std::fs::File;
 use std::process::Command;
@@ -44,7 +43,7 @@ fn what_is_pinned_outlives_many_times_the_quota() {
     drop_pages(&mount.path("kept"));
     assert_eq!(sha256(&mount.path("kept")), sha256_of(&Content::noise(3 * MIB + 5, 1)));
     assert_eq!(origin.log().since(mark).body_bytes("/kept"), 0);
-    // What is not pinned has given way: four times the quota can't be here.
+    // Unpinned files have been evicted: four times the quota can't fit.
     for number in 0..4 {
         let path = mount.path(number.to_string());
         drop_pages(&path);

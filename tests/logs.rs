@@ -1,14 +1,14 @@
-//! The log says what goes wrong once, and how often.
+//! The log reports each kind of failure once, and its count.
 
 use std::fs::{self, File};
 
 use crate::common::Mount;
 use crate::origin::{Content, Fault, Origin};
 
-/// How often each thing goes wrong here.
+/// How often each failure happens here.
 pub const TIMES: usize = 100;
 
-/// Lines that one place in the code may write of it: ten different ones, and a count of each, however slow the machine is.
+/// Most log lines for one place in the code: ten different ones, and a count of each, however slow the machine is.
 pub const FEW: usize = 40;
 
 #[test]
@@ -27,7 +27,7 @@ fn a_state_that_lasts_is_a_few_lines_and_a_count() {
     }
     origin.on_any().fault(Fault::Status(500));
     for number in 0..TIMES {
-        // Of each what was told before is believed, which is said.
+        // The last known answer of each is used, which is logged.
         File::open(mount.path(number.to_string())).expect("to open");
         assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), TIMES);
     }
@@ -39,7 +39,7 @@ fn a_state_that_lasts_is_a_few_lines_and_a_count() {
     }
 }
 
-/// How many lines of a log have this text, and how often it happened by what they count.
+/// The number of log lines with this text, and the number of occurrences that they count.
 pub fn said_in(log: &str, text: &str) -> (usize, usize) {
     let lines: Vec<_> = log.lines().filter(|line| line.contains(text)).collect();
     let count = |line: &str| {

@@ -1,9 +1,9 @@
-//! Tests by promise: what fetchfs says it does, seen from outside, through a kernel mount.
+//! Tests by promise: the guarantees of fetchfs, seen from outside through a kernel mount.
 //!
-//! Each module holds the promises of one matter. `common` mounts, serves and cleans up; `origin` is the server that
-//! can misbehave, and `origin_itself` tests that one before it judges others.
+//! Each module holds the promises of one topic. `common` mounts, serves and cleans up. `origin` is the server that
+//! can misbehave; `origin_itself` tests that server.
 //!
-//! They need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
+//! The tests need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
 
 mod access;
 mod answers;

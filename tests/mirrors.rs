@@ -1,6 +1,6 @@
-//! Mirrors: another server with the same files is read from while the source's own is away, if its answers prove that
-//! they are of the same version; and what it says otherwise, or does not, changes nothing. Where the source can't be asked for
-//! names and sizes that it never told, the mirror's have to do.
+//! Mirrors: while the source's server is away, reads use another server with the same files, if its responses prove
+//! the same version. Any other response of the mirror changes nothing. Names and sizes that the source never gave
+//! come from the mirror while the source can't be asked.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ use crate::origin::{Content, Fault, Gate, IndexStyle, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
 
-/// Two servers with the same two files of 32 MiB, below different paths, and what is in it.
+/// Two servers with the same two files of 32 MiB below different paths, and their content.
 fn twins() -> (Origin, Origin, Content) {
     let (first, mirror, content) = (Origin::start(), Origin::start(), Content::noise(32 * MIB, 91));
     for name in ["f 1", "g"] {
@@ -26,7 +26,7 @@ fn twins() -> (Origin, Origin, Content) {
     (first, mirror, content)
 }
 
-/// Reads at a place of a file of which nothing is read ahead, and compares.
+/// Reads at a place of a file without read-ahead, and compares.
 #[track_caller]
 fn read_at(file: &File, place: u64, content: &Content) {
     let read = read_direct(file, place, 4096).expect("to read");
@@ -49,7 +49,7 @@ fn a_server_that_goes_down_in_the_middle_of_a_file_is_stood_in_for_until_it_is_b
         "well",
     );
     assert!(mirror.log().all().0.is_empty(), "the source answers");
-    // One answer breaks off, and there is nobody who would go on with it.
+    // One response breaks off, and no other server can continue it.
     let broken = first.on("/pub/d/f 1").data().times(1).fault(Fault::ResetAfter(100_000));
     let bytes = MIB..8 * MIB;
     std::thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn a_server_that_goes_down_in_the_middle_of_a_file_is_stood_in_for_until_it_is_b
     first.come_back();
     let mark = first.log().mark();
     let deadline = std::time::Instant::now() + PATIENCE;
-    // It is found to be back at the end of a pause, by who reads what is not here.
+    // A reader of uncached bytes finds the source working again at the end of a pause.
     while first.log().since(mark).data("/pub/d/g").is_empty() {
         assert!(std::time::Instant::now() < deadline, "it is never read from again");
         run(fetchfs().arg("evict").arg(mount.path("d/g"))).succeeded();
@@ -76,9 +76,9 @@ fn a_server_that_goes_down_in_the_middle_of_a_file_is_stood_in_for_until_it_is_b
 #[test]
 fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_nothing() {
     let cases: [fn(&Origin, &Origin, Content); 3] = [
-        // Another tag of the same date.
+        // Another ETag with the same date.
         |_, mirror, other| mirror.replace_keeping_date("/copy/d/f 1", other),
-        // Another date, and no tag to compare.
+        // Another date, and no ETag to compare.
         |_, mirror, other| {
             mirror.add("/copy/d/f 1", other);
             mirror.set_validators("/copy/d/f 1", Validators::DateOnly);
@@ -99,7 +99,7 @@ fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_no
             .start();
         let name = mount.path("d/f 1");
         let file = open_direct(&name);
-        // More than one chunk, so that the first is whole.
+        // More than one chunk, so that the first is complete.
         let read = read_direct(&file, 0, MIB as usize).expect("to read");
         assert_same(&read, &content.read(0..MIB), "well");
         let ino = fs::metadata(&name).expect("to stat").ino();
@@ -111,7 +111,7 @@ fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_no
                 "case {number}"
             );
         }
-        // What was being read ahead when the source went down may have found it out, side by side with the reader.
+        // A read-ahead may have detected the outage together with the reader.
         let asked = mirror.log().all().ranges("/copy/d/f 1");
         let for_readers = asked.iter().filter(|range| range.contains(&(16 * MIB))).count();
         assert!(
@@ -143,7 +143,7 @@ fn a_mirror_that_lacks_the_file_or_is_away_too_is_left_for_the_next_one() {
     let (first, third, content) = twins();
     let (empty, dead) = (Origin::start(), Origin::start());
     third.set_validators("/copy/d/f 1", Validators::DateOnly);
-    // What -o says stands before the flags.
+    // Values of -o come before the flags.
     let mount = Mount::of(&first.url("/pub"))
         .with("--mirror", &third.url("/copy/"))
         .with("-o", &format!("mirror={},mirror={}", dead.url("/"), empty.url("/")))
@@ -186,7 +186,7 @@ fn whether_a_silent_server_is_back_is_found_out_by_nobody_who_reads() {
     read_anew();
     let asked = first.log().since(mark).ranges("/pub/d/g");
     let for_readers = asked.iter().filter(|range| range.contains(&(16 * MIB)));
-    // For one reader: on the connection that was kept, whose fault it might have been, and on a new one.
+    // For one reader: on the kept connection, which might have been the cause, and on a new one.
     assert_eq!(for_readers.count(), 2, "{asked:?}");
     gate.open();
 }
@@ -245,7 +245,7 @@ fn a_mirror_gets_to_see_nothing_that_is_for_the_source() {
     read_at(&file, 0, &content);
     first.go_down();
     read_at(&file, 8 * MIB, &content);
-    // Also where it asks for one.
+    // Even if the mirror asks for one.
     mirror.on_any().fault(Fault::Status(401));
     mirror
         .on_any()
@@ -295,7 +295,7 @@ fn a_mount_whose_source_is_down_from_the_start_shows_and_reads_what_its_mirror_h
         read_at(&file, 20 * MIB, &content);
         assert_eq!(sha256(&mount.path("d/g")), sha256_of(&content), "{style:?}");
 
-        // What is new there is shown as well, as long as the source has told nothing.
+        // New names there appear as well, as long as the source has never answered.
         mirror.add("/copy/d/later", "x");
         let deadline = std::time::Instant::now() + PATIENCE;
         while names(&mount.path("d")).len() < 3 {
@@ -337,7 +337,7 @@ fn what_nobody_has_looked_at_is_had_from_a_mirror_when_the_source_goes_down() {
     assert_eq!(sha256(&mount.path("d/f 1")), sha256_of(&content));
     assert_eq!(names(&mount.path("late")), ["h"]);
     assert_eq!(sha256(&mount.path("late/h")), sha256_of(&content));
-    // What the source has told is not replaced.
+    // Answers of the source are not replaced.
     assert_eq!(names(&mount.path("d")), ["f 1", "g"]);
     assert_eq!(names(&mount.root()), ["d", "late"]);
 }
@@ -370,7 +370,7 @@ fn bytes_of_the_mirrors_version_and_of_the_sources_are_never_mixed() {
     read_at(&file, 0, &other);
     first.come_back();
     mirror.go_down();
-    // The source has another version: it is said so, as soon as it can be asked, and nothing else comes.
+    // The source has another version: the error says so once the source can be asked, and no other bytes come.
     let deadline = std::time::Instant::now() + PATIENCE;
     while let Ok(read) = read_direct(&file, 16 * MIB, 4096) {
         assert_same(&read, &other.read(16 * MIB..16 * MIB + 4096), "of the mirror's version");

@@ -1,7 +1,7 @@
-//! A mount's beginning: what the commands say and return, and by which ways a mount is asked for.
+//! The beginning of a mount: output and exit status of the commands, and the ways to request a mount.
 //!
-//! Here `fetchfs mount` goes to the background, as users see it. How it ends is in `unmounting.rs`, who may do so in
-//! `ordinary_users.rs`.
+//! Here `fetchfs mount` goes to the background, as for users. `unmounting.rs` tests the end of a mount,
+//! `ordinary_users.rs` the permissions.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -128,13 +128,13 @@ fn what_is_wrong_with_a_source_is_said_in_one_sentence() {
     ground.assert_nothing_is_left();
 }
 
-/// The `https://` URL of a server that takes what comes for plain HTTP.
+/// The `https://` URL of a server that takes every request for plain HTTP.
 fn speaks_no_tls() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // Whatever it says, this is the answer, also when it has hung up.
+            // The response is the same for any request, and also after the client has closed.
             let _ = stream.read(&mut [0; 16 << 10]);
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
             let _ = stream.shutdown(Shutdown::Write);
@@ -233,7 +233,7 @@ fn mount_t_fetchfs_and_a_line_in_fstab_work() {
     fs::copy(&helper, helpers.join("mount.fetchfs")).expect("mount-helpers/mount.fetchfs");
     fs::set_permissions(helpers.join("mount.fetchfs"), Permissions::from_mode(0o755)).expect("to make it executable");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fetchfs"), helpers.join("fetchfs")).expect("a link");
-    // mount(8) looks for helpers in /sbin, so that is where this one appears, for the script alone.
+    // mount(8) looks for helpers in /sbin, so this one appears there, for the script alone.
     let script = r#"
         cd "$1"; url=$2; sbin=$(readlink -f /sbin); PATH=$1/helpers:$PATH
         mount -t overlay overlay -o "lowerdir=$1/helpers:$sbin" "$sbin"

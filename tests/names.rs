@@ -1,4 +1,4 @@
-//! Names are what they are on the server: all of them, each once, and as they were told last.
+//! Names are those of the server: all of them, each once, and as last listed.
 
 use std::collections::BTreeSet;
 use std::fs;

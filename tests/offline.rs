@@ -1,6 +1,6 @@
-//! What was there stays there: over remounts, and without the server.
+//! Cached names and bytes stay available after remounts and without the server.
 //!
-//! The tree of a new mount comes from the cache's index; that nothing else was asked is seen in the origin's log.
+//! The tree of a new mount comes from the cache's index; the origin's log proves that nothing else was requested.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,10 +13,10 @@ use crate::common::{Mount, PATIENCE, fetchfs, run, temporary_directory};
 use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 
 const MIB: u64 = 1 << 20;
-/// The chunk size of these mounts. A chunk of which a part came is not cached.
+/// The chunk size of these mounts. A partially fetched chunk is not cached.
 const CHUNK: u64 = 64 << 10;
 
-/// What `ls -lR` shows: whether it is a directory, bytes, date.
+/// What `ls -lR` shows: directory or file, bytes, date.
 type Shown = BTreeMap<PathBuf, (bool, u64, SystemTime)>;
 
 fn ls_lr(directory: &Path) -> io::Result<Shown> {
@@ -26,7 +26,7 @@ fn ls_lr(directory: &Path) -> io::Result<Shown> {
         let metadata = fs::symlink_metadata(&path)?;
         if metadata.is_dir() {
             shown.extend(ls_lr(&path)?);
-            // A directory's own date and size are the mount's.
+            // A directory's own date and size come from the mount.
             shown.insert(path, (true, 0, SystemTime::UNIX_EPOCH));
         } else {
             shown.insert(path, (false, metadata.len(), metadata.modified()?));
@@ -35,7 +35,7 @@ fn ls_lr(directory: &Path) -> io::Result<Shown> {
     Ok(shown)
 }
 
-/// A tree with `/far`, noise of 64 MiB, and two files further down.
+/// A tree with `/far`, noise of 64 MiB, and two files in sub-directories.
 fn origin_with_a_tree() -> (Origin, Content) {
     let (origin, far) = (Origin::start(), Content::noise(64 * MIB, 41));
     origin.add("/far", far.clone());
@@ -45,7 +45,7 @@ fn origin_with_a_tree() -> (Origin, Content) {
     (origin, far)
 }
 
-/// Mounts the tree, looks at all of it, and reads the leaf and the first bytes of `/far`.
+/// Mounts the tree, walks all of it, and reads the leaf and the first bytes of `/far`.
 fn mount_that_has_seen_all(origin: &Origin, far: &Content) -> (Mount, Shown) {
     let mount = Mount::of(&origin.url("/"))
         .with("--retries", "0")
@@ -72,7 +72,7 @@ fn read_far(mount: &Mount, offset: u64) -> io::Result<Vec<u8>> {
     try_pread(&file, offset..offset + CHUNK)
 }
 
-/// Asks until it is so. What happens behind a mount's back has no event that could be waited for from outside.
+/// Polls until `is_so`. Background work of a mount has no event to wait for.
 #[track_caller]
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -82,7 +82,7 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Fails the test unless all is as it was seen, and what was read can be read.
+/// Asserts that everything is as it was shown, and that cached bytes can be read.
 #[track_caller]
 fn assert_all_is_there(mount: &Mount, shown: &Shown, far: &Content, when: &str) {
     assert_eq!(&ls_lr(&mount.root()).expect(when), shown, "{when}");
@@ -146,7 +146,7 @@ fn a_server_that_swallows_all_requests_does_not_hold_up_a_remount() {
     assert_all_is_there(&mount, &shown, &far, "silent");
     let errno = errno_of(read_far(&mount, 50 * MIB));
     assert_eq!(errno, libc::ETIMEDOUT);
-    // A single timeout of a request would be more.
+    // A single request timeout would take longer.
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     origin.add("/new", "hello");
     gate.open();
@@ -265,7 +265,7 @@ fn an_answer_that_is_no_word_about_the_tree_changes_nothing() {
     }
 }
 
-/// What a portal shows to everybody who has not agreed to its terms.
+/// A portal's page for users that have not accepted its terms.
 const PORTAL: &str = "<html><title>Welcome</title><a href=\"terms.html\">terms</a> <a href=\"help/\">help</a></html>";
 
 #[test]

@@ -1,6 +1,6 @@
-//! Who is not root: what ordinary users may mount, and what they see of each other's mounts.
+//! Ordinary users: what they may mount, and what they see of each other's mounts.
 //!
-//! As root, the tests become `nobody` for it.
+//! As root, the tests switch to the user `nobody`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -16,10 +16,10 @@ use crate::common::mount::mount_line;
 use crate::common::process::{Pidfd, assert_refuses};
 use crate::common::{Mount, PATIENCE, is_root, program, run};
 
-/// The number of `nobody`, an ordinary user who is everywhere.
+/// The user id of `nobody`, an ordinary user on every system.
 const NOBODY: u32 = 65534;
 
-/// Makes the command an ordinary user's: as it is, unless the tests run as root.
+/// Runs the command as an ordinary user: as it is, unless the tests run as root.
 fn as_ordinary_user(command: &mut Command) -> &mut Command {
     if is_root() {
         command.uid(NOBODY).gid(NOBODY).current_dir("/")
@@ -28,15 +28,16 @@ fn as_ordinary_user(command: &mut Command) -> &mut Command {
     }
 }
 
-/// A ground that belongs to an ordinary user, with a copy of fetchfs that they can execute wherever it was built.
+/// A ground that belongs to an ordinary user, with a copy of fetchfs that the user can execute.
 fn ordinary_users_ground() -> (Ground, PathBuf) {
     let ground = Ground::new();
     let copy = ground.home.path().join("fetchfs");
-    // Not by this process: another test's child, forked while the copy is open for writing, would have it open too, and
-    // nobody may execute a file that somebody writes to (ETXTBSY).
+    // Not copied by this process: a child of another test, forked meanwhile, would inherit the open copy. A file open
+    // for writing can't be executed (ETXTBSY).
     run(Command::new("cp").arg(env!("CARGO_BIN_EXE_fetchfs")).arg(&copy)).succeeded();
     if is_root() {
-        // Distributions ship /dev/fuse for everybody; some containers and virtual machines come with 0600.
+        // Distributions allow all users to open /dev/fuse; some containers and virtual machines have it with mode
+        // 0600.
         fs::set_permissions("/dev/fuse", Permissions::from_mode(0o666)).expect("/dev/fuse");
         for path in [ground.home.path(), &ground.mountpoint()] {
             std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("to give it away");
@@ -75,7 +76,7 @@ fn an_ordinary_user_mounts_reads_and_unmounts() {
     );
     unmount().succeeded();
     ground.assert_nothing_is_left();
-    // Their own way to end it works as well, and so does the end of a dead mount.
+    // The user's own unmount command works as well, also for a dead mount.
     mount(&[]).succeeded();
     let fusermount = program("fusermount3", "fuse3");
     run(as_ordinary_user(
@@ -147,13 +148,15 @@ fn an_ordinary_user_who_may_not_open_dev_fuse_is_told() {
     assert_refuses(&ran, &["/dev/fuse", "ermission"]);
 }
 
-/// A limit of processes (`ulimit -u`) between what is needed to start and what is needed to serve. Root has none, so this is another user's.
+/// A process limit (`ulimit -u`) between the need of a start and that of a service. Root has no limit, so the test
+/// uses another user.
 #[test]
 fn under_a_process_limit_a_mount_is_refused_or_serves() {
     if !is_root() {
         return;
     }
-    // `daemon`, of whom nothing else runs: the limit is for all of a user's threads. fusermount3 wants a user with a name.
+    // The user `daemon`, who has no other processes: the limit is for all threads of a user. fusermount3 requires a
+    // user with a name.
     const USER: u32 = 1;
     let origin = hello();
     let (ground, fetchfs) = ordinary_users_ground();
@@ -165,7 +168,7 @@ fn under_a_process_limit_a_mount_is_refused_or_serves() {
     for most in [1, 8, 14, 18, 22, 23, 24, 26, 60] {
         let mut command = Command::new(&fetchfs);
         ground.arguments(&mut command, &origin.url("/"), &[]);
-        // SAFETY: setrlimit is a system call and nothing more.
+        // SAFETY: setrlimit is a single system call.
         unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NPROC, most, most)?)) };
         let ran = as_user(&mut command);
         outcomes.push(ran.code == 0);

@@ -1,5 +1,5 @@
-//! The origin must be right before it judges others: honest as long as no fault is on, and exactly as dishonest as the
-//! fault says. The client here is a bare socket, because a library would hide the very things that are looked at.
+//! Tests of the origin: it is honest without a fault, and exactly as dishonest as a fault says. The client is a bare
+//! socket, because a library would hide the details under test.
 
 mod faults;
 
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::common::process;
 use crate::origin::{Content, Crowd, End, Fault, Framing, Gate, IndexStyle, Origin, Validators};
 
-/// What came back for one request.
+/// The response to one request.
 #[derive(Debug)]
 struct Reply {
     status: u16,
     head: String,
     body: Vec<u8>,
-    /// How the connection ended, where the reply was read to its end.
+    /// How the connection ended, if the response was read to its end.
     error: Option<ErrorKind>,
 }
 
@@ -46,7 +46,7 @@ fn connect(origin: &Origin) -> TcpStream {
     stream
 }
 
-/// Sends one request on a connection of its own, and reads until the server closes it.
+/// Sends one request on a new connection, and reads until the server closes it.
 fn ask(origin: &Origin, method: &str, path: &str, headers: &str) -> Reply {
     let mut stream = connect(origin);
     write!(
@@ -312,7 +312,7 @@ fn its_log_can_be_written_to_a_file_as_it_grows() {
     );
 }
 
-/// A program that is started at this moment has all sockets of this process for a while, the listener as well.
+/// A program that is started at this moment inherits all sockets of this process for a while, including the listener.
 #[test]
 fn nobody_listens_at_one_that_is_down_also_while_programs_are_started() {
     let done = AtomicBool::new(false);

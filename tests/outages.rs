@@ -1,5 +1,5 @@
-//! Outages: a server that is away for a moment is waited for, one that is dead is an error in time, and one that is
-//! back is read from again, without anybody's doing.
+//! Outages: a reader waits through a short outage, gets an error in time from a dead server, and reads again once the
+//! server is back, without any help.
 
 use std::fs::{self, File};
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
         .with("-vv", "")
         .with("--retries", "2")
         .start();
-    // Looks at a place here and there, of which nothing is read ahead.
+    // Reads at scattered places without read-ahead.
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
     assert_same(
@@ -60,7 +60,7 @@ fn a_dead_server_is_an_error_after_the_read_timeout_again_and_again_until_it_is_
     assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 1);
     origin.come_back();
     let deadline = std::time::Instant::now() + PATIENCE;
-    // It is found to be back within the pause between two questions.
+    // The recovery is detected within the pause between two probes.
     while let Err(error) = read_direct(&file, 0, 4096) {
         assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
         assert!(std::time::Instant::now() < deadline, "it is never read from again");
@@ -81,7 +81,7 @@ fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
             .map(|(number, file)| scope.spawn(move || read_direct(file, number * MIB, 4096)))
             .collect();
         mount.wait_for_log("it is asked again", 3);
-        // Sixteen were under way when it began to refuse; then it was asked twice, and perhaps once more by now.
+        // Sixteen requests were in flight when the refusals began; then there were two probes, and perhaps one more.
         assert!(switch.hits() <= 16 + 3, "asked {} times", switch.hits());
         switch.lift();
         for (number, reader) in (0..READERS).zip(readers) {
@@ -91,7 +91,7 @@ fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
     });
 }
 
-/// An origin whose pages tell no sizes, with a directory in which there is a file of 3,000 bytes.
+/// An origin whose pages give no sizes, with a directory that contains a file of 3,000 bytes.
 fn origin_without_sizes() -> Origin {
     let origin = Origin::start();
     origin.set_index_style(IndexStyle::NamesOnly);
@@ -236,7 +236,7 @@ fn a_read_that_finds_no_descriptor_for_a_connection_waits_for_one_and_the_log_sa
     let mount = Mount::start_of(&origin.url("/"));
     let file = open_direct(&mount.path("f"));
     read_direct(&file, 0, 4096).expect("to read");
-    // The connections that it has are closed, and it may open none.
+    // Its open connections are closed, and new ones are refused.
     origin.go_down();
     let allowed = mount.limit_descriptors(0);
     origin.come_back();
@@ -266,7 +266,7 @@ fn a_file_that_is_refused_for_ever_holds_nobody_else_up_and_is_an_error_also_whe
         assert_eq!(errno_of(refused.join().expect("no panic")), libc::EIO);
     });
     assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
-    // Nobody else asks now, and there is no deadline.
+    // No other request is sent now, and there is no deadline.
     let prefetch = run(fetchfs().arg("prefetch").arg(mount.path("bad")));
     assert_ne!(prefetch.code, 0, "{prefetch:?}");
     assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());

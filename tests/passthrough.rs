@@ -1,4 +1,4 @@
-//! Files that are wholly in the cache, read by the kernel itself.
+//! Passthrough: complete cached files that the kernel reads directly.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use crate::origin::{Content, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// A mount whose cache has all of `/file`, of which no page is in the kernel's memory.
+/// A mount whose cache has all of `/file`, without pages in the kernel's memory.
 fn with_complete_file(options: &[(&str, &str)]) -> (Origin, Mount, Vec<u8>) {
     let origin = Origin::start();
     let content = Content::noise(5 * MIB + 123, 7);
@@ -35,18 +35,18 @@ fn read_all(file: &File, len: usize) -> io::Result<Vec<u8>> {
 
 #[test]
 fn a_complete_file_is_read_without_the_daemon() {
-    // The kernel lets nobody else name a backing file; the fallback is what all other tests run on then.
+    // Only root can register a backing file. All other tests cover the fallback.
     if !nix::unistd::geteuid().is_root() {
         return;
     }
     let (_origin, mut mount, bytes) = with_complete_file(&[]);
     let file = File::open(mount.path("file")).expect("to open");
-    // Nothing has been read of it yet: whatever comes now comes from the data file.
+    // Nothing was read of it yet: all bytes now come from the data file.
     mount.kill();
     assert!(read_all(&file, bytes.len()).expect("to read") == bytes);
 }
 
-/// The kernel would read what is left of it, as if that were all.
+/// The kernel would read the rest of it as if it were complete.
 #[test]
 fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
     let (_origin, mut mount, bytes) = with_complete_file(&[]);
@@ -63,7 +63,7 @@ fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
     assert!(fs::read(mount.path("file")).expect("to read") == bytes);
     for length in [0, 1, MIB, bytes.len() as u64 - 1, bytes.len() as u64 + 4096] {
         change(length);
-        // The kernel says later than its reader that it has closed the file; until then it has the file that was cut.
+        // The kernel releases a file after its reader has closed it; until then it has the truncated file.
         wait_until("the file to be closed and fetched again", || {
             File::open(mount.path("file")).is_ok()
         });
@@ -73,7 +73,7 @@ fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
             "{length} bytes were left"
         );
     }
-    // While the kernel reads it for others it can't be read in another way, and nothing else may be made of it.
+    // While the kernel reads it for other handles, it can't be read in another mode, and the file must not change.
     change(bytes.len() as u64);
     mount.remount();
     let file = File::open(mount.path("file")).expect("to open");
@@ -95,7 +95,7 @@ fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
     }
 }
 
-/// There `fuser` has a socket in the place of the device, on which the kernel takes no backing file.
+/// There `fuser` has a socket in place of the device, and the kernel takes no backing file on a socket.
 #[test]
 fn a_complete_file_is_read_without_a_daemon_in_a_container() {
     if !nix::unistd::geteuid().is_root() {
@@ -108,7 +108,7 @@ fn a_complete_file_is_read_without_a_daemon_in_a_container() {
     let bytes = content.read(0..5 * MIB + 123);
     assert!(fs::read(mount.path("file")).expect("to read") == bytes);
     mount.remount();
-    // The first one is closed, which takes its backing file back.
+    // The first handle is closed, which unregisters its backing file.
     for _ in 0..2 {
         let file = File::open(mount.path("file")).expect("to open");
         assert!(read_all(&file, bytes.len()).expect("to read") == bytes);
@@ -144,7 +144,7 @@ fn a_file_that_becomes_complete_while_it_is_open_can_be_opened_again() {
     let first = File::open(mount.path("file")).expect("to open");
     let bytes = content.read(0..3 * MIB);
     assert!(read_all(&first, bytes.len()).expect("to read") == bytes);
-    // The kernel would refuse a handle of the other kind beside the first one.
+    // The kernel would refuse a handle of the other mode beside the first one.
     let second = File::open(mount.path("file")).expect("to open beside");
     assert!(read_all(&second, bytes.len()).expect("to read") == bytes);
     drop((first, second));

@@ -1,4 +1,4 @@
-//! What each way of reading costs the server: requests and bytes, counted at the origin.
+//! The cost of each way of reading: requests and bytes, counted at the origin.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,11 +14,11 @@ use crate::prefetching::prefetch;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-/// What the kernel asks for at a time.
+/// Size of the kernel's reads.
 const READ: u64 = 128 * KIB;
 /// The default chunk size.
 const CHUNK: u64 = 256 * KIB;
-/// Far more than any window, so that what is fetched ahead without need shows.
+/// Far more than any window, so that needless read-ahead shows.
 const SIZE: u64 = 512 * MIB;
 
 struct Watched {
@@ -35,8 +35,7 @@ impl Watched {
         Watched { origin, content, mount }
     }
 
-    /// From a server so slow that readers are starved: 4 connections of 1 MiB/s. A window that grows for them takes a minute
-    /// to be filled.
+    /// A server so slow that readers wait: 4 connections of 1 MiB/s. A grown window takes a minute to fill.
     fn slowly() -> Watched {
         let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
         origin.add("/f", content.clone());
@@ -45,7 +44,7 @@ impl Watched {
         Watched { origin, content, mount }
     }
 
-    /// Opens the file. The kernel's own reading ahead is off: what is asked for is what the test reads.
+    /// Opens the file without the kernel's read-ahead: only the test's reads reach the daemon.
     fn open(&self) -> File {
         let file = File::open(self.mount.path("f")).expect("to open");
         advise_random(&file);
@@ -62,13 +61,13 @@ impl Watched {
         );
     }
 
-    /// Reads in sequence, as much at a time as the kernel asks for.
+    /// Reads in sequence, with reads of the kernel's size.
     #[track_caller]
     fn read_on(&self, file: &File, from: u64, len: u64) {
         (0..len / READ).for_each(|step| self.read(file, from + step * READ, READ));
     }
 
-    /// From now on no request is made for bytes before `place`, until all that is under way has ended.
+    /// Asserts that no further request is made for bytes before `place`, until all requests in flight have ended.
     #[track_caller]
     fn assert_nothing_more_is_asked_for_before(&self, place: u64) {
         let mark = self.origin.log().mark();
@@ -78,7 +77,7 @@ impl Watched {
         assert!(ranges.is_empty(), "{ranges:?} of {sent} bytes in all");
     }
 
-    /// Requests for data, and bytes sent, once nothing is on its way any more.
+    /// Data requests and bytes sent, once nothing is in flight.
     fn cost(&self) -> (usize, u64) {
         let log = self
             .origin
@@ -92,7 +91,7 @@ impl Watched {
 fn reads_at_random_places_cost_their_chunks_and_no_more() {
     let it = Watched::new();
     let file = it.open();
-    // In no order, far from each other, and some across an edge of two chunks.
+    // In random order, far apart, and some across an edge of two chunks.
     let places: Vec<u64> = (0..20).map(|i| (i * 7 % 20) * 24 * MIB + i * 50 * KIB).collect();
     places.iter().for_each(|&place| it.read(&file, place, 64 * KIB));
     let touched: u64 = places.iter().map(|&p| (p + 64 * KIB - 1) / CHUNK - p / CHUNK + 1).sum();
@@ -133,7 +132,7 @@ fn head_tail_head_is_three_looks_and_no_more() {
 #[test]
 fn head_tail_head_is_little_more_with_the_kernel_s_own_reading_ahead() {
     let it = Watched::new();
-    // 128 KiB at the head, and then the next 128: that is as much as proves a sequence.
+    // 128 KiB at the head, and then the next 128 KiB: enough to prove a sequence.
     let file = File::open(it.mount.path("f")).expect("to open");
     it.read(&file, 0, 64 * KIB);
     it.read(&file, SIZE - 100 * KIB, 100 * KIB);
@@ -150,7 +149,7 @@ fn who_has_read_a_sequence_gets_a_mebibyte_with_the_first_read_of_the_next_two_p
     let it = Watched::new();
     let file = it.open();
     it.read_on(&file, 0, CHUNK);
-    // A player: from the head to the index at the end, and to a place in the film. Then it looks here and there.
+    // A player: from the head to the index at the end, and to a place in the film. Then scattered reads.
     let places = [SIZE - 100 * KIB, 300 * MIB, 100 * MIB, 200 * MIB];
     places.iter().for_each(|&place| it.read(&file, place, 64 * KIB));
     let asked_at = |requests: &Requests, place: u64| {
@@ -217,7 +216,7 @@ fn two_streams_in_turn_through_one_handle_are_both_read_ahead() {
     it.cost();
     let ranges = it.origin.log().all().ranges("/f");
     for stream in [0, 256 * MIB] {
-        // How far ahead of either is fetched depends on how long the reader is kept waiting, so only what was read counts.
+        // The length of read-ahead depends on how long the reader waits, so only what was read counts.
         let read = stream..stream + STEPS * 64 * KIB;
         let requests = ranges.iter().filter(|range| read.contains(&range.start)).count() as u64;
         let chunks = STEPS * 64 * KIB / CHUNK;
@@ -262,7 +261,7 @@ fn a_mapping_that_is_touched_here_and_there_costs_little() {
 fn what_is_missing_between_chunks_that_are_here_is_had_with_one_request() {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
     origin.add("/f", content.clone());
-    // So long that going over a chunk is cheaper on any machine.
+    // So long that fetching a chunk in between is cheaper on any machine.
     origin.on("/f").data().fault(Fault::Latency(Duration::from_millis(300)));
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "1").start();
     let it = Watched { origin, content, mount };
@@ -289,7 +288,7 @@ fn what_nobody_reads_any_more_is_soon_not_fetched_any_more() {
     file.read_exact(&mut bytes).expect("to read");
     drop(file);
     let (_, sent) = it.cost();
-    // The rest of the window would take a minute. What is allowed here takes four seconds, for a machine that is busy.
+    // The rest of the window would take a minute. The allowed part takes four seconds, for a busy machine.
     assert!(
         sent <= 4 * MIB + 16 * MIB,
         "{sent} bytes were sent, and 4 MiB were read"
@@ -303,7 +302,7 @@ fn what_a_reader_has_left_behind_by_seeking_is_soon_not_fetched_any_more() {
     it.read_on(&file, 0, 8 * MIB);
     it.read_on(&file, 400 * MIB, 2 * MIB);
     it.assert_nothing_more_is_asked_for_before(300 * MIB);
-    // It has the file open still, and may come back.
+    // It still has the file open, and may return.
     it.read_on(&file, 8 * MIB, MIB);
 }
 
@@ -315,7 +314,7 @@ fn of_two_readers_of_a_file_the_one_that_goes_takes_its_read_ahead_with_it() {
     let goes = it.open();
     it.read_on(&goes, 0, 8 * MIB);
     drop(goes);
-    // Asked after whatever had been begun for the other.
+    // Requested after everything that had begun for the other reader.
     it.read(&stays, 400 * MIB, READ);
     it.assert_nothing_more_is_asked_for_before(300 * MIB);
 }
@@ -324,14 +323,14 @@ fn of_two_readers_of_a_file_the_one_that_goes_takes_its_read_ahead_with_it() {
 fn what_was_on_its_way_when_the_reader_went_comes_to_its_chunk_s_end_and_is_kept() {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
     origin.add("/f", content.clone());
-    // All but the first fetch stop a little way into their second chunk.
+    // All fetches but the first stop early in their second chunk.
     let gate = Gate::new();
     let stops = Fault::HoldAfter(CHUNK + 44 * KIB, gate.clone());
     origin.on("/f").data().starting_at(1).fault(stops);
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "1").start();
     let it = Watched { origin, content, mount };
     let file = it.open();
-    // A sequence, so that more is fetched ahead; and to where the second fetch has stopped.
+    // A sequence, so that more is read ahead; it goes to where the second fetch has stopped.
     it.read_on(&file, 0, 2 * CHUNK);
     it.read(&file, 2 * CHUNK, 32 * KIB);
     drop(file);
@@ -346,7 +345,7 @@ fn what_was_on_its_way_when_the_reader_went_comes_to_its_chunk_s_end_and_is_kept
             .map(|range| range.start)
             .collect::<Vec<_>>()
     };
-    // How long the second is depends on whether the reader was seen to wait.
+    // The length of the second fetch depends on whether the reader was seen waiting.
     assert_eq!(starts(), [0, CHUNK]);
     let file = it.open();
     it.read(&file, 2 * CHUNK, CHUNK);
@@ -355,7 +354,7 @@ fn what_was_on_its_way_when_the_reader_went_comes_to_its_chunk_s_end_and_is_kept
     assert_eq!(starts(), [0, CHUNK, 3 * CHUNK], "and what had not did not come");
 }
 
-/// A program that a reader starts has its files open too, until it begins.
+/// A program that a reader starts inherits its open files for a moment.
 #[test]
 fn a_program_that_a_reader_starts_does_not_end_its_read_ahead() {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 6));
@@ -381,7 +380,7 @@ fn a_program_that_a_reader_starts_does_not_end_its_read_ahead() {
 
 #[test]
 fn sixty_four_readers_cost_a_bounded_memory() {
-    // Bodies that come slowly pile up where they are kept, if they are; fast ones where they are not written in time.
+    // Slow bodies would pile up where they are kept; fast ones where writes are late.
     for rate in [None, Some(8 * MIB)] {
         sixty_four_readers(rate);
     }

@@ -1,6 +1,7 @@
-//! `fetchfs prefetch`: what is fetched ahead of need because the user says so, and how that is taken back.
+//! `fetchfs prefetch`: what is fetched on request, and how a prefetch is cancelled.
 //!
-//! The witness is the origin's log: what was prefetched is read without a request, and what was taken back is not asked for.
+//! The origin's log is the evidence: prefetched files are read without a request, and cancelled ones are not
+//! requested.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +18,7 @@ const MIB: u64 = 1 << 20;
 /// The default chunk size.
 const CHUNK: u64 = 256 * 1024;
 
-/// An origin with a large file, a small one, and a directory in a directory.
+/// An origin with a large file, a small one, and nested directories.
 pub(crate) fn site() -> Origin {
     let origin = Origin::start();
     for (path, size) in [
@@ -47,7 +48,7 @@ pub(crate) fn prefetch(words: &[&str], paths: &[PathBuf]) -> Ran {
     run(fetchfs_with(&["prefetch"], &[]).args(words).args(paths))
 }
 
-/// Requests for bytes of any of these paths since `mark`.
+/// Number of data requests for any of these paths since `mark`.
 pub(crate) fn data_requests(origin: &Origin, mark: usize, paths: &[&str]) -> usize {
     let since = origin.log().since(mark);
     paths.iter().map(|path| since.data(path).len()).sum()
@@ -129,7 +130,7 @@ fn a_byte_range_is_fetched_and_no_more_than_its_chunks() {
     );
 }
 
-/// A prefetch that has taken every connection of its mount, and gets no further before the gate is opened.
+/// A prefetch that has taken every connection of its mount, and stops until the gate is opened.
 fn prefetch_that_is_held(origin: &Origin) -> (Mount, Child, Gate) {
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
@@ -159,16 +160,16 @@ fn ctrl_c_takes_a_prefetch_back() {
     let status = process::wait(&mut running, PATIENCE).expect("it ends");
     assert!(!status.success());
     wait_until_nobody_waits(&mount);
-    // Each request goes on to the end of the chunk that it is in, and no further.
+    // Each request continues to the end of its chunk, and no further.
     gate.open();
     origin.log().wait_for("the end of its requests", |log| log.all_ended());
     let asked = origin.log().all().data("/large").len();
-    // Whatever was still to come would have come before this answer.
+    // All remaining requests would have come before this answer.
     assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/small", 1000)));
     assert_eq!(origin.log().all().data("/large").len(), asked);
 }
 
-/// Nobody is told when a client's end was noticed, so the mount is asked again.
+/// The detection of a client's end has no event, so the mount is polled.
 #[track_caller]
 fn wait_until_nobody_waits(mount: &Mount) {
     let deadline = std::time::Instant::now() + PATIENCE;
@@ -186,7 +187,7 @@ fn wait_until_nobody_waits(mount: &Mount) {
 fn a_background_prefetch_survives_kill_9_and_is_forgotten_when_it_is_done() {
     let origin = site();
     let gate = Gate::new();
-    // The first piece comes; the rest waits.
+    // The first piece arrives; the rest waits.
     let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
     let mut mount = Mount::start_of(&origin.url("/"));
     let ran = prefetch(&["--background"], &[mount.path("large"), mount.path("dir")]).succeeded();
@@ -210,7 +211,7 @@ fn a_background_prefetch_survives_kill_9_and_is_forgotten_when_it_is_done() {
     assert_eq!(prefetch(&["--list"], &[mount.root()]).succeeded().out, "");
 }
 
-/// Jobs have no event for others, so the mount is asked again.
+/// Jobs have no event to wait for, so the mount is polled.
 #[track_caller]
 pub(crate) fn wait_until_no_job_is_left(mount: &Mount) {
     let deadline = std::time::Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! The cache's size is never exceeded, whatever is read, and what is read is right although it comes and goes.
+//! The cache's size is never exceeded, whatever is read, and all bytes are right although chunks come and go.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::origin::{Content, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// The least that makes sense with the default chunks and connections is half of it.
+/// The least useful size with the default chunks and connections is half of this.
 const QUOTA: u64 = 16 * MIB;
 
-/// Looks at what the cache takes until told otherwise, and gives the most. The daemons stand still meanwhile: else one file
-/// would be counted before its bytes went, and another after as many came there.
+/// Measures the size of the cache until `is_over`, and returns the largest. The daemons are stopped during each
+/// measurement. Otherwise one file would count before its eviction, and another after its growth.
 fn watch(mounts: &[&Mount], cache: &Path, is_over: &AtomicBool) -> u64 {
     let mut most = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -35,12 +35,12 @@ fn watch(mounts: &[&Mount], cache: &Path, is_over: &AtomicBool) -> u64 {
     most
 }
 
-/// Returns when none of the daemon's threads runs any more.
+/// Stops a daemon. Returns when none of its threads runs any more.
 fn stop(mount: &Mount) {
     mount.signal(Signal::SIGSTOP);
     let tasks = format!("/proc/{}/task", mount.pid());
     let is_stopped = |task: fs::DirEntry| {
-        // A thread that ends meanwhile does nothing any more either.
+        // A thread that ends meanwhile runs no more either.
         let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
         stat.rsplit(')')
             .next()
@@ -51,7 +51,7 @@ fn stop(mount: &Mount) {
     }
 }
 
-/// Ends the watching, whatever becomes of the readers.
+/// Guard: ends the measurement, also if a reader fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -60,7 +60,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// The most that the cache took while `work` was done.
+/// The largest size of the cache during `work`.
 fn most_during(mounts: &[&Mount], cache: &Path, work: impl FnOnce()) -> u64 {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -81,7 +81,7 @@ fn origin_of(files: u64, size: u64) -> Origin {
     origin
 }
 
-/// Reads all of a file in pieces, and compares.
+/// Reads a whole file in pieces, and compares.
 fn read_through(mount: &Mount, number: u64, size: u64) {
     let content = Content::noise(size, number);
     drop_pages(&mount.path(number.to_string()));
@@ -105,7 +105,7 @@ fn eight_readers_of_fifty_times_the_quota_never_take_more_than_it() {
         std::thread::scope(|scope| {
             for reader in 0..8 {
                 let mount = &mount;
-                // Twice: what was evicted from a file comes again.
+                // Twice: evicted chunks are fetched again.
                 scope.spawn(move || (0..10).for_each(|turn| read_through(mount, (reader * 5 + turn) % 40, SIZE)));
             }
         });
@@ -128,7 +128,7 @@ fn an_open_file_of_many_times_the_quota_is_read_again_and_again() {
     let most = most_during(&[&mount], &mount.cache(), || {
         for turn in 0..3 {
             for at in (0..SIZE).step_by(MIB as usize) {
-                // From both ends, so that what is evicted is not only what lies behind.
+                // From both ends, so that evicted chunks are not only behind the reader.
                 let at = if turn % 2 == 0 { at } else { SIZE - MIB - at };
                 let piece = at..at + MIB / 2;
                 drop_pages(&mount.path("0"));
@@ -157,7 +157,7 @@ fn two_mounts_over_one_cache_keep_to_it_together_and_share_what_they_fetch() {
     });
     // A file that fits is fetched once.
     read_through(&mounts[0], 12, SIZE / 4);
-    // The answer has what is recorded in it, so this waits until all of it is.
+    // The reply includes all recorded chunks, so this waits until they are recorded.
     nix::sys::statvfs::statvfs(&mounts[0].root()).expect("df");
     let fetched = origin.log().mark();
     read_through(&mounts[1], 12, SIZE / 4);
@@ -165,7 +165,7 @@ fn two_mounts_over_one_cache_keep_to_it_together_and_share_what_they_fetch() {
     let most = most_during(&[&mounts[0], &mounts[1]], Path::new(folder), || {
         std::thread::scope(|scope| {
             for (number, mount) in mounts.iter().enumerate() {
-                // What both have open at once could make room for neither: each reads files of its own.
+                // Files open in both mounts could not be evicted by either, so each reads its own files.
                 for reader in 0..2 {
                     scope.spawn(move || {
                         for turn in 0..10 {
@@ -190,7 +190,7 @@ fn after_kill_9_the_quota_holds_and_what_is_read_is_right() {
     for round in 0..3_u64 {
         std::thread::scope(|scope| {
             let path = mount.path("11");
-            // It ends with an error when the daemon is killed.
+            // The read fails when the daemon is killed.
             scope.spawn(move || fs::read(path).map(|bytes| bytes.len()));
             origin.log().wait_for("the middle of a file", |log| {
                 log.body_bytes("/11") > (2 * round + 1) * MIB
@@ -207,7 +207,7 @@ fn after_kill_9_the_quota_holds_and_what_is_read_is_right() {
 
 #[test]
 fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
-    // Nobody else may name a backing file.
+    // Only root can register a backing file.
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -221,10 +221,10 @@ fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
     mount.remount();
     let [open, mapped] = [0, 1].map(|number| File::open(mount.path(number.to_string())).expect("to open"));
     let map = memmap(&mapped);
-    // The kernel tells of the end of this handle, and not of the mapping's.
+    // The kernel reports the end of this handle, but not of the mapping.
     drop(mapped);
     (2..20).for_each(|number| read_through(&mount, number, SIZE));
-    // What is evicted would read as zeros.
+    // Evicted chunks would read as zeros.
     drop_pages(&mount.path("0"));
     let content = [0, 1].map(|number| Content::noise(SIZE, number).read(0..SIZE));
     assert_same(
@@ -237,12 +237,12 @@ fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
 
 #[test]
 fn a_mapping_of_most_of_the_cache_does_not_keep_the_rest_of_it_from_making_room() {
-    // As above.
+    // Only root can register a backing file.
     if !nix::unistd::geteuid().is_root() {
         return;
     }
     const SIZE: u64 = 10 * MIB;
-    // So much has to come in that what was used twice is the coldest, and its turn is first.
+    // Enough new bytes that the twice-used ones are the coldest and are evicted first.
     const OTHERS: u64 = 140;
     let origin = origin_of(1, SIZE);
     (1..OTHERS).for_each(|number| origin.add(&format!("/{number}"), Content::noise(MIB, number)));
@@ -269,13 +269,13 @@ fn what_the_server_has_replaced_goes_first_however_much_it_was_used() {
         .with("--cache-size", "24MiB")
         .with("--min-free", "0")
         .start();
-    // By two handles: of two current versions this would be the one that stays.
+    // Through two handles: of two current versions this would be the one that stays.
     (0..2).for_each(|_| read_through(&mount, 0, SIZE));
     read_through(&mount, 1, SIZE);
     origin.add("/0", Content::noise(SIZE + 1, 100));
     assert_eq!(sha256(&mount.path("0")), sha256_of(&Content::noise(SIZE + 1, 100)));
     read_through(&mount, 2, SIZE);
-    // The answer has what is recorded in it, so this waits until all of it is.
+    // The reply includes all recorded chunks, so this waits until they are recorded.
     nix::sys::statvfs::statvfs(&mount.root()).expect("df");
     let index = rusqlite::Connection::open(mount.cache().join("index.db")).expect("the index");
     let sql = "SELECT url LIKE '%/0' AND size = ?1, complete FROM cache_entries";
@@ -283,7 +283,7 @@ fn what_the_server_has_replaced_goes_first_however_much_it_was_used() {
     let rows = query.query_map([SIZE as i64], |row| Ok((row.get(0)?, row.get(1)?)));
     let entries: Vec<(bool, bool)> = rows.expect("to ask").map(|row| row.expect("a row")).collect();
     assert_eq!(entries.iter().filter(|(is_old, _)| !is_old).count(), 3, "{entries:?}");
-    // Of the old version some may be left.
+    // Some chunks of the old version may be left.
     for (is_old, is_complete) in &entries {
         assert_eq!(is_complete, &!is_old, "{entries:?}");
     }
@@ -303,13 +303,13 @@ fn what_is_cleared_beside_a_mount_is_room_for_it_again() {
         .with("--min-free", "0")
         .start();
     read_through(&mount, 0, 8 * MIB);
-    // What it has had open, it keeps open.
+    // Its open files stay open.
     mount.remount();
     assert!(counted(&mount.cache()) >= 8 * MIB);
     let mut clear = fetchfs();
     clear.args(["cache", "clear", "--cache-dir"]).arg(mount.cache());
     assert!(clear.status().expect("to run").success());
-    // Nothing is read meanwhile: it is told, and does not find out by itself.
+    // No read happens meanwhile: the other mount must be notified.
     let deadline = Instant::now() + PATIENCE;
     while counted(&mount.cache()) > 0 {
         assert!(
@@ -322,6 +322,6 @@ fn what_is_cleared_beside_a_mount_is_room_for_it_again() {
 }
 
 fn memmap(file: &File) -> memmap2::Mmap {
-    // SAFETY: the test itself changes no byte of what is mapped; that nobody else does is what it tests.
+    // SAFETY: the test itself changes no mapped byte; that no other code does is under test.
     unsafe { memmap2::Mmap::map(file) }.expect("to map")
 }

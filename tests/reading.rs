@@ -1,7 +1,7 @@
-//! What is read is what the server has, however it is read.
+//! All ways of reading give the server's bytes.
 //!
-//! The file is compared byte by byte, or by SHA-256, through every way that the kernel offers to get at a file's bytes:
-//! they reach the daemon as requests of different sizes, alignments and orders.
+//! The file is compared byte by byte, or by SHA-256, through every way that the kernel offers to read it. They reach
+//! the daemon as requests of different sizes, alignments and orders.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -124,7 +124,7 @@ fn ranges_across_chunk_edges_are_whole() {
     let it = OneFile::of(8 * CHUNK);
     let file = it.open();
     advise_random(&file);
-    // From the back, so that no reading ahead helps.
+    // From the back, so that no read-ahead helps.
     for edge in (1..8).rev().map(|chunk| chunk * CHUNK) {
         for (before, after) in [(1, 1), (3, 5), (1, 0), (0, 1), (CHUNK, CHUNK), (CHUNK - 1, 1)] {
             let range = edge - before..edge + after;
@@ -176,7 +176,7 @@ fn eight_readers_at_once_each_get_the_whole_file() {
         }
     });
     for (index, content) in contents.iter().enumerate() {
-        // A fetch that has to give way to a reader may be on its way already. What came of it is kept.
+        // A fetch that must yield to a reader may be in flight already. Its bytes are kept.
         let sent = origin.log().all().body_bytes(&path(index));
         assert!(
             sent < content.size() * 3 / 2,
@@ -197,7 +197,7 @@ fn eight_readers_of_one_file_in_different_orders_each_get_it_right() {
             scope.spawn(move || {
                 let file = it.open();
                 for step in 0..blocks {
-                    // Odd strides visit every block once, in an order that differs from reader to reader.
+                    // Odd strides visit every block once, in a different order for each reader.
                     let block = (reader * 11 + step * [1, 5, 7, 13, 17, 19, 23, 29][reader as usize]) % blocks;
                     let range = block * BLOCK..(block + 1) * BLOCK;
                     let read = try_pread(&file, range.clone()).expect("to read");
@@ -355,7 +355,8 @@ fn a_file_above_four_gib_reads_right_and_only_where_it_is_read() {
     );
 }
 
-/// There requests and answers come through a relay, but the bytes of files go past it; and no answer is larger than the relay takes.
+/// There requests and replies pass through a relay, but the bytes of files bypass it; no reply is larger than the
+/// relay accepts.
 #[test]
 fn a_mount_in_a_container_has_all_bytes_and_names() {
     if !is_root() {
@@ -379,19 +380,19 @@ fn a_mount_in_a_container_has_all_bytes_and_names() {
     assert_same(mapped.bytes(), &bytes, "through a mapping");
     let direct = read_direct(&open_direct(&path), 0, SIZE as usize).expect("to read");
     assert_same(&direct, &bytes[..SIZE as usize], "at once, past the kernel's pages");
-    // As `ls` does, and by as much at a time as the kernel lets a program have.
+    // As `ls` does, and with the largest buffer that the kernel allows.
     assert_eq!(fs::read_dir(mount.path("many")).expect("to list").count(), 2000);
     assert_eq!(count_at_once(&File::open(mount.path("many")).expect("to open")), 2002);
     drop((mapped, file));
     mount.unmount();
 }
 
-/// How many entries a directory has, the dots among them, read by a MiB at a time.
+/// The number of entries in a directory, including the dots, read with a buffer of one MiB.
 fn count_at_once(directory: &File) -> usize {
     let (mut buffer, mut count) = (vec![0_u8; 1 << 20], 0);
     loop {
         let (descriptor, room) = (directory.as_raw_fd(), buffer.len());
-        // SAFETY: the kernel writes to the buffer, and no further.
+        // SAFETY: the kernel writes only to the buffer.
         let read = unsafe { libc::syscall(libc::SYS_getdents64, descriptor, buffer.as_mut_ptr(), room) };
         let read = usize::try_from(read).expect("to list");
         if read == 0 {
@@ -423,7 +424,7 @@ struct Mapped {
 impl Mapped {
     fn new(file: &File, size: usize, sharing: libc::c_int) -> io::Result<Mapped> {
         let anywhere = std::ptr::null_mut();
-        // SAFETY: a new mapping, which can't hit one that exists.
+        // SAFETY: a new mapping, which can't overlap an existing one.
         let address = unsafe { libc::mmap(anywhere, size, libc::PROT_READ, sharing, file.as_raw_fd(), 0) };
         if address == libc::MAP_FAILED {
             Err(io::Error::last_os_error())
@@ -433,14 +434,14 @@ impl Mapped {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped for as long as `self` lives, readable, and no file of the mount ever shrinks here.
+        // SAFETY: mapped while `self` lives, readable, and no file of the mount shrinks here.
         unsafe { std::slice::from_raw_parts(self.address.cast(), self.size) }
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: it is ours, and `bytes` can't outlive it.
+        // SAFETY: the mapping is ours, and `bytes` can't outlive it.
         unsafe { libc::munmap(self.address, self.size) };
     }
 }

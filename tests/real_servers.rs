@@ -1,4 +1,4 @@
-//! The servers that people run, as their packages bring them: what is listed, what `stat` says, and what `cp -r` copies.
+//! Widely used servers as packaged: their listings, what `stat` shows, and what `cp -r` copies.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use crate::origin::Content;
 
 const MIB: u64 = 1 << 20;
 
-/// A tree with what makes index pages hard: nested and empty directories, sizes that round, long and nasty names.
+/// A tree that is hard for index pages: nested and empty directories, sizes that are rounded, long and unusual names.
 fn tree() -> tempfile::TempDir {
     let root = temporary_directory();
     let long = format!("{}.bin", "long name ".repeat(20));
@@ -60,7 +60,7 @@ fn paths(directory: &Path, prefix: &Path) -> BTreeSet<PathBuf> {
     all
 }
 
-/// The mount of this server shows and gives what is on the server's disk.
+/// Asserts that the mount of this server shows the files on the server's disk.
 fn shows_what_is_there(start: impl Fn(&Path) -> WebServer) {
     let root = tree();
     let server = start(root.path());
@@ -184,7 +184,7 @@ fn names_that_are_no_utf8_are_shown_as_they_are() {
     let root = temporary_directory();
     let name = OsStr::from_bytes(b"caf\xe9 \xff.txt");
     write_file(&root.path().join(name), &Content::noise(70_000, 52));
-    // lighttpd refuses them with 400, as it comes.
+    // lighttpd refuses them with 400 by default.
     let apache = |root: &Path| WebServer::apache(root, ApacheIndex::Fancy);
     let servers: [fn(&Path) -> WebServer; 4] = [WebServer::nginx, apache, WebServer::caddy, WebServer::python];
     for start in servers {
@@ -230,7 +230,7 @@ fn nginx_and_apache_send_each_byte_of_a_large_file_once() {
                 .arg(root.path().join("large")))
             .succeeded();
             drop_pages(&mount.path("large"));
-            // Apache's page rounds the size, so that is asked for, by one byte.
+            // Apache's page rounds the size, so the mount requests it with one byte.
             let bytes = server.data_bytes_for("/large");
             assert!(
                 bytes == content.size() || bytes == content.size() + 1,

@@ -1,4 +1,5 @@
-//! What breaks off goes on where it broke off, and who fails or falls silent is asked again: after growing pauses, and not for ever.
+//! A broken transfer continues where it stopped. Failed and silent requests are retried after growing pauses, and not
+//! for ever.
 
 use std::fs::File;
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn a_broken_connection_goes_on_at_the_byte_that_was_reached() {
         (Fault::CloseAfter(1_234_567), "short body"),
     ] {
         let (origin, content) = origin_with(8 * MIB);
-        // One answer to all, so that the fetch is long enough to be broken where the fault says.
+        // One response for everything, so that the fetch is long enough to break at the fault.
         let switch = origin.on("/f").data().covering(0).times(1).fault(fault);
         let mount = Mount::of(&origin.url("/")).with("--chunk-size", "4MiB").start();
         assert_reads(&mount.path("f"), &content);
@@ -47,7 +48,7 @@ fn a_connection_that_breaks_again_and_again_still_brings_the_file() {
     let (origin, content) = origin_with(2 * MIB);
     origin.on("/f").data().fault(Fault::ResetAfter(300_000));
     let mount = Mount::of(&origin.url("/")).with("--chunk-size", "1MiB").start();
-    // More breaks than there are retries: one that got further is not a failure.
+    // More breaks than there are retries: an attempt with progress is no failure.
     assert_reads(&mount.path("f"), &content);
 }
 
@@ -61,7 +62,7 @@ fn a_failing_server_is_asked_again_after_growing_pauses_and_the_read_succeeds() 
     let came: Vec<_> = log.gets("/f").iter().map(|request| request.came).collect();
     assert_eq!(came.len(), 3, "two refusals and an answer");
     let (first, second) = (came[1] - came[0], came[2] - came[1]);
-    // 500 ms and 1 s, each spread by a quarter. An upper bound would measure the machine's load.
+    // 500 ms and 1 s, each varied by a quarter. An upper bound would measure the machine's load.
     assert!(first >= Duration::from_millis(370), "asked again after {first:?}");
     assert!(
         second >= Duration::from_millis(740),
@@ -111,7 +112,7 @@ fn no_read_waits_longer_than_it_was_told() {
     let started = std::time::Instant::now();
     let errno = errno_of(try_pread(&File::open(mount.path("f")).expect("to open"), 0..10));
     assert!([libc::EIO, libc::ETIMEDOUT].contains(&errno), "errno {errno}");
-    // Of the server's silence alone it would be 30 s, four times over.
+    // By the server's silence alone it would be 30 s, four times.
     assert!(
         started.elapsed() < Duration::from_secs(20),
         "the read took {:?}",

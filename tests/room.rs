@@ -1,5 +1,5 @@
-//! What does not fit into the cache is said, and other files don't pay for it; what others need of the disk, or what was not used
-//! for long, makes way.
+//! A request that exceeds the cache is refused, and other files do not pay for it. Chunks give way to other needs of
+//! the disk, and to age.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, w
 
 const MIB: u64 = 1 << 20;
 
-/// A site, with files of which each fits into a cache of 16 MiB, and all together don't.
+/// A site with files that each fit into a cache of 16 MiB, but not all together.
 fn site_with_many() -> Origin {
     let origin = site();
     for number in 0..5 {
@@ -34,7 +34,7 @@ fn small_cache(origin: &Origin) -> Mount {
         .start()
 }
 
-/// It evicted its own beginning once, and what others had, and said that it had fetched 14 of 40 MiB: with exit status 0.
+/// An earlier version evicted its own beginning and other files, and reported 14 of 40 MiB with exit status 0.
 #[test]
 fn a_prefetch_of_more_than_the_cache_keeps_is_refused_and_nothing_makes_way_for_it() {
     let origin = site_with_many();
@@ -50,7 +50,7 @@ fn a_prefetch_of_more_than_the_cache_keeps_is_refused_and_nothing_makes_way_for_
         sha256_of(&content("/dir/a", 3 * MIB + 17))
     );
     assert_eq!(data_requests(&origin, mark, &["/dir/a"]), 0, "it is still there");
-    // A part of it fits, also when it is named in parts that overlap.
+    // A part of it fits, also if it is named in overlapping ranges.
     prefetch(&["--range", "0-6M,1M-7M,2M-"], &[mount.path("many/0")]).succeeded();
     prefetch(&["--range", "0-6M,1M-7M"], &[mount.path("large")]).succeeded();
 }
@@ -63,7 +63,7 @@ fn a_prefetch_of_many_tiny_files_counts_the_blocks_that_they_take() {
         origin.add(&format!("/tiny/{number}"), Content::noise(1, number));
     }
     let mount = small_cache(&origin);
-    // They are 4500 bytes, in as many blocks.
+    // The files have 4500 bytes, in as many blocks.
     assert_refuses(
         &prefetch(&[], &[mount.path("tiny")]),
         &["/tiny", "are wanted on the disk", "--cache-size"],
@@ -117,7 +117,7 @@ fn a_job_that_does_not_fit_waits_for_a_mount_with_a_larger_cache() {
     assert_eq!(data_requests(&origin, mark, &["/large"]), 0);
 }
 
-/// A disk of 64 MiB, with a cache on it. Nobody but root may have one.
+/// A disk of 64 MiB with a cache on it. Only root can mount one.
 struct SmallDisk {
     directory: tempfile::TempDir,
 }
@@ -183,7 +183,7 @@ fn what_is_to_stay_free_stays_free_and_others_who_fill_the_disk_shrink_the_cache
         return;
     }
     const MIN_FREE: u64 = 16 * MIB;
-    // Fits into what is free: the cache makes way when somebody wants room of it, and not while the filler is written.
+    // Fits into the free space: the cache shrinks when it needs room, and not while the filler is written.
     const FILLER: u64 = 14 * MIB;
     let (disk, origin) = (SmallDisk::new(), ten_files());
     let plan = disk.plan(&origin).with("--cache-size", "60MiB");
@@ -202,7 +202,7 @@ fn what_is_to_stay_free_stays_free_and_others_who_fill_the_disk_shrink_the_cache
     assert!(disk.free() >= MIN_FREE, "{} bytes free beside the filler", disk.free());
     let after = on_disk(&disk.cache());
     assert!(after <= SmallDisk::SIZE - FILLER - MIN_FREE, "{after} bytes");
-    // And grows again when they have gone.
+    // And it grows again when the filler is gone.
     fs::remove_file(&filler).expect("to delete");
     (0..5).for_each(|number| read_through(&mount, number));
     assert!(on_disk(&disk.cache()) > after + 10 * MIB);
@@ -225,7 +225,7 @@ fn a_cache_on_a_small_disk_works_by_its_defaults() {
             scope.spawn(move || (0..5).for_each(|turn| read_through(mount, (reader + 2 * turn) % 10)));
         }
     });
-    // Half of what is free, by default.
+    // Half of the free space, by default.
     let taken = on_disk(&disk.cache());
     assert!((8 * MIB..=SmallDisk::SIZE / 2).contains(&taken), "{taken} bytes");
 }
@@ -286,7 +286,7 @@ fn names_that_were_not_used_for_max_age_go_too_and_are_asked_for_again() {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
     };
-    // Twice: the mount knows them yet when they have gone, and when it is told the same again it writes them down again.
+    // Twice: the mount still knows the names after they are deleted, and stores an equal listing again.
     for _ in 0..2 {
         wait_until("they are not kept", &|rows| {
             assert_eq!(names(&mount), told);

@@ -1,4 +1,4 @@
-//! Who is served first, over how many connections, and how fast.
+//! Scheduling: which reader is served first, over how many connections, and how fast.
 
 use std::fs::File;
 use std::io::Read;
@@ -21,7 +21,7 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
     for number in 0..STREAMS {
         let path = format!("/stream{number}");
         origin.add(&path, stream(number));
-        // What is fetched ahead of the readers below is never answered, so nothing in the queue moves by itself.
+        // Read-ahead of the readers below is never answered, so the queue does not move by itself.
         origin
             .on(&path)
             .data()
@@ -34,7 +34,7 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
     let mut files = Vec::new();
     for number in 0..STREAMS {
         let file = File::open(mount.path(format!("stream{number}"))).expect("to open");
-        // The kernel's own reading ahead would be a reader whom the daemon can't tell from one that waits.
+        // The daemon can't tell the kernel's read-ahead from a waiting reader.
         advise_random(&file);
         for offset in (0..2 * MIB).step_by(64 * KIB as usize) {
             let range = offset..offset + 64 * KIB;
@@ -80,7 +80,7 @@ fn a_read_jumps_ahead_within_a_file_that_is_being_read_ahead() {
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
     std::thread::scope(|scope| {
-        // Reads on until it is blocked, wherever its read-ahead has come to a request that is held.
+        // Reads until it is blocked, wherever its read-ahead reaches a held request.
         let stream = scope.spawn(|| {
             for offset in (0..64 * MIB).step_by(64 * KIB as usize) {
                 try_pread(&file, offset..offset + 64 * KIB).expect("to read");
@@ -118,7 +118,7 @@ fn there_are_never_more_connections_than_allowed_and_they_are_used() {
     });
     let log = origin.log().all();
     let most = log.max_in_flight();
-    // One that was abandoned counts until the origin notices.
+    // An abandoned request counts until the origin notices.
     let abandoned = log
         .0
         .iter()
@@ -138,7 +138,7 @@ fn connections_are_used_again() {
     let mount = Mount::start_of(&origin.url("/"));
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
-    // One request after another, each for a place of its own.
+    // One request after another, each for a separate place.
     for place in (0..PLACES).map(|number| number * 3 * MIB) {
         let read = try_pread(&file, place..place + 4096).expect("to read");
         assert_same(&read, &content.read(place..place + 4096), "a place");
@@ -147,14 +147,14 @@ fn connections_are_used_again() {
     let connections = log.0.iter().map(|request| request.connection).max().expect("requests") + 1;
     let requests = log.data("/f").len();
     assert_eq!(requests as u64, PLACES);
-    // More than one: on a busy machine a request is at times made before the last answer's end has been noticed.
+    // More than one: on a busy machine a request may be made before the end of the last response was noticed.
     assert!(
         connections <= requests / 2,
         "{connections} connections for {requests} requests"
     );
 }
 
-/// This one measures, so it looks at the clock: 20 MiB at 2 MiB a second, from a server that is slow but could give 8.
+/// This test measures time: 20 MiB at 2 MiB a second, from a slow server that could give 8.
 #[test]
 fn the_limit_of_bandwidth_holds_over_all_files_and_is_made_use_of() {
     const LIMIT: u64 = 2 * MIB;
@@ -177,7 +177,7 @@ fn the_limit_of_bandwidth_holds_over_all_files_and_is_made_use_of() {
     let took = started.elapsed().as_secs_f64();
     let rate = (FILES * SIZE) as f64 / took;
     let share = rate / LIMIT as f64;
-    // Below, only a busy machine can come: that the rate itself is right is tested where time is moved by hand.
+    // Only a busy machine can be below: a test with a simulated clock checks the rate itself.
     assert!(
         (0.3..=1.1).contains(&share),
         "{rate:.0} bytes a second over {took:.1} s"
@@ -206,7 +206,7 @@ fn a_listing_does_not_wait_behind_a_blocked_read() {
                 );
             });
         }
-        // All but what is kept for others: at the least one.
+        // All connections except the reserved ones: at least one.
         gate.wait_for_arrivals(1);
         let names: Vec<_> = std::fs::read_dir(mount.path("last"))
             .expect("to list")
@@ -251,7 +251,7 @@ fn two_readers_share_the_connections_fairly() {
             .map(|reader| reader.join().expect("no panic"))
             .collect()
     });
-    // Whoever was done first saw the other well on its way.
+    // The first reader to finish saw the other well advanced.
     let behind = other_when_done.into_iter().min().expect("two readers");
     assert!(
         behind >= SIZE / 3,

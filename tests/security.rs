@@ -1,4 +1,4 @@
-//! What SECURITY.md says of the code is so.
+//! The statements of SECURITY.md about the code are true.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ fn row(line: &str) -> Option<(String, usize)> {
     Some((file, cells.next()?.parse().ok()?))
 }
 
-/// Adds how often the word stands in the code of each file below a folder.
+/// Adds the number of times that the word occurs in the code of each file below a folder.
 fn count_unsafe(root: &Path, folder: &Path, found: &mut BTreeMap<String, usize>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();

@@ -1,4 +1,4 @@
-//! Mounts over one cache fetch what they read once among them.
+//! Mounts over one cache fetch each byte once among them.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn two_mounts(origin: &Origin) -> ([Mount; 2], tempfile::TempDir) {
     (mounts, cache)
 }
 
-/// Waits until all that a mount has fetched is recorded: the answer has it in it.
+/// Waits until everything that a mount has fetched is recorded: the reply includes it.
 fn wait_until_recorded(mount: &Mount) {
     statvfs(&mount.root()).expect("df");
 }
@@ -54,17 +54,17 @@ fn what_another_mount_has_recorded_elsewhere_in_a_file_is_not_fetched_again_alth
     let read = |mount: &Mount, at: u64| {
         let file = fs::File::open(mount.path("f")).expect("to open");
         advise_random(&file);
-        // Whole chunks: a read ends when its own bytes are here, and what is begun of a chunk is not recorded.
+        // Whole chunks: a read ends when its own bytes are present, and a partial chunk is not recorded.
         try_pread(&file, at..at + CHUNK).expect("to read")
     };
-    // So that it knows the file before there is anything in it.
+    // The mount knows the file then, before anything of it is cached.
     read(&other, 0);
     read(&one, 40 * MIB);
     [&one, &other].into_iter().for_each(wait_until_recorded);
     let gate = Gate::new();
     origin.on("/f").data().fault(Fault::Hold(gate.clone()));
     std::thread::scope(|scope| {
-        // It has looked for what the other has of that place, and its own is not recorded before it has come.
+        // It has searched for the other mount's chunks there, and its own is recorded only once it is complete.
         let blocked = scope.spawn(|| read(&other, 20 * MIB));
         gate.wait_for_arrivals(1);
         let mark = origin.log().mark();
@@ -74,7 +74,7 @@ fn what_another_mount_has_recorded_elsewhere_in_a_file_is_not_fetched_again_alth
             &content.read(40 * MIB..40 * MIB + CHUNK),
             "what the other has fetched",
         );
-        // What comes after it nobody had yet.
+        // No mount had fetched what follows.
         let asked = origin.log().since(mark).ranges("/f");
         gate.open();
         assert!(

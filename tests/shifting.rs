@@ -1,5 +1,5 @@
-//! A tree that changes while programs walk through it: what stays is seen by all of them and copied right, what comes and goes
-//! may be seen or not, and nobody hangs or stumbles over it.
+//! A tree that changes during walks. All programs see and copy the names that stay. Names that come and go may be
+//! seen or not. No program hangs or fails.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::origin::{Content, Origin};
 const DIRECTORIES: u64 = 4;
 const FILES: u64 = 6;
 
-/// Walks while it changes. Each is some dozens of system calls for each of the names.
+/// Number of walks during changes. Each takes some dozens of system calls for each name.
 const ROUNDS: usize = 3;
 
-/// Begins the names of what does not stay, so that what programs say of it can be told.
+/// Prefix of the names that do not stay, which identifies them in error messages.
 const PASSING: &str = "passing-";
 
 /// The files that stay.
@@ -35,7 +35,7 @@ fn lasting() -> impl Iterator<Item = (String, Content)> {
     })
 }
 
-/// With each request that somebody walks by, a name comes and another goes or becomes a directory, until it is told to end.
+/// With each request of a walk, a name appears and another disappears or becomes a directory, until `is_over`.
 fn change(origin: &Origin, is_over: &AtomicBool) {
     let (mut number, mut seen) = (0u64, origin.log().mark());
     loop {
@@ -54,7 +54,7 @@ fn change(origin: &Origin, is_over: &AtomicBool) {
                 ["", "s/"][(old % 2) as usize]
             );
             origin.remove(&goes);
-            // Each third is a directory from then on, for as long as the origin lives: but for those there would soon be too many of them.
+            // Every third name is a directory from then on. The limit keeps their number low.
             if old % 3 == 0 && old < 60 {
                 origin.add(&format!("{goes}/{PASSING}below"), Content::noise(10, old));
             }
@@ -63,7 +63,7 @@ fn change(origin: &Origin, is_over: &AtomicBool) {
     }
 }
 
-/// The command has ended by itself, and found fault with nothing that stays.
+/// Asserts that the command has ended by itself, and reports errors only for names that do not stay.
 #[track_caller]
 fn complains_of_what_passes_alone(ran: &Ran) {
     assert!((0..=2).contains(&ran.code), "{ran:?}");
@@ -71,7 +71,7 @@ fn complains_of_what_passes_alone(ran: &Ran) {
     assert_eq!(other, None, "of all that it said: {}", ran.err);
 }
 
-/// All files below, without what passes, if that is not wanted.
+/// All files below, with or without those that do not stay.
 fn files_below(directory: &Path, with_passing: bool) -> BTreeSet<String> {
     let ran = run(Command::new("find")
         .arg(".")
@@ -88,7 +88,7 @@ fn find_ls_and_cp_walk_through_a_tree_that_changes_under_them() {
     for (path, content) in lasting() {
         origin.add(&format!("/{path}"), content);
     }
-    // Thousands of requests, which a busy machine answers slowly. Each command has a limit of its own.
+    // Thousands of requests, which a busy machine answers slowly. Each command has a time limit.
     let mount = Mount::of(&origin.url("/"))
         .with("--attr-ttl", "0")
         .living_for(10 * PATIENCE)
@@ -97,15 +97,15 @@ fn find_ls_and_cp_walk_through_a_tree_that_changes_under_them() {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let changing = scope.spawn(|| change(&origin, &is_over));
-        // What goes wrong is to end the changes, too.
+        // A failure must end the changes, too.
         let walking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| walk(&mount, &stays)));
         is_over.store(true, Ordering::Relaxed);
-        // The last request that it waits for.
+        // The last request that the loop waits for.
         let _ = fs::read_dir(mount.root());
         changing.join().expect("changes");
         walking.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    // The last names that were shown may have been asked for before the last change.
+    // The last names shown may have been requested before the last change.
     let deadline = Instant::now() + PATIENCE;
     let there = |path: &str| fs::read(mount.path(path)).is_ok();
     while !files_below(&mount.root(), true).iter().all(|path| there(path)) {

@@ -1,4 +1,4 @@
-//! Sizes that no listing tells: they are found out when somebody wants to know, and a file that has none is read to its end.
+//! Sizes that no listing gives: they are requested on demand, and a file without a size is read to its end.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use crate::origin::{Content, Fault, Framing, Gate, IndexStyle, Origin};
 #[test]
 fn names_are_shown_while_the_server_is_still_asked_for_sizes_and_these_come_side_by_side() {
     const FILES: usize = 40;
-    /// Of the 16 connections that there may be; the rest is for others.
+    /// Of the 16 connections; the rest is for other requests.
     const SIDE_BY_SIDE: usize = 4;
     let origin = Origin::start();
     origin.set_index_style(IndexStyle::NamesOnly);

@@ -1,4 +1,4 @@
-//! A mount's end: by which ways it comes, what the commands say to it, and that nothing is left.
+//! The end of a mount: the ways to end it, the output of the commands, and that nothing is left.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -78,7 +78,7 @@ fn a_daemon_ends_well_by_umount_fusermount3_sigterm_and_sigint() {
     }
 }
 
-/// An ordinary user's `umount` can't end a FUSE mount; `fusermount3` is theirs.
+/// An ordinary user's `umount` can't end a FUSE mount, but `fusermount3` can.
 fn umount_command() -> PathBuf {
     if is_root() {
         program("umount", "mount")
@@ -130,7 +130,7 @@ fn a_mount_can_be_ended_the_moment_its_blocked_reader_was_killed_and_the_log_cal
     let (origin, ground) = (hello(), Ground::new());
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::Hold(gate.clone()));
-    // How far a killed process has come when the mount is taken away is chance.
+    // Chance decides how far a killed process has come when the mount is taken away.
     for round in 1..=10 {
         ground.mount(&origin.url("/"), &[]);
         let mut reader = spawn(

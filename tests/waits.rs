@@ -1,4 +1,4 @@
-//! Every wait ends: whoever waits for a silent server can be killed, and told to end, and holds nobody else up.
+//! Every wait ends: a process that waits for a silent server can be killed and interrupted, and delays no other.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,26 +17,26 @@ use crate::origin::{Content, Fault, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// How soon whoever is told to end has to be gone, and in what state they may not be meanwhile follows: somebody in state D
-/// can't go.
+/// Maximum time until an interrupted process is gone. It must not be in state D meanwhile, because such a process
+/// can't end.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How often something that has to be quick is tried. A machine that is busy with something else may hold up one try, or two;
-/// what waits in vain is late each time.
+/// Attempts of something that must be quick. A busy machine may delay one or two; a wait without an end is late each
+/// time.
 const TRIES: usize = 5;
 
-/// How a server answers nothing.
+/// How a server stays silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Silence {
-    /// It takes the question.
+    /// It accepts the request.
     AfterTheQuestion,
-    /// There is no connection to ask it over.
+    /// No connection can be made.
     BlackHole,
-    /// The connection is there, and nothing comes of the handshake for TLS.
+    /// The connection is made, but the TLS handshake does not proceed.
     InTheHandshake,
 }
 
-/// An origin that has shown `file` and `directory/`, and answers nothing that is asked about their insides.
+/// An origin that has shown `file` and `directory/`, and answers no request for their contents.
 struct Silent {
     _origin: Origin,
     gate: Gate,
@@ -65,7 +65,7 @@ impl Silent {
         };
         origin.on("/file").data().fault(fault.clone());
         origin.on("/directory/").fault(fault);
-        // Nothing but a signal ends a wait within the patience of a test.
+        // Only a signal ends a wait within the patience of a test.
         let patient = (PATIENCE * 10).as_secs().to_string();
         let mount = ["--timeout", "--read-timeout", "--connect-timeout"]
             .into_iter()
@@ -86,7 +86,7 @@ impl Silent {
         }
     }
 
-    /// Waits until so many questions were asked, or tried to be.
+    /// Waits until this many requests have arrived or have been attempted.
     fn wait_for(&self, arrivals: usize) {
         match (&self.hole, &self.mute) {
             (Some(hole), _) => hole.wait_for_attempt(),
@@ -95,7 +95,7 @@ impl Silent {
         }
     }
 
-    /// Starts a program that comes to wait, sends it a signal, and sees it go. How long that took.
+    /// Starts a program that waits, sends it a signal, and waits for its end. Returns how long that took.
     fn ends(&self, arrivals: usize, signal: Signal, command: &mut Command) -> Duration {
         let mut child: Child = process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
         self.wait_for(arrivals);
@@ -113,7 +113,7 @@ impl Silent {
     }
 }
 
-/// Each program that waits for a server that is silent in this way ends soon after this signal.
+/// Asserts that each program that waits for a server with this silence ends soon after this signal.
 #[track_caller]
 fn all_end_soon(silence: Silence, signal: Signal) {
     all_end_soon_at(|| Silent::by(silence), signal);
@@ -131,8 +131,8 @@ fn all_end_soon_at(server: impl Fn() -> Silent, signal: Signal) {
     }
 }
 
-/// What a program that reads a file through a mapping does. (A handler of its own for Ctrl-C could not make Python leave
-/// the instruction that waits for the page.)
+/// A program that reads a file through a mapping. (With a handler for Ctrl-C, Python could not leave the instruction
+/// that waits for the page.)
 const MAP: &str = "import mmap, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 f = open(sys.argv[1], 'rb')
@@ -189,7 +189,7 @@ fn every_program_that_waits_for_a_handshake_ends_on_ctrl_c() {
     all_end_soon(Silence::InTheHandshake, Signal::SIGINT);
 }
 
-/// A silent server, and a daemon in a pid namespace of its own, as in a container: its readers here are outside of it.
+/// A silent server, and a daemon in a new pid namespace, as in a container: its readers are outside of it.
 fn silent_in_container() -> Silent {
     Silent::planned(Silence::AfterTheQuestion, Plan::in_pid_namespace)
 }
@@ -208,7 +208,7 @@ fn programs_outside_the_container_end_on_ctrl_c() {
     }
 }
 
-/// Also where one was interrupted while another one waits for the same.
+/// Also if one reader was interrupted while another waits for the same bytes.
 #[test]
 fn a_mount_in_a_container_serves_on_after_an_interrupt() {
     if !is_root() {
@@ -237,7 +237,7 @@ fn a_mount_in_a_container_serves_on_after_an_interrupt() {
     assert_eq!(names, ["name"]);
 }
 
-/// The state of a process that does nothing but wait, as `ps` shows it.
+/// The state of a waiting process, as `ps` shows it.
 fn state_of(child: &Child) -> char {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -253,7 +253,7 @@ fn state_of(child: &Child) -> char {
 
 #[test]
 fn who_waits_for_names_sleeps_and_is_not_in_state_d() {
-    // Of who waits for bytes the kernel itself says D.
+    // The kernel itself shows D for processes that wait for bytes.
     for index in [3, 4] {
         let silent = Silent::new();
         let mut command = readers(&silent).swap_remove(index);
@@ -290,7 +290,7 @@ fn a_server_that_stalls_in_its_handshake_or_its_head_is_given_up_in_time() {
         let file = open_direct(&mount.path("file"));
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| read_direct(&file, 0, 4096));
-            // Each that was given up is followed by another: at least the third is of this mount.
+            // Each abandoned connection is followed by another: at least the third is of this mount.
             mute.wait_for_connections(mute.connections() + 2);
             stalls.lift();
             let read = reading.join().expect("no panic").expect("to read");
@@ -313,20 +313,20 @@ fn who_waits_for_the_same_bytes_as_one_who_was_killed_gets_them() {
     });
 }
 
-/// Readers that wait at a time.
+/// Number of concurrent waiting readers.
 const READERS: usize = 200;
 
-/// What must not take long takes less than this, in the middle of [`LOOKS`].
+/// Limit for quick operations, on the median of [`LOOKS`].
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// How soon a mount with blocked readers has to be gone.
+/// Limit for the unmount of a mount with blocked readers.
 const UNMOUNTED: Duration = Duration::from_secs(2);
 
-/// So often it is looked how long something takes. The one in the middle counts: on a busy machine some come late, whoever
-/// waits behind a blocked reader is late each time.
+/// Number of measurements. The median counts: a busy machine delays some, but a process behind a blocked reader is
+/// late each time.
 const LOOKS: usize = 20;
 
-/// Does something [`LOOKS`] times, half of which have to be prompt.
+/// Runs `work` [`LOOKS`] times, half of which must be prompt.
 #[track_caller]
 fn is_prompt(what: &str, mut work: impl FnMut()) {
     let mut times: Vec<_> = (0..LOOKS)
@@ -349,7 +349,7 @@ fn two_hundred_blocked_readers_hold_nobody_up_and_go_with_the_mount() {
     }
 }
 
-/// Looks at this and that while readers are blocked, and unmounts.
+/// Runs quick operations while readers are blocked, and unmounts. Returns the time of the unmount.
 fn unmounting_takes_under_blocked_readers() -> Duration {
     let (origin, gate) = (Origin::start(), Gate::new());
     origin.add("/cached", Content::noise(MIB, 72));
@@ -358,7 +358,7 @@ fn unmounting_takes_under_blocked_readers() -> Duration {
         origin.add(&path, Content::noise(8 * MIB, 73));
         origin.on(&path).data().fault(Fault::Hold(gate.clone()));
     }
-    // So that the daemon is asked for what is cached, and no attributes are older than is believed.
+    // The daemon is asked for cached bytes then, and attributes are never stale.
     let plan = Mount::of(&origin.url("/")).with("--no-passthrough", "");
     let mut mount = plan.with("--attr-ttl", "1h").start();
     let cached = mount.path("cached");
@@ -381,7 +381,7 @@ fn unmounting_takes_under_blocked_readers() -> Duration {
             assert_eq!(names.count(), READERS);
         });
         is_prompt("stat", || {
-            // An open is asked of the daemon each time.
+            // Each open reaches the daemon.
             let file = File::open(&cached).expect("to open");
             assert_eq!(file.metadata().expect("to stat").len(), MIB);
         });
@@ -402,14 +402,14 @@ fn unmounting_takes_under_blocked_readers() -> Duration {
     took
 }
 
-/// Files that are open at a time, and reads that wait.
+/// Number of open files and of waiting reads.
 const FILES: usize = 256;
 const WAITING: usize = 1000;
 
-/// As many open files as old systems and careful units allow: fewer than the files that are to be read.
+/// A descriptor limit as on old systems and in careful units: fewer than the files to be read.
 const DESCRIPTORS: u64 = 256;
 
-/// Bytes that the daemon may hold beside what it holds anyway: for each read what is under way for it, a chunk at most.
+/// Memory that the daemon may use in addition: for each read one chunk in flight, at most.
 const MOST_MEMORY: u64 = 300 << 20;
 
 #[test]
@@ -440,7 +440,7 @@ fn a_thousand_reads_of_256_open_files_wait_within_256_descriptors_and_get_the_ri
             })
             .collect();
         gate.wait_for_arrivals(16);
-        // All of them wait, or will: while the gate is closed none can be answered.
+        // All of them wait, or will: while the gate is closed, none can be answered.
         let open = std::fs::read_dir(format!("/proc/{}/fd", mount.pid())).expect("its descriptors");
         assert!(open.count() as u64 <= DESCRIPTORS);
         gate.open();

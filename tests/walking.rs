@@ -1,4 +1,4 @@
-//! What a walk through the tree costs: as many requests as there are things to see, but not one after another.
+//! The cost of a walk through the tree: as many requests as there are things to see, but in parallel.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn tree_of(outer: usize, inner: usize) -> Origin {
     origin
 }
 
-/// A mount that believes what it was told for longer than a test takes: how long a busy machine takes does not change what is asked.
+/// A mount with a `ttl` longer than a test, so that a slow machine does not change what is requested.
 fn mount_of(origin: &Origin) -> Mount {
     Mount::of(&origin.url("/")).with("--attr-ttl", "1h").start()
 }
@@ -43,7 +43,7 @@ fn walk(directory: &Path) -> usize {
 #[test]
 fn a_walk_lists_each_directory_once_and_several_side_by_side() {
     let origin = tree_of(6, 12);
-    // Long enough that what is asked for side by side is seen side by side.
+    // Long enough that parallel requests overlap.
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
     let mount = mount_of(&origin);
     assert_eq!(walk(&mount.root()), 1 + 6 + 6 * 12);
@@ -89,7 +89,7 @@ fn directories_opened_here_and_there_are_all_that_is_listed() {
     assert_eq!(listed, expected.map(str::to_owned).into());
 }
 
-/// `cp`, `rm` and `du` sort by inode number, and inode numbers say nothing of the listing's order.
+/// `cp`, `rm` and `du` sort by inode number, which is unrelated to the listing's order.
 #[test]
 fn a_copy_goes_by_inode_number_and_is_fetched_ahead() {
     const FILES: usize = 60;
@@ -167,7 +167,7 @@ fn small_files_read_here_and_there_are_all_that_is_fetched() {
     assert_eq!(origin.log().all().0.len(), 1 + 5);
 }
 
-/// Looks into these directories, one after another, and says how many of `tree_of`'s requests were under way at a time.
+/// Lists these directories one after another. Returns how many of `tree_of`'s requests were in flight at a time.
 fn side_by_side_of(paths: impl Iterator<Item = String>, outer: usize, inner: usize) -> usize {
     let origin = tree_of(outer, inner);
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
@@ -180,7 +180,7 @@ fn side_by_side_of(paths: impl Iterator<Item = String>, outer: usize, inner: usi
 
 #[test]
 fn two_walks_at_a_time_do_not_disturb_each_other() {
-    // By turns, as two programs would at worst.
+    // Alternating, the worst case of two programs.
     let steps = (0..20).flat_map(|inner| ["d00", "d01"].map(|outer| format!("{outer}/s{inner:02}")));
     let together = side_by_side_of(steps, 2, 20);
     assert!(together >= 4, "{together} side by side");
@@ -240,14 +240,14 @@ fn cp_of_a_whole_tree_asks_once_for_each_directory_and_once_for_each_file() {
             "{path}"
         );
     }
-    // The top, two directories, four below them; and the files.
+    // The root, two directories, four below them; and the files.
     assert_eq!(origin.log().all().0.len(), 1 + 2 + 4 + files.len());
 }
 
 #[test]
 fn a_walk_over_many_directories_keeps_few_files_open() {
     const DIRECTORIES: usize = 200;
-    /// What the cache keeps open of files that were read, and four times what is fetched ahead at a time.
+    /// Files that the cache keeps open after reads, and four times the number prefetched at a time.
     const MOST: usize = 64 + 4 * 12;
     let origin = Origin::start();
     for number in 0..DIRECTORIES * 6 {
@@ -269,8 +269,8 @@ fn a_walk_over_many_directories_keeps_few_files_open() {
     assert!(open <= MOST, "{open} data files are open");
 }
 
-/// What one walk asks for, over 140 directories in two levels of which each one for which `is_closed` holds can't be listed: it has
-/// a page of its own.
+/// The number of requests of one walk over 140 directories in two levels. A directory for which `is_closed` holds
+/// can't be listed: it has a page of its own.
 fn requests_of_a_walk(is_closed: impl Fn(usize) -> bool) -> usize {
     let origin = tree_of(4, 34);
     for number in (0..4 * 34).filter(|number| is_closed(*number)) {
@@ -286,7 +286,8 @@ fn requests_of_a_walk(is_closed: impl Fn(usize) -> bool) -> usize {
     origin.log().all().0.len()
 }
 
-/// 140 directories of which 40 had an `index.html` cost one `find` 1,840 requests: each step asked ahead for all that had failed.
+/// An earlier version needed 1,840 requests for one `find` over 140 directories, 40 of them with an `index.html`:
+/// each step prefetched all failed listings again.
 #[test]
 fn failed_listings_are_asked_once_in_a_walk() {
     const DIRECTORIES: usize = 1 + 4 + 4 * 34;
