@@ -1,9 +1,10 @@
-//! Reading around the cache: bytes of a file straight from its origin, in memory of a bounded size.
+//! Bypass: reads straight from the origin, in memory of a bounded size.
 //!
-//! For as long as the cache folder can't be written ([`trouble`](super::storage::disk_health)), and for what can't be read back from
-//! it. Nothing is read ahead, and nothing outlives its readers: a file can be read this way, no more. Everything that
-//! protects a reader holds here too: answers are judged by the version that was opened, failures are retried, the
-//! origin's health and the throttle are kept to, and the read's deadline ends it.
+//! Used for as long as the cache directory can't be written
+//! ([`disk_health`](super::storage::disk_health)), and for bytes that can't be read back from it.
+//! Nothing is read ahead, and nothing outlives its readers. All protections of a reader hold here
+//! too: answers are validated against the opened version, failures are retried, the origin's health
+//! and the throttle apply, and the read's deadline ends it.
 
 mod blocks;
 
@@ -23,19 +24,20 @@ use crate::origin::{Backoff, Body, FailureAttribution, Permit, RangeAnswer, Weig
 use blocks::Blocks;
 pub use blocks::Piece;
 
-/// See the module.
+/// The bypass of one mount, shared by its readers.
 pub struct Bypass {
     downloader: Arc<ChunkDownloader>,
-    /// How long a read may take.
+    /// Maximum time of a read.
     patience: Duration,
     blocks: Blocks,
-    /// Requests at once, over all origins: as many as one of them gets otherwise.
+    /// Maximum number of concurrent requests, over all origins: as many as one origin gets
+    /// otherwise.
     connections: Semaphore,
-    /// True when the mount is being ended.
+    /// True when the mount is ending.
     is_closed: watch::Sender<bool>,
 }
 
-/// What is being fetched.
+/// The range to fetch.
 struct Wanted<'a> {
     entry: &'a CacheEntry,
     /// The version that was opened.
@@ -45,7 +47,8 @@ struct Wanted<'a> {
 }
 
 impl Bypass {
-    /// Reads with the means of `downloader`, over so many connections, for no longer than `patience` each.
+    /// Reads with the client and throttle of `downloader`, over `connections` connections, for at
+    /// most `patience` each.
     pub fn new(downloader: Arc<ChunkDownloader>, connections: usize, patience: Duration) -> Bypass {
         Bypass {
             downloader,
@@ -56,11 +59,10 @@ impl Bypass {
         }
     }
 
-    /// Brings `bytes`, which lie within the file, of a version of an entry. Those with the same `turn` come one after the
-    /// other. Ends when it is dropped.
+    /// Reads `bytes`, which lie within the file, of a version of an entry. Reads with the same
+    /// `turn` run one after the other. A read ends when its future is dropped.
     ///
-    /// # Errors
-    /// As for any read, but none that are the cache's.
+    /// # Errors As for any read, except those of the cache.
     pub async fn read(
         &self,
         entry: &CacheEntry,
@@ -85,7 +87,7 @@ impl Bypass {
         };
         tokio::select! {
             biased;
-            // An error would mean that the sender is gone, and it is ours.
+            // An error would mean that the sender is gone, and `self` owns it.
             _ = closed.wait_for(|is_closed| *is_closed) => Err(ReadError::ShuttingDown),
             read = tokio::time::timeout(self.patience, reading) => {
                 read.unwrap_or(Err(ReadError::DeadlinePassed(self.patience)))
@@ -93,23 +95,23 @@ impl Bypass {
         }
     }
 
-    /// Nobody reads this entry any more: what is in memory of it goes.
+    /// The entry has no readers any more: its blocks are dropped.
     pub fn forget(&self, entry: EntryId) {
         self.blocks.forget(entry);
     }
 
-    /// Ends all reads, those to come too.
+    /// Ends all current and later reads.
     pub fn close(&self) {
         self.is_closed.send_replace(true);
     }
 
-    /// Asks until all is here, each time for what is missing.
+    /// Sends requests for what is missing until all bytes have come.
     async fn fetch(&self, wanted: &Wanted<'_>) -> Result<Vec<u8>, ReadError> {
         let len = wanted.len();
         let retries = self.downloader.retries;
         let mut backoff = Backoff::new(FIRST_PAUSE, retries);
         let mut bytes = Vec::with_capacity(len);
-        // As for a fetch: what one chunk has cost in tries is paid when it is here.
+        // As for a fetch: a complete chunk resets the count of tries.
         let chunk = wanted.entry.chunk.bytes() as usize;
         let mut good_until = chunk;
         let (client, url) = (&self.downloader.client, &wanted.entry.url);
@@ -133,7 +135,7 @@ impl Bypass {
                 Err(error) => return Err(error),
             };
             if let Some(mirror) = mirror.filter(|_| blame == Some(FailureAttribution::Resource)) {
-                // What it says otherwise is no word about the file.
+                // Other answers of a mirror say nothing about the file.
                 client.leave_mirror_out(&mirror, &error.kind);
                 continue;
             }
@@ -149,7 +151,8 @@ impl Bypass {
                 is_detour = true;
                 continue;
             }
-            // A server that is down is waited for, until the deadline; and so is a file that may be down with it.
+            // A server that is down is waited for, until the deadline; and so is a file that may be
+            // down with it.
             match blame {
                 Some(FailureAttribution::Origin) if retries > 0 => continue,
                 Some(FailureAttribution::Resource) if error.kind.is_of_the_origin() && retries > 0 => {
@@ -171,7 +174,8 @@ impl Bypass {
         Ok(bytes)
     }
 
-    /// One request for what is missing behind `bytes`. Also says what a failure is laid to, if it is one that says so.
+    /// One request for what is missing after `bytes`. Also returns the attribution of a failure, if
+    /// there is one.
     async fn attempt(
         &self,
         wanted: &Wanted<'_>,
@@ -236,7 +240,7 @@ impl Bypass {
         self.receive(body, skip, wanted.len(), bytes).await
     }
 
-    /// Takes from a body what follows its first `skip` bytes, until there are `len` in all.
+    /// Takes from a body what follows its first `skip` bytes, until there are `len` in total.
     async fn receive(&self, mut body: Body, mut skip: u64, len: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
         while bytes.len() < len
             && let Some(piece) = body.next().await?
@@ -244,7 +248,7 @@ impl Bypass {
             self.downloader.throttle.take(piece.len()).await;
             let skipped = skip.min(piece.len() as u64);
             skip -= skipped;
-            // No more than the piece is long.
+            // At most the length of the piece.
             let piece = &piece[skipped as usize..];
             bytes.extend_from_slice(&piece[..piece.len().min(len - bytes.len())]);
         }
@@ -254,11 +258,12 @@ impl Bypass {
 
 impl Wanted<'_> {
     fn len(&self) -> usize {
-        // No more than there is room for.
+        // At most the available memory.
         (self.bytes.end - self.bytes.start) as usize
     }
 
-    /// The body of an answer of the right version to a request for what is at `from`, and how many bytes to skip of it.
+    /// The body of an answer of the right version to a request for the bytes at `from`, and how
+    /// many bytes of it to skip.
     fn body_of(&self, answer: RangeAnswer, from: u64) -> Result<(Body, u64), ReadError> {
         let (version, body, skip) = match answer {
             RangeAnswer::Partial { version, body, .. } => (version, body, 0),

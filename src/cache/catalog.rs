@@ -1,10 +1,13 @@
-//! `Catalog`: what origins have said of directories and files, kept for the time when they can't be asked.
+//! `Catalog`: what origins have said of directories and files, kept for the time when they can't be
+//! asked.
 //!
-//! The tree writes down here what it is told, and looks here when a mount is new or an origin silent. Only an origin's
-//! own word replaces or drops anything; how old a word is, the tree has to judge.
+//! The directory tree stores here what it learns, and looks here when a mount is new or an origin
+//! does not answer. Only an origin's answer replaces or deletes anything; the directory tree judges
+//! the age.
 //!
-//! **Names have their part of the cache's size** ([`NAMES`]) and no more: else a walk through a large tree would push out the
-//! files that are cached. Those go of which was told longest ago; they are asked for again.
+//! **Names have a limited part of the cache's size** ([`NAMES`]). Otherwise a walk through a large
+//! tree would evict the cached files. The names stored longest ago are deleted first; they are
+//! requested again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,20 +24,20 @@ use super::quota::Quota;
 use crate::http::{Version, redact};
 use crate::util::clock;
 
-/// See the module. Looking something up is one query; writing something down returns at once.
+/// The catalog of a mount. A look-up is one query; storing returns at once.
 pub struct Catalog {
     cache_dir: Arc<CacheDir>,
-    /// Bytes of names that were written down since the oldest were dropped last.
+    /// Bytes of names stored since the oldest were last deleted.
     written: AtomicU64,
 }
 
-/// The part of the cache's size that listings take at most, and that versions of files do of which nothing is cached: a
-/// twentieth together. A listing of 10,000 names is some 600 KB.
+/// Fractions of the cache's size: the maximum for listings, and for versions of files without
+/// cached bytes. Together a twentieth. A listing of 10,000 names is some 600 KB.
 const NAMES: u64 = 25;
 const VERSIONS: u64 = 100;
 
-/// A listing that is confirmed is written down again after such a part of the age that it may reach: so it never reaches it while it is
-/// looked at, and is there again when it was not for a while.
+/// A confirmed listing is stored again after this fraction of the maximum age. So it never reaches
+/// that age while it is in use, nor shortly after.
 const NOTED_AGAIN: u32 = 4;
 
 /// Rows that are read at a time under the lock of the reading connection.
@@ -60,7 +63,7 @@ impl Catalog {
         &self.cache_dir.versions().quota
     }
 
-    /// Drops the oldest names if they may be too many, now that so many bytes more are written down.
+    /// Deletes the oldest names if there may be too many, after `bytes` more were stored.
     fn keep_small(&self, bytes: u64) {
         let limit = self.quota().size();
         let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -74,12 +77,12 @@ impl Catalog {
         });
     }
 
-    /// Whether what was not used for long is dropped, so that uses are worth being noted.
+    /// Returns true if unused names are deleted after a time, so that uses have to be recorded.
     pub fn ages(&self) -> bool {
         self.quota().max_age().is_some()
     }
 
-    /// Whether what was written down then is there for certain, and is not about to be too old.
+    /// Returns true if what was stored at that time is still there, and is not about to be too old.
     pub fn has_lately(&self, then: SystemTime) -> bool {
         self.quota().max_age().is_none_or(|age| {
             let since = clock::now().duration_since(then);
@@ -87,13 +90,13 @@ impl Catalog {
         })
     }
 
-    /// The last listing of a directory, in the tree's own text.
+    /// The last listing of a directory, in the format of the directory tree.
     pub fn listing(&self, directory: &Url) -> Option<StoredListing> {
         let found = self.index().listing(&self.url_key(directory));
         found.inspect(|_| self.note_shown(directory))
     }
 
-    /// A directory's listing that was written down is of use.
+    /// A stored listing of a directory was used.
     pub fn note_shown(&self, directory: &Url) {
         if self.ages() {
             let url_key = self.url_key(directory);
@@ -101,8 +104,8 @@ impl Catalog {
         }
     }
 
-    /// Writes a directory's listing down, if there is room for it. False if that is to be tried again when it is told the next time: there
-    /// is no folder for it yet.
+    /// Stores a directory's listing, if there is space for it. Returns false if it should be stored
+    /// again later: the cache directory is not open yet.
     pub fn keep_listing(&self, directory: &Url, row: StoredListing) -> bool {
         if self.cache_dir.is_fallback() {
             return false;
@@ -122,13 +125,13 @@ impl Catalog {
         true
     }
 
-    /// The origin says that there is no such directory.
+    /// The origin says that the directory does not exist.
     pub fn forget_listing(&self, directory: &Url) {
         let url_key = self.url_key(directory);
         self.index().note(CatalogUpdate::NoListing { url_key });
     }
 
-    /// The version of a file that its origin last called the current one.
+    /// The version of a file that its origin last called current.
     pub fn file(&self, url: &Url) -> Option<StoredFile> {
         let url_key = self.url_key(url);
         let found = self.index().file(&url_key);
@@ -138,7 +141,7 @@ impl Catalog {
         found
     }
 
-    /// Writes down which version of a file is the current one.
+    /// Stores the current version of a file.
     pub fn keep_file(&self, url: &Url, version: Version, modified: Option<SystemTime>) {
         self.index().note(CatalogUpdate::File {
             url_key: self.url_key(url),
@@ -174,7 +177,8 @@ impl Catalog {
         }
     }
 
-    /// Writes down what the current version of a file is shown as. Nothing is written of a file of whose version nothing is.
+    /// Stores what the current version of a file is shown as. Has no effect for a file without a
+    /// stored version.
     pub fn keep_shown(&self, url: &Url, listed: String, ino: u64) {
         self.index().note(CatalogUpdate::Shown {
             url_key: self.url_key(url),
@@ -183,7 +187,7 @@ impl Catalog {
         });
     }
 
-    /// The origin says that there is no such file.
+    /// The origin says that the file does not exist.
     pub fn forget_file(&self, url: &Url) {
         let url_key = self.url_key(url);
         self.index().note(CatalogUpdate::NoFile { url_key });

@@ -10,12 +10,12 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkSize(u64);
 
-/// The sizes that can be asked for: a page at least, because the kernel reads pages; 64 MiB at
-/// most, because an isolated read fetches a whole chunk.
+/// The permitted sizes: at least a page, because the kernel reads pages; at most 64 MiB, because an
+/// isolated read fetches a whole chunk.
 pub const CHUNK_SIZES: std::ops::RangeInclusive<u64> = 4 << 10..=64 << 20;
 
-/// The chunk size unless the user says otherwise: an isolated 64 KiB read then moves 1.25 chunks
-/// on average, and the index takes some 30 bytes for 262,144 cached ones.
+/// The default chunk size: an isolated 64 KiB read then moves 1.25 chunks on average, and the index
+/// takes some 30 bytes for each of 262,144 cached ones.
 pub const DEFAULT_CHUNK_SIZE: ChunkSize = ChunkSize(256 << 10);
 
 impl ChunkSize {
@@ -29,7 +29,7 @@ impl ChunkSize {
         self.0
     }
 
-    /// How many chunks a file of `size` bytes has.
+    /// Number of chunks of a file of `size` bytes.
     pub fn count(self, size: u64) -> u64 {
         size.div_ceil(self.0)
     }
@@ -68,13 +68,13 @@ impl ChunkSize {
     }
 }
 
-/// What two ranges have in common; empty if that is nothing.
+/// The intersection of two ranges; empty if there is none.
 pub fn common(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
     let start = one.start.max(other.start);
     start..one.end.min(other.end).max(start)
 }
 
-/// What of a range lies within a file of `size` bytes.
+/// The part of a range that lies within a file of `size` bytes.
 pub fn clip(bytes: &Range<u64>, size: u64) -> Range<u64> {
     bytes.start.min(size)..bytes.end.min(size)
 }

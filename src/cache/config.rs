@@ -1,4 +1,4 @@
-//! What the cache goes by.
+//! The configuration of the cache.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,29 +8,29 @@ use super::error::CacheError;
 use super::quota::{QuotaConfig, Share};
 use crate::origin::Logins;
 
-/// See the module.
+/// The configuration of one cache.
 #[derive(Debug, Clone)]
 pub struct CacheConfig {
-    /// The folder that holds the index and the data files.
+    /// The directory of the index and the data files.
     pub folder: PathBuf,
-    /// The size of the chunks of entries that are new. Default: 256 KiB.
+    /// The chunk size of new entries. Default: 256 KiB.
     pub chunk_size: ChunkSize,
-    /// What the cache may take.
+    /// The size of the cache.
     pub quota: QuotaConfig,
-    /// Fetches at once to one origin. Default: 16.
+    /// Maximum number of concurrent fetches to one origin. Default: 16.
     pub max_connections: usize,
-    /// Bytes per second, over all fetches. Default: no limit.
+    /// Maximum bytes per second, over all fetches. Default: no limit.
     pub bandwidth: Option<u64>,
-    /// Tries after the first. Default: 3.
+    /// Number of tries after the first. Default: 3.
     pub retries: u32,
-    /// How long a reader waits at most. Default: 2 minutes.
+    /// Maximum time that a reader waits. Default: 2 minutes.
     pub read_timeout: Duration,
     /// Separates what one login sees from what others see. Default: no separation.
     pub logins: Logins,
 }
 
 impl CacheConfig {
-    /// The defaults, in this folder.
+    /// The defaults, in this directory.
     pub fn in_folder(folder: &Path) -> CacheConfig {
         CacheConfig {
             folder: folder.to_owned(),
@@ -44,12 +44,12 @@ impl CacheConfig {
         }
     }
 
-    /// Bytes that the cache has to take at least: two chunks for each connection.
+    /// Minimum bytes of the cache: two chunks for each connection.
     pub(super) fn least_size(&self) -> u64 {
         2 * self.max_connections as u64 * self.chunk_size.bytes()
     }
 
-    /// Whether the size that the user has asked for is enough.
+    /// Checks that the configured size reaches the minimum.
     pub(super) fn check_size(&self) -> Result<(), CacheError> {
         let least = self.least_size();
         match self.quota.size {

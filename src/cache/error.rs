@@ -1,7 +1,7 @@
-//! Why a read can't have its bytes.
+//! Errors of the cache layer: why a read has no bytes, and why a cache can't be opened.
 //!
-//! One enum for the layer. It is `Clone`, because one failed fetch may fail many readers. The
-//! errno that a kind becomes is chosen in [`crate::fuse`], nowhere else.
+//! One enum for reads. It is `Clone`, because one failed fetch may fail many readers. Only
+//! [`crate::fuse`] maps a kind to an errno.
 
 use std::time::Duration;
 
@@ -15,32 +15,34 @@ pub enum ReadError {
     /// The remote file has another version now than the one that was opened.
     #[error("the remote file has changed since it was opened")]
     Changed,
-    /// The origin did not bring the bytes, after all tries.
+    /// The origin did not send the bytes, after all tries.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The read's own deadline ran out first.
+    /// The read's own deadline expired first.
     #[error("the read waited for {} without its bytes", humantime::format_duration(*.0))]
     DeadlinePassed(Duration),
-    /// The bytes came and could not be written to the cache folder, or read from it.
+    /// The bytes could not be written to the cache directory, or read from it.
     #[error("cache folder: {0}")]
     Store(String),
-    /// Whoever waited for it does not any more.
+    /// The wait was cancelled.
     #[error("the reader was told to end")]
     Cancelled,
-    /// The bytes were here and are not any more: the data file was cut off, or can't be read there. Asking again fetches them.
+    /// The bytes were present and are lost: the data file was truncated, or can't be read there.
+    /// Another read fetches them.
     #[error("the cache has lost bytes of it")]
     Lost,
-    /// There is no room for the bytes: the cache is full of what can't go (`--cache-size`), or the disk (`--min-free`).
+    /// There is no space for the bytes: the cache is full of chunks that can't be evicted
+    /// (`--cache-size`), or the disk is full (`--min-free`).
     #[error(
         "no room in the cache: all that is in it is pinned or in use; raise --cache-size, or free some of the disk"
     )]
     NoRoom,
-    /// The mount is being ended.
+    /// The mount is ending.
     #[error("the mount is being ended")]
     ShuttingDown,
 }
 
-/// A task that was to do something with the cache did not end by itself: the runtime is going down, or it panicked.
+/// A task of the cache did not end by itself: the runtime is shutting down, or it panicked.
 impl From<JoinError> for ReadError {
     fn from(error: JoinError) -> ReadError {
         if error.is_cancelled() {
@@ -52,7 +54,8 @@ impl From<JoinError> for ReadError {
 }
 
 impl ReadError {
-    /// Whether only the cache is to blame: read [around](super::bypass) it, the bytes can be had.
+    /// Returns true if only the cache is the cause: a [bypass](super::bypass) read can get the
+    /// bytes.
     pub fn is_of_the_cache(&self) -> bool {
         matches!(self, ReadError::Store(_) | ReadError::NoRoom)
     }
@@ -61,24 +64,24 @@ impl ReadError {
 /// Why the cache can't be used at all. Prevents a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// A folder or file of the cache can't be made or opened.
+    /// A directory or file of the cache can't be created or opened.
     #[error("the cache folder {path} can't be used: {reason}; choose another with --cache-dir")]
     Folder {
-        /// The folder or file.
+        /// The directory or file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// The cache may not be as large as what comes at once.
+    /// The configured size of the cache is below the minimum.
     #[error(
         "the cache may take {}, and needs at least {}, two chunks for each connection; raise --cache-size, \
          or lower --chunk-size or --max-connections",
         bytesize::ByteSize(*.size), bytesize::ByteSize(*.least)
     )]
     TooSmall {
-        /// Bytes that it may take.
+        /// The configured bytes.
         size: u64,
-        /// Bytes that it needs.
+        /// The minimum in bytes.
         least: u64,
     },
     /// The index was written by a newer fetchfs.
@@ -94,20 +97,20 @@ pub enum CacheError {
         /// The newest version that this program knows.
         known: i64,
     },
-    /// SQLite can't use the index file now: the disk is full, say, or read-only.
+    /// SQLite can't use the index file now: the disk is full, for example, or read-only.
     #[error("the cache index {path} {}", what_to_do(.reason, *.is_damaged))]
     Index {
         /// The index file.
         path: String,
-        /// What SQLite said.
+        /// SQLite's error.
         reason: String,
-        /// Whether the file itself is to blame: it is no index, or no longer one.
+        /// True if the file itself is the cause: it is no index, or no longer one.
         is_damaged: bool,
     },
 }
 
 impl CacheError {
-    /// What a failure of the index file at `path` means.
+    /// The error for a failure of the index file at `path`.
     pub(super) fn of_index(path: &str, error: &rusqlite::Error) -> CacheError {
         let reason = match error {
             // Its text would be all of the SQL.
@@ -123,11 +126,11 @@ impl CacheError {
     }
 }
 
-/// Whether SQLite finds the file itself to blame.
+/// Returns true if SQLite finds the file itself to be the cause.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-    // "Unknown" is what SQLite calls an error in the SQL: a table is there already, or lacks a column. Then the
-    // file is a database, but not this one.
+    // "Unknown" is SQLite's code for an error in the SQL: a table exists already, or lacks a
+    // column. Then the file is a database, but not this one.
     matches!(
         error.sqlite_error_code(),
         Some(DatabaseCorrupt | NotADatabase | Unknown)

@@ -1,4 +1,5 @@
-//! Keys: what tells cache entries and remote files apart, in the index, in the names of data files, and within this process.
+//! Keys: the identity of cache entries and remote files, in the index, in the names of data files,
+//! and within this process.
 
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -7,8 +8,8 @@ use super::chunk::ChunkSize;
 use crate::http::Version;
 use crate::origin::LoginKey;
 
-/// What tells cache entries apart: a hash of the URL and the version. Names the data file, and the
-/// row in `cache_entries`. It holds no secret that the URL may have had.
+/// The key of a cache entry: a hash of the URL and the version. Names the data file, and the row in
+/// `cache_entries`. It contains no secret of the URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EntryKey(String);
 
@@ -22,7 +23,8 @@ impl EntryKey {
         EntryKey::of_login(url, version, chunk, None)
     }
 
-    /// Likewise, as this login sees it: a server may show each login something else under one name.
+    /// The key of this version as this login sees it: a server may show each login different
+    /// content under one name.
     pub fn of_login(url: &Url, version: &Version, chunk: ChunkSize, login: Option<LoginKey>) -> EntryKey {
         let (size, chunk) = (version.size.to_string(), chunk.bytes().to_string());
         let (validator, login) = (version.validator.to_key(), login_part(login));
@@ -37,12 +39,12 @@ impl EntryKey {
         &self.0
     }
 
-    /// Takes back what [`Self::as_str`] gave.
+    /// The inverse of [`Self::as_str`]; `None` for text of another form.
     pub fn from_stored(text: String) -> Option<EntryKey> {
         (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(EntryKey(text))
     }
 
-    /// A key that stands for nothing.
+    /// A key without an entry.
     #[cfg(test)]
     pub fn for_tests(number: u32) -> EntryKey {
         EntryKey(hash(&[&number.to_string()]))
@@ -72,8 +74,9 @@ fn login_part(login: Option<LoginKey>) -> Option<String> {
     login.map(|login| format!("login {:016x}", u64::from_be_bytes(login)))
 }
 
-/// The first half of SHA-256. The names and versions of all origins are in one cache, and some mean harm: with a hash that is
-/// not made against that, they could give a file of theirs the key of another origin's, and have it read in its place.
+/// The first half of SHA-256. The names and versions of all origins share one cache, and some may
+/// be malicious. With a weaker hash they could give a file of theirs the key of another origin's,
+/// and have it read in its place.
 fn hash(parts: &[&str]) -> String {
     let mut half = [0; 16];
     half.copy_from_slice(&Sha256::digest(parts.join("\0"))[..16]);

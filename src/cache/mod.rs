@@ -1,15 +1,20 @@
-//! Remote files → bytes: the chunk cache.
+//! The chunk cache: remote files in, bytes out.
 //!
-//! [`Cache`] is the door. [`Cache::open`] gives a [`Reader`] on a [`CacheEntry`]; [`Reader::read`]
-//! says at once that a range is in the data file, or calls back when it is. Behind it:
+//! [`Cache`] is the entry point; `vfs`, `fuse` and `control` call it. [`Cache::reader`] opens
+//! a [`Reader`] on a [`CacheEntry`]. [`Reader::read`] returns at once if a range is in the data
+//! file, or calls back when it is. Behind it:
 //!
-//! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`scheduler`]);
-//! - [`ChunkDownloader`](fetch::downloader::ChunkDownloader) carries fetches out, over HTTP;
-//! - [`ChunkStore`](storage::chunk_store::ChunkStore) has the sparse data files ([`data_file`]), [`file_writer`] fills them;
+//! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`fetch::scheduler`]);
+//! - [`ChunkDownloader`](fetch::downloader::ChunkDownloader) carries out fetches, over HTTP;
+//! - [`ChunkStore`](storage::chunk_store::ChunkStore) holds the sparse data files ([`storage::data_file`]),
+//!   [`fetch::file_writer`] fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalog`] keeps, in the same index, what origins have said of names and versions;
-//! - [`readahead`] guesses what a reader will want next; [`quota`] counts room and [`eviction`] makes it: both keep the whole to its size;
-//! - [`bypass`] brings bytes past all this, in memory, while there is [`trouble`] with the folder, or none yet ([`cache_dir`]).
+//! - [`fetch::readahead`] predicts what a reader needs next;
+//! - [`quota`] counts space and [`eviction`] frees it: together they keep the cache within its
+//!   size;
+//! - [`bypass`] reads in memory while the directory is in [trouble](storage::disk_health), or not open yet
+//!   ([`entry::cache_dir`]).
 
 mod bypass;
 mod catalog;
@@ -64,11 +69,11 @@ use crate::origin::Sample;
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
 
-/// Bytes that the index grows by for a file of one chunk, at most; measured by
+/// Maximum bytes by which the index grows for a file of one chunk; measured by
 /// `the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it`.
 pub const ROWS_OF_FILE: u64 = 1 << 10;
 
-/// See the module.
+/// The chunk cache of one mount.
 pub struct Cache {
     manager: Arc<ChunkManager>,
     downloader: Arc<ChunkDownloader>,
@@ -77,22 +82,22 @@ pub struct Cache {
     bypass: Bypass,
     folder: PathBuf,
     catalogue: Catalog,
-    /// Whether there is anybody to fetch ahead from.
+    /// False if there is no origin to fetch ahead from.
     is_online: bool,
     chunk_size: ChunkSize,
     idle_files: Arc<IdleFiles>,
-    /// What goes with the open folder.
+    /// The guards of the open directory.
     occupied: OnceLock<OpenFolder>,
 }
 
-/// See [`Cache::occupied`].
+/// The guards of an open directory.
 struct OpenFolder {
     dir_lock: DirLock,
     /// Ends with the cache.
     _evictor: Evictor,
 }
 
-/// A version that the cache holds some of.
+/// A version of which the cache holds some bytes.
 #[derive(Debug, Clone)]
 pub struct Held {
     /// The version.
@@ -107,22 +112,23 @@ impl Cache {
         self.cache_dir.versions()
     }
 
-    /// Whether the folder could not be opened yet: then nothing can be kept.
+    /// Returns true if the directory could not be opened yet: then nothing can be kept.
     pub fn is_fallback(&self) -> bool {
         self.cache_dir.is_fallback()
     }
 
-    /// Why files are read around the cache at the moment, if they are: a sentence without its end.
+    /// Why reads bypass the cache now, if they do: a sentence without its end.
     pub fn trouble(&self) -> Option<String> {
         self.versions().trouble.told()
     }
 
-    /// What is kept of names and versions.
+    /// The stored names and versions.
     pub fn catalogue(&self) -> &Catalog {
         &self.catalogue
     }
 
-    /// The current version of a URL, as far as its origin has told, if the cache holds any of it. One query.
+    /// The current version of a URL, as its origin last gave it, if the cache holds any of it. One
+    /// query.
     pub fn newest(&self, url: &Url) -> Option<Held> {
         let row = self.versions().index.newest(&self.versions().url_key(url))?;
         Some(Held {
@@ -132,10 +138,9 @@ impl Cache {
         })
     }
 
-    /// An entry for a version that is known to be the current one. Some system calls and a query.
+    /// An entry for a version that is known to be current. Some system calls and a query.
     ///
-    /// # Errors
-    /// [`ReadError::Store`] when it has too many chunks.
+    /// # Errors [`ReadError::Store`] if it has too many chunks.
     pub fn entry(&self, url: &Url, origin: Origin, tag: u64, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
         let settled = self.versions().open(url, held.chunk, &held.version, held.modified)?;
         let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, tag, held.version.size);
@@ -143,13 +148,13 @@ impl Cache {
         Ok(Arc::new(entry))
     }
 
-    /// Bytes that are here of a version. Some system calls and a query.
+    /// Samples of a version's present bytes. Some system calls and a query.
     pub fn samples(&self, url: &Url, origin: Origin, held: &Held) -> Vec<Sample> {
         self.entry(url, origin, 0, held)
             .map_or_else(|_| Vec::new(), |entry| entry.samples())
     }
 
-    /// An entry for a file of which only a listing's word is known: `size_hint` bytes.
+    /// An entry for a file that is known only from a listing, with `size_hint` bytes.
     pub fn unsettled(&self, url: &Url, origin: Origin, tag: u64, size_hint: u64) -> Arc<CacheEntry> {
         Arc::new(CacheEntry::unsettled(
             url.clone(),
@@ -160,9 +165,9 @@ impl Cache {
         ))
     }
 
-    /// What [`Self::entry`] takes, for a version that was just learnt from the origin.
+    /// The argument of [`Self::entry`] for a version just learnt from the origin.
     pub fn current(&self, url: &Url, version: Version, modified: Option<SystemTime>) -> Held {
-        // An entry that an earlier mount began keeps the chunk size that it has.
+        // An entry of an earlier mount keeps its chunk size.
         let chunk = self
             .newest(url)
             .filter(|held| held.version == version)
@@ -174,10 +179,9 @@ impl Cache {
         }
     }
 
-    /// Opens a file whose size nobody can tell. It is not cached.
+    /// Opens a file of unknown size. It is not cached.
     ///
-    /// # Errors
-    /// As the server's answer or its absence asks.
+    /// # Errors As the server's answer or its absence requires.
     pub async fn sequential(&self, url: &Url) -> Result<Sequential, ReadError> {
         Ok(Sequential::open(Arc::clone(&self.downloader), url, self.patience).await?)
     }
@@ -189,7 +193,7 @@ impl Cache {
         Reader::new(Arc::clone(self), entry)
     }
 
-    /// Bytes that the cache holds.
+    /// Bytes in the cache.
     pub fn cached_bytes(&self) -> u64 {
         self.versions().index.cached_bytes()
     }
@@ -202,7 +206,7 @@ impl Cache {
         self.versions().quota.size()
     }
 
-    /// Bytes that parts of a file of `size` bytes take on the disk: their chunks, in whole blocks.
+    /// Bytes of these parts of a file of `size` bytes on the disk: their chunks, in whole blocks.
     pub fn on_disk<'a>(&self, parts: impl Iterator<Item = &'a Range<u64>>, size: u64) -> u64 {
         let block = self.versions().quota.block();
         let chunks: RangeSet<u64> = parts.map(|bytes| self.chunk_size.touched(bytes)).collect();
@@ -212,7 +216,7 @@ impl Cache {
             .sum()
     }
 
-    /// Bytes that can be in the cache without any of them having to make room again. Some system calls.
+    /// Bytes that can be in the cache without evicting any of them. Some system calls.
     pub fn room(&self) -> u64 {
         if self.is_fallback() {
             return 0;
@@ -220,12 +224,12 @@ impl Cache {
         self.versions().quota.room()
     }
 
-    /// Whether other mounts use the folder at this moment.
+    /// Returns true if other mounts use the directory now.
     pub fn is_shared(&self) -> bool {
         self.versions().quota.has_others()
     }
 
-    /// Takes over what other mounts have recorded of these bytes of an entry. A query.
+    /// Learns what other mounts have recorded of these bytes of an entry. A query.
     pub fn learn(&self, entry: &CacheEntry, bytes: &Range<u64>) {
         if let Some(settled) = entry.settled() {
             let (cached_file, chunks) = (&settled.cached_file, entry.chunk.touched(bytes));
@@ -234,31 +238,33 @@ impl Cache {
         }
     }
 
-    /// See [`VersionStore::hold_for_kernel`].
+    /// Lets the kernel read the file by itself; see [`VersionStore::hold_for_kernel`].
     pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
         self.versions().hold_for_kernel(entry)
     }
 
-    /// Whether the folder can't be written, as far as is known: then nothing is to be fetched ahead of need.
+    /// Returns true if the directory can't be written, as far as is known: then nothing is fetched
+    /// ahead.
     pub fn is_in_trouble(&self) -> bool {
         self.versions().trouble.is_on()
     }
 
-    /// The chunk manager, for requests that no reader makes.
+    /// The chunk manager, for requests without a reader.
     pub fn manager(&self) -> &Arc<ChunkManager> {
         &self.manager
     }
 
-    /// Wakes all readers with an error, ends all fetches, and returns when all chunks that are whole
-    /// by then are recorded. A buffer that is still being written may miss that; it is fetched again.
+    /// Wakes all readers with an error, ends all fetches, and returns when all chunks complete by
+    /// then are recorded. A buffer that is still being written may miss that; it is fetched again.
     pub fn close(&self) {
         self.manager.close();
         self.bypass.close();
         self.versions().index.sync();
     }
 
-    /// To be called after [`Self::close`], when nobody waits for this process any more: ends recording, and if no other
-    /// process uses the folder, sees to it that nothing has to be verified after a reboot. May take a moment.
+    /// Call it after [`Self::close`], when no process waits for this one any more. Ends recording.
+    /// If no other process uses the directory, makes the data durable, so that nothing has to be
+    /// verified after a reboot. May take a moment.
     pub fn leave(&self) {
         self.versions().index.finish();
         if let Some(occupied) = self.occupied.get() {

@@ -1,7 +1,8 @@
-//! The memory of reads around the cache: blocks of files, bounded over all of them.
+//! The memory of bypass reads: blocks of files, bounded over all of them.
 //!
-//! A program reads 128 KiB at a time, and a request to an origin is worth more: so a block is fetched, and **kept** until
-//! its room is needed for another, the one longest unused first. Room is given out before anything is fetched.
+//! A program reads 128 KiB at a time, which is too little for a request to an origin. So a whole
+//! block is fetched, and **kept** until its memory is needed for another; the least recently used
+//! block is dropped first. Memory is allotted before anything is fetched.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, Range};
@@ -13,17 +14,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 
-/// Bytes that are fetched at once, and the unit in which room is given out.
+/// Bytes that are fetched at once, and the unit in which memory is allotted.
 const BLOCK: u64 = 1 << 20;
 
-/// Room for so many blocks.
+/// Maximum number of blocks.
 const MOST: u32 = 32;
 
-/// See the module.
+/// The blocks of a mount, and the memory left for more.
 #[derive(Debug)]
 pub struct Blocks {
     room: Arc<Semaphore>,
-    /// Nothing is waited for under the lock.
+    /// No wait happens under the lock.
     kept: Mutex<Kept>,
 }
 
@@ -31,7 +32,8 @@ pub struct Blocks {
 struct Kept {
     /// The most recently used last.
     blocks: VecDeque<Arc<Block>>,
-    /// So many wait for room. **As long as there are any nothing new is kept**: nobody would tell them that it could go.
+    /// Number of reads that wait for memory. **While there are any, no new block is kept**: they
+    /// would not be notified that it can be dropped.
     waiting: usize,
 }
 
@@ -41,14 +43,14 @@ struct Block {
     /// Byte offset in the file.
     start: u64,
     bytes: Vec<u8>,
-    /// Given back when nobody needs the block any more.
+    /// Released when the block has no users any more.
     _room: OwnedSemaphorePermit,
 }
 
-/// Room for bytes that are going to be fetched.
+/// Memory for bytes that are about to be fetched.
 #[derive(Debug)]
 pub struct Room {
-    /// The bytes of the file that there is room for.
+    /// The byte range of the file that fits.
     pub bytes: Range<u64>,
     permit: OwnedSemaphorePermit,
 }
@@ -69,7 +71,7 @@ impl Deref for Piece {
 }
 
 impl Blocks {
-    /// None.
+    /// No blocks.
     pub fn new() -> Blocks {
         Blocks {
             room: Arc::new(Semaphore::new(MOST as usize)),
@@ -77,7 +79,7 @@ impl Blocks {
         }
     }
 
-    /// Bytes of an entry, if a block that is kept has all of them.
+    /// Bytes of an entry, if a kept block has all of them.
     pub fn find(&self, entry: EntryId, bytes: &Range<u64>) -> Option<Piece> {
         let mut kept = self.kept.lock();
         let at = kept
@@ -89,11 +91,10 @@ impl Blocks {
         Some(Piece::of(block, bytes))
     }
 
-    /// Room for the blocks that `bytes` lie in, of a file of `size` bytes. When all is in use it waits, and then takes no
-    /// more than it must: `bytes` alone.
+    /// Memory for the blocks that contain `bytes`, of a file of `size` bytes. If all is in use it
+    /// waits, and then takes only what it needs: `bytes` alone.
     ///
-    /// # Errors
-    /// None in practice: the room is never taken away.
+    /// # Errors None in practice: the semaphore is never closed.
     pub async fn room(&self, bytes: &Range<u64>, size: u64) -> Result<Room, ReadError> {
         let blocks = blocks_of(bytes, size);
         let waiting = match self.room_now(units(&blocks)) {
@@ -108,7 +109,8 @@ impl Blocks {
         })
     }
 
-    /// Room that is free, or kept for blocks that nobody is using at this moment. Or a place among those who wait.
+    /// Memory that is free, or of kept blocks without users. Otherwise a place among the waiting
+    /// reads.
     fn room_now(&self, units: u32) -> Result<OwnedSemaphorePermit, Waiting<'_>> {
         let mut kept = self.kept.lock();
         loop {
@@ -122,7 +124,7 @@ impl Blocks {
         }
     }
 
-    /// Keeps what was fetched, which fills its room, and gives `asked` of it.
+    /// Keeps the fetched bytes, which fill their `room`, and returns the part `asked`.
     pub fn keep(&self, entry: EntryId, room: Room, bytes: Vec<u8>, asked: &Range<u64>) -> Piece {
         let block = Arc::new(Block {
             entry,
@@ -138,7 +140,7 @@ impl Blocks {
         Piece::of(block, asked)
     }
 
-    /// Nobody reads this entry any more.
+    /// The entry has no readers any more.
     pub fn forget(&self, entry: EntryId) {
         self.kept.lock().blocks.retain(|block| block.entry != entry);
     }
@@ -160,7 +162,7 @@ impl Piece {
     }
 }
 
-/// Somebody's place among those who wait for room.
+/// A read's place among those that wait for memory.
 struct Waiting<'a> {
     blocks: &'a Blocks,
 }
@@ -171,7 +173,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The blocks that `bytes` lie in, as one range, within a file of `size` bytes. None for no bytes.
+/// The blocks that contain `bytes`, as one range, within a file of `size` bytes. Empty for an empty
+/// range.
 fn blocks_of(bytes: &Range<u64>, size: u64) -> Range<u64> {
     if bytes.is_empty() {
         return bytes.clone();
@@ -179,7 +182,7 @@ fn blocks_of(bytes: &Range<u64>, size: u64) -> Range<u64> {
     bytes.start / BLOCK * BLOCK..bytes.end.checked_next_multiple_of(BLOCK).unwrap_or(size).min(size)
 }
 
-/// What a range takes of the room. No read is as long as all of it.
+/// The blocks of a range. No read is as long as all of the memory.
 fn units(bytes: &Range<u64>) -> u32 {
     u32::try_from((bytes.end - bytes.start).div_ceil(BLOCK)).map_or(MOST, |units| units.clamp(1, MOST))
 }
@@ -253,12 +256,12 @@ mod tests {
         let asked = 7..9;
         let mut late = Box::pin(blocks.room(&asked, 1 << 40));
         assert!(is_pending(late.as_mut()));
-        // What comes while somebody waits is not kept: its room is for him.
+        // A block fetched while a read waits is not kept: its memory is for that read.
         let room = rooms.pop().unwrap();
         let (bytes, first) = (vec![0; BLOCK as usize], room.bytes.start);
         drop(blocks.keep(ENTRY, room, bytes, &(first..first + 1)));
         assert_eq!(late.await.unwrap().bytes, asked);
-        // Who waited no longer counts, whether he got it or went away.
+        // A read that waited no longer counts, whether it got memory or was dropped.
         let mut gone = Box::pin(async { blocks.room(&asked, 1 << 40).await.map(|_| ()) });
         rooms.push(blocks.room(&(0..1), 1 << 40).await.unwrap());
         assert!(is_pending(gone.as_mut()));

@@ -1,10 +1,12 @@
-//! Putting the count right: what the data files take on disk, as the file system says, beside what the ledger has.
+//! The audit: corrects the ledger's count by what the data files take on disk.
 //!
-//! They part when processes are killed between writing and counting, when two fill one file together (each counts its growth),
-//! and by the file system's own records. The walk goes on beside writers, in this process and others, so what it finds is true only within
-//! what came and went meanwhile. The ledger is corrected when it is outside of that: a quiet cache is counted exactly.
+//! Count and disk diverge when processes are killed between writing and counting, when two
+//! processes fill one file (each counts its growth), and by the file system's own metadata. The
+//! audit runs beside writers of all processes, so its result is exact only up to what was written
+//! and freed meanwhile. It corrects the ledger only beyond that margin; a quiet cache is counted
+//! exactly.
 //!
-//! On the way, what no longer belongs to anything is reclaimed: data files that the index does not know, and bytes in
+//! It also frees what no longer belongs to an entry: data files unknown to the index, and bytes in
 //! files beside those of recorded chunks.
 
 use std::collections::HashMap;
@@ -12,13 +14,14 @@ use std::collections::HashMap;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::key::EntryKey;
 
-/// Bytes that a file may take beyond its recorded chunks before that is looked into: the records of its extents.
+/// Bytes that a file may take beyond its recorded chunks without a closer look: its extents'
+/// metadata.
 const BESIDE: u64 = 64 << 10;
 
-/// An audit is due when so much of the cache's size has come in since the last one, in fractions.
+/// An audit is due after this fraction of the cache's size was added since the last one.
 const EVERY: u64 = 2;
 
-/// Makes an audit if it is time for one and nobody else makes it.
+/// Runs an audit if it is due and no other process runs it.
 pub fn run_if_due(versions: &VersionStore) {
     let ledger = &versions.quota.ledger;
     if ledger.claim_audit((ledger.limit() / EVERY).max(1)) {
@@ -26,7 +29,7 @@ pub fn run_if_due(versions: &VersionStore) {
     }
 }
 
-/// See the module.
+/// Runs an audit.
 pub(in crate::cache) fn run(versions: &VersionStore) {
     if !versions.is_in_place() {
         return;
@@ -54,10 +57,10 @@ pub(in crate::cache) fn run(versions: &VersionStore) {
     }
 }
 
-/// What a file takes that is recorded, after what is in it beside its chunks is given back.
+/// Bytes of a recorded file, after the bytes beside its chunks were freed.
 fn beside(versions: &VersionStore, key: &EntryKey, recorded: u64) -> u64 {
     let allocated = versions.store.allocated(key);
-    // Files that are open here know what is being filled, and lose the rest by themselves.
+    // Files that are open here know what is being written, and free the rest by themselves.
     if allocated <= recorded + BESIDE || versions.cached_files.get(key).is_some() {
         return allocated;
     }
@@ -71,12 +74,12 @@ fn beside(versions: &VersionStore, key: &EntryKey, recorded: u64) -> u64 {
     versions.store.allocated(key)
 }
 
-/// What a file takes that is not recorded: nothing, if nobody has it open.
+/// Bytes of a file that is not recorded: 0, if it is unused and so deleted.
 fn unknown(versions: &VersionStore, key: &EntryKey) -> u64 {
-    // Asked again once it is locked: it may have been made, and recorded, a moment ago.
+    // Queried again once it is locked: it may have been created and recorded a moment ago.
     let gone = versions.store.remove_unused(key, || !versions.index.has_committed(key));
     if gone.is_some() {
-        // Whether it was counted nobody can tell; the correction at the end does.
+        // It may or may not have been counted; the correction at the end covers both.
         return 0;
     }
     versions.store.allocated(key)

@@ -1,14 +1,16 @@
-//! The thread that makes room, ahead of need where it can.
+//! The evictor: the thread that frees space, ahead of need where it can.
 //!
-//! It sleeps until somebody wants room: a writer here, or one in another process that shares the folder. Then it takes away
-//! what the [policy](crate::cache::quota::policy) ranks lowest, in batches, until the low mark is reached. In each batch:
+//! It sleeps until space is wanted by a writer, here or in another process that shares the
+//! directory. Then it evicts what the [policy](crate::cache::quota::policy) ranks lowest, in
+//! batches, until the low mark is reached. In each batch:
 //!
-//! 1. chunks leave the present sets, so that nobody begins to read them;
+//! 1. chunks are removed from the bitmaps, so that no new read uses them;
 //! 2. the index forgets them, in one transaction;
-//! 3. when that is committed, their bytes are punched out of the files; and files of which nothing is left are deleted.
+//! 3. after the commit, their bytes are punched out of the files, and files without chunks are
+//!    deleted.
 //!
-//! A crash in between leaves bytes that nobody trusts, and that an [audit](super::audit) gives back. When the index can't be
-//! written, nothing is punched.
+//! A crash in between leaves bytes that are not trusted, and that an [audit](super::audit) frees.
+//! If the index can't be written, nothing is punched.
 
 use std::collections::HashSet;
 use std::io;
@@ -27,32 +29,33 @@ use crate::cache::quota::rounds::Outcome;
 use crate::cache::quota::{Quota, seconds_now};
 use crate::util::panic_guard::contained;
 
-/// Bytes of a batch, at most: writers that wait can go on after each.
+/// Maximum bytes of a batch: waiting writers continue after each.
 const BATCH: u64 = 64 << 20;
 
-/// How long it sleeps at most when nothing is wanted: at least so often what is too old is looked for, if it may be at all. And no
-/// more often it looks at all data files because nothing can go.
+/// Maximum sleep when no space is wanted. With a maximum age, chunks that are too old are searched
+/// at this interval at least. It is also the minimum interval of a check of all data files because
+/// nothing can be evicted.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
 
-/// How long what is too old may stay: a part of the age that it may reach, and not so short that looking costs anything.
+/// Fraction of the maximum age by which old chunks may be late, and the minimum interval of the
+/// search.
 const LATE_BY: u32 = 8;
 const LOOK_NO_SOONER: Duration = Duration::from_secs(1);
 
-/// A cache that was just opened is not audited before that, unless room is wanted: whoever mounts it wants to read. And so often
-/// it is looked whether a folder that is gone has come back.
+/// A newly opened cache is not audited before this time, unless space is wanted: the first reads
+/// come first. It is also the interval at which a missing directory is checked.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// The thread. Dropped, it ends.
+/// The thread. It ends when this is dropped.
 pub struct Evictor {
     quota: Arc<Quota>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Evictor {
-    /// Starts it. `let_go` closes files that are kept open without need.
+    /// Starts the thread. `let_go` closes idle files.
     ///
-    /// # Errors
-    /// When the system gives no thread.
+    /// # Errors If the system refuses a thread.
     pub fn start(versions: Arc<VersionStore>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
         let quota = Arc::clone(&versions.quota);
         let thread = std::thread::Builder::new()
@@ -81,11 +84,11 @@ fn run(versions: &VersionStore, let_go: &dyn Fn()) {
         let wanted = quota.ledger.wanted();
         let asked = quota.rounds.asked();
         let is_in_place = versions.is_in_place();
-        // Who waits for room is told the outcome in any case.
+        // Writers waiting for space receive the outcome even after a panic.
         let outcome = contained("making room", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
         quota.rounds.have_ended(asked, outcome);
         quota.ledger.relieve();
-        // Writers go first; what can wait comes when they have what they want.
+        // Writers come first; the work that can wait follows.
         let is_settled = asked > 0 || begun.elapsed() >= SETTLING;
         contained("looking after the cache's folder", || {
             if is_settled {
@@ -95,7 +98,7 @@ fn run(versions: &VersionStore, let_go: &dyn Fn()) {
                 let age_in_seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
                 let since = seconds_now().saturating_sub(age_in_seconds);
                 evict_older(versions, since);
-                // All names are looked at for this.
+                // This search visits all names.
                 if names_looked.is_none_or(|looked: Instant| looked.elapsed() >= (age / LATE_BY).max(LOOK_NO_SOONER)) {
                     names_looked = Some(Instant::now());
                     versions.index.note(CatalogUpdate::NotUsedSince(since.into()));
@@ -117,8 +120,8 @@ fn look_for_old_every(max_age: Option<Duration>) -> Duration {
     max_age.map_or(LOOK_FOR_OLD, |age| (age / LATE_BY).clamp(LOOK_NO_SOONER, LOOK_FOR_OLD))
 }
 
-/// A round; and before it is said that nothing can go, a look at what is really there: somebody may have deleted data files.
-/// `looked` is when that was done last.
+/// One round. Before it reports that nothing can be evicted, it checks the disk: another program
+/// may have deleted data files. `looked` is the time of the last check.
 pub(in crate::cache) fn make_room(versions: &VersionStore, let_go: &dyn Fn(), looked: &mut Option<Instant>) -> Outcome {
     let outcome = round(versions, let_go);
     let is_due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_OLD);
@@ -130,7 +133,7 @@ pub(in crate::cache) fn make_room(versions: &VersionStore, let_go: &dyn Fn(), lo
     round(versions, let_go)
 }
 
-/// Makes room until the low mark is reached, or nothing more can go.
+/// Frees space until the low mark is reached, or nothing more can be evicted.
 pub(in crate::cache) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Outcome {
     let quota = &versions.quota;
     if !versions.is_in_place() {
@@ -138,7 +141,7 @@ pub(in crate::cache) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Out
     }
     trim_leftovers(versions);
     if quota.shortfall(Mark::Low) > 0 && quota.has_others() {
-        // Others can't make room in what is open here.
+        // Other processes can't evict from files that are open here.
         let_go();
     }
     let mut is_relieved = false;
@@ -149,14 +152,14 @@ pub(in crate::cache) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Out
             return Outcome::Relieved;
         }
         let victims = coldest(versions, need.min(BATCH), &refused);
-        // Somebody else had them open, or came to use them.
+        // Other processes had them open, or began to use them.
         let is_busy = victims.iter().any(|victim| !victim.chunks.is_empty());
         let evicted = evict(versions, victims);
         quota.measure_index();
         if evicted.freed == 0 && evicted.refused.is_empty() {
             break is_busy || !refused.is_empty();
         }
-        // They are not asked again: what is warmer would never have its turn.
+        // They are not tried again: otherwise warmer segments would never be reached.
         refused.extend(evicted.refused);
         if evicted.freed > 0 {
             is_relieved = true;
@@ -179,10 +182,11 @@ pub(in crate::cache) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Out
     }
 }
 
-/// Gives back what fetches have left behind that ended within a chunk.
+/// Frees the bytes of fetches that ended within a chunk.
 fn trim_leftovers(versions: &VersionStore) {
     let quota = &versions.quota;
-    // They are held for as long as this takes; what is in use now is tried again in a later round if it is still open.
+    // Held for the duration of this; what is in use now is tried in a later round if it is still
+    // open.
     let leftovers = std::mem::take(&mut *quota.leftovers.lock());
     for cached_file in versions.cached_files.all() {
         versions.trim(&cached_file, false);
@@ -190,7 +194,7 @@ fn trim_leftovers(versions: &VersionStore) {
     drop(leftovers);
 }
 
-/// What was not used since this second (since 1970) goes.
+/// Evicts what was not used since this second (since 1970).
 pub fn evict_older(versions: &VersionStore, since: u32) -> u64 {
     if !versions.is_in_place() {
         return 0;
@@ -221,7 +225,7 @@ pub fn evict_older(versions: &VersionStore, since: u32) -> u64 {
     }
 }
 
-/// Lets all chunks of a version that is open go, as far as nobody is using them. False if any are left.
+/// Evicts all chunks of an open version that are not in use. Returns false if any are left.
 pub fn evict_all(versions: &VersionStore, cached_file: Arc<CachedFile>) -> bool {
     let segments = 0..cached_file.presence.segments();
     let chunks = segments.flat_map(|segment| cached_file.evictable(segment)).collect();
@@ -233,18 +237,18 @@ pub fn evict_all(versions: &VersionStore, cached_file: Arc<CachedFile>) -> bool 
             .is_none_or(|cached_file| cached_file.unverified.is_empty())
 }
 
-/// What came of letting chunks go.
+/// The result of an eviction.
 #[derive(Default)]
 struct Evicted {
-    /// Bytes that were given back.
+    /// Bytes freed.
     freed: u64,
-    /// Entries that somebody else has open, of which nothing could go.
+    /// Entries that other processes have open, of which nothing was evicted.
     refused: Vec<EntryKey>,
 }
 
-/// Lets chunks go.
+/// Evicts the victims.
 fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
-    // What is in its place by now, under the same names, is somebody else's.
+    // What is in the directory's place now, under the same names, belongs to another cache.
     if !versions.is_in_place() {
         return Evicted::default();
     }
@@ -252,7 +256,8 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
     let mut doomed = HashSet::new();
     let mut refused = Vec::new();
     let is_committed = {
-        // Each record follows its chunks' leaving at once: should one of them be wanted again, that is recorded later.
+        // Each record is queued right after its chunks are removed: if one is wanted again, that is
+        // recorded later.
         let records = victims.iter().filter_map(|Victim { cached_file, chunks }| {
             let key = cached_file.key.clone();
             let Some(mut begun) = cached_file.begin_eviction(chunks) else {
@@ -293,12 +298,13 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
         versions.quota.adjust(change.counted);
         freed += change.freed;
         if let Some(errno) = change.failed {
-            // Room that can't be made is not made for the next ten seconds either: each try would forget what stays.
+            // After a failure none is tried for the next ten seconds: each try would forget chunks
+            // that stay.
             versions.trouble.failed(&io::Error::from_raw_os_error(errno));
         }
     }
     for Victim { cached_file, chunks } in victims {
-        // Of those that were opened for this, the index is to know what is left.
+        // For files that were opened for this, the index records what is left.
         if !chunks.is_empty() && !doomed.contains(&cached_file.key) && Arc::strong_count(&cached_file) == 1 {
             versions.note_use(&cached_file);
         }

@@ -1,7 +1,7 @@
-//! What goes next: the coldest segments of all files.
+//! Victims: the coldest segments of all files, which are evicted next.
 //!
-//! Files that are open here are ranked by what memory knows of their use, all others by what the index does; these
-//! are opened only when it is their turn. A version that is not the current one goes before all else.
+//! Open files are ranked by the recency in memory, all others by that in the index; the latter are
+//! opened only when their turn comes. A version that is not current is evicted before all others.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -13,17 +13,18 @@ use crate::cache::index::{Candidate, Order, Record};
 use crate::cache::key::EntryKey;
 use crate::cache::quota::policy::{Moment, place};
 
-/// Chunks and files of a batch, at most: the index forgets them in one transaction.
+/// Maximum number of chunks of a batch: the index forgets them in one transaction.
 const BATCH_CHUNKS: usize = 16_384;
 
-/// Files that are opened for a batch, at most. To forget one of a few small chunks changes a page or two of the index for each: of
-/// thousands in one transaction SQLite's log would be larger than what is held back for it.
+/// Maximum number of files opened for a batch. For a file of a few small chunks a page or two of
+/// the index change. With thousands of them in one transaction, SQLite's log would exceed the space
+/// reserved for it.
 const BATCH_FILES: usize = 256;
 
-/// Candidates that are asked for at once.
+/// Number of candidates per query.
 pub(in crate::cache) const PAGE: usize = 64;
 
-/// Chunks of one file that are to go.
+/// Chunks of one file that are to be evicted.
 pub(in crate::cache) struct Victim {
     /// The file.
     pub(in crate::cache) cached_file: Arc<CachedFile>,
@@ -31,10 +32,10 @@ pub(in crate::cache) struct Victim {
     pub(in crate::cache) chunks: Vec<u64>,
 }
 
-/// A segment, by rank: of the file with this number among those that were looked at.
+/// A segment by rank: rank, number of the file among the candidates, segment.
 type Ranked = Reverse<(u64, usize, u64)>;
 
-/// Takes together what goes next, of `need` bytes, and nothing of the entries that have `refused` to lose any.
+/// Collects the next victims, of `need` bytes, without the entries that have `refused` an eviction.
 pub(in crate::cache) fn coldest(versions: &VersionStore, need: u64, refused: &HashSet<EntryKey>) -> Vec<Victim> {
     let pinned = versions.index.pinned();
     let mut picked = Picked::new(versions.quota.moment(0));
@@ -52,7 +53,8 @@ pub(in crate::cache) fn coldest(versions: &VersionStore, need: u64, refused: &Ha
             (Some(coldest), rank) if rank.is_none_or(|rank| coldest <= rank) => {
                 let row = closed.next();
                 if let Some(row) = row.filter(|row| !known.contains(&row.key) && !refused.contains(&row.key)) {
-                    // So that files of which nothing is left don't make a batch endless either.
+                    // So that files without remaining chunks also count towards the limit of a
+                    // batch.
                     files += 1;
                     if let Some(cached_file) = open_or_forget(versions, &row) {
                         picked.consider(cached_file, row.coldest == 0);
@@ -70,12 +72,12 @@ pub(in crate::cache) fn coldest(versions: &VersionStore, need: u64, refused: &Ha
     picked.victims
 }
 
-/// What was looked at, and what of it is to go.
+/// The candidates, and what of them is to be evicted.
 struct Picked {
-    /// Every file that was looked at, and what of it is to go.
+    /// Every file that was considered, with its victims.
     victims: Vec<Victim>,
     segments: BinaryHeap<Ranked>,
-    /// When it is looked at.
+    /// The time of ranking.
     now: Moment,
 }
 
@@ -88,7 +90,7 @@ impl Picked {
         }
     }
 
-    /// `is_outdated`: it goes first, however it was used.
+    /// `is_outdated`: it is evicted first, whatever its use.
     fn consider(&mut self, cached_file: Arc<CachedFile>, is_outdated: bool) {
         let number = self.victims.len();
         for segment in 0..cached_file.presence.segments() {
@@ -108,7 +110,7 @@ impl Picked {
         });
     }
 
-    /// Lets the coldest segment go, or as much of it as is needed. Bytes and chunks.
+    /// Picks the coldest segment, or as much of it as is needed. Returns bytes and chunks.
     fn take_segment(&mut self, need: u64, most: usize) -> (u64, usize) {
         let Some(Reverse((_, number, segment))) = self.segments.pop() else {
             return (0, 0);
@@ -167,13 +169,13 @@ impl Iterator for Closed<'_> {
     }
 }
 
-/// Opens an entry to make room in it. One that has no file is forgotten.
+/// Opens an entry to free space in it. An entry without a file is forgotten.
 pub(in crate::cache) fn open_or_forget(versions: &VersionStore, row: &Candidate) -> Option<Arc<CachedFile>> {
     let cached_file = versions.open_recorded(row);
-    // Of a folder that is gone no file is there, and all are when it comes back.
+    // In a directory that is gone every file is missing, but they may come back.
     if cached_file.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {
         versions.index.record(Record::Forget { key: row.key.clone() });
-        // Somebody has deleted it, and its bytes still count.
+        // Another program has deleted it, and its bytes still count.
         versions.quota.ledger.demand_audit();
     }
     cached_file

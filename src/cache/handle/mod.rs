@@ -1,6 +1,7 @@
-//! Open handles: what a read of one finds, waits for and gets.
+//! Open handles: the read path of a file that is open.
 //!
-//! [`reader`] is the one read path: a hit, a wait or a bypass. [`sequential`] reads files whose size is unknown.
+//! [`reader`] is the one read path: a hit, a wait or a bypass. [`sequential`] reads files whose
+//! size is unknown. `fuse` calls both.
 
 pub(super) mod reader;
 pub(super) mod sequential;

@@ -1,4 +1,4 @@
-//! One open handle on a cache entry: what a read of it finds, waits for, and gets.
+//! One open handle on a cache entry: its reads, and what they wait for.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,63 +17,64 @@ use crate::cache::fetch::readahead::{Conditions, ReadAhead};
 use crate::cache::fetch::scheduler::{StreamId, WaiterId, WindowUpdate};
 use crate::cache::{Cache, SMALL_FILE};
 
-/// See the module.
+/// An open handle. Dropping it ends its read-ahead.
 pub struct Reader {
     cache: Arc<Cache>,
     entry: Arc<CacheEntry>,
-    /// Tells its uses from those of others.
+    /// Its number, which separates its uses from those of others.
     number: u64,
-    /// Taken for the moment of a decision. The manager's lock is taken under it, to ask how fast the origin is, and never
-    /// the other way round: the manager knows nothing of readers.
+    /// Locked for the moment of a decision. The manager's lock is taken under it, to query the
+    /// origin's speed, and never the other way round: the manager knows nothing of readers.
     ahead: Mutex<ReadAhead>,
     opened: Instant,
-    /// Reads around the cache through one handle take turns: what one of them brings answers the next.
+    /// Bypass reads through one handle take turns: the bytes of one may answer the next.
     bypass: tokio::sync::Mutex<()>,
 }
 
-/// Numbers for readers.
+/// The next reader's number.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// What became of a read.
+/// The outcome of a read.
 pub enum Read {
     /// The bytes are in the data file, for [`Reader::fill`].
     Ready(Span),
-    /// The bytes are not in the data file, and can't come there now: for [`Reader::read_around`].
+    /// The bytes are missing and can't be written to the data file now: for
+    /// [`Reader::read_around`].
     Bypass,
     /// The callback will be called, or has been. The number is for [`Reader::cancel`].
     Waiting(WaiterId),
 }
 
-/// Bytes that a read is to be answered with.
+/// The bytes that answer a read.
 #[derive(Debug)]
 pub struct Span {
-    /// What was asked for; may reach past the end of the file.
+    /// The requested range; may reach past the end of the file.
     bytes: Range<u64>,
     guard: Guard,
 }
 
-/// How it is known that the bytes were not evicted before they were read.
+/// How a read ensures that its bytes were not evicted before they were read.
 #[derive(Debug)]
 enum Guard {
-    /// By looking whether this is still the [stamp](crate::cache::entry::chunk_bitmap::ChunkBitmap::stamp) of their chunks. Costs a read that finds its bytes nothing that
-    /// others could feel.
+    /// By comparing the [stamp](crate::cache::entry::chunk_bitmap::ChunkBitmap::stamp) of their
+    /// chunks afterwards. A hit then writes to no shared memory.
     Stamp(u64),
-    /// They are not, for as long as this is kept. For a read that waits: it would wait again, perhaps for ever, if its bytes
-    /// could go between coming and being read.
+    /// They are not evicted for as long as this is kept. For a read that waits: it would wait
+    /// again, perhaps forever, if its bytes could be evicted between arriving and being read.
     Used(#[expect(dead_code, reason = "kept to be dropped")] Used),
 }
 
-/// What became of the bytes of a read.
+/// The result of filling a read's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
     /// They are in the buffer.
     Yes,
-    /// They were evicted before they could be read: the read is to begin again.
+    /// They were evicted before they could be read: the read must begin again.
     Gone,
 }
 
 impl Reader {
-    /// A handle of its own on an entry.
+    /// A new handle on an entry.
     pub(in crate::cache) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         Reader {
@@ -91,21 +92,21 @@ impl Reader {
         &self.entry
     }
 
-    /// Reads `len` bytes from `offset`. Bytes that are present cost neither SQL nor a lock that
-    /// anybody else holds; otherwise `later` makes the callback that is called when they are.
+    /// Reads `len` bytes from `offset`. Present bytes need neither SQL nor a contended lock.
+    /// Otherwise `later` creates the callback that is called when they are present.
     pub fn read(&self, offset: u64, len: u64, later: impl FnOnce(Span) -> OnReady) -> Read {
         let asked = offset..offset.saturating_add(len);
         let size = self.entry.size();
         let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
-            // Whatever is punched out of the file once it is known would be seen: it begins with none.
+            // A stamp of 0 notices every later eviction: the file begins without any.
             let shifts = self.ahead.lock().note(&bytes, size, true, self);
             return self.wait(asked, &shifts, Guard::Stamp(0), later);
         };
         let chunks = self.entry.chunk.touched(&bytes);
         let quota = &self.cache.versions().quota;
         settled.cached_file.recency.note(&chunks, &quota.moment(self.number));
-        // Taken before the chunks are looked for.
+        // Taken before the chunks are looked up.
         let stamp = settled.presence.stamp(&chunks);
         let ready = |bytes| {
             Read::Ready(Span {
@@ -143,7 +144,8 @@ impl Reader {
         self.wait(asked, &shifts, used, later)
     }
 
-    /// Looks into the index for what other mounts have fetched meanwhile of all that is about to be asked for.
+    /// Looks up in the index what other mounts have fetched meanwhile of the bytes about to be
+    /// requested.
     fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[WindowUpdate]) {
         let whole = 0..settled.size();
         let is_small = settled.size() <= SMALL_FILE;
@@ -155,7 +157,7 @@ impl Reader {
         }
     }
 
-    /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
+    /// `bytes` are not clipped: if the listing's size was wrong, those past it count too.
     fn wait(
         &self,
         bytes: Range<u64>,
@@ -180,22 +182,24 @@ impl Reader {
         Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, shifts, on_ready))
     }
 
-    /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called before.
+    /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called
+    /// before.
     pub fn cancel(&self, waiter: WaiterId) {
         self.cache.manager.cancel(waiter);
     }
 
-    /// How many bytes there are to a span, by the file's true size.
+    /// Number of bytes of a span, by the file's true size.
     pub fn len_of(&self, span: &Span) -> usize {
         let bytes = self.clip(span);
-        // The kernel asks for a few MiB at most.
+        // The kernel requests a few MiB at most.
         usize::try_from(bytes.end - bytes.start).unwrap_or(0)
     }
 
-    /// Whether a read begins where the listing said that there are bytes, and there are none. It must not be answered with
-    /// nothing: by an answer that ends early the kernel learns a file's size, but only by the first one. Told "nothing" of
-    /// the second 128 KiB before it is told of the first, it would take the file to be 128 KiB long and show zeros
-    /// (`fuse_read_update_size` in `fs/fuse/file.c`). For the same reason it is not told to ask for attributes meanwhile.
+    /// Returns true if a read begins within the listed size, but past the true end. It must not be
+    /// answered with zero bytes. The kernel learns a file's size by an answer that ends early, but
+    /// only by the first one. If the second 128 KiB were answered with nothing before the first,
+    /// the kernel would take the file to be 128 KiB long and show zeros (`fuse_read_update_size` in
+    /// `fs/fuse/file.c`). For the same reason its attributes are not invalidated meanwhile.
     pub fn is_past_the_end(&self, offset: u64) -> bool {
         let size = self.entry.size();
         size < self.entry.size_hint && offset >= size
@@ -207,12 +211,11 @@ impl Reader {
 
     /// Fills `buf`, which is [as long](Self::len_of) as the span, with its bytes.
     ///
-    /// # Errors
-    /// [`ReadError::Lost`] when they turn out to be lost: they are forgotten, and another [`Self::read`] fetches them.
-    /// [`ReadError::Store`] when the data file can't be read.
+    /// # Errors [`ReadError::Lost`] if they turn out to be lost: they are forgotten, and another
+    /// [`Self::read`] fetches them. [`ReadError::Store`] if the data file can't be read.
     pub fn fill(&self, buf: &mut [u8], span: &Span) -> Result<Filled, ReadError> {
         let Some(settled) = self.entry.settled() else {
-            // An empty range of a file that nobody has asked for yet.
+            // An empty range of a file whose origin was not asked yet.
             return if buf.is_empty() {
                 Ok(Filled::Yes)
             } else {
@@ -224,7 +227,7 @@ impl Reader {
         let was_present = settled.presence.contains_all(&chunks);
         if let Err(error) = settled.cached_file.read_exact_at(buf, bytes.start) {
             let is_lost = self.cache.versions().recover(&self.entry, settled, &bytes, &error);
-            // What fetches have written of chunks that are not whole may be lost with it.
+            // The written parts of incomplete chunks may be lost with it.
             self.cache.manager.lost(self.entry.id);
             return Err(if is_lost {
                 ReadError::Lost
@@ -234,19 +237,19 @@ impl Reader {
         }
         let is_good = match span.guard {
             Guard::Stamp(stamp) => settled.presence.is_unchanged(&chunks, stamp),
-            // Cut off, found out and made whole by another thread meanwhile, the file would have given zeros.
+            // If another thread found the file truncated and restored it meanwhile, it returned
+            // zeros.
             Guard::Used(_) => !was_present || settled.presence.contains_all(&chunks),
         };
-        // The same of what a fetch had written in part.
+        // The same check for the written part of an incomplete chunk.
         let is_good = is_good && (was_present || !settled.cached_file.has_lost_a_part(&chunks));
         Ok(if is_good { Filled::Yes } else { Filled::Gone })
     }
 
-    /// Brings `len` bytes from `offset`, or fewer at the end of the file, past the cache and in memory. For an entry whose
-    /// version is known.
+    /// Reads `len` bytes from `offset`, or fewer at the end of the file, past the cache and in
+    /// memory. For an entry whose version is known.
     ///
-    /// # Errors
-    /// What the origin's answers, or their absence, ask.
+    /// # Errors As the origin's answers, or their absence, require.
     pub async fn read_around(&self, offset: u64, len: u64) -> Result<Piece, ReadError> {
         let settled = self.entry.settled();
         let version = &settled
@@ -267,7 +270,8 @@ impl Reader {
         }
     }
 
-    /// The kernel is going to read the file by itself, and nothing will be heard of it: that counts as a use of all of it.
+    /// The kernel is going to read the file by itself, without further requests: that counts as a
+    /// use of all of it.
     pub fn note_passthrough(&self) {
         if let Some(settled) = self.entry.settled() {
             let all = 0..self.entry.chunk.count(settled.size());
@@ -295,12 +299,13 @@ impl Conditions for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // Counted down first: of two readers that go at once, the second one sees that it is the last.
+        // Decremented first: of two readers that end at once, the second one sees that it is the
+        // last.
         if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
             self.cache.bypass.forget(self.entry.id);
             match self.entry.settled() {
-                // Perhaps there is a place for it when it is opened again.
+                // There may be a data file when it is opened again.
                 Some(settled) if settled.cached_file.has_no_file() => {
                     self.cache.idle_files.let_go_of(|kept| kept.id == self.entry.id)
                 }

@@ -1,9 +1,10 @@
-//! A file whose size nobody can tell, read from its beginning to its end.
+//! Sequential files: a file of unknown size, read from its beginning to its end.
 //!
-//! Some servers make a file while they send it (an archive of a repository, a report): no Content-Length, and no answer
-//! to a Range request that would tell the total. A chunk cache has no place for a file without a size, so such a file
-//! is not cached: each open handle has one download of its own, which is read in sequence. One download is one version
-//! by nature. Its size is shown as 0, as the kernel's own files in /proc have it.
+//! Some servers generate a file while they send it (an archive of a repository, a report). There is
+//! no Content-Length, and no answer to a Range request gives the total. A chunk cache has no place
+//! for a file without a size, so such a file is not cached: each open handle has one download of
+//! its own, which is read in sequence. One download is one version by nature. Its size is shown as
+//! 0, as for the kernel's own files in /proc.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +20,12 @@ use crate::origin::Body;
 
 /// An open file that can be read in sequence only.
 pub struct Sequential {
-    /// Whose throttle it shares.
+    /// The downloader whose throttle it shares.
     downloader: Arc<ChunkDownloader>,
-    /// The longest that one read waits.
+    /// Maximum time that one read waits.
     patience: Duration,
-    /// Held by the one who reads, across the wait for its bytes: a second reader's place is only known then.
+    /// Held by the current read, across the wait for its bytes: a second read's offset can be
+    /// checked only then.
     state: Mutex<State>,
 }
 
@@ -31,7 +33,7 @@ struct State {
     body: Body,
     /// Byte offset in the file of the first byte of `pending`.
     position: u64,
-    /// What has come and was not read yet. It stays if a read is dropped while it waits.
+    /// Received bytes that were not read yet. They stay if a read is dropped while it waits.
     pending: BytesMut,
     has_ended: bool,
 }
@@ -39,8 +41,7 @@ struct State {
 impl Sequential {
     /// Begins the download.
     ///
-    /// # Errors
-    /// As the server's answer or its absence asks.
+    /// # Errors As the server's answer or its absence requires.
     pub(in crate::cache) async fn open(
         downloader: Arc<ChunkDownloader>,
         url: &Url,
@@ -59,10 +60,10 @@ impl Sequential {
         })
     }
 
-    /// The next `size` bytes, or as many as there are before the end; `None` if `offset` is not where the last read ended.
+    /// The next `size` bytes, or fewer before the end; `None` if `offset` is not where the last
+    /// read ended.
     ///
-    /// # Errors
-    /// If the download breaks, or the bytes do not come within the cache's patience.
+    /// # Errors If the download breaks, or the bytes do not come within the cache's patience.
     pub async fn read(&self, offset: u64, size: usize) -> Result<Option<Vec<u8>>, ReadError> {
         let reading = async {
             let mut state = self.state.lock().await;

@@ -1,4 +1,5 @@
-//! How a cache is put together: over its folder, or, while that can't be opened, over what stands in for it ([`folder`](super::folder)).
+//! Assembles a cache: over its directory, or, while that can't be opened, over a fallback
+//! ([`folder`](super::folder)).
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,21 +23,24 @@ use crate::cache::storage::disk_health::DiskHealth;
 use crate::cache::{Cache, OpenFolder, fetch::file_writer};
 use crate::origin::{Client, Logins, Throttle};
 
-/// Bytes that one fetch asks for, at most. Shorter ones spend more of their time waiting for the first byte; longer ones
-/// keep a sequential reader waiting for the one it is in. By the simulated line of the scheduler's tests (16 connections of
-/// 20 MB/s and 50 ms), 4 GiB in sequence: 286 MB/s with 8 MiB, 294 with 12.
+/// Maximum bytes of one fetch. Shorter fetches spend more of their time waiting for the first byte;
+/// longer ones keep a sequential reader waiting for the one it is in. Measured with the simulated
+/// line of the scheduler's tests (16 connections of 20 MB/s and 50 ms), 4 GiB in sequence: 286 MB/s
+/// with 8 MiB, 294 with 12.
 pub(in crate::cache) const FETCH_LEN: u64 = 12 << 20;
 
-/// A reader does not wait for a fetch to get over more than this: at the 20 MB/s of a common
-/// connection that takes as long as a round trip of 50 ms, which a fetch of its own takes too.
+/// Maximum bytes that a reader waits for a fetch to cover before its own: at the 20 MB/s of a
+/// common connection that takes as long as a round trip of 50 ms, which a fetch of its own takes
+/// too.
 pub(in crate::cache) const SPLIT_DISTANCE: u64 = 1 << 20;
 
 impl Cache {
-    /// Opens the cache, and starts its threads and tasks on `runtime`. If its disk is full or read-only for now, that is told to the
-    /// log, and files are read around the cache until the folder can be opened.
+    /// Opens the cache, and starts its threads and tasks on `runtime`. If its disk is full or
+    /// read-only for now, that is logged, and reads bypass the cache until the directory can be
+    /// opened.
     ///
-    /// # Errors
-    /// When the folder or the index in it can't be used, and not because of the disk.
+    /// # Errors If the directory or the index in it can't be used, for a reason other than the
+    /// disk.
     pub fn open(
         config: CacheConfig,
         client: Client,
@@ -62,7 +66,7 @@ impl Cache {
         Cache::with(versions, dir_lock, config, client, runtime, on_resize)
     }
 
-    /// Over a folder that is open.
+    /// Builds it over an open directory.
     #[cfg(test)]
     pub(in crate::cache) fn over(
         folder: Folder,
@@ -76,7 +80,7 @@ impl Cache {
         Cache::with(occupied.1, Some(occupied.0), config, client, runtime, on_resize)
     }
 
-    /// Over what is open, or what stands in for it.
+    /// Builds it over an open version store, or the fallback.
     fn with(
         versions: Arc<VersionStore>,
         dir_lock: Option<DirLock>,
@@ -128,16 +132,17 @@ impl Cache {
         Ok(cache)
     }
 
-    /// What belongs to an open folder, from now on.
+    /// Takes the guards of an open directory.
     fn hold(&self, dir_lock: DirLock, config: &CacheConfig) -> Result<(), CacheError> {
         let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.idle_files));
         let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
-        // There is one folder for a cache.
+        // A cache has one directory.
         let _ = self.occupied.set(OpenFolder { dir_lock, _evictor });
         Ok(())
     }
 
-    /// Opens the folder that could not be opened when the cache was; true if that is done, and need not be tried again.
+    /// Opens the directory that could not be opened at start. Returns true if no further try is
+    /// needed.
     pub(in crate::cache) fn swap_in(&self, config: &CacheConfig) -> bool {
         let trouble = Arc::clone(&self.versions().trouble);
         let opened =
@@ -159,7 +164,7 @@ impl Cache {
     }
 }
 
-/// What closes the files that are kept open without need.
+/// A function that closes idle files.
 fn closing(idle_files: &Arc<IdleFiles>) -> impl Fn() + Send + Sync + use<> {
     let kept = Arc::clone(idle_files);
     move || kept.let_go_of_all()

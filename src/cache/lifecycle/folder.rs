@@ -1,10 +1,12 @@
-//! The cache's folder: open from the start of a mount, or as soon as it can be opened.
+//! The cache directory: opened at the start of a mount, or as soon as it can be opened.
 //!
-//! A folder on a disk that is full, read-only or broken is no reason not to mount: files are read around the cache, and every
-//! [`PAUSE`] it is tried again. Until then there are [`VersionStore::fallback`], in which nothing is ever kept. Files that are open
-//! when the folder can be used at last go on as they began, and are cached when they are opened anew.
+//! A directory on a disk that is full, read-only or broken does not prevent a mount: reads bypass
+//! the cache, and the directory is tried again every [`PAUSE`]. Until then
+//! [`VersionStore::fallback`] serves, in which nothing is ever kept. Files that are open when the
+//! directory becomes usable continue without it, and are cached when they are opened anew.
 //!
-//! What is wrong with the folder itself stays an error: that it is a file, or somebody else's, or holds the cache of a newer fetchfs.
+//! Errors of the directory itself do prevent a mount: it is a file, belongs to another user, or
+//! holds the cache of a newer fetchfs.
 
 use std::fs::File;
 use std::io;
@@ -27,18 +29,19 @@ use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, privat
 use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
 use crate::cache::{Cache, CacheConfig};
 
-/// Bytes that a cache needs to begin: an index, its log and the count of what is in use, with room to spare.
+/// Bytes that a cache needs to begin: an index, its log and the ledger, with some reserve.
 const TO_BEGIN: u64 = 2 << 20;
 
-/// Bytes that the coldest files make room for on a disk that others have filled: enough to begin and to say what else may go.
+/// Bytes freed from the coldest files on a full disk: enough to begin and to evict more in the
+/// regular way.
 const TO_MAKE_WAY: u64 = 2 * TO_BEGIN;
 
-/// Entries that are looked through for that.
+/// Number of entries that are searched for that.
 const MAKING_WAY: usize = 1000;
 
 /// A cache folder that is open.
 pub struct Folder {
-    /// The right to use it.
+    /// Its shared lock.
     pub dir_lock: DirLock,
     /// Its data files.
     pub store: ChunkStore,
@@ -47,12 +50,11 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Enters the folder, making what is missing in it.
+    /// Opens the directory, and creates what is missing in it.
     ///
-    /// # Errors
-    /// When it can't be used.
+    /// # Errors If it can't be used.
     pub fn open(folder: &Path) -> Result<Folder, CacheError> {
-        // Before anything is made in it.
+        // Before anything is created in it.
         ChunkIndex::refuse_newer(folder)?;
         let store = ChunkStore::open(folder)?;
         let dir_lock = DirLock::enter(folder);
@@ -60,10 +62,10 @@ impl Folder {
         Ok(Folder { dir_lock, store, index })
     }
 
-    /// Enters it, and if others have filled its disk so that not even the index can be opened, makes the coldest files make way for that.
+    /// Opens it. If its disk is so full that not even the index can be opened, deletes the coldest
+    /// files first.
     ///
-    /// # Errors
-    /// As for [`Self::open`].
+    /// # Errors As for [`Self::open`].
     pub fn open_or_make_way(folder: &Path) -> Result<Folder, CacheError> {
         let opened = Folder::open(folder);
         let is_full = |folder| why_unusable(folder).is_some_and(|error| is_want_of_room(&error));
@@ -73,18 +75,17 @@ impl Folder {
         Folder::open(folder)
     }
 
-    /// Joins those who use it, with a part of the disk as the config has it.
+    /// Joins the processes that use it, with the configured quota.
     ///
-    /// # Errors
-    /// When it can't be joined, or the cache may not be as large as what comes at once.
+    /// # Errors If it can't be joined, or the configured size is below the minimum.
     pub fn occupy(
         self,
         config: &CacheConfig,
         trouble: Arc<DiskHealth>,
     ) -> Result<(DirLock, Arc<VersionStore>), CacheError> {
         let Folder { dir_lock, store, index } = self;
-        // The index would have to look at all of its entries. It is asked if nobody has left a count, or one that may not have
-        // reached the disk before the machine went down.
+        // The index's sum visits all entries. It is used only if there is no count, or if the count
+        // may not have reached the disk before the machine went down.
         let counted = crate::cache::sharing::ledger::counted(&config.folder).filter(|_| index.is_of_this_boot());
         let quota = Quota::open(
             &config.folder,
@@ -119,7 +120,8 @@ impl Folder {
     }
 }
 
-/// Opens the index; one that is damaged is replaced by an empty one, and the data files that it knew are deleted.
+/// Opens the index. A damaged one is replaced by an empty one, and the data files that it knew are
+/// deleted.
 fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
     match ChunkIndex::open(folder) {
         Err(CacheError::Index { is_damaged: true, .. }) => ChunkIndex::begin_anew(folder, store),
@@ -128,10 +130,9 @@ fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheErro
 }
 
 impl VersionStore {
-    /// In the place of a folder that can't be opened: nothing is known, and nothing is kept.
+    /// A fallback for a directory that can't be opened: it knows nothing and keeps nothing.
     ///
-    /// # Errors
-    /// When there is no memory for it.
+    /// # Errors If there is no memory for it.
     pub fn fallback(config: &CacheConfig, trouble: Arc<DiskHealth>) -> Result<Arc<VersionStore>, CacheError> {
         Ok(Arc::new(VersionStore {
             has_holes: false,
@@ -147,12 +148,13 @@ impl VersionStore {
     }
 }
 
-/// Why the folder is not open, if that may pass: what is to be told. `None` if it is not for the disk that it can't be used.
+/// The message why the directory is not open, if that may pass. `None` if the disk is not the
+/// cause.
 pub fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
     match error {
         CacheError::NewerIndex { .. } => None,
         CacheError::TooSmall { size, least } => {
-            // Half of what is free, and less is free than usual.
+            // The default is half of what is free, and less is free than usual.
             let is_of_now = config.quota.size.is_none() && quota::half_of_disk(&config.folder) >= *least;
             is_of_now.then(|| format!("its disk is nearly full: the cache would have {size} bytes, and needs {least}"))
         }
@@ -163,7 +165,8 @@ pub fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
     }
 }
 
-/// What the system says when the folder is to be made and some bytes be written there; `None` if that works.
+/// The system's error when the directory is created and some bytes are written there; `None` on
+/// success.
 fn why_unusable(folder: &Path) -> Option<io::Error> {
     let path = folder.join(format!(".probe-{}", std::process::id()));
     let probe = || -> io::Result<()> {
@@ -172,7 +175,7 @@ fn why_unusable(folder: &Path) -> Option<io::Error> {
         allocate(&file, TO_BEGIN)
     };
     let outcome = probe();
-    // If it stays, it is a file that nobody looks at.
+    // If it stays, it is a small file without a user.
     let _ = std::fs::remove_file(&path);
     outcome.err()
 }
@@ -188,7 +191,8 @@ fn is_want_of_room(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
-/// Whether the disk is to blame, or what it is mounted from: it may be as it should be in a while. A permission is somebody's will.
+/// Returns true if the disk or its connection is the cause, so that it may work again later. A
+/// permission is intended.
 fn is_of_the_disk(error: &io::Error) -> bool {
     let passes = [
         libc::EROFS,
@@ -203,11 +207,12 @@ fn is_of_the_disk(error: &io::Error) -> bool {
     is_want_of_room(error) || error.raw_os_error().is_some_and(|errno| passes.contains(&errno))
 }
 
-/// Deletes the coldest data files that are not pinned, so that the index can be opened. True if there is room now.
-/// That they are gone is noticed when they are opened, or make room themselves.
+/// Deletes the coldest data files that are not pinned, so that the index can be opened. Returns
+/// true if there is space now. Later opens or evictions notice that they are gone.
 fn make_way(folder: &Path) -> bool {
     let dir_lock = DirLock::enter(folder);
-    // Whoever uses the folder makes room by itself; and reading the index as it lies there needs that nobody writes it.
+    // A process that uses the directory evicts by itself; and reading the unopened index requires
+    // that no process writes it.
     if !dir_lock.is_alone() {
         return false;
     }
@@ -230,7 +235,7 @@ fn make_way(folder: &Path) -> bool {
     freed >= TO_BEGIN
 }
 
-/// Tries again and again to open the folder, until that succeeds or the cache is closed.
+/// Tries to open the directory at intervals, until that succeeds or the cache is closed.
 pub fn keep_trying(cache: &Arc<Cache>, config: CacheConfig, runtime: &Handle) {
     let cache = Arc::downgrade(cache);
     runtime.spawn(async move {
@@ -239,7 +244,7 @@ pub fn keep_trying(cache: &Arc<Cache>, config: CacheConfig, runtime: &Handle) {
             let (cache, config) = (Weak::clone(&cache), config.clone());
             let trying =
                 tokio::task::spawn_blocking(move || cache.upgrade().is_none_or(|cache| cache.swap_in(&config)));
-            // It fails only if it panics, or if the runtime is going down.
+            // It fails only if it panics, or if the runtime shuts down.
             if trying.await.unwrap_or(true) {
                 return;
             }
@@ -304,7 +309,7 @@ mod tests {
             versions.index.sync();
             keys.push(key);
         }
-        // The very coldest one is to stay.
+        // The coldest one is pinned, so it stays.
         versions.index.pin(&keys[5]);
         assert!(!make_way(dir.path()), "somebody uses it");
         versions.index.finish();

@@ -1,9 +1,12 @@
-//! What a user does with a cache folder while it may be in use: look at it, check it, clear it.
+//! Fsck: the user's commands on a cache directory that may be in use: inspect, check, clear.
 //!
-//! Checking locks nothing, so that no running mount notices. **What looks wrong counts only if the index has not changed while it was
-//! looked at**: what is recorded at a moment is in the data file then, because a mount writes bytes before it records them, and
-//! forgets them before they go. A mount may have dropped them, and fetched them again, otherwise. Dropping takes a data file's lock and leaves alone what somebody
-//! uses. As everywhere, the index forgets before the data goes.
+//! Checking takes no locks, so running mounts are not affected. **A finding counts only if the
+//! index did not change during the check.** A recorded chunk is in the data file at any moment,
+//! because a mount writes bytes before it records them, and forgets them before it evicts them.
+//! With a changing index, a mount may have evicted and fetched the chunk meanwhile.
+//!
+//! Dropping takes a data file's lock and skips files in use. As everywhere, the index forgets
+//! before the data is deleted.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -18,11 +21,11 @@ use crate::cache::sharing::ledger::demand_audit;
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::DataFile;
 
-/// How often something that looks wrong is looked at beside a mount that goes on recording. One does so five times a second, as a
-/// rule, and a look takes milliseconds.
+/// Maximum number of checks of a finding beside a mount that records. A mount usually records five
+/// times per second, and a check takes milliseconds.
 const LOOKS: u32 = 1000;
 
-/// A cache folder, beside the mounts that use it.
+/// A cache directory, beside the mounts that use it.
 pub struct Fsck {
     folder: PathBuf,
     dir_lock: DirLock,
@@ -30,17 +33,17 @@ pub struct Fsck {
     index: ChunkIndex,
 }
 
-/// What is wrong with an entry.
+/// A fault of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Chunks are recorded, and there is no data file.
+    /// Chunks are recorded, but there is no data file.
     NoFile,
     /// The data file has another size.
     WrongSize {
-        /// Bytes that it has.
+        /// Its size in bytes.
         found: u64,
     },
-    /// A recorded chunk lies over a hole: it reads as zeros, and was not those.
+    /// A recorded chunk lies over a hole: it reads as zeros, which were not its bytes.
     Hole(u64),
     /// A recorded chunk's bytes are not those that were fetched.
     WrongBytes(u64),
@@ -48,11 +51,11 @@ pub enum Finding {
     Unreadable(u64, String),
     /// A chunk is recorded that the file does not have.
     PastEnd(u64),
-    /// The entry's count of its chunks is not their number.
+    /// The entry's count of its chunks is wrong.
     WrongCount {
-        /// What the entry says.
+        /// The count of the entry.
         said: u64,
-        /// What there are.
+        /// The number of its chunk rows.
         counted: u64,
     },
 }
@@ -85,20 +88,19 @@ impl Finding {
     }
 }
 
-/// What became of something that was to be dropped.
+/// The result of dropping something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
-    /// It is gone.
+    /// It was dropped.
     Yes,
     /// A mount uses it, so it stays.
     InUse,
 }
 
 impl Fsck {
-    /// Opens the folder of a cache. It is not made if it is missing.
+    /// Opens the directory of a cache. A missing one is not created.
     ///
-    /// # Errors
-    /// When there is no cache in it, or its index can't be used.
+    /// # Errors If there is no cache in it, or its index can't be used.
     pub fn open(folder: &Path) -> Result<Fsck, CacheError> {
         if !folder.join(FILE).is_file() {
             return Err(CacheError::Folder {
@@ -117,7 +119,7 @@ impl Fsck {
         })
     }
 
-    /// The same on a disk that fails when the test says so.
+    /// Opens it on a disk that fails when the test says so.
     #[cfg(test)]
     pub fn open_on(
         folder: &Path,
@@ -128,11 +130,10 @@ impl Fsck {
         Ok(Fsck { store, ..fsck })
     }
 
-    /// Sets a damaged index aside, as a mount would, with the data files that it knew: the cache begins anew. Leaves all as it is
-    /// while a mount uses the folder.
+    /// Moves a damaged index aside, as a mount would, and deletes the data files that it knew: the
+    /// cache begins anew. Changes nothing while a mount uses the directory.
     ///
-    /// # Errors
-    /// When the folder can't be changed.
+    /// # Errors If the directory can't be changed.
     pub fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
         let store = ChunkStore::open(folder)?;
         let dir_lock = DirLock::enter(folder);
@@ -143,17 +144,17 @@ impl Fsck {
         Ok(Dropped::Yes)
     }
 
-    /// The index, to look at.
+    /// The index, for reading.
     pub fn index(&self) -> &ChunkIndex {
         &self.index
     }
 
-    /// The data files, to look at.
+    /// The data files, for reading.
     pub fn store(&self) -> &ChunkStore {
         &self.store
     }
 
-    /// To be called after the last change. Mounts that use the folder are told to look what is left in it.
+    /// Call this after the last change. Mounts that use the directory then audit it.
     pub fn close(self) {
         self.index.finish();
         if let Err(error) = demand_audit(&self.folder) {
@@ -164,10 +165,9 @@ impl Fsck {
         }
     }
 
-    /// Checks every chunk of an entry. `checked` is told the bytes of each.
+    /// Checks every chunk of an entry. `checked` is called with the bytes of each.
     ///
-    /// # Errors
-    /// When the data file can't be opened.
+    /// # Errors If the data file can't be opened.
     pub fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
         let recorded = self.index.recorded(&entry.key).map_err(io::Error::other)?.chunks;
         let mut findings = Vec::new();
@@ -201,7 +201,7 @@ impl Fsck {
         Ok(findings)
     }
 
-    /// What is wrong with the data file as a whole, if anything is recorded to be in it.
+    /// The fault of the data file as a whole, if any chunks of it are recorded.
     fn look_at_file(&self, entry: &EntryInfo) -> io::Result<Option<Finding>> {
         if self
             .index
@@ -220,7 +220,7 @@ impl Fsck {
         })
     }
 
-    /// What is wrong with a chunk that may be recorded.
+    /// The fault of a chunk that may be recorded.
     fn look_at_chunk(&self, entry: &EntryInfo, chunk: u64, buffer: &mut [u8]) -> io::Result<Option<Finding>> {
         let Some(checksum) = self.index.checksum(&entry.key, chunk) else {
             return Ok(None);
@@ -235,7 +235,8 @@ impl Fsck {
         })
     }
 
-    /// Looks again until nothing was recorded meanwhile. Where that never happens, what looks wrong is what is going on.
+    /// Repeats a check until nothing was recorded meanwhile. If that never happens, the finding is
+    /// attributed to running mounts.
     fn in_quiet(&self, mut look: impl FnMut() -> io::Result<Option<Finding>>) -> io::Result<Option<Finding>> {
         for _ in 0..LOOKS {
             let before = self.index.version();
@@ -248,15 +249,15 @@ impl Fsck {
     }
 
     fn count_is_wrong(&self, key: &EntryKey) -> bool {
-        // Asked in one go: a running mount records beside us.
+        // One query: a running mount records concurrently.
         let counted = self.index.counts(key);
         counted.is_ok_and(|counts| counts.is_some_and(|(said, counted)| said != counted))
     }
 
-    /// Drops what was found wrong, so that it is fetched again. Leaves all as it is if the entry is in use.
+    /// Drops the faulty chunks, so that they are fetched again. Changes nothing if the entry is in
+    /// use.
     ///
-    /// # Errors
-    /// When the data file can't be opened or changed.
+    /// # Errors If the data file can't be opened or changed.
     pub fn repair(&self, entry: &EntryInfo, findings: &[Finding]) -> io::Result<Dropped> {
         let is_whole_file = |finding: &Finding| matches!(finding, Finding::NoFile | Finding::WrongSize { .. });
         if findings.iter().any(is_whole_file) {
@@ -282,7 +283,7 @@ impl Fsck {
         Ok(Dropped::Yes)
     }
 
-    /// Drops an entry with all that is here of it, unless somebody uses it.
+    /// Drops an entry with all its bytes, unless it is in use.
     pub fn clear(&self, key: &EntryKey) -> Dropped {
         if self.store.remove_unused(key, || self.index.forget(key)).is_some() {
             Dropped::Yes
@@ -291,23 +292,24 @@ impl Fsck {
         }
     }
 
-    /// Drops what is kept of names: the listings of all directories, and what is known of files that are not here.
+    /// Drops the catalog: the listings of all directories, and the versions of files without cached
+    /// bytes.
     pub fn clear_names(&self) {
         self.index.note(CatalogUpdate::Nothing);
     }
 
-    /// The data files that belong to no entry, with the bytes that they take on the disk.
+    /// The data files without an entry, with their bytes on the disk.
     pub fn orphans(&self) -> Vec<(EntryKey, u64)> {
         let files = self.store.files().into_iter();
         let keyed = files.filter_map(|(_, key, bytes)| Some((key?, bytes)));
         self.index.sync();
-        // One that a mount has made, and not recorded yet, it has open.
+        // A file that a mount has created and not recorded yet is open there.
         let is_orphan = |key: &EntryKey| self.store.unused(key, || !self.index.has_committed(key)) == Some(true);
         keyed.filter(|(key, _)| is_orphan(key)).collect()
     }
 }
 
-/// What is wrong with one chunk, if anything.
+/// The fault of one chunk, if any.
 fn check(data: &DataFile, chunk: u64, start: u64, buffer: &mut [u8], checksum: u64) -> Option<Finding> {
     match data.read_exact_at(buffer, start) {
         Err(error) => Some(Finding::Unreadable(chunk, error.to_string())),

@@ -1,5 +1,8 @@
-//! The cache folder from opening to close, and what a user does with it: [`builder`] opens it, [`cache_dir`] swaps it in once it can be
-//! opened, [`fsck`] checks and clears it, [`pins`] keeps files in it.
+//! The cache directory from opening to close, and the user's commands on it.
+//!
+//! [`builder`] opens it; [`folder`] opens it later if its disk was in trouble at start; [`fsck`]
+//! checks and clears it; [`pins`] keeps files in it. Opening fails only for faults of the directory
+//! itself; a failing disk delays it.
 
 pub(super) mod builder;
 pub(super) mod folder;

@@ -1,4 +1,4 @@
-//! What the user wants of the cache: jobs, pins, and to be rid of something. Most of these block for a query.
+//! The user's requests to the cache: jobs, pins, and evictions. Most of these block for a query.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,8 +15,8 @@ use crate::cache::index::{Holding, JobRow, PinRow, Record};
 use crate::cache::sharing::locks::{Lock, try_lock};
 use crate::http::redact;
 
-/// Who fetches bytes that nobody reads yet: when that ends, whichever way, the index is told that they are new. A reader
-/// sees to that itself.
+/// Fetches without a reader: when this is dropped, the index records the new bytes as used. A
+/// reader does that itself.
 pub struct BackgroundUse {
     versions: Arc<VersionStore>,
     entry: Arc<CacheEntry>,
@@ -24,7 +24,7 @@ pub struct BackgroundUse {
 
 impl Drop for BackgroundUse {
     fn drop(&mut self) {
-        // Without a data file there is nothing to be told of.
+        // Without a data file there is nothing to record.
         if let Some(settled) = self
             .entry
             .settled()
@@ -35,40 +35,40 @@ impl Drop for BackgroundUse {
     }
 }
 
-/// What became of a wish to unpin.
+/// The result of an unpin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unpinned {
     /// It was pinned and is not any more.
     Done,
     /// It was not pinned.
     WasNot,
-    /// It stays pinned, because a directory above it is: its URL, without secrets.
+    /// It stays pinned because of a directory above it: that directory's URL, without secrets.
     Below(String),
 }
 
-/// The right to do a job: no other mount over the folder has it. Given back when dropped.
+/// The lease of a job: no other mount over the directory runs it. Released on drop.
 #[derive(Debug)]
 pub struct JobLease {
-    /// Locked at the job's place; `None` on a file system that has no locks.
+    /// Locked at the job's offset; `None` on a file system without locks.
     _file: Option<File>,
 }
 
-/// Its bytes are never written; each job has the lock on one of them.
+/// Its bytes are never written; each job locks one of them.
 const JOB_LOCKS: &str = "jobs.lock";
 
-/// What became of a wish to evict.
+/// The result of an eviction by the user.
 #[derive(Debug, Clone, Default)]
 pub struct Evicted {
-    /// Versions that are gone, each with its bytes.
+    /// Deleted versions, each with its bytes.
     pub gone: Vec<Holding>,
-    /// Versions that stay because somebody uses them.
+    /// Versions that stay because they are in use.
     pub in_use: Vec<Holding>,
     /// Versions that stay because they are pinned.
     pub pinned: Vec<Holding>,
 }
 
 impl Cache {
-    /// To be held while bytes of an entry are fetched ahead of any reader.
+    /// Hold this while bytes of an entry are fetched without a reader.
     pub fn bringing(&self, entry: &Arc<CacheEntry>) -> BackgroundUse {
         BackgroundUse {
             versions: Arc::clone(self.versions()),
@@ -76,32 +76,33 @@ impl Cache {
         }
     }
 
-    /// Records that a job is to be done, and returns when that is committed. False if it can't be.
+    /// Records a job, and returns when that is committed. Returns false if it can't be.
     pub fn record_job(&self, job: JobRow) -> bool {
         self.versions().index.commit([Record::Job(job)])
     }
 
-    /// Returns when all that was recorded before is on its way to the disk.
+    /// Returns when everything recorded before is committed.
     pub fn sync_index(&self) {
         self.versions().index.sync();
     }
 
-    /// Records that a job is done, or no longer wanted. Queued, not waited for.
+    /// Records that a job is done, or no longer wanted. Returns at once.
     pub fn forget_job(&self, key: &str) {
         self.versions().index.record(Record::JobDone { key: key.to_owned() });
     }
 
-    /// The recorded jobs of a source, in the order in which they were asked for.
+    /// The recorded jobs of a source, in the order of their requests.
     pub fn jobs(&self, source: &str) -> Vec<JobRow> {
         self.versions().index.jobs(source)
     }
 
-    /// Whether this job of a source is still to be done. A query. `None` if the index does not tell.
+    /// Whether this job of a source is still to be done. A query. `None` after an error of the
+    /// index.
     pub fn has_job(&self, source: &str, key: &str) -> Option<bool> {
         self.versions().index.has_job(source, key)
     }
 
-    /// Takes the right to do a job; `None` while another mount has it. Some system calls.
+    /// Takes the lease of a job; `None` while another mount has it. Some system calls.
     pub fn take_job(&self, key: &str) -> Option<JobLease> {
         let mut options = File::options();
         let opened = options
@@ -117,15 +118,15 @@ impl Cache {
             Ok(None) => None,
             Ok(file) => Some(JobLease { _file: file }),
             Err(error) => {
-                // Two who do the same lose time, and nothing else.
+                // Two mounts that run the same job lose time, and nothing else.
                 log::debug!("no lock for a prefetch job: {error}");
                 Some(JobLease { _file: None })
             }
         }
     }
 
-    /// From now on a file stays in the cache, whatever its version, or everything below a directory does: what is there
-    /// already, and what comes. False if that can't be recorded.
+    /// Pins a file in all its versions, or everything below a directory: cached and future bytes
+    /// stay in the cache. Returns false if that can't be recorded.
     pub fn pin(&self, url: &Url, is_directory: bool) -> bool {
         self.versions().index.commit([Record::Pin(PinRow {
             url_key: self.versions().url_key(url),
@@ -134,7 +135,7 @@ impl Cache {
         })])
     }
 
-    /// Takes a pin back.
+    /// Removes a pin.
     pub fn unpin(&self, url: &Url) -> Unpinned {
         let (index, url_key) = (&self.versions().index, self.versions().url_key(url));
         if index.has_pin(&url_key) {
@@ -148,13 +149,14 @@ impl Cache {
         }
     }
 
-    /// What is pinned: URLs, without secrets. Those of directories end in `/`.
+    /// The pinned URLs, without secrets. Those of directories end in `/`.
     pub fn pins(&self) -> Vec<String> {
         self.versions().index.pins()
     }
 
-    /// Deletes what is cached of a file, in all versions, or of the files below a directory. What a read is using stays, and
-    /// what another process or the kernel has open; so does what is pinned, unless `even_pinned`.
+    /// Deletes the cached bytes of a file, in all versions, or of the files below a directory.
+    /// Bytes that a read, another process or the kernel uses stay, and pinned ones unless
+    /// `even_pinned`.
     pub fn evict(&self, url: &Url, is_directory: bool, even_pinned: bool) -> Evicted {
         let index = &self.versions().index;
         let held = if is_directory {
@@ -178,7 +180,8 @@ impl Cache {
         evicted
     }
 
-    /// Drops all that is here of an entry, of one that is open here chunk by chunk. False if some of it had to stay.
+    /// Deletes all bytes of an entry; of an open one chunk by chunk. Returns false if some had to
+    /// stay.
     fn drop_all_of(&self, holding: &Holding) -> bool {
         let versions = self.versions();
         if !versions.is_in_place() {
@@ -187,7 +190,8 @@ impl Cache {
         if let Some(cached_file) = versions.cached_files.get(&holding.key) {
             return evict_all(versions, cached_file);
         }
-        // The rows go before the bytes: a crash in between leaves a file that nobody trusts.
+        // The rows are deleted before the bytes: a crash in between leaves a file that is not
+        // trusted.
         let gone = versions
             .store
             .remove_unused(&holding.key, || versions.index.forget(&holding.key));
@@ -195,7 +199,7 @@ impl Cache {
             .is_some()
     }
 
-    /// Closes an entry that is only kept open for its next reader.
+    /// Closes an idle entry.
     fn let_go_if_kept(&self, holding: &Holding) {
         self.idle_files.let_go_of(|entry| {
             let settled = entry.settled();

@@ -1,10 +1,12 @@
-//! The cache's size: a hard quota.
+//! The quota: a hard limit of the cache's size.
 //!
-//! **Room is reserved before bytes are written** ([`reservation`]) and counted by blocks of the disk, in a [`ledger`]
-//! that all processes share which use the folder. What counts is everything in it: data files, index, folders. When the count
-//! nears the limit, or the file system's free space the `min_free` of its own, the [`evictor`]'s thread makes room
-//! ahead of need, by the rules of the [`policy`]. A writer that finds none waits for it; one for whom none can be made
-//! gets [`ReadError::NoRoom`](super::ReadError::NoRoom). How much room there is, and how much of it is held back, is in [`room`].
+//! **Space is reserved before bytes are written** ([`reservation`]) and counted in blocks of the
+//! disk, in a [`ledger`] that all processes of the directory share. Everything in the directory
+//! counts: data files, index, directories. The [`evictor`] frees space ahead of need, by the rules
+//! of the [`policy`], when the count nears the limit, or the file system's free space nears
+//! `min_free`. A writer without space waits for it; if none can be freed it gets
+//! [`ReadError::NoRoom`](super::ReadError::NoRoom). [`room`] computes how much space there is, and
+//! how much of it is held back.
 
 pub(super) mod config;
 pub mod policy;
@@ -34,29 +36,29 @@ pub use reservation::Reservation;
 use room::Mark;
 use rounds::Rounds;
 
-/// See the module.
+/// The quota of one cache directory.
 #[derive(Debug)]
 pub struct Quota {
     pub(super) ledger: Ledger,
-    /// A file in the cache folder, to ask its file system for what is free.
+    /// A file in the cache directory, for the free space of its file system.
     pub(super) folder: File,
-    /// Bytes.
+    /// Bytes that must stay free on the file system.
     pub(super) min_free: u64,
-    /// The database and what SQLite keeps beside it.
+    /// The database and SQLite's files beside it.
     pub(super) index_files: [PathBuf; 3],
-    /// Block size of the file system, in bytes: what is allocated is a multiple of it.
+    /// Block size of the file system, in bytes: allocations are multiples of it.
     pub(super) block: u64,
     pub(super) max_age: Option<Duration>,
     pub(super) rounds: Rounds,
-    /// Files in which fetches have left bytes of chunks that never became whole. Nothing is taken under the lock.
+    /// Files with bytes of chunks that fetches have left incomplete. No other lock is taken under
+    /// it.
     pub(super) leftovers: Mutex<Vec<Arc<dyn Debug + Send + Sync>>>,
 }
 
 impl Quota {
-    /// Joins those who use the folder. `recorded` are the bytes that the index has recorded.
+    /// Joins the processes that use the directory. `recorded` are the recorded bytes of the index.
     ///
-    /// # Errors
-    /// When the folder can't be asked for its size, or its ledger not be used.
+    /// # Errors If the file system's size is unknown, or the ledger can't be used.
     pub fn open(folder: &Path, config: &QuotaConfig, recorded: u64) -> Result<Arc<Quota>, CacheError> {
         let failed = |reason: String| CacheError::Folder {
             path: folder.display().to_string(),
@@ -79,10 +81,9 @@ impl Quota {
         Ok(Arc::new(quota))
     }
 
-    /// In the place of one over a folder that can't be opened: there is no room.
+    /// A fallback for a directory that can't be opened: it has no space.
     ///
-    /// # Errors
-    /// When there is no memory for it.
+    /// # Errors If there is no memory for it.
     pub fn fallback(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
         let failed = |error: std::io::Error| CacheError::Folder {
             path: "in memory".to_owned(),
@@ -107,8 +108,8 @@ impl Quota {
             .set_index(self.index_files.iter().map(|file| allocated_at(file)).sum());
     }
 
-    /// Whether the index may grow by so many bytes: not by more than is free of the cache's size. They count until it is looked
-    /// at again.
+    /// Returns true if the index may grow by so many bytes within the cache's free space. They
+    /// count until the index is measured again.
     pub(super) fn has_room_in_index(&self, bytes: u64) -> bool {
         self.measure_index();
         let fits = self.ledger.total().saturating_add(bytes) <= self.most();
@@ -121,41 +122,42 @@ impl Quota {
         fits
     }
 
-    /// Asks for a round of eviction, here and from all others. The number is for [`Rounds::outcome_after`].
+    /// Requests a round of eviction, here and from all other processes. Returns the number for
+    /// [`Rounds::outcome_after`].
     pub(super) fn ask(&self) -> u64 {
         let asked = self.rounds.ask();
         self.ledger.want();
         asked
     }
 
-    /// The cache is being closed: who waits for room gets none.
+    /// The cache is being closed: writers waiting for space get none.
     pub(super) fn close(&self) {
         self.rounds.close();
         self.ledger.want();
         self.ledger.relieve();
     }
 
-    /// Has the evictor look at once whether there is anything to do.
+    /// Wakes the evictor to check at once for work.
     pub(super) fn wake_evictor(&self) {
         self.ledger.want();
     }
 
-    /// What is counted is known to be wrong.
+    /// Makes an audit due, because the count is wrong.
     pub(super) fn demand_audit(&self) {
         self.ledger.demand_audit();
     }
 
-    /// Counts what was found to have changed on disk: bytes more, or fewer.
+    /// Counts a change found on disk: bytes more, or fewer.
     pub(super) fn adjust(&self, by: i64) {
         self.ledger.adjust(by);
     }
 
-    /// Counts a folder that is about to be made for data files.
+    /// Counts a directory that is about to be created for data files.
     pub(super) fn add_folder(&self) {
         self.ledger.add_folder(self.block);
     }
 
-    /// A fetch has left bytes in this file that are to go.
+    /// A fetch has left bytes in this file that are to be freed.
     pub(super) fn note_leftovers(&self, file: Arc<dyn Debug + Send + Sync>) {
         if !self.rounds.is_closed() {
             self.leftovers.lock().push(file);
@@ -163,7 +165,7 @@ impl Quota {
         }
     }
 
-    /// This moment, for a use by a handle.
+    /// The current moment, for a use by a handle.
     pub fn moment(&self, handle: u64) -> Moment {
         let seconds = seconds_now();
         let (clock, limit) = self.ledger.recent(seconds);
@@ -175,7 +177,8 @@ impl Quota {
         }
     }
 
-    /// Bytes, the most that is worth having in the cache ahead of one reader: more of it might be evicted before it is read.
+    /// Maximum bytes worth having in the cache ahead of one reader: more might be evicted before it
+    /// is read.
     pub fn most_ahead(&self) -> u64 {
         self.ledger.limit() / 32
     }
@@ -185,17 +188,17 @@ impl Quota {
         self.ledger.limit()
     }
 
-    /// What is allocated is a multiple of this, in bytes.
+    /// Allocations are multiples of this, in bytes.
     pub fn block(&self) -> u64 {
         self.block
     }
 
-    /// What was not used for so long goes.
+    /// Chunks unused for this long are evicted.
     pub fn max_age(&self) -> Option<Duration> {
         self.max_age
     }
 
-    /// Whether other mounts use the folder at this moment.
+    /// Returns true if other mounts use the directory now.
     pub fn has_others(&self) -> bool {
         self.ledger.has_others()
     }

@@ -1,50 +1,55 @@
-//! Which chunks go first: the eviction policy, as pure functions over what is remembered of their use.
+//! The eviction policy: which chunks are evicted first, as pure functions over the recorded uses.
 //!
-//! **What is remembered.** For each segment of 64 chunks (16 MiB by default), twelve bytes: when it was last used, by which
-//! open handle, and whether it was used more than once. Time is a **logical clock**: the bytes that ever came into the cache.
-//! A cache in which nothing comes in forgets nothing, and a busy one forgets at the pace at which it must.
+//! **State.** Each segment of 64 chunks (16 MiB by default) has twelve bytes: when it was last
+//! used, by which open handle, and whether it was used more than once. Time is a **logical clock**:
+//! the total bytes ever added to the cache. So an idle cache forgets nothing, and a busy one
+//! forgets as fast as it must.
 //!
-//! **The rule.** The segment with the lowest rank goes first, its chunks in the order of the file:
+//! **Rule.** The segment with the lowest rank is evicted first, its chunks in the order of the
+//! file:
 //!
 //! > rank = last use + jitter + (used more than once: four times the size of the cache)
 //!
 //! - **Last use** makes it LRU.
-//! - **Used more than once** protects it from scans: what is read once, however much, goes before what was read by two
-//!   handles, or again after a while, until four cache sizes have come in since it was last used. So a hot set that
-//!   has cooled off makes way, too.
-//! - **Jitter**, a hash of the place between nothing and twice the size of the cache, keeps loops alive. Plain LRU evicts what a
-//!   loop over more than the cache will need soonest, and hits nothing. With jitter a part survives the first turn, is used
-//!   a second time, and is protected from then on. (With one and a half times the size, a loop over 1.5 times the cache hits 32 %
+//! - **Used more than once** protects from scans. What was read once, however much, is evicted
+//!   before what was read by two handles, or again after a while. The protection ends when four
+//!   cache sizes were added since the last use, so a hot set that has cooled off is evicted, too.
+//! - **Jitter**, a hash of the place between zero and twice the size of the cache, keeps loops
+//!   alive. Plain LRU evicts what a loop over more than the cache needs soonest, and has no hits.
+//!   With jitter a part survives the first iteration, is used a second time, and is protected from
+//!   then on. (With one and a half times the size, a loop over 1.5 times the cache hits 32 %
 //!   instead of 46, and a hot set beside a scan 48 instead of 46.)
 //!
-//! A table of hit rates beside plain LRU's is in docs/performance.md; `the_table_of_hit_rates` prints and asserts it.
+//! A table of hit rates beside plain LRU's is in docs/performance.md; `the_table_of_hit_rates`
+//! prints and asserts it.
 
-/// Bytes that one tick of the clock stands for.
+/// Bytes of one tick of the clock.
 pub const TICK: u64 = 64 << 10;
 
-/// Cache sizes that have to come in before what was used more than once is no better than what was used once.
+/// Number of cache sizes added after which repeated use no longer protects.
 const REUSED_LASTS: u64 = 4;
 
-/// Cache sizes over which what was used at one time is spread.
+/// Jitter in cache sizes: what was used at one time is spread over this.
 const JITTER: u64 = 2;
 
-/// A handle that comes back to a place after so many seconds uses it a second time. Below it, a player seeks back.
+/// Seconds after which a return of the same handle counts as a second use. Below it, a player seeks
+/// back.
 const NEW_USE_SECONDS: u32 = 60;
 
-/// When something is used, and by whom.
+/// The time and the handle of a use.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     /// The logical clock, in [`TICK`]s.
     pub clock: u64,
     /// Seconds since 1970.
     pub seconds: u32,
-    /// The open handle, as far as its number tells it from others.
+    /// The low bits of the open handle's number.
     pub handle: u16,
     /// The size of the cache, in [`TICK`]s.
     pub cache: u64,
 }
 
-/// What is remembered of a segment's use.
+/// The recorded use of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Use {
     /// The logical clock at the last use, in [`TICK`]s; less than 2⁴⁰, which is 64 EiB.
@@ -57,7 +62,7 @@ pub struct Use {
 }
 
 impl Use {
-    /// Of a segment of which nothing is known but that it was used, once, by this time.
+    /// The use of a segment that was used once by this time, without further knowledge.
     pub fn once(clock: u64, seconds: u32) -> Use {
         Use {
             clock,
@@ -67,7 +72,7 @@ impl Use {
         }
     }
 
-    /// After one more use.
+    /// The state after one more use.
     #[must_use]
     pub fn after(self, moment: &Moment) -> Use {
         let far = moment.clock.saturating_sub(self.clock) > moment.cache / 8;
@@ -84,7 +89,7 @@ impl Use {
         }
     }
 
-    /// After bytes of it have come, which nobody has used yet.
+    /// The state after bytes of it were fetched, which have no use yet.
     #[must_use]
     pub fn renewed(self, moment: &Moment) -> Use {
         Use {
@@ -94,21 +99,23 @@ impl Use {
         }
     }
 
-    /// Lower goes first. `place` is a hash of what the segment is of; `cache` the size of the cache in [`TICK`]s.
+    /// The lower is evicted first. `place` is a hash of the segment's identity; `cache` the size of
+    /// the cache in [`TICK`]s.
     pub fn rank(self, place: u64, cache: u64) -> u64 {
         let jitter = place % (JITTER * cache).max(1);
         let protection = if self.times > 1 { REUSED_LASTS * cache } else { 0 };
         self.clock + jitter + protection
     }
 
-    /// The rank of a segment of an open file, at this time of the clock. What came or was used within the last eighth of the
-    /// cache's size goes after all else that was used once: it may have been fetched ahead of a reader who is not there yet.
+    /// The rank of a segment of an open file, at this time of the clock. What was fetched or used
+    /// within the last eighth of the cache's size is evicted after all else that was used once: it
+    /// may have been fetched ahead of a reader that has yet to reach it.
     pub fn rank_while_open(self, place: u64, cache: u64, clock: u64) -> u64 {
         let is_new = clock.saturating_sub(self.clock) < cache / 8;
         self.rank(place, cache) + if is_new { JITTER * cache } else { 0 }
     }
 
-    /// Eight and four bytes: what fits into two atomics, and into a column.
+    /// Eight and four bytes: they fit into two atomics, and into a column.
     pub fn pack(self) -> (u64, u32) {
         (
             self.clock << 24 | u64::from(self.handle) << 8 | u64::from(self.times),
@@ -116,7 +123,7 @@ impl Use {
         )
     }
 
-    /// Takes back what [`Self::pack`] gave.
+    /// The inverse of [`Self::pack`].
     pub fn unpack(packed: u64, seconds: u32) -> Use {
         Use {
             clock: packed >> 24,

@@ -1,14 +1,15 @@
-//! How the segments of one entry were used: what [`policy`](super::policy) goes by, in memory and as a column.
+//! Recency: how the segments of one entry were used. The input of [`policy`](super::policy), in
+//! memory and as a column.
 //!
-//! Readers note each use without a lock. Two that use a segment at once may overwrite each other's note, which costs the
-//! policy a little knowledge and nobody else anything.
+//! Readers note each use without a lock. Two concurrent uses of a segment may overwrite each
+//! other's note, which costs the policy a little accuracy and nothing else.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::policy::{Moment, Use};
 
-/// Chunks of a segment: as many as a word of the present set has bits.
+/// Chunks of a segment: as many as a word of the chunk bitmap has bits.
 pub const SEGMENT: u64 = 64;
 
 /// Bytes of a segment in a column.
@@ -19,8 +20,8 @@ const STORED: usize = 12;
 pub struct Recency(Box<[(AtomicU64, AtomicU32)]>);
 
 impl Recency {
-    /// Of a file of so many chunks. What `stored` does not tell was used as `otherwise` says: segments that were not there
-    /// when it was noted have come since, by who could not note it (a process that was killed).
+    /// For a file of so many chunks. Segments that `stored` lacks get `otherwise`: they were
+    /// fetched after the last record, by a process that was killed before it could record them.
     pub fn new(chunks: u64, stored: &[u8], otherwise: Use) -> Recency {
         let segments = usize::try_from(chunks.div_ceil(SEGMENT)).unwrap_or(usize::MAX);
         let mut stored = stored.chunks_exact(STORED);
@@ -44,7 +45,7 @@ impl Recency {
             };
             let before = (packed.load(Ordering::Relaxed), seconds.load(Ordering::Relaxed));
             let after = Use::unpack(before.0, before.1).after(moment).pack();
-            // Mostly nothing changes, and a line of cache that is only read can be shared.
+            // Usually nothing changes, and a CPU cache line that is only read can be shared.
             if after.0 != before.0 {
                 packed.store(after.0, Ordering::Relaxed);
             }
@@ -54,7 +55,7 @@ impl Recency {
         }
     }
 
-    /// Notes that a chunk has just come: it is as new as can be, though nobody has used it yet.
+    /// Notes that a chunk was fetched just now, and not used yet.
     pub fn came(&self, chunk: u64, moment: &Moment) {
         if let Some((packed, seconds)) = self.0.get((chunk / SEGMENT) as usize) {
             let before = Use::unpack(packed.load(Ordering::Relaxed), 0);
@@ -64,13 +65,13 @@ impl Recency {
         }
     }
 
-    /// What is known of a segment.
+    /// The use of a segment.
     pub fn of(&self, segment: u64) -> Use {
         let (packed, seconds) = &self.0[segment as usize];
         Use::unpack(packed.load(Ordering::Relaxed), seconds.load(Ordering::Relaxed))
     }
 
-    /// For a column.
+    /// The value of the column.
     pub fn to_bytes(&self) -> Vec<u8> {
         let segments = self.0.iter().flat_map(|(packed, seconds)| {
             let (packed, seconds) = (packed.load(Ordering::Relaxed), seconds.load(Ordering::Relaxed));

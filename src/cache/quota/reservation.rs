@@ -1,4 +1,5 @@
-//! Reservations: room for bytes that are about to be written to one file, waited for while it is made.
+//! Reservations: space for bytes that are about to be written to one file. A writer waits while
+//! space is freed.
 
 use std::io;
 use std::sync::Arc;
@@ -9,19 +10,20 @@ use super::room::Mark;
 use super::rounds::Outcome;
 use crate::cache::error::ReadError;
 
-/// The index is looked at whenever so many bytes have come in: that costs some microseconds.
+/// The index is measured whenever so many bytes were added; that costs some microseconds.
 const LOOK_AT_INDEX: u64 = 128 << 10;
 
-/// How long a writer waits for room that might be made yet: what is in the way is in use at the moment.
+/// Maximum wait of a writer for space that is in use at the moment.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it looks whether what was in the way is so no longer; there is no event for that.
+/// Interval of checks whether it is still in use; there is no event for that.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How long other processes are given to make room when this one can't: what they have open, say.
+/// Time for other processes to free space when this one can't, in files that they have open for
+/// example.
 const OTHERS_TURN: Duration = Duration::from_secs(2);
 
-/// See the module. Dropped without being settled, it is given back.
+/// Reserved bytes. Released on drop unless settled.
 #[derive(Debug)]
 pub struct Reservation {
     quota: Arc<Quota>,
@@ -29,7 +31,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The bytes were written, and the file takes so many more on disk than when it was last looked at.
+    /// The bytes were written, and the file on disk has grown by `grown` since the last look.
     pub fn settle(mut self, grown: i64) {
         let bytes = std::mem::take(&mut self.bytes);
         self.quota.ledger.settle(bytes, grown);
@@ -43,19 +45,19 @@ impl Drop for Reservation {
 }
 
 impl Quota {
-    /// Reserves room for bytes that are about to be written to one file, waiting for room to be made if need be. Blocks for
-    /// five seconds at most.
+    /// Reserves space for bytes that are about to be written to one file. Blocks while space is
+    /// freed, for at most five seconds.
     ///
-    /// # Errors
-    /// [`ReadError::NoRoom`] when none can be made; [`ReadError::Store`] when it can't be counted.
+    /// # Errors [`ReadError::NoRoom`] if none can be freed; [`ReadError::Store`] if it can't be
+    /// counted.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, ReadError> {
-        // What begins or ends within a block takes all of it.
+        // A range that begins or ends within a block takes all of it.
         let bytes = bytes.next_multiple_of(self.block) + self.block;
         let (deadline, others_turn) = (Instant::now() + PATIENCE, Instant::now() + OTHERS_TURN);
         let mut ticket = None;
         loop {
             let relieved = self.ledger.relieved();
-            // Looked at first: what goes afterwards makes room.
+            // Read first: what is freed afterwards is space.
             let is_empty = self.ledger.used() == 0;
             let is_counted = self
                 .try_reserve(bytes)
@@ -70,7 +72,7 @@ impl Quota {
                 });
             }
             if is_empty {
-                // Others fill the disk, and nothing of ours could make room on it.
+                // Other files fill the disk, and the cache has nothing to free on it.
                 return Err(ReadError::NoRoom);
             }
             let asked = *ticket.get_or_insert_with(|| self.ask());
@@ -102,7 +104,7 @@ impl Quota {
         if self.free() < self.min_free.saturating_add(bytes) || !self.ledger.try_reserve(bytes, self.most())? {
             return Ok(false);
         }
-        // A look at the index now and then: it grows with what comes in.
+        // Measures the index at intervals: it grows with what is added.
         if before / LOOK_AT_INDEX != self.ledger.clock() / LOOK_AT_INDEX {
             self.measure_index();
         }

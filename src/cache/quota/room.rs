@@ -1,34 +1,34 @@
-//! How much room there is: by the cache's size, and by what is free on its disk.
+//! The available space: by the cache's size, and by the free space of its disk.
 //!
-//! A little is held back for what grows without being asked: the index, and the file system's own records of where
-//! a file's extents are, which it makes when it writes them out.
+//! A little is held back for what grows by itself: the index, and the file system's metadata of a
+//! file's extents, which it allocates at write-back.
 
 use nix::sys::statvfs::fstatvfs;
 
 use super::Quota;
 use super::config::free_bytes;
 
-/// Held back for the index: more than the batches of records of several processes make it and its log grow before it is
-/// looked at again.
+/// Held back for the index: more than it and its log grow by batches of records of several
+/// processes before it is measured again.
 const INDEX_GROWTH: u64 = 2 << 20;
 
-/// Held back for the file system's records of extents: 4 KiB are needed for each 340 extents, or for the first five of a
-/// file. Of chunks of 256 KiB that is 0.3 % at worst.
+/// Held back for the file system's metadata of extents: 4 KiB for each 340 extents, or for the
+/// first five of a file. With chunks of 256 KiB that is 0.3 % at worst.
 const EXTENTS: u64 = 256;
 const MOST_EXTENTS: u64 = 64 << 20;
 
-/// Marks of how full the cache is.
+/// Fill levels of the cache.
 #[derive(Debug, Clone, Copy)]
 pub enum Mark {
-    /// From here on room is made.
+    /// Eviction begins here.
     High,
-    /// Until here.
+    /// Eviction ends here.
     Low,
 }
 
 impl Mark {
-    /// How far below the most that may be used it is: enough that a round is worth its cost, whatever the size; and not half
-    /// of what is there.
+    /// Distance of the mark below the maximum: enough that a round is worth its cost at any size,
+    /// and at most a quarter of the maximum.
     fn slack(self, most: u64) -> u64 {
         self.of(most).max(self.of(SMALL).min(most / 4))
     }
@@ -41,31 +41,31 @@ impl Mark {
     }
 }
 
-/// A cache of fewer bytes is kept as far below its limit as one of so many would be.
+/// A smaller cache keeps the distance of one of this many bytes.
 const SMALL: u64 = 20 << 20;
 
-/// Bytes by which the free space is kept above what has to stay free, at most.
+/// Maximum bytes by which the free space is kept above `min_free`.
 const MOST_FREED_FOR_OTHERS: u64 = 256 << 20;
 
 impl Quota {
-    /// The most that the ledger may count.
+    /// Maximum of the ledger's count.
     pub(super) fn most(&self) -> u64 {
         let limit = self.ledger.limit();
         limit.saturating_sub(INDEX_GROWTH + (limit / EXTENTS).min(MOST_EXTENTS))
     }
 
-    /// Bytes to be freed so that there is as much room as the mark says.
+    /// Bytes to free to reach the mark.
     pub(in crate::cache) fn shortfall(&self, mark: Mark) -> u64 {
         let most = self.most();
         let slack = mark.slack(most);
         let over = self.ledger.total().saturating_sub(most - slack);
         let wanted_free = self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS));
-        // What is not ours can't be freed by us.
+        // Bytes of other files can't be freed here.
         let missing = wanted_free.saturating_sub(self.free()).min(self.ledger.used());
         over.max(missing)
     }
 
-    /// Bytes that data files can take before the first of them has to make room for the next.
+    /// Bytes that data files can take before any of them has to be evicted for the next.
     pub fn room(&self) -> u64 {
         let most = self.most();
         let slack = Mark::High.slack(most);
@@ -83,9 +83,9 @@ impl Quota {
         by_size.min(by_disk)
     }
 
-    /// Bytes that the file system has for us.
+    /// Free bytes of the file system for this user.
     pub(super) fn free(&self) -> u64 {
-        // If it can't be told, writing will tell.
+        // After an error, assume enough: a write fails otherwise.
         fstatvfs(&self.folder).map_or(u64::MAX, |disk| free_bytes(&disk))
     }
 }

@@ -1,43 +1,44 @@
-//! Rounds of the evictor: who asks for one is told how the first one that begins afterwards ends.
+//! Rounds of eviction: a request for a round receives the outcome of the first one that begins
+//! afterwards.
 
 use parking_lot::Mutex;
 
-/// How a round of eviction ended.
+/// The outcome of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Bytes were freed, or there was room.
+    /// Bytes were freed, or there was space.
     Relieved,
-    /// Nothing could go, but some of it only for the moment: it is being read, or filled.
+    /// Nothing could be evicted, but some of it only for the moment: it is being read, or written.
     Busy,
-    /// Nothing can go.
+    /// Nothing can be evicted.
     Exhausted,
 }
 
-/// See the module.
+/// Numbers the requests, and keeps the last outcome.
 #[derive(Debug, Default)]
 pub struct Rounds {
-    /// Held for moments. Nothing is taken under it.
+    /// Held for moments. No other lock is taken under it.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     asked: u64,
-    /// All that were asked for up to this number are over.
+    /// All requests up to this number have been answered.
     over: u64,
     last: Option<Outcome>,
     is_closed: bool,
 }
 
 impl Rounds {
-    /// Asks for a round. The number is for [`Self::outcome_after`].
+    /// Requests a round. Returns the number for [`Self::outcome_after`].
     pub fn ask(&self) -> u64 {
         let mut state = self.state.lock();
         state.asked += 1;
         state.asked
     }
 
-    /// The last number that was given: what a round that begins now will answer.
+    /// The last number that was given: a round that begins now answers it.
     pub fn asked(&self) -> u64 {
         self.state.lock().asked
     }
@@ -49,7 +50,7 @@ impl Rounds {
         state.last = Some(outcome);
     }
 
-    /// How the round ended that was asked for, if it is over.
+    /// The outcome of the requested round, if it is over.
     pub fn outcome_after(&self, asked: u64) -> Option<Outcome> {
         let state = self.state.lock();
         if state.is_closed {
@@ -58,12 +59,12 @@ impl Rounds {
         (state.over >= asked).then_some(state.last).flatten()
     }
 
-    /// There are no more rounds.
+    /// Ends all rounds.
     pub fn close(&self) {
         self.state.lock().is_closed = true;
     }
 
-    /// Whether there are no more.
+    /// Returns true if there are no more rounds.
     pub fn is_closed(&self) -> bool {
         self.state.lock().is_closed
     }

@@ -1,16 +1,16 @@
-//! The folder of data files: one sparse file for each cache entry. What can be done with one that is open is in
-//! [`data_file`](super::data_file).
+//! The chunk store: the directory of data files, one sparse file for each cache entry. Operations
+//! on an open one are in [`data_file`](super::data_file).
 //!
 //! A data file has the remote file's size from the start and holes where nothing was fetched, so
-//! every byte stands at its own offset. **A file's size or its blocks say nothing of what is
-//! present**: only the index does ([`crate::cache::entry::chunk_bitmap`]).
+//! every byte is at its own offset. **A file's size or its blocks do not show what is present**:
+//! only the index does ([`crate::cache::entry::chunk_bitmap`]).
 //!
-//! Files are named by their entry's key: `data/ab/cdef…`. Whoever uses one holds a shared lock on it
-//! ([`locks`](crate::cache::sharing::locks)), and several processes fill one together: the bytes of a version are the same,
-//! whoever fetches them. To give a file its size, to punch holes into it or to delete it takes the lock exclusively: nobody
-//! else has it open then.
+//! Files are named by their entry's key: `data/ab/cdef…`. Each user of a file holds a shared lock
+//! on it ([`locks`](crate::cache::sharing::locks)), and several processes fill one together: the
+//! bytes of a version are the same, whichever process fetches them. Setting a file's size, punching
+//! holes and deletion need the exclusive lock: no other process has the file open then.
 //!
-//! Folders are 0700 and files 0600: what one user may read of a server is not for the others.
+//! Directories are 0700 and files 0600: what one user may read of a server is private to that user.
 
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions};
 use std::io;
@@ -26,11 +26,11 @@ use crate::cache::error::CacheError;
 use crate::cache::key::EntryKey;
 use crate::cache::sharing::locks::{Lock, WHOLE, lock, try_lock};
 
-/// How often a file is looked at again that others have open in a state that makes no sense, and how long apart.
+/// Number of checks of a file that others have open with a wrong size, and the pause between them.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The folder of data files.
+/// The directory of data files.
 #[derive(Debug)]
 pub struct ChunkStore {
     folder: PathBuf,
@@ -39,10 +39,9 @@ pub struct ChunkStore {
 }
 
 impl ChunkStore {
-    /// Opens the folder of data files under `cache_dir`, making what is missing.
+    /// Opens the directory of data files under `cache_dir`, and creates what is missing.
     ///
-    /// # Errors
-    /// When the folder can't be made.
+    /// # Errors If the directory can't be created.
     pub fn open(cache_dir: &Path) -> Result<ChunkStore, CacheError> {
         let folder = cache_dir.join("data");
         make_private_folder(&folder).map_err(|error| CacheError::Folder {
@@ -52,7 +51,7 @@ impl ChunkStore {
         Ok(ChunkStore::not_made(cache_dir))
     }
 
-    /// The same, making nothing: no file in it is ever opened.
+    /// A store that creates nothing: no file in it is ever opened.
     pub fn not_made(cache_dir: &Path) -> ChunkStore {
         ChunkStore {
             folder: cache_dir.join("data"),
@@ -61,21 +60,22 @@ impl ChunkStore {
         }
     }
 
-    /// The same folder on a disk that fails when the test says so.
+    /// The same directory on a disk that fails when the test says so.
     #[cfg(test)]
     pub fn on_disk(self, disk: Arc<dyn Disk>) -> ChunkStore {
         ChunkStore { disk, ..self }
     }
 
-    /// Whether the file system can give back parts of a file. One that can't (VFAT, NFS before 4.2, ramfs) mostly fills a file with zeros
-    /// too when it is given its size. If it can't be told, because the disk is full, say, it is taken to be as most are.
+    /// Returns true if the file system can punch holes. One that can't (VFAT, NFS before 4.2,
+    /// ramfs) usually also fills a file with zeros when its size is set. Returns true after other
+    /// errors, a full disk for example, as most file systems can.
     pub fn has_holes(&self) -> bool {
         let path = self.folder.join(format!(".probe-{}", std::process::id()));
         let Ok(file) = private_file().create(true).truncate(true).open(&path) else {
             return true;
         };
         let punched = self.disk.punch(&file, &(0..LAST_BLOCK));
-        // If it stays, it is an empty file that nobody looks at.
+        // If it stays, it is an empty file without a user.
         let _ = std::fs::remove_file(&path);
         punched.map_or_else(|error| error.raw_os_error() != Some(libc::EOPNOTSUPP), |()| true)
     }
@@ -84,13 +84,14 @@ impl ChunkStore {
         DataFile::over(file, &self.disk, size, found)
     }
 
-    /// Opens the data file of an entry of `size` bytes, locked. If nothing good was found under its
-    /// name, `forget` is called to make the index forget the entry, **before** the file gets the size
-    /// by which it is taken for intact: a crash in between must not leave holes that are believed in. It says whether that
-    /// was done.
+    /// Opens the data file of an entry of `size` bytes, locked.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// If there was no file with this size under its name, `forget` is called to make the index
+    /// forget the entry, **before** the file gets its size, which marks it as intact. Otherwise a
+    /// crash in between would leave holes that count as data. `forget` returns whether it
+    /// succeeded.
+    ///
+    /// # Errors Any error of the file system.
     pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
         let descriptor = self.descriptors.take()?;
         let data = self.open_uncounted(key, size, forget)?;
@@ -104,13 +105,14 @@ impl ChunkStore {
             let file = private_file().create(true).truncate(false).open(&path)?;
             let is_alone = try_lock(&file, WHOLE, Lock::Exclusive)?;
             if !is_alone {
-                // Either others use it, or one of them is giving it its size or punching holes: then this waits.
+                // Others use it, or one of them is setting its size or punching holes: then this
+                // waits.
                 lock(&file, WHOLE, Lock::Shared)?;
             }
             let metadata = file.metadata()?;
             if metadata.nlink() == 0 {
-                // Evicted between our open and our lock: what we would record of this file could not be found
-                // again. The next turn makes a new one.
+                // Evicted between the open and the lock: records of this file would have no file
+                // under its name. The next iteration creates a new one.
                 continue;
             }
             if metadata.len() == size {
@@ -118,7 +120,7 @@ impl ChunkStore {
                 return Ok(self.data_file(file, size, Found::Intact));
             }
             if is_alone {
-                // Cutting it to nothing first drops every block of a file that had another size.
+                // Truncating it to zero first frees every block of a file that had another size.
                 self.disk.set_len(&file, 0)?;
                 if !forget() {
                     return Err(io::Error::other("the index can't be written"));
@@ -127,7 +129,8 @@ impl ChunkStore {
                 try_lock(&file, WHOLE, Lock::Shared)?;
                 return Ok(self.data_file(file, size, Found::Nothing));
             }
-            // One who was to give it its size has been killed, and others came as we did.
+            // The process that was to set its size was killed, and others opened it as this one
+            // did.
             drop(file);
             std::thread::sleep(PAUSE);
         }
@@ -137,8 +140,9 @@ impl ChunkStore {
         )))
     }
 
-    /// Opens the data file of an entry that is recorded, locked, to make room in it. `None` if it is not there, or
-    /// not as it was, or if anybody has it open: then no room can be made in it, and it is better not to be in the way of who can.
+    /// Opens the data file of a recorded entry, locked, to free space in it. `None` if it is
+    /// missing or changed, or if another process has it open: no space can be freed in it then, and
+    /// this process must not be in the way.
     pub fn open_recorded(&self, key: &EntryKey, size: u64) -> Option<DataFile> {
         let file = private_file().open(self.path_of(key)).ok()?;
         let is_good = try_lock(&file, WHOLE, Lock::Exclusive).ok()?
@@ -149,9 +153,9 @@ impl ChunkStore {
         is_good.then(|| self.data_file(file, size, Found::Intact))
     }
 
-    /// Deletes the data file of an entry, unless somebody uses it; `first` is called while it is
-    /// locked and before it goes, to make the index forget it; what it returns says whether the file may go.
-    /// The bytes that it took, if it is gone.
+    /// Deletes the data file of an entry, unless it is in use. `first` is called while it is locked
+    /// and before it is deleted, to make the index forget it; it returns whether the file may be
+    /// deleted. Returns the bytes that it took, if it was deleted.
     pub fn remove_unused(&self, key: &EntryKey, first: impl FnOnce() -> bool) -> Option<u64> {
         let path = self.path_of(key);
         match private_file().open(&path) {
@@ -160,7 +164,8 @@ impl ChunkStore {
                 let data = self.data_file(file, size, Found::Intact);
                 let exclusive = data.exclusively()?;
                 let metadata = exclusive.metadata().ok()?;
-                // Without a name, another process was faster. What has the name now may be in use.
+                // Without a name, another process has deleted it. A new file of this name may be in
+                // use.
                 (metadata.nlink() > 0 && first()).then_some(())?;
                 std::fs::remove_file(&path).ok()?;
                 Some(taken_by(&metadata))
@@ -170,7 +175,8 @@ impl ChunkStore {
         }
     }
 
-    /// What `look` says of the data file of an entry, if it is there and nobody uses it, nor can begin to meanwhile.
+    /// The result of `look` on the data file of an entry, if it exists and is unused; no process
+    /// can begin to use it meanwhile.
     pub fn unused<T>(&self, key: &EntryKey, look: impl FnOnce() -> T) -> Option<T> {
         let data = self.look_at(key).ok()??;
         let exclusive = data.exclusively()?;
@@ -178,29 +184,29 @@ impl ChunkStore {
         has_its_name.then(look)
     }
 
-    /// Deletes the data file of an entry, that the caller has [exclusively](DataFile::exclusively).
+    /// Deletes the data file of an entry. The caller holds its lock
+    /// [exclusively](DataFile::exclusively).
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn unlink(&self, key: &EntryKey) -> io::Result<()> {
         std::fs::remove_file(self.path_of(key))
     }
 
-    /// Whether there is no data file of an entry.
+    /// Returns true if an entry has no data file.
     pub fn lacks(&self, key: &EntryKey) -> bool {
         self.path_of(key)
             .symlink_metadata()
             .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Deletes all data files that nobody uses, when nothing is recorded of them any more.
+    /// Deletes all unused data files, once none of them is recorded any more.
     pub fn remove_all_unused(&self) {
         for key in self.keys() {
             self.remove_unused(&key, || true);
         }
     }
 
-    /// The keys of all data files that there are.
+    /// The keys of all data files.
     pub fn keys(&self) -> impl Iterator<Item = EntryKey> + use<> {
         entries_of(&self.folder).flat_map(|shard| {
             entries_of(&shard.path()).filter_map(move |file| {
@@ -211,7 +217,8 @@ impl ChunkStore {
         })
     }
 
-    /// All data files: their path, their entry's key if the name is one, and the bytes that they take on the disk.
+    /// All data files: their path, their entry's key if the name is one, and their bytes on the
+    /// disk.
     pub fn files(&self) -> Vec<(PathBuf, Option<EntryKey>, u64)> {
         let files = entries_of(&self.folder).flat_map(|shard| entries_of(&shard.path()));
         files
@@ -226,8 +233,7 @@ impl ChunkStore {
 
     /// Opens the data file of an entry as it is, without locking it. `None` if there is none.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn look_at(&self, key: &EntryKey) -> io::Result<Option<DataFile>> {
         match private_file().open(self.path_of(key)) {
             Ok(file) => {
@@ -239,18 +245,18 @@ impl ChunkStore {
         }
     }
 
-    /// Bytes that the data file of an entry takes on disk; nothing if it is gone.
+    /// Bytes of an entry's data file on disk; 0 if it is gone.
     pub fn allocated(&self, key: &EntryKey) -> u64 {
         allocated_at(&self.path_of(key))
     }
 
-    /// Bytes that the folders of data files take themselves.
+    /// Bytes of the directories of data files themselves.
     pub fn allocated_by_folders(&self) -> u64 {
         let shards: u64 = entries_of(&self.folder).map(|shard| allocated_at(&shard.path())).sum();
         shards + allocated_at(&self.folder)
     }
 
-    /// Whether the folder that the entry's data file goes into is still to be made.
+    /// Returns true if the directory of the entry's data file does not exist yet.
     pub fn needs_folder(&self, key: &EntryKey) -> bool {
         self.path_of(key).parent().is_some_and(|folder| !folder.is_dir())
     }
@@ -261,24 +267,24 @@ impl ChunkStore {
     }
 }
 
-/// What is in a folder; nothing if it can't be read.
+/// The entries of a directory; none if it can't be read.
 fn entries_of(folder: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     std::fs::read_dir(folder).into_iter().flatten().flatten()
 }
 
-/// Bytes that a file or folder takes on disk; nothing if it is not there.
+/// Bytes of a file or directory on disk; 0 if it does not exist.
 pub fn allocated_at(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |metadata| taken_by(&metadata))
 }
 
-/// How a file of the cache is opened.
+/// The options for opening a file of the cache.
 pub fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
 }
 
-/// Makes a folder that only its owner may enter; parents that are missing are made too.
+/// Creates a directory that only its owner may enter, with missing parents.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

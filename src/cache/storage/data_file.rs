@@ -1,7 +1,8 @@
-//! An open data file: reading and writing it, what it takes on the disk, and having it for oneself.
+//! An open data file: reads, writes, its bytes on the disk, and its exclusive lock.
 //!
-//! Who reads knows from the index that the bytes are there; who writes has reserved room for them. Whoever is to give bytes of
-//! it back to the file system, or to delete it, has it [exclusively](DataFile::exclusively) for that long.
+//! A reader knows from the index that the bytes are present; a writer has reserved space for them.
+//! The evictor holds the lock [exclusively](DataFile::exclusively) while it punches holes or
+//! deletes the file.
 
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
@@ -17,47 +18,49 @@ use super::descriptor_budget::Descriptor;
 use super::disk::{Disk, System, taken_by};
 use crate::cache::sharing::locks::{Lock, WHOLE, try_lock};
 
-/// A block of a file system is no larger: 64 KiB.
+/// Maximum block size of a file system: 64 KiB.
 pub const LAST_BLOCK: u64 = 64 << 10;
 
-/// Which signal to send (fcntl(2), include/uapi/asm-generic/fcntl.h); the `libc` crate does not have it.
+/// Sets the signal to send (fcntl(2), include/uapi/asm-generic/fcntl.h); the `libc` crate lacks it.
 const F_SETSIG: libc::c_int = 10;
 
-/// Slices that the kernel takes in one call (UIO_MAXIOV).
+/// Maximum number of slices in one system call (UIO_MAXIOV).
 const MOST_SLICES: usize = 1024;
 
 /// The open data file of one entry. **Locked for as long as it is open.**
 #[derive(Debug)]
 pub struct DataFile {
-    /// Shared by those that are [nowhere](DataFile::nowhere), and with who [keeps it open](DataFile::keep_open).
+    /// Shared by those that are [nowhere](DataFile::nowhere), and with pending commits
+    /// ([`DataFile::keep_open`]).
     file: Arc<File>,
-    /// Counted among those that readers have open.
+    /// Its share of the descriptor budget, if it counts.
     descriptor: Option<Arc<Descriptor>>,
     disk: Arc<dyn Disk>,
-    /// Held by the thread that has the lock exclusively. The lock is the open file's: of two threads that had it, the first to weaken
-    /// it would let other processes in beside the second.
+    /// Held by the thread that holds the exclusive lock. The lock belongs to the open file: if two
+    /// threads held it, the first to weaken it would let other processes in beside the second.
     turn: Mutex<()>,
-    /// Bytes: the remote file's size, which the data file has unless somebody else has changed it.
+    /// The remote file's size in bytes, which the data file has unless another program has changed
+    /// it.
     size: u64,
     /// What was found under the entry's name.
     pub found: Found,
 }
 
-/// Keeps a data file open, and so the lock that says that it is used.
+/// Keeps a data file open, and so its lock, which marks it as in use.
 #[derive(Debug)]
 pub struct PendingCommit {
     _file: Arc<File>,
     _descriptor: Option<Arc<Descriptor>>,
 }
 
-/// What was found under an entry's name, and so whether index rows for it can be believed.
+/// What was found under an entry's name; this decides whether its index rows are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// A file of the right size: what the index records of it is there.
+    /// A file of the right size: the recorded chunks exist.
     Intact,
-    /// Nothing, or a file of another size: what the index records of it is gone.
+    /// Nothing, or a file of another size: the recorded chunks are gone.
     Nothing,
-    /// No place for one: there is no file, and nothing can be written.
+    /// There can't be a file, and nothing can be written.
     Nowhere,
 }
 
@@ -69,7 +72,7 @@ impl AsFd for DataFile {
 
 #[cfg(test)]
 impl DataFile {
-    /// A data file without a name, of which nothing is recorded.
+    /// A data file without a name and without records.
     pub fn for_tests(size: u64) -> DataFile {
         let file = tempfile::tempfile().unwrap();
         file.set_len(size).unwrap();
@@ -85,7 +88,7 @@ impl DataFile {
 }
 
 impl DataFile {
-    /// One that is open, and locked by whoever calls.
+    /// An open data file, locked by the caller.
     pub(in crate::cache) fn over(file: File, disk: &Arc<dyn Disk>, size: u64, found: Found) -> DataFile {
         DataFile {
             file: Arc::new(file),
@@ -97,7 +100,7 @@ impl DataFile {
         }
     }
 
-    /// Counts it among those that readers have open.
+    /// Counts it in the descriptor budget.
     pub(in crate::cache) fn counted_by(self, descriptor: Descriptor) -> DataFile {
         DataFile {
             descriptor: Some(Arc::new(descriptor)),
@@ -105,10 +108,9 @@ impl DataFile {
         }
     }
 
-    /// In place of a data file that can't be made, for an entry of `size` bytes.
+    /// Stands for a data file that can't be created, for an entry of `size` bytes.
     ///
-    /// # Errors
-    /// When not even that can be opened.
+    /// # Errors If not even the stand-in can be opened.
     pub fn nowhere(size: u64) -> io::Result<DataFile> {
         static NOWHERE: OnceLock<Arc<File>> = OnceLock::new();
         let file = match NOWHERE.get() {
@@ -128,7 +130,7 @@ impl DataFile {
         })
     }
 
-    /// Keeps the file open, and locked, when this is dropped.
+    /// Keeps the file open, and locked, after this is dropped.
     pub fn keep_open(&self) -> PendingCommit {
         PendingCommit {
             _file: Arc::clone(&self.file),
@@ -136,50 +138,49 @@ impl DataFile {
         }
     }
 
-    /// The file's number in its file system.
+    /// The file's inode number.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
     }
 
-    /// Bytes that the file has.
+    /// The remote file's size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Whether nothing was ever written to a part of `bytes`, as far as the file system can tell. False negatives are
-    /// possible (it counts in blocks of its own), and so are false positives (some keep zeros as holes).
+    /// Returns true if a part of `bytes` was never written, as far as the file system shows. False
+    /// negatives are possible (it counts in its own blocks), and so are false positives (some store
+    /// zeros as holes).
     pub fn has_hole(&self, bytes: &Range<u64>) -> bool {
         let Ok(start) = i64::try_from(bytes.start) else {
             return true;
         };
-        // The end of the file counts as a hole. An error means that there is nothing at all from `start` on.
+        // The end of the file counts as a hole. An error means that there is no data from `start`
+        // on.
         !bytes.is_empty() && lseek(&self.file, start, Whence::SeekHole).map_or(true, |hole| (hole as u64) < bytes.end)
     }
 
-    /// The length to which somebody else has cut the file, if that happened.
+    /// The length to which another program has truncated the file, if that happened.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn cut_to(&self) -> io::Result<Option<u64>> {
         let len = self.length()?;
         Ok((len < self.size).then_some(len))
     }
 
-    /// Bytes that the file has now.
+    /// The current length of the file in bytes.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
     ///
-    /// # Errors
-    /// What the file system says; `UnexpectedEof` when the file was cut off behind our back.
+    /// # Errors Any error of the file system; `UnexpectedEof` if another program has truncated the
+    /// file.
     pub fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.disk.read_at(&self.file, buf, offset) {
@@ -195,15 +196,16 @@ impl DataFile {
         Ok(())
     }
 
-    /// Writes all of `pieces`, one behind the other, from `offset`: with one call to the kernel as a rule, because a
-    /// file system lays its pages out by what each call brings.
+    /// Writes all of `pieces`, one after the other, from `offset`. Usually one system call, because
+    /// a file system lays out its pages by what each call brings.
     ///
-    /// # Errors
-    /// What the file system says, `StorageFull` among it. Some of the bytes may be in the file then.
+    /// # Errors Any error of the file system, `StorageFull` included. Some of the bytes may be in
+    /// the file then.
     pub fn write_all_at<P: AsRef<[u8]>>(&self, pieces: &[P], mut offset: u64) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece.as_ref())).collect();
         let mut left = &mut slices[..];
-        // Takes off what is empty at the front, as below: a call that writes nothing has failed.
+        // Removes empty slices at the front, as below: a call that writes nothing would count as
+        // failed.
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
             match self
@@ -222,13 +224,14 @@ impl DataFile {
         Ok(())
     }
 
-    /// Bytes that it takes on disk, what is still to be written out included.
+    /// Bytes on disk, including those not yet written back.
     pub fn allocated(&self) -> u64 {
         self.file.metadata().map_or(0, |metadata| taken_by(&metadata))
     }
 
-    /// Takes the lock exclusively, if nobody else has the file open: no other process that uses the cache, and no
-    /// program that has a mapping of it from a passthrough handle; and if no other thread has it so.
+    /// Takes the exclusive lock. `None` if the file is open elsewhere: in another process that uses
+    /// the cache, in a program that has mapped it through a passthrough handle, or exclusively in
+    /// another thread.
     pub fn exclusively(&self) -> Option<Exclusive<'_>> {
         let turn = self.turn.try_lock()?;
         let is_locked = try_lock(&self.file, WHOLE, Lock::Exclusive).ok()?;
@@ -241,36 +244,33 @@ impl DataFile {
     }
 }
 
-/// A data file that nobody else has open. Dropped, it lets others in again.
+/// A data file that is open nowhere else. Dropping it makes the lock shared again.
 #[derive(Debug)]
 pub struct Exclusive<'a> {
     file: &'a File,
     disk: &'a dyn Disk,
-    /// Given back after the lock is.
+    /// Released after the lock.
     _turn: MutexGuard<'a, ()>,
 }
 
 impl Exclusive<'_> {
-    /// What the file system says of it.
+    /// The file's metadata.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
-    /// Gives the file a size.
+    /// Sets the file's length.
     ///
-    /// # Errors
-    /// What the file system says.
+    /// # Errors Any error of the file system.
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         self.disk.set_len(self.file, size)
     }
 
-    /// Gives these bytes back to the file system.
+    /// Punches a hole at these bytes.
     ///
-    /// # Errors
-    /// What the file system says; `Unsupported` if it can't.
+    /// # Errors Any error of the file system; `Unsupported` if it can't.
     pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
         self.disk.punch(self.file, bytes)
     }
@@ -278,16 +278,17 @@ impl Exclusive<'_> {
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        // Weakening a lock that one has is never refused.
+        // Weakening a lock always succeeds.
         let _ = try_lock(self.file, WHOLE, Lock::Shared);
     }
 }
 
-/// Whether any other open file of this inode is there, whoever has it. The kernel keeps one for a mapping that was made
-/// through a passthrough handle, even when that handle is closed and the process that opened it is dead; it tells us
-/// of none of this. But it gives a write lease only to the single owner of a file (fcntl(2), F_SETLEASE).
+/// Returns true if another open file of this inode exists, in any process. The kernel keeps one for
+/// a mapping that was made through a passthrough handle, even after the handle is closed and its
+/// process has ended, and does not report it. But it grants a write lease only to the single opener
+/// of a file (fcntl(2), F_SETLEASE).
 ///
-/// Where there are no leases, the locks and the count of passthrough handles are all that is known.
+/// Where there are no leases, only the locks and the count of passthrough handles show users.
 fn is_open_elsewhere(file: &File) -> bool {
     let set = |command, argument: libc::c_int| {
         // SAFETY: the descriptor is open; both commands take a number.
@@ -298,14 +299,14 @@ fn is_open_elsewhere(file: &File) -> bool {
             Ok(())
         }
     };
-    // Who opens the file while we have the lease waits until we give it back, and we get a signal: one that does nothing,
-    // instead of SIGIO, which ends a process.
+    // Another process that opens the file during the lease waits for its end, and this process gets
+    // a signal: SIGURG, which does nothing, instead of SIGIO, which ends a process.
     if set(F_SETSIG, libc::SIGURG).is_err() {
         return false;
     }
     match set(libc::F_SETLEASE, libc::F_WRLCK) {
         Ok(()) => {
-            // It is ours to give back.
+            // The lease is held, so this can only release it.
             let _ = set(libc::F_SETLEASE, libc::F_UNLCK);
             false
         }

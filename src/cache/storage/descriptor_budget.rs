@@ -1,8 +1,10 @@
-//! How many data files are open at a time: fewer than the process may have open.
+//! The descriptor budget: how many data files may be open at a time, fewer than the process's
+//! limit.
 //!
-//! A data file that is open takes a file descriptor, and a reader may have any number of files open. Without a limit they would
-//! take the last one, and no connection could be made and no index read. So data files have a share, and the rest is for
-//! everything else. A version that finds the share used up has no data file, and is read around the cache.
+//! An open data file takes a file descriptor, and a reader may open any number of files. Without a
+//! limit they would take the last descriptor, and connections and index queries would fail. So data
+//! files have a share, and the rest is for everything else. When the share is used up, a version
+//! gets no data file, and its reads bypass the cache.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Descriptors that are left for everything else: connections to some origins and those around the cache, the index, the
-/// kernel's and the user's sockets. Under a limit that is lower than twice this, it is half of that.
+/// Descriptors left for everything else: connections of fetches and of bypass reads, the index, and
+/// the sockets of kernel and users. With a limit lower than twice this, half of the limit.
 const RESERVED: u64 = 128;
 
 /// The share of the data files.
@@ -21,12 +23,12 @@ pub struct DescriptorBudget {
     taken: AtomicUsize,
 }
 
-/// One of them. Dropped, it is free again.
+/// One descriptor of the share. Released on drop.
 #[derive(Debug)]
 pub struct Descriptor(Arc<DescriptorBudget>);
 
 impl DescriptorBudget {
-    /// What this process may have.
+    /// The budget of this process, from its limit of open files.
     pub fn of_this_process() -> Arc<DescriptorBudget> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(2 * RESERVED, |(soft, _)| soft);
         let most = limit - RESERVED.min(limit / 2);
@@ -40,16 +42,15 @@ impl DescriptorBudget {
         })
     }
 
-    /// One more.
+    /// Takes one more.
     ///
-    /// # Errors
-    /// EMFILE when all are taken.
+    /// # Errors EMFILE if all are taken.
     pub fn take(self: &Arc<Self>) -> io::Result<Descriptor> {
         let one = Descriptor(Arc::clone(self));
         if self.taken.fetch_add(1, Ordering::Relaxed) < self.most {
             return Ok(one);
         }
-        // Dropping `one` takes it back.
+        // Dropping `one` releases it.
         Err(io::Error::from_raw_os_error(libc::EMFILE))
     }
 }

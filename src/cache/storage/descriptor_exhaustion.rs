@@ -1,22 +1,22 @@
-//! No descriptor left for a connection: what is kept open without need is closed, and the log says so, once a minute while
-//! it lasts.
+//! Descriptor exhaustion: no descriptor is left for a connection. Idle files are closed, and the
+//! log says so once a minute while it lasts.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How long a line in the log stands for all shortages.
+/// Minimum time between two log lines.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// Reacts to descriptor exhaustion.
 pub struct DescriptorExhaustion {
     let_go: Box<dyn Fn() + Send + Sync>,
-    /// When it was last said. Nothing is taken under it.
+    /// When it was last logged. No other lock is taken under it.
     said: Mutex<Option<Instant>>,
 }
 
 impl DescriptorExhaustion {
-    /// `let_go` closes what is kept open without need.
+    /// `let_go` closes idle files.
     pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> DescriptorExhaustion {
         DescriptorExhaustion {
             let_go: Box::new(let_go),
@@ -24,7 +24,7 @@ impl DescriptorExhaustion {
         }
     }
 
-    /// A connection could not be made for want of a descriptor.
+    /// A connection failed for lack of a descriptor.
     pub fn on_exhausted(&self) {
         if self.is_news(Instant::now()) {
             log::warn!(

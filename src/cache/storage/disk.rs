@@ -1,4 +1,5 @@
-//! What data files ask of the system: the seam at which tests have a disk fail, or be one of another kind.
+//! The system calls of data files, behind a trait: tests replace them by a failing or different
+//! disk.
 
 use std::fmt::Debug;
 use std::fs::{File, Metadata};
@@ -12,40 +13,36 @@ use nix::sys::uio::pwritev;
 /// The unit of `st_blocks` (stat(2)), in bytes.
 pub const STAT_BLOCK: u64 = 512;
 
-/// Bytes that a file or folder takes on the disk.
+/// Bytes of a file or directory on the disk.
 pub fn taken_by(metadata: &Metadata) -> u64 {
     metadata.blocks() * STAT_BLOCK
 }
 
-/// Reads and writes at an offset, as pread(2) and pwritev(2) do: of fewer bytes than asked for, if it comes to that. And what sparse
-/// files need.
+/// Reads and writes at an offset, as pread(2) and pwritev(2) do, possibly of fewer bytes than
+/// requested; and the calls for sparse files.
 pub trait Disk: Debug + Send + Sync {
     /// Reads into `buf`; 0 bytes at the end of the file.
     ///
-    /// # Errors
-    /// What the system says.
+    /// # Errors Any error of the system.
     fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes from `pieces`, one behind the other.
+    /// Writes from `pieces`, one after the other.
     ///
-    /// # Errors
-    /// What the system says.
+    /// # Errors Any error of the system.
     fn write_at(&self, file: &File, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
 
-    /// Gives the file a size; what is new of it is a hole.
+    /// Sets the file's length; an extension is a hole.
     ///
-    /// # Errors
-    /// What the system says.
+    /// # Errors Any error of the system.
     fn set_len(&self, file: &File, size: u64) -> io::Result<()>;
 
-    /// Gives these bytes back to the file system.
+    /// Punches a hole at these bytes.
     ///
-    /// # Errors
-    /// What the system says; `Unsupported` if it can't.
+    /// # Errors Any error of the system; `Unsupported` if it can't.
     fn punch(&self, file: &File, bytes: &Range<u64>) -> io::Result<()>;
 }
 
-/// The system itself.
+/// The real system calls.
 #[derive(Debug)]
 pub struct System;
 
@@ -84,7 +81,7 @@ struct Faults {
     reads: std::collections::VecDeque<i32>,
     writes: std::collections::VecDeque<WriteFault>,
     punches: std::collections::VecDeque<i32>,
-    /// Why no file can be given a size.
+    /// The errno of every `set_len`.
     set_len: Option<i32>,
     after_read: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -96,44 +93,44 @@ impl Debug for Faults {
     }
 }
 
-/// How one write fails.
+/// The way in which one write fails.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy)]
 pub enum WriteFault {
     /// With this errno.
     Errno(i32),
-    /// So many bytes are written, and no error is told.
+    /// Writes only this many bytes, without an error.
     Short(usize),
 }
 
 #[cfg(test)]
 impl FaultyDisk {
-    /// So many reads from now on fail with this errno.
+    /// Makes the next `times` reads fail with this errno.
     pub fn fail_reads(&self, times: usize, errno: i32) {
         self.faults.lock().reads.extend(std::iter::repeat_n(errno, times));
     }
 
-    /// The next writes fail so, one after the other.
+    /// Makes the next writes fail in this way, one after the other.
     pub fn fail_writes(&self, faults: impl IntoIterator<Item = WriteFault>) {
         self.faults.lock().writes.extend(faults);
     }
 
-    /// So many holes from now on can't be punched, for this reason.
+    /// Makes the next `times` hole punches fail with this errno.
     pub fn fail_punches(&self, times: usize, errno: i32) {
         self.faults.lock().punches.extend(std::iter::repeat_n(errno, times));
     }
 
-    /// From now on no file can be given a size, for this reason.
+    /// Makes every `set_len` from now on fail with this errno.
     pub fn fail_set_len(&self, errno: i32) {
         self.faults.lock().set_len = Some(errno);
     }
 
-    /// Does something between the next read and what becomes of it.
+    /// Runs `work` after the next read.
     pub fn after_next_read(&self, work: impl FnOnce() + Send + 'static) {
         self.faults.lock().after_read = Some(Box::new(work));
     }
 
-    /// Whether all faults have come to pass.
+    /// Returns true if all faults have occurred.
     pub fn is_spent(&self) -> bool {
         let faults = self.faults.lock();
         faults.reads.is_empty() && faults.writes.is_empty() && faults.punches.is_empty() && faults.after_read.is_none()

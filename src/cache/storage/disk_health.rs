@@ -1,12 +1,16 @@
-//! Whether the cache folder can be written: known from the last writes, and noticed once for all files.
+//! Disk health: whether the cache directory can be written, known from the last writes, once for
+//! all files.
 //!
-//! **Trouble** begins when a write fails for what is not the remote file's fault: a full disk, a quota, a file system
-//! that is read-only, gone or broken. For [`PAUSE`] nothing is fetched for the cache then, and readers get what is not in it
-//! [around](crate::cache::bypass) it. After that the next read tries the cache again: a write that succeeds ends the trouble, one
-//! that fails begins another pause.
+//! The disk is **in trouble** after a write failed for a reason other than the remote file: a full
+//! disk, a quota, a file system that is read-only, gone or broken. For [`PAUSE`] nothing is fetched
+//! for the cache then, and reads of missing bytes [bypass](crate::cache::bypass) it. After that the
+//! next read tries the cache again: a successful write ends the trouble, a failed one begins
+//! another pause.
 //!
-//! A folder that can't be opened when the mount begins is trouble until it is ([`cache_dir`](crate::cache::entry::cache_dir)). One that is **gone**, or another one in its place, can't be told by writes: the files that are open are written as ever,
-//! and nobody will find them again. That lasts for as long as it is so.
+//! A directory that can't be opened at the start of the mount is in trouble until it can be
+//! ([`cache_dir`](crate::cache::entry::cache_dir)). A directory that is **gone**, or was replaced,
+//! does not show by writes: open files can still be written, but no later mount would find them.
+//! That trouble lasts for as long as the directory is gone.
 
 use std::fmt::Display;
 use std::io;
@@ -16,31 +20,32 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How long the cache is left alone after a write that failed. Each try costs a request whose bytes are lost; and who
-/// has made room on a disk sees soon that it is used.
+/// Pause after a failed write. Each try costs a request whose bytes are lost; and the cache should
+/// work again soon after the user has freed space.
 pub const PAUSE: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// The health of one cache directory's disk.
 #[derive(Debug)]
 pub struct DiskHealth {
-    /// The cache folder, for messages.
+    /// The cache directory, for messages.
     folder: String,
-    /// Whether `until` is set: what a read that finds nothing missing looks at, and a write that succeeds.
+    /// True if `until` is set: checked by reads without missing bytes, and by successful writes.
     is_any: AtomicBool,
-    /// The end of the pause, if there is trouble. Nothing is taken under the lock.
+    /// The end of the pause, if there is trouble. No other lock is taken under it.
     until: Mutex<Option<Instant>>,
-    /// Whether the folder is not where it was.
+    /// True if the directory is not in its place.
     is_gone: AtomicBool,
-    /// Whether it could not be opened yet.
+    /// True if the directory could not be opened yet.
     is_shut: AtomicBool,
-    /// Whether the disk itself has failed since the mount began.
+    /// True if the disk itself has failed since the mount began.
     is_disk_bad: AtomicBool,
-    /// Why the last write failed, or the folder could not be opened. Nothing is taken under the lock.
+    /// Why the last write failed, or the directory could not be opened. No other lock is taken
+    /// under it.
     why: Mutex<String>,
 }
 
 impl DiskHealth {
-    /// None yet, with the cache in this folder.
+    /// Without trouble, for the cache in this directory.
     pub fn none_in(folder: &Path) -> DiskHealth {
         DiskHealth {
             folder: folder.display().to_string(),
@@ -53,14 +58,14 @@ impl DiskHealth {
         }
     }
 
-    /// Whether the cache is to be left alone now.
+    /// Returns true if the cache must not be used now.
     pub fn is_on(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
             || self.is_shut.load(Ordering::Acquire)
             || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
     }
 
-    /// What the trouble is, for people: a sentence without its end.
+    /// A description of the trouble for the user: a sentence without its end.
     pub fn told(&self) -> Option<String> {
         if self.is_gone.load(Ordering::Acquire) {
             return Some("its folder is gone, or another one is in its place".to_owned());
@@ -73,7 +78,7 @@ impl DiskHealth {
         Some(format!("{what} ({})", self.why.lock()))
     }
 
-    /// The folder is where it was when it was opened, and the same; or it is not. True if that is news.
+    /// Sets whether the directory is in its place and the same. Returns true if that has changed.
     pub fn folder_is(&self, in_place: bool) -> bool {
         if self.is_gone.swap(!in_place, Ordering::AcqRel) != in_place {
             return false;
@@ -90,7 +95,7 @@ impl DiskHealth {
         true
     }
 
-    /// The folder can't be opened for now, for this reason.
+    /// The directory can't be opened for now, for this reason.
     pub fn folder_is_shut(&self, why: &dyn Display) {
         *self.why.lock() = why.to_string();
         self.is_shut.store(true, Ordering::Release);
@@ -100,7 +105,7 @@ impl DiskHealth {
         );
     }
 
-    /// The folder that could not be opened is open.
+    /// The directory that could not be opened is open.
     pub fn folder_is_open(&self) {
         self.is_shut.store(false, Ordering::Release);
         log::info!(
@@ -127,7 +132,8 @@ impl DiskHealth {
         }
     }
 
-    /// A data file could not be read or written, for this reason: one that room would help, or not.
+    /// A data file could not be read or written. The error may be a lack of space, or a failure of
+    /// the disk.
     pub fn note_disk(&self, error: &io::Error) {
         let is_want_of_room = matches!(
             error.raw_os_error(),
@@ -141,7 +147,7 @@ impl DiskHealth {
         }
     }
 
-    /// Whether the disk has failed: then whoever reads from it has to be able to read elsewhere.
+    /// Returns true if the disk has failed: reads from it need a fallback then.
     pub fn has_disk_failed(&self) -> bool {
         self.is_disk_bad.load(Ordering::Acquire)
     }
@@ -150,14 +156,15 @@ impl DiskHealth {
         self.until.lock().is_some_and(|until| now < until)
     }
 
-    /// True if that is news.
+    /// Returns true if this begins the trouble.
     fn failed_at(&self, now: Instant) -> bool {
         let before = self.until.lock().replace(now + PAUSE);
         self.is_any.store(true, Ordering::Release);
         before.is_none()
     }
 
-    /// True if that is news. Within the pause it is not: of many writes at once some still find room when others do not.
+    /// Returns true if this ends the trouble. Not within the pause: of many concurrent writes, some
+    /// may still find space when others do not.
     fn worked_at(&self, now: Instant) -> bool {
         let mut until = self.until.lock();
         let is_over = until.is_some_and(|until| now >= until);

@@ -1,6 +1,8 @@
-//! Data files on the disk: one sparse file for each cache entry, how they are written, and how a failing disk shows.
+//! Storage: one sparse data file for each cache entry, how it is written, and how a failing disk
+//! shows.
 //!
-//! Callers are `entry` (open, read) and `fetch` (write). Nothing here knows which chunks are present.
+//! Callers are `entry` (open, read) and `fetch` (write). Nothing here knows which chunks are
+//! present.
 
 pub mod chunk_store;
 pub mod data_file;

@@ -1,10 +1,13 @@
-//! What has come of a body and is not being written yet, and when it is to be.
+//! The write buffer: received bytes of a body that are not being written yet, and when to write
+//! them.
 //!
-//! A file system lays the pages of a file out by what each write brings: aligned runs of pages come
-//! to lie in large folios, and a file in large folios is read by a third faster than one that was
-//! written as it came from a socket (19 instead of 14 GB/s on ext4, Linux 6.18). So the bytes of a body are written in aligned [`RUN`]s. Not
-//! at any price: a reader may be waiting for them. What a fetch brings first is written as it
-//! comes, and nothing waits for the rest of its run for longer than [`PATIENCE`].
+//! A file system lays out the pages of a file by what each write brings: aligned runs of pages end
+//! up in large folios. Reads of a file in large folios are faster by a third than of one that was
+//! written as it came from a socket (19 instead of 14 GB/s on ext4, Linux 6.18). So the bytes of a
+//! body are written in aligned [`RUN`]s.
+//!
+//! A waiting reader limits this. The first bytes of a fetch are written as they come, and no byte
+//! waits for the rest of its run for longer than [`PATIENCE`].
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -13,32 +16,33 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// Bytes of an aligned run. With twice as many no difference was found beyond the noise of three runs.
+/// Bytes of an aligned run. Twice as many made no difference beyond the noise of three runs.
 const RUN: u64 = 256 << 10;
 
 /// Bytes at the beginning of a body that are written as they come. A fetch begins where a reader
-/// waits; what one asks for at once, and the kernel for it, ends within two chunks.
+/// waits; one request of a reader, and of the kernel for it, ends within two chunks.
 const EAGER: u64 = 512 << 10;
 
-/// How long bytes may wait for the rest of their run. A connection of 20 MB/s brings a run in 13 ms;
-/// who reads from a slower one in sequence does not notice a fiftieth of a second.
+/// Maximum time that bytes wait for the rest of their run. A connection of 20 MB/s brings a run in
+/// 13 ms; a sequential reader of a slower one does not notice a fiftieth of a second.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Bytes that are gathered, at least, before the socket is left alone until some are written. More
-/// than a run, so that the next one fills while one is written; with as much being written, sixteen
+/// Bytes in the buffer from which on the socket is not read until some are written. More than a
+/// run, so that the next one fills while one is written. With as much being written, sixteen
 /// connections hold 16 MiB.
 const FULL: u64 = 512 << 10;
 
-/// See the module.
+/// The write buffer of one body.
 pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,
     /// Bytes in `pieces`.
     len: u64,
     /// Byte offset in the file at which the body begins.
     began: u64,
-    /// Byte offset in the file of the next byte to come. **The last one in `pieces` is before it.**
+    /// Byte offset in the file of the next byte to receive. **The last one in `pieces` is before
+    /// it.**
     pub received: u64,
-    /// When the first of `pieces` came, or the one it was cut from was cut.
+    /// When the first of `pieces` was received, or split off from a written one.
     since: Instant,
 }
 
@@ -54,7 +58,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Takes a piece, cut off at `end`. `Break` when nothing after it is wanted.
+    /// Adds a piece, cut off at `end`. `Break` if nothing after it is wanted.
     pub fn take(&mut self, mut piece: Bytes, end: u64) -> ControlFlow<()> {
         let left = usize::try_from(end.saturating_sub(self.received)).unwrap_or(usize::MAX);
         piece.truncate(left);
@@ -73,22 +77,22 @@ impl WriteBuffer {
         }
     }
 
-    /// Whether enough has gathered: no more is taken from the socket until some is written.
+    /// Returns true if the buffer is full: the socket is not read until some is written.
     pub fn is_full(&self) -> bool {
         self.len >= FULL
     }
 
-    /// Whether nothing has gathered.
+    /// Returns true if the buffer is empty.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// When all that has gathered is to be written, if its runs are not whole before.
+    /// When everything in the buffer is due to be written, even incomplete runs.
     pub fn ripe_at(&self) -> Instant {
         self.since + PATIENCE
     }
 
-    /// How many bytes to write now, if nothing is being written. `is_last` says that no more will come.
+    /// Bytes to write now, if no write is in progress. `is_last` means that no more will come.
     pub fn ripe(&self, now: Instant, is_last: bool) -> u64 {
         if is_last || self.received - self.began <= EAGER || now >= self.ripe_at() {
             return self.len;
@@ -97,7 +101,7 @@ impl WriteBuffer {
         edge.saturating_sub(self.received - self.len)
     }
 
-    /// Takes the first `len` bytes out. No byte is copied.
+    /// Removes the first `len` bytes. No byte is copied.
     pub fn cut(&mut self, len: u64) -> Vec<Bytes> {
         let (mut cut, mut left) = (Vec::with_capacity(self.pieces.len()), len.min(self.len));
         self.len -= left;
@@ -128,7 +132,7 @@ mod tests {
         let _ = buffer.take(Bytes::from(vec![0; len as usize]), u64::MAX);
     }
 
-    /// Long past its beginning, and nothing waits to be written.
+    /// Long past its beginning, with an empty buffer.
     fn at(offset: u64) -> WriteBuffer {
         let mut buffer = WriteBuffer::from(offset - MIB);
         gather(&mut buffer, MIB);
