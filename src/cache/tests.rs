@@ -1,4 +1,4 @@
-//! The cache as a whole, against a server that does what each test tells it to.
+//! The whole cache, against a server whose behaviour each test sets.
 
 mod damage;
 mod leaving;
@@ -23,7 +23,7 @@ use server::Server;
 /// The size of the chunks of these tests, in bytes.
 const C: u64 = 4096;
 
-/// A cache over a folder, and the runtime that it works on.
+/// A cache over a directory, and its runtime.
 struct Mount {
     cache: Arc<Cache>,
     runtime: Runtime,
@@ -57,13 +57,13 @@ impl Mount {
         }
     }
 
-    /// Opens the server's file by a listing's word.
+    /// Opens the server's file as a listing gives it.
     fn listed(&self, server: &Server, size: u64) -> Reader {
         let origin = Origin::of(&server.url).unwrap();
         self.cache.reader(self.cache.unsettled(&server.url, origin, 42, size))
     }
 
-    /// Opens the version of it that the cache holds.
+    /// Opens the version that the cache holds.
     fn held(&self, server: &Server) -> Reader {
         let held = self.cache.newest(&server.url).expect("the cache holds a version");
         let origin = Origin::of(&server.url).unwrap();
@@ -71,7 +71,7 @@ impl Mount {
             .reader(self.cache.entry(&server.url, origin, 42, &held).unwrap())
     }
 
-    /// What ends a mount.
+    /// Ends the mount as an unmount does.
     fn end(self) {
         self.cache.close();
         drop(self.cache);
@@ -79,7 +79,7 @@ impl Mount {
     }
 }
 
-/// Reads like the kernel's side does.
+/// Reads as the FUSE adapter does.
 fn read(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
     let mut tries = 3;
     loop {
@@ -92,7 +92,7 @@ fn read(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
     }
 }
 
-/// `None` if the bytes had gone before they could be read.
+/// `None` if the bytes were evicted before they could be read.
 fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Option<Vec<u8>>, ReadError> {
     let (called, call) = crossbeam_channel::bounded(1);
     let later = |span: Span| -> OnReady {
@@ -118,7 +118,7 @@ fn content(size: u64) -> Vec<u8> {
     (0..size).map(|_| random.u8(..)).collect()
 }
 
-/// What a read at `offset` has to give.
+/// The expected bytes of a read at `offset`.
 fn part(content: &[u8], offset: u64, len: u64) -> Vec<u8> {
     let clip = |at: u64| at.min(content.len() as u64) as usize;
     content[clip(offset)..clip(offset + len)].to_vec()
@@ -178,8 +178,8 @@ fn isolated_reads_one_after_the_other_share_connections() {
         read(&reader, (read_number * 7 % 30) << 21, C).unwrap();
     }
     assert_eq!(server.asked().len(), 30);
-    // A reader is woken when its bytes are written; on a busy machine it may be faster to ask again
-    // than the connection is to be given back.
+    // A reader is woken when its bytes are written; on a busy machine its next request may be sent
+    // before the connection is back in the pool.
     let connections = server.connections.load(Ordering::SeqCst);
     assert!(connections <= 15, "{connections}");
     drop(reader);
@@ -261,7 +261,8 @@ fn a_file_that_another_cache_is_filling_is_filled_together() {
     let first = one.listed(&server, 3_000_000);
     read(&first, 0, 3_000_000).unwrap();
     let second = other.listed(&server, 3_000_000);
-    // What the first has recorded by the time that the second opens the file, or reads it, is not fetched again.
+    // What the first mount has recorded before the second opens or reads the file is not fetched
+    // again.
     one.cache.cached_bytes();
     read(&second, 0, 1).unwrap();
     let asked = server.asked().len();

@@ -36,7 +36,7 @@ const C: u64 = 64 << 10;
 
 const MIB: u64 = 1 << 20;
 
-/// What one mount has of a cache folder.
+/// One mount's part of a cache directory.
 fn versions(folder: &Path, size: u64) -> Arc<VersionStore> {
     Arc::new(parts(folder, size))
 }
@@ -81,7 +81,7 @@ fn bytes_of(chunk: u64) -> Vec<u8> {
     vec![chunk as u8 + 1; C as usize]
 }
 
-/// Bytes that are in the file, and that nobody is told of.
+/// Writes bytes to the file that are not recorded.
 fn write_unrecorded(versions: &VersionStore, settled: &Settled, chunks: std::ops::Range<u64>) {
     let room = versions.quota.reserve((chunks.end - chunks.start) * C).unwrap();
     let unrecorded = vec![7; ((chunks.end - chunks.start) * C) as usize];
@@ -91,12 +91,12 @@ fn write_unrecorded(versions: &VersionStore, settled: &Settled, chunks: std::ops
         .unwrap();
 }
 
-/// Does what the file writer does with a chunk that came.
+/// Writes a chunk as the file writer does.
 fn write(versions: &VersionStore, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
     write_through(&RwLock::new(()), versions, settled, chunk)
 }
 
-/// Only while the gate is open.
+/// Writes only while the gate is open.
 fn write_through(gate: &RwLock<()>, versions: &VersionStore, settled: &Settled, chunk: u64) -> Result<(), ReadError> {
     let room = versions.quota.reserve(C)?;
     let cached_file = &settled.cached_file;
@@ -124,7 +124,7 @@ fn assert_is_what_was_written(settled: &Settled, chunk: u64) {
     assert!(back == bytes_of(chunk), "chunk {chunk}");
 }
 
-/// Bytes that everything in a folder takes on disk.
+/// Bytes of everything in a directory on disk.
 fn on_disk(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -132,8 +132,9 @@ fn on_disk(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Looks at what a folder takes, over and over, until told otherwise; gives the most. Writers are held up for that long: else
-/// one file would be counted before its bytes went, and another after they came there instead.
+/// Measures the directory repeatedly until `is_over`; returns the maximum. Writers are held up
+/// meanwhile: otherwise one file would be counted before its bytes were freed, and another after
+/// they were written there.
 fn watch(folder: &Path, gate: &RwLock<()>, is_over: &AtomicBool) -> u64 {
     let mut most = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -143,7 +144,7 @@ fn watch(folder: &Path, gate: &RwLock<()>, is_over: &AtomicBool) -> u64 {
     most
 }
 
-/// Ends the watching, whatever becomes of the writers.
+/// Ends the watching, even if a writer panics.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -152,7 +153,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// The chunks that are recorded of an entry.
+/// The recorded chunks of an entry.
 fn recorded(versions: &VersionStore, key: &EntryKey) -> Vec<u64> {
     let recorded = versions.index.recorded(key).unwrap();
     recorded.chunks.into_iter().map(|(chunk, _)| chunk).collect()
@@ -206,7 +207,7 @@ fn two_mounts_over_one_folder_keep_to_the_smaller_size_together() {
                 let gate = &gate;
                 scope.spawn(move || {
                     for file in 0..20 {
-                        // Every other file both of them have.
+                        // The two mounts share every other file.
                         let number = if file % 2 == 0 {
                             file
                         } else {
@@ -322,7 +323,7 @@ fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
     let settled = open(&first, 1, 20);
     (0..10).for_each(|chunk| write(&first, &settled, chunk).unwrap());
     let key = settled.cached_file.key.clone();
-    // As after a crash: bytes that were written and not recorded, a file that was not, and a count that is off.
+    // As after a crash: unrecorded bytes, an unrecorded file, and a wrong count.
     write_unrecorded(&first, &settled, 12..17);
     let stray = dir.path().join("data/ab");
     std::fs::create_dir_all(&stray).unwrap();
@@ -349,7 +350,7 @@ fn the_free_space_of_the_disk_is_kept() {
     let disk = nix::sys::statvfs::statvfs(dir.path()).unwrap();
     let config = QuotaConfig {
         size: Some(Share::Percent(100)),
-        // More than is free: others have filled the disk.
+        // More than is free: other files have filled the disk.
         min_free: Some(Share::Bytes(free_bytes(&disk) + (1 << 40))),
         max_age: None,
     };

@@ -1,4 +1,4 @@
-//! What is recorded, and who has to wait for it.
+//! Records, and which operations wait for them.
 
 use url::Url;
 
@@ -204,7 +204,7 @@ fn a_chunk_of_a_forgotten_entry_is_not_recorded() {
     assert!(index.newest(&UrlKey::new(&url)).is_some() && chunks(&index, &key).is_empty());
 }
 
-/// Tables that another program keeps locked until the test is done with its end of the channel.
+/// Tables that another program keeps locked until the test drops its end of the channel.
 struct Locked {
     tables: Tables,
     until: crossbeam_channel::Receiver<()>,
@@ -240,7 +240,7 @@ fn who_opens_a_file_does_not_wait_for_a_lock_and_believes_nothing_that_may_be_ta
         url_key: UrlKey::new(&url),
         version: version(10_000),
     });
-    // Before, each of these would have waited for as long as this test does: for ever.
+    // Without the time-out, each of these would wait forever.
     for _ in 0..100 {
         assert!(index.newest(&UrlKey::new(&url)).is_none() && index.file(&UrlKey::new(&url)).is_none());
         assert_eq!(index.recorded_soon(&key), None);

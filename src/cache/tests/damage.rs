@@ -1,4 +1,5 @@
-//! What crashes, disks and other programs do to a cache: no wrong byte is served, and no more is fetched than was lost.
+//! Crashes, failing disks and other programs: no wrong byte is served, and no more is fetched than
+//! was lost.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +13,7 @@ use crate::cache::index::{Failing, Record};
 use crate::cache::key::EntryKey;
 use crate::cache::storage::disk::{FaultyDisk, WriteFault};
 
-/// Chunks of the file of these tests; the last one is short.
+/// Number of chunks of the file of these tests; the last one is short.
 const CHUNKS: u64 = 20;
 const SIZE: u64 = CHUNKS * C - 100;
 
@@ -26,7 +27,7 @@ fn filled() -> (tempfile::TempDir, Vec<u8>, Server) {
     (dir, file, server)
 }
 
-/// The same folder after the machine went down.
+/// The same directory after the machine went down.
 fn after_a_power_cut(folder: &Path) -> Mount {
     static BOOT: AtomicUsize = AtomicUsize::new(0);
     let boot = format!("boot {}", BOOT.fetch_add(1, Ordering::SeqCst));
@@ -56,7 +57,7 @@ fn bytes_asked(server: &Server, since: usize) -> u64 {
         .sum()
 }
 
-/// Reads all, and gives the bytes that were fetched for that.
+/// Reads all, and returns the number of bytes that were fetched for that.
 fn fetched_for_all(mount: &Mount, server: &Server, file: &[u8]) -> u64 {
     let before = server.asked().len();
     let reader = mount.held(server);
@@ -88,7 +89,8 @@ fn after_a_power_cut_good_chunks_cost_no_request() {
     mount.end();
 }
 
-/// If it were taken for nothing, what is recorded would be trusted from then on, without having been verified.
+/// If the unknown were taken for nothing, the records would be trusted from then on without
+/// verification.
 #[test]
 fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
     let (dir, file, server) = filled();
@@ -109,7 +111,7 @@ fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
     mount.end();
 }
 
-/// It is suspect by what is recorded, and what was verified before does not make it good.
+/// It stays unverified by its record; an earlier verification does not make it good.
 #[test]
 fn a_chunk_that_could_not_be_forgotten_is_verified_by_the_next_mount() {
     let (dir, file, server) = filled();
@@ -124,7 +126,7 @@ fn a_chunk_that_could_not_be_forgotten_is_verified_by_the_next_mount() {
     *failing.lock() = Some(ffi::SQLITE_BUSY);
     let settled = reader.entry().settled().unwrap();
     let all = 0..SIZE;
-    // The chunk that is bad is the last one to be looked at, and what is forgotten of it is lost.
+    // The bad chunk is the last one to be checked, and its deletion is lost.
     let versions = mount.cache.versions();
     assert_eq!(versions.verify(reader.entry(), settled, &all, |_| {}), 12 * C);
     assert_eq!(versions.verify(reader.entry(), settled, &(13 * C..SIZE), |_| {}), SIZE);
@@ -224,7 +226,7 @@ fn what_a_write_past_a_cut_would_turn_into_zeros_is_fetched_again() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
     let server = Server::start(file.clone(), |_, _| Honest);
     let mount = Mount::over(dir.path());
-    // Past the reader, which would have the whole of a small file fetched: only its beginning is here.
+    // Without a reader, which would fetch all of a small file: only its beginning is present.
     let reader = mount.listed(&server, SIZE);
     mount.cache.manager().wait_for_range(reader.entry(), 0..4 * C).unwrap();
     mount.cache.close();
@@ -244,7 +246,7 @@ fn what_a_write_past_a_cut_would_turn_into_zeros_is_fetched_again() {
     mount.end();
 }
 
-/// The folder on a disk that fails when it is told to.
+/// The directory on a disk that fails on demand.
 fn on_faulty_disk(folder: &Path) -> (Mount, Arc<FaultyDisk>) {
     let disk = Arc::new(FaultyDisk::default());
     let opened = Folder::open(folder).unwrap();
@@ -271,7 +273,7 @@ fn a_disk_that_cannot_read_at_all_is_an_error_and_not_a_loop() {
     let (mount, disk) = on_faulty_disk(dir.path());
     let reader = mount.held(&server);
     disk.fail_reads(3, libc::EIO);
-    // Lost, or simply not to be read if a waiter was woken before its chunk was whole.
+    // Lost, or just unreadable if a waiter was woken before its chunk was complete.
     let refused = read(&reader, 0, 10);
     assert!(
         matches!(refused, Err(ReadError::Lost | ReadError::Store(_))),
@@ -306,7 +308,7 @@ fn a_write_that_fails_is_never_recorded_and_a_later_read_works() {
         let (mount, disk) = on_faulty_disk(dir.path());
         let reader = mount.listed(&server, SIZE);
         disk.fail_writes([WriteFault::Short(100), WriteFault::Errno(fault)]);
-        // Whatever this read is told: it is told something, and no byte of it is believed to be there.
+        // Any result of this read is right: it ends, and none of its bytes counts as present.
         let _ = read(&reader, 0, SIZE);
         assert!(disk.is_spent());
         assert_eq!(read(&reader, 0, SIZE).unwrap(), file, "around the cache");
@@ -345,7 +347,7 @@ fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to
         let is_marked = dir.path().join("index.is-damaged").exists();
         assert_eq!(is_marked, code_of_damage(&failing));
         drop(reader);
-        // When SQLite works again, what comes from then on is recorded.
+        // When SQLite works again, later records are kept.
         *failing.lock() = None;
         mount.cache.idle_files.let_go_of_all();
         let reader = mount.listed(&server, SIZE);
@@ -360,7 +362,7 @@ fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to
 fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
     let (dir, file, server) = filled();
     let mount = Mount::over(dir.path());
-    // What the open connections have in memory would hide it.
+    // The caches of the open connections would hide it.
     let index = File::options().write(true).open(dir.path().join("index.db")).unwrap();
     let len = index.metadata().unwrap().len();
     index.write_all_at(&vec![7; len as usize], 0).unwrap();
@@ -373,7 +375,7 @@ fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
     assert!(recorded.is_err(), "which is not the same as nothing");
     drop(reader);
     mount.end();
-    // The next mount begins anew rather than with an index that can't be written.
+    // The next mount begins with a new index instead of one that can't be written.
     let mount = Mount::over(dir.path());
     assert_eq!(read(&mount.listed(&server, SIZE), 0, SIZE).unwrap(), file);
     assert_eq!(mount.cache.cached_bytes(), SIZE);
@@ -384,7 +386,7 @@ fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
 #[test]
 fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_recorded() {
     let (dir, _, server) = filled();
-    // So that whoever looks at the entries finds a tebibyte.
+    // So that a sum over the entries gives a tebibyte.
     let index = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
     let sql = "UPDATE cache_entries SET size = 1 << 40, chunks_present = (1 << 40) / chunk_size";
     assert_eq!(index.execute(sql, []), Ok(1));
@@ -405,14 +407,14 @@ fn a_disk_without_holes_is_read_around_and_nothing_is_written_to_it() {
     let server = Server::start(file.clone(), |_, _| Honest);
     let disk = Arc::new(FaultyDisk::default());
     disk.fail_punches(1, libc::EOPNOTSUPP);
-    // Where a size is given by writing zeros, nobody has reserved room for them.
+    // Where a size is set by writing zeros, no space is reserved for them.
     disk.fail_set_len(libc::ENOSPC);
     let opened = Folder::open(dir.path()).unwrap();
     let store = opened.store.on_disk(Arc::clone(&disk) as _);
     let mount = Mount::of(dir.path(), Folder { store, ..opened });
     assert!(!mount.cache.versions().has_holes);
     let reader = mount.listed(&server, SIZE);
-    // Whatever this read is told: by it the version becomes known.
+    // Any result of this read is right: it makes the version known.
     let _ = read(&reader, 0, SIZE);
     for _ in 0..2 {
         assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
@@ -454,7 +456,7 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     mount.cache.evict(&server.url, false, true);
     assert_eq!(files(), theirs, "of the same name, and not ours");
     std::fs::remove_dir_all(&folder).unwrap();
-    // What is not there now is not gone for good.
+    // What is missing now may come back.
     assert_eq!(eviction::evictor::evict_older(mount.cache.versions(), u32::MAX), 0);
     mount.cache.sync_index();
     assert!(mount.cache.newest(&server.url).is_some());

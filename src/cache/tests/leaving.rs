@@ -1,8 +1,10 @@
-//! What is written stays for as long as the scheduler may wake readers for it, and may go at once afterwards.
+//! Written chunks stay for as long as the scheduler may wake readers for them, and may be evicted
+//! at once afterwards.
 
 use super::*;
 
-/// Has a waiter for `bytes` of the server's file look at its data file in the moment in which it is woken.
+/// Makes a waiter for `bytes` of the server's file inspect its data file in the moment in which it
+/// is woken.
 fn when_woken<T: Send + 'static>(
     mount: &Mount,
     reader: &Reader,
@@ -36,11 +38,12 @@ fn a_chunk_can_t_go_before_the_scheduler_was_told_that_it_has_come() {
     let server = Server::start(content(2 * C), |_, _| Honest);
     let mount = Mount::over(dir.path());
     let reader = mount.listed(&server, 2 * C);
-    // Until then the scheduler would wake who needs the part of the chunk that was told of before.
+    // Until then the scheduler would wake waiters for the part of the chunk that was reported
+    // before.
     let (evictable, result) = when_woken(&mount, &reader, 0..2 * C, |cached_file, result| {
         (cached_file.evictable(0), result)
     });
-    // The first one may have come with a write of its own, and been told of.
+    // The first chunk may have come with a write of its own, and been reported.
     assert!(result.is_ok() && !evictable.contains(&1), "{result:?}, {evictable:?}");
     let cached_file = &reader.entry().settled().unwrap().cached_file;
     until(|| cached_file.evictable(0) == [0, 1]);

@@ -1,4 +1,4 @@
-//! A server of one file that does what each test tells it to.
+//! A server of one file whose behaviour each test sets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,30 +12,30 @@ use url::Url;
 
 use Conduct::*;
 
-/// What the server makes of one request.
+/// The server's reaction to one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Conduct {
     Honest,
-    /// Honest, with another tag: the file has changed.
+    /// Honest, with another ETag: the file has changed.
     Tagged(&'static str),
-    /// So many bytes of the body, and then the end of the connection.
+    /// This many bytes of the body, and then the end of the connection.
     CutAfter(usize),
-    /// The whole file, whatever range was asked for; cut off after so many bytes.
+    /// The whole file, whatever range was requested; cut off after this many bytes.
     Whole(usize),
-    /// A byte of a file that can't be that large.
+    /// One byte of a file with an impossible size.
     Announce(u64),
 }
 
 /// A server of one file, at any path. It ends with the test's process.
 pub(super) struct Server {
     pub(super) url: Url,
-    /// The ranges that were asked for; exclusive ends.
+    /// The requested ranges; exclusive ends.
     asked: Arc<Mutex<Vec<Range<u64>>>>,
     pub(super) connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// `conduct` is told how many requests came before, and the range that is asked for.
+    /// `conduct` is called with the number of earlier requests, and the requested range.
     pub(super) fn start(
         content: Vec<u8>,
         conduct: impl Fn(usize, &Range<u64>) -> Conduct + Send + Sync + 'static,
@@ -52,7 +52,7 @@ impl Server {
             for stream in listener.incoming() {
                 connections.fetch_add(1, Ordering::SeqCst);
                 let (shared, asked) = (Arc::clone(&shared), Arc::clone(&asked));
-                // Ends when the client hangs up; what that looks like is of no interest.
+                // Ends when the client closes the connection, in any way.
                 thread::spawn(move || talk(&stream.unwrap(), &shared.0, &shared.1, &asked));
             }
         });

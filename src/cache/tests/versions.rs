@@ -1,4 +1,4 @@
-//! Which version of a file it is that comes, and how long it is.
+//! Which version of a file is served, and its length.
 
 use std::sync::Barrier;
 
@@ -72,7 +72,7 @@ fn two_first_fetches_of_different_versions_don_t_mix() {
             .filter_map(|reader| reader.join().unwrap().then_some(()))
             .count()
     });
-    // The new version is read; or the old one was told first, and is not read on.
+    // The new version is read; or the old one was settled first, and is not read further.
     let version = reader.entry().settled().expect("it was told").version.clone();
     let is_new = version.validator == Validator::Strong("\"v2\"".into());
     assert!(
@@ -92,7 +92,8 @@ fn a_file_that_is_larger_than_listed_is_read_to_its_true_end() {
         let reader = mount.listed(&server, listed);
         assert_eq!(read(&reader, 0, 1 << 20).unwrap(), file, "listed with {listed}");
         assert_eq!(*mount.resized.lock(), [(42, 300_000)]);
-        // The answer that contradicts the listing is not read but asked for again, without the listing's word.
+        // The answer that contradicts the listing is not read but requested again, without the
+        // listed size.
         let ranges = server.asked();
         let asked: u64 = ranges[1..]
             .iter()

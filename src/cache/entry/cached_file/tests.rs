@@ -1,4 +1,4 @@
-//! What goes and what stays of a version.
+//! Which chunks of a version are evicted, and which stay.
 
 use super::*;
 use crate::cache::quota::{Quota, QuotaConfig};

@@ -1,4 +1,4 @@
-//! What the index takes counts like all else: names and thousands of small files keep to the size, too.
+//! The index counts towards the size: names and thousands of small files stay within it, too.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::cache::eviction::victims::coldest;
 
 const SIZE: u64 = 8 * MIB;
 
-/// The most that the folder took while `work` was done under the gate.
+/// Maximum bytes of the directory while `work` was done under the gate.
 fn most_during(folder: &Path, work: impl FnOnce(&RwLock<()>)) -> u64 {
     let (gate, is_over) = (RwLock::new(()), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -46,7 +46,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     });
     assert!(most <= SIZE, "{most} bytes");
     versions.index.sync();
-    // For a moment there may have been no room for it; the next time that it is listed there is.
+    // For a moment there may have been no space for it; there is when it is listed again.
     let begun = Instant::now();
     while catalogue.listing(&directory(599)) != Some(listing(599)) {
         assert!(begun.elapsed() < Duration::from_secs(60), "it is never kept");
@@ -59,7 +59,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
         .count();
     assert!((2..30).contains(&kept), "{kept} are kept");
     assert!(file.presence.is_complete());
-    // One that is too large leaves nothing of the earlier one, which is not what is there.
+    // A listing that is too large removes the earlier one, which is outdated.
     let large = vec![1; MIB as usize];
     catalogue.keep_listing(
         &directory(599),
@@ -72,7 +72,8 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     assert_eq!(catalogue.listing(&directory(599)), None);
 }
 
-/// On a busy machine room may take longer to be made than a writer waits for it; here it must come all the same.
+/// On a busy machine, freeing space may take longer than a writer waits for it; here it must
+/// succeed in the end.
 fn room_in_the_end(versions: &VersionStore, bytes: u64) -> Reservation {
     let begun = Instant::now();
     loop {
@@ -86,7 +87,7 @@ fn room_in_the_end(versions: &VersionStore, bytes: u64) -> Reservation {
 #[test]
 fn thousands_of_small_files_keep_to_the_size() {
     const SMALL: u64 = 4096;
-    // The least of which something is left beside what is held back.
+    // The smallest size with anything left beside what is held back.
     const SIZE: u64 = 5 * MIB;
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), SIZE);

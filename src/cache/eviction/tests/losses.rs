@@ -1,5 +1,5 @@
-//! Nothing that may be recorded loses its bytes, and nothing that has lost them counts as present: beside power cuts, audits and an
-//! index that can't be written.
+//! Recorded chunks keep their bytes, and chunks without bytes do not count as present: with power
+//! cuts, audits and an index that can't be written.
 
 use std::fs::File;
 
@@ -13,7 +13,7 @@ use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::cache::storage::disk::FaultyDisk;
 use crate::http::Origin;
 
-/// What one mount has of the folder after the machine went down.
+/// One mount's part of the directory after the machine went down.
 fn after_a_power_cut(folder: &Path, size: u64) -> (VersionStore, Arc<FaultyDisk>) {
     let disk = Arc::new(FaultyDisk::default());
     let before = parts(folder, size);
@@ -25,7 +25,7 @@ fn after_a_power_cut(folder: &Path, size: u64) -> (VersionStore, Arc<FaultyDisk>
     (versions, disk)
 }
 
-/// Verifies from the first chunk on. Gives the chunk that it got to.
+/// Verifies from the first chunk on. Returns the chunk that it reached.
 fn verify(versions: &VersionStore, number: u64, settled: &Settled) -> u64 {
     let url = url(number);
     let entry = CacheEntry::unsettled(
@@ -70,7 +70,7 @@ fn an_audit_leaves_alone_what_is_still_to_be_verified() {
     let first = versions(dir.path(), 64 * MIB);
     let settled = open(&first, 1, 64);
     (0..20).for_each(|chunk| write(&first, &settled, chunk).unwrap());
-    // What was written and not recorded when the power went.
+    // Written and not recorded when the power failed.
     write_unrecorded(&first, &settled, 30..30 + MIB / C);
     first.index.sync();
     drop((settled, first));
@@ -100,7 +100,7 @@ fn what_the_index_could_not_forget_is_present_again_and_keeps_its_bytes() {
     *failing.lock() = Some(ffi::SQLITE_FULL);
     assert!(!evict_all(&versions, Arc::clone(&settled.cached_file)));
     *failing.lock() = None;
-    // What gives back what fetches have left behind finds nothing.
+    // Freeing the leftovers of fetches finds nothing.
     let _ = round(&versions, &|| {});
     versions.learn(&settled.cached_file, &(0..10));
     assert_eq!(
@@ -151,7 +151,7 @@ fn a_file_that_can_lose_nothing_does_not_keep_warmer_ones_from_making_room() {
     };
     cold.cached_file.recency.note(&(0..50), &at(0));
     warm.cached_file.recency.note(&(0..50), &at(1 << 30));
-    // As the kernel has it for a mapping through a passthrough handle that was closed.
+    // As the kernel keeps it for a mapping through a passthrough handle that was closed.
     let (shard, rest) = cold.cached_file.key.as_str().split_at(2);
     let mapped = File::open(dir.path().join("data").join(shard).join(rest)).unwrap();
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
@@ -173,7 +173,7 @@ fn a_version_that_was_replaced_goes_before_all_others_however_it_was_used() {
         ..versions.quota.moment(7)
     };
     old.cached_file.recency.note(&(0..50), &hot);
-    // Noted last of all.
+    // Recorded last of all.
     let keys = [&old, &other, &new].map(|settled| settled.cached_file.key.clone());
     for settled in [&other, &new, &old] {
         versions.note_use(&settled.cached_file);
@@ -183,7 +183,7 @@ fn a_version_that_was_replaced_goes_before_all_others_however_it_was_used() {
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
     assert!(recorded(&versions, &keys[0]).len() < 50);
     assert_eq!(recorded(&versions, &keys[1]).len(), 50);
-    // Current again, it is as good as any.
+    // Current again, it is ranked like any other.
     drop(new);
     drop(open(&versions, 1, 50));
     versions.index.sync();
@@ -217,7 +217,7 @@ fn data_files_that_somebody_deletes_are_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let mount = versions(dir.path(), 8 * MIB);
     let mut looked = None;
-    // With nothing else that could go, at once.
+    // At once, with nothing else to evict.
     mount.quota.adjust(8 * MIB as i64);
     assert_eq!(make_room(&mount, &|| {}, &mut looked), Outcome::Relieved);
     assert!(looked.is_some() && mount.quota.ledger.used() == 0);
@@ -258,7 +258,8 @@ fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
     );
 }
 
-/// What the maker of a data file had queued took away what another mount had recorded of it meanwhile.
+/// The queued deletion by the creator of a data file had removed what another mount had recorded
+/// meanwhile.
 #[test]
 fn what_one_mount_records_of_a_file_that_another_has_just_made_stays_recorded() {
     let dir = tempfile::tempdir().unwrap();

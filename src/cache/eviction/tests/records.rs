@@ -1,12 +1,12 @@
-//! What is recorded, or is about to be, keeps its bytes whoever makes room or clears up meanwhile: this mount, or another over
-//! the folder.
+//! Recorded chunks, and those about to be recorded, keep their bytes during evictions and audits by
+//! this mount or another.
 
 use super::*;
 use crate::cache::index::{Commit, Tables, boot_id};
 use crate::cache::lifecycle::fsck::{Finding, Fsck};
 use crate::cache::storage::disk::{Disk, FaultyDisk, System};
 
-/// What one mount has left of a chunk, another has made whole meanwhile.
+/// A chunk that one mount left incomplete was completed by another meanwhile.
 #[test]
 fn what_another_mount_has_recorded_of_a_chunk_that_was_begun_here_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn an_audit_leaves_alone_what_another_mount_has_recorded_since_it_looked() {
         .for_each(|chunk| assert_is_what_was_written(&here, chunk));
 }
 
-/// Tables that wait for the test's word before each change.
+/// Tables that wait for the test before each change.
 struct Gated {
     tables: Tables,
     gate: Arc<RwLock<()>>,
@@ -60,7 +60,7 @@ impl Commit for Gated {
     }
 }
 
-/// Two mounts; what the first one records waits for as long as the gate is closed.
+/// Two mounts; the records of the first wait for as long as the gate is closed.
 fn one_that_records_late_and_another(folder: &Path, gate: &Arc<RwLock<()>>) -> (VersionStore, VersionStore) {
     let gate = Arc::clone(gate);
     let other = parts(folder, 64 * MIB);
@@ -99,7 +99,7 @@ fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
     write(&late, &settled, 0).unwrap();
     late.index.sync();
     let closed = gate.write();
-    // More than an audit overlooks.
+    // More than an audit ignores.
     [2, 3]
         .into_iter()
         .for_each(|chunk| write(&late, &settled, chunk).unwrap());
@@ -117,7 +117,7 @@ fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
     assert_eq!(evict_older(&other, u32::MAX), 3 * C, "when it is recorded, it can go");
 }
 
-/// What `fetchfs cache verify` finds beside a mount that makes room and fetches again is what is wrong, and not what is going on.
+/// `fetchfs cache verify` beside a mount that evicts and refetches reports real faults only.
 #[test]
 fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
     let disk = Arc::new(FaultyDisk::default());
     let fsck = Fsck::open_on(dir.path(), Arc::clone(&disk) as _).unwrap();
     let entry = fsck.index().entries().unwrap().remove(0);
-    // The second chunk goes before it is read, and is there again when its row is looked at.
+    // The second chunk is evicted before it is read, and is back when its row is read.
     let (one, other) = (Arc::clone(&mount), open(&mount, 1, 3));
     let mut is_first = true;
     let path = mount.store.files().remove(0).0;
@@ -155,7 +155,7 @@ fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
     });
     assert_eq!(found.unwrap(), []);
     assert!(disk.is_spent(), "it was read in between");
-    // What is really wrong is found beside a mount, too.
+    // A real fault is found beside a mount, too.
     let room = mount.quota.reserve(10).unwrap();
     settled
         .cached_file

@@ -1,5 +1,5 @@
-//! The manager with stand-ins for the downloader: one that does nothing until the test says so, and
-//! one that works as fast as it can.
+//! The manager with fake downloaders: one that does nothing until the test says so, and one that
+//! works as fast as it can.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -14,7 +14,7 @@ use crate::http::Origin;
 /// The size of the chunks of these tests, in bytes.
 const C: u64 = 4096;
 
-/// No test takes as long, so whoever waits for it shows up as an error.
+/// No test takes this long, so a wait of this length fails the test.
 const LONG: Duration = Duration::from_secs(120);
 
 const LIMITS: Limits = Limits {
@@ -32,7 +32,7 @@ fn entry(chunks: u64) -> Arc<CacheEntry> {
     Arc::new(entry)
 }
 
-/// Notes what it is to fetch.
+/// Records what it is to fetch.
 #[derive(Default)]
 struct Idle {
     orders: Mutex<Vec<(FetchOrder, Arc<FetchControl>)>>,
@@ -66,7 +66,7 @@ fn write(manager: &Arc<ChunkManager>, order: &FetchOrder, to: u64) {
     manager.progress(order.entry.id, order.id, to);
 }
 
-/// A callback, and what it was called with.
+/// A callback, and its argument.
 fn callback() -> (OnReady, oneshot::Receiver<Result<(), ReadError>>) {
     let (called, call) = oneshot::channel();
     (Box::new(move |result| called.send(result).unwrap()), call)
@@ -183,7 +183,7 @@ async fn a_wait_ends_at_its_deadline_and_not_before() {
     assert!(second_call.await.unwrap().is_err());
     let waited = begun.elapsed();
     assert!(waited >= LONG + LONG / 3 && waited < LONG + LONG / 3 + Duration::from_millis(10));
-    // What comes too late wakes nobody a second time.
+    // A late report wakes no waiter a second time.
     idle.write(&manager, 0, C);
 }
 
@@ -245,7 +245,7 @@ fn closing_wakes_each_reader_once_and_stops_each_fetch() {
         })
         .collect();
     manager.close();
-    // What fetches report afterwards calls nobody again: a callback could not be called twice.
+    // Later reports of fetches call no callback again: a callback could not be called twice.
     for (order, control) in idle.orders.lock().iter() {
         assert_eq!(control.end(), 0);
         write(&manager, order, order.bytes.end);

@@ -5,10 +5,10 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What the kernel asks for at a time.
+/// Bytes of one read of the kernel.
 const READ: u64 = 128 * KIB;
 
-/// A server that is never too far, and the time.
+/// A server that can use any window, and the time.
 struct Far(Duration);
 
 impl Conditions for Far {
@@ -29,7 +29,7 @@ impl Conditions for Far {
 struct Handle {
     ahead: ReadAhead,
     now: Duration,
-    /// All that was said.
+    /// All window updates so far.
     shifts: Vec<WindowUpdate>,
 }
 
@@ -42,7 +42,7 @@ impl Handle {
         }
     }
 
-    /// Reads; says what is asked for ahead.
+    /// Reads; returns what is requested ahead.
     fn read(&mut self, at: u64, len: u64, missing: bool) -> Option<Range<u64>> {
         let shifts = self.ahead.note(&(at..at + len), GIB, missing, &Far(self.now));
         let asked = shifts.iter().find_map(WindowUpdate::asks).cloned();
@@ -50,7 +50,7 @@ impl Handle {
         asked
     }
 
-    /// Reads so many bytes in sequence; says up to where is asked for ahead.
+    /// Reads `bytes` bytes in sequence; returns the offset up to which is requested ahead.
     fn run(&mut self, from: u64, bytes: u64) -> u64 {
         let steps = (0..bytes).step_by(READ as usize);
         let asked = steps.filter_map(|step| self.read(from + step, READ, true));
@@ -105,7 +105,7 @@ fn a_starved_reader_s_window_grows_to_its_limit_within_a_fraction_of_it() {
     assert_eq!(widest, MAX_WINDOW + READ);
 }
 
-/// Reads half a GiB; says up to where was asked for, and how far ahead at most.
+/// Reads half a GiB; returns the last offset requested, and the maximum distance ahead.
 fn read_in_sequence(missing: impl Fn(u64) -> bool) -> (u64, u64) {
     let mut handle = Handle::new();
     let (mut asked, mut widest) = (0, 0);
@@ -349,7 +349,7 @@ fn a_film_that_was_slow_to_start_has_some_seconds_ahead_of_it_after_a_while() {
     let mut handle = Handle::new();
     let mut asked = handle.run(0, 32 * MIB);
     assert!(asked > 128 * MIB, "{asked}");
-    // From now on it is here, and 1 MiB of it is shown each second.
+    // From now on it is present, and 1 MiB of it is shown each second.
     for step in (32 * MIB..320 * MIB).step_by(READ as usize) {
         handle.now += Duration::from_millis(125);
         handle.shifts.clear();

@@ -1,4 +1,5 @@
-//! The scheduler's properties one by one. All of them together, over random interleavings: [`model`].
+//! The scheduler's properties one by one. [`model`] tests all of them together, over random
+//! interleavings.
 
 #![expect(
     clippy::single_range_in_vec_init,
@@ -35,23 +36,23 @@ fn listed(origin: &str, size: u64) -> Arc<CacheEntry> {
     Arc::new(CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), 0, size))
 }
 
-/// An entry of so many whole chunks, whose version is known.
+/// An entry of `chunks` whole chunks, whose version is known.
 fn known(origin: &str, chunks: u64) -> Arc<CacheEntry> {
     let entry = listed(origin, chunks * C);
     entry.settle_for_tests(chunks * C);
     entry
 }
 
-/// A scheduler for origins so near that nothing of a chunk comes in the time of a round trip.
+/// A scheduler with origins so near that less than a chunk comes in the time of a round trip.
 fn near_scheduler(limits: Limits) -> Scheduler {
     let mut scheduler = Scheduler::new(limits);
     put_away(&mut scheduler, 0);
     scheduler
 }
 
-/// From now on so many chunks come from the origins in the time of a round trip.
+/// From now on `chunks` chunks come from the origins in the time of a round trip.
 fn put_away(scheduler: &mut Scheduler, chunks: u64) {
-    // At the rate that is taken for granted; and a little more, for the sake of rounding.
+    // At the assumed rate, and a little more because of rounding.
     let latency = Duration::from_secs_f64((chunks * C) as f64 * 1.001 / 20e6);
     for origin in ["a", "b"] {
         let origin = listed(origin, 0).origin.clone();
@@ -59,7 +60,7 @@ fn put_away(scheduler: &mut Scheduler, chunks: u64) {
     }
 }
 
-/// A scheduler, and all that it has said so far.
+/// A scheduler, and all of its actions so far.
 struct Play {
     scheduler: Scheduler,
     started: Vec<FetchOrder>,
@@ -69,7 +70,7 @@ struct Play {
 }
 
 impl Play {
-    /// With so many slots an origin, 16 chunks a fetch, and 4 chunks that a waiter sits out.
+    /// With `slots` slots per origin, 16 chunks per fetch, and a split distance of 4 chunks.
     fn with_slots(slots: usize) -> Play {
         let limits = Limits {
             fetches_per_origin: slots,
@@ -86,7 +87,7 @@ impl Play {
         }
     }
 
-    /// See [`put_away`].
+    /// Sets the round trip as [`put_away`] does.
     fn far(&mut self, chunks: u64) {
         put_away(&mut self.scheduler, chunks);
     }
@@ -148,7 +149,7 @@ impl Play {
         self.note();
     }
 
-    /// What was started, in chunks.
+    /// The started fetches, in chunks.
     fn starts(&self) -> Vec<Range<u64>> {
         self.started
             .iter()

@@ -1,4 +1,4 @@
-//! The policy beside plain LRU, on traces of what people do with remote files.
+//! The policy compared with plain LRU, on traces of typical use of remote files.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ const CACHE: u64 = 400;
 /// Ticks of a segment: 16 MiB.
 const SEGMENT: u64 = (16 << 20) / TICK;
 
-/// One read of a whole segment: of which file, where, by which handle, and how many seconds after the last.
+/// One read of a whole segment: its file, place and handle, and the seconds since the last one.
 struct Access {
     file: u64,
     segment: u64,
@@ -27,7 +27,7 @@ fn access(file: u64, segment: u64, handle: u16) -> Access {
     }
 }
 
-/// The share of accesses that hit, by ranks that `rank` gives, over the second half of the trace.
+/// The fraction of accesses that hit, by ranks from `rank`, over the second half of the trace.
 fn hit_rate(trace: &[Access], rank: impl Fn(Use, u64) -> u64) -> f64 {
     let mut held: HashMap<(u64, u64), Use> = HashMap::new();
     let mut order: BTreeSet<(u64, (u64, u64))> = BTreeSet::new();
@@ -61,13 +61,13 @@ fn hit_rate(trace: &[Access], rank: impl Fn(Use, u64) -> u64) -> f64 {
     hits as f64 / trace.len().div_ceil(2) as f64
 }
 
-/// Over and over through one and a half times the cache, each turn with a new handle.
+/// A loop through one and a half times the cache, each iteration with a new handle.
 fn a_loop() -> Vec<Access> {
     let turn = |turn: u16| (0..CACHE * 3 / 2).map(move |segment| access(1, segment, turn));
     (0..20).flat_map(turn).collect()
 }
 
-/// A hot set of half the cache, read at random by many, while all else is read through once.
+/// A hot set of half the cache, read at random by many handles, during a scan of everything else.
 fn scan_and_hot_set() -> Vec<Access> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut scanned = 0;
@@ -83,8 +83,8 @@ fn scan_and_hot_set() -> Vec<Access> {
         .collect()
 }
 
-/// A film each evening, with seeks back, every other time one of four favourites; meanwhile a library's heads and tails are
-/// looked at, each once.
+/// A film each evening, with seeks back, every other time one of four favourites; meanwhile the
+/// heads and tails of a library are read, each once.
 fn film_and_library_scan() -> Vec<Access> {
     let mut random = fastrand::Rng::with_seed(2);
     let mut trace = Vec::new();
@@ -115,7 +115,7 @@ fn film_and_library_scan() -> Vec<Access> {
     trace
 }
 
-/// The hot set is another one after half of the trace: what was hot must make way.
+/// The hot set changes after half of the trace: the old one must be evicted.
 fn a_hot_set_that_moves() -> Vec<Access> {
     let mut random = fastrand::Rng::with_seed(3);
     let hot = |random: &mut fastrand::Rng, base: u64| access(1, base + random.u64(0..CACHE * 3 / 4), random.u16(..));
@@ -139,7 +139,7 @@ fn the_table_of_hit_rates() {
     let scanned = row("scan + hot set of half the cache", scan_and_hot_set());
     let films = row("films + a library scan", film_and_library_scan());
     let moving = row("a hot set that moves", a_hot_set_that_moves());
-    // A cache that knew the future would hit 67, 50 and, of the films that are seen again, all.
+    // An optimal cache would hit 67, 50 and, of the films that are seen again, all.
     assert!(turning.0 < 1.0 && turning.1 > 40.0);
     assert!(scanned.1 > 43.0 && scanned.1 > scanned.0 + 5.0);
     assert!(films.1 > films.0 + 1.0);

@@ -41,7 +41,7 @@ fn who_comes_first_again_believes_the_larger_count_and_forgets_reservations() {
     let (dir, one) = joined(1000, 0);
     assert!(reserves(&one, 60, 1000) && reserves(&one, 30, 1000));
     one.settle(60, 60);
-    // As killed: the locks go, and nothing else happens.
+    // As after a kill: only the locks are released.
     let copy = std::fs::read(dir.path().join("usage")).unwrap();
     drop(one);
     std::fs::write(dir.path().join("usage"), copy).unwrap();
@@ -96,7 +96,8 @@ fn who_waits_for_room_is_woken_by_another_process() {
     });
 }
 
-/// What this process has counted stays counted, and those who use the folder go on seeing each other.
+/// What this process has counted stays counted, and the processes of the directory still see each
+/// other.
 #[test]
 fn a_page_that_was_cut_off_is_written_anew_from_what_its_users_know() {
     let (dir, one) = joined(1000, 0);
@@ -116,7 +117,7 @@ fn a_page_that_was_cut_off_is_written_anew_from_what_its_users_know() {
         other.settle(0, 0);
         assert!(one.has_others() && other.has_others() && other.used() == 60);
     }
-    // A newcomer is first to look at it.
+    // A newcomer reads it first.
     file.set_len(0).unwrap();
     let third = Ledger::join(dir.path(), 900, 0).unwrap();
     one.settle(60, 60);
@@ -125,7 +126,8 @@ fn a_page_that_was_cut_off_is_written_anew_from_what_its_users_know() {
     assert_eq!((one.reserved(), third.claim_audit(500)), (0, true));
 }
 
-/// It was stopped, say, or the file can't be written: nothing is reserved then, and what has to be counted is counted later.
+/// It was stopped, for example, or the file can't be written. Nothing is reserved then, and changes
+/// are counted later.
 #[test]
 fn a_process_that_keeps_the_page_locked_stops_no_other() {
     let (dir, one) = joined(1000, 0);
@@ -151,7 +153,8 @@ fn a_process_that_keeps_the_page_locked_stops_no_other() {
 }
 
 proptest! {
-    /// However processes reserve, settle and free: the count is what they hold, and never more than was allowed.
+    /// For all sequences of reserve, settle and free: the count is the sum of what the processes
+    /// hold, and never above the limit.
     #[test]
     fn the_count_is_the_sum_of_what_is_held(steps in prop::collection::vec((0usize..3, 0u8..3, 1u64..50), 1..200)) {
         const MOST: u64 = 200;

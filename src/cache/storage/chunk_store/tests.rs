@@ -1,4 +1,4 @@
-//! Data files: what is shared, punched, cut off and found.
+//! Data files: sharing, hole punching, truncation and recovery.
 
 use super::*;
 
@@ -102,7 +102,7 @@ fn a_file_that_anybody_else_has_open_is_not_had_exclusively() {
     let key = EntryKey::for_tests(5);
     let data = store.open_file(&key, 8192, || true).unwrap();
     data.write_all_at(&[[7; 8192]], 0).unwrap();
-    // As the kernel has it for a mapping through a passthrough handle: without a lock of ours.
+    // As the kernel keeps it for a mapping through a passthrough handle: without the cache's lock.
     let elsewhere = File::open(store.path_of(&key)).unwrap();
     assert!(data.exclusively().is_none());
     drop(elsewhere);
@@ -136,7 +136,7 @@ fn of_two_threads_only_one_has_a_file_exclusively() {
     let key = EntryKey::for_tests(8);
     let data = store.open_file(&key, 1 << 20, || true).unwrap();
     let first = data.exclusively().unwrap();
-    // If there were a second one, its end would let others in beside the first.
+    // If a second one existed, its end would let other processes in beside the first.
     assert!(data.exclusively().is_none());
     assert!(store.open_recorded(&key, 1 << 20).is_none());
     let other = private_file().open(store.path_of(&key)).unwrap();

@@ -1,4 +1,4 @@
-//! What is written is read, and what was never written, or is gone, shows.
+//! Written bytes are read back, and bytes never written, or lost, are detected.
 
 use super::*;
 

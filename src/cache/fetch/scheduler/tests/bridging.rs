@@ -1,9 +1,9 @@
-//! Gaps that one request goes over, because that is cheaper than another.
+//! Gaps that one request covers, because that is cheaper than another request.
 
 use super::*;
 
-/// So many slots at an origin where so many chunks come in the time of a round trip, and a file of which every other chunk
-/// is here.
+/// `slots` slots at an origin with `round_trip` chunks per round trip, and a file of which every
+/// other chunk is present.
 fn alternating(slots: usize, round_trip: u64) -> (Play, Arc<CacheEntry>) {
     let (mut play, entry) = (Play::with_slots(slots), known("a", 100));
     play.far(round_trip);

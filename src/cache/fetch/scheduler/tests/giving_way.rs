@@ -1,4 +1,4 @@
-//! What a reader gets that finds all connections busy with what may not be stopped.
+//! Readers that find all connections busy with fetches that may not be stopped.
 
 use super::*;
 

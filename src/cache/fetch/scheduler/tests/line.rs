@@ -1,9 +1,11 @@
-//! What readers get over a line that is simulated: sixteen connections of 20 MB/s, and 50 ms before each answer, which is
-//! the profile `wan` of `make bench`; and some others. Time is counted and not waited for, so the figures are the same on any machine, and
-//! show what the decisions of the scheduler and of read-ahead cost, without those of a kernel, a disk or a processor.
+//! A simulated line: the rates of readers over sixteen connections of 20 MB/s with 50 ms before
+//! each answer (the profile `wan` of `make bench`), and over some others.
 //!
-//! The figures that are asserted are a little below those that came out. Whoever changes a constant of fetches or of
-//! windows sees with `--nocapture` what it does.
+//! Time is simulated, so the figures are the same on any machine. They show the cost of the
+//! decisions of scheduler and read-ahead, without that of a kernel, a disk or a processor.
+//!
+//! The asserted figures are a little below the measured ones. After a change of a constant of
+//! fetches or windows, `--nocapture` shows its effect.
 
 mod rates;
 
@@ -16,15 +18,15 @@ use crate::cache::lifecycle::builder::{FETCH_LEN, SPLIT_DISTANCE};
 pub(super) const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 << 10;
 
-/// What a connection is like.
+/// The properties of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Connection {
     /// From a request to the first byte of its answer, in microseconds.
     pub(super) round_trip: u64,
-    /// Bytes that come at once, and the time from one such piece to the next, in microseconds.
+    /// Bytes of one piece, and the time from one piece to the next, in microseconds.
     pub(super) piece: u64,
     pub(super) piece_time: u64,
-    /// Bytes a second over all connections together, if that is a limit.
+    /// Bytes per second over all connections together, if that is a limit.
     pub(super) in_all: Option<u64>,
 }
 
@@ -43,14 +45,14 @@ const SLOW: Connection = Connection {
     ..FAR
 };
 
-/// Bytes that the kernel asks for at a time.
+/// Bytes of one read of the kernel.
 pub(super) const READ: u64 = 128 << 10;
 
 const CONNECTIONS: usize = 16;
 
-/// What happens at a moment.
+/// An event at a moment.
 enum Happens {
-    /// A piece comes over the connection of this fetch.
+    /// A piece arrives over the connection of this fetch.
     Piece(FetchId),
     /// This program reads on.
     Read(usize),
@@ -62,19 +64,20 @@ pub(super) struct Program {
     ahead: ReadAhead,
     /// Where it reads next, and where it ends.
     bytes: Range<u64>,
-    /// Where it goes on then.
+    /// Where it continues then.
     then: VecDeque<Range<u64>>,
     pace: Pace,
     asked_at: u64,
     /// How long each of its reads took, in microseconds.
     pub(super) took: Vec<u64>,
-    /// When it went on elsewhere.
+    /// When it continued elsewhere.
     left_at: Vec<u64>,
-    /// When it had read all.
+    /// When it had read everything.
     pub(super) done_at: Option<u64>,
 }
 
-/// What a program does after each read: it waits for `pause` microseconds, and goes on `step` bytes further.
+/// The behaviour of a program after each read: it waits for `pause` microseconds, and continues
+/// `step` bytes further.
 #[derive(Clone, Copy)]
 pub(super) struct Pace {
     pub(super) pause: u64,
@@ -92,7 +95,7 @@ struct Transfer {
     asked_at: u64,
 }
 
-/// What a program's read-ahead goes by.
+/// The conditions of a program's read-ahead.
 struct Now {
     time: Duration,
     useful_window: u64,
@@ -119,14 +122,15 @@ pub(super) struct Line {
     began: Instant,
     /// Microseconds since the beginning.
     pub(super) now: u64,
-    /// What is going to happen, by its moment and a number that tells what comes at once apart.
+    /// Future events, by their moment and a number that orders simultaneous ones.
     agenda: BTreeMap<(u64, u64), Happens>,
     count: u64,
     transfers: HashMap<FetchId, Transfer>,
     waiting: HashMap<WaiterId, usize>,
     pub(super) programs: Vec<Program>,
     requests: u64,
-    /// Requests whose answer was longer than what was read of it: each costs a connection.
+    /// Number of requests whose answer was longer than what was read of it: each costs a
+    /// connection.
     broken_off: u64,
     sent: u64,
 }
@@ -191,7 +195,7 @@ impl Line {
         self.agenda.insert((self.now + delay, self.count), what);
     }
 
-    /// Goes on until nothing happens any more.
+    /// Runs until there are no more events.
     pub(super) fn run(&mut self) {
         while let Some(((time, _), what)) = self.agenda.pop_first() {
             self.now = time;
@@ -231,7 +235,7 @@ impl Line {
         self.scheduler.ended(id, Ok(()));
     }
 
-    /// How long the next piece takes, beside all others that come now.
+    /// The time of the next piece, beside all others that arrive now.
     fn next_piece(&self) -> u64 {
         let Connection {
             round_trip,

@@ -1,9 +1,9 @@
-//! Interleavings explored: random sequences of what may happen, played against the scheduler and a
-//! simulated downloader that hears of its orders late, writes past cuts, writes after it was
-//! stopped, and fails. After each step everything that the scheduler's module promises is checked.
+//! A model test: random sequences of events, played against the scheduler and a simulated
+//! downloader. The downloader receives its orders late, writes past cuts, writes after it was
+//! stopped, and fails. After each step all guarantees of the scheduler's module are checked.
 //!
-//! The model has its own truth: which bytes of which file were written. A waiter that is woken well
-//! must find its bytes there.
+//! The model records by itself which bytes of which file were written. A waiter that is woken
+//! without an error must find its bytes there.
 
 mod checks;
 mod events;
@@ -16,16 +16,16 @@ use super::*;
 use crate::cache::fetch::scheduler::entry_queue::EntryQueue;
 use events::{Event, event};
 
-/// A remote file, and which of its bytes are in the data file by the model's own count.
+/// A remote file, and the bytes in its data file by the model's own record.
 struct File {
     entry: Arc<CacheEntry>,
     size: u64,
     ignores_range: bool,
     present: u64,
     written: RangeSet<u64>,
-    /// Bytes that went at some time: who reads them looks whether they are still there.
+    /// Bytes that were evicted at some time: a reader of them checks whether they are still there.
     evicted: RangeSet<u64>,
-    /// Whether anything of it was asked for other than by readers and for their windows.
+    /// True if anything of it was requested other than by readers and for their windows.
     was_asked_for: bool,
 }
 
@@ -35,13 +35,13 @@ struct Running {
     /// Where it began, and how far it has written.
     start: u64,
     position: u64,
-    /// Where it is to end, as far as it has heard, and really.
+    /// Its end, as far as it has received it, and the real one.
     heard_end: u64,
     end: u64,
     is_answered: bool,
     is_linear: bool,
     is_stopped: bool,
-    /// Whether anything was written that the scheduler was not told of.
+    /// True if anything was written that was not reported to the scheduler.
     has_news: bool,
 }
 
@@ -55,7 +55,7 @@ struct World {
     waiting: BTreeMap<WaiterId, (usize, Range<u64>)>,
     next_waiter: u64,
     started: u64,
-    /// Whether a fetch was answered by an origin of which it may not have been given a slot.
+    /// True if a fetch was answered by an origin of which it may not have a slot.
     was_answered_elsewhere: bool,
 }
 
@@ -168,7 +168,7 @@ impl World {
             Event::Hear { fetch } => self.on_fetch(fetch, |world, id| {
                 let running = world.fetches.get_mut(&id).unwrap();
                 running.heard_end = running.end;
-                // The thread that writes reports whatever it has written, even then.
+                // The writer thread reports everything that it has written, even then.
                 if running.is_stopped && !running.has_news {
                     world.fetches.remove(&id);
                 }
@@ -265,7 +265,7 @@ impl World {
         let entry = Arc::clone(&file.entry);
         if entry.settled().is_none() {
             let settled = entry.settle_for_tests(file.size);
-            // What earlier mounts have left of it becomes known.
+            // The chunks that earlier mounts have fetched become known.
             for chunk in (0..64).filter(|chunk| file.present >> chunk & 1 == 1) {
                 if settled.presence.insert(chunk) {
                     file.written.insert(chunk * C..(chunk + 1) * C);
@@ -304,7 +304,7 @@ impl World {
         running.has_news = true;
     }
 
-    /// A whole chunk goes that no fetch is filling.
+    /// Evicts a whole chunk that no fetch is writing.
     fn evicts(&mut self, file: usize, chunk: u64) {
         let is_filled = |running: &Running| {
             running.file == file && running.position / C == chunk && !running.position.is_multiple_of(C)
@@ -328,7 +328,7 @@ impl World {
         }
     }
 
-    /// What the manager would do.
+    /// Carries out the actions as the manager would.
     fn carry_out(&mut self) {
         for action in self.scheduler.take_actions() {
             match action {
@@ -377,7 +377,7 @@ impl World {
             if order.entry.ignores_range() {
                 assert!(chunks.clone().any(is_missing));
             } else {
-                // What is here is only gone over, on the way to what is not.
+                // Present chunks are only passed over, on the way to missing ones.
                 let present: Vec<_> = chunks.clone().filter(|&chunk| !is_missing(chunk)).collect();
                 let longest = present.chunk_by(|one, next| one + 1 == *next).map(<[_]>::len).max();
                 assert!(is_missing(chunks.start) && is_missing(chunks.end - 1));
@@ -398,7 +398,7 @@ impl World {
         self.fetches.insert(order.id, running);
     }
 
-    /// Lets everything come to its end, without failures.
+    /// Lets everything finish without failures.
     fn drain(&mut self) {
         let before = self.started;
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! Whose slot a fetch has when redirects lead elsewhere.
+//! The origin whose slot a fetch takes when redirects lead elsewhere.
 
 use super::*;
 
@@ -19,14 +19,14 @@ impl Play {
         self.note();
     }
 
-    /// How many fetches have slots of the origin of this name.
+    /// Number of fetches with slots of the origin of this name.
     fn running(&self, name: &str) -> usize {
         let name = origin_named(name).to_string();
         let status = self.scheduler.status();
         status.iter().find(|at| at.origin == name).map_or(0, |at| at.fetches)
     }
 
-    /// Readers of so many files of "a" that each lead to "b". Gives the files.
+    /// Readers of `files` files of "a" that each lead to "b". Returns the files.
     fn reads_led(&mut self, files: u64) -> Vec<Arc<CacheEntry>> {
         let files: Vec<_> = (0..files).map(|_| known("a", 1)).collect();
         for (waiter, file) in (1..).zip(&files) {
@@ -112,7 +112,7 @@ fn a_reader_that_is_led_to_a_full_origin_takes_the_slot_of_what_is_read_ahead() 
     play.wait(&known("a", 1), 0..C, 1);
     assert!(play.leads(1, "b"));
     assert_eq!(play.stopped, [play.started[0].id]);
-    // And what no reader waits for takes none.
+    // And a fetch that no reader waits for takes none.
     play.request(&known("a", 1), 0..1, Priority::Low);
     assert!(!play.leads(2, "b"));
     assert_eq!((play.running("a"), play.running("b")), (0, 1));

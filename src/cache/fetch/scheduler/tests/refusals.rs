@@ -1,4 +1,4 @@
-//! What is to blame for a refused request, and what becomes of it.
+//! The cause of a refused request, and what follows from it.
 
 use super::*;
 use crate::http::HttpErrorKind;
@@ -9,11 +9,11 @@ const UNAVAILABLE: HttpErrorKind = HttpErrorKind::Status {
     retry_after: None,
 };
 
-/// A play in which requests are refused, with a clock.
+/// A play with refused requests, and a clock.
 struct Refusing {
     play: Play,
     now: Instant,
-    /// How often the origin has answered.
+    /// Number of answers of the origin.
     answers: u64,
 }
 
@@ -32,7 +32,7 @@ impl Refusing {
         self.play.scheduler.answered(order.id, &order.entry.origin);
     }
 
-    /// The fetch number `index` is refused, a second after it was asked.
+    /// The fetch number `index` is refused, a second after its request.
     fn refuses(&mut self, index: usize, kind: &HttpErrorKind) -> AfterRefusal {
         let asked = self.now;
         self.now += Duration::from_secs(1);
@@ -160,7 +160,7 @@ fn a_file_that_is_refused_whatever_others_get_uses_up_its_retries_and_leaves_the
         if tries == 1 {
             refusing.play.completes(1, 32 * C);
         }
-        // Somebody else is answered, over and over.
+        // Another file is answered, again and again.
         refusing.answers += 1;
     }
     assert_eq!(tries, 3, "once for the number, and two retries");

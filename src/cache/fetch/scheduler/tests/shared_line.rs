@@ -1,4 +1,5 @@
-//! How many connections a long stream ends with, where each of them is limited and where all share a line; see [`line`].
+//! The number of connections of a long stream in the end, with a limit for each connection and with
+//! a shared line; see [`line`].
 
 use super::line::{Connection, FAR, IN_SEQUENCE, Line, MIB, Pace};
 
@@ -9,7 +10,7 @@ const SHARED: Connection = Connection {
 };
 
 impl Line {
-    /// How many connections what is read ahead is given at the end.
+    /// The number of connections for read-ahead in the end.
     fn breadth(&mut self) -> usize {
         let (_, origin) = self.scheduler.queues.named().next().unwrap();
         self.scheduler.queues.at(origin).breadth.of(16)
@@ -21,7 +22,7 @@ fn over_a_line_that_all_connections_share_a_stream_leaves_room_for_a_jump() {
     let mut line = Line::new(SHARED);
     let size = 4096 * MIB;
     let stream = line.reads(&Line::file(size), 0..size / 2, IN_SEQUENCE);
-    // Another file, of which somebody looks at a place now and then.
+    // Another file, of which a reader reads one place now and then.
     let jumps = Pace {
         pause: 1_000_000,
         step: 30 * MIB + 4096,

@@ -1,4 +1,4 @@
-//! Files whose true size, or whose server's way with ranges, becomes known while they are read.
+//! Files whose true size, or whose server's handling of ranges, becomes known while they are read.
 
 use super::*;
 
@@ -147,7 +147,7 @@ fn a_server_without_ranges_sends_one_whole_file_for_all_who_wait() {
 fn a_server_known_to_have_no_ranges_is_asked_for_the_whole_file_once() {
     let (mut play, entry) = (Play::with_slots(4), known("a", 100));
     play.request(&entry, 0..2, Priority::High);
-    // The mark comes before the fetch that found out says so.
+    // The mark comes before the report of the fetch that found out.
     entry.mark_ignores_range();
     play.wait(&entry, 50 * C..51 * C, 1);
     assert_eq!(play.starts(), [0..2, 0..100]);

@@ -1,4 +1,4 @@
-//! Which fetch begins, how long it is, and which one gives way.
+//! Which fetch begins, how long it is, and which one gives its slot up.
 
 use super::*;
 
@@ -70,7 +70,8 @@ fn a_fetch_that_nobody_wants_any_more_is_the_first_to_give_way_and_leaves_nothin
     assert_eq!(play.stopped, [play.started[1].id]);
     play.completes(0, 16 * C);
     play.completes(2, C);
-    // Its entry would stay open, and its data file locked, for as long as the mount lasts.
+    // Otherwise its entry would stay open, and its data file locked, for as long as the mount
+    // lasts.
     assert!(play.scheduler.is_idle());
 }
 
@@ -237,8 +238,8 @@ fn who_has_nothing_under_way_is_read_ahead_for_before_who_has() {
     }
     play.writes(0, C);
     play.completes(1, 16 * C);
-    // The one was served longer ago. But it has a fetch, and the other one's reader is going to be blocked in a moment: it
-    // would take the slot from a fetch that has brought nothing.
+    // The first entry was served longer ago. But it has a fetch, and the other one's reader blocks
+    // in a moment: it would take the slot from a fetch that has brought nothing.
     assert_eq!(play.started[2].entry.id, other.id);
     play.wait(&other, 16 * C..17 * C, 3);
     assert_eq!((play.stopped.len(), play.trimmed.len()), (0, 0));

@@ -1,4 +1,4 @@
-//! Who keeps a slot when its server is slow, and who has to give it back.
+//! Which fetches keep a slot when their server is slow, and which have to give it back.
 
 use super::*;
 
@@ -10,7 +10,7 @@ impl Play {
         }
     }
 
-    /// Whose each fetch was, in the order in which they began.
+    /// The entry of each fetch, in the order in which they began.
     fn turns(&self) -> Vec<EntryId> {
         self.started.iter().map(|order| order.entry.id).collect()
     }
@@ -74,7 +74,7 @@ fn a_server_that_is_slow_with_everything_is_waited_for_twice_as_long_each_time()
     for (waiter, entry) in (1..).zip(&entries) {
         play.wait(entry, 0..C, waiter);
     }
-    // It takes ten periods to answer anything.
+    // Every answer takes ten periods.
     let mut periods = 0;
     while play.woken.len() < 2 {
         periods += 1;

@@ -1,4 +1,4 @@
-//! Who waits, for what, and what becomes of it when it leaves.
+//! Waiters: what they wait for, and what happens when they leave.
 
 use super::*;
 
@@ -98,7 +98,7 @@ fn a_fetch_that_writes_past_where_it_was_cut_is_not_repeated() {
     play.wait_with_ahead(&entry, 0..10 * C, 0..16, 1);
     play.wait(&entry, 15 * C..16 * C, 2);
     assert_eq!(play.trimmed, [(play.started[0].id, 15 * C)]);
-    // It had read on before it heard of it.
+    // It had read on before it received the cut.
     play.writes(0, 16 * C);
     assert_eq!(play.woken_well(), [1, 2]);
     play.ends(0, Ok(()));
@@ -240,7 +240,7 @@ fn when_somebody_cancels_the_fetch_ends_where_nobody_else_needs_it() {
 fn sixty_million_chunks_are_waited_for_without_looking_at_each() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 60_000_000));
     play.wait(&entry, 0..u64::MAX, 1);
-    // One look at each of them for each of these would take minutes.
+    // A look at each of them for each of these would take minutes.
     for fetch in 0..20 {
         let end = play.started[fetch].bytes.end;
         play.completes(fetch, end);

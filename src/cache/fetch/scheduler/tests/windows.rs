@@ -1,4 +1,4 @@
-//! What is fetched ahead of whom, and what becomes of it when the reader goes elsewhere.
+//! Windows: what is fetched ahead of each stream, and what happens when the reader moves elsewhere.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is kept of names, and what goes first.
+//! Stored names, and which are deleted first.
 
 use url::Url;
 
@@ -165,7 +165,7 @@ fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_
         });
     }
     index.sync();
-    // An earlier number is an older word; of file 0 some is cached.
+    // An earlier number is an older row; some bytes of file 0 are cached.
     let changed = index.connections.write(|writer| {
         for number in 0..10 {
             let told = (number, key(&url(number)).as_str().to_owned());

@@ -1,8 +1,8 @@
-//! What programs get over such lines.
+//! The rates that programs get over simulated lines.
 
 use super::*;
 
-/// MB/s that so many programs get together, each of which reads a file of its own of so many MiB.
+/// Total MB/s of `programs` programs, each of which reads a file of its own of `mib` MiB.
 fn rate_of(programs: u64, mib: u64) -> f64 {
     let mut line = Line::new(FAR);
     for _ in 0..programs {
@@ -80,8 +80,8 @@ fn who_reads_a_few_megabytes_here_and_there_is_not_sent_many_times_as_much() {
     }
 }
 
-/// MB/s of 16 MiB in sequence where each connection is slow, on a handle that has nothing behind it or has read 24 MiB
-/// elsewhere; and how many bytes were sent in all.
+/// MB/s of 16 MiB in sequence where each connection is slow, on a handle without earlier reads or
+/// after 24 MiB elsewhere; and the total number of bytes sent.
 fn after_a_seek(before: u64) -> (f64, u64) {
     let (mut line, entry) = (Line::new(SLOW), Line::file(4096 * MIB));
     let parts = [0..before, 2048 * MIB..2064 * MIB];
@@ -121,7 +121,8 @@ fn who_skips_ahead_within_its_own_window_takes_it_over() {
         line.broken_off,
         line.sent / 1_000_000
     );
-    // What is under way where it goes on is not broken off and asked for again: that gave 156 MB/s, with 97 requests.
+    // Fetches in flight at the new place continue. Broken off and requested again, this gave 156
+    // MB/s, with 97 requests.
     assert!(rate >= 195.0, "{rate} MB/s");
     assert!(line.broken_off <= 16, "{} broken off", line.broken_off);
 }
@@ -129,7 +130,8 @@ fn who_skips_ahead_within_its_own_window_takes_it_over() {
 #[test]
 fn a_player_has_its_picture_a_round_trip_after_the_index() {
     let (mut line, entry) = (Line::new(FAR), Line::file(180 * MIB));
-    // What mpv reads of a film to show a picture in it: the head, the end of the index, and what the picture is made of.
+    // The reads of mpv to show a picture of a film: the head, the end of the index, and the
+    // picture's data.
     let parts = [
         0..256 << 10,
         180 * MIB - 1564..180 * MIB,
@@ -140,12 +142,13 @@ fn a_player_has_its_picture_a_round_trip_after_the_index() {
     let program = &line.programs[reader];
     let time = (program.done_at.unwrap() - program.left_at[1]) / 1000;
     println!("900 kB at a place: {time} ms, {} kB sent in all", line.sent / 1000);
-    // The round trip, and what one connection takes for the bytes.
+    // The round trip, and the time of one connection for the bytes.
     assert!(time <= 50 + 60, "{time} ms");
     assert!(line.sent <= 8_000_000, "{} bytes sent", line.sent);
 }
 
-/// Milliseconds that programs wait for the first bytes of a file, while as many streams as there are connections go on.
+/// Milliseconds that programs wait for the first bytes of a file, beside as many streams as
+/// connections.
 fn first_bytes_beside_streams(connection: Connection, mib: u64) -> Vec<u64> {
     let mut line = Line::new(connection);
     for _ in 0..CONNECTIONS {

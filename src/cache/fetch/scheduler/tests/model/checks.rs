@@ -1,11 +1,11 @@
-//! What holds after each call, by the scheduler's module.
+//! The guarantees of the scheduler's module, checked after each call.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
 impl World {
-    /// What holds after each call, by the scheduler's module.
+    /// Checks the guarantees of the scheduler's module.
     pub(super) fn check(&self) {
         let scheduler = &self.scheduler;
         let live: BTreeSet<_> = self
@@ -48,7 +48,8 @@ impl World {
         }
     }
 
-    /// Of a file that nobody has asked for but for windows, nothing is wanted at their priorities but what is in one.
+    /// A file that is requested only by windows has nothing wanted at their priorities outside
+    /// them.
     fn check_windows(&self) {
         for (id, flight) in self.scheduler.queues.iter() {
             let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
@@ -77,7 +78,7 @@ impl World {
             "a waiter sleeps that has everything: {waiter:?}"
         );
         assert!(
-            // The scheduler has not heard of it yet; the next event tells it.
+            // The scheduler has not received it yet; the next event reports it.
             flight.has_unseen_losses()
                 || touched
                     .all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
@@ -106,7 +107,7 @@ impl World {
             .map(|(_, flight)| flight)
             .filter(|flight| flight.origin == number && flight.set_back_until.is_none())
             .filter_map(|flight| {
-                // Chunks that have turned up since it was last looked need no fetch.
+                // Chunks that became present since the last check need no fetch.
                 let missing = |p: &Priority| {
                     let mut chunks = flight.wants.at(*p).iter().cloned().flatten();
                     chunks.any(|chunk| !flight.is_present(chunk))
@@ -127,8 +128,8 @@ impl World {
         }
     }
 
-    /// Whether a fetch brought something lately, and either is the only one of its file and read ahead, or ends within a
-    /// round trip.
+    /// Returns true if a fetch brought something lately, and either is the only one of its file and
+    /// read ahead, or ends within a round trip.
     fn is_spared(&self, id: FetchId) -> bool {
         let file = self.fetches[&id].file;
         let others = self

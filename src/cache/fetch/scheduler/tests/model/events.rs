@@ -1,10 +1,10 @@
-//! What may happen, at random.
+//! The random events.
 
 use proptest::prelude::*;
 
 use super::C;
 
-/// One thing that happens. Numbers choose among what there is at that moment, modulo its count.
+/// One event. Numbers choose among the existing items at that moment, modulo their count.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     Open {
@@ -46,16 +46,16 @@ pub(super) enum Event {
         fetch: usize,
         origin: bool,
     },
-    /// The downloader hears of where its fetch is to end now.
+    /// The downloader receives the current end of its fetch.
     Hear {
         fetch: usize,
     },
-    /// Bytes are written, and chunks marked present. Nobody is told yet.
+    /// Bytes are written, and chunks marked present. Nothing is reported yet.
     Write {
         fetch: usize,
         bytes: u64,
     },
-    /// The scheduler is told.
+    /// The progress is reported to the scheduler.
     Report {
         fetch: usize,
     },
@@ -78,7 +78,7 @@ pub(super) enum Event {
         chunks: u64,
         how: u8,
     },
-    /// One of the entry's readers goes.
+    /// One of the entry's readers leaves.
     RoutePermit {
         entry: usize,
         reader: u64,
@@ -86,7 +86,7 @@ pub(super) enum Event {
     EndReadAhead {
         entry: usize,
     },
-    /// A chunk that is here goes. The scheduler may hear of it later.
+    /// A present chunk is evicted. The scheduler may notice it later.
     Evict {
         entry: usize,
         chunk: u64,
@@ -97,7 +97,7 @@ pub(super) enum Event {
     Close,
 }
 
-/// Small files, and chunks within them that matter: the first, the last, those past the end.
+/// Small files, and the chunks within them that matter: the first, the last, those past the end.
 const SIZES: std::ops::Range<u64> = 0..40 * C;
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
@@ -105,7 +105,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     let fetch = which.clone();
     prop_oneof![
         2 => (any::<bool>(), SIZES, SIZES, any::<u64>(), 0..4u8, 0..12u8).prop_map(|(origin, listed, size, present, right, ignores)| {
-            // Most listings are right, most servers honour Range, and little is there already.
+            // Most listings are right, most servers honour Range, and few chunks are present at
+            // first.
             let listed = if right > 0 { size } else { listed };
             Event::Open { origin, listed, size, present: present & (present >> 32), ignores_range: ignores == 0 }
         }),
