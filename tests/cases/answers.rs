@@ -1,4 +1,4 @@
-//! How answers are judged: HEAD, ranges, codings, heads.
+//! How responses are validated: HEAD, ranges, codings, heads.
 
 use std::process::Command;
 use std::{fs, io};
@@ -8,7 +8,7 @@ use crate::common::process::assert_refuses;
 use crate::common::servers::WebServer;
 use crate::common::{Mount, program, run};
 
-/// The server that most cases share serves `/f.bin` right when nothing is bent.
+/// Without a peculiarity, the shared case server serves `/f.bin` correctly.
 #[test]
 fn a_plain_case_server_is_read() {
     let server = WebServer::case("coding-names-nothing.py", &["identity", "PORT"]);
@@ -16,7 +16,7 @@ fn a_plain_case_server_is_read() {
     assert_eq!(fs::read(mount.path("f.bin")).expect("its bytes").len(), 4 << 20);
 }
 
-/// The noise of which the shared case server's `/f.bin` is made.
+/// The content of the shared case server's `/f.bin`.
 fn noise() -> Vec<u8> {
     let script = "import random, sys; sys.stdout.buffer.write(random.Random('f.bin').randbytes(4 << 20))";
     let output = Command::new(program("python3", "python3"))

@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 use crate::common::servers::WebServer;
 use crate::common::{Mount, PATIENCE};
 
-/// Long enough for a busy machine, and shorter than the default time-out for a silence (30 s).
+/// Long enough for a busy machine, and shorter than the default timeout of a silence (30 s).
 const SOON: Duration = Duration::from_secs(20);
 
-/// How many names there are whose size can be had, as `ls -l` asks for it.
+/// The number of names with a known size, as `ls -l` requests it.
 #[track_caller]
 fn sized_names(mount: &Mount) -> usize {
     let names = fs::read_dir(mount.root()).expect("a directory");
@@ -25,7 +25,7 @@ fn sized_names(mount: &Mount) -> usize {
         .count()
 }
 
-/// Data, metadata and probes together, and idle ones count.
+/// Data, metadata, probes and idle connections count together.
 #[test]
 fn no_more_connections_than_allowed() {
     for most in [1, 3] {
@@ -56,7 +56,7 @@ fn no_more_connections_than_allowed() {
     }
 }
 
-/// An idle connection of ours shuts out a new one of ours: the server looks at the next one when this one is closed.
+/// An idle connection of fetchfs blocks a new one: the server accepts the next one only after this one is closed.
 #[test]
 fn a_server_of_one_connection_at_a_time_is_served_by_one() {
     for options in [&[][..], &["1"]] {
@@ -83,7 +83,7 @@ fn names_come_beside_a_stream_over_one_connection() {
     let mut bytes = vec![0; 1 << 20];
     let (is_seen, (begun, has_begun)) = (&AtomicBool::new(false), mpsc::channel());
     std::thread::scope(|scope| {
-        // The stream would take two minutes to its end.
+        // The stream would take two minutes.
         let streaming = scope.spawn(move || {
             for piece in 0.. {
                 stream.read_exact(&mut bytes)?;
@@ -108,7 +108,7 @@ fn names_come_beside_a_stream_over_one_connection() {
     });
 }
 
-/// What a router that forgets connections does, or a laptop that was suspended: no end and no reset comes.
+/// A router that forgets connections, or a suspended laptop: neither an end nor a reset arrives.
 #[test]
 fn connections_that_died_in_silence_cost_seconds_and_no_error() {
     let server = WebServer::case("dead-pool.py", &["PORT"]);
@@ -136,7 +136,7 @@ fn a_silence_within_a_body_is_first_the_connections_fault() {
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
-/// RFC 9110 §9.3.2 forbids it; what follows the head is no HTTP, and comes before the next answer.
+/// RFC 9110 §9.3.2 forbids it. The bytes after the head are no HTTP, and precede the next response.
 #[test]
 fn a_head_with_a_body_spoils_its_connection_and_no_answer() {
     let server = WebServer::case("head-with-body.py", &["PORT"]);

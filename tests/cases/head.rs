@@ -1,4 +1,4 @@
-//! HEAD is a hint, GET decides: sizes, versions and what is there, at servers whose HEAD says something else.
+//! HEAD is a hint, GET decides: sizes, versions and existence, for servers whose HEAD differs.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -17,12 +17,12 @@ fn hello() -> Vec<u8> {
     b"hello, world\n".repeat(1000)
 }
 
-/// A mount that asks anew at each opening.
+/// A mount that revalidates at each open.
 fn mount(server: &WebServer) -> Mount {
     Mount::of(&server.url("/")).with("--attr-ttl", "0s").start()
 }
 
-/// The file is there, has this size, and is read, at each opening and after a remount.
+/// Asserts that the file exists, has this size, and can be read, at each open and after a remount.
 fn is_read(mount: &mut Mount, name: &str, size: u64, bytes: Option<&[u8]>) {
     for opening in 0..3 {
         if opening == 2 {

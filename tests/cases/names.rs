@@ -1,4 +1,4 @@
-//! What `stat` and `ls` show: dates, kinds, inode numbers, and names that no listing has.
+//! What `stat` and `ls` show: dates, types, inode numbers, and unlisted names.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,14 +11,14 @@ use crate::common::servers::WebServer;
 use crate::common::{Mount, wait_until};
 use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 
-/// Seconds since 1970 of what has no date: 1980-01-01.
+/// The date of undated files in seconds since 1970: 1980-01-01.
 const UNDATED: i64 = 315_532_800;
 
 fn date(path: impl AsRef<Path>) -> i64 {
     fs::metadata(path).expect("to stat").mtime()
 }
 
-/// Keeps names and attributes for no time worth mentioning, so that each look asks the server.
+/// A mount that caches names and attributes for almost no time, so that each look-up asks the server.
 fn impatient(url: &str) -> Mount {
     Mount::of(url).with("--attr-ttl", "1ms").start()
 }
@@ -59,7 +59,7 @@ fn last_modified_counts_where_the_listing_has_no_date() {
     }
 }
 
-/// 2024-05-01, 21:00 by the listing; 12:00:37 UTC by the file itself.
+/// 2024-05-01, 21:00 by the listing; 12:00:37 UTC by Last-Modified.
 #[test]
 fn last_modified_counts_as_soon_as_it_is_known_and_over_remounts() {
     const LISTED: i64 = 1_714_597_200;
@@ -86,8 +86,8 @@ fn the_date_of_an_open_file_stays_until_it_is_closed() {
     assert_ne!(date(mount.path("a")), before);
 }
 
-/// The listing is four hours behind UTC, and has to be asked about one of the two files: the index would look older than its data. So it would
-/// where both were written within one minute, once one of them was read.
+/// The listing is four hours behind UTC, and one of the two files must be requested: the index would look older than
+/// its data. The same would happen to files of one minute once one of them was read.
 #[test]
 fn dates_of_one_directory_come_from_one_clock() {
     for kind in [&["PORT"][..], &["PORT", "minute"], &["PORT", "exact"]] {
@@ -141,7 +141,7 @@ fn inode_numbers_survive_reads_and_remounts_and_new_versions_have_new_ones() {
     assert_eq!(numbers(&mount), replaced, "after another remount");
 }
 
-/// What `find` shows of the kinds, and `ls` of what is below.
+/// Asserts the types that `find` shows, and the names that `ls` shows below.
 fn assert_is_directory(mount: &Mount) {
     assert!(fs::metadata(mount.path("sub")).expect("to stat").is_dir());
     let kinds: Vec<_> = fs::read_dir(mount.root()).expect("to list").collect();
@@ -151,7 +151,7 @@ fn assert_is_directory(mount: &Mount) {
     assert_eq!(fs::read(mount.path("sub/b.bin")).expect("its bytes"), b"hello\n");
 }
 
-/// The link has no `/`: the server redirects to the name with one, or has an index page there all the same.
+/// The link has no `/`: the server redirects to the name with one, or has an index page there.
 #[test]
 fn a_file_that_turns_out_to_be_a_directory_is_one_in_the_index_too() {
     for kind in ["301", "200"] {
@@ -205,7 +205,7 @@ fn a_name_that_is_served_and_not_listed_is_found_when_it_is_looked_up() {
     }
 }
 
-/// A scanner costs the server 64 requests, whatever it looks for.
+/// A scanner costs the server 64 requests, whatever names it tries.
 #[test]
 fn names_that_are_nowhere_cost_few_requests() {
     let origin = Origin::start();
@@ -216,7 +216,7 @@ fn names_that_are_nowhere_cost_few_requests() {
         assert!(is_absent(mount.path(format!("nothing{number}"))));
         assert!(is_absent(mount.path("nothing")));
     }
-    // One more comes to it in each ten seconds.
+    // One more request is allowed every ten seconds.
     let most = 64 + began.elapsed().as_secs() as usize / 10 + 1;
     let requests = origin.log().all();
     let asked = requests.0.iter().filter(|request| request.path != "/").count();
@@ -266,7 +266,7 @@ fn a_ghost_is_left_out_of_the_directory_that_showed_it() {
     assert_eq!(asked, 1, "it is asked about once");
 }
 
-/// Each look-up took two seconds once the listing was old, and the server was taken for silent.
+/// Earlier each look-up took two seconds once the listing was stale, and the server was taken for silent.
 #[test]
 fn a_large_directory_is_looked_into_without_waiting_for_its_newer_listing() {
     let origin = Origin::start();
@@ -274,7 +274,7 @@ fn a_large_directory_is_looked_into_without_waiting_for_its_newer_listing() {
         origin.add(&format!("/f{number}"), Content::noise(10, 1));
     }
     let mount = impatient(&origin.url("/"));
-    // Nobody gets a newer listing.
+    // No newer listing arrives.
     let gate = Gate::new();
     origin.on("/").fault(Fault::Hold(gate.clone()));
     for _ in 0..3 {
@@ -289,7 +289,7 @@ fn a_large_directory_is_looked_into_without_waiting_for_its_newer_listing() {
     });
 }
 
-/// Lists one open directory each time a line comes, as a program does that keeps it open and goes back to its beginning.
+/// Lists one open directory for each input line, as a program that keeps it open and rewinds it.
 const LISTER: &str = "import os, sys
 fd = os.open(sys.argv[1], os.O_RDONLY)
 for _ in sys.stdin: print(sorted(os.listdir(fd)), flush=True)";

@@ -1,6 +1,8 @@
-//! One bad file costs its neighbours nothing: silence, drips, refusals and resets of one file, and what others get meanwhile.
+//! One bad file costs its neighbours nothing: silence, drips, refusals and resets of one file, and what reads of
+//! other files get meanwhile.
 //!
-//! All times that end a wait are longer than the tests may take. So what is read here was read because a bad file made room for it.
+//! All times that end a wait are longer than the tests may take. So a file that is read here was read because a bad
+//! file gave up its connection.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -16,14 +18,14 @@ use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// A mount in which nothing but an answer ends a wait.
+/// A mount in which only a response ends a wait.
 fn patient(origin: &Origin) -> Plan {
     ["--timeout", "--read-timeout", "--connect-timeout"]
         .into_iter()
         .fold(Mount::of(&origin.url("/")), |plan, option| plan.with(option, "1h"))
 }
 
-/// Begins to read each of these files, and goes on with `then` while they are read; they need not come to an end.
+/// Starts a reader for each of these files, and runs `then` meanwhile. The readers need not finish.
 fn beside_readers_of(mount: &Mount, names: &[String], then: impl FnOnce()) {
     let readers: Vec<_> = names
         .iter()
@@ -36,7 +38,7 @@ fn beside_readers_of(mount: &Mount, names: &[String], then: impl FnOnce()) {
     drop(readers);
 }
 
-/// Files that no byte comes of until the gate opens.
+/// Files without any bytes until the gate opens.
 fn add_held(origin: &Origin, count: usize, gate: &Gate) -> Vec<String> {
     let names: Vec<_> = (0..count).map(|number| format!("held{number}")).collect();
     for name in &names {
@@ -88,7 +90,7 @@ fn dripping_files_give_their_connections_to_a_healthy_one() {
     });
 }
 
-/// Files of this origin that lead to the same name at another URL.
+/// Files of this origin that redirect to the same name at another URL.
 fn add_led(origin: &Origin, names: impl Iterator<Item = String>, size: u64, to: &str) -> Vec<String> {
     let names: Vec<_> = names.collect();
     for name in &names {
@@ -99,14 +101,14 @@ fn add_led(origin: &Origin, names: impl Iterator<Item = String>, size: u64, to: 
     names
 }
 
-/// Where connections are refused.
+/// A URL whose connections are refused.
 fn refusing_url() -> String {
     let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}/", closed.local_addr().expect("its address"))
 }
 
-/// Each part of the healthy file needs a slot. A dead host's file that had one would keep it for a second at least, so this is
-/// many times faster than parts that each wait for that.
+/// Each part of the healthy file needs a connection. A dead host's file would hold one for at least a second. So this
+/// is many times faster than parts that each wait for that.
 #[test]
 fn files_that_lead_to_a_dead_host_hold_no_connection_of_their_own() {
     const PARTS: u64 = 40;
@@ -141,7 +143,8 @@ fn files_that_lead_to_a_dead_host_hold_no_connection_of_their_own() {
     }
 }
 
-/// One of them holds all its answers back. That costs the other one, and the origin that files lead from, no connection.
+/// One target holds all its responses back. That costs neither the other target nor the redirecting origin a
+/// connection.
 #[test]
 fn each_origin_that_files_lead_to_has_connections_of_its_own() {
     for most in [1, 3] {
@@ -154,7 +157,7 @@ fn each_origin_that_files_lead_to_has_connections_of_its_own() {
         for name in &served {
             let path = format!("/{name}");
             serving.add(&path, Content::noise(64 * KIB, 8));
-            // So that all that may be under way are so at once.
+            // All requests that may be in flight are in flight together then.
             serving.on(&path).fault(Fault::Latency(Duration::from_millis(200)));
         }
         let mount = patient(&origin).with("--max-connections", &most.to_string()).start();
@@ -184,7 +187,8 @@ fn each_origin_that_files_lead_to_has_connections_of_its_own() {
     }
 }
 
-/// They go on from the byte that they have reached, so all of them come to their end, however often others are served between.
+/// They continue from the byte that they have reached, so all of them finish, however often other files are served in
+/// between.
 #[test]
 fn slow_files_that_take_turns_lose_no_byte() {
     const SIZE: u64 = 192 * KIB;
@@ -206,7 +210,7 @@ fn slow_files_that_take_turns_lose_no_byte() {
     });
 }
 
-/// A file that is really denied is so at once, and beside others soon: those lose nothing by it.
+/// A denied file fails at once, or soon beside other requests, and does not delay those.
 #[test]
 fn a_denied_file_is_denied_and_its_neighbours_are_read() {
     let (origin, good) = (Origin::start(), Content::noise(8 * MIB, 5));
@@ -249,7 +253,7 @@ fn files_are_read_though_more_than_two_requests_at_a_time_are_denied() {
     });
 }
 
-/// One stalled answer, and refusals or resets of another file: neither lowers what a third file gets.
+/// One stalled response, and refusals or resets of another file: neither lowers the connections of a third file.
 #[test]
 fn one_file_that_is_refused_or_broken_off_costs_others_no_connection() {
     for fault in [Fault::Status(503), Fault::ResetAfter(1000)] {
@@ -278,7 +282,7 @@ fn one_file_that_is_refused_or_broken_off_costs_others_no_connection() {
     }
 }
 
-/// Eight hung pages hold all places for questions about names.
+/// Eight hanging pages hold all metadata permits.
 #[test]
 fn pages_that_hang_give_their_places_to_a_healthy_one() {
     let (origin, gate) = (Origin::start(), Gate::new());
@@ -298,7 +302,7 @@ fn pages_that_hang_give_their_places_to_a_healthy_one() {
     gate.open();
 }
 
-/// The server closes the connection of whoever asks for this name, or says nothing, and answers everybody else.
+/// The server drops or ignores requests for this name, and answers all others.
 #[test]
 fn a_name_whose_requests_are_dropped_ends_in_an_error_and_its_neighbours_are_shown() {
     for fault in [Fault::NoAnswer, Fault::Hold(Gate::new())] {

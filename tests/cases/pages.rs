@@ -1,4 +1,4 @@
-//! Index pages of servers that lay them out in their own way: what is a name, a directory, an empty directory.
+//! Index pages in unusual forms: what counts as a name, a directory, an empty directory.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// What `fetchfs status` says is left out.
+/// What `fetchfs status` reports as left out.
 #[track_caller]
 fn left_out(mount: &Mount) -> String {
     let ran = run(&mut fetchfs_with(&["status", "--json"], &[mount.root()])).succeeded();
@@ -25,7 +25,7 @@ fn left_out(mount: &Mount) -> String {
     status[0]["left_out"].as_str().unwrap_or_default().to_owned()
 }
 
-/// No title is known of these pages; their parent lists them as directories.
+/// These pages have no known title; their parent lists them as directories.
 #[test]
 fn an_empty_directory_without_a_mark_is_empty() {
     for page in ["empty-go.html", "empty-tomcat.html"] {
@@ -35,7 +35,7 @@ fn an_empty_directory_without_a_mark_is_empty() {
     }
 }
 
-/// Listings of a kind that is not read, and pages that only a script fills in.
+/// Listings of an unsupported kind, and pages that only a script fills in.
 #[test]
 fn a_refusal_says_what_the_server_sent() {
     for (page, says) in [
@@ -62,7 +62,7 @@ fn a_refusal_says_what_the_server_sent() {
     }
 }
 
-/// At the top of a mount nothing shows that there is a directory at all.
+/// At the root of a mount, no parent shows that it is a directory.
 #[test]
 fn a_page_without_names_is_no_mount() {
     let server = WebServer::case("page-of.py", &["PORT", "empty-go.html"]);
@@ -148,7 +148,7 @@ fn pages_that_a_script_fills_in_are_asked_for_without() {
             !asked.contains("GET /sub/\n"),
             "{how}: the plain page is asked for at once: {asked}"
         );
-        // The names have no query of that sort, so they can be shown without the server.
+        // The names have no query of that sort, so they are shown without the server.
         mount.unmount();
         drop(server);
         mount.add_option("--offline", "");

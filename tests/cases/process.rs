@@ -14,8 +14,8 @@ use crate::common::process::{Pidfd, assert_refuses, spawn, wait};
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, run, wait_until};
 use crate::origin::Content;
 
-/// The signals that end a process by default and mean nothing to a mount; SIGHUP, which reloads; and SIGTSTP, which would stop it.
-/// SIGXCPU ends a mount only if its CPU time is limited.
+/// Signals that end a process by default but must not end a mount; SIGHUP, which reloads; and SIGTSTP, which would
+/// stop it. SIGXCPU ends a mount only if its CPU time is limited.
 const HARMLESS: [libc::c_int; 18] = [
     libc::SIGHUP,
     libc::SIGILL,
@@ -69,7 +69,7 @@ fn no_signal_leaves_a_dead_mount() {
     ground.unmount(&[]).succeeded();
 }
 
-/// As logrotate(8) does it. Names that were added on the server meanwhile are shown, though the listing is fresh.
+/// As logrotate(8) does it. New names on the server appear, although the listing is fresh.
 #[test]
 fn hangup_reopens_the_log_and_refreshes_listings() {
     let (origin, ground) = (hello(), Ground::new());
@@ -89,25 +89,25 @@ fn hangup_reopens_the_log_and_refreshes_listings() {
     assert!(log.contains("unmounted"), "{log}");
 }
 
-/// A terminal's two ends: the window's, which closes it when it is dropped, and the one for programs. No other process inherits
-/// one of them, also if another test starts it at this moment: it would keep the window open.
+/// The two ends of a terminal: the window's, which closes it when dropped, and the programs' end. No other process
+/// inherits them, even if another test starts it at this moment: it would keep the window open.
 fn open_terminal() -> (OwnedFd, OwnedFd) {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: takes integers, returns a descriptor that has no other owner, or -1.
     let window = unsafe { libc::posix_openpt(flags) };
     assert!(window >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: see above.
+    // SAFETY: a new descriptor without another owner, checked above.
     let window = unsafe { OwnedFd::from_raw_fd(window) };
     // SAFETY: a system call on a descriptor that was just made.
     assert_eq!(unsafe { libc::unlockpt(window.as_raw_fd()) }, 0);
-    // SAFETY: as above; returns a descriptor that has no other owner, or -1.
+    // SAFETY: a system call on a descriptor that was just made; returns a descriptor without another owner, or -1.
     let terminal = unsafe { libc::ioctl(window.as_raw_fd(), libc::TIOCGPTPEER, flags) };
     assert!(terminal >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: see above.
+    // SAFETY: a new descriptor without another owner, checked above.
     (window, unsafe { OwnedFd::from_raw_fd(terminal) })
 }
 
-/// A mount in the foreground of a terminal that is closed, as of a window or an ssh session.
+/// A foreground mount whose terminal is closed, such as a window or an ssh session.
 #[test]
 fn a_closed_terminal_unmounts() {
     let (origin, ground) = (hello(), Ground::new());
@@ -128,7 +128,7 @@ fn a_closed_terminal_unmounts() {
     let mut child = spawn(&mut command);
     drop((command, terminal));
     wait_until("the mount", || is_mounted(&ground.mountpoint()));
-    // A signal from elsewhere is no closed terminal.
+    // A signal from another process does not mean a closed terminal.
     send(child.id(), libc::SIGHUP);
     assert_eq!(fs::read_dir(ground.mountpoint()).expect("to list").count(), 2);
     drop(window);
@@ -143,7 +143,7 @@ fn a_file_size_limit_costs_no_read() {
     let (origin, ground) = (hello(), Ground::new());
     let mut command = ground.command(&origin.url("/"), &[]);
     let most = 1 << 20;
-    // SAFETY: setrlimit is a system call and nothing more.
+    // SAFETY: setrlimit is a single system call.
     unsafe { command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_FSIZE, most, most)?)) };
     run(&mut command).succeeded();
     let large = fs::read(ground.mountpoint().join("large")).expect("to read");
@@ -176,7 +176,7 @@ fn a_log_that_cannot_be_written_costs_its_lines() {
     ground.unmount(&[]).succeeded();
 }
 
-/// A mount goes where the user puts it (`mount --move`, `mount --bind`), and its process with it.
+/// A mount can be moved or bound (`mount --move`, `mount --bind`), and its process follows.
 #[test]
 fn a_moved_or_bound_mount_is_found_by_its_device() {
     let (origin, ground) = (hello(), Ground::new());
@@ -205,11 +205,11 @@ fn a_moved_or_bound_mount_is_found_by_its_device() {
     ground.wait_for_the_end();
 }
 
-/// logind removes a user's at the last logout; tidy-up jobs remove old files in /tmp.
+/// logind removes a user's directory at the last logout; clean-up jobs remove old files in /tmp.
 #[test]
 fn a_run_directory_that_is_cleared_away_costs_nothing() {
     let (origin, ground) = (hello(), Ground::new());
-    // Where the marks of an ordinary user are, or of root where that is /run/fetchfs, hidden from other tests.
+    // The runtime directory of an ordinary user, or of root at /run/fetchfs, hidden from other tests.
     let script = r#"
         export FETCHFS_CONFIG=/dev/null XDG_RUNTIME_DIR="$1/run"
         mkdir -p /run/fetchfs "$1/run"; mount -t tmpfs none /run/fetchfs
@@ -224,7 +224,7 @@ fn a_run_directory_that_is_cleared_away_costs_nothing() {
     ground.assert_nothing_is_left();
 }
 
-/// An overlay would go on asking for the version of a file that it saw first.
+/// An overlay would keep asking for the version of a file that it saw first.
 #[test]
 fn an_overlay_is_for_a_tree_that_does_not_change() {
     if !is_root() {
@@ -243,7 +243,7 @@ fn an_overlay_is_for_a_tree_that_does_not_change() {
     assert_eq!(ran.out, "hello\n");
 }
 
-/// What an NFS server asks for before it exports a directory.
+/// The handle that an NFS server asks for before it exports a directory.
 #[test]
 fn a_mount_gives_out_no_handles_for_nfs() {
     let origin = hello();
@@ -252,14 +252,14 @@ fn a_mount_gives_out_no_handles_for_nfs() {
     // A file_handle with room for 128 bytes (open_by_handle_at(2)).
     let (mut handle, mut id) = ([0u32; 34], 0);
     handle[0] = 128;
-    // SAFETY: the handle says how much room it has.
+    // SAFETY: the handle gives its own size.
     let outcome =
         unsafe { libc::name_to_handle_at(libc::AT_FDCWD, root.as_ptr(), handle.as_mut_ptr().cast(), &mut id, 0) };
     let error = std::io::Error::last_os_error();
     assert_eq!((outcome, error.raw_os_error()), (-1, Some(libc::EOPNOTSUPP)));
 }
 
-/// A FUSE file system is one that another host may show as well: here a mount of ours.
+/// A FUSE file system may also be used by another host: here it is a mount of fetchfs.
 #[test]
 fn a_cache_folder_on_a_network_file_system_is_refused() {
     let origin = hello();
@@ -272,7 +272,7 @@ fn a_cache_folder_on_a_network_file_system_is_refused() {
             .arg(&folder))
     };
     assert_refuses(&on(&[]), &["FUSE", "--cache-dir", "--unshared-cache"]);
-    // This one can't be written to, which is said then.
+    // This folder can't be written to, which the error says.
     let ran = on(&["--unshared-cache"]);
     assert!(!ran.err.contains("network file system"), "{ran:?}");
 }

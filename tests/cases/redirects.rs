@@ -1,4 +1,4 @@
-//! Where redirects lead: a file is what was asked for, and where that led is a short cut.
+//! Redirects: a file's identity is the requested URL, and a redirect target is only a shortcut.
 
 use std::fs::{self, File};
 
@@ -8,7 +8,8 @@ use crate::common::files::{advise_random, assert_same, try_pread};
 use crate::common::servers::WebServer;
 use crate::common::wait_until;
 
-/// A redirector that sends each request to another mirror, which calls the version differently, or lacks the file.
+/// A redirector that sends each request to another mirror, which has another validator for the version, or lacks the
+/// file.
 #[test]
 fn what_a_redirector_leads_to_in_turn_is_one_file() {
     for mode in ["tags", "dates", "lost"] {
@@ -32,13 +33,14 @@ fn what_a_redirector_leads_to_in_turn_is_one_file() {
                 .filter(|&bytes| bytes >= 65536)
                 .sum()
         };
-        // It says so after it has sent them.
+        // The server prints it after it has sent them.
         wait_until("the server to print what it sent", || bytes() >= 8 << 20);
         assert_eq!(bytes(), 8 << 20, "{mode}: nothing is fetched twice");
     }
 }
 
-/// A directory leads to a node that goes away, as those of archive.org do; an open file is read on from the next one.
+/// A directory redirects to a node that goes away, as those of archive.org do. An open file is read on from the next
+/// node.
 #[test]
 fn a_node_that_goes_away_under_an_open_file_is_replaced_by_the_next_one() {
     let server = WebServer::case("node-moves.py", &["PORT", "OTHER", "OTHER", "post"]);
@@ -63,8 +65,8 @@ fn a_node_that_goes_away_under_an_open_file_is_replaced_by_the_next_one() {
     assert_eq!(names, ["a"]);
 }
 
-/// The source redirects to a directory on another server; below its own URL there is nothing. Without the server it is mounted again by the
-/// URL that was given.
+/// The source redirects to a directory on another server and has nothing below its own URL. Without the server it is
+/// remounted by the given URL.
 #[test]
 fn a_redirected_root_is_called_by_its_own_url_and_remounted_offline() {
     let server = WebServer::case("redirected-root.py", &["PORT", "OTHER"]);
@@ -77,7 +79,7 @@ fn a_redirected_root_is_called_by_its_own_url_and_remounted_offline() {
     assert_eq!(fs::read(mount.path("a")).expect("its bytes, offline"), b"hello\n");
 }
 
-/// Nothing of the file is cached when the root is mounted again, so its first request is made before the root's redirect is known.
+/// Nothing of the file is cached at the remount, so its first request is made before the root's redirect is known.
 #[test]
 fn what_is_below_a_redirected_root_is_found_after_a_remount() {
     let server = WebServer::case("redirected-root.py", &["PORT", "OTHER"]);
@@ -91,7 +93,7 @@ fn mount_of_top(server: &WebServer) -> Mount {
     Mount::of(&server.url("/top")).with("--attr-ttl", "0").start()
 }
 
-/// Two logins over one cache, and one of them without the server: each has its own bytes and names.
+/// Two logins over one cache, one of them without the server: each has its own bytes and names.
 #[test]
 fn two_logins_over_one_cache_see_each_their_own() {
     for (mode, option) in [("plain", "--login"), ("tag", "--login"), ("plain", "--header")] {

@@ -1,4 +1,4 @@
-//! Validators and what tells versions apart.
+//! Validators, and how versions are told apart.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use crate::common::files::{advise_random, assert_same, errno_of, try_pread};
 use crate::common::servers::WebServer;
 use crate::common::wait_until;
 
-/// Sends one request to the server, and returns the body of its answer.
+/// Sends one request to the server and returns the body of its response.
 #[track_caller]
 pub fn ask(server: &WebServer, method: &str, path: &str) -> Vec<u8> {
     let url = server.url("");
@@ -22,7 +22,7 @@ pub fn ask(server: &WebServer, method: &str, path: &str) -> Vec<u8> {
     answer.split_off(end + 4)
 }
 
-/// A mount of the server that asks about a file at each opening, and fetches little more than is read.
+/// A mount of the server that revalidates at each open, and fetches little more than is read.
 pub fn mount_of(server: &WebServer) -> Mount {
     Mount::of(&server.url("/"))
         .with("--attr-ttl", "0")
@@ -30,8 +30,8 @@ pub fn mount_of(server: &WebServer) -> Mount {
         .start()
 }
 
-/// Reads the beginning of the file, has the server replace the file by one of the same length, and makes sure that the open
-/// handle gives no byte of the new version, and the next one nothing else.
+/// Reads the beginning of the file and lets the server replace the file by one of the same length. Asserts that the
+/// open handle gives no byte of the new version, and a new handle only bytes of the new one.
 #[track_caller]
 fn assert_replacement_is_noticed(server: &WebServer, what: &str) {
     assert_replaced_under(&mount_of(server), server, what);
@@ -56,8 +56,8 @@ fn assert_replaced_under(mount: &Mount, server: &WebServer, what: &str) {
     }
 }
 
-/// A tag without quotes, the same tag twice, and dates that are not in HTTP's form changed with the file, and counted as none: the
-/// rest of an open file came from its next version.
+/// An ETag without quotes, a repeated ETag, and malformed dates changed with the file. They once counted as no
+/// validator, and the rest of an open file came from its next version.
 #[test]
 fn validators_that_are_written_wrongly_tell_versions_apart() {
     for mode in ["bare", "two", "single", "weak", "utc", "offset", "iso"] {
@@ -85,8 +85,8 @@ fn the_end_of_a_file_is_read_first_where_if_range_brings_all_of_it() {
     assert!(!server.printed().lines().any(asked_for_all), "{}", server.printed());
 }
 
-/// Opens and reads the file again and again, as a whole and in parts, and makes sure that the bytes are right. Each part is read through
-/// its own handle while another one is open.
+/// Opens and reads the file repeatedly, as a whole and in parts, and asserts the bytes. Each part is read through its
+/// own handle while another one is open.
 #[track_caller]
 pub fn assert_readable(server: &WebServer, name: &str, what: &str) -> Mount {
     let mount = mount_of(server);
@@ -107,8 +107,8 @@ pub fn assert_readable(server: &WebServer, name: &str, what: &str) -> Mount {
     mount
 }
 
-/// Two machines behind one name copied the file at different times; or a server says the time of its answer. Each answer named
-/// another version, and the file could not be read.
+/// Two machines behind one name copied the file at different times; or a server sends the time of its response. Each
+/// response named another version, and the file could not be read.
 #[test]
 fn dates_that_differ_between_answers_keep_no_file_from_being_read() {
     for mode in ["dates", "now"] {
@@ -118,8 +118,8 @@ fn dates_that_differ_between_answers_keep_no_file_from_being_read() {
     }
 }
 
-/// The machines behind one name, and what else servers do with validators: the file is read, nothing is fetched twice but for small parts,
-/// and a replacement of the same length is noticed all the same.
+/// The machines behind one name, and other uses of validators. The file is read, nothing is fetched twice except
+/// small parts, and a replacement of the same length is detected.
 #[test]
 fn machines_that_call_one_version_differently_have_one_file_and_its_replacement_is_noticed() {
     for mode in [
@@ -143,17 +143,17 @@ fn machines_that_call_one_version_differently_have_one_file_and_its_replacement_
             (asked >= 65536).then_some(sent)
         };
         let sent = || -> u64 { server.printed().lines().filter_map(fetched).sum() };
-        // It says so after it has sent them. What was on its way when a request was given up counts too.
+        // The server prints it after it has sent them. Bytes in flight of an aborted request count too.
         wait_until("the server to print what it sent", || sent() >= 8 << 20);
         assert!(sent() < 16 << 20, "{mode}: {} bytes were sent of 8 MiB", sent());
-        // A date has a resolution of one second, and this one is that of the answer.
+        // A date has a resolution of one second, and this one is that of the response.
         if mode != "now" {
             assert_replacement_is_noticed(&server, mode);
         }
     }
 }
 
-/// Many readers of one large file at once, of which each gets the tag of the machine that answers it.
+/// Many concurrent readers of one large file, each with the ETag of the machine that answers it.
 #[test]
 fn many_readers_of_one_file_of_several_machines_get_its_bytes() {
     let server = WebServer::case("machines.py", &["both", "PORT"]);

@@ -1,4 +1,4 @@
-//! A server that is not even silent: what is sent to it is lost, so that no connection comes about.
+//! A server that loses every packet, so that no connection can be made.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,16 +8,16 @@ use nix::sys::socket::{Backlog, listen};
 
 use super::PATIENCE;
 
-/// Connections that are made without success before the queue counts as full.
+/// Failed connection attempts before the queue counts as full.
 const REFUSALS: usize = 3;
 
-/// How long the kernel would take at most to make one on the same machine.
+/// More time than the kernel needs for a connection on the same machine.
 const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// `SYN_SENT`, in `/proc/net/tcp`.
 const SYN_SENT: &str = "02";
 
-/// A port at which connections are neither made nor refused: its queue is full, and the kernel drops what comes (tcp(7)).
+/// A port that neither accepts nor refuses connections: its queue is full, and the kernel drops the packets (tcp(7)).
 pub struct BlackHole {
     address: SocketAddr,
     _listener: TcpListener,
@@ -25,12 +25,12 @@ pub struct BlackHole {
 }
 
 impl BlackHole {
-    /// Takes over an address that nobody listens at any more.
+    /// Takes over an address without a listener.
     #[track_caller]
     pub fn at(address: SocketAddr) -> BlackHole {
         assert!(address.is_ipv4(), "{address} is not looked for in /proc/net/tcp");
         let listener = TcpListener::bind(address).expect("the port is free");
-        // Once more, with a queue that is soon full: as long as the standard library has it, it takes thousands.
+        // Listens again with a short queue: the standard library's queue takes thousands of connections.
         listen(&listener, Backlog::new(1).expect("it is in range")).expect("to listen");
         let (mut queued, mut refused) = (Vec::new(), 0);
         let deadline = Instant::now() + PATIENCE;
@@ -48,7 +48,7 @@ impl BlackHole {
         }
     }
 
-    /// Waits until somebody tries to connect. There is no event for that, so the kernel's table is looked at again.
+    /// Waits for an attempt to connect. It has no event, so the kernel's table is polled.
     pub fn wait_for_attempt(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_tried() {

@@ -1,4 +1,4 @@
-//! What is in a cache folder that no mount uses, looked at without fetchfs.
+//! The contents of a cache folder without a mount, read without fetchfs.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,15 +9,15 @@ use rusqlite::Connection;
 use super::mount::fetchfs;
 use super::process::run;
 
-/// Bytes that the index calls present.
+/// A chunk that the index has as present.
 pub struct Chunk {
-    /// Where in the file.
+    /// Offset in the file.
     pub offset: u64,
     /// Its bytes in the data file.
     pub bytes: Vec<u8>,
 }
 
-/// All chunks that are recorded of files whose URL ends so.
+/// All recorded chunks of files whose URL ends with `url`.
 pub fn chunks(cache: &Path, url: &str) -> Vec<Chunk> {
     let connection = Connection::open(cache.join("index.db")).expect("the index");
     let sql = "SELECT entry_key, size, chunk_size, chunk_index FROM cache_chunks JOIN cache_entries USING (entry_id)
@@ -51,7 +51,7 @@ pub fn data_files(cache: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// `fetchfs cache verify` finds nothing wrong.
+/// Asserts that `fetchfs cache verify` finds no damage.
 #[track_caller]
 pub fn assert_sound(cache: &Path) {
     run(fetchfs().args(["cache", "verify", "--cache-dir"]).arg(cache)).succeeded();

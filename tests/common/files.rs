@@ -1,4 +1,4 @@
-//! Files: made, read in the ways that programs read them, and compared.
+//! Files: written, read in the ways of programs, and compared.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 use super::PATIENCE;
 use crate::origin::Content;
 
-/// Bytes read or written at once.
+/// Bytes read or written at a time.
 const BLOCK: u64 = 1 << 20;
 
 /// A SHA-256 sum.
 pub type Sum = [u8; 32];
 
-/// The sum of what `path` reads as, from its beginning to where it ends.
+/// The sum of the file at `path`, from its beginning to its end.
 #[track_caller]
 pub fn sha256(path: &Path) -> Sum {
     let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: open: {error}", path.display()));
@@ -35,7 +35,7 @@ pub fn sha256(path: &Path) -> Sum {
     }
 }
 
-/// The sum of what an origin serves.
+/// The sum of a content.
 pub fn sha256_of(content: &Content) -> Sum {
     let mut hash = Sha256::new();
     blocks(content).for_each(|block| hash.update(block));
@@ -49,7 +49,7 @@ pub fn write_file(path: &Path, content: &Content) {
     blocks(content).for_each(|block| file.write_all(&block).expect("room for a file"));
 }
 
-/// Makes a file of `size` bytes that takes no room on disk, but holds the content's bytes in these ranges.
+/// Writes a sparse file of `size` bytes that holds the content's bytes in these ranges only.
 pub fn write_sparse(path: &Path, size: u64, content: &Content, ranges: &[Range<u64>]) {
     let file = File::create(path).expect("a file");
     file.set_len(size).expect("a sparse file");
@@ -77,14 +77,14 @@ pub fn try_pread(file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the range by `pread` until it is full or the file ends; an error fails the test.
+/// Reads the range by `pread` until it is full or the file ends. An error fails the test.
 #[track_caller]
 pub fn pread(path: &Path, range: Range<u64>) -> Vec<u8> {
     let file = File::open(path).unwrap_or_else(|error| panic!("{}: open: {error}", path.display()));
     try_pread(&file, range.clone()).unwrap_or_else(|error| panic!("{}: pread {range:?}: {error}", path.display()))
 }
 
-/// Fails the test unless both are the same bytes; says where they part rather than printing them.
+/// Asserts that both are the same bytes. A failure shows the first difference instead of the bytes.
 #[track_caller]
 pub fn assert_same(read: &[u8], expected: &[u8], what: &str) {
     let parts = read.iter().zip(expected).position(|(a, b)| a != b);
@@ -99,7 +99,7 @@ pub fn assert_same(read: &[u8], expected: &[u8], what: &str) {
     assert_eq!(read.len(), expected.len(), "{what}: so many bytes, all of them right");
 }
 
-/// Makes the kernel forget the file's pages, so that the next read asks the daemon again.
+/// Drops the kernel's pages of the file, so that the next read reaches the daemon.
 pub fn drop_pages(path: &Path) {
     let file = File::open(path).expect("the file");
     // SAFETY: the descriptor is open; the call only gives advice.
@@ -107,35 +107,36 @@ pub fn drop_pages(path: &Path) {
     assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
 }
 
-/// Tells the kernel not to read ahead of this descriptor, so that the daemon is asked for what the test asks for.
+/// Turns off the kernel's read-ahead for this descriptor, so that only the test's reads reach the daemon.
 pub fn advise_random(file: &File) {
     // SAFETY: the descriptor is open; the call only gives advice.
     let result = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
     assert_eq!(result, 0, "posix_fadvise: {}", io::Error::from_raw_os_error(result));
 }
 
-/// The errno of what had to fail.
+/// The errno of a call that must fail.
 #[track_caller]
 pub fn errno_of<T>(outcome: io::Result<T>) -> i32 {
     let error = outcome.err().expect("an error");
     error.raw_os_error().expect("an error of the kernel's")
 }
 
-/// The alignment that O_DIRECT is safe with everywhere.
+/// An alignment that O_DIRECT accepts on every file system.
 const PAGE: usize = 4096;
 
-/// Opens a file so that its reads go past the kernel's pages, each to the daemon.
+/// Opens a file with O_DIRECT, so that each read reaches the daemon.
 #[track_caller]
 pub fn open_direct(path: &Path) -> File {
     try_open_direct(path).unwrap_or_else(|error| panic!("{}: open with O_DIRECT: {error}", path.display()))
 }
 
-/// The same, where it may fail.
+/// The same, if it may fail.
 pub fn try_open_direct(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
 }
 
-/// One `pread` on a file from [`open_direct`]; both numbers are multiples of a page. Shorter at the end of the file.
+/// One `pread` on a file from [`open_direct`]. Offset and length are multiples of a page. Shorter at the end of the
+/// file.
 pub fn read_direct(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; length + PAGE];
     let start = buffer.as_ptr().align_offset(PAGE);
@@ -143,7 +144,7 @@ pub fn read_direct(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8
     Ok(buffer[start..start + read].to_vec())
 }
 
-/// Waits until a thread of this process waits in `pread`. The kernel has no event for that, so it is asked again.
+/// Waits until a thread of this process waits in `pread`. It has no event, so the kernel is polled.
 pub fn wait_until_blocked_in_pread(thread: nix::unistd::Pid) {
     let file = format!("/proc/self/task/{thread}/syscall");
     let deadline = Instant::now() + PATIENCE;
@@ -155,7 +156,7 @@ pub fn wait_until_blocked_in_pread(thread: nix::unistd::Pid) {
     }
 }
 
-/// Bytes that all in a folder, and the folder itself, take on disk.
+/// Bytes that a folder and everything in it take on disk.
 pub fn on_disk(path: &Path) -> u64 {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return 0;

@@ -1,7 +1,7 @@
-//! Grounds: a mountpoint and a cache for `fetchfs mount` as users call it, which goes to the background.
+//! Grounds: a mountpoint and a cache for `fetchfs mount` in the background, as users call it.
 //!
-//! [`Mount`](super::Mount) knows its process, because it stays in the foreground. Here nobody tells which process serves, so it is
-//! found by the place that its command line names.
+//! [`Mount`](super::Mount) knows its process, because it stays in the foreground. Here the serving process is found
+//! by the mountpoint in its command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,32 +16,32 @@ use super::process::{Pidfd, Ran, processes_about};
 use super::{PATIENCE, fetchfs, is_root, run, temporary_directory};
 use crate::origin::{Content, Origin};
 
-/// A mountpoint, and a cache beside it. Dropped, it ends whatever was mounted there and whoever served it.
+/// A mountpoint and a cache beside it. Dropping it ends the mount and its process.
 pub struct Ground {
     pub home: TempDir,
 }
 
 impl Ground {
-    /// Nothing is mounted yet.
+    /// A ground without a mount.
     pub fn new() -> Ground {
         let home = temporary_directory();
         fs::create_dir(home.path().join("mnt")).expect("a mountpoint");
         Ground { home }
     }
 
-    /// Where it is mounted.
+    /// The mountpoint.
     pub fn mountpoint(&self) -> PathBuf {
         self.home.path().join("mnt")
     }
 
-    /// `fetchfs mount` of a source, with options, into the background.
+    /// `fetchfs mount` of a source, with options, in the background.
     pub fn command(&self, source: &str, options: &[&str]) -> Command {
         let mut command = fetchfs();
         self.arguments(&mut command, source, options);
         command
     }
 
-    /// The same, for a command that is more than that.
+    /// Adds the same arguments to another command.
     pub fn arguments(&self, command: &mut Command, source: &str, options: &[&str]) {
         let home = self.home.path();
         command
@@ -64,12 +64,12 @@ impl Ground {
         run(fetchfs().arg("unmount").args(options).arg(self.mountpoint()))
     }
 
-    /// The processes that serve here.
+    /// The processes that serve the mountpoint.
     pub fn processes(&self) -> Vec<u32> {
         processes_about(self.home.path().to_str().expect("a path of the harness"))
     }
 
-    /// Waits until nobody serves here any more.
+    /// Waits until no process serves the mountpoint.
     #[track_caller]
     pub fn wait_for_the_end(&self) {
         for process in self.processes().into_iter().filter_map(Pidfd::open) {
@@ -77,7 +77,7 @@ impl Ground {
         }
     }
 
-    /// Neither a mount nor a process.
+    /// Asserts that neither a mount nor a process is left.
     #[track_caller]
     pub fn assert_nothing_is_left(&self) {
         assert!(!is_mounted(&self.mountpoint()), "{:?}", mount_line(&self.mountpoint()));
@@ -110,7 +110,8 @@ pub fn hello() -> Origin {
     origin
 }
 
-/// A shell script in a mount namespace of its own, where it may put things over /dev and /sbin that nobody else sees.
+/// Runs a shell script in a mount namespace of its own, where it may mount over /dev and /sbin without effect on
+/// other processes.
 pub fn in_namespace(script: &str, arguments: &[&Path]) -> Ran {
     // The namespace begins with a copy of other tests' mounts, which would keep those alive.
     let script = format!("umount --all --lazy --types fuse.fetchfs 2>/dev/null || :\n{script}");

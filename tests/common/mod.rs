@@ -1,9 +1,9 @@
-//! The harness: mounts, real web servers and files on disk, each a guard that leaves nothing behind.
+//! The harness: mounts, real web servers and files on disk. Each is a guard that leaves nothing behind.
 //!
-//! No test sleeps to be in step with something: a mount says when it is ready, a process when it has ended, the origin
-//! when it has seen a request. Where there is no event (a foreign server that begins to listen) the harness asks
-//! again, up to a limit. Every wait has a limit and says what it waited for; [`Mount`] ends a daemon that has lived too
-//! long, so that a reader that would hang for ever gets an error instead.
+//! No test sleeps to wait for something. A mount reports when it is ready, a process when it has ended, the origin
+//! when it has received a request. Without an event (a foreign server that begins to listen) the harness polls, up to
+//! a limit. Every wait has a limit and names what it waited for. [`Mount`] ends a daemon that has lived too long, so
+//! that a hanging reader gets an error.
 
 pub mod black_hole;
 pub mod cached;
@@ -24,10 +24,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How long a test waits for something that must happen. Far longer than a loaded machine needs.
+/// Maximum wait for something that must happen. Far longer than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory of one's own that others may look into, as servers that run as somebody else must.
+/// A new directory that other users can read, for servers that run as another user.
 pub fn temporary_directory() -> TempDir {
     let directory = tempfile::Builder::new()
         .prefix("fetchfs-test-")
@@ -42,8 +42,8 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Where a program is, looked for in `PATH` and where servers are kept. A test that needs it fails without it: a
-/// skipped test is a promise that nobody keeps.
+/// The path of a program, searched in `PATH` and in the usual directories of servers. A test fails without it: a
+/// skipped test keeps no promise.
 #[track_caller]
 pub fn program(name: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -59,7 +59,7 @@ pub fn program(name: &str, package: &str) -> PathBuf {
         })
 }
 
-/// Waits until something is so.
+/// Polls until `is_so`. Fails the test after [`PATIENCE`].
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + PATIENCE;

@@ -1,7 +1,8 @@
-//! A mounted fetchfs, in a directory of its own.
+//! A mounted fetchfs in a directory of its own.
 //!
-//! The daemon runs in the foreground as a child of the test, and tells by `NOTIFY_SOCKET` when it is ready: so the test
-//! knows its process and needs no guess. ([`Ground`](super::ground::Ground) is for the background and the `unmount` command.)
+//! The daemon runs in the foreground as a child of the test, and reports by `NOTIFY_SOCKET` when it is ready. So the
+//! test knows its process and the moment. ([`Ground`](super::ground::Ground) tests the background and the `unmount`
+//! command.)
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,28 +23,28 @@ use tempfile::TempDir;
 use super::process::{self, Pidfd};
 use super::{PATIENCE, program, temporary_directory};
 
-/// How long a daemon may live in a test, unless its plan says otherwise. A reader that hangs gets an error then, and the
-/// test fails with the log.
+/// Maximum lifetime of a daemon in a test, unless its plan says otherwise. A hanging reader gets an error then, and
+/// the test fails with the log.
 const LIFETIME: Duration = Duration::from_secs(180);
 
-/// How long a guard waits for an orderly end before it kills.
+/// How long a guard waits for an orderly end before it kills the daemon.
 const ORDERLY: Duration = Duration::from_secs(10);
 
-/// What the line of a panic has in the daemon's log. Also a debug assertion ends in one.
+/// The mark of a panic in the daemon's log. Debug assertions panic, too.
 const PANIC: &str = "event=panic";
 
 /// Lines of the daemon's log that a failed test shows.
 const TAIL: usize = 60;
 
-/// The command under test, without what the person who runs the tests has in the environment.
+/// The command under test, without settings from the environment of the tests.
 pub fn fetchfs() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_fetchfs")))
 }
 
-/// The same in a pid namespace of its own, as in a container, which this process is outside of. For root.
+/// The command in a pid namespace of its own, as in a container; the test process is outside. Needs root.
 fn fetchfs_in_pid_namespace() -> Command {
     let mut command = Command::new("unshare");
-    // unshare(1) stays and waits, and does not listen to SIGTERM.
+    // unshare(1) waits for its child and ignores SIGTERM.
     command.args(["--pid", "--fork", "--kill-child=KILL", env!("CARGO_BIN_EXE_fetchfs")]);
     clean(command)
 }
@@ -56,48 +57,48 @@ fn clean(mut command: Command) -> Command {
         }
     }
     command.env_remove("NOTIFY_SOCKET");
-    // Nor what they have in their config file.
+    // Nor settings from the user's config file.
     command.env("FETCHFS_CONFIG", "/dev/null");
     command
 }
 
-/// How something will be mounted.
+/// The options of a mount that is not started yet.
 pub struct Plan {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     sources: Vec<String>,
     lifetime: Duration,
-    /// Open files that the daemon may have.
+    /// Limit of open files for the daemon.
     descriptors: Option<u64>,
     is_contained: bool,
 }
 
 impl Plan {
-    /// The daemon runs in a pid namespace of its own. For root.
+    /// Runs the daemon in a pid namespace of its own. Needs root.
     pub fn in_pid_namespace(mut self) -> Plan {
         self.is_contained = true;
         self
     }
 
-    /// The daemon may live for so long beside the time that any test may take.
+    /// Extends the daemon's maximum lifetime by this time.
     pub fn living_for(mut self, time: Duration) -> Plan {
         self.lifetime = LIFETIME + time;
         self
     }
 
-    /// The daemon may have so many open files (RLIMIT_NOFILE), and can't allow itself more.
+    /// Sets a hard limit of open files for the daemon (RLIMIT_NOFILE).
     pub fn with_descriptors(mut self, most: u64) -> Plan {
         self.descriptors = Some(most);
         self
     }
 
-    /// Another source beside the first.
+    /// Adds a source.
     pub fn and(mut self, source: &str) -> Plan {
         self.sources.push(source.to_owned());
         self
     }
 
-    /// An option with its value, or one without (`""`).
+    /// Adds an option with its value, or a flag (`""`).
     pub fn with(mut self, option: &str, value: &str) -> Plan {
         self.add(option, value);
         self
@@ -108,13 +109,13 @@ impl Plan {
         self.arguments.extend(words.map(OsString::from));
     }
 
-    /// A variable in the daemon's environment.
+    /// Sets a variable in the daemon's environment.
     pub fn with_env(mut self, name: &str, value: &str) -> Plan {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Mounts it, with an empty cache.
+    /// Mounts with an empty cache.
     #[track_caller]
     pub fn start(self) -> Mount {
         let home = temporary_directory();
@@ -129,7 +130,7 @@ impl Plan {
     }
 }
 
-/// A mount, its cache and its daemon. Dropped, it leaves neither a mount nor a process, whatever the test did.
+/// A mount with its cache and its daemon. Dropping it leaves neither a mount nor a process, whatever the test did.
 pub struct Mount {
     plan: Plan,
     home: TempDir,
@@ -140,7 +141,7 @@ struct Daemon {
     child: Child,
     /// The daemon is the child's child, the first process of its pid namespace.
     is_contained: bool,
-    /// Dropped, it ends the watchdog.
+    /// Dropping it ends the watchdog.
     leash: mpsc::Sender<()>,
     watchdog: JoinHandle<()>,
 }
@@ -184,12 +185,12 @@ impl Mount {
         self.home.path().to_owned()
     }
 
-    /// What the daemon has logged so far.
+    /// The daemon's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.path().join("log")).expect("a log")
     }
 
-    /// The daemon's process number.
+    /// The daemon's process id.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("it is mounted").pid()
     }
@@ -199,7 +200,7 @@ impl Mount {
         Pidfd::open(self.pid()).expect("the daemon runs").signal(signal);
     }
 
-    /// Lets the daemon have so many descriptors, at most; gives how many it might have before.
+    /// Limits the daemon's descriptors; returns the previous limit.
     pub fn limit_descriptors(&self, most: u64) -> u64 {
         let pid = self.pid() as libc::pid_t;
         let mut before = libc::rlimit {
@@ -212,18 +213,18 @@ impl Mount {
             rlim_cur: most,
             rlim_max: before.rlim_max,
         };
-        // SAFETY: as above.
+        // SAFETY: one of the two limits is null, the other is on the stack.
         let written = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) };
         assert_eq!((read, written), (0, 0), "{}", std::io::Error::last_os_error());
         before.rlim_cur
     }
 
-    /// Adds an option, or one with its value, to the mounts to come.
+    /// Adds an option or a flag to later starts.
     pub fn add_option(&mut self, option: &str, value: &str) {
         self.plan.add(option, value);
     }
 
-    /// Gives an option of the mounts to come another value.
+    /// Changes the value of an option for later starts.
     pub fn replace_option(&mut self, option: &str, value: &str) {
         let at = self
             .plan
@@ -234,7 +235,7 @@ impl Mount {
         self.plan.arguments[at + 1] = value.into();
     }
 
-    /// Mounts again: the same source, options, mountpoint and cache.
+    /// Mounts again with the same source, options, mountpoint and cache.
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "it is mounted");
@@ -270,7 +271,7 @@ impl Mount {
             .stderr(output);
         if let Some(most) = self.plan.descriptors {
             let limit = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?);
-            // SAFETY: setrlimit is a system call and nothing more.
+            // SAFETY: setrlimit is a single system call.
             unsafe { command.pre_exec(limit) };
         }
         let mut child = process::spawn_tied(&mut command, death);
@@ -295,7 +296,7 @@ impl Mount {
         }
     }
 
-    /// Ends the daemon with SIGTERM; it must go with exit code 0 and leave no mount.
+    /// Ends the daemon with SIGTERM. It must exit with code 0 and leave no mount.
     #[track_caller]
     pub fn unmount(&mut self) {
         self.signal(Signal::SIGTERM);
@@ -304,21 +305,21 @@ impl Mount {
         assert!(!is_mounted(&self.root()), "the daemon is gone and its mount is not");
     }
 
-    /// Unmounts in good order, and mounts again over the same cache.
+    /// Unmounts in order, and mounts again over the same cache.
     #[track_caller]
     pub fn remount(&mut self) {
         self.unmount();
         self.start();
     }
 
-    /// Kills the daemon as an accident would. The dead mount stays; [`Mount::start`] must cope with it.
+    /// Kills the daemon, as an accident would. The dead mount stays; [`Mount::start`] must cope with it.
     #[track_caller]
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait();
     }
 
-    /// Waits for the daemon's end.
+    /// Waits for the end of the daemon.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let daemon = self.daemon.as_mut().expect("it is mounted");
@@ -328,7 +329,7 @@ impl Mount {
         status
     }
 
-    /// Waits until the daemon's log says something so many times.
+    /// Waits until the daemon's log contains the text this many times.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
@@ -338,13 +339,13 @@ impl Mount {
         }
     }
 
-    /// How often the daemon's log says something by now.
+    /// Number of times that the daemon's log contains the text now.
     pub fn times_in_log(&self, text: &str) -> usize {
         let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
         log.matches(text).count()
     }
 
-    /// Whether a daemon of this mount has panicked. A test fails by that at its end in any case.
+    /// Whether a daemon of this mount has panicked. Such a test fails at its end in any case.
     pub fn has_met_bug(&self) -> bool {
         self.times_in_log(PANIC) > 0
     }
@@ -369,7 +370,7 @@ impl Daemon {
             return pid;
         }
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        // Its own number again when the child has gone: a signal to it does no harm.
+        // The child's own id if it has ended: a signal to it is harmless.
         children.trim().parse().unwrap_or(pid)
     }
 
@@ -401,9 +402,9 @@ impl Drop for Mount {
     }
 }
 
-/// Waits for `READY=1`, or for the daemon's end.
+/// Waits for `READY=1`, or for the end of the daemon.
 fn wait_until_ready(socket: &UnixDatagram, child: &mut Child) -> Result<(), String> {
-    // The socket does not tell of the child's end, so the child is looked at between two short waits.
+    // The socket does not report the child's end, so the child is checked between two short waits.
     socket
         .set_read_timeout(Some(Duration::from_millis(100)))
         .expect("a timeout");
@@ -444,7 +445,7 @@ pub fn mount_line(mountpoint: &Path) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Takes a mount away from its place, whatever its state. Nothing happens where none is.
+/// Detaches a mount, whatever its state. Does nothing without a mount.
 pub fn detach(mountpoint: &Path) {
     if is_mounted(mountpoint) && umount2(mountpoint, MntFlags::MNT_DETACH).is_err() {
         let mut command = Command::new(program("fusermount3", "fuse3"));

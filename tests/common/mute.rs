@@ -1,4 +1,4 @@
-//! A server that takes connections and says nothing on them, or next to nothing.
+//! A server that accepts connections and sends nothing or very little on them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use super::PATIENCE;
 
-/// What is said on each connection.
+/// What the server sends on each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Says {
-    /// Nothing: who wants TLS waits in the handshake.
+    /// Nothing: a TLS client waits in the handshake.
     Nothing,
     /// The beginning of a status line.
     ABeginning,
-    /// A head without end, one byte now and then.
+    /// A head without end, one byte at a time.
     AByteAtATime,
 }
 
-/// The pause between two bytes: far shorter than the silence that any test allows.
+/// Pause between two bytes: far shorter than any silence that a test allows.
 const NOW_AND_THEN: Duration = Duration::from_millis(50);
 
-/// It ends when this is dropped.
+/// A silent server. Dropping it ends it.
 pub struct Mute {
     address: SocketAddr,
     state: Arc<State>,
@@ -31,7 +31,7 @@ pub struct Mute {
 
 #[derive(Default)]
 struct State {
-    /// Connections so far.
+    /// Number of connections so far.
     taken: Mutex<usize>,
     changed: Condvar,
     is_over: AtomicBool,
@@ -63,12 +63,12 @@ impl Mute {
         format!("{scheme}://{}/", self.address)
     }
 
-    /// How many connections were made so far.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
         *self.state.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until so many connections were made.
+    /// Waits until this many connections were made.
     #[track_caller]
     pub fn wait_for_connections(&self, count: usize) {
         let taken = self.state.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,15 +84,15 @@ impl Mute {
 impl Drop for Mute {
     fn drop(&mut self) {
         self.state.is_over.store(true, Ordering::Release);
-        // Wakes the thread that takes connections; if it can't, that one is over already.
+        // Wakes the accepting thread; a failure means that it has ended.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-/// Until the other side has had enough.
+/// Sends until the client closes the connection.
 fn talk(mut stream: TcpStream, says: Says, is_over: &AtomicBool) {
     let mut ignored = [0; 4096];
-    // Who says something before it is asked is no server.
+    // Except in the silent case, the server waits for a request first, as servers do.
     if says != Says::Nothing && stream.read(&mut ignored).is_err() {
         return;
     }

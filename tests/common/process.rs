@@ -1,4 +1,4 @@
-//! Processes whose every wait has a limit, and which do not outlive the test that started them.
+//! Processes: every wait for one has a limit, and none outlives the test that started it.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,26 +11,26 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::PATIENCE;
 
-/// A process by something that, unlike its number, never means another.
+/// A process handle that, unlike a process id, never refers to another process.
 pub struct Pidfd(OwnedFd);
 
 impl Pidfd {
-    /// The process with this number; `None` when there is none.
+    /// The process with this id; `None` if it does not exist.
     pub fn open(pid: u32) -> Option<Pidfd> {
-        // SAFETY: takes two integers, returns a descriptor that nobody else owns, or -1.
+        // SAFETY: takes two integers, returns a descriptor without another owner, or -1.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
-        // SAFETY: see above; checked to be one.
+        // SAFETY: a new descriptor, checked to be valid.
         (descriptor >= 0).then(|| Pidfd(unsafe { OwnedFd::from_raw_fd(descriptor as i32) }))
     }
 
-    /// Sends a signal. A process that is gone takes no harm.
+    /// Sends a signal. Does nothing if the process has ended.
     pub fn signal(&self, signal: Signal) {
         let null = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: the descriptor is open, and no siginfo is passed.
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal as i32, null, 0) };
     }
 
-    /// Waits for its end; whether it came in time.
+    /// Waits for its end. Returns false if it did not end within `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -49,24 +49,24 @@ impl Pidfd {
     }
 }
 
-/// Starts a process that gets SIGTERM when the test that started it has died. Ctrl-C and a closed terminal end it: a shell that runs the
-/// tests in the background, or nohup(1), ignores these signals, and the process would inherit that.
+/// Starts a process that gets SIGTERM when the test process dies. Ctrl-C and a closed terminal end it. A shell that
+/// runs the tests in the background, or nohup(1), ignores these signals, and the process would inherit that.
 #[track_caller]
 pub fn spawn(command: &mut Command) -> Child {
     spawn_tied(command, Signal::SIGTERM)
 }
 
-/// The same with another signal for when the test has died.
+/// The same with another signal for the death of the test process.
 #[track_caller]
 pub fn spawn_tied(command: &mut Command, death: Signal) -> Child {
     let parent = std::process::id();
     let tie = move || {
         nix::sys::prctl::set_pdeathsig(death)?;
         for ends in [Signal::SIGINT, Signal::SIGHUP] {
-            // SAFETY: no handler, so nothing that could be unsafe runs.
+            // SAFETY: the default action runs no handler.
             unsafe { signal(ends, SigHandler::SigDfl) }?;
         }
-        // The parent may have died before the tie was made.
+        // The parent may have died before the call above.
         if std::os::unix::process::parent_id() == parent {
             Ok(())
         } else {
@@ -80,7 +80,7 @@ pub fn spawn_tied(command: &mut Command, death: Signal) -> Child {
         .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
 }
 
-/// Waits for a child's end; `None` when it did not come in time.
+/// Waits for a child's end; `None` if it did not end within `limit`.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let ended = Pidfd::open(child.id()).is_none_or(|process| process.wait(limit));
     ended.then(|| child.wait().expect("a child can be waited for"))
@@ -89,7 +89,7 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// Exit code; 128 + signal when it was killed, as a shell says.
+    /// Exit code; 128 + signal if it was killed, as in a shell.
     pub code: i32,
     /// Standard output.
     pub out: String,
@@ -98,7 +98,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Fails the test unless the command succeeded.
+    /// Asserts that the command succeeded.
     #[track_caller]
     pub fn succeeded(self) -> Ran {
         assert_eq!(self.code, 0, "{self:#?}");
@@ -106,7 +106,7 @@ impl Ran {
     }
 }
 
-/// The command fails with one sentence, on standard error, that holds these words.
+/// Asserts that the command fails with one sentence on standard error that contains these words.
 #[track_caller]
 pub fn assert_refuses(ran: &Ran, words: &[&str]) {
     assert_ne!(ran.code, 0, "{ran:?}");
@@ -118,8 +118,8 @@ pub fn assert_refuses(ran: &Ran, words: &[&str]) {
     assert!(!ran.out.contains("fetchfs: "), "errors go to standard error: {ran:?}");
 }
 
-/// Runs a command to its end. Fails the test when that does not come, or when somebody whom it left behind keeps its
-/// output open: then `$(command)` would hang in a user's shell.
+/// Runs a command to its end. Fails the test if it does not end, or if a process that it left behind keeps its output
+/// open: `$(command)` would hang in a user's shell.
 #[track_caller]
 pub fn run(command: &mut Command) -> Ran {
     command
@@ -159,8 +159,8 @@ fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// The processes that have this text in their command line, this one left out. The text should be a path of the test's
-/// own, so that they are its own processes.
+/// The processes with this text in their command line, except this one. The text should be a path of the test, so
+/// that they are its own processes.
 pub fn processes_about(text: &str) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

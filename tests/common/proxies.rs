@@ -1,6 +1,6 @@
-//! Proxies: one that speaks HTTP and one that speaks SOCKS5, on one port as on many office networks.
+//! A proxy for HTTP and SOCKS5 on one port, as in many office networks.
 //!
-//! They do as little as a proxy may, and note for whom connections were made.
+//! It does the minimum that a proxy may do, and logs the targets of its connections.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,21 +10,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
-/// A running proxy; it ends when this is dropped.
+/// A running proxy. Dropping it ends it.
 pub struct Proxy {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
-    /// Dropped without waiting, whatever its tasks are doing.
+    /// Dropped without waiting for its tasks.
     runtime: Option<Runtime>,
 }
 
 impl Proxy {
-    /// A proxy that lets everybody through.
+    /// A proxy without authentication.
     pub fn start() -> Proxy {
         Proxy::start_for(None)
     }
 
-    /// A proxy that lets through who has this `Proxy-Authorization`, by HTTP.
+    /// A proxy that requires this `Proxy-Authorization` for HTTP.
     pub fn start_for(login: Option<&'static str>) -> Proxy {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -40,7 +40,7 @@ impl Proxy {
         let log = Arc::clone(&seen);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // An error is somebody who has left.
+                // An error means that a client has left.
                 let log = Arc::clone(&log);
                 tokio::spawn(async move { serve(stream, login, &log).await.ok() });
             }
@@ -52,12 +52,12 @@ impl Proxy {
         }
     }
 
-    /// Where it listens: `127.0.0.1:PORT`.
+    /// The address: `127.0.0.1:PORT`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// For whom it was asked: `http HOST:PORT`, `connect HOST:PORT` or `socks HOST:PORT`, in order.
+    /// The requested targets: `http HOST:PORT`, `connect HOST:PORT` or `socks HOST:PORT`, in order.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().expect("no panic under it").clone()
     }
@@ -114,7 +114,7 @@ async fn serve(mut client: TcpStream, login: Option<&str>, seen: &Mutex<Vec<Stri
     Ok(())
 }
 
-/// Passes on one answer that has a Content-Length.
+/// Forwards one response that has a Content-Length.
 async fn pass_answer(server: &mut TcpStream, client: &mut TcpStream, method: &str) -> io::Result<()> {
     let Some(head) = head(server).await? else {
         return Err(io::ErrorKind::UnexpectedEof.into());

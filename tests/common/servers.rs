@@ -1,4 +1,4 @@
-//! Real web servers, each started for one test with a configuration of its own.
+//! Real web servers, each started for one test with its own configuration.
 
 use std::fs;
 use std::iter;
@@ -24,7 +24,7 @@ use super::{PATIENCE, is_root, program, temporary_directory};
 /// Ports for servers.
 const PORTS: Range<u32> = 16_384..32_768;
 
-/// How often another port is tried, when somebody else took the one that was free a moment ago.
+/// Attempts with other ports, if another process has just taken the port.
 const ATTEMPTS: u32 = 5;
 
 /// A running web server; killed when dropped.
@@ -33,7 +33,7 @@ pub struct WebServer {
     scheme: &'static str,
     port: u16,
     home: TempDir,
-    /// Other directories that it needs.
+    /// Other directories that the server needs.
     kept: Vec<TempDir>,
 }
 
@@ -42,9 +42,9 @@ pub struct WebServer {
 pub struct Line {
     /// `GET`, `HEAD`, …
     pub method: String,
-    /// As it was asked, percent-encoded.
+    /// As requested, percent-encoded.
     pub path: String,
-    /// The answer's status.
+    /// Status of the response.
     pub status: u16,
     /// The `Range` header, or `-`.
     pub range: String,
@@ -52,7 +52,7 @@ pub struct Line {
     pub bytes: u64,
 }
 
-/// How Apache draws an index page.
+/// The form of Apache's index pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApacheIndex {
     /// A list of names.
@@ -78,13 +78,13 @@ impl WebServer {
         WebServer::nginx_with(root, zone, listen)
     }
 
-    /// nginx with lines of its own in the server's block, `listen` among them.
+    /// nginx with these lines in its server block, including `listen`.
     #[track_caller]
     fn nginx_that(root: &Path, lines: impl Fn(u16) -> String) -> WebServer {
         WebServer::nginx_with(root, "", lines)
     }
 
-    /// Likewise, and with a line beside that block.
+    /// nginx with these lines in its server block, and a line outside it.
     #[track_caller]
     fn nginx_with(root: &Path, beside: &str, lines: impl Fn(u16) -> String) -> WebServer {
         WebServer::start("nginx", |home, port| {
@@ -124,12 +124,12 @@ impl WebServer {
         WebServer::apache_that(root, &[], &format!("Require all granted\nIndexOptions {options}"))
     }
 
-    /// Apache with more modules, and with lines of its own about the directory that it serves.
+    /// Apache with more modules, and with these lines for the directory that it serves.
     #[track_caller]
     fn apache_that(root: &Path, more: &[&str], lines: &str) -> WebServer {
         WebServer::start("apache", |home, port| {
             let (home, root, modules) = (home.display(), root.display(), apache_modules());
-            // It will not run as root; what it serves is open to all.
+            // Apache refuses to run as root; the served files are readable by all users.
             let user = if is_root() { "User #65534\nGroup #65534" } else { "" };
             let load = ["mpm_event", "authz_core", "dir", "autoindex", "mime"];
             let load: String = load
@@ -186,7 +186,7 @@ impl WebServer {
         })
     }
 
-    /// Python's http.server, which knows no ranges and no sizes.
+    /// Python's http.server, without ranges and sizes.
     #[track_caller]
     pub fn python(root: &Path) -> WebServer {
         WebServer::start("python", |_, port| {
@@ -205,15 +205,15 @@ impl WebServer {
         })
     }
 
-    /// The URL of a path, which is given percent-encoded.
+    /// The URL of a percent-encoded path.
     pub fn url(&self, path: &str) -> String {
         format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
-    /// All requests so far. nginx and Apache only.
+    /// All requests so far, for nginx and Apache only.
     ///
-    /// A client may have its answer before the server has written its line, so a last request is made, and the log is
-    /// read once that one is in it.
+    /// A client may receive its response before the server writes the log line. So one more request is made, and the
+    /// log is read once that one is in it.
     #[track_caller]
     pub fn requests(&self) -> Vec<Line> {
         static MARKS: AtomicU32 = AtomicU32::new(0);
@@ -299,7 +299,7 @@ impl Line {
     }
 }
 
-/// Ends a server together with its workers: they end themselves when the first process is told to.
+/// Ends a server together with its workers, which end when their parent gets the signal.
 fn end(child: &mut Child) {
     if let Some(process) = Pidfd::open(child.id()) {
         process.signal(nix::sys::signal::Signal::SIGTERM);
@@ -310,7 +310,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Whether the server comes to answer on its port. A foreign program has no event for that, so it is tried again.
+/// Whether the server answers on its port. A foreign program has no event for that, so it is polled.
 fn answers(child: &mut Child, port: u16) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -337,11 +337,11 @@ fn ask(port: u16, path: &str) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-/// A port that nobody has, and that nobody is given while the server is on its way to it: the kernel gives away, to connections
-/// and to who asks for any, ports from 32768 only (ip(7), `ip_local_port_range`), and each port here is handed out once.
+/// A free port that is not given away before the server binds it. The kernel gives ports from 32768 on to connections
+/// and to unspecified binds (ip(7), `ip_local_port_range`), and each port here is handed out once.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Another run of the tests at the same time begins elsewhere.
+    // Another concurrent run of the tests begins elsewhere.
     let begin = std::process::id().wrapping_mul(97);
     let ports = PORTS.end - PORTS.start;
     iter::repeat_with(|| begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % ports)

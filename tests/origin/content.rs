@@ -1,17 +1,19 @@
-//! A file's bytes, computed from where they are.
+//! The bytes of a file, computed from their position.
 //!
-//! Made-up content is cut from one table of noise in blocks of 4 KiB. Each block starts elsewhere in the table,
-//! depending on the file's seed and the block's number, and is stamped with both. So a block that turns up in the wrong
-//! file, version or place can't pass for the right one, a shift by a byte is noise against noise, and a debug build
-//! still makes gigabytes a second, because it only copies.
+//! Generated content is cut from one table of noise in blocks of 4 KiB. Each block starts at another place in the
+//! table, which depends on the file's seed and the block's number, and is stamped with both.
+//!
+//! - A block in the wrong file, version or place differs from the right one.
+//! - A shift by one byte compares noise with noise.
+//! - A debug build generates gigabytes a second, because it only copies.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-/// Bytes that share one stamp and one piece of the table.
+/// Bytes with one stamp and one piece of the table.
 const BLOCK: u64 = 4096;
 
-/// Bytes of noise: prime, so that no power of two (a chunk, a page) is a multiple of its period.
+/// Bytes of noise. Prime, so that no power of two (a chunk, a page) is a multiple of its period.
 const TABLE: usize = 262_147;
 
 /// The bytes of one version of a file. Cheap to clone.
@@ -19,7 +21,7 @@ const TABLE: usize = 262_147;
 pub enum Content {
     /// These bytes.
     Literal(Arc<[u8]>),
-    /// `size` bytes that follow from `seed` and the position.
+    /// `size` bytes computed from `seed` and the position.
     Noise {
         /// Bytes.
         size: u64,
@@ -34,7 +36,7 @@ impl Content {
         Content::Noise { size, seed }
     }
 
-    /// Bytes in all.
+    /// Size in bytes.
     pub fn size(&self) -> u64 {
         match self {
             Content::Literal(bytes) => bytes.len() as u64,
@@ -58,7 +60,7 @@ impl Content {
         }
     }
 
-    /// The bytes of `range`, cut off at the end of the file, as `pread` would give them.
+    /// The bytes of `range`, truncated at the end of the file, as `pread` returns them.
     pub fn read(&self, range: Range<u64>) -> Vec<u8> {
         let end = range.end.min(self.size());
         let mut bytes = vec![0; end.saturating_sub(range.start) as usize];
@@ -109,7 +111,7 @@ fn table() -> &'static [u8] {
     NOISE.get_or_init(|| (0..TABLE as u64).map(|at| (mix(at) >> 32) as u8).collect())
 }
 
-/// The finishing step of SplitMix64: neighbours in, strangers out.
+/// The finalizer of SplitMix64: neighbouring inputs give unrelated outputs.
 fn mix(value: u64) -> u64 {
     let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! An answer, and how it goes out: at once or late, whole or torn, at the speed and with the end that it says.
+//! A response and how it is sent: delay, speed, gates, and a complete or broken end.
 
 use std::io;
 use std::ops::Range;
@@ -13,26 +13,26 @@ use super::faults::Place;
 use super::gate::Gate;
 use super::log::{End, Entry};
 
-/// The most bytes that are made and written at once.
+/// Most bytes generated and written at a time.
 const SLICE: u64 = 64 * 1024;
 
-/// How often a second a rate-limited body moves on: often enough to look like a slow line, not like bursts.
+/// Writes per second of a rate-limited body: often enough to look like a slow line, not like bursts.
 const SLICES_A_SECOND: u64 = 50;
 
-/// How long a reset waits for what was sent before it to arrive. See [`reset`].
+/// How long a reset waits for the bytes before it to arrive. See [`reset`].
 const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the server is about to say, and how.
+/// A response, and the manner of sending it.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub status: u16,
     headers: Vec<(&'static str, String)>,
     pub body: Vec<Piece>,
-    /// What `Content-Range` says, in a 206.
+    /// The `Content-Range` of a 206.
     pub part: Option<Part>,
     pub framing: Framing,
     pub manner: Manner,
-    /// The whole file that this answer is about, if it is about one.
+    /// The whole file that the response is about, if any.
     pub source: Option<Content>,
 }
 
@@ -43,46 +43,46 @@ pub(super) struct Piece {
     pub range: Range<u64>,
 }
 
-/// What a 206 claims to be.
+/// What a 206 claims to contain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part {
-    /// Bytes: first, and one past the last.
+    /// Byte range: first, and one past the last.
     pub start: u64,
     pub end: u64,
     pub total: u64,
 }
 
-/// How the client is told where the body ends.
+/// How the response marks the end of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// `Content-Length`.
     Length,
-    /// Not at all: the connection closes.
+    /// By the end of the connection.
     UntilClose,
     /// Piece by piece: `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// How an answer is sent.
+/// How a response is sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Manner {
-    /// Time before the first byte of the answer.
+    /// Delay before the first byte of the response.
     pub latency: Duration,
-    /// Body bytes a second.
+    /// Body bytes per second.
     pub rate: Option<u64>,
-    /// Its place among those that are answered at a time.
+    /// Its place among the concurrent responses.
     pub place: Option<Arc<Place>>,
-    /// Held before the first byte of the answer.
+    /// Gates before the first byte of the response.
     pub before: Vec<Gate>,
-    /// Held after so many body bytes.
+    /// Gates after this many body bytes.
     pub within: Vec<(u64, Gate)>,
-    /// Broken off after so many body bytes.
+    /// Break after this many body bytes.
     pub cut: Option<(u64, Cut)>,
     /// Bytes of garbage after the end of the body.
     pub excess: u64,
-    /// The connection is closed instead of all this.
+    /// Closes the connection instead of responding.
     pub is_silent: bool,
-    /// Something else than HTTP is said instead of all this.
+    /// Sends something other than HTTP instead of responding.
     pub is_garbage: bool,
 }
 
@@ -91,7 +91,7 @@ pub(super) struct Manner {
 pub(super) enum Cut {
     /// A reset: the client sees an error.
     Reset,
-    /// A clean end, as if all had been sent.
+    /// An orderly close, as if everything had been sent.
     Close,
 }
 
@@ -126,7 +126,7 @@ impl Answer {
         self.headers.push((name, value.into()));
     }
 
-    /// Takes a header out.
+    /// Removes a header.
     pub fn unset(&mut self, name: &str) {
         self.headers.retain(|(key, _)| *key != name);
     }
@@ -139,7 +139,7 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Puts another answer in this one's place, to be sent in the same manner.
+    /// Replaces the response, but keeps the manner of sending.
     pub fn replace(&mut self, other: Answer) {
         *self = Answer {
             manner: std::mem::take(&mut self.manner),
@@ -172,7 +172,7 @@ impl Answer {
         }
     }
 
-    /// Sends the answer. Returns whether the connection is good for another request.
+    /// Sends the response. Returns whether the connection can take another request.
     pub async fn send(self, stream: &mut TcpStream, method: &str, closes: bool, entry: &mut Entry) -> io::Result<bool> {
         if self.manner.is_silent {
             entry.end(End::Cut);
@@ -193,7 +193,7 @@ impl Answer {
         if bodiless {
             entry.last_words();
         }
-        // A torn answer claims to leave the connection open, as one that breaks by accident does.
+        // A broken response claims to keep the connection open, as an accidentally broken one does.
         entry.answered(self.status);
         stream.write_all(self.head(keep_alive || torn).as_bytes()).await?;
         if bodiless {
@@ -249,7 +249,7 @@ impl Answer {
         stops
     }
 
-    /// Sends the body up to its byte `end`.
+    /// Sends the body up to byte `end`.
     async fn send_until(&self, stream: &TcpStream, end: u64, pace: &mut Pace, entry: &mut Entry) -> io::Result<()> {
         let mut piece_start = 0;
         for piece in &self.body {
@@ -261,7 +261,7 @@ impl Answer {
                     .content
                     .fill(piece.range.start + (pace.sent - piece_start), &mut bytes);
                 if pace.sent + take == self.length() {
-                    // Who has the last byte may ask anew before anything is done here after sending it.
+                    // A client with the last byte may send its next request before this task runs again.
                     self.manner.place.iter().for_each(|place| place.leave());
                     entry.last_words();
                 }
@@ -317,10 +317,10 @@ impl Pace {
     }
 }
 
-/// Waits for `event`, unless the client goes away first.
+/// Waits for `event`, unless the client closes the connection first.
 async fn while_connected(stream: &TcpStream, event: impl Future<Output = ()>) -> io::Result<()> {
     let gone = async {
-        // Bytes that can be read are the next request, come early: then there is no telling, and the event decides.
+        // Readable bytes are an early next request. Then a close can't be detected, and the event decides.
         match stream.peek(&mut [0]).await {
             Ok(0) => io::Error::from(io::ErrorKind::ConnectionAborted),
             Ok(_) => std::future::pending().await,
@@ -334,10 +334,10 @@ async fn while_connected(stream: &TcpStream, event: impl Future<Output = ()>) ->
     }
 }
 
-/// Breaks the connection with a reset, once all that was sent before it has arrived.
+/// Resets the connection once everything sent before has arrived.
 ///
-/// The kernel drops what it has not yet delivered when a connection is reset, so a reset at once would make "after N
-/// bytes" a matter of luck. Nothing tells when the send queue is empty; it is asked for until it is.
+/// At a reset the kernel drops undelivered bytes, so an immediate reset would make "after N bytes" random. The empty
+/// send queue has no event, so it is polled.
 async fn reset(stream: &TcpStream) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let deadline = Instant::now() + RESET_PATIENCE;

@@ -1,6 +1,7 @@
-//! The switches: which requests are answered otherwise than honestly, how, and how often.
+//! Faults: which requests get a dishonest response, how, and how often.
 //!
-//! A fault bends the honest answer; several may bend the same one, in the order in which they were switched on.
+//! A fault changes the honest response. Several faults may change one response, in the order in which they were
+//! switched on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,71 +12,71 @@ use super::delivery::{Answer, Cut, Framing, Part, Piece};
 use super::gate::Gate;
 use super::request::Request;
 
-/// What a server can do to its clients.
+/// A misbehaviour of the server.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// Wait so long before the first byte of the answer.
+    /// Delay the first byte of the response.
     Latency(Duration),
-    /// Send the body at so many bytes a second.
+    /// Send the body at this many bytes per second.
     Rate(u64),
-    /// Answer 503 to those for whom there is no room.
+    /// Answer 503 to requests above the crowd's limit.
     Crowd(Crowd),
-    /// Do not answer before the gate opens.
+    /// Hold the response until the gate opens.
     Hold(Gate),
-    /// Send so many bytes of the body, then fall silent until the gate opens.
+    /// Send this many body bytes, then wait until the gate opens.
     HoldAfter(u64, Gate),
-    /// Reset the connection after so many bytes of the body.
+    /// Reset the connection after this many body bytes.
     ResetAfter(u64),
-    /// Close the connection in good order after so many bytes of the body.
+    /// Close the connection in order after this many body bytes.
     CloseAfter(u64),
-    /// Send so many bytes more than the body has.
+    /// Send this many bytes after the end of the body.
     Excess(u64),
     /// Answer with this status and a page for people.
     Status(u16),
     /// Answer 401 to requests that lack this header: its name, and its value.
     Demand(&'static str, String),
-    /// Answer 503 and ask to come back after so many seconds.
+    /// Answer 503 with a Retry-After in seconds.
     RetryAfter(u64),
-    /// Answer 503 and name the moment that comes after so many seconds, as a date.
+    /// Answer 503 with a Retry-After as a date, this many seconds from now.
     RetryAtDate(u64),
-    /// Close the connection instead of answering, as a relay does whose server is away.
+    /// Close the connection instead of responding, as a relay without its server does.
     NoAnswer,
     /// Answer `HEAD` with this status.
     RefuseHead(u16),
-    /// Send the whole file with 200, whatever range was asked for.
+    /// Send the whole file with 200 and ignore any range.
     IgnoreRange(Framing),
-    /// Send this in the place of the file, without its length, version or date, whatever range was asked for: a page that is made while
-    /// it is sent.
+    /// Send this content in place of the file, without length, version or date, and ignore any range: a page that is
+    /// generated while it is sent.
     MadeWhileSent(Content),
-    /// Send a range that begins so many bytes after the one asked for, and say so.
+    /// Send a range that begins this many bytes after the requested one, with a matching Content-Range.
     ShiftedRange(u64),
-    /// Send at most so many bytes of the range asked for, and say so: allowed, and rare.
+    /// Send at most this many bytes of the requested range, with a matching Content-Range: allowed, and rare.
     ShorterRange(u64),
-    /// Send the range asked for, but claim that the file has so many bytes.
+    /// Send the requested range with a wrong total size.
     WrongTotal(u64),
-    /// Say this of where the range belongs, or nothing at all.
+    /// Send this Content-Range, or none.
     ContentRange(Option<&'static str>),
-    /// Tell the body's end in this way.
+    /// Mark the end of the body in this way.
     Framed(Framing),
     /// Add this header: its name, and its value.
     Header(&'static str, &'static str),
-    /// Give each answer a strong ETag of its own: how many there were before.
+    /// Give each response its own strong ETag: the number of responses before.
     AnotherTag(Arc<AtomicUsize>),
-    /// Say something that is not HTTP, and close the connection.
+    /// Send something that is not HTTP, and close the connection.
     Garbage,
     /// Send the range wrapped in `multipart/byteranges`.
     Multipart,
-    /// Label the body as compressed, which it is not.
+    /// Label the body as gzip, although it is not compressed.
     ClaimGzip,
-    /// Answer 200 with a page that asks to log in, as a captive portal does.
+    /// Answer 200 with a login page, as a captive portal does.
     LoginPage,
-    /// Send the client elsewhere with this status.
+    /// Redirect with this status to this URL.
     Redirect(u16, String),
-    /// Send the client elsewhere, each time to another place: this URL and how often that was done before.
+    /// Redirect to a new URL each time: this URL and the number of earlier redirects.
     SignedLink(String, Arc<AtomicUsize>),
 }
 
-/// Room for so many requests at a time.
+/// A limit on concurrent requests.
 #[derive(Debug, Clone)]
 pub struct Crowd {
     most: usize,
@@ -83,7 +84,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Room for so many.
+    /// A crowd of at most this many requests.
     pub fn of(most: usize) -> Crowd {
         Crowd {
             most,
@@ -100,7 +101,7 @@ impl Crowd {
     }
 }
 
-/// A request's place in a crowd, until it leaves or is dropped.
+/// Guard: a request's place in a crowd.
 #[derive(Debug)]
 pub(super) struct Place(Mutex<Option<Arc<AtomicUsize>>>);
 
@@ -140,7 +141,7 @@ impl Fault {
                 answer.replace(Answer::text(503, "Unavailable").with("Retry-After", seconds.to_string()));
             }
             Fault::RetryAtDate(seconds) => {
-                // A date has whole seconds, and names the beginning of its own.
+                // An HTTP date has whole seconds, and names the beginning of a second.
                 let then = SystemTime::now() + Duration::from_secs(seconds + 1);
                 let date = httpdate::fmt_http_date(then);
                 answer.replace(Answer::text(503, "Unavailable").with("Retry-After", date));
@@ -215,7 +216,7 @@ fn wrap_in_multipart(answer: &mut Answer) {
 
 /// All faults of an origin.
 pub(super) struct Switches {
-    /// Guards the rules; held while an answer is bent, never while one is sent.
+    /// Guards the rules. Held while a response is changed, never while one is sent.
     rules: Mutex<Vec<Rule>>,
 }
 
@@ -224,9 +225,9 @@ struct Rule {
     only: Only,
     covering: Option<u64>,
     starting_at: u64,
-    /// How many more answers it leaves as they are.
+    /// Number of further responses that it leaves unchanged.
     spared: usize,
-    /// How many more answers it bends; none is for ever.
+    /// Number of further responses that it changes; `None` means all.
     left: Option<usize>,
     fault: Fault,
     hits: Arc<AtomicUsize>,
@@ -257,7 +258,7 @@ impl Switches {
         }
     }
 
-    /// Bends an answer by all rules that concern it.
+    /// Changes a response by all rules that apply to its request.
     pub fn apply(&self, request: &Request, answer: &mut Answer) {
         let data = request.method == "GET" && answer.source.is_some();
         for rule in self.lock().iter_mut() {
@@ -291,7 +292,7 @@ impl Rule {
     }
 }
 
-/// Which requests a fault is for. Ends with [`When::fault`].
+/// Which requests a fault applies to. Ends with [`When::fault`].
 #[must_use = "nothing happens before .fault(…)"]
 pub struct When<'a> {
     switches: &'a Switches,
@@ -304,25 +305,25 @@ pub struct When<'a> {
 }
 
 impl<'a> When<'a> {
-    /// Only requests for a file's bytes: no `HEAD`, no index pages.
+    /// Only requests for a file's bytes, without `HEAD` and index pages.
     pub fn data(mut self) -> Self {
         self.only = Only::Data;
         self
     }
 
-    /// Only requests whose range holds this byte (a request without a range asks for all of them).
+    /// Only requests whose range contains this byte. A request without a range contains all bytes.
     pub fn covering(mut self, byte: u64) -> Self {
         self.covering = Some(byte);
         self
     }
 
-    /// Only requests whose range begins at this byte or after it.
+    /// Only requests whose range begins at this byte or later.
     pub fn starting_at(mut self, byte: u64) -> Self {
         self.starting_at = byte;
         self
     }
 
-    /// Not the next `spared` of these requests.
+    /// Skips the next `spared` of these requests.
     pub fn after(mut self, spared: usize) -> Self {
         self.spared = spared;
         self
@@ -361,19 +362,19 @@ impl<'a> When<'a> {
     }
 }
 
-/// A fault that is on.
+/// A fault that is switched on.
 pub struct Switch<'a> {
     switches: &'a Switches,
     hits: Arc<AtomicUsize>,
 }
 
 impl Switch<'_> {
-    /// Switches it off. Answers that it has bent stay bent.
+    /// Switches it off. Responses that it has changed stay changed.
     pub fn lift(self) {
         self.switches.lock().retain(|rule| !Arc::ptr_eq(&rule.hits, &self.hits));
     }
 
-    /// How many answers it has bent.
+    /// Number of responses that it has changed.
     pub fn hits(&self) -> usize {
         self.hits.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Order by decree: an answer that comes to a gate waits there until the test opens it.
+//! Gates: they hold responses until the test opens them, which fixes the order of events.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::log::PATIENCE;
 
-/// Holds answers back until the test says so.
+/// Holds responses back until it is opened.
 #[derive(Debug, Clone)]
 pub struct Gate {
     open: Arc<watch::Sender<bool>>,
@@ -23,17 +23,17 @@ impl Gate {
         }
     }
 
-    /// Lets through all that wait, and all that come.
+    /// Releases all waiting responses, and all later ones.
     pub fn open(&self) {
         self.open.send_replace(true);
     }
 
-    /// Waits until `count` answers in all have come to the gate.
+    /// Waits until `count` responses in total have arrived at the gate.
     pub fn wait_for_arrivals(&self, count: usize) {
         let (arrived, changed) = &*self.arrived;
         let deadline = Instant::now() + PATIENCE;
         let mut seen = arrived.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // The count is looked at under the lock under which it grows, so no arrival falls between look and wait.
+        // The count is read under the lock under which it grows, so no arrival is missed between check and wait.
         while *seen < count {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(
@@ -53,7 +53,7 @@ impl Gate {
         *arrived.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
         changed.notify_all();
         let mut open = self.open.subscribe();
-        // Can't fail: the sender lives in `self`.
+        // It can't fail: the sender lives in `self`.
         let _ = open.wait_for(|open| *open).await;
     }
 }

@@ -5,16 +5,16 @@ use std::fmt::Write;
 use super::encode_path;
 use super::tree::File;
 
-/// What an index page looks like.
+/// The form of an index page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IndexStyle {
     /// nginx's autoindex: dates to the minute, exact sizes.
     Nginx,
-    /// Python's http.server: names and nothing else.
+    /// Python's http.server: names only.
     NamesOnly,
 }
 
-/// nginx cuts names that are longer than this on the page, though not in the link.
+/// nginx truncates longer names in the text of the page, but not in the link.
 const NGINX_NAME: usize = 50;
 
 /// The page for the directory at `path` (without its final slash).

@@ -1,7 +1,7 @@
-//! What was asked of the origin, and what it sent: the witness of most promises.
+//! The log of requests and responses: the evidence for most promises.
 //!
-//! A promise like "nothing is fetched twice" is one about requests, and this is where they are seen. A log only grows;
-//! a test that has phases takes a [`Log::mark`] and asks for what came [`Log::since`] then.
+//! A promise such as "no byte is fetched twice" is about requests, and the log shows them. The log only grows. A test
+//! with phases takes a [`Log::mark`] and asks for the requests [`Log::since`] then.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -12,16 +12,16 @@ use rangemap::RangeSet;
 
 use super::request::{AskedRange, Request};
 
-/// How long a test waits for something that must happen. Far longer than a loaded machine needs.
+/// Maximum wait for something that must happen. Far longer than a loaded machine needs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// All requests so far.
+/// The log of one origin.
 pub struct Log {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Guards the requests; held for an entry, and for a write that does not block.
+    /// Guards the requests. Held for an entry, and for a write that does not block.
     state: Mutex<State>,
     /// Notified at every change of `state`.
     changed: Condvar,
@@ -29,51 +29,52 @@ struct Shared {
 
 struct State {
     requests: Requests,
-    /// Counts beginnings and ends, so that their order is known.
+    /// Counts beginnings and ends, which gives their order.
     clock: u64,
-    /// Gets a line for each request that has ended.
+    /// Gets a line for each finished request.
     sink: Option<Box<dyn Write + Send>>,
 }
 
-/// One request and what became of it.
+/// One request and its response.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// Which connection it came by, counted from 0.
+    /// Number of its connection, from 0.
     pub connection: usize,
     /// `GET`, `HEAD`, …
     pub method: String,
     /// Percent-decoded.
     pub path: String,
-    /// The range asked for.
+    /// The requested range.
     pub range: Option<AskedRange>,
     /// All headers.
     pub headers: Vec<(String, String)>,
-    /// The answer's status, once its head is being sent.
+    /// Status of the response, once its head is being sent.
     pub status: Option<u16>,
-    /// Bytes of the body that were handed to the kernel.
+    /// Body bytes that were passed to the kernel.
     pub body_bytes: u64,
-    /// How it ended, once it has.
+    /// How the response ended, once it has.
     pub end: Option<End>,
-    /// When it came.
+    /// Arrival time.
     pub came: Instant,
     began: u64,
-    /// Before its last bytes went out: a client that has them may ask anew before the server's thread comes to note it.
+    /// Set before the last bytes are sent: a client that has them may send its next request before the server's
+    /// thread runs again.
     ended: Option<u64>,
 }
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// All of it was sent.
     Complete,
     /// A fault broke it off.
     Cut,
-    /// The client went away.
+    /// The client closed the connection.
     ClientLeft,
 }
 
 impl Exchange {
-    /// The value of a header, whatever its case.
+    /// The value of a header, case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -93,7 +94,7 @@ impl Exchange {
     }
 }
 
-/// A look at the log: the requests of some time, in the order in which they came.
+/// Requests from a part of the log, in order of arrival.
 #[derive(Debug, Clone)]
 pub struct Requests(pub Vec<Exchange>);
 
@@ -106,7 +107,7 @@ impl Requests {
             .collect()
     }
 
-    /// The requests that brought bytes of this file, or are about to.
+    /// The requests that sent bytes of this file, or will.
     pub fn data(&self, path: &str) -> Vec<&Exchange> {
         let brings = |request: &&Exchange| request.status.is_none_or(|status| matches!(status, 200 | 206));
         self.gets(path).into_iter().filter(brings).collect()
@@ -117,8 +118,8 @@ impl Requests {
         self.data(path).iter().map(|request| request.body_bytes).sum()
     }
 
-    /// How many different bytes of this file were sent. A fetch that is cut short may have been sent more than was taken
-    /// of it, and what was not taken comes again: that is how fetches are cut, not a loss.
+    /// Number of different bytes of this file that were sent. More bytes of an aborted fetch may be sent than are
+    /// received, and the rest is sent again. That is inherent in aborting fetches, not a waste.
     pub fn distinct_bytes(&self, path: &str) -> u64 {
         let sent: RangeSet<u64> = self
             .data(path)
@@ -132,7 +133,7 @@ impl Requests {
         sent.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// The ranges of this file that were asked for: bytes, exclusive.
+    /// The requested ranges of this file: bytes, exclusive.
     pub fn ranges(&self, path: &str) -> Vec<Range<u64>> {
         let asked = self.gets(path).into_iter().filter_map(|request| request.range);
         asked
@@ -140,8 +141,8 @@ impl Requests {
             .collect()
     }
 
-    /// The most requests that were being answered at one time, as their client sees it. One that the client abandons
-    /// counts until the origin notices, which may be a moment too long.
+    /// Most requests in flight at one time, as their client sees it. An abandoned request counts until the origin
+    /// notices, possibly a moment too long.
     pub fn max_in_flight(&self) -> usize {
         let begins = self.0.iter().map(|request| (request.began, 1));
         let ends = self.0.iter().filter_map(|request| Some((request.ended?, -1)));
@@ -180,22 +181,22 @@ impl Log {
         self.since(0)
     }
 
-    /// The place in the log that the next request will have.
+    /// The position of the next request in the log.
     pub fn mark(&self) -> usize {
         self.shared.lock().requests.0.len()
     }
 
-    /// The requests that came since the mark.
+    /// The requests since the mark.
     pub fn since(&self, mark: usize) -> Requests {
         Requests(self.shared.lock().requests.0[mark..].to_vec())
     }
 
-    /// Waits until the log shows what the test describes; fails the test, with the log, when it never does.
+    /// Waits until `seen` returns true. Fails the test, with the log, after [`PATIENCE`].
     #[track_caller]
     pub fn wait_for(&self, what: &str, seen: impl Fn(&Requests) -> bool) -> Requests {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.shared.lock();
-        // The log is looked at under the lock under which it grows, so no change falls between look and wait.
+        // The log is read under the lock under which it grows, so no change is missed between check and wait.
         loop {
             if seen(&state.requests) {
                 return state.requests.clone();
@@ -215,7 +216,7 @@ impl Log {
         }
     }
 
-    /// Waits until a request has come since the mark; fails the test when none ever does.
+    /// Waits for a request after the mark. Fails the test if none comes.
     #[track_caller]
     pub fn wait_beyond(&self, mark: usize) {
         let (state, timeout) = self
@@ -227,7 +228,7 @@ impl Log {
         assert!(!timeout.timed_out(), "no request came after the first {mark}");
     }
 
-    /// From now on writes a line for each request that ends: method, path, range, status, bytes of body sent.
+    /// From now on writes a line for each finished request: method, path, range, status, bytes of body sent.
     pub fn write_to(&self, sink: impl Write + Send + 'static) {
         self.shared.lock().sink = Some(Box::new(sink));
     }
@@ -264,7 +265,7 @@ impl Shared {
     }
 }
 
-/// The log's entry for a request that is being answered. Dropped before its end, it says that the client left.
+/// Guard: the log's entry of a request in progress. Dropping it before the end records that the client left.
 pub(super) struct Entry {
     shared: Arc<Shared>,
     index: usize,
@@ -275,8 +276,8 @@ impl Entry {
         self.change(|exchange| exchange.status = Some(status));
     }
 
-    /// Sends a piece of the body and counts it, in one step: whoever has received a byte finds it in the log. `write`
-    /// must not block, because the log is locked meanwhile.
+    /// Sends a piece of the body and counts it in one step: a client that has received a byte finds it in the log.
+    /// `write` must not block, because the log is locked meanwhile.
     pub fn send(&mut self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         let mut state = self.shared.lock();
         let written = write()?;
@@ -285,7 +286,7 @@ impl Entry {
         Ok(written)
     }
 
-    /// What is sent next is the last.
+    /// Notes that the next bytes are the last.
     pub fn last_words(&mut self) {
         let mut state = self.shared.lock();
         state.clock += 1;
@@ -293,7 +294,7 @@ impl Entry {
         state.requests.0[self.index].ended.get_or_insert(clock);
     }
 
-    /// Only the first end counts.
+    /// Records the end. Only the first end counts.
     pub fn end(&mut self, end: End) {
         let mut guard = self.shared.lock();
         let state = &mut *guard;

@@ -6,10 +6,10 @@ use percent_encoding::percent_decode_str;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// The most bytes of a request's head that are read. Real clients stay far below.
+/// Most bytes read of a request's head. Real clients stay far below.
 const LONGEST_HEAD: usize = 64 * 1024;
 
-/// A request as it was asked.
+/// A parsed request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub method: String,
@@ -23,12 +23,12 @@ pub(super) struct Request {
 pub struct AskedRange {
     /// First byte.
     pub first: u64,
-    /// Last byte, inclusive; none when the range is open.
+    /// Last byte, inclusive; `None` for an open range.
     pub last: Option<u64>,
 }
 
 impl AskedRange {
-    /// The one form that fetchfs sends; another is ignored, as RFC 9110 §14.2 allows a server to.
+    /// Parses the one form that fetchfs sends. Others are ignored, as RFC 9110 §14.2 allows.
     fn parse(header: &str) -> Option<AskedRange> {
         let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
         let last = if last.is_empty() {
@@ -42,16 +42,16 @@ impl AskedRange {
         })
     }
 
-    /// Whether it asks for this byte.
+    /// Whether the range contains this byte.
     pub fn covers(&self, byte: u64) -> bool {
         self.first <= byte && self.last.is_none_or(|last| byte <= last)
     }
 }
 
 impl Request {
-    /// Reads the next request. `None` when the client closed the connection between two.
+    /// Reads the next request. `None` if the client closed the connection between two requests.
     ///
-    /// `pending` holds what was received beyond the last request.
+    /// `pending` holds bytes received beyond the last request.
     pub async fn read(stream: &mut TcpStream, pending: &mut Vec<u8>) -> io::Result<Option<Request>> {
         let end = loop {
             if let Some(at) = pending.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -86,7 +86,7 @@ impl Request {
         })
     }
 
-    /// The value of a header, whatever its case.
+    /// The value of a header, case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -94,12 +94,12 @@ impl Request {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The range asked for.
+    /// The requested range.
     pub fn range(&self) -> Option<AskedRange> {
         AskedRange::parse(self.header("range")?)
     }
 
-    /// Whether the client wants the connection to end with this answer.
+    /// Whether the client asks to close the connection after this response.
     pub fn closes(&self) -> bool {
         self.header("connection")
             .is_some_and(|value| value.eq_ignore_ascii_case("close"))

@@ -1,6 +1,7 @@
-//! The honest answer to a request: what RFC 9110 asks of a server that has files, ranges and validators.
+//! The honest response to a request, by RFC 9110: files, ranges and validators.
 //!
-//! Pure: a request and a tree in, an [`Answer`] out. The faults bend it afterwards, and `delivery` sends it.
+//! Pure: it takes a request and a tree, and returns an [`Answer`]. Faults change the answer afterwards, and
+//! `delivery` sends it.
 
 use super::content::Content;
 use super::delivery::{Answer, Part, Piece};
@@ -8,7 +9,7 @@ use super::index;
 use super::request::Request;
 use super::tree::{File, Node, Tree};
 
-/// The answer of a server without faults.
+/// The response of a server without faults.
 pub(super) fn answer(request: &Request, tree: &Tree) -> Answer {
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return Answer::text(405, "Method Not Allowed").with("Allow", "GET, HEAD");
@@ -52,7 +53,7 @@ fn file_answer(request: &Request, file: &File) -> Answer {
     let Some(range) = request.range().filter(|_| request.method == "GET") else {
         return whole(file);
     };
-    // If-Range compares strongly: a weak tag never fits, and the whole file comes (§13.1.5).
+    // If-Range uses strong comparison: a weak ETag never matches, and the whole file is sent (§13.1.5).
     if let Some(validator) = request.header("if-range")
         && !(strong(validator, etag.as_deref()) || date.as_deref() == Some(validator))
     {
@@ -79,7 +80,7 @@ fn part(file: &File, start: u64, end: u64) -> Answer {
     describe(answer, file)
 }
 
-/// Adds what every answer about a file says.
+/// Adds the headers that every response about a file has.
 fn describe(mut answer: Answer, file: &File) -> Answer {
     if let Some(etag) = file.etag() {
         answer = answer.with("ETag", etag);
@@ -103,7 +104,7 @@ fn opaque(etag: &str) -> &str {
     etag.trim_start_matches("W/")
 }
 
-/// Whether the file is younger than the date (which counts in whole seconds, as the file's does).
+/// Whether the file is newer than the date. Both count in whole seconds.
 fn later(file: &File, date: &str) -> bool {
     httpdate::parse_http_date(date).is_ok_and(|date| file.modified > date)
 }

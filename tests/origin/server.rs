@@ -1,4 +1,4 @@
-//! The sockets: listening, not listening, and one task for each connection.
+//! The sockets of the origin: listening, not listening, and one task for each connection.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,26 +15,26 @@ use super::Site;
 use super::request::Request;
 use super::respond;
 
-/// Connections that may wait to be accepted.
+/// Length of the accept queue.
 const BACKLOG: u32 = 1024;
 
-/// A port with a server behind it, or, while it is down, with nothing.
+/// A port with a server, or, while it is down, without one.
 pub(super) struct Server {
     address: SocketAddr,
     site: Arc<Site>,
     connections: Arc<AtomicUsize>,
-    /// Which time of being up this is; a change ends the listener and all connections of the time before.
+    /// Number of the current period of being up. A change ends the listener and all connections of the period before.
     epoch: watch::Sender<u64>,
-    /// Holds the port while nobody listens on it: a socket that is bound but does not listen refuses connections, and
-    /// nobody else can take the port.
+    /// Holds the port while the server is down: a bound socket that does not listen refuses connections, and no other
+    /// process can take the port.
     placeholder: Mutex<Option<TcpSocket>>,
-    /// Dropped without waiting, whatever its tasks are doing.
+    /// Dropped without waiting for its tasks.
     runtime: Option<Runtime>,
 }
 
 impl Server {
     pub fn start(site: Arc<Site>, port: u16) -> io::Result<Server> {
-        // Two threads: one fills a body while the other accepts, also where the machine has one core.
+        // Two threads: one fills a body while the other accepts, even on a machine with one core.
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("origin")
@@ -65,7 +65,7 @@ impl Server {
         assert!(placeholder.is_none(), "the origin is down already");
         let runtime = self.runtime();
         let _inside = runtime.enter();
-        // Before the listener goes, or another test's connection might be given the port in between.
+        // Bound before the listener closes, or another test's connection might get the port in between.
         *placeholder = Some(bind(self.address).expect("a port that is ours"));
         self.epoch.send_modify(|epoch| *epoch += 1);
         runtime.block_on(self.epoch.closed());
@@ -116,7 +116,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Accepts until the epoch ends.
+/// Accepts connections until the epoch ends.
 async fn accept(
     listener: TcpListener,
     site: Arc<Site>,
@@ -140,22 +140,22 @@ async fn accept(
                 _ = epoch.changed() => {
                     let _ = stream.set_zero_linger();
                 }
-                // An error is a client that left: the log has it.
+                // An error means that the client left, which is in the log.
                 _ = converse(&mut stream, number, &site) => {}
             }
             drop(stream);
             drop(epoch);
         });
     }
-    // First the socket, then the receiver: `go_down` takes the end of all receivers for the end of all sockets. Closing it is not
-    // enough: until it executes its program, a process that another test forks at this moment has the socket open as well, and it would
-    // go on to listen.
+    // First the socket, then the receiver: `go_down` takes the end of all receivers for the end of all sockets.
+    // Closing the socket is not enough. A process that another test forks at this moment has it open until it
+    // executes its program, and would keep it listening.
     shutdown(listener.as_raw_fd(), Shutdown::Read).expect("to stop listening");
     drop(listener);
     drop(epoch);
 }
 
-/// Answers the requests of one connection, one after another.
+/// Answers the requests of one connection in order.
 async fn converse(stream: &mut TcpStream, number: usize, site: &Site) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut pending = Vec::new();

@@ -1,4 +1,4 @@
-//! What the origin has to offer: files by their path, and the directories that follow from them.
+//! The origin's files by their paths, and the directories that follow from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use super::content::Content;
 use super::index::IndexStyle;
 
-/// The date of every first version (2024-01-01 00:00:00 UTC); each further version is a day younger.
+/// The date of every first version (2024-01-01 00:00:00 UTC). Each further version is a day younger.
 const FIRST_VERSION: Duration = Duration::from_secs(1_704_067_200);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What the server tells of a file's version.
+/// The validators that the server sends for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validators {
     /// A strong ETag and a date.
@@ -24,7 +24,7 @@ pub enum Validators {
     None,
 }
 
-/// One version of one file.
+/// One version of a file.
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub content: Content,
@@ -50,7 +50,7 @@ impl File {
     }
 }
 
-/// What is at a path.
+/// The file or directory at a path.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     File(File),
@@ -60,17 +60,17 @@ pub(super) enum Node {
 
 /// All files and directories. Paths begin with `/`; those of directories do not end in one, and the root is empty.
 pub(super) struct Tree {
-    /// Guards the tree; held for a look-up or a change, never while anything is sent.
+    /// Guards the tree. Held for a look-up or a change, never during a send.
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     files: BTreeMap<String, File>,
     directories: BTreeSet<String>,
-    /// What index pages leave out.
+    /// Paths that index pages omit.
     hidden: BTreeSet<String>,
     style: IndexStyle,
-    /// Versions made so far, over all files: an ETag never comes back.
+    /// Versions made so far, over all files: an ETag is never used again.
     versions: u32,
 }
 
@@ -93,7 +93,7 @@ impl Tree {
         self.add_dated(path, content, None);
     }
 
-    /// Adds a version of this date, or of the next day's.
+    /// Adds a version with this date, or with the next day's.
     pub fn add_dated(&self, path: &str, content: Content, date: Option<SystemTime>) {
         let mut inner = self.lock();
         inner.versions += 1;
@@ -148,7 +148,7 @@ impl Tree {
             .modified
     }
 
-    /// What is at `path`; a directory also answers without its final slash.
+    /// The node at `path`. A directory is also found without its final slash.
     pub fn get(&self, path: &str) -> Option<Node> {
         let inner = self.lock();
         if let Some(file) = inner.files.get(path) {

@@ -1,4 +1,4 @@
-//! Each fault does what it says, as often as it is told, and to those whom it is for.
+//! Each fault does what it says, as often as configured, and for its requests only.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Small servers in Python that each bend one thing, as servers out there do (`tests/fixtures/cases/`).
+//! Small servers in Python with one peculiarity each, as found on the web (`tests/fixtures/cases/`).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,13 +9,13 @@ use super::WebServer;
 use crate::common::process::Pidfd;
 use crate::common::program;
 
-/// Where the scripts are.
+/// The directory of the scripts.
 pub fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cases")
 }
 
 impl WebServer {
-    /// Starts `tests/fixtures/cases/NAME` with these arguments. `PORT` among them stands for the port that the server is to listen on,
+    /// Starts `tests/fixtures/cases/NAME` with these arguments. `PORT` among them stands for the port to listen on,
     /// `OTHER` for another free one.
     #[track_caller]
     pub fn case(name: &str, arguments: &[&str]) -> WebServer {

@@ -1,4 +1,4 @@
-//! Servers that let in only whom they know, and that prove who they are.
+//! Servers that require a login or a client certificate, and servers with TLS certificates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use tempfile::TempDir;
 use super::WebServer;
 use crate::common::temporary_directory;
 
-/// The one who is let in.
+/// The user that may log in.
 pub const USER: &str = "ann";
 
-/// Her password, which is to be found nowhere.
+/// The user's password, which must not appear anywhere.
 pub const PASSWORD: &str = "s3cret";
 
-/// An authority of the test's own, with a certificate for 127.0.0.1 and one for a client, as PEM files.
+/// A certificate authority of the test, with a certificate for 127.0.0.1 and one for a client, as PEM files.
 pub struct Certificates {
     folder: TempDir,
 }
 
 impl Certificates {
-    /// Makes them.
+    /// Creates the authority and its certificates.
     pub fn new() -> Certificates {
         let folder = temporary_directory();
         let mut authority = CertificateParams::new([]).expect("no names");
@@ -61,7 +61,7 @@ impl Certificates {
     }
 }
 
-/// How Apache asks for a name and a password.
+/// The authentication scheme of Apache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
     /// RFC 7617.
@@ -77,13 +77,13 @@ impl WebServer {
         WebServer::nginx_that(root, |port| tls_lines(port, certificates)).with_tls()
     }
 
-    /// nginx with TLS, which wants to see a certificate.
+    /// nginx with TLS that requires a client certificate.
     #[track_caller]
     pub fn nginx_for_certified_clients(root: &Path, certificates: &Certificates) -> WebServer {
         WebServer::nginx_for_certified_clients_that(root, certificates, "")
     }
 
-    /// The same with lines of its own in the server's block.
+    /// The same with these lines in its server block.
     #[track_caller]
     fn nginx_for_certified_clients_that(root: &Path, certificates: &Certificates, more: &str) -> WebServer {
         let lines = |port| {
@@ -94,7 +94,7 @@ impl WebServer {
         WebServer::nginx_that(root, lines).with_tls()
     }
 
-    /// The same, which sends whoever asks for `path` to another URL.
+    /// The same, with a redirect from `path` to another URL.
     #[track_caller]
     pub fn nginx_for_certified_clients_that_leads(
         root: &Path,
@@ -106,7 +106,7 @@ impl WebServer {
         WebServer::nginx_for_certified_clients_that(root, certificates, &line)
     }
 
-    /// nginx with TLS, which asks for a certificate and turns away whoever shows one.
+    /// nginx with TLS that asks for a client certificate and rejects every client that sends one.
     #[track_caller]
     pub fn nginx_that_wants_nobody_s_certificate(root: &Path, certificates: &Certificates) -> WebServer {
         let lines = |port| {
@@ -117,7 +117,7 @@ impl WebServer {
         WebServer::nginx_that(root, lines).with_tls()
     }
 
-    /// nginx that lets in [`USER`] with [`PASSWORD`], by Basic.
+    /// nginx with Basic authentication of [`USER`] with [`PASSWORD`].
     #[track_caller]
     pub fn nginx_guarded(root: &Path) -> WebServer {
         let users = temporary_directory();
@@ -133,13 +133,13 @@ impl WebServer {
         server
     }
 
-    /// nginx that speaks nothing but HTTP/2, without TLS.
+    /// nginx with HTTP/2 alone, without TLS.
     #[track_caller]
     pub fn nginx_http2(root: &Path) -> WebServer {
         WebServer::nginx_that(root, |port| format!("listen 127.0.0.1:{port} http2;"))
     }
 
-    /// Apache that lets in [`USER`] with [`PASSWORD`].
+    /// Apache with authentication of [`USER`] with [`PASSWORD`].
     #[track_caller]
     pub fn apache_guarded(root: &Path, guard: Guard) -> WebServer {
         let users = temporary_directory();

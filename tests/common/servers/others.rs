@@ -1,4 +1,4 @@
-//! Servers as people tune them, and proxies that stand between.
+//! Servers with non-default settings, and proxies.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,13 @@ use super::{WebServer, write_config};
 use crate::common::{is_root, program};
 
 impl WebServer {
-    /// nginx that answers no range, as `max_ranges 0` has it.
+    /// nginx without ranges (`max_ranges 0`).
     #[track_caller]
     pub fn nginx_without_ranges(root: &Path) -> WebServer {
         WebServer::nginx_that(root, |port| format!("listen 127.0.0.1:{port}; max_ranges 0;"))
     }
 
-    /// nginx that compresses whatever it may.
+    /// nginx that compresses everything it can.
     #[track_caller]
     pub fn nginx_with_gzip(root: &Path) -> WebServer {
         WebServer::nginx_that(root, |port| {
@@ -36,12 +36,12 @@ impl WebServer {
         })
     }
 
-    /// Squid, which is asked for what is elsewhere.
+    /// Squid as a forward proxy.
     #[track_caller]
     pub fn squid() -> WebServer {
         WebServer::start("squid", |home, port| {
             if is_root() {
-                // It will not run as root, and writes its logs as this user.
+                // Squid refuses to run as root, and writes its logs as this user.
                 let proxy = nix::unistd::User::from_name("proxy").expect("users").expect("its user");
                 nix::unistd::chown(home, Some(proxy.uid), Some(proxy.gid)).expect("to give it away");
             }
@@ -58,7 +58,7 @@ impl WebServer {
         })
     }
 
-    /// tinyproxy, which is asked for what is elsewhere.
+    /// tinyproxy as a forward proxy.
     #[track_caller]
     pub fn tinyproxy() -> WebServer {
         WebServer::start("tinyproxy", |home, port| {
@@ -72,7 +72,7 @@ impl WebServer {
         })
     }
 
-    /// What a proxy has noted of whom it was asked for.
+    /// A proxy's log of requested hosts.
     #[track_caller]
     pub fn noted(&self) -> String {
         fs::read_to_string(self.home.path().join("access")).expect("an access log")
