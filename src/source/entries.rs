@@ -1,8 +1,8 @@
 //! The entries of a listing, packed: a directory may have a million of them.
 //!
-//! An entry is a [`Packed`] of 24 bytes and its name, which is in one buffer with all other names. Its URL follows from the directory's URL
-//! and its name if the server escapes names as browsers do. Only other URLs are stored. An entry takes some 40 bytes, an [`Entry`] 300;
-//! [`Entries::get`] builds an [`Entry`] from it.
+//! An entry is a [`Packed`] of 24 bytes, and its name in one buffer with all other names. Its URL follows from the
+//! directory's URL and its name, if the server escapes names as browsers do. Only other URLs are stored. An entry takes
+//! some 40 bytes, an [`Entry`] 300; [`Entries::get`] builds an [`Entry`] from it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -125,12 +125,12 @@ impl Entries {
         }
     }
 
-    /// How many there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.packed.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.packed.is_empty()
     }
@@ -199,7 +199,7 @@ impl Entries {
         })
     }
 
-    /// Whether the entry at this position is a directory.
+    /// Returns true if the entry at this position is a directory.
     pub fn is_directory(&self, position: usize) -> bool {
         self.packed[position].kind == PackedKind::Directory
     }
@@ -225,7 +225,7 @@ impl Entries {
         &self.base
     }
 
-    /// The URL of the entry at this position, and whether it is relative to [`Self::base`].
+    /// The URL of the entry at this position; true if it is relative to [`Self::base`].
     pub(crate) fn link(&self, position: usize) -> (String, bool) {
         let packed = &self.packed[position];
         if packed.link() == Link::Derived {
@@ -251,7 +251,7 @@ impl Entries {
         }
         if packed.link() == Link::Derived {
             let slash = if packed.kind == PackedKind::Directory { "/" } else { "" };
-            // Writing to a string does not fail.
+            // Writing to a string can't fail.
             let _ = write!(text, "{}{slash}", percent_encode(self.name_bytes(packed), ESCAPED));
         } else {
             text.push_str(&self.link(position).0);
@@ -347,7 +347,7 @@ impl Entries {
         });
     }
 
-    /// Whether these are the same entries, stored the same way.
+    /// Returns true if these are the same entries, stored in the same way.
     pub(crate) fn is_same(&self, other: &Entries) -> bool {
         self.base == other.base
             && self.packed == other.packed
@@ -355,7 +355,7 @@ impl Entries {
             && self.nanoseconds == other.nanoseconds
     }
 
-    /// Whether the entry at this position is the one at the other position of `other`.
+    /// Returns true if the entry at this position equals the one at the other position of `other`.
     pub(crate) fn is_same_at(&self, position: usize, other: &Entries, at: usize) -> bool {
         let of = |entries: &Entries, at| (entries.kind(at), entries.modified(at), entries.link(at));
         self.name(position) == other.name(at)
@@ -377,7 +377,7 @@ impl Entries {
     }
 }
 
-/// Whether a link is the name, escaped as browsers do, followed by `slash`.
+/// Returns true if a link is the name, escaped as browsers do, followed by `slash`.
 fn follows(link: &str, name: &[u8], slash: &str) -> bool {
     let Some(link) = link.strip_suffix(slash) else {
         return false;

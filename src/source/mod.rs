@@ -1,14 +1,14 @@
-//! Where a directory tree comes from.
+//! Sources: where a directory tree comes from.
 //!
-//! A [`Source`] turns the URL of a directory into a [`Listing`]: the names in it, and what the
-//! listing itself said of each. The tree above asks for a listing when somebody looks into the
-//! directory; the source keeps no state of its own, so any listing can be asked for again.
+//! A [`Source`] turns the URL of a directory into a [`Listing`]: its names, and the facts that the listing has of each.
+//! `vfs` requests a listing when a program opens or searches the directory. A source keeps no listings, so any listing
+//! can be requested again.
 //!
-//! One file a kind of source. Today: index pages of web servers ([`index_page`]) and single
-//! files, which need no listing at all.
+//! One file per kind of source. Today: index pages of web servers ([`index_page`]) and single files, which need no
+//! listing.
 //!
-//! A listing is not to be trusted. Whatever kind of source it comes from, each name has gone
-//! through [`Name::new`], so it is exactly one path component.
+//! A listing is not trusted. Whatever kind of source it comes from, each name has passed [`Name::new`], so it is
+//! exactly one path component.
 
 #![forbid(unsafe_code)]
 
@@ -32,15 +32,16 @@ pub use web::WebIndex;
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What is taken from listings.
+/// Which entries listings have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListingConfig {
-    /// The most names in one of them. Default: 1,000,000. Each takes some 80 bytes while the directory is known, and 300 while
-    /// the kernel knows it.
+    /// Maximum names in one listing. Default: 1,000,000. Each takes some 80 bytes while the directory is known, and 300
+    /// while the kernel knows it.
     pub max_entries: usize,
-    /// Whether what is linked to in other directories and on other origins has a name here. Default: no.
+    /// True if links to other directories and other origins have names here. Default: false.
     pub external_links: bool,
-    /// Whether links with a query have names here: `a.csv?download=1` is `a.csv`, asked for with its query. Default: no.
+    /// True if links with a query have names here: `a.csv?download=1` is `a.csv`, requested with its query. Default:
+    /// false.
     pub query_links: bool,
 }
 
@@ -54,72 +55,72 @@ impl Default for ListingConfig {
     }
 }
 
-/// Why a page that is none is refused, and what to do about it.
+/// The error for a page that is not a listing, and what to do about it.
 pub const NO_INDEX_PAGE: &str = "it is not an index page of a directory; a directory needs one of the server (autoindex), a file a URL without `/` at its end";
 
 /// One kind of directory tree.
 pub trait Source: Send + Sync + 'static {
-    /// Asks at `there` for the names in the directory at `directory`: that is its own URL, or where a mirror has it. The
-    /// entries' URLs are below `directory` in either case.
+    /// Requests the names in the directory `directory` from `there`: its own URL, or its URL on a mirror. The entries'
+    /// URLs are below `directory` in either case.
     ///
     /// # Errors
-    /// When the origin can't be reached, refuses, or answers with something that is no listing.
-    /// None of these says that the directory is empty or gone, except a 404 or 410.
+    /// If the origin is unreachable, refuses, or responds with something else than a listing. Only a 404 or 410 says
+    /// that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url)
     -> BoxFuture<'a, Result<Listing, crate::http::HttpError>>;
 }
 
-/// What a directory held when it was asked.
+/// The contents of a directory at the time of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// The entries, in the order of the page, each name once.
     pub entries: Entries,
-    /// What the page lists and the directory does not show, by the reason.
+    /// Links on the page that the directory does not show, by reason.
     pub left_out: LeftOut,
-    /// When the listing itself was last modified, if the origin said so.
+    /// When the listing itself was last modified, if the origin says so.
     pub modified: Option<SystemTime>,
-    /// Whether it says itself that it is a listing, beyond having names in it. **An empty one that is not marked proves nothing**: it
-    /// is an empty directory if there is a directory, as its parent's listing shows; at the top of a mount, or in the place of
-    /// names that were known, it is not. A page for people that comes in a listing's
-    /// place, as a login form does, may have a link that looks like a name.
+    /// True if the page has a mark of a listing, besides names. **An empty listing without a mark proves nothing.** It
+    /// is an empty directory only if its parent's listing shows the directory; not at the top of a mount, and not in
+    /// place of known names. A page for people in a listing's place, such as a login form, may have a link that looks
+    /// like a name.
     pub is_marked: bool,
-    /// Whether any of it is there because what lies on other origins was asked for ([`ListingConfig::external_links`]).
+    /// True if an entry is there only because of [`ListingConfig::external_links`].
     pub has_external: bool,
 }
 
 impl Listing {
-    /// Whether anything on the page shows that it is a listing: a mark, or names.
+    /// Returns true if the page shows that it is a listing: by a mark, or by names.
     pub fn is_evident(&self) -> bool {
         self.is_marked || !self.entries.is_empty() || !self.left_out.is_nothing()
     }
 
-    /// Whether this may be what has become of a listing of whose names `is_known` tells. Not if nothing says that it is one,
-    /// and no name has stayed.
+    /// Returns true if this may be the successor of a listing with the names `is_known`. Not if it has no mark and none
+    /// of these names.
     pub fn may_follow(&self, is_known: impl Fn(&OsStr) -> bool) -> bool {
         self.is_marked || (0..self.entries.len()).any(|position| is_known(self.entries.name(position)))
     }
 }
 
-/// How many links of a listing have no name in the directory, by the reason.
+/// Number of links that the directory does not show, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Their names are no path component, even escaped: `.`, `..`, longer than [`NAME_MAX`], or bytes that are no text.
+    /// Their names are no path component, even escaped: `.`, `..`, longer than [`NAME_MAX`], or invalid text.
     pub refused: usize,
     /// They have a query, and [`ListingConfig::query_links`] is off.
     pub queries: usize,
     /// They lead to another directory or origin, and [`ListingConfig::external_links`] is off.
     pub elsewhere: usize,
-    /// Files whose name is also that of a directory: the directory is shown.
+    /// Files that share a directory's name: the directory is shown.
     pub both: usize,
 }
 
 impl LeftOut {
-    /// Whether everything is shown.
+    /// Returns true if everything is shown.
     pub fn is_nothing(&self) -> bool {
         *self == LeftOut::default()
     }
 
-    /// Takes account of a directory that leaves out `now` where it left out `before`.
+    /// Updates a sum over directories after one changed from `before` to `now`.
     pub fn change(&mut self, before: LeftOut, now: LeftOut) {
         let change = |total: &mut usize, before: usize, now: usize| *total = (*total + now).saturating_sub(before);
         change(&mut self.refused, before.refused, now.refused);
@@ -159,12 +160,12 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// One name in a listing, and what the listing said of it.
+/// A name in a listing, and its facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name under which it is shown.
+    /// The name in the mount.
     pub name: Name,
-    /// Where its bytes, or its own listing, are. Directories end in `/`.
+    /// The URL of its bytes, or of its own listing. Directories end in `/`.
     pub url: Url,
     /// File or directory.
     pub kind: EntryKind,
@@ -172,7 +173,7 @@ pub struct Entry {
     pub modified: Option<ListedTime>,
 }
 
-/// What kind of thing a listed name is.
+/// The kind of a listed name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// Has a listing of its own.
@@ -181,24 +182,24 @@ pub enum EntryKind {
     File(ListedSize),
 }
 
-/// A file's size as the listing shows it.
+/// A file's size in the listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListedSize {
     /// Bytes, exact: the page printed every digit.
     Exact(u64),
-    /// Bytes, rounded by the page (`1.2M`): good for a first look, never for reading. Never 0.
+    /// Bytes, rounded by the page (`1.2M`): good as a first estimate, never for reading. Never 0.
     Rounded(u64),
     /// The page shows no size.
     Unknown,
 }
 
-/// A date as a listing shows it.
+/// A date in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedTime {
-    /// The date, taken as UTC unless the page names a zone. Hours off where a server lists its local time
-    /// ([`index_page`]): to be shown until the file's own date is known, and not to be compared with that.
+    /// The date, as UTC unless the page names a zone. Wrong by hours if a server lists its local time ([`index_page`]).
+    /// So it is shown until the file's own date is known, and never compared with that.
     pub time: SystemTime,
-    /// False when the page leaves out the seconds (nginx, Apache). Says nothing about the zone.
+    /// False if the page omits the seconds (nginx, Apache). Says nothing about the zone.
     pub exact: bool,
 }
 
@@ -206,20 +207,20 @@ pub struct ListedTime {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(OsString);
 
-/// The longest name that is shown, in bytes: what every kernel takes from a FUSE server (`FUSE_NAME_MAX` in `fs/fuse/fuse_i.h`, 1,024)
-/// less one. Other file systems end at 255 (`NAME_MAX` in `linux/limits.h`), so what has a longer name can be read here, and
-/// be copied only under another name.
+/// Maximum length of a name, in bytes: the least that kernels accept from a FUSE server (`FUSE_NAME_MAX` in
+/// `fs/fuse/fuse_i.h`, 1,024) less one. Other file systems allow 255 (`NAME_MAX` in `linux/limits.h`), so a file with a
+/// longer name can be read here, but copied only under another name.
 pub const NAME_MAX: usize = 1023;
 
-/// The longest path that Linux takes, in bytes (`PATH_MAX` in `linux/limits.h`). No program could open what has a longer one, and only
-/// a tree without end has such paths: nothing goes farther down.
+/// Maximum length of a path on Linux, in bytes (`PATH_MAX` in `linux/limits.h`). No program could open a longer one,
+/// and only an endless tree has such paths, so directories end there.
 pub const PATH_MAX: usize = 4096;
 
 impl Name {
-    /// Takes the bytes of a name, percent-decoded. What Linux allows in a name is taken as it is, control characters among it; a `/`
-    /// and a NUL, which it does not, are shown escaped (`%2F`, `%00`).
+    /// Makes a name from percent-decoded bytes. Every byte that Linux allows in a name is kept, control characters
+    /// included. `/` and NUL, which it does not allow, are shown escaped (`%2F`, `%00`).
     ///
-    /// `None` for what can't be one path component even so: empty, `.`, `..`, or longer than [`NAME_MAX`].
+    /// `None` if that is no path component either: empty, `.`, `..`, or longer than [`NAME_MAX`].
     pub fn new(bytes: Vec<u8>) -> Option<Name> {
         let is_unsafe = |&byte: &u8| byte == b'/' || byte == 0;
         let bytes = if bytes.iter().any(is_unsafe) {
@@ -238,7 +239,7 @@ impl Name {
         fits.then(|| Name(OsString::from_vec(bytes)))
     }
 
-    /// The name as the file system shows it.
+    /// The name in the mount.
     pub fn as_os_str(&self) -> &OsStr {
         &self.0
     }

@@ -1,8 +1,8 @@
-//! Directories as web servers show them: index pages, one GET each.
+//! Directories as index pages of web servers, one GET each.
 //!
-//! Some servers send a page that a script fills in, and one without scripts if they are asked for it by a query. Such a page says so
-//! itself (`<noscript>`), or is known by what is in it ([`KNOWN_FORMS`]). Then the plain one is asked for, and from there on that
-//! query goes with each question for a directory of that origin. The names' own URLs do not have it.
+//! Some servers send a page that a script fills in, and a page without scripts for a certain query. The page itself
+//! says so (`<noscript>`), or is recognised by its content ([`KNOWN_FORMS`]). Then the plain page is requested, and
+//! from then on each directory request to that origin has that query. The URLs of the entries do not have it.
 
 use std::collections::HashMap;
 
@@ -15,23 +15,23 @@ use super::{BoxFuture, Entries, Entry, Listing, ListingConfig, NO_INDEX_PAGE, So
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{Client, Page};
 
-/// How a plain page is asked for.
+/// How to request a plain page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Form {
     query: String,
-    /// As what program, if not as this one.
+    /// Another `User-Agent`, if needed.
     user_agent: Option<&'static str>,
 }
 
-/// What is in the pages of servers that have another form of them; and the query, and the name of a program, to ask for that with.
+/// Text in the pages of servers with a plain form, and the query and `User-Agent` that request it.
 const KNOWN_FORMS: [(&str, &str, Option<&str>); 2] = [
-    // dufs: its script's name has the version in it.
+    // dufs: the name of its script contains the version.
     ("__dufs_v", "noscript", None),
-    // copyparty, which sends coloured text to programs whose names begin with `fetch`, for FreeBSD's.
+    // copyparty sends coloured text to programs whose names begin with `fetch`, because of FreeBSD's fetch.
     ("# acct: ", "b", Some("Mozilla/5.0 (compatible; fetchfs)")),
 ];
 
-/// What is in answers that are listings of another kind, and what to do about it.
+/// Text in listings of another kind, and what to do about them.
 const OTHER_KINDS: [(&str, &str); 4] = [
     (
         "<ListBucketResult",
@@ -51,26 +51,26 @@ const OTHER_KINDS: [(&str, &str); 4] = [
     ),
 ];
 
-/// How much of an answer is searched for what tells its kind, in bytes.
+/// Maximum bytes of a response that are searched for these texts.
 const SEARCHED: usize = 16 << 10;
 
-/// Index pages of whatever server.
+/// The source of index pages.
 pub struct WebIndex {
     client: Client,
     config: ListingConfig,
-    /// How a page without scripts is asked for, by origin. Taken for a look-up only.
+    /// How to request plain pages, by origin. Locked for a look-up only.
     plain_forms: Mutex<HashMap<Origin, Form>>,
 }
 
-/// Why a page was not read.
+/// Why a page was refused.
 struct Refusal {
     why: String,
-    /// How another form of it is asked for.
+    /// How to request another form of it.
     plain_form: Option<Form>,
 }
 
 impl WebIndex {
-    /// Index pages, asked for with this client.
+    /// A source of index pages that sends requests through this client.
     pub fn new(client: Client, config: ListingConfig) -> WebIndex {
         WebIndex {
             client,
@@ -79,7 +79,7 @@ impl WebIndex {
         }
     }
 
-    /// The listing at `there`, asked for in this form.
+    /// The listing at `there`, requested in this form.
     async fn ask(
         &self,
         directory: &Url,
@@ -95,10 +95,10 @@ impl WebIndex {
         let (config, asked, answered) = (self.config, there.clone(), page.url.clone());
         let home = directory.clone();
         let query = form.map(|form| form.query.clone());
-        // A long page takes seconds, in which the threads of the runtime have bodies to move.
+        // A long page takes seconds, and the runtime's threads have to move bodies.
         let reading = tokio::task::spawn_blocking(move || {
             let mut listing = read(&asked, &page, &config)?;
-            // Which form of a page was asked for is no part of what it names.
+            // The query of the page's form is no part of the entries' URLs.
             if let Some(query) = &query {
                 change_urls(&mut listing.entries, &asked, |mut url| {
                     if url.query() == Some(query) {
@@ -107,13 +107,13 @@ impl WebIndex {
                     url
                 });
             }
-            // What a directory has is called by the directory's own URL, wherever redirects or a mirror have led.
+            // Entries have URLs below the directory's own URL, whatever redirect or mirror sent the page.
             if page.url.path() != home.path() || page.url.origin() != home.origin() {
                 bring_home(&mut listing, &page.url, &home);
             }
             Ok(listing)
         });
-        // It fails only if it panics, or if the runtime is going down.
+        // An error means a panic, or a runtime that is shutting down.
         let read = reading
             .await
             .unwrap_or_else(|error| Err(Refusal::new(error.to_string())));
@@ -161,9 +161,10 @@ impl Source for WebIndex {
     }
 }
 
-/// The listing on a page that came when `asked` was asked for; or why there is none.
+/// The listing on a page that came for `asked`; or why there is none.
 ///
-/// Whatever type the server gives it, if there are names on it or a mark: lighttpd without a table of types calls its pages octet streams.
+/// The media type does not matter if the page has names or a mark: lighttpd without a table of types sends its pages as
+/// octet streams.
 fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Refusal> {
     let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
     let listing = index_page::parse(&page.url, &page.body, page.charset.as_deref(), config);
@@ -176,7 +177,7 @@ fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Ref
         _ => return Err(refuse(page, NotAnIndex::NoHtml, is_html)),
     };
     if !listing.is_marked && !is_same_directory(asked, &page.url) {
-        // A portal sends everybody to its own page, and a link on that is no file of the directory.
+        // A captive portal redirects all requests to its own page, and a link there is not a file of the directory.
         return Err(Refusal::new(format!(
             "it leads to {}, and nothing there says that it is an index page; is a login needed?",
             redact(&page.url)
@@ -186,7 +187,7 @@ fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Ref
     Ok(listing)
 }
 
-/// Why a page is none that is read, and by which query there may be one that is.
+/// Why a page is refused, and the query for a form of it that may be accepted.
 fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
     let start = String::from_utf8_lossy(&page.body[..page.body.len().min(SEARCHED)]);
     let by_page = match &error {
@@ -228,8 +229,8 @@ fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
     Refusal { why, plain_form }
 }
 
-/// Makes the URLs of a listing that was found at `page`, a mirror's or where a redirect led, those that the same names have in
-/// `directory`. What is on other servers is there for both.
+/// Rewrites a listing that was found at `page` (on a mirror, or after a redirect): entries get the URLs that the same
+/// names have below `directory`. URLs on other servers stay.
 fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
     let split = |path: &str| {
         let name = path
@@ -240,7 +241,7 @@ fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
         let (above, name) = path.split_at(name);
         (percent_decode_str(above).collect::<Vec<u8>>(), name.to_owned())
     };
-    // The page's own name, if it has one, is beside those of the entries.
+    // The file name of the page itself, if any, is beside those of the entries.
     let (above, _) = split(&format!(
         "{}x",
         &page.path()[..page.path().rfind('/').map_or(0, |slash| slash + 1)]
@@ -249,7 +250,8 @@ fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
         if there.origin() != page.origin() {
             return there;
         }
-        // What is one level below the page is so at the source; only what the user wants shown besides is anywhere else.
+        // Entries one level below the page are below the source's directory; only links that the user's options include
+        // are elsewhere.
         let (entry_above, name) = split(there.path());
         if entry_above != above {
             return there;
@@ -273,8 +275,8 @@ fn change_urls(entries: &mut Entries, directory: &Url, change: impl Fn(Url) -> U
     *entries = changed;
 }
 
-/// Whether a page at `answered` can be what was asked for at `asked`: the same directory of the same host, over TLS or
-/// not, written in whatever way, with the index page's own name or without.
+/// Returns true if the page at `answered` may be the one requested at `asked`: the same directory of the same host,
+/// over TLS or not, in any notation, with or without the file name of the index page.
 fn is_same_directory(asked: &Url, answered: &Url) -> bool {
     let directory = |url: &Url| {
         let path = url.path();

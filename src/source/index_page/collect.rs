@@ -1,9 +1,10 @@
-//! Collects the entries of a page, each name once, and decides at its end which of them are the listing.
+//! Collects the entries of a page, each name once, and decides at the end which of them are the listing.
 //!
-//! A page has other links than those of its listing: a text that is shown with it, descriptions, a footer, tools. What tells
-//! them apart is their [`Place`]: each table, list and `<pre>` is one, and all that is in none of these is one. A row of a
-//! listing says something of its file, or its link is called by the file's name; so the place with most such rows is the
-//! listing, and so is each other place that is like it. If no place has any, every link counts, as on a page of the author's own.
+//! A page has other links than those of its listing: in a text that is shown with it, in descriptions, a footer, tools.
+//! Their [`Place`] distinguishes them: each table, list and `<pre>` is one place, and everything outside of these is
+//! one. A row of a listing has facts of its file, or its link has the file's name as its text. So the listing is the
+//! place with most such rows, and each other place that resembles it. If no place has such rows, every link counts, as
+//! on a hand-written page.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,66 +16,67 @@ use super::link::{Child, Reason};
 use super::row::Facts;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name};
 
-/// A table, a list or a `<pre>`; or, as number 0, all that is in none of them.
+/// A table, a list or a `<pre>`; number 0 is everything outside of these.
 pub(super) type Place = u32;
 
-/// What is in none of the places that rows come from.
+/// The place of everything outside of tables, lists and `<pre>`.
 pub(super) const LOOSE: Place = 0;
 
-/// How a link stands on its page.
+/// The features of a link on its page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
     pub(super) place: Place,
-    /// Its text is its name.
+    /// True if its text is its name.
     pub(super) is_named: bool,
-    /// Its row gives a size or a date.
+    /// True if its row has a size or a date.
     pub(super) has_facts: bool,
-    /// Neither its URL nor its text ends in `/`.
+    /// True if neither its URL nor its text ends in `/`.
     pub(super) is_plain: bool,
 }
 
 impl Standing {
-    /// How much it looks like a row of a listing.
+    /// How much it resembles a row of a listing.
     fn score(self) -> u8 {
         2 * u8::from(self.has_facts) + u8::from(self.is_named)
     }
 }
 
-/// A listing in the making.
+/// A listing that is being collected.
 #[derive(Debug)]
 pub(super) struct Collection {
     entries: Entries,
-    /// How each entry stands.
+    /// The features of each entry's link.
     standings: Vec<Standing>,
-    /// Dates whose order is the page's to decide, with the index of their entries.
+    /// Dates in an order that the whole page decides, with the index of their entries.
     dates: Vec<(usize, date::Shown)>,
     order: Order,
     /// The index of each entry by its name.
     names: Names,
-    /// Hashes of the paths of refused links, to count each once.
+    /// Hashes of the paths of refused links, so that each counts once.
     refused: HashSet<u128>,
-    /// Links left out because no option asked for them, by a hash of their URL.
+    /// Links that need an option to be shown, by a hash of their URL.
     left_out: HashMap<u128, (Standing, Reason, bool)>,
     places: HashMap<Place, Count>,
     has_external: bool,
-    /// Files that have a directory's name, by the index of that.
+    /// Files that share a directory's name, by the index of the directory.
     both: HashSet<usize>,
-    /// See [`Skeleton`].
+    /// Signs of an empty listing's place, if any.
     skeleton: Option<Skeleton>,
-    /// The most names that are taken, refused ones among them.
+    /// Maximum number of names, refused ones included.
     most: usize,
 }
 
-/// What shows where the rows of a listing would be if there were any, so that a footer's link in an empty directory is no row.
+/// Signs of where the rows of a listing would be, so that a footer's link in an empty directory does not count as a
+/// row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Skeleton {
-    /// A row that leads up, in a table or a `<pre>`.
+    /// A row with a link to the parent directory, in a table or a `<pre>`.
     WayUp,
     /// A heading over the columns of a table.
     Heading,
 }
 
-/// What is in a place.
+/// The contents of a place.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Count {
     with_facts: usize,
@@ -83,7 +85,7 @@ struct Count {
     with_date: usize,
 }
 
-/// More names than are taken.
+/// More names than the limit allows.
 #[derive(Debug)]
 pub(super) struct TooMany;
 
@@ -118,7 +120,7 @@ impl Names {
 }
 
 impl Collection {
-    /// Of the directory at this URL.
+    /// A collection for the directory at this URL.
     pub(super) fn new(directory: &Url, most: usize) -> Collection {
         Collection {
             entries: Entries::of(directory),
@@ -136,17 +138,17 @@ impl Collection {
         }
     }
 
-    /// Takes up what a link leads to, with what its row says of it.
+    /// Adds the target of a link, with the facts of its row.
     ///
-    /// Of two links with one name the one counts that looks more like a row of a listing. If both do, and one is a directory's, the
-    /// directory wins.
+    /// Of two links with one name, the one that resembles a row of a listing more counts. If both do, and one is a
+    /// directory's, the directory wins.
     ///
     /// # Errors
-    /// When it is one name too many.
+    /// If the limit of names is exceeded.
     pub(super) fn take_up(&mut self, child: Child, standing: Standing, facts: Option<&Facts>) -> Result<(), TooMany> {
         let is_full = self.entries.len() + self.refused.len() >= self.most;
         let Some(name) = Name::new(child.name) else {
-            // Its hash will do: a page may be full of long ones.
+            // A hash is enough: a page may be full of long paths.
             let is_new = self.refused.insert(xxh3_128(child.url.path().as_bytes()));
             return if is_new && is_full { Err(TooMany) } else { Ok(()) };
         };
@@ -186,7 +188,7 @@ impl Collection {
         if let Some(shown) = facts.and_then(|facts| facts.modified) {
             self.order.observe(&shown);
             let decided = self.order.decide(&shown);
-            // A date that is in doubt, or in an order that a later one may contradict.
+            // A date of unknown order, or of an order that a later one may contradict.
             if shown.is_either_order() {
                 self.dates.push((index, shown));
             } else {
@@ -196,7 +198,7 @@ impl Collection {
         Ok(())
     }
 
-    /// Puts another link with the same name in an entry's place, if it says more of it. Returns whether it did.
+    /// Replaces an entry by another link with the same name, if that has more facts. Returns true if it did.
     fn replace(&mut self, index: usize, url: &Url, kind: EntryKind, standing: Standing) -> bool {
         let before = self.standings[index];
         let was_directory = self.entries.is_directory(index);
@@ -218,8 +220,8 @@ impl Collection {
         true
     }
 
-    /// Two rows with one name and two sizes: a server that does not escape names (`a&b`, `a&amp;b`) means two files, and
-    /// neither size is known to be that of the one that is shown.
+    /// Two rows with one name and two sizes: a server that does not escape names (`a&b`, `a&amp;b`) means two files.
+    /// The size of the one that is shown is then unknown.
     fn contradict(&mut self, index: usize, url: &Url, kind: EntryKind, standing: Standing) {
         let are_named = standing.is_named && self.standings[index].is_named;
         if are_named
@@ -230,12 +232,12 @@ impl Collection {
         }
     }
 
-    /// Notes what shows where the rows would be.
+    /// Records a sign of where the rows would be.
     pub(super) fn has_skeleton(&mut self, skeleton: Skeleton) {
         self.skeleton = self.skeleton.max(Some(skeleton));
     }
 
-    /// Notes a link that is left out because no option asked for it.
+    /// Records a link that needs an option to be shown.
     pub(super) fn leave_out(&mut self, child: &Child, reason: Reason, standing: Standing) {
         self.count(standing, false);
         let hash = xxh3_128(child.url.as_str().as_bytes());
@@ -251,9 +253,9 @@ impl Collection {
         count.with_date += usize::from(has_date);
     }
 
-    /// The listing as it stands.
+    /// The finished listing.
     ///
-    /// It is marked if the page is, or gives a size or a date anywhere.
+    /// It is marked if the page is, or if any entry has a size or a date.
     pub(super) fn finish(mut self, is_marked: bool) -> Listing {
         for (index, shown) in std::mem::take(&mut self.dates) {
             self.entries.set_modified(index, self.order.decide(&shown));
@@ -261,7 +263,7 @@ impl Collection {
         let best = self.places.iter().max_by_key(|(place, count)| (**count, **place));
         let (best, most) = best.map_or((LOOSE, Count::default()), |(place, count)| (*place, *count));
         let counts = |place: Place| self.places.get(&place).copied().unwrap_or_default();
-        // Where a table has no rows, what is outside of it is none.
+        // If a table has no rows, links outside of it are not rows either.
         let outside = match self.skeleton {
             _ if best != LOOSE || most.with_facts > 0 => None,
             skeleton => skeleton,
@@ -309,7 +311,7 @@ impl Collection {
     }
 }
 
-/// Whether a place is the listing, or part of it, where `best` is the one that looks most like one.
+/// Returns true if a place is the listing or a part of it. `best` is the place that resembles one most.
 fn is_listing(place: Place, count: Count, best: Place, most: Count) -> bool {
     let is_mostly_named = 2 * count.named > count.rows;
     place == best
@@ -320,8 +322,9 @@ fn is_listing(place: Place, count: Count, best: Place, most: Count) -> bool {
         }
 }
 
-/// Whether a link stands beside the rows of its place: it is neither called by its name nor does its row say anything, where
-/// most rows do; or it is a tool of the page (`all.zip`), a file without size and date where every other row has a date.
+/// Returns true if a link is no row of the listing, although it is in its place. Either most rows have facts or their
+/// name as their text, and this one has neither; or it is a tool of the page (`all.zip`): a file without size and date
+/// where every other row has a date.
 fn is_beside(standing: Standing, count: Count) -> bool {
     match standing {
         Standing { has_facts: true, .. } => false,

@@ -11,16 +11,22 @@
 //! | `Nov 22  2026` | webfs |
 //! | `11/22/2026 12:00 PM`, `22.11.2026 12:00` | IIS, Node.js servers in the user's locale |
 //!
-//! One rule reads them all: a weekday may come first, the month is a name or a number, the year has four digits, the time of
-//! day follows the date (in ctime it stands before the year), and brackets may enclose it. No list of formats has to grow
-//! with the servers. Months and weekdays are English.
+//! One rule reads them all:
 //!
-//! **Day or month first?** `11/12/2026` is two dates, and the page does not say which it means. Both numbers are kept
-//! ([`Day::Either`]), and the page as a whole decides ([`Order`]): one date in it with a number above 12 settles all of them.
-//! Where none does, the dates are not read: a wrong date is worse than none. Years of two digits are never read.
+//! - A weekday may come first.
+//! - The month is a name or a number; the year has four digits.
+//! - The time of day follows the date; in ctime it precedes the year.
+//! - Brackets may enclose the date. Months and weekdays are English.
 //!
-//! The calendar is `jiff`'s. Its parsers (and those of `chrono` and `time`) take a format, not whichever of many a page has;
-//! `dateparser` guesses, and takes `11/12/2026` for the American date always.
+//! So no list of formats has to grow with the servers.
+//!
+//! **Day or month first?** `11/12/2026` is two dates, and the page does not say which. Both numbers are kept
+//! ([`Day::Either`]), and the whole page decides ([`Order`]): one date with a number above 12 determines the order of
+//! all. Without such a date, these dates are not read: a wrong date is worse than none. Years of two digits are never
+//! read.
+//!
+//! The calendar is `jiff`'s. The parsers of `jiff`, `chrono` and `time` need a known format; `dateparser` guesses, and
+//! always takes `11/12/2026` for the American date.
 
 use std::time::{Duration, SystemTime};
 
@@ -53,20 +59,20 @@ const WEEKDAYS: [&str; 7] = [
     "sunday",
 ];
 
-/// A date that was read, its day perhaps in doubt.
+/// A date, its day perhaps ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shown {
     day: Day,
-    /// Seconds since midnight in UTC: negative or more than a day has where the page names a zone.
+    /// Seconds since midnight in UTC. Negative, or more than a day, if the page names a zone.
     seconds: i64,
-    /// Whether the page gives the seconds.
+    /// True if the page shows seconds.
     exact: bool,
-    /// Whether it gives a time of day.
+    /// True if the page shows a time of day.
     pub(super) has_time: bool,
 }
 
 impl Shown {
-    /// Whether the page as a whole has to tell which of two days is meant.
+    /// Returns true if only the whole page can show which of two days is meant.
     pub(super) fn is_either_order(&self) -> bool {
         matches!(self.day, Day::Either { .. })
     }
@@ -75,13 +81,13 @@ impl Shown {
 /// The day of a date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Day {
-    /// This one.
+    /// A single day.
     Known(civil::Date),
     /// `first/second/year`, which is two days if neither number is above 12.
     Either { first: i8, second: i8, year: i16 },
 }
 
-/// In which order the dates of a page have day and month, as far as they tell.
+/// The order of day and month in a page's dates, as far as they show it.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Order {
     day_first: bool,
@@ -89,7 +95,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Takes account of a date of the page.
+    /// Takes a date of the page into account.
     pub(super) fn observe(&mut self, shown: &Shown) {
         if let Day::Either { first, second, .. } = shown.day {
             self.day_first |= first > 12;
@@ -97,13 +103,13 @@ impl Order {
         }
     }
 
-    /// The date that is meant; `None` if that is in doubt.
+    /// The date; `None` if it is ambiguous.
     pub(super) fn decide(self, shown: &Shown) -> Option<ListedTime> {
         let date = match (shown.day, self.day_first, self.month_first) {
             (Day::Known(date), ..) => date,
             (Day::Either { first, second, year }, true, false) => civil_date(year, second, first)?,
             (Day::Either { first, second, year }, false, true) => civil_date(year, first, second)?,
-            // The same number twice is one day in either order.
+            // Two equal numbers are one day in either order.
             (Day::Either { first, second, year }, false, false) if first == second => civil_date(year, first, second)?,
             (Day::Either { .. }, ..) => return None,
         };
@@ -138,7 +144,7 @@ pub(super) fn read(text: &str) -> Option<(Shown, &str)> {
     ends_a_word(rest).then_some((shown, rest))
 }
 
-/// Reads `text` as a date and nothing else, but for white space around it.
+/// Reads `text` as a date and nothing else, except white space around it.
 pub(super) fn read_whole(text: &str) -> Option<Shown> {
     read(text)
         .filter(|(_, rest)| skip_spaces(rest).is_empty())
@@ -157,7 +163,7 @@ fn date_and_time(text: &str) -> Option<(Shown, &str)> {
     Some(with_time(day, rest))
 }
 
-/// A date and what follows it, which may be a time of day.
+/// A date, and a time of day if one follows.
 fn with_time(day: Day, rest: &str) -> (Shown, &str) {
     let day_only = Shown {
         day,
@@ -184,7 +190,7 @@ fn with_time(day: Day, rest: &str) -> (Shown, &str) {
     }
 }
 
-/// What stands between a date and its time: `T`, `:` (Common Log Format), or white space with a comma, `-` or `at`.
+/// The separator between a date and its time: `T`, `:` (Common Log Format), or white space with a comma, `-` or `at`.
 fn before_time(rest: &str) -> Option<&str> {
     let after = rest
         .strip_prefix(['T', 't', ':'])
@@ -235,7 +241,7 @@ fn number_first(text: &str) -> Option<(Day, &str)> {
     if separator == '.' {
         return known(year, second, first, rest);
     }
-    // One of the two is a month, and there is such a day.
+    // One of the two is a month, and the day exists.
     let exists = |month, day| civil_date(year as i16, month, day).is_some();
     (exists(first, second) || exists(second, first)).then_some((
         Day::Either {
@@ -278,7 +284,7 @@ fn civil_date(year: i16, month: i8, day: i8) -> Option<civil::Date> {
     civil::Date::new(year, month, day).ok().filter(|_| year > 0)
 }
 
-/// `12:00` or `12:00:00`, perhaps with decimals or AM and PM, as seconds since midnight; and whether it had seconds.
+/// `12:00` or `12:00:00`, optionally with decimals or AM and PM, as seconds since midnight; true if it had seconds.
 fn time_of_day(text: &str) -> Option<(i64, bool, &str)> {
     let (hour, rest) = small(text)?;
     let (minute, 2, rest) = digits(rest.strip_prefix(':')?)? else {
@@ -297,7 +303,7 @@ fn time_of_day(text: &str) -> Option<(i64, bool, &str)> {
     (hour < 24 && minute < 60 && second <= 60).then_some((hour * 3600 + minute * 60 + second, exact, rest))
 }
 
-/// The hour, once AM or PM after it was taken into account.
+/// The hour, corrected for a following AM or PM.
 fn twelve_hours(hour: i64, rest: &str) -> Option<(i64, &str)> {
     let word = skip_spaces(rest);
     let half = |half: &str| {
@@ -311,8 +317,8 @@ fn twelve_hours(hour: i64, rest: &str) -> Option<(i64, &str)> {
     }
 }
 
-/// The zone at the start of `text`, as seconds east of UTC, 0 when it names none; and what follows. A zone known by a word
-/// is read only if it is UTC, or if it repeats an offset (`+0100 CET`, as Go prints).
+/// The zone at the start of `text`, as seconds east of UTC, 0 without a zone; and the rest. A zone name is read only if
+/// it is UTC, or if it repeats an offset (`+0100 CET`, as Go prints).
 fn zone(text: &str) -> Option<(i64, &str)> {
     let word = skip_spaces(text);
     for utc in ["UTC", "GMT", "Z", "z"] {
@@ -320,7 +326,7 @@ fn zone(text: &str) -> Option<(i64, &str)> {
             return Some((0, rest));
         }
     }
-    // `-` alone, or before white space, stands for a size that there is none of.
+    // `-` alone, or before white space, stands for a missing size.
     let Some(sign) = word
         .chars()
         .next()
@@ -341,7 +347,7 @@ fn zone(text: &str) -> Option<(i64, &str)> {
     ends_a_word(rest).then_some((if sign == '-' { -east } else { east }, rest))
 }
 
-/// Whether a word that came before `rest` is over.
+/// Returns true if a word before `rest` is complete.
 fn ends_a_word(rest: &str) -> bool {
     rest.is_empty() || rest.starts_with([']', ')']) || rest.starts_with(char::is_whitespace)
 }
@@ -361,7 +367,7 @@ fn skip_weekday(text: &str) -> &str {
     }
 }
 
-/// A month's name, or its first three letters or more, and what follows.
+/// A month's name, or at least its first three letters, and the rest.
 fn month_name(text: &str) -> Option<(i8, &str)> {
     let end = text.bytes().take_while(u8::is_ascii_alphabetic).count();
     if end < 3 {
@@ -371,13 +377,13 @@ fn month_name(text: &str) -> Option<(i8, &str)> {
     Some((number, &text[end..]))
 }
 
-/// Whether `name` begins with `word`, in whatever case.
+/// Returns true if `name` begins with `word`, ignoring case.
 fn begins(name: &str, word: &str) -> bool {
     name.get(..word.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
-/// A fraction of a second is passed over: a listing that has it is exact to the second all the same.
+/// Skips a fraction of a second: the date is exact to the second in any case.
 fn decimals(text: &str) -> &str {
     match text.strip_prefix(['.', ',']) {
         Some(fraction) if fraction.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -387,7 +393,7 @@ fn decimals(text: &str) -> &str {
     }
 }
 
-/// The number at the start of `text`, of up to four digits: its value, how many digits it has, and what follows.
+/// The number at the start of `text`, of up to four digits: its value, its number of digits, and the rest.
 fn digits(text: &str) -> Option<(u32, usize, &str)> {
     let end = text.bytes().take(5).take_while(u8::is_ascii_digit).count();
     (1..=4)

@@ -1,13 +1,12 @@
-//! Gets a page through the tokenizer, in time that grows with its length whatever it holds.
+//! Feeds a page to the tokenizer, in time linear in its length, whatever it contains.
 //!
 //! html5ever compares each attribute of a tag with all before it, to drop duplicates (0.40.1,
-//! `Tokenizer::finish_attribute`). One tag of a few megabytes, all attributes, would keep a core busy for
-//! hours. The tokenizer can't be asked how many it holds. But no attribute comes without white space, a `/`
-//! or a quote before it, so these are counted while a tag is open, and a page with too many in one
-//! tag is given up.
+//! `Tokenizer::finish_attribute`). One tag of a few megabytes of attributes would keep a core busy for hours. The
+//! tokenizer does not report how many it holds. But every attribute follows white space, a `/` or a quote. So these are
+//! counted while a tag is open, and a page with too many in one tag is refused.
 //!
-//! To know when a tag is open, the page is cut before each `<`. A tag is open from a piece that begins
-//! one until the tokenizer gives out a tag: it gives out nothing else in between.
+//! To know when a tag is open, the page is cut before each `<`. A tag is open from a piece that begins one until the
+//! tokenizer emits a tag: it emits nothing else in between.
 
 use std::cell::{Cell, RefCell};
 
@@ -15,34 +14,34 @@ use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
 use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
 
-/// Most attributes that a tag may have; really the most bytes in it that could set one off.
-/// A tag with this many takes 17 ms (48 KB, measured), so a page of nothing else 0.4 s a MiB. On the other
-/// side, an image of half a megabyte inline in its tag, as base64, comes to as many slashes.
+/// Maximum attributes of a tag; precisely, the maximum bytes in it that could begin one. A tag with this many takes 17
+/// ms (48 KB, measured), so a page of nothing else takes 0.4 s per MiB. On the other hand, an inline base64 image of
+/// half a megabyte in a tag has as many slashes.
 pub(super) const MOST_ATTRIBUTES: usize = 8192;
 
-/// Most bytes between two looks at what the tokenizer made of them.
+/// Maximum bytes between two checks of the tokenizer's output.
 const PIECE: usize = 4096;
 
 /// A tag with more than [`MOST_ATTRIBUTES`].
 #[derive(Debug)]
 pub(super) struct EndlessTag;
 
-/// Who takes the tags and the text of a page, in order. Names of tags and attributes are in lower
-/// case, entities are decoded.
+/// Receives the tags and the text of a page, in order. Names of tags and attributes are in lower case, entities are
+/// decoded.
 pub(super) trait PageSink {
     /// A start tag.
     fn start(&mut self, tag: &Tag);
-    /// An end tag, or the name of one that nothing began.
+    /// An end tag, also one without a start tag.
     fn end(&mut self, name: &str);
-    /// Text, in as many parts as it pleases the tokenizer.
+    /// Text, in any number of parts.
     fn text(&mut self, text: &str);
-    /// Whether the rest of the page is of no use.
+    /// Returns true if the rest of the page is not needed.
     fn has_enough(&self) -> bool;
 }
 
-/// Feeds `text` to `sink`, until that has enough.
+/// Feeds `text` to `sink`, until that needs no more.
 pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTag> {
-    // The decoder has dealt with a byte order mark; the tokenizer would drop one from each piece.
+    // The decoder has removed a byte order mark; the tokenizer would drop one from each piece.
     let options = TokenizerOpts {
         discard_bom: false,
         ..TokenizerOpts::default()
@@ -69,7 +68,7 @@ pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTa
         }
         let before = tokenizer.sink.markup.get();
         queue.push_back(StrTendril::from_slice(piece));
-        // The other results ask to run a script or to change the charset; the adapter never does.
+        // The other results ask to run a script or to change the charset, which the adapter never does.
         let _ = tokenizer.feed(&queue);
         if tokenizer.sink.markup.get() != before {
             open = Open::Nothing;
@@ -82,18 +81,17 @@ pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTa
     Ok(())
 }
 
-/// What the tokenizer is in the middle of.
+/// The tokenizer's state.
 enum Open {
     /// Text.
     Nothing,
-    /// A tag, with that many bytes in it that could set off an attribute.
+    /// A tag, with the number of bytes in it that could begin an attribute.
     Tag(usize),
-    /// A comment or a doctype: no attributes there, whatever it looks like.
+    /// A comment or a doctype, which contains no attributes.
     Comment,
 }
 
-/// What a piece opens that comes after text. Within an element of raw text only that element's end tag
-/// opens anything.
+/// What a piece after text opens. Within an element of raw text, only that element's end tag opens anything.
 fn opens(piece: &str, raw: Option<&str>) -> Open {
     let bytes = piece.as_bytes();
     let closing = |name: &str| {
@@ -126,12 +124,12 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// html5ever's kind of sink (it takes `&self`) around ours.
+/// Adapts our sink to html5ever's kind, which takes `&self`.
 struct Adapter<'a, Sink> {
     sink: RefCell<&'a mut Sink>,
-    /// How many tags, comments and doctypes came out.
+    /// Number of tags, comments and doctypes emitted.
     markup: Cell<u64>,
-    /// The element of raw text that has begun.
+    /// The open element of raw text.
     raw: Cell<Option<&'static str>>,
 }
 
@@ -163,9 +161,9 @@ impl<Sink: PageSink> TokenSink for Adapter<'_, Sink> {
 }
 
 impl<Sink> Adapter<'_, Sink> {
-    /// How the tokenizer has to read on after a start tag: the one part of HTML's tree construction that can't be
-    /// done without, lest a script's strings become links. `<title/>` and the like are taken at their word, as
-    /// within `<svg>`, where they are elements without content; elsewhere HTML ignores that slash.
+    /// How the tokenizer must continue after a start tag. This part of HTML's tree construction is needed, or a
+    /// script's strings would become links. `<title/>` and the like count as empty, as within `<svg>`; elsewhere HTML
+    /// ignores that slash.
     fn content_model(&self, tag: &Tag) -> TokenSinkResult<()> {
         if tag.self_closing {
             return TokenSinkResult::Continue;
@@ -190,7 +188,7 @@ impl<Sink> Adapter<'_, Sink> {
 mod tests {
     use super::*;
 
-    /// Writes down what it is given: `<a b=c>`, `</a>`, text.
+    /// Records its input: `<a b=c>`, `</a>`, text.
     #[derive(Default)]
     struct Record(String);
 

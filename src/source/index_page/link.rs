@@ -1,10 +1,9 @@
-//! Which file a link means.
+//! Resolves the links of an index page to entries.
 //!
-//! A link is resolved as a browser would (WHATWG URL, `Url::join`), and only then looked at: what lies
-//! exactly one level below the page, at the same origin and without a query, is an entry. Its name is
-//! that last path segment, percent-decoded; the text that the page shows for the link is not it,
-//! since nginx and Apache cut that short. After that it makes no difference how a server writes awkward
-//! names: `a%3Ab` (nginx, lighttpd, Python) and `./a:b` (Apache, Caddy) are the same file.
+//! A link is resolved as in a browser (WHATWG URL, `Url::join`) before any decision. A target exactly one level below
+//! the page, at the same origin and without a query, is an entry. Its name is the last path segment, percent-decoded.
+//! The text of the link is not used for names, because nginx and Apache cut it short. So it makes no difference how a
+//! server writes awkward names: `a%3Ab` (nginx, lighttpd, Python) and `./a:b` (Apache, Caddy) are the same file.
 
 use std::borrow::Cow;
 
@@ -14,18 +13,19 @@ use url::Url;
 use super::name;
 use crate::source::ListingConfig;
 
-/// What a link on an index page leads to.
+/// The target of a link on an index page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// One level down: an entry, if its name can be shown. Or what counts as such because the caller wants it.
+    /// One level down: an entry, if its name can be shown. Also a target that counts as an entry by the caller's
+    /// options.
     Child(Child),
-    /// What would be an entry if the caller wanted such, and why it is none.
+    /// A target that would be an entry with other options, and the reason.
     LeftOut(Child, Reason),
-    /// The directory above.
+    /// The parent directory.
     Parent,
-    /// The page itself in another order (`?C=N;O=D`, `?sort=size&order=asc`).
+    /// The page itself, sorted differently (`?C=N;O=D`, `?sort=size&order=asc`).
     Sorted,
-    /// A page elsewhere on the same origin that is no directory above this one, and has no name.
+    /// A page elsewhere on the same origin that is not a directory above this one, and has no name.
     Away,
     /// Anything else.
     Elsewhere,
@@ -36,20 +36,20 @@ pub(super) enum Link {
 pub(super) enum Reason {
     /// It has a query: [`ListingConfig::query_links`].
     Query,
-    /// It leads to another place, on this origin or another one: [`ListingConfig::external_links`].
+    /// It leads elsewhere, on this origin or another one: [`ListingConfig::external_links`].
     Elsewhere,
 }
 
-/// A link that leads to something that has a name.
+/// A link to a target with a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Child {
-    /// The last path segment, percent-decoded. Any bytes; empty when it can't be known (see [`Page::resolve`]).
+    /// The last path segment, percent-decoded. Any bytes; empty if unknown (see [`Page::resolve`]).
     pub(super) name: Vec<u8>,
-    /// Without fragment. At the page's origin with the page's own user info, at any other without.
+    /// Without fragment. With the page's user info at the page's origin, without user info at any other.
     pub(super) url: Url,
-    /// The path ends in `/`.
+    /// True if the path ends in `/`.
     pub(super) directory: bool,
-    /// It is not below the page.
+    /// True if it is not below the page.
     pub(super) external: bool,
 }
 
@@ -57,16 +57,16 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(super) struct Page {
     url: Url,
-    /// What links are relative to: the page, or its `<base href>`.
+    /// The base of relative links: the page, or its `<base href>`.
     base: Url,
-    /// The page's path up to and with its last `/`.
+    /// The page's path up to its last `/`, inclusive.
     directory: String,
-    /// What is taken besides what is below the page and has no query.
+    /// Which links count besides those below the page without a query.
     config: ListingConfig,
 }
 
 impl Page {
-    /// `url` is where the page came from, after redirects.
+    /// `url` is the page's URL, after redirects.
     pub(super) fn new(url: &Url, config: &ListingConfig) -> Page {
         let path = url.path();
         let directory = path[..path.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
@@ -83,7 +83,7 @@ impl Page {
         &self.url
     }
 
-    /// Takes a `<base href>`. One that points to another origin is not honoured: no entry could come of it.
+    /// Sets a `<base href>`. One at another origin is ignored: it could give no entry.
     pub(super) fn set_base(&mut self, href: &str) {
         if let Ok(base) = self.url.join(href)
             && same_origin(&base, &self.url)
@@ -92,21 +92,21 @@ impl Page {
         }
     }
 
-    /// Where a page is that this one sends clients to which run no scripts: `?noscript`. Only the same directory will do.
+    /// The URL for clients without scripts, if the page names one: `?noscript`. Only within the same directory.
     pub(super) fn plain_form(&self, href: &str) -> Option<Url> {
         let url = self.base.join(href.trim().trim_matches(['\'', '"'])).ok()?;
         let is_same = same_origin(&url, &self.url) && url.path() == self.url.path();
         (is_same && url.query() != self.url.query()).then_some(url)
     }
 
-    /// Says what `href` (as the tokenizer gives it, entities decoded) leads to.
+    /// Resolves `href` (as the tokenizer emits it, with decoded entities).
     ///
-    /// What has a query (`get.php?file=1`) other than the page's own is left out unless [`ListingConfig::query_links`]: it may be a
-    /// program's answer rather than a file. What lies in another directory or at another origin is left out unless
-    /// [`ListingConfig::external_links`]. A fragment is dropped.
+    /// A target with a query (`get.php?file=1`) other than the page's own is left out unless
+    /// [`ListingConfig::query_links`]: it may be a program's output rather than a file. A target in another directory
+    /// or at another origin is left out unless [`ListingConfig::external_links`]. A fragment is dropped.
     ///
-    /// A child whose `href` holds U+FFFD gets the empty name, which no listing takes: that character
-    /// stands where the page's bytes made no sense in its charset, so what to ask for is not known.
+    /// A child whose `href` contains U+FFFD gets the empty name, which no listing accepts. That character replaces
+    /// bytes that are invalid in the page's charset, so the URL to request is unknown.
     pub(super) fn resolve(&self, href: &str) -> Link {
         let href = &*with_controls(href);
         let Ok(mut url) = self.base.join(href) else {
@@ -118,7 +118,7 @@ impl Page {
         if url.path() == self.url.path() {
             return match url.query() {
                 Some(query) if sorts(query) => Link::Sorted,
-                // `?path=sub`: a name on the page, and nowhere else.
+                // `?path=sub`: only the page shows the name.
                 Some(query) if !query.is_empty() && self.url.query() != Some(query) => {
                     let child = self.child(&mut url, Vec::new(), false, false);
                     self.left_out_unless(self.config.query_links, child, Reason::Query)
@@ -151,23 +151,23 @@ impl Page {
         if url.query() == Some("") {
             url.set_query(None);
         }
-        // What this page was had with is no program's question: `?noscript`, or a key that the user gave.
+        // The query that this page was requested with does not count: `?noscript`, or a key that the user gave.
         let has_query = url.query().is_some() && url.query() != self.url.query();
         let child = self.child(&mut url, name, directory, false);
         self.left_out_unless(!has_query || self.config.query_links, child, Reason::Query)
     }
 
-    /// Whether a URL is at the page's origin.
+    /// Returns true if a URL is at the page's origin.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.url)
     }
 
-    /// The query without which this page would not have been had.
+    /// The query that this page was requested with.
     pub(super) fn query(&self) -> Option<&str> {
         self.url.query()
     }
 
-    /// Makes `url` one that the page's own credentials go with, whatever user info the page wrote into its link.
+    /// Makes a child at the page's origin, with the page's credentials, whatever user info the link contains.
     fn child(&self, url: &mut Url, name: Vec<u8>, directory: bool, external: bool) -> Child {
         url.set_fragment(None);
         if url.username() != self.url.username() || url.password() != self.url.password() {
@@ -191,8 +191,8 @@ impl Page {
         }
     }
 
-    /// What a link to another directory or another origin leads to: called by the last part of its path. No other origin is
-    /// shown any user info. What has a query stays out unless queries are wanted too.
+    /// The target of a link to another directory or origin. Its name is the last part of its path. Another origin
+    /// receives no user info. A target with a query needs both options.
     fn external(&self, mut url: Url) -> Link {
         let is_own = same_origin(&url, &self.url);
         let nameless = if is_own { Link::Away } else { Link::Elsewhere };
@@ -232,7 +232,8 @@ impl Page {
             .is_some_and(|slash| below(&own[..=slash], path) == Some(""))
     }
 
-    /// Whether `path` is a directory above the page's, or that itself, with its `/` or without: what breadcrumbs lead to.
+    /// Returns true if `path` is the page's directory or one above, with or without its `/`: the targets of
+    /// breadcrumbs.
     fn is_above(&self, path: &str) -> bool {
         let own: Vec<u8> = percent_decode_str(&self.directory).collect();
         let mut path: Vec<u8> = percent_decode_str(path).collect();
@@ -243,7 +244,7 @@ impl Page {
     }
 }
 
-/// A link with its tabs and newlines escaped. A browser drops them; but servers that do not escape names mean them.
+/// A link with its tabs and newlines escaped. Browsers drop them, but servers that do not escape names mean them.
 fn with_controls(href: &str) -> Cow<'_, str> {
     let href = href.trim_matches([' ', '\t', '\n', '\r', '\u{c}']);
     if href.contains(['\t', '\n', '\r']) {
@@ -253,7 +254,8 @@ fn with_controls(href: &str) -> Cow<'_, str> {
     }
 }
 
-/// Scheme, host and port are the same. (`Url::origin` says the same, but allocates: this runs for every link.)
+/// Returns true if scheme, host and port are the same. (`Url::origin` does the same but allocates; this runs for every
+/// link.)
 fn same_origin(one: &Url, other: &Url) -> bool {
     one.has_host()
         && one.scheme() == other.scheme()
@@ -261,8 +263,8 @@ fn same_origin(one: &Url, other: &Url) -> bool {
         && one.port_or_known_default() == other.port_or_known_default()
 }
 
-/// What of `path` is below `directory` (which ends in `/`), if it is below. `/%7Euser/` and `/~user/` are
-/// one directory: a page that writes absolute links need not escape its path the way it was asked for.
+/// The part of `path` below `directory` (which ends in `/`); `None` if it is not below. `/%7Euser/` and `/~user/` are
+/// one directory: a page with absolute links may escape its path in another way than the request did.
 fn below<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
     if let Some(rest) = path.strip_prefix(directory) {
         return Some(rest);
@@ -275,7 +277,7 @@ fn below<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
         .then_some(rest)
 }
 
-/// Whether a query asks for the same page in another order: Apache `C=N;O=D`, fancyindex `C=N&O=A`, Caddy
+/// Returns true if a query requests the same page in another order: Apache `C=N;O=D`, fancyindex `C=N&O=A`, Caddy
 /// `sort=name&order=asc`, WEBrick and Yaws `N=D`, others `sort=0`, `sort_by=size`.
 fn sorts(query: &str) -> bool {
     let has = |key: &str| {
@@ -299,7 +301,7 @@ mod tests {
         Page::new(&Url::parse(url).unwrap(), &ListingConfig::default())
     }
 
-    /// The name and the path of a child, a `/` after a directory's name.
+    /// The name and the path of a child, with a `/` after a directory's name.
     fn child(page: &Page, href: &str) -> Option<(String, String)> {
         match page.resolve(href) {
             Link::Child(child) => {

@@ -1,14 +1,13 @@
-//! The bytes of a name, from the last segment of a URL's path.
+//! Decodes a name from the last segment of a URL's path.
 //!
-//! Percent-decoding is all there is to it, but for one server. Python's `http.server` writes a byte that
-//! is not UTF-8 in a way of its own: the byte `E9` becomes the lone surrogate U+DCE9 (PEP 383), and that,
-//! encoded as if it were a character, `%ED%B3%A9`. UTF-8 has no surrogates, so those three bytes can mean
-//! nothing else and are turned back into the one. Only the name is: the URL keeps what the server wrote,
-//! as that is what it answers to.
+//! This is percent-decoding, with an exception for one server. Python's `http.server` writes a byte that is not UTF-8
+//! in its own way: the byte `E9` becomes the lone surrogate U+DCE9 (PEP 383), and that is encoded like a character, as
+//! `%ED%B3%A9`. UTF-8 has no surrogates, so those three bytes can mean nothing else and are decoded to the single one.
+//! Only the name is: the URL keeps what the server wrote, and answers to.
 
 use percent_encoding::percent_decode_str;
 
-/// The bytes of the name that `segment` stands for. Any bytes: the caller decides whether to show them.
+/// The bytes of the name in `segment`. Any bytes: the caller decides whether to show them.
 pub(super) fn decode(segment: &str) -> Vec<u8> {
     let bytes: Vec<u8> = percent_decode_str(segment).collect();
     if !bytes.contains(&0xed) {

@@ -1,15 +1,15 @@
 //! Turns the tags and the text of a page into rows, and the rows into a listing.
 //!
-//! There is no document tree: an index page is a sequence of rows, and a row needs no more than its
-//! first entry and the text around it. So the memory in use is the listing, and the row at hand.
+//! There is no document tree: an index page is a sequence of rows, and a row needs only its links and the text around
+//! them. So the memory in use is the listing and the current row.
 //!
-//! Rows end where a browser would begin a new line: at `<tr>`, `<li>`, `<br>`, at a newline within
-//! `<pre>`, and so on. A boundary too many costs a size and a date; one too few could give a file those
-//! of its neighbour. Within a cell of a table or an item of a list, `<br>`, `<p>`, `<div>` and the like are there for the looks, and
-//! end the row only if another entry follows in the same cell.
+//! Rows end where a browser begins a new line: at `<tr>`, `<li>`, `<br>`, at a newline within `<pre>`, and so on. A
+//! superfluous boundary loses a size and a date; a missing one could assign those of a neighbour. Within a table cell
+//! or a list item, `<br>`, `<p>`, `<div>` and the like are mere layout, and end the row only if another entry follows
+//! in the same cell.
 //!
-//! In a row of a table, a list or a `<pre>` that gives a size or a date, one link is the entry: the first, or that in the
-//! column of names. What else the row links to is about it: a description, another form of it, its signature.
+//! In a row with a size or a date, of a table, a list or a `<pre>`, one link is the entry: the first one, or the one in
+//! the column of names. Other links in that row are about the entry: a description, another form of it, its signature.
 
 use std::mem::take;
 
@@ -41,28 +41,28 @@ const LINE_TAGS: [&str; 12] = [
     "p",
 ];
 
-/// Tags whose content is a place of its own ([`Place`]).
+/// Tags whose content is a [`Place`].
 const PLACE_TAGS: [&str; 5] = ["dl", "ol", "pre", "table", "ul"];
 
-/// Deepest that places are told apart within each other.
+/// Maximum depth of nested places.
 const DEEPEST: usize = 64;
 
-/// Most links of one row that are looked at together; with more it is no row of one file.
+/// Maximum number of links in a row; with more it is not the row of one file.
 const MOST_LINKS: usize = 64;
 
-/// Attributes in which a cell may hold the number behind what it shows.
+/// Attributes in which a cell may have the exact number behind its text.
 const NUMBER_ATTRIBUTES: [&str; 5] = ["data-order", "data-size", "data-value", "data-sort", "data-sort-value"];
 
-/// Attributes that say by a class or an icon what a row is.
+/// Attributes that may show by a class or an icon what a row is.
 const ICON_ATTRIBUTES: [&str; 4] = ["class", "alt", "src", "xlink:href"];
 
-/// Tags that such an icon may be on.
+/// Tags that may have such an attribute.
 const ICON_TAGS: [&str; 9] = ["a", "i", "img", "li", "span", "svg", "td", "tr", "use"];
 
-/// How the titles of index pages begin (nginx, Apache, lighttpd and others; Python; Jetty).
+/// The beginnings of index pages' titles (nginx, Apache, lighttpd and others; Python; Jetty).
 const TITLES: [&str; 3] = ["index of /", "directory listing for /", "directory: /"];
 
-/// What a link to the directory above is called.
+/// Texts of links to the parent directory.
 const PARENT_LABELS: [&str; 9] = [
     "..",
     "../",
@@ -75,25 +75,25 @@ const PARENT_LABELS: [&str; 9] = [
     "up to higher level directory",
 ];
 
-/// What was read of a page.
+/// The result of reading a page.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) listing: Listing,
-    /// Something on the page says that it is an index page.
+    /// True if the page has a mark of an index page.
     pub(super) marked: bool,
-    /// Links to other pages of the same origin that are no directories above.
+    /// Number of links to other pages of the same origin, without directories above.
     pub(super) links_away: usize,
-    /// It has text or markup that is not a script's.
+    /// True if it has text or markup outside of scripts.
     pub(super) has_text: bool,
     /// It has tags.
     pub(super) has_tags: bool,
     /// It has a script.
     pub(super) has_scripts: bool,
-    /// It asks for a password.
+    /// True if it asks for a password.
     pub(super) has_login: bool,
-    /// Where it sends clients that run no scripts.
+    /// The URL for clients without scripts, if the page names one.
     pub(super) plain_form: Option<Url>,
-    /// There were more names than are taken.
+    /// True if it has more names than the limit allows.
     pub(super) is_too_long: bool,
 }
 
@@ -104,13 +104,13 @@ pub(super) struct Reader {
     collection: Collection,
     contents: Flags,
     row: Row,
-    /// The text of the row may be about another link than its first.
+    /// True if the row's text may be about another link than its first.
     crowded: bool,
-    /// The places that the row is in, the innermost last.
+    /// The places around the row, innermost last.
     places: Vec<Place>,
-    /// Number of the last place that began.
+    /// Number of the most recent place.
     last_place: Place,
-    /// Where the facts of a row stand, by the first row of the place: before its link, or after.
+    /// Whether facts precede their link, as in the first row of the place.
     facts_before: Option<(Place, bool)>,
     /// The heading of the table or `<pre>` that the row is in.
     columns: Option<Columns>,
@@ -122,11 +122,11 @@ pub(super) struct Reader {
     in_noscript: bool,
     /// Within `<a href>`.
     in_link: bool,
-    /// Within a link to what has a name, the last of the row's.
+    /// Within a link to a target with a name, the last of the row.
     in_candidate: bool,
-    /// A line has ended in the cell since its entry's link.
+    /// True if a line has ended in the cell since its entry's link.
     line_ended: bool,
-    /// The field that is open in the row: its tag, how many of these are open in it, where text goes after it.
+    /// The open field of the row: its tag, how many of these are open in it, and where text goes after it.
     field: Option<(String, usize, Option<usize>)>,
     /// Within a script or a style.
     in_raw: bool,
@@ -136,7 +136,7 @@ pub(super) struct Reader {
     parent_label: Option<String>,
 }
 
-/// What is found out of the page as a whole. See [`Contents`].
+/// Findings about the whole page, for [`Contents`].
 #[derive(Debug, Default)]
 struct Flags {
     marked: bool,
@@ -266,7 +266,7 @@ impl Reader {
         }
     }
 
-    /// What was read, once all of the page has been fed.
+    /// The result, after the whole page was fed.
     pub(super) fn finish(mut self) -> Contents {
         self.end_row();
         let Flags {
@@ -411,7 +411,7 @@ impl Reader {
         }
     }
 
-    /// Notes an icon or a class that says that the row is a directory's.
+    /// Looks for an icon or a class of a directory's row.
     fn look_for_icon(&mut self, tag: &Tag) {
         if !ICON_TAGS.contains(&&*tag.name) {
             return;
@@ -464,7 +464,7 @@ impl Reader {
         }
     }
 
-    /// Takes a link to what has a name into the row. The row may link to it twice, by an icon and by its name.
+    /// Adds a link to a target with a name to the row. The row may link to it twice, by an icon and by its name.
     fn candidate(&mut self, child: Child, left_out: Option<Reason>) {
         let is_new = self.row.links.last().is_none_or(|last| last.child.url != child.url);
         if is_new && (self.line_ended || self.row.links.len() >= MOST_LINKS) {
@@ -532,7 +532,8 @@ impl Reader {
         }
     }
 
-    /// Takes up what a link leads to. It is a directory if its URL or its text ends in `/`, or if the row says so.
+    /// Adds the target of a link to the collection. It is a directory if its URL or its text ends in `/`, or if the row
+    /// says so.
     fn take_up(&mut self, link: Candidate, place: Place, facts: Option<&Facts>, has_icon: bool) -> Result<(), TooMany> {
         let standing = Standing {
             place,
@@ -548,12 +549,12 @@ impl Reader {
             ..
         } = link;
         if child.name.is_empty() && left_out != Some(Reason::Elsewhere) && child.url.query().is_some() {
-            // `?path=sub/`: the name is what the page calls it.
+            // `?path=sub/`: the name is the text of the link.
             let text = text.trim();
             child.name = text.strip_suffix('/').unwrap_or(text).as_bytes().to_vec();
         }
         if left_out == Some(Reason::Query) && child.directory && standing.is_named {
-            // `sub/?noscript`: what the page was had with will do for the directories in it.
+            // `sub/?noscript`: the query of the page works for the directories in it.
             let query = self.page.query().map(str::to_owned);
             child.url.set_query(query.as_deref());
             left_out = None;

@@ -1,20 +1,20 @@
-//! What a row of an index page says of the file that it links to.
+//! The facts that a row of an index page has of its file.
 //!
-//! A page is read row by row: a line of `<pre>`, a table's row, a list's item. A row that links to no
-//! entry may be the heading that names the columns.
+//! A page is read row by row: a line of `<pre>`, a table's row, a list's item. A row without an entry may be the
+//! heading that names the columns.
 //!
-//! The rules are strict on purpose. A size that counts as exact is believed until the file itself is
-//! asked, so a number is taken for a size only where the page leaves no doubt: under a heading or in a field that says
-//! so, next to a date, or with a unit. A row that is laid out in another way gives a name and nothing else.
+//! The rules are strict on purpose. An exact size is used until the file itself is requested. So a number counts as a
+//! size only without doubt: under a heading or in a field for sizes, next to a date, or with a unit. A row in an
+//! unknown layout gives only a name.
 
 use super::link::{Child, Reason};
 use super::{date, size};
 use crate::source::ListedSize;
 
-/// How much of the text before a link is searched for a date, in bytes: `ls -l` and `dir` print it within this.
+/// Maximum bytes of the text before a link that are searched for a date: enough for `ls -l` and `dir`.
 const TEXT_BEFORE: usize = 160;
 
-/// What an element holds, by its class: `<span class="size">`, `<td class="last-modified">`.
+/// The content of an element, by its class: `<span class="size">`, `<td class="last-modified">`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Size,
@@ -22,7 +22,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// What a class says, if it does.
+    /// The field that a class names, if any.
     pub(super) fn of_class(class: &str) -> Option<Field> {
         words(class).find_map(|word| match word {
             _ if is_one_of(word, &["size", "filesize"]) => Some(Field::Size),
@@ -46,8 +46,8 @@ impl Field {
     }
 }
 
-/// Whether a class, an icon's name or its stand-in says that the row is a directory's: `icon-directory`, `folder.png`, `[DIR]`. Not
-/// if it says `file` as well, as some do with `file` beside the name's extension.
+/// Returns true if a class, an icon's name or its alternative text shows a directory: `icon-directory`, `folder.png`,
+/// `[DIR]`. Not with `file` in it as well, which some servers write beside the name's extension.
 pub(super) fn says_directory(text: &str) -> bool {
     words(text).any(|word| is_one_of(word, &["dir", "directory", "folder"]))
         && !words(text).any(|word| is_one_of(word, &["file", "default"]))
@@ -62,18 +62,18 @@ fn is_one_of(word: &str, known: &[&str]) -> bool {
     known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// A cell of a table's row or a field in a row; also the one stretch of text of a row that has neither.
+/// A cell of a table's row, or a field in a row; also the whole text of a row without either.
 #[derive(Debug, Default)]
 pub(super) struct Cell {
-    /// Its first column, counted from 0; `None` for a field that is no cell of a table.
+    /// Its first column, counted from 0; `None` for a field that is not a table cell.
     column: Option<usize>,
-    /// What its class says it is.
+    /// Its field by its class.
     field: Option<Field>,
     /// Its text outside of links, from the row's first entry on.
     pub(super) text: String,
     /// Its text outside of links before that.
     before: String,
-    /// Its text outside of links in lines below the entry: it may be about the next entry, if one follows in the cell.
+    /// Its text outside of links in lines below the entry: about the next entry, if one follows in the cell.
     pub(super) lines_after: String,
     /// All of its text.
     pub(super) label: String,
@@ -83,11 +83,11 @@ pub(super) struct Cell {
     pub(super) datetime: Option<String>,
 }
 
-/// A link of a row that leads to something with a name.
+/// A link of a row to a target with a name.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) child: Child,
-    /// Why it is no entry, if it is none.
+    /// Why it is not an entry, if so.
     pub(super) left_out: Option<Reason>,
     /// The text of the link.
     pub(super) text: String,
@@ -96,10 +96,10 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether the link's text is its name, as in a listing: whole, or the beginning of it. Letters and digits count, so that
-    /// icons, slashes and the marks of a cut (`..>`, `…`) do not.
+    /// Returns true if the link's text is its name, as in a listing: the whole name, or its beginning. Only letters and
+    /// digits are compared, so that icons, slashes and ellipses (`..>`, `…`) do not matter.
     pub(super) fn is_named(&self) -> bool {
-        /// Servers cut names at this many characters or more.
+        /// Servers shorten names to this many characters or more.
         const SHORTEST_CUT: usize = 10;
         let text = self.text.trim().trim_end_matches('/');
         let name = String::from_utf8_lossy(&self.child.name);
@@ -120,7 +120,7 @@ impl Candidate {
         }
     }
 
-    /// Whether the link's text says that it leads to a directory.
+    /// Returns true if the link's text ends in `/`, as a directory's.
     pub(super) fn text_ends_in_slash(&self) -> bool {
         self.text.trim_end().ends_with('/')
     }
@@ -133,46 +133,46 @@ fn letters(text: &str) -> impl Iterator<Item = char> {
 /// The text and the links of a row, in order.
 #[derive(Debug, Default)]
 pub(super) struct Row {
-    /// What is outside of cells.
+    /// The text outside of cells.
     text: Cell,
-    /// The cells and fields; empty for a row that has none.
+    /// The cells and fields; empty for a row without any.
     cells: Vec<Cell>,
-    /// Which of them text goes to: after the end of a field in a cell, to the cell again.
+    /// Which of them receives text. After a field in a cell has ended, the cell again.
     current: Option<usize>,
     /// The first column after the last cell.
     columns: usize,
-    /// The links to what has a name.
+    /// The links to targets with names.
     pub(super) links: Vec<Candidate>,
-    /// Its first link leads up, or to the page in another order.
+    /// True if its first link leads up, or to the page in another order.
     pub(super) is_navigation: bool,
-    /// An icon or a class says that it is a directory's.
+    /// True if an icon or a class shows a directory.
     pub(super) has_directory_icon: bool,
 }
 
-/// What a row says of its entry.
+/// The facts of a row's entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) size: ListedSize,
     pub(super) modified: Option<date::Shown>,
-    /// The row says in words that this is a directory: `<DIR>`, `drwxr-xr-x`, `Folder`.
+    /// True if the row says in words that this is a directory: `<DIR>`, `drwxr-xr-x`, `Folder`.
     pub(super) is_directory: bool,
 }
 
 impl Facts {
-    /// Whether there is a size or a date.
+    /// Returns true if there is a size or a date.
     pub(super) fn are_some(&self) -> bool {
         self.size != ListedSize::Unknown || self.modified.is_some()
     }
 }
 
-/// What the heading of a table, or of a `<pre>`, says its columns are.
+/// The columns of a table or a `<pre>`, by its heading.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Columns {
-    /// The column of the names. In a `<pre>`, where there is nothing to count, any number.
+    /// The column of the names. Any number in a `<pre>`, which has no cells.
     pub(super) name: usize,
-    /// The column of the sizes, likewise.
+    /// The column of the sizes; any number in a `<pre>`.
     size: Option<usize>,
-    /// The column of the dates, likewise.
+    /// The column of the dates; any number in a `<pre>`.
     date: Option<usize>,
 }
 
@@ -189,7 +189,7 @@ impl Row {
         self.current = Some(self.cells.len() - 1);
     }
 
-    /// Begins a field that is no cell of a table; returns where text went before.
+    /// Begins a field that is not a table cell; returns where text went before.
     pub(super) fn begin_field(&mut self, field: Field) -> Option<usize> {
         self.cells.push(Cell {
             field: Some(field),
@@ -203,12 +203,12 @@ impl Row {
         self.current = before;
     }
 
-    /// Whether the row is one of a table.
+    /// Returns true if the row is a table's.
     pub(super) fn has_cells(&self) -> bool {
         self.columns > 0
     }
 
-    /// The cell that text now goes to.
+    /// The cell that receives text now.
     pub(super) fn cell(&mut self) -> &mut Cell {
         match self.current {
             Some(index) => &mut self.cells[index],
@@ -216,7 +216,7 @@ impl Row {
         }
     }
 
-    /// Takes a link. Returns whether it leads to something else than those before it.
+    /// Adds a link. Returns true if its target differs from those before it.
     pub(super) fn add(&mut self, child: Child, left_out: Option<Reason>) -> bool {
         if self.links.last().is_some_and(|last| last.child.url == child.url) {
             return false;
@@ -236,8 +236,8 @@ impl Row {
         true
     }
 
-    /// The link that the row is about, as an index into its links: in the column of names, or else the first that is called by its
-    /// name, or else the first. What is left out gives way to what is not.
+    /// The row's entry, as an index into its links: the link in the column of names, else the first whose text is its
+    /// name, else the first. Links that are shown win over links that are left out.
     pub(super) fn owner(&self, columns: Option<&Columns>) -> Option<usize> {
         let in_names = |link: &Candidate| columns.is_some_and(|columns| link.column == Some(columns.name));
         let is_entry = |link: &Candidate| link.left_out.is_none();
@@ -249,16 +249,16 @@ impl Row {
             .or_else(|| find(&|_| true))
     }
 
-    /// What the row says of its entry, given the heading above it. `is_before` is whether facts may stand before the link.
+    /// The facts of the row's entry, given the heading above it. `is_before`: facts may precede the link.
     pub(super) fn facts(&self, columns: Option<&Columns>, is_before: bool) -> Facts {
         let (shown, modified) = match self.cells.as_slice() {
             [] => facts_of_text(&self.text, columns, is_before),
-            // A table with one column is there for its looks; the row is in the cell.
+            // A table with one column is mere layout; the row is in the cell.
             [cell] if cell.field.is_none() => facts_of_text(cell, columns, is_before),
             cells => facts_of_cells(cells, columns),
         };
-        // `0.0K` says little: lighttpd means an empty file by it, another server anything below half of
-        // the last digit. To show a file as empty on such a word would make programs skip it.
+        // `0.0K` says little: lighttpd means an empty file, another server anything below half of the last digit.
+        // Programs would skip a file that looks empty.
         let size = shown
             .filter(|&size| size != ListedSize::Rounded(0))
             .unwrap_or(ListedSize::Unknown);
@@ -272,7 +272,7 @@ impl Row {
         }
     }
 
-    /// What stands in lines below the entry is about it: no other entry follows.
+    /// No other entry follows: the lines below the entry are about it.
     pub(super) fn join_lines(&mut self) {
         for cell in self.cells.iter_mut().chain([&mut self.text]) {
             let after = std::mem::take(&mut cell.lines_after);
@@ -280,13 +280,13 @@ impl Row {
         }
     }
 
-    /// What stands in lines below the entry may be about another one.
+    /// The lines below the entry may be about another one.
     pub(super) fn forget_lines(&mut self) {
         let cell = self.cell();
         cell.lines_after.clear();
     }
 
-    /// Whether facts stand before the link.
+    /// Returns true if facts precede the link.
     pub(super) fn has_facts_before(&self) -> bool {
         let cell = match self.cells.as_slice() {
             [] => &self.text,
@@ -297,8 +297,8 @@ impl Row {
     }
 }
 
-/// Whether a text beside a name says that it is a directory's: `<DIR>` and `[DIR]`, alone or after a date; `Directory` or
-/// `Folder`, alone; or permissions, as `ls -l` prints them.
+/// Returns true if a text beside a name shows a directory: `<DIR>` and `[DIR]`, alone or after a date; `Directory` or
+/// `Folder`, alone; or permissions in the format of `ls -l`.
 fn means_directory(text: &str) -> bool {
     let text = text.trim();
     let first = text.split_whitespace().next().unwrap_or_default();
@@ -312,7 +312,7 @@ fn means_directory(text: &str) -> bool {
 }
 
 impl Columns {
-    /// Reads a row that links to no entry as a heading, if it is one: if it names a column of names.
+    /// Reads a row without an entry as a heading; `None` if it has no column of names.
     pub(super) fn read(row: &Row, preformatted: bool) -> Option<Columns> {
         match row.cells.as_slice() {
             [] if preformatted => Columns::of_text(&row.text.label),
@@ -335,7 +335,7 @@ impl Columns {
     fn of_cells(cells: &[Cell]) -> Option<Columns> {
         let label = |cell: &Cell| cell.label.trim().to_ascii_lowercase();
         let is_name = |label: &str| label.starts_with("name") || label.starts_with("file") && !label.contains("size");
-        // Of the units that a heading names, none is known to be exact.
+        // No unit in a heading is known to be exact.
         let is_size = |label: &str| {
             label.contains("size")
                 && !["kb", "kib", "(k)", "mb", "mib"]
@@ -357,14 +357,14 @@ impl Columns {
 
 type Found = (Option<ListedSize>, Option<date::Shown>);
 
-/// The text after a link: a date and a size, in either order, at its very start. What follows them
-/// is a description and may look like anything. If there is none, the text before the link.
+/// The facts in the text after a link: a date and a size, in either order, at its very start. The rest is a
+/// description, which may look like anything. Without such facts, those in the text before the link.
 fn facts_of_text(cell: &Cell, columns: Option<&Columns>, is_before: bool) -> Found {
     let text = cell.text.trim_start();
     let has_dates = columns.is_none_or(|columns| columns.date.is_some());
     let has_sizes = columns.is_none_or(|columns| columns.size.is_some());
     let is_size = |text: &str| size::read(text).is_some() || text.starts_with('-') || text.starts_with('<');
-    // A day without a time of day is a date only if nothing but a size can follow.
+    // A day without a time of day counts as a date only if nothing but a size can follow.
     let is_sure =
         |(date, rest): &(date::Shown, &str)| date.has_time || rest.trim().is_empty() || is_size(rest.trim_start());
     let date = date::read(text).filter(is_sure).filter(|_| has_dates);
@@ -389,8 +389,7 @@ fn facts_of_text(cell: &Cell, columns: Option<&Columns>, is_before: bool) -> Fou
     (sure.then(|| sharpen(shown.size, cell.number)), modified)
 }
 
-/// A date before a link, and a size between the two, as `ls -l` and `dir` print them: nothing but these, and something that stands
-/// for a size where there is none.
+/// A date before a link, with a size or its placeholder in between, as in `ls -l` and `dir`, and nothing else.
 fn facts_before(text: &str) -> Option<(Option<ListedSize>, date::Shown)> {
     let text = text.trim();
     if text.len() > TEXT_BEFORE {
@@ -399,7 +398,7 @@ fn facts_before(text: &str) -> Option<(Option<ListedSize>, date::Shown)> {
     let mut rest = text;
     loop {
         if let Some((date, after)) = date::read(rest) {
-            // The unit may stand in a column of its own.
+            // The unit may be in a column of its own.
             let after = &after.split_whitespace().collect::<Vec<_>>().join(" ");
             if let Some(shown) = size::read_whole(after) {
                 return Some((Some(shown.size), date));
@@ -413,7 +412,7 @@ fn facts_before(text: &str) -> Option<(Option<ListedSize>, date::Shown)> {
     }
 }
 
-/// Cells that hold a date or a size and nothing else.
+/// The facts in cells that contain nothing but a date or a size.
 fn facts_of_cells(cells: &[Cell], columns: Option<&Columns>) -> Found {
     let at = |column: Option<usize>| column.and_then(|column| cells.iter().find(|cell| cell.column == Some(column)));
     let field = |field: Field| cells.iter().find(|cell| cell.field == Some(field));
@@ -437,7 +436,7 @@ fn facts_of_cells(cells: &[Cell], columns: Option<&Columns>) -> Found {
     }
 }
 
-/// Without a heading, a size is a cell with a unit, or digits beside a date.
+/// Without a heading, a cell is a size if it has a unit, or if it has digits beside a date.
 fn facts_of_unnamed_cells(cells: &[Cell]) -> Found {
     let date_at = cells.iter().position(|cell| date_of(cell).is_some());
     let beside_date = |index: usize| date_at.is_some_and(|at| at.abs_diff(index) == 1);
@@ -462,9 +461,9 @@ fn date_of(cell: &Cell) -> Option<date::Shown> {
     })
 }
 
-/// The exact size that an attribute gives beside the one that is shown: Caddy's
-/// `<td data-order="9999">9.8 KiB</td>`, lighttpd's (from 1.4.77) `<td data-value="9999">9.7K</td>`. Not
-/// every such number is a size in bytes, so it has to fit what is shown.
+/// The exact size in an attribute beside a rounded one: Caddy's `<td data-order="9999">9.8 KiB</td>`, lighttpd's (from
+/// 1.4.77) `<td data-value="9999">9.7K</td>`. Not every such number is a size in bytes, so it must agree with the
+/// rounded one.
 fn sharpen(shown: ListedSize, number: Option<u64>) -> ListedSize {
     number
         .filter(|&exact| size::agree(shown, exact))

@@ -1,27 +1,30 @@
-//! A size as an index page writes it.
+//! Parses a size on an index page.
 //!
-//! Digits alone are bytes, and exact, in every server read here. nginx prints them up to 9,999 bytes also
-//! with `autoindex_exact_size off`, and a unit from there on (`ngx_http_autoindex_module.c`); Apache prints
-//! `"%3d "` below 973 bytes, and a unit from there on (`apr_strfsize` in APR's `apr_strings.c`); fancyindex
-//! and Caddy print `B` below 1 KiB. Another unit, or a decimal point, means that the page has rounded, or
-//! cut off (lighttpd): the two can't be told apart, nor can `K` = 1000 from `K` = 1024, which all of these mean.
-//! Decimals that are all 0 before `B` or `bytes` (`105.0B`) are exact all the same, as there are no parts of a byte. So are
-//! groups of three digits (`5,242,880 bytes`).
+//! Digits alone are bytes, and exact, in every server examined. These servers write a unit only for larger sizes:
+//!
+//! - nginx above 9,999 bytes, with `autoindex_exact_size off` (`ngx_http_autoindex_module.c`).
+//! - Apache from 973 bytes on; below it prints `"%3d "` (`apr_strfsize` in APR's `apr_strings.c`).
+//! - fancyindex and Caddy print `B` below 1 KiB.
+//!
+//! Any other unit, or a decimal point, means that the page has rounded, or truncated (lighttpd). The two are
+//! indistinguishable, as are `K` = 1000 and `K` = 1024, which all of these mean. Two forms are exact all the same: zero
+//! decimals before `B` or `bytes` (`105.0B`), because bytes have no fractions; and groups of three digits (`5,242,880
+//! bytes`).
 
 use std::borrow::Cow;
 
 use crate::source::ListedSize;
 
-/// No file is longer: file offsets are signed (`off_t`).
+/// The longest possible file: file offsets are signed (`off_t`).
 const LARGEST: u128 = i64::MAX as u128;
 
 /// A size read from a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shown {
-    /// What was read: `Exact` or `Rounded`.
+    /// The size: `Exact` or `Rounded`.
     pub(super) size: ListedSize,
-    /// Digits and nothing else. Any number looks like that (a count of downloads, a revision), so
-    /// the caller needs another reason to take it for a size.
+    /// True for digits alone. Any number looks like that (a download count, a revision), so the caller needs further
+    /// evidence that it is a size.
     pub(super) bare: bool,
 }
 
@@ -33,7 +36,7 @@ pub(super) fn read(text: &str) -> Option<(Shown, &str)> {
         None => ("", after_whole),
     };
     let (unit, rest) = unit(after_number)?;
-    // Three decimals of a byte are rather a group of digits, in a language that parts them by a point.
+    // Three decimals of a byte are a group of digits, in a language that separates them by a point.
     let is_whole = fraction.len() < 3 && fraction.bytes().all(|digit| digit == b'0');
     let size = match unit {
         None if fraction.is_empty() => ListedSize::Exact(bytes(&whole, "", 1)?),
@@ -51,16 +54,16 @@ pub(super) fn read(text: &str) -> Option<(Shown, &str)> {
     ))
 }
 
-/// Reads `text` as a size and nothing else, but for white space around it.
+/// Reads `text` as a size and nothing else, except white space around it.
 pub(super) fn read_whole(text: &str) -> Option<Shown> {
     read(text.trim())
         .filter(|(_, rest)| rest.is_empty())
         .map(|(shown, _)| shown)
 }
 
-/// Whether a page that shows `shown` can mean `exact` bytes by it. Generous, since each server rounds its
-/// own way (lighttpd writes `0.9G` for a byte less than 1 GiB): this tells a size from another kind of
-/// number, not one size from the next.
+/// Returns true if a page that shows `shown` can mean `exact` bytes. Generous, because each server rounds in its own
+/// way (lighttpd writes `0.9G` for a byte less than 1 GiB): this distinguishes sizes from other numbers, not one size
+/// from the next.
 pub(super) fn agree(shown: ListedSize, exact: u64) -> bool {
     const SMALLEST_UNIT: u64 = 1024;
     match shown {
@@ -73,14 +76,14 @@ pub(super) fn agree(shown: ListedSize, exact: u64) -> bool {
     }
 }
 
-/// The digits at the start of `text`, groups of three put together, and what follows them.
+/// The digits at the start of `text`, with groups of three joined, and the rest.
 fn grouped_digits(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (first, mut rest) = digits(text)?;
     let mut whole = Cow::Borrowed(first);
     if first.len() > 3 {
         return Some((whole, rest));
     }
-    // The same mark stands between all groups: a comma, a space that does not break the line, or the Swiss apostrophe.
+    // The same separator between all groups: a comma, a non-breaking space, or the Swiss apostrophe.
     let Some(mark) = rest.chars().next().filter(|c| ",\u{a0}\u{202f}'’".contains(*c)) else {
         return Some((whole, rest));
     };
@@ -93,16 +96,16 @@ fn grouped_digits(text: &str) -> Option<(Cow<'_, str>, &str)> {
     Some((whole, rest))
 }
 
-/// The digits at the start of `text`, at least one, and what follows them.
+/// The digits at the start of `text`, at least one, and the rest.
 fn digits(text: &str) -> Option<(&str, &str)> {
     let end = text.bytes().take_while(u8::is_ascii_digit).count();
     (end > 0).then(|| text.split_at(end))
 }
 
-/// The unit at the start of `text`, in bytes, and what follows; `None` inside when there is no unit.
+/// The unit at the start of `text`, in bytes, and the rest; `None` inside without a unit.
 ///
-/// A unit stands right behind the number or one space away. Not farther: Apache puts three spaces or more
-/// between a bare number and the description, and a description may begin with any word.
+/// A unit follows the number directly or after one space. Not farther: Apache puts three spaces or more between a bare
+/// number and the description, which may begin with any word.
 fn unit(text: &str) -> Option<(Option<u64>, &str)> {
     if let Some(found) = unit_word(text) {
         return Some((Some(found.0), found.1));
@@ -117,7 +120,7 @@ fn unit(text: &str) -> Option<(Option<u64>, &str)> {
     }
 }
 
-/// A unit that begins `text` and ends with it or before white space.
+/// A unit at the start of `text`, complete or before white space.
 fn unit_word(text: &str) -> Option<(u64, &str)> {
     let end = text.bytes().take_while(u8::is_ascii_alphabetic).count();
     let (word, rest) = text.split_at(end);
@@ -133,9 +136,9 @@ fn unit_word(text: &str) -> Option<(u64, &str)> {
     known.then(|| (1024 << (10 * power), rest))
 }
 
-/// `whole.fraction` times `factor`, rounded down. `None` when no file is that long.
+/// `whole.fraction` times `factor`, rounded down. `None` if larger than any file.
 fn bytes(whole: &str, fraction: &str, factor: u64) -> Option<u64> {
-    // Nine decimals are more than any page writes, and keep the product far below 128 bits.
+    // Nine decimals are more than any page has, and keep the product far below 128 bits.
     let fraction = &fraction[..fraction.len().min(9)];
     let whole: u64 = whole.parse().ok()?;
     let decimals: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };

@@ -1,4 +1,4 @@
-//! Pages written by hand, each to make one point.
+//! Hand-written pages, one point each.
 
 use ListedSize::{Exact, Rounded, Unknown};
 
@@ -104,7 +104,7 @@ fn a_directory_wins_over_a_file_of_its_name() {
     for (page, both) in [
         ("<li><a href=d>d</a><li><a href=d/>d/</a>", 1),
         ("<li><a href=d/>d/</a><li><a href=d>d</a>", 1),
-        // What a text links to is no row.
+        // Links in a text are not rows.
         ("<p>See <a href=d/>there</a></p><ul><li><a href=d>d</a></ul>", 0),
     ] {
         let listing = read(page).unwrap();
@@ -136,11 +136,11 @@ fn only_rows_of_the_listing_are_names() {
     ] {
         assert_eq!(names(&read(page).unwrap()), ["x", "y"], "{page}");
     }
-    // Where no row is there, a footer's link is none.
+    // Without rows, a footer's link does not count.
     let empty =
         "<table><tr><th>Name<th>Size<tr><td><a href=../>..</a><td></table><div>my <a href=server.html>server</a></div>";
     assert_eq!(names(&read(empty).unwrap()), [""; 0]);
-    // A page without such rows is the author's own.
+    // A page without such rows is hand-written.
     assert_eq!(
         names(&read("<p><a href=a.iso>The disc</a> and <a href=more/>more</a>").unwrap()),
         ["a.iso", "more/"]
@@ -148,7 +148,7 @@ fn only_rows_of_the_listing_are_names() {
     // Directories in one list, files in another.
     let two = "<ul><li><a href=d/>d</a></ul><table><tr><td><a href=x>x</a><td>12K</table>";
     assert_eq!(names(&read(two).unwrap()), ["d/", "x"]);
-    // A table without facts may hold names side by side.
+    // A table without facts may have names side by side.
     let grid = "<table><tr><td><a href=a>a</a><td><a href=b>b</a><tr><td><a href=c>c</a></table>";
     assert_eq!(names(&read(grid).unwrap()), ["a", "b", "c"]);
 }
@@ -322,7 +322,7 @@ fn a_row_never_gets_its_neighbours_size() {
     assert_eq!(sizes(iis), [Exact(11), Exact(22)]);
     let ls = "<pre>-rw-r--r--  root  Nov 14  2023   105  B  <a href=a>a</a>\n-rw-r--r--  root  Nov 14  2023  5 kB  <a href=b>b</a>\n</pre>";
     assert_eq!(sizes(ls), [Exact(105), Rounded(5 << 10)]);
-    // Whether what stands before a link is about it, its first row shows.
+    // The first row shows whether facts precede their links.
     let below = "<pre><a href=a>a</a><br>2026-11-22 12:00 11<br><a href=b>b</a><br>2026-11-22 12:00 22</pre>";
     assert_eq!(sizes(below), [Unknown, Unknown]);
     assert_eq!(sizes("<td><a href=a>a</a><br>12K <a href=b>b</a>"), [Unknown, Unknown]);
@@ -339,7 +339,7 @@ fn a_row_never_gets_its_neighbours_size() {
         [Rounded(12 << 10), Unknown]
     );
     assert_eq!(sizes("<a href='a%0A'>a</a> <a href=b>b</a> 12K"), [Unknown, Unknown]);
-    // In a cell or an item lines are there for the looks, until another entry follows.
+    // Lines in a cell or an item are mere layout, until another entry follows.
     assert_eq!(
         sizes("<table><tr><td><p><a href=a>a</a></p><td><p>12K</p><br><tr><td><p><a href=b>b</a><td><p>13K</table>"),
         [Rounded(12 << 10), Rounded(13 << 10)]
@@ -347,7 +347,7 @@ fn a_row_never_gets_its_neighbours_size() {
     let items = "<ul><li><a href=a>a</a><div class=facts><span class=size>1.0 B</span><span class=mtime>2026-11-22 12:00</span></div>\
         <li><a href=b><span class=name>b</span><span class=size>2</span><span class=date>22.11.2026 12:00</span></a></ul>";
     assert_eq!(sizes(items), [Exact(1), Exact(2)]);
-    // A server that does not escape names means two files by one.
+    // A server that does not escape names: one name for two files.
     assert_eq!(
         sizes("<li><a href='a&b'>a&b</a> 3 B<li><a href='a&amp;b'>a&amp;b</a> 4 B"),
         [Unknown]

@@ -1,4 +1,4 @@
-//! What is read from whole pages: recorded from real servers, written by hand, and generated.
+//! Parsing of whole pages: recorded from real servers, hand-written, and generated.
 
 mod handmade;
 mod properties;
@@ -10,15 +10,15 @@ use url::Url;
 use super::NotAnIndex;
 use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, ListingConfig};
 
-/// Where the pages are said to come from.
+/// The URL of the pages.
 const PAGE: &str = "http://origin.test/corpus/";
 
-/// Reads a page with the limits that are there by default.
+/// Parses a page with the default limits.
 fn parse(page: &Url, body: &[u8], charset: Option<&str>) -> Result<Listing, NotAnIndex> {
     super::parse(page, body, charset, &ListingConfig::default())
 }
 
-/// Reads a page, as UTF-8, from [`PAGE`].
+/// Parses a page, as UTF-8, from [`PAGE`].
 fn read(html: &str) -> Result<Listing, NotAnIndex> {
     parse(&Url::parse(PAGE).unwrap(), html.as_bytes(), None)
 }
@@ -33,7 +33,7 @@ fn names(listing: &Listing) -> Vec<String> {
         .collect()
 }
 
-/// A date, without the seconds where the page has none.
+/// A date, without seconds if the page has none.
 fn shown_date(listed: ListedTime) -> String {
     let text = humantime::format_rfc3339_seconds(listed.time)
         .to_string()

@@ -1,4 +1,4 @@
-//! What holds for every page.
+//! Properties of every page.
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::source::{NAME_MAX, Name};
 
-/// What Apache escapes in a path (`T_OS_ESCAPE_PATH` in its `gen_test_char.c`): all but these.
+/// The characters that Apache escapes in a path (`T_OS_ESCAPE_PATH` in its `gen_test_char.c`): all but these.
 const APACHE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -28,7 +28,7 @@ const APACHE: &AsciiSet = &CONTROLS
 /// `ngx_escape_uri` with `NGX_ESCAPE_URI_COMPONENT`: all but the unreserved characters.
 const NGINX: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What index pages are made of, to get further than random bytes do.
+/// Parts of index pages, which get further than random bytes do.
 const PARTS: [&str; 66] = [
     "<a href=",
     "<a href='x'>",
@@ -185,7 +185,7 @@ fn apache_page(files: &[File]) -> String {
     format!("<table><tr>{head}</tr>\n{rule}\n{}</table>", rows.collect::<String>())
 }
 
-/// The listing that `files` should give, sizes as `page` shows them.
+/// Checks for the listing of `files`, with sizes as `page` shows them.
 fn check(page: &str, files: &[File], shown: impl Fn(u64) -> u64) -> Result<(), TestCaseError> {
     let listing = read(page).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!(listing.left_out.refused, 0);
@@ -210,7 +210,7 @@ fn check(page: &str, files: &[File], shown: impl Fn(u64) -> u64) -> Result<(), T
     Ok(())
 }
 
-/// What is promised of every entry of every page.
+/// The guarantees for every entry of every page.
 fn check_entry(entry: &Entry) -> Result<(), TestCaseError> {
     prop_assert!(Name::new(entry.name.as_bytes().to_vec()).as_ref() == Some(&entry.name));
     let page = Url::parse(PAGE).unwrap();
@@ -220,7 +220,7 @@ fn check_entry(entry: &Entry) -> Result<(), TestCaseError> {
     prop_assert_eq!(below.ends_with('/'), entry.kind == EntryKind::Directory);
     let segment = below.strip_suffix('/').unwrap_or(below);
     prop_assert!(!segment.is_empty() && !segment.contains('/'), "{}", entry.url);
-    // And it is the same URL to whoever parses it again.
+    // Parsing it again gives the same URL.
     prop_assert_eq!(Url::parse(entry.url.as_str()), Ok(entry.url.clone()));
     Ok(())
 }
@@ -288,8 +288,7 @@ fn a_long_listing_is_read_whole() {
     );
 }
 
-/// Pages that would take hours if the time grew with the square of anything; html5ever alone takes
-/// as long for the first.
+/// Pages that would take hours if the time were quadratic; html5ever alone takes that long for the first.
 #[test]
 fn hostile_pages_are_read_in_linear_time() {
     const BIG: usize = 50_000;

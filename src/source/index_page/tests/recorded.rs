@@ -113,8 +113,8 @@ fn listing(page: &str, charset: Option<&str>) -> Listing {
     parse(&Url::parse(PAGE).unwrap(), &recorded(page), charset).unwrap()
 }
 
-/// An entry on a line: name, size, date, URL below the page. A size that is rounded begins with `~`; a date that
-/// lacks the seconds does not show them.
+/// An entry as a line: name, size, date, URL below the page. `~` before a rounded size; no seconds in a date that lacks
+/// them.
 fn line(entry: &Entry) -> String {
     let size = match entry.kind {
         EntryKind::Directory => "dir".to_owned(),
@@ -123,7 +123,7 @@ fn line(entry: &Entry) -> String {
         EntryKind::File(ListedSize::Unknown) => "?".to_owned(),
     };
     let date = entry.modified.map_or("-".to_owned(), shown_date);
-    // The long name says nothing after its first bytes.
+    // The first bytes identify the long name.
     let short = |text: String| {
         if text.len() > 60 {
             format!("{}.. ({})", &text[..8], text.len())
@@ -144,13 +144,13 @@ fn line(entry: &Entry) -> String {
     )
 }
 
-/// The names that a server has to show; `/` after a directory's.
+/// The names that a server must show, with `/` after a directory's.
 fn expected_names(page: &str) -> BTreeSet<Vec<u8>> {
     let sized = SIZES.iter().map(|size| format!("size-{size}").into_bytes());
     let directories = DIRECTORIES.iter().map(|name| format!("{name}/").into_bytes());
     let awkward = NAMES.iter().map(|name| name.to_vec());
     let all = sized.chain(directories).chain(awkward).chain([vec![b'n'; 255]]);
-    // nginx shows no name that begins with a dot.
+    // nginx hides names that begin with a dot.
     all.filter(|name| !(page.starts_with("nginx") && name.starts_with(b".")))
         .collect()
 }
@@ -212,8 +212,8 @@ fn an_exact_size_is_right_and_a_rounded_one_is_near() {
     }
 }
 
-/// Guards against a change by which a page's sizes or dates are no longer found, which no other
-/// test here but the snapshots would notice.
+/// Guards against a change that makes a page's sizes or dates disappear, which only the snapshots would notice
+/// otherwise.
 #[test]
 fn sizes_and_dates_are_found_where_the_page_has_them() {
     let sizes = |page: &str, wanted: fn(ListedSize) -> bool| {

@@ -1,7 +1,7 @@
-//! The pages of ninety server set-ups over one corpus (`tests/fixtures/servers/`): what is read of each, beside what is there.
+//! The pages of ninety server set-ups over one corpus (`tests/fixtures/servers/`), compared with the corpus.
 //!
-//! `corpus.tsv` there is the truth: page, name, size, date. The result is the table in `docs/servers.md`; the test fails if the two
-//! differ. `UPDATE_DOCS=1 cargo test --lib tests::servers` writes it anew.
+//! `corpus.tsv` there has the expected values: page, name, size, date. The result is the table in `docs/servers.md`;
+//! the test fails if the two differ. `UPDATE_DOCS=1 cargo test --lib tests::servers` regenerates it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -105,10 +105,10 @@ fn servers() -> BTreeSet<String> {
         .collect()
 }
 
-/// What is read of one server's pages.
+/// The result for one server's pages.
 #[derive(Default)]
 struct Reading {
-    /// Names that are there and are read, and those that would be if the server gave each page.
+    /// Names that are read, and those that exist on pages that the server gave.
     names: usize,
     all: usize,
     missing: Vec<Vec<u8>>,
@@ -118,7 +118,7 @@ struct Reading {
     without_size: usize,
     dates: usize,
     without_date: usize,
-    /// Dates that are off by whole hours, as they are the server's local time.
+    /// Dates that are wrong by whole hours, because they are in the server's local time.
     local_dates: usize,
 }
 
@@ -126,7 +126,7 @@ impl Reading {
     /// Reads all pages of a server.
     ///
     /// # Panics
-    /// At a size or a date that is wrong.
+    /// At a wrong size or date.
     fn of(server: &str, truth: &BTreeMap<String, BTreeMap<Vec<u8>, Truth>>) -> Result<Reading, String> {
         let mut reading = Reading::default();
         for page in PAGES {
@@ -197,7 +197,7 @@ impl Reading {
         }
     }
 
-    /// Why what is missing is missing, as far as that shows.
+    /// The reasons for missing names, as far as the pages show them.
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let is_flat = |name: &[u8]| name.last() == Some(&b'/') && self.extra.contains(&name[..name.len() - 1].to_vec());
@@ -232,7 +232,7 @@ impl Reading {
     }
 }
 
-/// What the pages do not show by themselves.
+/// Remarks that the pages do not show.
 const REMARKS: [(&str, &str); 17] = [
     (
         "apache-aptmirror",
