@@ -5,7 +5,7 @@
 //! - `--log-file` replaces both.
 //!
 //! `-v` sets the verbosity; `FETCHFS_LOG` overrides it, in env_logger's syntax. All code logs through the `log` macros
-//! and does not depend on this module. Repeated lines are counted instead of written ([`rate_limited`]).
+//! and does not depend on this module. Repeated lines are counted instead of written (`rate_limited`).
 
 mod rate_limited;
 

@@ -1,6 +1,6 @@
 //! The client: metadata, documents and ranges of any origin, over one connection pool per origin.
 //!
-//! `vfs` and `source` ask for metadata ([`metadata`]) and documents; `cache` asks for ranges ([`ranges`]). What the
+//! `vfs` and `source` request metadata ([`metadata`]) and documents; `cache` requests ranges ([`ranges`]). What the
 //! client guarantees:
 //!
 //! - Every response is validated before the caller receives it ([`validation`](crate::http::response::validation)).
@@ -193,7 +193,7 @@ impl Client {
         Origin::of(link.as_ref().unwrap_or(url))
     }
 
-    /// Notes where a redirect of a file's URL leads, for the next request that asks for the file.
+    /// Records the redirect target of a file's URL, for the next request for the file.
     pub fn note_redirect(&self, url: &Url, target: &Url) {
         self.shared.redirects.remember_untried(url, target);
     }

@@ -9,7 +9,7 @@
 //! - A response ends the pause for all. Another failure starts a pause about twice as long.
 //! - `Retry-After` is a lower bound for the pause. Waiters are woken by an event, not by polling.
 //!
-//! A failure of one resource alone delays no other ([`failure_attribution`](self::failure_attribution)).
+//! A failure of one resource alone delays no other ([`failure_attribution`]).
 
 mod failure_attribution;
 

@@ -28,7 +28,7 @@ pub(crate) struct AnswerHead {
     pub content_range: Option<String>,
     /// The announced bytes of the body.
     pub content_length: Option<u64>,
-    /// The content codings, if servers apply one of them on the fly ([`compresses`](super::coding::compresses)).
+    /// The content codings, if servers apply one of them on the fly ([`compresses`]).
     pub coding: Option<String>,
     /// True if the response is one of several representations, chosen by Accept-Encoding.
     pub is_negotiated: bool,

@@ -15,10 +15,10 @@
 //!
 //! | status | the answer | verdict | after |
 //! |---|---|---|---|
-//! | 200, 206 | a content coding that compresses, and a length that is not announced, or not the file's or the range's | bad answer: compressed as it is sent | RFC 9110 §8.4, §12.5.3: identity was asked for |
+//! | 200, 206 | a content coding that compresses, and a length that is not announced, or not the file's or the range's | bad answer: compressed as it is sent | RFC 9110 §8.4, §12.5.3: `identity` was requested |
 //! | 200 | the same, nothing known of the file, and negotiated (`Vary`, the tag) | bad answer: another representation | §12.5.5 |
 //! | 200, 206 | any other content coding: a label on the bytes | as without | servers label stored `.gz` files |
-//! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was asked for |
+//! | 206 | multipart/byteranges; no, a malformed or a second Content-Range | bad answer | §14.4, §15.3.7.2: one range was requested |
 //! | 206 | starts elsewhere | contradiction | §15.3.7: a client must look at Content-Range |
 //! | 206 | ends after what was asked | as below, for what was asked; the rest is not read | some servers know no range but "from here on" |
 //! | 206 | Content-Length is not the range's length | contradiction | §15.3.7.1 |
@@ -51,7 +51,7 @@
 //! | 404, 410 | | not found | |
 //! | 408, 425, 429, 5xx, other 4xx | | status, with `Retry-After` | §10.2.3 |
 //! | 202 | | not ready, with `Retry-After` | §15.3.3 |
-//! | 304, other 2xx and 3xx | | bad answer: nothing that was asked for | |
+//! | 304, other 2xx and 3xx | | bad answer: not what was requested | |
 
 use std::ops::Range;
 

@@ -26,7 +26,7 @@ pub struct MountFlags {
     pub noexec: bool,
 }
 
-/// Mounts on the mountpoint of `mark`, which this process has claimed and [`super::check`] has accepted. Returns the
+/// Mounts on the mountpoint of `mark`, which this process has claimed and [`super::check()`] has accepted. Returns the
 /// mount's `/dev/fuse` for [`crate::fuse::Connection::start`]. The mount answers no request until a session runs on it.
 ///
 /// Dropping the descriptor leaves a dead mount; call [`super::unmount`] first.

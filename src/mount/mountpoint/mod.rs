@@ -1,6 +1,6 @@
 //! The mountpoint: attaches a FUSE mount to the kernel's mount table and detaches it. No FUSE protocol here.
 //!
-//! `cli` and the composition root call this in the following order: [`resolve`] the user's path, [`check`] that it can
+//! `cli` and the composition root call this in the following order: [`resolve`] the user's path, [`check()`] that it can
 //! be mounted on, create the [`RunFile`], [`mount`]; later, from another process, [`unmount`]. The descriptor that
 //! [`mount`] returns goes to [`crate::fuse::Connection::start`]. fuser could mount by itself, but as root it omits the
 //! subtype, so that `findmnt -t fuse.fetchfs` shows nothing, and its errors are no help to users.
