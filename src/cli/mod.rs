@@ -1,7 +1,7 @@
 //! The command line: one file per command, and [`run`], which dispatches them. `main` is the only caller.
 //!
 //! Exit status: 0 done, 1 failed, 2 usage error. A failure is one sentence on standard error that begins with
-//! `fetchfs:`. A closed pipe on standard output is no error message ([`output`]).
+//! `fetchfs:`. A closed pipe on standard output is no error message (`support::output`).
 
 mod cache;
 mod evict;

@@ -87,7 +87,7 @@ impl Connection {
         own.try_clone()
     }
 
-    /// Whether `fuser` has the socket of a [`relay`].
+    /// Whether `fuser` has the socket of a relay.
     pub fn is_relayed(&self) -> bool {
         self.relayed.get().is_some()
     }

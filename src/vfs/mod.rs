@@ -158,7 +158,7 @@ impl Tree {
 
     /// Releases `references` kernel references of a node (FORGET).
     pub fn forget(&self, ino: Ino, references: u64) {
-        // It may be the last to hold a directory with many names.
+        // Dropped after the lock: this may be the last reference to a directory with many names.
         drop(self.nodes.forget(ino, references));
     }
 
@@ -187,8 +187,8 @@ impl Tree {
         (node.is_ready() && !node.is_changed()).then_some(Ok(node))
     }
 
-    /// The node at this position of a directory's names. Most are made when they are looked up first, and let go of when nothing
-    /// is known of them that the listing does not say.
+    /// The node at this position of a directory's names. Most nodes are created at their first look-up, and dropped
+    /// when they have no more state than their listing.
     pub fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
         if let Some(node) = names.pinned(at) {
             return node;
@@ -203,14 +203,14 @@ impl Tree {
             let make = |ino| new_node(ino, parent.ino, Kind::File(listed_file(names, at)));
             self.nodes.get_or_add(ino, is_it, make)
         };
-        // A directory has its own names; another number is found again here only.
+        // A directory's names live in its node, and a node with another number can be found again only here.
         if node.is_directory() || node.ino != ino {
             return names.pin(at, node);
         }
         node
     }
 
-    /// Keeps a node in its directory, because more will be known of it than the listing says.
+    /// Pins a node in its directory, because it will have more state than its listing.
     fn keep_in_directory(&self, node: &Arc<Node>) {
         let parent = self.node(node.parent);
         let directory = parent.as_ref().map(|parent| &parent.kind);
@@ -356,7 +356,7 @@ impl Tree {
     }
 }
 
-/// A node that the kernel does not know yet.
+/// A node without kernel references.
 fn new_node(ino: Ino, parent: Ino, kind: Kind) -> Node {
     Node {
         ino,
@@ -366,7 +366,7 @@ fn new_node(ino: Ino, parent: Ino, kind: Kind) -> Node {
     }
 }
 
-/// The file at this position of a directory's names, of which only the listing tells.
+/// The file at this position of a directory's names, with nothing but its listing known.
 fn listed_file(names: &Snapshot, at: usize) -> RemoteFile {
     let mut file = RemoteFile::listed(Arc::clone(&names.context), names.entries(), at);
     file.is_stored = names.is_stored(at);

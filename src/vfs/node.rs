@@ -28,12 +28,12 @@ pub struct Node {
     pub ino: Ino,
     /// The directory that first listed it. The root is its own parent.
     pub parent: Ino,
-    /// The kernel's: each answer that names it is one. **Changed under the lock of [`Nodes`](super::nodes::Nodes) only.**
+    /// Number of kernel references. **Changed under the lock of [`Nodes`](super::nodes::Nodes) only.**
     pub(super) references: AtomicU64,
     pub(super) kind: Kind,
 }
 
-/// Number of files and bytes over all listings that are known.
+/// Number of files and bytes over all known listings.
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) files: AtomicU64,
@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    /// Whether this is what a listing of the directory `parent` has at this position, in that listing's version or an earlier one.
+    /// Whether the entry at this position of the listing of directory `parent` means this node.
     pub(super) fn is_listed(&self, parent: Ino, entries: &Entries, at: usize) -> bool {
         self.parent == parent
             && match &self.kind {
@@ -116,7 +116,7 @@ impl Node {
             }
     }
 
-    /// Whether more is known of it than its listing says, so that it can't be made again from that.
+    /// Whether it has more state than its listing, so that it can't be created again from that.
     pub(super) fn is_told_of(&self) -> bool {
         match &self.kind {
             Kind::Directory(_) => true,

@@ -1,7 +1,7 @@
 //! The table of nodes by inode number.
 //!
-//! A node exists while a directory's current listing has it, the kernel references it, or a caller holds it. The
-//! kernel counts a reference for each look-up reply and each readdirplus entry, and releases them with FORGET.
+//! A node exists while a snapshot pins it, the kernel references it, or a caller holds it. The kernel counts a
+//! reference for each look-up reply and each readdirplus entry, and releases them with FORGET.
 //!
 //! **Numbers follow from what a node is** ([`number`]): its URL and the file's version. So a backup program that
 //! identifies files by inode finds the same numbers after a remount. If two nodes would have one number, the later
@@ -38,17 +38,17 @@ pub(super) fn number(of: &[&str]) -> Ino {
     number_of(&of.join("\0"))
 }
 
-/// [`number`] of what is joined by NUL.
+/// [`number`] of strings that are joined by NUL.
 pub(super) fn number_of(joined: &str) -> Ino {
     (xxh3_64(joined.as_bytes()) >> 1).max(ROOT + 1)
 }
 
-/// **A node is in one of the two maps for as long as it is there.** The kernel may know a million, and each map takes 17 bytes for each of its
-/// places, of which up to half are free.
+/// **An existing node is in one of the two maps.** The kernel may reference a million nodes. Each map takes 17 bytes
+/// per slot, and up to half of the slots are free.
 struct Inner {
     /// Nodes that the kernel references. [`Node::references`] counts how often.
     known: HashMap<Ino, Arc<Node>>,
-    /// Other nodes, and nodes that were freed.
+    /// All other nodes, and entries of freed nodes.
     others: HashMap<Ino, Weak<Node>>,
     /// At this many others, entries of freed nodes are removed.
     full: usize,
@@ -112,7 +112,7 @@ impl Nodes {
         self.inner.write().add(wanted, make)
     }
 
-    /// The node with this number if it is the one that is meant; or else [a new one](Self::add).
+    /// The node with this number if it is the one that is meant; otherwise [a new one](Self::add).
     pub(super) fn get_or_add(
         &self,
         wanted: Ino,
@@ -123,7 +123,7 @@ impl Nodes {
             return node;
         }
         let mut inner = self.inner.write();
-        // Somebody may have made it meanwhile.
+        // Another thread may have added it meanwhile.
         match inner.get(wanted) {
             Some(node) if is_it(&node) => node,
             _ => inner.add(wanted, make),
@@ -175,7 +175,7 @@ impl Nodes {
             let enough = 2 * inner.known.len();
             inner.known.shrink_to(enough);
         }
-        // Nothing stays of a node that only the kernel has held.
+        // The node is freed with this reference, so no entry is needed.
         if Arc::strong_count(&node) > 1 || Arc::weak_count(&node) > 0 {
             inner.others.insert(ino, Arc::downgrade(&node));
         }

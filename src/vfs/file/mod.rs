@@ -24,9 +24,9 @@ const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
 /// else of it.
 const GHOST: Duration = Duration::from_secs(60);
 
-/// What the files of one listing have in common.
+/// Data that all files of one listing share.
 pub(super) struct ListingContext {
-    /// The directory's URL, with which most of their URLs begin.
+    /// The directory's URL, the prefix of most files' URLs.
     base: Arc<str>,
     dates: Arc<Dates>,
 }
@@ -39,14 +39,15 @@ impl ListingContext {
 
 /// One version of a remote file, as far as it is known. A node holds it.
 ///
-/// The kernel may know a million of them, and of most only the listing is known. So everything else is in a [`State`] that is
-/// created when there is something to put into it.
+/// The kernel may reference a million of them, and most have nothing but their listing. So everything else is in a
+/// [`State`], which is created on demand.
 pub struct RemoteFile {
     context: Arc<ListingContext>,
     /// The URL, without the base if `is_below`.
     rest: Box<str>,
     listed: Listed,
-    /// The date that was last shown, in seconds after the listed date, or [`NOT_SHOWN`]. **Valid only while there is no state.**
+    /// The date that was last shown, in seconds after the listed date, or [`NOT_SHOWN`]. **Valid only while `state`
+    /// is `None`.**
     shown_plainly: AtomicI32,
     /// Whether the URL begins with the base.
     is_below: bool,
@@ -66,7 +67,7 @@ pub struct RemoteFile {
     state: Mutex<Option<Box<State>>>,
 }
 
-/// Nothing was shown.
+/// No date was shown yet.
 const NOT_SHOWN: i32 = i32::MIN;
 
 /// A listing's size and date of a file, packed.
@@ -116,7 +117,7 @@ impl Listed {
     }
 }
 
-/// What is known of a file besides its listing.
+/// The state of a file besides its listing.
 #[derive(Default)]
 struct State {
     /// What the origin said of the file in a metadata answer, and when.
@@ -137,7 +138,7 @@ struct State {
     /// The version whose bytes were read under this node. The kernel may keep their pages, so **the node never shows
     /// another version's bytes**.
     shown: Option<Arc<OnceLock<Confirmed>>>,
-    /// Handles that have it open and are still read from.
+    /// Number of open handles that are still read from.
     handles: u32,
     /// The node that a later listing has in its place.
     successor: Option<Weak<Node>>,
@@ -233,18 +234,18 @@ impl RemoteFile {
         next
     }
 
-    /// The URL of its content.
+    /// The file's URL.
     pub(super) fn url(&self) -> Url {
         let text = if self.is_below {
             format!("{}{}", self.context.base, self.rest)
         } else {
             self.rest.to_string()
         };
-        // It is the text of a URL that was parsed.
+        // The text comes from a parsed URL.
         Url::parse(&text).unwrap_or_else(|_| unreachable!("a URL does not read as one: {text}"))
     }
 
-    /// Whether the entry at this position has its URL.
+    /// Whether the entry at this position has this file's URL.
     pub(super) fn is_at(&self, entries: &Entries, at: usize) -> bool {
         if *entries.base() == self.context.base {
             let (rest, is_below) = entries.link(at);
@@ -272,12 +273,12 @@ impl RemoteFile {
         self.listed.time().filter(|_| self.is_listed)
     }
 
-    /// Whether more is known of it than the listing says.
+    /// Whether there is more state than the listing gives.
     pub(super) fn is_told_of(&self) -> bool {
         self.changed.load(Ordering::Acquire) || self.state.lock().is_some()
     }
 
-    /// Reads the state.
+    /// Reads the state; an empty one if there is none.
     fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         match self.state.lock().as_deref() {
             Some(state) => look(state),
@@ -285,13 +286,13 @@ impl RemoteFile {
         }
     }
 
-    /// Changes the state, which is created if there is none.
+    /// Changes the state; creates it if there is none.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         change(state.get_or_insert_with(|| Box::new(self.plain_state())))
     }
 
-    /// The state that stands for none.
+    /// The state that an absent one stands for.
     fn plain_state(&self) -> State {
         let after = self.shown_plainly.load(Ordering::Relaxed);
         if after == NOT_SHOWN {

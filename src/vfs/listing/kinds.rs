@@ -94,7 +94,7 @@ impl Tree {
         for (at, node) in names.all_pinned() {
             let Kind::Directory(below) = &node.kind else { continue };
             if let Some(url) = below.url.as_ref().filter(|_| !entries.is_directory(at)) {
-                // Without room it is written down as what it was, and found out again.
+                // If it does not fit, it is stored as a file and corrected again later.
                 let _ = entries.replace(at, EntryKind::Directory, url);
             }
         }
@@ -131,7 +131,7 @@ pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
             None => before.entries().url(before_at) == url,
         };
         if is_same {
-            // Without room it is a file until that is found out again.
+            // If it does not fit, it is a file until it is corrected again.
             let _ = entries.replace(at, EntryKind::Directory, &url);
         }
     }

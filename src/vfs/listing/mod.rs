@@ -313,7 +313,7 @@ impl Tree {
         snapshot
     }
 
-    /// Pins the nodes in new names that can't be made from what the listing says.
+    /// Pins the nodes of new names that can't be created from the listing.
     fn take_nodes(
         &self,
         node: &Node,
@@ -323,7 +323,7 @@ impl Tree {
     ) {
         let mut shown = HashMap::new();
         if before.is_none() {
-            // What is new in one that was listed before was not shown before, or the listing says something else of it.
+            // New entries of a listing were not shown before, or the listing now says something else of them.
             shown = self.shown_before(names);
         }
         let entries = names.entries();
@@ -366,7 +366,7 @@ impl Tree {
         }
     }
 
-    /// The node at this position, if there is one.
+    /// The node at this position, if it exists.
     fn existing(&self, parent: Ino, names: &Snapshot, at: usize) -> Option<Arc<Node>> {
         names.pinned(at).or_else(|| {
             let node = self.nodes.get(names.listed_ino(at))?;
@@ -374,7 +374,8 @@ impl Tree {
         })
     }
 
-    /// What those of the files were shown as of which the listing says what it said then; by their positions.
+    /// The nodes that earlier mounts showed for these files, by their positions. Only files whose listed size and
+    /// date are the same.
     fn shown_before(&self, names: &Snapshot) -> HashMap<usize, ShownFile> {
         let entries = names.entries();
         let files = || (0..entries.len()).filter(|&at| !entries.is_directory(at));
@@ -472,7 +473,8 @@ impl Tree {
     }
 }
 
-/// Which entries come from an earlier mount's listing: all, if the listing does; or those that are unchanged since.
+/// Which entries come from an earlier mount's listing: all, if the listing does; otherwise those that are unchanged
+/// since.
 fn stored_before(before: Option<&Snapshot>, entries: &Entries, is_stored: bool) -> Option<Box<[bool]>> {
     if is_stored {
         return Some(vec![true; entries.len()].into());

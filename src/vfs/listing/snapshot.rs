@@ -1,9 +1,11 @@
 //! Snapshots: the names in a directory at one moment.
 //!
-//! A directory may have a million names, and most of them are never looked up. A snapshot holds the listing's [`Entries`] and their
-//! inode numbers: 40 bytes a name, and the name. **A node is created at the first look-up** ([`Tree::child`](crate::vfs::Tree::child)). A node
-//! with no more state than its listing is dropped when the kernel forgets it, and created again at the next look-up. A node with more state,
-//! or with another number than the listing gives it, is pinned: it stays in the snapshot.
+//! A directory may have a million names, and most of them are never looked up. A snapshot holds the listing's
+//! [`Entries`] and their inode numbers: 40 bytes a name, and the name.
+//!
+//! **A node is created at the first look-up** ([`Tree::child`](crate::vfs::Tree::child)). A node without more state
+//! than its listing is dropped when the kernel forgets it, and created again at the next look-up. A node with more
+//! state, or with another number than the listing gives it, is pinned: it stays in the snapshot.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -22,17 +24,17 @@ use crate::vfs::file::ListingContext;
 use crate::vfs::node::{Ino, Kind, Node};
 use crate::vfs::nodes::number_of;
 
-/// An order in which programs go through a directory.
+/// An order in which programs walk through a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::vfs) enum Order {
-    /// The listing's, as `find` and `ls -U` do.
+    /// The listing's order: `find` and `ls -U`.
     Listed,
     /// By inode number: `cp`, `rm` and `du` sort by it, because on a disk that is the order of the inodes.
     Numbered,
 }
 
-/// The names in a directory at one moment. An open directory keeps the one that it began with, so
-/// that positions in it stay good.
+/// The names in a directory at one moment. An open directory keeps its snapshot, so that directory offsets stay
+/// valid.
 pub struct Snapshot {
     entries: Entries,
     /// The number of each entry's node, unless another one is pinned.
@@ -43,7 +45,7 @@ pub struct Snapshot {
     by_ino: Box<[u32]>,
     /// Which entries come from an earlier mount's listing; `None` if none do.
     stored: Option<Box<[bool]>>,
-    /// What its files have in common.
+    /// Data that its files share.
     pub(in crate::vfs) context: Arc<ListingContext>,
     /// Locked only for a look-up or a change.
     pinned: RwLock<Pinned>,
@@ -55,7 +57,7 @@ pub struct Snapshot {
 /// Nodes that stay in a snapshot.
 #[derive(Default)]
 struct Pinned {
-    /// By their positions.
+    /// Pinned nodes by their positions.
     nodes: HashMap<u32, Arc<Node>>,
     /// The positions of nodes with another number than the listing gives them.
     renumbered: HashMap<Ino, u32>,
@@ -76,7 +78,7 @@ impl Pinned {
 }
 
 impl Snapshot {
-    /// The names of a listing.
+    /// The snapshot of a listing.
     pub(in crate::vfs) fn new(
         entries: Entries,
         dates: Arc<Dates>,
@@ -99,7 +101,7 @@ impl Snapshot {
         Snapshot::with(entries, inos, dates, stored, modified)
     }
 
-    /// Names with fixed nodes.
+    /// A snapshot with a fixed node for each name.
     pub(in crate::vfs) fn of_nodes(children: Vec<(Name, Arc<Node>)>) -> Snapshot {
         let nowhere = Url::parse("http://-/").expect("a constant");
         let mut entries = Entries::of(&nowhere);
@@ -114,7 +116,7 @@ impl Snapshot {
                 },
                 modified: None,
             };
-            // Sources of one command line fit.
+            // The sources of one command line always fit.
             if entries.push(&entry) {
                 nodes.push(node);
             }
@@ -134,12 +136,12 @@ impl Snapshot {
         stored: Option<Box<[bool]>>,
         modified: Option<SystemTime>,
     ) -> Snapshot {
-        // An `Entries` has no more than that.
+        // `Entries` holds no more than that.
         let positions = 0..u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let mut by_name: Box<[u32]> = positions.clone().collect();
         by_name.sort_unstable_by(|&a, &b| entries.name(a as usize).cmp(entries.name(b as usize)));
         let mut by_ino: Box<[u32]> = positions.collect();
-        // Two may have one number by chance.
+        // Two entries may have the same number.
         by_ino.sort_unstable_by_key(|&at| (inos[at as usize], at));
         let directories = (0..entries.len()).filter(|&at| entries.is_directory(at)).count();
         let context = ListingContext::new(Arc::clone(entries.base()), dates);
@@ -156,12 +158,12 @@ impl Snapshot {
         }
     }
 
-    /// How many names there are, ghosts among them.
+    /// Number of names, including ghosts.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no names.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -171,7 +173,7 @@ impl Snapshot {
         self.entries.name(at)
     }
 
-    /// The number of the node at this position, whether or not it was ever looked up.
+    /// The inode number at this position, even if the name was never looked up.
     pub fn ino(&self, at: usize) -> Ino {
         self.pinned(at).map_or(self.inos[at], |node| node.ino)
     }
@@ -182,7 +184,7 @@ impl Snapshot {
             .map_or_else(|| self.entries.is_directory(at), |node| node.is_directory())
     }
 
-    /// Whether the listing has a file at this position of which the server says that it is not there.
+    /// Whether the listing has a file at this position that does not exist on the server.
     pub fn is_ghost(&self, at: usize) -> bool {
         self.pinned(at).is_some_and(|node| node.is_ghost())
     }
@@ -195,7 +197,7 @@ impl Snapshot {
         Some(self.by_name[found.ok()?] as usize)
     }
 
-    /// [`Self::find`], which is fast where the name is at `near`.
+    /// [`Self::find`], fast if the name is at `near`.
     pub(in crate::vfs) fn find_near(&self, name: &OsStr, near: usize) -> Option<usize> {
         if near < self.len() && self.name(near) == name {
             return Some(near);
@@ -203,7 +205,7 @@ impl Snapshot {
         self.find(name)
     }
 
-    /// What the listing says.
+    /// The listing's entries.
     pub(in crate::vfs) fn entries(&self) -> &Entries {
         &self.entries
     }
@@ -250,7 +252,7 @@ impl Snapshot {
         node
     }
 
-    /// Pins a node at this position, in the place of the node that was there.
+    /// Replaces the node at this position by a pinned one.
     pub(in crate::vfs) fn replace(&self, at: usize, node: Arc<Node>) {
         let was_directory = self.is_directory(at);
         if node.is_directory() && !was_directory {
@@ -261,19 +263,19 @@ impl Snapshot {
         drop(before);
     }
 
-    /// Pins a node, if it is one of this snapshot, because it has more state than its listing.
+    /// Pins a node of this snapshot, because it has more state than its listing.
     pub(in crate::vfs) fn keep(&self, node: &Arc<Node>) {
         if let Some(at) = self.listed_position(node.ino) {
             self.pin(at, Arc::clone(node));
         }
     }
 
-    /// Number of directories among them.
+    /// Number of directories.
     pub(in crate::vfs) fn directories(&self) -> u32 {
         self.directories.load(Ordering::Relaxed)
     }
 
-    /// How many are files, and the bytes in them, as far as is known.
+    /// Number of files and the sum of their known sizes in bytes.
     pub(in crate::vfs) fn totals(&self) -> (u64, u64) {
         let pinned = self.pinned.read();
         let (mut files, mut bytes) = (0, 0_u64);
@@ -293,14 +295,14 @@ impl Snapshot {
         (files, bytes)
     }
 
-    /// Whether a listing says what this one says, and nothing else is known to have changed.
+    /// Whether a listing equals this one, and no other change is known.
     pub(in crate::vfs) fn says_the_same(&self, entries: &Entries, modified: Option<SystemTime>) -> bool {
         self.modified == modified
             && self.entries.is_same(entries)
             && !self.pinned.read().nodes.values().any(|node| node.is_changed())
     }
 
-    /// Whether the server's size of the file at this position is known.
+    /// Whether the exact size of the file at this position is known.
     pub(in crate::vfs) fn has_exact_size(&self, at: usize) -> bool {
         match self.pinned(at) {
             Some(node) => node.has_exact_size(),
@@ -311,7 +313,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether there is a file of exactly known size at this position, from one byte to `limit`.
+    /// Whether there is a file of exactly known size at this position, between 1 and `limit` bytes.
     fn is_small_file(&self, at: usize, limit: u64) -> bool {
         match (self.pinned(at), self.entries.kind(at)) {
             (Some(node), _) => node.is_small_file(limit),
@@ -320,7 +322,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether the listing gives the entry at this position the date.
+    /// Whether the listing gives the entry at this position this date.
     pub(in crate::vfs) fn is_listed_at(&self, at: usize, time: Option<ListedTime>) -> bool {
         match self.pinned(at).as_ref().map(|node| &node.kind) {
             Some(Kind::File(file)) => file.listed_time() == time,
@@ -329,7 +331,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether this listing may be what has become of these names: see [`Listing::may_follow`].
+    /// Whether this listing may be the successor of these names: see [`Listing::may_follow`].
     pub(in crate::vfs) fn may_become(&self, listing: &Listing) -> bool {
         self.is_empty() || listing.may_follow(|name| self.find(name).is_some())
     }
@@ -340,13 +342,13 @@ impl Snapshot {
         (self.inos[at] == ino).then_some(at)
     }
 
-    /// Where a node stands in the listing.
+    /// The position of a node in the listing.
     pub(in crate::vfs) fn position(&self, ino: Ino) -> Option<usize> {
         let renumbered = self.pinned.read().renumbered.get(&ino).copied();
         renumbered.map_or_else(|| self.listed_position(ino), |at| Some(at as usize))
     }
 
-    /// The rank of a node in this order. One whose number has changed stands where it did before.
+    /// The rank of a node in this order. A renumbered node keeps its rank.
     pub(in crate::vfs) fn rank(&self, order: Order, ino: Ino) -> Option<usize> {
         let at = self.position(ino)?;
         match order {
@@ -377,14 +379,14 @@ impl Snapshot {
     /// The positions of the directories after this one in this order, or of all of them.
     pub(in crate::vfs) fn directories_after(&self, order: Order, ino: Option<Ino>) -> impl Iterator<Item = usize> {
         let start = match self.directories() {
-            // There may be a million files.
+            // Stops early, because there may be a million files.
             0 => usize::MAX,
             _ => ino.map_or(0, |ino| self.rank(order, ino).map_or(usize::MAX, |rank| rank + 1)),
         };
         self.from(order, start).filter(|&at| self.is_directory(at))
     }
 
-    /// Whether two directories here are at most `distance` directories apart in this order, in either direction.
+    /// Whether two directories are at most `distance` directories apart in this order, in either direction.
     pub(in crate::vfs) fn are_directories_near(&self, order: Order, one: Ino, other: Ino, distance: usize) -> bool {
         let Some((one, other)) = self.rank(order, one).zip(self.rank(order, other)) else {
             return false;
@@ -399,7 +401,7 @@ impl Snapshot {
         Some(after + 1 + next)
     }
 
-    /// Which ranks from `from` to before `until` are those of files of exactly known size, from one byte to `limit`.
+    /// For the ranks `from..until`: the ranks of files of exactly known size between 1 and `limit` bytes.
     pub(in crate::vfs) fn small_files(
         &self,
         order: Order,
@@ -411,7 +413,7 @@ impl Snapshot {
         ranked.filter(|&(_, at)| self.is_small_file(at, limit)).collect()
     }
 
-    /// The memory that it takes, in bytes, beside its nodes.
+    /// Its memory in bytes, without nodes.
     #[cfg(test)]
     fn memory(&self) -> usize {
         self.entries.memory() + self.len() * (size_of::<Ino>() + 2 * size_of::<u32>())
@@ -439,7 +441,7 @@ mod tests {
         Snapshot::new(entries, Dates::by(Arc::default()), None, None)
     }
 
-    /// The bound on the memory of a directory of a million names that is listed.
+    /// Bounds the memory of a listed directory of a million names.
     #[test]
     fn name_takes_forty_bytes_beside_its_text() {
         let names = 10_000;

@@ -26,7 +26,7 @@ use url::Url;
 use crate::cache::StoredListing;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name, seconds};
 
-/// Bytes of most lines, to spare the growth of a text of megabytes.
+/// Capacity per line in bytes, so that a text of megabytes need not grow often.
 const LINE: usize = 80;
 
 /// The stored form of a listing; `None` if it contains links that must not be stored.
@@ -84,7 +84,7 @@ pub(in crate::vfs) fn file_text(size: ListedSize, date: Option<ListedTime>) -> S
     FileText(size, date).to_string()
 }
 
-/// Writes [`file_text`].
+/// Formats the text of [`file_text`].
 pub(in crate::vfs) struct FileText(pub(in crate::vfs) ListedSize, pub(in crate::vfs) Option<ListedTime>);
 
 impl fmt::Display for FileText {
