@@ -153,7 +153,8 @@ pub struct Scheduler {
     period: u64,
     /// Entries that are [set back](stalls), in the order in which that began.
     set_back: Vec<EntryId>,
-    /// Origins whose slots have to be looked at, because something has changed for an entry that is asked elsewhere by now.
+    /// Origins to include in the next dispatch, because an entry has changed whose queue has moved to
+    /// another origin.
     freed: Vec<OriginNumber>,
     /// Bytes that fetches have brought.
     brought: u64,

@@ -1,8 +1,8 @@
 //! The quota: a hard limit of the cache's size.
 //!
 //! **Space is reserved before bytes are written** ([`reservation`]) and counted in blocks of the
-//! disk, in a [`ledger`] that all processes of the directory share. Everything in the directory
-//! counts: data files, index, directories. The [`evictor`] frees space ahead of need, by the rules
+//! disk, in a [`ledger`](crate::cache::sharing::ledger) that all processes of the directory share. Everything in the directory
+//! counts: data files, index, directories. The [`evictor`](crate::cache::eviction::evictor) frees space ahead of need, by the rules
 //! of the [`policy`], when the count nears the limit, or the file system's free space nears
 //! `min_free`. A writer without space waits for it; if none can be freed it gets
 //! [`ReadError::NoRoom`](super::ReadError::NoRoom). [`room`] computes how much space there is, and
@@ -108,7 +108,7 @@ impl Quota {
             .set_index(self.index_files.iter().map(|file| allocated_at(file)).sum());
     }
 
-    /// Returns true if the index may grow by so many bytes within the cache's free space. They
+    /// Returns true if the index may grow by `bytes` bytes within the cache's free space. They
     /// count until the index is measured again.
     pub(super) fn has_room_in_index(&self, bytes: u64) -> bool {
         self.measure_index();

@@ -20,7 +20,7 @@ const STORED: usize = 12;
 pub struct Recency(Box<[(AtomicU64, AtomicU32)]>);
 
 impl Recency {
-    /// For a file of so many chunks. Segments that `stored` lacks get `otherwise`: they were
+    /// For a file of `chunks` chunks. Segments that `stored` lacks get `otherwise`: they were
     /// fetched after the last record, by a process that was killed before it could record them.
     pub fn new(chunks: u64, stored: &[u8], otherwise: Use) -> Recency {
         let segments = usize::try_from(chunks.div_ceil(SEGMENT)).unwrap_or(usize::MAX);

@@ -10,7 +10,7 @@ use super::room::Mark;
 use super::rounds::Outcome;
 use crate::cache::error::ReadError;
 
-/// The index is measured whenever so many bytes were added; that costs some microseconds.
+/// The index is measured each time this many bytes were added; that costs some microseconds.
 const LOOK_AT_INDEX: u64 = 128 << 10;
 
 /// Maximum wait of a writer for space that is in use at the moment.

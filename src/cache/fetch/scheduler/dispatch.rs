@@ -14,7 +14,7 @@ use crate::cache::key::EntryId;
 const MANY: usize = 8;
 
 impl Scheduler {
-    /// Gives the slots that an entry has to do with to what is wanted.
+    /// Dispatches for an entry's origin, and for the other origins whose slots its fetches have.
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
         if let Some(origin) = self.queues.get(id).map(|flight| flight.origin) {
             self.note_slots_elsewhere(id);

@@ -71,7 +71,8 @@ pub(super) struct Waiter {
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) entry: EntryId,
-    /// Whose slot it has: the origin that its bytes come from, as far as is known (see [`super::redirects`]).
+    /// The origin whose slot it has: the one that its bytes come from, as far as known (see
+    /// [`super::redirects`]).
     pub(super) origin: OriginNumber,
     pub(super) chunks: Range<u64>,
     /// Byte offset from which on it brings bytes.

@@ -30,7 +30,8 @@ pub(super) struct OriginNumber(usize);
 #[derive(Debug, Default)]
 pub(super) struct EntryQueues {
     all: BTreeMap<EntryId, Kept>,
-    /// Where redirects of entries have led, if not to the origin that the entry names. It outlives their flights.
+    /// The last redirect target of entries, if not the origin that the entry names. Outlives their
+    /// queues.
     led: HashMap<EntryId, OriginNumber>,
     numbers: HashMap<Origin, OriginNumber>,
     /// By number. Origins are never dropped: their measurements are useful later. The last is
@@ -38,7 +39,8 @@ pub(super) struct EntryQueues {
     origins: Vec<AtOrigin>,
 }
 
-/// The state of one origin. **`wanting`, `fetching`, `running` and `queues` follow from its queues.**
+/// The state of one origin. **`wanting` and `queues` follow from its queues, `fetching` from the
+/// fetches.**
 #[derive(Debug, Default)]
 pub(super) struct AtOrigin {
     /// How it answers, and how long a fetch should be.
@@ -213,7 +215,7 @@ impl EntryQueues {
         self.origins[origin.0].fetching.insert(fetch);
     }
 
-    /// A fetch gives back its slot of an origin.
+    /// A fetch releases its slot of an origin.
     pub(super) fn give_back_slot(&mut self, origin: OriginNumber, fetch: FetchId) {
         self.origins[origin.0].fetching.remove(&fetch);
     }
@@ -273,7 +275,7 @@ impl AtOrigin {
         self.fetching.len()
     }
 
-    /// How many fetches an entry may have at once, if it gets only so many.
+    /// Maximum number of concurrent fetches of an entry, if it has a limit of its own.
     fn share_of(&self, id: EntryId) -> Option<usize> {
         self.limited.filter(|(limited, _)| *limited == id).map(|(_, most)| most)
     }

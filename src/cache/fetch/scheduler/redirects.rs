@@ -1,23 +1,27 @@
 //! Redirects: a fetch has a slot of the origin that its bytes come from.
 //!
-//! The URL of a file does not tell where that is. So a fetch begins with a slot of the origin where the entry's bytes came from last, or else
-//! of the one that the entry names; and **when a redirect leads to another origin, the slot moves there**. The one that it had is for other
-//! files at once. So files that lead to a server that is slow, silent or away hold that server's slots and no others, and how many
-//! connections a server bears is learnt from what is really asked of it.
+//! The URL of a file does not show that origin. So a fetch begins with a slot of the origin where
+//! the entry's bytes came from last, or else of the one that the entry names. **When a redirect
+//! leads to another origin, the slot moves there**, and the previous slot is free for other files
+//! at once. So files that lead to a slow, silent or failing server hold that server's slots and no
+//! others. The connection limit of a server is learnt from the requests that it really gets.
 //!
-//! If the other origin has no slot left, the fetch ends there, and its bytes are wanted of that origin: they come when it is their turn. The
-//! caller remembers the redirect for that, so the next fetch goes straight there, and each slot that an entry gets brings it further.
+//! If the other origin has no slot left, the fetch ends, and its bytes are wanted of that origin:
+//! they come when it is their turn. The caller remembers the redirect, so the next fetch goes
+//! straight there. So each slot that an entry gets makes progress.
 //!
-//! A request that goes back to the entry's own URL, to hear where that leads now, keeps its slot: it is short, and connections are
-//! counted for each origin below. Only if that origin answers with bytes, or fails, the slot moves to it; and then nothing ends,
-//! though the origin may have one fetch more than it should for a while.
+//! A request that goes back to the entry's own URL, to learn where it leads now, keeps its slot. It
+//! is short, and the layer below counts connections for each origin. The slot moves only if that
+//! origin answers with bytes, or fails. In that case no fetch ends, though the origin may have one
+//! fetch too many for a while.
 
 use super::queues::OriginNumber;
 use super::{FetchId, Scheduler};
 use crate::http::Origin;
 
 impl Scheduler {
-    /// A redirect leads a fetch to this origin, which is about to be asked. Returns false if the fetch has lost its slot, and is over.
+    /// A redirect leads a fetch to this origin, which is about to be asked. Returns false if the
+    /// fetch has lost its slot, and is over.
     pub fn leads_to(&mut self, fetch: FetchId, origin: &Origin) -> bool {
         let to = self.queues.number(origin);
         let Some(from) = self.move_slot(fetch, to) else {
@@ -33,7 +37,7 @@ impl Scheduler {
         self.fetches.contains_key(&fetch)
     }
 
-    /// This origin has answered a fetch, or refused to.
+    /// This origin has answered a fetch, or refused it.
     pub(super) fn heard_from(&mut self, fetch: FetchId, origin: &Origin) {
         let to = self.queues.number(origin);
         if let Some(from) = self.move_slot(fetch, to) {
@@ -42,14 +46,15 @@ impl Scheduler {
         }
     }
 
-    /// Gives a fetch a slot of an origin in place of the one that it has, which is returned. What is wanted of its entry is asked there, too.
+    /// Gives a fetch a slot of an origin in place of its previous one, and returns the previous
+    /// origin. The entry's wanted chunks move there, too.
     fn move_slot(&mut self, id: FetchId, to: OriginNumber) -> Option<OriginNumber> {
         let fetch = self.fetches.get_mut(&id)?;
         if fetch.origin == to {
             return None;
         }
         let from = std::mem::replace(&mut fetch.origin, to);
-        // Its time begins anew.
+        // Its time with the slot begins anew.
         fetch.began_in = self.period;
         fetch.answers_before = self.queues.at(to).answers();
         self.queues.give_back_slot(from, id);
@@ -58,7 +63,7 @@ impl Scheduler {
         Some(from)
     }
 
-    /// Whether a fetch that has come to an origin may stay: the same rules hold as if it had begun there.
+    /// Returns true if a fetch that has come to an origin may stay: as if it had begun there.
     fn has_room_for(&mut self, fetch: FetchId, origin: OriginNumber) -> bool {
         let at = self.queues.at(origin);
         if at.rate.wait(self.now).is_some() {
