@@ -7,13 +7,14 @@
 //!
 //! [`parse`] is pure: the source that fetched a page calls it with the whole page. It guarantees:
 //!
-//! * Each entry's name is one path component ([`Name::new`](super::Name::new)); the others are counted in
-//! [`Listing::left_out`]. * Each entry's URL is at the page's origin, exactly one level below it, and requests that
-//! very entry. Only by the caller's options may it have a query, or be elsewhere; at another origin its user info is
-//! removed. * A size is [`Exact`](super::ListedSize::Exact) only if the page shows every digit of it. * A page that is
-//! not a listing is an error, because an empty listing would mean that everything is gone. A page that may be an empty
-//! directory's, but does not say so, is not marked. * Time and memory are linear in the page's length, and memory is
-//! bounded by the maximum number of names.
+//! - Each entry's name is one path component ([`Name::new`](super::Name::new)); the others are counted in
+//!   [`Listing::left_out`].
+//! - Each entry's URL is at the page's origin, exactly one level below it, and requests that very entry. Only by the
+//!   caller's options may it have a query, or be elsewhere; at another origin its user info is removed.
+//! - A size is [`Exact`](super::ListedSize::Exact) only if the page shows every digit of it.
+//! - A page that is not a listing is an error, because an empty listing would mean that everything is gone. A page that
+//!   may be an empty directory's, but does not say so, is not marked.
+//! - Time and memory are linear in the page's length, and memory is bounded by the maximum number of names.
 //!
 //! **Dates** count as UTC unless the page names a zone. nginx writes UTC unless `autoindex_localtime` is on, and Caddy
 //! names the zone. Apache and lighttpd write the server's local time without a zone, so a listed date may be wrong by
