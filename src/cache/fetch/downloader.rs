@@ -278,7 +278,7 @@ impl Fetch {
         };
         match answer {
             Ok(Some(mut body)) => {
-                // What stands in for the file's own origin has its slots.
+                // A mirror's answer uses a slot of the file's own origin.
                 let origin = match mirror {
                     None => body.origin().unwrap_or_else(|| self.order.entry.origin.clone()),
                     Some(_) => self.order.entry.origin.clone(),
@@ -325,7 +325,7 @@ impl Route for Fetch {
         Box::pin(async move {
             let Some(origin) = Origin::of(target) else { return };
             if !self.manager.leads_to(self.order.id, &origin) {
-                // It is stopped, and the next fetch begins where this one was led.
+                // This fetch is stopped; the next one begins at the redirect's target.
                 self.downloader.client.note_redirect(&self.order.entry.url, target);
                 std::future::pending().await
             }

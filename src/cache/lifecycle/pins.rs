@@ -15,8 +15,8 @@ use crate::cache::index::{Holding, JobRow, PinRow, Record};
 use crate::cache::sharing::locks::{Lock, try_lock};
 use crate::http::redact;
 
-/// Fetches without a reader: when this is dropped, the index records the new bytes as used. A
-/// reader does that itself.
+/// A fetch without a reader. When this is dropped, the index records the recency of the new bytes.
+/// A reader does that itself.
 pub struct BackgroundUse {
     versions: Arc<VersionStore>,
     entry: Arc<CacheEntry>,
