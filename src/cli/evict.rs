@@ -22,7 +22,7 @@ struct EvictArgs {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
-    /// Evict what is below directories
+    /// Evict everything below directories
     #[arg(long, short)]
     recursive: bool,
 

@@ -22,16 +22,16 @@ struct PinArgs {
     #[arg(value_name = "PATH", required_unless_present = "list")]
     paths: Vec<PathBuf>,
 
-    /// Leave fetching to who reads them
+    /// Do not fetch now; later reads fetch the files
     #[arg(long)]
     no_fetch: bool,
 
-    /// Show what is pinned, in the caches of all mounts or those named
+    /// List the pins of all mounts, or of those named
     #[arg(long, conflicts_with = "no_fetch")]
     list: bool,
 }
 
-/// Take pins back
+/// Unpin files
 ///
 /// The files stay in the cache until room is needed.
 #[derive(Args)]

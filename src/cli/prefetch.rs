@@ -31,9 +31,9 @@ struct PrefetchArgs {
     #[arg(value_name = "PATH", required_unless_present_any = ["list", "cancel"])]
     paths: Vec<PathBuf>,
 
-    /// Go into the directories in directories, too
+    /// Include sub-directories
     ///
-    /// Without it, of a directory the files that are directly in it are fetched.
+    /// Without it, only the files directly in a directory are fetched.
     #[arg(long, short)]
     recursive: bool,
 
@@ -47,18 +47,18 @@ struct PrefetchArgs {
     )]
     range: Vec<ByteRange>,
 
-    /// Return at once; the mount goes on by itself
+    /// Return at once; the mount fetches in the background
     ///
     /// If the mount ends first, the next mount of the same source over the same cache continues. Failures are retried
     /// until everything is fetched, or the server says that it is gone.
     #[arg(long, short)]
     background: bool,
 
-    /// Show what goes on in the background, of all mounts or those named
+    /// List the background jobs of all mounts, or of those named
     #[arg(long, conflicts_with_all = ["recursive", "range", "background", "cancel"])]
     list: bool,
 
-    /// End what goes on in the background under this number
+    /// Cancel the background job with this number
     #[arg(long, value_name = "JOB", conflicts_with_all = ["recursive", "range", "background"])]
     cancel: Option<u64>,
 }

@@ -10,7 +10,7 @@ use super::support::{output, targets};
 use crate::control::protocol::{Reply, Request};
 use crate::control::status::{Origin, Status};
 
-/// Show what is mounted, and what goes on in it
+/// Show the mounts and their current activity
 ///
 /// Sizes of the cache count all mounts that share it. Rates are those of the moment.
 #[derive(Args)]
