@@ -153,6 +153,11 @@ impl Name {
         }
     }
 
+    /// Returns true if its date may be the response's own.
+    fn is_recent(&self, now: SystemTime) -> bool {
+        self.age(now + RECENT).is_some_and(|age| age < 2 * RECENT)
+    }
+
     /// The age of its date; `None` without a date, or if it is in the future.
     fn age(&self, now: SystemTime) -> Option<Duration> {
         now.duration_since(parse_date(self.date.as_deref()?)?).ok()
@@ -261,7 +266,9 @@ fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now
     }
     let steady_head = heads
         .first()
-        .filter(|first| heads.len() > 1 && !first.is_empty() && heads.iter().all(|name| name == *first));
+        .filter(|first| heads.len() > 1 && !first.is_empty() && heads.iter().all(|name| name == *first))
+        // Two responses of one second share a date that is the response's own.
+        .filter(|first| first.tag.is_some() || !first.is_recent(now));
     let all = || [&told.0].into_iter().chain(heads).chain(gets);
     let named = || all().filter(|name| !name.is_empty());
     let is_told_again = heads.iter().chain(gets).any(|name| name.is(known));

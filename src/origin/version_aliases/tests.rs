@@ -64,6 +64,23 @@ fn validators_that_differ_from_answer_to_answer_mean_nothing_if_the_bytes_are_th
     }
 }
 
+/// Two HEADs of one second agree on a date that is only their own.
+#[test]
+fn recent_date_of_head_does_not_name_a_version() {
+    let now = SystemTime::now();
+    let at = |seconds: u64| Name::new(None, Some(&httpdate::fmt_http_date(now - Duration::from_secs(seconds))));
+    for (seconds, by) in [(0, By::Bytes), (3600, By::Head(at(3600)))] {
+        let evidence = Evidence {
+            heads: vec![at(seconds), at(seconds)],
+            gets: vec![at(1), at(2)],
+            bytes: Bytes::Equal,
+            is_other_size: false,
+        };
+        let verdict = decide(&at(9), &AliasName(at(1)), &evidence, Doubt::default(), now);
+        assert_eq!(verdict, Some(by), "{seconds}");
+    }
+}
+
 #[test]
 fn bytes_are_compared_where_parts_overlap() {
     let part = |at: u64, bytes: &[u8]| Sample {

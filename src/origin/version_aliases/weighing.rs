@@ -70,13 +70,12 @@ impl Client {
         {
             return Ok(self.another(url));
         }
-        let is_recent = |name: &Name| name.age(SystemTime::now() + RECENT).is_some_and(|age| age < 2 * RECENT);
         let mut doubt = doubt;
-        if !doubt.of_all && is_recent(&told.0) && seen().all(|seen| seen.date == told.0.date) {
+        if !doubt.of_all && told.0.is_recent(SystemTime::now()) && seen().all(|seen| seen.date == told.0.date) {
             // A date that is the response's own differs one second later.
             tokio::time::sleep(NEXT_SECOND).await;
             let head = self.name_of_whole(url, known).await?;
-            doubt.of_dates = head.date != told.0.date && is_recent(&head);
+            doubt.of_dates = head.date != told.0.date && head.is_recent(SystemTime::now());
             evidence.heads.push(head);
         }
         match decide(&name, told, &evidence, doubt, SystemTime::now()) {
