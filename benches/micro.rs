@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fetchfs::cache::fetch::scheduler::{Action, FetchOrder, Limits, Scheduler, StreamId, WaiterId, WindowUpdate};
-use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority, Read};
+use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority};
 use fetchfs::http::{HttpConfig, Origin, Validator, Version};
 use fetchfs::origin::Client;
 use fetchfs::source::{ListingConfig, index_page};
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     let open = || -> Result<Arc<Cache>> {
         let client = Client::new(HttpConfig::default())?;
         let config = CacheConfig::in_folder(folder.path());
-        Ok(Cache::open(config, client, runtime.handle(), Box::new(|_| {}))?)
+        Ok(Cache::open(config, client, runtime.handle())?)
     };
     let cache = open()?;
     println!("{:<66} {:>10} {:>10}", "ns for each", "median", "fastest");
@@ -76,7 +76,7 @@ fn settled(cache: &Cache, name: &str, size: u64) -> Result<Arc<CacheEntry>> {
         validator: Validator::Strong(format!("\"{name}\"")),
     };
     let origin = Origin::of(&url).context("an origin")?;
-    Ok(cache.entry(&url, origin, 1, &cache.current(&url, version, None))?)
+    Ok(cache.entry(&url, origin, &cache.current(&url, version, None))?)
 }
 
 /// Is it here? Asked for each read.
@@ -96,15 +96,14 @@ fn presence(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-/// The path of a read that finds its bytes: present set, cursors, `pread`.
+/// The path of a read that finds its bytes: present set, cursors, and the copy out of the data file.
 fn reads(cache: &Arc<Cache>) -> Result<()> {
     let (entry, mut at) = (nearly_complete(cache, TIB)?, 0);
     let reader = cache.reader(Arc::clone(&entry));
-    let read = |offset| match reader.read(offset, READ, |_| Box::new(|_| {})) {
-        Read::Ready(bytes) => {
-            black_box(bytes);
-        }
-        Read::Bypass | Read::Waiting(_) => unreachable!("it is here"),
+    let mut buffer = vec![0; READ as usize];
+    let mut read = |offset| {
+        let read = reader.read_at(&mut buffer, offset).expect("it is here");
+        assert_eq!(read, buffer.len());
     };
     time("read-ahead: a read in sequence of a file that is not complete", || {
         read(at);
@@ -121,16 +120,8 @@ fn reads(cache: &Arc<Cache>) -> Result<()> {
         present.insert(chunk);
     });
     let (reader, mut at) = (cache.reader(entry), 0);
-    time("read: decide, of a complete file", || {
-        black_box(matches!(reader.read(at, READ, |_| Box::new(|_| {})), Read::Ready(_)));
-        at = (at + READ) % (64 << 20);
-    });
-    let mut buffer = vec![0; READ as usize];
-    time("read: decide, and copy 128 KiB out of the data file", || {
-        let Read::Ready(span) = reader.read(at, READ, |_| Box::new(|_| {})) else {
-            unreachable!("it is here")
-        };
-        reader.fill(&mut buffer, &span).expect("it has that size");
+    time("read: 128 KiB of a complete file", || {
+        reader.read_at(&mut buffer, at).expect("it is here");
         at = (at + READ) % (64 << 20);
     });
     Ok(())
@@ -167,7 +158,7 @@ fn queue(cache: &Cache) -> Result<()> {
 fn unsettled(cache: &Cache, name: &str) -> Result<Arc<CacheEntry>> {
     let url = Url::parse(&format!("http://127.0.0.1:1/{name}"))?;
     let origin = Origin::of(&url).context("an origin")?;
-    Ok(cache.unsettled(&url, origin, 1, GIB))
+    Ok(cache.unsettled(&url, origin, GIB, Box::new(|| {})))
 }
 
 /// A scheduler whose fetches bring their bytes at once, the oldest first.

@@ -23,11 +23,15 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod engine;
 pub mod fuse;
 pub mod http;
+mod library;
 pub mod logging;
 pub mod mount;
 pub mod origin;
 pub mod source;
 pub mod util;
 pub mod vfs;
+
+pub use library::{Cache, CacheBuilder, Error, ErrorKind, Mount, MountBuilder, RemoteFile, Version};

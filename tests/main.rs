@@ -27,6 +27,7 @@ mod harness_itself;
 mod hostile;
 mod jobs;
 mod keeping;
+mod library;
 mod logs;
 mod mirrors;
 mod mounting;

@@ -1,8 +1,7 @@
 //! The chunk cache: remote files in, bytes out.
 //!
-//! [`Cache`] is the entry point; `vfs`, `fuse` and `control` call it. [`Cache::reader`] opens
-//! a [`Reader`] on a [`CacheEntry`]. [`Reader::read`] returns at once if a range is in the data
-//! file, or calls back when it is. Behind it:
+//! [`Cache`] is the door. [`Cache::reader`] opens a [`CacheEntry`]; a [`ReadAt`] of it copies bytes out of the data file at once, or
+//! calls back when they are there, and [`Reader::read_at`] blocks until they are. Behind it:
 //!
 //! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`fetch::scheduler`]);
 //! - [`ChunkDownloader`](fetch::downloader::ChunkDownloader) carries out fetches, over HTTP;
@@ -46,7 +45,7 @@ pub use catalog::{Catalog, ShownFile, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 pub use config::CacheConfig;
 use entry::cache_dir::CacheDir;
-pub use entry::cache_entry::{CacheEntry, Confirmed, Settled};
+pub use entry::cache_entry::{CacheEntry, Confirmed, OnResize, Settled};
 use entry::cached_file::Hold;
 use entry::idle_files::IdleFiles;
 use entry::version_store::VersionStore;
@@ -55,7 +54,8 @@ use eviction::evictor::Evictor;
 use fetch::downloader::ChunkDownloader;
 pub use fetch::manager::{ChunkManager, FetchControl, Fetcher, OnReady};
 pub use fetch::scheduler::{OriginStatus, Priority, WaiterId};
-pub use handle::reader::{Filled, Read, Reader, Span};
+pub use handle::read_at::{ReadAt, Step};
+pub use handle::reader::Reader;
 pub use handle::sequential::Sequential;
 pub use index::{Holding, JobRow};
 pub use key::{EntryId, UrlKey};
@@ -141,28 +141,23 @@ impl Cache {
     /// An entry for a version that is known to be current. Some system calls and a query.
     ///
     /// # Errors [`ReadError::Store`] if it has too many chunks.
-    pub fn entry(&self, url: &Url, origin: Origin, tag: u64, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
+    pub fn entry(&self, url: &Url, origin: Origin, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
         let settled = self.versions().open(url, held.chunk, &held.version, held.modified)?;
-        let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, tag, held.version.size);
+        let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, held.version.size);
         entry.settle(settled);
         Ok(Arc::new(entry))
     }
 
     /// Samples of a version's present bytes. Some system calls and a query.
     pub fn samples(&self, url: &Url, origin: Origin, held: &Held) -> Vec<Sample> {
-        self.entry(url, origin, 0, held)
+        self.entry(url, origin, held)
             .map_or_else(|_| Vec::new(), |entry| entry.samples())
     }
 
-    /// An entry for a file that is known only from a listing, with `size_hint` bytes.
-    pub fn unsettled(&self, url: &Url, origin: Origin, tag: u64, size_hint: u64) -> Arc<CacheEntry> {
-        Arc::new(CacheEntry::unsettled(
-            url.clone(),
-            origin,
-            self.chunk_size,
-            tag,
-            size_hint,
-        ))
+    /// An entry for a file of which only a listing's word is known: `size_hint` bytes. If there are more, `on_resize` is called.
+    pub fn unsettled(&self, url: &Url, origin: Origin, size_hint: u64, on_resize: OnResize) -> Arc<CacheEntry> {
+        let entry = CacheEntry::unsettled(url.clone(), origin, self.chunk_size, size_hint);
+        Arc::new(entry.on_resize(on_resize))
     }
 
     /// The argument of [`Self::entry`] for a version just learnt from the origin.
@@ -187,10 +182,10 @@ impl Cache {
     }
 
     /// Opens an entry for reading.
-    pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Reader {
+    pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Arc<Reader> {
         entry.readers.fetch_add(1, Ordering::AcqRel);
         self.idle_files.keep(&entry);
-        Reader::new(Arc::clone(self), entry)
+        Arc::new(Reader::new(Arc::clone(self), entry))
     }
 
     /// Bytes in the cache.

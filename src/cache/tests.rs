@@ -6,9 +6,9 @@ mod server;
 mod versions;
 
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
-use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use super::index::ChunkIndex;
@@ -27,7 +27,8 @@ const C: u64 = 4096;
 struct Mount {
     cache: Arc<Cache>,
     runtime: Runtime,
-    resized: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// How often a file turned out to be longer than listed.
+    resized: Arc<AtomicUsize>,
 }
 
 impl Mount {
@@ -45,30 +46,32 @@ impl Mount {
             chunk_size: ChunkSize::new(C).unwrap(),
             ..CacheConfig::in_folder(path)
         };
-        let resized: Arc<Mutex<Vec<_>>> = Arc::default();
-        let note = Arc::clone(&resized);
-        let on_resize = Box::new(move |entry: &CacheEntry| note.lock().push((entry.tag, entry.size())));
         let client = Client::new(HttpConfig::default()).unwrap();
-        let cache = Cache::over(folder, config, client, runtime.handle(), on_resize).unwrap();
+        let cache = Cache::over(folder, config, client, runtime.handle()).unwrap();
         Mount {
             cache,
             runtime,
-            resized,
+            resized: Arc::default(),
         }
     }
 
     /// Opens the server's file as a listing gives it.
-    fn listed(&self, server: &Server, size: u64) -> Reader {
-        let origin = Origin::of(&server.url).unwrap();
-        self.cache.reader(self.cache.unsettled(&server.url, origin, 42, size))
+    fn listed(&self, server: &Server, size: u64) -> Arc<Reader> {
+        self.listed_at(&server.url, size)
+    }
+
+    fn listed_at(&self, url: &Url, size: u64) -> Arc<Reader> {
+        let resized = Arc::clone(&self.resized);
+        let on_resize = Box::new(move || drop(resized.fetch_add(1, Ordering::Relaxed)));
+        let origin = Origin::of(url).unwrap();
+        self.cache.reader(self.cache.unsettled(url, origin, size, on_resize))
     }
 
     /// Opens the version that the cache holds.
-    fn held(&self, server: &Server) -> Reader {
+    fn held(&self, server: &Server) -> Arc<Reader> {
         let held = self.cache.newest(&server.url).expect("the cache holds a version");
         let origin = Origin::of(&server.url).unwrap();
-        self.cache
-            .reader(self.cache.entry(&server.url, origin, 42, &held).unwrap())
+        self.cache.reader(self.cache.entry(&server.url, origin, &held).unwrap())
     }
 
     /// Ends the mount as an unmount does.
@@ -79,38 +82,11 @@ impl Mount {
     }
 }
 
-/// Reads as the FUSE adapter does.
-fn read(reader: &Reader, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
-    let mut tries = 3;
-    loop {
-        tries -= 1;
-        match read_once(reader, offset, len) {
-            Err(ReadError::Lost) if tries > 0 => {}
-            Ok(None) => tries = 3,
-            other => return other.map(|bytes| bytes.expect("looked at above")),
-        }
-    }
-}
-
-/// `None` if the bytes were evicted before they could be read.
-fn read_once(reader: &Reader, offset: u64, len: u64) -> Result<Option<Vec<u8>>, ReadError> {
-    let (called, call) = crossbeam_channel::bounded(1);
-    let later = |span: Span| -> OnReady {
-        Box::new(move |result: Result<(), ReadError>| called.send(result.map(|()| span)).unwrap())
-    };
-    let span = match reader.read(offset, len, later) {
-        Read::Ready(span) => span,
-        Read::Bypass => {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let piece = runtime.block_on(reader.read_around(offset, len))?;
-            return Ok(Some(piece.to_vec()));
-        }
-        Read::Waiting(_) => call
-            .recv_timeout(Duration::from_secs(60))
-            .expect("each read is answered")?,
-    };
-    let mut buf = vec![0; reader.len_of(&span)];
-    Ok((reader.fill(&mut buf, &span)? == Filled::Yes).then_some(buf))
+fn read(reader: &Arc<Reader>, offset: u64, len: u64) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = vec![0; len as usize];
+    let read = reader.read_at(&mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 fn content(size: u64) -> Vec<u8> {

@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::unistd::{getegid, geteuid};
 use url::Url;
 
 use crate::cache::quota::Share;
@@ -28,20 +29,16 @@ pub use args::{MountArgs, mount_command, variable_of};
 pub use file::{FileError, SECRETS};
 pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};
-pub use resolve::{ConfigError, cache_dir_beside_mounts};
-pub use source::{SourceError, shown};
+pub use resolve::{ConfigError, cache_dir_beside_mounts, default_cache_dir};
+pub use source::{SourceError, parse as parse_source, shown};
 pub use units::size as parse_size;
 
-/// One mount, as it was asked for and found to be possible.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MountConfig {
-    /// What is mounted: at least one `http` or `https` URL. **May hold a user name and password**; show them by
-    /// [`shown`].
-    pub sources: Vec<Url>,
-    /// What mount tables show as the source: the URLs as they were typed, without secrets, separated by a space.
-    pub source_name: String,
-    /// Where: absolute, without symbolic links.
-    pub mountpoint: PathBuf,
+/// How long listings and attributes are believed, unless it is said otherwise.
+pub const ATTR_TTL: Duration = Duration::from_secs(10);
+
+/// How files are fetched and kept, for a mount or for a Rust program without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
     /// The directory of the cache: absolute. It may not exist yet.
     pub cache_dir: PathBuf,
     /// Whether no other host uses that directory, though it may be on a network file system.
@@ -56,14 +53,46 @@ pub struct MountConfig {
     pub chunk_size: u32,
     /// How servers are spoken to: with [`max_connections`](HttpConfig::max_connections) to one origin at a time.
     pub http: HttpConfig,
-    /// What is taken from index pages.
-    pub listings: ListingConfig,
-    /// Bytes a second over everything that the mount fetches; `None` is no limit. At least 1.
+    /// Bytes a second over everything that is fetched; `None` is no limit. At least 1.
     pub bwlimit: Option<u64>,
     /// Tries after the first. Default: 3.
     pub retries: u32,
     /// The longest that one read waits, all tries together; above zero. Default: 2 min.
     pub read_timeout: Duration,
+}
+
+impl EngineConfig {
+    /// The defaults, over a cache in this directory.
+    pub fn in_dir(cache_dir: PathBuf) -> EngineConfig {
+        EngineConfig {
+            cache_dir,
+            unshared_cache: false,
+            cache_size: None,
+            min_free: None,
+            max_age: None,
+            chunk_size: 256 << 10,
+            http: HttpConfig::default(),
+            bwlimit: None,
+            retries: 3,
+            read_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// One mount, as it was asked for and found to be possible.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MountConfig {
+    /// What is mounted: at least one `http` or `https` URL. **May hold a user name and password**; show them by
+    /// [`shown`].
+    pub sources: Vec<Url>,
+    /// What mount tables show as the source: the URLs as they were typed, without secrets, separated by a space.
+    pub source_name: String,
+    /// Where: absolute, without symbolic links.
+    pub mountpoint: PathBuf,
+    /// How its files are fetched and kept.
+    pub engine: EngineConfig,
+    /// What is taken from index pages.
+    pub listings: ListingConfig,
     /// How long listings and attributes are believed without asking again; zero is not at all. Default: 10 s.
     pub attr_ttl: Duration,
     /// Whether single files get the names that their servers give them (Content-Disposition).
@@ -91,6 +120,30 @@ pub struct MountConfig {
 }
 
 impl MountConfig {
+    /// The defaults for a mount of these sources, at least one, on this directory, which is absolute and without symbolic links.
+    pub fn new(sources: Vec<Url>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
+        let names: Vec<String> = sources.iter().map(|url| shown(url.as_str())).collect();
+        MountConfig {
+            source_name: names.join(" "),
+            sources,
+            mountpoint,
+            engine,
+            listings: ListingConfig::default(),
+            attr_ttl: ATTR_TTL,
+            content_disposition: false,
+            allow_other: false,
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+            umask: 0o022,
+            noexec: false,
+            exec: false,
+            passthrough: true,
+            foreground: false,
+            log_file: None,
+            verbosity: 0,
+        }
+    }
+
     /// The permission bits of every file.
     pub fn file_mode(&self) -> u16 {
         let all = if self.exec { 0o555 } else { 0o444 };
@@ -109,18 +162,8 @@ impl fmt::Debug for MountConfig {
         f.debug_struct("MountConfig")
             .field("source_name", &self.source_name)
             .field("mountpoint", &self.mountpoint)
-            .field("cache_dir", &self.cache_dir)
-            .field("unshared_cache", &self.unshared_cache)
-            .field("cache_size", &self.cache_size)
-            .field("min_free", &self.min_free)
-            .field("max_age", &self.max_age)
-            .field("chunk_size", &self.chunk_size)
-            .field("http", &self.http)
-            .field("bwlimit", &self.bwlimit)
-            .field("retries", &self.retries)
-            .field("read_timeout", &self.read_timeout)
+            .field("engine", &self.engine)
             .field("attr_ttl", &self.attr_ttl)
-            .field("offline", &self.http.offline)
             .field("allow_other", &self.allow_other)
             .finish_non_exhaustive()
     }

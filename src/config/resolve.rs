@@ -11,7 +11,7 @@ use nix::unistd::{User, getegid, geteuid};
 use super::file::{ConfigFile, FileError};
 use super::network::NetworkError;
 use super::source::{self, SourceError};
-use super::{MountArgs, MountConfig};
+use super::{EngineConfig, MountArgs, MountConfig};
 use crate::http::HttpConfig;
 use crate::mount::mountpoint::{self, MountError};
 use crate::source::ListingConfig;
@@ -108,17 +108,19 @@ impl MountArgs {
             sources,
             source_name,
             mountpoint,
-            cache_dir,
-            unshared_cache: self.unshared_cache,
-            cache_size: self.cache_size,
-            min_free: self.min_free,
-            max_age: self.max_age,
-            chunk_size: self.chunk_size,
-            http,
+            engine: EngineConfig {
+                cache_dir,
+                unshared_cache: self.unshared_cache,
+                cache_size: self.cache_size,
+                min_free: self.min_free,
+                max_age: self.max_age,
+                chunk_size: self.chunk_size,
+                http,
+                bwlimit: self.bwlimit.filter(|&rate| rate > 0),
+                retries: self.retries,
+                read_timeout: self.read_timeout,
+            },
             listings,
-            bwlimit: self.bwlimit.filter(|&rate| rate > 0),
-            retries: self.retries,
-            read_timeout: self.read_timeout,
             attr_ttl: self.attr_ttl,
             content_disposition: self.content_disposition,
             allow_other: self.allow_other,
@@ -171,7 +173,7 @@ pub(super) fn home() -> Option<PathBuf> {
 }
 
 /// The default cache directory; `None` for a user without a home directory.
-fn default_cache_dir() -> Option<PathBuf> {
+pub fn default_cache_dir() -> Option<PathBuf> {
     let home = home().map(PathBuf::into_os_string);
     cache_dir_for(geteuid().is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
 }
@@ -204,24 +206,28 @@ pub(super) mod tests {
         assert_eq!(config.sources[0].as_str(), "http://ann:pw@host/pub");
         assert_eq!(config.source_name, "http://host/pub");
         assert_eq!(config.mountpoint, Path::new("/"));
+        // What the help text says, as its table has it.
         assert_eq!(
-            (config.chunk_size, config.http.max_connections, config.retries),
+            (
+                config.engine.chunk_size,
+                config.engine.http.max_connections,
+                config.engine.retries
+            ),
             (256 << 10, 16, 3)
         );
-        assert_eq!((config.cache_size, config.min_free, config.max_age), (None, None, None));
-        assert_eq!((config.bwlimit, config.log_file.as_ref()), (None, None));
         assert_eq!(
-            (config.http.timeout, config.read_timeout),
-            (Duration::from_secs(30), Duration::from_secs(120))
+            (config.engine.http.timeout, config.engine.read_timeout, config.attr_ttl),
+            (
+                Duration::from_secs(30),
+                Duration::from_secs(120),
+                Duration::from_secs(10)
+            )
         );
-        assert_eq!(config.attr_ttl, Duration::from_secs(10));
         assert_eq!((config.file_mode(), config.dir_mode()), (0o444, 0o555));
-        assert_eq!(config.listings, ListingConfig::default());
-        assert_eq!(
-            (config.http.max_page, config.http.max_redirects),
-            (HttpConfig::default().max_page, HttpConfig::default().max_redirects)
-        );
-        assert_eq!((config.uid, config.gid), (geteuid().as_raw(), getegid().as_raw()));
+        // A Rust program that says nothing gets the same.
+        let engine = EngineConfig::in_dir(config.engine.cache_dir.clone());
+        let plain = MountConfig::new(config.sources.clone(), config.mountpoint.clone(), engine);
+        assert_eq!(config, plain);
         assert!(!config.foreground && !config.allow_other && config.verbosity == 0);
         assert!(!format!("{config:?}").contains("pw"), "no password in a debug log");
     }
@@ -240,7 +246,7 @@ pub(super) mod tests {
         .unwrap();
         assert_eq!(config.source_name, "http://a/ http://b/f");
         assert_eq!((config.file_mode(), config.dir_mode()), (0o400, 0o500));
-        assert_eq!((config.verbosity, config.bwlimit), (2, None));
+        assert_eq!((config.verbosity, config.engine.bwlimit), (2, None));
     }
 
     #[test]
@@ -262,7 +268,7 @@ pub(super) mod tests {
         let config = config(&["http://a/", ".", "--cache-dir", "c", "--log-file=l"]).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(config.mountpoint, here.canonicalize().unwrap());
-        assert_eq!(config.cache_dir, here.join("c"));
+        assert_eq!(config.engine.cache_dir, here.join("c"));
         assert_eq!(config.log_file, Some(here.join("l")));
     }
 

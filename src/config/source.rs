@@ -86,8 +86,11 @@ pub(super) fn name(text: &str) -> String {
     shown(text)
 }
 
-/// Parses one URL.
-pub(super) fn parse(text: &str) -> Result<Url, SourceError> {
+/// Reads a source.
+///
+/// # Errors
+/// When it is no http(s) URL, or one with a fragment.
+pub fn parse(text: &str) -> Result<Url, SourceError> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !matches!(scheme.as_deref(), Some("http" | "https")) {
         return Err(SourceError::NotHttp(shown(text)));

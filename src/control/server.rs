@@ -57,16 +57,17 @@ pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Resu
     Ok(runtime.spawn(accept(listener, control)).abort_handle())
 }
 
-/// Listens at an abstract address, to which any user can connect. Clients of other users are rejected.
+/// Begins to listen at an abstract address, to which any user can connect; a client without permission is turned away. Until what is
+/// returned is told to stop.
 ///
 /// # Errors
 /// If the address is in use.
-pub fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -> io::Result<()> {
+pub fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
     let _in_runtime = runtime.enter();
     let listener = std::os::unix::net::UnixListener::bind_addr(address)?;
     listener.set_nonblocking(true)?;
-    runtime.spawn(accept(UnixListener::from_std(listener)?, control));
-    Ok(())
+    let listener = UnixListener::from_std(listener)?;
+    Ok(runtime.spawn(accept(listener, control)).abort_handle())
 }
 
 /// Limits on the work that clients cause.

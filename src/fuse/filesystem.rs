@@ -30,9 +30,9 @@ use super::open_directory::OpenDirectory;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use super::relay;
-use super::replies::{self, Reads};
+use super::replies::Reads;
 use super::shared::{Shared, complain};
-use crate::cache::{Cache, Sequential};
+use crate::cache::{Cache, ReadAt, Sequential};
 use crate::source::NAME_MAX;
 use crate::util::panic_guard::contained;
 use crate::vfs::{Node, Snapshot, Tree, TreeError};
@@ -110,14 +110,8 @@ impl FetchFs {
         let Some(file) = self.files.get(handle) else {
             return self.read_on(requester, handle, offset, size, reply);
         };
-        let request = replies::Request {
-            requester,
-            reader: file.read_by(requester.thread),
-            offset,
-            len: size,
-            tries: 1,
-        };
-        self.reads.read(request, reply);
+        let read = ReadAt::new(file.read_by(requester.thread), offset, size as usize);
+        self.reads.read(requester, read, reply);
     }
 
     /// Lets `answer` read an open directory. Its names are renewed first if the directory is read from the beginning

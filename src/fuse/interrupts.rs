@@ -18,6 +18,7 @@ use std::ffi::c_int;
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::cache::ReadError;
 use crate::util::panic_guard::contained;
 
 /// How often waiting requests are checked. Ctrl-C seems immediate, and a thousand waits cost a hundredth of a core.
@@ -54,6 +56,8 @@ const ENDING: [Signal; 6] = [
 pub struct Interrupts {
     begun: Sender<Waiting>,
     outside: Arc<Outside>,
+    /// Whether all waits end, because the mount does.
+    all_end: Arc<AtomicBool>,
 }
 
 /// The thread that made a request, and the request's number.
@@ -96,10 +100,30 @@ impl Interrupts {
         let (begun, waiting) = unbounded();
         let outside = Arc::new(Outside::new());
         let noted = Arc::clone(&outside);
+        let all_end = Arc::<AtomicBool>::default();
+        let ending = Arc::clone(&all_end);
         std::thread::Builder::new()
             .name("interrupts".into())
-            .spawn(move || look_after(&waiting, &noted))?;
-        Ok(Interrupts { begun, outside })
+            .spawn(move || look_after(&waiting, &noted, &ending))?;
+        Ok(Interrupts {
+            begun,
+            outside,
+            all_end,
+        })
+    }
+
+    /// Ends all waits, and those that begin later, within a second.
+    pub fn end_all(&self) {
+        self.all_end.store(true, Ordering::Relaxed);
+    }
+
+    /// The error of a wait that is ended now. When the mount ends it is not EINTR, after which programs read again.
+    pub fn reason(&self) -> ReadError {
+        if self.all_end.load(Ordering::Relaxed) {
+            ReadError::ShuttingDown
+        } else {
+            ReadError::Cancelled
+        }
     }
 
     /// The registry for the kernel's interrupts.
@@ -195,7 +219,7 @@ impl Wait {
     }
 }
 
-fn look_after(begun: &Receiver<Waiting>, outside: &Outside) {
+fn look_after(begun: &Receiver<Waiting>, outside: &Outside, all_end: &AtomicBool) {
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut next_look = Instant::now();
     loop {
@@ -205,7 +229,10 @@ fn look_after(begun: &Receiver<Waiting>, outside: &Outside) {
             match begun.recv_deadline(next_look) {
                 Err(error) if error.is_timeout() => {
                     // Ending a wait runs code of other modules, which may panic.
-                    waiting.retain(|one| contained("ending a wait", || still_waits(one, outside)).unwrap_or(false));
+                    let all_end = all_end.load(Ordering::Relaxed);
+                    waiting.retain(|one| {
+                        contained("ending a wait", || still_waits(one, outside, all_end)).unwrap_or(false)
+                    });
                     next_look = Instant::now() + LOOK_EVERY;
                     continue;
                 }
@@ -220,12 +247,13 @@ fn look_after(begun: &Receiver<Waiting>, outside: &Outside) {
     }
 }
 
-/// Whether a wait goes on. Ends it if its thread is interrupted.
-fn still_waits(waiting: &Waiting, outside: &Outside) -> bool {
+/// Whether a wait goes on. Ends it if its thread is interrupted, or if all waits end.
+fn still_waits(waiting: &Waiting, outside: &Outside, all_end: bool) -> bool {
     let Some(wait) = waiting.wait.upgrade() else {
         return false;
     };
-    if waiting.since.elapsed() < LOOK_EVERY || !is_told_to_end(waiting.requester, outside) {
+    let is_interrupted = || waiting.since.elapsed() >= LOOK_EVERY && is_told_to_end(waiting.requester, outside);
+    if !all_end && !is_interrupted() {
         return true;
     }
     let end = wait.end.lock().take();

@@ -23,9 +23,9 @@ pub struct OpenFile {
 
 impl OpenFile {
     /// A handle without a read yet.
-    pub fn new(reader: Reader, date: Option<DateHold>) -> OpenFile {
+    pub fn new(reader: Arc<Reader>, date: Option<DateHold>) -> OpenFile {
         OpenFile {
-            reader: Arc::new(reader),
+            reader,
             read_by: AtomicU32::new(0),
             date: Mutex::new(date),
         }

@@ -16,16 +16,13 @@ use tokio::runtime::Handle;
 use super::connection::Connection;
 use super::errno;
 use super::interrupts::Requester;
-use crate::cache::{Filled, Read, ReadError, Reader, Span};
+use crate::cache::{ReadAt, ReadError, Reader, Step};
 use crate::http::redact;
 use crate::util::panic_guard;
 
 /// Threads for parked reads. A reply is one copy from the page cache and one to the kernel, so one thread answers
 /// gigabytes a second. The second one is there for slow disks.
 const THREADS: usize = 2;
-
-/// Most attempts of a read whose bytes disappear from the cache. A disk that loses them each time is no cache.
-const TRIES: u32 = 3;
 
 /// Answers reads.
 pub struct Reads {
@@ -36,36 +33,13 @@ pub struct Reads {
     runtime: Handle,
 }
 
-/// A read request of the kernel.
-#[derive(Clone)]
-pub struct Request {
-    /// The thread that waits for it.
-    pub requester: Requester,
-    /// The open file.
-    pub reader: Arc<Reader>,
-    /// Byte offset in the file.
-    pub offset: u64,
-    /// Length in bytes; may reach past the end of the file.
-    pub len: u32,
-    /// Number of attempts, including this one. A read starts again if the cache has lost its bytes.
-    pub tries: u32,
-}
-
-/// How to continue a read whose bytes have disappeared.
-enum Instead {
-    /// Start again, with this as [`Request::tries`].
-    Again(u32),
-    /// Bypass the cache.
-    Bypass,
-}
-
 /// A parked read whose wait has ended.
 struct LateReply {
     reply: ReplyData,
     reads: Arc<Reads>,
-    request: Request,
-    span: Span,
-    result: Result<(), ReadError>,
+    requester: Requester,
+    read: ReadAt,
+    waited: Result<(), ReadError>,
 }
 
 impl Reads {
@@ -90,90 +64,61 @@ impl Reads {
     }
 
     /// Answers a read, at once or later.
-    pub fn read(self: &Arc<Self>, request: Request, reply: ReplyData) {
-        let mut parked = Some(reply);
-        let mut wait = None;
-        let read = request.reader.read(request.offset, u64::from(request.len), |span| {
-            let reply = parked.take();
-            let begun = wait
-                .insert(self.connection.interrupts().begin_wait(request.requester))
-                .clone();
-            let (reads, request) = (Arc::clone(self), request.clone());
-            Box::new(move |result| {
-                drop(begun);
-                let Some(reply) = reply else { return };
-                let late = reads.late.clone();
-                // The pool outlives the session.
-                let _ = late.send(LateReply {
-                    reply,
-                    reads,
-                    request,
-                    span,
-                    result,
-                });
-            })
-        });
-        match read {
-            Read::Ready(span) => parked.into_iter().for_each(|reply| self.answer(&request, reply, &span)),
-            Read::Bypass => parked
-                .into_iter()
-                .for_each(|reply| self.read_around(request.clone(), reply)),
-            Read::Waiting(waiter) => wait.iter().for_each(|wait| {
-                let reader = Arc::clone(&request.reader);
-                wait.on_end(move || reader.cancel(waiter));
-            }),
-        }
+    pub fn read(self: &Arc<Self>, requester: Requester, read: ReadAt, reply: ReplyData) {
+        self.advance(requester, read, Ok(()), reply);
     }
 
-    /// Replies with bytes that were found. If they are evicted by now, the read starts again and waits. If the file
-    /// system fails, the read bypasses the cache.
-    fn answer(self: &Arc<Self>, request: &Request, reply: ReplyData, span: &Span) {
-        let reader = &request.reader;
-        if reader.is_past_the_end(request.offset) {
-            return reply.error(errno::of_read(&ReadError::Changed));
-        }
-        let len = reader.len_of(span);
-        let unanswered = BUFFER.with_borrow_mut(|buffer| {
+    /// Continues a read whose wait has ended with `waited`; `Ok` for a read that has not waited.
+    fn advance(self: &Arc<Self>, requester: Requester, read: ReadAt, waited: Result<(), ReadError>, reply: ReplyData) {
+        let (reader, len) = (Arc::clone(read.reader()), read.len());
+        let interrupts = self.connection.interrupts();
+        let (mut unanswered, mut wait) = (Some(reply), None);
+        BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < len {
                 buffer.resize(len, 0);
             }
-            match reader.fill(&mut buffer[..len], span) {
-                Ok(Filled::Yes) => self.connection.answer_read(request.requester, reply, &buffer[..len]),
-                Ok(Filled::Gone) => return Some((reply, Instead::Again(request.tries))),
-                Err(ReadError::Lost) if request.tries < TRIES => {
-                    return Some((reply, Instead::Again(request.tries + 1)));
-                }
-                Err(error) => {
-                    log::warn!("reading {} from the cache: {error}", redact(&reader.entry().url));
-                    return Some((reply, Instead::Bypass));
-                }
+            let step = read.advance(waited, &mut buffer[..len], |read| {
+                let reply = unanswered.take();
+                let begun = wait.insert(interrupts.begin_wait(requester)).clone();
+                let reads = Arc::clone(self);
+                Box::new(move |waited| {
+                    drop(begun);
+                    let Some(reply) = reply else { return };
+                    let late = reads.late.clone();
+                    // The pool outlives the session.
+                    let _ = late.send(LateReply {
+                        reply,
+                        reads,
+                        requester,
+                        read,
+                        waited,
+                    });
+                })
+            });
+            match (step, unanswered) {
+                (Step::Waiting(waiter), _) => wait.iter().for_each(|wait| {
+                    let reader = Arc::clone(&reader);
+                    wait.on_end(move || reader.cancel(waiter));
+                }),
+                (Step::Done(len), Some(reply)) => self.connection.answer_read(requester, reply, &buffer[..len]),
+                (Step::Failed(ReadError::Cancelled), Some(reply)) => fail(reply, &reader, &interrupts.reason()),
+                (Step::Failed(error), Some(reply)) => fail(reply, &reader, &error),
+                (Step::Bypass(read), Some(reply)) => self.bypass(requester, read, reply),
+                // Only a waiting read gives its reply away.
+                (_, None) => {}
             }
-            None
         });
-        match unanswered {
-            Some((reply, Instead::Again(tries))) => self.read(
-                Request {
-                    tries,
-                    ..request.clone()
-                },
-                reply,
-            ),
-            Some((reply, Instead::Bypass)) => self.read_around(request.clone(), reply),
-            None => {}
-        }
     }
 
     /// Replies with bytes that bypass the cache.
-    fn read_around(self: &Arc<Self>, request: Request, reply: ReplyData) {
+    fn bypass(self: &Arc<Self>, requester: Requester, read: ReadAt, reply: ReplyData) {
         let reads = Arc::clone(self);
         self.runtime.spawn(async move {
-            let Request { requester, reader, .. } = &request;
-            let reading = reader.read_around(request.offset, u64::from(request.len));
-            let read = reads.connection.interrupts().unless_ended(*requester, reading).await;
-            match read.unwrap_or(Err(ReadError::Cancelled)) {
-                Ok(_) if reader.is_past_the_end(request.offset) => reply.error(errno::of_read(&ReadError::Changed)),
-                Ok(bytes) => reads.connection.answer_read(*requester, reply, &bytes),
-                Err(error) => fail(reply, reader, &error),
+            let interrupts = reads.connection.interrupts();
+            let bytes = interrupts.unless_ended(requester, read.bypass()).await;
+            match bytes.unwrap_or_else(|| Err(interrupts.reason())) {
+                Ok(bytes) => reads.connection.answer_read(requester, reply, &bytes),
+                Err(error) => fail(reply, read.reader(), &error),
             }
         });
     }
@@ -183,17 +128,11 @@ fn answer_late(late: LateReply) {
     let LateReply {
         reply,
         reads,
-        request,
-        span,
-        result,
+        requester,
+        read,
+        waited,
     } = late;
-    match result {
-        Ok(()) => reads.answer(&request, reply, &span),
-        Err(error) if error.is_of_the_cache() && request.reader.entry().settled().is_some() => {
-            reads.read_around(request, reply);
-        }
-        Err(error) => fail(reply, &request.reader, &error),
-    }
+    reads.advance(requester, read, waited, reply);
 }
 
 thread_local! {

@@ -48,7 +48,7 @@ impl Shared {
         asking: impl Future<Output = Result<T, TreeError>>,
     ) -> Result<T, TreeError> {
         let answer = self.connection.interrupts().unless_ended(requester, asking).await;
-        answer.unwrap_or(Err(TreeError::Cache(ReadError::Cancelled)))
+        answer.unwrap_or_else(|| Err(TreeError::Cache(self.connection.interrupts().reason())))
     }
 
     /// Invalidates the kernel's attributes of files whose dates have changed.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 use crossbeam_channel::Sender;
 use nix::sys::resource::{Resource, getrlimit};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::End;
@@ -66,7 +66,7 @@ pub(super) fn ignore_the_meaningless() {
 ///
 /// # Errors
 /// If the system refuses to install a handler.
-pub(super) fn watch(runtime: &Runtime, is_foreground: bool, tree: &Arc<Tree>, ends: Sender<End>) -> anyhow::Result<()> {
+pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, ends: Sender<End>) -> anyhow::Result<()> {
     // nohup(1) ignores SIGHUP: then the terminal may be closed.
     let minds_terminal = is_foreground && !is_ignored(libc::SIGHUP) && has_terminal();
     let _in_runtime = runtime.enter();

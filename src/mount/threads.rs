@@ -1,13 +1,11 @@
-//! Threads where the system gives only so many (`ulimit -u`, `TasksMax=`, `pids.max`).
+//! Waiting for the threads that answer the kernel.
 //!
 //! The rule: **all threads that a mount can't do without run before it is said to be up**; what is started later can wait for one that
-//! is there. A mount whose threads can't be started is refused.
+//! is there. Where the system does not give so many, the mount is refused ([`crate::engine`]).
 
-use std::io;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use procfs::process::Process;
 
 use super::End;
@@ -17,32 +15,6 @@ const STARTING: Duration = Duration::from_secs(5);
 
 /// How often it is looked meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// Finds out whether so many threads can be started, by starting them.
-///
-/// # Errors
-/// When the system does not give them: the sentence for the user.
-pub(super) fn can_start(count: usize) -> anyhow::Result<()> {
-    let (stay, until) = bounded::<()>(0);
-    let start = || {
-        let until: Receiver<()> = until.clone();
-        // Nothing is ever sent: they end when the sender does.
-        std::thread::Builder::new().spawn(move || until.recv())
-    };
-    let threads: io::Result<Vec<_>> = (0..count).map(|_| start()).collect();
-    drop(stay);
-    let threads = threads.map_err(|error| {
-        anyhow!(
-            "the system does not give the {count} threads that a mount needs ({error}); raise the limit of processes (`ulimit -u`, \
-             TasksMax= of a systemd unit, pids.max of a container), or end other programs"
-        )
-    })?;
-    for thread in threads {
-        // It can't have panicked.
-        let _ = thread.join();
-    }
-    Ok(())
-}
 
 /// Waits until so many threads whose names begin so run, or until the mount has ended: then how.
 pub(super) fn wait_for(name: &str, count: usize, ended: &Receiver<End>) -> Option<End> {
@@ -70,10 +42,10 @@ fn running(name: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crossbeam_channel::bounded;
 
     #[test]
     fn threads_are_waited_for_by_name() {
-        can_start(3).unwrap();
         let (_ends, ended) = bounded(1);
         let (stay, until) = bounded::<()>(0);
         for number in 0..2 {

@@ -106,7 +106,11 @@ pub struct Tree {
     file_walks: Mutex<FileWalks>,
     /// Most small files that are prefetched ahead of a walk.
     files_ahead: usize,
+    on_resize: OnResize,
 }
+
+/// Called with the number of a file that is longer than its listing said.
+pub type OnResize = Arc<dyn Fn(Ino) + Send + Sync>;
 
 impl Tree {
     /// Builds a tree whose root holds `top`.
@@ -117,6 +121,7 @@ impl Tree {
         config: TreeConfig,
         top: Top,
         runtime: Handle,
+        on_resize: OnResize,
     ) -> Arc<Tree> {
         let clock = Arc::<Clock>::default();
         let root = top.root(Arc::clone(&clock));
@@ -140,6 +145,7 @@ impl Tree {
             directory_walks: Mutex::default(),
             file_walks: Mutex::default(),
             files_ahead: listing::readdir_prefetch::files_ahead(config.connections),
+            on_resize,
         });
         tree.plant(&root, top);
         tree

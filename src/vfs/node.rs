@@ -16,6 +16,9 @@ pub type Ino = u64;
 /// The inode number of the root (`FUSE_ROOT_ID` in `linux/fuse.h`).
 pub const ROOT: Ino = 1;
 
+/// The number of a node that no directory shows. The kernel knows none by it.
+const NOWHERE: Ino = 0;
+
 /// The date of a file that neither the server nor the listing dates: 1980-01-01, the same at each mount. It is the
 /// earliest date that zip archives can hold. Some versions of make take 1970 for "no such file".
 pub(super) fn undated() -> SystemTime {
@@ -92,6 +95,21 @@ pub struct Attributes {
 }
 
 impl Node {
+    /// A file that is in no directory.
+    pub(super) fn unlisted(file: RemoteFile) -> Node {
+        Node {
+            ino: NOWHERE,
+            parent: NOWHERE,
+            references: AtomicU64::new(0),
+            kind: Kind::File(file),
+        }
+    }
+
+    /// Whether the server says that this file is a directory.
+    pub(super) fn has_become_directory(&self) -> bool {
+        matches!(&self.kind, Kind::File(file) if file.is_directory())
+    }
+
     /// Whether this is a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))

@@ -27,6 +27,9 @@ use crate::cache::key::EntryId;
 use crate::http::{Origin, Version, redact};
 use crate::origin::{SAMPLE, Sample};
 
+/// Called when a file is longer than its listing said.
+pub type OnResize = Box<dyn Fn() + Send + Sync>;
+
 /// One version of one remote file.
 pub struct CacheEntry {
     /// Its number within this process.
@@ -38,8 +41,6 @@ pub struct CacheEntry {
     pub origin: Origin,
     /// The size of its chunks.
     pub chunk: ChunkSize,
-    /// Its inode number in the directory tree; passed back when its size turns out different.
-    pub tag: u64,
     /// Size in bytes by the listing. For planning only, and only until the entry is settled.
     pub size_hint: u64,
     settled: OnceLock<Settled>,
@@ -55,6 +56,7 @@ pub struct CacheEntry {
     /// Positions of fetches that lost their slot in the middle of a chunk, by chunk. Held for
     /// moments.
     unfinished: Mutex<BTreeMap<u64, Box<Position>>>,
+    on_resize: Option<OnResize>,
 }
 
 /// Maximum number of unfinished chunks kept for an entry: more fetches of one file seldom lose
@@ -97,13 +99,12 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl CacheEntry {
     /// An entry known only from a listing.
-    pub fn unsettled(url: Url, origin: Origin, chunk: ChunkSize, tag: u64, size_hint: u64) -> CacheEntry {
+    pub fn unsettled(url: Url, origin: Origin, chunk: ChunkSize, size_hint: u64) -> CacheEntry {
         CacheEntry {
             id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             url,
             origin,
             chunk,
-            tag,
             size_hint,
             settled: OnceLock::new(),
             confirmed: Arc::default(),
@@ -112,7 +113,19 @@ impl CacheEntry {
             changed: AtomicBool::new(false),
             ignores_range: AtomicBool::new(false),
             unfinished: Mutex::default(),
+            on_resize: None,
         }
+    }
+
+    /// Has `on_resize` called if the file turns out to be longer than `size_hint`.
+    pub fn on_resize(mut self, on_resize: OnResize) -> CacheEntry {
+        self.on_resize = Some(on_resize);
+        self
+    }
+
+    /// The entry was settled, and its file is longer than `size_hint`.
+    pub(in crate::cache) fn has_resized(&self) {
+        self.on_resize.iter().for_each(|on_resize| on_resize());
     }
 
     /// Its settled state, if its version is known.

@@ -29,7 +29,6 @@ use super::file_writer::WriteJob;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
 use crate::cache::entry::cache_dir::CacheDir;
-use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
@@ -46,9 +45,6 @@ pub(in crate::cache) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// the probes that find out whether an origin is back.
 pub(in crate::cache) const LONGEST_DOUBT: Duration = Duration::from_secs(5);
 
-/// Called when a file is longer than its listing said.
-pub type OnResize = Box<dyn Fn(&CacheEntry) + Send + Sync>;
-
 /// Carries out the fetches of one mount, each in a task of its own.
 pub struct ChunkDownloader {
     /// Where the tasks run.
@@ -63,8 +59,6 @@ pub struct ChunkDownloader {
     pub cache_dir: Arc<CacheDir>,
     /// The threads that write.
     pub writers: Sender<WriteJob>,
-    /// Called when a file is longer than listed.
-    pub on_resize: OnResize,
     /// Notified when there is no descriptor left for a connection.
     pub shortage: DescriptorExhaustion,
 }

@@ -206,7 +206,7 @@ mod tests {
         fn a_chunk_s_checksum_does_not_depend_on_how_its_bytes_came(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
             let url = Url::parse("http://h/f").unwrap();
             let chunk = ChunkSize::new(4096).unwrap();
-            let entry = CacheEntry::unsettled(url.clone(), Origin::of(&url).unwrap(), chunk, 0, size as u64);
+            let entry = CacheEntry::unsettled(url.clone(), Origin::of(&url).unwrap(), chunk, size as u64);
             let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let (mut position, mut found, mut rest) = (Position::at_chunk_edge(0), Vec::new(), &data[..]);
             for cut in cuts.iter().cycle() {

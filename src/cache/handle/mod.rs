@@ -1,7 +1,7 @@
 //! Open handles: the read path of a file that is open.
 //!
-//! [`reader`] is the one read path: a hit, a wait or a bypass. [`sequential`] reads files whose
-//! size is unknown. `fuse` reads through both.
+//! [`read_at`] is the one read path: a hit, a wait or a bypass; [`reader`] has its parts. [`sequential`] reads files whose size is unknown.
 
+pub(super) mod read_at;
 pub(super) mod reader;
 pub(super) mod sequential;

@@ -1,4 +1,6 @@
-//! One open handle on a cache entry: its reads, and what they wait for.
+//! One open handle on a cache entry: where the bytes of a read are, what it waits for, and how they are copied out.
+//!
+//! The parts of a read. [`super::read_at`] puts them together, and is how they are used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::cache::bypass::Piece;
 use crate::cache::chunk::clip;
@@ -28,28 +31,35 @@ pub struct Reader {
     ahead: Mutex<ReadAhead>,
     opened: Instant,
     /// Bypass reads through one handle take turns: the bytes of one may answer the next.
-    bypass: tokio::sync::Mutex<()>,
+    bypass_turn: tokio::sync::Mutex<()>,
 }
 
 /// The next reader's number.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// The outcome of a read.
-pub enum Read {
-    /// The bytes are in the data file, for [`Reader::fill`].
-    Ready(Span),
-    /// The bytes are missing and can't be written to the data file now: for
-    /// [`Reader::read_around`].
+/// Where the bytes of a read are.
+pub(super) enum Look {
+    /// In the data file, for [`Reader::fill`].
+    Here(Span),
+    /// Not in the data file, and they can't come there now: for [`Reader::bypass`].
     Bypass,
-    /// The callback will be called, or has been. The number is for [`Reader::cancel`].
-    Waiting(WaiterId),
+    /// Still to be fetched, for [`Reader::wait`].
+    Missing(Missing),
+}
+
+/// Bytes that a read has to wait for.
+pub(super) struct Missing {
+    /// What the wait is for.
+    pub span: Span,
+    /// What becomes of the reader's windows.
+    pub shifts: Vec<WindowUpdate>,
 }
 
 /// The bytes that answer a read.
 #[derive(Debug)]
-pub struct Span {
+pub(super) struct Span {
     /// The requested range; may reach past the end of the file.
-    bytes: Range<u64>,
+    pub(super) bytes: Range<u64>,
     guard: Guard,
 }
 
@@ -66,10 +76,10 @@ enum Guard {
 
 /// The result of filling a read's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filled {
+pub(super) enum Filled {
     /// They are in the buffer.
     Yes,
-    /// They were evicted before they could be read: the read must begin again.
+    /// They were evicted before they could be read.
     Gone,
 }
 
@@ -80,7 +90,7 @@ impl Reader {
         Reader {
             ahead: Mutex::new(ReadAhead::new(number, cache.versions().quota.most_ahead())),
             opened: Instant::now(),
-            bypass: tokio::sync::Mutex::default(),
+            bypass_turn: tokio::sync::Mutex::default(),
             cache,
             entry,
             number,
@@ -92,16 +102,21 @@ impl Reader {
         &self.entry
     }
 
-    /// Reads `len` bytes from `offset`. Present bytes need neither SQL nor a contended lock.
-    /// Otherwise `later` creates the callback that is called when they are present.
-    pub fn read(&self, offset: u64, len: u64, later: impl FnOnce(Span) -> OnReady) -> Read {
+    /// Where what is asynchronous runs.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.cache.downloader.runtime
+    }
+
+    /// Finds out where `len` bytes from `offset` are, and notes the read for read-ahead and eviction. Bytes that are present cost neither
+    /// SQL nor a lock that another thread holds for long.
+    pub(super) fn look(&self, offset: u64, len: u64) -> Look {
         let asked = offset..offset.saturating_add(len);
         let size = self.entry.size();
         let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
             // A stamp of 0 notices every later eviction: the file begins without any.
             let shifts = self.ahead.lock().note(&bytes, size, true, self);
-            return self.wait(asked, &shifts, Guard::Stamp(0), later);
+            return Look::missing(asked, shifts, Guard::Stamp(0));
         };
         let chunks = self.entry.chunk.touched(&bytes);
         let quota = &self.cache.versions().quota;
@@ -109,7 +124,7 @@ impl Reader {
         // Taken before the chunks are looked up.
         let stamp = settled.presence.stamp(&chunks);
         let ready = |bytes| {
-            Read::Ready(Span {
+            Look::Here(Span {
                 bytes,
                 guard: Guard::Stamp(stamp),
             })
@@ -118,7 +133,7 @@ impl Reader {
             return ready(bytes);
         }
         if settled.cached_file.has_no_file() {
-            return Read::Bypass;
+            return Look::Bypass;
         }
         let mut is_here = settled.presence.contains_all(&chunks);
         let is_in_trouble = self.cache.versions().trouble.is_on();
@@ -138,10 +153,10 @@ impl Reader {
             return ready(bytes);
         }
         if is_in_trouble {
-            return Read::Bypass;
+            return Look::Bypass;
         }
         let used = Guard::Used(settled.cached_file.use_chunks(chunks));
-        self.wait(asked, &shifts, used, later)
+        Look::missing(asked, shifts, used)
     }
 
     /// Looks up in the index what other mounts have fetched meanwhile of the bytes about to be
@@ -157,14 +172,8 @@ impl Reader {
         }
     }
 
-    /// `bytes` are not clipped: if the listing's size was wrong, those past it count too.
-    fn wait(
-        &self,
-        bytes: Range<u64>,
-        shifts: &[WindowUpdate],
-        guard: Guard,
-        later: impl FnOnce(Span) -> OnReady,
-    ) -> Read {
+    /// Has missing bytes fetched, and `on_ready` called once they are in the data file, before this returns perhaps.
+    pub(super) fn wait(&self, bytes: Range<u64>, shifts: &[WindowUpdate], on_ready: OnReady) -> WaiterId {
         let size = self.entry.size();
         let whole = [WindowUpdate::Move {
             stream: StreamId {
@@ -175,11 +184,7 @@ impl Reader {
             ask: 0..size,
         }];
         let shifts = if size <= SMALL_FILE { &whole } else { shifts };
-        let on_ready = later(Span {
-            bytes: bytes.clone(),
-            guard,
-        });
-        Read::Waiting(self.cache.manager.when_ready(&self.entry, bytes, shifts, on_ready))
+        self.cache.manager.when_ready(&self.entry, bytes, shifts, on_ready)
     }
 
     /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called
@@ -189,7 +194,7 @@ impl Reader {
     }
 
     /// Number of bytes of a span, by the file's true size.
-    pub fn len_of(&self, span: &Span) -> usize {
+    pub(super) fn len_of(&self, span: &Span) -> usize {
         let bytes = self.clip(span);
         // The kernel requests a few MiB at most.
         usize::try_from(bytes.end - bytes.start).unwrap_or(0)
@@ -200,7 +205,7 @@ impl Reader {
     /// only by the first one. If the second 128 KiB were answered with nothing before the first,
     /// the kernel would take the file to be 128 KiB long and show zeros (`fuse_read_update_size` in
     /// `fs/fuse/file.c`). For the same reason its attributes are not invalidated meanwhile.
-    pub fn is_past_the_end(&self, offset: u64) -> bool {
+    pub(super) fn is_past_the_end(&self, offset: u64) -> bool {
         let size = self.entry.size();
         size < self.entry.size_hint && offset >= size
     }
@@ -211,9 +216,10 @@ impl Reader {
 
     /// Fills `buf`, which is [as long](Self::len_of) as the span, with its bytes.
     ///
-    /// # Errors [`ReadError::Lost`] if they turn out to be lost: they are forgotten, and another
-    /// [`Self::read`] fetches them. [`ReadError::Store`] if the data file can't be read.
-    pub fn fill(&self, buf: &mut [u8], span: &Span) -> Result<Filled, ReadError> {
+    /// # Errors
+    /// [`ReadError::Lost`] when they turn out to be lost: they are forgotten, and the next [`Self::look`] has them fetched.
+    /// [`ReadError::Store`] when the data file can't be read.
+    pub(super) fn fill(&self, buf: &mut [u8], span: &Span) -> Result<Filled, ReadError> {
         let Some(settled) = self.entry.settled() else {
             // An empty range of a file whose origin was not asked yet.
             return if buf.is_empty() {
@@ -250,13 +256,13 @@ impl Reader {
     /// memory. For an entry whose version is known.
     ///
     /// # Errors As the origin's answers, or their absence, require.
-    pub async fn read_around(&self, offset: u64, len: u64) -> Result<Piece, ReadError> {
+    pub(super) async fn bypass(&self, offset: u64, len: u64) -> Result<Piece, ReadError> {
         let settled = self.entry.settled();
         let version = &settled
             .ok_or_else(|| ReadError::Store("no version yet".into()))?
             .version;
         let bytes = offset.min(version.size)..offset.saturating_add(len).min(version.size);
-        let reading = self.cache.bypass.read(&self.entry, version, bytes, &self.bypass);
+        let reading = self.cache.bypass.read(&self.entry, version, bytes, &self.bypass_turn);
         reading.await
     }
 
@@ -280,6 +286,16 @@ impl Reader {
                 .recency
                 .note(&all, &self.cache.versions().quota.moment(self.number));
         }
+    }
+}
+
+impl Look {
+    /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
+    fn missing(bytes: Range<u64>, shifts: Vec<WindowUpdate>, guard: Guard) -> Look {
+        Look::Missing(Missing {
+            span: Span { bytes, guard },
+            shifts,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cache::entry::idle_files::IdleFiles;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
 use crate::cache::eviction::evictor::Evictor;
-use crate::cache::fetch::downloader::{ChunkDownloader, OnResize};
+use crate::cache::fetch::downloader::ChunkDownloader;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::Limits;
 use crate::cache::sharing::dir_lock::DirLock;
@@ -41,12 +41,7 @@ impl Cache {
     ///
     /// # Errors If the directory or the index in it can't be used, for a reason other than the
     /// disk.
-    pub fn open(
-        config: CacheConfig,
-        client: Client,
-        runtime: &Handle,
-        on_resize: OnResize,
-    ) -> Result<Arc<Cache>, CacheError> {
+    pub fn open(config: CacheConfig, client: Client, runtime: &Handle) -> Result<Arc<Cache>, CacheError> {
         config.check_size()?;
         let config = CacheConfig {
             logins: Logins::of(client.clone()),
@@ -63,7 +58,7 @@ impl Cache {
                 (None, VersionStore::fallback(&config, trouble)?)
             }
         };
-        Cache::with(versions, dir_lock, config, client, runtime, on_resize)
+        Cache::with(versions, dir_lock, config, client, runtime)
     }
 
     /// Builds it over an open directory.
@@ -73,11 +68,10 @@ impl Cache {
         config: CacheConfig,
         client: Client,
         runtime: &Handle,
-        on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
         let trouble = Arc::new(DiskHealth::none_in(&config.folder));
         let occupied = folder.occupy(&config, trouble)?;
-        Cache::with(occupied.1, Some(occupied.0), config, client, runtime, on_resize)
+        Cache::with(occupied.1, Some(occupied.0), config, client, runtime)
     }
 
     /// Builds it over an open version store, or the fallback.
@@ -87,7 +81,6 @@ impl Cache {
         config: CacheConfig,
         client: Client,
         runtime: &Handle,
-        on_resize: OnResize,
     ) -> Result<Arc<Cache>, CacheError> {
         let cache_dir = CacheDir::new(versions);
         let writers = file_writer::start(&cache_dir).map_err(|error| no_thread(&config, &error))?;
@@ -100,7 +93,6 @@ impl Cache {
             retries: config.retries,
             cache_dir: Arc::clone(&cache_dir),
             writers,
-            on_resize,
             shortage: DescriptorExhaustion::new(closing(&idle_files)),
         });
         let limits = Limits {

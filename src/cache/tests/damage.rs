@@ -101,7 +101,7 @@ fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
     let origin = Origin::of(&server.url).unwrap();
     let reader = mount
         .cache
-        .reader(mount.cache.entry(&server.url, origin, 42, &held).unwrap());
+        .reader(mount.cache.entry(&server.url, origin, &held).unwrap());
     assert_eq!(read(&reader, 0, SIZE).unwrap(), file, "around the cache");
     drop(reader);
     mount.cache.versions().index.fail_reads(false);
@@ -447,8 +447,7 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     let theirs = files();
     assert_eq!(theirs.len(), 1);
     let again = Url::parse(&format!("{}2", server.url)).unwrap();
-    let origin = Origin::of(&again).unwrap();
-    let new = mount.cache.reader(mount.cache.unsettled(&again, origin, 43, SIZE));
+    let new = mount.listed_at(&again, SIZE);
     let _ = read(&new, 0, SIZE);
     assert_eq!(read(&new, 0, SIZE).unwrap(), file);
     assert!(mount.cache.is_in_trouble());

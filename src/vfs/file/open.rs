@@ -12,6 +12,7 @@ use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
 use crate::origin::{AliasName, Metadata, Weighed};
 use crate::source::ListedSize;
+use crate::vfs::listing::dates::Dates;
 use crate::vfs::node::{Ino, Kind, Node};
 use crate::vfs::request::Urgency;
 use crate::vfs::request::mirror_lookup::Authority;
@@ -90,6 +91,19 @@ impl Tree {
         self.open_for(node, self.waiting()).await
     }
 
+    /// Opens a file by its URL, wherever it is, as [`Self::open`] does; its version is known then. No directory shows it.
+    ///
+    /// # Errors
+    /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
+    pub async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
+        let file = RemoteFile::known(url, None, Dates::by(self.clock(url)));
+        let node = Arc::new(Node::unlisted(file));
+        match self.open(&node).await {
+            Err(TreeError::Changed) if node.has_become_directory() => Err(TreeError::IsADirectory),
+            opened => opened,
+        }
+    }
+
     /// [`Self::open`], with an urgency.
     pub(in crate::vfs) async fn open_for(
         self: &Arc<Self>,
@@ -106,7 +120,7 @@ impl Tree {
             return answer;
         }
         let entry = match self.current_version(node, file, asker).await? {
-            Some(held) => self.entry_of_version(node.ino, file, &held).await?,
+            Some(held) => self.entry_of_version(file, &held).await?,
             None => self.entry_by_listing(node.ino, file)?,
         };
         file.opened(&entry);
@@ -265,7 +279,7 @@ impl Tree {
         origin.ok_or_else(|| bad_answer(url, "its address is not http or https"))
     }
 
-    async fn entry_of_version(&self, ino: Ino, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
+    async fn entry_of_version(&self, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
         if !file.admits(&held.version) {
             return Err(TreeError::Changed);
         }
@@ -274,16 +288,16 @@ impl Tree {
         }
         let url = file.url();
         let (origin, held) = (self.origin_of(&url)?, held.clone());
-        Ok(self
-            .with_cache(move |cache| cache.entry(&url, origin, ino, &held))
-            .await??)
+        Ok(self.with_cache(move |cache| cache.entry(&url, origin, &held)).await??)
     }
 
     fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
         let url = file.url();
+        let resized = Arc::clone(&self.on_resize);
+        let on_resize = Box::new(move || resized(ino));
         Ok(self
             .cache
-            .unsettled(&url, self.origin_of(&url)?, ino, file.shown_size()))
+            .unsettled(&url, self.origin_of(&url)?, file.shown_size(), on_resize))
     }
 
     /// The last known answer for a file, while the origin can't be asked. `None` if the origin says that the file is

@@ -32,7 +32,6 @@ fn verify(versions: &VersionStore, number: u64, settled: &Settled) -> u64 {
         url.clone(),
         Origin::of(&url).unwrap(),
         settled.cached_file.chunk,
-        0,
         settled.size(),
     );
     versions.verify(&entry, settled, &(0..settled.size()), |_| {}) / C

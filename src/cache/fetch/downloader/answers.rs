@@ -201,7 +201,7 @@ impl Fetch {
                 // A shorter file needs no report: the kernel notices by the read that ends early
                 // ([`Reader::is_past_the_end`]).
                 if entry.size() > entry.size_hint {
-                    (downloader.on_resize)(&entry);
+                    entry.has_resized();
                 }
                 Ok::<(), ReadError>(())
             });

@@ -27,7 +27,7 @@ const LIMITS: Limits = Limits {
 fn entry(chunks: u64) -> Arc<CacheEntry> {
     let url = Url::parse("http://h/f").unwrap();
     let origin = Origin::of(&url).unwrap();
-    let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), 0, chunks * C);
+    let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), chunks * C);
     entry.settle_for_tests(chunks * C);
     Arc::new(entry)
 }

@@ -33,7 +33,7 @@ const C: u64 = 4096;
 fn listed(origin: &str, size: u64) -> Arc<CacheEntry> {
     let url = Url::parse(&format!("http://{origin}/f")).unwrap();
     let origin = Origin::of(&url).unwrap();
-    Arc::new(CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), 0, size))
+    Arc::new(CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), size))
 }
 
 /// An entry of `chunks` whole chunks, whose version is known.

@@ -7,7 +7,7 @@ use crate::config::resolve::tests::config;
 
 fn http(sources: &[&str], arguments: &[&str]) -> Result<HttpConfig, ConfigError> {
     let all: Vec<_> = arguments.iter().chain(sources).chain(&["/"]).copied().collect();
-    config(&all).map(|config| config.http)
+    config(&all).map(|config| config.engine.http)
 }
 
 fn access(arguments: &[&str]) -> AccessConfig {

@@ -161,7 +161,7 @@ impl Line {
     pub(super) fn file(size: u64) -> Arc<CacheEntry> {
         let url = Url::parse("http://far/f").unwrap();
         let origin = Origin::of(&url).unwrap();
-        let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(CHUNK).unwrap(), 0, size);
+        let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(CHUNK).unwrap(), size);
         entry.settle_for_tests(size);
         Arc::new(entry)
     }

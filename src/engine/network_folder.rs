@@ -38,7 +38,7 @@ const SHARED: [(u32, &str); 18] = [
 ///
 /// # Errors
 /// The sentence for the user.
-pub(super) fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
     // If no parent can be checked, creating the directory reports the error.
     let found = folder.ancestors().find_map(|path| statfs(path).ok());
     if let Some(name) = found.and_then(|found| shared_name(found.filesystem_type())) {

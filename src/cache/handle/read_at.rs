@@ -1,0 +1,189 @@
+//! The read path: one read of an open file, up to the bytes in the caller's buffer.
+//!
+//! [`ReadAt::advance`] says **hit, wait or bypass**, and begins anew when the bytes are evicted or lost before they are copied. It never
+//! blocks. What happens while a read waits is the caller's choice: the FUSE adapter parks the kernel's reply, and the library blocks the
+//! calling thread ([`Reader::read_at`]). Both are thin callers of this module, so a rule of reading holds for both.
+
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
+use super::reader::{Filled, Look, Missing, Reader, Span};
+use crate::cache::bypass::Piece;
+use crate::cache::error::ReadError;
+use crate::cache::fetch::manager::OnReady;
+use crate::cache::fetch::scheduler::WaiterId;
+use crate::http::redact;
+
+/// How often a read begins when the cache loses its bytes. A disk that loses them each time is no cache.
+const TRIES: u32 = 3;
+
+/// Bytes that [`Reader::read_at`] waits for at a time: what the kernel asks for at most. The memory of the bypass is bounded, and has
+/// room for several of these.
+const PIECE: usize = 1 << 20;
+
+/// One read of an open file.
+pub struct ReadAt {
+    reader: Arc<Reader>,
+    /// Byte offset in the file.
+    offset: u64,
+    /// Bytes; may reach past the end of the file.
+    len: usize,
+    /// How often it was begun, the first time included.
+    tries: u32,
+    /// What it has waited for. **Keeps those chunks from eviction** until they are copied.
+    found: Option<Span>,
+}
+
+/// How far a read has come.
+pub enum Step {
+    /// So many bytes are in the buffer: fewer than the read asked for at the end of the file.
+    Done(usize),
+    /// They can't be had.
+    Failed(ReadError),
+    /// The callback will be called, or has been. The number is for [`Reader::cancel`].
+    Waiting(WaiterId),
+    /// The cache can't hold the bytes, or not give them back: for [`ReadAt::bypass`].
+    Bypass(ReadAt),
+}
+
+impl ReadAt {
+    /// A read of `len` bytes from `offset`, still to be begun.
+    pub fn new(reader: Arc<Reader>, offset: u64, len: usize) -> ReadAt {
+        ReadAt {
+            reader,
+            offset,
+            len,
+            tries: 1,
+            found: None,
+        }
+    }
+
+    /// The open file.
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+
+    /// Bytes that the read asks for.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Begins the read, or goes on with it after a wait, which ended as `waited` says: `Ok` for a read that has not waited. `buf` has room
+    /// for [`Self::len`] bytes. If the read has to wait, `park` makes the callback that is called when the wait is over; that may be
+    /// before this returns.
+    pub fn advance(
+        mut self,
+        waited: Result<(), ReadError>,
+        buf: &mut [u8],
+        park: impl FnOnce(ReadAt) -> OnReady,
+    ) -> Step {
+        match waited {
+            Ok(()) => {}
+            Err(error) if error.is_of_the_cache() && self.reader.entry().settled().is_some() => {
+                return self.into_bypass();
+            }
+            Err(error) => return Step::Failed(error),
+        }
+        loop {
+            let span = match self.found.take() {
+                Some(span) => span,
+                None => match self.reader.look(self.offset, self.len as u64) {
+                    Look::Here(span) => span,
+                    Look::Bypass => return self.into_bypass(),
+                    Look::Missing(missing) => return self.wait(missing, park),
+                },
+            };
+            if self.reader.is_past_the_end(self.offset) {
+                return Step::Failed(ReadError::Changed);
+            }
+            let len = self.reader.len_of(&span);
+            match self.reader.fill(&mut buf[..len], &span) {
+                Ok(Filled::Yes) => return Step::Done(len),
+                Ok(Filled::Gone) => {}
+                Err(ReadError::Lost) if self.tries < TRIES => self.tries += 1,
+                Err(error) => {
+                    log::warn!("reading {} from the cache: {error}", redact(&self.reader.entry().url));
+                    return self.into_bypass();
+                }
+            }
+        }
+    }
+
+    /// Reads past the cache, into memory. At most [`Self::len`] bytes.
+    ///
+    /// # Errors
+    /// What the origin's answers, or their absence, ask.
+    pub async fn bypass(&self) -> Result<Piece, ReadError> {
+        let piece = self.reader.bypass(self.offset, self.len as u64).await?;
+        if self.reader.is_past_the_end(self.offset) {
+            return Err(ReadError::Changed);
+        }
+        Ok(piece)
+    }
+
+    fn wait(mut self, Missing { span, shifts }: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {
+        let (reader, bytes) = (Arc::clone(&self.reader), span.bytes.clone());
+        self.found = Some(span);
+        Step::Waiting(reader.wait(bytes, &shifts, park(self)))
+    }
+
+    fn into_bypass(mut self) -> Step {
+        self.found = None;
+        Step::Bypass(self)
+    }
+}
+
+impl Reader {
+    /// Fills `buf` with the bytes from `offset` on, and blocks the calling thread until they are there. Returns how many there are: fewer
+    /// than `buf` holds at the end of the file or when an error follows them.
+    ///
+    /// # Errors
+    /// Why the first of the bytes can't be had.
+    pub fn read_at(self: &Arc<Self>, buf: &mut [u8], offset: u64) -> Result<usize, ReadError> {
+        let mut done = 0;
+        for piece in buf.chunks_mut(PIECE) {
+            match self.read_piece(piece, offset.saturating_add(done as u64)) {
+                Ok(len) => {
+                    done += len;
+                    if len < piece.len() {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn read_piece(self: &Arc<Self>, buf: &mut [u8], offset: u64) -> Result<usize, ReadError> {
+        let mut read = ReadAt::new(Arc::clone(self), offset, buf.len());
+        let mut waited = Ok(());
+        loop {
+            let (wake, woken) = bounded(1);
+            let step = read.advance(waited, buf, |read| {
+                Box::new(move |result| {
+                    // It is being waited for.
+                    let _ = wake.send((read, result));
+                })
+            });
+            (read, waited) = match step {
+                Step::Done(len) => return Ok(len),
+                Step::Failed(error) => return Err(error),
+                // An error would mean that the callback was dropped.
+                Step::Waiting(_) => woken.recv().map_err(|_| ReadError::ShuttingDown)?,
+                Step::Bypass(read) => {
+                    let (send, bypassed) = bounded(1);
+                    self.runtime().spawn(async move {
+                        let _ = send.send(read.bypass().await);
+                    });
+                    // An error would mean that the runtime has ended.
+                    let piece = bypassed.recv().map_err(|_| ReadError::ShuttingDown)??;
+                    buf[..piece.len()].copy_from_slice(&piece);
+                    return Ok(piece.len());
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A mount that this process serves: made over an [`Engine`], and taken away again.
+//!
+//! In three steps, in the order of what can go wrong: [`claim`] the mountpoint, which asks no server; [`Tree`] and file system
+//! ([`Prepared`]), for which the sources are asked; and the mount itself last ([`Prepared::mount`]), so that no mount is left behind by a failure.
+//! The command ([`super::run`]) and a Rust program ([`crate::Mount`]) both mount so; the command also minds signals and what has started it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::Context;
+use fuser::{Session, SessionACL};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::mountpoint::{self, MountFlags, RunFile};
+use crate::config::MountConfig;
+use crate::control::{self, About, Control};
+use crate::engine::{Engine, HOUSEKEEPING};
+use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
+use crate::source::{Source, WebIndex};
+use crate::util::clock;
+use crate::vfs::{Naming, Top, Tree, TreeConfig};
+
+/// Threads that read requests from the kernel, each with a descriptor of its own. None of them ever waits for an origin;
+/// several are there so that small reads of present bytes are answered side by side.
+pub(super) const SESSION_THREADS: usize = 4;
+
+/// Takes the mountpoint for this process, if it can be mounted on.
+///
+/// # Errors
+/// What prevents it.
+pub(crate) fn claim(config: &MountConfig) -> anyhow::Result<Arc<RunFile>> {
+    mountpoint::check(&config.mountpoint, config.allow_other)?;
+    Ok(Arc::new(RunFile::create(&config.mountpoint)?))
+}
+
+/// What a mount shows, and who answers for it.
+pub(crate) struct Prepared {
+    engine: Arc<Engine>,
+    tree: Arc<Tree>,
+    filesystem: FetchFs,
+    connection: Arc<Connection>,
+    passthrough: Arc<Passthrough>,
+}
+
+/// A mount that is served.
+pub(crate) struct Served {
+    run_file: Arc<RunFile>,
+    connection: Arc<Connection>,
+    /// The session's thread has ended, or serves a mount that was detached while files in it were open.
+    _session: JoinHandle<()>,
+    /// Where the user's requests come in.
+    _control: Vec<AbortOnDrop>,
+}
+
+/// A task that ends with what it is for.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Prepared {
+    /// Asks the sources what they are, and starts the threads that answer reads.
+    ///
+    /// # Errors
+    /// When a source can't be mounted, or the system gives no threads.
+    pub fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
+        let source: Arc<dyn Source> = Arc::new(WebIndex::new(engine.client().clone(), config.listings));
+        let top = ask_sources(config, engine, &source)?;
+        let connection = Connection::new().context("can't start the thread that ends waits")?;
+        let for_resizes = Arc::clone(&connection);
+        let on_resize = Arc::new(move |ino| for_resizes.attributes_changed(ino));
+        let tree = Tree::new(
+            Arc::clone(engine.cache()),
+            engine.client().clone(),
+            source,
+            tree_config(config, engine),
+            top,
+            engine.runtime().clone(),
+            on_resize,
+        );
+        let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));
+        let filesystem = FetchFs::new(
+            Arc::clone(&tree),
+            Arc::clone(engine.cache()),
+            engine.runtime().clone(),
+            ownership(config),
+            config.attr_ttl,
+            Arc::clone(&passthrough),
+            Arc::clone(&connection),
+        )
+        .context("can't start the threads that answer reads")?;
+        Ok(Prepared {
+            engine: Arc::clone(engine),
+            tree,
+            filesystem,
+            connection,
+            passthrough,
+        })
+    }
+
+    /// The names that it shows.
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// Makes the mount. `on_end` is called when the session with the kernel is over.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or does not answer.
+    pub fn mount(
+        self,
+        config: &MountConfig,
+        run_file: Arc<RunFile>,
+        on_end: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> anyhow::Result<Served> {
+        let Prepared {
+            engine,
+            tree,
+            filesystem,
+            connection,
+            passthrough,
+        } = self;
+        let session_engine = Arc::clone(&engine);
+        let on_end = move |outcome| {
+            on_end(outcome);
+            // Whatever is open in the mount needs it until now.
+            drop(session_engine);
+        };
+        let session = start_session(config, &run_file, filesystem, &connection, on_end)?;
+        if !passthrough.is_wanted()
+            && let Err(error) = mountpoint::raise_read_ahead(&config.mountpoint)
+        {
+            log::debug!("the kernel's read-ahead stays as it is: {error}");
+        }
+        let control = start_control(config, &engine, &run_file, &tree);
+        Ok(Served {
+            run_file,
+            connection,
+            _session: session,
+            _control: control,
+        })
+    }
+}
+
+impl Served {
+    /// Takes the mount away, whoever uses it. What waits in it gets an error first, or it would keep the mount busy.
+    pub fn unmount(&self) {
+        self.connection.interrupts().end_all();
+        mountpoint::unmount_own(&self.run_file);
+    }
+}
+
+fn ask_sources(config: &MountConfig, engine: &Arc<Engine>, source: &Arc<dyn Source>) -> anyhow::Result<Top> {
+    let naming = if config.content_disposition {
+        Naming::ByServer
+    } else {
+        Naming::ByUrl
+    };
+    let (client, cache) = (engine.client().clone(), Arc::clone(engine.cache()));
+    let (source, sources) = (Arc::clone(source), config.sources.clone());
+    let patience = engine.config().read_timeout;
+    let asking = engine.wait(async move {
+        let top = Top::of(&client, source.as_ref(), cache.catalogue(), sources, naming);
+        tokio::time::timeout(patience, top).await
+    });
+    match asking.context("the sources can't be asked: what asks them has ended")? {
+        Ok(top) => Ok(top?),
+        Err(_) => Err(anyhow::anyhow!(
+            "can't mount {}: it has not answered within --read-timeout, {}",
+            config.source_name,
+            humantime::format_duration(patience)
+        )),
+    }
+}
+
+fn tree_config(config: &MountConfig, engine: &Engine) -> TreeConfig {
+    let engine = engine.config();
+    TreeConfig {
+        ttl: config.attr_ttl,
+        connections: engine.http.max_connections,
+        retries: engine.retries,
+        patience: engine.read_timeout,
+        most_names: config.listings.max_entries.saturating_mul(2),
+    }
+}
+
+fn start_session(
+    config: &MountConfig,
+    run_file: &RunFile,
+    filesystem: FetchFs,
+    connection: &Connection,
+    on_end: impl FnOnce(io::Result<()>) + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    let flags = MountFlags {
+        source: config.source_name.clone(),
+        allow_other: config.allow_other,
+        noexec: config.noexec,
+    };
+    let device = mountpoint::mount(run_file, &flags)?;
+    let start = || -> anyhow::Result<JoinHandle<()>> {
+        let device = connection.start(device, SESSION_THREADS)?;
+        let mut session_config = fuser::Config::default();
+        session_config.acl = if config.allow_other {
+            SessionACL::All
+        } else {
+            SessionACL::Owner
+        };
+        session_config.n_threads = Some(SESSION_THREADS);
+        // A socket is read by all threads as it is.
+        session_config.clone_fd = !connection.is_relayed();
+        let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
+            .context("the kernel does not answer on the mount")?;
+        connection.wait_until_settled();
+        let run = move || on_end(session.run());
+        Ok(std::thread::Builder::new().name("session".into()).spawn(run)?)
+    };
+    start().inspect_err(|_| {
+        // Nothing will ever answer in it.
+        mountpoint::unmount_own(run_file);
+    })
+}
+
+/// Lets the user ask for more than files. A mount without is still a mount.
+fn start_control(
+    config: &MountConfig,
+    engine: &Arc<Engine>,
+    run_file: &Arc<RunFile>,
+    tree: &Arc<Tree>,
+) -> Vec<AbortOnDrop> {
+    let about = About {
+        source: config.source_name.clone(),
+        mountpoint: config.mountpoint.clone(),
+        cache_dir: engine.config().cache_dir.clone(),
+        connections: engine.config().http.max_connections,
+        is_offline: engine.config().http.offline,
+        since: Instant::now(),
+    };
+    let (tree, cache, runtime) = (Arc::clone(tree), Arc::clone(engine.cache()), engine.runtime());
+    let control = Control::new(about, &config.sources, tree, cache, runtime.clone());
+    let socket = run_file.control_socket();
+    let at_mark = control::serve(&socket, Arc::clone(&control), runtime);
+    let by_device = run_file
+        .control_address()
+        .map(|address| control::serve_at(&address, Arc::clone(&control), runtime));
+    if let (Err(error), None | Some(Err(_))) = (&at_mark, &by_device) {
+        log::warn!(
+            "can't listen at {}: {error}; `fetchfs prefetch` and the like won't work on this mount",
+            socket.display()
+        );
+    }
+    let timed_folder = engine.config().max_age.map(|_| engine.config().cache_dir.clone());
+    let listening = at_mark.ok().map(AbortOnDrop);
+    let keeping = keep_mark(Arc::clone(run_file), listening, control, timed_folder, runtime);
+    let by_device = by_device.and_then(Result::ok);
+    by_device.into_iter().map(AbortOnDrop).chain([keeping]).collect()
+}
+
+/// Makes the mark again when it was cleared away, and the socket beside it, until the mount ends. Meanwhile the time is noted in
+/// `timed_folder`.
+fn keep_mark(
+    run_file: Arc<RunFile>,
+    mut listening: Option<AbortOnDrop>,
+    control: Arc<Control>,
+    timed_folder: Option<PathBuf>,
+    runtime: &Handle,
+) -> AbortOnDrop {
+    let run_file = Arc::downgrade(&run_file);
+    let handle = runtime.clone();
+    let keeping = async move {
+        loop {
+            let (run_file, timed_folder) = (run_file.clone(), timed_folder.clone());
+            // On a thread that may block, of which one stays for this reason.
+            let renewed = tokio::task::spawn_blocking(move || {
+                let run_file = run_file.upgrade()?;
+                timed_folder.iter().for_each(|folder| clock::save(folder));
+                Some(run_file.renew().then(|| run_file.control_socket()))
+            });
+            match renewed.await {
+                Ok(Some(Some(socket))) => {
+                    drop(listening.take());
+                    listening = control::serve(&socket, Arc::clone(&control), &handle)
+                        .ok()
+                        .map(AbortOnDrop);
+                }
+                Ok(Some(None)) => {}
+                // The mount has ended.
+                _ => return,
+            }
+            tokio::time::sleep(HOUSEKEEPING).await;
+        }
+    };
+    AbortOnDrop(runtime.spawn(keeping).abort_handle())
+}
+
+fn ownership(config: &MountConfig) -> Ownership {
+    Ownership {
+        uid: config.uid,
+        gid: config.gid,
+        file_mode: config.file_mode(),
+        dir_mode: config.dir_mode(),
+    }
+}

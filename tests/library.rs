@@ -1,0 +1,403 @@
+//! What a Rust program gets: files by `std`'s traits, mounts that end with their guard, and the examples.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use fetchfs::{Cache, Error, ErrorKind, Mount, RemoteFile};
+use tempfile::TempDir;
+
+use crate::common::files::assert_same;
+use crate::common::mount::is_mounted;
+use crate::common::{run, temporary_directory, wait_until};
+use crate::origin::{Content, Fault, Gate, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// A cache in a folder of its own, beside room for a mountpoint.
+struct Place {
+    home: TempDir,
+    cache: Cache,
+}
+
+impl Place {
+    fn new() -> Place {
+        let home = temporary_directory();
+        fs::create_dir(home.path().join("mnt")).expect("a mountpoint");
+        let cache = open(&home.path().join("cache"));
+        Place { home, cache }
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.home.path().join("mnt")
+    }
+
+    fn mount(&self, origin: &Origin) -> Mount {
+        let builder = Mount::builder().source(origin.url("/")).mountpoint(self.mountpoint());
+        builder.cache(&self.cache).spawn().expect("to mount")
+    }
+}
+
+fn open(folder: &Path) -> Cache {
+    Cache::builder().dir(folder).open().expect("a cache")
+}
+
+fn origin_with(path: &str, size: u64) -> (Origin, Content) {
+    let (origin, content) = (Origin::start(), Content::noise(size, size));
+    origin.add(path, content.clone());
+    (origin, content)
+}
+
+#[track_caller]
+fn kind_of(error: &io::Error) -> ErrorKind {
+    Error::of_io(error).expect("an error of the library").kind()
+}
+
+fn read_at(file: &RemoteFile, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let read = file.read_at(&mut bytes, at)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+#[test]
+fn a_remote_file_reads_and_seeks_as_one_of_std() {
+    let (origin, content) = origin_with("/f", 3 * MIB + 5);
+    let place = Place::new();
+    let mut file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    let mut local = tempfile::tempfile().expect("a file");
+    local.write_all(&content.whole()).expect("to write");
+    local.rewind().expect("to seek");
+    assert_eq!(file.len(), content.size());
+    let seeks = [
+        SeekFrom::Start(MIB - 3),
+        SeekFrom::End(-7),
+        SeekFrom::Current(-100),
+        SeekFrom::Current(i64::MIN),
+        SeekFrom::End(-i64::from(i32::MAX)),
+        SeekFrom::End(10),
+        SeekFrom::Start(0),
+    ];
+    for seek in seeks {
+        let [ours, theirs] = [file.seek(seek), local.seek(seek)].map(|sought| sought.map_err(|error| error.kind()));
+        assert_eq!(ours, theirs, "{seek:?}");
+        let mut buffers = [[0; 5000]; 2];
+        let read = [&mut file as &mut dyn Read, &mut local];
+        let read = read
+            .into_iter()
+            .zip(&mut buffers)
+            .map(|(file, buffer)| file.read(buffer).expect("to read"));
+        let read: Vec<usize> = read.collect();
+        assert_eq!((read[0], buffers[0]), (read[1], buffers[1]), "{seek:?}");
+    }
+    let mut all = Vec::new();
+    file.rewind().expect("to seek");
+    file.read_to_end(&mut all).expect("to read");
+    assert_same(&all, &content.whole(), "all of it");
+    assert_eq!(file.read(&mut [0; 10]).expect("to read"), 0);
+    assert_eq!(read_at(&file, u64::MAX, 10).expect("past the end"), b"");
+    assert!(file.is_cached(0..u64::MAX));
+}
+
+#[test]
+fn a_file_is_told_by_its_url_and_version_without_secrets() {
+    let (origin, _) = origin_with("/f", 1000);
+    let place = Place::new();
+    let url = format!("{}?key=secret", origin.url("/f")).replace("http://", "http://ann:secret@");
+    let file = place.cache.open_url(&url).expect("to open");
+    assert_eq!(file.url(), format!("{}?key=...", origin.url("/f")));
+    assert!(!format!("{file:?} {:?}", place.cache).contains("secret"));
+    assert!(file.version().is_strong() && file.version().validator().is_some());
+    assert_eq!((file.version().size(), file.is_empty()), (1000, false));
+    assert!(file.modified().is_some());
+}
+
+#[test]
+fn a_file_and_a_mount_over_one_cache_fetch_bytes_once() {
+    let (origin, content) = origin_with("/f", 8 * MIB);
+    let place = Place::new();
+    let file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    let mount = place.mount(&origin);
+    let path = mount.mountpoint().join("f");
+    assert_same(&fs::read(&path).expect("to read"), &content.whole(), "the mount");
+    let read = origin.log().all().body_bytes("/f");
+    assert!(read < 8 * MIB + MIB / 2, "{read}");
+    let mark = origin.log().mark();
+    assert_same(
+        &read_at(&file, 0, 8 << 20).expect("to read"),
+        &content.whole(),
+        "the file",
+    );
+    assert_eq!(origin.log().since(mark).body_bytes("/f"), 0);
+}
+
+#[test]
+fn a_mount_ends_with_its_guard_and_its_cache_goes_on() {
+    let (origin, content) = origin_with("/f", 2 * MIB);
+    let place = Place::new();
+    for _ in 0..2 {
+        let mount = place.mount(&origin);
+        assert!(is_mounted(&place.mountpoint()));
+        assert_eq!(
+            fs::read(mount.mountpoint().join("f")).expect("to read"),
+            content.whole()
+        );
+        drop(mount);
+        assert!(!is_mounted(&place.mountpoint()));
+    }
+    let file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    assert_eq!(
+        read_at(&file, MIB, 1000).expect("to read"),
+        content.read(MIB..MIB + 1000)
+    );
+}
+
+#[test]
+fn a_mount_that_is_dropped_ends_the_reads_that_wait_in_it() {
+    let (origin, content) = origin_with("/f", 2 * MIB);
+    let gate = Gate::new();
+    origin.on("/f").data().fault(Fault::Hold(gate.clone()));
+    let place = Place::new();
+    let mount = place.mount(&origin);
+    let path = mount.mountpoint().join("f");
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| fs::read(&path));
+        gate.wait_for_arrivals(1);
+        drop(mount);
+        blocked.join().expect("no panic").expect_err("it has no bytes");
+    });
+    assert!(!is_mounted(&place.mountpoint()));
+    gate.open();
+    let file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    assert_same(
+        &read_at(&file, 0, 2 << 20).expect("to read"),
+        &content.whole(),
+        "the cache goes on",
+    );
+}
+
+#[test]
+fn a_mountpoint_that_is_not_empty_and_a_source_that_is_none_are_told_apart() {
+    let (origin, _) = origin_with("/d/f", 10);
+    let place = Place::new();
+    let builder = || Mount::builder().mountpoint(place.mountpoint()).cache(&place.cache);
+    let error = builder().source(origin.url("/none/")).spawn().expect_err("a source");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    fs::write(place.mountpoint().join("x"), "").expect("to write");
+    let error = builder().source(origin.url("/d/")).spawn().expect_err("a mountpoint");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
+
+#[test]
+fn what_cannot_be_opened_has_a_kind() {
+    let (origin, _) = origin_with("/d/f", 10);
+    origin.add("/denied", "x");
+    origin.on("/denied").fault(Fault::Status(403));
+    let place = Place::new();
+    let kind = |url: &str| place.cache.open_url(url).expect_err(url).kind();
+    assert_eq!(kind(&origin.url("/none")), ErrorKind::NotFound);
+    assert_eq!(kind(&origin.url("/denied")), ErrorKind::Denied);
+    assert_eq!(kind(&origin.url("/d")), ErrorKind::IsADirectory);
+    let offline = Cache::builder().dir(place.home.path().join("other")).offline(true);
+    let offline = offline.open().expect("a cache");
+    let error = offline.open_url(&origin.url("/d/f")).expect_err("nothing is there");
+    assert_eq!(error.kind(), ErrorKind::Offline);
+}
+
+#[test]
+fn a_file_that_has_changed_says_so_and_opened_again_it_is_the_new_one() {
+    let (origin, old) = origin_with("/f", 8 * MIB);
+    let place = Place::new();
+    let file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    assert_eq!(read_at(&file, 0, 1000).expect("to read"), old.read(0..1000));
+    let new = Content::noise(8 * MIB, 99);
+    origin.add("/f", new.clone());
+    let error = read_at(&file, 6 * MIB, 1000).expect_err("another version");
+    assert_eq!(
+        (kind_of(&error), error.kind()),
+        (ErrorKind::Changed, io::ErrorKind::StaleNetworkFileHandle)
+    );
+    let again = place.cache.open_url(&origin.url("/f")).expect("to open");
+    assert_ne!(again.version(), file.version());
+    assert_eq!(
+        read_at(&again, 6 * MIB, 1000).expect("to read"),
+        new.read(6 * MIB..6 * MIB + 1000)
+    );
+}
+
+#[test]
+fn what_is_cached_is_served_while_the_server_is_gone() {
+    let (origin, content) = origin_with("/f", 8 * MIB);
+    let place = Place::new();
+    let url = origin.url("/f");
+    let folder = place.cache.dir().to_owned();
+    let file = place.cache.open_url(&url).expect("to open");
+    assert_eq!(read_at(&file, 0, 1000).expect("to read"), content.read(0..1000));
+    origin.go_down();
+    assert_eq!(read_at(&file, 0, 1000).expect("to read"), content.read(0..1000));
+    drop((file, place.cache));
+    let later = Cache::builder().dir(folder).read_timeout(Duration::from_secs(3));
+    let later = later.open().expect("a cache");
+    let file = later.open_url(&url).expect("to open what is known");
+    assert_eq!(read_at(&file, 0, 1000).expect("to read"), content.read(0..1000));
+    let error = read_at(&file, 7 * MIB, 1000).expect_err("it is not here");
+    assert_eq!(kind_of(&error), ErrorKind::TimedOut, "{error}");
+}
+
+#[test]
+fn files_outlive_the_cache_they_were_opened_by_and_threads_share_them() {
+    let (origin, content) = origin_with("/f", 8 * MIB);
+    let place = Place::new();
+    let file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    drop(place.cache);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (file, content) = (&file, &content);
+            scope.spawn(move || {
+                let mut own = file.clone();
+                own.seek(SeekFrom::Start(thread * MIB)).expect("to seek");
+                let mut bytes = vec![0; 2 << 20];
+                own.read_exact(&mut bytes).expect("to read");
+                assert_same(&bytes, &content.read(thread * MIB..(thread + 2) * MIB), "its part");
+                assert_same(
+                    &read_at(file, 7 * MIB, 1000).expect("to read"),
+                    &content.read(7 * MIB..7 * MIB + 1000),
+                    "the shared one",
+                );
+            });
+        }
+    });
+}
+
+#[test]
+fn one_folder_may_be_opened_twice_by_a_process() {
+    let (origin, content) = origin_with("/f", 2 * MIB);
+    let place = Place::new();
+    let other = open(place.cache.dir());
+    for cache in [&place.cache, &other] {
+        let file = cache.open_url(&origin.url("/f")).expect("to open");
+        assert_same(
+            &read_at(&file, 0, 2 << 20).expect("to read"),
+            &content.whole(),
+            "all of it",
+        );
+    }
+}
+
+#[test]
+fn a_cache_that_is_closed_leaves_no_thread_behind() {
+    let (origin, _) = origin_with("/f", MIB);
+    let home = temporary_directory();
+    let mut of_caches = HashSet::new();
+    for round in 0..3 {
+        let before = threads();
+        let cache = open(&home.path().join("cache"));
+        let file = cache.open_url(&origin.url("/f")).expect("to open");
+        read_at(&file, round * 1000, 10).expect("to read");
+        of_caches.extend(threads().difference(&before).copied());
+        drop((cache, file));
+    }
+    // Those of other tests end as well.
+    wait_until("the threads of the caches end", || of_caches.is_disjoint(&threads()));
+}
+
+/// The threads of this process that have a name of fetchfs's.
+fn threads() -> HashSet<u32> {
+    let tasks = fs::read_dir("/proc/self/task").expect("procfs").flatten();
+    let ours = tasks.filter(|task| {
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        ["download", "file-writer", "index-writer", "evictor"]
+            .iter()
+            .any(|ours| name.starts_with(ours))
+    });
+    ours.filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_library_can_be_used_inside_another_runtime() {
+    let (origin, content) = origin_with("/f", 2 * MIB);
+    let place = Place::new();
+    let mut file = place.cache.open_url(&origin.url("/f")).expect("to open");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("to read");
+    assert_same(&bytes, &content.whole(), "all of it");
+    let mount = place.mount(&origin);
+    let path = mount.mountpoint().join("f");
+    let through_mount = tokio::task::spawn_blocking(move || fs::read(path));
+    let through_mount = through_mount.await.expect("no panic").expect("to read");
+    assert_same(&through_mount, &content.whole(), "through the mount");
+    // All of it ends here, on a thread of the runtime.
+    drop((file, mount, place));
+}
+
+/// An example, built with the tests.
+fn example(name: &str) -> Command {
+    let tests = std::env::current_exe().expect("this program");
+    let built = tests.parent().and_then(Path::parent).expect("target/debug");
+    let path = built.join("examples").join(name);
+    assert!(path.exists(), "`cargo build --examples` builds {}", path.display());
+    Command::new(path)
+}
+
+#[test]
+fn the_example_that_lists_a_zip_fetches_little_of_it() {
+    let origin = Origin::start();
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for number in 0..4 {
+        archive
+            .start_file(format!("part {number}"), stored)
+            .expect("a file in it");
+        archive
+            .write_all(&Content::noise(8 * MIB, number).whole())
+            .expect("its bytes");
+    }
+    let bytes = archive.finish().expect("an archive").into_inner();
+    origin.add("/a.zip", bytes);
+    let home = temporary_directory();
+    let ran = run(example("zip_directory").arg(origin.url("/a.zip")).arg(home.path())).succeeded();
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let expected: Vec<String> = (0..4).map(|number| format!("{}\tpart {number}", 8 * MIB)).collect();
+    assert_eq!(lines, expected);
+    let fetched = origin.log().all().body_bytes("/a.zip");
+    assert!(fetched < 4 * MIB, "{fetched}");
+}
+
+#[test]
+fn the_example_that_serves_a_range_writes_just_that() {
+    let (origin, content) = origin_with("/f", 3 * MIB);
+    let home = temporary_directory();
+    let (start, end) = (MIB + 1, 2 * MIB + 77);
+    let mut example = example("serve_range");
+    let example = example.arg(origin.url("/f")).args([start.to_string(), end.to_string()]);
+    let output = example.arg(home.path()).output().expect("to run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_same(&output.stdout, &content.read(start..end), "the range");
+}
+
+#[test]
+fn the_example_that_mounts_unmounts_when_its_input_ends() {
+    let (origin, content) = origin_with("/f", MIB);
+    let home = temporary_directory();
+    let mountpoint = home.path().join("mnt");
+    fs::create_dir(&mountpoint).expect("a mountpoint");
+    let mut example = example("mount");
+    let example = example
+        .arg(origin.url("/"))
+        .arg(&mountpoint)
+        .arg(home.path().join("cache"));
+    let mut running = example.stdin(Stdio::piped()).spawn().expect("to run");
+    wait_until("it is mounted", || is_mounted(&mountpoint));
+    assert_same(
+        &fs::read(mountpoint.join("f")).expect("to read"),
+        &content.whole(),
+        "the mount",
+    );
+    drop(running.stdin.take());
+    assert!(running.wait().expect("it ends").success());
+    assert!(!is_mounted(&mountpoint));
+}
