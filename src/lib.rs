@@ -1,37 +1,118 @@
-//! fetchfs mounts remote files (HTTP) as a local directory, read lazily through a chunk cache that persists.
+//! Remote files (HTTP) as local ones, read lazily through a chunk cache on disk that persists.
 //!
-//! # The story of one read
+//! The bytes of a file are fetched when they are read, by HTTP range requests, and kept. So a program that seeks reads a large remote
+//! file as it would a local one, and reads it once: over restarts, and while the server is away. This crate is also the program `fetchfs`,
+//! which mounts web servers as directories; both share their caches.
 //!
-//! 1. The kernel asks for bytes of an open file. [`fuse`] finds the open file by its handle.
-//! 2. The file belongs to one [`cache::CacheEntry`]: one version of one remote file. The bytes map to chunk indices.
-//! 3. All chunks present: `pread` from the sparse data file, reply from the same thread. No SQL, no task, no waiting.
-//! 4. Something missing: the reply is parked as a waiter, and the [`cache::ChunkManager`] wants the missing chunks at
-//!    `Critical` priority.
-//! 5. The manager's [`cache::fetch::scheduler`] merges neighbouring chunks into a fetch, and gives it a connection: before
-//!    anything else that is wanted of that origin.
-//! 6. The downloader asks by HTTP Range. [`http`] judges the answer before a byte counts; the body is streamed to its
-//!    place in the file, and a waiter wakes when its own bytes are there.
-//! 7. A chunk that is whole is recorded in SQLite, many in one transaction, after its bytes were written.
-//! 8. Meanwhile the handle's cursors have noticed whether the reader goes on in sequence, and fetch ahead of it.
+//! # A file
 //!
-//! Names come to be files in [`vfs`], by listings from [`source`]; [`mount`] puts it all together. docs/architecture.md
-//! has the words, the layers and the reasons; docs/semantics.md what users may rely on.
+//! [`RemoteFile`] has [`Read`](std::io::Read) and [`Seek`](std::io::Seek), and [`read_at`](RemoteFile::read_at) for threads that share it.
+//!
+//! ```no_run
+//! use std::io::{Read, Seek, SeekFrom};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = fetchfs::Cache::builder().dir("/var/cache/x").size(10 << 30).open()?;
+//! let mut file = cache.open_url("https://example.org/film.mkv")?;
+//! file.seek(SeekFrom::End(-4096))?;
+//! let mut end = Vec::new();
+//! file.read_to_end(&mut end)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A mount
+//!
+//! [`Mount`] shows a web server's directory to every program, until it is dropped. Over the same [`Cache`] it and the files of
+//! the program fetch each byte once.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = fetchfs::Cache::builder().open()?;
+//! let mount = fetchfs::Mount::builder()
+//!     .source("https://example.org/pub/")
+//!     .mountpoint("/mnt/pub")
+//!     .cache(&cache)
+//!     .spawn()?;
+//! let names = std::fs::read_dir(mount.mountpoint())?;
+//! # drop(names);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! [`Error`] has an [`ErrorKind`]. Reads give [`std::io::Error`], as the traits of `std` want it, with an [`Error`] inside. A handle reads
+//! one version of its file: when the server has another one, what is not cached fails with [`ErrorKind::Changed`].
+//!
+//! ```no_run
+//! use fetchfs::{Cache, Error, ErrorKind};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::builder().open()?;
+//! let mut file = cache.open_url("https://example.org/data.bin")?;
+//! let mut header = [0; 64];
+//! if let Err(error) = file.read_at(&mut header, 0) {
+//!     match Error::of_io(&error).map(Error::kind) {
+//!         Some(ErrorKind::Changed) => file = cache.open_url("https://example.org/data.bin")?,
+//!         _ => return Err(error.into()),
+//!     }
+//! }
+//! # drop(file);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A message is one sentence, without credentials. Where it names an option of the program, as `--cache-size`, the builder has a method of
+//! that name.
+//!
+//! # Units
+//!
+//! Sizes, offsets and rates are in bytes, and bytes a second. Ranges are half-open. A position may be past the end of a file, where reads
+//! give 0 bytes. Times are [`Duration`](std::time::Duration)s; all waits end, at the latest after
+//! [`read_timeout`](CacheBuilder::read_timeout).
+//!
+//! # Threads
+//!
+//! Calls block the calling thread. Requests run on two threads of the cache's own, so everything here can be used inside another runtime
+//! (where a blocking call still holds up its thread, so put it into `spawn_blocking` or the like). All types are `Send` and `Sync`. A
+//! [`Cache`] ends when it, its clones, its files and its mounts are dropped; dropping it blocks until what is whole is recorded.
+//!
+//! The crate changes nothing of the process but this: SQLite's shared memory is guarded by a handler of SIGBUS, which leaves faults elsewhere to
+//! the handler that was there before. It installs no logger; messages go to the `log` crate.
+//!
+//! # Inside
+//!
+//! docs/architecture.md in the repository follows one read through the code. The modules that are hidden here are the program's, and
+//! may change in any version.
 
 #![deny(missing_docs, clippy::undocumented_unsafe_blocks)]
 
+#[doc(hidden)]
 pub mod cache;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod control;
 mod engine;
+#[doc(hidden)]
 pub mod fuse;
+#[doc(hidden)]
 pub mod http;
 mod library;
+#[doc(hidden)]
 pub mod logging;
+#[doc(hidden)]
 pub mod mount;
+#[doc(hidden)]
 pub mod origin;
+#[doc(hidden)]
 pub mod source;
+#[doc(hidden)]
 pub mod util;
+#[doc(hidden)]
 pub mod vfs;
 
 pub use library::{Cache, CacheBuilder, Error, ErrorKind, Mount, MountBuilder, RemoteFile, Version};
