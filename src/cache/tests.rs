@@ -62,7 +62,9 @@ impl Mount {
 
     fn listed_at(&self, url: &Url, size: u64) -> Arc<Reader> {
         let resized = Arc::clone(&self.resized);
-        let on_resize = Box::new(move || drop(resized.fetch_add(1, Ordering::Relaxed)));
+        let on_resize = Box::new(move || {
+            resized.fetch_add(1, Ordering::Relaxed);
+        });
         let origin = Origin::of(url).unwrap();
         self.cache.reader(self.cache.unsettled(url, origin, size, on_resize))
     }

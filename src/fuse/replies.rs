@@ -70,7 +70,7 @@ impl Reads {
 
     /// Continues a read whose wait has ended with `waited`; `Ok` for a read that has not waited.
     fn advance(self: &Arc<Self>, requester: Requester, read: ReadAt, waited: Result<(), ReadError>, reply: ReplyData) {
-        let (reader, len) = (Arc::clone(read.reader()), read.len());
+        let (reader, len) = (Arc::clone(read.reader()), read.wanted());
         let interrupts = self.connection.interrupts();
         let (mut unanswered, mut wait) = (Some(reply), None);
         BUFFER.with_borrow_mut(|buffer| {

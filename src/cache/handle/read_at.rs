@@ -65,12 +65,12 @@ impl ReadAt {
     }
 
     /// Bytes that the read asks for.
-    pub fn len(&self) -> usize {
+    pub fn wanted(&self) -> usize {
         self.len
     }
 
     /// Begins the read, or goes on with it after a wait, which ended as `waited` says: `Ok` for a read that has not waited. `buf` has room
-    /// for [`Self::len`] bytes. If the read has to wait, `park` makes the callback that is called when the wait is over; that may be
+    /// for [`Self::wanted`] bytes. If the read has to wait, `park` makes the callback that is called when the wait is over; that may be
     /// before this returns.
     pub fn advance(
         mut self,
@@ -110,7 +110,7 @@ impl ReadAt {
         }
     }
 
-    /// Reads past the cache, into memory. At most [`Self::len`] bytes.
+    /// Reads past the cache, into memory. At most [`Self::wanted`] bytes.
     ///
     /// # Errors
     /// What the origin's answers, or their absence, ask.

@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-
-use rusqlite::ffi;
-
 use std::sync::atomic::AtomicUsize;
+
+use parking_lot::Mutex;
+use rusqlite::ffi;
 
 use super::*;
 use crate::cache::index::{Failing, Record};
