@@ -1,9 +1,9 @@
-//! The options, once.
+//! The configuration, in two stages, as in ripgrep.
 //!
-//! Two stages, as in ripgrep. [`MountArgs`] is what was typed: a clap struct that is the one table of options, from
-//! which `--help`, the `-o` names, the keys of the config file and the environment variables come. [`MountConfig`] is what it means: plain values,
-//! all checked, every path absolute, every default filled in. The layers below see only the second, and each takes from
-//! it only what is its own.
+//! [`MountArgs`] has the arguments: a clap struct that is the only table of options. `--help`, the `-o` names, the keys
+//! of the config file and the environment variables are derived from it. [`MountConfig`] is the resolved form: plain
+//! values, all checked, every path absolute, every default filled in. The layers below see only the second, and each
+//! receives only its own part.
 
 mod args;
 mod file;
@@ -33,31 +33,32 @@ pub use resolve::{ConfigError, cache_dir_beside_mounts, default_cache_dir};
 pub use source::{SourceError, parse as parse_source, shown};
 pub use units::size as parse_size;
 
-/// How long listings and attributes are believed, unless it is said otherwise.
+/// Default of [`MountConfig::attr_ttl`].
 pub const ATTR_TTL: Duration = Duration::from_secs(10);
 
 /// How files are fetched and kept, for a mount or for a Rust program without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// The directory of the cache: absolute. It may not exist yet.
+    /// The cache directory: absolute. It may not exist yet.
     pub cache_dir: PathBuf,
-    /// Whether no other host uses that directory, though it may be on a network file system.
+    /// True if no other host uses that directory, although it may be on a network file system.
     pub unshared_cache: bool,
-    /// What the cache may take on disk; more than nothing. Default: half of what is free or its own.
+    /// Maximum size of the cache on disk; above zero. Default: half of the space that is free or that it already
+    /// occupies.
     pub cache_size: Option<Share>,
-    /// What it leaves free there. Default: 5 %, 1 GiB at most.
+    /// Space to leave free on the file system. Default: 5 %, 1 GiB at most.
     pub min_free: Option<Share>,
-    /// What was not used for so long goes; above zero. Default: nothing does.
+    /// Cached data that was not used for so long is deleted; above zero. Default: never.
     pub max_age: Option<Duration>,
     /// Bytes, a power of two from 4 KiB to 64 MiB. Default: 256 KiB.
     pub chunk_size: u32,
-    /// How servers are spoken to: with [`max_connections`](HttpConfig::max_connections) to one origin at a time.
+    /// The client's configuration; its [`max_connections`](HttpConfig::max_connections) is the limit per origin.
     pub http: HttpConfig,
-    /// Bytes a second over everything that is fetched; `None` is no limit. At least 1.
+    /// Maximum bytes per second over everything that is fetched, at least 1; `None` means no limit.
     pub bwlimit: Option<u64>,
-    /// Tries after the first. Default: 3.
+    /// Number of retries after a failed attempt. Default: 3.
     pub retries: u32,
-    /// The longest that one read waits, all tries together; above zero. Default: 2 min.
+    /// Maximum time of one read, all attempts together; above zero. Default: 2 min.
     pub read_timeout: Duration,
 }
 
@@ -79,48 +80,48 @@ impl EngineConfig {
     }
 }
 
-/// One mount, as it was asked for and found to be possible.
+/// The checked configuration of one mount.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MountConfig {
-    /// What is mounted: at least one `http` or `https` URL. **May hold a user name and password**; show them by
+    /// The sources: at least one `http` or `https` URL. **May contain a user name and password**; show them by
     /// [`shown`].
     pub sources: Vec<Url>,
-    /// What mount tables show as the source: the URLs as they were typed, without secrets, separated by a space.
+    /// The source in mount tables: the URLs as given, without secrets, separated by spaces.
     pub source_name: String,
-    /// Where: absolute, without symbolic links.
+    /// The mountpoint: absolute, without symbolic links.
     pub mountpoint: PathBuf,
     /// How its files are fetched and kept.
     pub engine: EngineConfig,
-    /// What is taken from index pages.
+    /// Which links of index pages become entries.
     pub listings: ListingConfig,
-    /// How long listings and attributes are believed without asking again; zero is not at all. Default: 10 s.
+    /// How long listings and attributes are used without a new request; zero means not at all. Default: 10 s.
     pub attr_ttl: Duration,
-    /// Whether single files get the names that their servers give them (Content-Disposition).
+    /// True if single files get the names that their servers give them (Content-Disposition).
     pub content_disposition: bool,
-    /// Whether other users than the one who mounts are let in.
+    /// True if other users may access the mount.
     pub allow_other: bool,
     /// The owner of all files. Default: the caller.
     pub uid: u32,
     /// The group of all files. Default: the caller's.
     pub gid: u32,
-    /// The permission bits that nothing in the mount has, at most 0777. Default: 0022.
+    /// The permission bits that all files and directories lack, at most 0777. Default: 0022.
     pub umask: u16,
-    /// Whether the kernel refuses to execute from the mount.
+    /// True if the kernel refuses to execute files of the mount.
     pub noexec: bool,
-    /// Whether files are executable. Never together with `noexec`.
+    /// True if files are executable. Never together with `noexec`.
     pub exec: bool,
-    /// Whether the kernel may read complete files by itself.
+    /// True if the kernel may read complete files by itself (passthrough).
     pub passthrough: bool,
-    /// Whether the process stays in the foreground.
+    /// True if the process stays in the foreground.
     pub foreground: bool,
-    /// Where the log goes instead of standard error or the system log: absolute.
+    /// The log file, absolute; `None` for standard error or the system log.
     pub log_file: Option<PathBuf>,
-    /// How often `-v` was given.
+    /// Number of `-v`.
     pub verbosity: u8,
 }
 
 impl MountConfig {
-    /// The defaults for a mount of these sources, at least one, on this directory, which is absolute and without symbolic links.
+    /// The defaults for a mount of these sources (at least one) on this directory (absolute, without symbolic links).
     pub fn new(sources: Vec<Url>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
         let names: Vec<String> = sources.iter().map(|url| shown(url.as_str())).collect();
         MountConfig {

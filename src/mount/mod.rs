@@ -1,11 +1,12 @@
-//! `fetchfs mount` from its options to its end: the composition root.
+//! `fetchfs mount`, from its configuration to its end: the composition root.
 //!
-//! The order is that of what can go wrong: first what is checked without asking a server, then the cache, then the sources (which the
-//! cache may know), and the mount itself last. [`served`] has the steps, which a Rust program takes as well; here is what belongs to a
-//! process that does nothing else: signals, limits, and the report to the command that has started it.
+//! The steps come in the order of their obstacles: first the checks that need no server, then the cache, then the
+//! sources (which the cache may know), and the mount itself last. [`served`] has the steps, which a Rust program uses
+//! as well. This module adds what a process of its own needs: signals, limits, and the report to the command that
+//! started it.
 //!
-//! A mount ends in one of two ways: it is unmounted from outside, and the session ends; or a signal asks the
-//! process to go. Then blocked reads get an error first, or they would keep the mount busy.
+//! A mount ends in one of two ways: another process unmounts it, and the session ends; or a signal ends this process.
+//! In the second case, blocked reads get an error first, or they would keep the mount busy.
 
 pub mod mountpoint;
 pub(crate) mod served;
@@ -23,21 +24,21 @@ use crate::config::MountConfig;
 use crate::engine::Engine;
 use served::{Prepared, SESSION_THREADS, Served, claim};
 
-/// How the names of the session's threads begin, which the `fuser` crate gives them.
+/// Prefix of the session threads' names, which the `fuser` crate sets.
 const SESSION_THREAD_NAME: &str = "fuser-";
 
 /// Why a mount has ended.
 enum End {
-    /// The session is over: it was unmounted from outside.
+    /// The session is over: another process has unmounted it.
     Unmounted(std::io::Result<()>),
-    /// A signal asks this process to go: its name, or what it told.
+    /// A signal ends this process: its name, or its meaning.
     Signal(&'static str),
 }
 
-/// Mounts, reports to `ready` when the mount answers, and returns when it has ended.
+/// Mounts, reports to `ready` when the mount answers, and returns after the mount has ended.
 ///
 /// # Errors
-/// What prevents the mount, as one sentence for the user.
+/// The obstacle, as one sentence for the user.
 pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     signals::ignore_the_meaningless();
     let run_file = claim(&config)?;
@@ -47,7 +48,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     let (ends, ended) = bounded(2);
     signals::watch(engine.runtime(), config.foreground, prepared.tree(), ends.clone())?;
     let served = prepared.mount(&config, run_file, move |outcome| {
-        // An error would mean that the process is going anyway.
+        // An error means that the process is ending anyway.
         let _ = ends.send(End::Unmounted(outcome));
     })?;
     let early_end = threads::wait_for(SESSION_THREAD_NAME, SESSION_THREADS, &ended);
@@ -59,7 +60,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         }
     }
 
-    // An error would mean that both senders are gone without a word, which ends the mount too.
+    // An error means that both senders are gone, which ends the mount too.
     let outcome = match early_end.map_or_else(|| ended.recv(), Ok) {
         Ok(End::Unmounted(outcome)) => {
             log::info!("{} was unmounted", config.mountpoint.display());
@@ -79,23 +80,23 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         }
     };
     engine.close();
-    // A session whose mount was detached while files in it were open is ended by the kernel when this process goes.
+    // If the mount was detached while files in it were open, the kernel ends the session when this process exits.
     drop(served);
     engine.leave();
     outcome
 }
 
-/// Takes the mount away, whoever uses it. All reads end with an error, those to come too.
+/// Unmounts, also a mount in use. All reads end with an error, present and future ones.
 fn leave(served: &Served, engine: &Arc<Engine>) {
     engine.cache().close();
     served.unmount();
 }
 
-/// Every open file and every connection takes a descriptor, and the soft limit of 1,024 is there for programs that
-/// use select(2), which fetchfs does not.
+/// Raises the limit of open files. Every open file and every connection needs a descriptor, and the soft limit of 1,024
+/// exists for programs that use select(2), which fetchfs does not.
 fn raise_open_files() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it fewer files can be open at once, which is not worth failing for.
+        // A failure only means that fewer files can be open at the same time.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

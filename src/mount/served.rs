@@ -1,8 +1,13 @@
-//! A mount that this process serves: made over an [`Engine`], and taken away again.
+//! A mount that this process serves: made on top of an [`Engine`], and unmounted again.
 //!
-//! In three steps, in the order of what can go wrong: [`claim`] the mountpoint, which asks no server; [`Tree`] and file system
-//! ([`Prepared`]), for which the sources are asked; and the mount itself last ([`Prepared::mount`]), so that no mount is left behind by a failure.
-//! The command ([`super::run`]) and a Rust program ([`crate::Mount`]) both mount so; the command also minds signals and what has started it.
+//! There are three steps, in the order of their obstacles:
+//!
+//! 1. [`claim`] the mountpoint, which needs no server.
+//! 2. Prepare [`Tree`] and file system ([`Prepared`]), which sends requests to the sources.
+//! 3. Mount ([`Prepared::mount`]). This comes last, so that a failure leaves no mount behind.
+//!
+//! Both the command ([`super::run`]) and a Rust program ([`crate::Mount`]) mount in this way. The command also handles
+//! signals and reports to the process that started it.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,20 +29,20 @@ use crate::source::{Source, WebIndex};
 use crate::util::clock;
 use crate::vfs::{Naming, Top, Tree, TreeConfig};
 
-/// Threads that read requests from the kernel, each with a descriptor of its own. None of them ever waits for an origin;
-/// several are there so that small reads of present bytes are answered side by side.
+/// Threads that read requests from the kernel, each with its own descriptor. None of them ever waits for an origin;
+/// there are several so that small reads of cached bytes are answered in parallel.
 pub(super) const SESSION_THREADS: usize = 4;
 
-/// Takes the mountpoint for this process, if it can be mounted on.
+/// Claims the mountpoint for this process, if it can be mounted on.
 ///
 /// # Errors
-/// What prevents it.
+/// The obstacle, as a sentence for the user.
 pub(crate) fn claim(config: &MountConfig) -> anyhow::Result<Arc<RunFile>> {
     mountpoint::check(&config.mountpoint, config.allow_other)?;
     Ok(Arc::new(RunFile::create(&config.mountpoint)?))
 }
 
-/// What a mount shows, and who answers for it.
+/// The tree and the file system of a mount that is not mounted yet.
 pub(crate) struct Prepared {
     engine: Arc<Engine>,
     tree: Arc<Tree>,
@@ -46,17 +51,17 @@ pub(crate) struct Prepared {
     passthrough: Arc<Passthrough>,
 }
 
-/// A mount that is served.
+/// A mount that this process serves.
 pub(crate) struct Served {
     run_file: Arc<RunFile>,
     connection: Arc<Connection>,
-    /// The session's thread has ended, or serves a mount that was detached while files in it were open.
+    /// The session's thread. It ends with the session; that of a detached mount goes on while files in it are open.
     _session: JoinHandle<()>,
-    /// Where the user's requests come in.
+    /// The control socket.
     _control: Vec<AbortOnDrop>,
 }
 
-/// A task that ends with what it is for.
+/// A task that is aborted when this is dropped.
 struct AbortOnDrop(AbortHandle);
 
 impl Drop for AbortOnDrop {
@@ -66,10 +71,10 @@ impl Drop for AbortOnDrop {
 }
 
 impl Prepared {
-    /// Asks the sources what they are, and starts the threads that answer reads.
+    /// Requests the sources' metadata, and starts the threads that answer reads.
     ///
     /// # Errors
-    /// When a source can't be mounted, or the system gives no threads.
+    /// If a source can't be mounted, or the system refuses threads.
     pub fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
         let source: Arc<dyn Source> = Arc::new(WebIndex::new(engine.client().clone(), config.listings));
         let top = ask_sources(config, engine, &source)?;
@@ -105,15 +110,15 @@ impl Prepared {
         })
     }
 
-    /// The names that it shows.
+    /// The tree of names.
     pub fn tree(&self) -> &Arc<Tree> {
         &self.tree
     }
 
-    /// Makes the mount. `on_end` is called when the session with the kernel is over.
+    /// Mounts. Calls `on_end` when the session with the kernel is over.
     ///
     /// # Errors
-    /// When the kernel refuses, or does not answer.
+    /// If the kernel refuses, or does not answer.
     pub fn mount(
         self,
         config: &MountConfig,
@@ -130,7 +135,7 @@ impl Prepared {
         let session_engine = Arc::clone(&engine);
         let on_end = move |outcome| {
             on_end(outcome);
-            // Whatever is open in the mount needs it until now.
+            // Files that are open in the mount need it until now.
             drop(session_engine);
         };
         let session = start_session(config, &run_file, filesystem, &connection, on_end)?;
@@ -150,7 +155,7 @@ impl Prepared {
 }
 
 impl Served {
-    /// Takes the mount away, whoever uses it. What waits in it gets an error first, or it would keep the mount busy.
+    /// Unmounts, also a mount in use. Blocked reads get an error first, or they would keep the mount busy.
     pub fn unmount(&self) {
         self.connection.interrupts().end_all();
         mountpoint::unmount_own(&self.run_file);
@@ -213,7 +218,7 @@ fn start_session(
             SessionACL::Owner
         };
         session_config.n_threads = Some(SESSION_THREADS);
-        // A socket is read by all threads as it is.
+        // All threads can read one socket.
         session_config.clone_fd = !connection.is_relayed();
         let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
             .context("the kernel does not answer on the mount")?;
@@ -222,12 +227,12 @@ fn start_session(
         Ok(std::thread::Builder::new().name("session".into()).spawn(run)?)
     };
     start().inspect_err(|_| {
-        // Nothing will ever answer in it.
+        // No session will ever answer its requests.
         mountpoint::unmount_own(run_file);
     })
 }
 
-/// Lets the user ask for more than files. A mount without is still a mount.
+/// Starts the control socket. The mount works without it.
 fn start_control(
     config: &MountConfig,
     engine: &Arc<Engine>,
@@ -262,8 +267,8 @@ fn start_control(
     by_device.into_iter().map(AbortOnDrop).chain([keeping]).collect()
 }
 
-/// Makes the mark again when it was cleared away, and the socket beside it, until the mount ends. Meanwhile the time is noted in
-/// `timed_folder`.
+/// Creates the run file and the socket beside it again after they were deleted, until the mount ends. Also records the
+/// time in `timed_folder`.
 fn keep_mark(
     run_file: Arc<RunFile>,
     mut listening: Option<AbortOnDrop>,
@@ -276,7 +281,7 @@ fn keep_mark(
     let keeping = async move {
         loop {
             let (run_file, timed_folder) = (run_file.clone(), timed_folder.clone());
-            // On a thread that may block, of which one stays for this reason.
+            // On a blocking thread, of which one always stays for this purpose.
             let renewed = tokio::task::spawn_blocking(move || {
                 let run_file = run_file.upgrade()?;
                 timed_folder.iter().for_each(|folder| clock::save(folder));

@@ -1,7 +1,7 @@
-//! Waiting for the threads that answer the kernel.
+//! Waits for the threads that answer the kernel.
 //!
-//! The rule: **all threads that a mount can't do without run before it is said to be up**; what is started later can wait for one that
-//! is there. Where the system does not give so many, the mount is refused ([`crate::engine`]).
+//! **All threads that a mount needs run before it counts as mounted.** Threads that are started later can wait for one
+//! of these. If the system refuses threads, the mount is refused ([`crate::engine`]).
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use procfs::process::Process;
 
 use super::End;
 
-/// How long threads may take to start. They take a millisecond, on a machine that is not overloaded.
+/// Maximum time for threads to start. They take a millisecond, on a machine that is not overloaded.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// How often it is looked meanwhile.
+/// Interval of the checks.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Waits until so many threads whose names begin so run, or until the mount has ended: then how.
+/// Waits until this many threads with this name prefix run; returns early if the mount has ended.
 pub(super) fn wait_for(name: &str, count: usize, ended: &Receiver<End>) -> Option<End> {
     let deadline = Instant::now() + STARTING;
     while Instant::now() < deadline {
