@@ -6,14 +6,14 @@
 //! - [`ChunkManager`] decides what is fetched in which order and whom to wake ([`fetch::scheduler`]);
 //! - [`ChunkDownloader`](fetch::downloader::ChunkDownloader) carries out fetches, over HTTP;
 //! - [`ChunkStore`](storage::chunk_store::ChunkStore) holds the sparse data files ([`storage::data_file`]),
-//!   [`fetch::file_writer`] fills them;
+//!   `fetch::file_writer` fills them;
 //! - [`ChunkIndex`](index::ChunkIndex) records in SQLite what is in them;
 //! - [`Catalog`] keeps, in the same index, what origins have said of names and versions;
-//! - [`fetch::readahead`] predicts what a reader needs next;
+//! - `fetch::readahead` predicts what a reader needs next;
 //! - [`quota`] counts space and [`eviction`] frees it: together they keep the cache within its
 //!   size;
-//! - [`bypass`] reads in memory while the directory is in [trouble](storage::disk_health), or not open yet
-//!   ([`entry::cache_dir`]).
+//! - `bypass` reads in memory while the directory is in trouble, or not open yet
+//!   (`entry::cache_dir`).
 
 mod bypass;
 mod catalog;

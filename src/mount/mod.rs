@@ -1,7 +1,7 @@
 //! `fetchfs mount`, from its configuration to its end: the composition root.
 //!
 //! The steps come in the order of their obstacles: first the checks that need no server, then the cache, then the
-//! sources (which the cache may know), and the mount itself last. [`served`] has the steps, which a Rust program uses
+//! sources (which the cache may know), and the mount itself last. `served` has the steps, which a Rust program uses
 //! as well. This module adds what a process of its own needs: signals, limits, and the report to the command that
 //! started it.
 //!

@@ -1,8 +1,8 @@
 //! One version of one remote file in the cache: its entry, the handles on it, and which of its
 //! chunks are present.
 //!
-//! A handle opens a [`cache_entry`]. The [`version_store`] finds or creates the [`cached_file`]
-//! with its data file and [`chunk_bitmap`]. Presence of a chunk is decided only here: `storage`
+//! A handle opens a [`cache_entry`]. The `version_store` finds or creates the [`cached_file`]
+//! with its data file and `chunk_bitmap`. Presence of a chunk is decided only here: `storage`
 //! holds bytes, `index` holds rows, and both follow.
 
 pub(super) mod cache_dir;

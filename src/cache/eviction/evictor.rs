@@ -9,7 +9,7 @@
 //! 3. after the commit, their bytes are punched out of the files, and files without chunks are
 //!    deleted.
 //!
-//! A crash in between leaves bytes that are not trusted, and that an [audit](super::audit) frees.
+//! A crash in between leaves bytes that are not trusted, and that an audit frees.
 //! If the index can't be written, nothing is punched.
 
 use std::collections::HashSet;

@@ -6,7 +6,7 @@
 //! a file also gives its version and size.
 //!
 //! The body is streamed to the data file as it comes: a full
-//! [buffer](crate::cache::storage::write_buffer) is written while the next one fills. So the number
+//! buffer is written while the next one fills. So the number
 //! of connections bounds the memory, whatever is read.
 //!
 //! All bodies of the mount share one [`Throttle`]. A throttled fetch reads late from the socket,

@@ -17,7 +17,7 @@
 //!   that includes chunks evicted since the wait began. When nothing is left to fetch for a waiter,
 //!   it is woken, whatever the reason. There is no other state.
 //! - **No slot is idle while something is wanted of its origin.** Exceptions are entries that
-//!   [rest](overload) after a refusal, and entries that are [set back](stalls).
+//!   rest after a refusal, and entries that are set back.
 //! - **`Critical` work takes slots from less urgent work.** When all slots of an origin are taken,
 //!   the least urgent fetch is stopped. What it has brought stays; the rest is wanted again.
 //! - **Some fetches are protected from that:** a fetch that a reader is blocked on; a fetch that
@@ -30,15 +30,15 @@
 //!   its next chunk edge.
 //! - **A stalled fetch loses its slot.** A fetch that brings next to nothing for about a second
 //!   gives its slot to another entry that waits for one, even if a reader is blocked on it
-//!   ([`stalls`]).
+//!   (`stalls`).
 //! - **A chunk wanted for several reasons stays wanted until the last reason ends.** A chunk that
 //!   was both read ahead and requested by the user is still fetched when the reader has gone. Only
 //!   a failure ends all reasons, and wakes the waiters with the error.
-//! - **Read-ahead belongs to a stream** (see [`windows`]). What a stream gives up is demoted or
+//! - **Read-ahead belongs to a stream** (see `windows`). What a stream gives up is demoted or
 //!   dropped, unless another stream wants it. Of an entry's streams, the one that moved last is
 //!   served first.
 //! - **A fetch has a slot of the origin that its bytes come from**, behind redirects too
-//!   ([`redirects`]).
+//!   (`redirects`).
 //! - **A reader far ahead of a fetch does not wait for it.** The fetch is cut short before the
 //!   reader's bytes, and those get a fetch of their own.
 

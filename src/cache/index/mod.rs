@@ -1,15 +1,15 @@
 //! `ChunkIndex`: the persistent record of the cache, in SQLite.
 //!
 //! - `cache_entries` has a row for each version of a remote file, `cache_chunks` one for each
-//!   completed chunk ([`schema`], [`query::entries`]).
-//! - `listings` and `remote_files` hold what origins said of names ([`query::catalog`]).
+//!   completed chunk (`schema`, `query::entries`).
+//! - `listings` and `remote_files` hold what origins said of names (`query::catalog`).
 //!
 //! **Data before index**: a chunk is recorded only after its bytes are in the data file. So
 //! whatever a crash leaves behind, the bytes of a recorded chunk exist.
 //!
-//! Every change is a [`Record`]. One thread does all writing ([`write::writer`]), fed over a
-//! channel; no reader waits for it. Queries use one more connection ([`connections`]), when an
-//! entry is first used. Start-up reads no table, so it takes the same time for any cache. [`state`]
+//! Every change is a [`Record`]. One thread does all writing (`write::writer`), fed over a
+//! channel; no reader waits for it. Queries use one more connection (`connections`), when an
+//! entry is first used. Start-up reads no table, so it takes the same time for any cache. `state`
 //! tracks whether the records have reached the disk.
 
 mod connections;

@@ -1,7 +1,7 @@
 //! The cache directory from opening to close, and the user's commands on it.
 //!
-//! [`builder`] opens it; [`folder`] opens it later if its disk was in trouble at start; [`fsck`]
-//! checks and clears it; [`pins`] keeps files in it. Opening fails only for faults of the directory
+//! `builder` opens it; `folder` opens it later if its disk was in trouble at start; [`fsck`]
+//! checks and clears it; `pins` keeps files in it. Opening fails only for faults of the directory
 //! itself; a failing disk delays it.
 
 pub(super) mod builder;

@@ -1,11 +1,11 @@
 //! The quota: a hard limit of the cache's size.
 //!
-//! **Space is reserved before bytes are written** ([`reservation`]) and counted in blocks of the
+//! **Space is reserved before bytes are written** (`reservation`) and counted in blocks of the
 //! disk, in a [`ledger`](crate::cache::sharing::ledger) that all processes of the directory share. Everything in the directory
 //! counts: data files, index, directories. The [`evictor`](crate::cache::eviction::evictor) frees space ahead of need, by the rules
 //! of the [`policy`], when the count nears the limit, or the file system's free space nears
 //! `min_free`. A writer without space waits for it; if none can be freed it gets
-//! [`ReadError::NoRoom`](super::ReadError::NoRoom). [`room`] computes how much space there is, and
+//! [`ReadError::NoRoom`](super::ReadError::NoRoom). `room` computes how much space there is, and
 //! how much of it is held back.
 
 pub(super) mod config;

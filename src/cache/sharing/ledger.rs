@@ -1,6 +1,6 @@
 //! The ledger: the disk space of the cache directory, counted by all processes that use it.
 //!
-//! The file `usage` has one page of numbers, which each process reads and writes ([`page`]). **The
+//! The file `usage` has one page of numbers, which each process reads and writes (`page`). **The
 //! count is never less than what is allocated**: bytes are added before they are written, and
 //! subtracted after a hole was punched. What a killed process had reserved and not written stays
 //! counted until the next process alone in the directory, or the next

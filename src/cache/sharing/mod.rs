@@ -2,7 +2,7 @@
 //! space.
 //!
 //! Rules:
-//! - A process holds the shared [`dir_lock`] while it uses the directory.
+//! - A process holds the shared `dir_lock` while it uses the directory.
 //! - Space is reserved in the [`ledger`] before bytes are written.
 //! - Byte-range [`locks`] guard the truncation and removal of a file.
 //! - An audit ([`super::quota`]) corrects the count.

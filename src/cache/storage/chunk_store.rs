@@ -3,7 +3,7 @@
 //!
 //! A data file has the remote file's size from the start and holes where nothing was fetched, so
 //! every byte is at its own offset. **A file's size or its blocks do not show what is present**:
-//! only the index does ([`crate::cache::entry::chunk_bitmap`]).
+//! only the index does (`crate::cache::entry::chunk_bitmap`).
 //!
 //! Files are named by their entry's key: `data/ab/cdef…`. Each user of a file holds a shared lock
 //! on it ([`locks`](crate::cache::sharing::locks)), and several processes fill one together: the
