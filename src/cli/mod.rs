@@ -18,8 +18,6 @@ use std::process::ExitCode;
 
 use clap::Command;
 
-pub use support::background::Ready;
-
 use support::parse::read;
 
 use crate::config::{ConfigError, FileError, OptionError, mount_command};

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, FromArgMatches};
 
-use super::support::background::{self, Ready};
+use super::support::background;
 use super::support::scrub_argv::hide_secrets;
 use crate::config::{MountArgs, MountConfig, expand_options, mount_command};
+use crate::mount::Ready;
 use crate::{logging, mount};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {

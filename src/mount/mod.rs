@@ -9,6 +9,7 @@
 //! In the second case, blocked reads get an error first, or they would keep the mount busy.
 
 pub mod mountpoint;
+mod ready;
 pub(crate) mod served;
 mod signals;
 mod threads;
@@ -19,9 +20,10 @@ use anyhow::Context;
 use crossbeam_channel::bounded;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::cli::Ready;
 use crate::config::MountConfig;
 use crate::engine::Engine;
+pub use ready::Ready;
+pub(crate) use ready::UP;
 use served::{Prepared, SESSION_THREADS, Served, claim};
 
 /// Prefix of the session threads' names, which the `fuser` crate sets.

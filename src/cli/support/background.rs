@@ -8,60 +8,14 @@
 //! warnings reach the terminal. Also, autofs and systemd's automount let only that process group look behind the
 //! mountpoint that they guard. [`Ready::up`] then detaches the child.
 
-use std::fs::OpenOptions;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::mount::{Ready, UP};
 use anyhow::{Context, bail};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
-use sd_notify::NotifyState;
-
-/// First byte of a success report. Any other byte begins the error sentence.
-const UP: u8 = 0;
-
-/// The process that waits for the mount to be up. Consumed once it is.
-#[derive(Debug)]
-pub struct Ready(Waiting);
-
-#[derive(Debug)]
-enum Waiting {
-    /// A foreground mount, perhaps under systemd.
-    Foreground,
-    /// The parent process that the user started.
-    Parent { report: PipeWriter, told: Arc<AtomicBool> },
-}
-
-impl Ready {
-    /// For a process that stays in the foreground.
-    pub(in crate::cli) fn foreground() -> Ready {
-        Ready(Waiting::Foreground)
-    }
-
-    /// Reports that the mount answers. In the background this process detaches from the terminal: own session,
-    /// working directory `/`, and no standard input, output or error. In the foreground it notifies systemd, if
-    /// systemd asks.
-    ///
-    /// # Errors
-    /// If the waiting parent is gone because it was killed. The mount must end then.
-    pub fn up(self) -> io::Result<()> {
-        match self.0 {
-            Waiting::Foreground => sd_notify::notify(&[NotifyState::Ready]),
-            Waiting::Parent { mut report, told } => {
-                setsid()?;
-                std::env::set_current_dir("/")?;
-                let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-                dup2_stdin(&null)?;
-                dup2_stdout(&null)?;
-                dup2_stderr(&null)?;
-                report.write_all(&[UP])?;
-                told.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-        }
-    }
-}
+use nix::unistd::{ForkResult, Pid, fork};
 
 /// Runs `body` in a child process. In the parent it returns when `body` has called [`Ready::up`]; in the child it
 /// never returns.
@@ -88,10 +42,7 @@ pub(in crate::cli) fn start(body: impl FnOnce(Ready) -> anyhow::Result<()>) -> a
 fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()>) -> i32 {
     let told = Arc::new(AtomicBool::new(false));
     let outcome = match reporter.try_clone() {
-        Ok(report) => body(Ready(Waiting::Parent {
-            report,
-            told: Arc::clone(&told),
-        })),
+        Ok(report) => body(Ready::for_parent(report, Arc::clone(&told))),
         Err(error) => Err(error.into()),
     };
     match outcome {
