@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use fetchfs::cache::fetch::scheduler::{Action, FetchOrder, Limits, Scheduler, StreamId, WaiterId, WindowUpdate};
-use fetchfs::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority};
-use fetchfs::http::{HttpConfig, Origin, Validator, Version};
-use fetchfs::origin::Client;
-use fetchfs::source::{ListingConfig, index_page};
+use fetchfs::internals::scheduler::{Action, FetchOrder, Limits, Scheduler, StreamId, WaiterId, WindowUpdate};
+use fetchfs::internals::{
+    Cache, CacheConfig, CacheEntry, ChunkSize, Client, HttpConfig, ListingConfig, Origin, Priority, Validator, Version,
+    index_page,
+};
 use url::Url;
 
 /// How long a batch takes at least: long beside a reading of the clock, short beside a turn of the kernel's scheduler.

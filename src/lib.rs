@@ -88,31 +88,36 @@
 
 #![deny(missing_docs, clippy::undocumented_unsafe_blocks)]
 
-#[doc(hidden)]
-pub mod cache;
+mod cache;
 #[doc(hidden)]
 pub mod cli;
-#[doc(hidden)]
-pub mod config;
-#[doc(hidden)]
-pub mod control;
+mod config;
+mod control;
 mod engine;
-#[doc(hidden)]
-pub mod fuse;
-#[doc(hidden)]
-pub mod http;
+mod fuse;
+mod http;
 mod library;
-#[doc(hidden)]
-pub mod logging;
-#[doc(hidden)]
-pub mod mount;
-#[doc(hidden)]
-pub mod origin;
-#[doc(hidden)]
-pub mod source;
-#[doc(hidden)]
-pub mod util;
-#[doc(hidden)]
-pub mod vfs;
+mod logging;
+mod mount;
+mod origin;
+mod source;
+mod util;
+mod vfs;
 
 pub use library::{Cache, CacheBuilder, Error, ErrorKind, Mount, MountBuilder, RemoteFile, Version};
+
+/// For the benchmarks and fuzz targets of the repository. No part of the library: it may change in any version.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::cache::fetch::scheduler;
+    pub use crate::cache::index::{ChunkIndex, EntryRow, Record};
+    pub use crate::cache::key::{EntryKey, UrlKey};
+    pub use crate::cache::storage::chunk_store::ChunkStore;
+    pub use crate::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority};
+    pub use crate::config::{expand_options, mount_command};
+    #[cfg(fuzzing)]
+    pub use crate::http::fuzzing;
+    pub use crate::http::{HttpConfig, Origin, Validator, Version};
+    pub use crate::origin::Client;
+    pub use crate::source::{ListingConfig, index_page};
+}

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fetchfs::http::fuzzing::head(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fetchfs::internals::fuzzing::head(data));

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use fetchfs::source::index_page;
+use fetchfs::internals::index_page;
 use url::Url;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

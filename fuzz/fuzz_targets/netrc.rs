@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &str| fetchfs::http::fuzzing::netrc(data));
+libfuzzer_sys::fuzz_target!(|data: &str| fetchfs::internals::fuzzing::netrc(data));

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use clap::Command;
-use fetchfs::config::{expand_options, mount_command};
+use fetchfs::internals::{expand_options, mount_command};
 
 static COMMAND: LazyLock<Command> = LazyLock::new(mount_command);
 

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &str| fetchfs::http::fuzzing::token(data));
+libfuzzer_sys::fuzz_target!(|data: &str| fetchfs::internals::fuzzing::token(data));

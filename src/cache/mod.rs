@@ -52,14 +52,13 @@ use entry::version_store::VersionStore;
 pub use error::{CacheError, ReadError};
 use eviction::evictor::Evictor;
 use fetch::downloader::ChunkDownloader;
-pub use fetch::manager::{ChunkManager, FetchControl, Fetcher, OnReady};
+pub use fetch::manager::{ChunkManager, Fetcher};
 pub use fetch::scheduler::{OriginStatus, Priority, WaiterId};
 pub use handle::read_at::{ReadAt, Step};
 pub use handle::reader::Reader;
 pub use handle::sequential::Sequential;
-pub use index::{Holding, JobRow};
-pub use key::{EntryId, UrlKey};
-pub use lifecycle::pins::{BackgroundUse, Evicted, JobLease, Unpinned};
+pub use index::JobRow;
+pub use lifecycle::pins::{Evicted, JobLease, Unpinned};
 use sharing::dir_lock::DirLock;
 pub use storage::disk::STAT_BLOCK;
 

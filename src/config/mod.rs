@@ -27,10 +27,9 @@ use crate::source::ListingConfig;
 use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command, variable_of};
 pub use file::{FileError, SECRETS};
-pub use network::NetworkError;
 pub use options::{OptionError, expand as expand_options};
 pub use resolve::{ConfigError, cache_dir_beside_mounts, default_cache_dir};
-pub use source::{SourceError, parse as parse_source, shown};
+pub use source::{parse as parse_source, shown};
 pub use units::size as parse_size;
 
 /// Default of [`MountConfig::attr_ttl`].

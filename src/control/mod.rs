@@ -24,7 +24,7 @@ use url::Url;
 
 use crate::cache::Cache;
 use crate::vfs::Tree;
-pub use client::{Client, ClientError};
+pub use client::Client;
 use jobs::Jobs;
 use prefetch::Tools;
 pub use server::{serve, serve_at};

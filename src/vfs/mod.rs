@@ -54,7 +54,7 @@ pub use node::{Attributes, Ino, Node, ROOT};
 use node::{Kind, Totals};
 use nodes::Nodes;
 use request::limiter::Limiter;
-pub use root::top::{Naming, Top, TopEntry, TopError, TopListing};
+pub use root::top::{Naming, Top, TopError};
 
 /// Most concurrent requests to one origin for listings and metadata. The data connections come on top.
 pub const METADATA_CONNECTIONS: usize = 8;

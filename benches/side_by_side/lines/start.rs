@@ -7,11 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use fetchfs::cache::ChunkSize;
-use fetchfs::cache::index::{ChunkIndex, EntryRow, Record};
-use fetchfs::cache::key::{EntryKey, UrlKey};
-use fetchfs::cache::storage::chunk_store::ChunkStore;
-use fetchfs::http::{Validator, Version};
+use fetchfs::internals::{ChunkIndex, ChunkSize, ChunkStore, EntryKey, EntryRow, Record, UrlKey, Validator, Version};
 use url::Url;
 
 use super::super::aim::Aim::AtMost;

@@ -28,7 +28,6 @@ use crate::cache::chunk::ChunkSize;
 use crate::cache::key::EntryKey;
 use crate::cache::quota::{Recency, Reservation};
 use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
-pub use evicting::{Change, Evicting};
 pub use write_guard::WriteGuard;
 
 /// The cached bytes of one version, shared by all its entries in this process.

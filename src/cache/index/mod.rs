@@ -198,6 +198,7 @@ impl ChunkIndex {
     }
 
     /// Returns true if all records are on the disk for certain.
+    #[cfg(test)]
     pub fn is_clean(&self) -> bool {
         self.connections.read(state::is_clean).unwrap_or(false)
     }

@@ -61,6 +61,7 @@ pub fn session(connection: &Connection) -> rusqlite::Result<i64> {
 /// Returns true if all records are on the disk for certain.
 ///
 /// # Errors Any error of SQLite.
+#[cfg(test)]
 pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT clean FROM cache_state", [], |row| row.get(0))
 }

@@ -28,11 +28,10 @@ mod runfile;
 mod table;
 
 pub use attach::{MountFlags, mount};
-pub use busy::{Holder, Use};
 pub use check::{check, resolve};
-pub use detach::{Ended, Mode, UnmountError, unmount, unmount_own};
+pub use detach::{Ended, Mode, unmount, unmount_own};
 pub use error::MountError;
-pub use locate_mount::{InMount, InMountError, all, find};
+pub use locate_mount::{InMount, all, find};
 pub use read_ahead::raise_read_ahead;
 pub use runfile::RunFile;
 

@@ -18,8 +18,6 @@ pub struct Candidate {
     pub size: u64,
     /// The size of its chunks.
     pub chunk: ChunkSize,
-    /// Number of its recorded chunks.
-    pub chunks_present: u64,
     /// The lowest rank of its segments, as last recorded.
     pub coldest: u64,
     /// When it was last opened, in seconds since 1970.
@@ -70,7 +68,7 @@ impl ChunkIndex {
         let _ = self.writer.sync_all_soon();
         let read = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
-                "SELECT entry_id, entry_key, size, chunk_size, chunks_present, coldest, last_used, segments
+                "SELECT entry_id, entry_key, size, chunk_size, coldest, last_used, segments
                  FROM cache_entries
                  WHERE pinned = 0 AND (coldest, entry_id) > (?1, ?2) AND stalest < ?3
                  ORDER BY coldest, entry_id LIMIT ?4",
@@ -129,7 +127,7 @@ impl ChunkIndex {
     pub fn candidate(&self, key: &EntryKey) -> Option<Candidate> {
         let row = self.connections.read(|reader| {
             let mut query = reader.prepare_cached(
-                "SELECT entry_id, entry_key, size, chunk_size, chunks_present, coldest, last_used, segments
+                "SELECT entry_id, entry_key, size, chunk_size, coldest, last_used, segments
                  FROM cache_entries WHERE entry_key = ?1",
             )?;
             query.query_row([key.as_str()], candidate)
@@ -164,9 +162,8 @@ fn candidate(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Candidate>> {
         key,
         size: row.get::<_, i64>(2)? as u64,
         chunk,
-        chunks_present: row.get::<_, i64>(4)? as u64,
-        coldest: row.get::<_, i64>(5)? as u64,
-        last_used: u32::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
-        segments: row.get(7)?,
+        coldest: row.get::<_, i64>(4)? as u64,
+        last_used: u32::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
+        segments: row.get(6)?,
     }))
 }
