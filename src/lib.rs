@@ -87,6 +87,10 @@
 //! may change in any version.
 
 #![deny(missing_docs, clippy::undocumented_unsafe_blocks)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "what `internals` re-exports is documented for readers of the code"
+)]
 
 mod cache;
 #[doc(hidden)]
