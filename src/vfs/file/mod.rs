@@ -1,6 +1,10 @@
 //! Remote files: what a listing, the origin and the cache know of a version, and whether a node may show it.
 
+mod known;
+mod listed;
 pub(super) mod open;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -9,12 +13,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use url::Url;
 
+pub use known::Known;
+use listed::Listed;
+
 use super::listing::dates::{Dates, Learnt};
 use super::listing::stored::file_text;
 use super::node::{Attributes, Ino, Kind, Node, undated};
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::Version;
-use crate::origin::Metadata;
 use crate::source::{Entries, EntryKind, ListedSize, ListedTime, seconds, time};
 
 /// How long a file without a date is not asked about again after the origin could not be asked for the date.
@@ -70,53 +76,6 @@ pub struct RemoteFile {
 /// No date was shown yet.
 const NOT_SHOWN: i32 = i32::MIN;
 
-/// A listing's size and date of a file, packed.
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    /// Bytes, or 0.
-    size: u64,
-    /// Seconds since 1970, or 0.
-    seconds: i64,
-    /// Nanoseconds after `seconds`.
-    nanoseconds: u32,
-    /// Whether the size is exact; `None` if there is none.
-    is_exact: Option<bool>,
-    /// Whether the date has seconds; `None` if there is none.
-    is_exact_time: Option<bool>,
-}
-
-impl Listed {
-    fn new(size: ListedSize, listed: Option<ListedTime>) -> Listed {
-        let (size, is_exact) = match size {
-            ListedSize::Exact(size) => (size, Some(true)),
-            ListedSize::Rounded(size) => (size, Some(false)),
-            ListedSize::Unknown => (0, None),
-        };
-        let (seconds, nanoseconds) = listed.map_or((0, 0), |listed| seconds(listed.time));
-        Listed {
-            size,
-            seconds,
-            nanoseconds,
-            is_exact,
-            is_exact_time: listed.map(|listed| listed.exact),
-        }
-    }
-
-    fn size(&self) -> ListedSize {
-        match self.is_exact {
-            Some(true) => ListedSize::Exact(self.size),
-            Some(false) => ListedSize::Rounded(self.size),
-            None => ListedSize::Unknown,
-        }
-    }
-
-    fn time(&self) -> Option<ListedTime> {
-        let exact = self.is_exact_time?;
-        let time = time(self.seconds, self.nanoseconds)?;
-        Some(ListedTime { time, exact })
-    }
-}
-
 /// The state of a file besides its listing.
 #[derive(Default)]
 struct State {
@@ -144,17 +103,6 @@ struct State {
     successor: Option<Weak<Node>>,
     /// Held while a task asks the origin, so that the origin is asked once.
     asking: Option<Arc<tokio::sync::Mutex<()>>>,
-}
-
-/// What an origin said of a file.
-#[derive(Clone)]
-pub struct Known {
-    /// The current version.
-    pub version: Version,
-    /// Modification time, if the origin gave one.
-    pub modified: Option<SystemTime>,
-    /// When the origin answered; `None` if an earlier mount received the answer.
-    pub at: Option<Instant>,
 }
 
 impl RemoteFile {
@@ -630,92 +578,4 @@ impl State {
 /// A version as text, for [`number`](super::nodes::number).
 pub(super) fn version_text(version: &Version) -> String {
     format!("{} {}", version.size, version.validator.to_key())
-}
-
-impl Known {
-    /// What the origin answered just now.
-    pub fn of(metadata: Metadata) -> Option<Known> {
-        let version = metadata.version?;
-        Some(Known {
-            version,
-            modified: metadata.modified,
-            at: Some(Instant::now()),
-        })
-    }
-
-    /// What an earlier mount stored.
-    pub fn stored(StoredFile { version, modified }: StoredFile) -> Known {
-        Known {
-            version,
-            modified,
-            at: None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::Validator;
-    use crate::source::{Entry, Name};
-
-    /// A listing with a file of this size.
-    fn entries(size: u64) -> Entries {
-        let url = Url::parse("http://h/f").unwrap();
-        let mut entries = Entries::of(&url);
-        assert!(entries.push(&Entry {
-            name: Name::new(b"f".to_vec()).unwrap(),
-            url,
-            kind: EntryKind::File(ListedSize::Exact(size)),
-            modified: None,
-        }));
-        entries
-    }
-
-    fn file(size: u64) -> RemoteFile {
-        let entries = entries(size);
-        let context = ListingContext::new(Arc::clone(entries.base()), Dates::by(Arc::default()));
-        RemoteFile::listed(context, &entries, 0)
-    }
-
-    /// Bounds the memory of a file that the kernel references.
-    #[test]
-    fn node_of_a_file_is_small() {
-        assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
-        let file = file(3);
-        file.attributes(2);
-        assert!(!file.is_told_of(), "what was shown of it takes no state");
-        assert_eq!(file.look(|state| state.shown_size), Some(3));
-    }
-
-    fn told(file: &RemoteFile, size: u64) {
-        let version = Version {
-            size,
-            validator: Validator::None,
-        };
-        file.note(Known {
-            version,
-            modified: None,
-            at: Some(Instant::now()),
-        });
-    }
-
-    #[test]
-    fn a_listing_that_goes_on_giving_a_wrong_size_has_nothing_new_to_say_of_the_next_version() {
-        let listed = file(3);
-        listed.attributes(2);
-        told(&listed, 4);
-        let next = listed.next_version();
-        assert_eq!(next.size(), (4, true));
-        assert!(next.still_fits(&entries(3), 0));
-        assert!(!next.still_fits(&entries(4), 0));
-    }
-
-    #[test]
-    fn what_was_told_of_the_old_version_is_not_taken_for_the_next_one() {
-        let listed = file(3);
-        told(&listed, 3);
-        listed.attributes(2);
-        assert_eq!(listed.next_version().size(), (0, false));
-    }
 }

@@ -1,0 +1,65 @@
+//! What a node shows of a file while its listing and its versions change.
+
+use super::*;
+use crate::http::Validator;
+use crate::source::{Entry, Name};
+
+/// A listing with a file of this size.
+fn entries(size: u64) -> Entries {
+    let url = Url::parse("http://h/f").unwrap();
+    let mut entries = Entries::of(&url);
+    assert!(entries.push(&Entry {
+        name: Name::new(b"f".to_vec()).unwrap(),
+        url,
+        kind: EntryKind::File(ListedSize::Exact(size)),
+        modified: None,
+    }));
+    entries
+}
+
+fn file(size: u64) -> RemoteFile {
+    let entries = entries(size);
+    let context = ListingContext::new(Arc::clone(entries.base()), Dates::by(Arc::default()));
+    RemoteFile::listed(context, &entries, 0)
+}
+
+/// Bounds the memory of a file that the kernel references.
+#[test]
+fn node_of_a_file_is_small() {
+    assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
+    let file = file(3);
+    file.attributes(2);
+    assert!(!file.is_told_of(), "what was shown of it takes no state");
+    assert_eq!(file.look(|state| state.shown_size), Some(3));
+}
+
+fn told(file: &RemoteFile, size: u64) {
+    let version = Version {
+        size,
+        validator: Validator::None,
+    };
+    file.note(Known {
+        version,
+        modified: None,
+        at: Some(Instant::now()),
+    });
+}
+
+#[test]
+fn a_listing_that_goes_on_giving_a_wrong_size_has_nothing_new_to_say_of_the_next_version() {
+    let listed = file(3);
+    listed.attributes(2);
+    told(&listed, 4);
+    let next = listed.next_version();
+    assert_eq!(next.size(), (4, true));
+    assert!(next.still_fits(&entries(3), 0));
+    assert!(!next.still_fits(&entries(4), 0));
+}
+
+#[test]
+fn what_was_told_of_the_old_version_is_not_taken_for_the_next_one() {
+    let listed = file(3);
+    told(&listed, 3);
+    listed.attributes(2);
+    assert_eq!(listed.next_version().size(), (0, false));
+}
