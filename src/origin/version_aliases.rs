@@ -210,7 +210,10 @@ enum By {
 /// The result of comparing the bytes that several responses share with each other and with known ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bytes {
+    /// Bytes of the known version came again.
     Equal,
+    /// The responses agree with each other, and no byte of the known version was there to compare.
+    Alike,
     Differ,
     /// There were no bytes to compare.
     Unknown,
@@ -244,7 +247,11 @@ struct Doubt {
 /// | one tag in all answers, and it is not the known one | another version |
 /// | one date in all answers, a minute old or more | the same if it is the known one, else another version |
 /// | validators that change from answer to answer, and equal bytes | the same |
+/// | the same, but no byte of the known version to compare | the same, if they change more often than one replacement explains |
 /// | anything else | another version |
+///
+/// The last but one row is for a file that is replaced twice: the doubtful response is of the second version, and all that is
+/// requested now is of the third. Those responses agree with each other, and say nothing of the first version.
 fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now: SystemTime) -> Option<By> {
     let Evidence {
         heads,
@@ -271,8 +278,13 @@ fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now
         .filter(|first| first.tag.is_some() || !first.is_recent(now));
     let all = || [&told.0].into_iter().chain(heads).chain(gets);
     let named = || all().filter(|name| !name.is_empty());
-    let is_told_again = heads.iter().chain(gets).any(|name| name.is(known));
-    if is_told_again && *bytes == Bytes::Equal {
+    // A stale HEAD says the known name of a file that is gone. Only its bytes, or a GET, can support that.
+    let is_told_again = match bytes {
+        Bytes::Equal => heads.iter().chain(gets).any(|name| name.is(known)),
+        Bytes::Alike => gets.iter().any(|name| name.is(known)),
+        Bytes::Differ | Bytes::Unknown => false,
+    };
+    if is_told_again {
         return Some(match steady_head {
             Some(head) if head.is(known) => By::Head(head.clone()),
             _ => By::Names,
@@ -298,11 +310,23 @@ fn decide(known: &Name, told: &AliasName, evidence: &Evidence, doubt: Doubt, now
             return Some(By::Date);
         }
     }
-    let varies = doubt.of_dates || doubt.of_all || all().any(|name| *name != told.0);
-    (*bytes == Bytes::Equal && varies).then(|| match steady_head {
+    let is_same = match bytes {
+        Bytes::Equal => doubt.of_dates || doubt.of_all || all().any(|name| *name != told.0),
+        Bytes::Alike => {
+            let has_tags = all().any(|name| name.tag.is_some());
+            (doubt.of_dates && !has_tags) || changes(heads) > 1 || changes(gets) > 1
+        }
+        Bytes::Differ | Bytes::Unknown => false,
+    };
+    is_same.then(|| match steady_head {
         Some(head) => By::Head(head.clone()),
         None => By::Bytes,
     })
+}
+
+/// How often the name changes from one response to the next. A replacement of the file is one change.
+fn changes(names: &[Name]) -> usize {
+    names.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }
 
 impl State {
@@ -409,26 +433,31 @@ impl Aliases {
     }
 }
 
-/// Compares the bytes that parts have in common.
-fn compare(parts: &[Sample]) -> Bytes {
+/// Compares the bytes that `parts` have in common with each other and with those of the known version.
+fn compare(known: &[Sample], parts: &[Sample]) -> Bytes {
     let mut result = Bytes::Unknown;
-    for (index, one) in parts.iter().enumerate() {
-        for other in &parts[index + 1..] {
-            let from = one.at.max(other.at);
-            let end = |part: &Sample| part.at + part.bytes.len() as u64;
-            let to = end(one).min(end(other));
-            if from >= to {
-                continue;
+    for (index, part) in parts.iter().enumerate() {
+        let others = known.iter().map(|sample| (sample, Bytes::Equal));
+        for (other, if_same) in others.chain(parts[index + 1..].iter().map(|other| (other, Bytes::Alike))) {
+            match part.is_same_where_both_are(other) {
+                Some(false) => return Bytes::Differ,
+                Some(true) if result != Bytes::Equal => result = if_same,
+                _ => {}
             }
-            // Within both parts.
-            let cut = |part: &Sample| part.bytes[(from - part.at) as usize..(to - part.at) as usize].to_vec();
-            if cut(one) != cut(other) {
-                return Bytes::Differ;
-            }
-            result = Bytes::Equal;
         }
     }
     result
+}
+
+impl Sample {
+    /// Whether the bytes at the offsets that both have are the same. `None` if there are none.
+    fn is_same_where_both_are(&self, other: &Sample) -> Option<bool> {
+        let end = |part: &Sample| part.at + part.bytes.len() as u64;
+        let (from, to) = (self.at.max(other.at), end(self).min(end(other)));
+        // Within both parts.
+        let cut = |part: &Sample| part.bytes[(from - part.at) as usize..(to - part.at) as usize].to_vec();
+        (from < to).then(|| cut(self) == cut(other))
+    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,39 @@ fn validators_that_differ_from_answer_to_answer_mean_nothing_if_the_bytes_are_th
     }
 }
 
+/// The file is replaced twice: the doubtful response is of the second version, and the evidence of the third.
+#[test]
+fn responses_of_a_third_version_do_not_support_the_first() {
+    let c = ["c 03"; 3];
+    for (known, told, heads, gets) in [
+        ("a 01", "b 02", c, c),
+        ("a -", "b -", ["c -"; 3], ["c -"; 3]),
+        ("- 01", "- 02", ["- 03"; 3], ["- 03"; 3]),
+        // It is replaced while the evidence is collected.
+        ("a 01", "b 02", ["b 02", "c 03", "c 03"], c),
+        ("a 01", "b 02", c, ["b 02", "c 03", "c 03"]),
+        // Something answers HEAD from its memory.
+        ("a 01", "b 02", ["a 01"; 3], c),
+    ] {
+        let verdict = decided(known, told, &heads, &gets, Bytes::Alike);
+        assert_eq!(verdict, None, "{known} {told} {heads:?} {gets:?}");
+    }
+    for (known, told, heads, gets, by) in [
+        ("a -", "b -", ["c -", "d -", "e -"], ["f -", "g -", "h -"], By::Bytes),
+        ("a -", "b -", ["h -"; 3], ["c -", "d -", "e -"], By::Head(name("h -"))),
+        (
+            "a 01",
+            "b 01",
+            ["a 01", "b 01", "b 01"],
+            ["b 01", "a 01", "b 01"],
+            By::Names,
+        ),
+    ] {
+        let verdict = decided(known, told, &heads, &gets, Bytes::Alike);
+        assert_eq!(verdict, Some(by), "{known} {told} {heads:?} {gets:?}");
+    }
+}
+
 /// Two HEADs of one second agree on a date that is only their own.
 #[test]
 fn recent_date_of_head_does_not_name_a_version() {
@@ -87,10 +120,31 @@ fn bytes_are_compared_where_parts_overlap() {
         at,
         bytes: bytes.to_vec(),
     };
-    assert_eq!(compare(&[part(0, b"abc"), part(3, b"def")]), Bytes::Unknown);
-    assert_eq!(compare(&[part(0, b"abc"), part(2, b"cde")]), Bytes::Equal);
-    assert_eq!(compare(&[part(0, b"abc"), part(1, b"bd")]), Bytes::Differ);
-    assert_eq!(compare(&[]), Bytes::Unknown);
+    let (abc, cde, bd, def) = (part(0, b"abc"), part(2, b"cde"), part(1, b"bd"), part(3, b"def"));
+    for (known, parts, result) in [
+        (vec![], vec![], Bytes::Unknown),
+        (vec![abc.clone()], vec![], Bytes::Unknown),
+        (vec![abc.clone()], vec![def.clone()], Bytes::Unknown),
+        (vec![abc.clone()], vec![cde.clone()], Bytes::Equal),
+        (vec![abc.clone()], vec![bd.clone()], Bytes::Differ),
+        // What is known has no part in this.
+        (vec![], vec![abc.clone(), cde.clone()], Bytes::Alike),
+        (vec![def.clone()], vec![abc.clone(), abc.clone()], Bytes::Alike),
+        (vec![def.clone(), cde.clone()], vec![abc.clone()], Bytes::Equal),
+        (vec![], vec![abc.clone(), bd.clone()], Bytes::Differ),
+        (
+            vec![abc.clone()],
+            vec![abc.clone(), abc.clone(), bd.clone()],
+            Bytes::Differ,
+        ),
+        (
+            vec![abc.clone(), cde.clone()],
+            vec![abc.clone(), def.clone(), def.clone()],
+            Bytes::Equal,
+        ),
+    ] {
+        assert_eq!(compare(&known, &parts), result, "{known:?} {parts:?}");
+    }
 }
 
 #[test]
