@@ -77,7 +77,9 @@ impl Scheduler {
     }
 
     /// Stops wanting the first chunk at a priority if it is present by now, or lies past the end.
-    /// An entry is settled a moment before the scheduler receives [`Scheduler::settled`].
+    /// An entry is settled a moment before the scheduler receives [`Scheduler::settled`]. Another
+    /// entry of the same file, or another mount, may have brought the chunk: **this is the last
+    /// chance to wake a reader that waits for it.**
     pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
         let Some(mut flight) = self.queues.get_mut(id) else {
             return false;
@@ -89,6 +91,7 @@ impl Scheduler {
         };
         flight.wants.remove(moot..moot + 1);
         drop(flight);
+        self.wake_satisfied(id);
         self.queues.forget_if_idle(id);
         true
     }

@@ -58,10 +58,16 @@ impl Scheduler {
             let Some(flight) = self.queues.get(id) else { return };
             self.want(&entry, flight.touched(&bytes), priority);
         }
+        // Another entry of the same file may have brought a chunk after the first check. Then it is
+        // not wanted, so no fetch will wake its reader.
+        self.wake_satisfied(id);
     }
 
     /// Returns true if each chunk that a waiter of an entry misses is wanted at its priority, or in
     /// flight.
+    ///
+    /// It can't say that no waiter has everything: chunks also come by other entries of the same file.
+    /// Such a waiter is woken by the end of a fetch, or when its wanted chunk turns out to be present.
     pub(super) fn looks_after_all(&self, id: EntryId) -> bool {
         let Some(flight) = self.queues.get(id) else {
             return true;

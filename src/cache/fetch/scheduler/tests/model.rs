@@ -232,6 +232,16 @@ impl World {
                     self.scheduler.look_after_losses();
                 }
             }
+            Event::BroughtByAnother { entry, chunk } => {
+                let Some(file) = file(entry) else { return };
+                let file = &mut self.files[file];
+                if let Some(settled) = file.entry.settled()
+                    && chunk < file.entry.chunk.count(file.size)
+                    && settled.presence.insert(chunk)
+                {
+                    file.written.insert(chunk * C..((chunk + 1) * C).min(file.size));
+                }
+            }
             Event::PeriodPasses => self.scheduler.period_passed(),
             Event::Close => self.scheduler.close(),
         }

@@ -55,6 +55,19 @@ fn two_waiters_of_one_range_cause_one_fetch_and_are_both_woken() {
 }
 
 #[test]
+fn chunk_brought_by_another_entry_wakes_a_queued_waiter() {
+    let mut play = Play::with_slots(1);
+    let (running, queued) = (known("a", 1), known("a", 100));
+    play.wait(&running, 0..C, 1);
+    play.wait(&queued, C..3 * C, 2);
+    let presence = &queued.settled().unwrap().presence;
+    assert!(presence.insert(1) && presence.insert(2));
+    play.completes(0, C);
+    assert_eq!((play.starts(), play.woken_well()), (vec![0..1], vec![1, 2]));
+    assert!(play.scheduler.is_idle());
+}
+
+#[test]
 fn a_waiter_wakes_when_its_own_bytes_are_in() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.wait(&entry, 100..C + 300, 1);

@@ -92,6 +92,11 @@ pub(super) enum Event {
         chunk: u64,
         is_told: bool,
     },
+    /// Another entry of the same file, or another mount, has brought a chunk. Nothing is reported.
+    BroughtByAnother {
+        entry: usize,
+        chunk: u64,
+    },
     /// Time has passed in which every fetch should have brought something.
     PeriodPasses,
     Close,
@@ -128,7 +133,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         4 => (which.clone(), 0..20u64, 0..42u64, 0..20u64, 0..6u8).prop_map(|(entry, stream, start, chunks, how)| Event::WindowUpdate { entry, stream, start, chunks, how }),
         1 => (which.clone(), 0..2u64).prop_map(|(entry, reader)| Event::RoutePermit { entry, reader }),
         1 => which.clone().prop_map(|entry| Event::EndReadAhead { entry }),
-        4 => (which, 0..40u64, any::<bool>()).prop_map(|(entry, chunk, is_told)| Event::Evict { entry, chunk, is_told }),
+        4 => (which.clone(), 0..40u64, any::<bool>()).prop_map(|(entry, chunk, is_told)| Event::Evict { entry, chunk, is_told }),
+        3 => (which, 0..40u64).prop_map(|(entry, chunk)| Event::BroughtByAnother { entry, chunk }),
         1 => Just(Event::PeriodPasses),
     ]
 }
