@@ -13,14 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, watch};
-use url::Url;
 
 use super::entry::cache_entry::CacheEntry;
 use super::error::ReadError;
-use super::fetch::downloader::{ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, RoutePermit, UNTIL_READY};
+use super::fetch::downloader::{Candidate, ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, RoutePermit, UNTIL_READY};
 use super::key::EntryId;
 use crate::http::{HttpError, HttpErrorKind, Version, redact};
-use crate::origin::{Backoff, Body, FailureAttribution, Permit, RangeAnswer, Weighed};
+use crate::origin::{Backoff, Body, Expected, FailureAttribution, Permit, RangeAnswer, Weighed};
 use blocks::Blocks;
 pub use blocks::Piece;
 
@@ -119,11 +118,14 @@ impl Bypass {
         while bytes.len() < len {
             let before = bytes.len();
             // Not held over the pauses.
-            let (own, mirrors) = (client.health_of(url), client.mirrors_of(url));
-            let has_mirrors = !mirrors.is_empty();
-            let RoutePermit { turn, mirror } = self.downloader.leave_to_ask(url, own, mirrors, is_detour).await;
+            let rest = wanted.bytes.start + before as u64..wanted.bytes.end;
+            let (own, has_others) = (
+                client.health_of(url),
+                !self.downloader.candidates(url, &rest).is_empty(),
+            );
+            let RoutePermit { turn, elsewhere } = self.downloader.leave_to_ask(url, &rest, own, is_detour).await;
             let connection = self.connections.acquire().await;
-            let (blame, result) = self.attempt(wanted, &mut bytes, turn, mirror.as_ref()).await;
+            let (blame, result) = self.attempt(wanted, &mut bytes, turn, elsewhere.as_ref()).await;
             drop(connection);
             let error = match result {
                 Ok(()) if bytes.len() > before => continue,
@@ -134,9 +136,8 @@ impl Bypass {
                 Err(ReadError::Http(error)) => error,
                 Err(error) => return Err(error),
             };
-            if let Some(mirror) = mirror.filter(|_| blame == Some(FailureAttribution::Resource)) {
-                // Other answers of a mirror say nothing about the file.
-                client.leave_mirror_out(&mirror, &error.kind);
+            // Other answers of a tier say nothing about the file.
+            if elsewhere.is_some() && blame == Some(FailureAttribution::Resource) {
                 continue;
             }
             if !error.kind.is_temporary() {
@@ -146,8 +147,8 @@ impl Bypass {
                 backoff.reset();
                 good_until = bytes.len() + chunk;
             }
-            // Its origin answers, and this file fails there: mirrors are asked first from now on.
-            if blame != Some(FailureAttribution::Origin) && error.kind.is_of_the_server() && has_mirrors && !is_detour {
+            // Its origin answers, and this file fails there: tiers are asked first from now on.
+            if blame != Some(FailureAttribution::Origin) && error.kind.is_of_the_server() && has_others && !is_detour {
                 is_detour = true;
                 continue;
             }
@@ -181,16 +182,16 @@ impl Bypass {
         wanted: &Wanted<'_>,
         bytes: &mut Vec<u8>,
         turn: Permit,
-        mirror: Option<&Url>,
+        elsewhere: Option<&Candidate>,
     ) -> (Option<FailureAttribution>, Result<(), ReadError>) {
         let from = wanted.bytes.start + bytes.len() as u64;
         let (url, rest) = (&wanted.entry.url, from..wanted.bytes.end);
         let client = &self.downloader.client;
-        if let Some(mirror) = mirror {
+        if let Some(Candidate { tier, url }) = elsewhere {
             let modified = wanted.entry.settled().and_then(|settled| settled.modified);
-            let answer = client.range_of_mirror(mirror, rest, wanted.version, modified).await;
+            let answer = tier.range(url, rest, Expected::Version(wanted.version, modified)).await;
             let body = match answer {
-                Ok(body) => body,
+                Ok(found) => found.body,
                 Err(error) if error.kind.is_of_the_origin() => {
                     turn.failed_altogether(&error);
                     return (Some(FailureAttribution::Origin), Err(error.into()));

@@ -1,12 +1,13 @@
 //! The configuration of the cache.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::{self, ChunkSize};
 use super::error::CacheError;
 use super::quota::{QuotaConfig, Share};
-use crate::origin::Logins;
+use crate::origin::{ChunkTier, Logins};
 
 /// The configuration of one cache.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct CacheConfig {
     pub read_timeout: Duration,
     /// Separates what one login sees from what others see. Default: no separation.
     pub logins: Logins,
+    /// Places besides the origin that may have bytes, in order of preference. Default: none.
+    pub tiers: Vec<Arc<dyn ChunkTier>>,
 }
 
 impl CacheConfig {
@@ -41,6 +44,7 @@ impl CacheConfig {
             retries: 3,
             read_timeout: Duration::from_secs(120),
             logins: Logins::default(),
+            tiers: Vec::new(),
         }
     }
 

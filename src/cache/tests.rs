@@ -3,6 +3,7 @@
 mod damage;
 mod leaving;
 mod server;
+mod tiers;
 mod versions;
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use super::lifecycle::folder::Folder;
 use super::storage::chunk_store::ChunkStore;
 use super::*;
 use crate::http::{HttpConfig, Validator};
-use crate::origin::Client;
+use crate::origin::{ChunkTier, Client};
 use server::Conduct::*;
 use server::Server;
 
@@ -37,6 +38,10 @@ impl Mount {
     }
 
     fn of(path: &Path, folder: Folder) -> Mount {
+        Mount::with_tiers(path, folder, Vec::new())
+    }
+
+    fn with_tiers(path: &Path, folder: Folder, tiers: Vec<Arc<dyn ChunkTier>>) -> Mount {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -44,6 +49,7 @@ impl Mount {
             .unwrap();
         let config = CacheConfig {
             chunk_size: ChunkSize::new(C).unwrap(),
+            tiers,
             ..CacheConfig::in_folder(path)
         };
         let client = Client::new(HttpConfig::default()).unwrap();

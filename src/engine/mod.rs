@@ -19,7 +19,7 @@ use tokio::runtime::{Handle, Runtime};
 use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::config::EngineConfig;
-use crate::origin::{Client, Logins};
+use crate::origin::{Client, Logins, MirrorTier};
 use crate::util::clock;
 
 /// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
@@ -73,6 +73,10 @@ impl Engine {
         let opened = || -> anyhow::Result<_> {
             let client = Client::new(config.http.clone())?;
             clock::restore(&config.cache_dir);
+            let cache_config = CacheConfig {
+                tiers: vec![Arc::new(MirrorTier::new(client.clone()))],
+                ..cache_config
+            };
             let cache = Cache::open(cache_config, client.clone(), &handle)?;
             Ok((client, cache))
         };
@@ -175,5 +179,6 @@ fn cache_config(config: &EngineConfig) -> anyhow::Result<CacheConfig> {
         retries: config.retries,
         read_timeout: config.read_timeout,
         logins: Logins::default(),
+        tiers: Vec::new(),
     })
 }

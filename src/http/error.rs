@@ -150,6 +150,16 @@ impl HttpErrorKind {
         }
     }
 
+    /// Returns true if the server has answered the request, and no connection, lack of resources or overload is the
+    /// failure.
+    pub fn is_answered(&self) -> bool {
+        !self.is_of_the_origin()
+            && !matches!(
+                self,
+                Self::Interrupted | Self::AskAgain | Self::NoDescriptors | Self::Offline
+            )
+    }
+
     /// Returns true if another server may be asked instead: this one has said nothing about the resource.
     pub fn may_be_had_elsewhere(&self) -> bool {
         self.is_of_the_origin() || self.is_of_the_server() || matches!(self, Self::Interrupted | Self::AskAgain)

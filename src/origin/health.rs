@@ -359,10 +359,7 @@ impl Permit {
                 false
             }
             // These errors say nothing of the origin's health.
-            Some(HttpError {
-                kind: HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors | HttpErrorKind::Offline,
-                ..
-            }) => false,
+            Some(error) if !error.kind.is_answered() => false,
             _ => {
                 self.answered();
                 true

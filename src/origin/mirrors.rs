@@ -24,7 +24,12 @@ use reqwest::Method;
 use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
-use super::{Body, Client, Metadata, Permit, client::ranged, connection_limit::RequestClass};
+use super::{
+    Client, Metadata, Permit,
+    client::ranged,
+    connection_limit::RequestClass,
+    tier::{ChunkTier, Expected, TierAnswer, TierRange},
+};
 use crate::http::{
     HttpError, HttpErrorKind, MirrorConfig, Validator, Version, redact,
     response::{
@@ -133,63 +138,6 @@ impl Client {
         self.shared.mirrors.leave_out(there.clone());
     }
 
-    /// Requests the bytes `want` (end exclusive, not empty) of a file from a mirror. Returns the body of a response
-    /// that begins with `want` and is proven to be of the version `known`, last modified at `modified`.
-    ///
-    /// # Errors
-    /// `BadAnswer` for any other response; otherwise as the mirror's response or its absence demands.
-    pub async fn range_of_mirror(
-        &self,
-        there: &Url,
-        want: Range<u64>,
-        known: &Version,
-        modified: Option<SystemTime>,
-    ) -> Result<Body, HttpError> {
-        let answer = self
-            .send_for(RequestClass::Bytes, None, Method::GET, there, ranged(&want))
-            .await?;
-        let kind = match judge(&answer.head, want, None) {
-            Verdict::Partial { version, range }
-                if version.size == known.size && is_same(&answer.head, known, modified) =>
-            {
-                return Ok(self.body(answer, Some(range.end - range.start)).that_gives_way());
-            }
-            verdict => no_answer(verdict),
-        };
-        Err(self.failed(answer, kind).await)
-    }
-
-    /// Requests the bytes `want` (end exclusive, not empty) from a mirror, of a file whose version is unknown. The size
-    /// must match the listed one, if there is one. The response must name the version.
-    ///
-    /// # Errors
-    /// As for [`Self::range_of_mirror`].
-    pub async fn first_range_of_mirror(
-        &self,
-        there: &Url,
-        want: Range<u64>,
-        listed: Option<u64>,
-    ) -> Result<FirstRange, HttpError> {
-        let listed = listed.map(|size| Version {
-            size,
-            validator: Validator::None,
-        });
-        let answer = self
-            .send_for(RequestClass::Bytes, None, Method::GET, there, ranged(&want))
-            .await?;
-        let kind = match judge(&answer.head, want, listed.as_ref()) {
-            Verdict::Partial { version, range } if version.validator.names_a_version_anywhere() => {
-                return Ok(FirstRange {
-                    version,
-                    modified: answer.head.modified(),
-                    body: self.body(answer, Some(range.end - range.start)).that_gives_way(),
-                });
-            }
-            verdict => no_answer(verdict),
-        };
-        Err(self.failed(answer, kind).await)
-    }
-
     /// [`Self::metadata`] from a mirror, of a file whose version is unknown. The response must name the version.
     ///
     /// # Errors
@@ -218,14 +166,62 @@ impl Client {
     }
 }
 
-/// A mirror's first response for a file, with the requested bytes.
-pub struct FirstRange {
-    /// Its validator is valid on all servers.
-    pub version: Version,
-    /// Last-Modified.
-    pub modified: Option<SystemTime>,
-    /// As many bytes as the response brings.
-    pub body: Body,
+/// The mirrors as a tier: asked while the file's own URL fails.
+#[derive(Debug)]
+pub struct MirrorTier(Client);
+
+impl MirrorTier {
+    /// The mirrors of this client's configuration.
+    pub fn new(client: Client) -> MirrorTier {
+        MirrorTier(client)
+    }
+
+    async fn request(&self, there: &Url, want: Range<u64>, expected: Expected<'_>) -> Result<TierRange, HttpError> {
+        let client = &self.0;
+        let answer = client
+            .send_for(RequestClass::Bytes, None, Method::GET, there, ranged(&want))
+            .await?;
+        let listed = match expected {
+            Expected::Listed(Some(size)) => Some(Version {
+                size,
+                validator: Validator::None,
+            }),
+            _ => None,
+        };
+        let is_as_expected = |version: &Version| match expected {
+            Expected::Version(known, modified) => version.size == known.size && is_same(&answer.head, known, modified),
+            Expected::Listed(_) => version.validator.names_a_version_anywhere(),
+        };
+        let kind = match judge(&answer.head, want, listed.as_ref()) {
+            Verdict::Partial { version, range } if is_as_expected(&version) => {
+                return Ok(TierRange {
+                    version,
+                    modified: answer.head.modified(),
+                    body: client.body(answer, Some(range.end - range.start)).that_gives_way(),
+                });
+            }
+            verdict => no_answer(verdict),
+        };
+        Err(client.failed(answer, kind).await)
+    }
+}
+
+impl ChunkTier for MirrorTier {
+    fn candidates(&self, url: &Url, _: &Range<u64>) -> Vec<Url> {
+        self.0.mirrors_of(url)
+    }
+
+    fn range<'a>(&'a self, there: &'a Url, want: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a> {
+        Box::pin(async move {
+            let answer = self.request(there, want, expected).await;
+            if let Err(error) = &answer
+                && error.kind.is_answered()
+            {
+                self.0.leave_mirror_out(there, &error.kind);
+            }
+            answer
+        })
+    }
 }
 
 /// Why a mirror's response is rejected.

@@ -13,6 +13,7 @@ mod health;
 mod logins;
 mod mirrors;
 mod throttle;
+pub(crate) mod tier;
 mod version_aliases;
 
 pub use backoff::Backoff;
@@ -22,5 +23,7 @@ pub use client::redirects::Route;
 pub use client::{Client, as_directory};
 pub use health::{Down, FailureAttribution, Health, Permit};
 pub use logins::{LoginKey, Logins};
+pub use mirrors::MirrorTier;
 pub use throttle::Throttle;
+pub use tier::{ChunkTier, Expected};
 pub use version_aliases::{AliasName, SAMPLE, Sample, Weighed};

@@ -15,7 +15,7 @@
 mod answers;
 mod body;
 mod failures;
-mod mirrors;
+mod route;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{Client, Permit, Route, Throttle};
+use crate::origin::{ChunkTier, Client, Permit, Route, Throttle};
 use failures::Failures;
 pub(in crate::cache) use failures::UNTIL_READY;
-pub(in crate::cache) use mirrors::RoutePermit;
+pub(in crate::cache) use route::{Candidate, RoutePermit};
 
 /// The pause before the first retry; it doubles with each.
 pub(in crate::cache) const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -55,6 +55,8 @@ pub struct ChunkDownloader {
     pub throttle: Throttle,
     /// Number of tries after the first that brought nothing, before a fetch fails.
     pub retries: u32,
+    /// Places besides the origin that may have bytes, in order of preference.
+    pub tiers: Vec<Arc<dyn ChunkTier>>,
     /// Opens data files for versions that become known.
     pub cache_dir: Arc<CacheDir>,
     /// The threads that write.
@@ -148,12 +150,12 @@ impl Fetch {
                 continue;
             }
             let before = reached;
-            let RoutePermit { turn, mirror } = self.leave(&mut failures).await;
+            let RoutePermit { turn, elsewhere } = self.leave(reached, &mut failures).await;
             let asked = Instant::now();
             let health = self.downloader.client.health_of(&entry.url);
             let traffic = health.traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
-            let (turn, result) = self.attempt(kept, turn, mirror.as_ref(), asked).await;
+            let (turn, result) = self.attempt(kept, turn, elsewhere.as_ref(), asked).await;
             reached = kept.as_ref().map_or(before, |position| position.offset());
             let error = match result {
                 Ok(()) if reached >= self.end() => break,
@@ -172,16 +174,16 @@ impl Fetch {
                 Err(error) => return Err(error),
             };
             failures.reached(reached, entry.chunk.bytes());
-            match &mirror {
-                Some(mirror) => self.retry_after_mirror(mirror, error, turn, &mut failures).await?,
+            match &elsewhere {
+                Some(candidate) => self.retry_after_tier(candidate, error, turn, &mut failures).await?,
                 None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
                     let had_others = health.had_others(traffic);
                     return Err(self.note_denial(error, asked, had_others).into());
                 }
                 None if !error.kind.is_temporary() => return Err(error.into()),
-                None if turn.is_none() && error.kind.is_of_the_server() && self.try_mirrors(&mut failures) => {}
+                None if turn.is_none() && error.kind.is_of_the_server() && self.try_tiers(&mut failures) => {}
                 None => match self.retry_after(error, turn, asked, &mut failures).await {
-                    Err(error) if !self.try_mirrors(&mut failures) => return Err(error.into()),
+                    Err(error) if !self.try_tiers(&mut failures) => return Err(error.into()),
                     Err(_) | Ok(()) => {}
                 },
             }
@@ -242,13 +244,13 @@ impl Fetch {
         &mut self,
         kept: &mut Option<Box<Position>>,
         turn: Permit,
-        mirror: Option<&Url>,
+        elsewhere: Option<&Candidate>,
         asked: Instant,
     ) -> (Option<Permit>, Result<(), ReadError>) {
         let position = kept.get_or_insert_with(|| Position::at_chunk_edge(self.order.bytes.start));
-        let answer = match mirror {
+        let answer = match elsewhere {
             None => self.ask(position).await,
-            Some(mirror) => self.ask_mirror(mirror, position).await,
+            Some(candidate) => self.ask_tier(candidate, position).await,
         };
         let turn = match &answer {
             Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(turn),
@@ -256,7 +258,7 @@ impl Fetch {
                 turn.ended(Some(error));
                 None
             }
-            _ if mirror.is_some() => {
+            _ if elsewhere.is_some() => {
                 turn.answered();
                 None
             }
@@ -272,12 +274,12 @@ impl Fetch {
         };
         match answer {
             Ok(Some(mut body)) => {
-                // A mirror's answer uses a slot of the file's own origin.
-                let origin = match mirror {
+                // A tier's answer uses a slot of the file's own origin.
+                let origin = match elsewhere {
                     None => body.origin().unwrap_or_else(|| self.order.entry.origin.clone()),
                     Some(_) => self.order.entry.origin.clone(),
                 };
-                if mirror.is_none() {
+                if elsewhere.is_none() {
                     self.manager.answered(self.order.id, &origin);
                 }
                 let (answered, from) = (Instant::now(), position.offset());

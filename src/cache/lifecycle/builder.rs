@@ -91,6 +91,7 @@ impl Cache {
             client,
             throttle: Throttle::new(config.bandwidth),
             retries: config.retries,
+            tiers: config.tiers.clone(),
             cache_dir: Arc::clone(&cache_dir),
             writers,
             shortage: DescriptorExhaustion::new(closing(&idle_files)),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::mirrors::RoutePermit;
+use super::route::RoutePermit;
 use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
 use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
@@ -31,8 +31,10 @@ pub(super) struct Failures {
     blamed: Option<Arc<Health>>,
     /// The pauses between tries while the cause may be the file or its origin.
     doubtful: Backoff,
-    /// The file's own URL has failed for this fetch, though its origin answers: mirrors are asked
-    /// first.
+    /// Byte offset that the fetch has reached.
+    pub(super) at: u64,
+    /// The file's own URL has failed for this fetch, though its origin answers: all tiers are asked
+    /// before it.
     pub(super) is_detour: bool,
 }
 
@@ -43,12 +45,14 @@ impl Failures {
             good_until,
             blamed: None,
             doubtful: Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT),
+            at: 0,
             is_detour: false,
         }
     }
 
     /// Notes the offset that the fetch has reached.
     pub(super) fn reached(&mut self, offset: u64, chunk: u64) {
+        self.at = offset;
         if offset >= self.good_until {
             self.backoff.reset();
             self.doubtful.reset();
@@ -59,10 +63,13 @@ impl Failures {
 
 impl Fetch {
     /// Waits until an origin that has the file may be asked.
-    pub(super) async fn leave(&self, failures: &mut Failures) -> RoutePermit {
+    pub(super) async fn leave(&self, reached: u64, failures: &mut Failures) -> RoutePermit {
         let health = failures.blamed.take();
         let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
-        self.leave_to_ask(health, failures.is_detour).await
+        let (url, bytes) = (&self.order.entry.url, reached..self.request_end());
+        self.downloader
+            .leave_to_ask(url, &bytes, health, failures.is_detour)
+            .await
     }
 
     /// After a temporary failure: returns when it is time to try again. `turn` is the request's
@@ -92,7 +99,7 @@ impl Fetch {
         self.pause(error, failures).await
     }
 
-    /// After a failed request, to the origin or a mirror: returns when it is time to try again.
+    /// After a failed request, to the origin or a tier: returns when it is time to try again.
     ///
     /// # Errors The same error, if the tries are used up.
     pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
@@ -133,7 +140,7 @@ impl Fetch {
         let mut blame = FailureAttribution::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if turn.is_to(&health) {
-                blame = self.attribute(&error, turn);
+                blame = self.attribute(&error, turn, failures.at);
             } else {
                 blame = health.has_failed(&error);
                 failures.blamed = Some(Arc::clone(&health));
@@ -148,7 +155,7 @@ impl Fetch {
         match next {
             // The cause may be this file alone; then no other file has to wait.
             AfterRefusal::WaitForOrigin if blame == FailureAttribution::Resource => {
-                if self.try_mirrors(failures) {
+                if self.try_tiers(failures) {
                     return Ok(());
                 }
                 tokio::time::sleep(failures.doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
@@ -167,11 +174,11 @@ impl Fetch {
     }
 
     /// Attributes a failure of the file's own origin. Silence is first attributed to the file. With
-    /// a mirror, the whole origin is left alone instead: that costs no reader anything, and asking
+    /// a fallback, the whole origin is left alone instead: that costs no reader anything, and asking
     /// it again for the same file would cost each reader `--timeout`.
-    fn attribute(&self, error: &HttpError, turn: Permit) -> FailureAttribution {
+    fn attribute(&self, error: &HttpError, turn: Permit, at: u64) -> FailureAttribution {
         let is_silence = matches!(error.kind, HttpErrorKind::TimedOut(_) | HttpErrorKind::Unanswered);
-        if is_silence && !self.mirrors().is_empty() {
+        if is_silence && self.has_fallback(at) {
             turn.failed_altogether(error);
             return FailureAttribution::Origin;
         }

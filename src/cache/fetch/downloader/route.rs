@@ -1,0 +1,198 @@
+//! Routes: whether a fetch asks the file's own URL or a [tier](ChunkTier).
+//!
+//! - Tiers that are asked first are asked before the file's own URL, the others after it.
+//! - Of these places, the first whose origin is well is asked. So no fetch waits for a server that
+//!   is known to be down while another one has the bytes.
+//! - At the end of each pause a separate probe finds out whether the origin is back ([`Health`]). A
+//!   server that never answers would otherwise delay the reader by `--timeout` each time.
+//! - If no origin is well, the fetch asks the first one that may be asked.
+//!
+//! Tiers are asked for bytes of the known version. If a file's version is unknown, the first tier
+//! that answers settles it, as the file's own URL would. Other answers of a tier say nothing about
+//! the file, and its failures are not attributed to the file's origin.
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use url::Url;
+
+use super::failures::Failures;
+use super::{ChunkDownloader, Fetch, Position, ReadError};
+use crate::http::{HttpError, HttpErrorKind};
+use crate::origin::{Body, ChunkTier, Expected, Health, Permit};
+
+/// Permission to ask for a file at one place.
+pub struct RoutePermit {
+    /// The permit of that origin. It must receive the outcome of the request.
+    pub turn: Permit,
+    /// What to ask; `None` is the file's own URL.
+    pub elsewhere: Option<Candidate>,
+}
+
+/// A URL at which a tier may have a range.
+#[derive(Clone)]
+pub struct Candidate {
+    pub tier: Arc<dyn ChunkTier>,
+    pub url: Url,
+}
+
+/// A URL to ask, and the health of its origin.
+struct Place {
+    health: Arc<Health>,
+    elsewhere: Option<Candidate>,
+}
+
+impl Place {
+    fn leave(&self, turn: Permit) -> RoutePermit {
+        let elsewhere = self.elsewhere.clone();
+        RoutePermit { turn, elsewhere }
+    }
+}
+
+impl ChunkDownloader {
+    /// Where else `bytes` of the file at `url` may be, in the order in which to ask.
+    pub fn candidates(&self, url: &Url, bytes: &Range<u64>) -> Vec<Candidate> {
+        let of_tier = |tier: &Arc<dyn ChunkTier>| {
+            let tier = Arc::clone(tier);
+            let urls = tier.candidates(url, bytes).into_iter();
+            urls.map(move |url| Candidate {
+                tier: Arc::clone(&tier),
+                url,
+            })
+        };
+        let mut candidates: Vec<_> = self.tiers.iter().flat_map(of_tier).collect();
+        candidates.sort_by_key(|candidate| !candidate.tier.is_asked_first());
+        candidates
+    }
+
+    /// Waits until `bytes` of the file at `url` may be asked for: at `url` itself, where `own` is
+    /// the health of the origin that it leads to, or of a tier. A `detour` asks all tiers first.
+    pub async fn leave_to_ask(&self, url: &Url, bytes: &Range<u64>, own: Arc<Health>, is_detour: bool) -> RoutePermit {
+        let candidates = self.candidates(url, bytes);
+        if candidates.is_empty() {
+            let (turn, elsewhere) = (own.turn().await, None);
+            return RoutePermit { turn, elsewhere };
+        }
+        let is_before = |candidate: &&Candidate| is_detour || candidate.tier.is_asked_first();
+        let at = candidates.iter().take_while(is_before).count();
+        let place = |candidate: Candidate| Place {
+            health: self.client.health_of(&candidate.url),
+            elsewhere: Some(candidate),
+        };
+        let mut places: Vec<_> = candidates.into_iter().map(place).collect();
+        let elsewhere = None;
+        places.insert(at, Place { health: own, elsewhere });
+
+        let mut probes = Vec::new();
+        for place in &places {
+            match place.health.turn_now() {
+                Some(turn) if turn.is_probe() => probes.push(place.leave(turn)),
+                Some(turn) => {
+                    for probe in probes {
+                        self.find_out(url, probe);
+                    }
+                    return place.leave(turn);
+                }
+                None => {}
+            }
+        }
+        if !probes.is_empty() {
+            // The other permits are left to later fetches.
+            return probes.swap_remove(0);
+        }
+        first_of(&places).await
+    }
+
+    /// Probes whether an origin that has the file at `url` is back, in a task beside the readers.
+    fn find_out(&self, url: &Url, probe: RoutePermit) {
+        let url = probe.elsewhere.map_or_else(|| url.clone(), |candidate| candidate.url);
+        self.client.find_out(&self.runtime, url, probe.turn);
+    }
+}
+
+impl Fetch {
+    /// Returns true if a tier may have the bytes from `offset` on, in case the file's own URL fails.
+    pub(super) fn has_fallback(&self, offset: u64) -> bool {
+        let bytes = offset..self.request_end();
+        let candidates = self.downloader.candidates(&self.order.entry.url, &bytes);
+        candidates.iter().any(|candidate| !candidate.tier.is_asked_first())
+    }
+
+    /// Asks a tier for what is left. `None` if nothing is left.
+    pub(super) async fn ask_tier(&self, candidate: &Candidate, position: &Position) -> Result<Option<Body>, ReadError> {
+        let want = position.offset()..self.request_end();
+        if want.is_empty() {
+            return Ok(None);
+        }
+        let entry = &self.order.entry;
+        let settled = entry.settled();
+        let expected = match settled {
+            Some(settled) => Expected::Version(&settled.version, settled.modified),
+            None => Expected::Listed(self.hint_is_good.then_some(entry.size_hint)),
+        };
+        let found = candidate.tier.range(&candidate.url, want, expected).await?;
+        if settled.is_none() {
+            // Another fetch may have settled the entry meanwhile, to another version.
+            if entry.settled().is_some_and(|settled| settled.version != found.version) {
+                return Err(self.bad_answer("it has another version of the file").into());
+            }
+            self.settle(found.version, found.modified).await?;
+        }
+        Ok(Some(found.body))
+    }
+
+    /// After a failure of a tier: returns when it is time to ask again, here or elsewhere. `turn`
+    /// is the request's permit, if the candidate's origin has not answered.
+    ///
+    /// # Errors The same error, if this fetch does not continue.
+    pub(super) async fn retry_after_tier(
+        &self,
+        candidate: &Candidate,
+        error: HttpError,
+        turn: Option<Permit>,
+        failures: &mut Failures,
+    ) -> Result<(), HttpError> {
+        match (&error.kind, turn) {
+            (_, Some(turn)) => {
+                // It is left alone for a while; the fetch may ask the others at once.
+                turn.failed_altogether(&error);
+                if self.downloader.retries == 0 && !candidate.tier.is_asked_first() {
+                    return Err(error);
+                }
+                log::debug!("{error}; another URL is asked");
+                self.go_on_if_wanted(error)
+            }
+            // Failed in the middle of the answer, or for lack of local resources.
+            (HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors, None) => self.pause(error, failures).await,
+            (HttpErrorKind::Offline, None) => Err(error),
+            // The tier does not name this candidate again.
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// After a final failure of the file's own URL: returns true if tiers are asked now.
+    pub(super) fn try_tiers(&self, failures: &mut Failures) -> bool {
+        let is_first = !failures.is_detour;
+        failures.is_detour = true;
+        // A fetch that has lost its slot must end; what is missing is requested anew.
+        is_first && self.has_fallback(failures.at) && self.manager.is_wanted(self.order.id)
+    }
+}
+
+/// The first permit that one of these places gives.
+async fn first_of(places: &[Place]) -> RoutePermit {
+    let mut turns: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(places.len());
+    turns.extend(places.iter().map(|place| Box::pin(place.health.turn()) as _));
+    poll_fn(|context| {
+        for (place, turn) in places.iter().zip(&mut turns) {
+            if let Poll::Ready(turn) = turn.as_mut().poll(context) {
+                return Poll::Ready(place.leave(turn));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}

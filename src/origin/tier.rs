@@ -1,0 +1,62 @@
+//! Tiers: places other than a file's own URL that may have its bytes.
+//!
+//! For each range that the cache fetches, it asks its tiers for [`candidates`](ChunkTier::candidates), in order. It
+//! knows no kind of tier. [`MirrorTier`](super::MirrorTier) is one that is asked after the origin has failed.
+//!
+//! A failure of a tier says nothing of the file, nor of its origin:
+//!
+//! - If the candidate's server can't be reached, its health pauses it, and the next place is asked at once.
+//! - After any other answer than the range, the tier no longer names this candidate for it, and the next place is asked.
+//! - A body that breaks off is continued after a pause, and uses up a retry like one of the origin.
+
+use std::{fmt, ops::Range, pin::Pin, time::SystemTime};
+
+use url::Url;
+
+use super::Body;
+use crate::http::{HttpError, Version};
+
+/// A place that may have the bytes of files.
+///
+/// A tier that is asked first, such as a cache that several machines share, returns true from
+/// [`is_asked_first`](Self::is_asked_first). For a range that it lacks it either has no candidate, or it notes the miss
+/// in [`range`](Self::range) and has none from then on. Then the fetch goes on to the origin.
+pub trait ChunkTier: fmt::Debug + Send + Sync {
+    /// Returns true if it is asked before the file's own URL. Otherwise it is asked only while that fails.
+    fn is_asked_first(&self) -> bool {
+        false
+    }
+
+    /// The URLs at which it may have `bytes` (end exclusive) of the file at `url`, in order of preference. **A URL whose
+    /// [`range`](Self::range) was answered with an error is missing for a while**, or a fetch would ask it without end.
+    fn candidates(&self, url: &Url, bytes: &Range<u64>) -> Vec<Url>;
+
+    /// Requests `bytes` (end exclusive, not empty) from a candidate. The body begins with the first of them; it may end
+    /// early.
+    ///
+    /// # Errors
+    /// `BadAnswer` if nothing proves that the answer is as expected; otherwise as the answer or its absence demands.
+    fn range<'a>(&'a self, candidate: &'a Url, bytes: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a>;
+}
+
+/// The answer of a tier, once it is validated.
+pub type TierAnswer<'a> = Pin<Box<dyn Future<Output = Result<TierRange, HttpError>> + Send + 'a>>;
+
+/// What is known of a file that a tier is asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected<'a> {
+    /// The bytes must be of this version, last modified at this time.
+    Version(&'a Version, Option<SystemTime>),
+    /// The version is unknown, and the answer must name one. If the file's listing gives a size, it must be the same.
+    Listed(Option<u64>),
+}
+
+/// Bytes of a file, from a tier.
+pub struct TierRange {
+    /// If the version was unknown: the version, with a validator that is valid on all servers.
+    pub version: Version,
+    /// Last-Modified.
+    pub modified: Option<SystemTime>,
+    /// The requested bytes, or the first of them.
+    pub body: Body,
+}
