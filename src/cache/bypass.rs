@@ -16,10 +16,10 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::entry::cache_entry::CacheEntry;
 use super::error::ReadError;
-use super::fetch::downloader::{Candidate, ChunkDownloader, FIRST_PAUSE, LONGEST_DOUBT, RoutePermit, UNTIL_READY};
+use super::fetch::downloader::{Candidate, ChunkDownloader, RoutePermit};
 use super::key::EntryId;
 use crate::http::{HttpError, HttpErrorKind, Version, redact};
-use crate::origin::{Backoff, Body, Expected, FailureAttribution, Permit, RangeAnswer, Weighed};
+use crate::origin::{Body, Expected, FailureAttribution, Permit, RangeAnswer, Retry, Weighed};
 use blocks::Blocks;
 pub use blocks::Piece;
 
@@ -108,13 +108,13 @@ impl Bypass {
     async fn fetch(&self, wanted: &Wanted<'_>) -> Result<Vec<u8>, ReadError> {
         let len = wanted.len();
         let retries = self.downloader.retries;
-        let mut backoff = Backoff::new(FIRST_PAUSE, retries);
+        let mut retry = Retry::new(retries);
         let mut bytes = Vec::with_capacity(len);
         // As for a fetch: a complete chunk resets the count of tries.
         let chunk = wanted.entry.chunk.bytes() as usize;
         let mut good_until = chunk;
         let (client, url) = (&self.downloader.client, &wanted.entry.url);
-        let (mut is_detour, mut doubtful) = (false, Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT));
+        let mut is_detour = false;
         while bytes.len() < len {
             let before = bytes.len();
             // Not held over the pauses.
@@ -144,7 +144,7 @@ impl Bypass {
                 return Err(error.into());
             }
             if bytes.len() >= good_until {
-                backoff.reset();
+                retry.reset();
                 good_until = bytes.len() + chunk;
             }
             // Its origin answers, and this file fails there: tiers are asked first from now on.
@@ -154,19 +154,10 @@ impl Bypass {
             }
             // A server that is down is waited for, until the deadline; and so is a file that may be
             // down with it.
-            match blame {
-                Some(FailureAttribution::Origin) if retries > 0 => continue,
-                Some(FailureAttribution::Resource) if error.kind.is_of_the_origin() && retries > 0 => {
-                    tokio::time::sleep(doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
-                    continue;
-                }
-                _ => {}
-            }
-            if error.kind.is_not_ready() && retries > 0 {
-                tokio::time::sleep(error.kind.retry_after().unwrap_or(UNTIL_READY)).await;
+            if blame == Some(FailureAttribution::Origin) && retries > 0 {
                 continue;
             }
-            let Some(pause) = backoff.next_after(error.kind.retry_after()) else {
+            let Some(pause) = retry.after(&error.kind, FailureAttribution::Origin) else {
                 return Err(error.into());
             };
             log::debug!("{error}; trying again in {pause:.1?}");

@@ -3,7 +3,6 @@
 use std::{fmt, ops::Deref};
 
 use url::Url;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::Origin;
 
@@ -39,28 +38,29 @@ pub fn redact(url: &Url) -> RedactedUrl {
         text.truncate(end);
         text.push('…');
     }
-    let resource = xxh3_64(url.as_str().as_bytes());
-    RedactedUrl { text, resource }
+    let mut url = Box::new(url.clone());
+    strip(&mut url);
+    RedactedUrl { text, url }
 }
 
-/// A URL for messages, without secrets. **Two different URLs with the same text are not equal**: a resource is
+/// A URL that messages show without secrets. **Two different URLs with the same text are not equal**: a resource is
 /// identified by its URL including the query.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RedactedUrl {
     text: String,
-    /// A hash of the whole URL.
-    resource: u64,
+    /// The URL itself, without user and password.
+    url: Box<Url>,
 }
 
 impl RedactedUrl {
-    /// Identifies the URL, query included, in the memory of this process.
-    pub(crate) fn resource(&self) -> u64 {
-        self.resource
+    /// The URL itself. **Its query may be secret**: not for messages.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 
     /// The URL's origin; `None` if it has none.
     pub fn origin(&self) -> Option<Origin> {
-        Url::parse(&self.text).ok().as_ref().and_then(Origin::of)
+        Origin::of(&self.url)
     }
 }
 

@@ -9,9 +9,7 @@
 //! - A response ends the pause for all. Another failure starts a pause about twice as long.
 //! - `Retry-After` is a lower bound for the pause. Waiters are woken by an event, not by polling.
 //!
-//! A failure of one resource alone delays no other ([`failure_attribution`]).
-
-mod failure_attribution;
+//! A failure of one resource alone delays no other ([`failure_attribution`](super::failure_attribution)).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,13 +21,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
-use super::Backoff;
+use super::{
+    backoff::Backoff,
+    failure_attribution::{FailureAttribution, Failures},
+    retry::FIRST_PAUSE,
+};
 use crate::http::{HttpError, HttpErrorKind, MOST_ORIGINS, Origin};
-pub use failure_attribution::FailureAttribution;
-use failure_attribution::Failures;
-
-/// The first pause.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause, unless the server asked for more. One probe of one mount every few seconds is no burden for a
 /// server, and readers see soon that it is back.
@@ -282,14 +279,14 @@ impl Health {
     /// Records a failure of a request that came here by a redirect, without a permit of this origin.
     pub fn has_failed(&self, error: &HttpError) -> FailureAttribution {
         let pauses = self.state.lock().pauses;
-        self.failed(error, pauses, Failures::blame)
+        self.failed(error, pauses, Failures::attribute)
     }
 
     fn failed(
         &self,
         error: &HttpError,
         pauses: u64,
-        blame: impl FnOnce(&mut Failures, &HttpError, Instant) -> FailureAttribution,
+        attribute: impl FnOnce(&mut Failures, &HttpError, Instant) -> FailureAttribution,
     ) -> FailureAttribution {
         let (kind, now) = (&error.kind, Instant::now());
         let mut state = self.state.lock();
@@ -297,7 +294,7 @@ impl Health {
             return FailureAttribution::Origin;
         }
         // A failed probe extends the pause, whichever request sent it.
-        if state.pause.is_none() && blame(&mut state.failures, error, now) == FailureAttribution::Resource {
+        if state.pause.is_none() && attribute(&mut state.failures, error, now) == FailureAttribution::Resource {
             return FailureAttribution::Resource;
         }
         state.pauses += 1;
@@ -369,7 +366,7 @@ impl Permit {
 
     /// Reports a failure of the request ([`HttpErrorKind::is_of_the_origin`]).
     pub fn failed(self, error: &HttpError) -> FailureAttribution {
-        self.health.failed(error, self.pauses, Failures::blame)
+        self.health.failed(error, self.pauses, Failures::attribute)
     }
 
     /// Reports a failure of an origin that has mirrors, or of a mirror. The whole origin is paused at once: other servers

@@ -19,7 +19,7 @@ mod route;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use tokio::runtime::Handle;
@@ -35,15 +35,7 @@ use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{ChunkTier, Client, Permit, Route, Throttle};
 use failures::Failures;
-pub(in crate::cache) use failures::UNTIL_READY;
 pub(in crate::cache) use route::{Candidate, RoutePermit};
-
-/// The pause before the first retry; it doubles with each.
-pub(in crate::cache) const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Maximum pause between tries while it is unknown whether the file or its origin fails: as between
-/// the probes that find out whether an origin is back.
-pub(in crate::cache) const LONGEST_DOUBT: Duration = Duration::from_secs(5);
 
 /// Carries out the fetches of one mount, each in a task of its own.
 pub struct ChunkDownloader {
@@ -178,7 +170,7 @@ impl Fetch {
                 Some(candidate) => self.retry_after_tier(candidate, error, turn, &mut failures).await?,
                 None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
                     let had_others = health.had_others(traffic);
-                    return Err(self.note_denial(error, asked, had_others).into());
+                    return Err(self.note_denial(error, asked, had_others, &failures).into());
                 }
                 None if !error.kind.is_temporary() => return Err(error.into()),
                 None if turn.is_none() && error.kind.is_of_the_server() && self.try_tiers(&mut failures) => {}

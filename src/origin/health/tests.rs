@@ -1,8 +1,8 @@
 //! The circuit breaker of one origin, on a paused clock that the tests advance.
 
-use super::failure_attribution::MOST_FAILING;
 use super::*;
 use crate::http::redact;
+use crate::origin::failure_attribution::MOST_FAILING;
 
 fn health() -> Arc<Health> {
     Healths::default().of(&Origin::of(&Url::parse("http://h/").unwrap()).unwrap())

@@ -30,14 +30,7 @@ use super::request::limiter::{Limiter, Place};
 use super::request::mirror_lookup::{Answered, Authority};
 use super::{Tree, TreeError};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{Backoff, Health, Permit};
-
-/// Pause before the first retry, the same as for a fetch.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Longest pause of a request that fails while the origin answers others, unless `Retry-After` asks for more. The
-/// origin's health sets no pause then.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+use crate::origin::{Evidence, FailureAttribution, Health, OtherRequests, Permit, Retry};
 
 /// How long a request may be unanswered before it yields its permit to a waiting one. Doubles each time.
 const BEFORE_GIVING_WAY: Duration = Duration::from_secs(1);
@@ -48,12 +41,6 @@ const BEFORE_DOUBT: Duration = Duration::from_secs(2);
 
 /// How long a request may stay unanswered while the origin answers another one.
 const IN_DOUBT: Duration = Duration::from_secs(8);
-
-/// Pause after a 403 while other requests are in flight. The limits say how many 403s are doubted: in total, and
-/// without other requests in flight.
-const DENIED_PAUSE: Duration = Duration::from_millis(150);
-const MOST_DENIALS: u32 = 20;
-const DENIALS_ALONE: u32 = 2;
 
 /// How urgent a request is.
 #[derive(Debug, Clone, Copy)]
@@ -90,25 +77,9 @@ fn after(patience: Duration) -> Instant {
     now.checked_add(patience).unwrap_or(now + Duration::from_secs(1 << 30))
 }
 
-/// What follows a failure.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// Retry after this pause, once the origin's health allows it.
-    Again(Duration),
-    /// Report the failure.
-    GiveUp,
-}
-
 /// Retry state of one request.
 struct Tries {
-    /// Back-off after failures of this request alone.
-    of_the_question: Backoff,
-    /// Back-off after failures of the whole origin, and while the resource is not ready yet. Uses up no retries.
-    /// `None` if retries are off.
-    of_the_origin: Option<Backoff>,
-    /// Number of 403s: in total, and without other requests in flight.
-    denials: u32,
-    denials_alone: u32,
+    retry: Retry,
     /// The origin's answer count at the first failure.
     answers_before: Option<u64>,
 }
@@ -125,46 +96,40 @@ struct Beside {
 impl Tries {
     fn new(retries: u32) -> Tries {
         Tries {
-            of_the_question: Backoff::new(FIRST_PAUSE, retries),
-            of_the_origin: (retries > 0).then(|| Backoff::up_to(FIRST_PAUSE, LONGEST_PAUSE)),
-            denials: 0,
-            denials_alone: 0,
+            retry: Retry::new(retries),
             answers_before: None,
         }
     }
 
-    fn after(&mut self, kind: &HttpErrorKind, asker: Urgency, beside: Beside) -> Next {
+    /// The pause before the next try; `None` if the failure is to be reported.
+    fn after(&mut self, kind: &HttpErrorKind, asker: Urgency, beside: Beside) -> Option<Duration> {
         if !matches!(asker, Urgency::Waiting(_)) {
-            return Next::GiveUp;
+            return None;
         }
         if *kind == HttpErrorKind::Denied(403) {
-            return self.after_denial(beside);
-        }
-        if !kind.is_temporary() {
-            return Next::GiveUp;
+            let others = if beside.has_others {
+                OtherRequests::Many
+            } else {
+                OtherRequests::None
+            };
+            return self.retry.after_denial(others);
         }
         let before = *self.answers_before.get_or_insert(beside.answers);
-        // A rate limit lets the request through at some time, however many others are answered.
-        let may_be_the_rate = matches!(kind, HttpErrorKind::Status { status: 429 | 503, .. });
-        let is_its_own = beside.answers > before && !kind.is_connect_failure() && !may_be_the_rate;
-        let pause = match &mut self.of_the_origin {
-            Some(pauses) if kind.is_not_ready() || (kind.is_of_the_origin() && !is_its_own) => {
-                pauses.next_after(kind.retry_after())
-            }
-            _ => self.of_the_question.next_after(kind.retry_after()),
+        let evidence = Evidence {
+            // A rate limit lets the request through at some time, however many others are answered.
+            is_one_of_several: matches!(kind, HttpErrorKind::Status { status: 429 | 503, .. }),
+            ..evidence(kind, beside.answers > before)
         };
-        pause.map_or(Next::GiveUp, Next::Again)
+        self.retry.after(kind, evidence.attribute())
     }
+}
 
-    fn after_denial(&mut self, beside: Beside) -> Next {
-        self.denials += 1;
-        self.denials_alone += u32::from(!beside.has_others);
-        let was_suspected = self.denials > self.denials_alone;
-        let believed_after = if was_suspected { DENIALS_ALONE } else { 1 };
-        if self.of_the_origin.is_none() || self.denials_alone >= believed_after || self.denials >= MOST_DENIALS {
-            return Next::GiveUp;
-        }
-        Next::Again(DENIED_PAUSE.mul_f64(0.5 + fastrand::f64()))
+/// What is known of a failure. `others_were_answered`: the origin has answered other requests meanwhile.
+fn evidence(kind: &HttpErrorKind, others_were_answered: bool) -> Evidence {
+    Evidence {
+        is_connect_failure: kind.is_connect_failure(),
+        others_were_answered,
+        ..Evidence::default()
     }
 }
 
@@ -270,7 +235,7 @@ impl Tree {
                     self.client
                         .ask_for_something_else(&self.runtime, url, Arc::clone(&health));
                 }
-                let Next::Again(pause) = tries.after(&error.kind, asker, beside) else {
+                let Some(pause) = tries.after(&error.kind, asker, beside) else {
                     return Err(error.into());
                 };
                 log::debug!("{error}; asking again in {pause:.1?}");
@@ -318,15 +283,14 @@ impl Tree {
 
 /// Whether a failure that looks like the origin's concerns this request alone: the origin answered others meanwhile.
 fn is_of_this_question(failure: Option<&HttpErrorKind>, answers: u64) -> bool {
-    answers > 0 && failure.is_some_and(|kind| kind.is_of_the_origin() && !kind.is_connect_failure())
+    failure.is_some_and(|kind| {
+        kind.is_of_the_origin() && evidence(kind, answers > 0).attribute() == FailureAttribution::Resource
+    })
 }
 
 /// Whether another origin failed, to which this one has redirected.
 fn is_of_another(error: &HttpError, origin: &Origin) -> bool {
-    let asked = Url::parse(&error.url).ok();
-    asked
-        .and_then(|asked| Origin::of(&asked))
-        .is_some_and(|asked| asked != *origin)
+    error.url.origin().is_some_and(|asked| asked != *origin)
 }
 
 /// Returns when the request has to yield its permit. A request without one never does.
@@ -377,45 +341,13 @@ mod tests {
         Urgency::Waiting(Instant::now())
     }
 
-    #[tokio::test]
-    async fn only_who_waits_asks_again_and_only_after_what_may_pass() {
+    #[test]
+    fn only_who_waits_asks_again() {
         let mut tries = Tries::new(3);
         for asker in [Urgency::Refreshing, Urgency::Guessing] {
-            assert_eq!(tries.after(&BUSY, asker, Beside::default()), Next::GiveUp);
+            assert_eq!(tries.after(&BUSY, asker, Beside::default()), None);
         }
-        for kind in [HttpErrorKind::NotFound(404), HttpErrorKind::Denied(403)] {
-            assert_eq!(tries.after(&kind, waiting(), Beside::default()), Next::GiveUp);
-        }
-        assert!(matches!(
-            tries.after(&BUSY, waiting(), Beside::default()),
-            Next::Again(_)
-        ));
-    }
-
-    #[tokio::test]
-    async fn an_origin_that_is_down_uses_up_no_retries_and_a_broken_answer_does() {
-        let mut tries = Tries::new(2);
-        for _ in 0..20 {
-            match tries.after(&BUSY, waiting(), Beside::default()) {
-                Next::Again(pause) => assert!(pause <= LONGEST_PAUSE),
-                Next::GiveUp => panic!("it was not to use up retries"),
-            }
-        }
-        for _ in 0..2 {
-            assert!(matches!(
-                tries.after(&HttpErrorKind::Interrupted, waiting(), Beside::default()),
-                Next::Again(_)
-            ));
-        }
-        assert_eq!(
-            tries.after(&HttpErrorKind::Interrupted, waiting(), Beside::default()),
-            Next::GiveUp
-        );
-        assert_eq!(
-            Tries::new(0).after(&BUSY, waiting(), Beside::default()),
-            Next::GiveUp,
-            "it was turned off"
-        );
+        assert!(tries.after(&BUSY, waiting(), Beside::default()).is_some());
     }
 
     #[test]
@@ -429,21 +361,8 @@ mod tests {
         assert!(!is_of_this_question(Some(&HttpErrorKind::NotFound(404)), 1) && !is_of_this_question(None, 1));
     }
 
-    #[tokio::test]
-    async fn a_server_that_names_a_time_is_not_asked_before() {
-        let asked = Duration::from_secs(20);
-        let kind = HttpErrorKind::Status {
-            status: 429,
-            retry_after: Some(asked),
-        };
-        match Tries::new(1).after(&kind, waiting(), Beside::default()) {
-            Next::Again(pause) => assert!(pause >= asked && pause <= asked * 2),
-            Next::GiveUp => panic!("it may pass"),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_fails_while_others_are_answered_uses_up_retries() {
+    #[test]
+    fn what_fails_while_others_are_answered_uses_up_retries() {
         let mut tries = Tries::new(2);
         let beside = |answers| Beside {
             answers,
@@ -451,26 +370,10 @@ mod tests {
         };
         let silence = HttpErrorKind::TimedOut(Duration::from_secs(1));
         for answers in [5, 6, 7] {
-            assert!(matches!(
-                tries.after(&silence, waiting(), beside(answers)),
-                Next::Again(_)
-            ));
+            assert!(tries.after(&silence, waiting(), beside(answers)).is_some());
         }
-        assert_eq!(tries.after(&silence, waiting(), beside(8)), Next::GiveUp);
-    }
-
-    #[tokio::test]
-    async fn denied_is_believed_when_nothing_else_is_under_way() {
-        let beside = |has_others| Beside { answers: 0, has_others };
-        let denied = HttpErrorKind::Denied(403);
-        assert_eq!(Tries::new(3).after(&denied, waiting(), beside(false)), Next::GiveUp);
-        let mut tries = Tries::new(3);
-        for has_others in [true, false] {
-            assert!(matches!(
-                tries.after(&denied, waiting(), beside(has_others)),
-                Next::Again(_)
-            ));
-        }
-        assert_eq!(tries.after(&denied, waiting(), beside(false)), Next::GiveUp);
+        assert_eq!(tries.after(&silence, waiting(), beside(8)), None);
+        // The rate may be at fault, however many others are answered.
+        assert!(tries.after(&BUSY, waiting(), beside(9)).is_some());
     }
 }

@@ -4,33 +4,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use url::Url;
-
+use super::Fetch;
 use super::route::RoutePermit;
-use super::{FIRST_PAUSE, Fetch, LONGEST_DOUBT};
 use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
-use crate::origin::{Backoff, FailureAttribution, Health, Permit};
-
-/// Time for which a fetch without a descriptor for its connection waits for others to close theirs.
-const UNTIL_DESCRIPTORS: Duration = Duration::from_millis(500);
-
-/// Pause before a file that is not ready (202) is requested again, if the server names none.
-pub(in crate::cache) const UNTIL_READY: Duration = Duration::from_secs(2);
-
-/// Minimum of this pause: a server that names 0 must not be asked without end.
-const LEAST_UNTIL_READY: Duration = Duration::from_secs(1);
+use crate::origin::{FailureAttribution, Health, Permit, Retry};
 
 /// The failures of one fetch.
 pub(super) struct Failures {
-    /// The pauses between tries.
-    backoff: Backoff,
+    retry: Retry,
     /// Byte offset from which on the tries so far are forgiven: one good chunk resets the count.
     good_until: u64,
     /// The origin to wait for next, if it is not the file's own: one that it redirects to.
     blamed: Option<Arc<Health>>,
-    /// The pauses between tries while the cause may be the file or its origin.
-    doubtful: Backoff,
     /// Byte offset that the fetch has reached.
     pub(super) at: u64,
     /// The file's own URL has failed for this fetch, though its origin answers: all tiers are asked
@@ -41,10 +27,9 @@ pub(super) struct Failures {
 impl Failures {
     pub(super) fn new(retries: u32, good_until: u64) -> Failures {
         Failures {
-            backoff: Backoff::new(FIRST_PAUSE, retries),
+            retry: Retry::new(retries),
             good_until,
             blamed: None,
-            doubtful: Backoff::up_to(FIRST_PAUSE, LONGEST_DOUBT),
             at: 0,
             is_detour: false,
         }
@@ -54,8 +39,7 @@ impl Failures {
     pub(super) fn reached(&mut self, offset: u64, chunk: u64) {
         self.at = offset;
         if offset >= self.good_until {
-            self.backoff.reset();
-            self.doubtful.reset();
+            self.retry.reset();
             self.good_until = offset + chunk;
         }
     }
@@ -83,12 +67,13 @@ impl Fetch {
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
-        let retries = self.downloader.retries;
-        if error.kind.is_not_ready() && retries > 0 {
-            return self.rest(error);
+        if error.kind.is_not_ready()
+            && let Some(pause) = failures.retry.after(&error.kind, FailureAttribution::Resource)
+        {
+            return self.rest(error, pause);
         }
         match turn {
-            Some(turn) if retries > 0 => return self.note_refusal(error, turn, asked, failures).await,
+            Some(turn) if self.downloader.retries > 0 => return self.note_refusal(error, turn, asked, failures).await,
             Some(turn) => drop(turn.ended(Some(&error))),
             None => {}
         }
@@ -103,17 +88,24 @@ impl Fetch {
     ///
     /// # Errors The same error, if the tries are used up.
     pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
-        if error.kind == HttpErrorKind::NoDescriptors && self.downloader.retries > 0 {
+        if error.kind == HttpErrorKind::NoDescriptors {
             self.downloader.shortage.on_exhausted();
-            tokio::time::sleep(UNTIL_DESCRIPTORS).await;
-            return self.go_on_if_wanted(error);
         }
-        let Some(pause) = failures.backoff.next_after(error.kind.retry_after()) else {
+        self.pause_for(error, FailureAttribution::Resource, failures).await
+    }
+
+    async fn pause_for(
+        &self,
+        error: HttpError,
+        attribution: FailureAttribution,
+        failures: &mut Failures,
+    ) -> Result<(), HttpError> {
+        let Some(pause) = failures.retry.after(&error.kind, attribution) else {
             return Err(error);
         };
         log::debug!("{error}; trying again in {pause:.1?}");
         tokio::time::sleep(pause).await;
-        Ok(())
+        self.go_on_if_wanted(error)
     }
 
     /// Reports a failed request to the scheduler, which attributes the cause; see [`Refusal`].
@@ -126,40 +118,36 @@ impl Fetch {
     ) -> Result<(), HttpError> {
         let origin = self.origin_asked(&error);
         let health = self.downloader.client.health(&origin);
-        let mut backoff = Backoff::new(FIRST_PAUSE, self.downloader.retries);
-        backoff.catch_up_with(&failures.doubtful);
         let refusal = Refusal {
             kind: &error.kind,
             asked,
             now: Instant::now(),
             answers: health.answers(),
             had_others: false,
-            backoff,
+            retry: &failures.retry,
         };
         let next = self.manager.refused(self.order.id, &origin, &refusal);
-        let mut blame = FailureAttribution::Origin;
+        let mut attribution = FailureAttribution::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if turn.is_to(&health) {
-                blame = self.attribute(&error, turn, failures.at);
+                attribution = self.attribute(&error, turn, failures.at);
             } else {
-                blame = health.has_failed(&error);
+                attribution = health.has_failed(&error);
                 failures.blamed = Some(Arc::clone(&health));
             }
         }
-        if blame == FailureAttribution::Resource
-            && let Some(failed) = error.asked()
-        {
+        if attribution == FailureAttribution::Resource {
             let (client, runtime) = (&self.downloader.client, &self.downloader.runtime);
-            client.ask_for_something_else(runtime, &failed, health);
+            client.ask_for_something_else(runtime, error.url.url(), health);
         }
         match next {
-            // The cause may be this file alone; then no other file has to wait.
-            AfterRefusal::WaitForOrigin if blame == FailureAttribution::Resource => {
+            // The cause may be this file alone; then no other file has to wait. While that is in
+            // doubt, no retry is used up.
+            AfterRefusal::WaitForOrigin if attribution == FailureAttribution::Resource => {
                 if self.try_tiers(failures) {
                     return Ok(());
                 }
-                tokio::time::sleep(failures.doubtful.next_after(None).unwrap_or(LONGEST_DOUBT)).await;
-                self.go_on_if_wanted(error)
+                self.pause_for(error, FailureAttribution::Origin, failures).await
             }
             // An origin that is down uses up no retry. This fetch waits with all others until the
             // origin may be asked again, for as long as its bytes are wanted. Each reader has its
@@ -186,11 +174,10 @@ impl Fetch {
     }
 
     /// The server is preparing the file: this fetch ends, its slot goes to others, and the file is
-    /// requested again at the time that the server named.
+    /// requested again after this pause.
     ///
     /// # Errors Always the same error. Readers do not get it: each waits until its deadline.
-    fn rest(&self, error: HttpError) -> Result<(), HttpError> {
-        let pause = error.kind.retry_after().unwrap_or(UNTIL_READY).max(LEAST_UNTIL_READY);
+    fn rest(&self, error: HttpError, pause: Duration) -> Result<(), HttpError> {
         if let Some(until) = self.manager.rest(self.order.id, Instant::now() + pause) {
             self.ask_again_at(until, &error);
         }
@@ -199,7 +186,13 @@ impl Fetch {
 
     /// The server denies access. `had_others`: other requests to it were in flight meanwhile. If the
     /// cause may be too many requests, the scheduler takes the slot and retries later.
-    pub(super) fn note_denial(&self, error: HttpError, asked: Instant, had_others: bool) -> HttpError {
+    pub(super) fn note_denial(
+        &self,
+        error: HttpError,
+        asked: Instant,
+        had_others: bool,
+        failures: &Failures,
+    ) -> HttpError {
         let origin = self.origin_asked(&error);
         let refusal = Refusal {
             kind: &error.kind,
@@ -207,7 +200,7 @@ impl Fetch {
             now: Instant::now(),
             answers: self.downloader.client.health(&origin).answers(),
             had_others,
-            backoff: Backoff::new(FIRST_PAUSE, self.downloader.retries),
+            retry: &failures.retry,
         };
         let next = self.manager.refused(self.order.id, &origin, &refusal);
         if let AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) = next {
@@ -237,12 +230,5 @@ impl Fetch {
         } else {
             Err(error)
         }
-    }
-}
-
-impl HttpError {
-    /// The URL that was requested. It may have another origin than the file, after a redirect.
-    fn asked(&self) -> Option<Url> {
-        Url::parse(&self.url).ok()
     }
 }

@@ -1,27 +1,8 @@
-//! Refusals: requests that fail before they bring a byte, and their cause: the number of requests,
-//! the file, or the origin.
+//! Refusals: requests that fail before they bring a byte, and what the scheduler does about them.
 //!
-//! The answer looks the same in all three cases (503, say), but each needs its own reaction:
-//!
-//! - Too many requests at once: fewer requests, and a retry as soon as there is a slot.
-//! - The file: only this file is retried, with growing pauses, until its retries are used up.
-//! - The origin: all its requests wait.
-//!
-//! The other requests to the origin decide between them:
-//!
-//! - **No other request is served**: the origin is down, or overloaded.
-//! - **Others are served**: the number or the file is the cause. A server that refuses for the
-//!   number accepts the request when fewer are in flight. So the file is the cause if it was
-//!   refused before, others have been answered since, and no more were in flight now than were seen
-//!   served at once. The file is also the cause if servers never send this answer for the number of
-//!   requests.
-//! - **Several files are refused within seconds, and others are answered**: the rate is the cause
-//!   ([`RequestRate`](crate::cache::fetch::request_rate)). This uses up no retry, unless none of
-//!   the refused requests ever succeeds.
-//!
-//! 403 is believed at once unless other requests are in flight, since servers also send it for too
-//! many requests. In that case the file is retried when fewer are in flight, and 403 is believed
-//! after [`DENIALS`] refusals.
+//! The scheduler gathers the [`Evidence`] of what other requests are in flight, and reacts to what
+//! the refusal is attributed to. A refusal for the rate uses up no retry, unless none of the refused
+//! requests ever succeeds.
 //!
 //! One file can't distinguish its own failure from its origin's. So while other entries wait for a
 //! slot, it does not hold its slot while it waits for the origin: the next request is another
@@ -39,17 +20,11 @@ use super::{FetchId, Scheduler};
 use crate::cache::fetch::connection_limit::{Complaint, Load};
 use crate::cache::key::EntryId;
 use crate::http::{HttpErrorKind, Origin};
-use crate::origin::Backoff;
+use crate::origin::{Evidence, FailureAttribution, OtherRequests, Retry};
 
 /// Minimum rest of an entry. The server needs this time to notice closed connections, among them
 /// perhaps the one whose slot a reader's request has just taken.
 const LEAST_REST: Duration = Duration::from_millis(100);
-
-/// Number of denials, with no more requests in flight than were seen served at once, until a denial
-/// is believed. More than one, as a server notices late that a connection has become free. The
-/// second constant is the limit with any number in flight.
-const DENIALS: u32 = 3;
-const MOST_DENIALS: u32 = 12;
 
 /// Maximum tries of a file that is refused among several, if none of those ever succeeds.
 const TRIES_IN_VAIN: u32 = 5;
@@ -71,9 +46,8 @@ pub struct Refusal<'a> {
     pub answers: u64,
     /// True if other requests were sent to the origin meanwhile, for names perhaps.
     pub had_others: bool,
-    /// The pauses between the tries of a failing file. Those that the fetch made while the cause
-    /// was in doubt are used up already.
-    pub backoff: Backoff,
+    /// The retries of the fetch.
+    pub retry: &'a Retry,
 }
 
 /// What a fetch does after its request was refused.
@@ -100,65 +74,11 @@ pub(super) struct Refused {
     origin: OriginNumber,
     /// Number of answers of the origin by then.
     answers: u64,
-    /// The attributed cause.
-    cause: Cause,
-    backoff: Backoff,
+    attribution: FailureAttribution,
+    /// The retries of the file.
+    retry: Retry,
     /// Number of refusals for the rate.
     tries: u32,
-    /// Number of denials, and of those with few requests in flight.
-    denials: u32,
-    denials_when_few: u32,
-}
-
-/// The cause of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Number,
-    Rate,
-    File,
-    Origin,
-}
-
-/// The facts at the time of a refusal.
-#[derive(Debug, Clone, Copy)]
-struct Circumstances {
-    /// Servers send this answer for too many requests.
-    fits_too_many: bool,
-    /// The connection failed, which says nothing about the file.
-    is_connect_failure: bool,
-    /// The entry's last request was refused too, and others have been answered since.
-    others_were_answered: bool,
-    /// The entry's last request was refused too, and the file was to blame.
-    was_the_file: bool,
-    /// No more requests are under way than were seen to be served at once.
-    are_few: bool,
-    /// Others have been answered, and their bytes are coming.
-    others_are_served: bool,
-    /// It is one of several files that were refused within seconds, while others are answered.
-    is_one_of_several: bool,
-    /// `Some` if the server denies access; true if the denial is to be believed.
-    is_denied: Option<bool>,
-}
-
-impl Circumstances {
-    fn cause(self) -> Cause {
-        match self {
-            _ if self.is_connect_failure => Cause::Origin,
-            Circumstances {
-                is_denied: Some(true), ..
-            } => Cause::File,
-            Circumstances {
-                is_denied: Some(false), ..
-            } => Cause::Number,
-            _ if self.is_one_of_several && (self.are_few || !self.others_are_served) => Cause::Rate,
-            // Even if no other request is in flight whose answer would show it.
-            _ if self.was_the_file => Cause::File,
-            _ if self.others_were_answered && (self.are_few || !self.others_are_served) => Cause::File,
-            _ if !self.others_are_served => Cause::Origin,
-            _ if self.fits_too_many => Cause::Number,
-            _ => Cause::File,
-        }
-    }
 }
 
 impl Scheduler {
@@ -188,14 +108,16 @@ impl Scheduler {
         };
         let at = self.queues.at(origin);
         let are_few = running <= at.tolerance.peak_in_flight().max(1);
-        let is_denied = matches!(refusal.kind, HttpErrorKind::Denied(_)).then(|| {
-            let denials = before.as_ref().map_or(1, |before| before.denials + 1);
-            let when_few = before.as_ref().map_or(0, |before| before.denials_when_few);
-            let when_few = when_few + u32::from(are_few && !refusal.had_others);
-            let is_alone = running <= 1 && !refusal.had_others && !rate.is_exceeded(id, refusal.now);
-            is_alone || when_few >= DENIALS || denials >= MOST_DENIALS
-        });
-        let circumstances = Circumstances {
+        let others = match running {
+            _ if refusal.had_others || !are_few => OtherRequests::Many,
+            0..=1 if !rate.is_exceeded(id, refusal.now) => OtherRequests::None,
+            _ => OtherRequests::Few,
+        };
+        let before_retry = before.as_ref().map(|before| before.retry.clone());
+        let mut retry = before_retry.unwrap_or_else(|| refusal.retry.of_resource());
+        retry.catch_up_with(refusal.retry);
+        let is_denied = matches!(refusal.kind, HttpErrorKind::Denied(_)).then(|| retry.is_denied(others));
+        let evidence = Evidence {
             is_one_of_several: fits_too_many && tries < most_tries && rate.is_exceeded(id, refusal.now),
             is_denied,
             fits_too_many,
@@ -203,23 +125,27 @@ impl Scheduler {
             others_were_answered: before
                 .as_ref()
                 .is_some_and(|before| before.origin == origin && before.answers < refusal.answers),
-            was_the_file: before.as_ref().is_some_and(|before| before.cause == Cause::File),
+            was_the_resource: before
+                .as_ref()
+                .is_some_and(|before| before.attribution == FailureAttribution::Resource),
             are_few,
             others_are_served: served > 0,
+            is_the_only_one: false,
         };
         // Requests that were in flight together fail for one reason.
         let same = before.as_ref().filter(|before| refusal.asked < before.at);
-        let (cause, is_another) = same.map_or_else(|| (circumstances.cause(), true), |before| (before.cause, false));
+        let (attribution, is_another) =
+            same.map_or_else(|| (evidence.attribute(), true), |before| (before.attribution, false));
         let tolerance = self.queues.tolerance_mut(origin);
-        let is_news = match cause {
-            Cause::Number => true,
+        let is_news = match attribution {
+            FailureAttribution::ConnectionCount => true,
             // Connections refused while others go on: the server has no room for more.
-            Cause::Origin => {
+            FailureAttribution::Origin => {
                 tolerance.is_down();
                 fits_too_many && served > 0
             }
-            Cause::Rate => false,
-            Cause::File => {
+            FailureAttribution::RequestRate => false,
+            FailureAttribution::Resource => {
                 tolerance.clear_attribution(id);
                 false
             }
@@ -236,34 +162,27 @@ impl Scheduler {
             at: refusal.asked,
             origin,
             answers: 0,
-            cause,
-            backoff: refusal.backoff.clone(),
+            attribution,
+            retry: retry.clone(),
             tries: 0,
-            denials: 0,
-            denials_when_few: 0,
         });
-        if is_denied.is_some() {
-            refused.denials += 1;
-            refused.denials_when_few += u32::from(are_few && !refusal.had_others);
-        }
-        refused.backoff.catch_up_with(&refusal.backoff);
         let asked_for = refusal.kind.retry_after();
-        let pause = match cause {
+        let pause = match attribution {
             // The origin's own pause applies to all.
-            Cause::Origin => Duration::ZERO,
-            Cause::Number => asked_for.unwrap_or_default(),
-            Cause::Rate => {
+            FailureAttribution::Origin => Duration::ZERO,
+            FailureAttribution::ConnectionCount => asked_for.unwrap_or_default(),
+            FailureAttribution::RequestRate => {
                 refused.tries += 1;
                 let rate = self.queues.rate_mut(origin);
                 rate.slow_down(refusal.asked, asked_for, refusal.now);
                 asked_for.unwrap_or_default()
             }
-            Cause::File if is_denied.is_some() => {
+            FailureAttribution::Resource if is_denied.is_some() => {
                 self.set_refused(id, None);
                 return (AfterRefusal::Fail, is_news);
             }
-            Cause::File if !is_another => asked_for.unwrap_or_default(),
-            Cause::File => match refused.backoff.next_after(asked_for) {
+            FailureAttribution::Resource if !is_another => asked_for.unwrap_or_default(),
+            FailureAttribution::Resource => match retry.after(refusal.kind, attribution) {
                 Some(pause) => pause,
                 None => {
                     // Errors are not remembered: a later request starts with all its tries.
@@ -272,11 +191,11 @@ impl Scheduler {
                 }
             },
         };
-        (refused.at, refused.cause) = (refusal.now, cause);
+        (refused.at, refused.attribution, refused.retry) = (refusal.now, attribution, retry);
         (refused.origin, refused.answers) = (origin, refusal.answers);
         self.set_refused(id, Some(refused));
-        let is_of_the_origin = cause == Cause::Origin;
-        let can_yield = !circumstances.is_connect_failure && self.queues.at(origin).is_wanted_by_another(id);
+        let is_of_the_origin = attribution == FailureAttribution::Origin;
+        let can_yield = !evidence.is_connect_failure && self.queues.at(origin).is_wanted_by_another(id);
         if is_of_the_origin && !can_yield {
             return (AfterRefusal::WaitForOrigin, is_news);
         }

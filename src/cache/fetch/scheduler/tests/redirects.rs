@@ -138,7 +138,7 @@ fn how_many_connections_an_origin_bears_is_learnt_where_files_lead() {
             now,
             answers: 1,
             had_others: false,
-            backoff: crate::origin::Backoff::new(Duration::from_secs(1), 2),
+            retry: &crate::origin::Retry::new(2),
         };
         let id = play.started[index].id;
         play.scheduler.refused(id, &origin_named("b"), &refusal);

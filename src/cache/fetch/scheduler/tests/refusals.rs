@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http::HttpErrorKind;
-use crate::origin::Backoff;
+use crate::origin::Retry;
 
 const UNAVAILABLE: HttpErrorKind = HttpErrorKind::Status {
     status: 503,
@@ -46,7 +46,7 @@ impl Refusing {
             now: self.now,
             answers: self.answers,
             had_others: false,
-            backoff: Backoff::new(Duration::from_secs(1), 2),
+            retry: &Retry::new(2),
         };
         let (next, _) = {
             let order = &self.play.started[index];
