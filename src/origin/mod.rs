@@ -5,6 +5,7 @@
 //! within the origin's connection limit. Every response is validated ([`crate::http`]): one that does not fit the
 //! request never reaches the caller as data.
 
+mod aimd;
 mod backoff;
 mod client;
 pub(crate) mod connection_limit;
@@ -18,6 +19,7 @@ mod throttle;
 pub(crate) mod tier;
 mod version_aliases;
 
+pub use aimd::Aimd;
 pub use client::answers::{Metadata, Page, RangeAnswer};
 pub use client::body::Body;
 pub use client::redirects::Route;

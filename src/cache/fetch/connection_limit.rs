@@ -19,6 +19,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cache::key::EntryId;
+use crate::origin::Aimd;
 
 /// Time for which a limit holds after the server has said that more are too many: this long to
 /// twice as long, at random, so that the mounts of an office do not all try at once. Each try may
@@ -29,8 +30,8 @@ const PROVEN: Duration = Duration::from_secs(30);
 /// The connection limit of one origin.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimit {
-    /// Number of connections it accepts, as far as it has complained. **At least 1.**
-    bears: f64,
+    /// Number of connections it accepts, as far as it has complained.
+    bears: Aimd,
     /// The one entry that has complained, while it is the only one.
     alone: Option<Alone>,
     /// The entries that have complained since the limit was last lifted, without those found to be
@@ -60,15 +61,15 @@ struct Ceiling {
     /// When it expires.
     until: Instant,
     /// The number of connections before it.
-    before: f64,
+    before: Aimd,
 }
 
 /// The limit of one entry, while no other has complained.
 #[derive(Debug, Clone, Copy)]
 struct Alone {
     entry: EntryId,
-    /// Number of connections it gets. **At least 1.**
-    share: f64,
+    /// Number of connections it gets.
+    share: Aimd,
     /// When that was last lowered.
     at: Instant,
     /// Until when no more are tried.
@@ -102,11 +103,9 @@ pub struct Load {
 
 impl Load {
     /// Number of connections to use after a complaint, of `before`.
-    fn allows(self, before: f64, is_said: bool) -> f64 {
-        let half = before.min(self.running as f64 / 2.0);
+    fn allows(self, before: Aimd, is_said: bool) -> Aimd {
         // A server that only breaks off may be overloaded by those that it still serves.
-        let served = if is_said { self.served as f64 } else { 1.0 };
-        half.max(served).min(before).max(1.0)
+        before.decreased(self.running, if is_said { self.served } else { 1 })
     }
 }
 
@@ -114,7 +113,7 @@ impl Load {
 impl Default for ConnectionLimit {
     fn default() -> ConnectionLimit {
         ConnectionLimit {
-            bears: f64::INFINITY,
+            bears: Aimd::UNLIMITED,
             alone: None,
             complainers: Vec::new(),
             peak_in_flight: 0,
@@ -131,15 +130,15 @@ impl ConnectionLimit {
     pub fn answered(&mut self, running: usize, now: Instant) {
         self.ceiling.take_if(|ceiling| ceiling.until <= now);
         // Fewer good answers at once say nothing about more.
-        let is_full = running as f64 >= self.bears.floor();
+        let is_full = running >= self.bears.limit();
         if self.ceiling.is_none() && is_full {
-            self.bears += 1.0 / self.bears;
+            self.bears.increase();
             if self.lowered.is_none_or(|lowered| lowered + WITNESS < now) {
                 self.complainers.clear();
             }
         }
         if let Some(alone) = self.alone.as_mut().filter(|alone| alone.until <= now) {
-            alone.share += 1.0 / alone.share;
+            alone.share.increase();
         }
     }
 
@@ -147,7 +146,7 @@ impl ConnectionLimit {
     pub fn bears_out(&mut self, served: usize) {
         self.peak_in_flight = self.peak_in_flight.max(served);
         // The limit was lowered while some of them had not been answered yet.
-        self.bears = self.bears.max(served as f64);
+        self.bears.raise_to(served);
     }
 
     /// The most requests that it was seen to serve at once since it last complained.
@@ -170,7 +169,7 @@ impl ConnectionLimit {
                 Some(alone) if alone.entry != by => self.complainers.push(alone.entry),
                 known => {
                     if known.is_none_or(|alone| complaint.asked >= alone.at) {
-                        let before = known.map_or(f64::INFINITY, |alone| alone.share);
+                        let before = known.map_or(Aimd::UNLIMITED, |alone| alone.share);
                         let share = complaint.own.allows(before, is_said);
                         self.alone = Some(Alone {
                             entry: by,
@@ -232,13 +231,12 @@ impl ConnectionLimit {
 
     /// The entry with a limit of its own, and that limit.
     pub fn share(&self) -> Option<(EntryId, usize)> {
-        self.alone.map(|alone| (alone.entry, alone.share as usize))
+        self.alone.map(|alone| (alone.entry, alone.share.limit()))
     }
 
     /// Number of connections to use, of `limit`.
     pub fn connections(&self, limit: usize) -> usize {
-        // A cast of infinity is the largest number.
-        limit.min(self.bears as usize).min(self.serves).max(1)
+        limit.min(self.bears.limit()).min(self.serves).max(1)
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 use crate::http::{HttpErrorKind, Origin};
+use crate::origin::Aimd;
 use crate::vfs::METADATA_CONNECTIONS;
 
 /// How many of the [`METADATA_CONNECTIONS`] prefetches may use. The remaining one is for callers that wait.
@@ -84,14 +85,12 @@ impl Drop for Waits<'_> {
 }
 
 /// The limit as a plain value, without the waiting.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Width {
     /// From 1 to [`METADATA_CONNECTIONS`].
-    allowed: usize,
+    allowed: Aimd,
     /// Permits to withdraw that requests still hold.
     surplus: usize,
-    /// Answers since `allowed` last changed.
-    answers: usize,
     /// How often the limit was lowered. A refusal of a request from before the last time does not lower it again.
     narrowings: u64,
 }
@@ -99,9 +98,8 @@ struct Width {
 impl Width {
     fn new() -> Width {
         Width {
-            allowed: METADATA_CONNECTIONS,
+            allowed: Aimd::new(METADATA_CONNECTIONS),
             surplus: 0,
-            answers: 0,
             narrowings: 0,
         }
     }
@@ -112,30 +110,29 @@ impl Width {
         if narrowings != self.narrowings {
             return 0;
         }
-        let before = self.allowed;
-        self.allowed = (before / 2).max(1);
+        let before = self.allowed.limit();
+        self.allowed = self.allowed.decreased(before, 1);
         self.narrowings += 1;
-        self.answers = 0;
-        before - self.allowed
+        before - self.allowed.limit()
     }
 
     /// Notes an answer. Returns true if the limit rises: after as many answers as the limit.
     fn answered(&mut self) -> bool {
-        if self.allowed == METADATA_CONNECTIONS {
+        let before = self.allowed.limit();
+        if before == METADATA_CONNECTIONS {
             return false;
         }
-        self.answers += 1;
-        if self.answers < self.allowed {
+        self.allowed.increase();
+        if self.allowed.limit() == before {
             return false;
         }
-        (self.allowed, self.answers) = (self.allowed + 1, 0);
         let is_there_already = self.surplus > 0;
         self.surplus -= usize::from(is_there_already);
         !is_there_already
     }
 
     fn is_narrow(&self) -> bool {
-        self.allowed < METADATA_CONNECTIONS
+        self.allowed.limit() < METADATA_CONNECTIONS
     }
 }
 
@@ -386,7 +383,7 @@ mod tests {
         }
         assert_eq!(gate.places.available_permits(), 1, "one may always ask");
         assert!(gate.place_for_a_guess().await.is_none(), "and nobody ahead of need");
-        for answers in 1..=(1..METADATA_CONNECTIONS).sum() {
+        for answers in 1..=40 {
             gate.place().await.ended(Some(&HttpErrorKind::NotFound(404)));
             assert!(gate.places.available_permits() <= answers + 1);
         }
