@@ -9,8 +9,8 @@
 //! What holds after each call:
 //! - **A present chunk may be evicted at any time.** A chunk that a fetch has brought counts as
 //!   present only while it is in the chunk bitmap.
-//! - **No byte is in flight twice.** The fetches of an entry cover disjoint ranges of chunks, and a
-//!   wanted chunk is not in flight. A present chunk is not requested either. A fetch that was cut
+//! - **No byte is in flight twice.** The fetches of an entry cover disjoint ranges of chunks, and none
+//!   begins with a chunk that is in flight. A present chunk is not requested either. A fetch that was cut
 //!   short or stopped may still write what it has read, so presence is checked before a fetch
 //!   starts.
 //! - **No waiter is forgotten.** Each chunk that it misses is wanted at its priority, or in flight;
@@ -47,6 +47,7 @@ mod entry_queue;
 mod overload;
 mod queues;
 mod redirects;
+mod running;
 mod stalls;
 mod status;
 mod waiters;
@@ -58,13 +59,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rangemap::RangeSet;
-
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 use crate::http::Origin;
-use entry_queue::{EntryQueue, Fetch, Waiter};
+use entry_queue::{EntryQueue, Waiter};
 pub use overload::{AfterRefusal, Refusal};
 use queues::{EntryQueues, OriginNumber};
 pub use status::OriginStatus;
@@ -144,7 +143,9 @@ pub enum Action {
 pub struct Scheduler {
     limits: Limits,
     queues: EntryQueues,
-    fetches: HashMap<FetchId, Fetch>,
+    /// The entries of all fetches, which are in their queues.
+    fetches: HashMap<FetchId, EntryId>,
+    /// The entries of all waiters.
     waiters: HashMap<WaiterId, EntryId>,
     next_fetch: u64,
     /// Counts the starts of fetches. The entry with the lowest number is served first.
@@ -200,7 +201,7 @@ impl Scheduler {
         if self.closed {
             return;
         }
-        self.want(entry, chunks, priority);
+        self.queues.open(entry).want(&chunks, priority);
         self.follow_up(entry.id);
     }
 
@@ -256,30 +257,25 @@ impl Scheduler {
     /// If the fetch was stopped meanwhile, the chunks that it completed count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
         self.note_breadth(fetch, watermark);
-        let mut has_just_begun = None;
-        if let Some(running) = self.fetches.get_mut(&fetch) {
+        let (mut has_just_begun, mut has_lost) = (None, false);
+        if let Some(mut flight) = self.queues.get_mut(entry)
+            && let Some(running) = flight.fetch_mut(fetch)
+        {
             self.brought += watermark.saturating_sub(running.watermark);
             running.watermark = running.watermark.max(watermark);
             running.served_in = Some(self.period);
             let has_begun_before = running.moved_in.replace(self.period).is_some();
             has_just_begun = (!has_begun_before).then_some(running.origin);
+            // What the fetch has passed is no longer in flight. It is present now, or was evicted
+            // since and has to be fetched again.
+            let passed = flight.pass(fetch);
+            has_lost = flight.next_missing(&passed).is_some();
         }
         if let Some(origin) = has_just_begun {
             self.has_begun(entry, origin);
         }
-        // What the fetch has passed is no longer in flight. It is present now, or was evicted since
-        // and has to be fetched again.
-        if let Some(left) = self.fetches.get(&fetch).map(|running| self.left_of(running))
-            && let Some(running) = self.fetches.get_mut(&fetch)
-        {
-            let passed = std::mem::replace(&mut running.chunks.start, left.start)..left.start;
-            if self
-                .queues
-                .get(entry)
-                .is_some_and(|flight| flight.next_missing(&passed).is_some())
-            {
-                self.look_after_waiters(entry);
-            }
+        if has_lost {
+            self.look_after_waiters(entry);
         }
         self.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
@@ -289,8 +285,7 @@ impl Scheduler {
     /// What fetches of this entry have written of incomplete chunks is lost. No waiter is woken for
     /// it any more, and new fetches begin these chunks again.
     pub fn lost(&mut self, entry: EntryId) {
-        let running = self.queues.get(entry).map(|flight| flight.fetches.clone());
-        running.into_iter().flatten().for_each(|fetch| self.stop(fetch));
+        self.stop_all(entry);
         self.look_after_waiters(entry);
         self.follow_up(entry);
     }
@@ -299,7 +294,7 @@ impl Scheduler {
     /// nothing from the start of this period to its end is stalled, and no longer protected.
     pub fn period_passed(&mut self) {
         self.period += 1;
-        for fetch in self.fetches.values_mut() {
+        for fetch in self.queues.fetches_mut() {
             fetch.marks = [fetch.watermark, fetch.marks[0], fetch.marks[1]];
         }
         self.look_after_losses();
@@ -336,6 +331,10 @@ impl Scheduler {
         self.dispatch_for(id);
         self.queues.forget_if_idle(id);
         debug_assert!(self.looks_after_all(id), "a waiter of {id:?} is forgotten");
+    }
+
+    fn looks_after_all(&self, id: EntryId) -> bool {
+        self.queues.get(id).is_none_or(EntryQueue::looks_after_all)
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
@@ -392,18 +391,13 @@ impl Scheduler {
         let count = flight.chunk_count();
         flight.wants.remove(count..u64::MAX);
         // Their requests end there by themselves; what is left of them must not be wanted again.
-        for fetch in &flight.fetches {
-            if let Some(running) = self.fetches.get_mut(fetch) {
-                running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
-            }
+        for running in &mut flight.fetches {
+            running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
         }
         // The version is known now, and with it the chunks that an earlier mount had fetched.
-        let wanted: RangeSet<u64> = flight.wants.runs().cloned().collect();
-        let mut known = wanted.clone();
-        for missing in wanted.iter().flat_map(|run| flight.missing_in(run)) {
-            known.remove(missing);
+        for run in flight.wants.runs().cloned().collect::<Vec<_>>() {
+            flight.drop_present(&run);
         }
-        known.into_iter().for_each(|run| flight.wants.remove(run));
         drop(flight);
         self.look_after_waiters(entry);
         self.follow_up(entry);
@@ -413,26 +407,18 @@ impl Scheduler {
     /// everything wanted of the entry, and the entry's other fetches end. Returns false if the
     /// fetch is no longer wanted.
     pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
-        let Some(running) = self.fetches.get(&fetch) else {
+        let Some(mut flight) = self.flight_of(fetch) else {
             return false;
         };
-        let id = running.entry;
-        let Some(mut flight) = self.queues.get_mut(id) else {
-            return false;
-        };
-        let all = 0..flight.chunk_count();
-        let mut wants = flight.wants.take(&all);
-        let others: Vec<_> = flight.fetches.iter().copied().filter(|&other| other != fetch).collect();
+        let (id, all) = (flight.entry.id, 0..flight.chunk_count());
+        flight.wants.remove_at(all.clone(), Priority::Critical);
+        let others = flight.fetches.iter().map(|other| other.id);
+        let others: Vec<_> = others.filter(|&other| other != fetch).collect();
         drop(flight);
-        for other in others {
-            if let Some(other) = self.fetches.get_mut(&other) {
-                wants.add_all(std::mem::take(&mut other.wants));
-            }
-            self.stop(other);
-        }
-        wants.remove_at(all.clone(), Priority::Critical);
-        if let Some(running) = self.fetches.get_mut(&fetch) {
-            running.wants.add_all(wants);
+        others.into_iter().for_each(|other| self.preempt_for_another(other));
+        if let Some(mut flight) = self.queues.get_mut(id)
+            && let Some(running) = flight.fetch_mut(fetch)
+        {
             running.chunks = all;
             running.start = 0;
             running.watermark = 0;
@@ -445,9 +431,10 @@ impl Scheduler {
 
     /// A fetch has ended by itself: with all its bytes, or with an error for its waiters.
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
-        let Some(ended) = self.fetches.get(&fetch) else { return };
-        let id = ended.entry;
-        let failed_chunks = self.left_of(ended);
+        let Some((flight, ended)) = self.fetch(fetch) else {
+            return;
+        };
+        let (id, failed_chunks) = (flight.entry.id, flight.left_of(ended));
         self.remove(fetch);
         match result {
             Ok(()) => {}

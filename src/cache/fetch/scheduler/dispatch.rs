@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::entry_queue::{EntryQueue, Fetch, Waiter};
-use super::queues::OriginNumber;
+use super::entry_queue::EntryQueue;
+use super::queues::{FlightMut, OriginNumber};
+use super::running::Fetch;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::chunk::common;
 use crate::cache::entry::cache_entry::Settled;
@@ -26,8 +27,7 @@ impl Scheduler {
     /// dispatch includes all of these.
     fn note_slots_elsewhere(&mut self, id: EntryId) {
         if let Some(flight) = self.queues.get(id).filter(|flight| flight.has_moved) {
-            let fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
-            self.freed.extend(fetches.map(|fetch| fetch.origin));
+            self.freed.extend(flight.fetches.iter().map(|fetch| fetch.origin));
         }
     }
 
@@ -98,7 +98,7 @@ impl Scheduler {
 
     /// Number of consecutive wanted chunks from `first` on that one fetch brings.
     fn next_len(&self, flight: &EntryQueue, first: u64) -> u64 {
-        let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.wants.in_a_row(first));
+        let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.pending_in_a_row(first));
         let helpers = self.helpers(flight, first + in_a_row);
         let pace = &self.queues.at(flight.origin).pace;
         let len = pace.fetch_len(in_a_row * chunk, helpers);
@@ -127,14 +127,14 @@ impl Scheduler {
         let most = first + longest / chunk;
         while let Some(next) = flight.next_wanted(chunks.end..most) {
             let gap = chunks.end..next;
-            let is_in_flight = |id| self.fetches.get(id).is_some_and(|fetch| overlap(&fetch.chunks, &gap));
+            let is_in_flight = |fetch: &Fetch| !common(&fetch.chunks, &gap).is_empty();
             if gap.is_empty()
                 || !at.pace.bridges((gap.end - gap.start) * chunk, free)
                 || flight.fetches.iter().any(is_in_flight)
             {
                 break;
             }
-            chunks.end = missing_end(next..(next + flight.wants.in_a_row(next)).min(most));
+            chunks.end = missing_end(next..(next + flight.pending_in_a_row(next)).min(most));
         }
         chunks
     }
@@ -186,7 +186,7 @@ impl Scheduler {
 
     /// Feeds the concurrency probe: a fetch is about to have written up to `watermark`.
     pub(super) fn note_breadth(&mut self, fetch: FetchId, watermark: u64) {
-        if let Some(fetch) = self.fetches.get(&fetch) {
+        if let Some((_, fetch)) = self.fetch(fetch) {
             let (origin, bytes) = (fetch.origin, watermark.saturating_sub(fetch.watermark));
             let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
             self.queues.breadth_mut(origin).note(bytes, running, all, self.now);
@@ -202,56 +202,47 @@ impl Scheduler {
         };
         let entry = Arc::clone(&flight.entry);
         let is_a_turn = self.is_crowd(flight.origin);
+        let answers_before = self.queues.at(flight.origin).answers();
         // Wanted neighbours come with the same request, at any priority.
         let mut chunks = self.run_from(flight, first);
-        let Some(mut flight) = self.queues.get_mut(id) else {
-            return;
-        };
         let mut others = Vec::new();
         if entry.ignores_range() {
             // This fetch also brings what the entry's other fetches were to bring.
             chunks = 0..flight.chunk_count();
-            others.clone_from(&flight.fetches);
+            others.extend(flight.fetches.iter().map(|fetch| fetch.id));
         }
         if chunks.is_empty() {
             // The first chunk has become present at this moment.
             return;
         }
-        let mut wants = flight.wants.take(&chunks);
-        for other in &others {
-            if let Some(other) = self.fetches.get_mut(other) {
-                wants.add_all(std::mem::take(&mut other.wants));
-            }
-        }
-        wants.remove_at(chunks.clone(), Priority::Critical);
+        others.into_iter().for_each(|other| self.preempt_for_another(other));
+        let Some(mut flight) = self.queues.get_mut(id) else {
+            return;
+        };
+        flight.wants.remove_at(chunks.clone(), Priority::Critical);
         flight.turn = self.turn;
         self.turn += 1;
         let fetch = FetchId(self.next_fetch);
         self.next_fetch += 1;
-        flight.fetches.push(fetch);
         let origin = flight.origin;
-        drop(flight);
-        others.into_iter().for_each(|other| self.stop(other));
         let size = entry.settled().map_or(u64::MAX, Settled::size);
         let bytes = entry.chunk.bytes_of(&chunks, size);
-        self.fetches.insert(
-            fetch,
-            Fetch {
-                entry: id,
-                origin,
-                chunks,
-                start: bytes.start,
-                watermark: bytes.start,
-                moved_in: None,
-                served_in: None,
-                began_in: self.period,
-                answers_before: self.queues.at(origin).answers(),
-                marks: [bytes.start; 3],
-                gives_way: false,
-                is_a_turn,
-                wants,
-            },
-        );
+        flight.fetches.push(Fetch {
+            id: fetch,
+            origin,
+            chunks,
+            start: bytes.start,
+            watermark: bytes.start,
+            moved_in: None,
+            served_in: None,
+            began_in: self.period,
+            answers_before,
+            marks: [bytes.start; 3],
+            gives_way: false,
+            is_a_turn,
+        });
+        drop(flight);
+        self.fetches.insert(fetch, id);
         self.queues.take_slot(origin, fetch);
         self.actions.push(Action::Start(FetchOrder {
             id: fetch,
@@ -264,23 +255,22 @@ impl Scheduler {
     /// that has brought nothing yet, or else the longest. `None` if readers are blocked on all of
     /// them, or will be in a moment.
     pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
-        self.queues
-            .fetches_to(origin)
-            .filter_map(|id| Some((id, self.fetches.get(&id)?)))
-            .filter(|(id, fetch)| !self.is_waited_for(*id) && !self.is_protected(fetch))
-            .max_by_key(|(id, fetch)| {
+        self.fetches_to(origin)
+            .filter(|(flight, fetch)| !flight.is_waited_for(fetch) && !self.is_protected(flight, fetch))
+            .max_by_key(|(flight, fetch)| {
                 // A fetch that has written everything is about to end, and loses nothing. Next
                 // comes a fetch that its readers have left: nothing wants its bytes.
+                let base = flight.base_of(fetch);
                 (
-                    self.left_of(fetch).is_empty(),
-                    fetch.base().is_none(),
-                    fetch.base(),
+                    flight.left_of(fetch).is_empty(),
+                    base.is_none(),
+                    base,
                     !fetch.has_begun(),
                     fetch.chunks.end - fetch.chunks.start,
-                    *id,
+                    fetch.id,
                 )
             })
-            .map(|(id, _)| id)
+            .map(|(_, fetch)| fetch.id)
     }
 
     /// With no fetch to preempt, cuts fetches that have had their turn at their next chunk edge,
@@ -293,129 +283,123 @@ impl Scheduler {
         let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
         let mut waiting = at.wanting_at(Priority::Critical).take(at.running()).count();
         let mut have_had_theirs = Vec::new();
-        for id in self.queues.fetches_to(origin) {
-            let Some(fetch) = self.fetches.get(&id) else { continue };
-            let left = self.left_of(fetch);
+        for (flight, fetch) in self.fetches_to(origin) {
+            let left = flight.left_of(fetch);
             let brought = fetch.watermark - fetch.start;
             if left.end - left.start <= 1 {
                 waiting = waiting.saturating_sub(1);
-            } else if (brought >= turn && !fetch.is_a_turn) || self.has_had_a_second(fetch) {
-                have_had_theirs.push((brought, id));
+            } else if (brought >= turn && !fetch.is_a_turn) || self.has_had_a_second(flight, fetch) {
+                have_had_theirs.push((brought, fetch.id));
             }
         }
         have_had_theirs.sort_unstable_by(|a, b| b.cmp(a));
         for (_, id) in have_had_theirs.into_iter().take(waiting) {
-            self.cut_to_what_is_wanted(id, Priority::Critical);
-            if let Some(fetch) = self.fetches.get_mut(&id) {
+            let Some(mut flight) = self.flight_of(id) else { continue };
+            let cut = flight.cut_to_what_is_wanted(id, Priority::Critical);
+            if let Some(fetch) = flight.fetch_mut(id) {
                 fetch.gives_way = true;
             }
+            drop(flight);
+            self.actions.extend(cut);
         }
     }
 
     /// Returns true if a reader is blocked on the fetch, or it is wanted for another reason.
     pub fn is_wanted(&self, id: FetchId) -> bool {
-        self.fetches.get(&id).is_some_and(|fetch| fetch.base().is_some()) || self.is_waited_for(id)
+        let is_wanted =
+            |(flight, fetch): (&EntryQueue, &Fetch)| flight.base_of(fetch).is_some() || flight.is_waited_for(fetch);
+        self.fetch(id).is_some_and(is_wanted)
     }
 
     /// Returns true if stopping the fetch costs more than it gains, although no reader is blocked
     /// on it. Its bytes are coming, and it is either the only fetch of its entry's readers, or it
     /// ends before another fetch could bring its first byte.
-    pub(super) fn is_protected(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.queues.get(fetch.entry) else {
-            return false;
-        };
-        let left = self.left_of(fetch);
+    pub(super) fn is_protected(&self, flight: &EntryQueue, fetch: &Fetch) -> bool {
+        let left = flight.left_of(fetch);
         if left.is_empty() || !fetch.is_moving(self.period) {
             return false;
         }
-        let keeps_a_stream_going = fetch.base() == Some(Priority::High) && flight.fetches.len() == 1;
-        let end = flight.entry.chunk.bytes_of(&left, flight.entry.size()).end;
-        let due = end.saturating_sub(fetch.watermark);
+        let keeps_a_stream_going = flight.base_of(fetch) == Some(Priority::High) && flight.fetches.len() == 1;
+        let due = flight.bytes_to(fetch, &left);
         keeps_a_stream_going || fetch.gives_way || due <= self.queues.at(fetch.origin).pace.round_trip()
     }
 
-    pub(super) fn is_waited_for(&self, id: FetchId) -> bool {
-        self.last_waited_for(id).is_some()
+    pub(super) fn fetch(&self, id: FetchId) -> Option<(&EntryQueue, &Fetch)> {
+        let flight = self.queues.get(*self.fetches.get(&id)?)?;
+        Some((flight, flight.fetch(id)?))
     }
 
-    /// The last chunk that the fetch has yet to bring and that a reader is blocked on.
-    pub(super) fn last_waited_for(&self, id: FetchId) -> Option<u64> {
-        let fetch = self.fetches.get(&id)?;
-        let flight = self.queues.get(fetch.entry)?;
-        let left = self.left_of(fetch);
-        let last_of = |waiter: &Waiter| {
-            let touched = flight.touched(&waiter.bytes);
-            let shared = common(&touched, &left);
-            (!shared.is_empty()).then(|| shared.end - 1)
-        };
-        let blocked = flight
-            .waiters
-            .iter()
-            .filter(|waiter| waiter.priority == Priority::Critical);
-        blocked.filter_map(last_of).max()
+    pub(super) fn flight_of(&mut self, id: FetchId) -> Option<FlightMut<'_>> {
+        self.queues.get_mut(*self.fetches.get(&id)?)
     }
 
-    /// The chunks that a fetch has yet to complete.
-    pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
-        let Some(flight) = self.queues.get(fetch.entry) else {
-            return fetch.chunks.end..fetch.chunks.end;
-        };
-        let end = fetch.chunks.end.min(flight.chunk_count());
-        let size = flight.entry.size();
-        let is_at_end = flight.entry.settled().is_some() && fetch.watermark >= size;
-        let first = if is_at_end {
-            end
-        } else {
-            flight.entry.chunk.index(fetch.watermark)
-        };
-        first.min(end)..end
+    /// The fetches that have slots of an origin.
+    pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = (&EntryQueue, &Fetch)> {
+        self.queues.fetches_to(origin).filter_map(|id| self.fetch(id))
     }
 
-    /// Stops a fetch and wants again what it has not brought.
+    /// Stops a fetch. What it has not brought is wanted as before.
     pub(super) fn preempt(&mut self, id: FetchId) {
-        let Some(entry) = self.fetches.get(&id).map(|fetch| fetch.entry) else {
-            return;
-        };
-        self.want_again(id);
-        self.stop(id);
-        // The wants of a fetch do not include what readers were blocked on.
+        let Some(&entry) = self.fetches.get(&id) else { return };
+        self.preempt_for_another(id);
+        // Its chunks were not wanted at `Critical`, but readers may be blocked on them.
         self.look_after_waiters(entry);
         self.note_slots_elsewhere(entry);
         self.queues.forget_if_idle(entry);
         debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
     }
 
-    /// Wants the remaining chunks of a fetch again, at their priorities.
-    pub(super) fn want_again(&mut self, id: FetchId) {
-        let Some(fetch) = self.fetches.get(&id) else { return };
-        let (entry, left) = (fetch.entry, self.left_of(fetch));
-        let Some(mut flight) = self.queues.get_mut(entry) else {
-            return;
-        };
-        if let Some(fetch) = self.fetches.get_mut(&id) {
-            for run in flight.missing_in(&left) {
-                flight.wants.add_all(fetch.wants.take(&run));
-            }
-        }
-    }
-
-    pub(super) fn stop(&mut self, id: FetchId) {
-        self.remove(id);
+    /// Stops a fetch whose chunks another is about to bring.
+    pub(super) fn preempt_for_another(&mut self, id: FetchId) {
+        self.release(id);
         self.actions.push(Action::Stop(id));
     }
 
-    pub(super) fn remove(&mut self, id: FetchId) {
-        let Some(fetch) = self.fetches.remove(&id) else { return };
-        self.queues.give_back_slot(fetch.origin, id);
-        if let Some(mut flight) = self.queues.get_mut(fetch.entry) {
-            flight.fetches.retain(|&other| other != id);
-            if flight.origin != fetch.origin {
-                self.freed.extend([fetch.origin, flight.origin]);
-            }
+    /// Forgets a fetch. What it has not brought is wanted as before.
+    pub(super) fn release(&mut self, id: FetchId) {
+        if let Some(mut flight) = self.flight_of(id)
+            && let Some(fetch) = flight.fetch(id)
+        {
+            let (chunks, left) = (fetch.chunks.clone(), flight.left_of(fetch));
+            flight.wants.remove(chunks.start..left.start.max(chunks.start));
+            flight.drop_present(&left);
+        }
+        self.forget(id);
+    }
+
+    /// Stops all fetches of an entry. What they have not brought is not wanted any more.
+    pub(super) fn stop_all(&mut self, entry: EntryId) {
+        let running = self.queues.get(entry).into_iter().flat_map(|flight| &flight.fetches);
+        for fetch in running.map(|fetch| fetch.id).collect::<Vec<_>>() {
+            self.remove(fetch);
+            self.actions.push(Action::Stop(fetch));
         }
     }
-}
 
-fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
+    /// Forgets a fetch. What it has not brought is not wanted any more.
+    pub(super) fn remove(&mut self, id: FetchId) {
+        if let Some(mut flight) = self.flight_of(id)
+            && let Some(fetch) = flight.fetch(id)
+        {
+            let chunks = fetch.chunks.clone();
+            flight.wants.remove(chunks);
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: FetchId) {
+        let Some(entry) = self.fetches.remove(&id) else { return };
+        let Some(mut flight) = self.queues.get_mut(entry) else {
+            return;
+        };
+        let Some(index) = flight.fetches.iter().position(|fetch| fetch.id == id) else {
+            return;
+        };
+        let (from, next) = (flight.fetches.remove(index).origin, flight.origin);
+        drop(flight);
+        self.queues.give_back_slot(from, id);
+        if from != next {
+            self.freed.extend([from, next]);
+        }
+    }
 }

@@ -8,12 +8,15 @@ use std::time::Instant;
 
 use super::overload::Refused;
 use super::queues::OriginNumber;
+use super::running::Fetch;
 use super::wanted_chunks::WantedChunks;
 use super::windows::Windows;
-use super::{FetchId, Priority, WaiterId};
-use crate::cache::chunk::clip;
+use super::{FetchId, PRIORITIES, Priority, WaiterId};
+use crate::cache::chunk::{clip, common};
 use crate::cache::entry::cache_entry::CacheEntry;
-use crate::cache::key::EntryId;
+
+/// All chunks.
+const ALL: Range<u64> = 0..u64::MAX;
 
 /// What is wanted, in flight and waited for of one entry.
 #[derive(Debug)]
@@ -24,9 +27,12 @@ pub(super) struct EntryQueue {
     pub(super) origin: OriginNumber,
     /// Whether that has changed, so that its fetches may have slots of several origins.
     pub(super) has_moved: bool,
-    /// Chunks to be fetched. **None of them is in flight.**
+    /// The reasons for which its chunks are wanted. Those of a chunk in flight stay until it has come,
+    /// except for `Critical`: **a chunk in flight is not wanted at `Critical`**, since that priority
+    /// lasts only as long as a waiter does.
     pub(super) wants: WantedChunks,
-    pub(super) fetches: Vec<FetchId>,
+    /// What is in flight. **The ranges of chunks are disjoint.**
+    pub(super) fetches: Vec<Fetch>,
     pub(super) waiters: Vec<Waiter>,
     /// The read-ahead windows of its streams. Dropped with the queue: by then everything has come.
     pub(super) windows: Windows,
@@ -67,38 +73,6 @@ pub(super) struct Waiter {
     pub(super) priority: Priority,
 }
 
-/// A running fetch.
-#[derive(Debug)]
-pub(super) struct Fetch {
-    pub(super) entry: EntryId,
-    /// The origin whose slot it has: the one that its bytes come from, as far as known (see
-    /// [`super::redirects`]).
-    pub(super) origin: OriginNumber,
-    pub(super) chunks: Range<u64>,
-    /// Byte offset from which on it brings bytes.
-    pub(super) start: u64,
-    /// Byte offset up to which it has written. **Not before `start`.**
-    pub(super) watermark: u64,
-    /// The period in which it last brought anything; `None` while nothing has come.
-    pub(super) moved_in: Option<u64>,
-    /// The period in which its server last answered it, or sent anything; `None` before the first
-    /// answer.
-    pub(super) served_in: Option<u64>,
-    /// The period in which it got its slot.
-    pub(super) began_in: u64,
-    /// The number of answers of its origin at that time.
-    pub(super) answers_before: u64,
-    /// Its watermark at the beginning of this period and of the two before it.
-    pub(super) marks: [u64; 3],
-    /// True if it was cut to end at its next chunk edge for others.
-    pub(super) gives_way: bool,
-    /// True if it began with more files than connections, and so has the length of one turn.
-    pub(super) is_a_turn: bool,
-    /// What its chunks are wanted for when no reader is blocked on them. **None at `Critical`**:
-    /// that priority lasts only as long as a waiter does.
-    pub(super) wants: WantedChunks,
-}
-
 impl EntryQueue {
     pub(super) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> EntryQueue {
         EntryQueue {
@@ -134,7 +108,114 @@ impl EntryQueue {
     pub(super) fn next_priority(&self) -> Option<Priority> {
         let is_full = self.share.is_some_and(|share| self.fetches.len() >= share);
         let may_begin = self.rests_until.is_none() && self.set_back_until.is_none() && !is_full;
-        self.wants.most_urgent().filter(|_| may_begin)
+        let mut priorities = PRIORITIES.into_iter().filter(|_| may_begin);
+        priorities.find(|&priority| self.next_pending(priority, &ALL).is_some())
+    }
+
+    pub(super) fn fetch(&self, id: FetchId) -> Option<&Fetch> {
+        self.fetches.iter().find(|fetch| fetch.id == id)
+    }
+
+    pub(super) fn fetch_mut(&mut self, id: FetchId) -> Option<&mut Fetch> {
+        self.fetches.iter_mut().find(|fetch| fetch.id == id)
+    }
+
+    /// The first of these chunks that is wanted at this priority and not in flight.
+    pub(super) fn next_pending(&self, priority: Priority, within: &Range<u64>) -> Option<u64> {
+        let mut rest = within.clone();
+        loop {
+            let next = self.wants.within(priority, &rest).next()?;
+            rest.start = next.start;
+            let in_flight = self.fetches.iter().find(|fetch| fetch.chunks.contains(&rest.start));
+            match in_flight {
+                Some(fetch) => rest.start = fetch.chunks.end,
+                None => return Some(rest.start),
+            }
+        }
+    }
+
+    /// Number of consecutive chunks from this one on that are wanted, at any priority, and not in
+    /// flight.
+    pub(super) fn pending_in_a_row(&self, first: u64) -> u64 {
+        let ends = self
+            .fetches
+            .iter()
+            .filter(|fetch| fetch.chunks.end > first && !fetch.chunks.is_empty());
+        let in_flight = ends.map(|fetch| fetch.chunks.start.saturating_sub(first)).min();
+        self.wants.in_a_row(first).min(in_flight.unwrap_or(u64::MAX))
+    }
+
+    /// Number of chunks that are wanted and not in flight.
+    pub(super) fn pending(&self) -> u64 {
+        let mut all: RangeSet<u64> = self.wants.runs().cloned().collect();
+        self.remove_in_flight(&mut all);
+        all.iter().map(|run| run.end - run.start).sum()
+    }
+
+    fn remove_in_flight(&self, chunks: &mut RangeSet<u64>) {
+        let in_flight = self.fetches.iter().map(|fetch| fetch.chunks.clone());
+        in_flight
+            .filter(|run| !run.is_empty())
+            .for_each(|run| chunks.remove(run));
+    }
+
+    /// Wants chunks at a priority, as far as they are missing. Those in flight get one more reason.
+    pub(super) fn want(&mut self, chunks: &Range<u64>, priority: Priority) {
+        let chunks = chunks.start..chunks.end.min(self.chunk_count());
+        let mut rest = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
+        self.remove_in_flight(&mut rest);
+        if priority != Priority::Critical {
+            for fetch in &self.fetches {
+                self.wants.add(common(&fetch.chunks, &chunks), priority);
+            }
+        }
+        for part in rest.iter().flat_map(|run| self.missing_in(run)).collect::<Vec<_>>() {
+            self.wants.add(part, priority);
+        }
+    }
+
+    /// Stops wanting those of these chunks that are present.
+    pub(super) fn drop_present(&mut self, chunks: &Range<u64>) {
+        if chunks.is_empty() {
+            return;
+        }
+        let mut present = RangeSet::from_iter([chunks.clone()]);
+        self.missing_in(chunks).into_iter().for_each(|run| present.remove(run));
+        present.into_iter().for_each(|run| self.wants.remove(run));
+    }
+
+    /// The priority of a fetch without blocked readers; `None` if nothing else wants it.
+    pub(super) fn base_of(&self, fetch: &Fetch) -> Option<Priority> {
+        self.wants.most_urgent(&fetch.chunks)
+    }
+
+    /// The chunks that a fetch has yet to complete.
+    pub(super) fn left_of(&self, fetch: &Fetch) -> Range<u64> {
+        let end = fetch.chunks.end.min(self.chunk_count());
+        let is_at_end = self.entry.settled().is_some() && fetch.watermark >= self.entry.size();
+        let first = if is_at_end {
+            end
+        } else {
+            self.entry.chunk.index(fetch.watermark)
+        };
+        first.min(end)..end
+    }
+
+    /// Chunks that a fetch has completed are no longer in flight, and not wanted. Returns them.
+    pub(super) fn pass(&mut self, id: FetchId) -> Range<u64> {
+        let Some(fetch) = self.fetch(id) else { return 0..0 };
+        let passed = fetch.chunks.start..self.left_of(fetch).start;
+        if let Some(fetch) = self.fetch_mut(id) {
+            fetch.chunks.start = passed.end;
+        }
+        self.wants.remove(passed.clone());
+        passed
+    }
+
+    /// Bytes that a fetch has yet to bring until it has completed `chunks`.
+    pub(super) fn bytes_to(&self, fetch: &Fetch, chunks: &Range<u64>) -> u64 {
+        let end = self.entry.chunk.bytes_of(chunks, self.entry.size()).end;
+        end.saturating_sub(fetch.watermark)
     }
 
     pub(super) fn is_present(&self, chunk: u64) -> bool {
@@ -182,23 +263,9 @@ impl EntryQueue {
     /// The next chunk of those wanted at a priority: ahead of the stream that moved last, or else
     /// the first.
     pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
-        let wanted = self.wants.at(priority);
-        let ahead_of = |window: &Range<u64>| {
-            let run = wanted.overlapping(window).next()?;
-            Some(run.start.max(window.start))
-        };
+        let ahead_of = |window| self.next_pending(priority, window);
         let ahead = (priority == Priority::High).then(|| self.windows.live().find_map(ahead_of));
-        ahead.flatten().or_else(|| wanted.first().map(|run| run.start))
-    }
-
-    /// The parts of these chunks that no waiter needs at this priority.
-    pub(super) fn unneeded(&self, chunks: &Range<u64>, priority: Priority) -> Vec<Range<u64>> {
-        let waiters = self.waiters.iter().filter(|waiter| waiter.priority == priority);
-        let needed: RangeSet<u64> = waiters
-            .map(|waiter| self.touched(&waiter.bytes))
-            .filter(|touched| !touched.is_empty())
-            .collect();
-        needed.gaps(chunks).collect()
+        ahead.flatten().or_else(|| self.next_pending(priority, &ALL))
     }
 
     /// Number of losses of its chunks so far.
@@ -211,46 +278,22 @@ impl EntryQueue {
         !self.waiters.is_empty() && self.losses != self.losses_now()
     }
 
-    /// The first of these chunks that is missing and wanted at any priority.
+    /// The first of these chunks that is missing, wanted at any priority, and not in flight.
     pub(super) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
         let mut rest = chunks;
-        while let Some(wanted) = self.wants.next_from(rest.start).filter(|&next| next < rest.end) {
-            let run = wanted..(wanted + self.wants.in_a_row(wanted)).min(rest.end);
-            rest.start = run.end;
-            if let Some(missing) = self.next_missing(&run) {
+        loop {
+            let pending = PRIORITIES
+                .into_iter()
+                .filter_map(|priority| self.next_pending(priority, &rest));
+            let first = pending.min()?;
+            rest.start = (first + self.pending_in_a_row(first)).min(rest.end);
+            if let Some(missing) = self.next_missing(&(first..rest.start)) {
                 return Some(missing);
             }
         }
-        None
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.wants.most_urgent().is_none() && self.fetches.is_empty() && self.waiters.is_empty()
-    }
-}
-
-impl Fetch {
-    /// Its priority without blocked readers; `None` if nothing else wants it.
-    pub(super) fn base(&self) -> Option<Priority> {
-        self.wants.most_urgent()
-    }
-
-    /// Bytes brought in this period and the two before it, so within a second at least.
-    pub(super) fn lately(&self) -> u64 {
-        self.watermark.saturating_sub(self.marks[2])
-    }
-
-    pub(super) fn has_begun(&self) -> bool {
-        self.moved_in.is_some()
-    }
-
-    /// Returns true if its server has answered it, or sent anything, in this period or the last.
-    pub(super) fn is_served(&self, period: u64) -> bool {
-        self.served_in.is_some_and(|served| served + 1 >= period)
-    }
-
-    /// Returns true if it has brought anything in this period or the last.
-    pub(super) fn is_moving(&self, period: u64) -> bool {
-        self.moved_in.is_some_and(|moved| moved + 1 >= period)
+        self.wants.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
     }
 }

@@ -86,12 +86,10 @@ impl Scheduler {
     /// the first sign that the origin serves only a limited number of requests.
     pub fn refused(&mut self, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
         self.heard_from(fetch, origin);
-        let Some((id, origin)) = self.fetches.get(&fetch).map(|running| (running.entry, running.origin)) else {
+        let Some((flight, running)) = self.fetch(fetch) else {
             return (AfterRefusal::Fail, false);
         };
-        let Some(flight) = self.queues.get(id) else {
-            return (AfterRefusal::Fail, false);
-        };
+        let (id, origin) = (flight.entry.id, running.origin);
         let (own, before) = (self.own_load(flight, origin, fetch), flight.refused.clone());
         let at = self.queues.at(origin);
         let (running, served) = (at.running(), self.served(origin, Some(fetch)));
@@ -213,28 +211,32 @@ impl Scheduler {
     /// The server is preparing what a fetch has requested (202). Nothing begins for the entry
     /// before `until`, and its slot goes to others. Returns when to call [`Self::rested`].
     pub fn not_ready(&mut self, fetch: FetchId, until: Instant) -> Option<Instant> {
-        let id = self.fetches.get(&fetch)?.entry;
+        let id = *self.fetches.get(&fetch)?;
         Some(self.rest(fetch, id, until))
     }
 
     /// The head of an answer has come from this origin, and its body follows.
     pub fn answered(&mut self, fetch: FetchId, origin: &Origin) {
         self.heard_from(fetch, origin);
-        if let Some(running) = self.fetches.get_mut(&fetch) {
-            running.served_in = Some(self.period);
+        let period = self.period;
+        if let Some(mut flight) = self.flight_of(fetch)
+            && let Some(running) = flight.fetch_mut(fetch)
+        {
+            running.served_in = Some(period);
         }
     }
 
     /// An answer to a fetch was broken off, perhaps because of too many requests at once.
     pub fn broken_off(&mut self, fetch: FetchId, asked: Instant, now: Instant) -> bool {
-        let Some(running) = self.fetches.get_mut(&fetch) else {
+        if let Some(mut flight) = self.flight_of(fetch)
+            && let Some(running) = flight.fetch_mut(fetch)
+        {
+            running.served_in = None;
+        }
+        let Some((flight, running)) = self.fetch(fetch) else {
             return false;
         };
-        running.served_in = None;
-        let (id, origin) = (running.entry, running.origin);
-        let Some(flight) = self.queues.get(id) else {
-            return false;
-        };
+        let (id, origin) = (flight.entry.id, running.origin);
         let own = self.own_load(flight, origin, fetch);
         let complaint = Complaint {
             by: id,
@@ -302,8 +304,7 @@ impl Scheduler {
             rests_until = flight.rests_until.map_or(until, |earlier| earlier.max(until));
             flight.rests_until = Some(rests_until);
         }
-        self.want_again(fetch);
-        self.remove(fetch);
+        self.release(fetch);
         self.look_after_waiters(id);
         // The slot is free for another entry.
         self.follow_up(id);
@@ -312,16 +313,14 @@ impl Scheduler {
 
     /// Number of fetches to an origin whose bytes are coming, without one of them.
     fn served(&self, origin: OriginNumber, but: Option<FetchId>) -> usize {
-        let others = self.queues.fetches_to(origin).filter(|&id| Some(id) != but);
-        let fetches = others.filter_map(|id| self.fetches.get(&id));
-        fetches.filter(|fetch| fetch.is_served(self.period)).count()
+        let others = self.fetches_to(origin).filter(|(_, fetch)| Some(fetch.id) != but);
+        others.filter(|(_, fetch)| fetch.is_served(self.period)).count()
     }
 
     /// The part of an origin's load that is for this entry. `failed` is the entry's fetch that failed.
     fn own_load(&self, flight: &EntryQueue, origin: OriginNumber, failed: FetchId) -> Load {
-        let fetches = flight.fetches.iter().filter_map(|id| Some((id, self.fetches.get(id)?)));
-        let here = || fetches.clone().filter(|(_, fetch)| fetch.origin == origin);
-        let others = here().filter(|&(&id, fetch)| id != failed && fetch.is_served(self.period));
+        let here = || flight.fetches.iter().filter(|fetch| fetch.origin == origin);
+        let others = here().filter(|fetch| fetch.id != failed && fetch.is_served(self.period));
         Load {
             running: here().count(),
             served: others.count(),

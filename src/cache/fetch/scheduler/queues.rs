@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::entry_queue::EntryQueue;
+use super::running::Fetch;
 use super::{FetchId, Priority};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::fetch::concurrency_probe::ConcurrencyProbe;
@@ -242,6 +243,11 @@ impl EntryQueues {
         }
     }
 
+    /// All fetches, for changes that do not concern the order of entries.
+    pub(super) fn fetches_mut(&mut self) -> impl Iterator<Item = &mut Fetch> {
+        self.all.values_mut().flat_map(|kept| &mut kept.flight.fetches)
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = EntryId> {
         self.all.keys().copied()
     }
@@ -347,23 +353,21 @@ impl Drop for FlightMut<'_> {
 }
 
 #[cfg(test)]
-use super::entry_queue::Fetch;
-
-#[cfg(test)]
 impl EntryQueues {
     pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &EntryQueue)> {
         self.all.iter().map(|(&id, kept)| (id, &kept.flight))
     }
 
     /// Compares each origin's derived fields with its queues and the fetches.
-    pub(super) fn check(&self, fetches: &HashMap<FetchId, Fetch>) {
+    pub(super) fn check(&self) {
         for number in self.origins() {
             let here = || self.iter().filter(|(_, flight)| flight.origin == number);
             let wanting = here().filter_map(|(id, flight)| Some((Rank::of(flight)?, id)));
-            let fetching = fetches.iter().filter(|(_, fetch)| fetch.origin == number);
+            let fetches = self.iter().flat_map(|(_, flight)| &flight.fetches);
+            let fetching = fetches.filter(|fetch| fetch.origin == number);
             let at = self.at(number);
             assert_eq!(at.wanting, wanting.collect());
-            assert_eq!(at.fetching, fetching.map(|(&id, _)| id).collect());
+            assert_eq!(at.fetching, fetching.map(|fetch| fetch.id).collect());
             assert_eq!(at.queues, here().count());
         }
     }

@@ -49,17 +49,18 @@ impl Scheduler {
     /// Gives a fetch a slot of an origin in place of its previous one, and returns the previous
     /// origin. The entry's wanted chunks move there, too.
     fn move_slot(&mut self, id: FetchId, to: OriginNumber) -> Option<OriginNumber> {
-        let fetch = self.fetches.get_mut(&id)?;
-        if fetch.origin == to {
-            return None;
-        }
+        let (period, answers) = (self.period, self.queues.at(to).answers());
+        let mut flight = self.flight_of(id)?;
+        let fetch = flight.fetch_mut(id).filter(|fetch| fetch.origin != to)?;
         let from = std::mem::replace(&mut fetch.origin, to);
         // Its time with the slot begins anew.
-        fetch.began_in = self.period;
-        fetch.answers_before = self.queues.at(to).answers();
+        fetch.began_in = period;
+        fetch.answers_before = answers;
+        let entry = flight.entry.id;
+        drop(flight);
         self.queues.give_back_slot(from, id);
         self.queues.take_slot(to, id);
-        self.queues.lead(fetch.entry, to);
+        self.queues.lead(entry, to);
         Some(from)
     }
 
@@ -70,7 +71,10 @@ impl Scheduler {
             return false;
         }
         let (running, all) = (at.running(), self.connections(origin));
-        if !self.is_waited_for(fetch) {
+        if !self
+            .fetch(fetch)
+            .is_some_and(|(flight, fetch)| flight.is_waited_for(fetch))
+        {
             return running <= at.breadth.of(all);
         }
         if running > all {

@@ -17,8 +17,9 @@
 //! A download that can't be resumed (the server ignores Range) loses its slot only when nothing
 //! comes at all.
 
-use super::entry_queue::Fetch;
+use super::entry_queue::EntryQueue;
 use super::queues::OriginNumber;
+use super::running::Fetch;
 use super::{FetchId, Priority, Scheduler};
 use crate::cache::key::EntryId;
 
@@ -40,23 +41,19 @@ impl Scheduler {
     /// The fetch that gives its slot to `by`, which wants something at `priority`: of the fetches
     /// that are no more urgent and too slow, the slowest.
     pub(super) fn stalled_fetch(&self, origin: OriginNumber, priority: Priority, by: EntryId) -> Option<FetchId> {
-        self.queues
-            .fetches_to(origin)
-            .filter_map(|id| Some((id, self.fetches.get(&id)?)))
-            .filter(|(_, fetch)| fetch.entry != by && self.is_stalled(fetch))
-            .filter(|(id, fetch)| {
+        self.fetches_to(origin)
+            .filter(|(flight, fetch)| flight.entry.id != by && self.is_stalled(flight, fetch))
+            .filter(|(flight, fetch)| {
                 priority == Priority::Critical
-                    || (!self.is_waited_for(*id) && fetch.base().is_none_or(|base| base >= priority))
+                    || (!flight.is_waited_for(fetch) && flight.base_of(fetch).is_none_or(|base| base >= priority))
             })
-            .min_by_key(|(id, fetch)| (fetch.lately(), *id))
-            .map(|(id, _)| id)
+            .map(|(_, fetch)| fetch)
+            .min_by_key(|fetch| (fetch.lately(), fetch.id))
+            .map(|fetch| fetch.id)
     }
 
-    fn is_stalled(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.queues.get(fetch.entry) else {
-            return false;
-        };
-        let (held, left) = (self.period - fetch.began_in, self.left_of(fetch));
+    fn is_stalled(&self, flight: &EntryQueue, fetch: &Fetch) -> bool {
+        let (held, left) = (self.period - fetch.began_in, flight.left_of(fetch));
         if left.is_empty() {
             return false;
         }
@@ -71,31 +68,19 @@ impl Scheduler {
         if flight.entry.ignores_range() {
             return fetch.lately() == 0;
         }
-        let edge = flight
-            .entry
-            .chunk
-            .bytes_of(&(left.start..left.start + 1), flight.entry.size())
-            .end;
-        fetch.lately() < edge.saturating_sub(fetch.watermark)
+        fetch.lately() < flight.bytes_to(fetch, &(left.start..left.start + 1))
     }
 
     /// Returns true if a fetch has had its slot for a second, and needs it for at least another.
-    pub(super) fn has_had_a_second(&self, fetch: &Fetch) -> bool {
-        let Some(flight) = self.queues.get(fetch.entry) else {
-            return false;
-        };
-        let end = flight
-            .entry
-            .chunk
-            .bytes_of(&self.left_of(fetch), flight.entry.size())
-            .end;
-        self.period - fetch.began_in >= A_SECOND && fetch.lately() < end.saturating_sub(fetch.watermark)
+    pub(super) fn has_had_a_second(&self, flight: &EntryQueue, fetch: &Fetch) -> bool {
+        let due = flight.bytes_to(fetch, &flight.left_of(fetch));
+        self.period - fetch.began_in >= A_SECOND && fetch.lately() < due
     }
 
     /// Takes a fetch's slot away, and sets its entry back.
     pub(super) fn set_back(&mut self, id: FetchId) {
-        let Some(fetch) = self.fetches.get(&id) else { return };
-        let (entry, has_come, period) = (fetch.entry, fetch.lately() > 0, self.period);
+        let Some((flight, fetch)) = self.fetch(id) else { return };
+        let (entry, has_come, period) = (flight.entry.id, fetch.lately() > 0, self.period);
         let others_were_answered = self.queues.at(fetch.origin).answers() > fetch.answers_before;
         if let Some(mut flight) = self.queues.get_mut(entry) {
             let fruitless = &mut flight.fruitless;

@@ -34,7 +34,7 @@ impl Scheduler {
                     fetches: self.queues.at(number).running(),
                     connections: self.connections(number),
                     waiters: queues().map(|flight| flight.waiters.len()).sum(),
-                    wanted_bytes: queues().map(|f| f.wants.count() * f.entry.chunk.bytes()).sum(),
+                    wanted_bytes: queues().map(|f| f.pending() * f.entry.chunk.bytes()).sum(),
                     latency_and_rate: self.queues.at(number).pace.measured(),
                 }
             })

@@ -21,6 +21,7 @@ mod windows;
 
 use std::time::Duration;
 
+use rangemap::RangeSet;
 use url::Url;
 
 use super::*;

@@ -1,97 +1,51 @@
 //! Waiters: what they miss is wanted, and they are woken when they miss nothing any more.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rangemap::RangeSet;
 
 use super::entry_queue::{EntryQueue, Waiter};
+use super::running::Fetch;
 use super::{Action, FetchId, Priority, Scheduler, WaiterId};
 use crate::cache::chunk::common;
-use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 
-impl Scheduler {
-    pub(super) fn want(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
-        let mut flight = self.queues.open(entry);
-        let chunks = chunks.start..chunks.end.min(flight.chunk_count());
-        let mut missing = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
-        for fetch in &flight.fetches {
-            let Some(running) = self.fetches.get_mut(fetch) else {
-                continue;
-            };
-            let shared = common(&running.chunks, &chunks);
-            if !shared.is_empty() {
-                missing.remove(shared.clone());
-                if priority != Priority::Critical {
-                    running.wants.add(shared, priority);
-                }
-            }
-        }
-        for run in missing.iter() {
-            for part in flight.missing_in(run) {
-                flight.wants.add(part, priority);
-            }
-        }
+impl EntryQueue {
+    /// The parts of these chunks that no waiter needs at this priority.
+    fn unneeded(&self, chunks: &Range<u64>, priority: Priority) -> Vec<Range<u64>> {
+        let waiters = self.waiters.iter().filter(|waiter| waiter.priority == priority);
+        let needed: RangeSet<u64> = waiters
+            .map(|waiter| self.touched(&waiter.bytes))
+            .filter(|touched| !touched.is_empty())
+            .collect();
+        needed.gaps(chunks).collect()
     }
 
-    /// Restores the guarantee that no waiter is forgotten, for every waiter of an entry. Each
-    /// missing chunk is in flight and near, or wanted at its priority; a waiter that misses nothing
-    /// is woken.
-    pub(super) fn look_after_waiters(&mut self, id: EntryId) {
-        // Taken before presence is checked: later losses are seen the next time.
-        if let Some(mut flight) = self.queues.get_mut(id) {
-            flight.losses = flight.losses_now();
-        }
-        self.wake_satisfied(id);
-        let Some(flight) = self.queues.get(id) else { return };
-        let entry = Arc::clone(&flight.entry);
-        let needs = flight
-            .waiters
-            .iter()
-            .map(|waiter| (waiter.bytes.clone(), waiter.priority));
-        for (bytes, priority) in needs.collect::<Vec<_>>() {
-            if priority == Priority::Critical {
-                self.split_far_fetches(id, &bytes);
-            }
-            let Some(flight) = self.queues.get(id) else { return };
-            self.want(&entry, flight.touched(&bytes), priority);
-        }
-        // Another entry of the same file may have brought a chunk after the first check. Then it is
-        // not wanted, so no fetch will wake its reader.
-        self.wake_satisfied(id);
-    }
-
-    /// Returns true if each chunk that a waiter of an entry misses is wanted at its priority, or in
-    /// flight.
+    /// Returns true if each chunk that a waiter misses is wanted at its priority, or in flight.
     ///
     /// It can't say that no waiter has everything: chunks also come by other entries of the same file.
     /// Such a waiter is woken by the end of a fetch, or when its wanted chunk turns out to be present.
-    pub(super) fn looks_after_all(&self, id: EntryId) -> bool {
-        let Some(flight) = self.queues.get(id) else {
-            return true;
-        };
-        let fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
-        let in_flight: RangeSet<u64> = fetches
+    pub(super) fn looks_after_all(&self) -> bool {
+        let in_flight: RangeSet<u64> = (self.fetches.iter())
             .map(|fetch| fetch.chunks.clone())
             .filter(|chunks| !chunks.is_empty())
             .collect();
         let is_looked_after = |waiter: &Waiter| {
-            let touched = flight.touched(&waiter.bytes);
+            let touched = self.touched(&waiter.bytes);
             let mut covered = in_flight.clone();
-            covered.extend(flight.wants.at(waiter.priority).iter().cloned());
-            touched.is_empty() || covered.gaps(&touched).all(|gap| flight.next_missing(&gap).is_none())
+            covered.extend(self.wants.at(waiter.priority).iter().cloned());
+            touched.is_empty() || covered.gaps(&touched).all(|gap| self.next_missing(&gap).is_none())
         };
         // Chunks lost at this very moment are handled in the next event.
-        flight.waiters.iter().all(is_looked_after) || flight.has_unseen_losses()
+        self.waiters.iter().all(is_looked_after) || self.has_unseen_losses()
     }
 
     /// The first chunk whose part of `bytes` is not in the data file.
-    fn first_lacking(&self, flight: &EntryQueue, bytes: &Range<u64>) -> Option<u64> {
-        let mut touched = flight.touched(bytes);
-        while let Some(missing) = flight.next_missing(&touched) {
-            if !self.is_written_as_needed(flight, missing, bytes) {
+    fn first_lacking(&self, bytes: &Range<u64>) -> Option<u64> {
+        let mut touched = self.touched(bytes);
+        while let Some(missing) = self.next_missing(&touched) {
+            if !self.is_written_as_needed(missing, bytes) {
                 return Some(missing);
             }
             touched.start = missing + 1;
@@ -101,136 +55,182 @@ impl Scheduler {
 
     /// Returns true if a fetch in the middle of this chunk has written the part of `bytes` that
     /// lies in it.
-    fn is_written_as_needed(&self, flight: &EntryQueue, chunk: u64, bytes: &Range<u64>) -> bool {
+    fn is_written_as_needed(&self, chunk: u64, bytes: &Range<u64>) -> bool {
         // Before an entry is settled it has no data file.
-        let Some(settled) = flight.entry.settled() else {
+        let Some(settled) = self.entry.settled() else {
             return false;
         };
-        let chunk_end = flight.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end;
+        let chunk_end = self.entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size()).end;
         let needed = bytes.end.min(chunk_end);
-        let mut fetches = flight.fetches.iter().filter_map(|fetch| self.fetches.get(fetch));
+        let mut fetches = self.fetches.iter();
         fetches.any(|fetch| fetch.chunks.contains(&chunk) && fetch.watermark >= needed)
     }
 
-    /// Cuts each fetch short that is too far from the bytes that a reader is blocked on. A fetch
-    /// that brings the nearer ones of them brings the further ones soon enough.
-    fn split_far_fetches(&mut self, id: EntryId, bytes: &Range<u64>) {
-        let Some(flight) = self.queues.get(id) else { return };
-        let touched = flight.touched(bytes);
-        for fetch in flight.fetches.clone() {
-            let (Some(flight), Some(running)) = (self.queues.get(id), self.fetches.get(&fetch)) else {
-                return;
-            };
-            let shared = common(&touched, &running.chunks);
-            let at = shared.start * flight.entry.chunk.bytes();
-            if !shared.is_empty()
-                && let Some(chunk) = self.first_lacking(flight, &(bytes.start.max(at)..bytes.end))
-                && chunk < shared.end
-            {
-                self.split_if_far(fetch, chunk, bytes.start);
-            }
-        }
+    /// The last chunk that a fetch has yet to bring and that a reader is blocked on.
+    pub(super) fn last_waited_for(&self, fetch: &Fetch) -> Option<u64> {
+        let left = self.left_of(fetch);
+        let last_of = |waiter: &Waiter| {
+            let shared = common(&self.touched(&waiter.bytes), &left);
+            (!shared.is_empty()).then(|| shared.end - 1)
+        };
+        let waiters = self.waiters.iter();
+        let blocked = waiters.filter(|waiter| waiter.priority == Priority::Critical);
+        blocked.filter_map(last_of).max()
     }
 
-    /// Cuts a fetch short before `chunk` if the chunk is too far ahead to wait for.
-    fn split_if_far(&mut self, id: FetchId, chunk: u64, first_byte: u64) {
-        let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(mut flight) = self.queues.get_mut(fetch.entry) else {
-            return;
-        };
-        let entry = &flight.entry;
+    pub(super) fn is_waited_for(&self, fetch: &Fetch) -> bool {
+        self.last_waited_for(fetch).is_some()
+    }
+
+    /// Cuts each fetch short that is further than `distance` bytes from the bytes that a reader is
+    /// blocked on. A fetch that brings the nearer ones of them brings the further ones soon enough.
+    fn split_far_fetches(&mut self, bytes: &Range<u64>, distance: u64) -> Vec<Action> {
+        let touched = self.touched(bytes);
+        let mut cuts = Vec::new();
+        for index in 0..self.fetches.len() {
+            let shared = common(&touched, &self.fetches[index].chunks);
+            let at = shared.start * self.entry.chunk.bytes();
+            if !shared.is_empty()
+                && let Some(chunk) = self.first_lacking(&(bytes.start.max(at)..bytes.end))
+                && chunk < shared.end
+                && self.is_far(&self.fetches[index], chunk, bytes.start, distance)
+            {
+                let fetch = &mut self.fetches[index];
+                let tail = chunk..std::mem::replace(&mut fetch.chunks.end, chunk);
+                cuts.push(Action::Trim {
+                    fetch: fetch.id,
+                    end: chunk * self.entry.chunk.bytes(),
+                });
+                // Other waiters may have waited for what comes after it, too.
+                let waiters = self.waiters.iter();
+                let needs = waiters.map(|waiter| (common(&self.touched(&waiter.bytes), &tail), waiter.priority));
+                for (needed, priority) in needs.collect::<Vec<_>>() {
+                    self.wants.add(needed, priority);
+                }
+            }
+        }
+        cuts
+    }
+
+    /// Returns true if `chunk` is too far ahead in a fetch to wait for.
+    fn is_far(&self, fetch: &Fetch, chunk: u64, first_byte: u64, distance: u64) -> bool {
+        let entry = &self.entry;
         let chunk_start = chunk * entry.chunk.bytes();
         // A reader may have read chunks of this fetch whose progress was not reported yet.
-        let told = entry.chunk.index(fetch.watermark);
+        let reported = entry.chunk.index(fetch.watermark);
         let missing = entry
             .settled()
-            .map(|settled| settled.presence.next_missing(&(told..chunk)));
+            .map(|settled| settled.presence.next_missing(&(reported..chunk)));
         let reached = missing.map_or(0, |missing| missing.unwrap_or(chunk)) * entry.chunk.bytes();
-        let distance = first_byte.max(chunk_start).saturating_sub(fetch.watermark.max(reached));
         let has_begun_chunk = fetch.watermark > chunk_start || fetch.chunks.start == chunk;
-        if distance <= self.limits.split_distance || has_begun_chunk || entry.ignores_range() {
-            return;
-        }
-        let tail = chunk..fetch.chunks.end;
-        fetch.chunks.end = chunk;
-        self.actions.push(Action::Trim {
-            fetch: id,
-            end: chunk_start,
-        });
-        flight.wants.add_all(fetch.wants.take(&tail));
-        // Other waiters may have waited for what comes after it, too.
-        for index in 0..flight.waiters.len() {
-            let waiter = &flight.waiters[index];
-            let (touched, priority) = (flight.touched(&waiter.bytes), waiter.priority);
-            let needed = common(&touched, &tail);
-            flight.wants.add(needed, priority);
-        }
+        first_byte.max(chunk_start).saturating_sub(fetch.watermark.max(reached)) > distance
+            && !has_begun_chunk
+            && !entry.ignores_range()
     }
 
     /// Removes one reason to want these chunks: those that no other waiter needs at this priority
     /// are not wanted at it any more. A fetch that only this reason kept in flight ends at the next
     /// chunk edge.
-    pub(super) fn withdraw(&mut self, id: EntryId, chunks: &Range<u64>, priority: Priority) {
-        let Some(mut flight) = self.queues.get_mut(id) else {
-            return;
-        };
-        let fetches = flight.fetches.clone();
-        let mut cut = Vec::new();
-        for run in flight.unneeded(chunks, priority) {
-            flight.wants.remove_at(run.clone(), priority);
-            for &fetch in &fetches {
-                let running = self.fetches.get_mut(&fetch);
-                if running.is_some_and(|running| running.wants.remove_at(run.clone(), priority)) {
-                    cut.push(fetch);
+    pub(super) fn withdraw(&mut self, chunks: &Range<u64>, priority: Priority) -> Vec<Action> {
+        self.change_reasons(chunks, priority, None)
+    }
+
+    /// Wants chunks less urgently, except for those that a waiter needs. A fetch for them ends at the
+    /// next chunk edge.
+    pub(super) fn demote(&mut self, chunks: &[Range<u64>], from: Priority, to: Priority) -> Vec<Action> {
+        let changes = chunks.iter().flat_map(|run| self.change_reasons(run, from, Some(to)));
+        changes.collect()
+    }
+
+    fn change_reasons(&mut self, chunks: &Range<u64>, from: Priority, to: Option<Priority>) -> Vec<Action> {
+        let mut concerned = Vec::new();
+        for run in self.unneeded(chunks, from) {
+            for fetch in &self.fetches {
+                let shared = common(&run, &fetch.chunks);
+                if self.wants.within(from, &shared).next().is_some() {
+                    concerned.push(fetch.id);
                 }
             }
+            match to {
+                Some(to) => self.wants.demote(&run, from, to),
+                None => self.wants.remove_at(run, from),
+            }
         }
-        drop(flight);
-        cut.into_iter()
-            .for_each(|fetch| self.cut_to_what_is_wanted(fetch, Priority::Low));
+        let at_least = if to.is_some() { Priority::Medium } else { Priority::Low };
+        concerned
+            .into_iter()
+            .filter_map(|fetch| self.cut_to_what_is_wanted(fetch, at_least))
+            .collect()
     }
 
     /// Ends a fetch after the last chunk that is wanted at this priority or a more urgent one, but
-    /// not within the chunk that it has begun. Later chunks, wanted less urgently, are wanted
-    /// again.
-    pub(super) fn cut_to_what_is_wanted(&mut self, id: FetchId, at_least: Priority) {
-        let waited_for = self.last_waited_for(id).map(|chunk| chunk + 1);
-        let Some(fetch) = self.fetches.get_mut(&id) else { return };
-        let Some(mut flight) = self.queues.get_mut(fetch.entry) else {
+    /// not within the chunk that it has begun. Later chunks, wanted less urgently, are no longer in
+    /// flight.
+    pub(super) fn cut_to_what_is_wanted(&mut self, id: FetchId, at_least: Priority) -> Option<Action> {
+        let fetch = self.fetch(id)?;
+        let waited_for = self.last_waited_for(fetch).map(|chunk| chunk + 1);
+        let chunk = self.entry.chunk;
+        let next_edge = chunk.count(fetch.watermark).max(fetch.chunks.start + 1);
+        let wanted = waited_for.max(self.wants.end(&fetch.chunks, at_least));
+        let end = next_edge.max(wanted.unwrap_or(0));
+        if end >= fetch.chunks.end || self.entry.ignores_range() {
+            return None;
+        }
+        self.fetch_mut(id)?.chunks.end = end;
+        let end = end * chunk.bytes();
+        Some(Action::Trim { fetch: id, end })
+    }
+}
+
+impl Scheduler {
+    /// Restores the guarantee that no waiter is forgotten, for every waiter of an entry. Each
+    /// missing chunk is in flight and near, or wanted at its priority; a waiter that misses nothing
+    /// is woken.
+    pub(super) fn look_after_waiters(&mut self, id: EntryId) {
+        // Taken before presence is checked: later losses are seen the next time.
+        if let Some(mut flight) = self.queues.get_mut(id) {
+            flight.losses = flight.losses_now();
+        }
+        self.wake_satisfied(id);
+        let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
-        let entry = &flight.entry;
-        let next_edge = entry.chunk.count(fetch.watermark).max(fetch.chunks.start + 1);
-        let end = next_edge.max(waited_for.max(fetch.wants.end(at_least)).unwrap_or(0));
-        if end < fetch.chunks.end && !entry.ignores_range() {
-            let at = end * entry.chunk.bytes();
-            flight.wants.add_all(fetch.wants.take(&(end..fetch.chunks.end)));
-            fetch.chunks.end = end;
-            self.actions.push(Action::Trim { fetch: id, end: at });
+        let waiters = flight.waiters.iter();
+        let needs = waiters.map(|waiter| (waiter.bytes.clone(), waiter.priority));
+        for (bytes, priority) in needs.collect::<Vec<_>>() {
+            if priority == Priority::Critical {
+                let cuts = flight.split_far_fetches(&bytes, self.limits.split_distance);
+                self.actions.extend(cuts);
+            }
+            let touched = flight.touched(&bytes);
+            flight.want(&touched, priority);
         }
+        drop(flight);
+        // Another entry of the same file may have brought a chunk after the first check. Then it is
+        // not wanted, so no fetch will wake its reader.
+        self.wake_satisfied(id);
     }
 
     /// Wakes the waiters that miss nothing any more.
     pub(super) fn wake_satisfied(&mut self, id: EntryId) {
-        let Some(flight) = self.queues.get(id) else { return };
-        let chunk = flight.entry.chunk;
-        // While the size is not known, only a waiter that needs no bytes misses nothing.
-        let lacking: Vec<_> = flight
-            .waiters
-            .iter()
-            .map(|waiter| (waiter.id, self.first_lacking(flight, &waiter.bytes)))
-            .collect();
         let Some(mut flight) = self.queues.get_mut(id) else {
             return;
         };
-        for (waiter, (_, lacking)) in flight.waiters.iter_mut().zip(&lacking) {
-            // Bytes that have come are not checked again: a waiter for a terabyte is checked often.
-            let first = lacking.map_or(0, |chunk_index| chunk_index * chunk.bytes());
-            waiter.bytes.start = waiter.bytes.start.max(first);
+        // While the size is not known, only a waiter that needs no bytes misses nothing.
+        let mut satisfied = Vec::new();
+        for index in 0..flight.waiters.len() {
+            let chunk = flight.entry.chunk.bytes();
+            let lacking = flight.first_lacking(&flight.waiters[index].bytes);
+            let waiter = &mut flight.waiters[index];
+            match lacking {
+                // Bytes that have come are not checked again: a waiter for a terabyte is checked
+                // often.
+                Some(first) => waiter.bytes.start = waiter.bytes.start.max(first * chunk),
+                None => satisfied.push(waiter.id),
+            }
         }
         drop(flight);
-        let satisfied = lacking.into_iter().filter(|(_, lacking)| lacking.is_none());
-        satisfied.for_each(|(waiter, _)| self.wake(id, waiter, Ok(())));
+        satisfied.into_iter().for_each(|waiter| self.wake(id, waiter, Ok(())));
     }
 
     pub(super) fn wake(&mut self, id: EntryId, waiter: WaiterId, result: Result<(), ReadError>) {
@@ -239,7 +239,7 @@ impl Scheduler {
     }
 
     /// Removes a waiter and returns it.
-    pub(super) fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
+    fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
         self.waiters.remove(&waiter);
         let mut flight = self.queues.get_mut(id)?;
         let index = flight.waiters.iter().position(|other| other.id == waiter)?;
@@ -250,17 +250,12 @@ impl Scheduler {
     /// fetched.
     pub(super) fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
         let Some(flight) = self.queues.get(id) else { return };
-        let concerned: Vec<_> = flight
-            .waiters
-            .iter()
-            .filter(|waiter| {
-                let touched = flight.touched(&waiter.bytes);
-                let shared = common(&touched, chunks);
-                flight.next_missing(&shared).is_some()
-            })
-            .map(|waiter| waiter.id)
-            .collect();
-        for waiter in concerned {
+        let is_concerned = |waiter: &&Waiter| {
+            let shared = common(&flight.touched(&waiter.bytes), chunks);
+            flight.next_missing(&shared).is_some()
+        };
+        let concerned = flight.waiters.iter().filter(is_concerned).map(|waiter| waiter.id);
+        for waiter in concerned.collect::<Vec<_>>() {
             self.end_wait(id, waiter);
             self.actions.push(Action::Wake(waiter, Err(error.clone())));
         }
@@ -269,10 +264,10 @@ impl Scheduler {
     /// Removes a waiter without its bytes: what only it wanted is not fetched.
     pub(super) fn end_wait(&mut self, id: EntryId, waiter: WaiterId) {
         if let Some(gone) = self.forget_waiter(id, waiter)
-            && let Some(flight) = self.queues.get(id)
+            && let Some(mut flight) = self.queues.get_mut(id)
         {
             let touched = flight.touched(&gone.bytes);
-            self.withdraw(id, &touched, gone.priority);
+            self.actions.extend(flight.withdraw(&touched, gone.priority));
         }
     }
 
@@ -282,11 +277,10 @@ impl Scheduler {
         };
         flight.wants.remove(0..u64::MAX);
         let waiters: Vec<_> = flight.waiters.iter().map(|waiter| waiter.id).collect();
-        let fetches = flight.fetches.clone();
         drop(flight);
         waiters
             .into_iter()
             .for_each(|waiter| self.wake(id, waiter, Err(error.clone())));
-        fetches.into_iter().for_each(|fetch| self.stop(fetch));
+        self.stop_all(id);
     }
 }

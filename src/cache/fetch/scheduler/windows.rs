@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use rangemap::RangeSet;
 
-use super::{Priority, Scheduler};
+use super::entry_queue::EntryQueue;
+use super::{Action, Priority, Scheduler};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::key::EntryId;
 
@@ -117,7 +118,9 @@ impl Scheduler {
         self.drop_windows(id, None);
         // Chunks requested at this priority without a window: a small file that is likely to be
         // opened next.
-        self.withdraw(id, &(0..u64::MAX), Priority::High);
+        if let Some(mut flight) = self.queues.get_mut(id) {
+            self.actions.extend(flight.withdraw(&(0..u64::MAX), Priority::High));
+        }
         // The fetch that kept a stream going may have to give way now.
         self.follow_up(id);
     }
@@ -155,38 +158,25 @@ impl Scheduler {
             is_live: true,
         };
         flight.windows.0.insert(0, window);
-        drop(flight);
-        self.want(entry, entry.chunk.touched(ask), Priority::High);
+        flight.want(&entry.chunk.touched(ask), Priority::High);
         let Some(before) = before else { return };
         if !before.is_live {
-            self.give_up_chunks(entry.id, &before.chunks, false);
+            self.actions.extend(flight.leave_window(&before.chunks, false));
         }
         // Most often nothing: a window moves on at its end, and what is behind has come.
         for left in [
             before.chunks.start..before.chunks.end.min(chunks.start),
             before.chunks.start.max(chunks.end)..before.chunks.end,
         ] {
-            self.give_up_chunks(entry.id, &left, true);
+            self.actions.extend(flight.leave_window(&left, true));
         }
     }
 
     fn drop_window(&mut self, id: EntryId, stream: StreamId) {
-        let Some(mut flight) = self.queues.get_mut(id) else {
-            return;
-        };
-        let window = flight.windows.take(stream);
-        drop(flight);
-        if let Some(window) = window {
-            self.give_up_chunks(id, &window.chunks, window.is_live);
-        }
-    }
-
-    /// Chunks leave a window of this kind.
-    fn give_up_chunks(&mut self, id: EntryId, chunks: &Range<u64>, was_live: bool) {
-        let Some(flight) = self.queues.get(id) else { return };
-        let priority = if was_live { Priority::High } else { Priority::Low };
-        for run in flight.windows.outside(chunks, was_live) {
-            self.withdraw(id, &run, priority);
+        if let Some(mut flight) = self.queues.get_mut(id)
+            && let Some(window) = flight.windows.take(stream)
+        {
+            self.actions.extend(flight.leave_window(&window.chunks, window.is_live));
         }
     }
 
@@ -200,25 +190,16 @@ impl Scheduler {
         };
         window.is_live = false;
         let chunks = window.chunks.clone();
-        let fetches = flight.fetches.clone();
-        let mut giving_way = Vec::new();
         let left = flight.windows.outside(&chunks, true);
-        for run in left
-            .iter()
-            .flat_map(|run| flight.unneeded(run, Priority::High))
-            .collect::<Vec<_>>()
-        {
-            flight.wants.demote(&run, Priority::High, Priority::Low);
-            for &fetch in &fetches {
-                let running = self.fetches.get_mut(&fetch);
-                if running.is_some_and(|running| running.wants.demote(&run, Priority::High, Priority::Low)) {
-                    giving_way.push(fetch);
-                }
-            }
-        }
-        drop(flight);
-        giving_way
-            .into_iter()
-            .for_each(|fetch| self.cut_to_what_is_wanted(fetch, Priority::Medium));
+        self.actions.extend(flight.demote(&left, Priority::High, Priority::Low));
+    }
+}
+
+impl EntryQueue {
+    /// Chunks leave a window of this kind.
+    fn leave_window(&mut self, chunks: &Range<u64>, was_live: bool) -> Vec<Action> {
+        let priority = if was_live { Priority::High } else { Priority::Low };
+        let left = self.windows.outside(chunks, was_live);
+        left.iter().flat_map(|run| self.withdraw(run, priority)).collect()
     }
 }

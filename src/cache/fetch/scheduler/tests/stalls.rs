@@ -81,8 +81,8 @@ fn a_server_that_is_slow_with_everything_is_waited_for_twice_as_long_each_time()
         assert!(periods < 200, "{:?}", play.turns());
         play.periods(1);
         let last = play.started.len() - 1;
-        if play.scheduler.fetches.contains_key(&play.started[last].id)
-            && play.scheduler.period - play.scheduler.fetches[&play.started[last].id].began_in >= 10
+        if let Some((_, fetch)) = play.scheduler.fetch(play.started[last].id)
+            && play.scheduler.period - fetch.began_in >= 10
         {
             play.completes(last, C);
         }

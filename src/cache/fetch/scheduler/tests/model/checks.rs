@@ -20,23 +20,22 @@ impl World {
             scheduler.waiters.keys().collect::<BTreeSet<_>>()
         );
         let mut in_flights = BTreeSet::new();
-        scheduler.queues.check(&scheduler.fetches);
+        scheduler.queues.check();
         self.check_windows();
         for (id, flight) in scheduler.queues.iter() {
             assert!(!flight.is_idle(), "what is over is forgotten");
             let mut in_flight = RangeSet::new();
             for fetch in &flight.fetches {
-                let Fetch { entry, chunks, .. } = &scheduler.fetches[fetch];
-                assert_eq!(*entry, id);
+                assert_eq!(scheduler.fetches[&fetch.id], id);
                 // It turned out to lie past the end of the file.
-                if !chunks.is_empty() {
-                    assert!(!in_flight.overlaps(chunks), "a chunk in flight twice");
-                    in_flight.insert(chunks.clone());
+                if !fetch.chunks.is_empty() {
+                    assert!(!in_flight.overlaps(&fetch.chunks), "a chunk in flight twice");
+                    in_flight.insert(fetch.chunks.clone());
                 }
-                in_flights.insert(*fetch);
+                in_flights.insert(fetch.id);
             }
-            for run in flight.wants.runs() {
-                assert!(!in_flight.overlaps(run), "a chunk in flight is wanted");
+            for run in flight.wants.at(Priority::Critical).iter() {
+                assert!(!in_flight.overlaps(run), "a chunk in flight is wanted at `Critical`");
             }
             for waiter in &flight.waiters {
                 self.check_waiter(flight, waiter, &in_flight);
@@ -55,9 +54,6 @@ impl World {
             let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
             for (priority, is_live) in [(Priority::High, true), (Priority::Low, false)] {
                 let mut wanted = flight.wants.at(priority).clone();
-                for fetch in &flight.fetches {
-                    wanted.extend(self.scheduler.fetches[fetch].wants.at(priority).iter().cloned());
-                }
                 for window in flight.windows.of_kind(is_live) {
                     wanted.remove(window.clone());
                 }
@@ -96,7 +92,7 @@ impl World {
         let mut running = self
             .fetches
             .iter()
-            .filter(|(id, f)| !f.is_stopped && scheduler.fetches[id].origin == number);
+            .filter(|(id, f)| !f.is_stopped && scheduler.fetch(**id).unwrap().1.origin == number);
         let count = running.clone().count();
         assert!(
             count <= self.limit || self.was_answered_elsewhere,
@@ -111,7 +107,8 @@ impl World {
                 // Chunks that became present since the last check need no fetch.
                 let missing = |p: &Priority| {
                     let mut chunks = flight.wants.at(*p).iter().cloned().flatten();
-                    chunks.any(|chunk| !flight.is_present(chunk))
+                    let is_in_flight = |chunk| flight.fetches.iter().any(|fetch| fetch.chunks.contains(&chunk));
+                    chunks.any(|chunk| !flight.is_present(chunk) && !is_in_flight(chunk))
                 };
                 PRIORITIES.into_iter().find(missing)
             });
@@ -119,7 +116,10 @@ impl World {
             Some(_) if scheduler.closed => panic!("something is wanted after the end"),
             Some(Priority::Critical) => {
                 assert!(
-                    running.all(|(&id, _)| scheduler.is_waited_for(id) || self.is_spared(id)),
+                    running.all(|(&id, _)| {
+                        let (flight, fetch) = scheduler.fetch(id).unwrap();
+                        flight.is_waited_for(fetch) || self.is_spared(id)
+                    }),
                     "critical waits for something lower"
                 );
                 assert!(count >= self.limit, "a slot is idle");
@@ -137,11 +137,11 @@ impl World {
             .fetches
             .iter()
             .filter(|(other, f)| **other != id && f.file == file && !f.is_stopped);
-        let fetch = &self.scheduler.fetches[&id];
+        let (flight, fetch) = self.scheduler.fetch(id).unwrap();
         let lately = self.scheduler.period.saturating_sub(1)..;
         let size = self.files[file].entry.size();
         let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
-        let keeps_a_stream_going = others.count() == 0 && fetch.base() == Some(Priority::High);
+        let keeps_a_stream_going = others.count() == 0 && flight.base_of(fetch) == Some(Priority::High);
         (keeps_a_stream_going || fetch.gives_way || due <= self.round_trip * C + C / 2)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }

@@ -1,0 +1,57 @@
+//! A fetch in flight: its chunks, and what it has brought.
+
+use std::ops::Range;
+
+use super::FetchId;
+use super::queues::OriginNumber;
+
+/// A running fetch.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) id: FetchId,
+    /// The origin whose slot it has: the one that its bytes come from, as far as known (see
+    /// [`super::redirects`]).
+    pub(super) origin: OriginNumber,
+    /// The chunks in flight: those that it has not brought yet, and the one that it is in.
+    pub(super) chunks: Range<u64>,
+    /// Byte offset from which on it brings bytes.
+    pub(super) start: u64,
+    /// Byte offset up to which it has written. **Not before `start`.**
+    pub(super) watermark: u64,
+    /// The period in which it last brought anything; `None` while nothing has come.
+    pub(super) moved_in: Option<u64>,
+    /// The period in which its server last answered it, or sent anything; `None` before the first
+    /// answer.
+    pub(super) served_in: Option<u64>,
+    /// The period in which it got its slot.
+    pub(super) began_in: u64,
+    /// The number of answers of its origin at that time.
+    pub(super) answers_before: u64,
+    /// Its watermark at the beginning of this period and of the two before it.
+    pub(super) marks: [u64; 3],
+    /// True if it was cut to end at its next chunk edge for others.
+    pub(super) gives_way: bool,
+    /// True if it began with more files than connections, and so has the length of one turn.
+    pub(super) is_a_turn: bool,
+}
+
+impl Fetch {
+    /// Bytes brought in this period and the two before it, so within a second at least.
+    pub(super) fn lately(&self) -> u64 {
+        self.watermark.saturating_sub(self.marks[2])
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.moved_in.is_some()
+    }
+
+    /// Returns true if its server has answered it, or sent anything, in this period or the last.
+    pub(super) fn is_served(&self, period: u64) -> bool {
+        self.served_in.is_some_and(|served| served + 1 >= period)
+    }
+
+    /// Returns true if it has brought anything in this period or the last.
+    pub(super) fn is_moving(&self, period: u64) -> bool {
+        self.moved_in.is_some_and(|moved| moved + 1 >= period)
+    }
+}
