@@ -9,8 +9,8 @@
 //! - when the reader is **starved**, that is, when it comes to bytes that were requested ahead but
 //!   are still missing: up to [`MAX_WINDOW`], so that many connections can work for one reader.
 //!
-//! The latter growth has two bounds: what the reader has read, so that a few megabytes read here
-//! and there don't fetch hundreds; and what the origin's connections can make use of. The window
+//! The latter growth is bounded by what the origin's connections can make use of, and takes a round
+//! trip for each step, so a few megabytes read here and there don't fetch hundreds. The window
 //! shrinks when the reader is no longer starved, to some seconds of its rate: a film that was slow
 //! to start does not need 256 MiB ahead of it.
 //!
@@ -26,8 +26,7 @@
 //! proved itself: what is in flight there continues, and only the skipped part is given up.
 //!
 //! **A cursor that is left behind loses its window.** When the handle has read elsewhere for a
-//! while, the window is demoted, and some time later dropped ([`WindowUpdate`]). Streams that are
-//! read in turn come back, which sets them apart: then the cursor's patience becomes twice as long
+//! while, the window is dropped ([`WindowUpdate`]). Streams that are read in turn come back, which sets them apart: then the cursor's patience becomes twice as long
 //! as it was left alone. The cursor itself stays, so a stream that returns continues where it was.
 //!
 //! All of this is pure: values in, values out. The caller passes the result to the scheduler.
@@ -40,7 +39,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::scheduler::{StreamId, WindowUpdate};
-use cursor::{Cursor, Standing};
+use cursor::Cursor;
 
 /// Bytes fetched ahead of a reader that is never starved. At the 4 MB/s of a good film this is one
 /// second. Where readers compete for connections it is the first window, too: each of them rarely
@@ -145,11 +144,8 @@ impl ReadAhead {
         shifts.extend(taken_over.map(WindowUpdate::Drop));
         let seen = (read.end - read.start).max(LOOK);
         for other in &mut self.cursors {
-            let stream = stream(self.reader, other.number);
-            match other.leave_alone(seen) {
-                Some(Standing::Demoted) => shifts.push(WindowUpdate::Demote(stream)),
-                Some(Standing::Dropped) => shifts.push(WindowUpdate::Drop(stream)),
-                Some(Standing::Live) | None => {}
+            if other.leave_alone(seen) {
+                shifts.push(WindowUpdate::Drop(stream(self.reader, other.number)));
             }
         }
         self.cursors.insert(0, cursor);

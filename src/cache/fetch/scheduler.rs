@@ -34,9 +34,8 @@
 //! - **A chunk wanted for several reasons stays wanted until the last reason ends.** A chunk that
 //!   was both read ahead and requested by the user is still fetched when the reader has gone. Only
 //!   a failure ends all reasons, and wakes the waiters with the error.
-//! - **Read-ahead belongs to a stream** (see `windows`). What a stream gives up is demoted or
-//!   dropped, unless another stream wants it. Of an entry's streams, the one that moved last is
-//!   served first.
+//! - **Read-ahead belongs to a stream** (see `windows`). What a stream gives up is
+//!   dropped, unless another stream wants it.
 //! - **A fetch has a slot of the origin that its bytes come from**, behind redirects too
 //!   (`redirects`).
 //! - **A reader far ahead of a fetch does not wait for it.** The fetch is cut short before the

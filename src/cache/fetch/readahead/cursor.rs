@@ -34,12 +34,6 @@ const PROOF_KEPT: u64 = PROOF + SLACK;
 /// around it.
 const FREE_GAP: u64 = 128 << 10;
 
-/// Maximum window of a starved reader, as a multiple of what it has read of the stream: one
-/// megabyte read does not justify hundreds. Below 40 it slows sequential readers down. Measured
-/// over sixteen connections of 20 MB/s and 50 ms: with 16, a file of 128 MiB gets 144 MB/s instead
-/// of 179.
-const STARVED_PER_READ: u64 = 64;
-
 /// Seconds of its own rate that are fetched ahead of a reader that is not starved.
 const SECONDS_AHEAD: f64 = 10.0;
 
@@ -47,24 +41,16 @@ const SECONDS_AHEAD: f64 = 10.0;
 /// read at once.
 const RATED_OVER: f64 = 1.0;
 
-/// Bytes that the handle may read elsewhere before a cursor's window is demoted. As much as proves
+/// Bytes that the handle may read elsewhere before a cursor's window is dropped. As much as proves
 /// another place to be a stream: from then on that stream needs the connections more.
 const PATIENCE: u64 = PROOF;
 
-/// The window is dropped after this many times the cursor's patience.
-const DROPPED_AFTER: u64 = 4;
+/// After this many times the cursor's patience, its window begins again at [`PROVEN_WINDOW`].
+const FORGOTTEN_AFTER: u64 = 4;
 
 /// Maximum patience of a cursor in bytes, however long it was left alone before its reader came
 /// back.
 const MOST_PATIENCE: u64 = 16 << 20;
-
-/// What the reader was last seen to do with a cursor's window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    Live,
-    Demoted,
-    Dropped,
-}
 
 /// The result of a move, in bytes.
 pub(super) struct Step {
@@ -88,8 +74,6 @@ pub(super) struct Cursor {
     in_a_row: u64,
     /// Bytes that were skipped and not read since: some of them may only be late.
     passed_over: u64,
-    /// Bytes read in all, each once.
-    read: u64,
     /// The furthest byte read, exclusive.
     position: u64,
     /// How far ahead of `position` is fetched, in bytes; 0 without proof.
@@ -106,10 +90,11 @@ pub(super) struct Cursor {
     rated_from: Option<(Duration, u64)>,
     /// True if the reader came to missing bytes since then.
     waited: bool,
-    standing: Standing,
+    /// True if its window was dropped, because the handle reads elsewhere.
+    is_left: bool,
     /// Bytes that the handle has read elsewhere since it moved this cursor.
     alone: u64,
-    /// Bytes read elsewhere after which the window is demoted.
+    /// Bytes read elsewhere after which the window is dropped.
     patience: u64,
 }
 
@@ -122,7 +107,6 @@ impl Cursor {
             is_proven: false,
             in_a_row: 0,
             passed_over: 0,
-            read: 0,
             position: start,
             window: 0,
             requested: start,
@@ -131,7 +115,7 @@ impl Cursor {
             starved: false,
             rated_from: None,
             waited: false,
-            standing: Standing::Live,
+            is_left: false,
             alone: 0,
             patience: PATIENCE,
         }
@@ -143,7 +127,7 @@ impl Cursor {
 
     /// Returns true if anything is fetched ahead of it.
     pub(super) fn has_window(&self) -> bool {
-        self.window > 0 && self.standing != Standing::Dropped
+        self.window > 0 && !self.is_left
     }
 
     /// The first byte read.
@@ -158,7 +142,7 @@ impl Cursor {
 
     /// Returns true if this byte is fetched ahead of it.
     pub(super) fn is_fetched_ahead(&self, byte: u64) -> bool {
-        self.has_window() && self.standing == Standing::Live && (self.position..self.requested).contains(&byte)
+        self.has_window() && (self.position..self.requested).contains(&byte)
     }
 
     /// Takes over the window of a cursor whose reader has moved to a place further ahead in it.
@@ -168,26 +152,15 @@ impl Cursor {
         self.grown_at = self.position;
         self.grown_from = self.position;
         self.starved = false;
-        self.read += other.read;
         other.window = 0;
     }
 
-    /// Its handle has read `bytes` bytes elsewhere. Returns the new standing of the window, if it
-    /// changes.
-    pub(super) fn leave_alone(&mut self, bytes: u64) -> Option<Standing> {
+    /// Its handle has read `bytes` bytes elsewhere. Returns true if its window is to be dropped.
+    pub(super) fn leave_alone(&mut self, bytes: u64) -> bool {
         self.alone = self.alone.saturating_add(bytes);
-        let standing = if self.alone < self.patience {
-            Standing::Live
-        } else if self.alone < self.patience * DROPPED_AFTER {
-            Standing::Demoted
-        } else {
-            Standing::Dropped
-        };
-        let has_changed = self.has_window() && standing != self.standing;
-        has_changed.then(|| {
-            self.standing = standing;
-            standing
-        })
+        let is_over = self.has_window() && self.alone >= self.patience;
+        self.is_left |= is_over;
+        is_over
     }
 
     /// The reader reads here again.
@@ -196,15 +169,15 @@ impl Cursor {
             // The reader was not slow, but away.
             self.rated_from = None;
         }
+        let is_forgotten = self.alone >= self.patience * FORGOTTEN_AFTER;
         self.patience = self.patience.max(self.alone.saturating_mul(2)).min(MOST_PATIENCE);
         self.alone = 0;
-        if self.standing == Standing::Live {
+        if !std::mem::take(&mut self.is_left) {
             return;
         }
-        if self.standing == Standing::Dropped {
+        if is_forgotten {
             self.window = self.window.min(PROVEN_WINDOW);
         }
-        self.standing = Standing::Live;
         // All of it is requested again. What has come meanwhile is present.
         self.requested = self.position;
         self.grown_at = self.position;
@@ -229,7 +202,6 @@ impl Cursor {
             late
         };
         self.in_a_row = (self.in_a_row + added).min(PROOF_KEPT);
-        self.read += added;
     }
 
     /// Records a read that continues the stream. `size` is the file's, in bytes.
@@ -334,10 +306,7 @@ impl Cursor {
         if self.window < PROVEN_WINDOW {
             return (self.window * STARVED_GROWTH).min(PROVEN_WINDOW);
         }
-        let most = MAX_WINDOW
-            .min(conditions.useful_window())
-            .min(self.read.saturating_mul(STARVED_PER_READ))
-            .max(PROVEN_WINDOW);
+        let most = MAX_WINDOW.min(conditions.useful_window()).max(PROVEN_WINDOW);
         self.window.max((self.window * STARVED_GROWTH).min(most))
     }
 }

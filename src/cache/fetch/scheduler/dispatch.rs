@@ -14,6 +14,11 @@ use crate::cache::key::EntryId;
 /// Number of connections from which on a long fetch on one of them does not hold up the others.
 const MANY: usize = 8;
 
+/// Number of connections per file from which on they bring what is beyond a gap faster than one fetch
+/// that reads over all gaps. Simulated over sixteen connections, one reader of a file of which every
+/// fourth chunk is present gets 107 MB/s instead of 34, two get 128 instead of 66.
+const OWN_CONNECTIONS: usize = 5;
+
 impl Scheduler {
     /// Dispatches for an entry's origin, and for the other origins whose slots its fetches have.
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
@@ -121,14 +126,17 @@ impl Scheduler {
         let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
         chunks.end = missing_end(chunks.clone());
         let (at, chunk) = (self.queues.at(flight.origin), flight.entry.chunk.bytes());
+        let all = self.connections(flight.origin);
         // The fetch itself takes one.
-        let free = self.connections(flight.origin).saturating_sub(at.running() + 1);
+        let free = all.saturating_sub(at.running() + 1);
+        let has_several = all >= OWN_CONNECTIONS * at.queues();
         let longest = at.pace.fetch_len(u64::MAX, 1).min(self.longest_fetch(flight.origin));
         let most = first + longest / chunk;
         while let Some(next) = flight.next_wanted(chunks.end..most) {
             let gap = chunks.end..next;
             let is_in_flight = |fetch: &Fetch| !common(&fetch.chunks, &gap).is_empty();
             if gap.is_empty()
+                || has_several
                 || !at.pace.bridges((gap.end - gap.start) * chunk, free)
                 || flight.fetches.iter().any(is_in_flight)
             {
@@ -238,7 +246,6 @@ impl Scheduler {
             began_in: self.period,
             answers_before,
             marks: [bytes.start; 3],
-            gives_way: false,
             is_a_turn,
         });
         drop(flight);
@@ -251,24 +258,17 @@ impl Scheduler {
         }));
     }
 
-    /// The fetch that a `Critical` one may take the slot of: the least urgent; among equals, one
-    /// that has brought nothing yet, or else the longest. `None` if readers are blocked on all of
+    /// The fetch that a `Critical` one may take the slot of: the least urgent; among equals, the
+    /// longest. `None` if readers are blocked on all of
     /// them, or will be in a moment.
     pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
         self.fetches_to(origin)
             .filter(|(flight, fetch)| !flight.is_waited_for(fetch) && !self.is_protected(flight, fetch))
             .max_by_key(|(flight, fetch)| {
-                // A fetch that has written everything is about to end, and loses nothing. Next
-                // comes a fetch that its readers have left: nothing wants its bytes.
+                // First a fetch that its readers have left, or that has written everything: nothing
+                // wants its bytes.
                 let base = flight.base_of(fetch);
-                (
-                    flight.left_of(fetch).is_empty(),
-                    base.is_none(),
-                    base,
-                    !fetch.has_begun(),
-                    fetch.chunks.end - fetch.chunks.start,
-                    fetch.id,
-                )
+                (base.is_none(), base, fetch.chunks.end - fetch.chunks.start, fetch.id)
             })
             .map(|(_, fetch)| fetch.id)
     }
@@ -288,18 +288,15 @@ impl Scheduler {
             let brought = fetch.watermark - fetch.start;
             if left.end - left.start <= 1 {
                 waiting = waiting.saturating_sub(1);
-            } else if (brought >= turn && !fetch.is_a_turn) || self.has_had_a_second(flight, fetch) {
+            } else if (brought >= turn && !fetch.is_a_turn) || flight.is_slow(fetch) {
                 have_had_theirs.push((brought, fetch.id));
             }
         }
         have_had_theirs.sort_unstable_by(|a, b| b.cmp(a));
         for (_, id) in have_had_theirs.into_iter().take(waiting) {
-            let Some(mut flight) = self.flight_of(id) else { continue };
-            let cut = flight.cut_to_what_is_wanted(id, Priority::Critical);
-            if let Some(fetch) = flight.fetch_mut(id) {
-                fetch.gives_way = true;
-            }
-            drop(flight);
+            let cut = self
+                .flight_of(id)
+                .and_then(|mut flight| flight.cut_to_what_is_wanted(id, Priority::Critical));
             self.actions.extend(cut);
         }
     }
@@ -321,7 +318,7 @@ impl Scheduler {
         }
         let keeps_a_stream_going = flight.base_of(fetch) == Some(Priority::High) && flight.fetches.len() == 1;
         let due = flight.bytes_to(fetch, &left);
-        keeps_a_stream_going || fetch.gives_way || due <= self.queues.at(fetch.origin).pace.round_trip()
+        keeps_a_stream_going || due <= self.queues.at(fetch.origin).pace.round_trip()
     }
 
     pub(super) fn fetch(&self, id: FetchId) -> Option<(&EntryQueue, &Fetch)> {

@@ -109,7 +109,7 @@ impl EntryQueue {
         let is_full = self.share.is_some_and(|share| self.fetches.len() >= share);
         let may_begin = self.rests_until.is_none() && self.set_back_until.is_none() && !is_full;
         let mut priorities = PRIORITIES.into_iter().filter(|_| may_begin);
-        priorities.find(|&priority| self.next_pending(priority, &ALL).is_some())
+        priorities.find(|&priority| self.next_at(priority).is_some())
     }
 
     pub(super) fn fetch(&self, id: FetchId) -> Option<&Fetch> {
@@ -120,8 +120,13 @@ impl EntryQueue {
         self.fetches.iter_mut().find(|fetch| fetch.id == id)
     }
 
+    /// The first chunk that is wanted at this priority and not in flight.
+    pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
+        self.next_pending(priority, &ALL)
+    }
+
     /// The first of these chunks that is wanted at this priority and not in flight.
-    pub(super) fn next_pending(&self, priority: Priority, within: &Range<u64>) -> Option<u64> {
+    fn next_pending(&self, priority: Priority, within: &Range<u64>) -> Option<u64> {
         let mut rest = within.clone();
         loop {
             let next = self.wants.within(priority, &rest).next()?;
@@ -182,6 +187,11 @@ impl EntryQueue {
         let mut present = RangeSet::from_iter([chunks.clone()]);
         self.missing_in(chunks).into_iter().for_each(|run| present.remove(run));
         present.into_iter().for_each(|run| self.wants.remove(run));
+    }
+
+    /// Returns true if a fetch has been bringing bytes for a second, and needs at least another.
+    pub(super) fn is_slow(&self, fetch: &Fetch) -> bool {
+        fetch.marks[2] > fetch.start && fetch.lately() < self.bytes_to(fetch, &self.left_of(fetch))
     }
 
     /// The priority of a fetch without blocked readers; `None` if nothing else wants it.
@@ -258,14 +268,6 @@ impl EntryQueue {
             runs.push(start..at);
         }
         runs
-    }
-
-    /// The next chunk of those wanted at a priority: ahead of the stream that moved last, or else
-    /// the first.
-    pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
-        let ahead_of = |window| self.next_pending(priority, window);
-        let ahead = (priority == Priority::High).then(|| self.windows.live().find_map(ahead_of));
-        ahead.flatten().or_else(|| self.next_pending(priority, &ALL))
     }
 
     /// Number of losses of its chunks so far.

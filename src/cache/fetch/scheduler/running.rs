@@ -29,8 +29,6 @@ pub(super) struct Fetch {
     pub(super) answers_before: u64,
     /// Its watermark at the beginning of this period and of the two before it.
     pub(super) marks: [u64; 3],
-    /// True if it was cut to end at its next chunk edge for others.
-    pub(super) gives_way: bool,
     /// True if it began with more files than connections, and so has the length of one turn.
     pub(super) is_a_turn: bool,
 }

@@ -71,12 +71,6 @@ impl Scheduler {
         fetch.lately() < flight.bytes_to(fetch, &(left.start..left.start + 1))
     }
 
-    /// Returns true if a fetch has had its slot for a second, and needs it for at least another.
-    pub(super) fn has_had_a_second(&self, flight: &EntryQueue, fetch: &Fetch) -> bool {
-        let due = flight.bytes_to(fetch, &flight.left_of(fetch));
-        self.period - fetch.began_in >= A_SECOND && fetch.lately() < due
-    }
-
     /// Takes a fetch's slot away, and sets its entry back.
     pub(super) fn set_back(&mut self, id: FetchId) {
         let Some((flight, fetch)) = self.fetch(id) else { return };

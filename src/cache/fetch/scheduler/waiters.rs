@@ -132,34 +132,19 @@ impl EntryQueue {
     /// are not wanted at it any more. A fetch that only this reason kept in flight ends at the next
     /// chunk edge.
     pub(super) fn withdraw(&mut self, chunks: &Range<u64>, priority: Priority) -> Vec<Action> {
-        self.change_reasons(chunks, priority, None)
-    }
-
-    /// Wants chunks less urgently, except for those that a waiter needs. A fetch for them ends at the
-    /// next chunk edge.
-    pub(super) fn demote(&mut self, chunks: &[Range<u64>], from: Priority, to: Priority) -> Vec<Action> {
-        let changes = chunks.iter().flat_map(|run| self.change_reasons(run, from, Some(to)));
-        changes.collect()
-    }
-
-    fn change_reasons(&mut self, chunks: &Range<u64>, from: Priority, to: Option<Priority>) -> Vec<Action> {
         let mut concerned = Vec::new();
-        for run in self.unneeded(chunks, from) {
+        for run in self.unneeded(chunks, priority) {
             for fetch in &self.fetches {
                 let shared = common(&run, &fetch.chunks);
-                if self.wants.within(from, &shared).next().is_some() {
+                if self.wants.within(priority, &shared).next().is_some() {
                     concerned.push(fetch.id);
                 }
             }
-            match to {
-                Some(to) => self.wants.demote(&run, from, to),
-                None => self.wants.remove_at(run, from),
-            }
+            self.wants.remove_at(run, priority);
         }
-        let at_least = if to.is_some() { Priority::Medium } else { Priority::Low };
         concerned
             .into_iter()
-            .filter_map(|fetch| self.cut_to_what_is_wanted(fetch, at_least))
+            .filter_map(|fetch| self.cut_to_what_is_wanted(fetch, Priority::Low))
             .collect()
     }
 

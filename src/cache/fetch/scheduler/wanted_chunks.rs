@@ -34,13 +34,6 @@ impl WantedChunks {
         }
     }
 
-    /// Moves chunks from one priority to another.
-    pub(super) fn demote(&mut self, chunks: &Range<u64>, from: Priority, to: Priority) {
-        let wanted: Vec<_> = self.within(from, chunks).collect();
-        self.remove_at(chunks.clone(), from);
-        self.0[to as usize].extend(wanted);
-    }
-
     /// The runs of these chunks that are wanted at this priority.
     pub(super) fn within<'a>(
         &'a self,
@@ -115,7 +108,6 @@ mod tests {
             (wants.end(&all, Priority::Medium), wants.most_urgent(&(10..20))),
             (None, None)
         );
-        wants.demote(&(0..4), Priority::Low, Priority::Medium);
-        assert_eq!(wants.within(Priority::Low, &(2..6)).collect::<Vec<_>>(), [4..6]);
+        assert_eq!(wants.within(Priority::Low, &(2..6)).next(), Some(2..6));
     }
 }

@@ -4,11 +4,8 @@
 //! Several readers, and several streams of one reader, may want the same chunks ahead. What one of
 //! them gives up stays wanted for the others. Only this module knows the windows of all of them.
 //!
-//! A window is **live** at first: its chunks are wanted at `High`. The window of a stream that was
-//! left behind is **demoted**. What has not begun is then wanted at `Low`; a fetch for it gives its
-//! slot back at the next chunk edge, and its rest is wanted at `Low`. When the reader comes back,
-//! the window is live again. If the reader does not come back, the window is dropped, and its
-//! chunks are not wanted any more.
+//! The chunks of a window are wanted at `High`. When its stream is left behind, it is dropped: its
+//! chunks are not wanted any more, and a fetch for them ends at the next chunk edge.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,7 +29,7 @@ pub struct StreamId {
 /// A change of a stream's window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WindowUpdate {
-    /// The stream has moved, and is now the first to be served of its entry's streams.
+    /// The stream has moved.
     Move {
         /// The stream of the window.
         stream: StreamId,
@@ -42,9 +39,7 @@ pub enum WindowUpdate {
         /// Byte range that it requests for the first time. **Within `keep`.**
         ask: Range<u64>,
     },
-    /// Its reader reads elsewhere, and may come back.
-    Demote(StreamId),
-    /// Its reader has moved elsewhere for good.
+    /// Its reader reads elsewhere.
     Drop(StreamId),
 }
 
@@ -53,12 +48,12 @@ impl WindowUpdate {
     pub fn asks(&self) -> Option<&Range<u64>> {
         match self {
             WindowUpdate::Move { ask, .. } => Some(ask).filter(|ask| !ask.is_empty()),
-            WindowUpdate::Demote(_) | WindowUpdate::Drop(_) => None,
+            WindowUpdate::Drop(_) => None,
         }
     }
 }
 
-/// The windows of an entry, ordered by last move, latest first.
+/// The windows of an entry.
 #[derive(Debug, Default)]
 pub(super) struct Windows(Vec<Window>);
 
@@ -66,18 +61,13 @@ pub(super) struct Windows(Vec<Window>);
 struct Window {
     stream: StreamId,
     chunks: Range<u64>,
-    is_live: bool,
 }
 
 impl Windows {
-    /// The live windows, that of the stream that moved last first.
-    pub(super) fn live(&self) -> impl Iterator<Item = &Range<u64>> {
-        self.of_kind(true)
-    }
-
-    pub(super) fn of_kind(&self, is_live: bool) -> impl Iterator<Item = &Range<u64>> {
-        let windows = self.0.iter().filter(move |window| window.is_live == is_live);
-        windows.map(|window| &window.chunks).filter(|chunks| !chunks.is_empty())
+    /// Their chunks.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
+        let windows = self.0.iter().map(|window| &window.chunks);
+        windows.filter(|chunks| !chunks.is_empty())
     }
 
     fn take(&mut self, stream: StreamId) -> Option<Window> {
@@ -92,13 +82,13 @@ impl Windows {
             .collect()
     }
 
-    /// The parts of these chunks that are in no window of this kind.
-    fn outside(&self, chunks: &Range<u64>, is_live: bool) -> Vec<Range<u64>> {
+    /// The parts of these chunks that are in no window.
+    fn outside(&self, chunks: &Range<u64>) -> Vec<Range<u64>> {
         if chunks.is_empty() {
             return Vec::new();
         }
-        let others: RangeSet<u64> = self.of_kind(is_live).cloned().collect();
-        others.gaps(chunks).collect()
+        let windows: RangeSet<u64> = self.iter().cloned().collect();
+        windows.gaps(chunks).collect()
     }
 }
 
@@ -142,7 +132,6 @@ impl Scheduler {
         for shift in shifts {
             match shift {
                 WindowUpdate::Move { stream, keep, ask } => self.move_window(entry, *stream, keep, ask),
-                WindowUpdate::Demote(stream) => self.demote_window(entry.id, *stream),
                 WindowUpdate::Drop(stream) => self.drop_window(entry.id, *stream),
             }
         }
@@ -155,20 +144,16 @@ impl Scheduler {
         let window = Window {
             stream,
             chunks: chunks.clone(),
-            is_live: true,
         };
-        flight.windows.0.insert(0, window);
+        flight.windows.0.push(window);
         flight.want(&entry.chunk.touched(ask), Priority::High);
         let Some(before) = before else { return };
-        if !before.is_live {
-            self.actions.extend(flight.leave_window(&before.chunks, false));
-        }
         // Most often nothing: a window moves on at its end, and what is behind has come.
         for left in [
             before.chunks.start..before.chunks.end.min(chunks.start),
             before.chunks.start.max(chunks.end)..before.chunks.end,
         ] {
-            self.actions.extend(flight.leave_window(&left, true));
+            self.actions.extend(flight.leave_window(&left));
         }
     }
 
@@ -176,30 +161,15 @@ impl Scheduler {
         if let Some(mut flight) = self.queues.get_mut(id)
             && let Some(window) = flight.windows.take(stream)
         {
-            self.actions.extend(flight.leave_window(&window.chunks, window.is_live));
+            self.actions.extend(flight.leave_window(&window.chunks));
         }
-    }
-
-    fn demote_window(&mut self, id: EntryId, stream: StreamId) {
-        let Some(mut flight) = self.queues.get_mut(id) else {
-            return;
-        };
-        let window = flight.windows.0.iter_mut().find(|window| window.stream == stream);
-        let Some(window) = window.filter(|window| window.is_live) else {
-            return;
-        };
-        window.is_live = false;
-        let chunks = window.chunks.clone();
-        let left = flight.windows.outside(&chunks, true);
-        self.actions.extend(flight.demote(&left, Priority::High, Priority::Low));
     }
 }
 
 impl EntryQueue {
-    /// Chunks leave a window of this kind.
-    fn leave_window(&mut self, chunks: &Range<u64>, was_live: bool) -> Vec<Action> {
-        let priority = if was_live { Priority::High } else { Priority::Low };
-        let left = self.windows.outside(chunks, was_live);
-        left.iter().flat_map(|run| self.withdraw(run, priority)).collect()
+    /// Chunks leave a window.
+    fn leave_window(&mut self, chunks: &Range<u64>) -> Vec<Action> {
+        let left = self.windows.outside(chunks);
+        left.iter().flat_map(|run| self.withdraw(run, Priority::High)).collect()
     }
 }

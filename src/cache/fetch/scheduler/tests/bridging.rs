@@ -30,6 +30,15 @@ fn what_other_connections_can_bring_is_left_to_them() {
 }
 
 #[test]
+fn file_with_many_connections_of_its_own_leaves_gaps_to_them() {
+    let (mut play, entry) = alternating(5, 1);
+    play.request(&entry, 0..19, Priority::High);
+    assert_eq!(play.starts(), [0..1, 2..3, 4..5, 6..7, 8..9]);
+    play.completes(0, C);
+    assert_eq!(play.starts()[5], 10..11);
+}
+
+#[test]
 fn a_gap_that_takes_longer_than_a_round_trip_is_not_gone_over() {
     let (mut play, entry) = alternating(1, 1);
     play.request(&known("a", 1), 0..1, Priority::High);

@@ -208,11 +208,7 @@ impl World {
                 let WindowUpdate::Move { stream, .. } = moved else {
                     unreachable!()
                 };
-                let shift = match how {
-                    0 | 1 => WindowUpdate::Demote(stream),
-                    2 => WindowUpdate::Drop(stream),
-                    _ => moved,
-                };
+                let shift = if how <= 2 { WindowUpdate::Drop(stream) } else { moved };
                 self.scheduler.shift(&entry, &[shift]);
             }
             Event::RoutePermit { entry, reader } => {

@@ -23,70 +23,42 @@ impl Play {
 }
 
 #[test]
-fn a_window_that_is_demoted_gives_its_slots_back_at_the_next_chunk_edge_and_comes_last() {
+fn dropped_window_gives_its_slot_back_at_the_next_chunk_edge() {
     let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
     play.moves(&entry, 1, 0..32);
     play.request(&other, 0..8, Priority::Medium);
     play.writes(0, 2 * C + 1);
-    play.shift(&entry, WindowUpdate::Demote(stream(1)));
+    play.shift(&entry, WindowUpdate::Drop(stream(1)));
     assert_eq!(play.trimmed, [(play.started[0].id, 3 * C)]);
     play.completes(0, 3 * C);
     assert_eq!(play.started[1].entry.id, other.id);
     play.completes(1, 8 * C);
-    assert_eq!(
-        play.starts()[2],
-        3..19,
-        "with nothing else to do it is fetched after all"
-    );
+    assert!(play.scheduler.is_idle() && play.started.len() == 2);
 }
 
 #[test]
-fn a_window_that_is_dropped_is_not_fetched_any_more_wherever_it_stood() {
-    for demoted_first in [false, true] {
-        let (mut play, entry) = (Play::with_slots(1), known("a", 100));
-        play.moves(&entry, 1, 0..32);
-        play.writes(0, 2 * C + 1);
-        if demoted_first {
-            play.shift(&entry, WindowUpdate::Demote(stream(1)));
-        }
-        play.shift(&entry, WindowUpdate::Drop(stream(1)));
-        assert_eq!(play.trimmed, [(play.started[0].id, 3 * C)]);
-        play.completes(0, 3 * C);
-        assert!(play.scheduler.is_idle() && play.started.len() == 1);
-    }
-}
-
-#[test]
-fn who_comes_back_to_a_demoted_window_has_it_served_as_before() {
+fn dropped_window_is_served_again_when_its_stream_moves() {
     let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
     play.wait(&other, 0..C, 1);
     play.request(&other, 1..8, Priority::Medium);
     play.moves(&entry, 1, 0..8);
-    play.shift(&entry, WindowUpdate::Demote(stream(1)));
+    play.shift(&entry, WindowUpdate::Drop(stream(1)));
     play.moves(&entry, 1, 0..8);
     play.completes(0, C);
     assert_eq!(play.started[1].entry.id, entry.id);
-    play.scheduler.leave(entry.id, 0);
-    play.note();
-    play.completes(1, C);
-    play.completes(2, 8 * C);
-    assert!(play.scheduler.is_idle(), "nothing of it is left at `Low`");
 }
 
 #[test]
 fn what_another_stream_wants_ahead_outlives_the_window_that_is_dropped() {
-    let shifts = [WindowUpdate::Drop(stream(1)), WindowUpdate::Demote(stream(1))];
-    for shift in shifts {
-        let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
-        play.moves(&entry, 1, 0..10);
-        // Of another reader.
-        play.moves(&entry, 11, 6..16);
-        play.request(&other, 0..8, Priority::Medium);
-        play.shift(&entry, shift);
-        assert_eq!(play.trimmed, [], "the fetch brings what the other wants");
-        play.completes(0, 10 * C);
-        assert_eq!(play.starts()[1], 10..16);
-    }
+    let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
+    play.moves(&entry, 1, 0..10);
+    // Of another reader.
+    play.moves(&entry, 11, 6..16);
+    play.request(&other, 0..8, Priority::Medium);
+    play.shift(&entry, WindowUpdate::Drop(stream(1)));
+    assert_eq!(play.trimmed, [], "the fetch brings what the other wants");
+    play.completes(0, 10 * C);
+    assert_eq!(play.starts()[1], 10..16);
 }
 
 #[test]
@@ -111,19 +83,17 @@ fn one_of_two_readers_that_leaves_takes_its_own_windows_back_and_no_others() {
 }
 
 #[test]
-fn among_the_streams_of_a_file_the_one_that_moved_last_is_served_first() {
+fn passed_chunks_of_a_window_are_not_fetched() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.wait(&entry, 0..C, 1);
     play.moves(&entry, 1, 30..38);
     play.moves(&entry, 2, 60..68);
-    play.moves(&entry, 3, 10..18);
     play.moves(&entry, 2, 62..70);
     play.completes(0, C);
-    for (fetch, end) in [(1, 70), (2, 18), (3, 38)] {
-        play.completes(fetch, end * C);
-    }
-    assert_eq!(play.starts(), [0..1, 62..70, 10..18, 30..38]);
-    assert!(play.scheduler.is_idle(), "what the second has passed is not fetched");
+    play.completes(1, 38 * C);
+    play.completes(2, 70 * C);
+    assert_eq!(play.starts(), [0..1, 30..38, 62..70]);
+    assert!(play.scheduler.is_idle());
 }
 
 #[test]
@@ -147,17 +117,11 @@ fn a_window_that_becomes_shorter_is_fetched_no_further() {
 
 #[test]
 fn a_reader_that_is_blocked_keeps_its_bytes_when_its_window_goes() {
-    for shift in [WindowUpdate::Demote(stream(1)), WindowUpdate::Drop(stream(1))] {
-        let (mut play, entry) = (Play::with_slots(1), known("a", 100));
-        play.wait_with_ahead(&entry, 0..4 * C, 0..16, 7);
-        // `wait_with_ahead` is stream 0.
-        let shift = match shift {
-            WindowUpdate::Demote(_) => WindowUpdate::Demote(stream(0)),
-            _ => WindowUpdate::Drop(stream(0)),
-        };
-        play.shift(&entry, shift);
-        assert_eq!(play.trimmed, [(play.started[0].id, 4 * C)]);
-        play.completes(0, 4 * C);
-        assert_eq!(play.woken_well(), [7]);
-    }
+    let (mut play, entry) = (Play::with_slots(1), known("a", 100));
+    play.wait_with_ahead(&entry, 0..4 * C, 0..16, 7);
+    // `wait_with_ahead` is stream 0.
+    play.shift(&entry, WindowUpdate::Drop(stream(0)));
+    assert_eq!(play.trimmed, [(play.started[0].id, 4 * C)]);
+    play.completes(0, 4 * C);
+    assert_eq!(play.woken_well(), [7]);
 }

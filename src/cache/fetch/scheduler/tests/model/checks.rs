@@ -47,21 +47,18 @@ impl World {
         }
     }
 
-    /// A file that is requested only by windows has nothing wanted at their priorities outside
-    /// them.
+    /// A file that is requested only by windows has nothing wanted at `High` outside them.
     fn check_windows(&self) {
         for (id, flight) in self.scheduler.queues.iter() {
             let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
-            for (priority, is_live) in [(Priority::High, true), (Priority::Low, false)] {
-                let mut wanted = flight.wants.at(priority).clone();
-                for window in flight.windows.of_kind(is_live) {
-                    wanted.remove(window.clone());
-                }
-                assert!(
-                    file.was_asked_for || wanted.is_empty(),
-                    "{wanted:?} is wanted ahead of nobody"
-                );
+            let mut wanted = flight.wants.at(Priority::High).clone();
+            for window in flight.windows.iter() {
+                wanted.remove(window.clone());
             }
+            assert!(
+                file.was_asked_for || wanted.is_empty(),
+                "{wanted:?} is wanted ahead of no reader"
+            );
         }
     }
 
@@ -142,7 +139,7 @@ impl World {
         let size = self.files[file].entry.size();
         let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
         let keeps_a_stream_going = others.count() == 0 && flight.base_of(fetch) == Some(Priority::High);
-        (keeps_a_stream_going || fetch.gives_way || due <= self.round_trip * C + C / 2)
+        (keeps_a_stream_going || due <= self.round_trip * C + C / 2)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }
 }
