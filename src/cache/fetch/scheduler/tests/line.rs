@@ -5,8 +5,9 @@
 //! decisions of scheduler and read-ahead, without that of a kernel, a disk or a processor.
 //!
 //! The asserted figures are a little below the measured ones. After a change of a constant of
-//! fetches or windows, `--nocapture` shows its effect.
+//! fetches or windows, `--nocapture` shows its effect; [`figures`] prints more of them.
 
+mod figures;
 mod rates;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -50,12 +51,17 @@ pub(super) const READ: u64 = 128 << 10;
 
 const CONNECTIONS: usize = 16;
 
+/// The period of [`Scheduler::period_passed`], in microseconds.
+const PERIOD: u64 = 500_000;
+
 /// An event at a moment.
 enum Happens {
     /// A piece arrives over the connection of this fetch.
     Piece(FetchId),
     /// This program reads on.
     Read(usize),
+    /// Half a second has passed.
+    Period,
 }
 
 /// A program that reads.
@@ -64,8 +70,8 @@ pub(super) struct Program {
     ahead: ReadAhead,
     /// Where it reads next, and where it ends.
     bytes: Range<u64>,
-    /// Where it continues then.
-    then: VecDeque<Range<u64>>,
+    /// Where it continues then, and how.
+    then: VecDeque<(Range<u64>, Pace)>,
     pace: Pace,
     asked_at: u64,
     /// How long each of its reads took, in microseconds.
@@ -133,6 +139,8 @@ pub(super) struct Line {
     /// connection.
     broken_off: u64,
     sent: u64,
+    /// The connections of files that are served otherwise than the others.
+    odd: HashMap<EntryId, Connection>,
 }
 
 impl Line {
@@ -155,6 +163,7 @@ impl Line {
             requests: 0,
             broken_off: 0,
             sent: 0,
+            odd: HashMap::new(),
         }
     }
 
@@ -172,12 +181,12 @@ impl Line {
     }
 
     /// A program begins to read parts of a file, one after another.
-    fn reads_all<const N: usize>(&mut self, entry: &Arc<CacheEntry>, parts: [Range<u64>; N], pace: Pace) -> usize {
-        let mut then = VecDeque::from(parts);
+    fn reads_all(&mut self, entry: &Arc<CacheEntry>, parts: impl IntoIterator<Item = Range<u64>>, pace: Pace) -> usize {
+        let mut then: VecDeque<_> = parts.into_iter().map(|part| (part, pace)).collect();
         self.programs.push(Program {
             entry: Arc::clone(entry),
             ahead: ReadAhead::new(self.programs.len() as u64, u64::MAX),
-            bytes: then.pop_front().unwrap(),
+            bytes: then.pop_front().unwrap().0,
             then,
             left_at: Vec::new(),
             pace,
@@ -197,12 +206,20 @@ impl Line {
 
     /// Runs until there are no more events.
     pub(super) fn run(&mut self) {
+        self.at(PERIOD, Happens::Period);
         while let Some(((time, _), what)) = self.agenda.pop_first() {
+            if self.agenda.is_empty() && self.scheduler.is_idle() && matches!(what, Happens::Period) {
+                break;
+            }
             self.now = time;
             self.scheduler.set_now(self.began + Duration::from_micros(time));
             match what {
                 Happens::Piece(fetch) => self.piece(fetch),
                 Happens::Read(program) => self.read(program),
+                Happens::Period => {
+                    self.scheduler.period_passed();
+                    self.at(PERIOD, Happens::Period);
+                }
             }
             self.carry_out();
         }
@@ -215,7 +232,8 @@ impl Line {
         };
         let entry = Arc::clone(&transfer.order.entry);
         let (start, before) = (transfer.order.bytes.start, transfer.position);
-        transfer.position = (before + self.connection.piece).min(transfer.end);
+        let connection = self.odd.get(&entry.id).copied().unwrap_or(self.connection);
+        transfer.position = (before + connection.piece).min(transfer.end);
         let (position, end, asked_at) = (transfer.position, transfer.end, transfer.asked_at);
         self.sent += position - before;
         let settled = entry.settled().unwrap();
@@ -224,25 +242,25 @@ impl Line {
         }
         self.scheduler.progress(entry.id, id, position);
         if position < end {
-            return self.at(self.next_piece(), Happens::Piece(id));
+            return self.at(self.next_piece(connection), Happens::Piece(id));
         }
         self.broken_off += u64::from(end < self.transfers[&id].order.bytes.end);
         self.transfers.remove(&id);
-        let time = Duration::from_micros((self.now - asked_at - self.connection.round_trip).max(1));
-        let latency = Duration::from_micros(self.connection.round_trip);
+        let time = Duration::from_micros((self.now - asked_at - connection.round_trip).max(1));
+        let latency = Duration::from_micros(connection.round_trip);
         let now = self.began + Duration::from_micros(self.now);
         self.scheduler.measured(&entry.origin, latency, end - start, time, now);
         self.scheduler.ended(id, Ok(()));
     }
 
     /// The time of the next piece, beside all others that arrive now.
-    fn next_piece(&self) -> u64 {
+    fn next_piece(&self, connection: Connection) -> u64 {
         let Connection {
             round_trip,
             piece,
             piece_time,
             in_all,
-        } = self.connection;
+        } = connection;
         let come = |transfer: &&Transfer| self.now >= transfer.asked_at + round_trip;
         let beside = self.transfers.values().filter(come).count() as u64;
         in_all.map_or(piece_time, |in_all| piece_time.max(piece * beside * 1_000_000 / in_all))
@@ -256,7 +274,7 @@ impl Line {
                 program.done_at = Some(self.now);
                 return self.scheduler.leave(entry.id, number as u64);
             };
-            program.bytes = next;
+            (program.bytes, program.pace) = next;
             program.left_at.push(self.now);
         }
         program.asked_at = self.now;
@@ -291,8 +309,9 @@ impl Line {
             match action {
                 Action::Start(order) => {
                     self.requests += 1;
-                    let first = self.connection.in_all.map_or(0, |_| self.next_piece());
-                    self.at(self.connection.round_trip + first, Happens::Piece(order.id));
+                    let connection = self.odd.get(&order.entry.id).copied().unwrap_or(self.connection);
+                    let first = connection.in_all.map_or(0, |_| self.next_piece(connection));
+                    self.at(connection.round_trip + first, Happens::Piece(order.id));
                     let transfer = Transfer {
                         end: order.bytes.end,
                         position: order.bytes.start,
