@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use fetchfs::internals::scheduler::{Action, FetchOrder, Limits, Scheduler, StreamId, WaiterId, WindowUpdate};
 use fetchfs::internals::{
-    Cache, CacheConfig, CacheEntry, ChunkSize, Client, HttpConfig, ListingConfig, Origin, Priority, Validator, Version,
-    index_page,
+    Cache, CacheConfig, CacheEntry, ChunkSize, Client, Content, HttpConfig, ListedSize, ListingConfig, Origin,
+    Priority, Validator, Version, index_page,
 };
 use url::Url;
 
@@ -76,7 +76,8 @@ fn settled(cache: &Cache, name: &str, size: u64) -> Result<Arc<CacheEntry>> {
         validator: Validator::Strong(format!("\"{name}\"")),
     };
     let origin = Origin::of(&url).context("an origin")?;
-    Ok(cache.entry(&url, origin, &cache.current(&url, version, None))?)
+    let held = cache.current(&url, version, None);
+    Ok(cache.entry(Content::at(url, ListedSize::Exact(size)), origin, &held)?)
 }
 
 /// Is it here? Asked for each read.
@@ -158,7 +159,8 @@ fn queue(cache: &Cache) -> Result<()> {
 fn unsettled(cache: &Cache, name: &str) -> Result<Arc<CacheEntry>> {
     let url = Url::parse(&format!("http://127.0.0.1:1/{name}"))?;
     let origin = Origin::of(&url).context("an origin")?;
-    Ok(cache.unsettled(&url, origin, GIB, Box::new(|| {})))
+    let content = Content::at(url, ListedSize::Exact(GIB));
+    Ok(cache.unsettled(content, origin, Box::new(|| {})))
 }
 
 /// A scheduler whose fetches bring their bytes at once, the oldest first.

@@ -122,6 +122,6 @@ pub mod internals {
     #[cfg(fuzzing)]
     pub use crate::http::fuzzing;
     pub use crate::http::{HttpConfig, Origin, Validator, Version};
-    pub use crate::origin::Client;
+    pub use crate::origin::{Client, Content, ListedSize};
     pub use crate::source::{ListingConfig, index_page};
 }

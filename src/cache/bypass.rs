@@ -113,7 +113,8 @@ impl Bypass {
         // As for a fetch: a complete chunk resets the count of tries.
         let chunk = wanted.entry.chunk.bytes() as usize;
         let mut good_until = chunk;
-        let (client, url) = (&self.downloader.client, &wanted.entry.url);
+        let (client, content) = (&self.downloader.client, &wanted.entry.content);
+        let url = content.url();
         let mut is_detour = false;
         while bytes.len() < len {
             let before = bytes.len();
@@ -121,9 +122,9 @@ impl Bypass {
             let rest = wanted.bytes.start + before as u64..wanted.bytes.end;
             let (own, has_others) = (
                 client.health_of(url),
-                !self.downloader.candidates(url, &rest).is_empty(),
+                !self.downloader.candidates(content, &rest).is_empty(),
             );
-            let RoutePermit { turn, elsewhere } = self.downloader.leave_to_ask(url, &rest, own, is_detour).await;
+            let RoutePermit { turn, elsewhere } = self.downloader.leave_to_ask(content, &rest, own, is_detour).await;
             let connection = self.connections.acquire().await;
             let (blame, result) = self.attempt(wanted, &mut bytes, turn, elsewhere.as_ref()).await;
             drop(connection);
@@ -176,7 +177,7 @@ impl Bypass {
         elsewhere: Option<&Candidate>,
     ) -> (Option<FailureAttribution>, Result<(), ReadError>) {
         let from = wanted.bytes.start + bytes.len() as u64;
-        let (url, rest) = (&wanted.entry.url, from..wanted.bytes.end);
+        let (url, rest) = (wanted.entry.url(), from..wanted.bytes.end);
         let client = &self.downloader.client;
         if let Some(Candidate { tier, url }) = elsewhere {
             let modified = wanted.entry.settled().and_then(|settled| settled.modified);
@@ -222,7 +223,7 @@ impl Bypass {
                 Weighed::Same => *answer,
                 Weighed::Another => RangeAnswer::Changed(None),
                 Weighed::Again => {
-                    let (kind, url) = (HttpErrorKind::Interrupted, redact(&wanted.entry.url));
+                    let (kind, url) = (HttpErrorKind::Interrupted, redact(wanted.entry.url()));
                     return Err(HttpError { kind, url }.into());
                 }
             },
@@ -277,7 +278,7 @@ impl Wanted<'_> {
     fn bad_answer(&self, what: &str) -> HttpError {
         HttpError {
             kind: HttpErrorKind::BadAnswer(what.to_owned()),
-            url: redact(&self.entry.url),
+            url: redact(self.entry.url()),
         }
     }
 }

@@ -63,7 +63,7 @@ use sharing::dir_lock::DirLock;
 pub use storage::disk::STAT_BLOCK;
 
 use crate::http::{Origin, Version};
-use crate::origin::Sample;
+use crate::origin::{Content, ListedSize, Sample};
 
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
 pub const SMALL_FILE: u64 = 1 << 20;
@@ -140,22 +140,26 @@ impl Cache {
     /// An entry for a version that is known to be current. Some system calls and a query.
     ///
     /// # Errors [`ReadError::Store`] if it has too many chunks.
-    pub fn entry(&self, url: &Url, origin: Origin, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
-        let settled = self.versions().open(url, held.chunk, &held.version, held.modified)?;
-        let entry = CacheEntry::unsettled(url.clone(), origin, held.chunk, held.version.size);
+    pub fn entry(&self, mut content: Content, origin: Origin, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
+        let versions = self.versions();
+        let settled = versions.open(content.url(), held.chunk, &held.version, held.modified)?;
+        // The listing's size may be another version's.
+        content.size = ListedSize::Exact(held.version.size);
+        let entry = CacheEntry::unsettled(content, origin, held.chunk);
         entry.settle(settled);
         Ok(Arc::new(entry))
     }
 
     /// Samples of a version's present bytes. Some system calls and a query.
-    pub fn samples(&self, url: &Url, origin: Origin, held: &Held) -> Vec<Sample> {
-        self.entry(url, origin, held)
+    pub fn samples(&self, content: Content, origin: Origin, held: &Held) -> Vec<Sample> {
+        self.entry(content, origin, held)
             .map_or_else(|_| Vec::new(), |entry| entry.samples())
     }
 
-    /// An entry for a file of which only a listing's word is known: `size_hint` bytes. If there are more, `on_resize` is called.
-    pub fn unsettled(&self, url: &Url, origin: Origin, size_hint: u64, on_resize: OnResize) -> Arc<CacheEntry> {
-        let entry = CacheEntry::unsettled(url.clone(), origin, self.chunk_size, size_hint);
+    /// An entry for a file of which only the source's word is known. If there are more bytes than that, `on_resize` is
+    /// called.
+    pub fn unsettled(&self, content: Content, origin: Origin, on_resize: OnResize) -> Arc<CacheEntry> {
+        let entry = CacheEntry::unsettled(content, origin, self.chunk_size);
         Arc::new(entry.on_resize(on_resize))
     }
 

@@ -72,14 +72,16 @@ impl Mount {
             resized.fetch_add(1, Ordering::Relaxed);
         });
         let origin = Origin::of(url).unwrap();
-        self.cache.reader(self.cache.unsettled(url, origin, size, on_resize))
+        let content = Content::at(url.clone(), ListedSize::Exact(size));
+        self.cache.reader(self.cache.unsettled(content, origin, on_resize))
     }
 
     /// Opens the version that the cache holds.
     fn held(&self, server: &Server) -> Arc<Reader> {
         let held = self.cache.newest(&server.url).expect("the cache holds a version");
         let origin = Origin::of(&server.url).unwrap();
-        self.cache.reader(self.cache.entry(&server.url, origin, &held).unwrap())
+        let entry = self.cache.entry(server.content(), origin, &held);
+        self.cache.reader(entry.unwrap())
     }
 
     /// Ends the mount as an unmount does.

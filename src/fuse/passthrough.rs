@@ -104,7 +104,7 @@ impl Passthrough {
         }
         // The kernel may still have the listing's size, and learns of a smaller one only by a short read from this
         // process.
-        if entry.size() < entry.size_hint {
+        if entry.size() < entry.size_hint() {
             return None;
         }
         let cached_file = &entry.settled()?.cached_file;

@@ -146,7 +146,7 @@ fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
         ReadError::Cancelled => {}
         // The error names the URL.
         ReadError::Http(error) => log::warn!("reading {error}"),
-        error => log::warn!("reading {}: {error}", redact(&reader.entry().url)),
+        error => log::warn!("reading {}: {error}", redact(reader.entry().url())),
     }
     reply.error(errno::of_read(error));
 }

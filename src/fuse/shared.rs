@@ -95,7 +95,7 @@ impl Shared {
         let backing = match self.passthrough.opened(ino.0, &self.cache, &entry) {
             Ok(backing) => backing,
             Err(error) => {
-                let url = redact(&entry.url);
+                let url = redact(entry.url());
                 log::warn!(
                     "{url}: its data file in the cache can't be read ({error}), and the kernel has it open for others"
                 );

@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
 use super::{
-    Client, Metadata, Permit,
+    Client, Content, Metadata, Permit,
     client::ranged,
     connection_limit::RequestClass,
     tier::{ChunkTier, Expected, TierAnswer, TierRange},
@@ -103,13 +103,13 @@ impl Mirrors {
         }
     }
 
-    fn of(&self, url: &Url) -> Vec<Url> {
-        let mut urls = self.config.of(url);
-        if !urls.is_empty() {
-            let left_out = self.left_out.lock();
-            urls.retain(|url| left_out.get(url).is_none_or(|since| since.elapsed() >= LEFT_OUT));
+    fn not_left_out(&self, urls: &[Url]) -> Vec<Url> {
+        if urls.is_empty() {
+            return Vec::new();
         }
-        urls
+        let left_out = self.left_out.lock();
+        let is_asked = |url: &&Url| left_out.get(url).is_none_or(|since| since.elapsed() >= LEFT_OUT);
+        urls.iter().filter(is_asked).cloned().collect()
     }
 
     fn leave_out(&self, there: Url) {
@@ -122,9 +122,14 @@ impl Mirrors {
 }
 
 impl Client {
-    /// Other URLs of a file, in the order in which to ask them. Mirrors that are left out for it are missing.
+    /// The URLs of a file or directory on the mirrors, in the order in which to ask them.
     pub fn mirrors_of(&self, url: &Url) -> Vec<Url> {
-        self.shared.mirrors.of(url)
+        self.shared.mirrors.config.of(url)
+    }
+
+    /// Those of a file's other URLs that may be asked now: not left out.
+    pub fn not_left_out(&self, urls: &[Url]) -> Vec<Url> {
+        self.shared.mirrors.not_left_out(urls)
     }
 
     /// A mirror lacks this file, this version of it, or this directory. It is not asked for it again for a while.
@@ -166,7 +171,7 @@ impl Client {
     }
 }
 
-/// The mirrors as a tier: asked while the file's own URL fails.
+/// The mirrors, and the other URLs that the source has of a file, as a tier: asked while the file's own URL fails.
 #[derive(Debug)]
 pub struct MirrorTier(Client);
 
@@ -207,8 +212,8 @@ impl MirrorTier {
 }
 
 impl ChunkTier for MirrorTier {
-    fn candidates(&self, url: &Url, _: &Range<u64>) -> Vec<Url> {
-        self.0.mirrors_of(url)
+    fn candidates(&self, content: &Content, _: &Range<u64>) -> Vec<Url> {
+        self.0.not_left_out(content.alternates())
     }
 
     fn range<'a>(&'a self, there: &'a Url, want: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a> {
@@ -314,11 +319,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_mirror_is_left_out_for_one_file_and_for_a_while() {
         let mirrors = Mirrors::new(config("http://a/", &["http://b/", "http://c/"]));
+        let asked = |file: &str| mirrors.not_left_out(&mirrors.config.of(&url(file)));
         mirrors.leave_out(url("http://b/f"));
-        assert_eq!(mirrors.of(&url("http://a/f")), [url("http://c/f")]);
-        assert_eq!(mirrors.of(&url("http://a/g")).len(), 2);
+        assert_eq!(asked("http://a/f"), [url("http://c/f")]);
+        assert_eq!(asked("http://a/g").len(), 2);
         tokio::time::advance(LEFT_OUT).await;
-        assert_eq!(mirrors.of(&url("http://a/f")).len(), 2);
+        assert_eq!(asked("http://a/f").len(), 2);
     }
 
     #[test]

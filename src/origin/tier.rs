@@ -13,7 +13,7 @@ use std::{fmt, ops::Range, pin::Pin, time::SystemTime};
 
 use url::Url;
 
-use super::Body;
+use super::{Body, Content};
 use crate::http::{HttpError, Version};
 
 /// A place that may have the bytes of files.
@@ -27,9 +27,9 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The URLs at which it may have `bytes` (end exclusive) of the file at `url`, in order of preference. **A URL whose
+    /// The URLs at which it may have `bytes` (end exclusive) of a file, in order of preference. **A URL whose
     /// [`range`](Self::range) was answered with an error is missing for a while**, or a fetch would ask it without end.
-    fn candidates(&self, url: &Url, bytes: &Range<u64>) -> Vec<Url>;
+    fn candidates(&self, content: &Content, bytes: &Range<u64>) -> Vec<Url>;
 
     /// Requests `bytes` (end exclusive, not empty) from a candidate. The body begins with the first of them; it may end
     /// early.

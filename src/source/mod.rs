@@ -25,6 +25,7 @@ use std::time::SystemTime;
 
 use url::Url;
 
+pub use crate::origin::{Content, ListedSize};
 pub use entries::Entries;
 pub(crate) use entries::{seconds, time};
 pub use web::WebIndex;
@@ -68,6 +69,11 @@ pub trait Source: Send + Sync + 'static {
     /// that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url)
     -> BoxFuture<'a, Result<Listing, crate::http::HttpError>>;
+
+    /// The content of a listed file: [`Entry::url`], and its size in the listing.
+    fn content(&self, file: Url, size: ListedSize) -> Content {
+        Content::at(file, size)
+    }
 }
 
 /// The contents of a directory at the time of the request.
@@ -180,17 +186,6 @@ pub enum EntryKind {
     Directory,
     /// Has bytes.
     File(ListedSize),
-}
-
-/// A file's size in the listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListedSize {
-    /// Bytes, exact: the page printed every digit.
-    Exact(u64),
-    /// Bytes, rounded by the page (`1.2M`): good as a first estimate, never for reading. Never 0.
-    Rounded(u64),
-    /// The page shows no size.
-    Unknown,
 }
 
 /// A date in a listing.

@@ -25,7 +25,7 @@ use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 use crate::http::{Origin, Version, redact};
-use crate::origin::{SAMPLE, Sample};
+use crate::origin::{Content, SAMPLE, Sample};
 
 /// Called when a file is longer than its listing said.
 pub type OnResize = Box<dyn Fn() + Send + Sync>;
@@ -34,15 +34,13 @@ pub type OnResize = Box<dyn Fn() + Send + Sync>;
 pub struct CacheEntry {
     /// Its number within this process.
     pub id: EntryId,
-    /// The URL of its bytes, without credentials.
-    pub url: Url,
+    /// Where its bytes are. The URLs are without credentials.
+    pub content: Content,
     /// The origin that its URL led to when it was opened, as far as known. The scheduler knows the
     /// origin of its connections now.
     pub origin: Origin,
     /// The size of its chunks.
     pub chunk: ChunkSize,
-    /// Size in bytes by the listing. For planning only, and only until the entry is settled.
-    pub size_hint: u64,
     settled: OnceLock<Settled>,
     /// The version, once it is known, for holders that outlive the entry.
     confirmed: Arc<OnceLock<Confirmed>>,
@@ -98,14 +96,13 @@ impl Settled {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl CacheEntry {
-    /// An entry known only from a listing.
-    pub fn unsettled(url: Url, origin: Origin, chunk: ChunkSize, size_hint: u64) -> CacheEntry {
+    /// An entry known only from what its source says.
+    pub fn unsettled(content: Content, origin: Origin, chunk: ChunkSize) -> CacheEntry {
         CacheEntry {
             id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-            url,
+            content,
             origin,
             chunk,
-            size_hint,
             settled: OnceLock::new(),
             confirmed: Arc::default(),
             settling: tokio::sync::Mutex::new(()),
@@ -115,6 +112,16 @@ impl CacheEntry {
             unfinished: Mutex::default(),
             on_resize: None,
         }
+    }
+
+    /// The preferred URL of its bytes.
+    pub fn url(&self) -> &Url {
+        self.content.url()
+    }
+
+    /// Size in bytes by the listing. For planning only, and only until the entry is settled.
+    pub fn size_hint(&self) -> u64 {
+        self.content.size.estimate()
     }
 
     /// Has `on_resize` called if the file turns out to be longer than `size_hint`.
@@ -154,7 +161,7 @@ impl CacheEntry {
 
     /// Size in bytes: the true one, or the listing's before the entry is settled.
     pub fn size(&self) -> u64 {
-        self.settled().map_or(self.size_hint, Settled::size)
+        self.settled().map_or(self.size_hint(), Settled::size)
     }
 
     /// Returns true if all bytes of the range are present. Bytes past the end of the file count as
@@ -240,7 +247,7 @@ impl CacheEntry {
         if is_same {
             return Ok(());
         }
-        log::info!("{} has changed on the server", redact(&self.url));
+        log::info!("{} has changed on the server", redact(self.url()));
         self.mark_changed();
         Err(ReadError::Changed)
     }
@@ -274,7 +281,7 @@ impl fmt::Debug for CacheEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheEntry")
             .field("id", &self.id)
-            .field("url", &redact(&self.url))
+            .field("url", &redact(self.url()))
             .finish_non_exhaustive()
     }
 }

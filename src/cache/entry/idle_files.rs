@@ -31,7 +31,7 @@ impl IdleFiles {
         let of_file: VecDeque<_>;
         (of_file, *kept) = std::mem::take(&mut *kept)
             .into_iter()
-            .partition(|other| other.url == entry.url);
+            .partition(|other| other.url() == entry.url());
         kept.push_back(Arc::clone(entry));
         let crowded_out = (kept.len() > KEPT_OPEN).then(|| kept.pop_front());
         drop(kept);

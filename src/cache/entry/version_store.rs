@@ -287,7 +287,7 @@ impl VersionStore {
             if read.is_err() || xxh3_64(&buffer) != checksum {
                 log::warn!(
                     "{}: chunk {chunk} in the cache is not what was fetched; it is fetched again",
-                    redact(&entry.url)
+                    redact(entry.url())
                 );
                 self.forget_chunk(settled, chunk);
                 self.clear_suspect(settled, chunk);
@@ -340,7 +340,7 @@ impl VersionStore {
         };
         log::warn!(
             "{}: its data file in the cache was cut to {len} bytes by somebody else; what is missing is fetched again",
-            redact(&entry.url)
+            redact(entry.url())
         );
         self.lose(settled, entry.chunk.index(len)..entry.chunk.count(settled.size()));
         settled.cached_file.restore_size()
@@ -361,7 +361,7 @@ impl VersionStore {
         if lost > 0 {
             log::warn!(
                 "{}: {} in the cache can't be read ({error}), and {} fetched again",
-                redact(&entry.url),
+                redact(entry.url()),
                 count(lost as u64, "chunk"),
                 verb(lost as u64, "is", "are")
             );
@@ -398,7 +398,7 @@ impl VersionStore {
             return Ok(());
         }
         let (this, shared, version) = (Arc::clone(self), Arc::clone(entry), version.clone());
-        let opening = tokio::task::spawn_blocking(move || this.open(&shared.url, shared.chunk, &version, modified));
+        let opening = tokio::task::spawn_blocking(move || this.open(shared.url(), shared.chunk, &version, modified));
         entry.settle(opening.await??);
         Ok(())
     }

@@ -144,7 +144,7 @@ impl Fetch {
             let before = reached;
             let RoutePermit { turn, elsewhere } = self.leave(reached, &mut failures).await;
             let asked = Instant::now();
-            let health = self.downloader.client.health_of(&entry.url);
+            let health = self.downloader.client.health_of(entry.url());
             let traffic = health.traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
             let (turn, result) = self.attempt(kept, turn, elsewhere.as_ref(), asked).await;
@@ -255,7 +255,7 @@ impl Fetch {
                 None
             }
             _ => {
-                let answered = self.downloader.client.health_of(&self.order.entry.url);
+                let answered = self.downloader.client.health_of(self.order.entry.url());
                 if turn.is_to(&answered) {
                     turn.answered();
                 } else {
@@ -303,7 +303,7 @@ impl Fetch {
     }
 
     fn error(&self, kind: HttpErrorKind) -> HttpError {
-        let url = redact(&self.order.entry.url);
+        let url = redact(self.order.entry.url());
         HttpError { kind, url }
     }
 }
@@ -314,7 +314,7 @@ impl Route for Fetch {
             let Some(origin) = Origin::of(target) else { return };
             if !self.manager.leads_to(self.order.id, &origin) {
                 // This fetch is stopped; the next one begins at the redirect's target.
-                self.downloader.client.note_redirect(&self.order.entry.url, target);
+                self.downloader.client.note_redirect(self.order.entry.url(), target);
                 std::future::pending().await
             }
         })

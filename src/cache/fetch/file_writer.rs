@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::cache::chunk::ChunkSize;
     use crate::http::Origin;
+    use crate::origin::{Content, ListedSize};
     use proptest::prelude::*;
     use url::Url;
     use xxhash_rust::xxh3::xxh3_64;
@@ -206,7 +207,8 @@ mod tests {
         fn a_chunk_s_checksum_does_not_depend_on_how_its_bytes_came(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
             let url = Url::parse("http://h/f").unwrap();
             let chunk = ChunkSize::new(4096).unwrap();
-            let entry = CacheEntry::unsettled(url.clone(), Origin::of(&url).unwrap(), chunk, size as u64);
+            let origin = Origin::of(&url).unwrap();
+            let entry = CacheEntry::unsettled(Content::at(url, ListedSize::Exact(size as u64)), origin, chunk);
             let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let (mut position, mut found, mut rest) = (Position::at_chunk_edge(0), Vec::new(), &data[..]);
             for cut in cuts.iter().cycle() {

@@ -103,7 +103,7 @@ impl ReadAt {
                 Ok(Filled::Gone) => {}
                 Err(ReadError::Lost) if self.tries < TRIES => self.tries += 1,
                 Err(error) => {
-                    log::warn!("reading {} from the cache: {error}", redact(&self.reader.entry().url));
+                    log::warn!("reading {} from the cache: {error}", redact(self.reader.entry().url()));
                     return self.into_bypass();
                 }
             }

@@ -207,7 +207,7 @@ impl Reader {
     /// `fs/fuse/file.c`). For the same reason its attributes are not invalidated meanwhile.
     pub(super) fn is_past_the_end(&self, offset: u64) -> bool {
         let size = self.entry.size();
-        size < self.entry.size_hint && offset >= size
+        size < self.entry.size_hint() && offset >= size
     }
 
     fn clip(&self, span: &Span) -> Range<u64> {

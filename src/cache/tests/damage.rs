@@ -99,9 +99,8 @@ fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
     let held = mount.cache.newest(&server.url).expect("the cache holds a version");
     mount.cache.versions().index.fail_reads(true);
     let origin = Origin::of(&server.url).unwrap();
-    let reader = mount
-        .cache
-        .reader(mount.cache.entry(&server.url, origin, &held).unwrap());
+    let entry = mount.cache.entry(server.content(), origin, &held);
+    let reader = mount.cache.reader(entry.unwrap());
     assert_eq!(read(&reader, 0, SIZE).unwrap(), file, "around the cache");
     drop(reader);
     mount.cache.versions().index.fail_reads(false);

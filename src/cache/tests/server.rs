@@ -12,6 +12,8 @@ use url::Url;
 
 use Conduct::*;
 
+use crate::origin::{Content, ListedSize};
+
 /// The server's reaction to one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Conduct {
@@ -57,6 +59,11 @@ impl Server {
             }
         });
         server
+    }
+
+    /// The file as a source that gives no size has it.
+    pub(super) fn content(&self) -> Content {
+        Content::at(self.url.clone(), ListedSize::Unknown)
     }
 
     pub(super) fn asked(&self) -> Vec<Range<u64>> {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::origin::tier::{TierAnswer, TierRange};
-use crate::origin::{ChunkTier, Expected, RangeAnswer};
+use crate::origin::{ChunkTier, Content, Expected, RangeAnswer};
 
 /// A cache nearby that has a part of the file.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl ChunkTier for Nearby {
         true
     }
 
-    fn candidates(&self, _: &Url, bytes: &Range<u64>) -> Vec<Url> {
+    fn candidates(&self, _: &Content, bytes: &Range<u64>) -> Vec<Url> {
         let has_it = self.has.lock().contains(&bytes.start);
         has_it.then(|| self.url.clone()).into_iter().collect()
     }

@@ -167,7 +167,7 @@ fn a_version_that_is_known_is_compared_with_what_comes() {
     };
     let held = mount.cache.current(&server.url, version, None);
     let origin = Origin::of(&server.url).unwrap();
-    let entry = mount.cache.entry(&server.url, origin, &held).unwrap();
+    let entry = mount.cache.entry(server.content(), origin, &held).unwrap();
     let reader = mount.cache.reader(entry);
     assert!(matches!(read(&reader, 0, 10), Err(ReadError::Changed)));
     drop(reader);

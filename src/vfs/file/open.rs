@@ -10,8 +10,7 @@ use url::Url;
 use super::{Known, RemoteFile};
 use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
-use crate::origin::{AliasName, Metadata, Weighed};
-use crate::source::ListedSize;
+use crate::origin::{AliasName, Content, ListedSize, Metadata, Weighed};
 use crate::vfs::listing::dates::Dates;
 use crate::vfs::node::{Ino, Kind, Node};
 use crate::vfs::request::Urgency;
@@ -178,12 +177,12 @@ impl Tree {
         expected: Option<&Version>,
         asker: Urgency,
     ) -> Result<Option<Known>, TreeError> {
-        let (catalogue, url) = (self.cache.catalogue(), &file.url());
+        let (catalogue, content) = (self.cache.catalogue(), self.content(file));
+        let url = content.url();
         // A mirror's answer never replaces the source's own.
-        let who = if expected.is_none() {
-            Authority::Anybody
-        } else {
-            Authority::Source
+        let who = match expected {
+            None => Authority::OrElsewhere(content.alternates()),
+            Some(_) => Authority::Source,
         };
         let question = |there: Option<Url>| async move {
             match there {
@@ -223,10 +222,11 @@ impl Tree {
         }
         let (modified, samples) = match self.newest(url).await.filter(|held| held.version == *expected) {
             Some(held) => {
-                let (modified, url) = (held.modified, url.clone());
+                let modified = held.modified;
+                let content = Content::at(url.clone(), ListedSize::Unknown);
                 let samples = self.with_cache(move |cache| {
-                    let origin = Origin::of(&url)?;
-                    Some(cache.samples(&url, origin, &held))
+                    let origin = Origin::of(content.url())?;
+                    Some(cache.samples(content, origin, &held))
                 });
                 (modified, samples.await.ok().flatten().unwrap_or_default())
             }
@@ -273,6 +273,13 @@ impl Tree {
         self.ask_for_newer(&url, ask).await.flatten()
     }
 
+    /// What the source says of a file's content. The mirrors' URLs come after the source's own.
+    fn content(&self, file: &RemoteFile) -> Content {
+        let content = self.source.content(file.url(), file.listed_size());
+        let mirrors = self.client.mirrors_of(content.url());
+        content.or_at(mirrors)
+    }
+
     /// The origin that a file's bytes come from, as far as is known: where redirects last led.
     fn origin_of(&self, url: &Url) -> Result<Origin, TreeError> {
         let origin = self.client.origin_of(url);
@@ -286,18 +293,20 @@ impl Tree {
         if let Some(entry) = file.kept_entry() {
             return Ok(entry);
         }
-        let url = file.url();
-        let (origin, held) = (self.origin_of(&url)?, held.clone());
-        Ok(self.with_cache(move |cache| cache.entry(&url, origin, &held)).await??)
+        let (content, held) = (self.content(file), held.clone());
+        let origin = self.origin_of(content.url())?;
+        let opened = self.with_cache(move |cache| cache.entry(content, origin, &held));
+        Ok(opened.await??)
     }
 
     fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
-        let url = file.url();
+        let mut content = self.content(file);
+        // The origin may have given another size since the listing.
+        content.size = ListedSize::Exact(file.shown_size());
         let resized = Arc::clone(&self.on_resize);
         let on_resize = Box::new(move || resized(ino));
-        Ok(self
-            .cache
-            .unsettled(&url, self.origin_of(&url)?, file.shown_size(), on_resize))
+        let origin = self.origin_of(content.url())?;
+        Ok(self.cache.unsettled(content, origin, on_resize))
     }
 
     /// The last known answer for a file, while the origin can't be asked. `None` if the origin says that the file is

@@ -164,8 +164,9 @@ impl Tree {
         }
         let known = directory.last_known();
         // A mirror's answer never replaces the source's own.
+        let mirrors = self.client.mirrors_of(url);
         let who = if known.is_none() || directory.state.read().is_by_mirror {
-            Authority::Anybody
+            Authority::OrElsewhere(&mirrors)
         } else {
             Authority::Source
         };

@@ -17,11 +17,11 @@ use crate::vfs::Tree;
 
 /// Which servers may answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::vfs) enum Authority {
-    /// The source alone.
+pub(in crate::vfs) enum Authority<'a> {
+    /// The source's own URL alone.
     Source,
-    /// A mirror too, while the source can't be asked.
-    Anybody,
+    /// These URLs too, in this order, while the source's own can't be asked.
+    OrElsewhere(&'a [Url]),
 }
 
 /// An answer and the server that gave it.
@@ -44,35 +44,37 @@ impl Tree {
     pub(in crate::vfs) async fn ask_mirrors_instead<T, F>(
         &self,
         url: &Url,
+        mirrors: &[Url],
         health: &Arc<Health>,
         question: &mut impl FnMut(Option<Url>) -> F,
     ) -> Option<Answered<T>>
     where
         F: Future<Output = Result<T, HttpError>>,
     {
-        let turn = health.turn_now();
-        if turn.as_ref().is_some_and(|turn| !turn.is_probe()) {
+        if self.client.not_left_out(mirrors).is_empty() {
             return None;
         }
-        if self.client.mirrors_of(url).is_empty() {
+        let turn = health.turn_now();
+        if turn.as_ref().is_some_and(|turn| !turn.is_probe()) {
             return None;
         }
         if let Some(probe) = turn {
             self.client.find_out(&self.runtime, url.clone(), probe);
         }
-        self.ask_mirrors(url, question).await
+        self.ask_mirrors(url, mirrors, question).await
     }
 
     /// The answer of the first mirror that has what is at `url`. `None` if no mirror has it or can be asked now.
     pub(in crate::vfs) async fn ask_mirrors<T, F>(
         &self,
         url: &Url,
+        mirrors: &[Url],
         question: &mut impl FnMut(Option<Url>) -> F,
     ) -> Option<Answered<T>>
     where
         F: Future<Output = Result<T, HttpError>>,
     {
-        for there in self.client.mirrors_of(url) {
+        for there in self.client.not_left_out(mirrors) {
             let Some(gate) = self.gate(&there) else { continue };
             let Some(turn) = self.client.health_of(&there).turn_now() else {
                 continue;

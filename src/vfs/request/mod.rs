@@ -160,7 +160,7 @@ impl Tree {
     pub(super) async fn ask<T, F>(
         &self,
         url: &Url,
-        who: Authority,
+        who: Authority<'_>,
         asker: Urgency,
         mut question: impl FnMut(Option<Url>) -> F,
     ) -> Result<Answered<T>, TreeError>
@@ -171,14 +171,17 @@ impl Tree {
             return Ok(Answered::by_source(question(None).await?));
         };
         // A prefetch can wait for the source.
-        let may_be_mirror = who == Authority::Anybody && !matches!(asker, Urgency::Guessing);
+        let mirrors = match who {
+            Authority::OrElsewhere(urls) if !matches!(asker, Urgency::Guessing) => urls,
+            Authority::OrElsewhere(_) | Authority::Source => &[],
+        };
         let health = self.client.health(&origin);
         let (mut tries, mut last) = (Tries::new(self.retries), None);
         let is_under_way = AtomicBool::new(false);
         let mut gave_way = 0_u32;
         let asking = async {
             loop {
-                if may_be_mirror && let Some(told) = self.ask_mirrors_instead(url, &health, &mut question).await {
+                if let Some(told) = self.ask_mirrors_instead(url, mirrors, &health, &mut question).await {
                     return Ok(told);
                 }
                 let (turn, place) = leave_to_ask(&health, gate, asker, gave_way > 0)
@@ -221,9 +224,8 @@ impl Tree {
                     Ok(answer) => return Ok(Answered::by_source(answer)),
                     Err(error) => error,
                 };
-                if may_be_mirror
-                    && error.kind.may_be_had_elsewhere()
-                    && let Some(told) = self.ask_mirrors(url, &mut question).await
+                if error.kind.may_be_had_elsewhere()
+                    && let Some(told) = self.ask_mirrors(url, mirrors, &mut question).await
                 {
                     return Ok(told);
                 }

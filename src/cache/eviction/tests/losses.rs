@@ -12,6 +12,7 @@ use crate::cache::index::Failing;
 use crate::cache::lifecycle::fsck::{Dropped, Fsck};
 use crate::cache::storage::disk::FaultyDisk;
 use crate::http::Origin;
+use crate::origin::{Content, ListedSize};
 
 /// One mount's part of the directory after the machine went down.
 fn after_a_power_cut(folder: &Path, size: u64) -> (VersionStore, Arc<FaultyDisk>) {
@@ -28,12 +29,8 @@ fn after_a_power_cut(folder: &Path, size: u64) -> (VersionStore, Arc<FaultyDisk>
 /// Verifies from the first chunk on. Returns the chunk that it reached.
 fn verify(versions: &VersionStore, number: u64, settled: &Settled) -> u64 {
     let url = url(number);
-    let entry = CacheEntry::unsettled(
-        url.clone(),
-        Origin::of(&url).unwrap(),
-        settled.cached_file.chunk,
-        settled.size(),
-    );
+    let (origin, size) = (Origin::of(&url).unwrap(), ListedSize::Exact(settled.size()));
+    let entry = CacheEntry::unsettled(Content::at(url, size), origin, settled.cached_file.chunk);
     versions.verify(&entry, settled, &(0..settled.size()), |_| {}) / C
 }
 

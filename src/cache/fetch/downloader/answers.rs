@@ -36,7 +36,7 @@ impl ChunkDownloader {
         };
         // Three short reads, and seldom.
         let (client, samples) = (&self.client, entry.samples());
-        let is_same = client.weigh(&entry.url, &settled.version, settled.modified, told, samples);
+        let is_same = client.weigh(entry.url(), &settled.version, settled.modified, told, samples);
         Ok(is_same.await?)
     }
 }
@@ -50,7 +50,7 @@ impl Fetch {
         // A listing's size is no version, but it tells a file from a login page.
         let is_hint = settled.is_none() && self.hint_is_good;
         let known = settled.or(is_hint.then(|| Version {
-            size: entry.size_hint,
+            size: entry.size_hint(),
             validator: Validator::None,
         }));
         let want = position.offset()..self.request_end();
@@ -59,7 +59,7 @@ impl Fetch {
             return Ok(None);
         }
         let client = &self.downloader.client;
-        let answer = client.range_by(Some(&*self), &entry.url, want.clone(), known.as_ref());
+        let answer = client.range_by(Some(&*self), entry.url(), want.clone(), known.as_ref());
         let Some(answer) = self.resolve(answer.await?).await? else {
             return Box::pin(self.ask(position)).await;
         };
@@ -115,7 +115,7 @@ impl Fetch {
             }
             RangeAnswer::Changed(_) if is_hint => {
                 // The listing was wrong, or old. What the server says of the file itself counts.
-                log::debug!("{} has another size than its listing says", redact(&entry.url));
+                log::debug!("{} has another size than its listing says", redact(entry.url()));
                 self.hint_is_good = false;
                 Box::pin(self.ask(position)).await
             }
@@ -156,7 +156,7 @@ impl Fetch {
         }
         // The version may also have a validator, which later answers will carry. The answer for the
         // first byte shows it.
-        match self.downloader.client.range(&entry.url, 0..1, None).await? {
+        match self.downloader.client.range(entry.url(), 0..1, None).await? {
             RangeAnswer::Partial {
                 version,
                 modified,
@@ -200,7 +200,7 @@ impl Fetch {
                 manager.settled(entry.id);
                 // A shorter file needs no report: the kernel notices by the read that ends early
                 // ([`Reader::is_past_the_end`]).
-                if entry.size() > entry.size_hint {
+                if entry.size() > entry.size_hint() {
                     entry.has_resized();
                 }
                 Ok::<(), ReadError>(())
@@ -213,7 +213,7 @@ impl Fetch {
         let is_same = match entry.settled() {
             Some(settled)
                 if settled.version == version
-                    && !self.downloader.client.is_named_now_and_then(&entry.url, &version) =>
+                    && !self.downloader.client.is_named_now_and_then(entry.url(), &version) =>
             {
                 true
             }
@@ -263,7 +263,7 @@ impl Fetch {
         if told.validator != Validator::None || entry.settled().is_some() {
             return Ok(false);
         }
-        match self.downloader.client.named_by_head(&entry.url, told.size).await {
+        match self.downloader.client.named_by_head(entry.url(), told.size).await {
             Some((version, modified)) => self.settle(version, modified).await.map(|()| true),
             None => Ok(false),
         }
@@ -277,7 +277,7 @@ impl Fetch {
                 .versions()
                 .index
                 .note(CatalogUpdate::Outdated {
-                    url_key: self.downloader.cache_dir.versions().url_key(&entry.url),
+                    url_key: self.downloader.cache_dir.versions().url_key(entry.url()),
                     version: settled.version.clone(),
                 });
         }
@@ -291,7 +291,7 @@ impl Fetch {
         if !entry.ignores_range() {
             log::info!(
                 "{}: the server ignores Range, so the file is downloaded from its beginning",
-                redact(&entry.url)
+                redact(entry.url())
             );
             entry.mark_ignores_range();
         }

@@ -49,10 +49,10 @@ impl Fetch {
     /// Waits until an origin that has the file may be asked.
     pub(super) async fn leave(&self, reached: u64, failures: &mut Failures) -> RoutePermit {
         let health = failures.blamed.take();
-        let health = health.unwrap_or_else(|| self.downloader.client.health_of(&self.order.entry.url));
-        let (url, bytes) = (&self.order.entry.url, reached..self.request_end());
+        let health = health.unwrap_or_else(|| self.downloader.client.health_of(self.order.entry.url()));
+        let (content, bytes) = (&self.order.entry.content, reached..self.request_end());
         self.downloader
-            .leave_to_ask(url, &bytes, health, failures.is_detour)
+            .leave_to_ask(content, &bytes, health, failures.is_detour)
             .await
     }
 

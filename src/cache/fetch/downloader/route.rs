@@ -22,7 +22,7 @@ use url::Url;
 use super::failures::Failures;
 use super::{ChunkDownloader, Fetch, Position, ReadError};
 use crate::http::{HttpError, HttpErrorKind};
-use crate::origin::{Body, ChunkTier, Expected, Health, Permit};
+use crate::origin::{Body, ChunkTier, Content, Expected, Health, Permit};
 
 /// Permission to ask for a file at one place.
 pub struct RoutePermit {
@@ -53,11 +53,11 @@ impl Place {
 }
 
 impl ChunkDownloader {
-    /// Where else `bytes` of the file at `url` may be, in the order in which to ask.
-    pub fn candidates(&self, url: &Url, bytes: &Range<u64>) -> Vec<Candidate> {
+    /// Where else `bytes` of a file may be, in the order in which to ask.
+    pub fn candidates(&self, content: &Content, bytes: &Range<u64>) -> Vec<Candidate> {
         let of_tier = |tier: &Arc<dyn ChunkTier>| {
             let tier = Arc::clone(tier);
-            let urls = tier.candidates(url, bytes).into_iter();
+            let urls = tier.candidates(content, bytes).into_iter();
             urls.map(move |url| Candidate {
                 tier: Arc::clone(&tier),
                 url,
@@ -68,10 +68,16 @@ impl ChunkDownloader {
         candidates
     }
 
-    /// Waits until `bytes` of the file at `url` may be asked for: at `url` itself, where `own` is
-    /// the health of the origin that it leads to, or of a tier. A `detour` asks all tiers first.
-    pub async fn leave_to_ask(&self, url: &Url, bytes: &Range<u64>, own: Arc<Health>, is_detour: bool) -> RoutePermit {
-        let candidates = self.candidates(url, bytes);
+    /// Waits until `bytes` of a file may be asked for: at its own URL, where `own` is the health of
+    /// the origin that it leads to, or of a tier. A `detour` asks all tiers first.
+    pub async fn leave_to_ask(
+        &self,
+        content: &Content,
+        bytes: &Range<u64>,
+        own: Arc<Health>,
+        is_detour: bool,
+    ) -> RoutePermit {
+        let candidates = self.candidates(content, bytes);
         if candidates.is_empty() {
             let (turn, elsewhere) = (own.turn().await, None);
             return RoutePermit { turn, elsewhere };
@@ -92,7 +98,7 @@ impl ChunkDownloader {
                 Some(turn) if turn.is_probe() => probes.push(place.leave(turn)),
                 Some(turn) => {
                     for probe in probes {
-                        self.find_out(url, probe);
+                        self.find_out(content.url(), probe);
                     }
                     return place.leave(turn);
                 }
@@ -117,7 +123,7 @@ impl Fetch {
     /// Returns true if a tier may have the bytes from `offset` on, in case the file's own URL fails.
     pub(super) fn has_fallback(&self, offset: u64) -> bool {
         let bytes = offset..self.request_end();
-        let candidates = self.downloader.candidates(&self.order.entry.url, &bytes);
+        let candidates = self.downloader.candidates(&self.order.entry.content, &bytes);
         candidates.iter().any(|candidate| !candidate.tier.is_asked_first())
     }
 
@@ -131,7 +137,7 @@ impl Fetch {
         let settled = entry.settled();
         let expected = match settled {
             Some(settled) => Expected::Version(&settled.version, settled.modified),
-            None => Expected::Listed(self.hint_is_good.then_some(entry.size_hint)),
+            None => Expected::Listed(self.hint_is_good.then_some(entry.size_hint())),
         };
         let found = candidate.tier.range(&candidate.url, want, expected).await?;
         if settled.is_none() {

@@ -10,6 +10,7 @@ use url::Url;
 use super::*;
 use crate::cache::chunk::ChunkSize;
 use crate::http::Origin;
+use crate::origin::{Content, ListedSize};
 
 /// The size of the chunks of these tests, in bytes.
 const C: u64 = 4096;
@@ -27,7 +28,8 @@ const LIMITS: Limits = Limits {
 fn entry(chunks: u64) -> Arc<CacheEntry> {
     let url = Url::parse("http://h/f").unwrap();
     let origin = Origin::of(&url).unwrap();
-    let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), chunks * C);
+    let content = Content::at(url, ListedSize::Exact(chunks * C));
+    let entry = CacheEntry::unsettled(content, origin, ChunkSize::new(C).unwrap());
     entry.settle_for_tests(chunks * C);
     Arc::new(entry)
 }

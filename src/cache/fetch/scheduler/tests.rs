@@ -26,6 +26,7 @@ use url::Url;
 
 use super::*;
 use crate::cache::chunk::ChunkSize;
+use crate::origin::{Content, ListedSize};
 
 /// The size of the chunks of these tests, in bytes.
 const C: u64 = 4096;
@@ -34,7 +35,8 @@ const C: u64 = 4096;
 fn listed(origin: &str, size: u64) -> Arc<CacheEntry> {
     let url = Url::parse(&format!("http://{origin}/f")).unwrap();
     let origin = Origin::of(&url).unwrap();
-    Arc::new(CacheEntry::unsettled(url, origin, ChunkSize::new(C).unwrap(), size))
+    let content = Content::at(url, ListedSize::Exact(size));
+    Arc::new(CacheEntry::unsettled(content, origin, ChunkSize::new(C).unwrap()))
 }
 
 /// An entry of `chunks` whole chunks, whose version is known.

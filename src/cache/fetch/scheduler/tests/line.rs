@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::*;
 use crate::cache::fetch::readahead::{Conditions, ReadAhead};
 use crate::cache::lifecycle::builder::{FETCH_LEN, SPLIT_DISTANCE};
+use crate::origin::{Content, ListedSize};
 
 pub(super) const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 << 10;
@@ -170,7 +171,8 @@ impl Line {
     pub(super) fn file(size: u64) -> Arc<CacheEntry> {
         let url = Url::parse("http://far/f").unwrap();
         let origin = Origin::of(&url).unwrap();
-        let entry = CacheEntry::unsettled(url, origin, ChunkSize::new(CHUNK).unwrap(), size);
+        let content = Content::at(url, ListedSize::Exact(size));
+        let entry = CacheEntry::unsettled(content, origin, ChunkSize::new(CHUNK).unwrap());
         entry.settle_for_tests(size);
         Arc::new(entry)
     }
