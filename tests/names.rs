@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::common::files::{sha256, sha256_of};
-use crate::common::{Mount, run};
+use crate::common::{Mount, fetchfs, run};
 use crate::filesystem::{names, small_tree, stat};
 use crate::origin::{Content, Fault, IndexStyle, Origin};
 
@@ -142,6 +142,37 @@ fn a_single_file_is_called_by_its_url_or_as_its_server_calls_it() {
     let mount = Mount::of(&source).with("--content-disposition", "").start();
     assert_eq!(names(&mount.root()), BTreeSet::from(["größe #1.pdf".to_owned()]));
     assert_eq!(sha256(&mount.path("größe #1.pdf")), sha256_of(&content));
+}
+
+/// A page without a mark at a URL without `/` is a file, and an index page a directory, unless the user says otherwise.
+#[test]
+fn type_says_what_a_source_is() {
+    let origin = Origin::start();
+    origin.add("/pub/f", Content::noise(10, 1));
+    origin.add("/list", "<a href=\"one\">one</a> <a href=\"two\">two</a>");
+    origin.on("/list").fault(Fault::Header("Content-Type", "text/html"));
+    for (path, kind, by_answer, shown) in [
+        ("/pub/", None, "index", ["f"].as_slice()),
+        ("/pub/", Some("file"), "file", &["pub"]),
+        ("/list", None, "file", &["list"]),
+        ("/list", Some("index"), "index", &["one", "two"]),
+    ] {
+        let mount = Mount::of(&origin.url(path));
+        let mount = match kind {
+            Some(kind) => mount.with("-o", &format!("type={kind}")).start(),
+            None => mount.start(),
+        };
+        assert_eq!(
+            names(&mount.root()),
+            shown.iter().map(|&name| name.to_owned()).collect(),
+            "{path} {kind:?}"
+        );
+        let ran = run(fetchfs().args(["status", "--json"]).arg(mount.root())).succeeded();
+        let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!(status[0]["kinds"], serde_json::json!([by_answer]));
+    }
+    let refused = run(fetchfs().args(["mount", "--type", "ftp", &origin.url("/pub/"), "/mnt"]));
+    assert!(refused.err.contains("[possible values: index, file]"), "{refused:?}");
 }
 
 #[test]

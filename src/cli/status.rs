@@ -69,10 +69,11 @@ fn text(status: &Status) -> String {
         Some(what) => format!("\n            {what}"),
     };
     let mut text = format!(
-        "{} on {}{elsewhere}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}{left_out}\n  fetching  {}/s, {} \
+        "{} on {}{elsewhere}\n  type      {}\n  process   {}, fetchfs {}, for {}\n  cache     {} of {} in {}{trouble}\n  known     {}, {}{left_out}\n  fetching  {}/s, {} \
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
+        status.kinds.join(", "),
         status.pid,
         status.version,
         humantime::format_duration(Duration::from_secs(status.mounted_for)),
@@ -126,6 +127,7 @@ mod tests {
     fn a_mount_is_some_lines() {
         let status = Status {
             source: "https://example.org/pub/".into(),
+            kinds: vec!["index".into()],
             mountpoint: "/mnt/pub".into(),
             elsewhere: vec!["/srv/pub".into()],
             pid: 4711,
@@ -158,6 +160,7 @@ mod tests {
         };
         insta::assert_snapshot!(text(&status), @"
         https://example.org/pub/ on /mnt/pub and /srv/pub
+          type      index
           process   4711, fetchfs 0.1.0, for 2h 3m 4s
           cache     3.0 GiB of 20.0 GiB in /var/cache/fetchfs
                     it can't be written (No space left on device (os error 28)): files are read around it

@@ -7,13 +7,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, ArgMatches, Args, Command};
 
 use super::file::{ConfigFile, FileError};
 use super::network::NetworkArgs;
 use super::{source, units};
 use crate::cache::quota::Share;
+use crate::source::registry;
 
 /// The id of the argument for `-o`, which is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";
@@ -48,6 +49,19 @@ pub struct MountArgs {
     /// secret URL out of the command line and the mount table.
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,
+
+    /// What the sources are: index (of a directory) or file
+    ///
+    /// Without this option, a URL that ends in / is an index page, and so is one that redirects to such a URL or whose
+    /// page says that it is an index; any other is a file. It is needed for an index page that does not say so, at a
+    /// URL without / at its end, and for a file whose URL ends in /, or that is an index page itself.
+    ///
+    /// Default: what the first answer of each source's server shows.
+    #[arg(
+        long = "type", value_name = "KIND", value_parser = PossibleValuesParser::new(registry::kinds()),
+        help_heading = "Network"
+    )]
+    pub(super) kind: Option<String>,
 
     /// The empty directory on which to mount
     #[arg(value_name = "MOUNTPOINT")]

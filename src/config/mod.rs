@@ -87,6 +87,8 @@ pub struct MountConfig {
     pub sources: Vec<Url>,
     /// The source in mount tables: the URLs as given, without secrets, separated by spaces.
     pub source_name: String,
+    /// The kind of the sources, by its name; `None` if their first answers decide.
+    pub kind: Option<String>,
     /// The mountpoint: absolute, without symbolic links.
     pub mountpoint: PathBuf,
     /// How its files are fetched and kept.
@@ -126,6 +128,7 @@ impl MountConfig {
         MountConfig {
             source_name: names.join(" "),
             sources,
+            kind: None,
             mountpoint,
             engine,
             listings: ListingConfig::default(),

@@ -107,6 +107,7 @@ impl MountArgs {
         Ok(MountConfig {
             sources,
             source_name,
+            kind: self.kind,
             mountpoint,
             engine: EngineConfig {
                 cache_dir,

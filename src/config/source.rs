@@ -8,6 +8,8 @@ use std::io::Read;
 
 use url::Url;
 
+use crate::source::registry;
+
 /// Maximum bytes of a file of sources. A larger file is something else, named by mistake.
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -92,7 +94,7 @@ pub(super) fn name(text: &str) -> String {
 /// When it is no http(s) URL, or one with a fragment.
 pub fn parse(text: &str) -> Result<Url, SourceError> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    if !matches!(scheme.as_deref(), Some("http" | "https")) {
+    if !scheme.is_some_and(|scheme| registry::is_scheme(&scheme)) {
         return Err(SourceError::NotHttp(shown(text)));
     }
     let url = Url::parse(text).map_err(|reason| SourceError::Malformed {

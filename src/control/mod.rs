@@ -34,6 +34,8 @@ pub use server::{serve, serve_at};
 pub struct About {
     /// The mounted URLs, without secrets.
     pub source: String,
+    /// The names of the kinds of its sources.
+    pub kinds: Vec<&'static str>,
     /// The mountpoint.
     pub mountpoint: PathBuf,
     /// The cache directory.

@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 
 use super::protocol::{ByteRange, Failure, TreePath, Wanted};
 use crate::cache::{Cache, ReadError};
-use crate::http::HttpErrorKind;
-use crate::source::PATH_MAX;
+use crate::source::{PATH_MAX, SourceErrorKind};
 use crate::vfs::{Ino, Node, Tree, TreeError};
 use file::File;
 pub(super) use tally::Tally;
@@ -111,15 +110,15 @@ impl FetchError {
     /// Whether the failure is worth a retry. Only an authoritative answer is permanent: expired logins and
     /// certificates are renewed, and a portal's page goes away.
     pub(super) fn again(&self) -> Again {
-        let of_http = |kind: &HttpErrorKind| match kind {
-            HttpErrorKind::NotFound(_) => Again::Never,
-            HttpErrorKind::Offline => Again::NextMount,
+        let of_source = |kind| match kind {
+            SourceErrorKind::NotFound => Again::Never,
+            SourceErrorKind::Offline => Again::NextMount,
             _ => Again::Later,
         };
         match self {
-            FetchError::Tree(TreeError::Http(error)) => of_http(&error.kind),
+            FetchError::Tree(TreeError::Source(error)) => of_source(error.kind()),
             FetchError::Tree(TreeError::Cache(error)) | FetchError::Read(error) => match error {
-                ReadError::Http(error) => of_http(&error.kind),
+                ReadError::Http(error) => of_source(SourceErrorKind::of(&error.kind)),
                 _ => Again::Later,
             },
             FetchError::Tree(TreeError::Changed | TreeError::DeadlinePassed { .. } | TreeError::NotAsked)

@@ -14,6 +14,9 @@ const SAMPLE: std::time::Duration = std::time::Duration::from_millis(400);
 pub struct Status {
     /// The mounted URLs, without secrets.
     pub source: String,
+    /// The kinds of these sources, as `--type` has them, each once.
+    #[serde(default)]
+    pub kinds: Vec<String>,
     /// The mountpoint.
     pub mountpoint: String,
     /// Bind mounts of the mountpoint.
@@ -122,6 +125,7 @@ impl Control {
         let cached_bytes = self.with_cache(|cache| cache.cached_bytes()).await;
         Status {
             source: self.about.source.clone(),
+            kinds: self.about.kinds.iter().map(|&kind| kind.to_owned()).collect(),
             mountpoint: self.about.mountpoint.display().to_string(),
             // The client reads its own mount table.
             elsewhere: Vec::new(),

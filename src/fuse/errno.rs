@@ -6,6 +6,7 @@ use fuser::Errno;
 
 use crate::cache::ReadError;
 use crate::http::{HttpError, HttpErrorKind};
+use crate::source::SourceErrorKind;
 use crate::vfs::TreeError;
 
 /// The errno of a name operation.
@@ -21,7 +22,7 @@ pub fn of_tree(error: &TreeError) -> Errno {
         TreeError::NotAsked => Errno::EIO,
         // For operations that need the size.
         TreeError::SizeUnknown(_) => Errno::EIO,
-        TreeError::Http(error) => of_http(error),
+        TreeError::Source(error) => of_source(error.kind()),
         TreeError::Cache(error) => of_read(error),
     }
 }
@@ -35,7 +36,7 @@ pub fn of_read(error: &ReadError) -> Errno {
             kind: HttpErrorKind::NotFound(_),
             ..
         }) => Errno::ESTALE,
-        ReadError::Http(error) => of_http(error),
+        ReadError::Http(error) => of_source(SourceErrorKind::of(&error.kind)),
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
         ReadError::Cancelled => Errno::EINTR,
         ReadError::NoRoom => Errno::ENOSPC,
@@ -43,25 +44,15 @@ pub fn of_read(error: &ReadError) -> Errno {
     }
 }
 
-fn of_http(error: &HttpError) -> Errno {
-    match error.kind {
-        HttpErrorKind::Denied(_) | HttpErrorKind::NoCredentials(_) => Errno::EACCES,
-        HttpErrorKind::NotFound(_) => Errno::ENOENT,
-        HttpErrorKind::TimedOut(_) => Errno::ETIMEDOUT,
-        HttpErrorKind::Offline => Errno::ENETUNREACH,
-        HttpErrorKind::UnknownHost
-        | HttpErrorKind::Refused
-        | HttpErrorKind::Unreachable(_)
-        | HttpErrorKind::NoTls
-        | HttpErrorKind::Handshake(_)
-        | HttpErrorKind::Untrusted(_)
-        | HttpErrorKind::NoDescriptors
-        | HttpErrorKind::Unanswered
-        | HttpErrorKind::Interrupted
-        | HttpErrorKind::AskAgain
-        | HttpErrorKind::Status { .. }
-        | HttpErrorKind::NotReady { .. }
-        | HttpErrorKind::Contradiction(_)
-        | HttpErrorKind::BadAnswer(_) => Errno::EIO,
+fn of_source(kind: SourceErrorKind) -> Errno {
+    match kind {
+        SourceErrorKind::Denied => Errno::EACCES,
+        SourceErrorKind::NotFound => Errno::ENOENT,
+        SourceErrorKind::TimedOut => Errno::ETIMEDOUT,
+        SourceErrorKind::Offline => Errno::ENETUNREACH,
+        SourceErrorKind::Unavailable
+        | SourceErrorKind::NoDescriptors
+        | SourceErrorKind::NotAListing
+        | SourceErrorKind::BadAnswer => Errno::EIO,
     }
 }

@@ -145,7 +145,7 @@ pub fn complain(error: &TreeError) -> Errno {
     match error {
         TreeError::Cache(ReadError::Cancelled) => {}
         TreeError::SizeUnknown(_)
-        | TreeError::Http(_)
+        | TreeError::Source(_)
         | TreeError::DeadlinePassed { .. }
         | TreeError::NotAsked
         | TreeError::Cache(_) => log::warn!("{error}"),

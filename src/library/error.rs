@@ -6,6 +6,7 @@ use std::io;
 use crate::cache::{CacheError, ReadError};
 use crate::http::{HttpError, HttpErrorKind};
 use crate::mount::mountpoint::MountError;
+use crate::source::SourceErrorKind;
 use crate::vfs::{TopError, TreeError};
 
 /// Why something could not be done. Shown, it is one sentence without credentials.
@@ -91,14 +92,14 @@ impl Error {
             TreeError::IsADirectory | TreeError::NotADirectory => ErrorKind::IsADirectory,
             TreeError::Changed => ErrorKind::Changed,
             TreeError::SizeUnknown(_) => ErrorKind::SizeUnknown,
-            TreeError::Http(error) => kind_of_http(&error.kind),
+            TreeError::Source(error) => kind_of_source(error.kind()),
             TreeError::DeadlinePassed { .. } => ErrorKind::TimedOut,
             TreeError::NotAsked => ErrorKind::Unavailable,
             TreeError::Cache(error) => return Error::of_read(url, error),
         };
         let message = match error {
             // These say of which URL.
-            TreeError::SizeUnknown(_) | TreeError::Http(_) | TreeError::DeadlinePassed { .. } => error.to_string(),
+            TreeError::SizeUnknown(_) | TreeError::Source(_) | TreeError::DeadlinePassed { .. } => error.to_string(),
             error => format!("{url}: {error}"),
         };
         Error::new(kind, message)
@@ -113,23 +114,22 @@ fn kind_of_read(error: &ReadError) -> ErrorKind {
             kind: HttpErrorKind::NotFound(_),
             ..
         }) => ErrorKind::Changed,
-        ReadError::Http(error) => kind_of_http(&error.kind),
+        ReadError::Http(error) => kind_of_source(SourceErrorKind::of(&error.kind)),
         ReadError::DeadlinePassed(_) => ErrorKind::TimedOut,
         ReadError::Store(_) | ReadError::Lost | ReadError::NoRoom => ErrorKind::Cache,
         ReadError::Cancelled | ReadError::ShuttingDown => ErrorKind::Closed,
     }
 }
 
-fn kind_of_http(kind: &HttpErrorKind) -> ErrorKind {
+fn kind_of_source(kind: SourceErrorKind) -> ErrorKind {
     match kind {
-        HttpErrorKind::NotFound(_) => ErrorKind::NotFound,
-        HttpErrorKind::Denied(_) | HttpErrorKind::NoCredentials(_) => ErrorKind::Denied,
-        HttpErrorKind::TimedOut(_) => ErrorKind::TimedOut,
-        HttpErrorKind::Offline => ErrorKind::Offline,
-        HttpErrorKind::NoDescriptors => ErrorKind::System,
-        HttpErrorKind::Untrusted(_) => ErrorKind::Unavailable,
-        kind if kind.is_temporary() => ErrorKind::Unavailable,
-        _ => ErrorKind::BadAnswer,
+        SourceErrorKind::NotFound => ErrorKind::NotFound,
+        SourceErrorKind::Denied => ErrorKind::Denied,
+        SourceErrorKind::TimedOut => ErrorKind::TimedOut,
+        SourceErrorKind::Unavailable => ErrorKind::Unavailable,
+        SourceErrorKind::Offline => ErrorKind::Offline,
+        SourceErrorKind::NoDescriptors => ErrorKind::System,
+        SourceErrorKind::NotAListing | SourceErrorKind::BadAnswer => ErrorKind::BadAnswer,
     }
 }
 
@@ -171,8 +171,8 @@ impl From<anyhow::Error> for Error {
                 ErrorKind::InvalidInput
             }
             (None, Some(_), _) => ErrorKind::Mount,
-            (None, None, Some(TopError::Http(error) | TopError::Login(error) | TopError::Proxied(error))) => {
-                kind_of_http(&error.kind)
+            (None, None, Some(TopError::Source(error) | TopError::Login(error) | TopError::Proxied(error))) => {
+                kind_of_source(error.kind())
             }
             (None, None, Some(TopError::SameName(_) | TopError::NoName(_))) => ErrorKind::InvalidInput,
             (None, None, None) => ErrorKind::System,

@@ -25,7 +25,7 @@ use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::engine::{Engine, HOUSEKEEPING};
 use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
-use crate::source::{Source, WebIndex};
+use crate::source::Sources;
 use crate::util::clock;
 use crate::vfs::{Naming, Top, Tree, TreeConfig};
 
@@ -45,6 +45,8 @@ pub(crate) fn claim(config: &MountConfig) -> anyhow::Result<Arc<RunFile>> {
 /// The tree and the file system of a mount that is not mounted yet.
 pub(crate) struct Prepared {
     engine: Arc<Engine>,
+    /// The names of the kinds of its sources.
+    kinds: Vec<&'static str>,
     tree: Arc<Tree>,
     filesystem: FetchFs,
     connection: Arc<Connection>,
@@ -76,15 +78,16 @@ impl Prepared {
     /// # Errors
     /// If a source can't be mounted, or the system refuses threads.
     pub fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
-        let source: Arc<dyn Source> = Arc::new(WebIndex::new(engine.client().clone(), config.listings));
-        let top = ask_sources(config, engine, &source)?;
+        let sources = Sources::new(engine.client(), config.listings, config.kind.as_deref());
+        let top = ask_sources(config, engine, &sources)?;
+        let kinds = top.kinds();
         let connection = Connection::new().context("can't start the thread that ends waits")?;
         let for_resizes = Arc::clone(&connection);
         let on_resize = Arc::new(move |ino| for_resizes.attributes_changed(ino));
         let tree = Tree::new(
             Arc::clone(engine.cache()),
             engine.client().clone(),
-            source,
+            sources,
             tree_config(config, engine),
             top,
             engine.runtime().clone(),
@@ -103,6 +106,7 @@ impl Prepared {
         .context("can't start the threads that answer reads")?;
         Ok(Prepared {
             engine: Arc::clone(engine),
+            kinds,
             tree,
             filesystem,
             connection,
@@ -127,6 +131,7 @@ impl Prepared {
     ) -> anyhow::Result<Served> {
         let Prepared {
             engine,
+            kinds,
             tree,
             filesystem,
             connection,
@@ -144,7 +149,7 @@ impl Prepared {
         {
             log::debug!("the kernel's read-ahead stays as it is: {error}");
         }
-        let control = start_control(config, &engine, &run_file, &tree);
+        let control = start_control(config, &engine, &run_file, &tree, kinds);
         Ok(Served {
             run_file,
             connection,
@@ -162,17 +167,17 @@ impl Served {
     }
 }
 
-fn ask_sources(config: &MountConfig, engine: &Arc<Engine>, source: &Arc<dyn Source>) -> anyhow::Result<Top> {
+fn ask_sources(config: &MountConfig, engine: &Arc<Engine>, sources: &Arc<Sources>) -> anyhow::Result<Top> {
     let naming = if config.content_disposition {
         Naming::ByServer
     } else {
         Naming::ByUrl
     };
     let (client, cache) = (engine.client().clone(), Arc::clone(engine.cache()));
-    let (source, sources) = (Arc::clone(source), config.sources.clone());
+    let (sources, urls) = (Arc::clone(sources), config.sources.clone());
     let patience = engine.config().read_timeout;
     let asking = engine.wait(async move {
-        let top = Top::of(&client, source.as_ref(), cache.catalogue(), sources, naming);
+        let top = Top::of(&client, &sources, cache.catalogue(), urls, naming);
         tokio::time::timeout(patience, top).await
     });
     match asking.context("the sources can't be asked: what asks them has ended")? {
@@ -238,9 +243,11 @@ fn start_control(
     engine: &Arc<Engine>,
     run_file: &Arc<RunFile>,
     tree: &Arc<Tree>,
+    kinds: Vec<&'static str>,
 ) -> Vec<AbortOnDrop> {
     let about = About {
         source: config.source_name.clone(),
+        kinds,
         mountpoint: config.mountpoint.clone(),
         cache_dir: engine.config().cache_dir.clone(),
         connections: engine.config().http.max_connections,

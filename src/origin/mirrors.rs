@@ -15,6 +15,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Display,
     ops::Range,
     time::{Duration, SystemTime},
 };
@@ -133,7 +134,7 @@ impl Client {
     }
 
     /// A mirror lacks this file, this version of it, or this directory. It is not asked for it again for a while.
-    pub fn leave_mirror_out(&self, there: &Url, why: &HttpErrorKind) {
+    pub fn leave_mirror_out(&self, there: &Url, why: &dyn Display) {
         let what = if there.path().ends_with('/') {
             "directory"
         } else {

@@ -2,10 +2,10 @@
 //!
 //! A [`Source`] turns the URL of a directory into a [`Listing`]: its names, and the facts that the listing has of each.
 //! `vfs` requests a listing when a program opens or searches the directory. A source keeps no listings, so any listing
-//! can be requested again.
+//! can be requested again. Of a file it knows the [`Content`], which the cache opens.
 //!
-//! One file per kind of source. Today: index pages of web servers ([`index_page`]) and single files, which need no
-//! listing.
+//! One folder per kind of source, all in one [`registry`]. Today: index pages of web servers ([`index_page`]) and
+//! single files ([`file`]), which need no listing.
 //!
 //! A listing is not trusted. Whatever kind of source it comes from, each name has passed [`Name::new`], so it is
 //! exactly one path component.
@@ -13,8 +13,10 @@
 #![forbid(unsafe_code)]
 
 mod entries;
+mod error;
+mod file;
 pub mod index_page;
-mod web;
+pub(crate) mod registry;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -25,10 +27,13 @@ use std::time::SystemTime;
 
 use url::Url;
 
+use crate::origin::Metadata;
 pub use crate::origin::{Content, ListedSize};
 pub use entries::Entries;
 pub(crate) use entries::{seconds, time};
-pub use web::WebIndex;
+pub use error::{SourceError, SourceErrorKind};
+pub use file::SingleFile;
+pub use registry::{Asked, Opened, Sources};
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -59,21 +64,61 @@ impl Default for ListingConfig {
 /// The error for a page that is not a listing, and what to do about it.
 pub const NO_INDEX_PAGE: &str = "it is not an index page of a directory; a directory needs one of the server (autoindex), a file a URL without `/` at its end";
 
-/// One kind of directory tree.
+/// One kind of source.
+///
+/// A directory's URL ends in `/`, and contains the URLs of its sub-directories. A URL need not be one of HTTP, but for
+/// those of files' bytes. HTTP requests obey the limits, the health and the deadlines of their origin by `vfs`; a source
+/// that does something else has to see to it that it ends.
 pub trait Source: Send + Sync + 'static {
+    /// Finds out what is at a URL that the user has named. `None` if the answer is not of this kind; not if the user
+    /// has named the kind.
+    ///
+    /// # Errors
+    /// As for [`Self::list`].
+    fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>>;
+
     /// Requests the names in the directory `directory` from `there`: its own URL, or its URL on a mirror. The entries'
     /// URLs are below `directory` in either case.
     ///
     /// # Errors
-    /// If the origin is unreachable, refuses, or responds with something else than a listing. Only a 404 or 410 says
-    /// that the directory is gone.
-    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url)
-    -> BoxFuture<'a, Result<Listing, crate::http::HttpError>>;
+    /// If the origin is unreachable, refuses, or responds with something else than a listing.
+    /// [`SourceErrorKind::NotFound`] only if it says that the directory is gone.
+    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>>;
 
     /// The content of a listed file: [`Entry::url`], and its size in the listing.
     fn content(&self, file: Url, size: ListedSize) -> Content {
         Content::at(file, size)
     }
+
+    /// Returns true if a listing may lack names that exist. Then a look-up of such a name asks the origin for it.
+    fn may_omit_names(&self) -> bool {
+        false
+    }
+
+    /// Finds out what a name is that was taken for a file, with this size in its listing, by the origin's answer to a
+    /// request for it. A source whose listings are right about that does without.
+    fn tell_apart<'a>(&'a self, _file: &'a Url, _size: ListedSize, _answer: &'a Metadata) -> BoxFuture<'a, NameKind> {
+        Box::pin(std::future::ready(NameKind::File))
+    }
+}
+
+/// What is at a URL that the user has named.
+pub enum Found {
+    /// A directory: its URL, and its listing.
+    Directory(Url, Listing),
+    /// A file, and the origin's answer.
+    File(Metadata),
+}
+
+/// What a name is by the origin's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// A file.
+    File,
+    /// A directory, at the same URL with a `/`.
+    Directory,
+    /// A web page in place of a file. It counts as a file if a listing has the name. Some servers answer any name so.
+    Page,
 }
 
 /// The contents of a directory at the time of the request.

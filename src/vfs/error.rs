@@ -5,7 +5,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::cache::ReadError;
-use crate::http::{HttpError, HttpErrorKind, redact};
+use crate::http::{HttpError, redact};
+use crate::source::{SourceError, SourceErrorKind};
 
 /// Why the tree can't answer a request.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,9 +27,9 @@ pub enum TreeError {
     /// [`Cache::sequential`](crate::cache::Cache::sequential).
     #[error("{}: the server does not tell the file's size", redact(.0))]
     SizeUnknown(Url),
-    /// The request to the origin failed.
+    /// The source, or the origin of the file, gave no usable answer.
     #[error(transparent)]
-    Http(HttpError),
+    Source(SourceError),
     /// No usable answer came within `--read-timeout`.
     #[error("{url}: no answer that can be used within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
     DeadlinePassed {
@@ -37,7 +38,7 @@ pub enum TreeError {
         /// How long the request waited.
         waited: Duration,
         /// Why the last attempt failed, if one did.
-        last: Option<HttpErrorKind>,
+        last: Option<SourceError>,
     },
     /// No request was sent: the origin is unhealthy or busy, and the caller can do without an answer.
     #[error("the server is left alone")]
@@ -47,15 +48,21 @@ pub enum TreeError {
     Cache(#[from] ReadError),
 }
 
-impl From<HttpError> for TreeError {
-    fn from(error: HttpError) -> TreeError {
-        match error.kind {
-            HttpErrorKind::NotFound(_) => TreeError::NotFound,
-            _ => TreeError::Http(error),
+impl From<SourceError> for TreeError {
+    fn from(error: SourceError) -> TreeError {
+        match error.kind() {
+            SourceErrorKind::NotFound => TreeError::NotFound,
+            _ => TreeError::Source(error),
         }
     }
 }
 
-fn said_last(last: Option<&HttpErrorKind>) -> String {
-    last.map_or_else(String::new, |kind| format!("; the last time: {kind}"))
+impl From<HttpError> for TreeError {
+    fn from(error: HttpError) -> TreeError {
+        SourceError::from(error).into()
+    }
+}
+
+fn said_last(last: Option<&SourceError>) -> String {
+    last.map_or_else(String::new, |error| format!("; the last time: {}", error.reason()))
 }

@@ -1,7 +1,7 @@
 //! The directory tree: it maps names to remote files.
 //!
-//! `fuse` calls it for look-ups, listings, attributes and opens; `control` calls it to resolve paths. It asks a
-//! [`Source`] for listings, and the origins for versions of files.
+//! `fuse` calls it for look-ups, listings, attributes and opens; `control` calls it to resolve paths. It asks each
+//! directory's [`Source`](crate::source::Source) for listings, and the origins for versions of files.
 //!
 //! - A directory's listing is fetched at the first look-up in it. A look-up fetches it again once it is older than
 //!   `ttl`.
@@ -41,7 +41,7 @@ use url::Url;
 use crate::cache::Cache;
 use crate::http::{MOST_ORIGINS, Origin};
 use crate::origin::{Client, Down};
-use crate::source::{LeftOut, Source};
+use crate::source::{LeftOut, Sources};
 pub use error::TreeError;
 use file::RemoteFile;
 use listing::dates::Clock;
@@ -78,7 +78,7 @@ pub struct TreeConfig {
 pub struct Tree {
     cache: Arc<Cache>,
     client: Client,
-    source: Arc<dyn Source>,
+    sources: Arc<Sources>,
     /// How long a listing or a file's version counts as fresh.
     ttl: Duration,
     /// Retries of one request.
@@ -117,7 +117,7 @@ impl Tree {
     pub fn new(
         cache: Arc<Cache>,
         client: Client,
-        source: Arc<dyn Source>,
+        sources: Arc<Sources>,
         config: TreeConfig,
         top: Top,
         runtime: Handle,
@@ -129,7 +129,7 @@ impl Tree {
         let tree = Arc::new(Tree {
             cache,
             client,
-            source,
+            sources,
             ttl: config.ttl,
             retries: config.retries,
             patience: config.patience,
@@ -202,7 +202,7 @@ impl Tree {
         let (entries, ino) = (names.entries(), names.listed_ino(at));
         let is_it = |node: &Node| node.is_listed(parent.ino, entries, at);
         let node = if entries.is_directory(at) {
-            let directory = self.listed_directory(entries.url(at), entries.modified(at));
+            let directory = self.listed_directory(&names.context.source, entries.url(at), entries.modified(at));
             let kind = Kind::Directory(Box::new(directory));
             self.nodes.get_or_add(ino, is_it, |ino| new_node(ino, parent.ino, kind))
         } else {
@@ -336,13 +336,20 @@ impl Tree {
         Some(gate)
     }
 
-    /// Asks for something newer than the known answer; see [`Limiter::ask`]. `None` when offline.
+    /// Asks for something newer than the known answer; see [`Limiter::ask`]. `None` when offline. A URL that is none of
+    /// HTTP has no limiter.
     async fn ask_for_newer<T: Send + 'static>(
         &self,
         url: &Url,
         ask: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        self.gate_online(url)?.ask(&self.runtime, ask).await
+        if self.client.is_offline() {
+            return None;
+        }
+        match self.gate(url) {
+            Some(gate) => gate.ask(&self.runtime, ask).await,
+            None => Some(ask.await),
+        }
     }
 
     /// Asks for something newer than what an earlier mount stored; see [`Limiter::ask_in_passing`].
@@ -351,14 +358,13 @@ impl Tree {
         url: &Url,
         ask: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        self.gate_online(url)?.ask_in_passing(&self.runtime, ask).await
-    }
-
-    fn gate_online(&self, url: &Url) -> Option<&'static Limiter> {
         if self.client.is_offline() {
             return None;
         }
-        self.gate(url)
+        match self.gate(url) {
+            Some(gate) => gate.ask_in_passing(&self.runtime, ask).await,
+            None => Some(ask.await),
+        }
     }
 }
 
@@ -378,3 +384,6 @@ fn listed_file(names: &Snapshot, at: usize) -> RemoteFile {
     file.is_stored = names.is_stored(at);
     file
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,7 @@ fn every_kind_of_value_is_known() {
             )
         {
             let texts = [
-                "DIR", "FILE", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS",
+                "DIR", "FILE", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND",
             ];
             assert!(
                 texts.contains(&placeholder.as_str()),

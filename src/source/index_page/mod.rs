@@ -31,6 +31,7 @@
 
 mod collect;
 mod date;
+mod directory;
 mod feed;
 mod link;
 mod name;
@@ -39,6 +40,7 @@ mod row;
 mod size;
 #[cfg(test)]
 mod tests;
+mod web_index;
 
 use std::borrow::Cow;
 
@@ -46,6 +48,7 @@ use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
 use super::{Listing, ListingConfig};
+pub(crate) use web_index::WebIndex;
 
 /// Why a page is not an index page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -21,7 +21,7 @@ use super::listing::stored::file_text;
 use super::node::{Attributes, Ino, Kind, Node, undated};
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::Version;
-use crate::source::{Entries, EntryKind, ListedSize, ListedTime, seconds, time};
+use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Source, seconds, time};
 
 /// How long a file without a date is not asked about again after the origin could not be asked for the date.
 const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
@@ -35,11 +35,13 @@ pub(super) struct ListingContext {
     /// The directory's URL, the prefix of most files' URLs.
     base: Arc<str>,
     dates: Arc<Dates>,
+    /// Knows their content.
+    pub(super) source: Arc<dyn Source>,
 }
 
 impl ListingContext {
-    pub(super) fn new(base: Arc<str>, dates: Arc<Dates>) -> Arc<ListingContext> {
-        Arc::new(ListingContext { base, dates })
+    pub(super) fn new(base: Arc<str>, dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
+        Arc::new(ListingContext { base, dates, source })
     }
 }
 
@@ -137,8 +139,8 @@ impl RemoteFile {
     }
 
     /// A file from the origin's metadata answer.
-    pub(super) fn known(url: &Url, known: Option<Known>, dates: Arc<Dates>) -> RemoteFile {
-        let context = ListingContext::new(Arc::from(""), dates);
+    pub(super) fn known(url: &Url, known: Option<Known>, dates: Arc<Dates>, source: Arc<dyn Source>) -> RemoteFile {
+        let context = ListingContext::new(Arc::from(""), dates, source);
         let listed = Listed::new(ListedSize::Unknown, None);
         let file = RemoteFile::at(context, url.as_str().into(), false, listed);
         file.change(|state| state.known = known);
@@ -200,6 +202,11 @@ impl RemoteFile {
             return *rest == *self.rest && is_below == self.is_below;
         }
         self.url() == entries.url(at)
+    }
+
+    /// The source that listed it.
+    pub(super) fn source(&self) -> &Arc<dyn Source> {
+        &self.context.source
     }
 
     /// The dates of its directory's files.

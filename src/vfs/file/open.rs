@@ -11,6 +11,7 @@ use super::{Known, RemoteFile};
 use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
 use crate::origin::{AliasName, Content, ListedSize, Metadata, Weighed};
+use crate::source::SourceError;
 use crate::vfs::listing::dates::Dates;
 use crate::vfs::node::{Ino, Kind, Node};
 use crate::vfs::request::Urgency;
@@ -95,7 +96,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
     pub async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
-        let file = RemoteFile::known(url, None, Dates::by(self.clock(url)));
+        let file = RemoteFile::known(url, None, Dates::by(self.clock(url)), self.sources.first(url));
         let node = Arc::new(Node::unlisted(file));
         match self.open(&node).await {
             Err(TreeError::Changed) if node.has_become_directory() => Err(TreeError::IsADirectory),
@@ -189,6 +190,7 @@ impl Tree {
                 None => self.client.confirm(url, expected, file.exactly_listed()).await,
                 Some(there) => self.client.metadata_of_mirror(&there).await,
             }
+            .map_err(SourceError::from)
         };
         let answer = self.ask(url, who, asker, question).await;
         if let Err(TreeError::NotFound) = answer {
@@ -275,7 +277,7 @@ impl Tree {
 
     /// What the source says of a file's content. The mirrors' URLs come after the source's own.
     fn content(&self, file: &RemoteFile) -> Content {
-        let content = self.source.content(file.url(), file.listed_size());
+        let content = file.source().content(file.url(), file.listed_size());
         let mirrors = self.client.mirrors_of(content.url());
         content.or_at(mirrors)
     }
@@ -363,8 +365,6 @@ fn unknown_size(url: &Url) -> TreeError {
 }
 
 fn bad_answer(url: &Url, what: &str) -> TreeError {
-    TreeError::Http(HttpError {
-        kind: HttpErrorKind::BadAnswer(what.to_owned()),
-        url: redact(url),
-    })
+    let (kind, url) = (HttpErrorKind::BadAnswer(what.to_owned()), redact(url));
+    HttpError { kind, url }.into()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::http::Validator;
-use crate::source::{Entry, Name};
+use crate::source::{Entry, Name, SingleFile};
 
 /// A listing with a file of this size.
 fn entries(size: u64) -> Entries {
@@ -19,7 +19,11 @@ fn entries(size: u64) -> Entries {
 
 fn file(size: u64) -> RemoteFile {
     let entries = entries(size);
-    let context = ListingContext::new(Arc::clone(entries.base()), Dates::by(Arc::default()));
+    let context = ListingContext::new(
+        Arc::clone(entries.base()),
+        Dates::by(Arc::default()),
+        Arc::new(SingleFile),
+    );
     RemoteFile::listed(context, &entries, 0)
 }
 

@@ -12,7 +12,7 @@ use url::Url;
 use super::dates::Dates;
 use super::snapshot::Snapshot;
 use super::unlisted::Unlisted;
-use crate::source::{LeftOut, ListedTime};
+use crate::source::{LeftOut, ListedTime, SingleFile, Source};
 use crate::vfs::TreeError;
 use crate::vfs::node::{Attributes, Counted, Ino, Node, Totals, undated};
 use crate::vfs::request::Urgency;
@@ -24,6 +24,8 @@ const SHOWN_SIZE: u64 = 4096;
 pub struct Directory {
     /// The URL of its listing. `None` for the root of a mount of several sources, which never changes.
     pub(in crate::vfs) url: Option<Url>,
+    /// Lists it.
+    pub(in crate::vfs) source: Arc<dyn Source>,
     /// The dates of its entries.
     pub(in crate::vfs) dates: Arc<Dates>,
     pub(in crate::vfs) state: RwLock<State>,
@@ -103,9 +105,15 @@ impl State {
 
 impl Directory {
     /// A directory whose names come from a listing.
-    pub(in crate::vfs) fn listed(url: Url, listed_time: Option<ListedTime>, dates: Arc<Dates>) -> Directory {
+    pub(in crate::vfs) fn listed(
+        source: Arc<dyn Source>,
+        url: Url,
+        listed_time: Option<ListedTime>,
+        dates: Arc<Dates>,
+    ) -> Directory {
         Directory {
             url: Some(url),
+            source,
             dates,
             state: RwLock::new(State {
                 listed_time,
@@ -121,6 +129,7 @@ impl Directory {
         Directory {
             url: None,
             ..Directory::listed(
+                Arc::new(SingleFile),
                 Url::parse("http://-/").expect("a constant"),
                 None,
                 Dates::by(Arc::default()),
@@ -185,7 +194,7 @@ impl Directory {
     pub(in crate::vfs) fn note_failure(&self, asker: Urgency, error: &TreeError) {
         let is_lasting = match error {
             TreeError::NotFound => true,
-            TreeError::Http(error) => !error.kind.is_temporary(),
+            TreeError::Source(error) => !error.is_temporary(),
             _ => false,
         };
         let is_unseen = matches!(asker, Urgency::Guessing) && is_lasting;

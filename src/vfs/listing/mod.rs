@@ -34,8 +34,8 @@ use super::request::Urgency;
 use super::request::mirror_lookup::{Answered, Authority};
 use super::{Tree, TreeError, listed_file};
 use crate::cache::{Cache, ShownFile};
-use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX};
+use crate::http::redact;
+use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX, Source, SourceError};
 use crate::util::clock;
 use crate::util::plural::{count, verb};
 
@@ -170,7 +170,8 @@ impl Tree {
         } else {
             Authority::Source
         };
-        let question = |there: Option<Url>| async move { self.source.list(url, there.as_ref().unwrap_or(url)).await };
+        let source = &directory.source;
+        let question = |there: Option<Url>| async move { source.list(url, there.as_ref().unwrap_or(url)).await };
         let answer = self.ask(url, who, asker, question).await;
         let answer = answer.and_then(|told| match &known {
             Some(known) if !known.may_become(&told.answer) => Err(stands_in(url)),
@@ -296,7 +297,7 @@ impl Tree {
         let same = before.clone().filter(|before| before.says_the_same(&entries, modified));
         let snapshot = same.unwrap_or_else(|| {
             let stored = stored_before(before.as_deref(), &entries, is_stored);
-            let snapshot = Snapshot::new(entries, Arc::clone(&directory.dates), stored, modified);
+            let snapshot = Snapshot::new(entries, directory, stored, modified);
             self.take_nodes(node, before.as_deref(), &survivors, &snapshot);
             Arc::new(snapshot)
         });
@@ -392,7 +393,7 @@ impl Tree {
     fn add_listed(&self, parent: Ino, names: &Snapshot, at: usize, shown: Option<ShownFile>) -> Arc<Node> {
         let (entries, number) = (names.entries(), names.listed_ino(at));
         if entries.is_directory(at) {
-            let directory = self.listed_directory(entries.url(at), entries.modified(at));
+            let directory = self.listed_directory(&names.context.source, entries.url(at), entries.modified(at));
             return self.add(parent, number, Kind::Directory(Box::new(directory)));
         }
         let file = listed_file(names, at);
@@ -403,9 +404,14 @@ impl Tree {
     }
 
     /// A directory whose names come from a listing.
-    pub(super) fn listed_directory(&self, url: Url, listed_time: Option<ListedTime>) -> Directory {
+    pub(super) fn listed_directory(
+        &self,
+        source: &Arc<dyn Source>,
+        url: Url,
+        listed_time: Option<ListedTime>,
+    ) -> Directory {
         let dates = Dates::by(self.clock(&url));
-        Directory::listed(url, listed_time, dates)
+        Directory::listed(Arc::clone(source), url, listed_time, dates)
     }
 
     /// Stores a listing in the catalog, unless the stored one is the same.
@@ -492,13 +498,8 @@ fn stored_before(before: Option<&Snapshot>, entries: &Entries, is_stored: bool) 
 
 /// The error for an answer that is a web page for people instead of a listing.
 fn stands_in(url: &Url) -> TreeError {
-    TreeError::Http(HttpError {
-        kind: HttpErrorKind::BadAnswer(
-            "nothing says that it is an index page, and none of the names is there that were; is a login needed?"
-                .to_owned(),
-        ),
-        url: redact(url),
-    })
+    let why = "nothing says that it is an index page, and none of the names is there that were; is a login needed?";
+    TreeError::Source(SourceError::not_a_listing(url, why))
 }
 
 impl Node {

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use parking_lot::RwLock;
 use url::Url;
 
-use super::dates::Dates;
+use super::directory::Directory;
 use super::stored;
 use crate::source::{Entries, Entry, EntryKind, ListedSize, ListedTime, Listing, Name};
 use crate::vfs::file::ListingContext;
@@ -81,7 +81,7 @@ impl Snapshot {
     /// The snapshot of a listing.
     pub(in crate::vfs) fn new(
         entries: Entries,
-        dates: Arc<Dates>,
+        directory: &Directory,
         stored: Option<Box<[bool]>>,
         modified: Option<SystemTime>,
     ) -> Snapshot {
@@ -98,11 +98,11 @@ impl Snapshot {
                 number_of(&text)
             })
             .collect();
-        Snapshot::with(entries, inos, dates, stored, modified)
+        Snapshot::with(entries, inos, directory, stored, modified)
     }
 
     /// A snapshot with a fixed node for each name.
-    pub(in crate::vfs) fn of_nodes(children: Vec<(Name, Arc<Node>)>) -> Snapshot {
+    pub(in crate::vfs) fn of_nodes(directory: &Directory, children: Vec<(Name, Arc<Node>)>) -> Snapshot {
         let nowhere = Url::parse("http://-/").expect("a constant");
         let mut entries = Entries::of(&nowhere);
         let mut nodes = Vec::with_capacity(children.len());
@@ -122,7 +122,7 @@ impl Snapshot {
             }
         }
         let inos = nodes.iter().map(|node| node.ino).collect();
-        let snapshot = Snapshot::with(entries, inos, Dates::by(Arc::default()), None, None);
+        let snapshot = Snapshot::with(entries, inos, directory, None, None);
         for (at, node) in nodes.into_iter().enumerate() {
             snapshot.pin(at, node);
         }
@@ -132,7 +132,7 @@ impl Snapshot {
     fn with(
         entries: Entries,
         inos: Box<[Ino]>,
-        dates: Arc<Dates>,
+        directory: &Directory,
         stored: Option<Box<[bool]>>,
         modified: Option<SystemTime>,
     ) -> Snapshot {
@@ -144,7 +144,8 @@ impl Snapshot {
         // Two entries may have the same number.
         by_ino.sort_unstable_by_key(|&at| (inos[at as usize], at));
         let directories = (0..entries.len()).filter(|&at| entries.is_directory(at)).count();
-        let context = ListingContext::new(Arc::clone(entries.base()), dates);
+        let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
+        let context = ListingContext::new(Arc::clone(entries.base()), dates, source);
         Snapshot {
             entries,
             inos,
@@ -438,7 +439,7 @@ mod tests {
             assert!(entries.push(&entry));
         }
         entries.shrink_to_fit();
-        Snapshot::new(entries, Dates::by(Arc::default()), None, None)
+        Snapshot::new(entries, &Directory::fixed(), None, None)
     }
 
     /// Bounds the memory of a listed directory of a million names.

@@ -21,10 +21,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use url::Url;
 
 use super::directory::Directory;
-use super::kinds::{directory_of, is_page_in_place_of_a_file, marked_index, with_slash};
+use super::kinds::with_slash;
 use crate::http::{Origin, redact};
 use crate::origin::Metadata;
-use crate::source::Name;
+use crate::source::{ListedSize, Name, NameKind, SourceError};
 use crate::vfs::file::{Known, RemoteFile, version_text};
 use crate::vfs::node::{Kind, Node};
 use crate::vfs::nodes::{directory_number, number};
@@ -148,7 +148,7 @@ impl Tree {
             return Err(TreeError::NotFound);
         }
         let found = match self.probe(&url).await {
-            Some(Ok(metadata)) => self.found_by(&allowance, &url, metadata).await,
+            Some(Ok(metadata)) => self.found_by(directory, &allowance, &url, metadata).await,
             Some(Err(TreeError::NotFound)) => {
                 allowance.lock().says_absent.get_or_insert(true);
                 None
@@ -189,7 +189,7 @@ impl Tree {
                     self.add(
                         parent.ino,
                         number,
-                        Kind::Directory(Box::new(self.listed_directory(below, None))),
+                        Kind::Directory(Box::new(self.listed_directory(&directory.source, below, None))),
                     )
                 });
             }
@@ -209,7 +209,8 @@ impl Tree {
         if let Some(Known { version, modified, .. }) = &known {
             self.cache.catalogue().keep_file(&url, version.clone(), *modified);
         }
-        let file = RemoteFile::known(&url, known, Arc::clone(&directory.dates));
+        let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
+        let file = RemoteFile::known(&url, known, dates, source);
         self.add(parent.ino, number, Kind::File(file))
     }
 
@@ -217,7 +218,7 @@ impl Tree {
     async fn probe(self: &Arc<Self>, url: &Url) -> Option<Result<Metadata, TreeError>> {
         let (tree, asked) = (Arc::clone(self), url.clone());
         let ask = async move {
-            let question = |_| async { tree.client.confirm(&asked, None, None).await };
+            let question = |_| async { tree.client.confirm(&asked, None, None).await.map_err(SourceError::from) };
             let told = tree.ask(&asked, Authority::Source, Urgency::Refreshing, question).await;
             told.map(|told| told.answer)
         };
@@ -225,14 +226,18 @@ impl Tree {
     }
 
     /// What the answer means; `None` if the server answers any name like this.
-    async fn found_by(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url, metadata: Metadata) -> Option<Found> {
-        let found = if let Some(below) = directory_of(url, &metadata.url) {
-            Found::Directory(below)
-        } else if is_page_in_place_of_a_file(url, &metadata) {
-            marked_index(&*self.source, url, &metadata).await?;
-            Found::Directory(with_slash(url))
-        } else {
-            Found::File(metadata)
+    async fn found_by(
+        self: &Arc<Self>,
+        directory: &Directory,
+        allowance: &Mutex<Allowance>,
+        url: &Url,
+        metadata: Metadata,
+    ) -> Option<Found> {
+        let kind = directory.source.tell_apart(url, ListedSize::Unknown, &metadata).await;
+        let found = match kind {
+            NameKind::Directory => Found::Directory(with_slash(url)),
+            NameKind::File => Found::File(metadata),
+            NameKind::Page => return None,
         };
         self.says_absent(allowance, url).await.then_some(found)
     }
@@ -269,6 +274,9 @@ impl Tree {
         /// Unreserved characters of a path segment (RFC 3986 §2.3).
         const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
         let url = directory.url.as_ref().filter(|url| url.query().is_none())?;
+        if !directory.source.may_omit_names() {
+            return None;
+        }
         Name::new(name.as_bytes().to_vec())?;
         if self.client.is_offline() {
             return None;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::http::{HttpError, redact};
+use crate::http::redact;
 use crate::origin::Health;
+use crate::source::SourceError;
 use crate::vfs::Tree;
 
 /// Which servers may answer a request.
@@ -49,7 +50,7 @@ impl Tree {
         question: &mut impl FnMut(Option<Url>) -> F,
     ) -> Option<Answered<T>>
     where
-        F: Future<Output = Result<T, HttpError>>,
+        F: Future<Output = Result<T, SourceError>>,
     {
         if self.client.not_left_out(mirrors).is_empty() {
             return None;
@@ -72,7 +73,7 @@ impl Tree {
         question: &mut impl FnMut(Option<Url>) -> F,
     ) -> Option<Answered<T>>
     where
-        F: Future<Output = Result<T, HttpError>>,
+        F: Future<Output = Result<T, SourceError>>,
     {
         for there in self.client.not_left_out(mirrors) {
             let Some(gate) = self.gate(&there) else { continue };
@@ -81,8 +82,9 @@ impl Tree {
             };
             let place = gate.place().await;
             let answer = question(Some(there.clone())).await;
-            let failure = answer.as_ref().err().map(|error| &error.kind);
-            let was_answered = turn.ended(answer.as_ref().err());
+            let error = answer.as_ref().err().and_then(SourceError::http);
+            let failure = error.map(|error| &error.kind);
+            let was_answered = turn.ended(error);
             gate.note(failure);
             place.ended(failure);
             match answer {
@@ -93,7 +95,7 @@ impl Tree {
                         is_by_mirror: true,
                     });
                 }
-                Err(error) if was_answered => self.client.leave_mirror_out(&there, &error.kind),
+                Err(error) if was_answered => self.client.leave_mirror_out(&there, error.reason()),
                 Err(error) => log::debug!("{error}; it is a mirror, another URL is asked"),
             }
         }

@@ -31,6 +31,7 @@ use super::request::mirror_lookup::{Answered, Authority};
 use super::{Tree, TreeError};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{Evidence, FailureAttribution, Health, OtherRequests, Permit, Retry};
+use crate::source::SourceError;
 
 /// How long a request may be unanswered before it yields its permit to a waiting one. Doubles each time.
 const BEFORE_GIVING_WAY: Duration = Duration::from_secs(1);
@@ -151,7 +152,8 @@ impl Tree {
     }
 
     /// Sends a request to the origin of `url` within its connection limit. While the origin can't be asked, a mirror
-    /// is asked if `who` allows it; `question` gets the mirror's URL then.
+    /// is asked if `who` allows it; `question` gets the mirror's URL then. Only failed HTTP requests are repeated, and
+    /// a URL that is none of HTTP is asked once and without a limit.
     ///
     /// # Errors
     /// - The last failure.
@@ -165,7 +167,7 @@ impl Tree {
         mut question: impl FnMut(Option<Url>) -> F,
     ) -> Result<Answered<T>, TreeError>
     where
-        F: Future<Output = Result<T, HttpError>>,
+        F: Future<Output = Result<T, SourceError>>,
     {
         let Some((gate, origin)) = self.gate(url).zip(Origin::of(url)) else {
             return Ok(Answered::by_source(question(None).await?));
@@ -203,18 +205,19 @@ impl Tree {
                         tokio::task::yield_now().await;
                         continue;
                     }
-                    error = self.left_unanswered(url, &health) => Err(error),
+                    error = self.left_unanswered(url, &health) => Err(error.into()),
                 };
                 is_under_way.store(false, Ordering::Relaxed);
-                let refusing = answer.as_ref().err().and_then(|error| error.url.origin());
+                let error = answer.as_ref().err().and_then(SourceError::http);
+                let refusing = error.and_then(|error| error.url.origin());
                 let refusing = refusing.unwrap_or_else(|| origin.clone());
                 let has_others = health.had_others(traffic) || self.cache.manager().is_fetching_from(&refusing);
-                let failure = answer.as_ref().err().filter(|error| !is_of_another(error, &origin));
-                let failure = failure.map(|error| &error.kind);
+                let error = error.filter(|error| !is_of_another(error, &origin));
+                let failure = error.map(|error| &error.kind);
                 if is_of_this_question(failure, health.answers() - answers) {
                     drop(turn);
                 } else {
-                    turn.ended(answer.as_ref().err().filter(|error| !is_of_another(error, &origin)));
+                    turn.ended(error);
                 }
                 gate.note(failure);
                 if let Some(place) = place {
@@ -224,7 +227,10 @@ impl Tree {
                     Ok(answer) => return Ok(Answered::by_source(answer)),
                     Err(error) => error,
                 };
-                if error.kind.may_be_had_elsewhere()
+                let Some(HttpError { kind, .. }) = error.http() else {
+                    return Err(error.into());
+                };
+                if kind.may_be_had_elsewhere()
                     && let Some(told) = self.ask_mirrors(url, mirrors, &mut question).await
                 {
                     return Ok(told);
@@ -233,11 +239,11 @@ impl Tree {
                     answers: health.answers(),
                     has_others,
                 };
-                if error.kind.is_of_the_origin() && !error.kind.is_connect_failure() {
+                if kind.is_of_the_origin() && !kind.is_connect_failure() {
                     self.client
                         .ask_for_something_else(&self.runtime, url, Arc::clone(&health));
                 }
-                let Some(pause) = tries.after(&error.kind, asker, beside) else {
+                let Some(pause) = tries.after(kind, asker, beside) else {
                     return Err(error.into());
                 };
                 log::debug!("{error}; asking again in {pause:.1?}");
@@ -251,7 +257,7 @@ impl Tree {
                 if is_under_way.load(Ordering::Relaxed) {
                     gate.note(Some(&HttpErrorKind::TimedOut(self.patience)));
                 }
-                Err(self.took_too_long(url, last.map(|error| error.kind)))
+                Err(self.took_too_long(url, last))
             }
         }
     }
@@ -274,7 +280,7 @@ impl Tree {
         }
     }
 
-    fn took_too_long(&self, url: &Url, last: Option<HttpErrorKind>) -> TreeError {
+    fn took_too_long(&self, url: &Url, last: Option<SourceError>) -> TreeError {
         TreeError::DeadlinePassed {
             url: redact(url).into(),
             waited: self.patience,

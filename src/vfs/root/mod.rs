@@ -13,7 +13,8 @@ use super::listing::directory::Directory;
 use super::listing::snapshot::Snapshot;
 use super::node::{Kind, Node, ROOT};
 use super::nodes::{directory_number, number};
-use super::root::top::{Top, TopEntry, TopListing};
+use super::root::top::{Top, TopEntry, TopFound, TopListing};
+use crate::source::Source;
 
 impl Top {
     /// The root node for `top`.
@@ -22,7 +23,9 @@ impl Top {
             ino: ROOT,
             parent: ROOT,
             kind: Kind::Directory(Box::new(match self {
-                Top::Directory { url, .. } => Directory::listed(url.clone(), None, Dates::by(clock)),
+                Top::Directory { source, url, .. } => {
+                    Directory::listed(Arc::clone(source), url.clone(), None, Dates::by(clock))
+                }
                 Top::Names(_) => Directory::fixed(),
             })),
             references: AtomicU64::new(0),
@@ -39,30 +42,30 @@ impl Tree {
             Top::Names(entries) => {
                 let children = entries
                     .into_iter()
-                    .map(|(name, entry)| (name, self.plant_top_entry(entry)))
+                    .map(|(name, TopEntry { source, what, .. })| (name, self.plant_top_entry(source, what)))
                     .collect();
-                directory.set(Snapshot::of_nodes(children), &self.totals);
+                directory.set(Snapshot::of_nodes(directory, children), &self.totals);
             }
         }
     }
 
-    fn plant_top_entry(self: &Arc<Self>, entry: TopEntry) -> Arc<Node> {
-        match entry {
-            TopEntry::Directory(url, listing) => {
+    fn plant_top_entry(self: &Arc<Self>, source: Arc<dyn Source>, what: TopFound) -> Arc<Node> {
+        match what {
+            TopFound::Directory(url, listing) => {
                 let number = directory_number(&url);
                 let node = self.add(
                     ROOT,
                     number,
-                    Kind::Directory(Box::new(self.listed_directory(url, None))),
+                    Kind::Directory(Box::new(self.listed_directory(&source, url, None))),
                 );
                 self.take_top_listing(&node, listing);
                 node
             }
-            TopEntry::File(url, known) => {
+            TopFound::File(url, known) => {
                 let version = known.as_ref().map(|known| version_text(&known.version));
                 let number = number(&[url.as_str(), version.as_deref().unwrap_or_default()]);
                 let dates = Dates::by(self.clock(&url));
-                let file = RemoteFile::known(&url, known.clone(), dates);
+                let file = RemoteFile::known(&url, known.clone(), dates, source);
                 let node = self.add(ROOT, number, Kind::File(file));
                 match known {
                     Some(Known { version, at: None, .. }) => {

@@ -4,7 +4,7 @@
 //! server. Any other source is asked once before the mount attaches. So its errors appear on the terminal, and its
 //! answer is the first listing or the file's metadata.
 
-use std::fmt::Display;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -12,15 +12,18 @@ use url::Url;
 use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::origin::{Client, as_directory};
-use crate::source::{Listing, NO_INDEX_PAGE, Name, Source};
+use crate::source::{Found, Listing, Name, Opened, Source, SourceError, Sources};
 use crate::vfs::file::Known;
-use crate::vfs::listing::kinds::{marked_index, with_slash};
 use crate::vfs::listing::stored;
 
 /// What the root of the tree shows.
 pub enum Top {
     /// One directory: the root shows its names.
     Directory {
+        /// The name of its kind of source.
+        kind: &'static str,
+        /// Its source.
+        source: Arc<dyn Source>,
         /// Its URL, ending in `/`.
         url: Url,
         /// Its listing.
@@ -38,10 +41,41 @@ impl Top {
             Top::Names(_) => None,
         }
     }
+
+    /// The names of the kinds of its sources, each once.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let mut kinds = match self {
+            Top::Directory { kind, .. } => vec![*kind],
+            Top::Names(entries) => entries.iter().map(|(_, entry)| entry.kind).collect(),
+        };
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
 }
 
 /// One of several sources, or a single file.
-pub enum TopEntry {
+pub struct TopEntry {
+    /// The name of its kind of source.
+    pub(in crate::vfs) kind: &'static str,
+    pub(in crate::vfs) source: Arc<dyn Source>,
+    pub(in crate::vfs) what: TopFound,
+}
+
+impl TopEntry {
+    /// What a source has answered just now, itself or by a mirror.
+    fn of(opened: Opened, url: &Url, listing: impl FnOnce(Listing) -> TopListing) -> TopEntry {
+        let Opened { kind, source, found } = opened;
+        let what = match found {
+            Found::Directory(url, names) => TopFound::Directory(url, listing(names)),
+            Found::File(metadata) => TopFound::File(url.clone(), Known::of(metadata)),
+        };
+        TopEntry { kind, source, what }
+    }
+}
+
+/// What a source is.
+pub(in crate::vfs) enum TopFound {
     /// A directory and its listing.
     Directory(Url, TopListing),
     /// A file, and the origin's answer, from now or an earlier mount. The URL is the given one, not the end of its
@@ -62,18 +96,18 @@ pub enum TopListing {
 /// Why a source can't be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
-    /// The origin answered with an error, or did not answer.
-    #[error("can't mount {}: {}{}", .0.url, .0.kind, advice(&.0.kind))]
-    Http(HttpError),
+    /// The source has no usable answer.
+    #[error("can't mount {}{}", .0, advice(.0.http()))]
+    Source(SourceError),
     /// The origin refused the credentials.
-    #[error("can't mount {}: {}; check the user name and password, or the token, that it was given", .0.url, .0.kind)]
-    Login(HttpError),
+    #[error("can't mount {}; check the user name and password, or the token, that it was given", .0)]
+    Login(SourceError),
     /// No connection to the origin; a configured proxy may be the cause.
     #[error(
-        "can't mount {}: {}; it may be the proxy that is meant: one is set, by --proxy or in the environment (http_proxy, \
-         https_proxy, all_proxy)", .0.url, .0.kind
+        "can't mount {}; it may be the proxy that is meant: one is set, by --proxy or in the environment (http_proxy, \
+         https_proxy, all_proxy)", .0
     )]
-    Proxied(HttpError),
+    Proxied(SourceError),
     /// Two sources would have one name.
     #[error("two sources are both called {0:?}; mount them on two mountpoints")]
     SameName(String),
@@ -82,14 +116,20 @@ pub enum TopError {
     NoName(String),
 }
 
-impl From<HttpError> for TopError {
-    fn from(error: HttpError) -> TopError {
-        TopError::Http(error)
+impl TopError {
+    fn of(error: SourceError, client: &Client, url: &Url) -> TopError {
+        match error.http().map(|error| &error.kind) {
+            Some(HttpErrorKind::Denied(401)) if client.logs_in_at(url) => TopError::Login(error),
+            Some(kind) if kind.is_connect_failure() && client.may_use_a_proxy() => TopError::Proxied(error),
+            _ => TopError::Source(error),
+        }
     }
 }
 
 /// Advice for the user, as the end of the sentence.
-fn advice(kind: &HttpErrorKind) -> impl Display {
+fn advice(error: Option<&HttpError>) -> &'static str {
+    // Other errors say what to do themselves.
+    let Some(HttpError { kind, .. }) = error else { return "" };
     match kind {
         HttpErrorKind::UnknownHost => "; check its spelling and your network",
         HttpErrorKind::Refused => "; is the server running, and is the port right?",
@@ -135,7 +175,7 @@ impl Top {
     /// If any source fails: a mount that silently lacks one would be worse than none.
     pub async fn of(
         client: &Client,
-        source: &dyn Source,
+        sources: &Sources,
         catalogue: &Catalog,
         urls: Vec<Url>,
         naming: Naming,
@@ -145,28 +185,30 @@ impl Top {
         for url in urls {
             let url = client.adopt(url);
             client.call_directory(&url);
-            let entry = match stored_entry(catalogue, &url) {
+            let entry = match stored_entry(sources, catalogue, &url) {
                 Some(entry) => entry,
-                None => match entry_of(client, source, &url).await {
-                    Err(error) if error.kind == HttpErrorKind::Denied(401) && client.logs_in_at(&url) => {
-                        return Err(TopError::Login(error));
-                    }
-                    Err(error) if error.kind.is_connect_failure() && client.may_use_a_proxy() => {
-                        return Err(TopError::Proxied(error));
-                    }
-                    entry => entry?,
-                },
+                None => {
+                    let answer = entry_of(client, sources, &url).await;
+                    answer.map_err(|error| TopError::of(error, client, &url))?
+                }
             };
             match entry {
-                TopEntry::Directory(url, listing) if is_alone => {
+                TopEntry {
+                    kind,
+                    source,
+                    what: TopFound::Directory(url, listing),
+                } if is_alone => {
+                    let listing = listing.into();
                     return Ok(Top::Directory {
+                        kind,
+                        source,
                         url,
-                        listing: listing.into(),
+                        listing,
                     });
                 }
                 entry => {
-                    let by_server = match (&entry, naming) {
-                        (TopEntry::File(..), Naming::ByServer) => name_by_server(client, &url).await,
+                    let by_server = match (&entry.what, naming) {
+                        (TopFound::File(..), Naming::ByServer) => name_by_server(client, &url).await,
                         _ => None,
                     };
                     let name = by_server.or_else(|| name_of(&url));
@@ -182,19 +224,21 @@ impl Top {
     }
 }
 
-async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, HttpError> {
-    let error = match told_by_source(client, source, url).await {
-        Err(error) if error.kind.may_be_had_elsewhere() => error,
-        answer => return answer,
+async fn entry_of(client: &Client, sources: &Sources, url: &Url) -> Result<TopEntry, SourceError> {
+    let error = match sources.open(client, url, url).await {
+        Ok(opened) => return Ok(TopEntry::of(opened, url, TopListing::Answered)),
+        Err(error) => error,
     };
+    let failed = error.http().filter(|error| error.kind.may_be_had_elsewhere());
+    let Some(failed) = failed else { return Err(error) };
     for there in client.mirrors_of(url) {
-        match told_by_mirror(client, source, url, &there).await {
-            Ok(entry) => {
+        match sources.open(client, url, &there).await {
+            Ok(opened) => {
                 log::warn!("{error}; what there is was told by {}", redact(&there));
-                if error.kind.is_of_the_origin() {
-                    client.health_of(url).has_failed(&error);
+                if failed.kind.is_of_the_origin() {
+                    client.health_of(url).has_failed(failed);
                 }
-                return Ok(entry);
+                return Ok(TopEntry::of(opened, url, TopListing::ByMirror));
             }
             Err(error) => log::warn!("{error}; it is a mirror, and can't stand in"),
         }
@@ -202,71 +246,22 @@ async fn entry_of(client: &Client, source: &dyn Source, url: &Url) -> Result<Top
     Err(error)
 }
 
-async fn told_by_source(client: &Client, source: &dyn Source, url: &Url) -> Result<TopEntry, HttpError> {
-    if url.path().ends_with('/') {
-        return Ok(TopEntry::Directory(url.clone(), told(source, url, url).await?));
-    }
-    let metadata = client.metadata(url).await?;
-    // Servers redirect from a directory's name to the name with a slash.
-    if metadata.url.path().ends_with('/') {
-        let directory = as_directory(url);
-        let listing = told(source, &directory, &directory).await?;
-        return Ok(TopEntry::Directory(directory, listing));
-    }
-    if let Some(listing) = marked_index(source, url, &metadata).await {
-        return Ok(TopEntry::Directory(with_slash(url), TopListing::Answered(listing)));
-    }
-    Ok(TopEntry::File(url.clone(), Known::of(metadata)))
-}
-
-/// A mirror's answer for a source. It is shown under the source's URL.
-async fn told_by_mirror(client: &Client, source: &dyn Source, url: &Url, there: &Url) -> Result<TopEntry, HttpError> {
-    if url.path().ends_with('/') {
-        return Ok(TopEntry::Directory(url.clone(), told(source, url, there).await?));
-    }
-    let metadata = client.metadata_of_mirror(there).await?;
-    if metadata.url.path().ends_with('/') {
-        let directory = as_directory(url);
-        let listing = told(source, &directory, &metadata.url).await?;
-        return Ok(TopEntry::Directory(directory, listing));
-    }
-    Ok(TopEntry::File(url.clone(), Known::of(metadata)))
-}
-
-/// The listing of a directory, from its own URL or a mirror's.
-async fn told(source: &dyn Source, directory: &Url, there: &Url) -> Result<TopListing, HttpError> {
-    let listing = source.list(directory, there).await?;
-    if !listing.is_evident() {
-        // Only the parent's listing could show that this is an empty directory; a home page looks the same.
-        return Err(HttpError {
-            kind: HttpErrorKind::BadAnswer(NO_INDEX_PAGE.to_owned()),
-            url: redact(there),
-        });
-    }
-    if !listing.is_marked {
-        log::warn!(
-            "{}: nothing on this page says that it is the index of a directory (a title such as `Index of`, a link upwards, a \
-             size or a date); what it links to is shown as files and directories",
-            redact(there)
-        );
-    }
-    Ok(if directory == there {
-        TopListing::Answered(listing)
-    } else {
-        TopListing::ByMirror(listing)
-    })
-}
-
 /// What earlier mounts stored of a source.
-fn stored_entry(catalogue: &Catalog, url: &Url) -> Option<TopEntry> {
-    if !url.path().ends_with('/')
+fn stored_entry(sources: &Sources, catalogue: &Catalog, url: &Url) -> Option<TopEntry> {
+    let entry = |kind, what| TopEntry {
+        kind,
+        source: sources.first(url),
+        what,
+    };
+    if let Some(kind) = sources.kind_of_stored(url, false)
         && let Some(file) = catalogue.file(url)
     {
-        return Some(TopEntry::File(url.clone(), Some(Known::stored(file))));
+        return Some(entry(kind, TopFound::File(url.clone(), Some(Known::stored(file)))));
     }
+    let kind = sources.kind_of_stored(url, true)?;
     let directory = as_directory(url);
     let listing = stored::read(&directory, &catalogue.listing(&directory)?)?;
-    Some(TopEntry::Directory(directory, TopListing::Stored(listing)))
+    Some(entry(kind, TopFound::Directory(directory, TopListing::Stored(listing))))
 }
 
 /// The name that the server gives a file. Falls back to the URL while the server can't be asked: a cached file must

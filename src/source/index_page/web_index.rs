@@ -10,10 +10,14 @@ use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::index_page::{self, NotAnIndex};
-use super::{BoxFuture, Entries, Entry, Listing, ListingConfig, NO_INDEX_PAGE, Source};
-use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{Client, Page};
+use super::directory::{is_page_in_place_of_a_file, is_redirected_to_directory};
+use super::{NotAnIndex, parse};
+use crate::http::{Origin, redact};
+use crate::origin::{Client, Metadata, Page, as_directory};
+use crate::source::{
+    Asked, BoxFuture, Entries, Entry, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source,
+    SourceError,
+};
 
 /// How to request a plain page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +83,41 @@ impl WebIndex {
         }
     }
 
+    /// A directory that the user has named, and its listing at `there`.
+    async fn root(&self, directory: Url, there: &Url) -> Result<Found, SourceError> {
+        let listing = self.list(&directory, there).await?;
+        if !listing.is_evident() {
+            // Only the parent's listing could show that this is an empty directory; a home page looks the same.
+            return Err(SourceError::not_a_listing(there, NO_INDEX_PAGE));
+        }
+        if !listing.is_marked {
+            log::warn!(
+                "{}: nothing on this page says that it is the index of a directory (a title such as `Index of`, a link upwards, a \
+                 size or a date); what it links to is shown as files and directories",
+                redact(there)
+            );
+        }
+        Ok(Found::Directory(directory, listing))
+    }
+
+    /// The listing of a directory whose URL without `/` returned a page. `None` if the page does not mark itself as an
+    /// index.
+    async fn marked_index(&self, url: &Url, answer: &Metadata) -> Option<Listing> {
+        if !is_page_in_place_of_a_file(url, answer) {
+            return None;
+        }
+        let directory = as_directory(url);
+        let listing = self.list(&directory, &directory).await.ok()?;
+        listing.is_marked.then_some(listing)
+    }
+
     /// The listing at `there`, requested in this form.
     async fn ask(
         &self,
         directory: &Url,
         there: &Url,
         form: Option<&Form>,
-    ) -> Result<Result<Listing, Refusal>, HttpError> {
+    ) -> Result<Result<Listing, Refusal>, SourceError> {
         let mut asked = there.clone();
         if let Some(form) = form {
             asked.set_query(Some(&form.query));
@@ -131,7 +163,48 @@ impl Refusal {
 }
 
 impl Source for WebIndex {
-    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, HttpError>> {
+    fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
+        Box::pin(async move {
+            let directory = as_directory(asked.url);
+            if asked.is_named || *asked.url == directory {
+                return Ok(Some(self.root(directory, &as_directory(asked.there)).await?));
+            }
+            let answer = asked.metadata().await?;
+            // Servers redirect from a directory's name to the name with a slash.
+            if answer.url.path().ends_with('/') {
+                let there = if asked.is_own() { &directory } else { &answer.url };
+                return Ok(Some(self.root(directory.clone(), there).await?));
+            }
+            if asked.is_own()
+                && let Some(listing) = self.marked_index(asked.url, answer).await
+            {
+                return Ok(Some(Found::Directory(directory, listing)));
+            }
+            Ok(None)
+        })
+    }
+
+    fn may_omit_names(&self) -> bool {
+        true
+    }
+
+    fn tell_apart<'a>(&'a self, file: &'a Url, size: ListedSize, answer: &'a Metadata) -> BoxFuture<'a, NameKind> {
+        Box::pin(async move {
+            // No server gives the exact size of a page that it generates.
+            let may_be_index = !matches!(size, ListedSize::Exact(_));
+            if is_redirected_to_directory(file, &answer.url) {
+                NameKind::Directory
+            } else if !may_be_index || !is_page_in_place_of_a_file(file, answer) {
+                NameKind::File
+            } else if self.marked_index(file, answer).await.is_some() {
+                NameKind::Directory
+            } else {
+                NameKind::Page
+            }
+        })
+    }
+
+    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
         Box::pin(async move {
             let origin = Origin::of(there).unwrap_or_else(Origin::nowhere);
             let known = self.plain_forms.lock().get(&origin).cloned();
@@ -153,10 +226,7 @@ impl Source for WebIndex {
                 self.plain_forms.lock().insert(origin, form);
                 return Ok(listing);
             }
-            Err(HttpError {
-                kind: HttpErrorKind::BadAnswer(refusal.why),
-                url: redact(there),
-            })
+            Err(SourceError::not_a_listing(there, refusal.why))
         })
     }
 }
@@ -167,7 +237,7 @@ impl Source for WebIndex {
 /// octet streams.
 fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Refusal> {
     let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
-    let listing = index_page::parse(&page.url, &page.body, page.charset.as_deref(), config);
+    let listing = parse(&page.url, &page.body, page.charset.as_deref(), config);
     let listing = listing.map_err(|error| match error {
         NotAnIndex::TooManyNames(_) => Refusal::new(error.to_string()),
         _ => refuse(page, error, is_html),
@@ -299,7 +369,7 @@ mod tests {
             external_links: true,
             ..ListingConfig::default()
         };
-        let mut listing = index_page::parse(&at, page.as_bytes(), None, &config).unwrap();
+        let mut listing = parse(&at, page.as_bytes(), None, &config).unwrap();
         bring_home(&mut listing, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
         let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.to_string()).collect();
         assert_eq!(

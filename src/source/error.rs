@@ -1,0 +1,127 @@
+//! Errors of sources: why a listing, or what is known of a file, can't be had.
+//!
+//! The layers above act on the [kind](SourceErrorKind), whatever kind of source it comes from. Only the policy for
+//! retries and mirrors looks at the HTTP request that failed, if it was one.
+
+use std::fmt;
+
+use url::Url;
+
+use crate::http::{HttpError, HttpErrorKind, RedactedUrl, redact};
+
+/// Why a source has no answer. Shown, it is one sentence without credentials.
+#[derive(Debug, Clone)]
+pub struct SourceError {
+    kind: SourceErrorKind,
+    cause: Cause,
+}
+
+#[derive(Debug, Clone)]
+enum Cause {
+    Http(HttpError),
+    Source { url: RedactedUrl, reason: String },
+}
+
+/// The kinds of failure that callers distinguish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// Authoritative: there is no such directory or file.
+    NotFound,
+    /// The server denies access, or there are no credentials for it.
+    Denied,
+    /// No answer in time.
+    TimedOut,
+    /// There is no way to the server, or it fails. Later it may answer.
+    Unavailable,
+    /// The network must not be used (`--offline`).
+    Offline,
+    /// This process or machine has no file descriptor left.
+    NoDescriptors,
+    /// The answer is no listing of this kind of source.
+    NotAListing,
+    /// The answer can't be used for another reason.
+    BadAnswer,
+}
+
+impl SourceErrorKind {
+    /// The kind of a failed HTTP request.
+    pub fn of(kind: &HttpErrorKind) -> SourceErrorKind {
+        match kind {
+            HttpErrorKind::NotFound(_) => SourceErrorKind::NotFound,
+            HttpErrorKind::Denied(_) | HttpErrorKind::NoCredentials(_) => SourceErrorKind::Denied,
+            HttpErrorKind::TimedOut(_) => SourceErrorKind::TimedOut,
+            HttpErrorKind::Offline => SourceErrorKind::Offline,
+            HttpErrorKind::NoDescriptors => SourceErrorKind::NoDescriptors,
+            HttpErrorKind::Untrusted(_) => SourceErrorKind::Unavailable,
+            kind if kind.is_temporary() => SourceErrorKind::Unavailable,
+            _ => SourceErrorKind::BadAnswer,
+        }
+    }
+}
+
+impl SourceError {
+    /// What came from `url` is no listing, for this reason.
+    pub fn not_a_listing(url: &Url, why: impl fmt::Display) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::NotAListing,
+            cause: Cause::Source {
+                url: redact(url),
+                reason: format!("the server's answer can't be used: {why}"),
+            },
+        }
+    }
+
+    /// The kind of failure.
+    pub fn kind(&self) -> SourceErrorKind {
+        self.kind
+    }
+
+    /// The URL that was asked, without secrets.
+    pub fn url(&self) -> &RedactedUrl {
+        match &self.cause {
+            Cause::Http(error) => &error.url,
+            Cause::Source { url, .. } => url,
+        }
+    }
+
+    /// The failed HTTP request, if that is the cause.
+    pub fn http(&self) -> Option<&HttpError> {
+        match &self.cause {
+            Cause::Http(error) => Some(error),
+            Cause::Source { .. } => None,
+        }
+    }
+
+    /// The sentence without the URL.
+    pub fn reason(&self) -> &dyn fmt::Display {
+        match &self.cause {
+            Cause::Http(error) => &error.kind,
+            Cause::Source { reason, .. } => reason,
+        }
+    }
+
+    /// Returns true if the same request may succeed later without the user's intervention.
+    pub fn is_temporary(&self) -> bool {
+        match &self.cause {
+            Cause::Http(error) => error.kind.is_temporary(),
+            Cause::Source { .. } => matches!(self.kind, SourceErrorKind::TimedOut | SourceErrorKind::Unavailable),
+        }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.url(), self.reason())
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+impl From<HttpError> for SourceError {
+    fn from(error: HttpError) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::of(&error.kind),
+            cause: Cause::Http(error),
+        }
+    }
+}
