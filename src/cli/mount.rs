@@ -6,12 +6,13 @@ use clap::{ArgMatches, FromArgMatches};
 
 use super::support::background;
 use super::support::scrub_argv::hide_secrets;
-use crate::config::{MountArgs, MountConfig, expand_options, mount_command};
-use crate::mount::Ready;
-use crate::{logging, mount};
+use crate::config::{self, MountArgs, MountConfig, expand_options, mount_command};
+use crate::logging;
+use crate::mount::{self, Ready, mountpoint};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {
-    let config = understand(matches, typed)?.resolve()?;
+    let mut config = config::resolve(understand(matches, typed)?)?;
+    config.mountpoint = mountpoint::resolve(&config.mountpoint)?;
     hide_secrets();
     if config.foreground {
         serve(config, Ready::foreground())

@@ -1,7 +1,7 @@
 //! The table of mount options: each one once, with its help, its default and its value parser.
 //!
 //! `--help`, the `-o` names ([`super::options`]) and the environment variables ([`mount_command`]) are derived from it.
-//! [`MountArgs::resolve`] combines the values with what only the machine knows (the caller, the home directory). The
+//! [`super::resolve`] combines the values with what only the machine knows (the caller, the home directory). The
 //! options about servers are in [`super::network`].
 
 use std::path::PathBuf;
@@ -12,12 +12,10 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 
 use super::file::{ConfigFile, FileError};
 use super::network::NetworkArgs;
+use super::options::OPTIONS_ID;
 use super::{source, units};
 use crate::cache::quota::Share;
 use crate::source::registry;
-
-/// The id of the argument for `-o`, which is not an option itself.
-pub(super) const OPTIONS_ID: &str = "options";
 
 /// Prefix of environment variables: `--some-option` is this and `SOME_OPTION`.
 const ENV_PREFIX: &str = "FETCHFS_";

@@ -10,6 +10,9 @@
 //! The file may name commands to run and hold secrets. So fetchfs refuses a file that all users can change, and one with secrets
 //! that other users can read.
 
+mod entry;
+mod kind;
+mod line;
 mod old_form;
 mod toml_form;
 
@@ -19,20 +22,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use nix::unistd::geteuid;
 use url::Url;
 
-use super::options::flag_named;
+use super::options::{adds_up, flag_named};
+use super::paths;
+pub use entry::SECRETS;
+use entry::{Entry, Fault, is_secret};
 
 /// The config file of mounts that root makes.
 const SYSTEM_FILE: &str = "/etc/fetchfs/config";
 
 /// The largest config file, in bytes. A larger file is something else, named by mistake.
 const LARGEST: u64 = 1 << 20;
-
-/// The options whose values are secrets. As `-o` names and in config files they may be written with `_`.
-pub const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
 
 /// What is wrong with a config file. Without any value that may be a secret.
 #[derive(Debug, thiserror::Error)]
@@ -72,44 +75,12 @@ impl FileError {
     }
 }
 
-/// A mistake in a config file.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}:{}: {sentence}", place.line, place.column)]
-pub struct Fault {
-    place: Place,
-    /// What is wrong, and what to do about it. **Without any value that may be a secret.**
-    sentence: String,
-}
-
-/// A place in a config file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    /// From 1.
-    line: usize,
-    /// In characters, from 1.
-    column: usize,
-}
-
 /// A config file that was read.
 #[derive(Debug, Default)]
 pub struct ConfigFile {
     entries: Vec<Entry>,
     /// For a file in the form of earlier versions: the message for the user.
     warning: Option<String>,
-}
-
-/// One value of one option.
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    place: Place,
-    /// The URL of the sources that it is for; `None` is all sources.
-    section: Option<Url>,
-    /// The option's, with `-`.
-    name: String,
-    /// In the notation of the command line; empty for a switch.
-    value: String,
-    /// The same as flags; none for a switch that is off.
-    flags: Vec<String>,
 }
 
 impl ConfigFile {
@@ -119,13 +90,7 @@ impl ConfigFile {
     /// If the file can't be read or has a mistake; if all users can change it; if it has secrets that other users can
     /// read.
     pub fn read(named: Option<&Path>, command: &Command) -> Result<ConfigFile, FileError> {
-        let standard = || {
-            standard_path(
-                geteuid().is_root(),
-                std::env::var_os("XDG_CONFIG_HOME"),
-                super::resolve::home(),
-            )
-        };
+        let standard = || standard_path(geteuid().is_root(), std::env::var_os("XDG_CONFIG_HOME"), paths::home());
         let Some(path) = named.map(Path::to_owned).or_else(standard) else {
             return Ok(ConfigFile::default());
         };
@@ -196,8 +161,11 @@ impl ConfigFile {
 }
 
 fn parse(command: &Command, text: &str) -> Result<ConfigFile, Fault> {
-    if let Some(read) = old_form::parse(command, text) {
-        return read;
+    if let Some((entries, warning)) = old_form::parse(command, text) {
+        return Ok(ConfigFile {
+            entries: entries?,
+            warning: Some(warning),
+        });
     }
     Ok(ConfigFile {
         entries: toml_form::parse(command, text)?,
@@ -239,11 +207,6 @@ fn is_settled(command: &Command, given: &ArgMatches, flag: &Arg) -> bool {
         })
 }
 
-/// Returns true if the option may be given several times, with a value each.
-fn adds_up(flag: &Arg) -> bool {
-    matches!(flag.get_action(), ArgAction::Append)
-}
-
 /// Returns true if a source is at the URL of a section or below it: on the same origin, with all of its path.
 fn is_below(source: &Url, section: &Url) -> bool {
     let of = |url: &Url| {
@@ -279,17 +242,6 @@ fn check_exposure(path: &Path, mode: u32, entries: &[Entry]) -> Result<(), FileE
             "600",
         ),
         _ => Ok(()),
-    }
-}
-
-/// Returns true if the value of an option, which is named with `-`, is a secret.
-fn is_secret(name: &str, value: &str) -> bool {
-    match name {
-        // The secret is in another file then.
-        "header" => !value.starts_with('@'),
-        "login" => value.contains(':'),
-        "proxy" => value.contains('@'),
-        name => SECRETS.contains(&name),
     }
 }
 

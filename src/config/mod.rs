@@ -7,167 +7,19 @@
 
 mod args;
 mod file;
+mod mount_config;
 mod network;
 mod options;
+mod paths;
 mod resolve;
 mod source;
 mod units;
 
-use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use nix::unistd::{getegid, geteuid};
-use url::Url;
-
-use crate::cache::quota::Share;
-use crate::http::HttpConfig;
-use crate::source::ListingConfig;
-
-use args::OPTIONS_ID;
 pub use args::{MountArgs, mount_command, variable_of};
 pub use file::{FileError, SECRETS};
+pub use mount_config::{ATTR_TTL, EngineConfig, MountConfig};
 pub use options::{OptionError, expand as expand_options};
-pub use resolve::{ConfigError, cache_dir_beside_mounts, default_cache_dir};
+pub use paths::default_cache_dir;
+pub use resolve::{ConfigError, cache_dir_beside_mounts, resolve};
 pub use source::{parse as parse_source, shown};
 pub use units::size as parse_size;
-
-/// Default of [`MountConfig::attr_ttl`].
-pub const ATTR_TTL: Duration = Duration::from_secs(10);
-
-/// How files are fetched and kept, for a mount or for a Rust program without one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// The cache directory: absolute. It may not exist yet.
-    pub cache_dir: PathBuf,
-    /// True if no other host uses that directory, although it may be on a network file system.
-    pub unshared_cache: bool,
-    /// Maximum size of the cache on disk; above zero. Default: half of the space that is free or that it already
-    /// occupies.
-    pub cache_size: Option<Share>,
-    /// Space to leave free on the file system. Default: 5 %, 1 GiB at most.
-    pub min_free: Option<Share>,
-    /// Cached data that was not used for so long is deleted; above zero. Default: never.
-    pub max_age: Option<Duration>,
-    /// Bytes, a power of two from 4 KiB to 64 MiB. Default: 256 KiB.
-    pub chunk_size: u32,
-    /// The client's configuration; its [`max_connections`](HttpConfig::max_connections) is the limit per origin.
-    pub http: HttpConfig,
-    /// Maximum bytes per second over everything that is fetched, at least 1; `None` means no limit.
-    pub bwlimit: Option<u64>,
-    /// Number of retries after a failed attempt. Default: 3.
-    pub retries: u32,
-    /// Maximum time of one read, all attempts together; above zero. Default: 2 min.
-    pub read_timeout: Duration,
-}
-
-impl EngineConfig {
-    /// The defaults, over a cache in this directory.
-    pub fn in_dir(cache_dir: PathBuf) -> EngineConfig {
-        EngineConfig {
-            cache_dir,
-            unshared_cache: false,
-            cache_size: None,
-            min_free: None,
-            max_age: None,
-            chunk_size: 256 << 10,
-            http: HttpConfig::default(),
-            bwlimit: None,
-            retries: 3,
-            read_timeout: Duration::from_secs(120),
-        }
-    }
-}
-
-/// The checked configuration of one mount.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MountConfig {
-    /// The sources: at least one `http` or `https` URL. **May contain a user name and password**; show them by
-    /// [`shown`].
-    pub sources: Vec<Url>,
-    /// The source in mount tables: the URLs as given, without secrets, separated by spaces.
-    pub source_name: String,
-    /// The kind of the sources, by its name; `None` if their first answers decide.
-    pub kind: Option<String>,
-    /// The mountpoint: absolute, without symbolic links.
-    pub mountpoint: PathBuf,
-    /// How its files are fetched and kept.
-    pub engine: EngineConfig,
-    /// Which links of index pages become entries.
-    pub listings: ListingConfig,
-    /// How long listings and attributes are used without a new request; zero means not at all. Default: 10 s.
-    pub attr_ttl: Duration,
-    /// True if single files get the names that their servers give them (Content-Disposition).
-    pub content_disposition: bool,
-    /// True if other users may access the mount.
-    pub allow_other: bool,
-    /// The owner of all files. Default: the caller.
-    pub uid: u32,
-    /// The group of all files. Default: the caller's.
-    pub gid: u32,
-    /// The permission bits that all files and directories lack, at most 0777. Default: 0022.
-    pub umask: u16,
-    /// True if the kernel refuses to execute files of the mount.
-    pub noexec: bool,
-    /// True if files are executable. Never together with `noexec`.
-    pub exec: bool,
-    /// True if the kernel may read complete files by itself (passthrough).
-    pub passthrough: bool,
-    /// True if the process stays in the foreground.
-    pub foreground: bool,
-    /// The log file, absolute; `None` for standard error or the system log.
-    pub log_file: Option<PathBuf>,
-    /// Number of `-v`.
-    pub verbosity: u8,
-}
-
-impl MountConfig {
-    /// The defaults for a mount of these sources (at least one) on this directory (absolute, without symbolic links).
-    pub fn new(sources: Vec<Url>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
-        let names: Vec<String> = sources.iter().map(|url| shown(url.as_str())).collect();
-        MountConfig {
-            source_name: names.join(" "),
-            sources,
-            kind: None,
-            mountpoint,
-            engine,
-            listings: ListingConfig::default(),
-            attr_ttl: ATTR_TTL,
-            content_disposition: false,
-            allow_other: false,
-            uid: geteuid().as_raw(),
-            gid: getegid().as_raw(),
-            umask: 0o022,
-            noexec: false,
-            exec: false,
-            passthrough: true,
-            foreground: false,
-            log_file: None,
-            verbosity: 0,
-        }
-    }
-
-    /// The permission bits of every file.
-    pub fn file_mode(&self) -> u16 {
-        let all = if self.exec { 0o555 } else { 0o444 };
-        all & !self.umask
-    }
-
-    /// The permission bits of every directory.
-    pub fn dir_mode(&self) -> u16 {
-        0o555 & !self.umask
-    }
-}
-
-/// Without [`sources`](MountConfig::sources), which may hold a password.
-impl fmt::Debug for MountConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MountConfig")
-            .field("source_name", &self.source_name)
-            .field("mountpoint", &self.mountpoint)
-            .field("engine", &self.engine)
-            .field("attr_ttl", &self.attr_ttl)
-            .field("allow_other", &self.allow_other)
-            .finish_non_exhaustive()
-    }
-}

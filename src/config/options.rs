@@ -6,7 +6,10 @@
 //!
 //! A line in fstab may carry generic words besides. This module knows each of them and its effect.
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
+
+/// The id of the argument for `-o`, which is not an option itself.
+pub(super) const OPTIONS_ID: &str = "options";
 
 /// An option that can't be accepted. The message is for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +87,12 @@ pub fn expand(command: &Command, options: &str) -> Result<Vec<String>, OptionErr
 /// The option of this name (with `-`), if it may be set in another way than as a flag.
 pub(super) fn flag_named<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let mut arguments = command.get_arguments();
-    arguments.find(|arg| arg.get_long() == Some(name) && arg.get_id() != super::OPTIONS_ID)
+    arguments.find(|arg| arg.get_long() == Some(name) && arg.get_id() != OPTIONS_ID)
+}
+
+/// Returns true if the option may be given several times, with a value each.
+pub(super) fn adds_up(flag: &Arg) -> bool {
+    matches!(flag.get_action(), ArgAction::Append)
 }
 
 /// One option as an argument; `None` if it has no effect.

@@ -3,21 +3,18 @@
 //! This module adds what a single option can't know: the caller, the default cache directory, and the base of relative
 //! paths. It runs before the process goes to the background, where the working directory is `/`.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{User, getegid, geteuid};
+use nix::unistd::{getegid, geteuid};
 
+use super::args::{MountArgs, mount_command};
 use super::file::{ConfigFile, FileError};
+use super::mount_config::{EngineConfig, MountConfig};
 use super::network::NetworkError;
+use super::paths::{PathError, absolute, cache_dir};
 use super::source::{self, SourceError};
-use super::{EngineConfig, MountArgs, MountConfig};
 use crate::http::HttpConfig;
-use crate::mount::mountpoint::{self, MountError};
 use crate::source::ListingConfig;
-
-/// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).
-const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
 
 /// Why the arguments can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,20 +31,9 @@ pub enum ConfigError {
     /// The options about servers contradict each other, or a file that they name can't be used.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The mountpoint does not exist, or can't be read.
+    /// A path can't be resolved.
     #[error(transparent)]
-    Mountpoint(#[from] MountError),
-    /// The caller has no home directory, and no option names the cache directory.
-    #[error("there is no place for the cache: this user has no home (HOME is not set); name one with --cache-dir")]
-    NoHome,
-    /// The working directory no longer exists, so a relative path means nothing.
-    #[error("can't make `{}` absolute: {error}", path.display())]
-    Relative {
-        /// The path as given.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+    Path(#[from] PathError),
 }
 
 impl ConfigError {
@@ -58,7 +44,7 @@ impl ConfigError {
             Self::OneOfTwo(_) => true,
             Self::Network(error) => error.is_usage(),
             Self::File(error) => error.is_usage(),
-            Self::Mountpoint(_) | Self::NoHome | Self::Relative { .. } => false,
+            Self::Path(_) => false,
         }
     }
 }
@@ -73,69 +59,66 @@ fn one_of_two(argument: &str) -> String {
     }
 }
 
-impl MountArgs {
-    /// Checks the values and fills in the defaults.
-    ///
-    /// # Errors
-    /// If a source is not an http(s) URL, the mountpoint does not exist, or there is no cache directory.
-    pub fn resolve(self) -> Result<MountConfig, ConfigError> {
-        if self.sources.is_empty() {
-            return Err(ConfigError::OneOfTwo(self.mountpoint.to_string_lossy().into_owned()));
-        }
-        let sources = source::read_all(&self.sources)?;
-        let source_name = self
-            .sources
-            .iter()
-            .map(|text| source::name(text))
-            .collect::<Vec<_>>()
-            .join(" ");
-        let mountpoint = mountpoint::resolve(&self.mountpoint)?;
-        let cache_dir = cache_dir(self.cache_dir)?;
-        let listings = ListingConfig {
-            max_entries: usize::try_from(self.network.max_entries).unwrap_or(usize::MAX),
-            external_links: self.network.external_links,
-            query_links: self.network.query_links,
-        };
-        let http = HttpConfig {
-            timeout: self.timeout,
-            max_connections: self.max_connections.into(),
-            offline: self.offline,
-            max_page: self.network.max_listing_size,
-            max_redirects: self.network.max_redirects.into(),
-            ..self.network.resolve(&sources)?
-        };
-        Ok(MountConfig {
-            sources,
-            source_name,
-            kind: self.kind,
-            mountpoint,
-            engine: EngineConfig {
-                cache_dir,
-                unshared_cache: self.unshared_cache,
-                cache_size: self.cache_size,
-                min_free: self.min_free,
-                max_age: self.max_age,
-                chunk_size: self.chunk_size,
-                http,
-                bwlimit: self.bwlimit.filter(|&rate| rate > 0),
-                retries: self.retries,
-                read_timeout: self.read_timeout,
-            },
-            listings,
-            attr_ttl: self.attr_ttl,
-            content_disposition: self.content_disposition,
-            allow_other: self.allow_other,
-            uid: self.uid.unwrap_or_else(|| geteuid().as_raw()),
-            gid: self.gid.unwrap_or_else(|| getegid().as_raw()),
-            umask: self.umask,
-            noexec: self.noexec,
-            exec: self.exec,
-            passthrough: !self.no_passthrough,
-            foreground: self.foreground,
-            log_file: self.log_file.map(absolute).transpose()?,
-            verbosity: self.verbose,
-        })
+/// Checks the values and fills in the defaults.
+///
+/// # Errors
+/// If a source is not an http(s) URL, or there is no cache directory.
+pub fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
+    if args.sources.is_empty() {
+        return Err(ConfigError::OneOfTwo(args.mountpoint.to_string_lossy().into_owned()));
     }
+    let sources = source::read_all(&args.sources)?;
+    let source_name = args
+        .sources
+        .iter()
+        .map(|text| source::name(text))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let cache_dir = cache_dir(args.cache_dir)?;
+    let listings = ListingConfig {
+        max_entries: usize::try_from(args.network.max_entries).unwrap_or(usize::MAX),
+        external_links: args.network.external_links,
+        query_links: args.network.query_links,
+    };
+    let http = HttpConfig {
+        timeout: args.timeout,
+        max_connections: args.max_connections.into(),
+        offline: args.offline,
+        max_page: args.network.max_listing_size,
+        max_redirects: args.network.max_redirects.into(),
+        ..args.network.resolve(&sources)?
+    };
+    Ok(MountConfig {
+        sources,
+        source_name,
+        kind: args.kind,
+        mountpoint: absolute(args.mountpoint)?,
+        engine: EngineConfig {
+            cache_dir,
+            unshared_cache: args.unshared_cache,
+            cache_size: args.cache_size,
+            min_free: args.min_free,
+            max_age: args.max_age,
+            chunk_size: args.chunk_size,
+            http,
+            bwlimit: args.bwlimit.filter(|&rate| rate > 0),
+            retries: args.retries,
+            read_timeout: args.read_timeout,
+        },
+        listings,
+        attr_ttl: args.attr_ttl,
+        content_disposition: args.content_disposition,
+        allow_other: args.allow_other,
+        uid: args.uid.unwrap_or_else(|| geteuid().as_raw()),
+        gid: args.gid.unwrap_or_else(|| getegid().as_raw()),
+        umask: args.umask,
+        noexec: args.noexec,
+        exec: args.exec,
+        passthrough: !args.no_passthrough,
+        foreground: args.foreground,
+        log_file: args.log_file.map(absolute).transpose()?,
+        verbosity: args.verbose,
+    })
 }
 
 /// The cache directory for commands that mount nothing: the named one, or the one of a mount without options.
@@ -145,48 +128,13 @@ impl MountArgs {
 pub fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let by_file = || -> Result<_, FileError> {
         let file = std::env::var_os("FETCHFS_CONFIG").filter(|name| !name.is_empty());
-        let file = ConfigFile::read(file.as_deref().map(Path::new), &super::mount_command())?;
+        let file = ConfigFile::read(file.as_deref().map(Path::new), &mount_command())?;
         Ok(file.cache_dir())
     };
     match named {
-        Some(dir) => cache_dir(Some(dir)),
-        None => cache_dir(by_file()?),
+        Some(dir) => Ok(cache_dir(Some(dir))?),
+        None => Ok(cache_dir(by_file()?)?),
     }
-}
-
-/// The cache directory: the named one, made absolute, or the default.
-fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
-    match named {
-        Some(dir) => absolute(dir),
-        None => default_cache_dir().ok_or(ConfigError::NoHome),
-    }
-}
-
-pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, ConfigError> {
-    std::path::absolute(&path).map_err(|error| ConfigError::Relative { path, error })
-}
-
-/// The caller's home directory. For an ordinary user, mount(8) clears the environment and thereby HOME; the user
-/// database has the directory then.
-pub(super) fn home() -> Option<PathBuf> {
-    let by_environment = std::env::var_os("HOME").map(PathBuf::from);
-    by_environment.or_else(|| Some(User::from_uid(geteuid()).ok()??.dir))
-}
-
-/// The default cache directory; `None` for a user without a home directory.
-pub fn default_cache_dir() -> Option<PathBuf> {
-    let home = home().map(PathBuf::into_os_string);
-    cache_dir_for(geteuid().is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
-}
-
-/// The XDG Base Directory Specification says to ignore a relative path in its variables.
-fn cache_dir_for(root: bool, xdg_cache_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    if root {
-        return Some(SYSTEM_CACHE.into());
-    }
-    let given = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = given(xdg_cache_home).or_else(|| given(home).map(|home| home.join(".cache")))?;
-    Some(Path::join(&cache, "fetchfs"))
 }
 
 #[cfg(test)]
@@ -196,9 +144,9 @@ pub(super) mod tests {
     use std::time::Duration;
 
     pub(in super::super) fn config(arguments: &[&str]) -> Result<MountConfig, ConfigError> {
-        let command = super::super::mount_command().no_binary_name(true);
+        let command = mount_command().no_binary_name(true);
         let matches = command.try_get_matches_from(arguments).unwrap();
-        MountArgs::from_arg_matches(&matches).unwrap().resolve()
+        resolve(MountArgs::from_arg_matches(&matches).unwrap())
     }
 
     #[test]
@@ -268,7 +216,7 @@ pub(super) mod tests {
     fn paths_become_absolute_before_the_working_directory_is_left() {
         let config = config(&["http://a/", ".", "--cache-dir", "c", "--log-file=l"]).unwrap();
         let here = std::env::current_dir().unwrap();
-        assert_eq!(config.mountpoint, here.canonicalize().unwrap());
+        assert_eq!(config.mountpoint, here);
         assert_eq!(config.engine.cache_dir, here.join("c"));
         assert_eq!(config.log_file, Some(here.join("l")));
     }
@@ -276,7 +224,6 @@ pub(super) mod tests {
     #[test]
     fn what_is_wrong_is_told_apart() {
         assert!(config(&["ftp://a/", "/tmp"]).unwrap_err().is_usage());
-        assert!(!config(&["http://a/", "/no/such/directory"]).unwrap_err().is_usage());
         let alone = |argument: &str| {
             let error = config(&[argument]).unwrap_err();
             assert!(error.is_usage());
@@ -284,23 +231,5 @@ pub(super) mod tests {
         };
         insta::assert_snapshot!(alone("http://u:p@a/"), @"where should http://a/ be mounted? Name an empty directory: fetchfs mount http://a/ DIRECTORY");
         insta::assert_snapshot!(alone("/mnt"), @"what should be mounted on /mnt? Name a source first: fetchfs mount https://HOST/PATH /mnt");
-    }
-
-    #[test]
-    fn the_cache_goes_where_caches_go() {
-        let some = |text: &str| Some(OsString::from(text));
-        assert_eq!(
-            cache_dir_for(true, some("/x"), some("/root")),
-            Some("/var/cache/fetchfs".into())
-        );
-        assert_eq!(
-            cache_dir_for(false, some("/x"), some("/home/a")),
-            Some("/x/fetchfs".into())
-        );
-        assert_eq!(
-            cache_dir_for(false, some("rel"), some("/home/a")),
-            Some("/home/a/.cache/fetchfs".into())
-        );
-        assert_eq!(cache_dir_for(false, None, None), None);
     }
 }

@@ -11,18 +11,12 @@
 use clap::Command;
 use toml::de::{DeTable, DeValue};
 
-use super::super::options::flag_named;
-use super::toml_form::{self, Kind};
-use super::{ConfigFile, Fault, Place, is_secret};
+use super::entry::{Entry, Fault, Place, section};
+use super::line::{Line, split, translation};
+use super::toml_form;
 
-/// A line in the old form.
-enum Line<'a> {
-    Section(&'a str),
-    Option(&'a str, Option<&'a str>),
-}
-
-/// Reads a file; `None` if it is not in the old form.
-pub(super) fn parse(command: &Command, text: &str) -> Option<Result<ConfigFile, Fault>> {
+/// Reads a file: its entries, and a sentence for the user about its form. `None` if it is not in the old form.
+pub(super) fn parse(command: &Command, text: &str) -> Option<(Result<Vec<Entry>, Fault>, String)> {
     if DeTable::parse(text).is_ok() {
         return None;
     }
@@ -48,10 +42,7 @@ pub(super) fn parse(command: &Command, text: &str) -> Option<Result<ConfigFile, 
     let warning = format!(
         "{number}: this config file is in the form of earlier versions, which is still read; rewrite it in TOML, this line as `{example}`"
     );
-    Some(translate(command, &lines).map(|entries| ConfigFile {
-        entries,
-        warning: Some(warning),
-    }))
+    Some((translate(command, &lines), warning))
 }
 
 /// Returns true for a value that means something else in the old form than in TOML.
@@ -59,25 +50,12 @@ fn is_toml_alone(value: &DeValue) -> bool {
     matches!(value, DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_))
 }
 
-fn split(text: &str) -> Option<Line<'_>> {
-    if let Some(url) = text.strip_prefix('[') {
-        let url = url.strip_suffix(']')?.trim();
-        return toml_form::section(url).map(|_| Line::Section(url));
-    }
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
-        None => (text, None),
-    };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    (!name.is_empty() && name.chars().all(is_name)).then_some(Line::Option(name, value))
-}
-
-fn translate(command: &Command, lines: &[(usize, Line)]) -> Result<Vec<super::Entry>, Fault> {
+fn translate(command: &Command, lines: &[(usize, Line)]) -> Result<Vec<Entry>, Fault> {
     let mut section = None;
     let mut entries = Vec::new();
     for (number, line) in lines {
         if let Line::Section(url) = line {
-            section = toml_form::section(url);
+            section = self::section(url);
             continue;
         }
         let place = Place {
@@ -92,43 +70,4 @@ fn translate(command: &Command, lines: &[(usize, Line)]) -> Result<Vec<super::En
         }
     }
     Ok(entries)
-}
-
-/// A line as TOML. With `is_shown`, values that may be secret are omitted.
-fn translation(command: &Command, line: &Line, is_shown: bool) -> String {
-    let (name, value) = match line {
-        Line::Section(url) => return format!("[{}]", quoted(url)),
-        Line::Option(name, value) => (name, *value),
-    };
-    let option = name.replace('_', "-");
-    let kind = flag_named(command, &option).map(Kind::of);
-    let number = value.and_then(|value| value.parse::<u64>().ok());
-    let value = match (kind, value, number) {
-        (Some(Kind::Switch), None | Some("yes" | "true" | "on" | "1"), _) => "true".to_owned(),
-        (Some(Kind::Switch), Some("no" | "false" | "off" | "0"), _) => "false".to_owned(),
-        (Some(Kind::Count), None, _) => "1".to_owned(),
-        (Some(Kind::Count | Kind::Integer), _, Some(number)) => number.to_string(),
-        // The user and the query of a URL are secret too.
-        (_, Some(value), _) if is_shown && (is_secret(&option, value) || value.contains(['@', '?'])) => quoted("..."),
-        (_, value, _) => quoted(value.unwrap_or_default()),
-    };
-    format!("{name} = {value}")
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-/// The TOML for a line that is not TOML, if it is one in the old form: most often, quotes are missing.
-pub(super) fn suggestion(command: &Command, text: &str) -> Option<String> {
-    let text = text.trim();
-    let line = split(text)?;
-    if let Line::Option(name, value) = line {
-        // Not for a quote or bracket that is never closed, or a comment: the meaning is unknown. Another name may be a
-        // secret.
-        let is_plain = !value.is_some_and(|value| value.contains(['"', '\'', '[', ']', '{', '}', '#']));
-        flag_named(command, &name.replace('_', "-")).filter(|_| is_plain)?;
-    }
-    let is_toml = DeTable::parse(text).is_ok();
-    (!is_toml).then(|| translation(command, &line, true))
 }

@@ -112,10 +112,7 @@ fn every_kind_of_value_is_known() {
     for flag in mount_command().get_arguments() {
         if let Some(placeholder) = flag.get_value_names().and_then(|names| names.first())
             && flag.get_long().is_some()
-            && matches!(
-                toml_form::Kind::of(flag),
-                toml_form::Kind::Text | toml_form::Kind::Texts
-            )
+            && matches!(kind::Kind::of(flag), kind::Kind::Text | kind::Kind::Texts)
         {
             let texts = [
                 "DIR", "FILE", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND",

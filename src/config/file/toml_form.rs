@@ -1,107 +1,24 @@
 //! Reads a config file as TOML.
 //!
-//! The type of an option's value follows from its action in the clap command and from the value's placeholder in the
-//! help text ([`Kind`]), so a new option needs no line here. clap then checks the value. Its own error could not name
-//! the line in the file.
+//! [`Kind`] says what type an option's value has. clap then checks the value. Its own error could not name the line in
+//! the file.
 
 use std::fmt::Display;
 use std::ops::Range;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
-use toml::de::{DeInteger, DeString, DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 use url::Url;
 
-use super::super::options::flag_named;
-use super::super::{OPTIONS_ID, source};
-use super::{Entry, Fault, Place, adds_up, old_form};
+use super::entry::{Entry, Fault, Place, section};
+use super::kind::Kind;
+use super::line;
+use crate::config::options::{OPTIONS_ID, flag_named};
 
 /// A reserved key, for a list of sources.
 const RESERVED: &str = "source";
-
-/// The type of an option's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A boolean.
-    Switch,
-    /// An integer: how often the flag is given.
-    Count,
-    /// An integer.
-    Integer,
-    /// A string with a unit, or an integer.
-    Size,
-    /// A string with a unit, or a number of seconds.
-    Time,
-    /// A string with a unit, or an integer.
-    Rate,
-    /// A string, or an integer.
-    Account,
-    /// A string of octal digits, or an octal integer.
-    Octal,
-    /// A string.
-    Text,
-    /// A string, or an array of them.
-    Texts,
-}
-
-impl Kind {
-    pub(super) fn of(flag: &Arg) -> Kind {
-        match flag.get_action() {
-            ArgAction::Count => return Kind::Count,
-            action if !action.takes_values() => return Kind::Switch,
-            _ => {}
-        }
-        let placeholder = flag.get_value_names().and_then(|names| names.first());
-        match placeholder.map_or("", |name| name.as_str()) {
-            "N" => Kind::Integer,
-            "SIZE" => Kind::Size,
-            "TIME" => Kind::Time,
-            "RATE" => Kind::Rate,
-            "USER" | "GROUP" => Kind::Account,
-            "OCTAL" => Kind::Octal,
-            _ if adds_up(flag) => Kind::Texts,
-            _ => Kind::Text,
-        }
-    }
-
-    /// The text after "write ".
-    fn expected(self) -> &'static str {
-        match self {
-            Kind::Switch => "true or false",
-            Kind::Count => "an integer from 0 to 9",
-            Kind::Integer => "an integer",
-            Kind::Size => "a size in quotes, for example \"20GiB\", or a number of bytes",
-            Kind::Time => "a time in quotes, for example \"30s\", or a number of seconds",
-            Kind::Rate => "a rate in quotes, for example \"10MB\", or a number of bytes per second",
-            Kind::Account => "a name in quotes, or a number",
-            Kind::Octal => "octal digits in quotes, for example \"0022\"",
-            Kind::Text => "text in quotes",
-            Kind::Texts => "text in quotes, or several in brackets: [\"...\", \"...\"]",
-        }
-    }
-
-    /// The value in the notation of the command line; `None` if it has another type.
-    fn text(self, value: &DeValue) -> Option<String> {
-        match (self, value) {
-            (Kind::Switch, DeValue::Boolean(_)) => Some(String::new()),
-            (Kind::Octal, DeValue::Integer(integer)) if integer.radix() == 8 => Some(integer.as_str().to_owned()),
-            (
-                Kind::Count | Kind::Integer | Kind::Size | Kind::Time | Kind::Rate | Kind::Account,
-                DeValue::Integer(integer),
-            ) => decimal(integer),
-            (Kind::Time, DeValue::Float(float)) => Some(float.as_str().to_owned()),
-            (Kind::Switch | Kind::Count | Kind::Integer, _) => None,
-            (_, DeValue::String(text)) => Some(text.clone().into_owned()),
-            _ => None,
-        }
-    }
-}
-
-fn decimal(integer: &DeInteger) -> Option<String> {
-    let value = i128::from_str_radix(integer.as_str(), integer.radix());
-    Some(value.ok()?.to_string())
-}
 
 /// Reads a file, or one line of it. The entries for all sources come first, else in the order of the file.
 pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> {
@@ -133,13 +50,6 @@ pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> 
     let mut entries = reader.entries;
     entries.sort_by_key(|entry| entry.section.is_some());
     Ok(entries)
-}
-
-/// The URL of a section; `None` if invalid, or with a user, a password or a query: that would be a secret, and match no
-/// source.
-pub(super) fn section(name: &str) -> Option<Url> {
-    let url = source::parse(name).ok()?;
-    (url.username().is_empty() && url.password().is_none() && url.query().is_none()).then_some(url)
 }
 
 type Key<'i> = Spanned<DeString<'i>>;
@@ -184,7 +94,7 @@ impl Reader<'_> {
             .unwrap_or_default();
         // Texts like "expected literal string" do not help users.
         let what = error.message().split(", expected ").next().unwrap_or_default();
-        let cure = match old_form::suggestion(self.command, line) {
+        let cure = match line::suggestion(self.command, line) {
             Some(toml) => format!("write `{toml}`"),
             None if what == "duplicate key" => "delete one of the two".to_owned(),
             None => "write NAME = VALUE in TOML, with text in quotes".to_owned(),

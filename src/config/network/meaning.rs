@@ -9,8 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::NetworkArgs;
-use crate::config::ConfigError;
-use crate::config::resolve::{absolute, home};
+use crate::config::paths::{PathError, absolute, home};
 use crate::config::source;
 use crate::http::{
     AccessConfig, CookieError, CookieJar, HttpConfig, Login, MirrorConfig, Netrc, NetrcError, Origin, Protocol,
@@ -95,18 +94,24 @@ pub enum NetworkError {
         /// Another one.
         second: String,
     },
+    /// A path can't be resolved.
+    #[error(transparent)]
+    Path(#[from] PathError),
 }
 
 impl NetworkError {
     /// Returns true if the command line is wrong, false if a file is.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. })
+        !matches!(
+            self,
+            Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. } | Self::Path(_)
+        )
     }
 }
 
 impl NetworkArgs {
     /// The client's configuration for these sources. `timeout` and `max_connections` come from other options.
-    pub(in crate::config) fn resolve(self, sources: &[Url]) -> Result<HttpConfig, ConfigError> {
+    pub(in crate::config) fn resolve(self, sources: &[Url]) -> Result<HttpConfig, NetworkError> {
         self.refuse_several_servers(sources)?;
         let (netrc, mirrors) = (self.netrc()?, self.mirrors(sources)?);
         let cookies = match &self.cookie_file {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::config::ConfigError;
 use crate::config::resolve::tests::config;
 
 fn http(sources: &[&str], arguments: &[&str]) -> Result<HttpConfig, ConfigError> {

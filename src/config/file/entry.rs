@@ -1,0 +1,58 @@
+//! The parts of a config file: one entry for each value, and the mistake that ends the reading.
+
+use url::Url;
+
+use crate::config::source;
+
+/// The options whose values are secrets. As `-o` names and in config files they may be written with `_`.
+pub const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
+
+/// A mistake in a config file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{}: {sentence}", place.line, place.column)]
+pub struct Fault {
+    pub(super) place: Place,
+    /// What is wrong, and what to do about it. **Without any value that may be a secret.**
+    pub(super) sentence: String,
+}
+
+/// A place in a config file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// From 1.
+    pub(super) line: usize,
+    /// In characters, from 1.
+    pub(super) column: usize,
+}
+
+/// One value of one option.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) place: Place,
+    /// The URL of the sources that it is for; `None` is all sources.
+    pub(super) section: Option<Url>,
+    /// The option's, with `-`.
+    pub(super) name: String,
+    /// In the notation of the command line; empty for a switch.
+    pub(super) value: String,
+    /// The same as flags; none for a switch that is off.
+    pub(super) flags: Vec<String>,
+}
+
+/// The URL of a section; `None` if invalid, or with a user, a password or a query: that would be a secret, and match no
+/// source.
+pub(super) fn section(name: &str) -> Option<Url> {
+    let url = source::parse(name).ok()?;
+    (url.username().is_empty() && url.password().is_none() && url.query().is_none()).then_some(url)
+}
+
+/// Returns true if the value of an option, which is named with `-`, is a secret.
+pub(super) fn is_secret(name: &str, value: &str) -> bool {
+    match name {
+        // The secret is in another file then.
+        "header" => !value.starts_with('@'),
+        "login" => value.contains(':'),
+        "proxy" => value.contains('@'),
+        name => SECRETS.contains(&name),
+    }
+}
