@@ -5,7 +5,8 @@
 
 use std::{error::Error, io, time::Duration};
 
-use super::{RedactedUrl, connect::tls};
+use super::redact::RedactedUrl;
+use super::tls_failure;
 
 /// A failed request.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -221,10 +222,10 @@ pub(crate) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
             return HttpErrorKind::Denied(407);
         }
         if let Some(error) = tls_error(error) {
-            return match tls::distrust(error) {
+            return match tls_failure::distrust(error) {
                 Some(why) => HttpErrorKind::Untrusted(why),
                 None if is_no_tls(error) => HttpErrorKind::NoTls,
-                None => HttpErrorKind::Handshake(tls::failure(error)),
+                None => HttpErrorKind::Handshake(tls_failure::failure(error)),
             };
         }
         return HttpErrorKind::Unreachable(causes().last().map_or("unknown cause".to_owned(), ToString::to_string));

@@ -19,10 +19,11 @@ pub(crate) mod response;
 pub(crate) mod secret;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls_failure;
 
 pub use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
 pub use config::{HttpConfig, MirrorConfig, Protocol, ProxyChoice, TlsConfig};
-pub use connect::setup::SetupError;
+pub use connect::SetupError;
 pub use cookies::{CookieError, CookieJar};
 pub use error::{HttpError, HttpErrorKind};
 pub use origin::{MOST_ORIGINS, Origin};

@@ -9,7 +9,8 @@ use reqwest::Method;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{Login, challenge::Challenge};
+use super::challenge::Challenge;
+use super::login::Login;
 
 /// A challenge in use, and how many requests have answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,8 +155,9 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Secret, challenge};
+    use super::super::challenge;
     use super::*;
+    use crate::http::Secret;
 
     fn challenges(lines: &[&str]) -> Vec<Challenge> {
         challenge::all(&challenge::tests::headers(lines))

@@ -6,7 +6,8 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 use url::Url;
 
-use super::{Login, Secret, challenge, digest::Digest, token};
+use super::{Login, challenge, digest::Digest, token};
+use crate::http::Secret;
 
 /// Every 401 leads to a valid header value, or to none.
 pub fn challenges(headers: &HeaderMap) {

@@ -3,7 +3,8 @@
 //! The format is `machine HOST login USER password PASSWORD`, in any layout, with `default` for all other hosts, `#`
 //! comments, and `macdef`s, which are skipped. A value may be in double quotes, as in curl.
 
-use super::{Login, Secret};
+use super::login::Login;
+use crate::http::Secret;
 
 /// The logins of a netrc file. Empty by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

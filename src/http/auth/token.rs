@@ -12,7 +12,7 @@ use std::{
 
 use tokio::process::Command;
 
-use super::{HttpErrorKind, Secret};
+use crate::http::{HttpErrorKind, Secret};
 
 /// Maximum run time of a command. Commands that ask a person or a remote identity service need seconds.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -2,5 +2,8 @@
 //! there are and which request uses which.
 
 pub(crate) mod setup;
-pub(crate) mod tls;
+mod setup_error;
+mod tls;
 pub(crate) mod wire;
+
+pub use setup_error::SetupError;

@@ -1,15 +1,16 @@
 //! Builds connections from [`HttpConfig`]: proxy, addresses and HTTP versions.
 
-use std::{collections::HashSet, fs, path::Path, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use parking_lot::Mutex;
 use reqwest::{ClientBuilder, NoProxy, Proxy, redirect::Policy};
 use url::Url;
 
+use super::setup_error::SetupError;
 use super::tls::Tls;
 use super::wire::{HttpVersion, Speech, Wire};
-use crate::http::config::PROXY_VARIABLES;
-use crate::http::{HttpConfig, Origin, Protocol, ProxyChoice};
+use crate::http::config::{HttpConfig, PROXY_VARIABLES, Protocol, ProxyChoice};
+use crate::http::origin::Origin;
 
 /// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
 /// theirs, so that few requests meet a connection that the server is closing.
@@ -20,37 +21,6 @@ const MOST_HEADERS: usize = 500;
 
 /// Supported proxy schemes.
 const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
-
-/// Why a configuration gives no client.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// A file can't be read.
-    #[error("can't read {option} {path}: {reason}")]
-    File {
-        /// The option that names it.
-        option: &'static str,
-        /// The file.
-        path: String,
-        /// The system's error.
-        reason: String,
-    },
-    /// A file was read and is not what it should be.
-    #[error("{option} {path} {wrong}")]
-    Content {
-        /// The option that names it.
-        option: &'static str,
-        /// The file.
-        path: String,
-        /// The fault, as the end of a sentence.
-        wrong: &'static str,
-    },
-    /// The proxy's address is invalid.
-    #[error("--proxy: not the address of a proxy; write for example http://HOST:3128 or socks5h://HOST:1080")]
-    Proxy,
-    /// TLS can't be set up.
-    #[error("can't set up TLS: {0}; are the system's certificates installed (package ca-certificates)?")]
-    Tls(String),
-}
 
 /// How connections are made.
 pub(crate) struct Connections {
@@ -177,22 +147,6 @@ fn warn_of_proxies_in_the_environment() {
                 PROXY_SCHEMES.join("://, ") + "://"
             );
         }
-    }
-}
-
-pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    fs::read(path).map_err(|error| SetupError::File {
-        option,
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
-}
-
-pub(crate) fn content(option: &'static str, path: &Path, wrong: &'static str) -> SetupError {
-    SetupError::Content {
-        option,
-        path: path.display().to_string(),
-        wrong,
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS: trusted certificates, the client certificate, and error texts.
+//! TLS: trusted certificates and the client certificate.
 //!
 //! The system's authorities and those in `--ca-cert` are trusted. **A certificate that is itself in `--ca-cert` is
 //! trusted for the hosts that it names, whatever its issuer and key usage.** The reason: `openssl req -x509` for a
@@ -8,8 +8,7 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, PeerIncompatible,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
@@ -20,8 +19,9 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 
-use super::setup::{content, read};
-use crate::http::{SetupError, TlsConfig};
+use super::setup_error::{SetupError, content, read};
+use crate::http::config::TlsConfig;
+use crate::http::tls_failure::Distrust;
 
 /// TLS configurations, with and without the client certificate.
 pub(crate) struct Tls {
@@ -226,11 +226,6 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Why no authority vouches for a certificate, and what the user can do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Distrust(&'static str);
-
 /// Returns true if a server presents an authority's certificate as its own (RFC 5280 §4.2.1.9). The library does not
 /// export that error's type.
 fn is_authority_as_server(refusal: &CertificateError) -> bool {
@@ -250,110 +245,4 @@ fn is_its_own_issuer(shown: &CertificateDer<'_>) -> bool {
         .filter(|window| *window == subject)
         .count()
         >= 2
-}
-
-/// Why a certificate is not trusted; `None` if the error is not about the certificate.
-pub(crate) fn distrust(error: &Error) -> Option<String> {
-    let why = match error {
-        Error::NoCertificatesPresented => return Some("the server shows none".to_owned()),
-        Error::InvalidCertificate(why) => why,
-        _ => return None,
-    };
-    let date = |time: &UnixTime| {
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs());
-        humantime::format_rfc3339_seconds(time).to_string()
-    };
-    Some(match why {
-        CertificateError::Expired => "it has expired".to_owned(),
-        CertificateError::ExpiredContext { not_after, .. } => format!("it expired at {}", date(not_after)),
-        CertificateError::NotValidYet => "it is not valid yet; is this machine's clock right?".to_owned(),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!(
-                "it is valid only from {}; is this machine's clock right?",
-                date(not_before)
-            )
-        }
-        CertificateError::Other(OtherError(other)) if other.is::<Distrust>() => other.to_string(),
-        CertificateError::NotValidForName => "it is for another host".to_owned(),
-        CertificateError::NotValidForNameContext { presented, .. } => names_of(presented),
-        CertificateError::Revoked => "it was revoked".to_owned(),
-        CertificateError::BadEncoding => "it is malformed".to_owned(),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "it is not meant for servers".to_owned()
-        }
-        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it is signed in a way that is no longer safe, or not known here".to_owned()
-        }
-        CertificateError::UnhandledCriticalExtension => "it has conditions that are not known here".to_owned(),
-        _ => "it can't be verified".to_owned(),
-    })
-}
-
-fn names_of(presented: &[String]) -> String {
-    // The library's format: `DnsName("host")`, `IpAddress(127.0.0.1)`.
-    let name = |shown: &String| {
-        let inner = shown
-            .split_once('(')
-            .map_or(shown.as_str(), |(_, inner)| inner.trim_end_matches(')'));
-        inner.trim_matches('"').to_owned()
-    };
-    match presented {
-        [] => "it names no host (a subjectAltName is needed)".to_owned(),
-        many => {
-            let mut names: Vec<_> = many.iter().take(5).map(name).collect();
-            if many.len() > names.len() {
-                names.push(format!("{} more", many.len() - names.len()));
-            }
-            format!("it is for {}", names.join(", "))
-        }
-    }
-}
-
-/// Why no TLS connection was made, for other reasons than a certificate.
-pub(crate) fn failure(error: &Error) -> String {
-    match error {
-        Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
-        | Error::PeerIncompatible(
-            PeerIncompatible::NoCipherSuitesInCommon
-            | PeerIncompatible::NoKxGroupsInCommon
-            | PeerIncompatible::NoSignatureSchemesInCommon,
-        ) => "no common cipher suite: the server offers only others than ECDHE with AES-GCM or ChaCha20-Poly1305"
-            .to_owned(),
-        Error::AlertReceived(AlertDescription::ProtocolVersion)
-        | Error::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled,
-        ) => "no common TLS version: the server offers only versions before 1.2".to_owned(),
-        Error::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
-            "the server's TLS lacks the extended master secret (RFC 7627)".to_owned()
-        }
-        Error::PeerIncompatible(_) => "the server speaks a kind of TLS that is not known here".to_owned(),
-        Error::AlertReceived(alert) => match alert {
-            AlertDescription::UnrecognisedName => "the server has no TLS for this host name".to_owned(),
-            AlertDescription::CertificateRequired => {
-                "the server wants a certificate of yours (--client-cert)".to_owned()
-            }
-            AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied => {
-                "the server does not accept your certificate (--client-cert)".to_owned()
-            }
-            AlertDescription::NoApplicationProtocol => "the server speaks neither HTTP/1.1 nor HTTP/2 there".to_owned(),
-            _ => "the server broke the TLS handshake off".to_owned(),
-        },
-        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-            "what the server sends is not TLS as it should be".to_owned()
-        }
-        Error::PeerMisbehaved(_) | Error::DecryptError | Error::PeerSentOversizedRecord => {
-            "the server breaks the rules of TLS".to_owned()
-        }
-        _ => "TLS failed".to_owned(),
-    }
 }

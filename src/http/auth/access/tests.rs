@@ -1,7 +1,7 @@
 //! Which credentials each origin receives.
 
-use super::super::{HttpConfig, HttpErrorKind, Secret};
 use super::*;
+use crate::http::HttpConfig;
 use crate::http::testing::{Server, says};
 use crate::origin::Client;
 

@@ -1,0 +1,231 @@
+//! The credentials of each origin, and which of them a request carries.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
+use reqwest::{
+    Method, RequestBuilder,
+    header::{self, HeaderMap, HeaderValue},
+};
+use url::Url;
+
+use super::challenge::{self, Challenge};
+use super::digest::Digest;
+use super::login::Login;
+use super::netrc::Netrc;
+use super::token::{Token, TokenSource};
+use crate::http::redact::strip;
+use crate::http::{HttpErrorKind, Origin, Secret};
+
+/// The credentials for the sources' servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessConfig {
+    /// For every source whose URL has no user.
+    pub login: Option<Login>,
+    /// Where the token comes from; takes precedence over any login.
+    pub token: Option<TokenSource>,
+    /// Logins by host, for sources without token and login.
+    pub netrc: Netrc,
+    /// Additional headers of each request.
+    pub headers: HeaderMap,
+}
+
+/// All credentials, by origin. No `Debug`, so that no log can show them.
+pub(crate) struct Access {
+    config: AccessConfig,
+    /// One token for all origins: the configuration accepts options for a single server only.
+    token: Option<Arc<Token>>,
+    /// Guards only the map. **No other lock is taken under it, and it is never held over an await.**
+    homes: Mutex<HashMap<Origin, Arc<HomeOrigin>>>,
+}
+
+/// An origin of a source.
+struct HomeOrigin {
+    login: Option<Login>,
+    /// How the login is sent. Never held over an await.
+    scheme: Mutex<Scheme>,
+}
+
+/// How a login is sent to an origin.
+enum Scheme {
+    /// Not before the origin asks for it.
+    Unasked,
+    Basic,
+    Digest(Digest),
+}
+
+/// The credentials that a request carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// None, and there are no better ones.
+    Nothing,
+    /// None although there is a login: the origin has not asked for it.
+    Unasked,
+    Basic,
+    Digest {
+        nonce: String,
+    },
+    Token {
+        generation: u64,
+    },
+}
+
+impl Access {
+    pub fn new(config: AccessConfig) -> Access {
+        Access {
+            token: config.token.clone().map(|source| Arc::new(Token::new(source))),
+            config,
+            homes: Mutex::default(),
+        }
+    }
+
+    /// Removes user and password from a URL that the user gave, and binds them to its origin. Without them, binds what
+    /// options and netrc say.
+    pub fn adopt(&self, mut url: Url) -> Url {
+        let (user, password) = (decode(url.username()), url.password().map(decode));
+        strip(&mut url);
+        let Some(origin) = Origin::of(&url) else { return url };
+        let written = (!user.is_empty() || password.is_some()).then(|| self.complete(user, password, &url));
+        let mut homes = self.homes.lock();
+        if written.is_some() || !homes.contains_key(&origin) {
+            let login = written
+                .or_else(|| self.config.login.clone())
+                .or_else(|| self.config.netrc.login(url.host_str()?, None));
+            let scheme = Mutex::new(match url.scheme() {
+                "https" => Scheme::Basic,
+                _ => Scheme::Unasked,
+            });
+            homes.insert(origin, Arc::new(HomeOrigin { login, scheme }));
+        }
+        url
+    }
+
+    /// The login that a URL names; if it has no password, with the known one for its user.
+    fn complete(&self, user: String, password: Option<String>, url: &Url) -> Login {
+        let elsewhere = || {
+            let by_option = self.config.login.clone().filter(|login| login.user == user);
+            by_option.or_else(|| self.config.netrc.login(url.host_str()?, Some(&user)))
+        };
+        match password {
+            Some(password) => Login {
+                user,
+                password: Secret::new(password),
+            },
+            None => elsewhere().unwrap_or(Login {
+                user,
+                password: Secret::new(""),
+            }),
+        }
+    }
+
+    /// Adds the credentials for the URL's origin, if there are any.
+    ///
+    /// # Errors
+    /// `NoCredentials` if a token is configured but unavailable.
+    pub async fn authorize(
+        &self,
+        method: &Method,
+        url: &Url,
+        request: RequestBuilder,
+    ) -> Result<(RequestBuilder, Shown), HttpErrorKind> {
+        let Some(home) = self.home(url) else {
+            return Ok((request, Shown::Nothing));
+        };
+        let request = request.headers(self.config.headers.clone());
+        if self.config.headers.contains_key(header::AUTHORIZATION) {
+            return Ok((request, Shown::Nothing));
+        }
+        if let Some(token) = &self.token {
+            let (token, generation) = token.current().await?;
+            return Ok((request.bearer_auth(token.expose()), Shown::Token { generation }));
+        }
+        let Some(login) = &home.login else {
+            return Ok((request, Shown::Nothing));
+        };
+        match &mut *home.scheme.lock() {
+            Scheme::Unasked => return Ok((request, Shown::Unasked)),
+            Scheme::Basic => {}
+            Scheme::Digest(digest) => {
+                let nonce = digest.nonce().to_owned();
+                // The challenge's values were restricted to valid header characters when parsed; the user name is
+                // checked here.
+                if let Ok(mut value) = HeaderValue::from_bytes(digest.answer(login, method, url).as_bytes()) {
+                    value.set_sensitive(true);
+                    return Ok((request.header(header::AUTHORIZATION, value), Shown::Digest { nonce }));
+                }
+            }
+        }
+        let request = request.basic_auth(&login.user, Some(login.password.expose()));
+        Ok((request, Shown::Basic))
+    }
+
+    /// After a 401: returns true if there are other credentials than the refused ones, so that another attempt may
+    /// help.
+    ///
+    /// # Errors
+    /// `NoCredentials` if no new token is available.
+    pub async fn renew(&self, url: &Url, shown: &Shown, answer: &HeaderMap) -> Result<bool, HttpErrorKind> {
+        let Some(home) = self.home(url) else { return Ok(false) };
+        match (shown, &self.token) {
+            (Shown::Nothing, _) => Ok(false),
+            (Shown::Token { generation }, Some(token)) => token.renew(*generation).await,
+            (Shown::Token { .. }, None) => Ok(false),
+            (Shown::Unasked | Shown::Basic | Shown::Digest { .. }, _) => {
+                Ok(home.choose(shown, &challenge::all(answer)))
+            }
+        }
+    }
+
+    /// The login to send to this URL's origin when it asks for one.
+    pub fn login_at(&self, url: &Url) -> Option<Login> {
+        self.home(url)?.login.clone()
+    }
+
+    /// Returns true if a source is at this URL's origin, so that it may receive credentials.
+    pub fn is_home(&self, url: &Url) -> bool {
+        self.home(url).is_some()
+    }
+
+    /// Returns true if there are credentials for this URL's origin.
+    pub fn logs_in_at(&self, url: &Url) -> bool {
+        self.home(url).is_some_and(|home| {
+            home.login.is_some() || self.token.is_some() || self.config.headers.contains_key(header::AUTHORIZATION)
+        })
+    }
+
+    fn home(&self, url: &Url) -> Option<Arc<HomeOrigin>> {
+        self.homes.lock().get(&Origin::of(url)?).cloned()
+    }
+}
+
+impl HomeOrigin {
+    /// Adopts the scheme that a 401 asks for. Returns false if that scheme was just refused, or is not supported.
+    fn choose(&self, shown: &Shown, challenges: &[Challenge]) -> bool {
+        let mut scheme = self.scheme.lock();
+        if let Some(offered) = Digest::best(challenges) {
+            return match (shown, &*scheme) {
+                // A concurrent request has adopted a newer nonce.
+                (Shown::Digest { nonce }, Scheme::Digest(known)) if known.nonce() != nonce => true,
+                (Shown::Digest { .. }, _) if !offered.is_stale() => false,
+                _ => {
+                    *scheme = Scheme::Digest(offered);
+                    true
+                }
+            };
+        }
+        let asks_for_basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
+        let is_news = asks_for_basic && *shown != Shown::Basic;
+        if is_news {
+            *scheme = Scheme::Basic;
+        }
+        is_news
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;
