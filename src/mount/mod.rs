@@ -8,6 +8,7 @@
 //! A mount ends in one of two ways: another process unmounts it, and the session ends; or a signal ends this process.
 //! In the second case, blocked reads get an error first, or they would keep the mount busy.
 
+mod end;
 pub mod mountpoint;
 mod ready;
 pub(crate) mod served;
@@ -22,20 +23,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::MountConfig;
 use crate::engine::Engine;
+use end::End;
 pub use ready::Ready;
 pub(crate) use ready::UP;
 use served::{Prepared, SESSION_THREADS, Served, claim};
 
 /// Prefix of the session threads' names, which the `fuser` crate sets.
 const SESSION_THREAD_NAME: &str = "fuser-";
-
-/// Why a mount has ended.
-enum End {
-    /// The session is over: another process has unmounted it.
-    Unmounted(std::io::Result<()>),
-    /// A signal ends this process: its name, or its meaning.
-    Signal(&'static str),
-}
 
 /// Mounts, reports to `ready` when the mount answers, and returns after the mount has ended.
 ///

@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::End;
+use super::end::End;
 use crate::logging;
 use crate::vfs::Tree;
 

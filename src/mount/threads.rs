@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use procfs::process::Process;
 
-use super::End;
+use super::end::End;
 
 /// Maximum time for threads to start. They take a millisecond, on a machine that is not overloaded.
 const STARTING: Duration = Duration::from_secs(5);
