@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use bytesize::ByteSize;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
 use super::support::output;
@@ -73,11 +72,6 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     }
 }
 
-/// A number of bytes for people.
-fn shown(bytes: u64) -> String {
-    ByteSize(bytes).display().iec().to_string()
-}
-
 fn entries(upkeep: &Fsck) -> anyhow::Result<Vec<EntryInfo>> {
     upkeep.index().entries().context("the cache index can't be read")
 }
@@ -91,8 +85,8 @@ fn list(upkeep: &Fsck) -> anyhow::Result<()> {
         };
         text.push_str(&format!(
             "{:>10} of {:>10} {share:>4}%  {}  {}\n",
-            shown(entry.cached()),
-            shown(entry.size),
+            output::size(entry.cached()),
+            output::size(entry.size),
             humantime::format_rfc3339_seconds(entry.last_used),
             entry.url
         ));
@@ -114,9 +108,9 @@ fn stats(upkeep: &Fsck, index: &std::path::Path) -> anyhow::Result<()> {
     output::write(format!(
         "files     {} ({complete} complete)\nchunks    {chunks}\ncached    {}\non disk   {} and {} of index\n",
         entries.len(),
-        shown(cached),
-        shown(on_disk),
-        shown(of_index)
+        output::size(cached),
+        output::size(on_disk),
+        output::size(of_index)
     ))
 }
 
@@ -159,7 +153,7 @@ fn clear(upkeep: Fsck, even_pinned: bool, patterns: &[String]) -> anyhow::Result
     output::line(format_args!(
         "{} with {} deleted, {} in use{hint}",
         output::count(gone.len() as u64, "file"),
-        shown(bytes),
+        output::size(bytes),
         in_use.len()
     ))
 }

@@ -9,6 +9,9 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use super::support::output;
+use super::support::program::program;
+
 pub(super) fn completions_command() -> Command {
     Command::new("completions")
         .about("Print the script by which a shell completes fetchfs's options")
@@ -29,16 +32,16 @@ pub(super) fn man_command() -> Command {
         .arg(into.value_parser(value_parser!(PathBuf)))
 }
 
-pub(super) fn run_completions(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(super) fn run_completions(matches: &ArgMatches, all: &Command) -> anyhow::Result<()> {
     let shell = *matches.get_one::<Shell>("shell").expect("it is required");
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown_commands(), "fetchfs", &mut script);
-    super::support::output::write(script)
+    clap_complete::generate(shell, &mut shown_commands(all), "fetchfs", &mut script);
+    output::write(script)
 }
 
-pub(super) fn run_man(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(super) fn run_man(matches: &ArgMatches, all: &Command) -> anyhow::Result<()> {
     let directory: &PathBuf = matches.get_one("directory").expect("it is required");
-    let mut all = without_help(shown_commands());
+    let mut all = without_help(shown_commands(all));
     all.build();
     write_pages(directory, &all, "fetchfs")
 }
@@ -58,14 +61,13 @@ fn write_pages(directory: &std::path::Path, command: &Command, name: &str) -> an
 }
 
 /// The commands that help and man pages show.
-fn shown_commands() -> Command {
-    let all = super::command();
+fn shown_commands(all: &Command) -> Command {
     let shown: Vec<Command> = all
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
         .cloned()
         .collect();
-    super::program().subcommands(shown)
+    program().subcommands(shown)
 }
 
 fn write_page(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
@@ -82,12 +84,13 @@ fn write_page(directory: &std::path::Path, command: &Command, name: &str) -> any
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::command;
 
     #[test]
     fn the_manual_tells_every_option_of_mount() {
         let directory = tempfile::tempdir().unwrap();
         let typed = ["man".as_ref(), directory.path().as_os_str()];
-        run_man(&man_command().get_matches_from(typed)).unwrap();
+        run_man(&man_command().get_matches_from(typed), &command()).unwrap();
         let page = std::fs::read_to_string(directory.path().join("fetchfs-mount.1")).unwrap();
         for arg in crate::config::mount_command().get_arguments() {
             let Some(long) = arg.get_long() else { continue };
@@ -112,7 +115,7 @@ mod tests {
     fn every_shell_has_its_script() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut shown_commands(), "fetchfs", &mut script);
+            clap_complete::generate(shell, &mut shown_commands(&command()), "fetchfs", &mut script);
             let script = String::from_utf8(script).unwrap();
             assert!(script.contains("cache-size") && script.contains("prefetch"), "{shell}");
         }

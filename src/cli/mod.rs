@@ -18,17 +18,10 @@ use std::process::ExitCode;
 
 use clap::Command;
 
+use crate::config::mount_command;
+use support::failure::{NOT_UNDERSTOOD, exit_code, sentence};
 use support::parse::read;
-
-use crate::config::{ConfigError, FileError, OptionError, mount_command};
-
-/// Exit status of a failure.
-const FAILED: u8 = 1;
-
-/// Exit status of a usage error; clap uses the same number.
-const NOT_UNDERSTOOD: u8 = 2;
-
-const ABOUT: &str = "Mount remote files as a local directory; bytes are fetched when they are read, and kept on disk";
+use support::program::program;
 
 /// Runs the whole program. The process must have one thread, because it may fork.
 pub fn run() -> ExitCode {
@@ -38,9 +31,9 @@ pub fn run() -> ExitCode {
         eprintln!("fetchfs: a command is missing; to mount a URL: fetchfs mount URL DIRECTORY");
         return ExitCode::from(NOT_UNDERSTOOD);
     }
-    let matches = read(&typed);
+    let matches = read(command(), &typed);
     let outcome = match matches.subcommand() {
-        Some(("mount", matches)) => mount::run(matches, &typed),
+        Some(("mount", matches)) => mount::run(matches, &typed, &command()),
         Some(("unmount", matches)) => unmount::run(matches),
         Some(("cache", matches)) => cache::run(matches),
         Some(("prefetch", matches)) => prefetch::run(matches),
@@ -48,8 +41,8 @@ pub fn run() -> ExitCode {
         Some(("unpin", matches)) => pin::run_unpin(matches),
         Some(("evict", matches)) => evict::run(matches),
         Some(("status", matches)) => status::run(matches),
-        Some(("completions", matches)) => generate::run_completions(matches),
-        Some(("man", matches)) => generate::run_man(matches),
+        Some(("completions", matches)) => generate::run_completions(matches, &command()),
+        Some(("man", matches)) => generate::run_man(matches, &command()),
         _ => unreachable!("clap requires one of the commands that it was given"),
     };
     match outcome {
@@ -67,15 +60,6 @@ fn is_url(word: &OsStr) -> bool {
     schemes.iter().any(|scheme| word.as_encoded_bytes().starts_with(scheme))
 }
 
-fn program() -> Command {
-    Command::new("fetchfs")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(ABOUT)
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .max_term_width(120)
-}
-
 fn command() -> Command {
     program()
         .subcommand(mount_command())
@@ -90,25 +74,6 @@ fn command() -> Command {
         .subcommand(generate::man_command())
 }
 
-/// An error with its causes in one line. A cause that the error's own text already contains is not repeated.
-fn sentence(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |said, cause| match said {
-            said if said.is_empty() => cause,
-            said if said.contains(&cause) => said,
-            said => format!("{said}: {cause}"),
-        })
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    let usage = error.is::<OptionError>()
-        || error.downcast_ref().is_some_and(ConfigError::is_usage)
-        || error.downcast_ref().is_some_and(FileError::is_usage);
-    if usage { NOT_UNDERSTOOD } else { FAILED }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,15 +81,6 @@ mod tests {
     #[test]
     fn the_commands_are_sound() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let io = std::io::Error::other("disk full");
-        let error = anyhow::Error::new(io)
-            .context("writing index: disk full")
-            .context("can't mount");
-        assert_eq!(sentence(&error), "can't mount: writing index: disk full");
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, FromArgMatches};
+use clap::{ArgMatches, Command, FromArgMatches};
 
-use super::support::background;
 use super::support::scrub_argv::hide_secrets;
+use super::support::{background, parse};
 use crate::config::{self, MountArgs, MountConfig, expand_options, mount_command};
 use crate::logging;
 use crate::mount::{self, Ready, mountpoint};
 
-pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()> {
-    let mut config = config::resolve(understand(matches, typed)?)?;
+pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
+    let mut config = config::resolve(understand(matches, typed, program)?)?;
     config.mountpoint = mountpoint::resolve(&config.mountpoint)?;
     hide_secrets();
     if config.foreground {
@@ -23,13 +23,13 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<()
 
 /// Combines the command line with the config file and `-o`. Their values are put before the typed flags, so the typed
 /// flags win; `-o` wins over the config file.
-fn understand(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<MountArgs> {
+fn understand(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<MountArgs> {
     let command = mount_command();
     let mut matches = matches.clone();
     let args = MountArgs::from_arg_matches(&matches)?;
     let options = expand_options(&command, &args.options())?;
     if !options.is_empty() {
-        matches = read_again(&options, typed);
+        matches = read_again(program, &options, typed);
     }
     let args = MountArgs::from_arg_matches(&matches)?;
     let (mut flags, warning) = args.config_file(&command, &matches)?;
@@ -40,7 +40,7 @@ fn understand(matches: &ArgMatches, typed: &[OsString]) -> anyhow::Result<MountA
         return Ok(args);
     }
     flags.extend(options);
-    Ok(MountArgs::from_arg_matches(&read_again(&flags, typed))?)
+    Ok(MountArgs::from_arg_matches(&read_again(program, &flags, typed))?)
 }
 
 /// Runs in the process that serves the mount.
@@ -53,7 +53,7 @@ fn serve(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
 }
 
 /// Parses the command line again with `flags` before all others.
-fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
+fn read_again(program: &Command, flags: &[String], typed: &[OsString]) -> ArgMatches {
     let (command, rest) = typed.split_at(COMMAND_WORDS.min(typed.len()));
     let all: Vec<OsString> = command
         .iter()
@@ -61,7 +61,7 @@ fn read_again(flags: &[String], typed: &[OsString]) -> ArgMatches {
         .chain(flags.iter().map(OsString::from))
         .chain(rest.iter().cloned())
         .collect();
-    let mut matches = super::support::parse::read(&all);
+    let mut matches = parse::read(program.clone(), &all);
     let (_, matches) = matches.remove_subcommand().expect("it is what was typed");
     matches
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::support::failure::sentence;
 use crate::mount::mountpoint::{self, Ended, Mode};
 
 const LONG_ABOUT: &str = "\
@@ -60,7 +61,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
             // One mount that stays does not keep the others. The last such error is returned.
             Err(error) => {
                 if let Err(earlier) = std::mem::replace(&mut last, Err(error)) {
-                    eprintln!("fetchfs: {}", super::sentence(&earlier.into()));
+                    eprintln!("fetchfs: {}", sentence(&earlier.into()));
                 }
             }
         }

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{entries, shown};
 use crate::cache::CacheError;
 use crate::cache::index::EntryInfo;
 use crate::cache::lifecycle::fsck::{Dropped, Fsck};
@@ -62,7 +61,7 @@ fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> 
 }
 
 fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
-    let entries = entries(&upkeep)?;
+    let entries = upkeep.index().entries().context("the cache index can't be read")?;
     let bytes: u64 = entries.iter().map(EntryInfo::cached).sum();
     let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
     let bar = progress_bar(bytes)?;
@@ -71,7 +70,10 @@ fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
         check(&upkeep, entry, repair, &bar, &mut tally).with_context(|| entry.url.clone())?;
     }
     for (key, bytes) in upkeep.orphans() {
-        let what = format!("a data file of {} belongs to nothing that is recorded", shown(bytes));
+        let what = format!(
+            "a data file of {} belongs to nothing that is recorded",
+            output::size(bytes)
+        );
         let outcome = repair.then(|| upkeep.clear(&key));
         // A mount creates a data file a moment before it records it.
         if outcome != Some(Dropped::InUse) {
@@ -86,7 +88,7 @@ fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
     output::line(format_args!(
         "{} with {} of {} {} checked",
         output::count(chunks, "chunk"),
-        shown(bytes),
+        output::size(bytes),
         output::count(entries.len() as u64, "file"),
         verb(chunks, "was", "were")
     ))?;

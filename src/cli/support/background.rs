@@ -12,6 +12,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::failure;
 use crate::mount::{Ready, UP};
 use anyhow::{Context, bail};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -48,12 +49,12 @@ fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            let text = crate::cli::sentence(&error);
+            let text = failure::sentence(&error);
             // The parent prints it while it waits; afterwards only the log is left.
             if told.load(Ordering::Relaxed) || reporter.write_all(text.as_bytes()).is_err() {
                 log::error!("{text}");
             }
-            crate::cli::FAILED.into()
+            failure::FAILED.into()
         }
     }
 }

@@ -39,3 +39,8 @@ pub(in crate::cli) fn write(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
 pub(in crate::cli) fn line(text: impl Display) -> anyhow::Result<()> {
     write(format!("{text}\n"))
 }
+
+/// A number of bytes for people.
+pub(in crate::cli) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}

@@ -5,14 +5,14 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue};
+use clap::{ArgMatches, Command};
 
 use crate::config::variable_of;
 
-/// Parses these words. A usage error or a request for help is printed and ends the program.
-pub(in crate::cli) fn read(words: &[OsString]) -> ArgMatches {
-    let error = match crate::cli::command().try_get_matches_from(words) {
+/// Parses these words as `command`, which is the whole program. A usage error or a request for help is printed and ends the program.
+pub(in crate::cli) fn read(command: Command, words: &[OsString]) -> ArgMatches {
+    let error = match command.try_get_matches_from(words) {
         Ok(matches) => return matches,
         Err(error) => error,
     };

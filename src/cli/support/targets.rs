@@ -7,7 +7,7 @@ use std::thread::ScopedJoinHandle;
 
 use anyhow::{Context, bail};
 
-use super::output;
+use super::{failure, output};
 use crate::control::Client;
 use crate::control::protocol::{Failure, Reply, Request, TreePath};
 use crate::mount::mountpoint::{self, InMount};
@@ -87,7 +87,7 @@ pub(in crate::cli) fn ask_all(
     for (mount, reply) in mounts.iter().zip(replies) {
         match reply {
             Ok(reply) => take(mount, reply)?,
-            Err(error) if paths.is_empty() => eprintln!("fetchfs: {}", crate::cli::sentence(&error)),
+            Err(error) if paths.is_empty() => eprintln!("fetchfs: {}", failure::sentence(&error)),
             Err(error) => return Err(error),
         }
     }

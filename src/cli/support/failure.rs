@@ -1,0 +1,42 @@
+//! How a command that failed ends: one sentence on standard error, and the exit status.
+
+use crate::config::{ConfigError, FileError, OptionError};
+
+/// Exit status of a failure.
+pub(in crate::cli) const FAILED: u8 = 1;
+
+/// Exit status of a usage error; clap uses the same number.
+pub(in crate::cli) const NOT_UNDERSTOOD: u8 = 2;
+
+/// An error with its causes in one line. A cause that the error's own text already contains is not repeated.
+pub(in crate::cli) fn sentence(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |said, cause| match said {
+            said if said.is_empty() => cause,
+            said if said.contains(&cause) => said,
+            said => format!("{said}: {cause}"),
+        })
+}
+
+pub(in crate::cli) fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.is::<OptionError>()
+        || error.downcast_ref().is_some_and(ConfigError::is_usage)
+        || error.downcast_ref().is_some_and(FileError::is_usage);
+    if usage { NOT_UNDERSTOOD } else { FAILED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = std::io::Error::other("disk full");
+        let error = anyhow::Error::new(io)
+            .context("writing index: disk full")
+            .context("can't mount");
+        assert_eq!(sentence(&error), "can't mount: writing index: disk full");
+    }
+}
