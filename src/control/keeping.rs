@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::Control;
+use super::context::Control;
 use super::protocol::{Failure, Reply, TreePath, Wanted};
 use crate::cache::{Evicted, Unpinned};
 use crate::vfs::Node;

@@ -8,87 +8,15 @@
 //! - What a request starts ends with its connection, except background jobs.
 
 mod client;
+mod context;
 mod jobs;
 mod keeping;
+mod measure;
 mod prefetch;
 pub mod protocol;
 mod server;
 pub mod status;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
-
-use tokio::runtime::Handle;
-use url::Url;
-
-use crate::cache::Cache;
-use crate::vfs::Tree;
 pub use client::Client;
-use jobs::Jobs;
-use prefetch::Tools;
+pub use context::{About, Control};
 pub use server::{serve, serve_at};
-
-/// Facts of the mount that `status` shows.
-#[derive(Debug)]
-pub struct About {
-    /// The mounted URLs, without secrets.
-    pub source: String,
-    /// The names of the kinds of its sources.
-    pub kinds: Vec<&'static str>,
-    /// The mountpoint.
-    pub mountpoint: PathBuf,
-    /// The cache directory.
-    pub cache_dir: PathBuf,
-    /// Most data connections to one origin.
-    pub connections: usize,
-    /// Whether the mount never uses the network.
-    pub is_offline: bool,
-    /// When the mount began.
-    pub since: Instant,
-}
-
-/// Handles the requests to one mount.
-pub struct Control {
-    about: About,
-    tree: Arc<Tree>,
-    cache: Arc<Cache>,
-    jobs: Arc<Jobs>,
-}
-
-impl Control {
-    /// Control over a mount of `sources`. Resumes the jobs that an earlier mount of these sources left. Blocks for a
-    /// query of the index.
-    pub fn new(about: About, sources: &[Url], tree: Arc<Tree>, cache: Arc<Cache>, runtime: Handle) -> Arc<Control> {
-        let tools = Tools {
-            tree: Arc::clone(&tree),
-            cache: Arc::clone(&cache),
-            connections: about.connections,
-            is_offline: about.is_offline,
-        };
-        let jobs = Jobs::new(tools, runtime, jobs::source_key(sources));
-        jobs.resume();
-        Arc::new(Control {
-            about,
-            tree,
-            cache,
-            jobs,
-        })
-    }
-
-    fn tools(&self) -> Tools {
-        Tools {
-            tree: Arc::clone(&self.tree),
-            cache: Arc::clone(&self.cache),
-            connections: self.about.connections,
-            is_offline: self.about.is_offline,
-        }
-    }
-
-    /// Runs a blocking cache operation (a query or a system call) on a blocking thread. `None` if it can't run.
-    async fn with_cache<T: Send + 'static>(&self, work: impl FnOnce(&Arc<Cache>) -> T + Send + 'static) -> Option<T> {
-        let cache = Arc::clone(&self.cache);
-        // It fails only if the work panics or the runtime shuts down.
-        tokio::task::spawn_blocking(move || work(&cache)).await.ok()
-    }
-}

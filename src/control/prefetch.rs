@@ -6,21 +6,26 @@
 //!
 //! All work in flight belongs to the loop: dropping it cancels the rest.
 
+mod failure;
 mod file;
+mod part;
 mod tally;
+mod tools;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use bytesize::ByteSize;
 use tokio::task::JoinSet;
 
-use super::protocol::{ByteRange, Failure, TreePath, Wanted};
-use crate::cache::{Cache, ReadError};
-use crate::source::{PATH_MAX, SourceErrorKind};
-use crate::vfs::{Ino, Node, Tree, TreeError};
+use super::protocol::{ByteRange, TreePath, Wanted};
+use crate::source::PATH_MAX;
+use crate::vfs::{Ino, Node, TreeError};
+use failure::FetchError;
+pub(super) use failure::{Again, Failed};
 use file::File;
+use part::plan;
 pub(super) use tally::Tally;
+pub(super) use tools::Tools;
 
 /// Listings in flight: as many as the tree requests at a time.
 const LISTINGS: usize = crate::vfs::METADATA_CONNECTIONS;
@@ -30,112 +35,6 @@ const FILES_PER_CONNECTION: usize = 2;
 
 /// No more directories are listed while this many files wait.
 const FILES_WAITING: usize = 4096;
-
-/// What a prefetch uses.
-#[derive(Clone)]
-pub(super) struct Tools {
-    pub(super) tree: Arc<Tree>,
-    pub(super) cache: Arc<Cache>,
-    /// Most connections to one origin.
-    pub(super) connections: usize,
-    /// Whether the mount never uses the network, so that nothing can be fetched.
-    pub(super) is_offline: bool,
-}
-
-/// A path that could not be fetched.
-#[derive(Debug, Clone)]
-pub(super) struct Failed {
-    pub(super) path: TreePath,
-    pub(super) error: FetchError,
-}
-
-impl Failed {
-    /// The failure for a reply.
-    pub(super) fn told(&self) -> Failure {
-        Failure {
-            path: self.path.clone(),
-            reason: self.error.to_string(),
-        }
-    }
-}
-
-/// Why a path could not be fetched.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum FetchError {
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error("it is a directory, and byte ranges are for files")]
-    RangeOfDirectory,
-    #[error("the path is too long")]
-    TooLong,
-    #[error(
-        "{} are wanted on the disk, and the cache keeps {} at most; raise --cache-size, or prefetch less",
-        shown(*.wanted), shown(*.kept)
-    )]
-    TooMuch {
-        /// Bytes that the wanted files take on the disk, as far as known.
-        wanted: u64,
-        /// Bytes that the cache may keep.
-        kept: u64,
-    },
-    #[error(
-        "{} of it are not in the cache any more: it does not fit beside what is there; raise --cache-size, unpin something, \
-         or prefetch less", shown(*.0)
-    )]
-    DoesNotStay(u64),
-    #[error("the cache folder can't be used now, so nothing would be kept; the mount's log says why")]
-    NoFolder,
-    #[error("a bug in fetchfs; its log says more")]
-    Bug,
-}
-
-fn shown(bytes: u64) -> impl std::fmt::Display {
-    ByteSize(bytes).display().iec()
-}
-
-/// Whether a failure is worth a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Again {
-    /// Never: the server's answer or the request itself rules it out.
-    Never,
-    /// Later, after a pause.
-    Later,
-    /// Only by another mount with other options.
-    NextMount,
-}
-
-impl FetchError {
-    /// Whether the failure is worth a retry. Only an authoritative answer is permanent: expired logins and
-    /// certificates are renewed, and a portal's page goes away.
-    pub(super) fn again(&self) -> Again {
-        let of_source = |kind| match kind {
-            SourceErrorKind::NotFound => Again::Never,
-            SourceErrorKind::Offline => Again::NextMount,
-            _ => Again::Later,
-        };
-        match self {
-            FetchError::Tree(TreeError::Source(error)) => of_source(error.kind()),
-            FetchError::Tree(TreeError::Cache(error)) | FetchError::Read(error) => match error {
-                ReadError::Http(error) => of_source(SourceErrorKind::of(&error.kind)),
-                _ => Again::Later,
-            },
-            FetchError::Tree(TreeError::Changed | TreeError::DeadlinePassed { .. } | TreeError::NotAsked)
-            | FetchError::NoFolder => Again::Later,
-            FetchError::TooMuch { .. } | FetchError::DoesNotStay(_) => Again::NextMount,
-            FetchError::Tree(_) | FetchError::RangeOfDirectory | FetchError::TooLong | FetchError::Bug => Again::Never,
-        }
-    }
-
-    /// Whether it failed because the mount is shutting down.
-    pub(super) fn is_end_of_mount(&self) -> bool {
-        matches!(
-            self,
-            FetchError::Read(ReadError::ShuttingDown) | FetchError::Tree(TreeError::Cache(ReadError::ShuttingDown))
-        )
-    }
-}
 
 /// Fetches what is wanted and returns the failures. Dropping it cancels the work in flight.
 pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<Failed> {
@@ -316,7 +215,7 @@ impl Work {
         if !self.found.insert(node.ino) {
             return;
         }
-        let planned = file::plan(&self.tools.cache, &self.ranges, self.tools.tree.attributes(&node).size);
+        let planned = plan(&self.tools.cache, &self.ranges, self.tools.tree.attributes(&node).size);
         self.tally.file_found(planned);
         self.files.push_back(File {
             path,

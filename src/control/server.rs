@@ -17,8 +17,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Control;
+use super::context::Control;
 use super::keeping::NOT_RECORDED;
+use super::measure;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
 
@@ -182,7 +183,7 @@ async fn answer(
             recursive,
             force,
         } => control.evict(paths, recursive, force).await,
-        Request::Status => Reply::Status(Box::new(control.status().await)),
+        Request::Status => Reply::Status(Box::new(measure::status(control).await)),
     })
 }
 

@@ -2,12 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Control;
 use crate::cache::OriginStatus;
-
-/// Time over which the rate is measured. Long enough for several buffers of a body, which arrive some ten times a
-/// second at 1 MB/s. Short enough for a person who waits for the output.
-const SAMPLE: std::time::Duration = std::time::Duration::from_millis(400);
 
 /// What `fetchfs status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,43 +104,6 @@ impl From<OriginStatus> for Origin {
                 .latency_and_rate
                 .map(|(latency, _)| (latency * 1e4).round() / 10.0),
             connection_rate: status.latency_and_rate.map(|(_, rate)| rate as u64),
-        }
-    }
-}
-
-impl Control {
-    /// The state of the mount. Takes the time of one sample.
-    pub(super) async fn status(&self) -> Status {
-        let (_, before) = self.cache.manager().status();
-        let began = tokio::time::Instant::now();
-        tokio::time::sleep(SAMPLE).await;
-        let (origins, fetched_bytes) = self.cache.manager().status();
-        let rate = (fetched_bytes - before) as f64 / began.elapsed().as_secs_f64();
-        let (known_files, known_bytes) = self.tree.known();
-        let cached_bytes = self.with_cache(|cache| cache.cached_bytes()).await;
-        Status {
-            source: self.about.source.clone(),
-            kinds: self.about.kinds.iter().map(|&kind| kind.to_owned()).collect(),
-            mountpoint: self.about.mountpoint.display().to_string(),
-            // The client reads its own mount table.
-            elsewhere: Vec::new(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            mounted_for: self.about.since.elapsed().as_secs(),
-            cache_dir: self.about.cache_dir.display().to_string(),
-            cached_bytes: cached_bytes.unwrap_or_default(),
-            cache_limit: self.cache.limit(),
-            cache_trouble: self.cache.trouble(),
-            known_files,
-            known_bytes,
-            left_out: Some(self.tree.left_out())
-                .filter(|left_out| !left_out.is_nothing())
-                .map(|left_out| left_out.to_string()),
-            fetched_bytes,
-            fetching_rate: rate as u64,
-            jobs: self.jobs.count(),
-            origins: origins.into_iter().map(Origin::from).collect(),
-            down: self.tree.servers_down().into_iter().map(Down::from).collect(),
         }
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rangemap::RangeSet;
 use tokio::sync::mpsc;
 
-use super::tally::Planned;
-use super::{FetchError, Tally, Tools};
-use crate::cache::chunk::common;
-use crate::cache::{Cache, CacheEntry, Priority, ReadError, Settled, WaiterId};
+use super::failure::FetchError;
+use super::part::{Part, Planned, plan, spans};
+use super::tally::Tally;
+use super::tools::Tools;
+use crate::cache::{Cache, CacheEntry, Priority, ReadError, WaiterId};
 use crate::control::protocol::{ByteRange, TreePath};
 use crate::vfs::{Node, TreeError};
 
@@ -33,22 +33,6 @@ pub(super) struct File {
     pub(super) ranges: Arc<[ByteRange]>,
     /// What the tally has counted for it.
     pub(super) planned: Planned,
-}
-
-/// The wanted bytes of a file of `size` bytes, and their size on disk.
-pub(super) fn plan(cache: &Cache, ranges: &[ByteRange], size: u64) -> Planned {
-    let wanted = spans(ranges, size);
-    Planned {
-        bytes: wanted.iter().map(|bytes| bytes.end - bytes.start).sum(),
-        on_disk: cache.on_disk(wanted.iter(), size),
-    }
-}
-
-/// The wanted ranges of a file of `size` bytes, in order; overlapping ones are merged.
-fn spans(ranges: &[ByteRange], size: u64) -> RangeSet<u64> {
-    let all = ranges.is_empty().then_some(0..size);
-    let wanted = all.into_iter().chain(ranges.iter().map(|range| range.of(size)));
-    wanted.filter(|bytes| !bytes.is_empty()).collect()
 }
 
 impl File {
@@ -98,40 +82,6 @@ impl File {
             lost => Err(FetchError::DoesNotStay(lost)),
         }
     }
-}
-
-/// The wanted part of one entry.
-pub(super) struct Part {
-    entry: Arc<CacheEntry>,
-    ranges: Arc<[ByteRange]>,
-}
-
-impl Part {
-    /// Number of wanted bytes that are present. Chunks at the edges of ranges count with their wanted bytes only.
-    pub(super) fn present(&self) -> u64 {
-        let Some(settled) = self.entry.settled() else { return 0 };
-        spans(&self.ranges, settled.size())
-            .iter()
-            .map(|bytes| present_of(&self.entry, settled, bytes))
-            .sum()
-    }
-}
-
-fn present_of(entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>) -> u64 {
-    if settled.presence.is_complete() {
-        return bytes.end - bytes.start;
-    }
-    let chunks = entry
-        .chunk
-        .touched(bytes)
-        .filter(|&chunk| settled.presence.contains(chunk));
-    chunks
-        .map(|chunk| {
-            let chunk = entry.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
-            let wanted = common(&chunk, bytes);
-            wanted.end - wanted.start
-        })
-        .sum()
 }
 
 /// Fetches the chunks of these bytes of an entry, piece by piece.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::file::Part;
+use super::part::{Part, Planned};
 use crate::cache::ROWS_OF_FILE;
 use crate::control::protocol::Progress;
 
@@ -25,15 +25,6 @@ struct State {
     next: u64,
     /// Bytes on disk of all wanted files once they are cached.
     on_disk: u64,
-}
-
-/// The wanted bytes of one file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::control) struct Planned {
-    /// Number of wanted bytes.
-    pub(super) bytes: u64,
-    /// Their size on disk in bytes.
-    pub(super) on_disk: u64,
 }
 
 struct UnderWay {
