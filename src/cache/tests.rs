@@ -7,17 +7,20 @@ mod tiers;
 mod versions;
 
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use url::Url;
 
 use super::index::ChunkIndex;
 use super::lifecycle::folder::Folder;
 use super::storage::chunk_store::ChunkStore;
 use super::*;
-use crate::http::{HttpConfig, Validator};
-use crate::origin::{ChunkTier, Client};
+use crate::http::{HttpConfig, Origin, Validator, Version};
+use crate::origin::{ChunkTier, Client, Content, ListedSize};
 use server::Conduct::*;
 use server::Server;
 

@@ -215,7 +215,7 @@ impl CacheEntry {
         let chunk = self.chunk.index(position.offset());
         let Some(settled) = self.settled() else { return };
         let is_whole = position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size();
-        if is_whole || position.is_lost(self, &settled.cached_file) {
+        if is_whole || position.is_lost(self.chunk, &settled.cached_file) {
             return;
         }
         let mut unfinished = self.unfinished.lock();
@@ -230,7 +230,7 @@ impl CacheEntry {
         let left = self.unfinished.lock().remove(&chunk)?;
         let is_lost = self
             .settled()
-            .is_some_and(|settled| left.is_lost(self, &settled.cached_file));
+            .is_some_and(|settled| left.is_lost(self.chunk, &settled.cached_file));
         (!is_lost).then_some(left)
     }
 

@@ -3,8 +3,8 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::cache_entry::CacheEntry;
 use super::cached_file::{CachedFile, WriteGuard};
+use crate::cache::chunk::ChunkSize;
 
 /// A fetch's position: the next byte to write, and the checksum of its chunk so far.
 pub struct Position {
@@ -36,9 +36,9 @@ impl Position {
 
     /// The scheduler has received everything up to here: complete chunks may be evicted from now
     /// on.
-    pub(in crate::cache) fn was_told(&mut self, entry: &CacheEntry) {
-        let chunk = entry.chunk.index(self.offset);
-        if self.offset > chunk * entry.chunk.bytes() && self.offset < entry.size() {
+    pub(in crate::cache) fn was_told(&mut self, chunk_size: ChunkSize, size: u64) {
+        let chunk = chunk_size.index(self.offset);
+        if self.offset > chunk * chunk_size.bytes() && self.offset < size {
             self.filling.iter_mut().for_each(|filling| filling.keep_from(chunk));
         } else {
             self.filling = None;
@@ -46,22 +46,22 @@ impl Position {
     }
 
     /// Returns true if the written part of the chunk at the position is lost.
-    pub fn is_lost(&self, entry: &CacheEntry, cached_file: &CachedFile) -> bool {
-        !self.offset.is_multiple_of(entry.chunk.bytes()) && self.losses != cached_file.losses()
+    pub fn is_lost(&self, chunk_size: ChunkSize, cached_file: &CachedFile) -> bool {
+        !self.offset.is_multiple_of(chunk_size.bytes()) && self.losses != cached_file.losses()
     }
 
     /// Moves on over bytes that were written, and reports each chunk that they complete with its
     /// checksum.
     pub(in crate::cache) fn advance(
         &mut self,
-        entry: &CacheEntry,
+        chunk_size: ChunkSize,
         size: u64,
         mut data: &[u8],
         mut completed: impl FnMut(u64, u64),
     ) {
         while !data.is_empty() {
-            let chunk = entry.chunk.index(self.offset);
-            let end = entry.chunk.bytes_of(&(chunk..chunk + 1), size).end;
+            let chunk = chunk_size.index(self.offset);
+            let end = chunk_size.bytes_of(&(chunk..chunk + 1), size).end;
             let left = usize::try_from(end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
             if left == 0 {
                 // Past the end of the file: the downloader cuts bodies off there.

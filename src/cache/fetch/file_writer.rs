@@ -129,7 +129,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
         };
         manager.progress(entry.id, fetch, position.offset);
         if result.is_ok() {
-            position.was_told(&entry);
+            position.was_told(entry.chunk, entry.size());
         }
         // The fetch may have been stopped meanwhile; then the answer has no receiver.
         let _ = done.send((position, result));
@@ -150,7 +150,7 @@ fn write(
             .map_err(|error| store_error(versions, &error))
     };
     restore()?;
-    if position.is_lost(entry, cached_file) {
+    if position.is_lost(entry.chunk, cached_file) {
         return Err(ReadError::Lost);
     }
     let losses = cached_file.losses();
@@ -174,7 +174,7 @@ fn write(
         return Err(ReadError::Lost);
     }
     for piece in pieces {
-        position.advance(entry, settled.size(), piece, |chunk, checksum| {
+        position.advance(entry.chunk, settled.size(), piece, |chunk, checksum| {
             recorder.completed(settled, chunk, checksum);
         });
     }
@@ -196,24 +196,18 @@ fn store_error(versions: &VersionStore, error: &io::Error) -> ReadError {
 mod tests {
     use super::*;
     use crate::cache::chunk::ChunkSize;
-    use crate::http::Origin;
-    use crate::origin::{Content, ListedSize};
     use proptest::prelude::*;
-    use url::Url;
     use xxhash_rust::xxh3::xxh3_64;
 
     proptest! {
         #[test]
         fn a_chunk_s_checksum_does_not_depend_on_how_its_bytes_came(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
-            let url = Url::parse("http://h/f").unwrap();
             let chunk = ChunkSize::new(4096).unwrap();
-            let origin = Origin::of(&url).unwrap();
-            let entry = CacheEntry::unsettled(Content::at(url, ListedSize::Exact(size as u64)), origin, chunk);
             let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let (mut position, mut found, mut rest) = (Position::at_chunk_edge(0), Vec::new(), &data[..]);
             for cut in cuts.iter().cycle() {
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
-                position.advance(&entry, size as u64, now, |index, sum| found.push((index, sum)));
+                position.advance(chunk, size as u64, now, |index, sum| found.push((index, sum)));
                 rest = later;
                 if rest.is_empty() { break; }
             }

@@ -31,26 +31,16 @@
 //!
 //! All of this is pure: values in, values out. The caller passes the result to the scheduler.
 
+mod conditions;
 mod cursor;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
-use std::time::Duration;
 
 use super::scheduler::{StreamId, WindowUpdate};
-use cursor::Cursor;
-
-/// Bytes fetched ahead of a reader that is never starved. At the 4 MB/s of a good film this is one
-/// second. Where readers compete for connections it is the first window, too: each of them rarely
-/// gets one, and each fetch costs all of them a round trip. Measured: 64 readers of 16 MiB over
-/// sixteen connections of 20 MB/s and 50 ms get 277 MB/s with it instead of 263, since a file takes
-/// three fetches instead of four.
-const PROVEN_WINDOW: u64 = 4 << 20;
-
-/// Maximum bytes fetched ahead, for a reader that takes all it can get: sixteen connections with a
-/// long fetch each. The bytes go to the data file, so the window takes no memory.
-const MAX_WINDOW: u64 = 256 << 20;
+pub use conditions::Conditions;
+use cursor::{Cursor, MAX_WINDOW};
 
 /// Maximum number of streams of one open file; the least recently moved is dropped first.
 const MAX_CURSORS: usize = 4;
@@ -62,18 +52,6 @@ const SEEKS_TRUSTED: u32 = 2;
 /// Minimum bytes that a read elsewhere counts against a cursor that is left alone. A reader that
 /// looks at sixteen places has gone, however little it reads there.
 const LOOK: u64 = 64 << 10;
-
-/// What a decision depends on beside the reads. Queried only when a window may change.
-pub trait Conditions {
-    /// The time since a fixed moment.
-    fn now(&self) -> Duration;
-
-    /// Maximum bytes that the origin's connections can make use of at a time.
-    fn useful_window(&self) -> u64;
-
-    /// Returns true if more files are read from the origin than it gets connections.
-    fn is_crowded(&self) -> bool;
-}
 
 /// The cursors of one open file, the most recently moved first.
 #[derive(Debug)]

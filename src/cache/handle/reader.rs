@@ -15,10 +15,13 @@ use crate::cache::chunk::clip;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::Used;
 use crate::cache::error::ReadError;
+use crate::cache::facade::Cache;
 use crate::cache::fetch::manager::OnReady;
 use crate::cache::fetch::readahead::{Conditions, ReadAhead};
 use crate::cache::fetch::scheduler::{StreamId, WaiterId, WindowUpdate};
-use crate::cache::{Cache, SMALL_FILE};
+
+/// Files up to this size, in bytes, are fetched whole at the first read of them.
+pub const SMALL_FILE: u64 = 1 << 20;
 
 /// An open handle. Dropping it ends its read-ahead.
 pub struct Reader {
@@ -81,6 +84,15 @@ pub(super) enum Filled {
     Yes,
     /// They were evicted before they could be read.
     Gone,
+}
+
+impl Cache {
+    /// Opens an entry for reading.
+    pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Arc<Reader> {
+        entry.readers.fetch_add(1, Ordering::AcqRel);
+        self.idle_files.keep(&entry);
+        Arc::new(Reader::new(Arc::clone(self), entry))
+    }
 }
 
 impl Reader {

@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::cache::error::ReadError;
+use crate::cache::facade::Cache;
 use crate::cache::fetch::downloader::ChunkDownloader;
-use crate::http::HttpError;
 use crate::origin::Body;
 
 /// An open file that can be read in sequence only.
@@ -38,19 +38,15 @@ struct State {
     has_ended: bool,
 }
 
-impl Sequential {
-    /// Begins the download.
+impl Cache {
+    /// Opens a file of unknown size. It is not cached.
     ///
     /// # Errors As the server's answer or its absence requires.
-    pub(in crate::cache) async fn open(
-        downloader: Arc<ChunkDownloader>,
-        url: &Url,
-        patience: Duration,
-    ) -> Result<Sequential, HttpError> {
-        let body = downloader.client.whole(url).await?;
+    pub async fn sequential(&self, url: &Url) -> Result<Sequential, ReadError> {
+        let body = self.downloader.client.whole(url).await?;
         Ok(Sequential {
-            downloader,
-            patience,
+            downloader: Arc::clone(&self.downloader),
+            patience: self.patience,
             state: Mutex::new(State {
                 body,
                 position: 0,
@@ -59,7 +55,9 @@ impl Sequential {
             }),
         })
     }
+}
 
+impl Sequential {
     /// The next `size` bytes, or fewer before the end; `None` if `offset` is not where the last
     /// read ended.
     ///

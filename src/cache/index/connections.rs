@@ -8,6 +8,7 @@
 //! or was to be committed meanwhile counts as failed**: nothing is known, and nothing is recorded.
 
 use std::ffi::c_int;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 
-use super::{inode_of, schema, shared_memory};
+use super::{schema, shared_memory};
 
 /// Pause between attempts to open the connections, or to open them for writing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -251,4 +252,10 @@ fn failure(code: c_int) -> rusqlite::Error {
         code => ffi::code_to_str(code),
     };
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(said.to_owned()))
+}
+
+/// Device and inode of a file, if it exists.
+fn inode_of(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }

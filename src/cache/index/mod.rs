@@ -12,254 +12,27 @@
 //! entry is first used. Start-up reads no table, so it takes the same time for any cache. `state`
 //! tracks whether the records have reached the disk.
 
+mod chunk_index;
 mod connections;
-#[cfg(test)]
-mod cost;
+mod damage;
+mod dates;
 mod query;
+mod rows;
 mod schema;
 mod shared_memory;
 mod state;
 mod write;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use rusqlite::Connection;
-
-use super::error::CacheError;
-use super::storage::chunk_store::ChunkStore;
-use super::storage::data_file::PendingCommit;
-use connections::Connections;
-pub use query::catalog::{FileRow, ListingRow, ShownRow};
-pub use query::entries::{EntryRow, Recorded};
+pub use chunk_index::{ChunkIndex, FILE};
+pub use query::catalog::ShownRow;
+pub use query::entries::Recorded;
 pub use query::eviction::{Candidate, Order, coldest_unopened};
-pub use query::pins::{Holding, JobRow, PinRow};
+pub use query::pins::Holding;
 pub use query::stats::EntryInfo;
+pub use rows::{EntryRow, FileRow, JobRow, ListingRow, PinRow, ROWS_OF_FILE};
 #[cfg(test)]
 pub use state::boot_id;
 pub use write::catalog_update::{CatalogUpdate, ROW};
 pub use write::record::Record;
 #[cfg(test)]
-pub use write::tables::Failing;
-pub use write::tables::{Commit, Tables};
-use write::writer::Writer;
-
-/// The index: a handle to the writer thread, and the connections.
-pub struct ChunkIndex {
-    writer: Writer,
-    connections: Arc<Connections>,
-    /// The path of [`DAMAGE_MARK`].
-    mark: PathBuf,
-    /// True if it had already been used since boot when it was opened.
-    is_of_this_boot: bool,
-}
-
-/// File name of the index in a cache directory.
-pub const FILE: &str = "index.db";
-
-/// Name of the mark beside an index that was found to be damaged while in use: the next mount moves
-/// the index aside.
-const DAMAGE_MARK: &str = "index.is-damaged";
-
-impl ChunkIndex {
-    /// Opens the index in `cache_dir`, and creates or migrates its tables.
-    ///
-    /// # Errors If the file can't be opened, has a newer version, or is no index.
-    pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
-        ChunkIndex::open_with(cache_dir, &state::boot_id(), |tables| tables)
-    }
-
-    /// Opens the index for the boot with this id, with a wrapper between the writer thread and the
-    /// tables.
-    pub(super) fn open_with<C: Commit>(
-        cache_dir: &Path,
-        boot_id: &str,
-        between: impl FnOnce(Tables) -> C,
-    ) -> Result<ChunkIndex, CacheError> {
-        let path = cache_dir.join(FILE);
-        schema::inspect(&path)?;
-        let (shown, mark) = (path.display().to_string(), cache_dir.join(DAMAGE_MARK));
-        if mark.exists() {
-            return Err(CacheError::Index {
-                path: shown,
-                reason: "SQLite has found it to be damaged".to_owned(),
-                is_damaged: true,
-            });
-        }
-        let failed = |error| CacheError::of_index(&shown, &error);
-        let mut connection = schema::connect(&path).map_err(failed)?;
-        schema::migrate(&mut connection, &shown)?;
-        let (epoch, is_of_this_boot) = state::begin(&mut connection, boot_id).map_err(failed)?;
-        let reader = schema::connect(&path).map_err(failed)?;
-        let connections = Connections::new(connection, reader, &path);
-        let marked = mark.clone();
-        let on_damage = move || mark_as_damaged(&marked);
-        Ok(ChunkIndex {
-            writer: Writer::start(between(Tables::new(Arc::clone(&connections), epoch)), on_damage),
-            connections,
-            mark,
-            is_of_this_boot,
-        })
-    }
-
-    /// An index in memory, in place of one that can't be opened: it is empty, and what is recorded
-    /// is lost.
-    ///
-    /// # Errors If there is no memory for it.
-    pub fn fallback() -> Result<ChunkIndex, CacheError> {
-        const NAME: &str = "in memory";
-        let failed = |error| CacheError::of_index(NAME, &error);
-        let mut reader = Connection::open_in_memory().map_err(failed)?;
-        schema::migrate(&mut reader, NAME)?;
-        Ok(ChunkIndex {
-            writer: Writer::none(),
-            connections: Connections::in_memory(reader),
-            mark: PathBuf::new(),
-            is_of_this_boot: false,
-        })
-    }
-
-    /// Fails if there is an index of a newer version. Writes nothing.
-    ///
-    /// # Errors [`CacheError::NewerIndex`].
-    pub fn refuse_newer(cache_dir: &Path) -> Result<(), CacheError> {
-        match schema::inspect(&cache_dir.join(FILE)) {
-            Err(error @ CacheError::NewerIndex { .. }) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Moves an index file that is damaged or foreign aside. Its records are lost; the cache fills
-    /// anew.
-    fn set_aside(cache_dir: &Path) -> std::io::Result<()> {
-        let path = cache_dir.join(FILE);
-        let aside = cache_dir.join("index.db.damaged");
-        std::fs::rename(&path, &aside)?;
-        for rest in ["index.db-wal", "index.db-shm", DAMAGE_MARK] {
-            // These files may be missing, and are useless without the index.
-            let _ = std::fs::remove_file(cache_dir.join(rest));
-        }
-        log::warn!(
-            "{} is damaged, or no index of fetchfs; it is now {}, and the cache begins anew",
-            path.display(),
-            aside.display()
-        );
-        Ok(())
-    }
-
-    /// Moves a damaged index aside, deletes the data files that it knew, and opens an empty one.
-    ///
-    /// # Errors If the directory can't be changed.
-    pub fn begin_anew(cache_dir: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
-        ChunkIndex::set_aside(cache_dir).map_err(|error| CacheError::Folder {
-            path: cache_dir.join(FILE).display().to_string(),
-            reason: error.to_string(),
-        })?;
-        store.remove_all_unused();
-        ChunkIndex::open(cache_dir)
-    }
-
-    /// Queues a record for the writer thread. Returns at once.
-    pub fn record(&self, record: Record) {
-        self.writer.send(record, None);
-    }
-
-    /// Queues a record about a data file, which stays open until the record is committed or lost.
-    pub fn record_keeping(&self, record: Record, file: PendingCommit) {
-        self.writer.send(record, Some(file));
-    }
-
-    /// Returns when everything queued before is committed.
-    pub fn sync(&self) {
-        self.writer.sync();
-    }
-
-    /// Ends recording after everything queued before is committed; later records are dropped.
-    pub fn finish(&self) {
-        self.writer.finish();
-    }
-
-    /// Number of processes that have begun to record so far, for [`Self::set_clean`].
-    pub fn session(&self) -> Option<i64> {
-        self.connections.read(state::session).ok()
-    }
-
-    /// Notes that all records are on the disk, unless another process has begun to record since
-    /// `session`.
-    pub fn set_clean(&self, session: i64) {
-        let set = self
-            .connections
-            .write_durably(|connection| state::set_clean(connection, session));
-        if let Err(error) = set {
-            log::info!("cache index: {error}; after a reboot the cache will be verified as it is read");
-        }
-    }
-
-    /// Returns true if all records are on the disk for certain.
-    #[cfg(test)]
-    pub fn is_clean(&self) -> bool {
-        self.connections.read(state::is_clean).unwrap_or(false)
-    }
-
-    /// Returns true if the index had already been used since boot when it was opened.
-    pub fn is_of_this_boot(&self) -> bool {
-        self.is_of_this_boot
-    }
-
-    /// Returns true if its file is still in its place.
-    pub fn is_in_place(&self) -> bool {
-        self.connections.is_in_place()
-    }
-
-    /// Returns true if the file, its log or their shared memory failed to be read or written since
-    /// it was opened, other than for lack of space.
-    pub fn has_failed(&self) -> bool {
-        self.connections.has_failed()
-    }
-
-    /// Closes the reading connection, or permits opening it again.
-    #[cfg(test)]
-    pub fn fail_reads(&self, do_fail: bool) {
-        self.connections.fail_reads(do_fail);
-    }
-
-    /// Records something and returns when it is committed. Returns false if it may be lost.
-    pub fn commit(&self, records: impl IntoIterator<Item = Record>) -> bool {
-        self.writer
-            .sync_unless_lost(|| records.into_iter().for_each(|record| self.record(record)))
-    }
-
-    /// A number that changes when anything is recorded, by this process or another. Costs
-    /// microseconds.
-    pub fn version(&self) -> i64 {
-        // Two equal numbers mean that nothing is new, which is the right assumption after an error.
-        self.connections.version().unwrap_or(0)
-    }
-}
-
-/// If the mark can't be written, the next mount finds the damage by itself.
-fn mark_as_damaged(mark: &Path) {
-    let _ = std::fs::write(mark, "");
-}
-
-/// Device and inode of a file, if it exists.
-fn inode_of(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-/// Seconds since 1970, for a column.
-fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() as i64)
-}
-
-/// The time of a column in seconds since 1970.
-fn date(seconds: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64)
-}
-
-#[cfg(test)]
-mod tests;
+pub use write::tables::{Commit, Failing, Tables};

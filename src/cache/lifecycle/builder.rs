@@ -14,13 +14,14 @@ use crate::cache::entry::idle_files::IdleFiles;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
 use crate::cache::eviction::evictor::Evictor;
+use crate::cache::facade::{Cache, OpenFolder};
 use crate::cache::fetch::downloader::ChunkDownloader;
+use crate::cache::fetch::file_writer;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::Limits;
 use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::disk_health::DiskHealth;
-use crate::cache::{Cache, OpenFolder, fetch::file_writer};
 use crate::origin::{Client, Logins, Throttle};
 
 /// Maximum bytes of one fetch. Shorter fetches spend more of their time waiting for the first byte;

@@ -19,15 +19,16 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::cache::config::CacheConfig;
 use crate::cache::entry::cached_files::CachedFiles;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
+use crate::cache::facade::Cache;
 use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
 use crate::cache::quota::{self, Quota};
 use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
 use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
-use crate::cache::{Cache, CacheConfig};
 
 /// Bytes that a cache needs to begin: an index, its log and the ledger, with some reserve.
 const TO_BEGIN: u64 = 2 << 20;

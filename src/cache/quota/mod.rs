@@ -29,11 +29,12 @@ use super::sharing::ledger::Ledger;
 use super::storage::chunk_store::allocated_at;
 use super::storage::disk::STAT_BLOCK;
 use crate::util::clock;
+use config::free_bytes;
 pub use config::{QuotaConfig, Share, half_of_disk};
 use policy::{Moment, TICK};
 pub use recency::{Recency, SEGMENT};
 pub use reservation::Reservation;
-use room::Mark;
+use room::{Mark, Usage};
 use rounds::Rounds;
 
 /// The quota of one cache directory.
@@ -120,6 +121,38 @@ impl Quota {
             self.ask();
         }
         fits
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            limit: self.ledger.limit(),
+            total: self.ledger.total(),
+            used: self.ledger.used(),
+            reserved: self.ledger.reserved(),
+            free: self.free(),
+            min_free: self.min_free,
+        }
+    }
+
+    /// Maximum of the ledger's count.
+    pub(super) fn most(&self) -> u64 {
+        room::most(self.ledger.limit())
+    }
+
+    /// Bytes to free to reach the mark.
+    pub(super) fn shortfall(&self, mark: Mark) -> u64 {
+        self.usage().shortfall(mark)
+    }
+
+    /// Bytes that data files can take before any of them has to be evicted for the next.
+    pub fn room(&self) -> u64 {
+        self.usage().room()
+    }
+
+    /// Free bytes of the file system for this user.
+    pub(super) fn free(&self) -> u64 {
+        // After an error, assume enough: a write fails otherwise.
+        fstatvfs(&self.folder).map_or(u64::MAX, |disk| free_bytes(&disk))
     }
 
     /// Requests a round of eviction, here and from all other processes. Returns the number for

@@ -3,11 +3,6 @@
 //! A little is held back for what grows by itself: the index, and the file system's metadata of a
 //! file's extents, which it allocates at write-back.
 
-use nix::sys::statvfs::fstatvfs;
-
-use super::Quota;
-use super::config::free_bytes;
-
 /// Held back for the index: more than it and its log grow by batches of records of several
 /// processes before it is measured again.
 const INDEX_GROWTH: u64 = 2 << 20;
@@ -47,45 +42,52 @@ const SMALL: u64 = 20 << 20;
 /// Maximum bytes by which the free space is kept above `min_free`.
 const MOST_FREED_FOR_OTHERS: u64 = 256 << 20;
 
-impl Quota {
-    /// Maximum of the ledger's count.
-    pub(super) fn most(&self) -> u64 {
-        let limit = self.ledger.limit();
-        limit.saturating_sub(INDEX_GROWTH + (limit / EXTENTS).min(MOST_EXTENTS))
-    }
+/// What the room depends on, in bytes.
+pub(super) struct Usage {
+    /// Maximum size of the cache.
+    pub(super) limit: u64,
+    /// The ledger's count of everything.
+    pub(super) total: u64,
+    /// Of it, the data files.
+    pub(super) used: u64,
+    /// Of it, what is about to be written to data files.
+    pub(super) reserved: u64,
+    /// Free bytes of the file system.
+    pub(super) free: u64,
+    /// Bytes that must stay free there.
+    pub(super) min_free: u64,
+}
 
+/// Maximum of the ledger's count in a cache of at most `limit` bytes.
+pub(super) fn most(limit: u64) -> u64 {
+    limit.saturating_sub(INDEX_GROWTH + (limit / EXTENTS).min(MOST_EXTENTS))
+}
+
+impl Usage {
     /// Bytes to free to reach the mark.
-    pub(in crate::cache) fn shortfall(&self, mark: Mark) -> u64 {
-        let most = self.most();
+    pub(super) fn shortfall(&self, mark: Mark) -> u64 {
+        let most = most(self.limit);
         let slack = mark.slack(most);
-        let over = self.ledger.total().saturating_sub(most - slack);
-        let wanted_free = self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS));
+        let over = self.total.saturating_sub(most - slack);
         // Bytes of other files can't be freed here.
-        let missing = wanted_free.saturating_sub(self.free()).min(self.ledger.used());
+        let missing = self.wanted_free(slack).saturating_sub(self.free).min(self.used);
         over.max(missing)
     }
 
     /// Bytes that data files can take before any of them has to be evicted for the next.
-    pub fn room(&self) -> u64 {
-        let most = self.most();
+    pub(super) fn room(&self) -> u64 {
+        let most = most(self.limit);
         let slack = Mark::High.slack(most);
-        let beside_data = self
-            .ledger
-            .total()
-            .saturating_sub(self.ledger.used() + self.ledger.reserved());
+        let beside_data = self.total.saturating_sub(self.used + self.reserved);
         let by_size = most.saturating_sub(slack + beside_data);
-        let wanted_free = self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS));
         let by_disk = self
-            .ledger
-            .used()
-            .saturating_add(self.free())
-            .saturating_sub(wanted_free);
+            .used
+            .saturating_add(self.free)
+            .saturating_sub(self.wanted_free(slack));
         by_size.min(by_disk)
     }
 
-    /// Free bytes of the file system for this user.
-    pub(super) fn free(&self) -> u64 {
-        // After an error, assume enough: a write fails otherwise.
-        fstatvfs(&self.folder).map_or(u64::MAX, |disk| free_bytes(&disk))
+    fn wanted_free(&self, slack: u64) -> u64 {
+        self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS))
     }
 }

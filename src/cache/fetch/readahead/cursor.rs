@@ -3,7 +3,18 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Conditions, MAX_WINDOW, PROVEN_WINDOW};
+use super::conditions::Conditions;
+
+/// Bytes fetched ahead of a reader that is never starved. At the 4 MB/s of a good film this is one
+/// second. Where readers compete for connections it is the first window, too: each of them rarely
+/// gets one, and each fetch costs all of them a round trip. Measured: 64 readers of 16 MiB over
+/// sixteen connections of 20 MB/s and 50 ms get 277 MB/s with it instead of 263, since a file takes
+/// three fetches instead of four.
+pub(super) const PROVEN_WINDOW: u64 = 4 << 20;
+
+/// Maximum bytes fetched ahead, for a reader that takes all it can get: sixteen connections with a
+/// long fetch each. The bytes go to the data file, so the window takes no memory.
+pub(super) const MAX_WINDOW: u64 = 256 << 20;
 
 /// Bytes fetched ahead of a cursor after the first proof. Two chunks: one being read, one on its
 /// way.

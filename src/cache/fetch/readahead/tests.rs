@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use super::cursor::PROVEN_WINDOW;
 use super::*;
 use proptest::prelude::*;
 

@@ -7,32 +7,16 @@
 //! still be there. These bytes are evicted first: the `coldest` of such an entry is 0.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
 
 use rusqlite::OptionalExtension;
 
+use crate::cache::index::chunk_index::ChunkIndex;
+use crate::cache::index::dates::date;
+use crate::cache::index::rows::{FileRow, ListingRow};
 use crate::cache::index::write::catalog_update::CatalogUpdate;
-use crate::cache::index::{ChunkIndex, Record, date};
+use crate::cache::index::write::record::Record;
 use crate::cache::key::UrlKey;
 use crate::http::{Validator, Version};
-
-/// A row of `listings`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListingRow {
-    /// The names and their attributes, one per line, in the format of the directory tree.
-    pub names: Vec<u8>,
-    /// When the listing was last modified, if the origin said so.
-    pub modified: Option<SystemTime>,
-}
-
-/// A row of `remote_files`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileRow {
-    /// The current version.
-    pub version: Version,
-    /// When the file was last modified, if the origin said so.
-    pub modified: Option<SystemTime>,
-}
 
 /// What a file was last shown as.
 #[derive(Debug, Clone, PartialEq, Eq)]

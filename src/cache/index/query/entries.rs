@@ -5,28 +5,17 @@
 //! process knows. Those named *committed* do not, and may be behind by a batch.
 
 use std::ops::Range;
-use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension, params};
 
 use crate::cache::chunk::ChunkSize;
 use crate::cache::error::is_damage;
-use crate::cache::index::{ChunkIndex, date, mark_as_damaged};
+use crate::cache::index::chunk_index::ChunkIndex;
+use crate::cache::index::damage;
+use crate::cache::index::dates::date;
+use crate::cache::index::rows::EntryRow;
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
-
-/// The columns of `cache_entries` that opening a file needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryRow {
-    /// Names the data file.
-    pub key: EntryKey,
-    /// The version it holds.
-    pub version: Version,
-    /// When the remote file was last modified, if the origin said so.
-    pub modified: Option<SystemTime>,
-    /// The size of its chunks.
-    pub chunk: ChunkSize,
-}
 
 /// The recorded state of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,7 +78,7 @@ impl ChunkIndex {
             // Nothing in this index is trusted any more: the next mount begins with an empty one.
             Err(error) if is_damage(&error) => {
                 log::warn!("cache index: {error}; going on as if the file were not cached");
-                mark_as_damaged(&self.mark);
+                damage::mark(&self.mark);
                 Some(Recorded::default())
             }
             Err(error) => {

@@ -6,7 +6,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::cache::chunk::ChunkSize;
-use crate::cache::index::{ChunkIndex, Record};
+use crate::cache::index::chunk_index::ChunkIndex;
+use crate::cache::index::write::record::Record;
 use crate::cache::key::EntryKey;
 
 /// An entry whose chunks may be evicted.

@@ -5,32 +5,11 @@
 //! ([`crate::cache::index::schema`]): an entry is pinned in the transaction that records it, or its
 //! pin.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
-use crate::cache::index::{ChunkIndex, Record};
+use crate::cache::index::chunk_index::ChunkIndex;
+use crate::cache::index::rows::JobRow;
 use crate::cache::key::{EntryKey, UrlKey};
-
-/// A recorded prefetch job. The index does not interpret what it fetches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobRow {
-    /// Its unique key.
-    pub key: String,
-    /// The source of the mount that it was requested in: a hash, because URLs may hold secrets.
-    pub source: String,
-    /// What it fetches.
-    pub wanted: String,
-}
-
-/// A recorded pin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinRow {
-    /// The URL that is pinned.
-    pub url_key: UrlKey,
-    /// The same URL without secrets. A directory's ends in `/`.
-    pub url: String,
-    /// True if it covers everything below it.
-    pub is_directory: bool,
-}
 
 /// A version of which the cache holds some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,41 +114,13 @@ impl ChunkIndex {
     }
 }
 
-/// Applies the records about jobs and pins; other records have no effect here.
-pub(in crate::cache::index) fn apply(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
-    match record {
-        Record::Job(job) => {
-            connection
-                .prepare_cached("INSERT OR IGNORE INTO prefetch_jobs (job_key, source, wanted) VALUES (?1, ?2, ?3)")?
-                .execute(params![job.key, job.source, job.wanted])?;
-        }
-        Record::JobDone { key } => {
-            connection
-                .prepare_cached("DELETE FROM prefetch_jobs WHERE job_key = ?1")?
-                .execute([key])?;
-        }
-        Record::Pin(pin) => {
-            connection
-                .prepare_cached("INSERT OR IGNORE INTO pins (url_key, url, is_directory) VALUES (?1, ?2, ?3)")?
-                .execute(params![pin.url_key.as_str(), pin.url, pin.is_directory])?;
-        }
-        Record::Unpin { url_key } => {
-            connection
-                .prepare_cached("DELETE FROM pins WHERE url_key = ?1")?
-                .execute([url_key.as_str()])?;
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use url::Url;
 
     use super::*;
     use crate::cache::chunk::ChunkSize;
-    use crate::cache::index::EntryRow;
+    use crate::cache::index::{EntryRow, PinRow, Record};
     use crate::http::{Validator, Version};
 
     fn key(url: &str) -> UrlKey {

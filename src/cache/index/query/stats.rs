@@ -6,7 +6,8 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::cache::chunk::ChunkSize;
 use crate::cache::error::is_damage;
-use crate::cache::index::{ChunkIndex, date};
+use crate::cache::index::chunk_index::ChunkIndex;
+use crate::cache::index::dates::date;
 use crate::cache::key::EntryKey;
 
 /// The recorded state of one version of a remote file.

@@ -6,8 +6,8 @@
 
 use rusqlite::{Connection, params};
 
-use crate::cache::index::query::catalog::{FileRow, ListingRow};
-use crate::cache::index::seconds;
+use crate::cache::index::dates::seconds;
+use crate::cache::index::rows::{FileRow, ListingRow};
 use crate::cache::key::UrlKey;
 use crate::http::Version;
 use crate::util::clock;

@@ -7,6 +7,7 @@
 pub(super) mod catalog_update;
 pub(super) mod doubts;
 pub(super) mod pending;
+pub(super) mod pins;
 pub(super) mod record;
 pub(super) mod tables;
 pub(super) mod writer;

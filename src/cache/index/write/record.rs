@@ -2,8 +2,7 @@
 //! applies it.
 
 use super::catalog_update::CatalogUpdate;
-use crate::cache::index::query::entries::EntryRow;
-use crate::cache::index::query::pins::{JobRow, PinRow};
+use crate::cache::index::rows::{EntryRow, JobRow, PinRow};
 use crate::cache::key::{EntryKey, UrlKey};
 
 /// A change to record.

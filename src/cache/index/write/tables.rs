@@ -8,10 +8,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::catalog_update::{self, CatalogUpdate};
+use super::pins;
 use super::record::Record;
 use crate::cache::index::connections::Connections;
-use crate::cache::index::query::catalog::FileRow;
-use crate::cache::index::{query::pins, seconds, state};
+use crate::cache::index::dates::seconds;
+use crate::cache::index::rows::FileRow;
+use crate::cache::index::state;
 use crate::util::clock;
 
 /// Commits a batch of records durably, all or none.

@@ -4,6 +4,7 @@ use url::Url;
 
 use super::*;
 use crate::cache::chunk::ChunkSize;
+use crate::cache::index::{CatalogUpdate, EntryRow, Order};
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
 

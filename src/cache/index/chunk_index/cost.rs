@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use url::Url;
 
 use super::*;
 use crate::cache::ROWS_OF_FILE;
 use crate::cache::chunk::ChunkSize;
+use crate::cache::index::EntryRow;
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
 
