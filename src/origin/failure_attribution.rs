@@ -155,3 +155,84 @@ impl Failures {
         self.0.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_requests_decide() {
+        use FailureAttribution::*;
+        let nothing = Evidence::default();
+        let served = Evidence {
+            others_are_served: true,
+            ..nothing
+        };
+        let too_many = Evidence {
+            fits_too_many: true,
+            ..served
+        };
+        let again = Evidence {
+            others_were_answered: true,
+            ..too_many
+        };
+        let denied = |is_denied| Evidence {
+            is_denied: Some(is_denied),
+            ..too_many
+        };
+        for (evidence, expected) in [
+            (nothing, Origin),
+            (
+                Evidence {
+                    is_the_only_one: true,
+                    ..nothing
+                },
+                Resource,
+            ),
+            (
+                Evidence {
+                    is_connect_failure: true,
+                    ..again
+                },
+                Origin,
+            ),
+            (served, Resource),
+            (too_many, ConnectionCount),
+            (again, ConnectionCount),
+            (Evidence { are_few: true, ..again }, Resource),
+            (
+                Evidence {
+                    others_are_served: false,
+                    ..again
+                },
+                Resource,
+            ),
+            (
+                Evidence {
+                    was_the_resource: true,
+                    ..too_many
+                },
+                Resource,
+            ),
+            (
+                Evidence {
+                    is_one_of_several: true,
+                    ..too_many
+                },
+                ConnectionCount,
+            ),
+            (
+                Evidence {
+                    is_one_of_several: true,
+                    are_few: true,
+                    ..again
+                },
+                RequestRate,
+            ),
+            (denied(true), Resource),
+            (denied(false), ConnectionCount),
+        ] {
+            assert_eq!(evidence.attribute(), expected, "{evidence:?}");
+        }
+    }
+}
