@@ -43,6 +43,7 @@
 
 mod dispatch;
 mod entry_queue;
+mod fetch_plan;
 mod overload;
 mod queues;
 mod redirects;

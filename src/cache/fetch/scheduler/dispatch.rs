@@ -1,23 +1,14 @@
-//! Dispatch: which fetch begins next, how long it is, and which fetch has to give up its slot.
+//! Dispatch: which fetch begins next, and which fetch has to give up its slot.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::entry_queue::EntryQueue;
+use super::fetch_plan::FetchPlan;
 use super::queues::{FlightMut, OriginNumber};
 use super::running::Fetch;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
-use crate::cache::chunk::common;
 use crate::cache::entry::cache_entry::Settled;
 use crate::cache::key::EntryId;
-
-/// Number of connections from which on a long fetch on one of them does not hold up the others.
-const MANY: usize = 8;
-
-/// Number of connections per file from which on they bring what is beyond a gap faster than one fetch
-/// that reads over all gaps. Simulated over sixteen connections, one reader of a file of which every
-/// fourth chunk is present gets 107 MB/s instead of 34, two get 128 instead of 66.
-const OWN_CONNECTIONS: usize = 5;
 
 impl Scheduler {
     /// Dispatches for an entry's origin, and for the other origins whose slots its fetches have.
@@ -101,84 +92,6 @@ impl Scheduler {
         true
     }
 
-    /// Number of consecutive wanted chunks from `first` on that one fetch brings.
-    fn next_len(&self, flight: &EntryQueue, first: u64) -> u64 {
-        let (chunk, in_a_row) = (flight.entry.chunk.bytes(), flight.pending_in_a_row(first));
-        let helpers = self.helpers(flight, first + in_a_row);
-        let pace = &self.queues.at(flight.origin).pace;
-        let len = pace.fetch_len(in_a_row * chunk, helpers);
-        let len = in_a_row.min((len.min(self.longest_fetch(flight.origin)) / chunk).max(1));
-        if helpers <= 1 && pace.takes_along((in_a_row - len) * chunk) {
-            in_a_row
-        } else {
-            len
-        }
-    }
-
-    /// The chunks of a fetch that begins at `first`: consecutive wanted chunks, and wanted chunks
-    /// beyond gaps that are cheaper to fetch than a new request. Present chunks in a gap are
-    /// overwritten with the same bytes.
-    fn run_from(&self, flight: &EntryQueue, first: u64) -> Range<u64> {
-        let mut chunks = first..first + self.next_len(flight, first);
-        let Some(settled) = flight.entry.settled() else {
-            return chunks;
-        };
-        let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
-        chunks.end = missing_end(chunks.clone());
-        let (at, chunk) = (self.queues.at(flight.origin), flight.entry.chunk.bytes());
-        let all = self.connections(flight.origin);
-        // The fetch itself takes one.
-        let free = all.saturating_sub(at.running() + 1);
-        let has_several = all >= OWN_CONNECTIONS * at.queues();
-        let longest = at.pace.fetch_len(u64::MAX, 1).min(self.longest_fetch(flight.origin));
-        let most = first + longest / chunk;
-        while let Some(next) = flight.next_wanted(chunks.end..most) {
-            let gap = chunks.end..next;
-            let is_in_flight = |fetch: &Fetch| !common(&fetch.chunks, &gap).is_empty();
-            if gap.is_empty()
-                || has_several
-                || !at.pace.bridges((gap.end - gap.start) * chunk, free)
-                || flight.fetches.iter().any(is_in_flight)
-            {
-                break;
-            }
-            chunks.end = missing_end(next..(next + flight.pending_in_a_row(next)).min(most));
-        }
-        chunks
-    }
-
-    /// Number of connections that share a run of wanted chunks: the free ones, or, if the run
-    /// reaches the end of the file, the entry's share of all. After any other run more work
-    /// follows. At the end, a few long fetches would bring the rest while the other connections run
-    /// out of work.
-    fn helpers(&self, flight: &EntryQueue, run_end: u64) -> usize {
-        let at = self.queues.at(flight.origin);
-        let all = at.breadth.of(self.connections(flight.origin));
-        let free = all.saturating_sub(at.running());
-        if run_end >= flight.chunk_count() {
-            free.max(all / at.queues().max(1))
-        } else {
-            free
-        }
-    }
-
-    /// Maximum bytes of a fetch. Twice the usual length where there are about as many files as
-    /// connections: each reader then has its own connection, and no reader waits for a far position
-    /// on another. Not with a few connections, where a long fetch delays the others. With more
-    /// files than connections, only what pays for the round trip, for the same reason.
-    fn longest_fetch(&self, origin: OriginNumber) -> u64 {
-        if self.is_crowd(origin) {
-            return self
-                .limits
-                .fetch_len
-                .min(self.queues.at(origin).pace.crowded_turn_len());
-        }
-        let sharers = self.queues.at(origin).queues();
-        let connections = self.connections(origin);
-        let is_shared = connections >= MANY && sharers * 2 >= connections;
-        self.limits.fetch_len * if is_shared { 2 } else { 1 }
-    }
-
     /// Returns true if there are more files than connections.
     pub(super) fn is_crowd(&self, origin: OriginNumber) -> bool {
         self.queues.at(origin).queues() > self.connections(origin)
@@ -212,7 +125,13 @@ impl Scheduler {
         let is_a_turn = self.is_crowd(flight.origin);
         let answers_before = self.queues.at(flight.origin).answers();
         // Wanted neighbours come with the same request, at any priority.
-        let mut chunks = self.run_from(flight, first);
+        let plan = FetchPlan {
+            flight,
+            at: self.queues.at(flight.origin),
+            connections: self.connections(flight.origin),
+            fetch_len: self.limits.fetch_len,
+        };
+        let mut chunks = plan.chunks(first);
         let mut others = Vec::new();
         if entry.ignores_range() {
             // This fetch also brings what the entry's other fetches were to bring.
