@@ -88,6 +88,8 @@ impl Scheduler {
         flight.wants.remove(moot..moot + 1);
         drop(flight);
         self.wake_satisfied(id);
+        // Readers may no longer be blocked on the entry's fetches.
+        self.note_slots_elsewhere(id);
         self.queues.forget_if_idle(id);
         true
     }
@@ -169,6 +171,8 @@ impl Scheduler {
         });
         drop(flight);
         self.fetches.insert(fetch, id);
+        // The entry's other fetch is not the only one of its stream any more.
+        self.note_slots_elsewhere(id);
         self.queues.take_slot(origin, fetch);
         self.actions.push(Action::Start(FetchOrder {
             id: fetch,
