@@ -87,7 +87,7 @@ pub fn reopen() {
     match append_to(&log.path) {
         Ok(file) => *log.file.lock() = file,
         Err(error) => log::warn!(
-            "can't open {} again: {error}; the log goes on where it is",
+            "can't reopen {}: {error}; logging continues to the old file",
             log.path.display()
         ),
     }

@@ -57,7 +57,7 @@ fn file_with(text: &str) -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn a_certificate_is_believed_if_its_authority_is_named_or_with_a_loud_warning() {
+fn certificates_need_a_named_ca_or_insecure() {
     let ((root, content), certificates) = (one_file(), Certificates::new());
     let server = WebServer::nginx_with_tls(root.path(), &certificates);
     let url = server.url("/");
@@ -79,7 +79,7 @@ fn a_certificate_is_believed_if_its_authority_is_named_or_with_a_loud_warning() 
 }
 
 #[test]
-fn a_server_that_wants_a_certificate_gets_it() {
+fn client_certificate_is_sent_on_request() {
     let ((root, content), certificates) = (one_file(), Certificates::new());
     let server = WebServer::nginx_for_certified_clients(root.path(), &certificates);
     let authority = certificates.path("ca.pem");
@@ -90,7 +90,7 @@ fn a_server_that_wants_a_certificate_gets_it() {
 }
 
 #[test]
-fn a_certificate_is_shown_to_the_source_and_not_where_it_redirects() {
+fn client_certificate_is_not_sent_to_redirect_targets() {
     let ((root, content), certificates) = (one_file(), Certificates::new());
     let elsewhere = WebServer::nginx_that_wants_nobody_s_certificate(root.path(), &certificates);
     let to = elsewhere.url("/f");
@@ -119,7 +119,7 @@ fn a_certificate_is_shown_to_the_source_and_not_where_it_redirects() {
 }
 
 #[test]
-fn files_for_tls_that_cannot_be_used_are_named() {
+fn unusable_tls_files_are_named_in_the_error() {
     let (_home, empty) = file_with("");
     let url = "https://127.0.0.1:1/";
     for option in ["--ca-cert", "--client-cert"] {
@@ -181,7 +181,7 @@ fn files_with(directory: &Path, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_secret_is_nowhere_to_be_seen() {
+fn secrets_are_never_visible() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 62));
     origin.add("/f", content.clone());
     let with_login = origin
@@ -215,7 +215,7 @@ fn a_secret_is_nowhere_to_be_seen() {
 }
 
 #[test]
-fn what_is_for_the_source_is_not_sent_where_it_redirects() {
+fn credentials_are_not_sent_to_redirect_targets() {
     let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(MIB, 63));
     origin.add("/f", content.clone());
     elsewhere.add("/moved", content.clone());
@@ -252,7 +252,7 @@ fn what_is_for_the_source_is_not_sent_where_it_redirects() {
 }
 
 #[test]
-fn a_token_that_is_no_longer_good_is_replaced_while_files_are_open() {
+fn expired_token_is_renewed_while_files_are_open() {
     let (origin, content) = (Origin::start(), Content::noise(8 * MIB, 64));
     origin.add("/f", content.clone());
     let (_home, token) = file_with("first\n");
@@ -286,7 +286,7 @@ fn a_token_that_is_no_longer_good_is_replaced_while_files_are_open() {
 }
 
 #[test]
-fn a_token_may_come_from_a_command_or_the_environment() {
+fn token_comes_from_a_command_or_the_environment() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 65));
     origin.add("/f", content.clone());
     origin
@@ -308,7 +308,7 @@ fn a_token_may_come_from_a_command_or_the_environment() {
 }
 
 #[test]
-fn a_proxy_is_used_as_options_and_environment_say() {
+fn proxy_follows_options_and_environment() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 66));
     origin.add("/f", content.clone());
     let (url, target) = (origin.url("/"), origin.address().to_string());
@@ -336,7 +336,7 @@ fn a_proxy_is_used_as_options_and_environment_say() {
 }
 
 #[test]
-fn what_names_no_proxy_that_is_known_is_refused_as_an_option_and_told_of_in_the_environment() {
+fn unknown_proxy_option_is_an_error_and_variable_a_warning() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 69));
     origin.add("/f", content.clone());
     let error = refusal(&origin.url("/"), &["--proxy", "socks://ann:secret@127.0.0.1:9"]).err;
@@ -357,7 +357,7 @@ fn what_names_no_proxy_that_is_known_is_refused_as_an_option_and_told_of_in_the_
 }
 
 #[test]
-fn a_proxy_that_wants_a_login_gets_it() {
+fn proxy_receives_its_credentials() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 67));
     origin.add("/f", content.clone());
     // "ann:pw"
@@ -374,7 +374,7 @@ fn a_proxy_that_wants_a_login_gets_it() {
 }
 
 #[test]
-fn a_proxy_that_wants_a_login_before_it_lets_tls_through_is_an_error_at_once() {
+fn missing_proxy_credentials_for_tls_fail_at_once() {
     let proxy = Proxy::start_for(Some("Basic YW5uOnB3"));
     let arguments = ["--proxy", &format!("http://{}", proxy.address())];
     // The client never connects, so no proxy needs to listen.
@@ -387,7 +387,7 @@ fn a_proxy_that_wants_a_login_before_it_lets_tls_through_is_an_error_at_once() {
 }
 
 #[test]
-fn tls_goes_through_a_proxy_as_it_is() {
+fn tls_is_tunnelled_through_a_proxy() {
     let ((root, content), certificates, proxy) = (one_file(), Certificates::new(), Proxy::start());
     let server = WebServer::nginx_with_tls(root.path(), &certificates);
     let plan = Mount::of(&server.url("/")).with("--ca-cert", &certificates.path("ca.pem"));
@@ -396,7 +396,7 @@ fn tls_goes_through_a_proxy_as_it_is() {
 }
 
 #[test]
-fn http2_without_tls_is_spoken_where_it_is_asked_for() {
+fn http2_without_tls_is_used_on_request() {
     let (root, content) = one_file();
     let server = WebServer::nginx_http2(root.path());
     refusal(&server.url("/"), &[]);

@@ -34,7 +34,7 @@ pub(crate) fn assert_reads(path: &Path, content: &Content) {
 }
 
 #[test]
-fn a_second_mount_asks_nginx_for_no_data_again() {
+fn second_mount_requests_no_data_from_nginx() {
     let root = temporary_directory();
     let files = [
         ("a", 0),
@@ -75,7 +75,7 @@ fn a_second_mount_asks_nginx_for_no_data_again() {
 }
 
 #[test]
-fn what_one_mount_has_read_no_later_one_fetches() {
+fn cached_data_is_not_fetched_by_later_mounts() {
     let (origin, content) = origin_with(4 * MIB);
     let mut mount = Mount::start_of(&origin.url("/"));
     let pieces = [2 * MIB..3 * MIB, 0..MIB, 3 * MIB..4 * MIB, MIB..2 * MIB];
@@ -104,7 +104,7 @@ fn what_one_mount_has_read_no_later_one_fetches() {
 }
 
 #[test]
-fn a_look_into_the_middle_fetches_little_and_stores_little() {
+fn read_in_the_middle_fetches_and_stores_little() {
     let (origin, content) = origin_with(1 << 30);
     let mount = Mount::start_of(&origin.url("/"));
     let place = 500 * MIB..500 * MIB + 64 * 1024;
@@ -122,7 +122,7 @@ fn a_look_into_the_middle_fetches_little_and_stores_little() {
 }
 
 #[test]
-fn two_readers_of_one_range_cause_one_fetch() {
+fn two_readers_of_a_range_share_one_fetch() {
     // One chunk, so that no other range can be prefetched.
     let (origin, content) = origin_with(CHUNK);
     let gate = Gate::new();
@@ -159,7 +159,7 @@ fn two_readers_of_one_range_cause_one_fetch() {
 }
 
 #[test]
-fn a_reader_wakes_when_its_own_bytes_are_in_and_not_when_the_fetch_ends() {
+fn reader_wakes_when_its_own_bytes_arrive() {
     let (origin, content) = origin_with(CHUNK);
     let gate = Gate::new();
     origin.on("/f").data().fault(Fault::HoldAfter(100_000, gate.clone()));
@@ -179,7 +179,7 @@ fn a_reader_wakes_when_its_own_bytes_are_in_and_not_when_the_fetch_ends() {
 }
 
 #[test]
-fn with_the_server_down_what_is_cached_is_served_and_the_rest_comes_when_it_is_back() {
+fn cached_data_is_served_while_the_server_is_down() {
     let (origin, content) = origin_with(64 * MIB);
     let mount = Mount::of(&origin.url("/")).with("--retries", "0").start();
     let file = File::open(mount.path("f")).expect("to open");
@@ -208,7 +208,7 @@ fn with_the_server_down_what_is_cached_is_served_and_the_rest_comes_when_it_is_b
 }
 
 #[test]
-fn a_mount_over_a_warm_cache_serves_it_though_the_server_goes_down() {
+fn warm_cache_is_served_after_the_server_goes_down() {
     let (origin, content) = origin_with(3 * MIB + 5);
     let mut mount = Mount::start_of(&origin.url("/"));
     assert_reads(&mount.path("f"), &content);
@@ -219,7 +219,7 @@ fn a_mount_over_a_warm_cache_serves_it_though_the_server_goes_down() {
 }
 
 #[test]
-fn after_kill_9_nothing_recorded_is_fetched_again_and_nothing_unrecorded_is_trusted() {
+fn kill_9_keeps_recorded_chunks_and_trusts_no_others() {
     let (origin, first) = origin_with(5 * MIB);
     let second = Content::noise(32 * MIB, 25);
     origin.add("/slow", second.clone());
@@ -256,7 +256,7 @@ fn after_kill_9_nothing_recorded_is_fetched_again_and_nothing_unrecorded_is_trus
 }
 
 #[test]
-fn killed_again_and_again_in_the_middle_it_never_serves_a_wrong_byte() {
+fn repeated_kills_never_cause_wrong_bytes() {
     let (origin, content) = origin_with(24 * MIB);
     let mut mount = Mount::start_of(&origin.url("/"));
     for round in 1..=4 {
@@ -289,7 +289,7 @@ fn killed_again_and_again_in_the_middle_it_never_serves_a_wrong_byte() {
 }
 
 #[test]
-fn files_smaller_than_a_page_and_larger_than_the_cached_part_survive_a_remount_side_by_side() {
+fn small_and_partly_cached_files_survive_a_remount() {
     let origin = Origin::start();
     let contents: Vec<Content> = (0..200).map(|number| Content::noise(number * 37, number)).collect();
     for (number, content) in contents.iter().enumerate() {
@@ -315,7 +315,7 @@ fn files_smaller_than_a_page_and_larger_than_the_cached_part_survive_a_remount_s
 }
 
 #[test]
-fn a_server_that_swallows_all_requests_holds_back_nothing_that_is_known() {
+fn silent_server_does_not_delay_cached_data() {
     let (origin, content) = origin_with(3 * MIB + 5);
     origin.add("/d/e/f/g", "deep");
     origin.add("/far", Content::noise(64 * MIB, 3));
@@ -350,7 +350,7 @@ fn a_server_that_swallows_all_requests_holds_back_nothing_that_is_known() {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         gate.open();
     });
-    // Once the server answers again, its responses count again.
+    // Once the server responds again, its responses count again.
     origin.add("/new", "hello");
     let deadline = Instant::now() + PATIENCE;
     while fs::read(mount.path("new")).ok().as_deref() != Some(b"hello") {

@@ -63,14 +63,14 @@ fn overwrite(path: &Path, offset: u64) {
 }
 
 #[test]
-fn a_cache_that_is_right_is_found_right() {
+fn verify_accepts_an_intact_cache() {
     let (_origin, _, mount) = two_files();
     let text = printed(&cache(&mount.cache(), &["verify"]), 0);
     assert_eq!(text, "12 chunks with 2.5 MiB of 2 files were checked\n");
 }
 
 #[test]
-fn who_reads_no_further_ends_a_command_without_a_word_and_a_full_disk_is_said() {
+fn closed_pipe_is_silent_and_full_disk_is_reported() {
     let (_origin, _, mount) = two_files();
     for action in ["list", "stats", "verify"] {
         let command = || {
@@ -93,7 +93,7 @@ fn who_reads_no_further_ends_a_command_without_a_word_and_a_full_disk_is_said() 
 }
 
 #[test]
-fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
+fn verify_finds_all_damage_and_repair_drops_only_that() {
     let (origin, content, mut mount) = two_files();
     let folder = mount.cache();
     let a = data_file(&folder, "/a");
@@ -123,16 +123,16 @@ fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
         lines
     };
     let expected = [
-        "a data file of 4.0 KiB belongs to nothing that is recorded",
-        "a: 5 chunks are said to be here, 7 are recorded",
-        "a: chunk 1 is not what was fetched",
+        "a data file of 4.0 KiB has no record in the index",
+        "a: the entry counts 5 chunks, but 7 are recorded",
+        "a: chunk 1 does not match its checksum",
         "a: chunk 3 is a hole in the data file",
         "a: chunk 77 is recorded past the file's end",
         "b: its data file is missing",
     ];
     let looked_at = cache(&folder, &["verify"]);
     assert_eq!(found(&printed(&looked_at, 1)), expected);
-    assert!(String::from_utf8_lossy(&looked_at.stderr).contains("6 things wrong"));
+    assert!(String::from_utf8_lossy(&looked_at.stderr).contains("6 problems found"));
     let repaired = expected.map(|line| format!("{line}; dropped"));
     assert_eq!(found(&printed(&cache(&folder, &["verify", "--repair"]), 1)), repaired);
     assert!(!orphan.exists());
@@ -148,7 +148,7 @@ fn verify_finds_all_kinds_of_damage_and_repair_drops_no_more_than_that() {
 }
 
 #[test]
-fn beside_a_running_mount_verify_only_looks_and_clear_leaves_what_is_in_use() {
+fn verify_and_clear_spare_files_in_use() {
     let (_origin, content, mut mount) = two_files();
     mount.start();
     let open = File::open(mount.path("a")).expect("to open");
@@ -157,13 +157,13 @@ fn beside_a_running_mount_verify_only_looks_and_clear_leaves_what_is_in_use() {
     overwrite(&data_file(&mount.cache(), "/a"), 2 * CHUNK);
     let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);
     assert!(
-        text.contains("/a: chunk 2 is not what was fetched; in use, so it stays"),
+        text.contains("/a: chunk 2 does not match its checksum; kept, because it is in use"),
         "{text}"
     );
 
     let text = printed(&cache(&mount.cache(), &["clear"]), 0);
     assert!(
-        text.contains("/a: a mount uses it; it stays")
+        text.contains("/a: kept, because a mount uses it")
             && text.ends_with("1 in use; `fetchfs evict` deletes what a mount uses\n"),
         "{text}"
     );
@@ -171,13 +171,16 @@ fn beside_a_running_mount_verify_only_looks_and_clear_leaves_what_is_in_use() {
     drop(open);
     mount.unmount();
     let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);
-    assert!(text.contains("/a: chunk 2 is not what was fetched; dropped"), "{text}");
+    assert!(
+        text.contains("/a: chunk 2 does not match its checksum; dropped"),
+        "{text}"
+    );
     mount.start();
     assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), "a");
 }
 
 #[test]
-fn list_and_stats_say_what_there_is_and_clear_takes_what_it_is_told() {
+fn list_stats_and_clear_work_on_a_cache() {
     let (origin, _, mount) = two_files();
     let listed = printed(&cache(&mount.cache(), &["list"]), 0);
     let urls: Vec<_> = listed
@@ -228,7 +231,7 @@ fn damage_index(folder: &Path) {
 }
 
 #[test]
-fn a_damaged_index_is_found_and_repair_sets_it_aside_as_a_mount_would() {
+fn repair_moves_a_damaged_index_aside() {
     let garbage =
         |folder: &Path| fs::write(folder.join("index.db"), "no database at all".repeat(100)).expect("to write");
     let mark = |folder: &Path| fs::write(folder.join("index.is-damaged"), "").expect("to write");
@@ -252,7 +255,7 @@ fn a_damaged_index_is_found_and_repair_sets_it_aside_as_a_mount_would() {
         assert!(!folder.join("index.db.damaged").exists(), "{which}: it only looks");
 
         let text = printed(&cache(&folder, &["verify", "--repair"]), 1);
-        assert!(text.contains("set aside as index.db.damaged"), "{which}: {text}");
+        assert!(text.contains("moved to index.db.damaged"), "{which}: {text}");
         assert!(folder.join("index.db.damaged").is_file(), "{which}");
         let text = printed(&cache(&folder, &["verify"]), 0);
         assert!(
@@ -268,19 +271,19 @@ fn a_damaged_index_is_found_and_repair_sets_it_aside_as_a_mount_would() {
 }
 
 #[test]
-fn a_damaged_index_that_a_mount_uses_stays() {
+fn damaged_index_in_use_is_kept() {
     let (_origin, content, mut mount) = two_files();
     mount.start();
     pread(&mount.path("a"), 0..1);
     fs::write(mount.cache().join("index.is-damaged"), "").expect("to write");
     let text = printed(&cache(&mount.cache(), &["verify", "--repair"]), 1);
-    assert!(text.contains("in use, so it stays"), "{text}");
+    assert!(text.contains("kept, because it is in use"), "{text}");
     assert_same(&pread(&mount.path("a"), 0..SIZE), &content.whole(), "a");
     assert!(!mount.cache().join("index.db.damaged").exists());
 }
 
 #[test]
-fn a_folder_without_a_cache_is_an_error_and_stays_as_it_is() {
+fn directory_without_a_cache_is_an_error_and_unchanged() {
     let folder = crate::common::temporary_directory();
     for action in ["list", "verify", "stats", "clear"] {
         let output = cache(folder.path(), &[action]);

@@ -95,7 +95,7 @@ fn assert_old_and_new(mount: &Mount, handle: &File, old: &Content, new: &Content
 }
 
 #[test]
-fn an_open_file_that_changes_on_the_server_is_an_error_and_never_a_mix() {
+fn open_file_that_changes_returns_an_error() {
     for kind in KINDS {
         for new_size in [SIZE, 3 * MIB + 1, SIZE + 1] {
             let (origin, old) = origin_with(kind);
@@ -109,7 +109,7 @@ fn an_open_file_that_changes_on_the_server_is_an_error_and_never_a_mix() {
 }
 
 #[test]
-fn a_file_that_is_replaced_without_another_date_is_noticed_by_its_tag_or_its_size() {
+fn replacement_with_same_date_is_detected() {
     for (kind, new_size) in [
         (Validators::Strong, SIZE),
         (Validators::Strong, SIZE - 1),
@@ -127,7 +127,7 @@ fn a_file_that_is_replaced_without_another_date_is_noticed_by_its_tag_or_its_siz
 }
 
 #[test]
-fn whoever_reads_while_a_file_changes_gets_the_beginning_of_the_old_one_and_an_error() {
+fn change_during_a_read_returns_old_bytes_then_an_error() {
     for kind in KINDS {
         let (origin, old) = origin_with(kind);
         // One connection, so that part of the file is not yet requested when it changes.
@@ -187,7 +187,7 @@ impl io::Write for Checked<'_> {
 }
 
 #[test]
-fn a_file_that_changes_between_open_and_the_first_read_is_read_in_one_version() {
+fn change_between_open_and_read_gives_one_version() {
     for new_size in [SIZE, 5 * MIB + 3] {
         // Nothing is cached: the first bytes decide which version the handle has.
         let (origin, old) = origin_with(Validators::Strong);
@@ -227,7 +227,7 @@ fn a_file_that_changes_between_open_and_the_first_read_is_read_in_one_version() 
 }
 
 #[test]
-fn a_file_that_changes_while_the_server_is_down_is_the_old_one_until_it_is_back() {
+fn change_during_an_outage_shows_after_it() {
     for kind in KINDS {
         let (origin, old) = origin_with(kind);
         let mount = Mount::of(&origin.url("/"))
@@ -248,7 +248,7 @@ fn a_file_that_changes_while_the_server_is_down_is_the_old_one_until_it_is_back(
 }
 
 #[test]
-fn a_version_that_was_cached_is_not_served_for_the_next_one() {
+fn cached_version_is_not_served_as_the_next() {
     let (origin, old) = (Origin::start(), Content::noise(3 * MIB, 57));
     origin.add("/f", old.clone());
     let mut mount = Mount::start_of(&origin.url("/"));
@@ -266,7 +266,7 @@ fn a_version_that_was_cached_is_not_served_for_the_next_one() {
 }
 
 #[test]
-fn a_file_that_was_replaced_while_nothing_was_mounted_is_read_to_its_end_though_its_listing_comes_late() {
+fn replaced_file_is_complete_despite_a_late_listing() {
     for new_size in [3 * MIB - 5, 3 * MIB + 5, 0] {
         let (origin, old) = (Origin::start(), Content::noise(3 * MIB, 68));
         origin.add("/f", old.clone());
@@ -287,7 +287,7 @@ fn a_file_that_was_replaced_while_nothing_was_mounted_is_read_to_its_end_though_
 }
 
 #[test]
-fn a_version_that_is_known_to_be_replaced_is_not_served_offline() {
+fn replaced_version_is_not_served_offline() {
     let (origin, old) = origin_with(Validators::Strong);
     let mut mount = mount_of(&origin);
     let handle = open_and_read(&mount, &old);
@@ -303,7 +303,7 @@ fn a_version_that_is_known_to_be_replaced_is_not_served_offline() {
 }
 
 #[test]
-fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
+fn page_cache_never_mixes_versions() {
     let (origin, old) = (Origin::start(), Content::noise(MIB, 61));
     origin.add("/f", old.clone());
     let mount = mount_of(&origin);
@@ -323,7 +323,7 @@ fn the_pages_of_an_old_version_are_never_shown_for_the_new_one() {
 }
 
 #[test]
-fn the_pages_of_a_version_that_was_evicted_are_not_shown_for_the_next_one() {
+fn page_cache_of_an_evicted_version_is_not_reused() {
     /// More files than the cache keeps open without a reader.
     const OTHERS: u64 = 70;
     for kind in [Validators::Strong, Validators::DateOnly] {
@@ -357,7 +357,7 @@ fn the_pages_of_a_version_that_was_evicted_are_not_shown_for_the_next_one() {
 }
 
 #[test]
-fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
+fn changing_etags_fall_back_to_dates() {
     let origin = Origin::start();
     let content = Content::noise(8 * MIB, 61);
     origin.add("/f", content.clone());
@@ -371,7 +371,7 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
         assert_same(&part, &content.read(offset..offset + 4096), "one answer");
     }
     drop(first);
-    assert_eq!(mount.times_in_log("differ from answer to answer"), 1);
+    assert_eq!(mount.times_in_log("differ between responses"), 1);
     for name in ["f", "g"] {
         assert_eq!(sha256(&mount.path(name)), sha256_of(&content), "{name}");
     }
@@ -397,7 +397,7 @@ fn a_server_whose_tags_change_with_each_answer_is_read_by_its_dates() {
 
 /// `tail -F` reads a replaced file a second after opening it. By then the server may have the next version.
 #[test]
-fn a_replaced_file_that_is_opened_can_be_read_after_the_next_replacement() {
+fn opened_replacement_is_readable_after_the_next() {
     let origin = Origin::start();
     origin.add("/log", "first\n");
     let mount = mount_of(&origin);

@@ -64,7 +64,7 @@ fn in_time<T>(what: &str, work: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-fn whatever_a_server_does_no_read_is_wrong_and_none_hangs() {
+fn random_server_faults_cause_no_wrong_byte_or_hang() {
     let seed = number_from("FETCHFS_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
     let time = Duration::from_secs(number_from("FETCHFS_CHAOS_SECONDS").unwrap_or(60));
     println!("FETCHFS_CHAOS_SEED={seed}");

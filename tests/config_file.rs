@@ -48,7 +48,7 @@ fn assert_hidden(mount: &Mount, secret: &str) {
 }
 
 #[test]
-fn what_stands_in_the_config_file_counts_and_is_nowhere_to_be_seen() {
+fn config_file_applies_and_its_secrets_are_hidden() {
     let (origin, home) = (origin(), temporary_directory());
     origin.on_any().fault(Fault::Demand("X-Key", "hunter2".to_owned()));
     let text = format!(
@@ -81,7 +81,7 @@ fn cache_limit(mount: &Mount) -> u64 {
 }
 
 #[test]
-fn a_flag_wins_over_o_over_the_environment_over_the_config_file() {
+fn flag_overrides_o_environment_and_config_file() {
     let (origin, home) = (origin(), temporary_directory());
     let config = write(home.path(), "config", "cache-size = \"40MiB\"\n");
     let of = || Mount::of(&origin.url("/")).with_env("FETCHFS_CONFIG", shown(&config));
@@ -100,12 +100,12 @@ fn a_flag_wins_over_o_over_the_environment_over_the_config_file() {
 }
 
 #[test]
-fn a_mistake_in_the_config_file_is_one_sentence_with_its_place() {
+fn config_file_error_is_one_sentence_with_its_line() {
     let home = temporary_directory();
     let cases = [
         (
             "retries = 1\ncash_size = \"1G\"\n",
-            "config:2:1: `cash_size`: fetchfs has no such option; did you mean `cache_size`?",
+            "config:2:1: `cash_size`: unknown option; did you mean `cache_size`?",
         ),
         ("retries = 1\n  retries = 2\n", "config:2:3: duplicate key"),
         (
@@ -133,7 +133,7 @@ fn a_mistake_in_the_config_file_is_one_sentence_with_its_place() {
 }
 
 #[test]
-fn a_config_file_in_the_old_form_is_read_with_one_warning() {
+fn old_config_format_is_read_with_one_warning() {
     let (origin, home) = (origin(), temporary_directory());
     origin.on_any().fault(Fault::Demand("X-Key", "hunter2".to_owned()));
     let text = format!(
@@ -159,7 +159,7 @@ fn a_config_file_in_the_old_form_is_read_with_one_warning() {
 }
 
 #[test]
-fn a_config_file_with_a_secret_that_others_can_read_is_refused() {
+fn readable_config_file_with_a_secret_is_rejected() {
     let home = temporary_directory();
     let config = write(home.path(), "config", "login = \"ann:hunter2\"\n");
     fs::set_permissions(&config, Permissions::from_mode(0o640)).expect("to open it");
@@ -169,7 +169,7 @@ fn a_config_file_with_a_secret_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn a_source_in_a_file_is_mounted_and_nowhere_to_be_seen() {
+fn source_from_a_file_is_mounted_and_hidden() {
     let (origin, home) = (origin(), temporary_directory());
     let text = format!("# signed\n{}?signature=hunter2\n", origin.url("/file"));
     let file = format!("@{}", shown(&write(home.path(), "sources", &text)));

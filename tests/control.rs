@@ -15,7 +15,7 @@ use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, w
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn status_tells_what_is_mounted_and_what_goes_on() {
+fn status_shows_mounts_and_activity() {
     let origin = site();
     let mount = Mount::of(&origin.url("/")).with("--cache-size", "1GiB").start();
     prefetch(&[], &[mount.path("large")]).succeeded();
@@ -33,7 +33,7 @@ fn status_tells_what_is_mounted_and_what_goes_on() {
 }
 
 #[test]
-fn status_says_which_server_is_down_and_why() {
+fn status_shows_which_server_is_down_and_why() {
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
     let status = || run(&mut fetchfs_with(&["status"], &[mount.root()])).succeeded().out;
@@ -65,7 +65,7 @@ fn socket_of(mount: &Mount) -> PathBuf {
 }
 
 #[test]
-fn a_mount_that_can_t_be_asked_keeps_nobody_from_hearing_of_the_others() {
+fn unreachable_mount_does_not_hide_others_in_status() {
     let origin = site();
     let (mut mute, other) = (Mount::start_of(&origin.url("/")), Mount::start_of(&origin.url("/")));
     run(&mut fetchfs_with(&["pin", "--no-fetch"], &[other.path("small")])).succeeded();
@@ -90,7 +90,7 @@ fn a_mount_that_can_t_be_asked_keeps_nobody_from_hearing_of_the_others() {
 }
 
 #[test]
-fn a_mount_whose_process_is_stopped_keeps_nobody_from_hearing_of_the_others_for_long() {
+fn stopped_mount_delays_status_only_briefly() {
     let origin = site();
     let (stopped, other) = (Mount::start_of(&origin.url("/")), Mount::start_of(&origin.url("/")));
     stopped.signal(Signal::SIGSTOP);
@@ -106,7 +106,7 @@ fn a_mount_whose_process_is_stopped_keeps_nobody_from_hearing_of_the_others_for_
 }
 
 #[test]
-fn another_user_can_t_use_the_socket() {
+fn control_socket_rejects_other_users() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
@@ -134,11 +134,11 @@ fn another_user_can_t_use_the_socket() {
         stranger.join().expect("it ends")
     });
     std::fs::set_permissions(dir, before).expect("to close it again");
-    assert_eq!(heard, [0; 0], "closed without a word");
+    assert_eq!(heard, [0; 0], "closed without a reply");
 }
 
 #[test]
-fn a_client_that_talks_nonsense_harms_nobody() {
+fn malformed_control_requests_are_harmless() {
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
     let socket = socket_of(&mount);
@@ -177,7 +177,7 @@ fn pinned_versions(mount: &Mount, name: &str) -> Vec<bool> {
 }
 
 #[test]
-fn a_pin_fetches_outlives_the_mount_and_goes_over_to_the_next_version() {
+fn pin_fetches_and_survives_remounts_and_new_versions() {
     let origin = site();
     let mut mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
     let ran = run(&mut fetchfs_with(&["pin"], &[mount.path("small"), mount.path("dir")])).succeeded();
@@ -214,7 +214,7 @@ fn a_pin_fetches_outlives_the_mount_and_goes_over_to_the_next_version() {
 }
 
 #[test]
-fn what_was_evicted_is_asked_for_again() {
+fn evicted_file_is_fetched_again() {
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
     let evict = |words: &[&str], names: &[&str]| {

@@ -44,7 +44,7 @@ pub(crate) fn names(directory: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_change_is_refused_as_on_any_read_only_file_system() {
+fn every_write_operation_returns_erofs() {
     let origin = small_tree();
     let mount = Mount::start_of(&origin.url("/"));
     let (file, directory, new) = (mount.path("top"), mount.path("dir"), mount.path("new"));
@@ -101,7 +101,7 @@ fn every_change_is_refused_as_on_any_read_only_file_system() {
 }
 
 #[test]
-fn stat_tells_type_size_owner_time_and_room() {
+fn stat_reports_type_size_owner_time_and_blocks() {
     let origin = small_tree();
     let mount = Mount::start_of(&origin.url("/"));
     let file = stat(&mount.path("dir/middle"));
@@ -124,7 +124,7 @@ fn stat_tells_type_size_owner_time_and_room() {
 }
 
 #[test]
-fn owner_and_permissions_are_as_asked_for() {
+fn owner_and_permissions_follow_options() {
     let origin = small_tree();
     let plan = Mount::of(&origin.url("/"))
         .with("--uid", "1234")
@@ -142,7 +142,7 @@ fn owner_and_permissions_are_as_asked_for() {
 }
 
 #[test]
-fn files_are_executable_only_if_that_is_asked_for() {
+fn files_are_executable_only_with_exec() {
     let origin = Origin::start();
     origin.add("/program", "#!/bin/sh\necho it runs\n");
     let runs = |options: &str| {
@@ -165,7 +165,7 @@ fn files_are_executable_only_if_that_is_asked_for() {
 }
 
 #[test]
-fn inode_numbers_are_stable_distinct_and_the_same_in_listings() {
+fn inode_numbers_are_stable_and_unique() {
     let origin = small_tree();
     let mount = Mount::start_of(&origin.url("/"));
     let all = ["", "top", "dir", "dir/middle", "dir/below", "dir/below/leaf", "empty"];
@@ -186,7 +186,7 @@ fn inode_numbers_are_stable_distinct_and_the_same_in_listings() {
 }
 
 #[test]
-fn df_shows_a_read_only_file_system_of_some_size() {
+fn df_shows_a_read_only_file_system() {
     let origin = small_tree();
     let mount = Mount::start_of(&origin.url("/"));
     let status = statvfs(&mount.root()).expect("statvfs");

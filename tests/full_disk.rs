@@ -19,8 +19,8 @@ use crate::origin::{Content, Fault, Framing, Gate, Origin};
 const MIB: u64 = 1 << 20;
 
 /// The log line at the beginning of a failure. It ends with another one.
-pub const BEGINS: &str = "files are read around it";
-const ENDS: &str = "is written again";
+pub const BEGINS: &str = "reads bypass the cache";
+const ENDS: &str = "can be written again";
 
 /// The files of an origin. One is longer than the bypass memory, and the sizes are odd.
 pub const FILES: [(&str, u64); 3] = [("small", 1000), ("film", 50 * MIB + 77), ("other", 3 * MIB - 1)];
@@ -145,7 +145,7 @@ pub fn small_disk() -> (TempDir, Disk) {
 }
 
 #[test]
-fn on_a_full_disk_files_are_read_around_the_cache_until_there_is_room() {
+fn full_disk_is_bypassed_until_there_is_space() {
     if !is_root() {
         return;
     }
@@ -167,7 +167,7 @@ fn on_a_full_disk_files_are_read_around_the_cache_until_there_is_room() {
 }
 
 #[test]
-fn a_disk_that_becomes_full_while_a_file_is_read_ends_no_read() {
+fn disk_full_during_a_read_fails_no_read() {
     if !is_root() {
         return;
     }
@@ -186,7 +186,7 @@ fn a_disk_that_becomes_full_while_a_file_is_read_ends_no_read() {
 }
 
 #[test]
-fn a_folder_that_is_read_only_is_read_around_and_used_again_when_it_can_be_written() {
+fn read_only_cache_dir_is_bypassed_until_writable() {
     if !is_root() {
         return;
     }
@@ -202,7 +202,7 @@ fn a_folder_that_is_read_only_is_read_around_and_used_again_when_it_can_be_writt
 }
 
 #[test]
-fn a_cache_folder_that_vanishes_costs_no_read() {
+fn deleted_cache_dir_fails_no_read() {
     let origin = origin();
     let directory = temporary_directory();
     let mount = mount_with_cache_in(directory.path(), &origin);
@@ -210,13 +210,13 @@ fn a_cache_folder_that_vanishes_costs_no_read() {
     fs::remove_dir_all(directory.path().join("cache")).expect("to remove it");
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log("is gone, or another one is in its place"), 1);
+    assert_eq!(mount.times_in_log("is gone or was replaced"), 1);
     // Files written there could not be found again.
     assert!(!directory.path().join("cache").exists());
 }
 
 #[test]
-fn a_cache_folder_that_comes_back_is_used_again() {
+fn restored_cache_dir_is_used_again() {
     let origin = origin();
     let directory = temporary_directory();
     let mount = mount_with_cache_in(directory.path(), &origin);
@@ -226,7 +226,7 @@ fn a_cache_folder_that_comes_back_is_used_again() {
     assert!(!cache.exists());
     let says_so = || {
         let status = run(fetchfs().arg("status").arg(mount.root())).succeeded().out;
-        status.contains("its folder is gone, or another one is in its place: files are read around it")
+        status.contains("its directory is gone or was replaced; reads bypass the cache")
     };
     assert!(says_so());
     fs::rename(&moved, &cache).expect("to move it back");
@@ -237,7 +237,7 @@ fn a_cache_folder_that_comes_back_is_used_again() {
 }
 
 #[test]
-fn on_a_file_system_without_holes_files_are_read_around_the_cache() {
+fn file_system_without_hole_punching_is_bypassed() {
     if !is_root() {
         return;
     }
@@ -258,14 +258,14 @@ fn on_a_file_system_without_holes_files_are_read_around_the_cache() {
     let mount = mount_with_cache_in(directory.path(), &origin);
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log("can't give back parts of files"), 1);
+    assert_eq!(mount.times_in_log("does not support punching holes"), 1);
     assert_eq!(mount.times_in_log(BEGINS), 1, "and that is all");
     let data = fs::read_dir(directory.path().join("cache/data")).expect("its folder");
     assert_eq!(data.count(), 0);
 }
 
 #[test]
-fn what_is_read_around_the_cache_comes_from_a_mirror_too() {
+fn bypass_reads_use_mirrors() {
     if !is_root() {
         return;
     }
@@ -303,11 +303,11 @@ fn what_is_read_around_the_cache_comes_from_a_mirror_too() {
     drop_pages(&mount.path("film"));
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_at(4 * MIB));
-        mount.wait_for_log("this mirror is left out for this file", 1);
+        mount.wait_for_log("skipping this mirror for this file", 1);
         origin.come_back();
         reading.join().expect("the source's bytes");
     });
-    assert_eq!(mount.times_in_log("can't give back parts of files"), 1);
+    assert_eq!(mount.times_in_log("does not support punching holes"), 1);
 }
 
 /// A mount of one file of 32 MiB over a read-only cache directory. The file is open, and its version is known.
@@ -324,7 +324,7 @@ fn reading_around() -> (Origin, Mount, File, (Disk, TempDir)) {
 }
 
 #[test]
-fn what_protects_a_reader_holds_around_the_cache_too() {
+fn bypass_reads_check_versions_and_deadlines() {
     if !is_root() {
         return;
     }
@@ -372,7 +372,7 @@ fn what_protects_a_reader_holds_around_the_cache_too() {
 }
 
 #[test]
-fn one_reader_in_sequence_asks_once_for_each_mib() {
+fn sequential_bypass_reader_requests_each_mib_once() {
     if !is_root() {
         return;
     }
@@ -389,7 +389,7 @@ fn one_reader_in_sequence_asks_once_for_each_mib() {
 }
 
 #[test]
-fn a_read_around_the_cache_ends_with_the_mount() {
+fn bypass_read_ends_with_the_mount() {
     if !is_root() {
         return;
     }
@@ -408,7 +408,7 @@ fn a_read_around_the_cache_ends_with_the_mount() {
 }
 
 #[test]
-fn an_index_that_another_program_keeps_locked_holds_up_no_read_of_what_is_cached() {
+fn locked_index_does_not_delay_cached_reads() {
     const FILES: u64 = 20;
     const SIZE: u64 = MIB + 1;
     let origin = Origin::start();

@@ -64,7 +64,7 @@ fn read_at(file: &RemoteFile, at: u64, len: usize) -> io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_remote_file_reads_and_seeks_as_one_of_std() {
+fn remote_file_implements_read_and_seek() {
     let (origin, content) = origin_with("/f", 3 * MIB + 5);
     let place = Place::new();
     let mut file = place.cache.open_url(&origin.url("/f")).expect("to open");
@@ -103,7 +103,7 @@ fn a_remote_file_reads_and_seeks_as_one_of_std() {
 }
 
 #[test]
-fn a_file_is_told_by_its_url_and_version_without_secrets() {
+fn remote_file_debug_has_no_secrets() {
     let (origin, _) = origin_with("/f", 1000);
     let place = Place::new();
     let url = format!("{}?key=secret", origin.url("/f")).replace("http://", "http://ann:secret@");
@@ -116,7 +116,7 @@ fn a_file_is_told_by_its_url_and_version_without_secrets() {
 }
 
 #[test]
-fn a_file_and_a_mount_over_one_cache_fetch_bytes_once() {
+fn file_and_mount_of_one_cache_fetch_bytes_once() {
     let (origin, content) = origin_with("/f", 8 * MIB);
     let place = Place::new();
     let file = place.cache.open_url(&origin.url("/f")).expect("to open");
@@ -135,7 +135,7 @@ fn a_file_and_a_mount_over_one_cache_fetch_bytes_once() {
 }
 
 #[test]
-fn a_mount_ends_with_its_guard_and_its_cache_goes_on() {
+fn mount_ends_with_its_guard_and_cache_remains() {
     let (origin, content) = origin_with("/f", 2 * MIB);
     let place = Place::new();
     for _ in 0..2 {
@@ -156,7 +156,7 @@ fn a_mount_ends_with_its_guard_and_its_cache_goes_on() {
 }
 
 #[test]
-fn a_mount_that_is_dropped_ends_the_reads_that_wait_in_it() {
+fn dropped_mount_ends_its_blocked_reads() {
     let (origin, content) = origin_with("/f", 2 * MIB);
     let gate = Gate::new();
     origin.on("/f").data().fault(Fault::Hold(gate.clone()));
@@ -180,7 +180,7 @@ fn a_mount_that_is_dropped_ends_the_reads_that_wait_in_it() {
 }
 
 #[test]
-fn a_mountpoint_that_is_not_empty_and_a_source_that_is_none_are_told_apart() {
+fn mount_errors_distinguish_mountpoint_and_source() {
     let (origin, _) = origin_with("/d/f", 10);
     let place = Place::new();
     let builder = || Mount::builder().mountpoint(place.mountpoint()).cache(&place.cache);
@@ -192,7 +192,7 @@ fn a_mountpoint_that_is_not_empty_and_a_source_that_is_none_are_told_apart() {
 }
 
 #[test]
-fn what_cannot_be_opened_has_a_kind() {
+fn open_errors_have_a_kind() {
     let (origin, _) = origin_with("/d/f", 10);
     origin.add("/denied", "x");
     origin.on("/denied").fault(Fault::Status(403));
@@ -208,7 +208,7 @@ fn what_cannot_be_opened_has_a_kind() {
 }
 
 #[test]
-fn a_file_that_has_changed_says_so_and_opened_again_it_is_the_new_one() {
+fn changed_file_fails_and_reopens_as_the_new_version() {
     let (origin, old) = origin_with("/f", 8 * MIB);
     let place = Place::new();
     let file = place.cache.open_url(&origin.url("/f")).expect("to open");
@@ -229,7 +229,7 @@ fn a_file_that_has_changed_says_so_and_opened_again_it_is_the_new_one() {
 }
 
 #[test]
-fn what_is_cached_is_served_while_the_server_is_gone() {
+fn cached_file_is_served_without_the_server() {
     let (origin, content) = origin_with("/f", 8 * MIB);
     let place = Place::new();
     let url = origin.url("/f");
@@ -253,7 +253,7 @@ fn what_is_cached_is_served_while_the_server_is_gone() {
 }
 
 #[test]
-fn files_outlive_the_cache_they_were_opened_by_and_threads_share_them() {
+fn files_outlive_their_cache_and_are_shared_by_threads() {
     let (origin, content) = origin_with("/f", 8 * MIB);
     let place = Place::new();
     let file = place.cache.open_url(&origin.url("/f")).expect("to open");
@@ -278,7 +278,7 @@ fn files_outlive_the_cache_they_were_opened_by_and_threads_share_them() {
 }
 
 #[test]
-fn one_folder_may_be_opened_twice_by_a_process() {
+fn one_process_can_open_a_cache_dir_twice() {
     let (origin, content) = origin_with("/f", 2 * MIB);
     let place = Place::new();
     let other = open(place.cache.dir());
@@ -293,7 +293,7 @@ fn one_folder_may_be_opened_twice_by_a_process() {
 }
 
 #[test]
-fn a_cache_that_is_closed_leaves_no_thread_behind() {
+fn closed_cache_leaves_no_thread() {
     let (origin, _) = origin_with("/f", MIB);
     let home = temporary_directory();
     let mut of_caches = HashSet::new();
@@ -349,7 +349,7 @@ fn example(name: &str) -> Command {
 }
 
 #[test]
-fn the_example_that_lists_a_zip_fetches_little_of_it() {
+fn zip_example_fetches_little() {
     let origin = Origin::start();
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -373,7 +373,7 @@ fn the_example_that_lists_a_zip_fetches_little_of_it() {
 }
 
 #[test]
-fn the_example_that_serves_a_range_writes_just_that() {
+fn range_example_writes_exactly_the_range() {
     let (origin, content) = origin_with("/f", 3 * MIB);
     let home = temporary_directory();
     let (start, end) = (MIB + 1, 2 * MIB + 77);
@@ -385,7 +385,7 @@ fn the_example_that_serves_a_range_writes_just_that() {
 }
 
 #[test]
-fn the_example_that_mounts_unmounts_when_its_input_ends() {
+fn mount_example_unmounts_at_end_of_input() {
     let (origin, content) = origin_with("/f", MIB);
     let home = temporary_directory();
     let mountpoint = home.path().join("mnt");

@@ -12,7 +12,7 @@ pub const TIMES: usize = 100;
 pub const FEW: usize = 40;
 
 #[test]
-fn a_state_that_lasts_is_a_few_lines_and_a_count() {
+fn repeated_failures_are_logged_with_a_count() {
     let origin = Origin::start();
     for number in 0..TIMES {
         origin.add(&format!("/{number}"), Content::noise(1000, number as u64));
@@ -32,7 +32,7 @@ fn a_state_that_lasts_is_a_few_lines_and_a_count() {
         assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), TIMES);
     }
     mount.unmount();
-    for said in ["going by what it told before", "showing the directory as it was"] {
+    for said in ["using cached metadata", "showing the cached listing"] {
         let (lines, times) = said_in(&mount.log(), said);
         assert!(lines <= FEW, "{lines} lines say {said:?}");
         assert!(times >= TIMES / 2, "{said:?} was counted {times} times");

@@ -1,55 +1,55 @@
 //! Tests by promise: the guarantees of fetchfs, seen from outside through a kernel mount.
 //!
 //! Each module holds the promises of one topic. `common` mounts, serves and cleans up. `origin` is the server that
-//! can misbehave; `origin_itself` tests that server.
+//! can misbehave; `origin_server` tests that server.
 //!
 //! The tests need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
 
 mod access;
-mod answers;
-mod beginnings;
+mod access_patterns;
 mod cache;
 mod cache_command;
+mod cache_damage;
+mod cache_space;
+mod cache_startup;
 mod cases;
 mod changes;
+mod changing_tree;
 mod chaos;
 mod churn;
 mod common;
 mod config_file;
 mod control;
 mod crash;
-mod crowded;
-mod disks;
+mod disk_failures;
 mod filesystem;
 mod full_disk;
-mod harmed;
-mod harness_itself;
-mod hostile;
-mod jobs;
-mod keeping;
+mod harness;
+mod hostile_servers;
+mod interrupts;
 mod library;
 mod logs;
 mod mirrors;
 mod mounting;
 mod names;
 mod offline;
-mod ordinary_users;
 mod origin;
-mod origin_itself;
+mod origin_server;
 mod outages;
 mod passthrough;
-mod patterns;
+mod pins;
+mod prefetch_jobs;
 mod prefetching;
 mod quota;
 mod reading;
 mod real_servers;
+mod responses;
 mod retries;
-mod room;
 mod scheduling;
 mod security;
+mod server_limits;
 mod sharing;
-mod shifting;
 mod sizes;
+mod tree_walks;
 mod unmounting;
-mod waits;
-mod walking;
+mod unprivileged;

@@ -34,7 +34,7 @@ fn read_at(file: &File, place: u64, content: &Content) {
 }
 
 #[test]
-fn a_server_that_goes_down_in_the_middle_of_a_file_is_stood_in_for_until_it_is_back() {
+fn mirror_is_used_while_the_server_is_down() {
     let (first, mirror, content) = twins();
     let mount = Mount::of(&first.url("/pub/"))
         .with("--mirror", &mirror.url("/copy"))
@@ -74,7 +74,7 @@ fn a_server_that_goes_down_in_the_middle_of_a_file_is_stood_in_for_until_it_is_b
 }
 
 #[test]
-fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_nothing() {
+fn mirror_with_another_version_is_rejected() {
     let cases: [fn(&Origin, &Origin, Content); 3] = [
         // Another ETag with the same date.
         |_, mirror, other| mirror.replace_keeping_date("/copy/d/f 1", other),
@@ -119,7 +119,7 @@ fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_no
             "case {number}: it is left out: {asked:?}"
         );
         assert_eq!(
-            mount.times_in_log("this mirror is left out for this file"),
+            mount.times_in_log("skipping this mirror for this file"),
             1,
             "case {number}"
         );
@@ -139,7 +139,7 @@ fn a_mirror_with_another_version_of_the_same_size_is_not_believed_and_changes_no
 }
 
 #[test]
-fn a_mirror_that_lacks_the_file_or_is_away_too_is_left_for_the_next_one() {
+fn failing_mirror_is_skipped_for_the_next() {
     let (first, third, content) = twins();
     let (empty, dead) = (Origin::start(), Origin::start());
     third.set_validators("/copy/d/f 1", Validators::DateOnly);
@@ -159,7 +159,7 @@ fn a_mirror_that_lacks_the_file_or_is_away_too_is_left_for_the_next_one() {
 }
 
 #[test]
-fn whether_a_silent_server_is_back_is_found_out_by_nobody_who_reads() {
+fn recovery_probes_delay_no_reader() {
     let (first, mirror, content) = twins();
     let mount = Mount::of(&first.url("/pub/"))
         .with("--mirror", &mirror.url("/copy/"))
@@ -192,7 +192,7 @@ fn whether_a_silent_server_is_back_is_found_out_by_nobody_who_reads() {
 }
 
 #[test]
-fn a_server_that_fails_for_one_file_is_stood_in_for_and_one_that_calls_it_gone_is_not() {
+fn mirror_is_used_for_errors_but_not_for_404() {
     let (first, mirror, content) = twins();
     let mount = Mount::of(&first.url("/pub/"))
         .with("--mirror", &mirror.url("/copy/"))
@@ -207,7 +207,7 @@ fn a_server_that_fails_for_one_file_is_stood_in_for_and_one_that_calls_it_gone_i
         let asked = mirror.log().all().ranges("/copy/d/f 1");
         assert!(asked.iter().any(|range| range.contains(&place)), "{status}: {asked:?}");
     }
-    assert_eq!(mount.times_in_log("it is asked again in"), 0, "the server is well");
+    assert_eq!(mount.times_in_log("next attempt in"), 0, "the server is well");
     let _gone = first.on("/pub/d/f 1").fault(Fault::Status(404));
     let asked = mirror.log().all().0.len();
     assert_eq!(errno_of(read_direct(&file, 24 * MIB, 4096)), libc::ESTALE);
@@ -215,7 +215,7 @@ fn a_server_that_fails_for_one_file_is_stood_in_for_and_one_that_calls_it_gone_i
 }
 
 #[test]
-fn a_single_file_may_be_called_otherwise_on_its_mirror() {
+fn mirror_of_a_single_file_may_have_another_name() {
     let (first, _, content) = twins();
     let other = Origin::start();
     other.add("/elsewhere", content.clone());
@@ -228,7 +228,7 @@ fn a_single_file_may_be_called_otherwise_on_its_mirror() {
 }
 
 #[test]
-fn a_mirror_gets_to_see_nothing_that_is_for_the_source() {
+fn mirror_receives_no_credentials() {
     let (first, mirror, content) = twins();
     first
         .on_any()
@@ -252,7 +252,7 @@ fn a_mirror_gets_to_see_nothing_that_is_for_the_source() {
         .fault(Fault::Header("WWW-Authenticate", "Basic realm=\"r\""));
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 16 * MIB, 4096));
-        mount.wait_for_log("this mirror is left out for this file", 1);
+        mount.wait_for_log("skipping this mirror for this file", 1);
         first.come_back();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(16 * MIB..16 * MIB + 4096), "from the source");
@@ -277,7 +277,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_mount_whose_source_is_down_from_the_start_shows_and_reads_what_its_mirror_has() {
+fn mount_starts_from_a_mirror_if_the_source_is_down() {
     for style in [IndexStyle::Nginx, IndexStyle::NamesOnly] {
         let (first, mirror, content) = twins();
         mirror.set_index_style(style);
@@ -318,7 +318,7 @@ fn a_mount_whose_source_is_down_from_the_start_shows_and_reads_what_its_mirror_h
 }
 
 #[test]
-fn what_nobody_has_looked_at_is_had_from_a_mirror_when_the_source_goes_down() {
+fn unknown_directories_come_from_a_mirror_in_an_outage() {
     let (first, mirror, content) = twins();
     first.set_index_style(IndexStyle::NamesOnly);
     first.add("/pub/late/h", content.clone());
@@ -343,7 +343,7 @@ fn what_nobody_has_looked_at_is_had_from_a_mirror_when_the_source_goes_down() {
 }
 
 #[test]
-fn what_the_source_denies_or_calls_gone_is_not_asked_of_a_mirror() {
+fn denied_or_deleted_files_are_not_requested_from_mirrors() {
     for (status, errno) in [(404, libc::ENOENT), (410, libc::ENOENT), (403, libc::EACCES)] {
         let (first, mirror, _) = twins();
         let mount = Mount::of(&first.url("/pub/"))
@@ -356,7 +356,7 @@ fn what_the_source_denies_or_calls_gone_is_not_asked_of_a_mirror() {
 }
 
 #[test]
-fn bytes_of_the_mirrors_version_and_of_the_sources_are_never_mixed() {
+fn source_and_mirror_versions_are_never_mixed() {
     let (first, mirror, content) = twins();
     let other = Content::noise(32 * MIB, 93);
     mirror.add("/copy/d/f 1", other.clone());
@@ -381,7 +381,7 @@ fn bytes_of_the_mirrors_version_and_of_the_sources_are_never_mixed() {
 }
 
 #[test]
-fn a_mirror_that_names_no_version_tells_nothing_of_a_file_that_the_source_never_told_of() {
+fn mirror_without_validators_defines_no_version() {
     let (first, mirror, content) = twins();
     mirror.set_validators("/copy/d/f 1", Validators::None);
     first.go_down();
@@ -391,12 +391,12 @@ fn a_mirror_that_names_no_version_tells_nothing_of_a_file_that_the_source_never_
         .start();
     let file = open_direct(&mount.path("d/f 1"));
     assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::ETIMEDOUT);
-    assert_eq!(mount.times_in_log("this mirror is left out for this file"), 1);
+    assert_eq!(mount.times_in_log("skipping this mirror for this file"), 1);
     read_at(&open_direct(&mount.path("d/g")), 0, &content);
 }
 
 #[test]
-fn a_single_file_whose_server_is_down_is_mounted_by_what_its_mirror_tells() {
+fn single_file_mounts_from_its_mirror() {
     let (first, mirror, content) = twins();
     first.go_down();
     let mount = Mount::of(&first.url("/pub/d/f 1"))

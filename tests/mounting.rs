@@ -1,7 +1,7 @@
 //! The beginning of a mount: output and exit status of the commands, and the ways to request a mount.
 //!
 //! Here `fetchfs mount` goes to the background, as for users. `unmounting.rs` tests the end of a mount,
-//! `ordinary_users.rs` the permissions.
+//! `unprivileged.rs` the permissions.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use crate::common::{fetchfs, run};
 use crate::origin::{Fault, Gate, Origin};
 
 #[test]
-fn mount_returns_when_the_files_are_there_and_unmount_when_nothing_is_left() {
+fn mount_returns_ready_and_unmount_returns_clean() {
     let (origin, ground) = (hello(), Ground::new());
     ground.mount(&origin.url("/"), &[]);
     assert_eq!(
@@ -34,7 +34,7 @@ fn mount_returns_when_the_files_are_there_and_unmount_when_nothing_is_left() {
 }
 
 #[test]
-fn the_mount_table_names_the_source_without_its_secrets() {
+fn mount_table_has_the_source_without_secrets() {
     let (origin, ground) = (hello(), Ground::new());
     let with_secret = origin.url("/").replace("http://", "http://ann:s3cret@");
     ground.mount(&with_secret, &[]);
@@ -53,7 +53,7 @@ fn the_mount_table_names_the_source_without_its_secrets() {
 }
 
 #[test]
-fn options_can_be_given_as_mount_does() {
+fn o_options_work_as_in_mount() {
     let (origin, ground) = (hello(), Ground::new());
     ground.mount(
         &origin.url("/"),
@@ -64,7 +64,7 @@ fn options_can_be_given_as_mount_does() {
 }
 
 #[test]
-fn what_prevents_a_mount_is_said_in_one_sentence() {
+fn mount_failure_is_one_sentence() {
     let (origin, ground) = (hello(), Ground::new());
     let home = ground.home.path();
     let url = origin.url("/");
@@ -90,7 +90,7 @@ fn what_prevents_a_mount_is_said_in_one_sentence() {
 }
 
 #[test]
-fn what_is_wrong_with_a_source_is_said_in_one_sentence() {
+fn source_error_is_one_sentence() {
     let (origin, ground) = (hello(), Ground::new());
     let of = |source: &str| run(&mut ground.command(source, &["--retries", "0", "--timeout", "5s"]));
     assert_refuses(&of("ftp://example.org/"), &["ftp://example.org/", "http"]);
@@ -101,7 +101,7 @@ fn what_is_wrong_with_a_source_is_said_in_one_sentence() {
     for (status, url, advice) in [
         (401, origin.url("/"), "give a user name and password"),
         (401, with_login, "check the user name and password"),
-        (403, origin.url("/"), "does not let you see"),
+        (403, origin.url("/"), "denies you access"),
         (400, origin.url("/"), "https://"),
         (451, origin.url("/"), "check the URL"),
         (500, origin.url("/"), "try again later"),
@@ -145,7 +145,7 @@ fn speaks_no_tls() -> String {
 }
 
 #[test]
-fn a_page_that_does_not_look_like_an_index_is_mounted_with_a_warning() {
+fn page_unlike_an_index_mounts_with_a_warning() {
     let (origin, ground) = (Origin::start(), Ground::new());
     origin.add("/", "<title>Welcome</title><a href=\"film.mkv\">The film</a>");
     origin.add("/film.mkv", "a film");
@@ -156,17 +156,17 @@ fn a_page_that_does_not_look_like_an_index_is_mounted_with_a_warning() {
         b"a film"
     );
     let log = fs::read_to_string(ground.home.path().join("log")).expect("the log");
-    assert!(log.contains("nothing on this page says that it is the index"), "{log}");
+    assert!(log.contains("this page does not look like a directory index"), "{log}");
     switch.lift();
 
     let (indexed, other) = (hello(), Ground::new());
     other.mount(&indexed.url("/"), &[]);
     let log = fs::read_to_string(other.home.path().join("log")).expect("the log");
-    assert!(!log.contains("nothing on this page"), "{log}");
+    assert!(!log.contains("does not look like a directory index"), "{log}");
 }
 
 #[test]
-fn a_command_line_that_is_not_understood_is_exit_code_2() {
+fn wrong_usage_exits_with_2() {
     assert_eq!(run(fetchfs().args(["mount", "--no-such-option"])).code, 2);
     assert_eq!(
         run(fetchfs().args(["mount", "http://example.org/"])).code,
@@ -188,7 +188,7 @@ fn a_command_line_that_is_not_understood_is_exit_code_2() {
 }
 
 #[test]
-fn a_value_that_makes_no_sense_is_blamed_on_the_variable_that_has_it() {
+fn invalid_variable_is_named_in_the_error() {
     let with = |value: &str, arguments: &[&str]| {
         let mut command = fetchfs();
         command.env("FETCHFS_BWLIMIT", value).arg("mount").args(arguments);
@@ -212,7 +212,7 @@ fn a_value_that_makes_no_sense_is_blamed_on_the_variable_that_has_it() {
 }
 
 #[test]
-fn without_dev_fuse_it_says_what_is_missing() {
+fn missing_dev_fuse_is_explained() {
     let (origin, ground) = (hello(), Ground::new());
     let script = r#"
         cd "$1"; mkdir dev; mount -t tmpfs none dev
@@ -225,7 +225,7 @@ fn without_dev_fuse_it_says_what_is_missing() {
 }
 
 #[test]
-fn mount_t_fetchfs_and_a_line_in_fstab_work() {
+fn mount_t_fetchfs_and_fstab_work() {
     let (origin, ground) = (hello(), Ground::new());
     let helpers = ground.home.path().join("helpers");
     fs::create_dir(&helpers).expect("a directory");

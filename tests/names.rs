@@ -10,7 +10,7 @@ use crate::filesystem::{names, small_tree, stat};
 use crate::origin::{Content, Fault, IndexStyle, Origin};
 
 #[test]
-fn names_are_what_they_are_on_the_server() {
+fn names_match_the_server() {
     let long = "n".repeat(251) + ".txt";
     let utf8 = "é".repeat(127);
     let nasty = [
@@ -88,7 +88,7 @@ fn names_are_what_they_are_on_the_server() {
 }
 
 #[test]
-fn a_name_that_is_not_there_is_not_found() {
+fn missing_name_is_enoent() {
     let origin = small_tree();
     let mount = Mount::start_of(&origin.url("/"));
     let errno = |name: &str| {
@@ -106,7 +106,7 @@ fn a_name_that_is_not_there_is_not_found() {
 }
 
 #[test]
-fn a_large_directory_is_listed_whole_and_each_name_once() {
+fn large_directory_lists_each_name_once() {
     let origin = Origin::start();
     let expected: BTreeSet<String> = (0..3000).map(|number| format!("file number {number}")).collect();
     expected.iter().for_each(|name| origin.add(&format!("/{name}"), "x"));
@@ -129,7 +129,7 @@ fn a_large_directory_is_listed_whole_and_each_name_once() {
 }
 
 #[test]
-fn a_single_file_is_called_by_its_url_or_as_its_server_calls_it() {
+fn single_file_is_named_by_url_or_content_disposition() {
     let (origin, content) = (Origin::start(), Content::noise(70_000, 44));
     origin.add("/download", content.clone());
     let disposition = "attachment; filename=\"../x\"; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%231.pdf";
@@ -176,7 +176,7 @@ fn type_says_what_a_source_is() {
 }
 
 #[test]
-fn a_new_name_appears_and_an_old_one_goes_once_the_listing_is_too_old() {
+fn listing_changes_appear_after_attr_ttl() {
     let origin = small_tree();
     let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
     assert!(!names(&mount.root()).contains("new"));
@@ -191,7 +191,7 @@ fn a_new_name_appears_and_an_old_one_goes_once_the_listing_is_too_old() {
 }
 
 #[test]
-fn a_listing_that_cannot_be_had_is_an_error_and_not_an_empty_directory() {
+fn failed_listing_is_an_error_not_an_empty_directory() {
     let origin = small_tree();
     let mount = Mount::of(&origin.url("/"))
         .with("--retries", "0")

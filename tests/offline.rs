@@ -91,7 +91,7 @@ fn assert_all_is_there(mount: &Mount, shown: &Shown, far: &Content, when: &str) 
 }
 
 #[test]
-fn after_a_remount_without_the_server_all_that_was_cached_is_there() {
+fn remount_without_the_server_has_all_cached_data() {
     for style in [IndexStyle::Nginx, IndexStyle::NamesOnly] {
         let (origin, far) = origin_with_a_tree();
         origin.set_index_style(style);
@@ -114,7 +114,7 @@ fn after_a_remount_without_the_server_all_that_was_cached_is_there() {
 }
 
 #[test]
-fn a_single_file_and_several_sources_are_remounted_without_the_server() {
+fn single_and_multiple_sources_remount_without_the_server() {
     let (origin, content) = (Origin::start(), Content::noise(300_000, 43));
     origin.add("/f", content.clone());
     origin.add("/pub/g", "hello");
@@ -134,7 +134,7 @@ fn a_single_file_and_several_sources_are_remounted_without_the_server() {
 }
 
 #[test]
-fn a_server_that_swallows_all_requests_does_not_hold_up_a_remount() {
+fn silent_server_does_not_delay_a_remount() {
     let (origin, far) = origin_with_a_tree();
     let (mut mount, shown) = mount_that_has_seen_all(&origin, &far);
     mount.unmount();
@@ -156,7 +156,7 @@ fn a_server_that_swallows_all_requests_does_not_hold_up_a_remount() {
 }
 
 #[test]
-fn a_remount_shows_what_it_has_and_then_what_is_new() {
+fn remount_shows_cached_then_new_listings() {
     let (origin, far) = origin_with_a_tree();
     let (mut mount, shown) = mount_that_has_seen_all(&origin, &far);
     mount.unmount();
@@ -176,7 +176,7 @@ fn a_remount_shows_what_it_has_and_then_what_is_new() {
 }
 
 #[test]
-fn offline_asks_for_nothing_and_has_all_that_was_cached() {
+fn offline_sends_no_request_and_serves_the_cache() {
     for style in [IndexStyle::Nginx, IndexStyle::NamesOnly] {
         let (origin, far) = origin_with_a_tree();
         origin.set_index_style(style);
@@ -202,7 +202,7 @@ fn offline_asks_for_nothing_and_has_all_that_was_cached() {
 }
 
 #[test]
-fn offline_a_directory_that_nobody_has_looked_into_is_an_error_and_not_empty() {
+fn offline_unknown_directory_is_an_error() {
     let (origin, _) = origin_with_a_tree();
     let mut mount = Mount::start_of(&origin.url("/"));
     fs::read_dir(mount.root()).expect("to list");
@@ -214,7 +214,7 @@ fn offline_a_directory_that_nobody_has_looked_into_is_an_error_and_not_empty() {
 }
 
 #[test]
-fn offline_without_anything_cached_there_is_no_mount() {
+fn offline_without_a_cache_fails_to_mount() {
     let home = temporary_directory();
     let mut command = fetchfs();
     command
@@ -226,7 +226,7 @@ fn offline_without_anything_cached_there_is_no_mount() {
 }
 
 #[test]
-fn a_cache_that_was_cleared_knows_no_names_either() {
+fn cache_clear_deletes_listings_too() {
     let (origin, far) = origin_with_a_tree();
     let (mut mount, _) = mount_that_has_seen_all(&origin, &far);
     mount.unmount();
@@ -238,7 +238,7 @@ fn a_cache_that_was_cleared_knows_no_names_either() {
 }
 
 #[test]
-fn an_answer_that_is_no_word_about_the_tree_changes_nothing() {
+fn unrelated_responses_do_not_change_the_tree() {
     for fault in [
         Fault::Status(401),
         Fault::Status(403),
@@ -269,7 +269,7 @@ fn an_answer_that_is_no_word_about_the_tree_changes_nothing() {
 const PORTAL: &str = "<html><title>Welcome</title><a href=\"terms.html\">terms</a> <a href=\"help/\">help</a></html>";
 
 #[test]
-fn a_portals_page_is_not_taken_for_a_directory_wherever_it_comes_from() {
+fn captive_portal_page_is_not_a_directory() {
     let portal = Origin::start();
     portal.add("/login/", PORTAL);
     portal.on_any().fault(Fault::Header("Content-Type", "text/html"));
@@ -297,7 +297,7 @@ fn a_portals_page_is_not_taken_for_a_directory_wherever_it_comes_from() {
 }
 
 #[test]
-fn a_source_that_leads_to_a_portal_is_not_mounted() {
+fn source_redirecting_to_a_portal_is_not_mounted() {
     let (portal, origin) = (Origin::start(), Origin::start());
     portal.add("/login/", PORTAL);
     origin.on_any().fault(Fault::Redirect(302, portal.url("/login/")));
@@ -312,7 +312,7 @@ fn a_source_that_leads_to_a_portal_is_not_mounted() {
 }
 
 #[test]
-fn what_the_server_has_called_gone_stays_gone_without_it() {
+fn deleted_files_stay_deleted_offline() {
     let (origin, far) = origin_with_a_tree();
     let (mut mount, _) = mount_that_has_seen_all(&origin, &far);
     for path in ["/far", "/d/e/"] {
@@ -328,7 +328,7 @@ fn what_the_server_has_called_gone_stays_gone_without_it() {
 }
 
 #[test]
-fn ten_thousand_names_are_there_at_once_after_a_remount() {
+fn ten_thousand_names_are_ready_after_a_remount() {
     let origin = Origin::start();
     for number in 0..10_000 {
         origin.add(&format!("/many/{number:05}"), Content::noise(number, number));
@@ -343,7 +343,7 @@ fn ten_thousand_names_are_there_at_once_after_a_remount() {
 }
 
 #[test]
-fn the_index_holds_no_secret_of_a_source() {
+fn index_has_no_secrets_of_a_source() {
     let origin = Origin::start();
     origin.add("/pub/f", "hello");
     let source = origin.url("/pub/").replace("http://", "http://ann:hunter2@") + "?token=s3cret";

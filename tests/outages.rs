@@ -21,7 +21,7 @@ fn origin_with(size: u64) -> (Origin, Content) {
 }
 
 #[test]
-fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
+fn restart_is_awaited_beyond_the_retries() {
     let (origin, content) = origin_with(32 * MIB);
     let mount = Mount::of(&origin.url("/"))
         .with("-vv", "")
@@ -39,7 +39,7 @@ fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
     let place = 20 * MIB..21 * MIB;
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| try_pread(&file, place.clone()));
-        mount.wait_for_log("it is asked again", 3);
+        mount.wait_for_log("next attempt in", 3);
         origin.come_back();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(place.clone()), "over the outage");
@@ -48,7 +48,7 @@ fn a_server_that_restarts_is_waited_for_however_many_tries_that_takes() {
 }
 
 #[test]
-fn a_dead_server_is_an_error_after_the_read_timeout_again_and_again_until_it_is_back() {
+fn dead_server_is_an_error_after_read_timeout() {
     let (origin, content) = origin_with(8 * MIB);
     let mount = Mount::of(&origin.url("/")).with("--read-timeout", "1s").start();
     let file = open_direct(&mount.path("f"));
@@ -69,7 +69,7 @@ fn a_dead_server_is_an_error_after_the_read_timeout_again_and_again_until_it_is_
 }
 
 #[test]
-fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
+fn overloaded_server_is_probed_one_request_at_a_time() {
     const READERS: u64 = 64;
     let (origin, content) = origin_with(READERS * MIB);
     let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
@@ -80,7 +80,7 @@ fn many_readers_of_an_overloaded_server_ask_it_one_at_a_time() {
             .zip(&files)
             .map(|(number, file)| scope.spawn(move || read_direct(file, number * MIB, 4096)))
             .collect();
-        mount.wait_for_log("it is asked again", 3);
+        mount.wait_for_log("next attempt in", 3);
         // Sixteen requests were in flight when the refusals began; then there were two probes, and perhaps one more.
         assert!(switch.hits() <= 16 + 3, "asked {} times", switch.hits());
         switch.lift();
@@ -100,7 +100,7 @@ fn origin_without_sizes() -> Origin {
 }
 
 #[test]
-fn names_and_sizes_that_are_refused_for_a_moment_are_asked_for_again() {
+fn temporary_listing_errors_are_retried() {
     for fault in [
         Fault::Status(429),
         Fault::Status(500),
@@ -119,7 +119,7 @@ fn names_and_sizes_that_are_refused_for_a_moment_are_asked_for_again() {
 }
 
 #[test]
-fn a_server_that_asks_for_patience_is_not_asked_for_names_before() {
+fn retry_after_delays_listings() {
     let origin = origin_without_sizes();
     let mount = Mount::start_of(&origin.url("/"));
     origin.on("/directory/").times(1).fault(Fault::RetryAfter(2));
@@ -135,7 +135,7 @@ fn a_server_that_asks_for_patience_is_not_asked_for_names_before() {
 }
 
 #[test]
-fn a_directory_of_a_dead_server_is_an_error_in_time_and_one_of_a_server_that_restarts_is_waited_for() {
+fn listing_waits_for_a_restart_and_fails_in_time() {
     let origin = origin_without_sizes();
     let mut mount = Mount::of(&origin.url("/")).with("--read-timeout", "1s").start();
     origin.go_down();
@@ -145,11 +145,11 @@ fn a_directory_of_a_dead_server_is_an_error_in_time_and_one_of_a_server_that_res
     mount.unmount();
     mount.add_option("--read-timeout", "10m");
     mount.start();
-    let known = mount.times_in_log("it is asked again");
+    let known = mount.times_in_log("next attempt in");
     origin.go_down();
     std::thread::scope(|scope| {
         let listing = scope.spawn(|| fs::read_dir(mount.path("directory")).map(Iterator::count));
-        mount.wait_for_log("it is asked again", known + 1);
+        mount.wait_for_log("next attempt in", known + 1);
         origin.come_back();
         assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
     });
@@ -157,7 +157,7 @@ fn a_directory_of_a_dead_server_is_an_error_in_time_and_one_of_a_server_that_res
 }
 
 #[test]
-fn a_relay_whose_server_is_away_is_waited_for_as_the_server_itself_would_be() {
+fn bad_gateway_is_retried_like_a_dead_server() {
     let (origin, content) = origin_with(8 * MIB);
     let mount = Mount::of(&origin.url("/"))
         .with("-vv", "")
@@ -167,7 +167,7 @@ fn a_relay_whose_server_is_away_is_waited_for_as_the_server_itself_would_be() {
     let away = origin.on_any().fault(Fault::NoAnswer);
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 4 * MIB, 4096));
-        mount.wait_for_log("it is asked again", 4);
+        mount.wait_for_log("next attempt in", 4);
         away.lift();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "over the outage");
@@ -175,7 +175,7 @@ fn a_relay_whose_server_is_away_is_waited_for_as_the_server_itself_would_be() {
 }
 
 #[test]
-fn a_server_that_names_the_moment_to_come_back_is_left_alone_until_then() {
+fn retry_after_is_honoured_in_an_outage() {
     let (origin, content) = origin_with(8 * MIB);
     let mount = Mount::start_of(&origin.url("/"));
     let file = open_direct(&mount.path("f"));
@@ -192,7 +192,7 @@ fn a_server_that_names_the_moment_to_come_back_is_left_alone_until_then() {
 }
 
 #[test]
-fn a_dead_mirror_behind_a_redirector_holds_up_no_file_that_is_elsewhere() {
+fn dead_redirect_target_does_not_delay_others() {
     let (origin, alive, dead) = (Origin::start(), Origin::start(), Origin::start());
     let content = Content::noise(4 * MIB, 82);
     for (path, target) in [("/on-dead", &dead), ("/on-alive", &alive)] {
@@ -214,14 +214,14 @@ fn a_dead_mirror_behind_a_redirector_holds_up_no_file_that_is_elsewhere() {
     dead.go_down();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| read_direct(&files[0], 2 * MIB, 4096));
-        mount.wait_for_log("it is asked again", 2);
+        mount.wait_for_log("next attempt in", 2);
         for place in (MIB..4 * MIB).step_by(MIB as usize) {
             let read = read_direct(&files[1], place, 4096).expect("to read");
             assert_same(&read, &content.read(place..place + 4096), "meanwhile");
         }
         assert!(!waiting.is_finished(), "nobody was there to answer it");
         let log = mount.log();
-        let paused: Vec<_> = log.lines().filter(|line| line.contains("it is asked again")).collect();
+        let paused: Vec<_> = log.lines().filter(|line| line.contains("next attempt in")).collect();
         let dead_one = dead.address().to_string();
         assert!(paused.iter().all(|line| line.contains(&dead_one)), "{paused:#?}");
         dead.come_back();
@@ -231,7 +231,7 @@ fn a_dead_mirror_behind_a_redirector_holds_up_no_file_that_is_elsewhere() {
 }
 
 #[test]
-fn a_read_that_finds_no_descriptor_for_a_connection_waits_for_one_and_the_log_says_so() {
+fn read_waits_for_a_free_descriptor() {
     let (origin, content) = origin_with(8 * MIB);
     let mount = Mount::start_of(&origin.url("/"));
     let file = open_direct(&mount.path("f"));
@@ -242,16 +242,16 @@ fn a_read_that_finds_no_descriptor_for_a_connection_waits_for_one_and_the_log_sa
     origin.come_back();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 4 * MIB, 4096));
-        mount.wait_for_log("as many files and connections open as it may", 1);
+        mount.wait_for_log("the limit of open files and connections is reached", 1);
         mount.limit_descriptors(allowed);
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "when there is one");
     });
-    assert_eq!(mount.times_in_log("it is asked again"), 0, "the server is not to blame");
+    assert_eq!(mount.times_in_log("next attempt in"), 0, "the server is not to blame");
 }
 
 #[test]
-fn a_file_that_is_refused_for_ever_holds_nobody_else_up_and_is_an_error_also_when_nothing_else_is_asked() {
+fn permanently_failing_file_blocks_no_other() {
     let (origin, content) = origin_with(64 * MIB);
     origin.add("/bad", Content::noise(8 * MIB, 83));
     let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
@@ -265,15 +265,15 @@ fn a_file_that_is_refused_for_ever_holds_nobody_else_up_and_is_an_error_also_whe
         }
         assert_eq!(errno_of(refused.join().expect("no panic")), libc::EIO);
     });
-    assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
+    assert_eq!(mount.times_in_log("next attempt in"), 0, "{}", mount.log());
     // No other request is sent now, and there is no deadline.
     let prefetch = run(fetchfs().arg("prefetch").arg(mount.path("bad")));
     assert_ne!(prefetch.code, 0, "{prefetch:?}");
-    assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
+    assert_eq!(mount.times_in_log("next attempt in"), 0, "{}", mount.log());
 }
 
 #[test]
-fn a_directory_that_is_refused_for_ever_holds_no_reader_up() {
+fn permanently_failing_directory_blocks_no_reader() {
     let (origin, content) = origin_with(64 * MIB);
     origin.add("/directory/file", "x");
     let mount = Mount::of(&origin.url("/")).with("-vv", "").start();
@@ -289,11 +289,11 @@ fn a_directory_that_is_refused_for_ever_holds_no_reader_up() {
         refused.lift();
         assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
     });
-    assert_eq!(mount.times_in_log("it is asked again in"), 0, "{}", mount.log());
+    assert_eq!(mount.times_in_log("next attempt in"), 0, "{}", mount.log());
 }
 
 #[test]
-fn a_server_behind_which_all_is_down_is_waited_for_by_who_reads_one_file() {
+fn single_reader_waits_for_a_failing_gateway() {
     let (origin, content) = origin_with(8 * MIB);
     let mount = Mount::of(&origin.url("/"))
         .with("-vv", "")
@@ -303,7 +303,7 @@ fn a_server_behind_which_all_is_down_is_waited_for_by_who_reads_one_file() {
     let refused = origin.on_any().fault(Fault::Status(502));
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 0, 4096));
-        mount.wait_for_log("it is asked again in", 3);
+        mount.wait_for_log("next attempt in", 3);
         refused.lift();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(0..4096), "over the outage");

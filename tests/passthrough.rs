@@ -34,7 +34,7 @@ fn read_all(file: &File, len: usize) -> io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_complete_file_is_read_without_the_daemon() {
+fn complete_file_is_read_without_the_daemon() {
     // Only root can register a backing file. All other tests cover the fallback.
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -48,7 +48,7 @@ fn a_complete_file_is_read_without_the_daemon() {
 
 /// The kernel would read the rest of it as if it were complete.
 #[test]
-fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
+fn truncated_passthrough_file_is_refetched_on_open() {
     let (_origin, mut mount, bytes) = with_complete_file(&[]);
     let change = |length: u64| {
         for data in cached::data_files(&mount.cache()) {
@@ -97,7 +97,7 @@ fn a_data_file_that_was_cut_off_is_fetched_again_at_the_next_opening() {
 
 /// There `fuser` has a socket in place of the device, and the kernel takes no backing file on a socket.
 #[test]
-fn a_complete_file_is_read_without_a_daemon_in_a_container() {
+fn passthrough_works_in_a_container() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -120,7 +120,7 @@ fn a_complete_file_is_read_without_a_daemon_in_a_container() {
 }
 
 #[test]
-fn without_passthrough_the_daemon_gives_the_same_bytes() {
+fn bytes_are_the_same_without_passthrough() {
     let (origin, mut mount, bytes) = with_complete_file(&[("-o", "no_passthrough")]);
     let before = origin.log().all().data("/file").len();
     assert!(fs::read(mount.path("file")).expect("to read") == bytes);
@@ -136,7 +136,7 @@ fn without_passthrough_the_daemon_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_file_that_becomes_complete_while_it_is_open_can_be_opened_again() {
+fn file_completed_while_open_can_be_reopened() {
     let origin = Origin::start();
     let content = Content::noise(3 * MIB, 8);
     origin.add("/file", content.clone());
@@ -163,7 +163,7 @@ fn many_handles_share_one_backing_file() {
 }
 
 #[test]
-fn where_the_daemon_answers_all_reads_the_kernel_asks_for_more_at_a_time() {
+fn kernel_read_ahead_is_larger_without_passthrough() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }

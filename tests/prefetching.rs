@@ -55,7 +55,7 @@ pub(crate) fn data_requests(origin: &Origin, mark: usize, paths: &[&str]) -> usi
 }
 
 #[test]
-fn what_was_prefetched_is_read_without_a_request() {
+fn prefetched_file_is_read_without_requests() {
     let origin = site();
     let mut mount = Mount::start_of(&origin.url("/"));
     let paths = ["large", "small", "empty"].map(|name| mount.path(name));
@@ -79,7 +79,7 @@ fn what_was_prefetched_is_read_without_a_request() {
 }
 
 #[test]
-fn a_directory_is_fetched_and_with_recursive_what_is_below_it() {
+fn prefetch_of_a_directory_honours_recursive() {
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
     let ran = prefetch(&[], &[mount.path("dir")]).succeeded();
@@ -106,7 +106,7 @@ fn a_directory_is_fetched_and_with_recursive_what_is_below_it() {
 }
 
 #[test]
-fn a_byte_range_is_fetched_and_no_more_than_its_chunks() {
+fn prefetch_of_a_range_fetches_only_its_chunks() {
     let origin = site();
     let mount = Mount::start_of(&origin.url("/"));
     prefetch(&["--range", "0-1M,-64K"], &[mount.path("large")]).succeeded();
@@ -141,7 +141,7 @@ fn prefetch_that_is_held(origin: &Origin) -> (Mount, Child, Gate) {
 }
 
 #[test]
-fn a_reader_overtakes_a_running_prefetch() {
+fn reader_has_priority_over_a_prefetch() {
     let origin = site();
     let (mount, mut running, gate) = prefetch_that_is_held(&origin);
     assert_eq!(sha256(&mount.path("small")), sha256_of(&content("/small", 1000)));
@@ -153,7 +153,7 @@ fn a_reader_overtakes_a_running_prefetch() {
 }
 
 #[test]
-fn ctrl_c_takes_a_prefetch_back() {
+fn ctrl_c_cancels_a_prefetch() {
     let origin = site();
     let (mount, mut running, gate) = prefetch_that_is_held(&origin);
     Pidfd::open(running.id()).expect("it runs").signal(Signal::SIGINT);
@@ -184,7 +184,7 @@ fn wait_until_nobody_waits(mount: &Mount) {
 }
 
 #[test]
-fn a_background_prefetch_survives_kill_9_and_is_forgotten_when_it_is_done() {
+fn background_prefetch_survives_kill_9() {
     let origin = site();
     let gate = Gate::new();
     // The first piece arrives; the rest waits.
@@ -221,7 +221,7 @@ pub(crate) fn wait_until_no_job_is_left(mount: &Mount) {
 }
 
 #[test]
-fn a_background_prefetch_can_be_ended() {
+fn background_prefetch_can_be_cancelled() {
     let origin = site();
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
@@ -238,7 +238,7 @@ fn a_background_prefetch_can_be_ended() {
 }
 
 #[test]
-fn a_path_that_can_t_be_had_is_one_sentence_and_the_others_are_fetched() {
+fn failed_path_is_reported_and_others_are_fetched() {
     let origin = site();
     let mut mount = Mount::start_of(&origin.url("/"));
     assert_refuses(&prefetch(&[], &[mount.path("none")]), &["/none", "no such file"]);

@@ -94,7 +94,7 @@ fn read_through(mount: &Mount, number: u64, size: u64) {
 }
 
 #[test]
-fn eight_readers_of_fifty_times_the_quota_never_take_more_than_it() {
+fn quota_holds_under_eight_readers() {
     const SIZE: u64 = 10 * MIB;
     let origin = origin_of(40, SIZE);
     let mount = Mount::of(&origin.url("/"))
@@ -115,7 +115,7 @@ fn eight_readers_of_fifty_times_the_quota_never_take_more_than_it() {
 }
 
 #[test]
-fn an_open_file_of_many_times_the_quota_is_read_again_and_again() {
+fn open_file_larger_than_the_quota_is_readable() {
     const SIZE: u64 = 64 * MIB;
     let origin = origin_of(1, SIZE);
     let mount = Mount::of(&origin.url("/"))
@@ -144,7 +144,7 @@ fn an_open_file_of_many_times_the_quota_is_read_again_and_again() {
 }
 
 #[test]
-fn two_mounts_over_one_cache_keep_to_it_together_and_share_what_they_fetch() {
+fn two_mounts_share_quota_and_chunks() {
     const SIZE: u64 = 10 * MIB;
     let origin = origin_of(12, SIZE);
     origin.add("/12", Content::noise(SIZE / 4, 12));
@@ -180,7 +180,7 @@ fn two_mounts_over_one_cache_keep_to_it_together_and_share_what_they_fetch() {
 }
 
 #[test]
-fn after_kill_9_the_quota_holds_and_what_is_read_is_right() {
+fn quota_holds_after_kill_9() {
     const SIZE: u64 = 10 * MIB;
     let origin = origin_of(12, SIZE);
     let mut mount = Mount::of(&origin.url("/"))
@@ -206,7 +206,7 @@ fn after_kill_9_the_quota_holds_and_what_is_read_is_right() {
 }
 
 #[test]
-fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
+fn passthrough_files_in_use_are_not_evicted() {
     // Only root can register a backing file.
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -236,7 +236,7 @@ fn what_the_kernel_reads_by_itself_is_not_evicted_while_it_is_open_or_mapped() {
 }
 
 #[test]
-fn a_mapping_of_most_of_the_cache_does_not_keep_the_rest_of_it_from_making_room() {
+fn large_mapping_does_not_block_eviction() {
     // Only root can register a backing file.
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -256,12 +256,12 @@ fn a_mapping_of_most_of_the_cache_does_not_keep_the_rest_of_it_from_making_room(
     let map = memmap(&mapped);
     drop(mapped);
     (1..OTHERS).for_each(|number| read_through(&mount, number, MIB));
-    assert_eq!(mount.times_in_log("files are read around it"), 0, "there was room");
+    assert_eq!(mount.times_in_log("reads bypass the cache"), 0, "there was room");
     assert_same(&map, &Content::noise(SIZE, 0).read(0..SIZE), "the mapping");
 }
 
 #[test]
-fn what_the_server_has_replaced_goes_first_however_much_it_was_used() {
+fn replaced_versions_are_evicted_first() {
     const SIZE: u64 = 6 * MIB;
     let origin = origin_of(3, SIZE);
     let mount = Mount::of(&origin.url("/"))
@@ -296,7 +296,7 @@ fn counted(cache: &Path) -> u64 {
 }
 
 #[test]
-fn what_is_cleared_beside_a_mount_is_room_for_it_again() {
+fn cache_clear_frees_quota_of_a_running_mount() {
     let origin = origin_of(1, 8 * MIB);
     let mut mount = Mount::of(&origin.url("/"))
         .with("--cache-size", "16MiB")

@@ -47,7 +47,7 @@ impl OneFile {
 }
 
 #[test]
-fn files_of_all_sizes_read_in_sequence_are_what_the_server_has() {
+fn sequential_reads_match_the_server() {
     let origin = Origin::start();
     let sizes = [
         0,
@@ -80,7 +80,7 @@ fn files_of_all_sizes_read_in_sequence_are_what_the_server_has() {
 }
 
 #[test]
-fn a_single_file_as_source_is_mounted_under_its_name() {
+fn single_file_source_is_mounted_under_its_name() {
     let (origin, content) = (Origin::start(), Content::noise(300_000, 1));
     origin.add("/deep/with space.bin", content.clone());
     origin.add("/other.bin", "other");
@@ -93,7 +93,7 @@ fn a_single_file_as_source_is_mounted_under_its_name() {
 }
 
 #[test]
-fn any_range_reads_as_it_is_on_the_server() {
+fn random_ranges_match_the_server() {
     const SIZE: u64 = 40 * CHUNK + 123;
     let it = OneFile::of(SIZE);
     let (file, path) = (it.open(), it.mount.path("f"));
@@ -120,7 +120,7 @@ fn any_range_reads_as_it_is_on_the_server() {
 }
 
 #[test]
-fn ranges_across_chunk_edges_are_whole() {
+fn ranges_across_chunk_edges_are_complete() {
     let it = OneFile::of(8 * CHUNK);
     let file = it.open();
     advise_random(&file);
@@ -139,7 +139,7 @@ fn ranges_across_chunk_edges_are_whole() {
 }
 
 #[test]
-fn reading_stops_at_the_end_and_gives_nothing_past_it() {
+fn reads_stop_at_end_of_file() {
     let it = OneFile::of(2 * CHUNK + 7);
     let size = it.content.size();
     let mut file = it.open();
@@ -158,7 +158,7 @@ fn reading_stops_at_the_end_and_gives_nothing_past_it() {
 }
 
 #[test]
-fn eight_readers_at_once_each_get_the_whole_file() {
+fn eight_parallel_readers_get_the_whole_file() {
     let origin = Origin::start();
     let contents: Vec<Content> = (0..4)
         .map(|seed| Content::noise(6 * 1024 * 1024 + seed, seed))
@@ -187,7 +187,7 @@ fn eight_readers_at_once_each_get_the_whole_file() {
 }
 
 #[test]
-fn eight_readers_of_one_file_in_different_orders_each_get_it_right() {
+fn eight_readers_in_different_orders_get_correct_bytes() {
     const BLOCK: u64 = 100_000;
     let it = OneFile::of(8 * 1024 * 1024);
     let blocks = it.content.size().div_ceil(BLOCK);
@@ -213,7 +213,7 @@ fn eight_readers_of_one_file_in_different_orders_each_get_it_right() {
 }
 
 #[test]
-fn a_mapped_file_is_the_file() {
+fn mmap_reads_the_file() {
     let it = OneFile::of(20 * CHUNK + 5);
     let (file, size) = (it.open(), it.content.size() as usize);
     let expected = it.content.whole();
@@ -321,7 +321,7 @@ fn cp_and_tail_see_the_file() {
 }
 
 #[test]
-fn a_file_above_four_gib_reads_right_and_only_where_it_is_read() {
+fn file_above_4_gib_is_read_correctly_and_sparsely() {
     const EDGE: u64 = 1 << 32;
     let root = temporary_directory();
     let content = Content::noise(EDGE + 1_000_000_007, 6);
@@ -358,7 +358,7 @@ fn a_file_above_four_gib_reads_right_and_only_where_it_is_read() {
 /// There requests and replies pass through a relay, but the bytes of files bypass it; no reply is larger than the
 /// relay accepts.
 #[test]
-fn a_mount_in_a_container_has_all_bytes_and_names() {
+fn mount_works_in_a_container() {
     if !is_root() {
         return;
     }

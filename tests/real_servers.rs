@@ -117,12 +117,12 @@ fn caddy() {
 }
 
 #[test]
-fn nginx_that_answers_no_ranges() {
+fn nginx_without_ranges() {
     shows_what_is_there(WebServer::nginx_without_ranges);
 }
 
 #[test]
-fn nginx_that_compresses_what_it_may() {
+fn nginx_with_gzip() {
     shows_what_is_there(WebServer::nginx_with_gzip);
 }
 
@@ -159,12 +159,12 @@ fn through_squid_and_tinyproxy_with_tls_and_without() {
 }
 
 #[test]
-fn python_which_knows_no_ranges() {
+fn python_without_ranges() {
     shows_what_is_there(WebServer::python);
 }
 
 #[test]
-fn a_directory_below_the_root_of_a_server_is_a_source_too() {
+fn subdirectory_of_a_server_is_a_source() {
     let root = tree();
     let server = WebServer::nginx(root.path());
     let mount = Mount::start_of(&server.url("/dir%20with%20space/"));
@@ -180,7 +180,7 @@ fn a_directory_below_the_root_of_a_server_is_a_source_too() {
 }
 
 #[test]
-fn names_that_are_no_utf8_are_shown_as_they_are() {
+fn non_utf8_names_are_shown_unchanged() {
     let root = temporary_directory();
     let name = OsStr::from_bytes(b"caf\xe9 \xff.txt");
     write_file(&root.path().join(name), &Content::noise(70_000, 52));
@@ -200,7 +200,7 @@ fn names_that_are_no_utf8_are_shown_as_they_are() {
 }
 
 #[test]
-fn a_single_file_is_asked_for_with_its_query_and_shown_without() {
+fn query_of_a_single_file_is_sent_but_not_shown() {
     let root = temporary_directory();
     let content = Content::noise(70_000, 53);
     write_file(&root.path().join("a b.bin"), &content);
@@ -215,7 +215,7 @@ fn a_single_file_is_asked_for_with_its_query_and_shown_without() {
 }
 
 #[test]
-fn nginx_and_apache_send_each_byte_of_a_large_file_once() {
+fn each_byte_of_a_large_file_is_transferred_once() {
     let root = temporary_directory();
     let content = Content::noise(40_000_003, 51);
     write_file(&root.path().join("large"), &content);
@@ -245,7 +245,7 @@ fn nginx_and_apache_send_each_byte_of_a_large_file_once() {
 }
 
 #[test]
-fn nginx_that_limits_requests_is_walked_and_copied_from_as_fast_as_it_lets() {
+fn nginx_with_limit_req_is_walked_and_copied() {
     let root = temporary_directory();
     for number in 0..24 {
         let path = format!("d{:02}/f{number}", number / 3);

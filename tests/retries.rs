@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 256 * 1024;
 
 #[test]
-fn a_broken_connection_goes_on_at_the_byte_that_was_reached() {
+fn retry_continues_at_the_reached_byte() {
     for (fault, what) in [
         (Fault::ResetAfter(1_234_567), "reset"),
         (Fault::CloseAfter(1_234_567), "short body"),
@@ -44,7 +44,7 @@ fn a_broken_connection_goes_on_at_the_byte_that_was_reached() {
 }
 
 #[test]
-fn a_connection_that_breaks_again_and_again_still_brings_the_file() {
+fn repeatedly_broken_connection_still_completes() {
     let (origin, content) = origin_with(2 * MIB);
     origin.on("/f").data().fault(Fault::ResetAfter(300_000));
     let mount = Mount::of(&origin.url("/")).with("--chunk-size", "1MiB").start();
@@ -53,7 +53,7 @@ fn a_connection_that_breaks_again_and_again_still_brings_the_file() {
 }
 
 #[test]
-fn a_failing_server_is_asked_again_after_growing_pauses_and_the_read_succeeds() {
+fn retries_back_off_and_succeed() {
     let (origin, content) = origin_with(CHUNK);
     origin.on("/f").data().times(2).fault(Fault::Status(503));
     let mount = Mount::start_of(&origin.url("/"));
@@ -71,7 +71,7 @@ fn a_failing_server_is_asked_again_after_growing_pauses_and_the_read_succeeds() 
 }
 
 #[test]
-fn a_server_that_names_a_time_is_left_alone_until_then() {
+fn retry_after_is_honoured() {
     let (origin, content) = origin_with(CHUNK);
     origin.on("/f").data().times(1).fault(Fault::RetryAfter(2));
     let mount = Mount::start_of(&origin.url("/"));
@@ -86,7 +86,7 @@ fn a_server_that_names_a_time_is_left_alone_until_then() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_given_up_and_asked_again() {
+fn silent_server_times_out_and_is_retried() {
     for fault in [Fault::Hold(Gate::new()), Fault::HoldAfter(50_000, Gate::new())] {
         let (origin, content) = origin_with(CHUNK);
         origin.on("/f").data().times(1).fault(fault.clone());
@@ -104,7 +104,7 @@ fn a_server_that_falls_silent_is_given_up_and_asked_again() {
 }
 
 #[test]
-fn no_read_waits_longer_than_it_was_told() {
+fn no_read_exceeds_read_timeout() {
     let (origin, _) = origin_with(CHUNK);
     let gate = Gate::new();
     let switch = origin.on("/f").data().fault(Fault::Hold(gate.clone()));
@@ -123,7 +123,7 @@ fn no_read_waits_longer_than_it_was_told() {
 }
 
 #[test]
-fn a_lasting_failure_reaches_the_reader_and_later_reads_work_when_it_is_over() {
+fn permanent_failure_returns_an_error_until_it_ends() {
     let (origin, content) = origin_with(CHUNK);
     let mount = Mount::of(&origin.url("/")).with("--retries", "1").start();
     let file = open_direct(&mount.path("f"));

@@ -13,7 +13,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches() {
+fn blocked_read_overtakes_background_fetches() {
     const STREAMS: u64 = 6;
     let origin = Origin::start();
     let stream = |number: u64| Content::noise(64 * MIB, number);
@@ -66,7 +66,7 @@ fn a_read_that_somebody_waits_for_overtakes_a_full_queue_of_background_fetches()
 }
 
 #[test]
-fn a_read_jumps_ahead_within_a_file_that_is_being_read_ahead() {
+fn read_overtakes_read_ahead_of_its_file() {
     let (origin, content) = (Origin::start(), Content::noise(256 * MIB, 41));
     origin.add("/f", content.clone());
     let gate = Gate::new();
@@ -99,7 +99,7 @@ fn a_read_jumps_ahead_within_a_file_that_is_being_read_ahead() {
 }
 
 #[test]
-fn there_are_never_more_connections_than_allowed_and_they_are_used() {
+fn connection_limit_is_used_and_never_exceeded() {
     const LIMIT: usize = 4;
     let origin = Origin::start();
     let contents: Vec<Content> = (0..12).map(|seed| Content::noise(MIB + seed, seed)).collect();
@@ -131,7 +131,7 @@ fn there_are_never_more_connections_than_allowed_and_they_are_used() {
 }
 
 #[test]
-fn connections_are_used_again() {
+fn connections_are_reused() {
     const PLACES: u64 = 128;
     let (origin, content) = (Origin::start(), Content::noise(PLACES * 3 * MIB, 42));
     origin.add("/f", content.clone());
@@ -156,7 +156,7 @@ fn connections_are_used_again() {
 
 /// This test measures time: 20 MiB at 2 MiB a second, from a slow server that could give 8.
 #[test]
-fn the_limit_of_bandwidth_holds_over_all_files_and_is_made_use_of() {
+fn bandwidth_limit_holds_over_all_files() {
     const LIMIT: u64 = 2 * MIB;
     const FILES: u64 = 4;
     const SIZE: u64 = 5 * MIB;
@@ -185,7 +185,7 @@ fn the_limit_of_bandwidth_holds_over_all_files_and_is_made_use_of() {
 }
 
 #[test]
-fn a_listing_does_not_wait_behind_a_blocked_read() {
+fn listing_does_not_wait_for_a_blocked_read() {
     let (origin, content) = (Origin::start(), Content::noise(64 * MIB, 43));
     let gate = Gate::new();
     for number in 0..40 {

@@ -29,7 +29,7 @@ fn wait_until_recorded(mount: &Mount) {
 }
 
 #[test]
-fn two_mounts_may_share_a_cache() {
+fn two_mounts_share_a_cache() {
     let (origin, first) = (hello(), Ground::new());
     let other = first.home.path().join("other");
     fs::create_dir(&other).expect("a mountpoint");
@@ -46,7 +46,7 @@ fn two_mounts_may_share_a_cache() {
 }
 
 #[test]
-fn what_another_mount_has_recorded_elsewhere_in_a_file_is_not_fetched_again_although_nothing_new_was_recorded() {
+fn chunks_of_another_mount_are_found_without_new_records() {
     let content = Content::noise(64 * MIB, 3);
     let origin = Origin::start();
     origin.add("/f", content.clone());
@@ -87,7 +87,7 @@ fn what_another_mount_has_recorded_elsewhere_in_a_file_is_not_fetched_again_alth
 }
 
 #[test]
-fn a_reader_in_sequence_fetches_nothing_ahead_that_another_mount_has_fetched_meanwhile() {
+fn read_ahead_skips_chunks_of_another_mount() {
     let content = Content::noise(24 * MIB, 4);
     let origin = Origin::start();
     origin.add("/f", content.clone());

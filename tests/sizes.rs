@@ -11,7 +11,7 @@ use crate::filesystem::{names, stat};
 use crate::origin::{Content, Fault, Framing, Gate, IndexStyle, Origin};
 
 #[test]
-fn names_are_shown_while_the_server_is_still_asked_for_sizes_and_these_come_side_by_side() {
+fn names_show_before_sizes_which_are_requested_in_parallel() {
     const FILES: usize = 40;
     /// Of the 16 connections; the rest is for other requests.
     const SIDE_BY_SIDE: usize = 4;
@@ -39,7 +39,7 @@ fn names_are_shown_while_the_server_is_still_asked_for_sizes_and_these_come_side
 }
 
 #[test]
-fn sizes_are_found_where_head_is_refused_or_tells_none() {
+fn sizes_are_found_without_head() {
     let mute = [
         Fault::RefuseHead(405),
         Fault::RefuseHead(403),
@@ -68,7 +68,7 @@ fn sizes_are_found_where_head_is_refused_or_tells_none() {
 }
 
 #[test]
-fn a_file_without_a_size_is_read_in_sequence_to_its_end() {
+fn file_without_a_size_is_read_to_its_end() {
     for framing in [Framing::Chunked, Framing::UntilClose] {
         let (origin, content) = (Origin::start(), Content::noise(5 * (1 << 20) + 7, 42));
         origin.set_index_style(IndexStyle::NamesOnly);
@@ -92,7 +92,7 @@ fn a_file_without_a_size_is_read_in_sequence_to_its_end() {
 }
 
 #[test]
-fn a_file_without_a_size_that_breaks_off_is_an_error_and_no_short_file() {
+fn truncated_file_without_a_size_is_an_error() {
     let (origin, content) = (Origin::start(), Content::noise(1 << 20, 43));
     origin.set_index_style(IndexStyle::NamesOnly);
     origin.add("/f", content);

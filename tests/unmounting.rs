@@ -14,7 +14,7 @@ use crate::common::{Mount, PATIENCE, fetchfs, is_root, program, run};
 use crate::origin::{Content, Fault, Gate};
 
 #[test]
-fn several_mounts_are_ended_at_once_and_one_that_stays_keeps_no_other() {
+fn unmount_of_several_continues_after_a_failure() {
     let origin = hello();
     let grounds = [Ground::new(), Ground::new(), Ground::new()];
     grounds.iter().for_each(|ground| ground.mount(&origin.url("/"), &[]));
@@ -35,7 +35,7 @@ fn several_mounts_are_ended_at_once_and_one_that_stays_keeps_no_other() {
 }
 
 #[test]
-fn unmount_of_what_is_not_mounted_says_so() {
+fn unmount_of_an_unmounted_path_is_an_error() {
     let ground = Ground::new();
     assert_refuses(&ground.unmount(&[]), &["mnt", "not"]);
     assert_refuses(&run(fetchfs().args(["unmount", "/proc"])), &["/proc"]);
@@ -49,7 +49,7 @@ fn unmount_of_what_is_not_mounted_says_so() {
 type End<'a> = &'a dyn Fn(&Mount);
 
 #[test]
-fn a_daemon_ends_well_by_umount_fusermount3_sigterm_and_sigint() {
+fn umount_fusermount3_sigterm_and_sigint_end_the_daemon() {
     let origin = hello();
     let by_command = |command: &mut Command, mount: &Mount| drop(run(command.arg(mount.root())).succeeded());
     let umount = |mount: &Mount| by_command(Command::new(umount_command()).args(umount_flags()), mount);
@@ -92,7 +92,7 @@ fn umount_flags() -> &'static [&'static str] {
 }
 
 #[test]
-fn reads_that_wait_get_an_error_when_the_mount_ends() {
+fn blocked_reads_fail_when_the_mount_ends() {
     let origin = hello();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
         let gate = Gate::new();
@@ -113,7 +113,7 @@ fn reads_that_wait_get_an_error_when_the_mount_ends() {
 }
 
 #[test]
-fn a_busy_mount_says_who_holds_it_and_goes_when_it_is_let_go() {
+fn busy_mount_names_its_users() {
     let (origin, ground) = (hello(), Ground::new());
     ground.mount(&origin.url("/"), &[]);
     let file = File::open(ground.mountpoint().join("hello.txt")).expect("to open");
@@ -126,7 +126,7 @@ fn a_busy_mount_says_who_holds_it_and_goes_when_it_is_let_go() {
 }
 
 #[test]
-fn a_mount_can_be_ended_the_moment_its_blocked_reader_was_killed_and_the_log_calls_neither_an_error() {
+fn unmount_after_killing_a_blocked_reader_logs_no_error() {
     let (origin, ground) = (hello(), Ground::new());
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::Hold(gate.clone()));
@@ -150,7 +150,7 @@ fn a_mount_can_be_ended_the_moment_its_blocked_reader_was_killed_and_the_log_cal
 }
 
 #[test]
-fn a_lazy_unmount_takes_the_mount_away_at_once_and_lets_open_files_finish() {
+fn lazy_unmount_detaches_and_open_files_finish() {
     let (origin, ground) = (hello(), Ground::new());
     ground.mount(&origin.url("/"), &[]);
     let file = File::open(ground.mountpoint().join("large")).expect("to open");
@@ -166,7 +166,7 @@ fn a_lazy_unmount_takes_the_mount_away_at_once_and_lets_open_files_finish() {
 }
 
 #[test]
-fn a_dead_mount_is_cleaned_away_by_the_next_one() {
+fn next_mount_removes_a_dead_mount() {
     let origin = hello();
     let mut mount = Mount::start_of(&origin.url("/"));
     mount.kill();
@@ -177,7 +177,7 @@ fn a_dead_mount_is_cleaned_away_by_the_next_one() {
 }
 
 #[test]
-fn a_dead_mount_can_be_unmounted() {
+fn dead_mount_can_be_unmounted() {
     let (origin, ground) = (hello(), Ground::new());
     ground.mount(&origin.url("/"), &[]);
     for process in ground.processes().into_iter().filter_map(Pidfd::open) {

@@ -161,7 +161,7 @@ impl Bypass {
             let Some(pause) = retry.after(&error.kind, FailureAttribution::Origin) else {
                 return Err(error.into());
             };
-            log::debug!("{error}; trying again in {pause:.1?}");
+            log::debug!("{error}; retrying in {pause:.1?}");
             tokio::time::sleep(pause).await;
         }
         Ok(bytes)

@@ -112,7 +112,7 @@ impl Catalog {
         }
         let bytes = row.names.len() as u64;
         if bytes > self.quota().size() / NAMES || !self.quota().has_room_in_index(bytes) {
-            log::debug!("{}: its listing is not kept: there is no room", redact(directory));
+            log::debug!("{}: the listing is not saved: no space in the cache", redact(directory));
             self.forget_listing(directory);
             return true;
         }

@@ -19,26 +19,24 @@ pub enum ReadError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The read's own deadline expired first.
-    #[error("the read waited for {} without its bytes", humantime::format_duration(*.0))]
+    #[error("the read timed out after {}", humantime::format_duration(*.0))]
     DeadlinePassed(Duration),
     /// The bytes could not be written to the cache directory, or read from it.
-    #[error("cache folder: {0}")]
+    #[error("cache directory: {0}")]
     Store(String),
     /// The wait was cancelled.
-    #[error("the reader was told to end")]
+    #[error("the reader was interrupted")]
     Cancelled,
     /// The bytes were present and are lost: the data file was truncated, or can't be read there.
     /// Another read fetches them.
-    #[error("the cache has lost bytes of it")]
+    #[error("cached data was lost")]
     Lost,
     /// There is no space for the bytes: the cache is full of chunks that can't be evicted
     /// (`--cache-size`), or the disk is full (`--min-free`).
-    #[error(
-        "no room in the cache: all that is in it is pinned or in use; raise --cache-size, or free some of the disk"
-    )]
+    #[error("the cache is full, and everything in it is pinned or in use; raise --cache-size, or free disk space")]
     NoRoom,
     /// The mount is ending.
-    #[error("the mount is being ended")]
+    #[error("the mount is shutting down")]
     ShuttingDown,
 }
 
@@ -65,7 +63,7 @@ impl ReadError {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// A directory or file of the cache can't be created or opened.
-    #[error("the cache folder {path} can't be used: {reason}; choose another with --cache-dir")]
+    #[error("the cache directory {path} can't be used: {reason}; choose another with --cache-dir")]
     Folder {
         /// The directory or file.
         path: String,
@@ -74,8 +72,8 @@ pub enum CacheError {
     },
     /// The configured size of the cache is below the minimum.
     #[error(
-        "the cache may take {}, and needs at least {}, two chunks for each connection; raise --cache-size, \
-         or lower --chunk-size or --max-connections",
+        "the cache size is {}, but at least {} is needed (two chunks for each connection); raise --cache-size, or \
+         lower --chunk-size or --max-connections",
         bytesize::ByteSize(*.size), bytesize::ByteSize(*.least)
     )]
     TooSmall {
@@ -86,8 +84,8 @@ pub enum CacheError {
     },
     /// The index was written by a newer fetchfs.
     #[error(
-        "the cache in {path} was made by a newer fetchfs (index version {found}, this one knows {known}); use that \
-         version, or another --cache-dir"
+        "the cache in {path} was made by a newer fetchfs (index version {found}; this one supports {known}); use \
+         that version, or another --cache-dir"
     )]
     NewerIndex {
         /// The index file.
@@ -140,10 +138,10 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 fn what_to_do(reason: &str, is_damaged: bool) -> String {
     if is_damaged {
         format!(
-            "is damaged, or none: {reason}; the next mount sets it aside and begins anew, and so does \
-             `fetchfs cache verify --repair`"
+            "is damaged, or not an index: {reason}; the next mount, or `fetchfs cache verify --repair`, moves it \
+             aside and starts with an empty cache"
         )
     } else {
-        format!("can't be used: {reason}; make room, or choose another --cache-dir")
+        format!("can't be used: {reason}; free disk space, or choose another --cache-dir")
     }
 }

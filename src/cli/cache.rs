@@ -23,26 +23,26 @@ struct CacheArgs {
     #[command(subcommand)]
     action: Action,
 
-    /// The directory of the cache
+    /// The cache directory
     ///
-    /// Default: what the config file says; else $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
+    /// Default: the value in the config file; else $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
     #[arg(long, value_name = "DIR", global = true, env = "FETCHFS_CACHE_DIR", hide_env = true)]
     cache_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Say what is cached, the most recently opened first
+    /// List the cached files, most recently opened first
     List,
-    /// Check every chunk against its checksum, and the index against what is on the disk
+    /// Check every chunk against its checksum, and the index against the files on disk
     ///
-    /// Nothing is locked: mounts can go on. The exit status is 1 if anything is wrong.
+    /// Nothing is locked: mounts can continue. The exit status is 1 if anything is damaged.
     Verify {
         /// Drop what is wrong, so that it is fetched again; what a mount uses stays
         #[arg(long)]
         repair: bool,
     },
-    /// Delete what no mount uses and is not pinned
+    /// Delete cached files, except those that are pinned or in use
     Clear {
         /// Delete what is pinned as well; the pins stay, for what is fetched later
         #[arg(long)]
@@ -52,7 +52,7 @@ enum Action {
         #[arg(value_name = "URL")]
         patterns: Vec<String>,
     },
-    /// Sum up what the cache holds and takes
+    /// Show the totals of the cache: files, chunks, bytes, disk usage
     Stats,
 }
 
@@ -139,7 +139,7 @@ fn clear(upkeep: Fsck, even_pinned: bool, patterns: &[String]) -> anyhow::Result
     }
     upkeep.close();
     for entry in &in_use {
-        output::line(format_args!("{}: a mount uses it; it stays", entry.url))?;
+        output::line(format_args!("{}: kept, because a mount uses it", entry.url))?;
     }
     if !stays.is_empty() {
         let count = output::count(stays.len() as u64, "pinned file");

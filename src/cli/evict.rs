@@ -13,20 +13,19 @@ use crate::control::protocol::{Reply, Request};
 ///
 /// The files on the server do not change; a later read fetches them again. All cached versions of a file are deleted.
 ///
-/// Four kinds of files stay and are named; the exit status is 1 then. Pinned files stay, and files in use by a read
-/// at that moment. So do open complete files that the kernel reads directly (as root), and files that another mount
-/// has open.
+/// Some files are kept and listed, and then the exit status is 1: pinned files, files that are being read, open
+/// complete files that the kernel reads directly (as root), and files that another mount has open.
 #[derive(Args)]
 struct EvictArgs {
     /// Files and directories in a mount
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
-    /// Evict everything below directories
+    /// Evict all files below directories
     #[arg(long, short)]
     recursive: bool,
 
-    /// Evict pinned files, too; they stay pinned for when they are fetched again
+    /// Evict pinned files, too; their pins remain
     #[arg(long, short)]
     force: bool,
 }

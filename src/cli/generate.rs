@@ -14,7 +14,7 @@ use super::support::program::program;
 
 pub(super) fn completions_command() -> Command {
     Command::new("completions")
-        .about("Print the script by which a shell completes fetchfs's options")
+        .about("Print a completion script for a shell")
         .hide(true)
         .arg(
             Arg::new("shell")

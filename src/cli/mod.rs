@@ -28,7 +28,7 @@ pub fn run() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
     if typed.get(1).is_some_and(|word| is_url(word)) {
         // Other mount tools answer the same way.
-        eprintln!("fetchfs: a command is missing; to mount a URL: fetchfs mount URL DIRECTORY");
+        eprintln!("fetchfs: no command given; to mount a URL: fetchfs mount URL DIRECTORY");
         return ExitCode::from(NOT_UNDERSTOOD);
     }
     let matches = read(command(), &typed);

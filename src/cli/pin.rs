@@ -11,9 +11,9 @@ use crate::control::protocol::{Reply, Request};
 
 /// Keep files in the cache
 ///
-/// Pinned files are not deleted to make room. A pinned directory stands for all files below it, including later ones.
-/// When a pinned file has a new version on the server, the new version is pinned instead of the old. Pins stay until
-/// `fetchfs unpin` removes them, whatever is mounted.
+/// Pinned files are never evicted. A pinned directory covers all files below it, including later ones. When a pinned
+/// file has a new version on the server, the new version is pinned instead of the old. Pins stay until `fetchfs unpin`
+/// removes them, whatever is mounted.
 ///
 /// Files that are not cached yet are fetched in the background, as by `fetchfs prefetch --background --recursive`.
 #[derive(Args)]
@@ -33,7 +33,7 @@ struct PinArgs {
 
 /// Unpin files
 ///
-/// The files stay in the cache until room is needed.
+/// The files stay in the cache until space is needed.
 #[derive(Args)]
 struct UnpinArgs {
     /// Files and directories in a mount, as they were pinned

@@ -15,7 +15,7 @@ use crate::mount::mountpoint::InMount;
 ///
 /// Takes files and directories in a fetchfs mount. Reads by programs have priority over a prefetch. What is cached
 /// already is not fetched again, so an interrupted prefetch continues where it stopped when it is repeated. Ctrl-C
-/// ends it. A prefetch of more than the cache keeps (--cache-size of the mount) is refused.
+/// ends it. A prefetch of more than the cache holds (--cache-size of the mount) is refused.
 ///
 /// The exit status is 1 if anything could not be fetched.
 #[derive(Args)]
@@ -39,7 +39,7 @@ struct PrefetchArgs {
 
     /// Only these bytes of each file
     ///
-    /// START-END is from byte START to END, exclusive; START- to the end; -LAST so many bytes at the end. Sizes are
+    /// START-END is from byte START to END, exclusive; START- to the end; -LAST is that many bytes at the end. Sizes are
     /// written as 64K, 1MiB, 2G. Several are separated by commas.
     #[arg(
         long, value_name = "START-END", value_delimiter = ',', value_parser = parse_range, allow_hyphen_values = true,
@@ -50,7 +50,7 @@ struct PrefetchArgs {
     /// Return at once; the mount fetches in the background
     ///
     /// If the mount ends first, the next mount of the same source over the same cache continues. Failures are retried
-    /// until everything is fetched, or the server says that it is gone.
+    /// until everything is fetched, or the server reports it as deleted.
     #[arg(long, short)]
     background: bool,
 
@@ -144,7 +144,7 @@ fn job_text(mount: &InMount, job: &JobState) -> String {
     text.push_str(&format!("  {}\n", so_far(&job.progress)));
     if let Some(failure) = &job.waits_for {
         let path = targets::shown(mount, &failure.path);
-        text.push_str(&format!("  waits: {path}: {}\n", failure.reason));
+        text.push_str(&format!("  retrying: {path}: {}\n", failure.reason));
     }
     text
 }
@@ -163,7 +163,7 @@ fn parse_range(text: &str) -> Result<ByteRange, String> {
         (start, end) => {
             let (start, end) = (parse_size(start)?, parse_size(end)?);
             if start >= end {
-                return Err(format!("`{text}` has no byte in it; END is the byte after the last"));
+                return Err(format!("`{text}` is an empty range; END is the byte after the last"));
             }
             Ok(ByteRange::From { start, end: Some(end) })
         }

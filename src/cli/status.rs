@@ -12,14 +12,14 @@ use crate::control::status::{Origin, Status};
 
 /// Show the mounts and their current activity
 ///
-/// Sizes of the cache count all mounts that share it. Rates are those of the moment.
+/// Cache sizes include all mounts that share the cache. Rates are current.
 #[derive(Args)]
 pub(super) struct StatusArgs {
     /// The mount; all of this user's mounts if none is named
     #[arg(value_name = "MOUNTPOINT")]
     mountpoints: Vec<PathBuf>,
 
-    /// Write a JSON array instead, one object for each mount
+    /// Print a JSON array with one object per mount
     #[arg(long)]
     json: bool,
 }
@@ -61,7 +61,7 @@ fn text(status: &Status) -> String {
     };
     let trouble = match &status.cache_trouble {
         None => String::new(),
-        Some(why) => format!("\n            {why}: files are read around it"),
+        Some(why) => format!("\n            {why}; reads bypass the cache"),
     };
     let elsewhere: String = status.elsewhere.iter().map(|path| format!(" and {path}")).collect();
     let left_out = match &status.left_out {
@@ -101,7 +101,7 @@ fn text(status: &Status) -> String {
 
 fn origin_text(origin: &Origin) -> String {
     let mut text = format!(
-        "  {}: {} of {} connections, {} waiting, {} to be asked for",
+        "  {}: {} of {} connections in use, {} reads waiting, {} queued",
         origin.origin,
         origin.fetches,
         origin.connections,
@@ -109,10 +109,7 @@ fn origin_text(origin: &Origin) -> String {
         ByteSize(origin.wanted_bytes)
     );
     if let (Some(latency), Some(rate)) = (origin.latency_ms, origin.connection_rate) {
-        text.push_str(&format!(
-            "; answers after {latency} ms, {}/s a connection",
-            ByteSize(rate)
-        ));
+        text.push_str(&format!("; latency {latency} ms, {}/s per connection", ByteSize(rate)));
     }
     text.push('\n');
     text
@@ -139,7 +136,7 @@ mod tests {
             cache_trouble: Some("it can't be written (No space left on device (os error 28))".into()),
             known_files: 1234,
             known_bytes: 5 << 40,
-            left_out: Some("2 links with a query are not shown (--query-links shows such)".into()),
+            left_out: Some("2 links with a query are not shown (use --query-links)".into()),
             fetched_bytes: 1 << 30,
             fetching_rate: 12 << 20,
             jobs: 1,
@@ -163,11 +160,11 @@ mod tests {
           type      index
           process   4711, fetchfs 0.1.0, for 2h 3m 4s
           cache     3.0 GiB of 20.0 GiB in /var/cache/fetchfs
-                    it can't be written (No space left on device (os error 28)): files are read around it
+                    it can't be written (No space left on device (os error 28)); reads bypass the cache
           known     1234 files, 5.0 TiB
-                    2 links with a query are not shown (--query-links shows such)
+                    2 links with a query are not shown (use --query-links)
           fetching  12.0 MiB/s, 1.0 GiB since it was mounted, 1 prefetch in the background
-          https://example.org:443: 3 of 16 connections, 2 waiting, 8.0 MiB to be asked for; answers after 52.3 ms, 20.0 MiB/s a connection
+          https://example.org:443: 3 of 16 connections in use, 2 reads waiting, 8.0 MiB queued; latency 52.3 ms, 20.0 MiB/s per connection
           https://mirror.example.org:443 has been down for 1m 35s: the server refused the connection
         ");
     }

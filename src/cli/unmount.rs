@@ -8,15 +8,15 @@ use super::support::failure::sentence;
 use crate::mount::mountpoint::{self, Ended, Mode};
 
 const LONG_ABOUT: &str = "\
-End mounts
+Unmount
 
-Returns when nothing of them is left: what was downloaded is recorded, and the process that served the mount has ended. A mount \
-whose process was killed is cleaned up. When the mount is in use, it says by whom.";
+Returns when the process that serves the mount has ended and everything that it downloaded is recorded. The mount of \
+a process that was killed is cleaned up. If the mount is busy, the error names the processes that use it.";
 
 pub(super) fn command() -> Command {
     Command::new("unmount")
         .visible_alias("umount")
-        .about("End mounts")
+        .about("Unmount")
         .long_about(LONG_ABOUT)
         .arg(
             Arg::new("mountpoint")
@@ -24,7 +24,7 @@ pub(super) fn command() -> Command {
                 .required(true)
                 .num_args(1..)
                 .value_parser(value_parser!(PathBuf))
-                .help("The directories on which fetchfs is mounted"),
+                .help("The mountpoints"),
         )
         .arg(
             Arg::new("lazy")
@@ -32,7 +32,7 @@ pub(super) fn command() -> Command {
                 .short('z')
                 .visible_short_alias('l')
                 .action(ArgAction::SetTrue)
-                .help("Take the mount away even if it is in use; it ends when its last user lets go"),
+                .help("Detach the mount even if it is busy; it ends when the last open file is closed"),
         )
 }
 
@@ -46,13 +46,13 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     for path in matches.get_many::<PathBuf>("mountpoint").expect("clap requires one") {
         match mountpoint::unmount(path, mode) {
             Ok(Ended::Detached { pid }) => eprintln!(
-                "fetchfs: {} is no longer mounted; process {pid} ends when its last user lets go",
+                "fetchfs: {} is detached; process {pid} ends when the last open file is closed",
                 path.display()
             ),
             Ok(Ended::Elsewhere(places)) => {
                 let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
                 eprintln!(
-                    "fetchfs: {} is unmounted, but it had been bound, and is still mounted on {}",
+                    "fetchfs: {} is unmounted, but bind mounts of it remain on {}",
                     path.display(),
                     places.join(" and ")
                 );

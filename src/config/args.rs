@@ -65,15 +65,15 @@ pub struct MountArgs {
     #[arg(value_name = "MOUNTPOINT")]
     pub(super) mountpoint: PathBuf,
 
-    /// Where fetched bytes are kept
+    /// Directory of the cache
     ///
-    /// It survives unmounting, crashes and restarts, and can be deleted whenever nothing is mounted.
+    /// The cache survives unmounting, crashes and reboots. It can be deleted while nothing is mounted.
     ///
     /// Default: $XDG_CACHE_HOME/fetchfs, or ~/.cache/fetchfs; /var/cache/fetchfs for root.
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(super) cache_dir: Option<PathBuf>,
 
-    /// Keep the cache on a network file system, which no other host uses for it
+    /// Allow a cache directory on a network file system that no other host uses
     ///
     /// Without this option, a cache directory on NFS, CIFS, FUSE, 9P and their like is refused: two hosts that used it
     /// at the same time would damage each other's files. An encrypted home directory, for example, is a FUSE file
@@ -81,32 +81,31 @@ pub struct MountArgs {
     #[arg(long, help_heading = "Cache")]
     pub(super) unshared_cache: bool,
 
-    /// The most that the cache takes on disk, for example 20GiB or 10%
+    /// Maximum size of the cache on disk, for example 20GiB or 10%
     ///
-    /// The cache never takes more. Everything in the directory counts, by the disk blocks that it occupies. A
-    /// percentage is one of the file system. When the cache is full, it evicts the parts of files that were not used
-    /// for longest, also of open files. Mounts that share the directory keep to the smallest of their sizes. The least
-    /// is two chunks for each connection.
+    /// A hard limit, in disk blocks of everything in the directory. A percentage is one of the file system. When the
+    /// cache is full, the least recently used chunks are evicted, also those of open files. Mounts that share the
+    /// directory use the smallest of their sizes. The minimum is two chunks for each connection.
     ///
     /// Default: half of the space that is free, or that the cache already occupies, at the time of the mount.
     #[arg(long, value_name = "SIZE", value_parser = units::share_above_zero, help_heading = "Cache")]
     pub(super) cache_size: Option<Share>,
 
-    /// What the cache leaves free on the file system, for example 5GiB or 10%
+    /// Minimum free space on the cache's file system, for example 5GiB or 10%
     ///
-    /// When other programs fill the disk, the cache shrinks. 0 leaves nothing free.
+    /// When other programs fill the disk, the cache shrinks. 0 turns this off.
     ///
-    /// Default: 5 % of the file system, 1 GiB at most.
+    /// Default: 5 % of the file system, at most 1 GiB.
     #[arg(long, value_name = "SIZE", value_parser = units::share, help_heading = "Cache")]
     pub(super) min_free: Option<Share>,
 
-    /// Delete from the cache what was not used for so long, for example 30d
+    /// Delete cached data that was not used for this time, for example 30d
     ///
-    /// Default: it is kept until the cache is full.
+    /// Default: data is kept until the cache is full.
     #[arg(long, value_name = "TIME", value_parser = units::time_above_zero, help_heading = "Cache")]
     pub(super) max_age: Option<Duration>,
 
-    /// The unit in which files are fetched and kept
+    /// Unit of caching and eviction
     ///
     /// A power of two from 4KiB to 64MiB. Smaller chunks transfer fewer bytes for a read at a random offset; larger
     /// ones need less bookkeeping. A sequential read fetches many chunks in one request, whatever their size.
@@ -116,120 +115,120 @@ pub struct MountArgs {
     )]
     pub(super) chunk_size: u32,
 
-    /// Connections to one server at a time
+    /// Maximum number of connections to one server
     #[arg(
         long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..),
         help_heading = "Network"
     )]
     pub(super) max_connections: u16,
 
-    /// The most to download each second, for example 10MB; 0 is no limit
+    /// Bandwidth limit in bytes per second, for example 10MB; 0 is no limit
     ///
-    /// The limit covers everything that the mount fetches.
+    /// Applies to the sum of all downloads of the mount.
     ///
     /// Default: no limit.
     #[arg(long, value_name = "RATE", value_parser = units::rate, help_heading = "Network")]
     pub(super) bwlimit: Option<u64>,
 
-    /// How often a failed request is tried again
+    /// Number of retries of a failed request
     ///
     /// The first retry comes after half a second, later ones after growing pauses. Each continues at the byte that was
-    /// reached. The mount waits for a server that is down or overloaded until --read-timeout, whatever this number is;
-    /// with 0 it does not.
+    /// reached. If the server is down or overloaded, retries continue until --read-timeout, whatever this number is,
+    /// unless it is 0.
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Network")]
     pub(super) retries: u32,
 
-    /// The longest silence of a server before a try counts as failed
+    /// Maximum time without data from the server before a request fails and is retried
     #[arg(
         long, value_name = "TIME", default_value = "30s", value_parser = units::time_above_zero,
         help_heading = "Network"
     )]
     pub(super) timeout: Duration,
 
-    /// The longest that one read or look-up of a program waits, all tries together
+    /// Maximum time of one read or lookup, including all retries; then it fails
     #[arg(
         long, value_name = "TIME", default_value = "2m", value_parser = units::time_above_zero,
         help_heading = "Network"
     )]
     pub(super) read_timeout: Duration,
 
-    /// How long listings and attributes are believed without asking again
+    /// Time for which listings and attributes are cached before they are checked again
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time, help_heading = "Network")]
     pub(super) attr_ttl: Duration,
 
-    /// Never ask the network: show and serve what the cache has
+    /// Never use the network; serve only cached listings and files
     ///
-    /// Anything else fails at once, with ENETUNREACH. Needs a cache that an earlier mount has filled.
+    /// Anything else fails immediately with ENETUNREACH. Needs a cache that an earlier mount has filled.
     #[arg(long, help_heading = "Network")]
     pub(super) offline: bool,
 
     #[command(flatten)]
     pub(super) network: NetworkArgs,
 
-    /// Call single files what their servers call them, instead of by their URLs
+    /// Name single files by Content-Disposition instead of by their URLs
     ///
-    /// The name is the file name in the Content-Disposition of the server's response, if there is one.
+    /// The name comes from the Content-Disposition header of the server's response, if there is one.
     #[arg(long, help_heading = "Access")]
     pub(super) content_disposition: bool,
 
-    /// Let other users than the one who mounts see the files
+    /// Allow other users to access the mount
     ///
-    /// For an ordinary user this needs the line `user_allow_other` in /etc/fuse.conf.
+    /// For an ordinary user, this needs the line `user_allow_other` in /etc/fuse.conf.
     #[arg(long, help_heading = "Access")]
     pub(super) allow_other: bool,
 
-    /// The owner of all files: a number or a name
+    /// Owner of all files, as a number or name
     ///
-    /// Default: the user who mounts.
+    /// Default: the user that runs the command.
     #[arg(long, value_name = "USER", value_parser = units::user, help_heading = "Access")]
     pub(super) uid: Option<u32>,
 
-    /// The group of all files: a number or a name
+    /// Group of all files, as a number or name
     ///
-    /// Default: the group of the user who mounts.
+    /// Default: the group of the user that runs the command.
     #[arg(long, value_name = "GROUP", value_parser = units::group, help_heading = "Access")]
     pub(super) gid: Option<u32>,
 
-    /// The permissions to take from 0444 for files (0555 with --exec) and 0555 for directories
+    /// Permission bits to clear from 0444 for files (0555 with --exec) and 0555 for directories
     #[arg(long, value_name = "OCTAL", default_value = "0022", value_parser = units::umask, help_heading = "Access")]
     pub(super) umask: u16,
 
     /// Make files executable
     ///
-    /// Without this option no file is executable, so that the server's owner can't choose what runs on this machine.
+    /// Without this option no file is executable, so a server can't choose which programs run on this machine.
     #[arg(long, overrides_with = "noexec", help_heading = "Access")]
     pub(super) exec: bool,
 
-    /// Let nothing in the mount be executed, not even by a program that maps it
+    /// Mount with noexec: nothing in the mount can be executed or mapped as code
     #[arg(long, overrides_with = "exec", help_heading = "Access")]
     pub(super) noexec: bool,
 
-    /// Serve complete files from this process instead of leaving them to the kernel
+    /// Do not use FUSE passthrough for complete files
     ///
     /// For a mount by root, the kernel reads a complete cached file by itself (FUSE passthrough, Linux 6.9), as fast as
     /// a local file. This option turns that off.
     #[arg(long, help_heading = "Cache")]
     pub(super) no_passthrough: bool,
 
-    /// Stay in the foreground; end by Ctrl-C
+    /// Run in the foreground; Ctrl-C unmounts
     ///
-    /// Without it the command returns as soon as the mount answers, and a background process serves it. In the
+    /// Without this option, the command returns when the mount is ready, and a background process serves it. In the
     /// foreground, the process notifies systemd when the mount is ready (Type=notify).
     #[arg(short, long, help_heading = "Running")]
     pub(super) foreground: bool,
 
-    /// The config file: TOML, each key an option
+    /// Config file in TOML, with options as keys
     ///
     /// For example cache_size = "20GiB", allow_other = true, header = ["X-A: 1", "X-B: 2"]. Options for only some
-    /// sources are below a line ["https://HOST/PATH/"]. Flags, -o and the environment win over the file. Only its owner
-    /// may be able to read a file with secrets.
+    /// sources are below a line ["https://HOST/PATH/"]. Flags, -o and the environment override the file. A file with
+    /// secrets must be readable only by its owner.
     ///
     /// Default: $XDG_CONFIG_HOME/fetchfs/config, or ~/.config/fetchfs/config; /etc/fetchfs/config for root; if the file
     /// exists.
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) config: Option<PathBuf>,
 
-    /// Log more: -v what is done, -vv how, -vvv everything
+    /// Log more: -v info, -vv debug, -vvv trace
     #[arg(short, long, action = ArgAction::Count, help_heading = "Running")]
     pub(super) verbose: u8,
 
@@ -239,10 +238,10 @@ pub struct MountArgs {
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) log_file: Option<PathBuf>,
 
-    /// Options in the way of mount(8): -o cache_size=20G,allow_other
+    /// Options in the style of mount(8): -o cache_size=20G,allow_other
     ///
-    /// Every option above by its name, with _ or -, and the words of fstab such as ro, noauto, _netdev. Write \, for a
-    /// comma in a value.
+    /// Every option above by its name, with _ or -, and the standard ones of fstab such as ro, noauto, _netdev. Write
+    /// \, for a comma in a value.
     #[arg(
         short = 'o', long = "options", id = OPTIONS_ID, value_name = "OPTS", allow_hyphen_values = true,
         help_heading = "Running"
@@ -258,11 +257,11 @@ Sizes: 20G and 20GiB are 20 × 2^30 bytes, 20GB is 20 × 10^9, a plain number is
 
 Times: 500ms, 30s, 2m, 1h; a plain number is seconds.
 
-Environment: FETCHFS_CACHE_SIZE=20G stands for --cache-size=20G, and so on for each option. An option given \
-as a flag wins over -o, -o wins over the environment, and that over the config file. FETCHFS_LOG sets what is \
-logged in env_logger's syntax, for example FETCHFS_LOG=debug.
+Environment: FETCHFS_CACHE_SIZE=20G is the same as --cache-size=20G, and so on for each option. Flags override -o, \
+-o overrides the environment, and the environment overrides the config file. FETCHFS_LOG sets the log level in \
+env_logger's syntax, for example FETCHFS_LOG=debug.
 
-Exit status: 0 mounted, 1 failed, 2 not understood."
+Exit status: 0 mounted, 1 failed, 2 wrong usage."
 );
 
 impl MountArgs {

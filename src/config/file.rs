@@ -230,7 +230,7 @@ fn check_exposure(path: &Path, mode: u32, entries: &[Entry]) -> Result<(), FileE
         })
     };
     if mode & 0o002 != 0 {
-        return exposed("all users can change it, and so what fetchfs does".to_owned(), "o-w");
+        return exposed("all users can write to it".to_owned(), "o-w");
     }
     let secret = entries.iter().find(|entry| is_secret(&entry.name, &entry.value));
     match secret {

@@ -17,67 +17,66 @@ pub use meaning::NetworkError;
 /// The options about servers, before they are resolved.
 #[derive(Args)]
 pub struct NetworkArgs {
-    /// The longest that making a connection takes
+    /// Maximum time to connect, including TLS
     #[arg(
         long, value_name = "TIME", default_value = "10s", value_parser = units::time_above_zero,
         help_heading = "Network"
     )]
     pub(super) connect_timeout: Duration,
 
-    /// The local address from which to connect
+    /// Local IP address to connect from
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub(super) bind_address: Option<IpAddr>,
 
-    /// The proxy: http://HOST:PORT, https://, socks5:// or socks5h://; `none` is none
+    /// Proxy: http://HOST:PORT, https://, socks5:// or socks5h://; `none` for no proxy
     ///
-    /// With socks5h the proxy looks up names. A login is written as http://USER:PASSWORD@HOST:PORT.
+    /// With socks5h the proxy resolves host names. Credentials are written as http://USER:PASSWORD@HOST:PORT.
     ///
-    /// Default: what http_proxy, https_proxy, all_proxy and no_proxy say. no_proxy counts in any case.
+    /// Default: the variables http_proxy, https_proxy and all_proxy. no_proxy always applies.
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(super) proxy: Option<String>,
 
-    /// Speak HTTP/2 where the server can, and always where there is no TLS
+    /// Use HTTP/2 if the server supports it, and always without TLS
     ///
-    /// The default is HTTP/1.1, which is faster for large files because each range has its own connection. Servers with
-    /// nothing but HTTP/2 get HTTP/2 in any case.
+    /// The default is HTTP/1.1, which is faster for large files because each range has its own connection. Servers that
+    /// support only HTTP/2 get HTTP/2 in any case.
     #[arg(long, help_heading = "Network")]
     pub(super) http2: bool,
 
-    /// The longest index page that is read
+    /// Maximum size of an index page
     ///
-    /// A longer page is an error, so that no server can fill the memory. 256MiB hold some two million names.
+    /// A larger page is an error, so that no server can exhaust the memory. 256MiB hold some two million names.
     #[arg(
         long, value_name = "SIZE", default_value = "256MiB", value_parser = units::size_above_zero,
         help_heading = "Network"
     )]
     pub(super) max_listing_size: u64,
 
-    /// The most names that are taken from one index page
+    /// Maximum number of names in one index page
     ///
-    /// A page with more is an error. Each name takes some 80 bytes of memory while it is remembered, and 300 while the
-    /// kernel knows it. Over all directories at most twice as many names are remembered, those that were listed last.
+    /// A page with more is an error. Each name takes about 80 bytes of memory while it is cached, and 300 while the
+    /// kernel uses it. Over all directories at most twice as many names are cached, those that were listed last.
     #[arg(
         long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1..),
         help_heading = "Network"
     )]
     pub(super) max_entries: u32,
 
-    /// Another URL at which the same files are, asked where the source's own does not answer
+    /// URL of a mirror of the source, used when the source does not respond
     ///
-    /// A mirror stands for the whole source: what is below the source is below the mirror by the same name. May be
-    /// given several times, and only for one source. A mirror's bytes count if its response has the same size and ETag,
-    /// or the same date. Its names and versions count only while the source has given none. A mirror receives no login,
-    /// token or header.
+    /// A mirror has the same directory tree as the source. May be given several times, and only for one source. Bytes of
+    /// a mirror are used if its response has the same size and ETag, or the same date. Its names and versions are used
+    /// only while the source has given none. A mirror receives no login, token or header.
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(super) mirror: Vec<String>,
 
-    /// The most redirects that one request follows
+    /// Maximum number of redirects of one request
     #[arg(long, value_name = "N", default_value = "10", help_heading = "Network")]
     pub(super) max_redirects: u16,
 
-    /// Show what index pages link to elsewhere, too
+    /// Show links of index pages to other directories and servers, too
     ///
-    /// Without it, only links directly below the page become names. With it, links to another directory (as in Python
+    /// Without this option, only links directly below the page become names. With it, links to another directory (as in Python
     /// package indexes) or to another server do too, by the last part of their path. Other servers receive no login,
     /// token or header.
     #[arg(long, help_heading = "Network")]
@@ -85,34 +84,34 @@ pub struct NetworkArgs {
 
     /// Show links with a query, too
     ///
-    /// Without it, `a.csv?download=1` is not shown. With it, the file appears as `a.csv` and is requested with its
-    /// query. Of several links with one name, the first counts.
+    /// Without this option, `a.csv?download=1` is not shown. With it, the file appears as `a.csv` and is requested with
+    /// its query. Of several links with the same name, the first is used.
     #[arg(long, help_heading = "Network")]
     pub(super) query_links: bool,
 
-    /// What to call this program
+    /// User-Agent header of requests
     ///
     /// Default: fetchfs/ and the version.
     #[arg(long, value_name = "TEXT", help_heading = "Network")]
     pub(super) user_agent: Option<String>,
 
-    /// A header for the source's server: 'NAME: VALUE', or @FILE
+    /// Request header for the source's server: 'NAME: VALUE', or @FILE
     ///
     /// The header is sent with each request to that server, and not to redirect targets. May be given several times; a
     /// file has one header in each line.
     #[arg(long, value_name = "HEADER", help_heading = "Network")]
     pub(super) header: Vec<String>,
 
-    /// The user name for the source's server, or NAME:PASSWORD
+    /// User name for the source's server, or NAME:PASSWORD
     ///
     /// For Basic and Digest authentication. A password is safer in --password-file, or in the environment:
     /// FETCHFS_LOGIN.
     #[arg(long, value_name = "NAME", help_heading = "Login")]
     pub(super) login: Option<String>,
 
-    /// A file whose first line is the password
+    /// File whose first line is the password
     ///
-    /// For the user of --login, or the one that the URL names.
+    /// For the user of --login, or of the URL.
     #[arg(long, value_name = "FILE", help_heading = "Login")]
     pub(super) password_file: Option<PathBuf>,
 
@@ -124,42 +123,44 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "FILE", help_heading = "Login")]
     pub(super) netrc_file: Option<PathBuf>,
 
-    /// A bearer token for the source's server
+    /// Bearer token for the source's server
     ///
     /// The token is safer in the environment: FETCHFS_BEARER_TOKEN.
     #[arg(long, value_name = "TOKEN", group = "token", help_heading = "Login")]
     pub(super) bearer_token: Option<String>,
 
-    /// A file whose first line is the bearer token
+    /// File whose first line is the bearer token
     ///
     /// The file is read again after a 401 from the server. A second line may give the token's lifetime, as 30m or in
-    /// seconds; the file is then read again before its end.
+    /// seconds; the file is then read again before the token expires.
     #[arg(long, value_name = "FILE", group = "token", help_heading = "Login")]
     pub(super) bearer_token_file: Option<PathBuf>,
 
-    /// A command that prints the bearer token
+    /// Command that prints the bearer token
     ///
     /// /bin/sh runs it, and again after a 401 from the server. Its output has the form of --bearer-token-file.
     #[arg(long, value_name = "COMMAND", group = "token", help_heading = "Login")]
     pub(super) bearer_token_command: Option<String>,
 
-    /// A file of cookies in Netscape's format, each for the hosts that it names
+    /// Cookie file in Netscape's format; each cookie is sent only to its own hosts
     #[arg(long, value_name = "FILE", help_heading = "Login")]
     pub(super) cookie_file: Option<PathBuf>,
 
-    /// Trust the authorities in this PEM file beside the system's
+    /// Trust the CA certificates in this PEM file, in addition to the system's
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub(super) ca_cert: Option<PathBuf>,
 
-    /// Show servers the certificate in this PEM file
+    /// Client certificate, as a PEM file
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub(super) client_cert: Option<PathBuf>,
 
-    /// The PEM file with its key, unless --client-cert has that too
+    /// Private key of the client certificate, if it is not in the same PEM file
     #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = "TLS")]
     pub(super) client_key: Option<PathBuf>,
 
-    /// Believe any certificate: whoever is on the way can read and change everything
+    /// Do not verify TLS certificates (unsafe)
+    ///
+    /// An attacker on the network can then read and change everything that is transferred, including passwords.
     #[arg(long, help_heading = "TLS")]
     pub(super) insecure: bool,
 }

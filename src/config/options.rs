@@ -15,7 +15,7 @@ pub(super) const OPTIONS_ID: &str = "options";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// Neither a flag of fetchfs nor a word of mount(8).
-    #[error("`-o {0}`: fetchfs has no such option; `fetchfs mount --help` lists those it has")]
+    #[error("`-o {0}`: unknown option; `fetchfs mount --help` lists the options")]
     Unknown(String),
     /// A flag without its mandatory value.
     #[error("`-o {name}`: a value is missing; write `-o {name}=<{value}>`")]
@@ -63,7 +63,10 @@ fn generic(name: &str) -> Generic {
         | "noiversion" => Generic::Accepted,
         // The name of the mount is the source, without secrets; the kernel always checks permissions.
         "fsname" | "subtype" | "default-permissions" => Generic::Accepted,
-        "allow-root" => Generic::Refused("is not supported; `allow_other` lets root in, and everybody else"),
+        "allow-root" => Generic::Refused(
+            "is not supported; `allow_other` gives access to root and to all other \
+                                          users",
+        ),
         "nonempty" => Generic::Refused("is not supported; a mount needs an empty directory, so that it hides nothing"),
         "remount" => Generic::Refused("is not supported; unmount, then mount with the new options"),
         _ if name.starts_with("x-") || name.starts_with("X-") => Generic::Accepted,
@@ -171,12 +174,12 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_option_is_said_in_one_sentence() {
         let sentence = |options| arguments(options).unwrap_err().to_string();
-        insta::assert_snapshot!(sentence("allow_other,cash_size=1G"), @"`-o cash_size`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
+        insta::assert_snapshot!(sentence("allow_other,cash_size=1G"), @"`-o cash_size`: unknown option; `fetchfs mount --help` lists the options");
         insta::assert_snapshot!(sentence("cache_size"), @"`-o cache_size`: a value is missing; write `-o cache_size=<SIZE>`");
         insta::assert_snapshot!(sentence("allow_other=1"), @"`-o allow_other=...`: takes no value; write `-o allow_other`");
-        insta::assert_snapshot!(sentence("allow_root"), @"`-o allow_root`: is not supported; `allow_other` lets root in, and everybody else");
-        insta::assert_snapshot!(sentence("options=a"), @"`-o options`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
-        insta::assert_snapshot!(sentence("help"), @"`-o help`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
+        insta::assert_snapshot!(sentence("allow_root"), @"`-o allow_root`: is not supported; `allow_other` gives access to root and to all other users");
+        insta::assert_snapshot!(sentence("options=a"), @"`-o options`: unknown option; `fetchfs mount --help` lists the options");
+        insta::assert_snapshot!(sentence("help"), @"`-o help`: unknown option; `fetchfs mount --help` lists the options");
     }
 
     proptest! {

@@ -12,7 +12,7 @@ const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
     /// The caller has no home directory, and no option names the cache directory.
-    #[error("there is no place for the cache: this user has no home (HOME is not set); name one with --cache-dir")]
+    #[error("no cache directory: HOME is not set; name a directory with --cache-dir")]
     NoHome,
     /// The working directory no longer exists, so a relative path means nothing.
     #[error("can't make `{}` absolute: {error}", path.display())]

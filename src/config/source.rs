@@ -30,7 +30,7 @@ pub enum SourceError {
         reason: url::ParseError,
     },
     /// With a fragment (`#...`), which browsers never send.
-    #[error("`{0}` has a `#` part, which no server gets to see; write %23 for a `#` in a name")]
+    #[error("`{0}` has a fragment (`#...`), which is never sent to a server; write %23 for a `#` in a name")]
     Fragment(String),
     /// `@FILE` that can't be read.
     #[error("can't read the sources in {file}: {reason}")]

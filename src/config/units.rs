@@ -46,7 +46,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// A [`size`] above 0.
 pub fn size_above_zero(text: &str) -> Result<u64, String> {
     match size(text)? {
-        0 => Err("must be more than nothing".to_owned()),
+        0 => Err("must be greater than zero".to_owned()),
         bytes => Ok(bytes),
     }
 }
@@ -60,14 +60,14 @@ pub fn share(text: &str) -> Result<Share, String> {
     };
     match percent.trim().parse() {
         Ok(percent) if percent <= 100 => Ok(Share::Percent(percent)),
-        _ => Err("not a part of the whole; write 1% to 100%".to_owned()),
+        _ => Err("not a percentage; write 1% to 100%".to_owned()),
     }
 }
 
 /// A [`share`] above 0.
 pub fn share_above_zero(text: &str) -> Result<Share, String> {
     match share(text)? {
-        Share::Bytes(0) | Share::Percent(0) => Err("must be more than nothing".to_owned()),
+        Share::Bytes(0) | Share::Percent(0) => Err("must be greater than zero".to_owned()),
         share => Ok(share),
     }
 }
@@ -104,7 +104,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 /// A [`time`] above 0.
 pub fn time_above_zero(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        Duration::ZERO => Err("must be greater than zero".to_owned()),
         time => Ok(time),
     }
 }

@@ -19,19 +19,22 @@ const GREETING: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No process listens on the socket.
-    #[error("its process can't be asked ({0}); was it started by an older fetchfs?")]
+    #[error("can't connect to its process ({0}); was it started by an older fetchfs?")]
     NotListening(io::Error),
     /// No reply within the time limit.
     #[error(
-        "its process has not answered for {}; its log may say why",
+        "its process has not responded for {}; see its log",
         humantime::format_duration(*.0)
     )]
     Silent(Duration),
     /// The connection broke.
-    #[error("its process has broken off the conversation ({0}); its log may say why")]
+    #[error("its process has closed the connection ({0}); see its log")]
     BrokenOff(io::Error),
     /// The daemon speaks another version of the protocol.
-    #[error("it is served by fetchfs {0}, which this version can't talk to; mount it anew")]
+    #[error(
+        "it is served by fetchfs {0}, whose protocol is not compatible with this version; unmount it and mount \
+             it again"
+    )]
     OtherVersion(String),
     /// The daemon refused the request, with this reason.
     #[error("{0}")]

@@ -98,7 +98,7 @@ impl Jobs {
             match serde_json::from_str(&row.wanted) {
                 Ok(wanted) => {
                     let job = self.begin(&mut self.state.lock(), row.key, wanted);
-                    log::info!("prefetch job {job} goes on");
+                    log::info!("prefetch job {job} resumed");
                 }
                 Err(error) => {
                     log::warn!("a prefetch job of an earlier mount can't be read ({error}); it is dropped");
@@ -187,26 +187,26 @@ impl Jobs {
         if self.tools.is_offline {
             self.wait_for(
                 number,
-                waits("this mount never asks the network (--offline); the next one without that goes on"),
+                waits("this mount is offline (--offline); the next mount without that option continues"),
             );
             return;
         }
-        let taken = waits("another mount over the same cache fetches it");
+        let taken = waits("another mount of the same cache fetches it");
         let Some(turn) = self.turn(number, &key, taken).await else {
-            log::info!("prefetch job {number} was done, or cancelled, at another mount");
+            log::info!("prefetch job {number} was finished or cancelled by another mount");
             self.remove(number);
             return;
         };
         tokio::select! {
             () = self.work(number, wanted, tally, turn) => {}
             () = self.forgotten(number, &key) => {
-                log::info!("prefetch job {number} was cancelled at another mount");
+                log::info!("prefetch job {number} was cancelled by another mount");
                 self.remove(number);
             }
         }
     }
 
-    /// Returns when the record of a job is gone: it was cancelled at another mount that waits for it.
+    /// Returns when the record of a job is gone: it was cancelled by another mount that waits for it.
     async fn forgotten(&self, number: u64, key: &str) {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -235,7 +235,7 @@ impl Jobs {
             };
             wanted.paths = of_kind(Again::Later).map(|failed| failed.path.clone()).collect();
             log::info!(
-                "prefetch job {number}: {} paths failed, the first with \"{}\"; trying again in {pause:?}",
+                "prefetch job {number}: {} paths failed, the first with \"{}\"; retrying in {pause:?}",
                 wanted.paths.len(),
                 first.error
             );

@@ -12,7 +12,7 @@ use crate::vfs::Node;
 
 /// The refusal of a request that could not be recorded and would be lost with the mount.
 pub(super) const NOT_RECORDED: &str =
-    "it can't be recorded, because the cache folder can't be written; the mount's log says why";
+    "it can't be recorded, because the cache directory can't be written; see the mount's log";
 
 /// How long a file may still seem in use after its last close.
 const LEAVING: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ impl Control {
             let reason = match self.with_cache(move |cache| cache.unpin(&url)).await {
                 Some(Unpinned::Done) => continue,
                 Some(Unpinned::WasNot) => "it is not pinned".to_owned(),
-                Some(Unpinned::Below(above)) => format!("it is pinned with {above}; unpin that"),
+                Some(Unpinned::Below(above)) => format!("it is pinned through {above}; unpin that directory"),
                 None => {
                     failures.push(ending(path));
                     continue;
@@ -87,7 +87,7 @@ impl Control {
         for Named { path, node, url } in named {
             let is_directory = node.is_directory();
             if is_directory && !recursive {
-                let reason = "it is a directory; --recursive evicts what is below it".to_owned();
+                let reason = "it is a directory; use --recursive to evict the files below it".to_owned();
                 failures.push(Failure { path, reason });
                 continue;
             }
@@ -152,17 +152,17 @@ impl Control {
 /// The failures to report for what an eviction left: one sentence for each reason.
 fn what_stays(path: &TreePath, is_directory: bool, evicted: &Evicted) -> Vec<Failure> {
     let stays = [
-        (evicted.pinned.len(), "pinned", "--force evicts even so"),
-        (evicted.in_use.len(), "in use", "close what reads it first"),
+        (evicted.pinned.len(), "pinned", "use --force to evict it"),
+        (evicted.in_use.len(), "in use", "close it first"),
     ];
     let stays = stays.into_iter().filter(|(count, ..)| *count > 0);
     stays
         .map(|(count, why, advice)| Failure {
             path: path.clone(),
             reason: match count {
-                1 if !is_directory => format!("it is {why}, and stays; {advice}"),
-                1 => format!("one of the files in it is {why}, and stays; {advice}"),
-                count => format!("{count} of the files in it are {why}, and stay; {advice}"),
+                1 if !is_directory => format!("it is {why} and was kept; {advice}"),
+                1 => format!("one of the files in it is {why} and was kept; {advice}"),
+                count => format!("{count} of the files in it are {why} and were kept; {advice}"),
             },
         })
         .collect()
@@ -171,6 +171,6 @@ fn what_stays(path: &TreePath, is_directory: bool, evicted: &Evicted) -> Vec<Fai
 fn ending(path: TreePath) -> Failure {
     Failure {
         path,
-        reason: "the mount is being ended".to_owned(),
+        reason: "the mount is shutting down".to_owned(),
     }
 }

@@ -98,7 +98,7 @@ async fn accept(listener: UnixListener, control: Arc<Control>) {
                 });
             }
             // A client that searches for the mount's process learns only its process id.
-            Ok(_) => log::debug!("control socket: another user was turned away"),
+            Ok(_) => log::debug!("control socket: a connection of another user was rejected"),
             Err(error) => {
                 log::warn!("control socket: {error}");
                 // For example no free descriptor: an immediate retry would only burn CPU time.
@@ -132,9 +132,9 @@ async fn converse(
     }
     drop(turn);
     let last = match (serde_json::from_slice(&line), turns.requests.try_acquire()) {
-        (Err(error), _) => refused(format!("the request is not understood: {error}")),
+        (Err(error), _) => refused(format!("invalid request: {error}")),
         (_, Err(_)) => refused(format!(
-            "{REQUESTS} requests to this mount are under way already; try again when some of them are done"
+            "this mount already handles {REQUESTS} requests; try again later"
         )),
         (Ok(request), Ok(_held_until_it_is_answered)) => tokio::select! {
             reply = answer(&control, request, turns, &mut writer) => reply?,
@@ -164,7 +164,7 @@ async fn answer(
             match control.with_cache(move |_| jobs.start(wanted)).await {
                 Some(Some(job)) => Reply::Started { job },
                 Some(None) => refused(format!("the job can't be started: {NOT_RECORDED}")),
-                None => refused("the job can't be started: the mount is being ended".to_owned()),
+                None => refused("the job can't be started: the mount is shutting down".to_owned()),
             }
         }
         Request::ListJobs => Reply::Jobs {
@@ -172,7 +172,7 @@ async fn answer(
         },
         Request::CancelJob { job } if control.jobs.cancel(job) => Reply::Done,
         Request::CancelJob { job } => refused(format!(
-            "there is no prefetch job {job} on {}; `fetchfs prefetch --list` shows which there are",
+            "there is no prefetch job {job} on {}; `fetchfs prefetch --list` lists the jobs",
             control.about.mountpoint.display()
         )),
         Request::Pin { paths, fetch } => control.pin(paths, fetch).await,
@@ -207,7 +207,7 @@ async fn fetch(control: &Control, wanted: Wanted, turns: &Turns, writer: &mut Ow
                 }
             }
             done = fetching.join_next(), if held.is_some() => {
-                let failed = done.and_then(Result::ok).ok_or_else(|| io::Error::other("the prefetch was broken off"))?;
+                let failed = done.and_then(Result::ok).ok_or_else(|| io::Error::other("the prefetch was aborted"))?;
                 return Ok(Fetched {
                     progress: tally.progress(),
                     failures: failed.iter().take(FAILURES_TOLD).map(prefetch::Failed::told).collect(),

@@ -43,8 +43,9 @@ pub(crate) fn refuse_shared(folder: &Path) -> anyhow::Result<()> {
     let found = folder.ancestors().find_map(|path| statfs(path).ok());
     if let Some(name) = found.and_then(|found| shared_name(found.filesystem_type())) {
         bail!(
-            "the cache folder {} is on a network file system ({name}), where another host may use it at the same time, and files would be \
-             damaged; choose one on a local disk with --cache-dir, or say with --unshared-cache that no other host uses it",
+            "the cache directory {} is on a network file system ({name}), and would be damaged if another host used \
+             it at the same time; choose a directory on a local disk with --cache-dir, or use --unshared-cache if \
+             no other host uses it",
             folder.display()
         );
     }

@@ -20,8 +20,8 @@ pub(super) fn can_start(count: usize) -> anyhow::Result<()> {
     drop(stay);
     let threads = threads.map_err(|error| {
         anyhow!(
-            "the system does not give the {count} threads that a mount needs ({error}); raise the limit of processes (`ulimit -u`, \
-             TasksMax= of a systemd unit, pids.max of a container), or end other programs"
+            "can't start the {count} threads that a mount needs ({error}); raise the limit of processes (`ulimit \
+             -u`, TasksMax= of a systemd unit, pids.max of a container), or end other programs"
         )
     })?;
     for thread in threads {

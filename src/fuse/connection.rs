@@ -116,7 +116,7 @@ impl Connection {
             match writev(device, &[IoSlice::new(&header), IoSlice::new(bytes)]) {
                 // The mount has ended meanwhile, and the request with it.
                 Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
-                Err(errno) => log::error!("the kernel does not take the answer to a read: {}", errno.desc()),
+                Err(errno) => log::error!("the kernel rejected the reply to a read: {}", errno.desc()),
             }
         }
         // Never an empty reply: it would mark the end of the file, if the kernel had not taken the bytes.

@@ -191,7 +191,7 @@ impl Filesystem for FetchFs {
         let can_pass_through =
             config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(depth).is_ok();
         if self.shared.passthrough.is_wanted() && !can_pass_through {
-            self.shared.passthrough.turn_off("this kernel does not have it");
+            self.shared.passthrough.turn_off("this kernel does not support it");
         }
         Ok(())
     }

@@ -116,7 +116,7 @@ impl Passthrough {
                 None
             }
             Err(error) => {
-                log::info!("no FUSE passthrough for this time: {error}");
+                log::info!("FUSE passthrough failed this time: {error}");
                 None
             }
         }

@@ -182,7 +182,7 @@ impl Relay {
                 // The mount has ended meanwhile, and the request with it.
                 Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
                 // The kernel has then ended the request with an error.
-                Err(errno) => log::error!("the kernel does not take an answer: {}", errno.desc()),
+                Err(errno) => log::error!("the kernel rejected a reply: {}", errno.desc()),
             }
             // The channel is full from the second reply on.
             let _ = settle.try_send(());

@@ -31,7 +31,7 @@ struct Cookie {
 
 /// Why a file is not a valid cookie file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is no cookie: it needs seven fields with tabs between them (Netscape's format)")]
+#[error("line {line} is not a cookie: it needs seven tab-separated fields (Netscape's format)")]
 pub struct CookieError {
     /// Counted from 1.
     line: usize,

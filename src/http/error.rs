@@ -23,7 +23,7 @@ pub struct HttpError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpErrorKind {
     /// The network must not be used (`--offline`).
-    #[error("not asked, because of --offline")]
+    #[error("not requested, because of --offline")]
     Offline,
     /// The host's name has no address.
     #[error("the host name can't be resolved")]
@@ -32,7 +32,7 @@ pub enum HttpErrorKind {
     #[error("the server refused the connection")]
     Refused,
     /// This process or machine has no file descriptor left for a connection. No server is at fault.
-    #[error("no connection: fetchfs has as many files open as it may (ulimit -n)")]
+    #[error("no connection: the limit of open files is reached (ulimit -n)")]
     NoDescriptors,
     /// The connection failed for another reason (TLS, proxy, network).
     #[error("no connection: {0}")]
@@ -47,21 +47,21 @@ pub enum HttpErrorKind {
     #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
     /// A token is required but unavailable.
-    #[error("nothing to log in with: {0}")]
+    #[error("no credentials: {0}")]
     NoCredentials(String),
     /// No byte arrived for longer than the configured time.
-    #[error("no answer for {}", humantime::format_duration(*.0))]
+    #[error("no response for {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
     /// The connection was closed before a response began: by a relay (a load balancer, a tunnel, a container's proxy)
     /// whose server is unavailable.
-    #[error("the server closed the connection without an answer")]
+    #[error("the server closed the connection without a response")]
     Unanswered,
     /// The client gave up the connection in the middle of the response: for another request, or because it stalled. The
     /// caller requests the missing bytes again at once, on another connection. Neither server nor file is at fault.
-    #[error("the connection was given up in the middle of the answer")]
+    #[error("the connection was aborted in the middle of the response")]
     AskAgain,
     /// The connection ended before the response did.
-    #[error("the connection ended in the middle of the answer")]
+    #[error("the connection ended in the middle of the response")]
     Interrupted,
     /// 202: the server is preparing the resource, from tape for example. The caller retries later.
     #[error("the server is still preparing it (HTTP 202)")]
@@ -81,14 +81,14 @@ pub enum HttpErrorKind {
     #[error("the server denies access (HTTP {0})")]
     Denied(u16),
     /// 404 or 410: authoritative, the resource does not exist.
-    #[error("there is nothing at this URL (HTTP {0})")]
+    #[error("not found (HTTP {0})")]
     NotFound(u16),
     /// A response that does not fit the request, and so fails validation.
-    #[error("the server's answer can't be used: {0}")]
+    #[error("unusable response: {0}")]
     BadAnswer(String),
     /// A response that contradicts itself, or what the server said of the same version. A retry may succeed: machines
     /// behind one name and caches do this while they change over.
-    #[error("the server's answer can't be used: {0}")]
+    #[error("unusable response: {0}")]
     Contradiction(String),
 }
 
@@ -245,7 +245,7 @@ pub(crate) fn classify(error: &reqwest::Error, timeout: Duration) -> HttpErrorKi
 }
 
 /// For endless headers: the client reads 500 of them, and some 400 KiB.
-const TOO_MANY_HEADERS: &str = "it has more headers, or longer ones, than any server needs";
+const TOO_MANY_HEADERS: &str = "it has too many headers, or too long ones";
 
 /// Returns true if a proxy answered CONNECT with 407. The library does not export the error's type, so this compares
 /// its text; a test with such a proxy guards it.

@@ -11,7 +11,7 @@ pub(super) struct Distrust(pub(super) &'static str);
 /// Why a certificate is not trusted; `None` if the error is not about the certificate.
 pub(super) fn distrust(error: &Error) -> Option<String> {
     let why = match error {
-        Error::NoCertificatesPresented => return Some("the server shows none".to_owned()),
+        Error::NoCertificatesPresented => return Some("the server sends none".to_owned()),
         Error::InvalidCertificate(why) => why,
         _ => return None,
     };
@@ -39,9 +39,9 @@ pub(super) fn distrust(error: &Error) -> Option<String> {
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "it is signed in a way that is no longer safe, or not known here".to_owned()
+            "its signature algorithm is insecure or not supported".to_owned()
         }
-        CertificateError::UnhandledCriticalExtension => "it has conditions that are not known here".to_owned(),
+        CertificateError::UnhandledCriticalExtension => "it has extensions that are not supported".to_owned(),
         _ => "it can't be verified".to_owned(),
     })
 }
@@ -74,8 +74,7 @@ pub(super) fn failure(error: &Error) -> String {
             PeerIncompatible::NoCipherSuitesInCommon
             | PeerIncompatible::NoKxGroupsInCommon
             | PeerIncompatible::NoSignatureSchemesInCommon,
-        ) => "no common cipher suite: the server offers only others than ECDHE with AES-GCM or ChaCha20-Poly1305"
-            .to_owned(),
+        ) => "no common cipher suite: fetchfs supports only ECDHE with AES-GCM or ChaCha20-Poly1305".to_owned(),
         Error::AlertReceived(AlertDescription::ProtocolVersion)
         | Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -86,11 +85,11 @@ pub(super) fn failure(error: &Error) -> String {
         Error::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
             "the server's TLS lacks the extended master secret (RFC 7627)".to_owned()
         }
-        Error::PeerIncompatible(_) => "the server speaks a kind of TLS that is not known here".to_owned(),
+        Error::PeerIncompatible(_) => "the server uses a variant of TLS that is not supported".to_owned(),
         Error::AlertReceived(alert) => match alert {
-            AlertDescription::UnrecognisedName => "the server has no TLS for this host name".to_owned(),
+            AlertDescription::UnrecognisedName => "the server does not serve this host name over TLS".to_owned(),
             AlertDescription::CertificateRequired => {
-                "the server wants a certificate of yours (--client-cert)".to_owned()
+                "the server requires a client certificate (--client-cert)".to_owned()
             }
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
@@ -98,17 +97,15 @@ pub(super) fn failure(error: &Error) -> String {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied => {
-                "the server does not accept your certificate (--client-cert)".to_owned()
-            }
+            | AlertDescription::AccessDenied => "the server rejected the client certificate (--client-cert)".to_owned(),
             AlertDescription::NoApplicationProtocol => "the server speaks neither HTTP/1.1 nor HTTP/2 there".to_owned(),
-            _ => "the server broke the TLS handshake off".to_owned(),
+            _ => "the server aborted the TLS handshake".to_owned(),
         },
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-            "what the server sends is not TLS as it should be".to_owned()
+            "the server sent an invalid TLS message".to_owned()
         }
         Error::PeerMisbehaved(_) | Error::DecryptError | Error::PeerSentOversizedRecord => {
-            "the server breaks the rules of TLS".to_owned()
+            "the server violated the TLS protocol".to_owned()
         }
         _ => "TLS failed".to_owned(),
     }

@@ -217,21 +217,21 @@ impl CacheBuilder {
         let invalid = |what: &str| Err(Error::new(ErrorKind::InvalidInput, what));
         let dir = match self.dir.or_else(default_cache_dir) {
             Some(dir) => std::path::absolute(&dir),
-            None => return invalid("there is no place for the cache: this user has no home; name one by `dir`"),
+            None => return invalid("no cache directory: HOME is not set; name one with `dir`"),
         };
-        let dir = dir.map_err(|error| Error::new(ErrorKind::InvalidInput, format!("the cache folder: {error}")))?;
+        let dir = dir.map_err(|error| Error::new(ErrorKind::InvalidInput, format!("the cache directory: {error}")))?;
         let config = self.config;
         if ChunkSize::new(config.chunk_size.into()).is_none() {
-            return invalid("chunk_size: it must be a power of two from 4 KiB to 64 MiB");
+            return invalid("chunk_size: must be a power of two from 4 KiB to 64 MiB");
         }
         if config.http.max_connections == 0 {
-            return invalid("max_connections: it must be at least one");
+            return invalid("max_connections: must be at least one");
         }
         if config.read_timeout.is_zero() || config.http.timeout.is_zero() {
-            return invalid("timeout, read_timeout: they must be more than none");
+            return invalid("timeout, read_timeout: must be greater than zero");
         }
         if config.max_age.is_some_and(|age| age.is_zero()) {
-            return invalid("max_age: it must be more than none");
+            return invalid("max_age: must be greater than zero");
         }
         Ok(EngineConfig {
             cache_dir: dir,

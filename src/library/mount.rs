@@ -168,7 +168,7 @@ impl MountBuilder {
         let (end, ended) = bounded(0);
         let served = prepared.mount(&config, Arc::clone(&run_file), move |outcome| {
             if let Err(error) = outcome {
-                log::warn!("the session with the kernel broke: {error}");
+                log::warn!("the FUSE session failed: {error}");
             }
             drop(end);
         })?;

@@ -61,7 +61,7 @@ pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         Ok(End::Unmounted(outcome)) => {
             log::info!("{} was unmounted", config.mountpoint.display());
             outcome
-                .context("the session with the kernel broke")
+                .context("the FUSE session failed")
                 .inspect_err(|_| leave(&served, &engine))
         }
         Ok(End::Signal(name)) => {

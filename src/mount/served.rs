@@ -147,7 +147,7 @@ impl Prepared {
         if !passthrough.is_wanted()
             && let Err(error) = mountpoint::raise_read_ahead(&config.mountpoint)
         {
-            log::debug!("the kernel's read-ahead stays as it is: {error}");
+            log::debug!("can't set the kernel's read-ahead: {error}");
         }
         let control = start_control(config, &engine, &run_file, &tree, kinds);
         Ok(Served {
@@ -180,10 +180,10 @@ fn ask_sources(config: &MountConfig, engine: &Arc<Engine>, sources: &Arc<Sources
         let top = Top::of(&client, &sources, cache.catalogue(), urls, naming);
         tokio::time::timeout(patience, top).await
     });
-    match asking.context("the sources can't be asked: what asks them has ended")? {
+    match asking.context("the sources can't be reached: the request task has ended")? {
         Ok(top) => Ok(top?),
         Err(_) => Err(anyhow::anyhow!(
-            "can't mount {}: it has not answered within --read-timeout, {}",
+            "can't mount {}: no response within --read-timeout ({})",
             config.source_name,
             humantime::format_duration(patience)
         )),
@@ -226,7 +226,7 @@ fn start_session(
         // All threads can read one socket.
         session_config.clone_fd = !connection.is_relayed();
         let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
-            .context("the kernel does not answer on the mount")?;
+            .context("the kernel does not respond on the mount")?;
         connection.wait_until_settled();
         let run = move || on_end(session.run());
         Ok(std::thread::Builder::new().name("session".into()).spawn(run)?)
@@ -263,7 +263,7 @@ fn start_control(
         .map(|address| control::serve_at(&address, Arc::clone(&control), runtime));
     if let (Err(error), None | Some(Err(_))) = (&at_mark, &by_device) {
         log::warn!(
-            "can't listen at {}: {error}; `fetchfs prefetch` and the like won't work on this mount",
+            "can't listen at {}: {error}; `fetchfs status`, `prefetch` and the like won't work on this mount",
             socket.display()
         );
     }

@@ -70,7 +70,7 @@ pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, end
     // nohup(1) ignores SIGHUP: then the terminal may be closed.
     let minds_terminal = is_foreground && !is_ignored(libc::SIGHUP) && has_terminal();
     let _in_runtime = runtime.enter();
-    let of = |kind: SignalKind, name| signal(kind).with_context(|| format!("can't watch for {name}"));
+    let of = |kind: SignalKind, name| signal(kind).with_context(|| format!("can't handle {name}"));
     let mut interrupt = of(SignalKind::interrupt(), "SIGINT")?;
     let mut terminate = of(SignalKind::terminate(), "SIGTERM")?;
     let mut quit = of(SignalKind::quit(), "SIGQUIT")?;
@@ -89,7 +89,7 @@ pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, end
                 _ = abort.recv() => break "SIGABRT",
                 _ = hangup.recv() => {
                     logging::reopen();
-                    log::info!("SIGHUP: listings will be asked for again");
+                    log::info!("SIGHUP: listings will be requested again");
                     tree.refresh();
                     if minds_terminal && hangs_up(&mut hangup).await {
                         break "the terminal was closed";
@@ -99,7 +99,8 @@ pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, end
                     break "SIGXCPU";
                 },
                 // A stopped process answers no request: every reader would hang.
-                _ = stop.recv() => log::warn!("a mount can't be stopped (SIGTSTP): its readers would hang; without --foreground it leaves the terminal"),
+                _ = stop.recv() => log::warn!("SIGTSTP is ignored, because programs that read from the mount would \
+                                               hang; to free the terminal, mount without --foreground"),
             }
         };
         let _ = ends.send(End::Signal(name));

@@ -234,7 +234,7 @@ impl Client {
         let too_long = || {
             let shown = bytesize::ByteSize(most).display().iec();
             fail(HttpErrorKind::BadAnswer(format!(
-                "a page of more than {shown}; --max-listing-size allows more"
+                "a page of more than {shown}; raise --max-listing-size"
             )))
         };
         if head.status != 200 {
@@ -266,7 +266,7 @@ impl Client {
                 Ok(body) => body,
                 Err(Unpacking::TooLong) => return Err(too_long()),
                 Err(Unpacking::Damaged) => {
-                    let why = format!("a page that says it is {} and is not", excerpt(&coding));
+                    let why = format!("a page that declares {} and is not in it", excerpt(&coding));
                     return Err(fail(HttpErrorKind::BadAnswer(why)));
                 }
             };
@@ -294,7 +294,7 @@ impl Client {
             return Err(self.failed(answer, kind).await);
         }
         if answer.head.is_web_page() && is_elsewhere(url, &answer.url) {
-            let kind = HttpErrorKind::BadAnswer("a web page came instead of the file; is a login needed?".to_owned());
+            let kind = HttpErrorKind::BadAnswer("a web page instead of the file; is a login needed?".to_owned());
             return Err(self.failed(answer, kind).await);
         }
         let due = answer.head.content_length;

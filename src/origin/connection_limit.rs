@@ -314,7 +314,7 @@ impl Lease {
         }
         if let Some(serves) = state.answered(after, was_shut_out, Instant::now()) {
             log::info!(
-                "{} answers a new connection only when another one is closed: {serves} at a time",
+                "{} accepts a new connection only after another one is closed; using {serves} at a time",
                 self.limit.origin
             );
         }
@@ -384,7 +384,7 @@ impl Drop for Lease {
             return;
         }
         log::debug!(
-            "{}: a connection is closed before its answer was read",
+            "{}: closing a connection before its response was read",
             self.limit.origin
         );
         // It must be closed before another one is opened.

@@ -85,7 +85,7 @@ impl HeadTrusts {
             if experience.head != HeadTrust::Distrusted {
                 if trust == HeadTrust::Distrusted {
                     log::debug!(
-                        "{}: HEAD is answered otherwise than GET, so GET alone is asked",
+                        "{}: responses to HEAD and GET differ; using only GET",
                         crate::http::redact(url)
                     );
                 }

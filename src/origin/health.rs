@@ -216,7 +216,7 @@ impl Health {
         };
         if let Some(pause) = ended {
             log::info!(
-                "{} answers again, after {}",
+                "{} responds again, after {}",
                 self.origin,
                 humantime::format_duration(Duration::from_secs(pause.since.elapsed().as_secs()))
             );
@@ -315,11 +315,11 @@ impl Health {
         drop(state);
         if began {
             log::warn!(
-                "{}: {kind}; it is asked again in {time:.1?}, and then less and less often",
+                "{}: {kind}; next attempt in {time:.1?}, then with growing pauses",
                 self.origin
             );
         } else {
-            log::debug!("{}: {kind}; it is asked again in {time:.1?}", self.origin);
+            log::debug!("{}: {kind}; next attempt in {time:.1?}", self.origin);
         }
         self.changed.notify_waiters();
         FailureAttribution::Origin

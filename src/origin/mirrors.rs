@@ -140,7 +140,7 @@ impl Client {
         } else {
             "file"
         };
-        log::warn!("{}: {why}; this mirror is left out for this {what}", redact(there));
+        log::warn!("{}: {why}; skipping this mirror for this {what}", redact(there));
         self.shared.mirrors.leave_out(there.clone());
     }
 
@@ -234,12 +234,12 @@ impl ChunkTier for MirrorTier {
 fn no_answer(verdict: Verdict) -> HttpErrorKind {
     match verdict {
         Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => bad(UNNAMED),
-        Verdict::Whole { .. } | Verdict::Refused(_) => bad("it does not send the range that was asked for"),
+        Verdict::Whole { .. } | Verdict::Refused(_) => bad("it does not send the requested range"),
         Verdict::Failed(kind) => kind,
     }
 }
 
-const UNNAMED: &str = "nothing shows that it has the same version of the file";
+const UNNAMED: &str = "it may have a different version of the file";
 
 fn bad(why: &str) -> HttpErrorKind {
     HttpErrorKind::BadAnswer(why.to_owned())

@@ -420,13 +420,13 @@ impl Aliases {
         }
         if logged.insert(origin.clone()) {
             let by = match by {
-                By::Names => "all that are told in turn count as one version",
-                By::Date => "files are told apart by their dates and sizes",
-                By::Head(_) => "files are told apart by what HEAD says",
-                By::Bytes => "files are told apart by their sizes, and by their bytes in a few places",
+                By::Names => "alternating validators count as one version",
+                By::Date => "versions are distinguished by date and size",
+                By::Head(_) => "versions are distinguished by the responses to HEAD",
+                By::Bytes => "versions are distinguished by size and by samples of the bytes",
             };
             log::warn!(
-                "{origin}: ETag or Last-Modified differ from answer to answer, though the file does not ({}); {by}",
+                "{origin}: ETag or Last-Modified differ between responses for the same file ({}); {by}",
                 redact(url)
             );
         }

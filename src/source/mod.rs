@@ -62,7 +62,8 @@ impl Default for ListingConfig {
 }
 
 /// The error for a page that is not a listing, and what to do about it.
-pub const NO_INDEX_PAGE: &str = "it is not an index page of a directory; a directory needs one of the server (autoindex), a file a URL without `/` at its end";
+pub const NO_INDEX_PAGE: &str = "it is not an index page; a directory needs one from the server (autoindex), and \
+                                 the URL of a file has no `/` at its end";
 
 /// One kind of source.
 ///
@@ -182,23 +183,23 @@ impl LeftOut {
 }
 
 impl fmt::Display for LeftOut {
-    /// `2 links with a query are not shown (--query-links shows them), 1 name is not shown, being no file name`
+    /// `2 links with a query are not shown (use --query-links); 1 name is not shown (invalid file name)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             (
                 self.queries,
                 "link with a query",
                 "links with a query",
-                " (--query-links shows such)",
+                " (use --query-links)",
             ),
             (
                 self.elsewhere,
-                "link to another place",
-                "links to other places",
-                " (--external-links shows such)",
+                "link outside the directory",
+                "links outside the directory",
+                " (use --external-links)",
             ),
-            (self.refused, "name", "names", ", being no possible file name"),
-            (self.both, "file", "files", ", being called as a directory is"),
+            (self.refused, "name", "names", " (invalid file name)"),
+            (self.both, "file", "files", " (same name as a directory)"),
         ];
         let mut is_first = true;
         for (number, one, many, why) in parts.into_iter().filter(|(number, ..)| *number > 0) {

@@ -15,7 +15,7 @@ use crossbeam_channel::Receiver;
 /// [`crate::logging`] sets.
 pub fn contained<T>(what: &str, work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work))
-        .inspect_err(|_| log::error!("{what}: a bug in fetchfs; that fails, the mount goes on"))
+        .inspect_err(|_| log::error!("{what}: bug in fetchfs; this operation fails, and the mount continues"))
         .ok()
 }
 

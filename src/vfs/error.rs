@@ -25,13 +25,13 @@ pub enum TreeError {
     Changed,
     /// The server gives no size for the file. It can still be read in sequence:
     /// [`Cache::sequential`](crate::cache::Cache::sequential).
-    #[error("{}: the server does not tell the file's size", redact(.0))]
+    #[error("{}: the server does not send the file's size", redact(.0))]
     SizeUnknown(Url),
     /// The source, or the origin of the file, gave no usable answer.
     #[error(transparent)]
     Source(SourceError),
     /// No usable answer came within `--read-timeout`.
-    #[error("{url}: no answer that can be used within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
+    #[error("{url}: no usable response within {}{}", humantime::format_duration(*.waited), said_last(.last.as_ref()))]
     DeadlinePassed {
         /// The URL asked, without secrets.
         url: String,
@@ -41,7 +41,7 @@ pub enum TreeError {
         last: Option<SourceError>,
     },
     /// No request was sent: the origin is unhealthy or busy, and the caller can do without an answer.
-    #[error("the server is left alone")]
+    #[error("not requested, because the server is failing or busy")]
     NotAsked,
     /// The cache can't open the file.
     #[error(transparent)]

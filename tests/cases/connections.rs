@@ -27,7 +27,7 @@ fn sized_names(mount: &Mount) -> usize {
 
 /// Data, metadata, probes and idle connections count together.
 #[test]
-fn no_more_connections_than_allowed() {
+fn max_connections_is_never_exceeded() {
     for most in [1, 3] {
         let server = WebServer::case("connection-limit.py", &["PORT"]);
         let mount = Mount::of(&server.url("/"))
@@ -58,7 +58,7 @@ fn no_more_connections_than_allowed() {
 
 /// An idle connection of fetchfs blocks a new one: the server accepts the next one only after this one is closed.
 #[test]
-fn a_server_of_one_connection_at_a_time_is_served_by_one() {
+fn single_connection_server_is_used_with_one() {
     for options in [&[][..], &["1"]] {
         let server = WebServer::case("single-thread.py", &["PORT"]);
         let plan = Mount::of(&server.url("/"));
@@ -76,7 +76,7 @@ fn a_server_of_one_connection_at_a_time_is_served_by_one() {
 }
 
 #[test]
-fn names_come_beside_a_stream_over_one_connection() {
+fn listings_interleave_with_a_stream_on_one_connection() {
     let server = WebServer::case("slow-stream.py", &["PORT"]);
     let mount = Mount::of(&server.url("/")).with("--max-connections", "1").start();
     let mut stream = File::open(mount.path("big.bin")).expect("to open");
@@ -110,7 +110,7 @@ fn names_come_beside_a_stream_over_one_connection() {
 
 /// A router that forgets connections, or a suspended laptop: neither an end nor a reset arrives.
 #[test]
-fn connections_that_died_in_silence_cost_seconds_and_no_error() {
+fn silently_dead_connections_cause_no_error() {
     let server = WebServer::case("dead-pool.py", &["PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     let file = File::open(mount.path("a")).expect("to open");
@@ -128,7 +128,7 @@ fn connections_that_died_in_silence_cost_seconds_and_no_error() {
 }
 
 #[test]
-fn a_silence_within_a_body_is_first_the_connections_fault() {
+fn stalled_body_is_retried_on_a_new_connection() {
     let server = WebServer::case("stall-in-body.py", &["PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     let began = Instant::now();
@@ -138,7 +138,7 @@ fn a_silence_within_a_body_is_first_the_connections_fault() {
 
 /// RFC 9110 §9.3.2 forbids it. The bytes after the head are no HTTP, and precede the next response.
 #[test]
-fn a_head_with_a_body_spoils_its_connection_and_no_answer() {
+fn head_response_with_a_body_is_harmless() {
     let server = WebServer::case("head-with-body.py", &["PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(sized_names(&mount), 40);

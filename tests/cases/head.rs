@@ -36,7 +36,7 @@ fn is_read(mount: &mut Mount, name: &str, size: u64, bytes: Option<&[u8]>) {
 }
 
 #[test]
-fn a_file_is_there_as_long_as_get_has_it() {
+fn file_exists_as_long_as_get_succeeds() {
     for how in ["close", "404", "405", "503"] {
         for page in ["names", "sizes"] {
             let server = WebServer::case("head-odd.py", &["PORT", how, page]);
@@ -46,7 +46,7 @@ fn a_file_is_there_as_long_as_get_has_it() {
 }
 
 #[test]
-fn a_head_that_hangs_holds_nobody_up() {
+fn hanging_head_delays_no_reader() {
     for page in ["names", "sizes"] {
         let server = WebServer::case("head-odd.py", &["PORT", "hang", page]);
         let mut mount = Mount::of(&server.url("/"))
@@ -60,7 +60,7 @@ fn a_head_that_hangs_holds_nobody_up() {
 }
 
 #[test]
-fn a_size_is_what_get_says() {
+fn size_comes_from_get() {
     for kind in ["strong", "dated", "weak", "none"] {
         for how in ["ranges", "whole"] {
             for page in ["names", "sizes"] {
@@ -72,7 +72,7 @@ fn a_size_is_what_get_says() {
 }
 
 #[test]
-fn a_size_is_found_whatever_is_made_of_the_first_byte() {
+fn size_is_found_despite_broken_first_byte_ranges() {
     for how in ["whole", "416", "star"] {
         let server = WebServer::case("first-byte-probe.py", &["PORT", how]);
         is_read(&mut mount(&server), "a", HELLO, Some(&hello()));
@@ -80,7 +80,7 @@ fn a_size_is_found_whatever_is_made_of_the_first_byte() {
 }
 
 #[test]
-fn an_empty_file_is_empty_whatever_is_made_of_its_first_byte() {
+fn empty_file_is_found_despite_broken_ranges() {
     for how in ["400", "416", "416-total", "500", "204", "star"] {
         for more in [&["sizes"][..], &["names", "plain"]] {
             let server = WebServer::case("empty-file.py", &[&["PORT", how], more].concat());
@@ -90,7 +90,7 @@ fn an_empty_file_is_empty_whatever_is_made_of_its_first_byte() {
 }
 
 #[test]
-fn a_file_without_a_length_goes_on_to_seek() {
+fn file_without_a_length_is_seekable() {
     for kind in ["strong", "dated", "weak", "none"] {
         let server = WebServer::case("head-length.py", &["PORT", kind, "chunked", "sizes"]);
         let mut mount = mount(&server);
@@ -107,7 +107,7 @@ fn a_file_without_a_length_goes_on_to_seek() {
 }
 
 #[test]
-fn a_server_that_refuses_ranges_by_a_status_is_read_in_line() {
+fn server_rejecting_ranges_is_read_sequentially() {
     for status in ["416", "400", "405", "501"] {
         let server = WebServer::case("range-refused.py", &[status, "PORT"]);
         is_read(&mut mount(&server), "f.bin", 4 << 20, None);
@@ -115,14 +115,14 @@ fn a_server_that_refuses_ranges_by_a_status_is_read_in_line() {
 }
 
 #[test]
-fn a_file_that_is_being_prepared_is_waited_for() {
+fn status_202_is_retried() {
     let server = WebServer::case("accepted-202.py", &["PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(fs::read(mount.path("f.bin")).expect("its bytes").len(), 4 << 20);
 }
 
 #[test]
-fn a_page_that_is_rewritten_as_it_is_sent_is_read_to_its_end() {
+fn page_rewritten_in_transit_is_read_to_its_end() {
     let server = WebServer::case("rewritten-html.py", &["PORT"]);
     let mut mount = mount(&server);
     for _ in 0..2 {
@@ -138,7 +138,7 @@ fn a_page_that_is_rewritten_as_it_is_sent_is_read_to_its_end() {
 }
 
 #[test]
-fn an_answer_that_contradicts_itself_is_asked_for_again() {
+fn contradictory_response_is_retried() {
     let (origin, content) = (Origin::start(), Content::noise(24 << 20, 5));
     origin.add("/f", content.clone());
     let mount = Mount::start_of(&origin.url("/"));
@@ -157,7 +157,7 @@ fn an_answer_that_contradicts_itself_is_asked_for_again() {
 }
 
 #[test]
-fn a_file_that_is_shorter_than_listed_is_read_to_its_true_end() {
+fn file_shorter_than_listed_is_read_to_its_end() {
     for status in ["200", "416", "416-total", "400"] {
         let server = WebServer::case("past-the-end.py", &["PORT", status]);
         let mount = Mount::start_of(&server.url("/"));

@@ -24,7 +24,7 @@ fn impatient(url: &str) -> Mount {
 }
 
 #[test]
-fn undated_files_have_one_fixed_date_over_remounts() {
+fn undated_files_keep_a_fixed_date() {
     let server = WebServer::case("no-dates.py", &["PORT", "none"]);
     let mut mount = Mount::start_of(&server.url("/"));
     for _ in 0..2 {
@@ -46,7 +46,7 @@ fn directories_have_the_date_of_the_newest_listing() {
 }
 
 #[test]
-fn last_modified_counts_where_the_listing_has_no_date() {
+fn last_modified_is_used_without_a_listed_date() {
     const MODIFIED: i64 = 1_577_836_800;
     let server = WebServer::case("no-dates.py", &["PORT", "sized"]);
     let mut mount = Mount::start_of(&server.url("/"));
@@ -61,7 +61,7 @@ fn last_modified_counts_where_the_listing_has_no_date() {
 
 /// 2024-05-01, 21:00 by the listing; 12:00:37 UTC by Last-Modified.
 #[test]
-fn last_modified_counts_as_soon_as_it_is_known_and_over_remounts() {
+fn last_modified_is_kept_over_remounts() {
     const LISTED: i64 = 1_714_597_200;
     const MODIFIED: i64 = 1_714_564_837;
     let server = WebServer::case("listed-date.py", &["PORT"]);
@@ -75,7 +75,7 @@ fn last_modified_counts_as_soon_as_it_is_known_and_over_remounts() {
 }
 
 #[test]
-fn the_date_of_an_open_file_stays_until_it_is_closed() {
+fn open_file_keeps_its_date() {
     let server = WebServer::case("listed-date.py", &["PORT"]);
     let mount = impatient(&server.url("/"));
     let before = date(mount.path("a"));
@@ -89,7 +89,7 @@ fn the_date_of_an_open_file_stays_until_it_is_closed() {
 /// The listing is four hours behind UTC, and one of the two files must be requested: the index would look older than
 /// its data. The same would happen to files of one minute once one of them was read.
 #[test]
-fn dates_of_one_directory_come_from_one_clock() {
+fn dates_of_a_directory_use_one_clock() {
     for kind in [&["PORT"][..], &["PORT", "minute"], &["PORT", "exact"]] {
         let server = WebServer::case("two-clocks.py", kind);
         let mut mount = Mount::start_of(&server.url("/"));
@@ -110,7 +110,7 @@ fn dates_of_one_directory_come_from_one_clock() {
 }
 
 #[test]
-fn inode_numbers_survive_reads_and_remounts_and_new_versions_have_new_ones() {
+fn inode_numbers_survive_remounts_and_change_with_versions() {
     let origin = Origin::start();
     for name in ["/top", "/dir/file", "/dir/below/deep"] {
         origin.add(name, Content::noise(100, 1));
@@ -153,7 +153,7 @@ fn assert_is_directory(mount: &Mount) {
 
 /// The link has no `/`: the server redirects to the name with one, or has an index page there.
 #[test]
-fn a_file_that_turns_out_to_be_a_directory_is_one_in_the_index_too() {
+fn file_found_to_be_a_directory_is_recorded_as_one() {
     for kind in ["301", "200"] {
         let server = WebServer::case("directory-without-slash.py", &["PORT", kind]);
         let mut mount = impatient(&server.url("/"));
@@ -168,7 +168,7 @@ fn a_file_that_turns_out_to_be_a_directory_is_one_in_the_index_too() {
 }
 
 #[test]
-fn a_source_without_its_slash_is_a_directory() {
+fn source_without_trailing_slash_is_a_directory() {
     for kind in ["301", "200"] {
         let server = WebServer::case("directory-without-slash.py", &["PORT", kind]);
         let mount = Mount::start_of(&server.url("/sub"));
@@ -181,7 +181,7 @@ fn is_absent(path: impl AsRef<Path>) -> bool {
 }
 
 #[test]
-fn a_name_that_is_served_and_not_listed_is_found_when_it_is_looked_up() {
+fn unlisted_name_is_found_by_lookup() {
     let origin = Origin::start();
     origin.add("/listed", Content::noise(10, 1));
     origin.add("/hidden", Content::noise(1000, 2));
@@ -207,7 +207,7 @@ fn a_name_that_is_served_and_not_listed_is_found_when_it_is_looked_up() {
 
 /// A scanner costs the server 64 requests, whatever names it tries.
 #[test]
-fn names_that_are_nowhere_cost_few_requests() {
+fn missing_names_cost_few_requests() {
     let origin = Origin::start();
     origin.add("/listed", Content::noise(10, 1));
     let mount = Mount::start_of(&origin.url("/"));
@@ -225,7 +225,7 @@ fn names_that_are_nowhere_cost_few_requests() {
 }
 
 #[test]
-fn a_server_that_has_something_for_any_name_has_what_it_lists() {
+fn catch_all_server_has_only_listed_names() {
     for (mode, has_hidden) in [("page", false), ("anything", false), ("honest", true)] {
         let server = WebServer::case("unlisted-name.py", &[mode, "PORT"]);
         let mount = Mount::start_of(&server.url("/"));
@@ -243,7 +243,7 @@ fn a_server_that_has_something_for_any_name_has_what_it_lists() {
 }
 
 #[test]
-fn a_ghost_is_left_out_of_the_directory_that_showed_it() {
+fn listed_but_missing_file_is_hidden() {
     let origin = Origin::start();
     origin.set_index_style(IndexStyle::NamesOnly);
     for name in ["/ghost", "/real"] {
@@ -268,7 +268,7 @@ fn a_ghost_is_left_out_of_the_directory_that_showed_it() {
 
 /// Earlier each look-up took two seconds once the listing was stale, and the server was taken for silent.
 #[test]
-fn a_large_directory_is_looked_into_without_waiting_for_its_newer_listing() {
+fn lookup_does_not_wait_for_a_refreshed_listing() {
     let origin = Origin::start();
     for number in 0..10_000 {
         origin.add(&format!("/f{number}"), Content::noise(10, 1));
@@ -295,7 +295,7 @@ fd = os.open(sys.argv[1], os.O_RDONLY)
 for _ in sys.stdin: print(sorted(os.listdir(fd)), flush=True)";
 
 #[test]
-fn rewinddir_shows_the_directory_as_it_is_now() {
+fn rewinddir_refreshes_the_directory() {
     let origin = Origin::start();
     origin.add("/a", Content::noise(10, 1));
     let mount = impatient(&origin.url("/"));

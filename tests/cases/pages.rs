@@ -27,7 +27,7 @@ fn left_out(mount: &Mount) -> String {
 
 /// These pages have no known title; their parent lists them as directories.
 #[test]
-fn an_empty_directory_without_a_mark_is_empty() {
+fn empty_directory_is_recognised() {
     for page in ["empty-go.html", "empty-tomcat.html"] {
         let server = WebServer::case("page-of.py", &["PORT", page]);
         let mount = Mount::start_of(&server.url("/"));
@@ -37,7 +37,7 @@ fn an_empty_directory_without_a_mark_is_empty() {
 
 /// Listings of an unsupported kind, and pages that only a script fills in.
 #[test]
-fn a_refusal_says_what_the_server_sent() {
+fn listing_error_describes_the_response() {
     for (page, says) in [
         ("listing.json", "JSON"),
         ("bucket.xml", "S3 bucket"),
@@ -64,7 +64,7 @@ fn a_refusal_says_what_the_server_sent() {
 
 /// At the root of a mount, no parent shows that it is a directory.
 #[test]
-fn a_page_without_names_is_no_mount() {
+fn page_without_names_is_not_mounted() {
     let server = WebServer::case("page-of.py", &["PORT", "empty-go.html"]);
     let mut command = crate::common::mount::fetchfs();
     let home = tempfile::tempdir().expect("a folder");
@@ -77,7 +77,7 @@ fn a_page_without_names_is_no_mount() {
 }
 
 #[test]
-fn a_directory_wins_over_a_file_of_its_name() {
+fn directory_wins_over_a_file_of_the_same_name() {
     let server = WebServer::case("page-of.py", &["PORT", "file-and-directory.html"]);
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(names(&mount.path("x")), ["foo"]);
@@ -86,7 +86,7 @@ fn a_directory_wins_over_a_file_of_its_name() {
 }
 
 #[test]
-fn a_directory_is_one_by_its_text() {
+fn directory_is_recognised_by_its_text() {
     let server = WebServer::case("directory-without-slash.py", &["PORT", "200"]);
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(names(&mount.path("sub")), ["b.bin"]);
@@ -94,7 +94,7 @@ fn a_directory_is_one_by_its_text() {
 }
 
 #[test]
-fn links_with_a_query_are_counted_and_shown_if_asked_for() {
+fn query_links_are_counted_and_shown_on_request() {
     let server = WebServer::case("page-of.py", &["PORT", "query-links.html"]);
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(names(&mount.path("x")), [""; 0]);
@@ -108,7 +108,7 @@ fn links_with_a_query_are_counted_and_shown_if_asked_for() {
 }
 
 #[test]
-fn links_elsewhere_are_counted_and_shown_if_asked_for() {
+fn external_links_are_counted_and_shown_on_request() {
     let server = WebServer::case("links-elsewhere.py", &["PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     for (directory, shown) in [
@@ -121,7 +121,7 @@ fn links_elsewhere_are_counted_and_shown_if_asked_for() {
     }
     let said = left_out(&mount);
     assert!(
-        said.contains("2 links with a query") && said.contains("4 links to other places"),
+        said.contains("2 links with a query") && said.contains("4 links outside the directory"),
         "{said}"
     );
     drop(mount);
@@ -132,7 +132,7 @@ fn links_elsewhere_are_counted_and_shown_if_asked_for() {
 }
 
 #[test]
-fn pages_that_a_script_fills_in_are_asked_for_without() {
+fn javascript_pages_are_requested_in_plain_form() {
     for how in ["noscript", "asset"] {
         let server = WebServer::case("scripted.py", &["PORT", how]);
         let mut mount = Mount::start_of(&server.url("/"));

@@ -109,7 +109,7 @@ fn open_terminal() -> (OwnedFd, OwnedFd) {
 
 /// A foreground mount whose terminal is closed, such as a window or an ssh session.
 #[test]
-fn a_closed_terminal_unmounts() {
+fn closed_terminal_unmounts() {
     let (origin, ground) = (hello(), Ground::new());
     let (window, terminal) = open_terminal();
     let mut command = ground.command(&origin.url("/"), &["--foreground"]);
@@ -139,7 +139,7 @@ fn a_closed_terminal_unmounts() {
 
 /// `ulimit -f`, `LimitFSIZE=`.
 #[test]
-fn a_file_size_limit_costs_no_read() {
+fn file_size_limit_fails_no_read() {
     let (origin, ground) = (hello(), Ground::new());
     let mut command = ground.command(&origin.url("/"), &[]);
     let most = 1 << 20;
@@ -166,7 +166,7 @@ fn a_file_size_limit_costs_no_read() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_costs_its_lines() {
+fn unwritable_log_only_loses_lines() {
     let (origin, ground) = (hello(), Ground::new());
     run(&mut ground.command(&origin.url("/"), &["-vvv", "--log-file", "/dev/full"])).succeeded();
     assert_eq!(
@@ -178,7 +178,7 @@ fn a_log_that_cannot_be_written_costs_its_lines() {
 
 /// A mount can be moved or bound (`mount --move`, `mount --bind`), and its process follows.
 #[test]
-fn a_moved_or_bound_mount_is_found_by_its_device() {
+fn moved_or_bind_mounted_mount_is_found_by_device() {
     let (origin, ground) = (hello(), Ground::new());
     origin.add("/sub/inner.txt", "inner\n");
     let script = r#"
@@ -207,7 +207,7 @@ fn a_moved_or_bound_mount_is_found_by_its_device() {
 
 /// logind removes a user's directory at the last logout; clean-up jobs remove old files in /tmp.
 #[test]
-fn a_run_directory_that_is_cleared_away_costs_nothing() {
+fn deleted_run_directory_is_harmless() {
     let (origin, ground) = (hello(), Ground::new());
     // The runtime directory of an ordinary user, or of root at /run/fetchfs, hidden from other tests.
     let script = r#"
@@ -226,7 +226,7 @@ fn a_run_directory_that_is_cleared_away_costs_nothing() {
 
 /// An overlay would keep asking for the version of a file that it saw first.
 #[test]
-fn an_overlay_is_for_a_tree_that_does_not_change() {
+fn overlay_works_on_an_unchanging_tree() {
     if !is_root() {
         return;
     }
@@ -245,7 +245,7 @@ fn an_overlay_is_for_a_tree_that_does_not_change() {
 
 /// The handle that an NFS server asks for before it exports a directory.
 #[test]
-fn a_mount_gives_out_no_handles_for_nfs() {
+fn mount_refuses_nfs_file_handles() {
     let origin = hello();
     let mount = Mount::start_of(&origin.url("/"));
     let root = CString::new(mount.root().into_os_string().into_encoded_bytes()).expect("a path of the harness");
@@ -261,7 +261,7 @@ fn a_mount_gives_out_no_handles_for_nfs() {
 
 /// A FUSE file system may also be used by another host: here it is a mount of fetchfs.
 #[test]
-fn a_cache_folder_on_a_network_file_system_is_refused() {
+fn cache_dir_on_a_network_file_system_is_rejected() {
     let origin = hello();
     let (ground, mount) = (Ground::new(), Mount::start_of(&origin.url("/")));
     let folder = mount.path("cache");
@@ -278,7 +278,7 @@ fn a_cache_folder_on_a_network_file_system_is_refused() {
 }
 
 #[test]
-fn clearing_the_cache_keeps_what_is_pinned() {
+fn cache_clear_keeps_pinned_files() {
     let (origin, ground) = (hello(), Ground::new());
     origin.add("/other.txt", "other\n");
     ground.mount(&origin.url("/"), &[]);

@@ -11,7 +11,7 @@ use crate::common::wait_until;
 /// A redirector that sends each request to another mirror, which has another validator for the version, or lacks the
 /// file.
 #[test]
-fn what_a_redirector_leads_to_in_turn_is_one_file() {
+fn rotating_redirect_targets_are_one_file() {
     for mode in ["tags", "dates", "lost"] {
         let server = WebServer::case("redirector.py", &[mode, "PORT"]);
         let mount = mount_of(&server);
@@ -42,7 +42,7 @@ fn what_a_redirector_leads_to_in_turn_is_one_file() {
 /// A directory redirects to a node that goes away, as those of archive.org do. An open file is read on from the next
 /// node.
 #[test]
-fn a_node_that_goes_away_under_an_open_file_is_replaced_by_the_next_one() {
+fn failed_redirect_target_of_an_open_file_is_replaced() {
     let server = WebServer::case("node-moves.py", &["PORT", "OTHER", "OTHER", "post"]);
     let mount = Mount::of(&server.url("/item/")).with("--chunk-size", "64KiB").start();
     let file = File::open(mount.path("a")).expect("to open");
@@ -68,7 +68,7 @@ fn a_node_that_goes_away_under_an_open_file_is_replaced_by_the_next_one() {
 /// The source redirects to a directory on another server and has nothing below its own URL. Without the server it is
 /// remounted by the given URL.
 #[test]
-fn a_redirected_root_is_called_by_its_own_url_and_remounted_offline() {
+fn redirected_root_keeps_its_url_and_remounts_offline() {
     let server = WebServer::case("redirected-root.py", &["PORT", "OTHER"]);
     let mut mount = mount_of_top(&server);
     assert_eq!(fs::read(mount.path("a")).expect("its bytes"), b"hello\n");
@@ -81,7 +81,7 @@ fn a_redirected_root_is_called_by_its_own_url_and_remounted_offline() {
 
 /// Nothing of the file is cached at the remount, so its first request is made before the root's redirect is known.
 #[test]
-fn what_is_below_a_redirected_root_is_found_after_a_remount() {
+fn redirected_tree_is_found_after_a_remount() {
     let server = WebServer::case("redirected-root.py", &["PORT", "OTHER"]);
     let mut mount = mount_of_top(&server);
     fs::read_dir(mount.root()).expect("a listing");
@@ -95,7 +95,7 @@ fn mount_of_top(server: &WebServer) -> Mount {
 
 /// Two logins over one cache, one of them without the server: each has its own bytes and names.
 #[test]
-fn two_logins_over_one_cache_see_each_their_own() {
+fn two_logins_in_one_cache_are_separate() {
     for (mode, option) in [("plain", "--login"), ("tag", "--login"), ("plain", "--header")] {
         let server = WebServer::case("two-logins.py", &[mode, "PORT"]);
         let value = |user: &str| match option {

@@ -3,7 +3,7 @@
 //! The tests need an origin that breaks off in the middle of a body, ignores ranges, sends a wrong Content-Range,
 //! falls silent, and changes a file. Libraries prevent that, so this server speaks HTTP/1.1 on a bare socket. Without
 //! faults it is honest: ranges, validators, conditions, `HEAD`, keep-alive and index pages are those of a good
-//! server, and `origin_itself.rs` tests that.
+//! server, and `origin_server.rs` tests that.
 //!
 //! One [`Origin`] is one origin, with:
 //!
@@ -17,7 +17,7 @@
 //! Tests control the order of events: a [`Gate`] holds responses back until the test opens it, and
 //! [`Log::wait_for`](log::Log::wait_for) returns when the origin has received what the test describes.
 //!
-//! To add a fault: a variant in [`Fault`], an arm in `Fault::apply`, a test in `origin_itself.rs`.
+//! To add a fault: a variant in [`Fault`], an arm in `Fault::apply`, a test in `origin_server.rs`.
 
 mod content;
 mod delivery;

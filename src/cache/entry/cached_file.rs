@@ -218,7 +218,7 @@ impl CachedFile {
         let exclusive = exclusive.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                "a data file was cut off, and is open elsewhere",
+                "the data file was truncated, and another process has it open",
             )
         })?;
         self.state.lock().losses += 1;
@@ -247,7 +247,7 @@ impl CachedFile {
     pub fn check_ends(&self) -> io::Result<()> {
         let has_more = self.data.length()? > self.size;
         if has_more {
-            return Err(io::Error::other("the data file has more bytes than it should"));
+            return Err(io::Error::other("the data file is too long"));
         }
         [0, self.size.saturating_sub(1)]
             .into_iter()

@@ -180,13 +180,14 @@ impl VersionStore {
         if why.kind() == io::ErrorKind::FileTooLarge {
             // For example on a file system without holes: other files may fit.
             log::warn!(
-                "{size} bytes are too large a file for the file system of the cache, or for a limit of file sizes (ulimit -f): it is read around the cache"
+                "a file of {size} bytes exceeds the maximum file size of the cache's file system, or the limit \
+                 `ulimit -f`; reads of it bypass the cache"
             );
         } else if why.raw_os_error() == Some(libc::EMFILE) {
             // This says nothing about the directory, and does not concern open data files.
             log::warn!(
-                "no more files can be open at a time: one is read around the cache; raise the limit of open files \
-                 (ulimit -n, LimitNOFILE)"
+                "the limit of open files is reached, so reads of a file bypass the cache; raise the limit (ulimit \
+                 -n, LimitNOFILE=)"
             );
         } else {
             self.trouble.failed(why);
@@ -286,7 +287,7 @@ impl VersionStore {
             let read = settled.cached_file.read_exact_at(&mut buffer, place.start);
             if read.is_err() || xxh3_64(&buffer) != checksum {
                 log::warn!(
-                    "{}: chunk {chunk} in the cache is not what was fetched; it is fetched again",
+                    "{}: checksum mismatch in cached chunk {chunk}; it will be fetched again",
                     redact(entry.url())
                 );
                 self.forget_chunk(settled, chunk);
@@ -339,7 +340,8 @@ impl VersionStore {
             return Ok(());
         };
         log::warn!(
-            "{}: its data file in the cache was cut to {len} bytes by somebody else; what is missing is fetched again",
+            "{}: another program truncated its data file in the cache to {len} bytes; missing chunks will be \
+             fetched again",
             redact(entry.url())
         );
         self.lose(settled, entry.chunk.index(len)..entry.chunk.count(settled.size()));

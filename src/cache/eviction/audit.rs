@@ -52,7 +52,7 @@ pub(in crate::cache) fn run(versions: &VersionStore) {
     let counted = ledger.used();
     if counted != counted.clamp(least, most) {
         let by = counted.clamp(least, most).cast_signed() - counted.cast_signed();
-        log::debug!("the cache's files take {found} bytes and were counted as {counted}");
+        log::debug!("cache usage corrected: {found} bytes found, {counted} bytes counted");
         ledger.adjust(by);
     }
 }

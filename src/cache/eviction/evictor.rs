@@ -85,12 +85,12 @@ fn run(versions: &VersionStore, let_go: &dyn Fn()) {
         let asked = quota.rounds.asked();
         let is_in_place = versions.is_in_place();
         // Writers waiting for space receive the outcome even after a panic.
-        let outcome = contained("making room", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
+        let outcome = contained("evicting", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
         quota.rounds.have_ended(asked, outcome);
         quota.ledger.relieve();
         // Writers come first; the work that can wait follows.
         let is_settled = asked > 0 || begun.elapsed() >= SETTLING;
-        contained("looking after the cache's folder", || {
+        contained("maintaining the cache directory", || {
             if is_settled {
                 audit::run_if_due(versions);
             }
@@ -310,7 +310,7 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
         }
     }
     if freed > 0 {
-        log::debug!("made room in the cache: {freed} bytes");
+        log::debug!("evicted {freed} bytes from the cache");
     }
     Evicted { freed, refused }
 }

@@ -101,7 +101,7 @@ impl Recorder {
 }
 
 fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
-    panic_guard::each(queue, "writing what came", |job| {
+    panic_guard::each(queue, "writing a response body", |job| {
         let WriteJob {
             entry,
             fetch,
@@ -123,9 +123,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
                 }
                 written
             }
-            None => Err(ReadError::Store(
-                "nobody knows yet which file these bytes belong to".into(),
-            )),
+            None => Err(ReadError::Store("the version of these bytes is not known yet".into())),
         };
         manager.progress(entry.id, fetch, position.offset);
         if result.is_ok() {

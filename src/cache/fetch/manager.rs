@@ -229,8 +229,8 @@ impl ChunkManager {
         let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, origin, refusal));
         if is_news {
             log::warn!(
-                "{origin}: {}, and it may be that there are too many at once; it gets fewer at a time, as many as it \
-                 is seen to bear (`fetchfs status` shows how many)",
+                "{origin}: {}, possibly because of too many parallel requests; using fewer connections (`fetchfs \
+                 status` shows how many)",
                 refusal.kind
             );
         }
@@ -241,7 +241,7 @@ impl ChunkManager {
     pub fn broken_off(self: &Arc<Self>, fetch: FetchId, origin: &Origin, asked: std::time::Instant) {
         let now = std::time::Instant::now();
         if self.change(|state| state.scheduler.broken_off(fetch, asked, now)) {
-            log::info!("{origin} breaks connections off: it gets fewer at a time, and slowly more again");
+            log::info!("{origin} breaks off responses; using fewer connections for a while");
         }
     }
 
@@ -330,7 +330,7 @@ impl ChunkManager {
             if has_passed {
                 period_ends = Instant::now() + STALL;
             }
-            let watched = contained("ending waits", || {
+            let watched = contained("ending timed-out reads", || {
                 self.change(|state| {
                     state.end_late_waits(self.patience);
                     if has_passed {

@@ -330,7 +330,7 @@ impl Scheduler {
         }
         self.dispatch_for(id);
         self.queues.forget_if_idle(id);
-        debug_assert!(self.looks_after_all(id), "a waiter of {id:?} is forgotten");
+        debug_assert!(self.looks_after_all(id), "a waiter of {id:?} was lost");
     }
 
     fn looks_after_all(&self, id: EntryId) -> bool {

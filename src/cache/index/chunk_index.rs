@@ -51,7 +51,7 @@ impl ChunkIndex {
         if mark.exists() {
             return Err(CacheError::Index {
                 path: shown,
-                reason: "SQLite has found it to be damaged".to_owned(),
+                reason: "SQLite reports that it is damaged".to_owned(),
                 is_damaged: true,
             });
         }
@@ -109,7 +109,7 @@ impl ChunkIndex {
             let _ = std::fs::remove_file(cache_dir.join(rest));
         }
         log::warn!(
-            "{} is damaged, or no index of fetchfs; it is now {}, and the cache begins anew",
+            "{} is damaged, or not an index of fetchfs; it was renamed to {}, and the cache starts empty",
             path.display(),
             aside.display()
         );
@@ -160,7 +160,7 @@ impl ChunkIndex {
             .connections
             .write_durably(|connection| state::set_clean(connection, session));
         if let Err(error) = set {
-            log::info!("cache index: {error}; after a reboot the cache will be verified as it is read");
+            log::info!("cache index: {error}; after a reboot, cached chunks will be verified when they are read");
         }
     }
 

@@ -228,7 +228,7 @@ pub fn inspect(path: &Path) -> Result<(), CacheError> {
     }
     match judge_header(&header) {
         Header::Usable => Ok(()),
-        Header::Foreign => Err(index_error("it is no index of fetchfs".to_owned(), true)),
+        Header::Foreign => Err(index_error("it is not an index of fetchfs".to_owned(), true)),
         Header::Newer(found) => Err(CacheError::NewerIndex {
             path: shown,
             found,

@@ -38,7 +38,10 @@ pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i6
         Ok((epoch, false, !clean && !noted.is_empty()))
     })?;
     if is_news {
-        log::warn!("the machine went down while the cache was in use: its chunks are verified before they are served");
+        log::warn!(
+            "the machine went down while the cache was in use; cached chunks will be verified when they are \
+                    read"
+        );
     }
     Ok((epoch, is_of_this_boot))
 }

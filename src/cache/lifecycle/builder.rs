@@ -145,7 +145,7 @@ impl Cache {
             Ok((dir_lock, versions)) => {
                 self.cache_dir.swap_in(versions);
                 if let Err(error) = self.hold(dir_lock, config) {
-                    log::warn!("no room is made in the cache: {error}");
+                    log::warn!("can't start eviction: {error}");
                 }
                 trouble.folder_is_open();
                 true
@@ -167,6 +167,6 @@ fn closing(idle_files: &Arc<IdleFiles>) -> impl Fn() + Send + Sync + use<> {
 fn no_thread(config: &CacheConfig, error: &std::io::Error) -> CacheError {
     CacheError::Folder {
         path: config.folder.display().to_string(),
-        reason: format!("no thread to write with: {error}"),
+        reason: format!("can't start a file-writer thread: {error}"),
     }
 }

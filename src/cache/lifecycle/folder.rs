@@ -101,8 +101,8 @@ impl Folder {
         let has_holes = store.has_holes();
         if !has_holes {
             log::warn!(
-                "{}: its file system can't give back parts of files, so nothing is cached there: files are read around it; choose \
-                 another place with --cache-dir",
+                "{}: its file system does not support punching holes (fallocate), so reads bypass the cache; choose \
+                 another directory with --cache-dir",
                 config.folder.display()
             );
         }
@@ -157,7 +157,12 @@ pub fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
         CacheError::TooSmall { size, least } => {
             // The default is half of what is free, and less is free than usual.
             let is_of_now = config.quota.size.is_none() && quota::half_of_disk(&config.folder) >= *least;
-            is_of_now.then(|| format!("its disk is nearly full: the cache would have {size} bytes, and needs {least}"))
+            is_of_now.then(|| {
+                format!(
+                    "its disk is nearly full: {size} bytes are available to the cache, and it \
+                                       needs {least}"
+                )
+            })
         }
         CacheError::Folder { .. } | CacheError::Index { .. } => {
             let why = why_unusable(&config.folder).filter(is_of_the_disk);
@@ -229,7 +234,7 @@ fn make_way(folder: &Path) -> bool {
     }
     if freed > 0 {
         log::warn!(
-            "the disk of the cache folder {} is full: {freed} bytes of what was used least have made way",
+            "the disk of the cache directory {} is full; evicted {freed} bytes of the least recently used data",
             folder.display()
         );
     }

@@ -66,11 +66,11 @@ impl fmt::Display for Finding {
             Finding::NoFile => write!(f, "its data file is missing"),
             Finding::WrongSize { found } => write!(f, "its data file has {found} bytes, which is not the file's size"),
             Finding::Hole(chunk) => write!(f, "chunk {chunk} is a hole in the data file"),
-            Finding::WrongBytes(chunk) => write!(f, "chunk {chunk} is not what was fetched"),
+            Finding::WrongBytes(chunk) => write!(f, "chunk {chunk} does not match its checksum"),
             Finding::Unreadable(chunk, error) => write!(f, "chunk {chunk} can't be read: {error}"),
             Finding::PastEnd(chunk) => write!(f, "chunk {chunk} is recorded past the file's end"),
             Finding::WrongCount { said, counted } => {
-                write!(f, "{said} chunks are said to be here, {counted} are recorded")
+                write!(f, "the entry counts {said} chunks, but {counted} are recorded")
             }
         }
     }
@@ -158,7 +158,7 @@ impl Fsck {
     pub fn close(self) {
         self.index.finish();
         if let Err(error) = demand_audit(&self.folder) {
-            log::info!("mounts that use the cache notice late that there is room: {error}");
+            log::info!("can't notify mounts of the freed space, which they will notice later: {error}");
         }
         if let Some(session) = self.index.session().filter(|_| self.dir_lock.sync_if_last()) {
             self.index.set_clean(session);

@@ -119,7 +119,7 @@ impl Cache {
             Ok(file) => Some(JobLease { _file: file }),
             Err(error) => {
                 // Two mounts that run the same job lose time, and nothing else.
-                log::debug!("no lock for a prefetch job: {error}");
+                log::debug!("can't lock a prefetch job: {error}");
                 Some(JobLease { _file: None })
             }
         }

@@ -28,7 +28,7 @@ impl DirLock {
     /// Takes the shared lock. Waits at most for the moment in which another process leaves.
     pub fn enter(cache_dir: &Path) -> DirLock {
         let lock = lock_shared(&cache_dir.join("lock"))
-            .inspect_err(|error| log::info!("{}: no lock ({error})", cache_dir.display()));
+            .inspect_err(|error| log::info!("{}: can't lock ({error})", cache_dir.display()));
         DirLock { lock: lock.ok() }
     }
 
@@ -47,7 +47,10 @@ impl DirLock {
     fn sync_if_little_waits(&self, waiting: Option<u64>) -> bool {
         let Some(lock) = &self.lock else { return false };
         if waiting.is_none_or(|bytes| bytes > WORTH_WAITING) {
-            log::info!("much waits to be written to disk: after a reboot the cache will be verified as it is read");
+            log::info!(
+                "the cache was not flushed to disk in time; after a reboot, cached chunks will be verified \
+                        when they are read"
+            );
             return false;
         }
         // Data of all processes since boot, also of killed ones.

@@ -135,10 +135,7 @@ impl Ledger {
         let mut ledger = Ledger::looking_at(file).map_err(failed)?;
         let taken: Vec<bool> = (0..SLOTS).map(|slot| ledger.is_taken(slot)).collect();
         let Some(slot) = taken.iter().position(|taken| !taken) else {
-            return Err(format!(
-                "{SLOTS} mounts use it already, of the processes {}",
-                ledger.processes()
-            ));
+            return Err(format!("{SLOTS} mounts already use it (pids {})", ledger.processes()));
         };
         try_lock(&ledger.file, slot_lock(slot), Lock::Exclusive).map_err(failed)?;
         ledger.slot = slot;
@@ -205,7 +202,7 @@ impl Ledger {
                 state.page = page;
                 state.owed.clear();
                 if state.failing.take().is_some() {
-                    log::info!("the count of what the cache takes is written again");
+                    log::info!("the usage count of the cache can be written again");
                 }
                 Ok(changed)
             }
@@ -213,7 +210,8 @@ impl Ledger {
                 let error: io::Error = error;
                 if state.failing.replace(error.to_string()).is_none() {
                     log::info!(
-                        "the count of what the cache takes can't be written ({error}): nothing more is cached until it can"
+                        "the usage count of the cache can't be written ({error}); nothing more is cached until it \
+                         can"
                     );
                 }
                 Err(error)

@@ -28,8 +28,8 @@ impl DescriptorExhaustion {
     pub fn on_exhausted(&self) {
         if self.is_news(Instant::now()) {
             log::warn!(
-                "fetchfs has as many files and connections open as it may; what waits for a connection waits until others are \
-                 closed (allow it more: ulimit -n, or LimitNOFILE= in its unit)"
+                "the limit of open files and connections is reached; new connections wait until others are closed \
+                 (raise the limit: ulimit -n, or LimitNOFILE= in the systemd unit)"
             );
         }
         (self.let_go)();

@@ -68,10 +68,10 @@ impl DiskHealth {
     /// A description of the trouble for the user: a sentence without its end.
     pub fn told(&self) -> Option<String> {
         if self.is_gone.load(Ordering::Acquire) {
-            return Some("its folder is gone, or another one is in its place".to_owned());
+            return Some("its directory is gone or was replaced".to_owned());
         }
         let what = match self.is_shut.load(Ordering::Acquire) {
-            true => "its folder can't be used for now",
+            true => "its directory can't be used at the moment",
             false if self.is_any.load(Ordering::Acquire) => "it can't be written",
             false => return None,
         };
@@ -84,11 +84,11 @@ impl DiskHealth {
             return false;
         }
         if in_place {
-            log::info!("the cache folder {} is back", self.folder);
+            log::info!("the cache directory {} is back", self.folder);
         } else {
             log::warn!(
-                "the cache folder {} is gone, or another one is in its place: files are read around it until it is back, or \
-                 mounted anew",
+                "the cache directory {} is gone or was replaced; reads bypass the cache until it is back, or until \
+                 you mount again",
                 self.folder
             );
         }
@@ -100,7 +100,8 @@ impl DiskHealth {
         *self.why.lock() = why.to_string();
         self.is_shut.store(true, Ordering::Release);
         log::warn!(
-            "the cache folder {} can't be used for now ({why}): nothing is cached, files are read around it until it can be used",
+            "the cache directory {} can't be used at the moment ({why}); nothing is cached, and reads bypass the \
+             cache until it can be used",
             self.folder
         );
     }
@@ -109,7 +110,7 @@ impl DiskHealth {
     pub fn folder_is_open(&self) {
         self.is_shut.store(false, Ordering::Release);
         log::info!(
-            "the cache folder {} can be used now: files are cached again",
+            "the cache directory {} can be used now; files are cached again",
             self.folder
         );
     }
@@ -119,7 +120,7 @@ impl DiskHealth {
         *self.why.lock() = why.to_string();
         if self.failed_at(Instant::now()) {
             log::warn!(
-                "the cache in {} can't be written ({why}): files are read around it until it can",
+                "the cache in {} can't be written ({why}); reads bypass the cache until it can",
                 self.folder
             );
         }
@@ -128,7 +129,7 @@ impl DiskHealth {
     /// A write has succeeded.
     pub fn worked(&self) {
         if self.is_any.load(Ordering::Acquire) && self.worked_at(Instant::now()) {
-            log::info!("the cache in {} is written again", self.folder);
+            log::info!("the cache in {} can be written again", self.folder);
         }
     }
 
@@ -141,7 +142,8 @@ impl DiskHealth {
         );
         if !is_want_of_room && !self.is_disk_bad.swap(true, Ordering::AcqRel) {
             log::warn!(
-                "the disk of the cache folder {} has failed ({error}): cached files are read by this process alone",
+                "I/O error on the disk of the cache directory {} ({error}); cached files are served without FUSE \
+                 passthrough",
                 self.folder
             );
         }

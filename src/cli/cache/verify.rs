@@ -45,18 +45,17 @@ fn damaged_index(folder: &Path, what: &str, repair: bool) -> anyhow::Result<()> 
     let outcome = if repair { Some(Fsck::begin_anew(folder)?) } else { None };
     let done = match outcome {
         None => "",
-        Some(Dropped::Yes) => "; set aside as index.db.damaged, and all that it recorded dropped",
-        Some(Dropped::InUse) => "; in use, so it stays",
+        Some(Dropped::Yes) => "; moved to index.db.damaged, and its records dropped",
+        Some(Dropped::InUse) => "; kept, because it is in use",
     };
     output::line(format_args!("the index is damaged: {what}{done}"))?;
     match outcome {
         None => bail!(
-            "the cache's index is damaged; `fetchfs cache verify --repair` sets it aside, and the cache begins anew"
+            "the cache index is damaged; `fetchfs cache verify --repair` moves it aside and starts with an empty \
+             cache"
         ),
-        Some(Dropped::Yes) => bail!("the cache's index was damaged; the cache begins anew"),
-        Some(Dropped::InUse) => bail!(
-            "the cache's index is damaged, and a mount uses it; try again when nothing is mounted from this cache"
-        ),
+        Some(Dropped::Yes) => bail!("the cache index was damaged; the cache starts empty"),
+        Some(Dropped::InUse) => bail!("the cache index is damaged, and a mount uses it; unmount, then try again"),
     }
 }
 
@@ -70,10 +69,7 @@ fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
         check(&upkeep, entry, repair, &bar, &mut tally).with_context(|| entry.url.clone())?;
     }
     for (key, bytes) in upkeep.orphans() {
-        let what = format!(
-            "a data file of {} belongs to nothing that is recorded",
-            output::size(bytes)
-        );
+        let what = format!("a data file of {} has no record in the index", output::size(bytes));
         let outcome = repair.then(|| upkeep.clear(&key));
         // A mount creates a data file a moment before it records it.
         if outcome != Some(Dropped::InUse) {
@@ -96,14 +92,17 @@ fn verify(upkeep: Fsck, repair: bool) -> anyhow::Result<()> {
         Tally { wrong: 0, .. } => Ok(()),
         Tally { wrong, .. } if !repair => {
             bail!(
-                "{} wrong with the cache; `fetchfs cache verify --repair` drops what is",
-                output::count(wrong, "thing")
+                "{} found in the cache; `fetchfs cache verify --repair` drops the damaged chunks",
+                output::count(wrong, "problem")
             )
         }
-        Tally { wrong, in_use: 0 } => bail!("{} wrong with the cache, now dropped", output::count(wrong, "thing")),
+        Tally { wrong, in_use: 0 } => bail!(
+            "{} found in the cache; the damaged chunks were dropped",
+            output::count(wrong, "problem")
+        ),
         Tally { wrong, in_use } => bail!(
-            "{} wrong with the cache, of which {in_use} in use: that stays until the mount has ended",
-            output::count(wrong, "thing")
+            "{} found in the cache, {in_use} of them in use and kept until the mount has ended",
+            output::count(wrong, "problem")
         ),
     }
 }
@@ -133,7 +132,7 @@ fn said_of(outcome: Option<Dropped>) -> &'static str {
     match outcome {
         None => "",
         Some(Dropped::Yes) => "; dropped",
-        Some(Dropped::InUse) => "; in use, so it stays",
+        Some(Dropped::InUse) => "; kept, because it is in use",
     }
 }
 

@@ -73,12 +73,12 @@ fn listen(mut report: PipeReader, child: Pid) -> anyhow::Result<()> {
     }
     match waitpid(child, None) {
         Ok(WaitStatus::Signaled(_, signal, _)) => {
-            bail!("the background process was ended by {signal} before the mount was up")
+            bail!("the background process was killed by {signal} before the mount was ready")
         }
         Ok(WaitStatus::Exited(_, code)) => {
-            bail!("the background process ended with status {code} before the mount was up")
+            bail!("the background process exited with status {code} before the mount was ready")
         }
-        _ => bail!("the background process ended before the mount was up"),
+        _ => bail!("the background process exited before the mount was ready"),
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
         let text = listen(report, pid).unwrap_err().to_string();
         assert_eq!(
             text,
-            "the background process was ended by SIGKILL before the mount was up"
+            "the background process was killed by SIGKILL before the mount was ready"
         );
         assert!(child.wait().is_err(), "somebody else has waited for it");
     }

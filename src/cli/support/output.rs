@@ -17,7 +17,7 @@ pub(in crate::cli) const NOBODY_READS: u8 = 141;
 
 /// The reader of standard output has closed the pipe.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads the output any more")]
+#[error("the reader of standard output has closed the pipe")]
 pub(in crate::cli) struct NobodyReads;
 
 /// Writes `text` unchanged.

@@ -91,7 +91,7 @@ impl Meter {
         }
         if progress.left_out > 0 {
             let directories = output::count(progress.left_out, "directory");
-            text.push_str(&format!("; {directories} left out, --recursive goes into them"));
+            text.push_str(&format!("; {directories} skipped (use --recursive)"));
         }
         text
     }
@@ -203,6 +203,6 @@ mod tests {
             left_out: 2,
             ..Progress::default()
         };
-        insta::assert_snapshot!(meter.summary(start + Duration::from_secs(1), &flat), @"1 file: 0 B fetched in 1s; 2 directories left out, --recursive goes into them");
+        insta::assert_snapshot!(meter.summary(start + Duration::from_secs(1), &flat), @"1 file: 0 B fetched in 1s; 2 directories skipped (use --recursive)");
     }
 }

@@ -52,7 +52,7 @@ pub(in crate::cli) fn the_mount(paths: &[PathBuf]) -> anyhow::Result<InMount> {
     match mounts.len() {
         1 => Ok(mounts.remove(0)),
         0 => bail!("nothing is mounted by fetchfs"),
-        _ => bail!("there are several mounts; name the mountpoint that is meant"),
+        _ => bail!("there are several mounts; name a mountpoint"),
     }
 }
 
@@ -96,14 +96,14 @@ pub(in crate::cli) fn ask_all(
 
 /// The error for a reply that does not match the request.
 pub(in crate::cli) fn unexpected(mount: &InMount) -> anyhow::Error {
-    anyhow::anyhow!("{}: an answer that means nothing here", mount.mountpoint.display())
+    anyhow::anyhow!("{}: unexpected reply", mount.mountpoint.display())
 }
 
 /// Reports that a job has started.
 pub(in crate::cli) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<()> {
     let place = mount.mountpoint.display();
     output::line(format_args!(
-        "job {job} on {place}; `fetchfs prefetch --list` shows how it goes on"
+        "job {job} on {place}; `fetchfs prefetch --list` shows its progress"
     ))
 }
 

@@ -58,12 +58,12 @@ mirror = "https://m/"
 
 #[test]
 fn a_name_that_is_unknown_or_not_for_here_is_refused() {
-    insta::assert_snapshot!(mistake(r#"cash_size = "1G""#), @"2:1: `cash_size`: fetchfs has no such option; did you mean `cache_size`?");
-    insta::assert_snapshot!(mistake("zzz = 1"), @"2:1: `zzz`: fetchfs has no such option; `fetchfs mount --help` lists those it has");
-    insta::assert_snapshot!(mistake(r#"config = "x""#), @"2:1: `config` is for the command line; leave it out of the config file");
+    insta::assert_snapshot!(mistake(r#"cash_size = "1G""#), @"2:1: `cash_size`: unknown option; did you mean `cache_size`?");
+    insta::assert_snapshot!(mistake("zzz = 1"), @"2:1: `zzz`: unknown option; `fetchfs mount --help` lists the options");
+    insta::assert_snapshot!(mistake(r#"config = "x""#), @"2:1: `config` is only for the command line; remove it from the config file");
     insta::assert_snapshot!(mistake("retries = 1\nretries = 2"), @"3:1: duplicate key; delete one of the two");
     insta::assert_snapshot!(mistake("max_age = \"1d\"\nmax-age = \"2d\""), @"3:1: `max-age` is also in line 2; delete one of them");
-    insta::assert_snapshot!(mistake("[[source]]\nurl = \"https://h/\""), @"2:3: `source` is kept for later versions; name sources on the command line: fetchfs mount SOURCE... MOUNTPOINT");
+    insta::assert_snapshot!(mistake("[[source]]\nurl = \"https://h/\""), @"2:3: `source` is reserved; name sources on the command line: fetchfs mount SOURCE... MOUNTPOINT");
     insta::assert_snapshot!(mistake("[host]"), @r#"2:2: the name of a table is a URL; write ["https://HOST/PATH/"] for the sources at that URL and below it"#);
     insta::assert_snapshot!(mistake(r#"["https://ann:hunter2@host/"]"#), @r#"2:2: the name of a table is a URL; write ["https://HOST/PATH/"] for the sources at that URL and below it"#);
     insta::assert_snapshot!(mistake("[\"https://host/\"]\n  é = 1"), @"3:3: invalid unquoted key; write NAME = VALUE in TOML, with text in quotes");
@@ -200,7 +200,7 @@ fn a_file_in_the_old_form_is_read_with_a_warning() {
     }
     assert_eq!(file("retries = 3\nnetrc = true").unwrap().warning(), None);
 
-    insta::assert_snapshot!(mistake("cash_size = 1G"), @"2:1: `cash_size`: fetchfs has no such option; did you mean `cache_size`?");
+    insta::assert_snapshot!(mistake("cash_size = 1G"), @"2:1: `cash_size`: unknown option; did you mean `cache_size`?");
     insta::assert_snapshot!(mistake("cache_size"), @r#"2:1: `cache_size` is empty; write a size in quotes, for example "20GiB", or a number of bytes"#);
     insta::assert_snapshot!(mistake("allow_other = perhaps"), @"2:1: `allow_other` is a string; write true or false");
 }
@@ -212,7 +212,7 @@ fn a_file_with_secrets_is_its_owners_alone() {
         check_exposure(Path::new("/c"), mode, &entries).map_err(|error| error.to_string())
     };
     insta::assert_snapshot!(check(0o100644, "retries=1\nlogin = 'ann:pw'").unwrap_err(), @"/c: others can read it, and line 2 has a secret (login); chmod 600 /c");
-    insta::assert_snapshot!(check(0o100602, "retries=1").unwrap_err(), @"/c: all users can change it, and so what fetchfs does; chmod o-w /c");
+    insta::assert_snapshot!(check(0o100602, "retries=1").unwrap_err(), @"/c: all users can write to it; chmod o-w /c");
     for (mode, text) in [
         (0o100600, "login = 'ann:pw'"),
         (

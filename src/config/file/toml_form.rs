@@ -32,7 +32,8 @@ pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> 
         let name = key.get_ref().as_ref();
         match value.get_ref() {
             _ if name == RESERVED => {
-                let sentence = "`source` is kept for later versions; name sources on the command line: fetchfs mount SOURCE... MOUNTPOINT";
+                let sentence = "`source` is reserved; name sources on the command line: fetchfs mount SOURCE... \
+                                MOUNTPOINT";
                 return Err(reader.fault(key.span(), sentence));
             }
             DeValue::Table(options) if flag_named(command, &name.replace('_', "-")).is_none() => {
@@ -106,15 +107,15 @@ impl Reader<'_> {
         let written = key.get_ref();
         let name = written.replace('_', "-");
         if matches!(name.as_str(), "config" | OPTIONS_ID) {
-            let sentence = format!("`{written}` is for the command line; leave it out of the config file");
+            let sentence = format!("`{written}` is only for the command line; remove it from the config file");
             return Err(self.fault(key.span(), sentence));
         }
         let Some(flag) = flag_named(self.command, &name) else {
             let cure = match nearest(self.command, &name) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "`fetchfs mount --help` lists those it has".to_owned(),
+                None => "`fetchfs mount --help` lists the options".to_owned(),
             };
-            return Err(self.fault(key.span(), format!("`{written}`: fetchfs has no such option; {cure}")));
+            return Err(self.fault(key.span(), format!("`{written}`: unknown option; {cure}")));
         };
         // TOML itself refuses a repeated key, but treats these two as different.
         let is_same = |entry: &&Entry| entry.section.as_ref() == section && entry.name == name;
@@ -180,7 +181,7 @@ fn refusal(command: &Command, flags: &[String]) -> Option<String> {
         return None;
     }
     let reason = std::error::Error::source(&error).map(ToString::to_string);
-    Some(reason.unwrap_or_else(|| "not a value that it takes".to_owned()))
+    Some(reason.unwrap_or_else(|| "not a valid value".to_owned()))
 }
 
 /// The option that clap would suggest for a mistyped name, with `_`.

@@ -43,7 +43,7 @@ pub enum NetworkError {
         error: std::io::Error,
     },
     /// A netrc file is malformed.
-    #[error("{} is no netrc file: {error}", path.display())]
+    #[error("{} is not a netrc file: {error}", path.display())]
     Netrc {
         /// The file.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum NetworkError {
         error: NetrcError,
     },
     /// A cookie file is malformed.
-    #[error("{} is no cookie file: {error}", path.display())]
+    #[error("{} is not a cookie file: {error}", path.display())]
     Cookies {
         /// The file.
         path: PathBuf,
@@ -62,29 +62,30 @@ pub enum NetworkError {
     #[error("--header: not a header; write `NAME: VALUE`, or @FILE with one in each line")]
     Header,
     /// A header that fetchfs sets itself.
-    #[error("--header: `{0}` is fetchfs's own; it says what is asked for")]
+    #[error("--header: `{0}` is set by fetchfs and can't be overridden")]
     OwnHeader(String),
     /// The User-Agent has invalid characters.
-    #[error("--user-agent: has a character that no header can have")]
+    #[error("--user-agent: has a character that is not allowed in a header")]
     UserAgent,
     /// A password without a user.
-    #[error("--password-file: whose password is it? Name the user with --login, or in the URL: https://USER@HOST/")]
+    #[error("--password-file: the user name is missing; give it with --login, or in the URL: https://USER@HOST/")]
     NoUser,
     /// A user without a password.
-    #[error("--login: there is no password for this user; name a --password-file, or write NAME:PASSWORD")]
+    #[error("--login: the password is missing; give a --password-file, or write NAME:PASSWORD")]
     NoPassword,
     /// A mirror that is not an http(s) URL. Without secrets.
     #[error("--mirror: `{0}` is not a URL that begins with http:// or https://")]
     NoMirror(String),
     /// A mirror's URL with a user.
-    #[error("--mirror: {0} is asked without a login; write its URL without a user")]
+    #[error("--mirror: {0}: credentials are never sent to a mirror; write its URL without a user")]
     MirrorLogin(String),
     /// A mirror for several sources.
-    #[error("--mirror stands for one source, and there are {0}; mount them apart")]
+    #[error("--mirror needs exactly one source, but there are {0}; mount them separately")]
     MirrorOfSeveral(usize),
     /// One secret for several servers.
     #[error(
-        "{option} is for one server, and the sources are on {first} and {second}; mount them apart, or use --netrc-file"
+        "{option} is for one server, but the sources are on {first} and {second}; mount them separately, or use \
+         --netrc-file"
     )]
     SeveralServers {
         /// The option.

@@ -36,7 +36,7 @@ pub(in crate::control) enum FetchError {
     #[error("the path is too long")]
     TooLong,
     #[error(
-        "{} are wanted on the disk, and the cache keeps {} at most; raise --cache-size, or prefetch less",
+        "{} would be cached, but the cache holds {} at most; raise --cache-size, or prefetch less",
         shown(*.wanted), shown(*.kept)
     )]
     TooMuch {
@@ -46,13 +46,13 @@ pub(in crate::control) enum FetchError {
         kept: u64,
     },
     #[error(
-        "{} of it are not in the cache any more: it does not fit beside what is there; raise --cache-size, unpin something, \
-         or prefetch less", shown(*.0)
+        "{} of it were evicted again, because the cache is too small; raise --cache-size, unpin files, or prefetch \
+         less", shown(*.0)
     )]
     DoesNotStay(u64),
-    #[error("the cache folder can't be used now, so nothing would be kept; the mount's log says why")]
+    #[error("the cache directory can't be used at the moment, so nothing would be cached; see the mount's log")]
     NoFolder,
-    #[error("a bug in fetchfs; its log says more")]
+    #[error("a bug in fetchfs; see the mount's log")]
     Bug,
 }
 

@@ -50,7 +50,7 @@ impl TryFrom<PathText> for TreePath {
             PathText::Text(text) => PathBuf::from(text),
             PathText::Bytes(bytes) => OsString::from_vec(bytes).into(),
         };
-        TreePath::new(path).ok_or("a path is to be names only, from the mountpoint on")
+        TreePath::new(path).ok_or("a path must consist of names, relative to the mountpoint")
     }
 }
 

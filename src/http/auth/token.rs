@@ -155,7 +155,7 @@ async fn run(command: &str) -> Result<String, HttpErrorKind> {
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next_back().unwrap_or("without a word").trim();
+        let said = said.lines().next_back().unwrap_or("without output").trim();
         let said: String = said.chars().take(200).collect();
         return Err(no(format!("the token command failed ({}): {said}", output.status)));
     }
@@ -170,14 +170,14 @@ pub(crate) fn read(text: &str) -> Result<(Secret, Option<Duration>), &'static st
         return Err("has no token in its first line");
     }
     if token.len() > LONGEST_TOKEN || token.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
-        return Err("has something in its first line that is no token");
+        return Err("has a first line that is not a token");
     }
     let time = match lines.next().filter(|line| !line.is_empty()) {
         None => None,
         Some(line) => {
             let seconds = line.parse().ok().map(Duration::from_secs);
             let time = seconds.or_else(|| humantime::parse_duration(line).ok());
-            Some(time.ok_or("has something in its second line that is no time, such as 30m or 1800")?)
+            Some(time.ok_or("has a second line that is not a time, such as 30m or 1800")?)
         }
     };
     // Longer than any mount, and short enough for an `Instant`.
@@ -252,8 +252,8 @@ mod tests {
                 .ends_with("(exit status: 3): locked")
         );
         assert!(why("true").await.contains("no token in its first line"));
-        assert!(why("echo two words").await.contains("no token"));
-        assert!(why("echo t; echo soon").await.contains("no time"));
+        assert!(why("echo two words").await.contains("not a token"));
+        assert!(why("echo t; echo soon").await.contains("not a time"));
     }
 
     #[test]

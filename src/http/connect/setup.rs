@@ -37,8 +37,8 @@ impl Connections {
         let _ = rustls::crypto::ring::default_provider().install_default();
         if config.tls.insecure {
             log::warn!(
-                "--insecure: certificates are not checked, so anybody on the way to the server can read and change \
-                 what is mounted, and take its passwords"
+                "--insecure: certificates are not checked; an attacker on the network can read and change what is \
+                 mounted, and steal its passwords"
             );
         }
         if config.proxy == ProxyChoice::Environment {
@@ -76,7 +76,7 @@ impl Connections {
     /// try.
     pub fn has_only_http2(&self, url: &Url) -> bool {
         Origin::of(url).is_some_and(|origin| {
-            log::info!("{origin} speaks nothing but HTTP/2");
+            log::info!("{origin} supports only HTTP/2");
             self.only_http2.lock().insert(origin)
         })
     }
@@ -143,7 +143,8 @@ fn warn_of_proxies_in_the_environment() {
     for name in PROXY_VARIABLES {
         if std::env::var(name).is_ok_and(|address| !is_a_proxy(&address)) {
             log::warn!(
-                "{name} in the environment names no proxy that is known, and is not used: it has to begin with one of {}",
+                "{name} in the environment is ignored, because its type of proxy is not supported: it must begin \
+                 with one of {}",
                 PROXY_SCHEMES.join("://, ") + "://"
             );
         }

@@ -144,19 +144,17 @@ impl ServerCertVerifier for Trust {
             let is_self_signed = intermediates.is_empty() && is_its_own_issuer(shown);
             let distrust = Distrust(match (is_self_signed, self.own.is_empty()) {
                 (false, true) if is_authority => {
-                    "it is an authority's certificate, and not a server's; if it is one of your own, name it with --ca-cert"
+                    "it is a CA certificate, not a server certificate; if it is your own, name it with --ca-cert"
                 }
                 (false, false) if is_authority => {
-                    "it is an authority's certificate, and not a server's, and is not in the file that --ca-cert names"
+                    "it is a CA certificate, not a server certificate, and is not in the file that --ca-cert names"
                 }
-                (true, true) => "it is signed by itself alone; if it is one of your own, name it with --ca-cert",
-                (true, false) => "it is signed by itself alone, and is not in the file that --ca-cert names",
-                (false, true) => {
-                    "no authority that is trusted here has signed it; if its authority is one of your own, name that with --ca-cert"
-                }
+                (true, true) => "it is self-signed; if it is your own, name it with --ca-cert",
+                (true, false) => "it is self-signed, and is not in the file that --ca-cert names",
+                (false, true) => "its CA is unknown; if the CA is your own, name its certificate with --ca-cert",
                 (false, false) => {
-                    "neither one of the system's authorities nor one in the file that --ca-cert names has signed it; does the server \
-                     send the certificates between it and its authority?"
+                    "its CA is neither one of the system's nor in the file that --ca-cert names; does the server \
+                     send its intermediate certificates?"
                 }
             });
             return Err(CertificateError::Other(OtherError(Arc::new(distrust))).into());

@@ -131,7 +131,7 @@ impl AnswerHead {
         }
         let coding = excerpt(coding);
         Err(HttpErrorKind::BadAnswer(format!(
-            "it is compressed ({coding}), though that was ruled out"
+            "it is compressed ({coding}), although the request does not allow that"
         )))
     }
 }

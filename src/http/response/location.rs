@@ -11,7 +11,7 @@ pub(crate) fn target(base: &Url, location: &[u8]) -> Result<Url, String> {
         .ok()
         .and_then(|location| base.join(location).ok());
     let Some(mut url) = joined else {
-        return Err("a redirect to something that is no URL".to_owned());
+        return Err("a redirect to an invalid URL".to_owned());
     };
     if !matches!(url.scheme(), "http" | "https") {
         let scheme = excerpt(url.scheme());

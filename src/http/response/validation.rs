@@ -83,7 +83,7 @@ pub(crate) enum Verdict {
 
 /// Validates the response to a request for the bytes `want` of a file with the expected version `known`.
 pub(crate) fn judge(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Verdict {
-    debug_assert!(want.start < want.end, "an empty range can't be asked for");
+    debug_assert!(want.start < want.end, "an empty range can't be requested");
     let verdict = match meant_status(head) {
         206 => partial(head, want, known),
         200 => whole(head, known),
@@ -122,10 +122,10 @@ pub(crate) fn is_longer(head: &AnswerHead, want: &Range<u64>) -> bool {
 
 fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Result<Verdict, HttpErrorKind> {
     if head.content_type.as_deref() == Some("multipart/byteranges") {
-        return bad("several ranges came, where one was asked for");
+        return bad("several ranges instead of the requested one");
     }
     let Some(text) = head.content_range.as_deref() else {
-        return bad("a part of the file came without Content-Range");
+        return bad("a partial response without Content-Range");
     };
     let (first, last, total) = match content_range(text) {
         Some(ContentRange::Bytes(range)) => (range.first_byte, range.last_byte, Some(range.complete_length)),
@@ -138,7 +138,7 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
     let range = first..last + 1;
     if range.start != want.start {
         return contradicts(format!(
-            "bytes {}-{} were asked for, {} came",
+            "bytes {}-{} were requested, {} received",
             want.start,
             want.end - 1,
             excerpt(text)
@@ -161,10 +161,10 @@ fn partial(head: &AnswerHead, want: Range<u64>, known: Option<&Version>) -> Resu
         return Ok(Verdict::Changed(told));
     }
     let Some(size) = total.or(known.map(|known| known.size)) else {
-        return bad("the file's size is not told");
+        return bad("the file's size is missing");
     };
     if range.end > size {
-        return contradicts(format!("{} came, past the known end at {size}", excerpt(text)));
+        return contradicts(format!("{} received, past the known end at {size}", excerpt(text)));
     }
     let validator = match known {
         None => head.validator(),
@@ -233,7 +233,7 @@ pub(crate) fn refuse_stand_in(head: &AnswerHead, known: &Version) -> Result<(), 
     let is_expected = head.is_page_by_name && !head.is_elsewhere;
     let is_unproven = own == Validator::None && head.content_length != Some(known.size) && !is_expected;
     if head.is_web_page() && (is_weaker || is_elsewhere || is_unproven) {
-        let why = "a web page came instead of the file; is a login needed?";
+        let why = "a web page instead of the file; is a login needed?";
         return Err(HttpErrorKind::BadAnswer(why.to_owned()));
     }
     Ok(())
@@ -339,16 +339,16 @@ fn refused(want: Range<u64>, size: u64) -> Result<Verdict, HttpErrorKind> {
 }
 
 fn unnamed() -> Result<Verdict, HttpErrorKind> {
-    bad("it does not tell which version of the file it is from")
+    bad("it does not identify the version of the file")
 }
 
 fn weakened() -> Result<Verdict, HttpErrorKind> {
-    bad("only a weak form of the file's entity tag came")
+    bad("it has only the weak form of the file's ETag")
 }
 
 fn contradiction(known: u64, told: u64) -> Result<Verdict, HttpErrorKind> {
     contradicts(format!(
-        "the entity tag is the same, but the size went from {known} to {told}"
+        "the ETag is the same, but the size changed from {known} to {told}"
     ))
 }
 

@@ -95,8 +95,8 @@ impl fmt::Display for Use {
 /// The text after "/mnt is busy: ".
 pub(super) fn sentence(holders: &[Holder]) -> String {
     if holders.is_empty() {
-        return "something uses it that is not visible from here (a command that waits in it, another user's process, \
-                a loop device); look as root, or use --lazy"
+        return "the process that uses it is not visible (a blocked command, another user's process, a loop device); \
+                look as root, or use --lazy"
             .to_owned();
     }
     let mut text = holders
@@ -286,7 +286,8 @@ mod tests {
         insta::assert_snapshot!(sentence(&one), @"mpv (pid 9) has a/film.mkv mapped; end it or use --lazy");
         let nested = [Holder::Mount("/mnt/sub".into()), process(9, "ls", Use::Open("".into()))];
         insta::assert_snapshot!(sentence(&nested), @"/mnt/sub is mounted inside it; ls (pid 9) has the directory open; end them or use --lazy");
-        insta::assert_snapshot!(sentence(&[]), @"something uses it that is not visible from here (a command that waits in it, another user's process, a loop device); look as root, or use --lazy");
+        insta::assert_snapshot!(sentence(&[]), @"the process that uses it is not visible (a blocked command, \
+                                                 another user's process, a loop device); look as root, or use --lazy");
     }
 
     #[test]

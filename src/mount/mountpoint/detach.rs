@@ -81,7 +81,7 @@ pub enum UnmountError {
         holders: Vec<Holder>,
     },
     /// The mount is gone, but its daemon still runs.
-    #[error("{} is unmounted, but its daemon (pid {pid}) has not ended within {} s; its log may say why", path.display(), ENDING.as_secs())]
+    #[error("{} is unmounted, but its daemon (pid {pid}) has not ended within {} s; see its log", path.display(), ENDING.as_secs())]
     StillEnding {
         /// The mountpoint.
         path: PathBuf,
@@ -173,7 +173,7 @@ pub fn unmount_own(mark: &RunFile) {
         let is_on_top = table::locate(path).is_ok_and(|place| place.mount.is_some_and(|top| top.id == mount.id));
         if !is_on_top {
             log::warn!(
-                "something else was mounted over {}: what is below it ends with this process",
+                "another file system is mounted over {}; the mount below it ends with this process",
                 path.display()
             );
             continue;

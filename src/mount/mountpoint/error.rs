@@ -16,7 +16,7 @@ pub enum MountError {
     #[error("the mountpoint {} is not readable for this user; choose a directory of your own", .0.display())]
     NotReadable(PathBuf),
     /// Ordinary users may mount only on a directory that they can write to.
-    #[error("the mountpoint {} is not writable for this user, so it is not this user's to mount on; choose a directory of your own", .0.display())]
+    #[error("the mountpoint {} is not writable for this user; choose a directory of your own", .0.display())]
     NotWritable(PathBuf),
     /// The mount would hide files in the mountpoint.
     #[error("the mountpoint {} is not empty, and a mount would hide what is in it; choose an empty directory", .0.display())]
@@ -52,7 +52,7 @@ pub enum MountError {
         reason: String,
     },
     /// Another fetchfs is about to mount on the same path, or has not quite ended there.
-    #[error("another fetchfs (pid {pid}) is at work on {}; wait for it, or end it with `kill {pid}`", path.display())]
+    #[error("another fetchfs (pid {pid}) uses {}; wait for it, or end it with `kill {pid}`", path.display())]
     Taken {
         /// The mountpoint.
         path: PathBuf,

@@ -40,22 +40,23 @@ pub struct InMount {
 #[derive(Debug, thiserror::Error)]
 pub enum InMountError {
     /// The path is in no fetchfs mount.
-    #[error("{} is not in a fetchfs mount; `fetchfs status` shows which there are", .0.display())]
+    #[error("{} is not in a fetchfs mount; `fetchfs status` lists the mounts", .0.display())]
     NotInMount(PathBuf),
     /// The mount is dead.
     #[error("the process that served {path} is gone; mount it again, or clean up with `fetchfs unmount {path}`", path = .0.display())]
     DaemonGone(PathBuf),
     /// The mount is alive, but its daemon is not reachable from here.
     #[error(
-        "{} is served by a process that can't be asked from here: it runs in another container or network namespace, or hangs",
+        "{} is served by a process that can't be reached: it runs in another container or network namespace, or \
+         hangs",
         .0.display()
     )]
     Unreachable(PathBuf),
     /// The mount is another user's.
-    #[error("{} is another user's mount; only that user and root can ask for this", .0.display())]
+    #[error("{} is another user's mount; only that user and root can do this", .0.display())]
     NotYours(PathBuf),
     /// The path can't be followed.
-    #[error("can't find out where {} is: {error}", path.display())]
+    #[error("can't resolve {}: {error}", path.display())]
     Io {
         /// The path as given.
         path: PathBuf,

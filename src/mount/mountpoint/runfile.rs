@@ -125,7 +125,7 @@ impl RunFile {
         });
         match made {
             Ok(file) => *self.file.lock() = file,
-            Err(error) => log::debug!("the run file {} can't be made again: {error}", self.path.display()),
+            Err(error) => log::debug!("can't recreate the run file {}: {error}", self.path.display()),
         }
         self.path.exists()
     }

@@ -323,7 +323,7 @@ async fn a_page_without_end_is_refused() {
     };
     let kind = Client::new(config).unwrap().page(&server.url).await.unwrap_err().kind;
     assert!(
-        is_bad(&kind) && kind.to_string().contains("1.0 MiB; --max-listing-size"),
+        is_bad(&kind) && kind.to_string().contains("1.0 MiB; raise --max-listing-size"),
         "{kind}"
     );
 }

@@ -97,7 +97,7 @@ impl Client {
             }
         }
         let refusal = refusal.unwrap_or_else(|| HttpError {
-            kind: HttpErrorKind::BadAnswer("its size is not told".to_owned()),
+            kind: HttpErrorKind::BadAnswer("its size is missing".to_owned()),
             url: redact(url),
         });
         match total {

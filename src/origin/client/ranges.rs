@@ -43,7 +43,7 @@ impl Client {
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
         if want.is_empty() {
-            let kind = HttpErrorKind::BadAnswer("an empty range can't be asked for".to_owned());
+            let kind = HttpErrorKind::BadAnswer("an empty range can't be requested".to_owned());
             return Err(HttpError { kind, url: redact(url) });
         }
         let redirects = &self.shared.redirects;
@@ -65,7 +65,7 @@ impl Client {
             .as_ref()
             .map_or(AfterFailure::AskFirst, |error| AfterFailure::of(&error.kind));
         if next != AfterFailure::Keep {
-            log::debug!("{} has led to something that is no longer good", redact(url));
+            log::debug!("{}: a cached redirect is no longer valid", redact(url));
             redirects.forget(url, &link);
         }
         match failure {

@@ -96,7 +96,7 @@ impl Client {
             redirects.learnt(&directory, led.as_ref());
             let next = redirects.short_cut(asked).and_then(|short| short.url);
             if let Some(next) = next.filter(|next| next != tried) {
-                log::debug!("{} leads to another place now", redact(&root));
+                log::debug!("{} redirects elsewhere now", redact(&root));
                 if let Some(route) = route {
                     route.leads_to(&next).await;
                 }
@@ -169,7 +169,7 @@ impl Client {
                 break;
             }
         }
-        lacks.unwrap_or_else(|| Err(bad(asked, "it leads nowhere".to_owned())))
+        lacks.unwrap_or_else(|| Err(bad(asked, "its redirects form a loop".to_owned())))
     }
 
     /// Sends a request over its redirect chain. `last` is the last URL requested.
@@ -195,7 +195,7 @@ impl Client {
             match redirect(&answer) {
                 None => return Ok(answer),
                 Some(Ok(target)) => {
-                    log::debug!("{} leads to {}", redact(&url), redact(&target));
+                    log::debug!("{} redirects to {}", redact(&url), redact(&target));
                     self.finish(&mut answer.response).await;
                     if let Some(route) = route {
                         route.leads_to(&target).await;
@@ -205,10 +205,7 @@ impl Client {
                 Some(Err(why)) => return Err(bad(&url, why)),
             }
         }
-        Err(bad(
-            &url,
-            format!("more than {most} redirects; --max-redirects allows more"),
-        ))
+        Err(bad(&url, format!("more than {most} redirects; raise --max-redirects")))
     }
 
     /// Sends a request to one URL, with the credentials of its origin.
@@ -288,7 +285,7 @@ impl Client {
                 }
                 Exchange::Stale => {
                     log::debug!(
-                        "{}: no answer on a connection that was kept; asking on a new one",
+                        "{}: no response on a reused connection; retrying on a new one",
                         redact(url)
                     );
                     lease.suspect_idle(begun);
@@ -369,8 +366,9 @@ fn redirect(answer: &Answer) -> Option<Result<Url, String>> {
 
 /// A header value that `Debug` does not show.
 fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| HttpErrorKind::NoCredentials("a cookie has characters that no header can have".to_owned()))?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        HttpErrorKind::NoCredentials("a cookie has characters that are not allowed in a header".to_owned())
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -166,7 +166,7 @@ async fn futures_pending(future: &mut (impl Future + Unpin)) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_names_a_time_is_left_alone_until_then() {
+async fn retry_after_is_honoured() {
     let health = health();
     let asked = Duration::from_secs(20);
     health.turn().await.failed(&busy("a", Some(asked)));

@@ -191,7 +191,7 @@ impl Client {
                     last = Some(
                         self.failed(
                             answer,
-                            HttpErrorKind::BadAnswer("it does not tell its version".to_owned()),
+                            HttpErrorKind::BadAnswer("it does not identify its version".to_owned()),
                         )
                         .await,
                     )
@@ -310,6 +310,6 @@ enum Part {
 }
 
 fn unnamed(url: &Url) -> HttpError {
-    let kind = HttpErrorKind::BadAnswer("nothing shows which version of the file it is from".to_owned());
+    let kind = HttpErrorKind::BadAnswer("it does not identify the version of the file".to_owned());
     HttpError { kind, url: redact(url) }
 }

@@ -54,19 +54,19 @@ pub(crate) use web_index::WebIndex;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnIndex {
     /// It links to other pages of its server, and has no entry: a home page or an error page.
-    #[error("the page is no directory listing: none of its {links} links leads to something directly below it")]
+    #[error("the page is not a directory listing: none of its {links} links is directly below it")]
     NothingListed {
         /// Number of its links to other pages.
         links: usize,
     },
     /// It is empty, or not HTML.
-    #[error("it is no HTML page")]
+    #[error("it is not an HTML page")]
     NoHtml,
     /// It asks for a password.
     #[error("it is a login page")]
     Login,
     /// A script fills the page in; the server may have a form of it without scripts.
-    #[error("it is a page that a script fills in, with no names in it")]
+    #[error("it is a page that needs JavaScript and has no names in it")]
     Scripted {
         /// The URL for clients without scripts, if the page names one.
         plain_form: Option<Url>,
@@ -78,7 +78,7 @@ pub enum NotAnIndex {
     )]
     EndlessTag,
     /// More names than the caller allows.
-    #[error("it has more than {0} names; --max-entries allows more")]
+    #[error("it has more than {0} names; raise --max-entries")]
     TooManyNames(usize),
 }
 

@@ -39,19 +39,19 @@ const KNOWN_FORMS: [(&str, &str, Option<&str>); 2] = [
 const OTHER_KINDS: [(&str, &str); 4] = [
     (
         "<ListBucketResult",
-        "it is the listing of an S3 bucket, which is not read; mount an index page of it",
+        "listings of S3 buckets are not supported; mount an index page of the bucket",
     ),
     (
         "<list>",
-        "it is a listing in XML, which is not read; for nginx, `autoindex_format html` gives one that is",
+        "listings in XML are not supported; in nginx, set `autoindex_format html`",
     ),
     (
         "[",
-        "it is a listing in JSON, which is not read; for nginx, `autoindex_format html` gives one that is",
+        "listings in JSON are not supported; in nginx, set `autoindex_format html`",
     ),
     (
         "{",
-        "it is an answer in JSON, which is not read; mount a URL whose answer is a page",
+        "responses in JSON are not supported; mount the URL of an HTML index page",
     ),
 ];
 
@@ -92,8 +92,8 @@ impl WebIndex {
         }
         if !listing.is_marked {
             log::warn!(
-                "{}: nothing on this page says that it is the index of a directory (a title such as `Index of`, a link upwards, a \
-                 size or a date); what it links to is shown as files and directories",
+                "{}: this page does not look like a directory index (no title such as `Index of`, no link upwards, \
+                 no sizes or dates); its links are shown as files and directories",
                 redact(there)
             );
         }
@@ -220,7 +220,7 @@ impl Source for WebIndex {
                 && let Ok(listing) = self.ask(directory, there, Some(&form)).await?
             {
                 log::info!(
-                    "{origin}: its pages are asked for with ?{}, which gives them without scripts",
+                    "{origin}: requesting index pages with ?{}, their form without scripts",
                     form.query
                 );
                 self.plain_forms.lock().insert(origin, form);
@@ -249,7 +249,7 @@ fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Ref
     if !listing.is_marked && !is_same_directory(asked, &page.url) {
         // A captive portal redirects all requests to its own page, and a link there is not a file of the directory.
         return Err(Refusal::new(format!(
-            "it leads to {}, and nothing there says that it is an index page; is a login needed?",
+            "it redirects to {}, which does not look like an index page; is a login needed?",
             redact(&page.url)
         )));
     }
@@ -289,11 +289,11 @@ fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
     let why = match error {
         _ if !is_html && let Some((_, why)) = other_kind() => (*why).to_owned(),
         NotAnIndex::Scripted { .. } => {
-            "it is a page that a script fills in, and no form of it without scripts is known; mount a URL that lists names \
-             without them"
+            "it is a page that needs JavaScript, and no form of it without scripts is known; mount the URL of a \
+             plain HTML listing"
                 .to_owned()
         }
-        NotAnIndex::Login => "it is a page to log in at; --login, --cookie-file or --header may help".to_owned(),
+        NotAnIndex::Login => "it is a login page; use --login, --cookie-file or --header".to_owned(),
         _ => NO_INDEX_PAGE.to_owned(),
     };
     Refusal { why, plain_form }

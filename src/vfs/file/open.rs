@@ -285,7 +285,7 @@ impl Tree {
     /// The origin that a file's bytes come from, as far as is known: where redirects last led.
     fn origin_of(&self, url: &Url) -> Result<Origin, TreeError> {
         let origin = self.client.origin_of(url);
-        origin.ok_or_else(|| bad_answer(url, "its address is not http or https"))
+        origin.ok_or_else(|| bad_answer(url, "its URL is not http or https"))
     }
 
     async fn entry_of_version(&self, file: &RemoteFile, held: &Held) -> Result<Arc<CacheEntry>, TreeError> {
@@ -321,7 +321,7 @@ impl Tree {
         if matches!(error, TreeError::NotAsked) {
             return Some(told);
         }
-        log::warn!("{error}; going by what it told before");
+        log::warn!("{error}; using cached metadata");
         Some(told)
     }
 

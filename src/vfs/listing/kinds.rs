@@ -31,7 +31,10 @@ impl Tree {
         let kind = file.source().tell_apart(&url, file.listed_size(), found).await;
         let is_directory = kind == NameKind::Directory;
         if is_directory {
-            log::info!("{}: it is a directory, though its link has no `/`", redact(&url));
+            log::info!(
+                "{}: it is a directory, although its link has no trailing `/`",
+                redact(&url)
+            );
             file.mark_directory();
         }
         is_directory

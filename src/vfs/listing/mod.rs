@@ -188,7 +188,7 @@ impl Tree {
             }
             (Err(TreeError::NotFound), known) => {
                 if known.is_some() {
-                    log::warn!("{}: the server says that it is gone", redact(url));
+                    log::warn!("{}: deleted on the server", redact(url));
                 }
                 directory.forget();
                 directory.note_failure(asker, &TreeError::NotFound);
@@ -200,7 +200,7 @@ impl Tree {
                 Ok(snapshot)
             }
             (Err(error), Some(snapshot)) => {
-                log::warn!("{error}; showing the directory as it was");
+                log::warn!("{error}; showing the cached listing");
                 self.cache.catalogue().note_shown(url);
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
@@ -240,7 +240,8 @@ impl Tree {
         let left_out = (named - listing.entries.len()) as u64;
         if left_out > 0 {
             log::warn!(
-                "{}: {} {} not shown, because a URL's path is longer than {PATH_MAX} bytes; does it contain itself?",
+                "{}: {} {} not shown, because the URL's path is longer than {PATH_MAX} bytes; does the directory \
+                 contain itself?",
                 url(),
                 count(left_out, "directory"),
                 verb(left_out, "is", "are")
@@ -420,7 +421,7 @@ impl Tree {
         let catalogue = self.cache.catalogue();
         let Some(row) = stored::write(url, listing) else {
             log::debug!(
-                "{}: its links may hold secrets or lead to other servers, so its listing is not kept",
+                "{}: its links may contain secrets or other servers, so its listing is not saved",
                 redact(url)
             );
             return catalogue.forget_listing(url);
@@ -498,7 +499,7 @@ fn stored_before(before: Option<&Snapshot>, entries: &Entries, is_stored: bool) 
 
 /// The error for an answer that is a web page for people instead of a listing.
 fn stands_in(url: &Url) -> TreeError {
-    let why = "nothing says that it is an index page, and none of the names is there that were; is a login needed?";
+    let why = "it does not look like an index page, and all earlier names are missing; is a login needed?";
     TreeError::Source(SourceError::not_a_listing(url, why))
 }
 

@@ -258,7 +258,7 @@ impl Tree {
             Some(Err(TreeError::NotFound)) => true,
             Some(Ok(_)) => {
                 log::info!(
-                    "{}: its server has something for any name, so names count that its listings have",
+                    "{}: the server returns a file for any name, so only names in its listings exist",
                     redact(url)
                 );
                 false

@@ -287,7 +287,7 @@ impl Limiter {
             _ => {
                 self.is_slow.store(false, Ordering::Release);
                 if self.is_silent.swap(false, Ordering::AcqRel) {
-                    log::info!("{} answers again", self.origin);
+                    log::info!("{} responds again", self.origin);
                 }
             }
         }
@@ -317,7 +317,7 @@ impl Limiter {
         let Ok(answer) = tokio::time::timeout(PATIENCE, asking).await else {
             if !self.is_silent.swap(true, Ordering::AcqRel) {
                 log::warn!(
-                    "{} does not answer; until it does, directories are shown and cached files served as they were",
+                    "{} does not respond; serving cached listings and files until it does",
                     self.origin
                 );
             }

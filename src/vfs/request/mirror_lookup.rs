@@ -89,14 +89,14 @@ impl Tree {
             place.ended(failure);
             match answer {
                 Ok(answer) => {
-                    log::info!("{}: it can't be asked, so {} was", redact(url), redact(&there));
+                    log::info!("{}: not available; using {} instead", redact(url), redact(&there));
                     return Some(Answered {
                         answer,
                         is_by_mirror: true,
                     });
                 }
                 Err(error) if was_answered => self.client.leave_mirror_out(&there, error.reason()),
-                Err(error) => log::debug!("{error}; it is a mirror, another URL is asked"),
+                Err(error) => log::debug!("{error}; trying another URL instead of this mirror"),
             }
         }
         None

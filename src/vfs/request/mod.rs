@@ -246,7 +246,7 @@ impl Tree {
                 let Some(pause) = tries.after(kind, asker, beside) else {
                     return Err(error.into());
                 };
-                log::debug!("{error}; asking again in {pause:.1?}");
+                log::debug!("{error}; retrying in {pause:.1?}");
                 last = Some(error);
                 sleep(pause).await;
             }

@@ -109,10 +109,10 @@ pub enum TopError {
     )]
     Proxied(SourceError),
     /// Two sources would have one name.
-    #[error("two sources are both called {0:?}; mount them on two mountpoints")]
+    #[error("two sources have the same name, {0:?}; mount them on separate mountpoints")]
     SameName(String),
     /// The URL gives no name.
-    #[error("{0} has no last part that could be a file's name; mount it alone")]
+    #[error("{0} does not end in a valid file name; mount it alone")]
     NoName(String),
 }
 
@@ -137,19 +137,17 @@ fn advice(error: Option<&HttpError>) -> &'static str {
         HttpErrorKind::TimedOut(_) | HttpErrorKind::Unreachable(_) => "; is the server up, and reachable from here?",
         HttpErrorKind::Denied(401) => "; give a user name and password, by --login and --password-file for example",
         HttpErrorKind::Denied(407) => {
-            "; the proxy wants a user name and password: --proxy http://USER:PASSWORD@HOST:PORT"
+            "; the proxy requires a user name and password: --proxy http://USER:PASSWORD@HOST:PORT"
         }
-        HttpErrorKind::Denied(_) => "; the server does not let you see this",
+        HttpErrorKind::Denied(_) => "; the server denies you access",
         HttpErrorKind::NoCredentials(_) => "",
         // The error itself says what to do, if anything.
         HttpErrorKind::Untrusted(_) | HttpErrorKind::Handshake(_) => "",
         HttpErrorKind::NotFound(_) => "; check the URL",
         // The reason says what to do.
         HttpErrorKind::BadAnswer(_) => "",
-        HttpErrorKind::Offline => {
-            ", and no earlier mount has left anything of it in this cache; mount it once without --offline"
-        }
-        HttpErrorKind::NoDescriptors => "; allow it more, or let it mount less",
+        HttpErrorKind::Offline => ", and the cache has no listing of it; mount it once without --offline",
+        HttpErrorKind::NoDescriptors => "; raise the limit, or use fewer mounts",
         HttpErrorKind::Unanswered => "; is the server behind it running?",
         // Servers send it to a client that speaks no TLS on a TLS port.
         HttpErrorKind::Status { status: 400, .. } => "; check the URL, and whether it should begin with https://",
@@ -234,13 +232,13 @@ async fn entry_of(client: &Client, sources: &Sources, url: &Url) -> Result<TopEn
     for there in client.mirrors_of(url) {
         match sources.open(client, url, &there).await {
             Ok(opened) => {
-                log::warn!("{error}; what there is was told by {}", redact(&there));
+                log::warn!("{error}; using {} instead", redact(&there));
                 if failed.kind.is_of_the_origin() {
                     client.health_of(url).has_failed(failed);
                 }
                 return Ok(TopEntry::of(opened, url, TopListing::ByMirror));
             }
-            Err(error) => log::warn!("{error}; it is a mirror, and can't stand in"),
+            Err(error) => log::warn!("{error}; this mirror can't replace the source"),
         }
     }
     Err(error)
@@ -270,7 +268,7 @@ async fn name_by_server(client: &Client, url: &Url) -> Option<Name> {
     match client.file_name(url).await {
         Ok(name) => name.and_then(Name::new),
         Err(error) => {
-            log::warn!("{error}; the file is called by its URL");
+            log::warn!("{error}; naming the file by its URL");
             None
         }
     }

@@ -100,7 +100,7 @@ impl Fetch {
                         body.expect(known.size);
                         (known.size, body)
                     }
-                    (None, None) => return Err(self.bad_answer("its length is not said").into()),
+                    (None, None) => return Err(self.bad_answer("its length is unknown").into()),
                 };
                 self.settle(Version { size, validator }, modified).await?;
                 let is_all_we_asked_for = want.start == 0 && want.end >= size;
@@ -115,7 +115,7 @@ impl Fetch {
             }
             RangeAnswer::Changed(_) if is_hint => {
                 // The listing was wrong, or old. What the server says of the file itself counts.
-                log::debug!("{} has another size than its listing says", redact(entry.url()));
+                log::debug!("{}: its size differs from the size in the listing", redact(entry.url()));
                 self.hint_is_good = false;
                 Box::pin(self.ask(position)).await
             }
@@ -131,7 +131,7 @@ impl Fetch {
             self.downloader.throttle.take(piece.len()).await;
             size += piece.len() as u64;
             if size > MOST_COUNTED {
-                return Err(self.bad_answer("its length is not said").into());
+                return Err(self.bad_answer("its length is unknown").into());
             }
             if size <= MOST_KEPT {
                 pieces.push(piece);
@@ -178,7 +178,9 @@ impl Fetch {
                 self.settle(version, modified).await?;
                 self.expect_same(entry.size() == size)
             }
-            _ => Err(self.bad_answer("it refuses the file's first byte").into()),
+            _ => Err(self
+                .bad_answer("it rejects a range that starts at the file's first byte")
+                .into()),
         }
     }
 

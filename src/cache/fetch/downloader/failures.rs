@@ -103,7 +103,7 @@ impl Fetch {
         let Some(pause) = failures.retry.after(&error.kind, attribution) else {
             return Err(error);
         };
-        log::debug!("{error}; trying again in {pause:.1?}");
+        log::debug!("{error}; retrying in {pause:.1?}");
         tokio::time::sleep(pause).await;
         self.go_on_if_wanted(error)
     }
@@ -216,7 +216,7 @@ impl Fetch {
     }
 
     fn ask_again_at(&self, until: Instant, error: &HttpError) {
-        log::debug!("{error}; it is asked for again in {:.1?}", until - Instant::now());
+        log::debug!("{error}; next request in {:.1?}", until - Instant::now());
         let (manager, entry) = (Arc::clone(&self.manager), self.order.entry.id);
         self.downloader.runtime.spawn(async move {
             tokio::time::sleep_until(until.into()).await;

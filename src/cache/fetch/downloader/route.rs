@@ -143,7 +143,7 @@ impl Fetch {
         if settled.is_none() {
             // Another fetch may have settled the entry meanwhile, to another version.
             if entry.settled().is_some_and(|settled| settled.version != found.version) {
-                return Err(self.bad_answer("it has another version of the file").into());
+                return Err(self.bad_answer("it has a different version of the file").into());
             }
             self.settle(found.version, found.modified).await?;
         }

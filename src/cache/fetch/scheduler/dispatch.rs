@@ -266,7 +266,7 @@ impl Scheduler {
         self.look_after_waiters(entry);
         self.note_slots_elsewhere(entry);
         self.queues.forget_if_idle(entry);
-        debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} is forgotten");
+        debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} was lost");
     }
 
     /// Stops a fetch whose chunks another is about to bring.

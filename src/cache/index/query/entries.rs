@@ -55,7 +55,7 @@ impl ChunkIndex {
         });
         found
             .unwrap_or_else(|err| {
-                log::warn!("cache index: {err}; going on as if the file were not cached");
+                log::warn!("cache index: {err}; treating the file as not cached");
                 None
             })
             .flatten()
@@ -77,12 +77,12 @@ impl ChunkIndex {
             Ok(found) => Some(found),
             // Nothing in this index is trusted any more: the next mount begins with an empty one.
             Err(error) if is_damage(&error) => {
-                log::warn!("cache index: {error}; going on as if the file were not cached");
+                log::warn!("cache index: {error}; treating the file as not cached");
                 damage::mark(&self.mark);
                 Some(Recorded::default())
             }
             Err(error) => {
-                log::warn!("cache index: {error}; what is cached of a file is not known");
+                log::warn!("cache index: {error}; the cached chunks of a file can't be read");
                 None
             }
         }
@@ -135,7 +135,7 @@ impl ChunkIndex {
                 })?
                 .collect()
         });
-        read.inspect_err(|err| log::warn!("cache index: {err}; going on as if the file were not cached"))
+        read.inspect_err(|err| log::warn!("cache index: {err}; treating the file as not cached"))
             .ok()
     }
 

@@ -53,7 +53,7 @@ pub fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
         let key = |row: &rusqlite::Row<'_>| Ok(EntryKey::from_stored(row.get(0)?));
         query.query_map([limit as i64], key)?.collect()
     };
-    let read = read().inspect_err(|error| log::debug!("{}: {error}; nothing makes way", path.display()));
+    let read = read().inspect_err(|error| log::debug!("{}: {error}; nothing is evicted", path.display()));
     read.unwrap_or_default().into_iter().flatten().collect()
 }
 
@@ -81,7 +81,7 @@ impl ChunkIndex {
         match read {
             Ok(rows) => rows.into_iter().flatten().collect(),
             Err(error) => {
-                log::warn!("cache index: {error}; no room can be made in files that are not open");
+                log::warn!("cache index: {error}; files that are not open can't be evicted");
                 Vec::new()
             }
         }

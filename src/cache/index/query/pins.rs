@@ -108,7 +108,7 @@ impl ChunkIndex {
             query.query_map(parameters, &row)?.collect()
         });
         read.unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; going on as if nothing of the kind were recorded");
+            log::warn!("cache index: {err}; treating it as not recorded");
             Vec::new()
         })
     }

@@ -94,7 +94,7 @@ impl ChunkIndex {
                 .optional()
         });
         found.unwrap_or_else(|error| {
-            log::warn!("cache index: {error}; going on as if the chunk were not recorded");
+            log::warn!("cache index: {error}; treating the chunk as not recorded");
             None
         })
     }

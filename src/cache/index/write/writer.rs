@@ -77,7 +77,12 @@ impl Writer {
         // Without a thread nothing is recorded: the queue's receiver is dropped, and sends do
         // nothing.
         let thread = thread
-            .inspect_err(|err| log::error!("no thread for the cache index: {err}; nothing is recorded"))
+            .inspect_err(|err| {
+                log::error!(
+                    "can't start the index writer thread: {err}; fetched chunks are not \
+                                            recorded"
+                )
+            })
             .ok();
         Writer {
             queue: Some(queue),
@@ -232,7 +237,7 @@ fn run(
             // A panic is handled like an error of SQLite: the batch is lost, and its waiters learn
             // that.
             let to_commit = doubts.apply(&batch);
-            let committed = contained("recording in the cache's index", || tables.commit(&to_commit));
+            let committed = contained("writing the cache index", || tables.commit(&to_commit));
             let outcome = committed.unwrap_or_else(|| Err(a_bug()));
             doubts.note(&batch, outcome.is_ok());
             if outcome.is_err() {
@@ -276,11 +281,17 @@ impl Health {
         let lost = self.failing.as_ref().map_or(0, |(_, lost)| *lost);
         match error.map(ToString::to_string) {
             None => self.failing.take().map(|_| {
-                format!("cache index: it is written again; {lost} records are lost, their chunks will be fetched again")
+                format!(
+                    "cache index: writing works again; {lost} records were lost, and their chunks will be \
+                         fetched again"
+                )
             }),
             Some(reason) => {
                 let is_news = self.failing.as_ref().is_none_or(|(said, _)| *said != reason);
-                let line = format!("cache index: {reason}; until that is over, what is fetched is not recorded");
+                let line = format!(
+                    "cache index: {reason}; fetched chunks are not recorded until it can be written \
+                                    again"
+                );
                 self.failing = Some((reason, lost + records));
                 is_news.then_some(line)
             }
@@ -324,7 +335,7 @@ mod tests {
         assert!(
             health
                 .note(None, 5)
-                .is_some_and(|line| line.contains("9 records are lost"))
+                .is_some_and(|line| line.contains("9 records were lost"))
         );
         assert_eq!(health.note(None, 6), None);
     }

@@ -225,7 +225,7 @@ impl<'a> Changing<'a> {
         let deadline = Instant::now() + PATIENCE;
         while !try_lock(file, COUNT_LOCK, Lock::Exclusive)? {
             if Instant::now() >= deadline {
-                let kept = "another process keeps the count of what is used locked";
+                let kept = "another process holds the lock of the usage count";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, kept));
             }
             std::thread::sleep(LOOK_AGAIN);

@@ -55,8 +55,8 @@ fn a_password_comes_from_the_option_a_file_or_netrc() {
     assert_ne!(access(&["--netrc-file", &netrc]).netrc, Netrc::default());
     let by_url = http(&["https://b%40b@host/"], &["--password-file", &password]).unwrap();
     assert_eq!(by_url.access.login.unwrap().user, "b@b");
-    assert!(wrong(&["https://host/"], &["--password-file", &password]).contains("whose password"));
-    assert!(wrong(&["https://host/"], &["--login=eve", "--netrc-file", &netrc]).contains("no password"));
+    assert!(wrong(&["https://host/"], &["--password-file", &password]).contains("the user name is missing"));
+    assert!(wrong(&["https://host/"], &["--login=eve", "--netrc-file", &netrc]).contains("the password is missing"));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn headers_come_one_by_one_or_from_a_file() {
             "{header}"
         );
     }
-    assert!(wrong(&["https://host/"], &["--header", "Range: hunter2"]).contains("`range` is fetchfs's own"));
+    assert!(wrong(&["https://host/"], &["--header", "Range: hunter2"]).contains("`range` is set by fetchfs"));
 }
 
 #[test]
@@ -116,6 +116,6 @@ fn mirrors_are_urls_without_a_login_and_stand_for_one_source() {
     assert_eq!(mirrors.source.unwrap().as_str(), one[0]);
     assert_eq!(urls, ["http://b/", "https://c/x"]);
     insta::assert_snapshot!(wrong(&one, &["--mirror=ftp://b/?k=hunter2"]), @"--mirror: `ftp://b/?k=...` is not a URL that begins with http:// or https://");
-    insta::assert_snapshot!(wrong(&one, &["--mirror=http://ann:hunter2@b/"]), @"--mirror: http://b/ is asked without a login; write its URL without a user");
-    insta::assert_snapshot!(wrong(&["http://a/", "http://b/"], &["--mirror=http://c/"]), @"--mirror stands for one source, and there are 2; mount them apart");
+    insta::assert_snapshot!(wrong(&one, &["--mirror=http://ann:hunter2@b/"]), @"--mirror: http://b/: credentials are never sent to a mirror; write its URL without a user");
+    insta::assert_snapshot!(wrong(&["http://a/", "http://b/"], &["--mirror=http://c/"]), @"--mirror needs exactly one source, but there are 2; mount them separately");
 }

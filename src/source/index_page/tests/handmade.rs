@@ -100,7 +100,7 @@ fn a_directory_is_one_by_its_slash_or_its_text_or_its_icon_or_its_row() {
 }
 
 #[test]
-fn a_directory_wins_over_a_file_of_its_name() {
+fn directory_wins_over_a_file_of_the_same_name() {
     for (page, both) in [
         ("<li><a href=d>d</a><li><a href=d/>d/</a>", 1),
         ("<li><a href=d/>d/</a><li><a href=d>d</a>", 1),

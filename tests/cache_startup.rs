@@ -40,7 +40,7 @@ fn assert_begins_without(directory: &Path, origin: &Origin, make_usable: impl Fn
     let mut mount = mount_with_cache_in(directory, origin);
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log("can't be used for now"), 1, "one line says so");
+    assert_eq!(mount.times_in_log("can't be used at the moment"), 1, "one line says so");
     assert_eq!(
         (mount.times_in_log(BEGINS), mount.times_in_log(OPEN)),
         (1, 0),
@@ -62,7 +62,7 @@ fn assert_begins_without(directory: &Path, origin: &Origin, make_usable: impl Fn
 }
 
 #[test]
-fn over_a_read_only_folder_that_was_used_before_files_are_read_around_it_until_it_can_be_written() {
+fn read_only_used_cache_dir_is_bypassed_until_writable() {
     if !is_root() {
         return;
     }
@@ -79,7 +79,7 @@ fn over_a_read_only_folder_that_was_used_before_files_are_read_around_it_until_i
 }
 
 #[test]
-fn over_a_new_folder_on_a_read_only_disk_files_are_read_around_it_until_it_can_be_made() {
+fn new_cache_dir_on_read_only_disk_is_bypassed() {
     if !is_root() {
         return;
     }
@@ -92,7 +92,7 @@ fn over_a_new_folder_on_a_read_only_disk_files_are_read_around_it_until_it_can_b
 }
 
 #[test]
-fn over_a_new_folder_on_a_full_disk_files_are_read_around_it_until_there_is_room() {
+fn new_cache_dir_on_full_disk_is_bypassed() {
     if !is_root() {
         return;
     }
@@ -105,7 +105,7 @@ fn over_a_new_folder_on_a_full_disk_files_are_read_around_it_until_there_is_room
 }
 
 #[test]
-fn what_is_cached_makes_way_on_a_disk_that_others_have_filled_before_the_mount() {
+fn cache_shrinks_at_start_on_a_full_disk() {
     if !is_root() {
         return;
     }
@@ -125,7 +125,11 @@ fn what_is_cached_makes_way_on_a_disk_that_others_have_filled_before_the_mount()
         disk.fill();
         let mount = mount_with_cache_in(directory.path(), &origin);
         read_all(&mount);
-        assert_eq!(mount.times_in_log("can't be used for now"), 0, "killed: {is_killed}");
+        assert_eq!(
+            mount.times_in_log("can't be used at the moment"),
+            0,
+            "killed: {is_killed}"
+        );
         // The cache is used: the files that were read twice are in it.
         let (name, size) = FILES[0];
         let deadline = Instant::now() + PATIENCE;
@@ -143,7 +147,7 @@ fn what_is_cached_makes_way_on_a_disk_that_others_have_filled_before_the_mount()
 }
 
 #[test]
-fn what_needs_the_folder_is_refused_with_a_sentence_until_it_can_be_used() {
+fn commands_fail_clearly_without_a_cache_dir() {
     if !is_root() {
         return;
     }
@@ -154,7 +158,7 @@ fn what_needs_the_folder_is_refused_with_a_sentence_until_it_can_be_used() {
     for arguments in [&["--background"][..], &[]] {
         let said = prefetch(arguments, &[mount.path("other")]);
         assert_ne!(said.code, 0);
-        assert!(said.err.contains("the mount's log says why"), "{}", said.err);
+        assert!(said.err.contains("see the mount's log"), "{}", said.err);
     }
     let mut pin = fetchfs();
     let said = run(pin.arg("pin").arg(mount.path("other")));
@@ -162,7 +166,7 @@ fn what_needs_the_folder_is_refused_with_a_sentence_until_it_can_be_used() {
 }
 
 #[test]
-fn a_folder_that_is_none_of_ours_is_refused_with_a_sentence() {
+fn foreign_directory_is_rejected_as_cache_dir() {
     let origin = origin();
     let directory = temporary_directory();
     let file = directory.path().join("file");
@@ -173,7 +177,7 @@ fn a_folder_that_is_none_of_ours_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn an_index_of_a_newer_fetchfs_is_refused_on_a_read_only_disk_too() {
+fn newer_index_is_rejected_on_read_only_disk() {
     if !is_root() {
         return;
     }

@@ -43,7 +43,7 @@ fn serves_and_goes(start: impl Fn(&Path) -> WebServer) -> Vec<u8> {
 }
 
 #[test]
-fn every_server_serves_files_and_an_index_and_goes() {
+fn every_test_server_starts_serves_and_stops() {
     let servers: [fn(&Path) -> WebServer; 7] = [
         WebServer::nginx,
         WebServer::lighttpd,
@@ -60,7 +60,7 @@ fn every_server_serves_files_and_an_index_and_goes() {
 }
 
 #[test]
-fn the_logs_of_nginx_and_apache_tell_ranges_and_bytes() {
+fn nginx_and_apache_logs_have_ranges_and_bytes() {
     let root = temporary_directory();
     let content = Content::noise(100_000, 3);
     files::write_file(&root.path().join("f"), &content);
@@ -85,7 +85,7 @@ fn the_logs_of_nginx_and_apache_tell_ranges_and_bytes() {
 }
 
 #[test]
-fn files_on_disk_are_the_content_and_sparse_ones_take_no_room() {
+fn content_files_match_and_sparse_ones_use_no_space() {
     use std::os::unix::fs::MetadataExt;
     let root = temporary_directory();
     let content = Content::noise(5_000_001, 4);
@@ -109,7 +109,7 @@ fn files_on_disk_are_the_content_and_sparse_ones_take_no_room() {
 }
 
 #[test]
-fn a_commands_code_output_and_signal_are_seen() {
+fn command_code_output_and_signal_are_captured() {
     let shell = |script: &str| run(Command::new("sh").args(["-c", script]));
     let ran = shell("echo out; echo err >&2; exit 3");
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (3, "out\n", "err\n"));
@@ -117,7 +117,7 @@ fn a_commands_code_output_and_signal_are_seen() {
 }
 
 #[test]
-fn a_case_server_is_a_script_that_prints_and_takes_signals() {
+fn case_server_prints_and_handles_signals() {
     assert!(cases().join("no-dates.py").is_file());
     let server = WebServer::case("no-dates.py", &["PORT", "none"]);
     assert!(server.printed().contains("listening"));

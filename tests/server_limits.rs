@@ -16,7 +16,7 @@ fn answered(log: &Requests, status: u16) -> usize {
 }
 
 #[test]
-fn a_server_that_allows_four_requests_at_a_time_gets_four_and_is_seldom_asked_for_more() {
+fn server_limit_of_four_requests_is_learned() {
     const SIZE: u64 = 96 * MIB;
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 91));
     origin.add("/f", content.clone());
@@ -28,7 +28,7 @@ fn a_server_that_allows_four_requests_at_a_time_gets_four_and_is_seldom_asked_fo
     let refused = answered(&log, 503);
     // Sixteen at once, then eight, then four; and each number once more, for requests in flight when it was lowered.
     assert!((1..=2 * (16 + 8 + 4)).contains(&refused), "refused {refused} times");
-    assert_eq!(mount.times_in_log("it gets fewer at a time"), 1, "said once");
+    assert_eq!(mount.times_in_log("using fewer connections"), 1, "said once");
     let halfway = log
         .0
         .iter()
@@ -43,7 +43,7 @@ fn a_server_that_allows_four_requests_at_a_time_gets_four_and_is_seldom_asked_fo
 }
 
 #[test]
-fn more_readers_than_a_server_allows_all_get_their_files() {
+fn more_readers_than_allowed_requests_all_finish() {
     let origin = Origin::start();
     let contents: Vec<Content> = (0..24).map(|seed| Content::noise(2 * MIB + seed, seed)).collect();
     for (number, content) in contents.iter().enumerate() {
@@ -67,7 +67,7 @@ fn more_readers_than_a_server_allows_all_get_their_files() {
 }
 
 #[test]
-fn a_file_that_is_always_refused_is_an_error_of_its_own_and_its_neighbours_go_on() {
+fn rejected_file_does_not_affect_other_files() {
     for status in [429, 502, 503, 504] {
         let (origin, content) = (Origin::start(), Content::noise(24 * MIB, 92));
         for name in ["good", "bad"] {

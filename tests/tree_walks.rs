@@ -41,7 +41,7 @@ fn walk(directory: &Path) -> usize {
 }
 
 #[test]
-fn a_walk_lists_each_directory_once_and_several_side_by_side() {
+fn walk_lists_each_directory_once_in_parallel() {
     let origin = tree_of(6, 12);
     // Long enough that parallel requests overlap.
     origin.on_any().fault(Fault::Latency(Duration::from_millis(20)));
@@ -62,7 +62,7 @@ fn a_walk_lists_each_directory_once_and_several_side_by_side() {
 }
 
 #[test]
-fn directories_opened_here_and_there_are_all_that_is_listed() {
+fn random_directory_access_prefetches_nothing() {
     let origin = tree_of(6, 12);
     let mount = mount_of(&origin);
     for name in ["d03/s05", "d01/s07", "d05/s11", "d00/s03"] {
@@ -91,7 +91,7 @@ fn directories_opened_here_and_there_are_all_that_is_listed() {
 
 /// `cp`, `rm` and `du` sort by inode number, which is unrelated to the listing's order.
 #[test]
-fn a_copy_goes_by_inode_number_and_is_fetched_ahead() {
+fn copy_in_inode_order_is_prefetched() {
     const FILES: usize = 60;
     let origin = Origin::start();
     for number in 0..FILES {
@@ -128,7 +128,7 @@ fn a_copy_goes_by_inode_number_and_is_fetched_ahead() {
 }
 
 #[test]
-fn small_files_read_in_order_are_fetched_ahead_each_with_one_request() {
+fn small_files_in_order_are_prefetched_in_one_request_each() {
     const FILES: usize = 60;
     let origin = Origin::start();
     let content = |number: usize| Content::noise(3000 + number as u64, number as u64);
@@ -155,7 +155,7 @@ fn small_files_read_in_order_are_fetched_ahead_each_with_one_request() {
 }
 
 #[test]
-fn small_files_read_here_and_there_are_all_that_is_fetched() {
+fn random_small_file_reads_prefetch_nothing() {
     let origin = Origin::start();
     for number in 0..60 {
         origin.add(&format!("/f{number:02}"), Content::noise(3000, number));
@@ -179,7 +179,7 @@ fn side_by_side_of(paths: impl Iterator<Item = String>, outer: usize, inner: usi
 }
 
 #[test]
-fn two_walks_at_a_time_do_not_disturb_each_other() {
+fn two_parallel_walks_are_independent() {
     // Alternating, the worst case of two programs.
     let steps = (0..20).flat_map(|inner| ["d00", "d01"].map(|outer| format!("{outer}/s{inner:02}")));
     let together = side_by_side_of(steps, 2, 20);
@@ -187,14 +187,14 @@ fn two_walks_at_a_time_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_walk_in_another_order_than_the_listings_is_one_as_well() {
+fn walk_in_another_order_is_detected() {
     let order = (0..24).map(|step| step ^ 1);
     let together = side_by_side_of(order.map(|inner| format!("d00/s{inner:02}")), 1, 24);
     assert!(together >= 4, "{together} side by side");
 }
 
 #[test]
-fn what_is_fetched_ahead_is_bounded_and_ends_with_the_first_file_out_of_order() {
+fn file_prefetch_is_bounded_and_ends_out_of_order() {
     /// Three quarters of the 16 connections.
     const AHEAD: usize = 12;
     let origin = Origin::start();
@@ -222,7 +222,7 @@ fn what_is_fetched_ahead_is_bounded_and_ends_with_the_first_file_out_of_order() 
 }
 
 #[test]
-fn cp_of_a_whole_tree_asks_once_for_each_directory_and_once_for_each_file() {
+fn cp_of_a_tree_requests_each_name_once() {
     let origin = Origin::start();
     let content = |number: usize| Content::noise(3000 + number as u64, number as u64);
     let files: Vec<String> = (0..40)
@@ -245,7 +245,7 @@ fn cp_of_a_whole_tree_asks_once_for_each_directory_and_once_for_each_file() {
 }
 
 #[test]
-fn a_walk_over_many_directories_keeps_few_files_open() {
+fn walk_over_many_directories_keeps_few_files_open() {
     const DIRECTORIES: usize = 200;
     /// Files that the cache keeps open after reads, and four times the number prefetched at a time.
     const MOST: usize = 64 + 4 * 12;
@@ -289,7 +289,7 @@ fn requests_of_a_walk(is_closed: impl Fn(usize) -> bool) -> usize {
 /// An earlier version needed 1,840 requests for one `find` over 140 directories, 40 of them with an `index.html`:
 /// each step prefetched all failed listings again.
 #[test]
-fn failed_listings_are_asked_once_in_a_walk() {
+fn failed_listings_are_requested_once_per_walk() {
     const DIRECTORIES: usize = 1 + 4 + 4 * 34;
     assert_eq!(requests_of_a_walk(|_| false), DIRECTORIES, "none fails");
     assert_eq!(requests_of_a_walk(|number| number % 10 < 3), DIRECTORIES, "30 % fail");

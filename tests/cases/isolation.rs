@@ -110,7 +110,7 @@ fn refusing_url() -> String {
 /// Each part of the healthy file needs a connection. A dead host's file would hold one for at least a second. So this
 /// is many times faster than parts that each wait for that.
 #[test]
-fn files_that_lead_to_a_dead_host_hold_no_connection_of_their_own() {
+fn redirects_to_a_dead_host_occupy_no_connection() {
     const PARTS: u64 = 40;
     for (most, is_silent) in [("1", true), ("4", true), ("1", false), ("4", false)] {
         let (origin, good) = (Origin::start(), Content::noise(PARTS * MIB, 9));
@@ -146,7 +146,7 @@ fn files_that_lead_to_a_dead_host_hold_no_connection_of_their_own() {
 /// One target holds all its responses back. That costs neither the other target nor the redirecting origin a
 /// connection.
 #[test]
-fn each_origin_that_files_lead_to_has_connections_of_its_own() {
+fn each_redirect_target_has_its_own_connections() {
     for most in [1, 3] {
         let (origin, gate) = (Origin::start(), Gate::new());
         let (holding, serving) = (Origin::start(), Origin::start());
@@ -190,7 +190,7 @@ fn each_origin_that_files_lead_to_has_connections_of_its_own() {
 /// They continue from the byte that they have reached, so all of them finish, however often other files are served in
 /// between.
 #[test]
-fn slow_files_that_take_turns_lose_no_byte() {
+fn preempted_slow_files_lose_no_byte() {
     const SIZE: u64 = 192 * KIB;
     let origin = Origin::start();
     let names: Vec<_> = (0..4).map(|number| format!("slow{number}")).collect();
@@ -212,7 +212,7 @@ fn slow_files_that_take_turns_lose_no_byte() {
 
 /// A denied file fails at once, or soon beside other requests, and does not delay those.
 #[test]
-fn a_denied_file_is_denied_and_its_neighbours_are_read() {
+fn denied_file_does_not_affect_others() {
     let (origin, good) = (Origin::start(), Content::noise(8 * MIB, 5));
     for name in ["good", "bad"] {
         origin.add(&format!("/{name}"), good.clone());
@@ -242,7 +242,7 @@ fn a_denied_file_is_denied_and_its_neighbours_are_read() {
 }
 
 #[test]
-fn files_are_read_though_more_than_two_requests_at_a_time_are_denied() {
+fn files_are_read_under_a_limit_of_two_requests() {
     let server = WebServer::case("limit-403.py", &["PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     std::thread::scope(|scope| {
@@ -255,7 +255,7 @@ fn files_are_read_though_more_than_two_requests_at_a_time_are_denied() {
 
 /// One stalled response, and refusals or resets of another file: neither lowers the connections of a third file.
 #[test]
-fn one_file_that_is_refused_or_broken_off_costs_others_no_connection() {
+fn failing_file_lowers_no_connection_limit() {
     for fault in [Fault::Status(503), Fault::ResetAfter(1000)] {
         let (origin, gate, good) = (Origin::start(), Gate::new(), Content::noise(8 * MIB, 6));
         for name in ["stalled", "bad", "good"] {
@@ -284,7 +284,7 @@ fn one_file_that_is_refused_or_broken_off_costs_others_no_connection() {
 
 /// Eight hanging pages hold all metadata permits.
 #[test]
-fn pages_that_hang_give_their_places_to_a_healthy_one() {
+fn hanging_listings_give_way_to_a_healthy_one() {
     let (origin, gate) = (Origin::start(), Gate::new());
     for number in 0..8 {
         origin.add(&format!("/hung{number}/name"), "x");
@@ -304,7 +304,7 @@ fn pages_that_hang_give_their_places_to_a_healthy_one() {
 
 /// The server drops or ignores requests for this name, and answers all others.
 #[test]
-fn a_name_whose_requests_are_dropped_ends_in_an_error_and_its_neighbours_are_shown() {
+fn dropped_requests_fail_one_name_only() {
     for fault in [Fault::NoAnswer, Fault::Hold(Gate::new())] {
         let origin = Origin::start();
         origin.set_index_style(IndexStyle::NamesOnly);

@@ -27,7 +27,7 @@ fn fetchfs_on(mount: &Mount, words: &[&str], name: &str) -> Command {
 }
 
 #[test]
-fn what_is_pinned_outlives_many_times_the_quota() {
+fn pinned_files_survive_many_times_the_quota() {
     let origin = site();
     let mount = Mount::of(&origin.url("/"))
         .with("--cache-size", "16MiB")
@@ -55,7 +55,7 @@ fn what_is_pinned_outlives_many_times_the_quota() {
 }
 
 #[test]
-fn an_open_file_is_evicted_and_its_reader_has_it_fetched_again() {
+fn open_file_can_be_evicted_and_is_refetched() {
     let origin = site();
     let mount = Mount::of(&origin.url("/")).with("--no-passthrough", "").start();
     let (content, file) = (

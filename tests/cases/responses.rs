@@ -10,7 +10,7 @@ use crate::common::{Mount, program, run};
 
 /// Without a peculiarity, the shared case server serves `/f.bin` correctly.
 #[test]
-fn a_plain_case_server_is_read() {
+fn plain_case_server_is_read() {
     let server = WebServer::case("coding-names-nothing.py", &["identity", "PORT"]);
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(fs::read(mount.path("f.bin")).expect("its bytes").len(), 4 << 20);
@@ -34,7 +34,7 @@ fn read_from(case: &str, mode: &str) -> io::Result<Vec<u8>> {
 }
 
 #[test]
-fn a_coding_that_names_nothing_is_ignored() {
+fn empty_content_encoding_is_ignored() {
     let noise = noise();
     for label in ["utf-8", "none", "binary", "aws-chunked", "UTF8", "bzip2"] {
         assert!(
@@ -45,7 +45,7 @@ fn a_coding_that_names_nothing_is_ignored() {
 }
 
 #[test]
-fn a_stored_file_with_its_coding_as_label_is_read_as_it_is() {
+fn stored_compressed_file_is_read_unchanged() {
     for (coding, name, mode) in [
         ("x-gzip", "a.gz", "ranges"),
         ("gzip", "a.tgz", "ranges"),
@@ -64,7 +64,7 @@ fn a_stored_file_with_its_coding_as_label_is_read_as_it_is() {
 }
 
 #[test]
-fn a_file_compressed_as_it_is_sent_is_an_error() {
+fn file_compressed_in_transit_is_an_error() {
     for mode in ["length", "chunked", "tag"] {
         let error = read_from("coding-on-the-fly.py", mode).expect_err(mode);
         assert_eq!(error.raw_os_error(), Some(libc::EIO), "{mode}");
@@ -72,7 +72,7 @@ fn a_file_compressed_as_it_is_sent_is_an_error() {
 }
 
 #[test]
-fn a_page_that_comes_compressed_is_unpacked() {
+fn compressed_page_is_decoded() {
     for mode in ["gzip", "x-gzip", "deflate", "raw", "plain"] {
         assert_eq!(read_from("packed-page.py", mode).expect(mode).len(), 4 << 20, "{mode}");
     }
@@ -85,7 +85,7 @@ fn a_page_that_comes_compressed_is_unpacked() {
 }
 
 #[test]
-fn a_head_with_a_line_that_is_no_header_is_read() {
+fn invalid_header_line_is_tolerated() {
     let noise = noise();
     for mode in ["fold", "space", "name", "php"] {
         assert!(read_from("odd-header-line.py", mode).expect(mode) == noise, "{mode}");

@@ -107,12 +107,12 @@ fn costs_no_read(kind: &str, fail: impl Fn(&Image)) {
 }
 
 #[test]
-fn a_disk_that_copies_on_write_and_becomes_full_costs_no_read() {
+fn full_copy_on_write_disk_fails_no_read() {
     costs_no_read("btrfs", Image::fill);
 }
 
 #[test]
-fn a_disk_that_is_shut_down_costs_no_read() {
+fn disk_shutdown_fails_no_read() {
     costs_no_read("ext4", Image::shut_down);
     costs_no_read("xfs", Image::shut_down);
 }
@@ -124,7 +124,7 @@ fn change_attributes(image: &Image, how: &str) {
 }
 
 #[test]
-fn a_folder_that_may_not_be_changed_any_more_costs_no_read_and_is_used_again() {
+fn immutable_cache_dir_fails_no_read_and_is_reused() {
     for kind in ["ext4", "btrfs", "xfs"] {
         costs_no_read(kind, |image| change_attributes(image, "+i"));
         let Some(image) = Image::of(kind) else { continue };

@@ -34,7 +34,7 @@ fn assert_is_read_without_a_request(origin: &Origin, mount: &Mount, name: &str, 
 
 /// An expired login and a portal's page say nothing about the files.
 #[test]
-fn a_job_outlives_every_answer_that_is_not_the_end_of_its_files() {
+fn job_survives_all_temporary_errors() {
     let origin = site();
     let faults = [
         ("dir/a", 3 * MIB + 17, Fault::Status(403)),
@@ -50,7 +50,7 @@ fn a_job_outlives_every_answer_that_is_not_the_end_of_its_files() {
     // A finished job: its file does not exist.
     prefetch(&["--background"], &[mount.path("none")]).succeeded();
     wait_until_jobs(&mount, "each but the last waits", |shown| {
-        shown.matches("waits: ").count() == 3 && !shown.contains("none")
+        shown.matches("retrying: ").count() == 3 && !shown.contains("none")
     });
     switches.into_iter().for_each(|switch| switch.lift());
     // A new mount tries at once.
@@ -63,7 +63,7 @@ fn a_job_outlives_every_answer_that_is_not_the_end_of_its_files() {
 }
 
 #[test]
-fn offline_a_job_waits_for_a_mount_that_may_ask() {
+fn job_waits_while_the_mount_is_offline() {
     let origin = site();
     let gate = Gate::new();
     let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
@@ -81,7 +81,7 @@ fn offline_a_job_waits_for_a_mount_that_may_ask() {
     let mark = origin.log().mark();
     // A new request is recorded, too.
     prefetch(&["--background"], &[mount.path("dir/a")]).succeeded();
-    let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("waits: ").count() == 2);
+    let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("retrying: ").count() == 2);
     assert!(
         shown.contains("/large: this mount never asks the network (--offline)"),
         "{shown}"
@@ -108,7 +108,7 @@ fn two_mounts(origin: &Origin, between: impl FnOnce(&Mount)) -> [Mount; 2] {
 }
 
 #[test]
-fn one_mount_does_a_job_and_another_over_the_same_cache_takes_it_over_when_it_has_gone() {
+fn job_moves_to_another_mount_of_the_cache() {
     let origin = site();
     let gate = Gate::new();
     let held = origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
@@ -117,7 +117,7 @@ fn one_mount_does_a_job_and_another_over_the_same_cache_takes_it_over_when_it_ha
         gate.wait_for_arrivals(1);
     });
     wait_until_jobs(&second, "it waits", |shown| {
-        shown.contains("/large: another mount over the same cache fetches it")
+        shown.contains("/large: another mount of the same cache fetches it")
     });
     held.lift();
     let mark = origin.log().mark();
@@ -129,7 +129,7 @@ fn one_mount_does_a_job_and_another_over_the_same_cache_takes_it_over_when_it_ha
 }
 
 #[test]
-fn a_job_that_is_cancelled_at_a_mount_that_only_waits_for_it_ends_where_it_is_done() {
+fn job_can_be_cancelled_from_any_mount() {
     let origin = site();
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
@@ -138,11 +138,11 @@ fn a_job_that_is_cancelled_at_a_mount_that_only_waits_for_it_ends_where_it_is_do
         gate.wait_for_arrivals(1);
     });
     wait_until_jobs(&second, "it waits", |shown| {
-        shown.contains("another mount over the same cache fetches it")
+        shown.contains("another mount of the same cache fetches it")
     });
     prefetch(&["--cancel", "1"], &[second.root()]).succeeded();
     wait_until_jobs(&first, "it is cancelled", str::is_empty);
-    first.wait_for_log("was cancelled at another mount", 1);
+    first.wait_for_log("was cancelled by another mount", 1);
     gate.open();
     origin.log().wait_for("the end of its requests", |log| log.all_ended());
     let fetched = origin.log().all().body_bytes("/large");
@@ -152,7 +152,7 @@ fn a_job_that_is_cancelled_at_a_mount_that_only_waits_for_it_ends_where_it_is_do
 }
 
 #[test]
-fn what_another_mount_has_fetched_is_not_fetched_again_by_a_prefetch() {
+fn prefetch_skips_chunks_of_another_mount() {
     let origin = site();
     let [first, second] = two_mounts(&origin, |_| {});
     // From now on the second mount knows what was cached of the file: one chunk.
@@ -171,7 +171,7 @@ fn what_another_mount_has_fetched_is_not_fetched_again_by_a_prefetch() {
 /// An earlier version let sixteen of them take all connections of the socket: other requests got no answer, and none
 /// could be cancelled.
 #[test]
-fn many_prefetches_that_wait_hold_nobody_else_up() {
+fn waiting_prefetches_do_not_block_other_commands() {
     const CLIENTS: usize = 20;
     let origin = site();
     let gate = Gate::new();

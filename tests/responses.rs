@@ -80,17 +80,17 @@ fn with_fault(fault: Fault, outcome: Outcome) {
 }
 
 #[test]
-fn the_whole_file_instead_of_a_range_is_put_where_it_belongs() {
+fn status_200_for_a_range_is_stored_at_its_offset() {
     with_fault(Fault::IgnoreRange(Framing::Length), Outcome::Right);
 }
 
 #[test]
-fn the_whole_file_without_a_length_is_put_where_it_belongs() {
+fn status_200_without_a_length_is_stored_at_its_offset() {
     with_fault(Fault::IgnoreRange(Framing::UntilClose), Outcome::Right);
 }
 
 #[test]
-fn the_whole_file_is_fetched_once_where_ranges_are_ignored() {
+fn file_is_fetched_once_if_ranges_are_ignored() {
     let (origin, content) = (Origin::start(), Content::noise(3 * MIB, 32));
     origin.add("/f", content.clone());
     origin.on("/f").data().fault(Fault::IgnoreRange(Framing::Length));
@@ -105,17 +105,17 @@ fn the_whole_file_is_fetched_once_where_ranges_are_ignored() {
 }
 
 #[test]
-fn another_range_than_the_one_asked_for_is_an_error() {
+fn wrong_range_is_an_error() {
     with_fault(Fault::ShiftedRange(7), Outcome::Error);
 }
 
 #[test]
-fn a_range_shorter_than_the_one_asked_for_is_continued() {
+fn short_range_is_continued() {
     with_fault(Fault::ShorterRange(20_000), Outcome::Right);
 }
 
 #[test]
-fn a_range_of_a_file_that_suddenly_has_another_size_is_an_error() {
+fn range_with_a_different_total_is_an_error() {
     let (origin, content) = (Origin::start(), Content::noise(3 * MIB + 11, 37));
     origin.add("/f", content.clone());
     let mount = small_chunks_and_no_patience(&origin);
@@ -139,35 +139,35 @@ fn a_range_of_a_file_that_suddenly_has_another_size_is_an_error() {
 }
 
 #[test]
-fn a_body_longer_than_it_said_ends_where_it_said() {
+fn body_is_cut_at_its_announced_length() {
     with_fault(Fault::Excess(5000), Outcome::Right);
 }
 
 #[test]
-fn a_multipart_answer_is_an_error() {
+fn multipart_response_is_an_error() {
     with_fault(Fault::Multipart, Outcome::Error);
 }
 
 /// Servers label stored `.gz` files like this. The length is the file's, so the bytes are too.
 #[test]
-fn a_coding_on_the_right_bytes_is_a_label() {
+fn content_encoding_on_the_right_bytes_is_ignored() {
     with_fault(Fault::ClaimGzip, Outcome::Right);
 }
 
 #[test]
-fn a_login_page_is_an_error() {
+fn login_page_instead_of_the_file_is_an_error() {
     with_fault(Fault::LoginPage, Outcome::Error);
 }
 
 #[test]
-fn a_refusal_is_an_error() {
+fn denied_request_is_an_error() {
     for status in [304, 400, 401, 403, 404, 407, 410, 412, 416, 451, 500] {
         with_fault(Fault::Status(status), Outcome::Error);
     }
 }
 
 #[test]
-fn a_refusal_that_passes_is_waited_out() {
+fn temporary_error_is_retried() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 40));
     let statuses = [408, 425, 429, 500, 502, 503, 504];
     for status in statuses {
@@ -189,7 +189,7 @@ fn a_refusal_that_passes_is_waited_out() {
 }
 
 #[test]
-fn a_range_that_says_nothing_sensible_of_itself_is_an_error() {
+fn malformed_content_range_is_an_error() {
     let nonsense = [
         "bytes",
         "bytes 0-/5",
@@ -205,23 +205,23 @@ fn a_range_that_says_nothing_sensible_of_itself_is_an_error() {
 }
 
 #[test]
-fn something_that_is_not_http_is_an_error() {
+fn response_that_is_not_http_is_an_error() {
     with_fault(Fault::Garbage, Outcome::Error);
 }
 
 #[test]
-fn ranges_without_a_length_are_believed_by_what_they_say_of_themselves() {
+fn range_without_content_length_is_accepted() {
     with_fault(Fault::Framed(Framing::Chunked), Outcome::Right);
     with_fault(Fault::Framed(Framing::UntilClose), Outcome::Right);
 }
 
 #[test]
-fn the_whole_file_in_pieces_is_put_where_it_belongs() {
+fn chunked_status_200_is_stored_at_its_offset() {
     with_fault(Fault::IgnoreRange(Framing::Chunked), Outcome::Right);
 }
 
 #[test]
-fn a_body_that_ends_too_early_is_continued() {
+fn truncated_body_is_continued() {
     let (origin, content) = (Origin::start(), Content::noise(3 * MIB, 41));
     origin.add("/f", content.clone());
     let cut = origin.on("/f").data().times(3).fault(Fault::CloseAfter(100_000));
@@ -231,7 +231,7 @@ fn a_body_that_ends_too_early_is_continued() {
 }
 
 #[test]
-fn a_link_that_redirects_led_to_is_used_until_it_fails() {
+fn redirect_target_is_reused_until_it_fails() {
     let (origin, elsewhere, content) = (Origin::start(), Origin::start(), Content::noise(8 * MIB, 38));
     for (path, site) in [("/f", &origin), ("/first", &elsewhere), ("/second", &elsewhere)] {
         site.add(path, content.clone());
@@ -269,7 +269,7 @@ fn a_link_that_redirects_led_to_is_used_until_it_fails() {
 }
 
 #[test]
-fn links_that_expire_after_a_few_requests_are_renewed_under_readers_in_sequence_and_at_random() {
+fn expired_signed_urls_are_renewed_during_reads() {
     /// More than any of these readers can use up.
     const LINKS: usize = 2000;
     /// Responses until a link expires.
@@ -310,13 +310,13 @@ fn links_that_expire_after_a_few_requests_are_renewed_under_readers_in_sequence_
 }
 
 #[test]
-fn redirects_that_go_in_a_circle_are_an_error() {
+fn redirect_loop_is_an_error() {
     let (origin, content) = (Origin::start(), Content::noise(MIB, 39));
     origin.add("/f", content.clone());
     let circle = origin.on("/f").fault(Fault::Redirect(308, origin.url("/f")));
     let mount = small_chunks_and_no_patience(&origin);
     let errno = std::fs::read(mount.path("f"))
-        .expect_err("it leads nowhere")
+        .expect_err("the redirects form a loop")
         .raw_os_error();
     assert_eq!(errno, Some(libc::EIO));
     circle.lift();
@@ -324,7 +324,7 @@ fn redirects_that_go_in_a_circle_are_an_error() {
 }
 
 #[test]
-fn a_server_that_sends_ranges_only_now_and_then_is_read_right() {
+fn server_with_intermittent_range_support_is_read_correctly() {
     let (origin, content) = (Origin::start(), Content::noise(16 << 20, 34));
     origin.add("/f", content.clone());
     let mount = Mount::start_of(&origin.url("/"));
@@ -346,7 +346,7 @@ fn a_server_that_sends_ranges_only_now_and_then_is_read_right() {
 }
 
 #[test]
-fn a_redirect_to_another_path_or_origin_is_followed() {
+fn redirects_to_other_paths_and_origins_are_followed() {
     let (origin, elsewhere) = (Origin::start(), Origin::start());
     let content = Content::noise(3 * MIB, 33);
     let targets = [
@@ -365,7 +365,7 @@ fn a_redirect_to_another_path_or_origin_is_followed() {
 }
 
 #[test]
-fn files_read_right_whatever_validators_there_are() {
+fn files_are_correct_with_any_validators() {
     let origin = Origin::start();
     let kinds = [
         Validators::Strong,
@@ -389,7 +389,7 @@ fn files_read_right_whatever_validators_there_are() {
 }
 
 #[test]
-fn what_is_longer_or_shorter_than_its_listing_and_does_not_say_so_is_read_to_its_true_end() {
+fn wrong_listed_size_is_corrected_on_read() {
     let listed = Content::noise(300_000, 47);
     for size in [1000, 299_999, 300_000, 300_001, 900_000] {
         let (origin, sent) = (Origin::start(), Content::noise(size, 48));

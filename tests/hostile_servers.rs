@@ -68,7 +68,7 @@ fn mount_of(address: SocketAddr) -> Mount {
 }
 
 #[test]
-fn names_are_one_path_component_escaped_where_they_have_to_be() {
+fn names_are_one_path_component_and_escaped() {
     let (long, too_long) = ("n".repeat(1023), "n".repeat(10_000));
     let links = [
         "a%2Fb",
@@ -116,7 +116,7 @@ fn names_are_one_path_component_escaped_where_they_have_to_be() {
 }
 
 #[test]
-fn names_that_are_not_shown_are_told_of_once() {
+fn hidden_names_are_logged_once() {
     let long = "n".repeat(10_000);
     let address = serve(move |_, connection| page(connection, &[&long, "ok"]));
     let url = format!("http://{address}/");
@@ -129,7 +129,7 @@ fn names_that_are_not_shown_are_told_of_once() {
 }
 
 #[test]
-fn links_to_other_servers_and_to_other_directories_are_no_names_here() {
+fn links_outside_the_directory_are_hidden() {
     let address = serve(|_, connection| {
         page(
             connection,
@@ -149,7 +149,7 @@ fn links_to_other_servers_and_to_other_directories_are_no_names_here() {
 }
 
 #[test]
-fn links_to_other_servers_are_names_if_that_is_asked_for_and_no_login_goes_there() {
+fn external_links_show_on_request_without_credentials() {
     let other = Origin::start();
     other.add("/deep/inside/file", Content::from("from elsewhere"));
     other.add("/tree/leaf", Content::from("a leaf"));
@@ -185,7 +185,7 @@ fn links_to_other_servers_are_names_if_that_is_asked_for_and_no_login_goes_there
 }
 
 #[test]
-fn what_has_no_end_is_given_up_and_the_mount_goes_on() {
+fn endless_responses_are_aborted() {
     let address = serve(|path, connection| match path {
         "/" => page(connection, &["head/", "body/", "length/", "file"]),
         "/head/" => without_end(
@@ -212,8 +212,8 @@ fn what_has_no_end_is_given_up_and_the_mount_goes_on() {
     for directory in ["head", "body", "length"] {
         assert_eq!(errno_of(fs::read_dir(mount.path(directory))), libc::EIO, "{directory}");
     }
-    mount.wait_for_log("a page of more than 64.0 MiB; --max-listing-size allows more", 2);
-    mount.wait_for_log("more headers, or longer ones", 1);
+    mount.wait_for_log("a page of more than 64.0 MiB; raise --max-listing-size", 2);
+    mount.wait_for_log("too many headers, or too long ones", 1);
     assert_eq!(fs::metadata(mount.path("file")).expect("to stat").len(), 7);
 }
 
@@ -231,7 +231,7 @@ fn long_page(connection: &mut TcpStream, names: usize) -> std::io::Result<()> {
 }
 
 #[test]
-fn a_hundred_thousand_names_are_listed_and_one_more_than_allowed_is_an_error_that_names_the_option() {
+fn max_entries_is_enforced_with_a_clear_error() {
     const NAMES: usize = 100_000;
     let address = serve(|path, connection| match path {
         "/" => page(connection, &["many/", "more/"]),
@@ -243,11 +243,11 @@ fn a_hundred_thousand_names_are_listed_and_one_more_than_allowed_is_an_error_tha
         .start();
     assert_eq!(fs::read_dir(mount.path("many")).expect("to list").count(), NAMES);
     assert_eq!(errno_of(fs::read_dir(mount.path("more"))), libc::EIO);
-    mount.wait_for_log("more than 100000 names; --max-entries allows more", 1);
+    mount.wait_for_log("more than 100000 names; raise --max-entries", 1);
 }
 
 #[test]
-fn a_page_of_a_gibibyte_is_refused_before_it_is_read() {
+fn oversized_page_is_rejected_before_it_is_read() {
     let address = serve(|path, connection| match path {
         "/" => page(connection, &["huge/"]),
         _ => without_end(
@@ -258,11 +258,11 @@ fn a_page_of_a_gibibyte_is_refused_before_it_is_read() {
     });
     let mount = mount_of(address);
     assert_eq!(errno_of(fs::read_dir(mount.path("huge"))), libc::EIO);
-    mount.wait_for_log("a page of more than 256.0 MiB; --max-listing-size allows more", 1);
+    mount.wait_for_log("a page of more than 256.0 MiB; raise --max-listing-size", 1);
 }
 
 #[test]
-fn more_names_than_are_remembered_are_had_again_and_what_is_open_keeps_its_number() {
+fn evicted_listings_reload_and_open_inodes_keep_numbers() {
     const DIRECTORIES: usize = 20;
     let origin = Origin::start();
     let paths: Vec<String> = (0..DIRECTORIES * 5)
@@ -303,7 +303,7 @@ fn more_names_than_are_remembered_are_had_again_and_what_is_open_keeps_its_numbe
 }
 
 #[test]
-fn a_directory_that_contains_itself_ends_somewhere() {
+fn self_containing_directory_has_an_end() {
     // Long names reach the limit in few levels.
     let name = "n".repeat(250);
     let link = format!("{name}/");
@@ -312,11 +312,11 @@ fn a_directory_that_contains_itself_ends_somewhere() {
     let find = run(Command::new("find").arg(mount.root()).args(["-name", "file"])).succeeded();
     // In the root, and below each directory whose path has at most 4,096 bytes.
     assert_eq!(find.out.lines().count(), 1 + 4095 / 251);
-    mount.wait_for_log("does it contain itself?", 1);
+    mount.wait_for_log("does the directory contain itself?", 1);
 }
 
 #[test]
-fn a_page_that_comes_byte_by_byte_is_given_up_in_time_and_holds_nobody_up_for_ever() {
+fn dripping_page_times_out() {
     /// The number of concurrent requests.
     const DRIPS: usize = 8;
     let address = serve(|path, connection| match path {
@@ -351,7 +351,7 @@ fn a_page_that_comes_byte_by_byte_is_given_up_in_time_and_holds_nobody_up_for_ev
 }
 
 #[test]
-fn sizes_that_no_file_can_have_are_errors() {
+fn impossible_sizes_are_errors() {
     let address = serve(|path, connection| match path {
         "/" => page(connection, &["largest", "larger"]),
         "/largest" => write!(
@@ -377,7 +377,7 @@ fn sizes_that_no_file_can_have_are_errors() {
 }
 
 #[test]
-fn dates_that_no_clock_had_and_sizes_that_no_file_has_are_shown_as_dates_and_sizes() {
+fn impossible_dates_and_sizes_in_listings_are_clamped() {
     // In the header and in the page.
     const DATES: [(&str, &str, i64); 3] = [
         ("01-Jan-1960 00:00", "Fri, 01 Jan 1960 00:00:00 GMT", 0),
@@ -411,7 +411,7 @@ fn dates_that_no_clock_had_and_sizes_that_no_file_has_are_shown_as_dates_and_siz
 }
 
 #[test]
-fn two_servers_that_send_each_other_the_reader_are_an_error_and_so_is_a_way_off_the_web() {
+fn mutual_redirects_and_non_http_targets_are_errors() {
     let (one, other) = (Origin::start(), Origin::start());
     for name in ["circle", "file", "ftp", "good"] {
         one.add(&format!("/{name}"), "good");

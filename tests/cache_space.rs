@@ -36,7 +36,7 @@ fn small_cache(origin: &Origin) -> Mount {
 
 /// An earlier version evicted its own beginning and other files, and reported 14 of 40 MiB with exit status 0.
 #[test]
-fn a_prefetch_of_more_than_the_cache_keeps_is_refused_and_nothing_makes_way_for_it() {
+fn oversized_prefetch_is_rejected_without_eviction() {
     let origin = site_with_many();
     let mount = small_cache(&origin);
     prefetch(&[], &[mount.path("dir")]).succeeded();
@@ -56,7 +56,7 @@ fn a_prefetch_of_more_than_the_cache_keeps_is_refused_and_nothing_makes_way_for_
 }
 
 #[test]
-fn a_prefetch_of_many_tiny_files_counts_the_blocks_that_they_take() {
+fn prefetch_counts_disk_blocks_of_tiny_files() {
     const FILES: u64 = 4500;
     let origin = Origin::start();
     for number in 0..FILES {
@@ -66,13 +66,13 @@ fn a_prefetch_of_many_tiny_files_counts_the_blocks_that_they_take() {
     // The files have 4500 bytes, in as many blocks.
     assert_refuses(
         &prefetch(&[], &[mount.path("tiny")]),
-        &["/tiny", "are wanted on the disk", "--cache-size"],
+        &["/tiny", "would be cached, but the cache holds", "--cache-size"],
     );
     assert_eq!(origin.log().all().data("/tiny/0").len(), 0);
 }
 
 #[test]
-fn a_prefetch_that_turns_out_to_be_more_than_the_cache_keeps_stops() {
+fn prefetch_stops_when_the_cache_is_too_small() {
     let origin = site_with_many();
     origin.set_index_style(IndexStyle::NamesOnly);
     let mount = small_cache(&origin);
@@ -82,7 +82,7 @@ fn a_prefetch_that_turns_out_to_be_more_than_the_cache_keeps_stops() {
 }
 
 #[test]
-fn a_prefetch_that_does_not_stay_beside_what_is_pinned_says_so() {
+fn prefetch_reports_eviction_by_pins() {
     let origin = site_with_many();
     let mount = small_cache(&origin);
     let pinned = [mount.path("many/0"), mount.path("many/1")];
@@ -95,14 +95,14 @@ fn a_prefetch_that_does_not_stay_beside_what_is_pinned_says_so() {
 }
 
 #[test]
-fn a_job_that_does_not_fit_waits_for_a_mount_with_a_larger_cache() {
+fn oversized_job_waits_for_a_larger_cache() {
     let origin = site_with_many();
     let mut mount = small_cache(&origin);
     prefetch(&["--background"], &[mount.path("large")]).succeeded();
     let deadline = Instant::now() + PATIENCE;
     let shown = loop {
         let shown = prefetch(&["--list"], &[mount.root()]).succeeded().out;
-        if shown.contains("waits: ") {
+        if shown.contains("retrying: ") {
             break shown;
         }
         assert!(Instant::now() < deadline, "{shown}");
@@ -178,7 +178,7 @@ fn read_through(mount: &Mount, number: u64) {
 }
 
 #[test]
-fn what_is_to_stay_free_stays_free_and_others_who_fill_the_disk_shrink_the_cache() {
+fn min_free_holds_and_the_cache_shrinks() {
     if !is_root() {
         return;
     }
@@ -207,13 +207,13 @@ fn what_is_to_stay_free_stays_free_and_others_who_fill_the_disk_shrink_the_cache
     (0..5).for_each(|number| read_through(&mount, number));
     assert!(on_disk(&disk.cache()) > after + 10 * MIB);
     assert!(
-        !mount.log().contains("around"),
+        !mount.log().contains("bypass"),
         "nothing had to be read around the cache"
     );
 }
 
 #[test]
-fn a_cache_on_a_small_disk_works_by_its_defaults() {
+fn defaults_work_on_a_small_disk() {
     if !is_root() {
         return;
     }
@@ -231,7 +231,7 @@ fn a_cache_on_a_small_disk_works_by_its_defaults() {
 }
 
 #[test]
-fn a_percentage_is_one_of_the_caches_disk() {
+fn percentage_is_of_the_cache_disk() {
     if !is_root() {
         return;
     }
@@ -248,7 +248,7 @@ fn a_percentage_is_one_of_the_caches_disk() {
 }
 
 #[test]
-fn what_was_not_used_for_max_age_goes_and_comes_again() {
+fn max_age_evicts_files_and_they_are_refetched() {
     let origin = site();
     let mount = Mount::of(&origin.url("/")).with("--max-age", "2s").start();
     let expected = sha256_of(&content("/dir/a", 3 * MIB + 17));
@@ -266,7 +266,7 @@ fn what_was_not_used_for_max_age_goes_and_comes_again() {
 }
 
 #[test]
-fn names_that_were_not_used_for_max_age_go_too_and_are_asked_for_again() {
+fn max_age_evicts_listings() {
     let origin = site();
     let mut mount = Mount::of(&origin.url("/"))
         .with("--max-age", "2s")
@@ -299,8 +299,5 @@ fn names_that_were_not_used_for_max_age_go_too_and_are_asked_for_again() {
     mount.start();
     let mark = origin.log().mark();
     assert_eq!(names(&mount), told);
-    assert!(
-        !origin.log().since(mark).gets("/dir/").is_empty(),
-        "it is asked for again"
-    );
+    assert!(!origin.log().since(mark).gets("/dir/").is_empty(), "next request in");
 }

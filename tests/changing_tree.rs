@@ -83,7 +83,7 @@ fn files_below(directory: &Path, with_passing: bool) -> BTreeSet<String> {
 }
 
 #[test]
-fn find_ls_and_cp_walk_through_a_tree_that_changes_under_them() {
+fn find_ls_and_cp_survive_a_changing_tree() {
     let origin = Origin::start();
     for (path, content) in lasting() {
         origin.add(&format!("/{path}"), content);

@@ -92,7 +92,7 @@ fn with_noise() -> (Origin, Content) {
 }
 
 #[test]
-fn content_depends_on_position_and_seed_and_not_on_how_it_is_read() {
+fn content_depends_only_on_position_and_seed() {
     let content = Content::noise(5 << 30, 1);
     let at = (4 << 30) + 4090;
     let whole = content.read(at..at + 10_000);
@@ -115,7 +115,7 @@ fn content_depends_on_position_and_seed_and_not_on_how_it_is_read() {
 }
 
 #[test]
-fn a_file_comes_whole_with_its_validators() {
+fn file_is_served_with_validators() {
     let (origin, content) = with_noise();
     let reply = get(&origin, "/f");
     assert_eq!((reply.status, reply.header("content-length")), (200, Some("300000")));
@@ -131,7 +131,7 @@ fn a_file_comes_whole_with_its_validators() {
 }
 
 #[test]
-fn a_range_comes_as_asked_and_is_cut_off_at_the_end() {
+fn range_is_served_and_cut_at_the_end() {
     let (origin, content) = with_noise();
     for (asked, range, said) in [
         ("0-0", 0..1, "bytes 0-0/300000"),
@@ -157,7 +157,7 @@ fn a_range_comes_as_asked_and_is_cut_off_at_the_end() {
 }
 
 #[test]
-fn conditions_are_kept() {
+fn conditional_requests_are_honoured() {
     let (origin, content) = with_noise();
     let status = |headers: &str| ask(&origin, "GET", "/f", headers).status;
     assert_eq!(status("Range: bytes=0-9\r\nIf-Range: \"v1-300000\"\r\n"), 206);
@@ -191,7 +191,7 @@ fn conditions_are_kept() {
 }
 
 #[test]
-fn a_changed_file_has_another_etag_and_a_later_date() {
+fn changed_file_has_new_etag_and_date() {
     let (origin, _) = with_noise();
     let before = origin.modified("/f");
     origin.add("/f", Content::noise(300_000, 8));
@@ -207,7 +207,7 @@ fn a_changed_file_has_another_etag_and_a_later_date() {
 }
 
 #[test]
-fn an_index_page_links_what_is_there() {
+fn index_page_links_all_files() {
     let origin = Origin::start();
     origin.add("/a & b/100% #1?.txt", "hello");
     origin.add_directory("/a & b/empty");
@@ -278,7 +278,7 @@ fn a_connection_serves_many_requests() {
 }
 
 #[test]
-fn it_goes_down_cutting_its_connections_and_comes_back_on_the_same_port() {
+fn origin_restarts_on_the_same_port() {
     let (origin, _) = with_noise();
     origin.on("/f").fault(Fault::Hold(Gate::new()));
     let mut stream = connect(&origin);
@@ -296,7 +296,7 @@ fn it_goes_down_cutting_its_connections_and_comes_back_on_the_same_port() {
 }
 
 #[test]
-fn its_log_can_be_written_to_a_file_as_it_grows() {
+fn request_log_can_go_to_a_file() {
     let (origin, _) = with_noise();
     let file = tempfile::NamedTempFile::new().expect("a file");
     origin.log().write_to(file.reopen().expect("the file"));
@@ -314,7 +314,7 @@ fn its_log_can_be_written_to_a_file_as_it_grows() {
 
 /// A program that is started at this moment inherits all sockets of this process for a while, including the listener.
 #[test]
-fn nobody_listens_at_one_that_is_down_also_while_programs_are_started() {
+fn stopped_origin_is_not_kept_open_by_child_processes() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -160,32 +160,32 @@ fn readers(silent: &Silent) -> Vec<Command> {
 }
 
 #[test]
-fn every_program_that_waits_for_a_silent_server_can_be_killed_within_a_second() {
+fn kill_works_while_the_server_is_silent() {
     all_end_soon(Silence::AfterTheQuestion, Signal::SIGKILL);
 }
 
 #[test]
-fn every_program_that_waits_for_a_silent_server_ends_on_ctrl_c_also_where_it_handles_that_itself() {
+fn ctrl_c_works_while_the_server_is_silent() {
     all_end_soon(Silence::AfterTheQuestion, Signal::SIGINT);
 }
 
 #[test]
-fn every_program_that_waits_for_a_server_in_a_black_hole_can_be_killed_within_a_second() {
+fn kill_works_while_packets_are_dropped() {
     all_end_soon(Silence::BlackHole, Signal::SIGKILL);
 }
 
 #[test]
-fn every_program_that_waits_for_a_server_in_a_black_hole_ends_on_ctrl_c() {
+fn ctrl_c_works_while_packets_are_dropped() {
     all_end_soon(Silence::BlackHole, Signal::SIGINT);
 }
 
 #[test]
-fn every_program_that_waits_for_a_handshake_can_be_killed_within_a_second() {
+fn kill_works_during_a_tls_handshake() {
     all_end_soon(Silence::InTheHandshake, Signal::SIGKILL);
 }
 
 #[test]
-fn every_program_that_waits_for_a_handshake_ends_on_ctrl_c() {
+fn ctrl_c_works_during_a_tls_handshake() {
     all_end_soon(Silence::InTheHandshake, Signal::SIGINT);
 }
 
@@ -195,14 +195,14 @@ fn silent_in_container() -> Silent {
 }
 
 #[test]
-fn programs_outside_the_container_can_be_killed() {
+fn kill_works_from_outside_the_container() {
     if is_root() {
         all_end_soon_at(silent_in_container, Signal::SIGKILL);
     }
 }
 
 #[test]
-fn programs_outside_the_container_end_on_ctrl_c() {
+fn ctrl_c_works_from_outside_the_container() {
     if is_root() {
         all_end_soon_at(silent_in_container, Signal::SIGINT);
     }
@@ -210,7 +210,7 @@ fn programs_outside_the_container_end_on_ctrl_c() {
 
 /// Also if one reader was interrupted while another waits for the same bytes.
 #[test]
-fn a_mount_in_a_container_serves_on_after_an_interrupt() {
+fn container_mount_survives_an_interrupt() {
     if !is_root() {
         return;
     }
@@ -252,7 +252,7 @@ fn state_of(child: &Child) -> char {
 }
 
 #[test]
-fn who_waits_for_names_sleeps_and_is_not_in_state_d() {
+fn listing_wait_is_interruptible_sleep() {
     // The kernel itself shows D for processes that wait for bytes.
     for index in [3, 4] {
         let silent = Silent::new();
@@ -267,7 +267,7 @@ fn who_waits_for_names_sleeps_and_is_not_in_state_d() {
 }
 
 #[test]
-fn a_server_that_stalls_in_its_handshake_or_its_head_is_given_up_in_time() {
+fn stalled_handshake_or_head_times_out() {
     let content = Content::noise(8 * MIB, 74);
     for (says, scheme) in [
         (Says::Nothing, "https"),
@@ -300,7 +300,7 @@ fn a_server_that_stalls_in_its_handshake_or_its_head_is_given_up_in_time() {
 }
 
 #[test]
-fn who_waits_for_the_same_bytes_as_one_who_was_killed_gets_them() {
+fn killed_reader_does_not_affect_other_readers() {
     let silent = Silent::new();
     let content = Content::noise(8 * MIB, 71);
     std::thread::scope(|scope| {
@@ -341,7 +341,7 @@ fn is_prompt(what: &str, mut work: impl FnMut()) {
 }
 
 #[test]
-fn two_hundred_blocked_readers_hold_nobody_up_and_go_with_the_mount() {
+fn two_hundred_blocked_readers_block_no_other() {
     let mut took = Vec::new();
     while took.iter().all(|&time| time > UNMOUNTED) {
         assert!(took.len() < TRIES, "unmounting took {took:?}");
@@ -413,7 +413,7 @@ const DESCRIPTORS: u64 = 256;
 const MOST_MEMORY: u64 = 300 << 20;
 
 #[test]
-fn a_thousand_reads_of_256_open_files_wait_within_256_descriptors_and_get_the_right_bytes() {
+fn thousand_waiting_reads_stay_within_256_descriptors() {
     let (origin, gate) = (Origin::start(), Gate::new());
     let content = |file: usize| Content::noise(8 * MIB + file as u64, 300 + file as u64);
     for file in 0..FILES {

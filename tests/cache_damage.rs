@@ -76,7 +76,7 @@ fn costs_none(what: &str, is_old: bool, harm: &impl Fn(&Path)) {
 }
 
 #[test]
-fn an_index_that_is_deleted_under_a_mount_costs_no_read() {
+fn index_deleted_in_use_fails_no_read() {
     costs_no_read("the index alone", |index| fs::remove_file(index).expect("to delete"));
     costs_no_read("the index and what is beside it", |index| {
         for end in ["", "-wal", "-shm"] {
@@ -86,7 +86,7 @@ fn an_index_that_is_deleted_under_a_mount_costs_no_read() {
 }
 
 #[test]
-fn an_index_that_is_cut_off_under_a_mount_costs_no_read() {
+fn index_truncated_in_use_fails_no_read() {
     for length in [0, 100, 4096] {
         costs_no_read(&format!("cut to {length} bytes"), |index| {
             let file = File::options().write(true).open(index).expect("the index");
@@ -101,7 +101,7 @@ fn an_index_that_is_cut_off_under_a_mount_costs_no_read() {
 
 /// An earlier version mapped all of it into memory, and an access beyond the new end killed the process.
 #[test]
-fn what_mounts_share_beside_the_index_is_cut_off_and_costs_no_read() {
+fn truncated_shared_files_fail_no_read() {
     for name in ["usage", "index.db-shm"] {
         for length in [0, 100] {
             costs_no_read(&format!("{name} cut to {length} bytes"), |index| {
@@ -117,7 +117,7 @@ fn what_mounts_share_beside_the_index_is_cut_off_and_costs_no_read() {
 
 /// The first of two mounts that accesses it must not mislead the other.
 #[test]
-fn shared_memory_that_is_cut_off_under_two_mounts_costs_no_read_of_either() {
+fn truncated_shared_memory_fails_no_read_of_two_mounts() {
     let origin = Origin::start();
     (0..SIZES.len()).for_each(|number| origin.add(&format!("/{number}"), content(number)));
     let mut one = Mount::of(&origin.url("/")).with("--attr-ttl", "0").start();
@@ -139,7 +139,7 @@ fn shared_memory_that_is_cut_off_under_two_mounts_costs_no_read_of_either() {
     }
     other.unmount();
     one.remount();
-    read_all(&one, "mounted anew");
+    read_all(&one, "mount again");
     one.unmount();
     run(fetchfs()
         .args(["cache", "verify", "--repair", "--cache-dir"])
@@ -149,7 +149,7 @@ fn shared_memory_that_is_cut_off_under_two_mounts_costs_no_read_of_either() {
 
 /// The written part of a chunk is lost if the file is truncated in the middle of it.
 #[test]
-fn a_data_file_that_is_cut_off_in_the_middle_of_a_chunk_shows_no_zeros() {
+fn truncated_chunk_never_reads_as_zeros() {
     let origin = Origin::start();
     let (size, chunk) = (8 * MIB, 4 * MIB);
     let content = Content::noise(size, 9);
@@ -186,7 +186,7 @@ fn a_data_file_that_is_cut_off_in_the_middle_of_a_chunk_shows_no_zeros() {
 }
 
 #[test]
-fn an_index_that_is_overwritten_or_replaced_under_a_mount_costs_no_read() {
+fn index_replaced_in_use_fails_no_read() {
     let nonsense = Content::noise(20_000, 7).whole();
     for place in [0, 4096, 8192] {
         costs_no_read(&format!("overwritten from byte {place}"), |index| {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_reset_delivers_exactly_what_came_before_it() {
+fn reset_delivers_exactly_the_bytes_before_it() {
     let (origin, content) = with_noise();
     origin.on("/f").data().times(1).fault(Fault::ResetAfter(123_456));
     let reply = get(&origin, "/f");
@@ -18,7 +18,7 @@ fn a_reset_delivers_exactly_what_came_before_it() {
 }
 
 #[test]
-fn a_close_ends_short_and_in_good_order() {
+fn close_ends_the_body_early_and_cleanly() {
     let (origin, content) = with_noise();
     origin.on("/f").fault(Fault::CloseAfter(1000));
     let reply = get(&origin, "/f");
@@ -36,7 +36,7 @@ fn excess_follows_the_body() {
 }
 
 #[test]
-fn statuses_come_as_often_as_told() {
+fn statuses_repeat_as_configured() {
     let (origin, _) = with_noise();
     origin.on("/f").data().times(2).fault(Fault::Status(500));
     assert_eq!(
@@ -64,7 +64,7 @@ fn statuses_come_as_often_as_told() {
 }
 
 #[test]
-fn a_fault_can_be_for_one_byte_of_a_file() {
+fn fault_can_target_one_byte() {
     let (origin, _) = with_noise();
     origin.on("/f").covering(500).fault(Fault::Status(404));
     let asked = ["0-499", "500-500", "501-", "400-"].map(|range| get_range(&origin, "/f", range).status);
@@ -75,7 +75,7 @@ fn a_fault_can_be_for_one_byte_of_a_file() {
 }
 
 #[test]
-fn a_gate_holds_an_answer_until_it_is_opened() {
+fn gate_holds_a_response_until_opened() {
     let (origin, content) = with_noise();
     let (gate, later) = (Gate::new(), Gate::new());
     origin.on("/f").fault(Fault::Hold(gate.clone()));
@@ -93,7 +93,7 @@ fn a_gate_holds_an_answer_until_it_is_opened() {
 }
 
 #[test]
-fn a_client_that_leaves_is_noticed_while_it_is_held() {
+fn disconnect_of_a_held_client_is_detected() {
     let (origin, _) = with_noise();
     let gate = Gate::new();
     origin.on("/f").fault(Fault::Hold(gate.clone()));
@@ -107,7 +107,7 @@ fn a_client_that_leaves_is_noticed_while_it_is_held() {
 }
 
 #[test]
-fn latency_and_rate_take_their_time() {
+fn latency_and_rate_are_applied() {
     let (origin, _) = with_noise();
     origin.on("/f").fault(Fault::Latency(Duration::from_millis(150)));
     origin.on("/f").fault(Fault::Rate(100_000));
@@ -122,7 +122,7 @@ fn latency_and_rate_take_their_time() {
 }
 
 #[test]
-fn a_crowd_has_room_for_so_many_and_those_who_are_done_make_room() {
+fn request_limit_counts_running_requests() {
     let (origin, _) = with_noise();
     let gate = Gate::new();
     origin.on("/f").fault(Fault::Crowd(Crowd::of(1)));
@@ -187,7 +187,7 @@ fn ranges_are_ignored_shifted_shortened_and_mislabelled() {
 }
 
 #[test]
-fn other_answers_come_as_told() {
+fn other_responses_are_as_configured() {
     let (origin, content) = with_noise();
     let switch = origin.on("/f").fault(Fault::ClaimGzip);
     let reply = get(&origin, "/f");

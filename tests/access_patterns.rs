@@ -88,7 +88,7 @@ impl Watched {
 }
 
 #[test]
-fn reads_at_random_places_cost_their_chunks_and_no_more() {
+fn random_reads_fetch_only_their_chunks() {
     let it = Watched::new();
     let file = it.open();
     // In random order, far apart, and some across an edge of two chunks.
@@ -99,7 +99,7 @@ fn reads_at_random_places_cost_their_chunks_and_no_more() {
 }
 
 #[test]
-fn a_sequential_reader_is_served_by_long_fetches() {
+fn sequential_reads_use_long_fetches() {
     const PART: u64 = 64 * MIB;
     let it = Watched::new();
     let mut file = File::open(it.mount.path("f")).expect("to open");
@@ -120,7 +120,7 @@ fn a_sequential_reader_is_served_by_long_fetches() {
 }
 
 #[test]
-fn head_tail_head_is_three_looks_and_no_more() {
+fn head_tail_head_is_three_requests() {
     let it = Watched::new();
     let file = it.open();
     it.read(&file, 0, 64 * KIB);
@@ -130,7 +130,7 @@ fn head_tail_head_is_three_looks_and_no_more() {
 }
 
 #[test]
-fn head_tail_head_is_little_more_with_the_kernel_s_own_reading_ahead() {
+fn head_tail_head_with_kernel_read_ahead_fetches_little() {
     let it = Watched::new();
     // 128 KiB at the head, and then the next 128 KiB: enough to prove a sequence.
     let file = File::open(it.mount.path("f")).expect("to open");
@@ -145,7 +145,7 @@ fn head_tail_head_is_little_more_with_the_kernel_s_own_reading_ahead() {
 }
 
 #[test]
-fn who_has_read_a_sequence_gets_a_mebibyte_with_the_first_read_of_the_next_two_places_and_no_more() {
+fn seek_after_a_sequence_fetches_one_mebibyte() {
     let it = Watched::new();
     let file = it.open();
     it.read_on(&file, 0, CHUNK);
@@ -168,7 +168,7 @@ fn who_has_read_a_sequence_gets_a_mebibyte_with_the_first_read_of_the_next_two_p
 }
 
 #[test]
-fn a_strided_reader_costs_a_chunk_a_step() {
+fn strided_reads_fetch_one_chunk_per_step() {
     let it = Watched::new();
     let file = it.open();
     (0..32).for_each(|step| it.read(&file, step * 8 * MIB, 4 * KIB));
@@ -176,7 +176,7 @@ fn a_strided_reader_costs_a_chunk_a_step() {
 }
 
 #[test]
-fn steps_of_a_few_hundred_kilobytes_cost_their_chunks_and_no_more() {
+fn medium_strides_fetch_only_their_chunks() {
     let it = Watched::new();
     for (number, stride) in (0..).zip([300, 512, 900].map(|kib| kib * KIB)) {
         let (file, from) = (it.open(), number * 128 * MIB);
@@ -195,7 +195,7 @@ fn steps_of_a_few_hundred_kilobytes_cost_their_chunks_and_no_more() {
 }
 
 #[test]
-fn a_backwards_reader_costs_what_it_reads() {
+fn backward_reads_fetch_only_their_bytes() {
     let it = Watched::new();
     let file = it.open();
     let end = 100 * MIB;
@@ -204,7 +204,7 @@ fn a_backwards_reader_costs_what_it_reads() {
 }
 
 #[test]
-fn two_streams_in_turn_through_one_handle_are_both_read_ahead() {
+fn interleaved_streams_of_one_handle_are_read_ahead() {
     const STEPS: u64 = 256;
     let it = Watched::new();
     let file = it.open();
@@ -228,7 +228,7 @@ fn two_streams_in_turn_through_one_handle_are_both_read_ahead() {
 }
 
 #[test]
-fn a_mapping_that_is_touched_here_and_there_costs_little() {
+fn sparse_mmap_access_fetches_little() {
     let it = Watched::new();
     let file = it.open();
     // SAFETY: the mapping is read only, lives as long as `file`, and the mount's files don't shrink.
@@ -258,7 +258,7 @@ fn a_mapping_that_is_touched_here_and_there_costs_little() {
 }
 
 #[test]
-fn what_is_missing_between_chunks_that_are_here_is_had_with_one_request() {
+fn gaps_between_cached_chunks_need_one_request() {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
     origin.add("/f", content.clone());
     // So long that fetching a chunk in between is cheaper on any machine.
@@ -281,7 +281,7 @@ fn what_is_missing_between_chunks_that_are_here_is_had_with_one_request() {
 }
 
 #[test]
-fn what_nobody_reads_any_more_is_soon_not_fetched_any_more() {
+fn read_ahead_stops_when_the_reader_leaves() {
     let it = Watched::slowly();
     let mut file = File::open(it.mount.path("f")).expect("to open");
     let mut bytes = vec![0; 4 * MIB as usize];
@@ -296,7 +296,7 @@ fn what_nobody_reads_any_more_is_soon_not_fetched_any_more() {
 }
 
 #[test]
-fn what_a_reader_has_left_behind_by_seeking_is_soon_not_fetched_any_more() {
+fn read_ahead_stops_after_a_seek() {
     let it = Watched::slowly();
     let file = it.open();
     it.read_on(&file, 0, 8 * MIB);
@@ -307,7 +307,7 @@ fn what_a_reader_has_left_behind_by_seeking_is_soon_not_fetched_any_more() {
 }
 
 #[test]
-fn of_two_readers_of_a_file_the_one_that_goes_takes_its_read_ahead_with_it() {
+fn closing_one_reader_ends_only_its_read_ahead() {
     let it = Watched::slowly();
     let stays = it.open();
     it.read(&stays, 300 * MIB, READ);
@@ -320,7 +320,7 @@ fn of_two_readers_of_a_file_the_one_that_goes_takes_its_read_ahead_with_it() {
 }
 
 #[test]
-fn what_was_on_its_way_when_the_reader_went_comes_to_its_chunk_s_end_and_is_kept() {
+fn abandoned_fetch_completes_its_chunk() {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 5));
     origin.add("/f", content.clone());
     // All fetches but the first stop early in their second chunk.
@@ -356,7 +356,7 @@ fn what_was_on_its_way_when_the_reader_went_comes_to_its_chunk_s_end_and_is_kept
 
 /// A program that a reader starts inherits its open files for a moment.
 #[test]
-fn a_program_that_a_reader_starts_does_not_end_its_read_ahead() {
+fn child_process_does_not_end_read_ahead() {
     let (origin, content) = (Origin::start(), Content::noise(SIZE, 6));
     origin.add("/f", content.clone());
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "1").start();
@@ -379,7 +379,7 @@ fn a_program_that_a_reader_starts_does_not_end_its_read_ahead() {
 }
 
 #[test]
-fn sixty_four_readers_cost_a_bounded_memory() {
+fn sixty_four_readers_use_bounded_memory() {
     // Slow bodies would pile up where they are kept; fast ones where writes are late.
     for rate in [None, Some(8 * MIB)] {
         sixty_four_readers(rate);

@@ -47,7 +47,7 @@ fn ordinary_users_ground() -> (Ground, PathBuf) {
 }
 
 #[test]
-fn an_ordinary_user_mounts_reads_and_unmounts() {
+fn ordinary_user_mounts_reads_and_unmounts() {
     let origin = hello();
     let (ground, fetchfs) = ordinary_users_ground();
     let mount = |options: &[&str]| {
@@ -97,7 +97,7 @@ fn an_ordinary_user_mounts_reads_and_unmounts() {
 }
 
 #[test]
-fn an_ordinary_user_whose_files_the_kernel_will_not_read_is_told_so_once() {
+fn missing_passthrough_is_logged_once() {
     let origin = hello();
     let (ground, fetchfs) = ordinary_users_ground();
     let mut command = Command::new(&fetchfs);
@@ -118,7 +118,7 @@ fn an_ordinary_user_whose_files_the_kernel_will_not_read_is_told_so_once() {
 }
 
 #[test]
-fn others_see_nothing_unless_they_are_allowed_to() {
+fn other_users_need_allow_other() {
     if !is_root() {
         return; // Takes two users.
     }
@@ -134,7 +134,7 @@ fn others_see_nothing_unless_they_are_allowed_to() {
 }
 
 #[test]
-fn an_ordinary_user_who_may_not_open_dev_fuse_is_told() {
+fn inaccessible_dev_fuse_is_explained() {
     if !is_root() {
         return; // Takes two users.
     }
@@ -151,7 +151,7 @@ fn an_ordinary_user_who_may_not_open_dev_fuse_is_told() {
 /// A process limit (`ulimit -u`) between the need of a start and that of a service. Root has no limit, so the test
 /// uses another user.
 #[test]
-fn under_a_process_limit_a_mount_is_refused_or_serves() {
+fn process_limit_refuses_the_mount_or_it_works() {
     if !is_root() {
         return;
     }
