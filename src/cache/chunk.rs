@@ -18,6 +18,9 @@ pub const CHUNK_SIZES: std::ops::RangeInclusive<u64> = 4 << 10..=64 << 20;
 /// takes some 30 bytes for each of 262,144 cached ones.
 pub const DEFAULT_CHUNK_SIZE: ChunkSize = ChunkSize(256 << 10);
 
+/// The chunk size of reads past the cache: so much comes with one request, and nothing is read ahead of it.
+pub const BLOCK: ChunkSize = ChunkSize(1 << 20);
+
 impl ChunkSize {
     /// `None` unless `bytes` is a power of two within [`CHUNK_SIZES`].
     pub fn new(bytes: u64) -> Option<ChunkSize> {
@@ -25,7 +28,7 @@ impl ChunkSize {
     }
 
     /// The size in bytes.
-    pub fn bytes(self) -> u64 {
+    pub const fn bytes(self) -> u64 {
         self.0
     }
 

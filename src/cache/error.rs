@@ -52,7 +52,7 @@ impl From<JoinError> for ReadError {
 }
 
 impl ReadError {
-    /// Returns true if only the cache is the cause: a [bypass](super::bypass) read can get the
+    /// Returns true if only the cache is the cause: a [bypass](super::handle::read_at) read can get the
     /// bytes.
     pub fn is_of_the_cache(&self) -> bool {
         matches!(self, ReadError::Store(_) | ReadError::NoRoom)

@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 use rangemap::RangeSet;
 use url::Url;
 
-use super::bypass::Bypass;
 use super::catalog::Catalog;
 use super::chunk::ChunkSize;
 use super::entry::cache_dir::CacheDir;
 use super::entry::cache_entry::{CacheEntry, OnResize};
 use super::entry::cached_file::Hold;
 use super::entry::idle_files::IdleFiles;
+use super::entry::memory_store::MemoryStore;
 use super::entry::version_store::VersionStore;
 use super::error::ReadError;
 use super::eviction::evictor::Evictor;
@@ -30,7 +30,7 @@ pub struct Cache {
     pub(super) downloader: Arc<ChunkDownloader>,
     pub(super) patience: Duration,
     pub(super) cache_dir: Arc<CacheDir>,
-    pub(super) bypass: Bypass,
+    pub(super) memory: Arc<MemoryStore>,
     pub(super) folder: PathBuf,
     pub(super) catalogue: Catalog,
     /// False if there is no origin to fetch ahead from.
@@ -194,7 +194,6 @@ impl Cache {
     /// then are recorded. A buffer that is still being written may miss that; it is fetched again.
     pub fn close(&self) {
         self.manager.close();
-        self.bypass.close();
         self.versions().index.sync();
     }
 

@@ -12,10 +12,9 @@
 //! - `fetch::readahead` predicts what a reader needs next;
 //! - [`quota`] counts space and [`eviction`] frees it: together they keep the cache within its
 //!   size;
-//! - `bypass` reads in memory while the directory is in trouble, or not open yet
-//!   (`entry::cache_dir`).
+//! - `entry::memory_store` takes what is fetched while the directory is in trouble, or not open
+//!   yet (`entry::cache_dir`).
 
-mod bypass;
 mod catalog;
 pub mod chunk;
 mod config;

@@ -84,7 +84,7 @@ impl FetchFs {
         passthrough: Arc<Passthrough>,
         connection: Arc<Connection>,
     ) -> std::io::Result<FetchFs> {
-        let reads = Reads::start(Arc::clone(&connection), runtime.clone())?;
+        let reads = Reads::start(Arc::clone(&connection))?;
         Ok(FetchFs {
             shared: Arc::new(Shared {
                 tree,

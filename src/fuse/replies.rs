@@ -3,15 +3,12 @@
 //! A read whose bytes are missing parks its reply with the cache and occupies no thread. Once its bytes are in the
 //! data file, a thread of this pool reads them and replies. The threads that write downloads only queue the reply, so
 //! they are not delayed.
-//!
-//! If the cache can't store or return the bytes, a task here bypasses it and replies.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use fuser::ReplyData;
-use tokio::runtime::Handle;
 
 use super::connection::Connection;
 use super::errno;
@@ -29,8 +26,6 @@ pub struct Reads {
     /// Queue of the pool.
     late: Sender<LateReply>,
     connection: Arc<Connection>,
-    /// Runs the reads that bypass the cache.
-    runtime: Handle,
 }
 
 /// A parked read whose wait has ended.
@@ -47,7 +42,7 @@ impl Reads {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(connection: Arc<Connection>, runtime: Handle) -> std::io::Result<Arc<Reads>> {
+    pub fn start(connection: Arc<Connection>) -> std::io::Result<Arc<Reads>> {
         // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
         let (late, queue) = unbounded();
         for number in 0..THREADS {
@@ -56,11 +51,7 @@ impl Reads {
                 .name(format!("reader-{number}"))
                 .spawn(move || panic_guard::each(&queue, "answering a read", answer_late))?;
         }
-        Ok(Arc::new(Reads {
-            late,
-            connection,
-            runtime,
-        }))
+        Ok(Arc::new(Reads { late, connection }))
     }
 
     /// Answers a read, at once or later.
@@ -103,22 +94,8 @@ impl Reads {
                 (Step::Done(len), Some(reply)) => self.connection.answer_read(requester, reply, &buffer[..len]),
                 (Step::Failed(ReadError::Cancelled), Some(reply)) => fail(reply, &reader, &interrupts.reason()),
                 (Step::Failed(error), Some(reply)) => fail(reply, &reader, &error),
-                (Step::Bypass(read), Some(reply)) => self.bypass(requester, read, reply),
                 // Only a waiting read gives its reply away.
                 (_, None) => {}
-            }
-        });
-    }
-
-    /// Replies with bytes that bypass the cache.
-    fn bypass(self: &Arc<Self>, requester: Requester, read: ReadAt, reply: ReplyData) {
-        let reads = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let interrupts = reads.connection.interrupts();
-            let bytes = interrupts.unless_ended(requester, read.bypass()).await;
-            match bytes.unwrap_or_else(|| Err(interrupts.reason())) {
-                Ok(bytes) => reads.connection.answer_read(requester, reply, &bytes),
-                Err(error) => fail(reply, read.reader(), &error),
             }
         });
     }

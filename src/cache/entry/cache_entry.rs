@@ -20,7 +20,8 @@ use url::Url;
 
 use super::cached_file::CachedFile;
 use super::chunk_bitmap::ChunkBitmap;
-use crate::cache::chunk::{ChunkSize, clip};
+use super::memory_store::{MemoryFile, MemoryStore};
+use crate::cache::chunk::{BLOCK, ChunkSize, clip};
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
@@ -49,11 +50,14 @@ pub struct CacheEntry {
     pub(in crate::cache) settling: tokio::sync::Mutex<()>,
     /// Number of handles that have it open.
     pub(in crate::cache) readers: AtomicUsize,
-    changed: AtomicBool,
+    /// Shared with its bypass entry.
+    changed: Arc<AtomicBool>,
     ignores_range: AtomicBool,
     /// Positions of fetches that lost their slot in the middle of a chunk, by chunk. Held for
     /// moments.
     unfinished: Mutex<BTreeMap<u64, Box<Position>>>,
+    /// The entry of the reads past the cache, once there was one. No other lock is taken under it.
+    bypass: Mutex<Option<Arc<CacheEntry>>>,
     on_resize: Option<OnResize>,
 }
 
@@ -72,6 +76,8 @@ pub struct Settled {
     pub presence: Arc<ChunkBitmap>,
     /// Their data file. Entries of this version share it.
     pub cached_file: Arc<CachedFile>,
+    /// Where the bytes of a [bypass entry](CacheEntry::bypass) are instead.
+    pub memory: Option<Arc<MemoryFile>>,
 }
 
 /// The version with which an entry was settled.
@@ -107,9 +113,10 @@ impl CacheEntry {
             confirmed: Arc::default(),
             settling: tokio::sync::Mutex::new(()),
             readers: AtomicUsize::new(0),
-            changed: AtomicBool::new(false),
+            changed: Arc::default(),
             ignores_range: AtomicBool::new(false),
             unfinished: Mutex::default(),
+            bypass: Mutex::default(),
             on_resize: None,
         }
     }
@@ -171,13 +178,43 @@ impl CacheEntry {
             .is_some_and(|s| s.presence.contains_all(&self.chunk.touched(&clip(bytes, s.size()))))
     }
 
-    /// Some of the present bytes: of the first chunk, one in the middle and the last. Blocks for
+    /// The entry through which the same version is read past the cache: fetched like any other, its bytes are kept in memory.
+    pub fn bypass(&self, settled: &Settled, store: &Arc<MemoryStore>) -> (Arc<CacheEntry>, Arc<MemoryFile>) {
+        let mut bypass = self.bypass.lock();
+        if let Some(entry) = &*bypass
+            && let Some(memory) = entry.settled().and_then(|settled| settled.memory.clone())
+        {
+            return (Arc::clone(entry), memory);
+        }
+        let entry = CacheEntry::unsettled(self.content.clone(), self.origin.clone(), BLOCK);
+        let memory = MemoryFile::new(store, settled.size());
+        entry.settle(Settled {
+            version: settled.version.clone(),
+            modified: settled.modified,
+            presence: Arc::clone(&memory.presence),
+            cached_file: Arc::clone(&settled.cached_file),
+            memory: Some(Arc::clone(&memory)),
+        });
+        let changed = Arc::clone(&self.changed);
+        let entry = Arc::new(CacheEntry { changed, ..entry });
+        *bypass = Some(Arc::clone(&entry));
+        (entry, memory)
+    }
+
+    /// It has no readers any more: what they read past the cache is dropped.
+    pub(in crate::cache) fn end_bypass(&self) {
+        let bypass = self.bypass.lock().take();
+        drop(bypass);
+    }
+
+    /// Some of the bytes in the data file: of the first chunk, one in the middle and the last. Blocks for
     /// reading them.
     pub fn samples(&self) -> Vec<Sample> {
         let Some(settled) = self.settled() else {
             return Vec::new();
         };
-        let (presence, segments) = (&settled.presence, settled.presence.segments());
+        let file = &settled.cached_file;
+        let (presence, segments) = (&file.presence, file.presence.segments());
         let first = |mut segments: std::ops::Range<u64>| segments.find_map(|at| presence.in_segment(at).next());
         let last = (0..segments).rev().find_map(|at| presence.in_segment(at).last());
         let mut chunks: Vec<u64> = [first(0..segments), first(segments / 2..segments), last]
@@ -187,12 +224,11 @@ impl CacheEntry {
         chunks.sort_unstable();
         chunks.dedup();
         let sample = |chunk: u64| {
-            let _stays = settled.cached_file.use_chunks(chunk..chunk + 1);
-            let place = self.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
+            let _stays = file.use_chunks(chunk..chunk + 1);
+            let place = file.chunk.bytes_of(&(chunk..chunk + 1), settled.size());
             // At most 16 KiB.
             let mut bytes = vec![0; (place.end - place.start).min(SAMPLE) as usize];
-            let is_here =
-                presence.contains(chunk) && settled.cached_file.read_exact_at(&mut bytes, place.start).is_ok();
+            let is_here = presence.contains(chunk) && file.read_exact_at(&mut bytes, place.start).is_ok();
             is_here.then_some(Sample { at: place.start, bytes })
         };
         chunks.into_iter().filter_map(sample).collect()
@@ -211,13 +247,15 @@ impl CacheEntry {
 
     /// A fetch ends here, perhaps in the middle of a chunk: the next fetch of this chunk continues
     /// at this byte.
-    pub(in crate::cache) fn leave_unfinished(&self, position: Box<Position>) {
+    pub(in crate::cache) fn leave_unfinished(&self, mut position: Box<Position>) {
         let chunk = self.chunk.index(position.offset());
         let Some(settled) = self.settled() else { return };
         let is_whole = position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size();
-        if is_whole || position.is_lost(self.chunk, &settled.cached_file) {
+        if is_whole || self.is_lost(&position, settled) {
             return;
         }
+        // Memory is not held without a fetch.
+        position.held = None;
         let mut unfinished = self.unfinished.lock();
         unfinished.retain(|&other, _| !settled.presence.contains(other));
         if unfinished.len() < MOST_UNFINISHED {
@@ -228,10 +266,15 @@ impl CacheEntry {
     /// The position of the last fetch of this chunk, if it was left unfinished.
     pub(in crate::cache) fn take_unfinished(&self, chunk: u64) -> Option<Box<Position>> {
         let left = self.unfinished.lock().remove(&chunk)?;
-        let is_lost = self
-            .settled()
-            .is_some_and(|settled| left.is_lost(self.chunk, &settled.cached_file));
+        let is_lost = self.settled().is_some_and(|settled| self.is_lost(&left, settled));
         (!is_lost).then_some(left)
+    }
+
+    fn is_lost(&self, position: &Position, settled: &Settled) -> bool {
+        match &settled.memory {
+            Some(memory) => !memory.has_up_to(position.offset()),
+            None => position.is_lost(self.chunk, &settled.cached_file),
+        }
     }
 
     /// Returns true if the origin has another version by now.
@@ -273,6 +316,7 @@ impl CacheEntry {
             modified: None,
             presence: Arc::clone(&cached_file.presence),
             cached_file,
+            memory: None,
         })
     }
 }

@@ -11,6 +11,7 @@ pub mod cached_file;
 pub(super) mod cached_files;
 pub(super) mod chunk_bitmap;
 pub(super) mod idle_files;
+pub(super) mod memory_store;
 pub(super) mod position;
 pub(super) mod unverified;
 pub(super) mod version_store;

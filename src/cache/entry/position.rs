@@ -4,6 +4,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cached_file::{CachedFile, WriteGuard};
+use super::memory_store::Held;
 use crate::cache::chunk::ChunkSize;
 
 /// A fetch's position: the next byte to write, and the checksum of its chunk so far.
@@ -16,6 +17,8 @@ pub struct Position {
     /// Protects the written parts of chunks from eviction for as long as the scheduler may rely on
     /// them.
     pub(in crate::cache) filling: Option<WriteGuard>,
+    /// The same, for blocks in memory.
+    pub(in crate::cache) held: Option<Held>,
 }
 
 impl Position {
@@ -26,6 +29,7 @@ impl Position {
             hasher: Xxh3::new(),
             losses: 0,
             filling: None,
+            held: None,
         })
     }
 
@@ -42,6 +46,7 @@ impl Position {
             self.filling.iter_mut().for_each(|filling| filling.keep_from(chunk));
         } else {
             self.filling = None;
+            self.held = None;
         }
     }
 

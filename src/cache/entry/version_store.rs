@@ -90,6 +90,7 @@ impl VersionStore {
             modified,
             presence: Arc::clone(&cached_file.presence),
             cached_file,
+            memory: None,
         };
         if settled.cached_file.has_no_file() {
             return Ok(settled);

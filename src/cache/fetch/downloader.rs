@@ -35,7 +35,7 @@ use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{ChunkTier, Client, Permit, Route, Throttle};
 use failures::Failures;
-pub(in crate::cache) use route::{Candidate, RoutePermit};
+use route::{Candidate, RoutePermit};
 
 /// Carries out the fetches of one mount, each in a task of its own.
 pub struct ChunkDownloader {
@@ -205,7 +205,8 @@ impl Fetch {
     /// offset reached, or `None` if the chunk at `offset` is not good.
     async fn verify(&mut self, offset: u64) -> Result<Option<u64>, ReadError> {
         let entry = Arc::clone(&self.order.entry);
-        let Some(settled) = entry.settled().filter(|_| !self.linear) else {
+        let settled = entry.settled().filter(|settled| settled.memory.is_none());
+        let Some(settled) = settled.filter(|_| !self.linear) else {
             return Ok(None);
         };
         // Stop before a chunk that is not unverified.

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::cache::entry::cache_dir::CacheDir;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
+use crate::cache::entry::memory_store::MemoryFile;
 use crate::cache::entry::position::Position;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::ReadError;
@@ -111,20 +112,24 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             done,
         } = job;
         let result = match entry.settled() {
+            Some(Settled {
+                memory: Some(memory), ..
+            }) => append(&entry, memory, &pieces, &mut position),
             // The failure to create it was recorded at that time.
             Some(settled) if settled.cached_file.has_no_file() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
                 let written = write(&entry, settled, &pieces, &mut position, recorder);
-                match &written {
-                    Ok(()) => recorder.versions().trouble.worked(),
-                    Err(ReadError::Lost) => manager.lost(entry.id),
-                    // Failures of the cache were recorded where they happened.
-                    Err(_) => {}
+                // Failures were recorded where they happened.
+                if written.is_ok() {
+                    recorder.versions().trouble.worked();
                 }
                 written
             }
             None => Err(ReadError::Store("the version of these bytes is not known yet".into())),
         };
+        if matches!(result, Err(ReadError::Lost)) {
+            manager.lost(entry.id);
+        }
         manager.progress(entry.id, fetch, position.offset);
         if result.is_ok() {
             position.was_told(entry.chunk, entry.size());
@@ -176,6 +181,25 @@ fn write(
             recorder.completed(settled, chunk, checksum);
         });
     }
+    Ok(())
+}
+
+/// Writes for a bypass entry.
+fn append(
+    entry: &CacheEntry,
+    memory: &Arc<MemoryFile>,
+    pieces: &[Bytes],
+    position: &mut Position,
+) -> Result<(), ReadError> {
+    let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let held = memory.hold(&(position.offset..position.offset + len));
+    for piece in pieces {
+        if !held.append(position.offset, piece) {
+            return Err(ReadError::Lost);
+        }
+        position.advance(entry.chunk, entry.size(), piece, |_, _| {});
+    }
+    position.held = Some(held);
     Ok(())
 }
 

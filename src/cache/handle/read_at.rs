@@ -1,15 +1,16 @@
 //! The read path: one read of an open file, up to the bytes in the caller's buffer.
 //!
-//! [`ReadAt::advance`] says **hit, wait or bypass**, and begins anew when the bytes are evicted or lost before they are copied. It never
-//! blocks. What happens while a read waits is the caller's choice: the FUSE adapter parks the kernel's reply, and the library blocks the
-//! calling thread ([`Reader::read_at`]). Both are thin callers of this module, so a rule of reading holds for both.
+//! [`ReadAt::advance`] says **hit or wait**, and begins anew when the bytes are evicted or lost before they are copied. It never blocks. What
+//! happens while a read waits is the caller's choice: the FUSE adapter parks the kernel's reply, and the library blocks the calling thread
+//! ([`Reader::read_at`]). Both are thin callers of this module, so a rule of reading holds for both.
+//!
+//! If the cache can't hold the bytes, or not give them back, the read is a **bypass**: the same, in the memory store.
 
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
 use super::reader::{Filled, Look, Missing, Reader, Span};
-use crate::cache::bypass::Piece;
 use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::OnReady;
 use crate::cache::fetch::scheduler::WaiterId;
@@ -18,8 +19,7 @@ use crate::http::redact;
 /// How often a read begins when the cache loses its bytes. A disk that loses them each time is no cache.
 const TRIES: u32 = 3;
 
-/// Bytes that [`Reader::read_at`] waits for at a time: what the kernel asks for at most. The memory of the bypass is bounded, and has
-/// room for several of these.
+/// Bytes that [`Reader::read_at`] waits for at a time: what the kernel asks for at most.
 const PIECE: usize = 1 << 20;
 
 /// One read of an open file.
@@ -31,6 +31,8 @@ pub struct ReadAt {
     len: usize,
     /// How often it was begun, the first time included.
     tries: u32,
+    /// The cache can't hold its bytes, or not give them back: they are read past it.
+    is_bypass: bool,
     /// What it has waited for. **Keeps those chunks from eviction** until they are copied.
     found: Option<Span>,
 }
@@ -43,8 +45,6 @@ pub enum Step {
     Failed(ReadError),
     /// The callback will be called, or has been. The number is for [`Reader::cancel`].
     Waiting(WaiterId),
-    /// The cache can't hold the bytes, or not give them back: for [`ReadAt::bypass`].
-    Bypass(ReadAt),
 }
 
 impl ReadAt {
@@ -55,6 +55,7 @@ impl ReadAt {
             offset,
             len,
             tries: 1,
+            is_bypass: false,
             found: None,
         }
     }
@@ -80,17 +81,16 @@ impl ReadAt {
     ) -> Step {
         match waited {
             Ok(()) => {}
-            Err(error) if error.is_of_the_cache() && self.reader.entry().settled().is_some() => {
-                return self.into_bypass();
+            Err(error) if error.is_of_the_cache() && !self.is_bypass && self.reader.entry().settled().is_some() => {
+                (self.is_bypass, self.found) = (true, None);
             }
             Err(error) => return Step::Failed(error),
         }
         loop {
             let span = match self.found.take() {
                 Some(span) => span,
-                None => match self.reader.look(self.offset, self.len as u64) {
+                None => match self.reader.look(self.offset, self.len as u64, self.is_bypass) {
                     Look::Here(span) => span,
-                    Look::Bypass => return self.into_bypass(),
                     Look::Missing(missing) => return self.wait(missing, park),
                 },
             };
@@ -104,33 +104,17 @@ impl ReadAt {
                 Err(ReadError::Lost) if self.tries < TRIES => self.tries += 1,
                 Err(error) => {
                     log::warn!("reading {} from the cache: {error}", redact(self.reader.entry().url()));
-                    return self.into_bypass();
+                    self.is_bypass = true;
                 }
             }
         }
     }
 
-    /// Reads past the cache, into memory. At most [`Self::wanted`] bytes.
-    ///
-    /// # Errors
-    /// What the origin's answers, or their absence, ask.
-    pub async fn bypass(&self) -> Result<Piece, ReadError> {
-        let piece = self.reader.bypass(self.offset, self.len as u64).await?;
-        if self.reader.is_past_the_end(self.offset) {
-            return Err(ReadError::Changed);
-        }
-        Ok(piece)
-    }
-
-    fn wait(mut self, Missing { span, shifts }: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {
+    fn wait(mut self, missing: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {
+        let Missing { entry, span, shifts } = missing;
         let (reader, bytes) = (Arc::clone(&self.reader), span.bytes.clone());
         self.found = Some(span);
-        Step::Waiting(reader.wait(bytes, &shifts, park(self)))
-    }
-
-    fn into_bypass(mut self) -> Step {
-        self.found = None;
-        Step::Bypass(self)
+        Step::Waiting(reader.wait(&entry, bytes, &shifts, park(self)))
     }
 }
 
@@ -173,16 +157,6 @@ impl Reader {
                 Step::Failed(error) => return Err(error),
                 // An error would mean that the callback was dropped.
                 Step::Waiting(_) => woken.recv().map_err(|_| ReadError::ShuttingDown)?,
-                Step::Bypass(read) => {
-                    let (send, bypassed) = bounded(1);
-                    self.runtime().spawn(async move {
-                        let _ = send.send(read.bypass().await);
-                    });
-                    // An error would mean that the runtime has ended.
-                    let piece = bypassed.recv().map_err(|_| ReadError::ShuttingDown)??;
-                    buf[..piece.len()].copy_from_slice(&piece);
-                    return Ok(piece.len());
-                }
             };
         }
     }

@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
-use crate::cache::bypass::Piece;
 use crate::cache::chunk::clip;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::Used;
+use crate::cache::entry::memory_store::Held;
 use crate::cache::error::ReadError;
 use crate::cache::facade::Cache;
 use crate::cache::fetch::manager::OnReady;
@@ -33,8 +32,6 @@ pub struct Reader {
     /// origin's speed, and never the other way round: the manager knows nothing of readers.
     ahead: Mutex<ReadAhead>,
     opened: Instant,
-    /// Bypass reads through one handle take turns: the bytes of one may answer the next.
-    bypass_turn: tokio::sync::Mutex<()>,
 }
 
 /// The next reader's number.
@@ -42,16 +39,16 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Where the bytes of a read are.
 pub(super) enum Look {
-    /// In the data file, for [`Reader::fill`].
+    /// In the data file or in memory, for [`Reader::fill`].
     Here(Span),
-    /// Not in the data file, and they can't come there now: for [`Reader::bypass`].
-    Bypass,
     /// Still to be fetched, for [`Reader::wait`].
     Missing(Missing),
 }
 
 /// Bytes that a read has to wait for.
 pub(super) struct Missing {
+    /// The entry to fetch: the reader's own, or its bypass entry.
+    pub entry: Arc<CacheEntry>,
     /// What the wait is for.
     pub span: Span,
     /// What becomes of the reader's windows.
@@ -75,6 +72,8 @@ enum Guard {
     /// They are not evicted for as long as this is kept. For a read that waits: it would wait
     /// again, perhaps forever, if its bytes could be evicted between arriving and being read.
     Used(#[expect(dead_code, reason = "kept to be dropped")] Used),
+    /// They are in the memory store, or come there, and stay for as long as this is kept.
+    Memory(Held),
 }
 
 /// The result of filling a read's buffer.
@@ -102,7 +101,6 @@ impl Reader {
         Reader {
             ahead: Mutex::new(ReadAhead::new(number, cache.versions().quota.most_ahead())),
             opened: Instant::now(),
-            bypass_turn: tokio::sync::Mutex::default(),
             cache,
             entry,
             number,
@@ -114,22 +112,20 @@ impl Reader {
         &self.entry
     }
 
-    /// Where what is asynchronous runs.
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.cache.downloader.runtime
-    }
-
     /// Finds out where `len` bytes from `offset` are, and notes the read for read-ahead and eviction. Bytes that are present cost neither
-    /// SQL nor a lock that another thread holds for long.
-    pub(super) fn look(&self, offset: u64, len: u64) -> Look {
+    /// SQL nor a lock that another thread holds for long. With `is_bypass` the data file is left alone.
+    pub(super) fn look(&self, offset: u64, len: u64, is_bypass: bool) -> Look {
         let asked = offset..offset.saturating_add(len);
         let size = self.entry.size();
         let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
             // A stamp of 0 notices every later eviction: the file begins without any.
             let shifts = self.ahead.lock().note(&bytes, size, true, self);
-            return Look::missing(asked, shifts, Guard::Stamp(0));
+            return self.missing(asked, shifts, Guard::Stamp(0));
         };
+        if is_bypass {
+            return self.look_in_memory(settled, bytes);
+        }
         let chunks = self.entry.chunk.touched(&bytes);
         let quota = &self.cache.versions().quota;
         settled.cached_file.recency.note(&chunks, &quota.moment(self.number));
@@ -145,7 +141,7 @@ impl Reader {
             return ready(bytes);
         }
         if settled.cached_file.has_no_file() {
-            return Look::Bypass;
+            return self.look_in_memory(settled, bytes);
         }
         let mut is_here = settled.presence.contains_all(&chunks);
         let is_in_trouble = self.cache.versions().trouble.is_on();
@@ -165,10 +161,28 @@ impl Reader {
             return ready(bytes);
         }
         if is_in_trouble {
-            return Look::Bypass;
+            return self.look_in_memory(settled, bytes);
         }
         let used = Guard::Used(settled.cached_file.use_chunks(chunks));
-        Look::missing(asked, shifts, used)
+        self.missing(asked, shifts, used)
+    }
+
+    fn look_in_memory(&self, settled: &Settled, bytes: Range<u64>) -> Look {
+        let (entry, memory) = self.entry.bypass(settled, &self.cache.memory);
+        let guard = Guard::Memory(memory.hold(&bytes));
+        let is_here = entry.has_byte_range(&bytes);
+        let span = Span { bytes, guard };
+        if is_here {
+            return Look::Here(span);
+        }
+        let shifts = Vec::new();
+        Look::Missing(Missing { entry, span, shifts })
+    }
+
+    /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
+    fn missing(&self, bytes: Range<u64>, shifts: Vec<WindowUpdate>, guard: Guard) -> Look {
+        let (entry, span) = (Arc::clone(&self.entry), Span { bytes, guard });
+        Look::Missing(Missing { entry, span, shifts })
     }
 
     /// Looks up in the index what other mounts have fetched meanwhile of the bytes about to be
@@ -184,8 +198,14 @@ impl Reader {
         }
     }
 
-    /// Has missing bytes fetched, and `on_ready` called once they are in the data file, before this returns perhaps.
-    pub(super) fn wait(&self, bytes: Range<u64>, shifts: &[WindowUpdate], on_ready: OnReady) -> WaiterId {
+    /// Has missing bytes of an entry fetched, and `on_ready` called once they are there, before this returns perhaps.
+    pub(super) fn wait(
+        &self,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        shifts: &[WindowUpdate],
+        on_ready: OnReady,
+    ) -> WaiterId {
         let size = self.entry.size();
         let whole = [WindowUpdate::Move {
             stream: StreamId {
@@ -196,7 +216,7 @@ impl Reader {
             ask: 0..size,
         }];
         let shifts = if size <= SMALL_FILE { &whole } else { shifts };
-        self.cache.manager.when_ready(&self.entry, bytes, shifts, on_ready)
+        self.cache.manager.when_ready(entry, bytes, shifts, on_ready)
     }
 
     /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called
@@ -241,6 +261,10 @@ impl Reader {
             };
         };
         let bytes = self.clip(span);
+        if let Guard::Memory(held) = &span.guard {
+            let is_here = held.read(buf, bytes.start);
+            return Ok(if is_here { Filled::Yes } else { Filled::Gone });
+        }
         let chunks = self.entry.chunk.touched(&bytes);
         let was_present = settled.presence.contains_all(&chunks);
         if let Err(error) = settled.cached_file.read_exact_at(buf, bytes.start) {
@@ -257,25 +281,11 @@ impl Reader {
             Guard::Stamp(stamp) => settled.presence.is_unchanged(&chunks, stamp),
             // If another thread found the file truncated and restored it meanwhile, it returned
             // zeros.
-            Guard::Used(_) => !was_present || settled.presence.contains_all(&chunks),
+            Guard::Used(_) | Guard::Memory(_) => !was_present || settled.presence.contains_all(&chunks),
         };
         // The same check for the written part of an incomplete chunk.
         let is_good = is_good && (was_present || !settled.cached_file.has_lost_a_part(&chunks));
         Ok(if is_good { Filled::Yes } else { Filled::Gone })
-    }
-
-    /// Reads `len` bytes from `offset`, or fewer at the end of the file, past the cache and in
-    /// memory. For an entry whose version is known.
-    ///
-    /// # Errors As the origin's answers, or their absence, require.
-    pub(super) async fn bypass(&self, offset: u64, len: u64) -> Result<Piece, ReadError> {
-        let settled = self.entry.settled();
-        let version = &settled
-            .ok_or_else(|| ReadError::Store("no version yet".into()))?
-            .version;
-        let bytes = offset.min(version.size)..offset.saturating_add(len).min(version.size);
-        let reading = self.cache.bypass.read(&self.entry, version, bytes, &self.bypass_turn);
-        reading.await
     }
 
     /// The reader has gone, or seems to: nothing more is read ahead for it.
@@ -301,16 +311,6 @@ impl Reader {
     }
 }
 
-impl Look {
-    /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
-    fn missing(bytes: Range<u64>, shifts: Vec<WindowUpdate>, guard: Guard) -> Look {
-        Look::Missing(Missing {
-            span: Span { bytes, guard },
-            shifts,
-        })
-    }
-}
-
 impl Conditions for Reader {
     fn now(&self) -> Duration {
         self.opened.elapsed()
@@ -331,7 +331,7 @@ impl Drop for Reader {
         // last.
         if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
-            self.cache.bypass.forget(self.entry.id);
+            self.entry.end_bypass();
             match self.entry.settled() {
                 // There may be a data file when it is opened again.
                 Some(settled) if settled.cached_file.has_no_file() => {

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 
 use super::folder::{self, Folder};
-use crate::cache::bypass::Bypass;
 use crate::cache::catalog::Catalog;
 use crate::cache::config::CacheConfig;
 use crate::cache::entry::cache_dir::CacheDir;
@@ -103,14 +102,13 @@ impl Cache {
             split_distance: SPLIT_DISTANCE,
             is_throttled: config.bandwidth.is_some(),
         };
-        let bypass = Bypass::new(Arc::clone(&downloader), config.max_connections, config.read_timeout);
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());
         let cache = Arc::new(Cache {
             manager,
             downloader,
             patience: config.read_timeout,
-            bypass,
+            memory: Arc::default(),
             folder: config.folder.clone(),
             catalogue: Catalog::new(Arc::clone(&cache_dir)),
             cache_dir,

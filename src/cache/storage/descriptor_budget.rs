@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Descriptors left for everything else: connections of fetches and of bypass reads, the index, and
-/// the sockets of kernel and users. With a limit lower than twice this, half of the limit.
+/// Descriptors left for everything else: connections, the index, and the sockets of kernel and
+/// users. With a limit lower than twice this, half of the limit.
 const RESERVED: u64 = 128;
 
 /// The share of the data files.

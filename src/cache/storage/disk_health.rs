@@ -3,7 +3,7 @@
 //!
 //! The disk is **in trouble** after a write failed for a reason other than the remote file: a full
 //! disk, a quota, a file system that is read-only, gone or broken. For [`PAUSE`] nothing is fetched
-//! for the cache then, and reads of missing bytes [bypass](crate::cache::bypass) it. After that the
+//! for the cache then, and reads of missing bytes bypass it ([`memory_store`](crate::cache::entry::memory_store)). After that the
 //! next read tries the cache again: a successful write ends the trouble, a failed one begins
 //! another pause.
 //!

@@ -114,6 +114,14 @@ impl Body {
         self
     }
 
+    /// Yields the rest of the last piece once more.
+    pub fn put_back(&mut self, rest: Bytes) {
+        self.due = self.due.map(|due| due + rest.len() as u64);
+        if !rest.is_empty() {
+            self.kept.push_front(rest);
+        }
+    }
+
     /// The next bytes, or `None` after the last.
     ///
     /// Never yields more in total than was announced. Cancel-safe: dropping the future loses no byte.

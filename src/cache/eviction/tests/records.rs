@@ -146,6 +146,7 @@ fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
                 cached_file: other,
                 version: settled.version.clone(),
                 modified: None,
+                memory: None,
             };
             disk.after_next_read(move || {
                 write(&one, &again, 1).unwrap();

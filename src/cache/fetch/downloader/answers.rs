@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Buf;
+
 use super::{ChunkDownloader, Fetch};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::entry::position::Position;
@@ -30,7 +32,7 @@ fn is_countable(listed: &Version) -> bool {
 impl ChunkDownloader {
     /// Asks the server whether an answer that names another version (`told`) is of the settled
     /// version after all.
-    pub(in crate::cache) async fn weigh(&self, entry: &CacheEntry, told: &AliasName) -> Result<Weighed, ReadError> {
+    async fn weigh(&self, entry: &CacheEntry, told: &AliasName) -> Result<Weighed, ReadError> {
         let Some(settled) = entry.settled().filter(|_| !entry.is_changed()) else {
             return Ok(Weighed::Another);
         };
@@ -104,9 +106,14 @@ impl Fetch {
                 };
                 self.settle(Version { size, validator }, modified).await?;
                 let is_all_we_asked_for = want.start == 0 && want.end >= size;
-                if !is_all_we_asked_for {
-                    self.go_linear(position)?;
+                if is_all_we_asked_for {
+                    return Ok(Some(body));
                 }
+                // The whole file is more than the memory has room for.
+                if entry.settled().is_some_and(|settled| settled.memory.is_some()) {
+                    return self.skip(body, want.start).await.map(Some);
+                }
+                self.go_linear(position)?;
                 Ok(Some(body))
             }
             RangeAnswer::PastEnd { size } => {
@@ -121,6 +128,21 @@ impl Fetch {
             }
             RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } => self.expect_same(false).map(|()| None),
         }
+    }
+
+    /// Reads over the first bytes of a body.
+    async fn skip(&self, mut body: Body, bytes: u64) -> Result<Body, ReadError> {
+        let mut left = bytes;
+        while left > 0
+            && let Some(mut piece) = body.next().await?
+        {
+            self.downloader.throttle.take(piece.len()).await;
+            let skipped = left.min(piece.len() as u64);
+            left -= skipped;
+            piece.advance(skipped as usize);
+            body.put_back(piece);
+        }
+        Ok(body)
     }
 
     /// Measures the length of a body that does not state it, and returns the body too if it is

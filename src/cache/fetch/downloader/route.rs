@@ -25,18 +25,18 @@ use crate::http::{HttpError, HttpErrorKind};
 use crate::origin::{Body, ChunkTier, Content, Expected, Health, Permit};
 
 /// Permission to ask for a file at one place.
-pub struct RoutePermit {
+pub(super) struct RoutePermit {
     /// The permit of that origin. It must receive the outcome of the request.
-    pub turn: Permit,
+    pub(super) turn: Permit,
     /// What to ask; `None` is the file's own URL.
-    pub elsewhere: Option<Candidate>,
+    pub(super) elsewhere: Option<Candidate>,
 }
 
 /// A URL at which a tier may have a range.
 #[derive(Clone)]
-pub struct Candidate {
-    pub tier: Arc<dyn ChunkTier>,
-    pub url: Url,
+pub(super) struct Candidate {
+    pub(super) tier: Arc<dyn ChunkTier>,
+    pub(super) url: Url,
 }
 
 /// A URL to ask, and the health of its origin.
@@ -54,7 +54,7 @@ impl Place {
 
 impl ChunkDownloader {
     /// Where else `bytes` of a file may be, in the order in which to ask.
-    pub fn candidates(&self, content: &Content, bytes: &Range<u64>) -> Vec<Candidate> {
+    fn candidates(&self, content: &Content, bytes: &Range<u64>) -> Vec<Candidate> {
         let of_tier = |tier: &Arc<dyn ChunkTier>| {
             let tier = Arc::clone(tier);
             let urls = tier.candidates(content, bytes).into_iter();
@@ -70,7 +70,7 @@ impl ChunkDownloader {
 
     /// Waits until `bytes` of a file may be asked for: at its own URL, where `own` is the health of
     /// the origin that it leads to, or of a tier. A `detour` asks all tiers first.
-    pub async fn leave_to_ask(
+    pub(super) async fn leave_to_ask(
         &self,
         content: &Content,
         bytes: &Range<u64>,
