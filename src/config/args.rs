@@ -51,8 +51,9 @@ pub struct MountArgs {
     /// What the sources are: index (of a directory) or file
     ///
     /// Without this option, a URL that ends in / is an index page, and so is one that redirects to such a URL or whose
-    /// page says that it is an index; any other is a file. It is needed for an index page that does not say so, at a
-    /// URL without / at its end, and for a file whose URL ends in /, or that is an index page itself.
+    /// page says that it is an index; any other is a file. An index page is asked for with a / at the end of its URL.
+    /// The option is needed for an index page that does not say so, if the URL has no /, and for a file whose URL ends
+    /// in /, or that is an index page itself.
     ///
     /// Default: what the first answer of each source's server shows.
     #[arg(
