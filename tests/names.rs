@@ -149,10 +149,10 @@ fn type_says_what_a_source_is() {
     let origin = Origin::start();
     origin.add("/pub/f", Content::noise(10, 1));
     for (path, option, kind, name) in [
-        ("/pub/", "", "index", "f"),
+        ("/pub/", "ro", "index", "f"),
         ("/pub", "type=index", "index", "f"),
         ("/pub/", "type=file", "file", "pub"),
-        ("/pub/f", "", "file", "f"),
+        ("/pub/f", "ro", "file", "f"),
     ] {
         let mount = Mount::of(&origin.url(path)).with("-o", option).start();
         assert_eq!(
