@@ -91,7 +91,8 @@ impl Cache {
 
     /// An entry for a version that is known to be current. Some system calls and a query.
     ///
-    /// # Errors [`ReadError::Store`] if it has too many chunks.
+    /// # Errors
+    /// [`ReadError::Store`] if it has too many chunks.
     pub fn entry(&self, mut content: Content, origin: Origin, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
         let versions = self.versions();
         let settled = versions.open(content.url(), held.chunk, &held.version, held.modified)?;

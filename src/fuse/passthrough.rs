@@ -13,7 +13,6 @@
 //!
 //! Nothing of a passed-through file is evicted: each inode has a [`Hold`]. (A mapping may outlive the handle that it
 //! was made through; the store detects that itself.)
-//! through; the store notices that by itself.)
 
 use std::collections::HashMap;
 use std::io;

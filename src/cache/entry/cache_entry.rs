@@ -285,7 +285,8 @@ impl CacheEntry {
     /// Checks that an answer was of this entry's version; another version shows that the file has
     /// changed.
     ///
-    /// # Errors [`ReadError::Changed`] if it has.
+    /// # Errors
+    /// [`ReadError::Changed`] if it has.
     pub fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
         if is_same {
             return Ok(());

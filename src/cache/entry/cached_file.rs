@@ -8,7 +8,8 @@
 //!
 //! **Not evicted** are chunks that a waiting read needs ([`CachedFile::use_chunks`]), chunks that a
 //! fetch is writing, and all of a file that the kernel reads by itself
-//! ([`CachedFile::hold_if_complete`]).
+//! ([`CachedFile::hold_if_complete`]). Pinned files are not chosen as victims, and what another
+//! process uses is protected by its lock on the data file.
 
 mod evicting;
 mod write_guard;
@@ -183,7 +184,8 @@ impl CachedFile {
     /// Fills `buf` from `offset`. The caller checks that these bytes are present, before and after
     /// the read.
     ///
-    /// # Errors Any error of the file system; `UnexpectedEof` if another process has truncated the
+    /// # Errors
+    /// Any error of the file system; `UnexpectedEof` if another process has truncated the
     /// file.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.data.read_exact_at(buf, offset)
@@ -196,14 +198,16 @@ impl CachedFile {
 
     /// The inode number of the data file.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn inode(&self) -> io::Result<u64> {
         self.data.inode()
     }
 
     /// The length to which another process has truncated the data file, if that happened.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn cut_to(&self) -> io::Result<Option<u64>> {
         self.data.cut_to()
     }
@@ -211,7 +215,8 @@ impl CachedFile {
     /// Restores the size of the data file. **The truncated part then reads as zeros**, so it must
     /// not count as present any more. Incomplete chunks in it are a [loss](Self::losses).
     ///
-    /// # Errors If another process has it open, which would take the zeros for its bytes; or any
+    /// # Errors
+    /// If another process has it open, which would take the zeros for its bytes; or any
     /// error of the file system.
     pub fn restore_size(&self) -> io::Result<()> {
         let exclusive = self.data.exclusively();
@@ -242,7 +247,8 @@ impl CachedFile {
     /// Checks that the kernel may read the file by itself: it has its size, and can be read at both
     /// ends.
     ///
-    /// # Errors Any error of the file system; `UnexpectedEof` if another process has truncated the
+    /// # Errors
+    /// Any error of the file system; `UnexpectedEof` if another process has truncated the
     /// file.
     pub fn check_ends(&self) -> io::Result<()> {
         let has_more = self.data.length()? > self.size;
@@ -257,7 +263,8 @@ impl CachedFile {
     /// Writes to the data file with `write`, within chunks that are being [filled](Self::fill).
     /// `room` is the reservation for the bytes.
     ///
-    /// # Errors The error of `write`.
+    /// # Errors
+    /// The error of `write`.
     pub fn write(&self, room: Reservation, write: impl FnOnce(&DataFile) -> io::Result<()>) -> io::Result<()> {
         let written = write(&self.data);
         let mut state = self.state.lock();
@@ -327,7 +334,8 @@ pub struct Hold(Arc<CachedFile>);
 impl Hold {
     /// Checks the file as [`CachedFile::check_ends`] does.
     ///
-    /// # Errors As there.
+    /// # Errors
+    /// As there.
     pub fn check(&self) -> io::Result<()> {
         self.0.check_ends()
     }

@@ -64,7 +64,8 @@ impl VersionStore {
     /// If the data file can't be opened or created, the version [has no
     /// file](CachedFile::has_no_file): its reads bypass the cache.
     ///
-    /// # Errors [`ReadError::Store`] if it has too many chunks.
+    /// # Errors
+    /// [`ReadError::Store`] if it has too many chunks.
     pub fn open(
         &self,
         url: &Url,
@@ -331,7 +332,8 @@ impl VersionStore {
     /// If another process has truncated the data file, forgets the chunks in that part and restores
     /// the size. Call it before a write, which would turn the missing part before it into zeros.
     ///
-    /// # Errors `ResourceBusy` if another process has it open; or any error of the file system.
+    /// # Errors
+    /// `ResourceBusy` if another process has it open; or any error of the file system.
     pub fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
         if settled.cached_file.cut_to()?.is_none() {
             return Ok(());
@@ -389,7 +391,8 @@ impl VersionStore {
 
     /// Settles an entry with the version of an answer, unless it was settled meanwhile.
     ///
-    /// # Errors As for [`Self::open`].
+    /// # Errors
+    /// As for [`Self::open`].
     pub async fn settle(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,

@@ -55,7 +55,8 @@ pub struct Evictor {
 impl Evictor {
     /// Starts the thread. `let_go` closes idle files.
     ///
-    /// # Errors If the system refuses a thread.
+    /// # Errors
+    /// If the system refuses a thread.
     pub fn start(versions: Arc<VersionStore>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
         let quota = Arc::clone(&versions.quota);
         let thread = std::thread::Builder::new()

@@ -59,7 +59,8 @@ pub struct WriteJob {
 
 /// Starts the threads. They end when the sender is dropped.
 ///
-/// # Errors If the system refuses a thread.
+/// # Errors
+/// If the system refuses a thread.
 pub fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {

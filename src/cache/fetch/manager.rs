@@ -152,7 +152,8 @@ impl ChunkManager {
 
     /// Blocks the calling thread until `bytes` are in the data file.
     ///
-    /// # Errors The reason, if they never will be.
+    /// # Errors
+    /// The reason, if they never will be.
     pub fn wait_for_range(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
         let shared = Arc::new((Mutex::new(None), Condvar::new()));
         let waker = Arc::clone(&shared);

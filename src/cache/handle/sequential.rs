@@ -41,7 +41,8 @@ struct State {
 impl Cache {
     /// Opens a file of unknown size. It is not cached.
     ///
-    /// # Errors As the server's answer or its absence requires.
+    /// # Errors
+    /// As the server's answer or its absence requires.
     pub async fn sequential(&self, url: &Url) -> Result<Sequential, ReadError> {
         let body = self.downloader.client.whole(url).await?;
         Ok(Sequential {
@@ -61,7 +62,8 @@ impl Sequential {
     /// The next `size` bytes, or fewer before the end; `None` if `offset` is not where the last
     /// read ended.
     ///
-    /// # Errors If the download breaks, or the bytes do not come within the cache's patience.
+    /// # Errors
+    /// If the download breaks, or the bytes do not come within the cache's patience.
     pub async fn read(&self, offset: u64, size: usize) -> Result<Option<Vec<u8>>, ReadError> {
         let reading = async {
             let mut state = self.state.lock().await;

@@ -33,7 +33,8 @@ pub const FILE: &str = "index.db";
 impl ChunkIndex {
     /// Opens the index in `cache_dir`, and creates or migrates its tables.
     ///
-    /// # Errors If the file can't be opened, has a newer version, or is no index.
+    /// # Errors
+    /// If the file can't be opened, has a newer version, or is no index.
     pub fn open(cache_dir: &Path) -> Result<ChunkIndex, CacheError> {
         ChunkIndex::open_with(cache_dir, &state::boot_id(), |tables| tables)
     }
@@ -74,7 +75,8 @@ impl ChunkIndex {
     /// An index in memory, in place of one that can't be opened: it is empty, and what is recorded
     /// is lost.
     ///
-    /// # Errors If there is no memory for it.
+    /// # Errors
+    /// If there is no memory for it.
     pub fn fallback() -> Result<ChunkIndex, CacheError> {
         const NAME: &str = "in memory";
         let failed = |error| CacheError::of_index(NAME, &error);
@@ -90,7 +92,8 @@ impl ChunkIndex {
 
     /// Fails if there is an index of a newer version. Writes nothing.
     ///
-    /// # Errors [`CacheError::NewerIndex`].
+    /// # Errors
+    /// [`CacheError::NewerIndex`].
     pub fn refuse_newer(cache_dir: &Path) -> Result<(), CacheError> {
         match schema::inspect(&cache_dir.join(FILE)) {
             Err(error @ CacheError::NewerIndex { .. }) => Err(error),
@@ -118,7 +121,8 @@ impl ChunkIndex {
 
     /// Moves a damaged index aside, deletes the data files that it knew, and opens an empty one.
     ///
-    /// # Errors If the directory can't be changed.
+    /// # Errors
+    /// If the directory can't be changed.
     pub fn begin_anew(cache_dir: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheError> {
         ChunkIndex::set_aside(cache_dir).map_err(|error| CacheError::Folder {
             path: cache_dir.join(FILE).display().to_string(),

@@ -81,7 +81,8 @@ impl Connections {
 
     /// A number that changes when anything is recorded, by this process or another.
     ///
-    /// # Errors Any error of SQLite.
+    /// # Errors
+    /// Any error of SQLite.
     pub fn version(&self) -> rusqlite::Result<i64> {
         let version =
             self.read(|reader| reader.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0)))?;
@@ -100,7 +101,8 @@ impl Connections {
 
     /// Runs a query.
     ///
-    /// # Errors Any error of SQLite, or that its shared memory is lost.
+    /// # Errors
+    /// Any error of SQLite, or that its shared memory is lost.
     pub fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         loop {
             if let Some(reader) = &*self.reader.lock()
@@ -124,7 +126,8 @@ impl Connections {
 
     /// Changes something in one transaction.
     ///
-    /// # Errors Any error of SQLite, or that its shared memory is lost; then the change may not
+    /// # Errors
+    /// Any error of SQLite, or that its shared memory is lost; then the change may not
     /// have happened.
     pub fn write<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.write_by(|connection| in_transaction(connection, &change))
@@ -133,7 +136,8 @@ impl Connections {
     /// Changes something in one transaction that is on the disk when this returns. [`Self::write`]
     /// leaves that to SQLite's next checkpoint.
     ///
-    /// # Errors As for [`Self::write`].
+    /// # Errors
+    /// As for [`Self::write`].
     pub fn write_durably<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.write_by(|connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -174,7 +178,8 @@ impl Connections {
 
     /// Closes both connections and opens new ones.
     ///
-    /// # Errors Any error of SQLite, now or at the last attempt.
+    /// # Errors
+    /// Any error of SQLite, now or at the last attempt.
     fn open_anew(&self, writer: &mut Option<Connection>) -> rusqlite::Result<()> {
         if self.inode.is_none() {
             return Err(lost());
@@ -226,7 +231,8 @@ fn may_be_over_when_opened_anew(error: &rusqlite::Error) -> bool {
 
 /// Changes something in one transaction, unless the shared memory is lost before the commit.
 ///
-/// # Errors Any error of SQLite, or that loss.
+/// # Errors
+/// Any error of SQLite, or that loss.
 pub fn in_transaction<T>(
     connection: &mut Connection,
     change: impl FnOnce(&Connection) -> rusqlite::Result<T>,

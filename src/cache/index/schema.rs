@@ -210,7 +210,8 @@ enum Header {
 /// Checks a file's header **without SQLite**, which would write to it: a foreign file stays as it
 /// is.
 ///
-/// # Errors [`CacheError::NewerIndex`], [`CacheError::Index`] for a foreign file, or the system's
+/// # Errors
+/// [`CacheError::NewerIndex`], [`CacheError::Index`] for a foreign file, or the system's
 /// error.
 pub fn inspect(path: &Path) -> Result<(), CacheError> {
     let shown = path.display().to_string();
@@ -265,7 +266,8 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Migrates the file to [`VERSION`], in one transaction.
 ///
-/// # Errors [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched;
+/// # Errors
+/// [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched;
 /// otherwise any error of SQLite.
 pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
     let failed = |error| CacheError::of_index(path, &error);
@@ -300,7 +302,8 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
 /// WAL lets readers continue during a write. `synchronous=NORMAL` loses at most the last
 /// transactions at a power cut, never the file; those chunks are fetched again.
 ///
-/// # Errors Any error of SQLite.
+/// # Errors
+/// Any error of SQLite.
 pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
     make_private(path);
     shared_memory::watch();

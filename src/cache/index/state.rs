@@ -23,7 +23,8 @@ pub fn boot_id() -> String {
 /// Opens the cache in this boot, and enters a new epoch if the previous boot may have lost data.
 /// Returns the epoch, and whether the cache was already used in this boot.
 ///
-/// # Errors Any error of SQLite.
+/// # Errors
+/// Any error of SQLite.
 pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i64, bool)> {
     let (epoch, is_of_this_boot, is_news) = in_transaction(connection, |transaction| {
         let (noted, clean, epoch): (String, bool, i64) =
@@ -48,7 +49,8 @@ pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i6
 
 /// Notes that a process begins to record. Must be made durable.
 ///
-/// # Errors Any error of SQLite.
+/// # Errors
+/// Any error of SQLite.
 pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
     let sql = "UPDATE cache_state SET clean = 0, session = session + 1";
     connection.execute(sql, []).map(|_| ())
@@ -56,14 +58,16 @@ pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Number of processes that have begun to record so far.
 ///
-/// # Errors Any error of SQLite.
+/// # Errors
+/// Any error of SQLite.
 pub fn session(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT session FROM cache_state", [], |row| row.get(0))
 }
 
 /// Returns true if all records are on the disk for certain.
 ///
-/// # Errors Any error of SQLite.
+/// # Errors
+/// Any error of SQLite.
 #[cfg(test)]
 pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT clean FROM cache_state", [], |row| row.get(0))
@@ -72,7 +76,8 @@ pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
 /// Notes that all records are on the disk, unless another process has begun to record since
 /// `session`. Must be made durable.
 ///
-/// # Errors Any error of SQLite.
+/// # Errors
+/// Any error of SQLite.
 pub fn set_clean(connection: &Connection, session: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE cache_state SET clean = 1 WHERE session = ?1";
     connection.execute(sql, [session]).map(|_| ())

@@ -39,7 +39,8 @@ impl Cache {
     /// read-only for now, that is logged, and reads bypass the cache until the directory can be
     /// opened.
     ///
-    /// # Errors If the directory or the index in it can't be used, for a reason other than the
+    /// # Errors
+    /// If the directory or the index in it can't be used, for a reason other than the
     /// disk.
     pub fn open(config: CacheConfig, client: Client, runtime: &Handle) -> Result<Arc<Cache>, CacheError> {
         config.check_size()?;

@@ -53,7 +53,8 @@ pub struct Folder {
 impl Folder {
     /// Opens the directory, and creates what is missing in it.
     ///
-    /// # Errors If it can't be used.
+    /// # Errors
+    /// If it can't be used.
     pub fn open(folder: &Path) -> Result<Folder, CacheError> {
         // Before anything is created in it.
         ChunkIndex::refuse_newer(folder)?;
@@ -66,7 +67,8 @@ impl Folder {
     /// Opens it. If its disk is so full that not even the index can be opened, deletes the coldest
     /// files first.
     ///
-    /// # Errors As for [`Self::open`].
+    /// # Errors
+    /// As for [`Self::open`].
     pub fn open_or_make_way(folder: &Path) -> Result<Folder, CacheError> {
         let opened = Folder::open(folder);
         let is_full = |folder| why_unusable(folder).is_some_and(|error| is_want_of_room(&error));
@@ -78,7 +80,8 @@ impl Folder {
 
     /// Joins the processes that use it, with the configured quota.
     ///
-    /// # Errors If it can't be joined, or the configured size is below the minimum.
+    /// # Errors
+    /// If it can't be joined, or the configured size is below the minimum.
     pub fn occupy(
         self,
         config: &CacheConfig,
@@ -133,7 +136,8 @@ fn open_index(folder: &Path, store: &ChunkStore) -> Result<ChunkIndex, CacheErro
 impl VersionStore {
     /// A fallback for a directory that can't be opened: it knows nothing and keeps nothing.
     ///
-    /// # Errors If there is no memory for it.
+    /// # Errors
+    /// If there is no memory for it.
     pub fn fallback(config: &CacheConfig, trouble: Arc<DiskHealth>) -> Result<Arc<VersionStore>, CacheError> {
         Ok(Arc::new(VersionStore {
             has_holes: false,

@@ -100,7 +100,8 @@ pub enum Dropped {
 impl Fsck {
     /// Opens the directory of a cache. A missing one is not created.
     ///
-    /// # Errors If there is no cache in it, or its index can't be used.
+    /// # Errors
+    /// If there is no cache in it, or its index can't be used.
     pub fn open(folder: &Path) -> Result<Fsck, CacheError> {
         if !folder.join(FILE).is_file() {
             return Err(CacheError::Folder {
@@ -133,7 +134,8 @@ impl Fsck {
     /// Moves a damaged index aside, as a mount would, and deletes the data files that it knew: the
     /// cache begins anew. Changes nothing while a mount uses the directory.
     ///
-    /// # Errors If the directory can't be changed.
+    /// # Errors
+    /// If the directory can't be changed.
     pub fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
         let store = ChunkStore::open(folder)?;
         let dir_lock = DirLock::enter(folder);
@@ -167,7 +169,8 @@ impl Fsck {
 
     /// Checks every chunk of an entry. `checked` is called with the bytes of each.
     ///
-    /// # Errors If the data file can't be opened.
+    /// # Errors
+    /// If the data file can't be opened.
     pub fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
         let recorded = self.index.recorded(&entry.key).map_err(io::Error::other)?.chunks;
         let mut findings = Vec::new();
@@ -257,7 +260,8 @@ impl Fsck {
     /// Drops the faulty chunks, so that they are fetched again. Changes nothing if the entry is in
     /// use.
     ///
-    /// # Errors If the data file can't be opened or changed.
+    /// # Errors
+    /// If the data file can't be opened or changed.
     pub fn repair(&self, entry: &EntryInfo, findings: &[Finding]) -> io::Result<Dropped> {
         let is_whole_file = |finding: &Finding| matches!(finding, Finding::NoFile | Finding::WrongSize { .. });
         if findings.iter().any(is_whole_file) {

@@ -59,7 +59,8 @@ pub struct Quota {
 impl Quota {
     /// Joins the processes that use the directory. `recorded` are the recorded bytes of the index.
     ///
-    /// # Errors If the file system's size is unknown, or the ledger can't be used.
+    /// # Errors
+    /// If the file system's size is unknown, or the ledger can't be used.
     pub fn open(folder: &Path, config: &QuotaConfig, recorded: u64) -> Result<Arc<Quota>, CacheError> {
         let failed = |reason: String| CacheError::Folder {
             path: folder.display().to_string(),
@@ -84,7 +85,8 @@ impl Quota {
 
     /// A fallback for a directory that can't be opened: it has no space.
     ///
-    /// # Errors If there is no memory for it.
+    /// # Errors
+    /// If there is no memory for it.
     pub fn fallback(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
         let failed = |error: std::io::Error| CacheError::Folder {
             path: "in memory".to_owned(),

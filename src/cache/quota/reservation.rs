@@ -48,7 +48,8 @@ impl Quota {
     /// Reserves space for bytes that are about to be written to one file. Blocks while space is
     /// freed, for at most five seconds.
     ///
-    /// # Errors [`ReadError::NoRoom`] if none can be freed; [`ReadError::Store`] if it can't be
+    /// # Errors
+    /// [`ReadError::NoRoom`] if none can be freed; [`ReadError::Store`] if it can't be
     /// counted.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, ReadError> {
         // A range that begins or ends within a block takes all of it.

@@ -81,7 +81,8 @@ impl Ledger {
     /// Joins the processes that use the directory, with this process's configured size. `recorded`
     /// is the index's count: the first process uses the larger of the two counts.
     ///
-    /// # Errors If the file can't be created or written, or too many processes use the directory.
+    /// # Errors
+    /// If the file can't be created or written, or too many processes use the directory.
     pub fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
         let path = folder.join("usage");
         let failed = |reason: String| CacheError::Folder {
@@ -94,7 +95,8 @@ impl Ledger {
 
     /// A ledger in memory, not shared.
     ///
-    /// # Errors If there is no memory for it.
+    /// # Errors
+    /// If there is no memory for it.
     pub fn of_nobody_else(limit: u64) -> Result<Ledger, CacheError> {
         let failed = |reason: String| CacheError::Folder {
             path: "in memory".to_owned(),
@@ -106,7 +108,8 @@ impl Ledger {
 
     /// Another descriptor of its file.
     ///
-    /// # Errors If there is no descriptor left.
+    /// # Errors
+    /// If there is no descriptor left.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -173,7 +176,8 @@ impl Ledger {
 
     /// Changes the page, in one step for all processes.
     ///
-    /// # Errors If the page can't be read or written: then nothing is changed.
+    /// # Errors
+    /// If the page can't be read or written: then nothing is changed.
     fn change<T>(&self, change: impl FnOnce(&mut Page) -> T) -> io::Result<T> {
         self.change_with(|page, state| {
             if !self.is_intact(page) {
@@ -290,7 +294,8 @@ impl Ledger {
 
     /// Counts bytes that are about to be written, if that leaves the total at `most` or below.
     ///
-    /// # Errors If the page can't be changed.
+    /// # Errors
+    /// If the page can't be changed.
     pub fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
         self.change(|page| {
             let fits = page.total().saturating_add(bytes) <= most;
@@ -524,7 +529,8 @@ pub fn counted(folder: &Path) -> Option<u64> {
 /// Requests an audit from the processes that use the directory, after another program has deleted
 /// data files. Does nothing if there is no count.
 ///
-/// # Errors Any error of the file system.
+/// # Errors
+/// Any error of the file system.
 pub fn demand_audit(folder: &Path) -> io::Result<()> {
     if let Some(ledger) = look_at(folder)? {
         ledger.change(|page| {

@@ -28,7 +28,8 @@ pub const WHOLE: (u64, u64) = (0, 0);
 /// Takes, changes or releases the lock on `len` bytes from `start` (0 bytes: to the end). Returns
 /// false if another open file holds it; then this file's lock is unchanged.
 ///
-/// # Errors If the file system has no such locks.
+/// # Errors
+/// If the file system has no such locks.
 pub fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(start, len, lock))) {
         Ok(_) => Ok(true),
@@ -39,7 +40,8 @@ pub fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result
 
 /// Takes the lock when its holders release it. They hold it for milliseconds.
 ///
-/// # Errors If the file system has no such locks.
+/// # Errors
+/// If the file system has no such locks.
 pub fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&range(start, len, lock))) {

@@ -41,7 +41,8 @@ pub struct ChunkStore {
 impl ChunkStore {
     /// Opens the directory of data files under `cache_dir`, and creates what is missing.
     ///
-    /// # Errors If the directory can't be created.
+    /// # Errors
+    /// If the directory can't be created.
     pub fn open(cache_dir: &Path) -> Result<ChunkStore, CacheError> {
         let folder = cache_dir.join("data");
         make_private_folder(&folder).map_err(|error| CacheError::Folder {
@@ -91,7 +92,8 @@ impl ChunkStore {
     /// crash in between would leave holes that count as data. `forget` returns whether it
     /// succeeded.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn open_file(&self, key: &EntryKey, size: u64, forget: impl FnOnce() -> bool) -> io::Result<DataFile> {
         let descriptor = self.descriptors.take()?;
         let data = self.open_uncounted(key, size, forget)?;
@@ -187,7 +189,8 @@ impl ChunkStore {
     /// Deletes the data file of an entry. The caller holds its lock
     /// [exclusively](DataFile::exclusively).
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn unlink(&self, key: &EntryKey) -> io::Result<()> {
         std::fs::remove_file(self.path_of(key))
     }
@@ -233,7 +236,8 @@ impl ChunkStore {
 
     /// Opens the data file of an entry as it is, without locking it. `None` if there is none.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn look_at(&self, key: &EntryKey) -> io::Result<Option<DataFile>> {
         match private_file().open(self.path_of(key)) {
             Ok(file) => {

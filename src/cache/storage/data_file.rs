@@ -110,7 +110,8 @@ impl DataFile {
 
     /// Stands for a data file that can't be created, for an entry of `size` bytes.
     ///
-    /// # Errors If not even the stand-in can be opened.
+    /// # Errors
+    /// If not even the stand-in can be opened.
     pub fn nowhere(size: u64) -> io::Result<DataFile> {
         static NOWHERE: OnceLock<Arc<File>> = OnceLock::new();
         let file = match NOWHERE.get() {
@@ -140,7 +141,8 @@ impl DataFile {
 
     /// The file's inode number.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
     }
@@ -164,7 +166,8 @@ impl DataFile {
 
     /// The length to which another program has truncated the file, if that happened.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn cut_to(&self) -> io::Result<Option<u64>> {
         let len = self.length()?;
         Ok((len < self.size).then_some(len))
@@ -172,14 +175,16 @@ impl DataFile {
 
     /// The current length of the file in bytes.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// Fills `buf` from `offset`. The caller knows from the index that these bytes are present.
     ///
-    /// # Errors Any error of the file system; `UnexpectedEof` if another program has truncated the
+    /// # Errors
+    /// Any error of the file system; `UnexpectedEof` if another program has truncated the
     /// file.
     pub fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
@@ -199,7 +204,8 @@ impl DataFile {
     /// Writes all of `pieces`, one after the other, from `offset`. Usually one system call, because
     /// a file system lays out its pages by what each call brings.
     ///
-    /// # Errors Any error of the file system, `StorageFull` included. Some of the bytes may be in
+    /// # Errors
+    /// Any error of the file system, `StorageFull` included. Some of the bytes may be in
     /// the file then.
     pub fn write_all_at<P: AsRef<[u8]>>(&self, pieces: &[P], mut offset: u64) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece.as_ref())).collect();
@@ -256,21 +262,24 @@ pub struct Exclusive<'a> {
 impl Exclusive<'_> {
     /// The file's metadata.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
     /// Sets the file's length.
     ///
-    /// # Errors Any error of the file system.
+    /// # Errors
+    /// Any error of the file system.
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         self.disk.set_len(self.file, size)
     }
 
     /// Punches a hole at these bytes.
     ///
-    /// # Errors Any error of the file system; `Unsupported` if it can't.
+    /// # Errors
+    /// Any error of the file system; `Unsupported` if it can't.
     pub fn punch(&self, bytes: &Range<u64>) -> io::Result<()> {
         self.disk.punch(self.file, bytes)
     }

@@ -44,7 +44,8 @@ impl DescriptorBudget {
 
     /// Takes one more.
     ///
-    /// # Errors EMFILE if all are taken.
+    /// # Errors
+    /// EMFILE if all are taken.
     pub fn take(self: &Arc<Self>) -> io::Result<Descriptor> {
         let one = Descriptor(Arc::clone(self));
         if self.taken.fetch_add(1, Ordering::Relaxed) < self.most {

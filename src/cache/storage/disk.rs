@@ -23,22 +23,26 @@ pub fn taken_by(metadata: &Metadata) -> u64 {
 pub trait Disk: Debug + Send + Sync {
     /// Reads into `buf`; 0 bytes at the end of the file.
     ///
-    /// # Errors Any error of the system.
+    /// # Errors
+    /// Any error of the system.
     fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes from `pieces`, one after the other.
     ///
-    /// # Errors Any error of the system.
+    /// # Errors
+    /// Any error of the system.
     fn write_at(&self, file: &File, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
 
     /// Sets the file's length; an extension is a hole.
     ///
-    /// # Errors Any error of the system.
+    /// # Errors
+    /// Any error of the system.
     fn set_len(&self, file: &File, size: u64) -> io::Result<()>;
 
     /// Punches a hole at these bytes.
     ///
-    /// # Errors Any error of the system; `Unsupported` if it can't.
+    /// # Errors
+    /// Any error of the system; `Unsupported` if it can't.
     fn punch(&self, file: &File, bytes: &Range<u64>) -> io::Result<()>;
 }
 

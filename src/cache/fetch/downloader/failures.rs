@@ -59,7 +59,8 @@ impl Fetch {
     /// After a temporary failure: returns when it is time to try again. `turn` is the request's
     /// permit, if its origin has not answered.
     ///
-    /// # Errors The same error, if this fetch does not try again.
+    /// # Errors
+    /// The same error, if this fetch does not try again.
     pub(super) async fn retry_after(
         &self,
         error: HttpError,
@@ -86,7 +87,8 @@ impl Fetch {
 
     /// After a failed request, to the origin or a tier: returns when it is time to try again.
     ///
-    /// # Errors The same error, if the tries are used up.
+    /// # Errors
+    /// The same error, if the tries are used up.
     pub(super) async fn pause(&self, error: HttpError, failures: &mut Failures) -> Result<(), HttpError> {
         if error.kind == HttpErrorKind::NoDescriptors {
             self.downloader.shortage.on_exhausted();
@@ -176,7 +178,8 @@ impl Fetch {
     /// The server is preparing the file: this fetch ends, its slot goes to others, and the file is
     /// requested again after this pause.
     ///
-    /// # Errors Always the same error. Readers do not get it: each waits until its deadline.
+    /// # Errors
+    /// Always the same error. Readers do not get it: each waits until its deadline.
     fn rest(&self, error: HttpError, pause: Duration) -> Result<(), HttpError> {
         if let Some(until) = self.manager.rest(self.order.id, Instant::now() + pause) {
             self.ask_again_at(until, &error);

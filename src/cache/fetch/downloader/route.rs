@@ -153,7 +153,8 @@ impl Fetch {
     /// After a failure of a tier: returns when it is time to ask again, here or elsewhere. `turn`
     /// is the request's permit, if the candidate's origin has not answered.
     ///
-    /// # Errors The same error, if this fetch does not continue.
+    /// # Errors
+    /// The same error, if this fetch does not continue.
     pub(super) async fn retry_after_tier(
         &self,
         candidate: &Candidate,

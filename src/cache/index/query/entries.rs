@@ -90,7 +90,8 @@ impl ChunkIndex {
 
     /// The recorded state of an entry, after all queued records, however long that takes.
     ///
-    /// # Errors Any error of SQLite.
+    /// # Errors
+    /// Any error of SQLite.
     pub fn recorded(&self, key: &EntryKey) -> rusqlite::Result<Recorded> {
         self.sync();
         self.committed(key)

@@ -42,7 +42,8 @@ impl EntryInfo {
 impl ChunkIndex {
     /// All entries, the most recently opened first.
     ///
-    /// # Errors Any error of SQLite.
+    /// # Errors
+    /// Any error of SQLite.
     pub fn entries(&self) -> rusqlite::Result<Vec<EntryInfo>> {
         self.sync();
         let number = |row: &rusqlite::Row<'_>, column| row.get::<_, i64>(column).map(|value| value.max(0) as u64);
@@ -71,7 +72,8 @@ impl ChunkIndex {
 
     /// The number of chunks by an entry's row, and the number of its chunk rows, at one moment.
     ///
-    /// # Errors Any error of SQLite.
+    /// # Errors
+    /// Any error of SQLite.
     pub fn counts(&self, key: &EntryKey) -> rusqlite::Result<Option<(u64, u64)>> {
         self.sync();
         let sql = "SELECT chunks_present,
@@ -101,7 +103,8 @@ impl ChunkIndex {
 
     /// The first error that SQLite finds in the file, if any.
     ///
-    /// # Errors Any error of SQLite that says nothing about the file: that it is locked, for
+    /// # Errors
+    /// Any error of SQLite that says nothing about the file: that it is locked, for
     /// example.
     pub fn integrity(&self) -> rusqlite::Result<Option<String>> {
         let sql = "PRAGMA integrity_check(1)";

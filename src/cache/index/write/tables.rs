@@ -20,7 +20,8 @@ use crate::util::clock;
 pub trait Commit: Send + 'static {
     /// Commits the batch.
     ///
-    /// # Errors Any error of SQLite; then none of the batch is recorded.
+    /// # Errors
+    /// Any error of SQLite; then none of the batch is recorded.
     fn commit(&mut self, batch: &[Record]) -> rusqlite::Result<()>;
 }
 

@@ -120,7 +120,8 @@ impl Page {
 
     /// The page of a file; an empty one if the file has none.
     ///
-    /// # Errors Any error of the system.
+    /// # Errors
+    /// Any error of the system.
     pub fn read(file: &File) -> io::Result<Page> {
         let (mut bytes, mut page) = ([0; BYTES], Page::empty());
         match file.read_exact_at(&mut bytes, 0) {
@@ -137,7 +138,8 @@ impl Page {
 
     /// Writes it to a file.
     ///
-    /// # Errors Any error of the system; the file keeps its previous page.
+    /// # Errors
+    /// Any error of the system; the file keeps its previous page.
     pub fn write(&self, file: &File) -> io::Result<()> {
         let mut bytes = [0; BYTES];
         let words = bytes.as_chunks_mut().0;
@@ -198,7 +200,8 @@ pub fn slot_lock(slot: usize) -> (u64, u64) {
 
 /// The file, locked for joining.
 ///
-/// # Errors Any error of the system.
+/// # Errors
+/// Any error of the system.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -220,7 +223,8 @@ pub struct Changing<'a>(&'a File);
 impl<'a> Changing<'a> {
     /// Waits until all others have released it.
     ///
-    /// # Errors If there are no locks, or another process has held it for a second.
+    /// # Errors
+    /// If there are no locks, or another process has held it for a second.
     pub fn begin(file: &'a File) -> io::Result<Changing<'a>> {
         let deadline = Instant::now() + PATIENCE;
         while !try_lock(file, COUNT_LOCK, Lock::Exclusive)? {
