@@ -348,8 +348,4 @@ pub(crate) fn identity() -> HeaderMap {
 }
 
 #[cfg(test)]
-mod documents;
-#[cfg(test)]
-mod reaching;
-#[cfg(test)]
 mod tests;

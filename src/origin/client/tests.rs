@@ -1,5 +1,8 @@
 //! Tests of ranges with servers that misbehave.
 
+mod documents;
+mod reaching;
+
 use std::time::{Duration, Instant};
 
 use super::*;

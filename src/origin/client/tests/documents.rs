@@ -2,13 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{
-    super::{RangeAnswer, Weighed},
-    tests::{client, is_bad, known},
-    *,
-};
+use super::*;
 use crate::http::testing::{Reply, Server, breaks_off, says, stalls};
 use crate::http::{Validator, Version};
+use crate::origin::{RangeAnswer, Weighed};
 
 /// A server with one response to HEAD and another to GET.
 async fn of_two_minds(head: &'static str, get: &'static str) -> Server {
