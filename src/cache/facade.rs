@@ -32,7 +32,7 @@ pub struct Cache {
     pub(super) cache_dir: Arc<CacheDir>,
     pub(super) memory: Arc<MemoryStore>,
     pub(super) folder: PathBuf,
-    pub(super) catalogue: Catalog,
+    pub(super) catalog: Catalog,
     /// False if there is no origin to fetch ahead from.
     pub(super) is_online: bool,
     pub(super) chunk_size: ChunkSize,
@@ -69,13 +69,13 @@ impl Cache {
     }
 
     /// Why reads bypass the cache now, if they do: a sentence without its end.
-    pub fn trouble(&self) -> Option<String> {
-        self.versions().trouble.told()
+    pub fn disk_failure(&self) -> Option<String> {
+        self.versions().disk_health.told()
     }
 
     /// The stored names and versions.
-    pub fn catalogue(&self) -> &Catalog {
-        &self.catalogue
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The current version of a URL, as its origin last gave it, if the cache holds any of it. One
@@ -182,8 +182,8 @@ impl Cache {
 
     /// Returns true if the directory can't be written, as far as is known: then nothing is fetched
     /// ahead.
-    pub fn is_in_trouble(&self) -> bool {
-        self.versions().trouble.is_on()
+    pub fn is_disk_failing(&self) -> bool {
+        self.versions().disk_health.is_on()
     }
 
     /// The chunk manager, for requests without a reader.

@@ -3,7 +3,7 @@
 //! A part of the table of options ([`super::MountArgs`]). [`NetworkArgs::resolve`] combines their values. clap parses
 //! no secret values, because its errors repeat the value.
 
-mod meaning;
+mod resolve;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
-pub use meaning::NetworkError;
+pub use resolve::NetworkError;
 
 /// The options about servers, before they are resolved.
 #[derive(Args)]

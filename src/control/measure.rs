@@ -28,7 +28,7 @@ pub(super) async fn status(control: &Control) -> Status {
         cache_dir: control.about.cache_dir.display().to_string(),
         cached_bytes: cached_bytes.unwrap_or_default(),
         cache_limit: control.cache.limit(),
-        cache_trouble: control.cache.trouble(),
+        cache_trouble: control.cache.disk_failure(),
         known_files,
         known_bytes,
         left_out: Some(control.tree.left_out())

@@ -10,8 +10,8 @@
 mod client;
 mod context;
 mod jobs;
-mod keeping;
 mod measure;
+mod pins;
 mod prefetch;
 pub mod protocol;
 mod server;

@@ -18,8 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Control;
-use super::keeping::NOT_RECORDED;
 use super::measure;
+use super::pins::NOT_RECORDED;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
 

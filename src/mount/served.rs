@@ -177,7 +177,7 @@ fn ask_sources(config: &MountConfig, engine: &Arc<Engine>, sources: &Arc<Sources
     let (sources, urls) = (Arc::clone(sources), config.sources.clone());
     let patience = engine.config().read_timeout;
     let asking = engine.wait(async move {
-        let top = Top::of(&client, &sources, cache.catalogue(), urls, naming);
+        let top = Top::of(&client, &sources, cache.catalog(), urls, naming);
         tokio::time::timeout(patience, top).await
     });
     match asking.context("the sources can't be reached: the request task has ended")? {

@@ -133,7 +133,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// The permission to send one request, from [`Health::turn`]. Report the result through it. Dropped without a report,
+/// The permit to send one request, from [`Health::permit`]. Report the result through it. Dropped without a report,
 /// it lets the next waiter probe.
 pub struct Permit {
     health: Arc<Health>,
@@ -159,14 +159,14 @@ impl Health {
     }
 
     /// Waits until a request may be sent to the origin.
-    pub async fn turn(self: &Arc<Self>) -> Permit {
+    pub async fn permit(self: &Arc<Self>) -> Permit {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Registered before the check, so that a change between the two is not lost.
             changed.as_mut().enable();
             let until = match self.look() {
-                Ok(turn) => return turn,
+                Ok(permit) => return permit,
                 Err(until) => until,
             };
             match until {
@@ -180,7 +180,7 @@ impl Health {
     }
 
     /// A permit, if a request may be sent now.
-    pub fn turn_now(self: &Arc<Self>) -> Option<Permit> {
+    pub fn permit_now(self: &Arc<Self>) -> Option<Permit> {
         self.look().ok()
     }
 

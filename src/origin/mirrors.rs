@@ -162,12 +162,12 @@ impl Client {
         Err(HttpError { kind, url })
     }
 
-    /// Probes an origin in the background. `turn` is the permit for that.
-    pub fn find_out(&self, runtime: &Handle, url: Url, turn: Permit) {
+    /// Probes an origin in the background. `permit` is the permit for that.
+    pub fn find_out(&self, runtime: &Handle, url: Url, permit: Permit) {
         let client = self.clone();
         runtime.spawn(async move {
             let answer = client.metadata(&url).await;
-            turn.ended(answer.err().as_ref());
+            permit.ended(answer.err().as_ref());
         });
     }
 }

@@ -128,7 +128,7 @@ async fn tree(folder: &Path, source: InMemory) -> (Arc<Tree>, Arc<InMemory>) {
     let cache = Cache::open(config, client.clone(), &runtime).unwrap();
     let sources = Sources::of_tests("memory", Arc::clone(&source) as _);
     let urls = vec![Url::parse(TOP).unwrap()];
-    let top = Top::of(&client, &sources, cache.catalogue(), urls, Naming::ByUrl)
+    let top = Top::of(&client, &sources, cache.catalog(), urls, Naming::ByUrl)
         .await
         .unwrap();
     assert_eq!(top.kinds(), ["memory"]);

@@ -47,7 +47,7 @@ pub struct VersionStore {
     /// Held while a truncated data file is restored: rare, and some system calls.
     pub(in crate::cache) restoring: Mutex<()>,
     /// Whether data files can be written.
-    pub trouble: Arc<DiskHealth>,
+    pub disk_health: Arc<DiskHealth>,
     /// True if the file system of the cache can punch holes. If not, nothing is kept there.
     pub has_holes: bool,
     /// True if this is the fallback for a directory that can't be opened
@@ -128,7 +128,7 @@ impl VersionStore {
     /// noted: what is written to the old directory would never be found again.
     pub fn is_in_place(&self) -> bool {
         let is_in_place = self.index.is_in_place();
-        if self.trouble.folder_is(is_in_place) {
+        if self.disk_health.folder_is(is_in_place) {
             // The evictor checks regularly whether it is back.
             self.quota.wake_evictor();
         }
@@ -192,7 +192,7 @@ impl VersionStore {
                  -n, LimitNOFILE=)"
             );
         } else {
-            self.trouble.failed(why);
+            self.disk_health.failed(why);
         }
         Self::without_file(key, chunk, size)
     }
@@ -317,7 +317,7 @@ impl VersionStore {
     /// has failed since the mount began.
     pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
         let settled = entry.settled()?;
-        if self.trouble.has_disk_failed() || self.index.has_failed() {
+        if self.disk_health.has_disk_failed() || self.index.has_failed() {
             return None;
         }
         let hold = settled.cached_file.hold_if_complete()?;
@@ -358,7 +358,7 @@ impl VersionStore {
             // If its size can't be restored now, the missing chunks are forgotten all the same.
             return self.restore_if_cut(entry, settled).is_ok() || self.lose(settled, entry.chunk.touched(bytes)) > 0;
         }
-        self.trouble.note_disk(error);
+        self.disk_health.note_disk(error);
         if error.raw_os_error().is_none() {
             return false;
         }

@@ -301,7 +301,7 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
         if let Some(errno) = change.failed {
             // After a failure none is tried for the next ten seconds: each try would forget chunks
             // that stay.
-            versions.trouble.failed(&io::Error::from_raw_os_error(errno));
+            versions.disk_health.failed(&io::Error::from_raw_os_error(errno));
         }
     }
     for Victim { cached_file, chunks } in victims {

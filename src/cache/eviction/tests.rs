@@ -55,7 +55,7 @@ fn parts(folder: &Path, size: u64) -> VersionStore {
         cached_files: CachedFiles::default(),
         restoring: parking_lot::Mutex::default(),
         quota,
-        trouble: Arc::new(DiskHealth::none_in(folder)),
+        disk_health: Arc::new(DiskHealth::none_in(folder)),
         has_holes: true,
         is_fallback: false,
         logins: crate::origin::Logins::default(),

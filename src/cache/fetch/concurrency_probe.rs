@@ -170,7 +170,7 @@ mod tests {
 
     /// A line with all connections in use, in steps of a tenth of a second.
     struct Line {
-        breadth: ConcurrencyProbe,
+        probe: ConcurrencyProbe,
         now: Instant,
         /// Seconds in which fewer than all connections were used.
         narrow: f64,
@@ -179,7 +179,7 @@ mod tests {
     impl Line {
         fn new() -> Line {
             Line {
-                breadth: ConcurrencyProbe::default(),
+                probe: ConcurrencyProbe::default(),
                 now: Instant::now(),
                 narrow: 0.0,
             }
@@ -188,10 +188,10 @@ mod tests {
         /// Runs for `seconds`, in which `n` connections bring `rate_of(n)` bytes per second.
         fn runs(&mut self, seconds: u64, rate_of: impl Fn(usize) -> f64) {
             for _ in 0..seconds * 10 {
-                let used = self.breadth.of(16);
+                let used = self.probe.of(16);
                 self.now += Duration::from_millis(100);
                 self.narrow += if used < 16 { 0.1 } else { 0.0 };
-                self.breadth.note((rate_of(used) / 10.0) as u64, used, 16, self.now);
+                self.probe.note((rate_of(used) / 10.0) as u64, used, 16, self.now);
             }
         }
     }
@@ -210,7 +210,7 @@ mod tests {
         line.runs(14, limited_each);
         assert_eq!(line.narrow, 0.0, "not for what is here soon");
         line.runs(3600, limited_each);
-        assert_eq!(line.breadth.of(16), 16);
+        assert_eq!(line.probe.of(16), 16);
         assert!((1.0..30.0).contains(&line.narrow), "{} s with fewer", line.narrow);
     }
 
@@ -218,33 +218,33 @@ mod tests {
     fn where_the_line_is_limited_a_few_connections_suffice_until_more_are_of_use_again() {
         let mut line = Line::new();
         line.runs(60, limited_in_all);
-        assert_eq!(line.breadth.of(16), 2);
+        assert_eq!(line.probe.of(16), 2);
         line.runs(600, limited_in_all);
-        assert!(line.breadth.of(16) <= 4, "{}", line.breadth.of(16));
+        assert!(line.probe.of(16) <= 4, "{}", line.probe.of(16));
         line.runs(1200, limited_each);
-        assert_eq!(line.breadth.of(16), 16);
+        assert_eq!(line.probe.of(16), 16);
     }
 
     #[test]
     fn a_trial_ends_with_the_stream_that_it_was_made_for() {
         let mut line = Line::new();
         line.runs(15, limited_in_all);
-        while line.breadth.of(16) == 16 {
+        while line.probe.of(16) == 16 {
             line.runs(1, limited_in_all);
         }
-        line.breadth.note(0, 3, 16, line.now);
-        assert_eq!(line.breadth.of(16), 16);
+        line.probe.note(0, 3, 16, line.now);
+        assert_eq!(line.probe.of(16), 16);
     }
 
     #[test]
     fn no_number_of_connections_is_too_few_to_go_by() {
         for connections in 1..8 {
-            let (mut breadth, mut now) = (ConcurrencyProbe::default(), Instant::now());
+            let (mut probe, mut now) = (ConcurrencyProbe::default(), Instant::now());
             for _ in 0..10_000 {
                 now += Duration::from_millis(100);
-                let used = breadth.of(connections);
+                let used = probe.of(connections);
                 assert!(used >= FEWEST.min(connections) && used <= connections);
-                breadth.note(1_000_000, used, connections, now);
+                probe.note(1_000_000, used, connections, now);
             }
         }
     }

@@ -246,14 +246,14 @@ mod tests {
 
     /// The requests of an origin, refused and answered, second by second.
     struct Play {
-        tolerance: ConnectionLimit,
+        limit: ConnectionLimit,
         now: Instant,
     }
 
     impl Play {
         fn new() -> Play {
-            let (tolerance, now) = (ConnectionLimit::default(), Instant::now());
-            Play { tolerance, now }
+            let (limit, now) = (ConnectionLimit::default(), Instant::now());
+            Play { limit, now }
         }
 
         fn passes(&mut self, seconds: u64) {
@@ -270,7 +270,7 @@ mod tests {
 
         fn refused_by(&mut self, by: u64, ago: u64, is_said: bool, running: usize, served: usize) {
             let load = Load { running, served };
-            self.tolerance.refused(Complaint {
+            self.limit.refused(Complaint {
                 by: EntryId(by),
                 is_said,
                 asked: self.now - Duration::from_secs(ago),
@@ -281,26 +281,26 @@ mod tests {
         }
 
         fn answered(&mut self, running: usize) {
-            self.tolerance.answered(running, self.now);
+            self.limit.answered(running, self.now);
         }
     }
 
     #[test]
     fn an_origin_that_breaks_off_gets_half_the_connections_and_slowly_more_again() {
         let mut play = Play::new();
-        assert_eq!(play.tolerance.connections(16), 16);
+        assert_eq!(play.limit.connections(16), 16);
         play.refused(0, false, 16, 10);
-        assert_eq!(play.tolerance.connections(16), 8);
+        assert_eq!(play.limit.connections(16), 8);
         for _ in 0..5 {
             play.passes(1);
-            play.refused(0, false, play.tolerance.connections(16), 0);
+            play.refused(0, false, play.limit.connections(16), 0);
         }
-        assert_eq!(play.tolerance.connections(16), 1, "never none");
+        assert_eq!(play.limit.connections(16), 1, "never none");
         (0..100).for_each(|_| play.answered(0));
-        assert_eq!(play.tolerance.connections(16), 1, "as long as more were of no use");
+        assert_eq!(play.limit.connections(16), 1, "as long as more were of no use");
         let mut answers = 0;
-        while play.tolerance.connections(16) < 4 {
-            play.answered(play.tolerance.connections(16));
+        while play.limit.connections(16) < 4 {
+            play.answered(play.limit.connections(16));
             answers += 1;
         }
         assert!((4..12).contains(&answers), "{answers}");
@@ -313,10 +313,10 @@ mod tests {
         for _ in 0..12 {
             play.refused(1, true, 16, 0);
         }
-        assert_eq!(play.tolerance.connections(16), 8);
+        assert_eq!(play.limit.connections(16), 8);
         play.passes(1);
         (0..4).for_each(|_| play.refused(0, true, 8, 4));
-        assert_eq!(play.tolerance.connections(16), 4, "what it serves it bears");
+        assert_eq!(play.limit.connections(16), 4, "what it serves it bears");
     }
 
     #[test]
@@ -328,13 +328,13 @@ mod tests {
         for _ in 0..29 {
             play.passes(1);
             (0..10).for_each(|_| play.answered(4));
-            assert_eq!(play.tolerance.connections(16), 4);
+            assert_eq!(play.limit.connections(16), 4);
         }
         play.passes(31);
         (0..5).for_each(|_| play.answered(4));
-        assert_eq!(play.tolerance.connections(16), 5);
+        assert_eq!(play.limit.connections(16), 5);
         play.refused(0, true, 5, 4);
-        assert_eq!(play.tolerance.connections(16), 4, "that was one too many");
+        assert_eq!(play.limit.connections(16), 4, "that was one too many");
     }
 
     #[test]
@@ -345,11 +345,11 @@ mod tests {
                 play.refused_by(1, 0, is_said, running, 1);
                 play.passes(1);
             }
-            assert_eq!(play.tolerance.connections(16), 16);
-            assert_eq!(play.tolerance.share(), Some((EntryId(1), 2)));
+            assert_eq!(play.limit.connections(16), 16);
+            assert_eq!(play.limit.share(), Some((EntryId(1), 2)));
             play.refused_by(2, 0, is_said, 4, 2);
             assert_eq!(
-                (play.tolerance.connections(16), play.tolerance.share()),
+                (play.limit.connections(16), play.limit.share()),
                 (2, None),
                 "a second one"
             );
@@ -361,10 +361,10 @@ mod tests {
         let mut play = Play::new();
         play.refused(0, true, 16, 15);
         play.passes(1);
-        assert_eq!(play.tolerance.connections(16), 15);
-        play.tolerance.clear_attribution(EntryId(3));
-        assert_eq!(play.tolerance.connections(16), 15, "that is another");
-        play.tolerance.clear_attribution(EntryId(1));
-        assert_eq!(play.tolerance.connections(16), 16, "one is not enough");
+        assert_eq!(play.limit.connections(16), 15);
+        play.limit.clear_attribution(EntryId(3));
+        assert_eq!(play.limit.connections(16), 15, "that is another");
+        play.limit.clear_attribution(EntryId(1));
+        assert_eq!(play.limit.connections(16), 16, "one is not enough");
     }
 }

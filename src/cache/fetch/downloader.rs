@@ -142,12 +142,12 @@ impl Fetch {
                 continue;
             }
             let before = reached;
-            let RoutePermit { turn, elsewhere } = self.leave(reached, &mut failures).await;
+            let RoutePermit { permit, elsewhere } = self.wait_for_permit(reached, &mut failures).await;
             let asked = Instant::now();
             let health = self.downloader.client.health_of(entry.url());
             let traffic = health.traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
-            let (turn, result) = self.attempt(kept, turn, elsewhere.as_ref(), asked).await;
+            let (permit, result) = self.attempt(kept, permit, elsewhere.as_ref(), asked).await;
             reached = kept.as_ref().map_or(before, |position| position.offset());
             let error = match result {
                 Ok(()) if reached >= self.end() => break,
@@ -167,14 +167,14 @@ impl Fetch {
             };
             failures.reached(reached, entry.chunk.bytes());
             match &elsewhere {
-                Some(candidate) => self.retry_after_tier(candidate, error, turn, &mut failures).await?,
+                Some(candidate) => self.retry_after_tier(candidate, error, permit, &mut failures).await?,
                 None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
                     let had_others = health.had_others(traffic);
                     return Err(self.note_denial(error, asked, had_others, &failures).into());
                 }
                 None if !error.kind.is_temporary() => return Err(error.into()),
-                None if turn.is_none() && error.kind.is_of_the_server() && self.try_tiers(&mut failures) => {}
-                None => match self.retry_after(error, turn, asked, &mut failures).await {
+                None if permit.is_none() && error.kind.is_of_the_server() && self.try_tiers(&mut failures) => {}
+                None => match self.retry_after(error, permit, asked, &mut failures).await {
                     Err(error) if !self.try_tiers(&mut failures) => return Err(error.into()),
                     Err(_) | Ok(()) => {}
                 },
@@ -236,7 +236,7 @@ impl Fetch {
     async fn attempt(
         &mut self,
         kept: &mut Option<Box<Position>>,
-        turn: Permit,
+        permit: Permit,
         elsewhere: Option<&Candidate>,
         asked: Instant,
     ) -> (Option<Permit>, Result<(), ReadError>) {
@@ -245,20 +245,20 @@ impl Fetch {
             None => self.ask(position).await,
             Some(candidate) => self.ask_tier(candidate, position).await,
         };
-        let turn = match &answer {
-            Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(turn),
+        let permit = match &answer {
+            Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(permit),
             Err(ReadError::Http(error)) => {
-                turn.ended(Some(error));
+                permit.ended(Some(error));
                 None
             }
             _ if elsewhere.is_some() => {
-                turn.answered();
+                permit.answered();
                 None
             }
             _ => {
                 let answered = self.downloader.client.health_of(self.order.entry.url());
-                if turn.is_to(&answered) {
-                    turn.answered();
+                if permit.is_to(&answered) {
+                    permit.answered();
                 } else {
                     answered.answered();
                 }
@@ -292,10 +292,10 @@ impl Fetch {
                     self.manager
                         .measured(&origin, answered - asked, bytes, answered.elapsed());
                 }
-                (turn, result)
+                (permit, result)
             }
-            Ok(None) => (turn, Ok(())),
-            Err(error) => (turn, Err(error)),
+            Ok(None) => (permit, Ok(())),
+            Err(error) => (permit, Err(error)),
         }
     }
 

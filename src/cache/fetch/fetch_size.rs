@@ -155,15 +155,15 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn measured(latency_ms: u64, mib_per_second: u64) -> FetchSize {
-        let mut pace = FetchSize::default();
+        let mut size = FetchSize::default();
         for _ in 0..100 {
-            pace.note(
+            size.note(
                 Duration::from_millis(latency_ms),
                 mib_per_second * MIB,
                 Duration::from_secs(1),
             );
         }
-        pace
+        size
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_fetch_is_long_where_the_round_trip_is_long_and_short_where_it_is_short() {
-        let near_and_far = [measured(1, 100), measured(50, 20)].map(|pace| pace.fetch_len(1 << 30, 1));
+        let near_and_far = [measured(1, 100), measured(50, 20)].map(|size| size.fetch_len(1 << 30, 1));
         assert!(near_and_far[0] <= 4 * MIB, "{near_and_far:?}");
         assert!(near_and_far[1] >= 15 * MIB, "{near_and_far:?}");
         assert!(
@@ -185,16 +185,16 @@ mod tests {
 
     #[test]
     fn over_a_slow_connection_no_fetch_takes_for_ever() {
-        let mut pace = FetchSize::default();
+        let mut size = FetchSize::default();
         for _ in 0..100 {
             let second = Duration::from_secs(1);
-            pace.note(Duration::from_millis(50), 400_000, second);
+            size.note(Duration::from_millis(50), 400_000, second);
         }
         for free in [1, 16] {
-            let len = pace.fetch_len(1 << 30, free);
+            let len = size.fetch_len(1 << 30, free);
             assert!((400_000..=810_000).contains(&len), "{len}");
         }
-        assert!(pace.turn_len() <= 300_000, "{}", pace.turn_len());
+        assert!(size.turn_len() <= 300_000, "{}", size.turn_len());
         assert!(
             measured(50, 20).turn_len() >= 7 * MIB,
             "where the round trip is to be paid for"

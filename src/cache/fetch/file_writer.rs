@@ -122,7 +122,7 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
                 let written = write(&entry, settled, &pieces, &mut position, recorder);
                 // Failures were recorded where they happened.
                 if written.is_ok() {
-                    recorder.versions().trouble.worked();
+                    recorder.versions().disk_health.worked();
                 }
                 written
             }
@@ -164,7 +164,7 @@ fn write(
     let room = versions
         .quota
         .reserve(len)
-        .inspect_err(|error| versions.trouble.failed(error))?;
+        .inspect_err(|error| versions.disk_health.failed(error))?;
     let start = position.offset;
     // The previous guard ends after the new one has begun. The guard is kept after a failed write
     // too: the fetch has yet to report its end.
@@ -209,8 +209,8 @@ fn store_error(versions: &VersionStore, error: &io::Error) -> ReadError {
     // A file that can't be written because other processes hold its truncated part open says
     // nothing about the disk.
     if error.kind() != io::ErrorKind::ResourceBusy {
-        versions.trouble.note_disk(error);
-        versions.trouble.failed(&failed);
+        versions.disk_health.note_disk(error);
+        versions.disk_health.failed(&failed);
     }
     failed
 }

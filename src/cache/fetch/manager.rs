@@ -103,20 +103,20 @@ impl ChunkManager {
     }
 
     /// Calls `on_ready` once `bytes` are in the data file; until then they are wanted at
-    /// `Critical`. May call it before returning. `shifts` updates the reader's windows in the same
+    /// `Critical`. May call it before returning. `window_updates` updates the reader's windows in the same
     /// step, so that one fetch can bring both. Returns the waiter's number, for [`Self::cancel`].
     pub fn when_ready(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
-        shifts: &[WindowUpdate],
+        window_updates: &[WindowUpdate],
         on_ready: OnReady,
     ) -> WaiterId {
         self.change(|state| {
             let waiter = state.new_waiter();
             let deadline = Instant::now() + self.patience;
             state.waiting.insert(waiter, (deadline, on_ready));
-            state.scheduler.wait(entry, bytes, shifts, waiter);
+            state.scheduler.wait(entry, bytes, window_updates, waiter);
             waiter
         })
     }
@@ -175,8 +175,8 @@ impl ChunkManager {
     }
 
     /// Changes the windows of an entry's streams: more or less is fetched ahead.
-    pub fn shift(self: &Arc<Self>, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
-        self.change(|state| state.scheduler.shift(entry, shifts));
+    pub fn update_windows(self: &Arc<Self>, entry: &Arc<CacheEntry>, window_updates: &[WindowUpdate]) {
+        self.change(|state| state.scheduler.update_windows(entry, window_updates));
     }
 
     /// One reader of the entry has stopped reading, or seems to. Read-ahead for it alone is not

@@ -88,7 +88,7 @@ impl ReadAhead {
         missing: bool,
         conditions: &impl Conditions,
     ) -> Vec<WindowUpdate> {
-        let (mut shifts, mut taken_over) = (Vec::new(), None);
+        let (mut window_updates, mut taken_over) = (Vec::new(), None);
         let index = self.cursors.iter().position(|cursor| cursor.goes_on_with(read));
         let mut cursor = match index {
             Some(index) => self.cursors.remove(index),
@@ -113,22 +113,22 @@ impl ReadAhead {
             }
         }
         let step = cursor.advance(size, self.most, taken_over.is_some(), conditions);
-        shifts.extend(step.map(|step| WindowUpdate::Move {
+        window_updates.extend(step.map(|step| WindowUpdate::Move {
             stream: stream(self.reader, cursor.number),
             keep: step.keep,
             ask: step.ask,
         }));
         // After the move, so that what both windows want stays wanted.
-        shifts.extend(taken_over.map(WindowUpdate::Drop));
+        window_updates.extend(taken_over.map(WindowUpdate::Drop));
         let seen = (read.end - read.start).max(LOOK);
         for other in &mut self.cursors {
             if other.leave_alone(seen) {
-                shifts.push(WindowUpdate::Drop(stream(self.reader, other.number)));
+                window_updates.push(WindowUpdate::Drop(stream(self.reader, other.number)));
             }
         }
         self.cursors.insert(0, cursor);
-        shifts.extend(self.make_room());
-        shifts
+        window_updates.extend(self.make_room());
+        window_updates
     }
 
     /// Drops one cursor when there are too many: the least recently moved of those without a

@@ -42,7 +42,7 @@ pub struct RequestRate {
     answered: Option<Instant>,
     /// When a file that had been refused before was answered.
     came_through: Option<Instant>,
-    pace: Option<Interval>,
+    slowed_to: Option<Interval>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,10 +69,10 @@ impl RequestRate {
         if was_refused {
             self.came_through = Some(now);
         }
-        if let Some(pace) = &mut self.pace {
-            pace.interval = pace.interval.mul_f64(FASTER);
-            if pace.interval < SHORTEST || now.saturating_duration_since(pace.slowed) > FORGOTTEN {
-                self.pace = None;
+        if let Some(slowed_to) = &mut self.slowed_to {
+            slowed_to.interval = slowed_to.interval.mul_f64(FASTER);
+            if slowed_to.interval < SHORTEST || now.saturating_duration_since(slowed_to.slowed) > FORGOTTEN {
+                self.slowed_to = None;
             }
         }
     }
@@ -85,7 +85,7 @@ impl RequestRate {
             .refused
             .iter()
             .filter(|&&(other, at)| other != entry && is_recent(at));
-        self.answered.is_some_and(is_recent) && (self.pace.is_some() || others.count() >= SEVERAL)
+        self.answered.is_some_and(is_recent) && (self.slowed_to.is_some() || others.count() >= SEVERAL)
     }
 
     /// Returns true if refused files succeed when they are requested again, or if that is unknown.
@@ -97,30 +97,32 @@ impl RequestRate {
     /// A request sent at `asked` came too fast. `retry_after` is the pause that the server asked
     /// for.
     pub fn slow_down(&mut self, asked: Instant, retry_after: Option<Duration>, now: Instant) {
-        let is_first = self.pace.is_none();
-        let pace = self.pace.get_or_insert(Interval {
+        let is_first = self.slowed_to.is_none();
+        let slowed_to = self.slowed_to.get_or_insert(Interval {
             interval: FIRST,
             next: now,
             slowed: now,
         });
         // Requests that were in flight together were refused for one reason.
-        if !is_first && asked >= pace.slowed {
-            pace.interval = pace.interval.mul_f64(SLOWER).min(LONGEST);
-            pace.slowed = now;
+        if !is_first && asked >= slowed_to.slowed {
+            slowed_to.interval = slowed_to.interval.mul_f64(SLOWER).min(LONGEST);
+            slowed_to.slowed = now;
         }
-        let pause = retry_after.unwrap_or_default().max(pace.interval);
-        pace.next = pace.next.max(now.checked_add(pause).unwrap_or(now));
+        let pause = retry_after.unwrap_or_default().max(slowed_to.interval);
+        slowed_to.next = slowed_to.next.max(now.checked_add(pause).unwrap_or(now));
     }
 
     /// The earliest time for the next request, if not now.
     pub fn wait(&self, now: Instant) -> Option<Instant> {
-        self.pace.map(|pace| pace.next).filter(|&next| next > now)
+        self.slowed_to
+            .map(|slowed_to| slowed_to.next)
+            .filter(|&next| next > now)
     }
 
     /// A request begins.
     pub fn begins(&mut self, now: Instant) {
-        if let Some(pace) = &mut self.pace {
-            pace.next = pace.next.max(now) + pace.interval;
+        if let Some(slowed_to) = &mut self.slowed_to {
+            slowed_to.next = slowed_to.next.max(now) + slowed_to.interval;
         }
     }
 }

@@ -206,11 +206,17 @@ impl Scheduler {
     }
 
     /// Registers a reader that is blocked on these bytes of the entry. It is woken, perhaps at
-    /// once, when they are in the data file. Bytes past the end of the file need not come. `shifts`
+    /// once, when they are in the data file. Bytes past the end of the file need not come. `window_updates`
     /// updates the windows of the reader's streams in the same step, so that one fetch can bring
     /// what it reads next.
-    pub fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, shifts: &[WindowUpdate], waiter: WaiterId) {
-        self.begin_wait(entry, bytes, Priority::Critical, shifts, waiter);
+    pub fn wait(
+        &mut self,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        window_updates: &[WindowUpdate],
+        waiter: WaiterId,
+    ) {
+        self.begin_wait(entry, bytes, Priority::Critical, window_updates, waiter);
     }
 
     /// Registers a waiter that is in no hurry. Its bytes are wanted at `priority` for as long as it
@@ -225,7 +231,7 @@ impl Scheduler {
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         priority: Priority,
-        shifts: &[WindowUpdate],
+        window_updates: &[WindowUpdate],
         waiter: WaiterId,
     ) {
         if self.closed {
@@ -238,7 +244,7 @@ impl Scheduler {
             priority,
         });
         self.waiters.insert(waiter, entry.id);
-        self.apply(entry, shifts);
+        self.apply(entry, window_updates);
         self.look_after_waiters(entry.id);
         self.follow_up(entry.id);
     }
@@ -256,10 +262,10 @@ impl Scheduler {
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
     /// If the fetch was stopped meanwhile, the chunks that it completed count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
-        self.note_breadth(fetch, watermark);
+        self.feed_concurrency_probe(fetch, watermark);
         let (mut has_just_begun, mut has_lost) = (None, false);
-        if let Some(mut flight) = self.queues.get_mut(entry)
-            && let Some(running) = flight.fetch_mut(fetch)
+        if let Some(mut queue) = self.queues.get_mut(entry)
+            && let Some(running) = queue.fetch_mut(fetch)
         {
             self.brought += watermark.saturating_sub(running.watermark);
             running.watermark = running.watermark.max(watermark);
@@ -268,8 +274,8 @@ impl Scheduler {
             has_just_begun = (!has_begun_before).then_some(running.origin);
             // What the fetch has passed is no longer in flight. It is present now, or was evicted
             // since and has to be fetched again.
-            let passed = flight.pass(fetch);
-            has_lost = flight.next_missing(&passed).is_some();
+            let passed = queue.pass(fetch);
+            has_lost = queue.next_missing(&passed).is_some();
         }
         if let Some(origin) = has_just_begun {
             self.has_begun(entry, origin);
@@ -342,8 +348,8 @@ impl Scheduler {
         let origin = self.queues.number(origin);
         let running = self.queues.at(origin).running();
         self.queues.note_answer(origin);
-        self.queues.pace_mut(origin).note(latency, bytes, time);
-        self.queues.tolerance_mut(origin).answered(running, now);
+        self.queues.fetch_size_mut(origin).note(latency, bytes, time);
+        self.queues.connection_limit_mut(origin).answered(running, now);
         self.sync_share(origin);
     }
 
@@ -351,7 +357,7 @@ impl Scheduler {
     /// another, so those that no reader waits for are stopped.
     pub fn serves(&mut self, origin: &Origin, connections: usize) {
         let origin = self.queues.number(origin);
-        if !self.queues.tolerance_mut(origin).serves(connections) {
+        if !self.queues.connection_limit_mut(origin).serves(connections) {
             return;
         }
         while self.queues.at(origin).running() > self.connections(origin)
@@ -366,7 +372,7 @@ impl Scheduler {
     /// longest fetch for each connection, and a third of that as a reserve.
     pub fn useful_window(&mut self, entry: &CacheEntry) -> u64 {
         let origin = self.queues.origin_of(entry);
-        let longest = self.queues.at(origin).pace.fetch_len(u64::MAX, 1);
+        let longest = self.queues.at(origin).fetch_size.fetch_len(u64::MAX, 1);
         let longest = longest.min(self.limits.fetch_len);
         longest * self.connections(origin) as u64 / 3 * 4
     }
@@ -385,20 +391,20 @@ impl Scheduler {
 
     /// The entry's version, and with it its true size, is known now.
     pub fn settled(&mut self, entry: EntryId) {
-        let Some(mut flight) = self.queues.get_mut(entry) else {
+        let Some(mut queue) = self.queues.get_mut(entry) else {
             return;
         };
-        let count = flight.chunk_count();
-        flight.wants.remove(count..u64::MAX);
+        let count = queue.chunk_count();
+        queue.wants.remove(count..u64::MAX);
         // Their requests end there by themselves; what is left of them must not be wanted again.
-        for running in &mut flight.fetches {
+        for running in &mut queue.fetches {
             running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
         }
         // The version is known now, and with it the chunks that an earlier mount had fetched.
-        for run in flight.wants.runs().cloned().collect::<Vec<_>>() {
-            flight.drop_present(&run);
+        for run in queue.wants.runs().cloned().collect::<Vec<_>>() {
+            queue.drop_present(&run);
         }
-        drop(flight);
+        drop(queue);
         self.look_after_waiters(entry);
         self.follow_up(entry);
     }
@@ -407,17 +413,17 @@ impl Scheduler {
     /// everything wanted of the entry, and the entry's other fetches end. Returns false if the
     /// fetch is no longer wanted.
     pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
-        let Some(mut flight) = self.flight_of(fetch) else {
+        let Some(mut queue) = self.flight_of(fetch) else {
             return false;
         };
-        let (id, all) = (flight.entry.id, 0..flight.chunk_count());
-        flight.wants.remove_at(all.clone(), Priority::Critical);
-        let others = flight.fetches.iter().map(|other| other.id);
+        let (id, all) = (queue.entry.id, 0..queue.chunk_count());
+        queue.wants.remove_at(all.clone(), Priority::Critical);
+        let others = queue.fetches.iter().map(|other| other.id);
         let others: Vec<_> = others.filter(|&other| other != fetch).collect();
-        drop(flight);
+        drop(queue);
         others.into_iter().for_each(|other| self.preempt_for_another(other));
-        if let Some(mut flight) = self.queues.get_mut(id)
-            && let Some(running) = flight.fetch_mut(fetch)
+        if let Some(mut queue) = self.queues.get_mut(id)
+            && let Some(running) = queue.fetch_mut(fetch)
         {
             running.chunks = all;
             running.start = 0;
@@ -431,10 +437,10 @@ impl Scheduler {
 
     /// A fetch has ended by itself: with all its bytes, or with an error for its waiters.
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
-        let Some((flight, ended)) = self.fetch(fetch) else {
+        let Some((queue, ended)) = self.fetch(fetch) else {
             return;
         };
-        let (id, failed_chunks) = (flight.entry.id, flight.left_of(ended));
+        let (id, failed_chunks) = (queue.entry.id, queue.left_of(ended));
         self.remove(fetch);
         match result {
             Ok(()) => {}

@@ -111,10 +111,14 @@ impl ReadAt {
     }
 
     fn wait(mut self, missing: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {
-        let Missing { entry, span, shifts } = missing;
+        let Missing {
+            entry,
+            span,
+            window_updates,
+        } = missing;
         let (reader, bytes) = (Arc::clone(&self.reader), span.bytes.clone());
         self.found = Some(span);
-        Step::Waiting(reader.wait(&entry, bytes, &shifts, park(self)))
+        Step::Waiting(reader.wait(&entry, bytes, &window_updates, park(self)))
     }
 }
 

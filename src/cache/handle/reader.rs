@@ -52,7 +52,7 @@ pub(super) struct Missing {
     /// What the wait is for.
     pub span: Span,
     /// What becomes of the reader's windows.
-    pub shifts: Vec<WindowUpdate>,
+    pub window_updates: Vec<WindowUpdate>,
 }
 
 /// The bytes that answer a read.
@@ -120,8 +120,8 @@ impl Reader {
         let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
             // A stamp of 0 notices every later eviction: the file begins without any.
-            let shifts = self.ahead.lock().note(&bytes, size, true, self);
-            return self.missing(asked, shifts, Guard::Stamp(0));
+            let window_updates = self.ahead.lock().note(&bytes, size, true, self);
+            return self.missing(asked, window_updates, Guard::Stamp(0));
         };
         if is_bypass {
             return self.look_in_memory(settled, bytes);
@@ -144,27 +144,27 @@ impl Reader {
             return self.look_in_memory(settled, bytes);
         }
         let mut is_here = settled.presence.contains_all(&chunks);
-        let is_in_trouble = self.cache.versions().trouble.is_on();
-        let mut shifts = self.ahead.lock().note(&bytes, size, !is_here, self);
-        if is_in_trouble || !self.cache.is_online {
-            shifts.retain(|shift| shift.asks().is_none());
+        let is_failing = self.cache.versions().disk_health.is_on();
+        let mut window_updates = self.ahead.lock().note(&bytes, size, !is_here, self);
+        if is_failing || !self.cache.is_online {
+            window_updates.retain(|update| update.asks().is_none());
         }
-        let asks = shifts.iter().any(|shift| shift.asks().is_some());
+        let asks = window_updates.iter().any(|update| update.asks().is_some());
         if (!is_here || asks) && quota.has_others() {
-            self.learn(settled, &chunks, &shifts);
+            self.learn(settled, &chunks, &window_updates);
             is_here = settled.presence.contains_all(&chunks);
         }
         if is_here {
-            if !shifts.is_empty() {
-                self.cache.manager.shift(&self.entry, &shifts);
+            if !window_updates.is_empty() {
+                self.cache.manager.update_windows(&self.entry, &window_updates);
             }
             return ready(bytes);
         }
-        if is_in_trouble {
+        if is_failing {
             return self.look_in_memory(settled, bytes);
         }
         let used = Guard::Used(settled.cached_file.use_chunks(chunks));
-        self.missing(asked, shifts, used)
+        self.missing(asked, window_updates, used)
     }
 
     fn look_in_memory(&self, settled: &Settled, bytes: Range<u64>) -> Look {
@@ -175,22 +175,30 @@ impl Reader {
         if is_here {
             return Look::Here(span);
         }
-        let shifts = Vec::new();
-        Look::Missing(Missing { entry, span, shifts })
+        let window_updates = Vec::new();
+        Look::Missing(Missing {
+            entry,
+            span,
+            window_updates,
+        })
     }
 
     /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
-    fn missing(&self, bytes: Range<u64>, shifts: Vec<WindowUpdate>, guard: Guard) -> Look {
+    fn missing(&self, bytes: Range<u64>, window_updates: Vec<WindowUpdate>, guard: Guard) -> Look {
         let (entry, span) = (Arc::clone(&self.entry), Span { bytes, guard });
-        Look::Missing(Missing { entry, span, shifts })
+        Look::Missing(Missing {
+            entry,
+            span,
+            window_updates,
+        })
     }
 
     /// Looks up in the index what other mounts have fetched meanwhile of the bytes about to be
     /// requested.
-    fn learn(&self, settled: &Settled, chunks: &Range<u64>, shifts: &[WindowUpdate]) {
+    fn learn(&self, settled: &Settled, chunks: &Range<u64>, window_updates: &[WindowUpdate]) {
         let whole = 0..settled.size();
         let is_small = settled.size() <= SMALL_FILE;
-        let ahead = shifts.iter().filter_map(WindowUpdate::asks);
+        let ahead = window_updates.iter().filter_map(WindowUpdate::asks);
         let ahead = ahead.chain(is_small.then_some(&whole));
         let ahead = ahead.map(|bytes| self.entry.chunk.touched(&(bytes.start..bytes.end.min(settled.size()))));
         for chunks in ahead.chain([chunks.clone()]) {
@@ -203,7 +211,7 @@ impl Reader {
         &self,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
-        shifts: &[WindowUpdate],
+        window_updates: &[WindowUpdate],
         on_ready: OnReady,
     ) -> WaiterId {
         let size = self.entry.size();
@@ -215,8 +223,8 @@ impl Reader {
             keep: 0..size,
             ask: 0..size,
         }];
-        let shifts = if size <= SMALL_FILE { &whole } else { shifts };
-        self.cache.manager.when_ready(entry, bytes, shifts, on_ready)
+        let window_updates = if size <= SMALL_FILE { &whole } else { window_updates };
+        self.cache.manager.when_ready(entry, bytes, window_updates, on_ready)
     }
 
     /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called

@@ -48,15 +48,15 @@ impl Cache {
             logins: Logins::of(client.clone()),
             ..config
         };
-        let trouble = Arc::new(DiskHealth::none_in(&config.folder));
-        let opened =
-            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(&config, Arc::clone(&trouble)));
+        let disk_health = Arc::new(DiskHealth::none_in(&config.folder));
+        let opened = Folder::open_or_make_way(&config.folder)
+            .and_then(|folder| folder.occupy(&config, Arc::clone(&disk_health)));
         let (dir_lock, versions) = match opened {
             Ok((dir_lock, versions)) => (Some(dir_lock), versions),
             Err(error) => {
                 let why = folder::may_pass(&config, &error).ok_or(error)?;
-                trouble.folder_is_shut(&why);
-                (None, VersionStore::fallback(&config, trouble)?)
+                disk_health.folder_is_shut(&why);
+                (None, VersionStore::fallback(&config, disk_health)?)
             }
         };
         Cache::with(versions, dir_lock, config, client, runtime)
@@ -70,8 +70,8 @@ impl Cache {
         client: Client,
         runtime: &Handle,
     ) -> Result<Arc<Cache>, CacheError> {
-        let trouble = Arc::new(DiskHealth::none_in(&config.folder));
-        let occupied = folder.occupy(&config, trouble)?;
+        let disk_health = Arc::new(DiskHealth::none_in(&config.folder));
+        let occupied = folder.occupy(&config, disk_health)?;
         Cache::with(occupied.1, Some(occupied.0), config, client, runtime)
     }
 
@@ -111,7 +111,7 @@ impl Cache {
             patience: config.read_timeout,
             memory: Arc::default(),
             folder: config.folder.clone(),
-            catalogue: Catalog::new(Arc::clone(&cache_dir)),
+            catalog: Catalog::new(Arc::clone(&cache_dir)),
             cache_dir,
             is_online,
             chunk_size: config.chunk_size,
@@ -137,16 +137,16 @@ impl Cache {
     /// Opens the directory that could not be opened at start. Returns true if no further try is
     /// needed.
     pub(in crate::cache) fn swap_in(&self, config: &CacheConfig) -> bool {
-        let trouble = Arc::clone(&self.versions().trouble);
+        let disk_health = Arc::clone(&self.versions().disk_health);
         let opened =
-            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&trouble)));
+            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&disk_health)));
         match opened {
             Ok((dir_lock, versions)) => {
                 self.cache_dir.swap_in(versions);
                 if let Err(error) = self.hold(dir_lock, config) {
                     log::warn!("can't start eviction: {error}");
                 }
-                trouble.folder_is_open();
+                disk_health.folder_is_open();
                 true
             }
             Err(error) => {

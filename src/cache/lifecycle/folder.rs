@@ -85,7 +85,7 @@ impl Folder {
     pub fn occupy(
         self,
         config: &CacheConfig,
-        trouble: Arc<DiskHealth>,
+        disk_health: Arc<DiskHealth>,
     ) -> Result<(DirLock, Arc<VersionStore>), CacheError> {
         let Folder { dir_lock, store, index } = self;
         // The index's sum visits all entries. It is used only if there is no count, or if the count
@@ -117,7 +117,7 @@ impl Folder {
             cached_files: CachedFiles::default(),
             quota,
             restoring: Mutex::default(),
-            trouble,
+            disk_health,
             logins: config.logins.clone(),
         };
         Ok((dir_lock, Arc::new(versions)))
@@ -138,7 +138,7 @@ impl VersionStore {
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn fallback(config: &CacheConfig, trouble: Arc<DiskHealth>) -> Result<Arc<VersionStore>, CacheError> {
+    pub fn fallback(config: &CacheConfig, disk_health: Arc<DiskHealth>) -> Result<Arc<VersionStore>, CacheError> {
         Ok(Arc::new(VersionStore {
             has_holes: false,
             is_fallback: true,
@@ -147,7 +147,7 @@ impl VersionStore {
             cached_files: CachedFiles::default(),
             quota: Quota::fallback(&config.quota)?,
             restoring: Mutex::default(),
-            trouble,
+            disk_health,
             logins: config.logins.clone(),
         }))
     }
@@ -295,8 +295,8 @@ mod tests {
             },
             ..CacheConfig::in_folder(dir.path())
         };
-        let trouble = Arc::new(DiskHealth::none_in(dir.path()));
-        let (dir_lock, versions) = Folder::open(dir.path()).unwrap().occupy(&config, trouble).unwrap();
+        let disk_health = Arc::new(DiskHealth::none_in(dir.path()));
+        let (dir_lock, versions) = Folder::open(dir.path()).unwrap().occupy(&config, disk_health).unwrap();
         let chunk = ChunkSize::new(256 << 10).unwrap();
         let mut keys = Vec::new();
         for number in 0..6_u64 {

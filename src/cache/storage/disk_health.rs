@@ -184,51 +184,54 @@ mod tests {
 
     #[test]
     fn it_begins_with_a_failure_and_ends_with_a_success_after_the_pause_each_told_once() {
-        let (trouble, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
+        let (disk_health, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
         assert!(
-            !trouble.is_on_at(start) && !trouble.worked_at(start),
+            !disk_health.is_on_at(start) && !disk_health.worked_at(start),
             "no trouble, no news"
         );
-        assert!(trouble.failed_at(start), "the first failure is news");
-        assert!(!trouble.failed_at(start), "the second is not");
-        assert!(trouble.is_on_at(start) && trouble.is_on());
+        assert!(disk_health.failed_at(start), "the first failure is news");
+        assert!(!disk_health.failed_at(start), "the second is not");
+        assert!(disk_health.is_on_at(start) && disk_health.is_on());
         let late = start + PAUSE;
         assert!(
-            !trouble.worked_at(late - Duration::from_millis(1)),
+            !disk_health.worked_at(late - Duration::from_millis(1)),
             "a write that was under way"
         );
-        assert!(!trouble.is_on_at(late), "the cache is to be tried");
-        assert!(trouble.worked_at(late), "and works");
-        assert!(!trouble.worked_at(late) && !trouble.is_on_at(start));
+        assert!(!disk_health.is_on_at(late), "the cache is to be tried");
+        assert!(disk_health.worked_at(late), "and works");
+        assert!(!disk_health.worked_at(late) && !disk_health.is_on_at(start));
     }
 
     #[test]
     fn a_folder_that_is_gone_is_trouble_until_it_is_back_whatever_is_written() {
-        let trouble = DiskHealth::none_in(Path::new("/c"));
-        assert!(!trouble.folder_is(true) && !trouble.is_on());
-        assert!(trouble.folder_is(false) && !trouble.folder_is(false), "told once");
-        trouble.worked();
-        assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
-        assert!(trouble.folder_is(true) && !trouble.is_on());
+        let disk_health = DiskHealth::none_in(Path::new("/c"));
+        assert!(!disk_health.folder_is(true) && !disk_health.is_on());
+        assert!(
+            disk_health.folder_is(false) && !disk_health.folder_is(false),
+            "told once"
+        );
+        disk_health.worked();
+        assert!(disk_health.is_on() && !disk_health.is_on_at(Instant::now()));
+        assert!(disk_health.folder_is(true) && !disk_health.is_on());
     }
 
     #[test]
     fn a_folder_that_is_not_open_yet_is_trouble_until_it_is() {
-        let trouble = DiskHealth::none_in(Path::new("/c"));
-        trouble.folder_is_shut(&"full");
-        trouble.worked();
-        assert!(trouble.is_on() && !trouble.is_on_at(Instant::now()));
-        trouble.folder_is_open();
-        assert!(!trouble.is_on());
+        let disk_health = DiskHealth::none_in(Path::new("/c"));
+        disk_health.folder_is_shut(&"full");
+        disk_health.worked();
+        assert!(disk_health.is_on() && !disk_health.is_on_at(Instant::now()));
+        disk_health.folder_is_open();
+        assert!(!disk_health.is_on());
     }
 
     #[test]
     fn a_try_that_fails_begins_another_pause_without_a_word() {
-        let (trouble, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
-        trouble.failed_at(start);
+        let (disk_health, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
+        disk_health.failed_at(start);
         let second = start + 2 * PAUSE;
-        assert!(!trouble.is_on_at(second));
-        assert!(!trouble.failed_at(second), "it is known already");
-        assert!(trouble.is_on_at(second + PAUSE / 2) && !trouble.is_on_at(second + PAUSE));
+        assert!(!disk_health.is_on_at(second));
+        assert!(!disk_health.failed_at(second), "it is known already");
+        assert!(disk_health.is_on_at(second + PAUSE / 2) && !disk_health.is_on_at(second + PAUSE));
     }
 }

@@ -414,7 +414,7 @@ fn a_disk_without_holes_is_read_around_and_nothing_is_written_to_it() {
         assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
     }
     assert!(
-        !mount.cache.is_in_trouble(),
+        !mount.cache.is_disk_failing(),
         "it is as it is, and not to be tried again"
     );
     assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 0);
@@ -444,7 +444,7 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     let new = mount.listed_at(&again, SIZE);
     let _ = read(&new, 0, SIZE);
     assert_eq!(read(&new, 0, SIZE).unwrap(), file);
-    assert!(mount.cache.is_in_trouble());
+    assert!(mount.cache.is_disk_failing());
     drop(reader);
     mount.cache.evict(&server.url, false, true);
     assert_eq!(files(), theirs, "of the same name, and not ours");
@@ -454,7 +454,7 @@ fn a_cache_folder_that_is_replaced_is_left_alone() {
     mount.cache.sync_index();
     assert!(mount.cache.newest(&server.url).is_some());
     std::fs::rename(&moved, &folder).unwrap();
-    assert!(mount.cache.versions().is_in_place() && !mount.cache.is_in_trouble());
+    assert!(mount.cache.versions().is_in_place() && !mount.cache.is_disk_failing());
     drop(new);
     mount.end();
 }

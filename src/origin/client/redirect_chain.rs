@@ -63,7 +63,7 @@ impl Client {
     /// resource is requested by its own URL.
     pub(crate) async fn send_for(
         &self,
-        errand: RequestClass,
+        class: RequestClass,
         route: Option<&dyn Route>,
         method: Method,
         asked: &Url,
@@ -71,13 +71,13 @@ impl Client {
     ) -> Result<Answer, HttpError> {
         let redirects = &self.shared.redirects;
         let Some(short) = redirects.short_cut(asked) else {
-            return self.follow(errand, route, method, asked, headers).await;
+            return self.follow(class, route, method, asked, headers).await;
         };
         let tried = short.url.as_ref().unwrap_or(asked);
         if let (Some(route), Some(short)) = (route, &short.url) {
             route.leads_to(short).await;
         }
-        let mut first = self.follow(errand, route, method.clone(), tried, headers.clone()).await;
+        let mut first = self.follow(class, route, method.clone(), tried, headers.clone()).await;
         if !has_failed(&first) || self.is_offline() {
             return first;
         }
@@ -100,7 +100,7 @@ impl Client {
                 if let Some(route) = route {
                     route.leads_to(&next).await;
                 }
-                let next = self.follow(errand, route, method.clone(), &next, headers.clone()).await;
+                let next = self.follow(class, route, method.clone(), &next, headers.clone()).await;
                 if !has_failed(&next) {
                     return next;
                 }
@@ -109,7 +109,7 @@ impl Client {
         if tried == asked {
             return first;
         }
-        let own = self.follow(errand, route, method, asked, headers).await;
+        let own = self.follow(class, route, method, asked, headers).await;
         let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
         // Only the place where the names were found can say that a resource is gone.
         if is_gone(&own) && !is_gone(&first) { first } else { own }
@@ -119,7 +119,7 @@ impl Client {
     /// it is not gone: the URL is requested again, until it leads to a machine that was asked already.
     async fn follow(
         &self,
-        errand: RequestClass,
+        class: RequestClass,
         route: Option<&dyn Route>,
         method: Method,
         asked: &Url,
@@ -137,7 +137,7 @@ impl Client {
                 .filter(|known| !lacking.is_empty() && !lacking.contains(known));
             let answer = self
                 .hops(
-                    errand,
+                    class,
                     route,
                     method.clone(),
                     from.unwrap_or(asked),
@@ -175,7 +175,7 @@ impl Client {
     /// Sends a request over its redirect chain. `last` is the last URL requested.
     async fn hops(
         &self,
-        errand: RequestClass,
+        class: RequestClass,
         route: Option<&dyn Route>,
         method: Method,
         asked: &Url,
@@ -191,7 +191,7 @@ impl Client {
         let most = self.shared.config.max_redirects;
         for _ in 0..=most {
             last.clone_from(&url);
-            let mut answer = self.hop(errand, method.clone(), url.clone(), headers.clone()).await?;
+            let mut answer = self.hop(class, method.clone(), url.clone(), headers.clone()).await?;
             match redirect(&answer) {
                 None => return Ok(answer),
                 Some(Ok(target)) => {
@@ -211,7 +211,7 @@ impl Client {
     /// Sends a request to one URL, with the credentials of its origin.
     async fn hop(
         &self,
-        errand: RequestClass,
+        class: RequestClass,
         method: Method,
         url: Url,
         headers: HeaderMap,
@@ -223,7 +223,7 @@ impl Client {
         let _under_way = self.shared.healths.of_url(&url).asks();
         let mut renewals = 0;
         loop {
-            let (mut response, shown) = self.ask(errand, &method, &url, &headers).await.map_err(fail)?;
+            let (mut response, shown) = self.ask(class, &method, &url, &headers).await.map_err(fail)?;
             if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
                 let access = &self.shared.access;
                 if access.renew(&url, &shown, response.headers()).await.map_err(fail)? {
@@ -244,20 +244,20 @@ impl Client {
     /// connection.
     async fn ask(
         &self,
-        errand: RequestClass,
+        class: RequestClass,
         method: &Method,
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<(Response, Shown), HttpErrorKind> {
         let shared = &self.shared;
-        let timeout = errand.patience(shared.config.timeout);
+        let timeout = class.patience(shared.config.timeout);
         let limit = shared.limits.of(url);
         let (mut left, mut given_up, mut is_second) = (timeout, 0, false);
         let mut kept: Option<Lease> = None;
         loop {
             let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => limit.lease(errand, given_up).await,
+                None => limit.lease(class, given_up).await,
             };
             let speech = shared.connections.speech(url, shared.access.is_home(url));
             let wire = lease.wire(speech, || shared.connections.wire(speech));

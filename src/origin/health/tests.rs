@@ -30,22 +30,31 @@ async fn what_fails_alone_holds_nobody_up_and_the_second_one_stands_for_the_orig
     let health = health();
     for _ in 0..5 {
         assert_eq!(
-            health.turn().await.failed(&busy("a", None)),
+            health.permit().await.failed(&busy("a", None)),
             FailureAttribution::Resource
         );
-        assert!(health.turn_now().is_some());
+        assert!(health.permit_now().is_some());
     }
-    assert_eq!(health.turn().await.failed(&busy("b", None)), FailureAttribution::Origin);
-    assert!(health.turn_now().is_none());
-    // A failed probe extends the pause, whichever request sent it.
-    assert_eq!(health.turn().await.failed(&busy("a", None)), FailureAttribution::Origin);
-    health.turn().await.answered();
     assert_eq!(
-        health.turn().await.failed(&busy("a", None)),
+        health.permit().await.failed(&busy("b", None)),
+        FailureAttribution::Origin
+    );
+    assert!(health.permit_now().is_none());
+    // A failed probe extends the pause, whichever request sent it.
+    assert_eq!(
+        health.permit().await.failed(&busy("a", None)),
+        FailureAttribution::Origin
+    );
+    health.permit().await.answered();
+    assert_eq!(
+        health.permit().await.failed(&busy("a", None)),
         FailureAttribution::Resource,
         "a new outage"
     );
-    assert_eq!(health.turn().await.failed(&busy("b", None)), FailureAttribution::Origin);
+    assert_eq!(
+        health.permit().await.failed(&busy("b", None)),
+        FailureAttribution::Origin
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,26 +63,26 @@ async fn what_fails_while_others_are_answered_is_no_sign_of_the_origin() {
     for _ in 0..3 {
         for path in ["a", "b", "c"] {
             assert_eq!(
-                health.turn().await.failed(&busy(path, None)),
+                health.permit().await.failed(&busy(path, None)),
                 FailureAttribution::Resource
             );
-            health.turn().await.answered();
+            health.permit().await.answered();
         }
     }
     for path in ["a", "b", "c", "d"] {
         assert_eq!(
-            health.turn().await.failed(&busy(path, None)),
+            health.permit().await.failed(&busy(path, None)),
             FailureAttribution::Resource
         );
     }
     assert_eq!(
-        health.turn().await.failed(&busy("e", None)),
+        health.permit().await.failed(&busy("e", None)),
         FailureAttribution::Origin,
         "two that were well"
     );
-    health.turn().await.answered();
+    health.permit().await.answered();
     for path in 0..3 * MOST_FAILING {
-        health.turn().await.failed(&busy(&path.to_string(), None));
+        health.permit().await.failed(&busy(&path.to_string(), None));
         health.answered();
         assert!(health.state.lock().failures.len() <= MOST_FAILING);
     }
@@ -90,7 +99,7 @@ async fn a_broken_way_and_a_word_to_all_are_the_origins_at_once() {
     };
     for error in [down(), busy("a", Some(Duration::from_secs(1))), too_many] {
         assert_eq!(
-            health().turn().await.failed(&error),
+            health().permit().await.failed(&error),
             FailureAttribution::Origin,
             "{error}"
         );
@@ -111,21 +120,21 @@ fn no_server_makes_it_remember_origins_without_end_and_what_is_held_stays() {
 async fn a_well_origin_is_asked_at_once_by_all() {
     let health = health();
     let began = Instant::now();
-    let turns = [health.turn().await, health.turn().await];
+    let permits = [health.permit().await, health.permit().await];
     assert_eq!(began.elapsed(), Duration::ZERO);
-    turns.into_iter().for_each(Permit::answered);
+    permits.into_iter().for_each(Permit::answered);
     assert!(health.state.lock().pause.is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_of_questions_that_were_under_way_together_count_as_one() {
     let health = health();
-    let turns = [health.turn().await, health.turn().await, health.turn().await];
-    for turn in turns {
-        turn.failed(&down());
+    let permits = [health.permit().await, health.permit().await, health.permit().await];
+    for permit in permits {
+        permit.failed(&down());
     }
     let began = Instant::now();
-    let probe = health.turn().await;
+    let probe = health.permit().await;
     assert!(began.elapsed() < FIRST_PAUSE * 2, "{:?}", began.elapsed());
     drop(probe);
 }
@@ -133,23 +142,23 @@ async fn failures_of_questions_that_were_under_way_together_count_as_one() {
 #[tokio::test(start_paused = true)]
 async fn pauses_grow_and_one_asks_for_all() {
     let health = health();
-    health.turn().await.failed(&down());
+    health.permit().await.failed(&down());
     let mut last = Duration::ZERO;
     for _ in 0..4 {
         let began = Instant::now();
-        let probe = health.turn().await;
+        let probe = health.permit().await;
         assert!(began.elapsed() > last, "{:?} after {last:?}", began.elapsed());
         last = began.elapsed();
-        let second = health.turn();
+        let second = health.permit();
         tokio::pin!(second);
         assert!(futures_pending(&mut second).await, "one asks at a time");
         probe.failed(&down());
     }
-    let probe = health.turn().await;
+    let probe = health.permit().await;
     let waiting: Vec<_> = (0..3)
         .map(|_| {
             let health = Arc::clone(&health);
-            tokio::spawn(async move { health.turn().await.answered() })
+            tokio::spawn(async move { health.permit().await.answered() })
         })
         .collect();
     tokio::task::yield_now().await;
@@ -169,20 +178,20 @@ async fn futures_pending(future: &mut (impl Future + Unpin)) -> bool {
 async fn retry_after_is_honoured() {
     let health = health();
     let asked = Duration::from_secs(20);
-    health.turn().await.failed(&busy("a", Some(asked)));
+    health.permit().await.failed(&busy("a", Some(asked)));
     let began = Instant::now();
-    drop(health.turn().await);
+    drop(health.permit().await);
     assert!(began.elapsed() >= asked, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_its_turn_back_without_a_word_lets_the_next_one_ask() {
     let health = health();
-    health.turn().await.failed(&down());
-    let probe = health.turn().await;
+    health.permit().await.failed(&down());
+    let probe = health.permit().await;
     let next = tokio::spawn({
         let health = Arc::clone(&health);
-        async move { health.turn().await.answered() }
+        async move { health.permit().await.answered() }
     });
     tokio::task::yield_now().await;
     drop(probe);

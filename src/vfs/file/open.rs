@@ -124,7 +124,7 @@ impl Tree {
             None => self.entry_by_listing(node.ino, file)?,
         };
         file.opened(&entry);
-        if file.is_successor() && !self.client.is_offline() && !self.cache.is_in_trouble() {
+        if file.is_successor() && !self.client.is_offline() && !self.cache.is_disk_failing() {
             let first = 0..FIRST_OF_SUCCESSOR.min(entry.size());
             self.cache.manager().request(&entry, first, Priority::High);
         }
@@ -178,7 +178,7 @@ impl Tree {
         expected: Option<&Version>,
         asker: Urgency,
     ) -> Result<Option<Known>, TreeError> {
-        let (catalogue, content) = (self.cache.catalogue(), self.content(file));
+        let (catalog, content) = (self.cache.catalog(), self.content(file));
         let url = content.url();
         // A mirror's answer never replaces the source's own.
         let who = match expected {
@@ -194,7 +194,7 @@ impl Tree {
         };
         let answer = self.ask(url, who, asker, question).await;
         if let Err(TreeError::NotFound) = answer {
-            catalogue.forget_file(url);
+            catalog.forget_file(url);
             file.note_absent();
         }
         let mut found = answer?.answer;
@@ -207,8 +207,8 @@ impl Tree {
         let known = Known::of(found);
         if let Some(known) = &known {
             // The catalog orders names by their last confirmation.
-            if expected != Some(&known.version) || catalogue.ages() {
-                catalogue.keep_file(url, known.version.clone(), known.modified);
+            if expected != Some(&known.version) || catalog.ages() {
+                catalog.keep_file(url, known.version.clone(), known.modified);
             }
             file.note(known.clone());
         }
@@ -328,7 +328,7 @@ impl Tree {
     /// The last known answer for a file, of any age.
     async fn told_before(&self, url: &Url) -> Option<Known> {
         let url = url.clone();
-        let told = self.with_cache(move |cache| cache.catalogue().file(&url)).await;
+        let told = self.with_cache(move |cache| cache.catalog().file(&url)).await;
         told.ok().flatten().map(Known::stored)
     }
 

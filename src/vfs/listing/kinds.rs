@@ -43,7 +43,7 @@ impl Tree {
     /// The directory that replaces a file node.
     pub(in crate::vfs) fn directory_instead(&self, file: &RemoteFile) -> Directory {
         let url = file.url();
-        self.cache.catalogue().forget_file(&url);
+        self.cache.catalog().forget_file(&url);
         self.listed_directory(file.source(), with_slash(&url), file.listed_time())
     }
 

@@ -132,7 +132,7 @@ impl Tree {
         }
         let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
         let find = move |cache: &Cache| {
-            let listing = stored::read(&wanted, &cache.catalogue().listing(&wanted)?)?;
+            let listing = stored::read(&wanted, &cache.catalog().listing(&wanted)?)?;
             tree.take_stored_listing(&of, listing)
         };
         // If the query fails, no names count as stored.
@@ -192,16 +192,16 @@ impl Tree {
                 }
                 directory.forget();
                 directory.note_failure(asker, &TreeError::NotFound);
-                self.cache.catalogue().forget_listing(url);
+                self.cache.catalog().forget_listing(url);
                 Err(TreeError::NotFound)
             }
             (Err(TreeError::NotAsked), Some(snapshot)) => {
-                self.cache.catalogue().note_shown(url);
+                self.cache.catalog().note_shown(url);
                 Ok(snapshot)
             }
             (Err(error), Some(snapshot)) => {
                 log::warn!("{error}; showing the cached listing");
-                self.cache.catalogue().note_shown(url);
+                self.cache.catalog().note_shown(url);
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
             }
@@ -383,7 +383,7 @@ impl Tree {
         let entries = names.entries();
         let files = || (0..entries.len()).filter(|&at| !entries.is_directory(at));
         let urls = files().map(|at| (at, entries.url(at)));
-        let shown = self.cache.catalogue().shown(files().count(), urls).into_iter();
+        let shown = self.cache.catalog().shown(files().count(), urls).into_iter();
         let is_same = |(at, shown): &(usize, ShownFile)| match entries.kind(*at) {
             EntryKind::File(size) => shown.listed == stored::file_text(size, entries.modified(*at)),
             EntryKind::Directory => false,
@@ -418,24 +418,24 @@ impl Tree {
     /// Stores a listing in the catalog, unless the stored one is the same.
     pub(super) fn keep(&self, directory: &Directory, listing: &Listing) {
         let Some(url) = &directory.url else { return };
-        let catalogue = self.cache.catalogue();
+        let catalog = self.cache.catalog();
         let Some(row) = stored::write(url, listing) else {
             log::debug!(
                 "{}: its links may contain secrets or other servers, so its listing is not saved",
                 redact(url)
             );
-            return catalogue.forget_listing(url);
+            return catalog.forget_listing(url);
         };
         let kept = Kept {
             names: xxh3_64(&row.names),
             modified: row.modified,
             at: clock::now(),
         };
-        let is_there = |before: &Kept| before.says_the_same(&kept) && catalogue.has_lately(before.at);
+        let is_there = |before: &Kept| before.says_the_same(&kept) && catalog.has_lately(before.at);
         if directory.state.read().kept.as_ref().is_some_and(is_there) {
             return;
         }
-        directory.state.write().kept = catalogue.keep_listing(url, row).then_some(kept);
+        directory.state.write().kept = catalog.keep_listing(url, row).then_some(kept);
     }
 
     /// Replaces a changed node by a new node for the new version.

@@ -258,7 +258,7 @@ impl Tree {
                     .lock()
                     .keep(directory, step.serial, rank, Arc::clone(&entry));
                 // A file that the cache can't keep would be fetched in vain.
-                if is_wanted && !tree.cache.is_in_trouble() {
+                if is_wanted && !tree.cache.is_disk_failing() {
                     tree.cache.manager().request(&entry, 0..entry.size(), Priority::High);
                     // The walk may have ended meanwhile, and no other code cancels this request.
                     if !tree.file_walks.lock().is_going_on(directory, step.serial) {

@@ -78,7 +78,7 @@ impl Tree {
             return Vec::new();
         };
         if let Some(listed) = file.to_write() {
-            self.cache.catalogue().keep_shown(&file.url(), listed, node.ino);
+            self.cache.catalog().keep_shown(&file.url(), listed, node.ino);
         }
         let mut changed = Vec::new();
         let learnt = file.teach_dates();

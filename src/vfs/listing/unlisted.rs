@@ -207,7 +207,7 @@ impl Tree {
         let text = version.as_ref().map(version_text).unwrap_or_default();
         let number = number(&[url.as_str(), &text]);
         if let Some(Known { version, modified, .. }) = &known {
-            self.cache.catalogue().keep_file(&url, version.clone(), *modified);
+            self.cache.catalog().keep_file(&url, version.clone(), *modified);
         }
         let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
         let file = RemoteFile::known(&url, known, dates, source);

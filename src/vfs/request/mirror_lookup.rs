@@ -55,11 +55,11 @@ impl Tree {
         if self.client.not_left_out(mirrors).is_empty() {
             return None;
         }
-        let turn = health.turn_now();
-        if turn.as_ref().is_some_and(|turn| !turn.is_probe()) {
+        let permit = health.permit_now();
+        if permit.as_ref().is_some_and(|permit| !permit.is_probe()) {
             return None;
         }
-        if let Some(probe) = turn {
+        if let Some(probe) = permit {
             self.client.find_out(&self.runtime, url.clone(), probe);
         }
         self.ask_mirrors(url, mirrors, question).await
@@ -77,14 +77,14 @@ impl Tree {
     {
         for there in self.client.not_left_out(mirrors) {
             let Some(gate) = self.gate(&there) else { continue };
-            let Some(turn) = self.client.health_of(&there).turn_now() else {
+            let Some(permit) = self.client.health_of(&there).permit_now() else {
                 continue;
             };
             let place = gate.place().await;
             let answer = question(Some(there.clone())).await;
             let error = answer.as_ref().err().and_then(SourceError::http);
             let failure = error.map(|error| &error.kind);
-            let was_answered = turn.ended(error);
+            let was_answered = permit.ended(error);
             gate.note(failure);
             place.ended(failure);
             match answer {

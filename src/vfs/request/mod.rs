@@ -186,7 +186,7 @@ impl Tree {
                 if let Some(told) = self.ask_mirrors_instead(url, mirrors, &health, &mut question).await {
                     return Ok(told);
                 }
-                let (turn, place) = leave_to_ask(&health, gate, asker, gave_way > 0)
+                let (permit, place) = permit_to_ask(&health, gate, asker, gave_way > 0)
                     .await
                     .ok_or(TreeError::NotAsked)?;
                 let (answers, traffic) = (health.answers(), health.traffic());
@@ -198,7 +198,7 @@ impl Tree {
                     () = given_way(place.as_ref(), patience) => {
                         is_under_way.store(false, Ordering::Relaxed);
                         gave_way += 1;
-                        drop((turn, place));
+                        drop((permit, place));
                         if matches!(asker, Urgency::Guessing) {
                             return Err(TreeError::NotAsked);
                         }
@@ -215,9 +215,9 @@ impl Tree {
                 let error = error.filter(|error| !is_of_another(error, &origin));
                 let failure = error.map(|error| &error.kind);
                 if is_of_this_question(failure, health.answers() - answers) {
-                    drop(turn);
+                    drop(permit);
                 } else {
-                    turn.ended(error);
+                    permit.ended(error);
                 }
                 gate.note(failure);
                 if let Some(place) = place {
@@ -310,28 +310,28 @@ async fn given_way(place: Option<&Place<'_>>, after: Duration) {
 }
 
 /// Waits for the origin's health and for a permit. `None` if a request that is not `Waiting` must not be sent now.
-async fn leave_to_ask<'a>(
+async fn permit_to_ask<'a>(
     health: &Arc<Health>,
     gate: &'a Limiter,
     asker: Urgency,
     had_place: bool,
 ) -> Option<(Permit, Option<Place<'a>>)> {
     loop {
-        let turn = match asker {
-            Urgency::Waiting(_) => health.turn().await,
-            Urgency::Refreshing | Urgency::Guessing => health.turn_now()?,
+        let permit = match asker {
+            Urgency::Waiting(_) => health.permit().await,
+            Urgency::Refreshing | Urgency::Guessing => health.permit_now()?,
         };
-        if turn.is_probe() {
+        if permit.is_probe() {
             // All other requests wait for this probe, so it does not queue behind slow pages.
-            return Some((turn, None));
+            return Some((permit, None));
         }
         let place = match asker {
             Urgency::Guessing => gate.place_for_a_guess().await?,
             Urgency::Waiting(_) | Urgency::Refreshing if had_place => gate.place_behind_others().await,
             Urgency::Waiting(_) | Urgency::Refreshing => gate.place().await,
         };
-        if turn.is_good() {
-            return Some((turn, Some(place)));
+        if permit.is_good() {
+            return Some((permit, Some(place)));
         }
     }
 }

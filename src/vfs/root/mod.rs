@@ -74,7 +74,7 @@ impl Tree {
                         self.runtime
                             .spawn(async move { tree.confirm_newer(&asked, Some(version)).await });
                     }
-                    Some(Known { version, modified, .. }) => self.cache.catalogue().keep_file(&url, version, modified),
+                    Some(Known { version, modified, .. }) => self.cache.catalog().keep_file(&url, version, modified),
                     None => {}
                 }
                 node

@@ -174,7 +174,7 @@ impl Top {
     pub async fn of(
         client: &Client,
         sources: &Sources,
-        catalogue: &Catalog,
+        catalog: &Catalog,
         urls: Vec<Url>,
         naming: Naming,
     ) -> Result<Top, TopError> {
@@ -183,7 +183,7 @@ impl Top {
         for url in urls {
             let url = client.adopt(url);
             client.call_directory(&url);
-            let entry = match stored_entry(sources, catalogue, &url) {
+            let entry = match stored_entry(sources, catalog, &url) {
                 Some(entry) => entry,
                 None => {
                     let answer = entry_of(client, sources, &url).await;
@@ -245,20 +245,20 @@ async fn entry_of(client: &Client, sources: &Sources, url: &Url) -> Result<TopEn
 }
 
 /// What earlier mounts stored of a source.
-fn stored_entry(sources: &Sources, catalogue: &Catalog, url: &Url) -> Option<TopEntry> {
+fn stored_entry(sources: &Sources, catalog: &Catalog, url: &Url) -> Option<TopEntry> {
     let entry = |kind, what| TopEntry {
         kind,
         source: sources.first(url),
         what,
     };
     if let Some(kind) = sources.kind_of_stored(url, false)
-        && let Some(file) = catalogue.file(url)
+        && let Some(file) = catalog.file(url)
     {
         return Some(entry(kind, TopFound::File(url.clone(), Some(Known::stored(file)))));
     }
     let kind = sources.kind_of_stored(url, true)?;
     let directory = as_directory(url);
-    let listing = stored::read(&directory, &catalogue.listing(&directory)?)?;
+    let listing = stored::read(&directory, &catalog.listing(&directory)?)?;
     Some(entry(kind, TopFound::Directory(directory, TopListing::Stored(listing))))
 }
 

@@ -28,7 +28,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
     let file = open(&versions, 1, 2 * MIB / C);
     (0..2 * MIB / C).for_each(|chunk| write(&versions, &file, chunk).unwrap());
-    let catalogue = Catalog::new(CacheDir::new(Arc::clone(&versions)));
+    let catalog = Catalog::new(CacheDir::new(Arc::clone(&versions)));
     let directory = |number: u64| Url::parse(&format!("http://h/{number}/")).unwrap();
     let listing = |number: u64| StoredListing {
         names: vec![number as u8; 20_000],
@@ -37,7 +37,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     let most = most_during(dir.path(), |gate| {
         for number in 0..600 {
             let _open = gate.read();
-            catalogue.keep_listing(&directory(number), listing(number));
+            catalog.keep_listing(&directory(number), listing(number));
             if number % 4 == 0 {
                 // As a walk waits for its answers.
                 versions.index.sync();
@@ -48,20 +48,20 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
     versions.index.sync();
     // For a moment there may have been no space for it; there is when it is listed again.
     let begun = Instant::now();
-    while catalogue.listing(&directory(599)) != Some(listing(599)) {
+    while catalog.listing(&directory(599)) != Some(listing(599)) {
         assert!(begun.elapsed() < Duration::from_secs(60), "it is never kept");
-        catalogue.keep_listing(&directory(599), listing(599));
+        catalog.keep_listing(&directory(599), listing(599));
         versions.index.sync();
         std::thread::sleep(Duration::from_millis(20));
     }
     let kept = (0..600)
-        .filter(|&number| catalogue.listing(&directory(number)).is_some())
+        .filter(|&number| catalog.listing(&directory(number)).is_some())
         .count();
     assert!((2..30).contains(&kept), "{kept} are kept");
     assert!(file.presence.is_complete());
     // A listing that is too large removes the earlier one, which is outdated.
     let large = vec![1; MIB as usize];
-    catalogue.keep_listing(
+    catalog.keep_listing(
         &directory(599),
         StoredListing {
             names: large,
@@ -69,7 +69,7 @@ fn listings_make_way_for_each_other_and_no_file_does_for_them() {
         },
     );
     versions.index.sync();
-    assert_eq!(catalogue.listing(&directory(599)), None);
+    assert_eq!(catalog.listing(&directory(599)), None);
 }
 
 /// On a busy machine, freeing space may take longer than a writer waits for it; here it must

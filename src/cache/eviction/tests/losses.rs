@@ -244,7 +244,7 @@ fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
     (0..100).for_each(|chunk| write(&versions, &settled, chunk).unwrap());
     disk.fail_punches(1, libc::EIO);
     assert_eq!(round(&versions, &|| {}), Outcome::Busy);
-    assert!(disk.is_spent() && versions.trouble.is_on());
+    assert!(disk.is_spent() && versions.disk_health.is_on());
     assert_eq!(versions.store.allocated(&settled.cached_file.key), 100 * C);
     assert!(settled.presence.len() > 50, "no more is forgotten than was to go");
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);

@@ -47,16 +47,16 @@ impl Failures {
 
 impl Fetch {
     /// Waits until an origin that has the file may be asked.
-    pub(super) async fn leave(&self, reached: u64, failures: &mut Failures) -> RoutePermit {
+    pub(super) async fn wait_for_permit(&self, reached: u64, failures: &mut Failures) -> RoutePermit {
         let health = failures.blamed.take();
         let health = health.unwrap_or_else(|| self.downloader.client.health_of(self.order.entry.url()));
         let (content, bytes) = (&self.order.entry.content, reached..self.request_end());
         self.downloader
-            .leave_to_ask(content, &bytes, health, failures.is_detour)
+            .permit_to_ask(content, &bytes, health, failures.is_detour)
             .await
     }
 
-    /// After a temporary failure: returns when it is time to try again. `turn` is the request's
+    /// After a temporary failure: returns when it is time to try again. `permit` is the request's
     /// permit, if its origin has not answered.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Fetch {
     pub(super) async fn retry_after(
         &self,
         error: HttpError,
-        turn: Option<Permit>,
+        permit: Option<Permit>,
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
@@ -73,9 +73,11 @@ impl Fetch {
         {
             return self.rest(error, pause);
         }
-        match turn {
-            Some(turn) if self.downloader.retries > 0 => return self.note_refusal(error, turn, asked, failures).await,
-            Some(turn) => drop(turn.ended(Some(&error))),
+        match permit {
+            Some(permit) if self.downloader.retries > 0 => {
+                return self.note_refusal(error, permit, asked, failures).await;
+            }
+            Some(permit) => drop(permit.ended(Some(&error))),
             None => {}
         }
         if error.kind.may_mean_too_many_connections() {
@@ -114,7 +116,7 @@ impl Fetch {
     async fn note_refusal(
         &self,
         error: HttpError,
-        turn: Permit,
+        permit: Permit,
         asked: Instant,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
@@ -131,8 +133,8 @@ impl Fetch {
         let next = self.manager.refused(self.order.id, &origin, &refusal);
         let mut attribution = FailureAttribution::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
-            if turn.is_to(&health) {
-                attribution = self.attribute(&error, turn, failures.at);
+            if permit.is_to(&health) {
+                attribution = self.attribute(&error, permit, failures.at);
             } else {
                 attribution = health.has_failed(&error);
                 failures.blamed = Some(Arc::clone(&health));
@@ -166,13 +168,13 @@ impl Fetch {
     /// Attributes a failure of the file's own origin. Silence is first attributed to the file. With
     /// a fallback, the whole origin is left alone instead: that costs no reader anything, and asking
     /// it again for the same file would cost each reader `--timeout`.
-    fn attribute(&self, error: &HttpError, turn: Permit, at: u64) -> FailureAttribution {
+    fn attribute(&self, error: &HttpError, permit: Permit, at: u64) -> FailureAttribution {
         let is_silence = matches!(error.kind, HttpErrorKind::TimedOut(_) | HttpErrorKind::Unanswered);
         if is_silence && self.has_fallback(at) {
-            turn.failed_altogether(error);
+            permit.failed_altogether(error);
             return FailureAttribution::Origin;
         }
-        turn.failed(error)
+        permit.failed(error)
     }
 
     /// The server is preparing the file: this fetch ends, its slot goes to others, and the file is

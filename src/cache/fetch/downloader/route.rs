@@ -27,7 +27,7 @@ use crate::origin::{Body, ChunkTier, Content, Expected, Health, Permit};
 /// Permission to ask for a file at one place.
 pub(super) struct RoutePermit {
     /// The permit of that origin. It must receive the outcome of the request.
-    pub(super) turn: Permit,
+    pub(super) permit: Permit,
     /// What to ask; `None` is the file's own URL.
     pub(super) elsewhere: Option<Candidate>,
 }
@@ -46,9 +46,9 @@ struct Place {
 }
 
 impl Place {
-    fn leave(&self, turn: Permit) -> RoutePermit {
+    fn wait_for_permit(&self, permit: Permit) -> RoutePermit {
         let elsewhere = self.elsewhere.clone();
-        RoutePermit { turn, elsewhere }
+        RoutePermit { permit, elsewhere }
     }
 }
 
@@ -70,7 +70,7 @@ impl ChunkDownloader {
 
     /// Waits until `bytes` of a file may be asked for: at its own URL, where `own` is the health of
     /// the origin that it leads to, or of a tier. A `detour` asks all tiers first.
-    pub(super) async fn leave_to_ask(
+    pub(super) async fn permit_to_ask(
         &self,
         content: &Content,
         bytes: &Range<u64>,
@@ -79,8 +79,8 @@ impl ChunkDownloader {
     ) -> RoutePermit {
         let candidates = self.candidates(content, bytes);
         if candidates.is_empty() {
-            let (turn, elsewhere) = (own.turn().await, None);
-            return RoutePermit { turn, elsewhere };
+            let (permit, elsewhere) = (own.permit().await, None);
+            return RoutePermit { permit, elsewhere };
         }
         let is_before = |candidate: &&Candidate| is_detour || candidate.tier.is_asked_first();
         let at = candidates.iter().take_while(is_before).count();
@@ -94,13 +94,13 @@ impl ChunkDownloader {
 
         let mut probes = Vec::new();
         for place in &places {
-            match place.health.turn_now() {
-                Some(turn) if turn.is_probe() => probes.push(place.leave(turn)),
-                Some(turn) => {
+            match place.health.permit_now() {
+                Some(permit) if permit.is_probe() => probes.push(place.wait_for_permit(permit)),
+                Some(permit) => {
                     for probe in probes {
                         self.find_out(content.url(), probe);
                     }
-                    return place.leave(turn);
+                    return place.wait_for_permit(permit);
                 }
                 None => {}
             }
@@ -115,7 +115,7 @@ impl ChunkDownloader {
     /// Probes whether an origin that has the file at `url` is back, in a task beside the readers.
     fn find_out(&self, url: &Url, probe: RoutePermit) {
         let url = probe.elsewhere.map_or_else(|| url.clone(), |candidate| candidate.url);
-        self.client.find_out(&self.runtime, url, probe.turn);
+        self.client.find_out(&self.runtime, url, probe.permit);
     }
 }
 
@@ -150,7 +150,7 @@ impl Fetch {
         Ok(Some(found.body))
     }
 
-    /// After a failure of a tier: returns when it is time to ask again, here or elsewhere. `turn`
+    /// After a failure of a tier: returns when it is time to ask again, here or elsewhere. `permit`
     /// is the request's permit, if the candidate's origin has not answered.
     ///
     /// # Errors
@@ -159,13 +159,13 @@ impl Fetch {
         &self,
         candidate: &Candidate,
         error: HttpError,
-        turn: Option<Permit>,
+        permit: Option<Permit>,
         failures: &mut Failures,
     ) -> Result<(), HttpError> {
-        match (&error.kind, turn) {
-            (_, Some(turn)) => {
+        match (&error.kind, permit) {
+            (_, Some(permit)) => {
                 // It is left alone for a while; the fetch may ask the others at once.
-                turn.failed_altogether(&error);
+                permit.failed_altogether(&error);
                 if self.downloader.retries == 0 && !candidate.tier.is_asked_first() {
                     return Err(error);
                 }
@@ -191,12 +191,12 @@ impl Fetch {
 
 /// The first permit that one of these places gives.
 async fn first_of(places: &[Place]) -> RoutePermit {
-    let mut turns: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(places.len());
-    turns.extend(places.iter().map(|place| Box::pin(place.health.turn()) as _));
+    let mut permits: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(places.len());
+    permits.extend(places.iter().map(|place| Box::pin(place.health.permit()) as _));
     poll_fn(|context| {
-        for (place, turn) in places.iter().zip(&mut turns) {
-            if let Poll::Ready(turn) = turn.as_mut().poll(context) {
-                return Poll::Ready(place.leave(turn));
+        for (place, permit) in places.iter().zip(&mut permits) {
+            if let Poll::Ready(permit) = permit.as_mut().poll(context) {
+                return Poll::Ready(place.wait_for_permit(permit));
             }
         }
         Poll::Pending

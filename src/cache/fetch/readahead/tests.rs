@@ -33,7 +33,7 @@ struct Handle {
     ahead: ReadAhead,
     now: Duration,
     /// All window updates so far.
-    shifts: Vec<WindowUpdate>,
+    window_updates: Vec<WindowUpdate>,
 }
 
 impl Handle {
@@ -41,15 +41,15 @@ impl Handle {
         Handle {
             ahead: ReadAhead::new(1, u64::MAX),
             now: Duration::ZERO,
-            shifts: Vec::new(),
+            window_updates: Vec::new(),
         }
     }
 
     /// Reads; returns what is requested ahead.
     fn read(&mut self, at: u64, len: u64, missing: bool) -> Option<Range<u64>> {
-        let shifts = self.ahead.note(&(at..at + len), GIB, missing, &Far(self.now));
-        let asked = shifts.iter().find_map(WindowUpdate::asks).cloned();
-        self.shifts.extend(shifts);
+        let window_updates = self.ahead.note(&(at..at + len), GIB, missing, &Far(self.now));
+        let asked = window_updates.iter().find_map(WindowUpdate::asks).cloned();
+        self.window_updates.extend(window_updates);
         asked
     }
 
@@ -61,11 +61,11 @@ impl Handle {
     }
 
     fn count(&self, which: impl Fn(&WindowUpdate) -> bool) -> usize {
-        self.shifts.iter().filter(|shift| which(shift)).count()
+        self.window_updates.iter().filter(|update| which(update)).count()
     }
 
     fn dropped(&self) -> usize {
-        self.count(|shift| matches!(shift, WindowUpdate::Drop(_)))
+        self.count(|update| matches!(update, WindowUpdate::Drop(_)))
     }
 }
 
@@ -75,7 +75,7 @@ fn an_isolated_read_asks_for_nothing_ahead() {
     for offset in [0, 100 * MIB, 7 * MIB, 900 * MIB, 300 * MIB] {
         assert_eq!(handle.read(offset, 64 * KIB, true), None, "{offset}");
     }
-    assert_eq!(handle.shifts, []);
+    assert_eq!(handle.window_updates, []);
 }
 
 #[test]
@@ -184,9 +184,9 @@ fn what_begins_on_trust_does_not_grow_before_it_has_proved_itself() {
     let mut handle = Handle::new();
     handle.run(0, 256 * KIB);
     for step in 0..2 {
-        handle.shifts.clear();
+        handle.window_updates.clear();
         handle.read(500 * MIB + step * READ, READ, true);
-        let asked = handle.shifts.iter().find_map(WindowUpdate::asks);
+        let asked = handle.window_updates.iter().find_map(WindowUpdate::asks);
         assert!(
             asked.is_none_or(|asked| asked.end <= 500 * MIB + READ + MIB),
             "{asked:?}"
@@ -200,18 +200,23 @@ fn who_seeks_ahead_within_its_own_window_takes_it_over_when_the_new_place_has_pr
     let mut handle = Handle::new();
     let asked = handle.run(0, 8 * MIB);
     assert!(asked > 64 * MIB, "{asked}");
-    handle.shifts.clear();
+    handle.window_updates.clear();
     handle.read(40 * MIB, READ, true);
     let [old, new] = [1, 2].map(|stream| StreamId { reader: 1, stream });
-    assert_eq!(handle.count(|shift| shift.asks().is_none()), 0, "it may be a look only");
-    handle.shifts.clear();
+    assert_eq!(
+        handle.count(|update| update.asks().is_none()),
+        0,
+        "it may be a look only"
+    );
+    handle.window_updates.clear();
     handle.read(40 * MIB + READ, READ, true);
-    let [WindowUpdate::Move { stream, keep, .. }, WindowUpdate::Drop(dropped)] = handle.shifts.as_slice() else {
-        panic!("{:?}", handle.shifts);
+    let [WindowUpdate::Move { stream, keep, .. }, WindowUpdate::Drop(dropped)] = handle.window_updates.as_slice()
+    else {
+        panic!("{:?}", handle.window_updates);
     };
     assert_eq!((*stream, *dropped), (new, old));
     assert!(keep.start <= 40 * MIB && keep.end >= asked, "{keep:?}");
-    handle.shifts.clear();
+    handle.window_updates.clear();
     handle.run(40 * MIB + 2 * READ, 64 * MIB);
     assert_eq!(handle.dropped(), 0, "nothing is left behind");
 }
@@ -224,7 +229,7 @@ fn many_short_looks_elsewhere_are_a_seek_too() {
         handle.read(100 * MIB + look * 37 * MIB, 4 * KIB, true);
     }
     let stream = StreamId { reader: 1, stream: 1 };
-    assert_eq!(handle.count(|shift| *shift == WindowUpdate::Drop(stream)), 1);
+    assert_eq!(handle.count(|update| *update == WindowUpdate::Drop(stream)), 1);
 }
 
 #[test]
@@ -235,7 +240,7 @@ fn looks_elsewhere_do_not_crowd_a_stream_out() {
         handle.read(500 * MIB + step * 7 % 100 * 4 * MIB, 4 * KIB, true);
     }
     let stream = StreamId { reader: 1, stream: 1 };
-    assert_eq!(handle.count(|shift| *shift == WindowUpdate::Drop(stream)), 0);
+    assert_eq!(handle.count(|update| *update == WindowUpdate::Drop(stream)), 0);
 }
 
 #[test]
@@ -247,11 +252,11 @@ fn a_stream_too_many_crowds_out_the_one_that_has_not_moved_for_longest() {
             handle.read(stream * 100 * MIB + step * READ, READ, false);
         }
     }
-    let windows = handle.count(|shift| shift.asks().is_some());
+    let windows = handle.count(|update| update.asks().is_some());
     assert_eq!(windows, 4);
-    handle.shifts.clear();
+    handle.window_updates.clear();
     handle.read(900 * MIB, 4 * KIB, false);
-    assert_eq!(handle.dropped(), 1, "{:?}", handle.shifts);
+    assert_eq!(handle.dropped(), 1, "{:?}", handle.window_updates);
 }
 
 #[test]
@@ -268,8 +273,8 @@ fn who_comes_back_has_the_window_asked_for_again_and_is_waited_for_longer_the_ne
         handle.run(8 * MIB + turn * MIB, MIB);
     }
     // Once each, before it has shown itself to be one of two.
-    assert!(handle.dropped() - dropped <= 2, "{:?}", handle.shifts);
-    handle.shifts.clear();
+    assert!(handle.dropped() - dropped <= 2, "{:?}", handle.window_updates);
+    handle.window_updates.clear();
     handle.run(800 * MIB, 64 * MIB);
     assert_eq!(handle.dropped(), 2, "but not for ever");
 }
@@ -304,11 +309,11 @@ fn a_sequence_with_small_gaps_is_one_and_one_long_gap_does_not_end_it() {
     for step in 0..100 {
         handle.read(step * 160 * KIB, READ, true);
     }
-    let asked = handle.count(|shift| shift.asks().is_some());
+    let asked = handle.count(|update| update.asks().is_some());
     assert!(asked > 4, "{asked}");
     let at = 100 * 160 * KIB;
     handle.run(at + 900 * KIB, 8 * MIB);
-    assert!(handle.count(|shift| shift.asks().is_some()) > asked);
+    assert!(handle.count(|update| update.asks().is_some()) > asked);
     assert_eq!(handle.ahead.cursors.len(), 1);
 }
 
@@ -340,10 +345,10 @@ fn a_film_that_was_slow_to_start_has_some_seconds_ahead_of_it_after_a_while() {
     // From now on it is present, and 1 MiB of it is shown each second.
     for step in (32 * MIB..320 * MIB).step_by(READ as usize) {
         handle.now += Duration::from_millis(125);
-        handle.shifts.clear();
+        handle.window_updates.clear();
         handle.read(step, READ, false);
-        for shift in &handle.shifts {
-            let WindowUpdate::Move { keep, .. } = shift else {
+        for update in &handle.window_updates {
+            let WindowUpdate::Move { keep, .. } = update else {
                 continue;
             };
             asked = keep.end;
@@ -361,7 +366,11 @@ fn a_reader_that_takes_all_it_gets_keeps_its_window() {
         handle.now += Duration::from_micros(500);
         handle.read(step, READ, false);
     }
-    let ends = handle.shifts.iter().filter_map(WindowUpdate::asks).map(|ask| ask.end);
+    let ends = handle
+        .window_updates
+        .iter()
+        .filter_map(WindowUpdate::asks)
+        .map(|ask| ask.end);
     assert!(ends.max() >= Some(700 * MIB));
 }
 
@@ -371,8 +380,8 @@ proptest! {
         let mut ahead = ReadAhead::new(1, u64::MAX);
         for (at, len) in reads {
             let (start, end) = (at.min(size - 1), (at + len).min(size));
-            for shift in ahead.note(&(start..end.max(start + 1)), size, at % 2 == 0, &Far(Duration::from_millis(at))) {
-                let WindowUpdate::Move { keep, ask, .. } = shift else { continue };
+            for update in ahead.note(&(start..end.max(start + 1)), size, at % 2 == 0, &Far(Duration::from_millis(at))) {
+                let WindowUpdate::Move { keep, ask, .. } = update else { continue };
                 prop_assert!(ask.start <= ask.end && ask.end <= size);
                 prop_assert!(keep.start <= ask.start && ask.end == keep.end);
                 prop_assert!(ask.end - ask.start <= MAX_WINDOW);

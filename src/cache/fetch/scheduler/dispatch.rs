@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::entry_queue::EntryQueue;
 use super::fetch_plan::FetchPlan;
-use super::queues::{FlightMut, OriginNumber};
+use super::queues::{EntryQueueMut, OriginNumber};
 use super::running::Fetch;
 use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
 use crate::cache::entry::cache_entry::Settled;
@@ -13,7 +13,7 @@ use crate::cache::key::EntryId;
 impl Scheduler {
     /// Dispatches for an entry's origin, and for the other origins whose slots its fetches have.
     pub(super) fn dispatch_for(&mut self, id: EntryId) {
-        if let Some(origin) = self.queues.get(id).map(|flight| flight.origin) {
+        if let Some(origin) = self.queues.get(id).map(|queue| queue.origin) {
             self.note_slots_elsewhere(id);
             self.dispatch(origin);
         }
@@ -22,8 +22,8 @@ impl Scheduler {
     /// Something has changed for an entry. If its fetches have slots of several origins, the next
     /// dispatch includes all of these.
     fn note_slots_elsewhere(&mut self, id: EntryId) {
-        if let Some(flight) = self.queues.get(id).filter(|flight| flight.has_moved) {
-            self.freed.extend(flight.fetches.iter().map(|fetch| fetch.origin));
+        if let Some(queue) = self.queues.get(id).filter(|queue| queue.has_moved) {
+            self.freed.extend(queue.fetches.iter().map(|fetch| fetch.origin));
         }
     }
 
@@ -52,7 +52,7 @@ impl Scheduler {
             let most = if is_critical {
                 all
             } else {
-                self.queues.at(origin).breadth.of(all)
+                self.queues.at(origin).concurrency_probe.of(all)
             };
             if running >= most {
                 let least_urgent = is_critical.then(|| self.least_urgent_fetch(origin)).flatten();
@@ -77,16 +77,16 @@ impl Scheduler {
     /// entry of the same file, or another mount, may have brought the chunk: **this is the last
     /// chance to wake a reader that waits for it.**
     pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
-        let Some(mut flight) = self.queues.get_mut(id) else {
+        let Some(mut queue) = self.queues.get_mut(id) else {
             return false;
         };
-        let first = flight.next_at(priority);
-        let is_moot = |chunk: &u64| flight.is_present(*chunk) || *chunk >= flight.chunk_count();
+        let first = queue.next_at(priority);
+        let is_moot = |chunk: &u64| queue.is_present(*chunk) || *chunk >= queue.chunk_count();
         let Some(moot) = first.filter(is_moot) else {
             return false;
         };
-        flight.wants.remove(moot..moot + 1);
-        drop(flight);
+        queue.wants.remove(moot..moot + 1);
+        drop(queue);
         self.wake_satisfied(id);
         // Readers may no longer be blocked on the entry's fetches.
         self.note_slots_elsewhere(id);
@@ -103,60 +103,62 @@ impl Scheduler {
     pub(super) fn connections(&self, origin: OriginNumber) -> usize {
         self.queues
             .at(origin)
-            .tolerance
+            .connection_limit
             .connections(self.limits.fetches_per_origin)
     }
 
     /// Feeds the concurrency probe: a fetch is about to have written up to `watermark`.
-    pub(super) fn note_breadth(&mut self, fetch: FetchId, watermark: u64) {
+    pub(super) fn feed_concurrency_probe(&mut self, fetch: FetchId, watermark: u64) {
         if let Some((_, fetch)) = self.fetch(fetch) {
             let (origin, bytes) = (fetch.origin, watermark.saturating_sub(fetch.watermark));
             let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
-            self.queues.breadth_mut(origin).note(bytes, running, all, self.now);
+            self.queues
+                .concurrency_probe_mut(origin)
+                .note(bytes, running, all, self.now);
         }
     }
 
     pub(super) fn start(&mut self, id: EntryId, priority: Priority) {
-        let Some(flight) = self.queues.get(id) else {
+        let Some(queue) = self.queues.get(id) else {
             return;
         };
-        let Some(first) = flight.next_at(priority) else {
+        let Some(first) = queue.next_at(priority) else {
             return;
         };
-        let entry = Arc::clone(&flight.entry);
-        let is_a_turn = self.is_crowd(flight.origin);
-        let answers_before = self.queues.at(flight.origin).answers();
+        let entry = Arc::clone(&queue.entry);
+        let is_a_turn = self.is_crowd(queue.origin);
+        let answers_before = self.queues.at(queue.origin).answers();
         // Wanted neighbours come with the same request, at any priority.
         let plan = FetchPlan {
-            flight,
-            at: self.queues.at(flight.origin),
-            connections: self.connections(flight.origin),
+            queue,
+            at: self.queues.at(queue.origin),
+            connections: self.connections(queue.origin),
             fetch_len: self.limits.fetch_len,
         };
         let mut chunks = plan.chunks(first);
         let mut others = Vec::new();
         if entry.ignores_range() {
             // This fetch also brings what the entry's other fetches were to bring.
-            chunks = 0..flight.chunk_count();
-            others.extend(flight.fetches.iter().map(|fetch| fetch.id));
+            chunks = 0..queue.chunk_count();
+            others.extend(queue.fetches.iter().map(|fetch| fetch.id));
         }
         if chunks.is_empty() {
             // The first chunk has become present at this moment.
             return;
         }
         others.into_iter().for_each(|other| self.preempt_for_another(other));
-        let Some(mut flight) = self.queues.get_mut(id) else {
+        let Some(mut queue) = self.queues.get_mut(id) else {
             return;
         };
-        flight.wants.remove_at(chunks.clone(), Priority::Critical);
-        flight.turn = self.turn;
+        queue.wants.remove_at(chunks.clone(), Priority::Critical);
+        queue.turn = self.turn;
         self.turn += 1;
         let fetch = FetchId(self.next_fetch);
         self.next_fetch += 1;
-        let origin = flight.origin;
+        let origin = queue.origin;
         let size = entry.settled().map_or(u64::MAX, Settled::size);
         let bytes = entry.chunk.bytes_of(&chunks, size);
-        flight.fetches.push(Fetch {
+        queue.fetches.push(Fetch {
             id: fetch,
             origin,
             chunks,
@@ -169,7 +171,7 @@ impl Scheduler {
             marks: [bytes.start; 3],
             is_a_turn,
         });
-        drop(flight);
+        drop(queue);
         self.fetches.insert(fetch, id);
         // The entry's other fetch is not the only one of its stream any more.
         self.note_slots_elsewhere(id);
@@ -186,11 +188,11 @@ impl Scheduler {
     /// them, or will be in a moment.
     pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
         self.fetches_to(origin)
-            .filter(|(flight, fetch)| !flight.is_waited_for(fetch) && !self.is_protected(flight, fetch))
-            .max_by_key(|(flight, fetch)| {
+            .filter(|(queue, fetch)| !queue.is_waited_for(fetch) && !self.is_protected(queue, fetch))
+            .max_by_key(|(queue, fetch)| {
                 // First a fetch that its readers have left, or that has written everything: nothing
                 // wants its bytes.
-                let base = flight.base_of(fetch);
+                let base = queue.base_of(fetch);
                 (base.is_none(), base, fetch.chunks.end - fetch.chunks.start, fetch.id)
             })
             .map(|(_, fetch)| fetch.id)
@@ -203,15 +205,15 @@ impl Scheduler {
     /// itself; to cut it would cost its connection.
     fn let_some_give_way(&mut self, origin: OriginNumber) {
         let at = self.queues.at(origin);
-        let turn = at.pace.turn_len().min(self.limits.fetch_len / 4 * 3);
+        let turn = at.fetch_size.turn_len().min(self.limits.fetch_len / 4 * 3);
         let mut waiting = at.wanting_at(Priority::Critical).take(at.running()).count();
         let mut have_had_theirs = Vec::new();
-        for (flight, fetch) in self.fetches_to(origin) {
-            let left = flight.left_of(fetch);
+        for (queue, fetch) in self.fetches_to(origin) {
+            let left = queue.left_of(fetch);
             let brought = fetch.watermark - fetch.start;
             if left.end - left.start <= 1 {
                 waiting = waiting.saturating_sub(1);
-            } else if (brought >= turn && !fetch.is_a_turn) || flight.is_slow(fetch) {
+            } else if (brought >= turn && !fetch.is_a_turn) || queue.is_slow(fetch) {
                 have_had_theirs.push((brought, fetch.id));
             }
         }
@@ -219,7 +221,7 @@ impl Scheduler {
         for (_, id) in have_had_theirs.into_iter().take(waiting) {
             let cut = self
                 .flight_of(id)
-                .and_then(|mut flight| flight.cut_to_what_is_wanted(id, Priority::Critical));
+                .and_then(|mut queue| queue.cut_to_what_is_wanted(id, Priority::Critical));
             self.actions.extend(cut);
         }
     }
@@ -227,29 +229,29 @@ impl Scheduler {
     /// Returns true if a reader is blocked on the fetch, or it is wanted for another reason.
     pub fn is_wanted(&self, id: FetchId) -> bool {
         let is_wanted =
-            |(flight, fetch): (&EntryQueue, &Fetch)| flight.base_of(fetch).is_some() || flight.is_waited_for(fetch);
+            |(queue, fetch): (&EntryQueue, &Fetch)| queue.base_of(fetch).is_some() || queue.is_waited_for(fetch);
         self.fetch(id).is_some_and(is_wanted)
     }
 
     /// Returns true if stopping the fetch costs more than it gains, although no reader is blocked
     /// on it. Its bytes are coming, and it is either the only fetch of its entry's readers, or it
     /// ends before another fetch could bring its first byte.
-    pub(super) fn is_protected(&self, flight: &EntryQueue, fetch: &Fetch) -> bool {
-        let left = flight.left_of(fetch);
+    pub(super) fn is_protected(&self, queue: &EntryQueue, fetch: &Fetch) -> bool {
+        let left = queue.left_of(fetch);
         if left.is_empty() || !fetch.is_moving(self.period) {
             return false;
         }
-        let keeps_a_stream_going = flight.base_of(fetch) == Some(Priority::High) && flight.fetches.len() == 1;
-        let due = flight.bytes_to(fetch, &left);
-        keeps_a_stream_going || due <= self.queues.at(fetch.origin).pace.round_trip()
+        let keeps_a_stream_going = queue.base_of(fetch) == Some(Priority::High) && queue.fetches.len() == 1;
+        let due = queue.bytes_to(fetch, &left);
+        keeps_a_stream_going || due <= self.queues.at(fetch.origin).fetch_size.round_trip()
     }
 
     pub(super) fn fetch(&self, id: FetchId) -> Option<(&EntryQueue, &Fetch)> {
-        let flight = self.queues.get(*self.fetches.get(&id)?)?;
-        Some((flight, flight.fetch(id)?))
+        let queue = self.queues.get(*self.fetches.get(&id)?)?;
+        Some((queue, queue.fetch(id)?))
     }
 
-    pub(super) fn flight_of(&mut self, id: FetchId) -> Option<FlightMut<'_>> {
+    pub(super) fn flight_of(&mut self, id: FetchId) -> Option<EntryQueueMut<'_>> {
         self.queues.get_mut(*self.fetches.get(&id)?)
     }
 
@@ -277,19 +279,19 @@ impl Scheduler {
 
     /// Forgets a fetch. What it has not brought is wanted as before.
     pub(super) fn release(&mut self, id: FetchId) {
-        if let Some(mut flight) = self.flight_of(id)
-            && let Some(fetch) = flight.fetch(id)
+        if let Some(mut queue) = self.flight_of(id)
+            && let Some(fetch) = queue.fetch(id)
         {
-            let (chunks, left) = (fetch.chunks.clone(), flight.left_of(fetch));
-            flight.wants.remove(chunks.start..left.start.max(chunks.start));
-            flight.drop_present(&left);
+            let (chunks, left) = (fetch.chunks.clone(), queue.left_of(fetch));
+            queue.wants.remove(chunks.start..left.start.max(chunks.start));
+            queue.drop_present(&left);
         }
         self.forget(id);
     }
 
     /// Stops all fetches of an entry. What they have not brought is not wanted any more.
     pub(super) fn stop_all(&mut self, entry: EntryId) {
-        let running = self.queues.get(entry).into_iter().flat_map(|flight| &flight.fetches);
+        let running = self.queues.get(entry).into_iter().flat_map(|queue| &queue.fetches);
         for fetch in running.map(|fetch| fetch.id).collect::<Vec<_>>() {
             self.remove(fetch);
             self.actions.push(Action::Stop(fetch));
@@ -298,25 +300,25 @@ impl Scheduler {
 
     /// Forgets a fetch. What it has not brought is not wanted any more.
     pub(super) fn remove(&mut self, id: FetchId) {
-        if let Some(mut flight) = self.flight_of(id)
-            && let Some(fetch) = flight.fetch(id)
+        if let Some(mut queue) = self.flight_of(id)
+            && let Some(fetch) = queue.fetch(id)
         {
             let chunks = fetch.chunks.clone();
-            flight.wants.remove(chunks);
+            queue.wants.remove(chunks);
         }
         self.forget(id);
     }
 
     fn forget(&mut self, id: FetchId) {
         let Some(entry) = self.fetches.remove(&id) else { return };
-        let Some(mut flight) = self.queues.get_mut(entry) else {
+        let Some(mut queue) = self.queues.get_mut(entry) else {
             return;
         };
-        let Some(index) = flight.fetches.iter().position(|fetch| fetch.id == id) else {
+        let Some(index) = queue.fetches.iter().position(|fetch| fetch.id == id) else {
             return;
         };
-        let (from, next) = (flight.fetches.remove(index).origin, flight.origin);
-        drop(flight);
+        let (from, next) = (queue.fetches.remove(index).origin, queue.origin);
+        drop(queue);
         self.queues.give_back_slot(from, id);
         if from != next {
             self.freed.extend([from, next]);

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::entry_queue::EntryQueue;
-use super::queues::AtOrigin;
+use super::queues::OriginState;
 use super::running::Fetch;
 use crate::cache::chunk::common;
 
@@ -22,8 +22,8 @@ const OWN_CONNECTIONS: usize = 5;
 
 /// What the next fetch of an entry depends on.
 pub(super) struct FetchPlan<'a> {
-    pub(super) flight: &'a EntryQueue,
-    pub(super) at: &'a AtOrigin,
+    pub(super) queue: &'a EntryQueue,
+    pub(super) at: &'a OriginState,
     /// Maximum number of concurrent fetches to the origin.
     pub(super) connections: usize,
     /// Maximum bytes of a fetch in usual circumstances.
@@ -35,9 +35,9 @@ impl FetchPlan<'_> {
     /// beyond gaps that are cheaper to fetch than a new request. Present chunks in a gap are
     /// overwritten with the same bytes.
     pub(super) fn chunks(&self, first: u64) -> Range<u64> {
-        let (flight, at) = (self.flight, self.at);
+        let (queue, at) = (self.queue, self.at);
         let mut chunks = first..first + self.run_len(first);
-        let Some(settled) = flight.entry.settled() else {
+        let Some(settled) = queue.entry.settled() else {
             return chunks;
         };
         let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
@@ -45,31 +45,35 @@ impl FetchPlan<'_> {
         if self.connections >= OWN_CONNECTIONS * at.queues() {
             return chunks;
         }
-        let chunk = flight.entry.chunk.bytes();
+        let chunk = queue.entry.chunk.bytes();
         // The fetch itself takes one.
         let free = self.connections.saturating_sub(at.running() + 1);
-        let most = first + at.pace.fetch_len(u64::MAX, 1).min(self.longest()) / chunk;
-        while let Some(next) = flight.next_wanted(chunks.end..most) {
+        let most = first + at.fetch_size.fetch_len(u64::MAX, 1).min(self.longest()) / chunk;
+        while let Some(next) = queue.next_wanted(chunks.end..most) {
             let gap = chunks.end..next;
             let is_in_flight = |fetch: &Fetch| !common(&fetch.chunks, &gap).is_empty();
             if gap.is_empty()
-                || !at.pace.bridges((gap.end - gap.start) * chunk, free)
-                || flight.fetches.iter().any(is_in_flight)
+                || !at.fetch_size.bridges((gap.end - gap.start) * chunk, free)
+                || queue.fetches.iter().any(is_in_flight)
             {
                 break;
             }
-            chunks.end = missing_end(next..(next + flight.pending_in_a_row(next)).min(most));
+            chunks.end = missing_end(next..(next + queue.pending_in_a_row(next)).min(most));
         }
         chunks
     }
 
     /// Number of consecutive wanted chunks from `first` on that one fetch brings.
     fn run_len(&self, first: u64) -> u64 {
-        let (chunk, in_a_row) = (self.flight.entry.chunk.bytes(), self.flight.pending_in_a_row(first));
+        let (chunk, in_a_row) = (self.queue.entry.chunk.bytes(), self.queue.pending_in_a_row(first));
         let helpers = self.helpers(first + in_a_row);
-        let len = self.at.pace.fetch_len(in_a_row * chunk, helpers).min(self.longest());
+        let len = self
+            .at
+            .fetch_size
+            .fetch_len(in_a_row * chunk, helpers)
+            .min(self.longest());
         let len = in_a_row.min((len / chunk).max(1));
-        if helpers <= 1 && self.at.pace.takes_along((in_a_row - len) * chunk) {
+        if helpers <= 1 && self.at.fetch_size.takes_along((in_a_row - len) * chunk) {
             in_a_row
         } else {
             len
@@ -81,9 +85,9 @@ impl FetchPlan<'_> {
     /// follows. At the end, a few long fetches would bring the rest while the other connections run
     /// out of work.
     fn helpers(&self, run_end: u64) -> usize {
-        let all = self.at.breadth.of(self.connections);
+        let all = self.at.concurrency_probe.of(self.connections);
         let free = all.saturating_sub(self.at.running());
-        if run_end >= self.flight.chunk_count() {
+        if run_end >= self.queue.chunk_count() {
             free.max(all / self.at.queues().max(1))
         } else {
             free
@@ -97,7 +101,7 @@ impl FetchPlan<'_> {
     fn longest(&self) -> u64 {
         let files = self.at.queues();
         if files > self.connections {
-            self.fetch_len.min(self.at.pace.crowded_turn_len())
+            self.fetch_len.min(self.at.fetch_size.crowded_turn_len())
         } else if self.connections >= MANY && files * 2 >= self.connections {
             self.fetch_len * 2
         } else {

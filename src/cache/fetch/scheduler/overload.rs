@@ -86,11 +86,11 @@ impl Scheduler {
     /// the first sign that the origin serves only a limited number of requests.
     pub fn refused(&mut self, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
         self.heard_from(fetch, origin);
-        let Some((flight, running)) = self.fetch(fetch) else {
+        let Some((queue, running)) = self.fetch(fetch) else {
             return (AfterRefusal::Fail, false);
         };
-        let (id, origin) = (flight.entry.id, running.origin);
-        let (own, before) = (self.own_load(flight, origin, fetch), flight.refused.clone());
+        let (id, origin) = (queue.entry.id, running.origin);
+        let (own, before) = (self.own_load(queue, origin, fetch), queue.refused.clone());
         let at = self.queues.at(origin);
         let (running, served) = (at.running(), self.served(origin, Some(fetch)));
         let fits_too_many = refusal.kind.may_mean_too_many_connections();
@@ -105,7 +105,7 @@ impl Scheduler {
             TRIES_IN_VAIN
         };
         let at = self.queues.at(origin);
-        let are_few = running <= at.tolerance.peak_in_flight().max(1);
+        let are_few = running <= at.connection_limit.peak_in_flight().max(1);
         let others = match running {
             _ if refusal.had_others || !are_few => OtherRequests::Many,
             0..=1 if !rate.is_exceeded(id, refusal.now) => OtherRequests::None,
@@ -134,20 +134,20 @@ impl Scheduler {
         let same = before.as_ref().filter(|before| refusal.asked < before.at);
         let (attribution, is_another) =
             same.map_or_else(|| (evidence.attribute(), true), |before| (before.attribution, false));
-        let tolerance = self.queues.tolerance_mut(origin);
+        let connection_limit = self.queues.connection_limit_mut(origin);
         let is_news = match attribution {
             FailureAttribution::ConnectionCount => true,
             // Connections refused while others go on: the server has no room for more.
             FailureAttribution::Origin => {
-                tolerance.is_down();
+                connection_limit.is_down();
                 fits_too_many && served > 0
             }
             FailureAttribution::RequestRate => false,
             FailureAttribution::Resource => {
-                tolerance.clear_attribution(id);
+                connection_limit.clear_attribution(id);
                 false
             }
-        } && tolerance.refused(Complaint {
+        } && connection_limit.refused(Complaint {
             by: id,
             is_said: matches!(refusal.kind, HttpErrorKind::Status { .. }),
             asked: refusal.asked,
@@ -219,8 +219,8 @@ impl Scheduler {
     pub fn answered(&mut self, fetch: FetchId, origin: &Origin) {
         self.heard_from(fetch, origin);
         let period = self.period;
-        if let Some(mut flight) = self.flight_of(fetch)
-            && let Some(running) = flight.fetch_mut(fetch)
+        if let Some(mut queue) = self.flight_of(fetch)
+            && let Some(running) = queue.fetch_mut(fetch)
         {
             running.served_in = Some(period);
         }
@@ -228,16 +228,16 @@ impl Scheduler {
 
     /// An answer to a fetch was broken off, perhaps because of too many requests at once.
     pub fn broken_off(&mut self, fetch: FetchId, asked: Instant, now: Instant) -> bool {
-        if let Some(mut flight) = self.flight_of(fetch)
-            && let Some(running) = flight.fetch_mut(fetch)
+        if let Some(mut queue) = self.flight_of(fetch)
+            && let Some(running) = queue.fetch_mut(fetch)
         {
             running.served_in = None;
         }
-        let Some((flight, running)) = self.fetch(fetch) else {
+        let Some((queue, running)) = self.fetch(fetch) else {
             return false;
         };
-        let (id, origin) = (flight.entry.id, running.origin);
-        let own = self.own_load(flight, origin, fetch);
+        let (id, origin) = (queue.entry.id, running.origin);
+        let own = self.own_load(queue, origin, fetch);
         let complaint = Complaint {
             by: id,
             is_said: false,
@@ -249,50 +249,50 @@ impl Scheduler {
             },
             own,
         };
-        let is_news = self.queues.tolerance_mut(origin).refused(complaint);
+        let is_news = self.queues.connection_limit_mut(origin).refused(complaint);
         self.sync_share(origin);
         is_news
     }
 
     /// An entry that alone was refused gets no more fetches than it was seen to be allowed.
     pub(super) fn sync_share(&mut self, origin: OriginNumber) {
-        let share = self.queues.at(origin).tolerance.share();
+        let share = self.queues.at(origin).connection_limit.share();
         let before = self.queues.limit(origin, share);
         if before != share
             && let Some((entry, _)) = before.filter(|(entry, _)| share.is_none_or(|(now, _)| now != *entry))
-            && let Some(mut flight) = self.queues.get_mut(entry).filter(|flight| flight.origin == origin)
+            && let Some(mut queue) = self.queues.get_mut(entry).filter(|queue| queue.origin == origin)
         {
-            flight.share = None;
+            queue.share = None;
         }
         if let Some((entry, most)) = share
-            && let Some(mut flight) = self.queues.get_mut(entry).filter(|flight| flight.origin == origin)
+            && let Some(mut queue) = self.queues.get_mut(entry).filter(|queue| queue.origin == origin)
         {
-            flight.share = Some(most);
+            queue.share = Some(most);
         }
     }
 
     /// The rest of an entry has ended at this time, and it may be requested again.
     pub fn rested(&mut self, id: EntryId, until: Instant) {
-        if let Some(mut flight) = self.queues.get_mut(id)
-            && flight.rests_until == Some(until)
+        if let Some(mut queue) = self.queues.get_mut(id)
+            && queue.rests_until == Some(until)
         {
-            flight.rests_until = None;
+            queue.rests_until = None;
         }
         self.follow_up(id);
     }
 
     /// A fetch has brought bytes for the first time, from this origin.
     pub(super) fn has_begun(&mut self, id: EntryId, origin: OriginNumber) {
-        if let Some(flight) = self.queues.get(id) {
-            let was_refused = flight.refused.is_some();
+        if let Some(queue) = self.queues.get(id) {
+            let was_refused = queue.refused.is_some();
             self.queues.rate_mut(origin).note_answer(was_refused, self.now);
         }
         self.set_refused(id, None);
-        if let Some(mut flight) = self.queues.get_mut(id) {
-            flight.fruitless = Fruitless::default();
+        if let Some(mut queue) = self.queues.get_mut(id) {
+            queue.fruitless = Fruitless::default();
         }
         let served = self.served(origin, None);
-        self.queues.tolerance_mut(origin).bears_out(served);
+        self.queues.connection_limit_mut(origin).bears_out(served);
         self.sync_share(origin);
     }
 
@@ -300,9 +300,9 @@ impl Scheduler {
     /// Returns the end of the rest.
     fn rest(&mut self, fetch: FetchId, id: EntryId, until: Instant) -> Instant {
         let mut rests_until = until;
-        if let Some(mut flight) = self.queues.get_mut(id) {
-            rests_until = flight.rests_until.map_or(until, |earlier| earlier.max(until));
-            flight.rests_until = Some(rests_until);
+        if let Some(mut queue) = self.queues.get_mut(id) {
+            rests_until = queue.rests_until.map_or(until, |earlier| earlier.max(until));
+            queue.rests_until = Some(rests_until);
         }
         self.release(fetch);
         self.look_after_waiters(id);
@@ -318,8 +318,8 @@ impl Scheduler {
     }
 
     /// The part of an origin's load that is for this entry. `failed` is the entry's fetch that failed.
-    fn own_load(&self, flight: &EntryQueue, origin: OriginNumber, failed: FetchId) -> Load {
-        let here = || flight.fetches.iter().filter(|fetch| fetch.origin == origin);
+    fn own_load(&self, queue: &EntryQueue, origin: OriginNumber, failed: FetchId) -> Load {
+        let here = || queue.fetches.iter().filter(|fetch| fetch.origin == origin);
         let others = here().filter(|fetch| fetch.id != failed && fetch.is_served(self.period));
         Load {
             running: here().count(),
@@ -328,8 +328,8 @@ impl Scheduler {
     }
 
     fn set_refused(&mut self, id: EntryId, refused: Option<Refused>) {
-        if let Some(mut flight) = self.queues.get_mut(id) {
-            flight.refused = refused;
+        if let Some(mut queue) = self.queues.get_mut(id) {
+            queue.refused = refused;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each decision needs an origin's most urgent entry, its running fetches and the number of entries
 //! that share it. A mount may have thousands of entries with wanted chunks, so these are kept up to
-//! date instead of searched for. A queue can only be changed through a [`FlightMut`], which updates
+//! date instead of searched for. A queue can only be changed through an [`EntryQueueMut`], which updates
 //! the origin's order when it is dropped.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,26 +30,26 @@ pub(super) struct OriginNumber(usize);
 /// The entries for which anything is wanted, in flight or waited for.
 #[derive(Debug, Default)]
 pub(super) struct EntryQueues {
-    all: BTreeMap<EntryId, Kept>,
+    all: BTreeMap<EntryId, QueueAtOrigin>,
     /// The last redirect target of entries, if not the origin that the entry names. Outlives their
     /// queues.
     led: HashMap<EntryId, OriginNumber>,
     numbers: HashMap<Origin, OriginNumber>,
     /// By number. Origins are never dropped: their measurements are useful later. The last is
     /// shared by all origins beyond [`MOST_ORIGINS`].
-    origins: Vec<AtOrigin>,
+    origins: Vec<OriginState>,
 }
 
 /// The state of one origin. **`wanting` and `queues` follow from its queues, `fetching` from the
 /// fetches.**
 #[derive(Debug, Default)]
-pub(super) struct AtOrigin {
+pub(super) struct OriginState {
     /// How it answers, and how long a fetch should be.
-    pub(super) pace: FetchSize,
+    pub(super) fetch_size: FetchSize,
     /// The number of connections it accepts.
-    pub(super) tolerance: ConnectionLimit,
+    pub(super) connection_limit: ConnectionLimit,
     /// Over how many of them its bytes come best.
-    pub(super) breadth: ConcurrencyProbe,
+    pub(super) concurrency_probe: ConcurrencyProbe,
     /// How fast requests may follow one another.
     pub(super) rate: RequestRate,
     /// The entries with wanted chunks that do not rest, in the order in which they are served.
@@ -66,8 +66,8 @@ pub(super) struct AtOrigin {
 
 /// A queue, and what its origin has noted of it.
 #[derive(Debug)]
-struct Kept {
-    flight: EntryQueue,
+struct QueueAtOrigin {
+    queue: EntryQueue,
     /// Its place in the origin's order, if it has one.
     noted: Option<Rank>,
 }
@@ -94,12 +94,12 @@ impl Rank {
         }
     }
 
-    fn of(flight: &EntryQueue) -> Option<Rank> {
-        let priority = flight.next_priority()?;
+    fn of(queue: &EntryQueue) -> Option<Rank> {
+        let priority = queue.next_priority()?;
         Some(Rank {
             priority,
-            is_fetching_ahead: priority == Priority::High && !flight.fetches.is_empty(),
-            turn: flight.turn,
+            is_fetching_ahead: priority == Priority::High && !queue.fetches.is_empty(),
+            turn: queue.turn,
         })
     }
 }
@@ -115,17 +115,17 @@ impl EntryQueues {
             return self.number(&nowhere);
         }
         let number = OriginNumber(self.origins.len());
-        self.origins.push(AtOrigin::default());
+        self.origins.push(OriginState::default());
         self.numbers.insert(origin.clone(), number);
         number
     }
 
-    pub(super) fn at(&self, origin: OriginNumber) -> &AtOrigin {
+    pub(super) fn at(&self, origin: OriginNumber) -> &OriginState {
         &self.origins[origin.0]
     }
 
-    pub(super) fn pace_mut(&mut self, origin: OriginNumber) -> &mut FetchSize {
-        &mut self.origins[origin.0].pace
+    pub(super) fn fetch_size_mut(&mut self, origin: OriginNumber) -> &mut FetchSize {
+        &mut self.origins[origin.0].fetch_size
     }
 
     /// Sets the entry with a connection limit of its own. Returns the previous one.
@@ -138,16 +138,16 @@ impl EntryQueues {
         self.origins[origin.0].answers += 1;
     }
 
-    pub(super) fn tolerance_mut(&mut self, origin: OriginNumber) -> &mut ConnectionLimit {
-        &mut self.origins[origin.0].tolerance
+    pub(super) fn connection_limit_mut(&mut self, origin: OriginNumber) -> &mut ConnectionLimit {
+        &mut self.origins[origin.0].connection_limit
     }
 
     pub(super) fn rate_mut(&mut self, origin: OriginNumber) -> &mut RequestRate {
         &mut self.origins[origin.0].rate
     }
 
-    pub(super) fn breadth_mut(&mut self, origin: OriginNumber) -> &mut ConcurrencyProbe {
-        &mut self.origins[origin.0].breadth
+    pub(super) fn concurrency_probe_mut(&mut self, origin: OriginNumber) -> &mut ConcurrencyProbe {
+        &mut self.origins[origin.0].concurrency_probe
     }
 
     /// All origins that were ever requested.
@@ -156,9 +156,9 @@ impl EntryQueues {
     }
 
     /// The queues of an origin. Visits all queues: for status output, not for decisions.
-    pub(super) fn flights_to(&self, origin: OriginNumber) -> impl Iterator<Item = &EntryQueue> {
-        let queues = self.all.values().map(|kept| &kept.flight);
-        queues.filter(move |flight| flight.origin == origin)
+    pub(super) fn queues_to(&self, origin: OriginNumber) -> impl Iterator<Item = &EntryQueue> {
+        let queues = self.all.values().map(|queued| &queued.queue);
+        queues.filter(move |queue| queue.origin == origin)
     }
 
     pub(super) fn origins(&self) -> impl Iterator<Item = OriginNumber> + use<> {
@@ -166,19 +166,19 @@ impl EntryQueues {
     }
 
     pub(super) fn get(&self, id: EntryId) -> Option<&EntryQueue> {
-        self.all.get(&id).map(|kept| &kept.flight)
+        self.all.get(&id).map(|queued| &queued.queue)
     }
 
-    pub(super) fn get_mut(&mut self, id: EntryId) -> Option<FlightMut<'_>> {
-        let kept = self.all.get_mut(&id)?;
-        let origin = &mut self.origins[kept.flight.origin.0];
-        Some(FlightMut { kept, origin })
+    pub(super) fn get_mut(&mut self, id: EntryId) -> Option<EntryQueueMut<'_>> {
+        let queued = self.all.get_mut(&id)?;
+        let origin = &mut self.origins[queued.queue.origin.0];
+        Some(EntryQueueMut { queued, origin })
     }
 
     /// The origin that an entry's next fetch gets a slot of: the last target of its redirects, or the
     /// origin that the entry names.
     pub(super) fn origin_of(&mut self, entry: &CacheEntry) -> OriginNumber {
-        let in_flight = self.get(entry.id).map(|flight| flight.origin);
+        let in_flight = self.get(entry.id).map(|queue| queue.origin);
         match in_flight.or_else(|| self.led.get(&entry.id).copied()) {
             Some(number) => number,
             None => self.number(&entry.origin),
@@ -187,20 +187,20 @@ impl EntryQueues {
 
     /// Moves an entry's queue to another origin. Its fetches keep their slots.
     pub(super) fn lead(&mut self, id: EntryId, to: OriginNumber) {
-        let Some(kept) = self.all.get_mut(&id).filter(|kept| kept.flight.origin != to) else {
+        let Some(queued) = self.all.get_mut(&id).filter(|queued| queued.queue.origin != to) else {
             return;
         };
-        let from = std::mem::replace(&mut kept.flight.origin, to);
-        kept.flight.has_moved = true;
+        let from = std::mem::replace(&mut queued.queue.origin, to);
+        queued.queue.has_moved = true;
         let left = &mut self.origins[from.0];
-        left.note(id, kept.noted.take(), None);
+        left.note(id, queued.noted.take(), None);
         left.queues -= 1;
         let joined = &mut self.origins[to.0];
-        kept.flight.share = joined.share_of(id);
-        kept.noted = Rank::of(&kept.flight);
-        joined.note(id, None, kept.noted);
+        queued.queue.share = joined.share_of(id);
+        queued.noted = Rank::of(&queued.queue);
+        joined.note(id, None, queued.noted);
         joined.queues += 1;
-        let named = self.numbers.get(&kept.flight.entry.origin);
+        let named = self.numbers.get(&queued.queue.entry.origin);
         if named == Some(&to) {
             self.led.remove(&id);
         } else {
@@ -222,21 +222,21 @@ impl EntryQueues {
     }
 
     /// The queue of an entry, created if there is none.
-    pub(super) fn open(&mut self, entry: &Arc<CacheEntry>) -> FlightMut<'_> {
+    pub(super) fn open(&mut self, entry: &Arc<CacheEntry>) -> EntryQueueMut<'_> {
         let number = self.origin_of(entry);
         let origin = &mut self.origins[number.0];
-        let kept = self.all.entry(entry.id).or_insert_with(|| {
+        let queued = self.all.entry(entry.id).or_insert_with(|| {
             origin.queues += 1;
-            let mut flight = EntryQueue::new(Arc::clone(entry), number);
-            flight.share = origin.share_of(entry.id);
-            Kept { flight, noted: None }
+            let mut queue = EntryQueue::new(Arc::clone(entry), number);
+            queue.share = origin.share_of(entry.id);
+            QueueAtOrigin { queue, noted: None }
         });
-        FlightMut { kept, origin }
+        EntryQueueMut { queued, origin }
     }
 
     /// Drops a queue that is idle.
     pub(super) fn forget_if_idle(&mut self, id: EntryId) {
-        if let Some(idle) = self.get(id).filter(|flight| flight.is_idle()) {
+        if let Some(idle) = self.get(id).filter(|queue| queue.is_idle()) {
             let origin = idle.origin;
             self.origins[origin.0].queues -= 1;
             self.all.remove(&id);
@@ -245,7 +245,7 @@ impl EntryQueues {
 
     /// All fetches, for changes that do not concern the order of entries.
     pub(super) fn fetches_mut(&mut self) -> impl Iterator<Item = &mut Fetch> {
-        self.all.values_mut().flat_map(|kept| &mut kept.flight.fetches)
+        self.all.values_mut().flat_map(|queued| &mut queued.queue.fetches)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = EntryId> {
@@ -255,7 +255,7 @@ impl EntryQueues {
     /// The entries with waiters that have lost chunks since the last check.
     pub(super) fn with_unseen_losses(&self) -> impl Iterator<Item = EntryId> {
         let all = self.all.iter();
-        all.filter_map(|(&id, kept)| kept.flight.has_unseen_losses().then_some(id))
+        all.filter_map(|(&id, queued)| queued.queue.has_unseen_losses().then_some(id))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -275,7 +275,7 @@ impl EntryQueues {
     }
 }
 
-impl AtOrigin {
+impl OriginState {
     /// Number of fetches in flight.
     pub(super) fn running(&self) -> usize {
         self.fetching.len()
@@ -323,31 +323,31 @@ impl AtOrigin {
 }
 
 /// A mutable queue, except for its origin ([`EntryQueues::lead`]). Dropping it updates its origin.
-pub(super) struct FlightMut<'a> {
-    kept: &'a mut Kept,
-    origin: &'a mut AtOrigin,
+pub(super) struct EntryQueueMut<'a> {
+    queued: &'a mut QueueAtOrigin,
+    origin: &'a mut OriginState,
 }
 
-impl Deref for FlightMut<'_> {
+impl Deref for EntryQueueMut<'_> {
     type Target = EntryQueue;
 
     fn deref(&self) -> &EntryQueue {
-        &self.kept.flight
+        &self.queued.queue
     }
 }
 
-impl DerefMut for FlightMut<'_> {
+impl DerefMut for EntryQueueMut<'_> {
     fn deref_mut(&mut self) -> &mut EntryQueue {
-        &mut self.kept.flight
+        &mut self.queued.queue
     }
 }
 
-impl Drop for FlightMut<'_> {
+impl Drop for EntryQueueMut<'_> {
     fn drop(&mut self) {
-        let now = Rank::of(&self.kept.flight);
-        let before = std::mem::replace(&mut self.kept.noted, now);
+        let now = Rank::of(&self.queued.queue);
+        let before = std::mem::replace(&mut self.queued.noted, now);
         if before != now {
-            self.origin.note(self.kept.flight.entry.id, before, now);
+            self.origin.note(self.queued.queue.entry.id, before, now);
         }
     }
 }
@@ -355,15 +355,15 @@ impl Drop for FlightMut<'_> {
 #[cfg(test)]
 impl EntryQueues {
     pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &EntryQueue)> {
-        self.all.iter().map(|(&id, kept)| (id, &kept.flight))
+        self.all.iter().map(|(&id, queued)| (id, &queued.queue))
     }
 
     /// Compares each origin's derived fields with its queues and the fetches.
     pub(super) fn check(&self) {
         for number in self.origins() {
-            let here = || self.iter().filter(|(_, flight)| flight.origin == number);
-            let wanting = here().filter_map(|(id, flight)| Some((Rank::of(flight)?, id)));
-            let fetches = self.iter().flat_map(|(_, flight)| &flight.fetches);
+            let here = || self.iter().filter(|(_, queue)| queue.origin == number);
+            let wanting = here().filter_map(|(id, queue)| Some((Rank::of(queue)?, id)));
+            let fetches = self.iter().flat_map(|(_, queue)| &queue.fetches);
             let fetching = fetches.filter(|fetch| fetch.origin == number);
             let at = self.at(number);
             assert_eq!(at.wanting, wanting.collect());

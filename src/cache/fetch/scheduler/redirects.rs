@@ -50,14 +50,14 @@ impl Scheduler {
     /// origin. The entry's wanted chunks move there, too.
     fn move_slot(&mut self, id: FetchId, to: OriginNumber) -> Option<OriginNumber> {
         let (period, answers) = (self.period, self.queues.at(to).answers());
-        let mut flight = self.flight_of(id)?;
-        let fetch = flight.fetch_mut(id).filter(|fetch| fetch.origin != to)?;
+        let mut queue = self.flight_of(id)?;
+        let fetch = queue.fetch_mut(id).filter(|fetch| fetch.origin != to)?;
         let from = std::mem::replace(&mut fetch.origin, to);
         // Its time with the slot begins anew.
         fetch.began_in = period;
         fetch.answers_before = answers;
-        let entry = flight.entry.id;
-        drop(flight);
+        let entry = queue.entry.id;
+        drop(queue);
         self.queues.give_back_slot(from, id);
         self.queues.take_slot(to, id);
         self.queues.lead(entry, to);
@@ -73,9 +73,9 @@ impl Scheduler {
         let (running, all) = (at.running(), self.connections(origin));
         if !self
             .fetch(fetch)
-            .is_some_and(|(flight, fetch)| flight.is_waited_for(fetch))
+            .is_some_and(|(queue, fetch)| queue.is_waited_for(fetch))
         {
-            return running <= at.breadth.of(all);
+            return running <= at.concurrency_probe.of(all);
         }
         if running > all {
             let Some(victim) = self.least_urgent_fetch(origin) else {

@@ -42,42 +42,42 @@ impl Scheduler {
     /// that are no more urgent and too slow, the slowest.
     pub(super) fn stalled_fetch(&self, origin: OriginNumber, priority: Priority, by: EntryId) -> Option<FetchId> {
         self.fetches_to(origin)
-            .filter(|(flight, fetch)| flight.entry.id != by && self.is_stalled(flight, fetch))
-            .filter(|(flight, fetch)| {
+            .filter(|(queue, fetch)| queue.entry.id != by && self.is_stalled(queue, fetch))
+            .filter(|(queue, fetch)| {
                 priority == Priority::Critical
-                    || (!flight.is_waited_for(fetch) && flight.base_of(fetch).is_none_or(|base| base >= priority))
+                    || (!queue.is_waited_for(fetch) && queue.base_of(fetch).is_none_or(|base| base >= priority))
             })
             .map(|(_, fetch)| fetch)
             .min_by_key(|fetch| (fetch.lately(), fetch.id))
             .map(|fetch| fetch.id)
     }
 
-    fn is_stalled(&self, flight: &EntryQueue, fetch: &Fetch) -> bool {
-        let (held, left) = (self.period - fetch.began_in, flight.left_of(fetch));
+    fn is_stalled(&self, queue: &EntryQueue, fetch: &Fetch) -> bool {
+        let (held, left) = (self.period - fetch.began_in, queue.left_of(fetch));
         if left.is_empty() {
             return false;
         }
         if !fetch.has_begun() {
-            let patience = self.queues.at(fetch.origin).pace.patience().as_secs_f64() * PERIODS_PER_SECOND;
-            let patience = (patience.ceil() as u64).max(A_SECOND) << flight.fruitless.unanswered.min(MOST_DOUBLED);
+            let patience = self.queues.at(fetch.origin).fetch_size.patience().as_secs_f64() * PERIODS_PER_SECOND;
+            let patience = (patience.ceil() as u64).max(A_SECOND) << queue.fruitless.unanswered.min(MOST_DOUBLED);
             return held >= patience && !(self.limits.is_throttled && fetch.served_in.is_some());
         }
         if held < A_SECOND || self.limits.is_throttled {
             return false;
         }
-        if flight.entry.ignores_range() {
+        if queue.entry.ignores_range() {
             return fetch.lately() == 0;
         }
-        fetch.lately() < flight.bytes_to(fetch, &(left.start..left.start + 1))
+        fetch.lately() < queue.bytes_to(fetch, &(left.start..left.start + 1))
     }
 
     /// Takes a fetch's slot away, and sets its entry back.
     pub(super) fn set_back(&mut self, id: FetchId) {
-        let Some((flight, fetch)) = self.fetch(id) else { return };
-        let (entry, has_come, period) = (flight.entry.id, fetch.lately() > 0, self.period);
+        let Some((queue, fetch)) = self.fetch(id) else { return };
+        let (entry, has_come, period) = (queue.entry.id, fetch.lately() > 0, self.period);
         let others_were_answered = self.queues.at(fetch.origin).answers() > fetch.answers_before;
-        if let Some(mut flight) = self.queues.get_mut(entry) {
-            let fruitless = &mut flight.fruitless;
+        if let Some(mut queue) = self.queues.get_mut(entry) {
+            let fruitless = &mut queue.fruitless;
             let periods = if has_come {
                 SLOW_SET_BACK
             } else {
@@ -89,7 +89,7 @@ impl Scheduler {
                 };
                 A_SECOND << fruitless.turns.min(MOST_DOUBLED)
             };
-            flight.set_back_until = Some(period + periods);
+            queue.set_back_until = Some(period + periods);
         }
         if !self.set_back.contains(&entry) {
             self.set_back.push(entry);
@@ -101,16 +101,16 @@ impl Scheduler {
     /// over.
     pub(super) fn end_set_backs(&mut self) {
         for id in std::mem::take(&mut self.set_back) {
-            let Some(flight) = self.queues.get(id) else { continue };
-            let at = self.queues.at(flight.origin);
-            let is_left_over = at.is_served() && at.running() < self.connections(flight.origin);
-            let is_over = flight.set_back_until.is_none_or(|until| until <= self.period);
+            let Some(queue) = self.queues.get(id) else { continue };
+            let at = self.queues.at(queue.origin);
+            let is_left_over = at.is_served() && at.running() < self.connections(queue.origin);
+            let is_over = queue.set_back_until.is_none_or(|until| until <= self.period);
             if !is_over && !is_left_over {
                 self.set_back.push(id);
                 continue;
             }
-            if let Some(mut flight) = self.queues.get_mut(id) {
-                flight.set_back_until = None;
+            if let Some(mut queue) = self.queues.get_mut(id) {
+                queue.set_back_until = None;
             }
             self.dispatch_for(id);
         }

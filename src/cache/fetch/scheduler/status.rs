@@ -28,14 +28,14 @@ impl Scheduler {
             .queues
             .named()
             .map(|(origin, number)| {
-                let queues = || self.queues.flights_to(number);
+                let queues = || self.queues.queues_to(number);
                 OriginStatus {
                     origin: origin.to_string(),
                     fetches: self.queues.at(number).running(),
                     connections: self.connections(number),
-                    waiters: queues().map(|flight| flight.waiters.len()).sum(),
+                    waiters: queues().map(|queue| queue.waiters.len()).sum(),
                     wanted_bytes: queues().map(|f| f.pending() * f.entry.chunk.bytes()).sum(),
-                    latency_and_rate: self.queues.at(number).pace.measured(),
+                    latency_and_rate: self.queues.at(number).fetch_size.measured(),
                 }
             })
             .collect();

@@ -173,24 +173,24 @@ impl Scheduler {
     /// is woken.
     pub(super) fn look_after_waiters(&mut self, id: EntryId) {
         // Taken before presence is checked: later losses are seen the next time.
-        if let Some(mut flight) = self.queues.get_mut(id) {
-            flight.losses = flight.losses_now();
+        if let Some(mut queue) = self.queues.get_mut(id) {
+            queue.losses = queue.losses_now();
         }
         self.wake_satisfied(id);
-        let Some(mut flight) = self.queues.get_mut(id) else {
+        let Some(mut queue) = self.queues.get_mut(id) else {
             return;
         };
-        let waiters = flight.waiters.iter();
+        let waiters = queue.waiters.iter();
         let needs = waiters.map(|waiter| (waiter.bytes.clone(), waiter.priority));
         for (bytes, priority) in needs.collect::<Vec<_>>() {
             if priority == Priority::Critical {
-                let cuts = flight.split_far_fetches(&bytes, self.limits.split_distance);
+                let cuts = queue.split_far_fetches(&bytes, self.limits.split_distance);
                 self.actions.extend(cuts);
             }
-            let touched = flight.touched(&bytes);
-            flight.want(&touched, priority);
+            let touched = queue.touched(&bytes);
+            queue.want(&touched, priority);
         }
-        drop(flight);
+        drop(queue);
         // Another entry of the same file may have brought a chunk after the first check. Then it is
         // not wanted, so no fetch will wake its reader.
         self.wake_satisfied(id);
@@ -198,15 +198,15 @@ impl Scheduler {
 
     /// Wakes the waiters that miss nothing any more.
     pub(super) fn wake_satisfied(&mut self, id: EntryId) {
-        let Some(mut flight) = self.queues.get_mut(id) else {
+        let Some(mut queue) = self.queues.get_mut(id) else {
             return;
         };
         // While the size is not known, only a waiter that needs no bytes misses nothing.
         let mut satisfied = Vec::new();
-        for index in 0..flight.waiters.len() {
-            let chunk = flight.entry.chunk.bytes();
-            let lacking = flight.first_lacking(&flight.waiters[index].bytes);
-            let waiter = &mut flight.waiters[index];
+        for index in 0..queue.waiters.len() {
+            let chunk = queue.entry.chunk.bytes();
+            let lacking = queue.first_lacking(&queue.waiters[index].bytes);
+            let waiter = &mut queue.waiters[index];
             match lacking {
                 // Bytes that have come are not checked again: a waiter for a terabyte is checked
                 // often.
@@ -214,7 +214,7 @@ impl Scheduler {
                 None => satisfied.push(waiter.id),
             }
         }
-        drop(flight);
+        drop(queue);
         satisfied.into_iter().for_each(|waiter| self.wake(id, waiter, Ok(())));
     }
 
@@ -226,20 +226,20 @@ impl Scheduler {
     /// Removes a waiter and returns it.
     fn forget_waiter(&mut self, id: EntryId, waiter: WaiterId) -> Option<Waiter> {
         self.waiters.remove(&waiter);
-        let mut flight = self.queues.get_mut(id)?;
-        let index = flight.waiters.iter().position(|other| other.id == waiter)?;
-        Some(flight.waiters.remove(index))
+        let mut queue = self.queues.get_mut(id)?;
+        let index = queue.waiters.iter().position(|other| other.id == waiter)?;
+        Some(queue.waiters.remove(index))
     }
 
     /// Fails the waiters that miss any of these chunks, and no others. What only they wanted is not
     /// fetched.
     pub(super) fn fail_waiters(&mut self, id: EntryId, chunks: &Range<u64>, error: &ReadError) {
-        let Some(flight) = self.queues.get(id) else { return };
+        let Some(queue) = self.queues.get(id) else { return };
         let is_concerned = |waiter: &&Waiter| {
-            let shared = common(&flight.touched(&waiter.bytes), chunks);
-            flight.next_missing(&shared).is_some()
+            let shared = common(&queue.touched(&waiter.bytes), chunks);
+            queue.next_missing(&shared).is_some()
         };
-        let concerned = flight.waiters.iter().filter(is_concerned).map(|waiter| waiter.id);
+        let concerned = queue.waiters.iter().filter(is_concerned).map(|waiter| waiter.id);
         for waiter in concerned.collect::<Vec<_>>() {
             self.end_wait(id, waiter);
             self.actions.push(Action::Wake(waiter, Err(error.clone())));
@@ -249,20 +249,20 @@ impl Scheduler {
     /// Removes a waiter without its bytes: what only it wanted is not fetched.
     pub(super) fn end_wait(&mut self, id: EntryId, waiter: WaiterId) {
         if let Some(gone) = self.forget_waiter(id, waiter)
-            && let Some(mut flight) = self.queues.get_mut(id)
+            && let Some(mut queue) = self.queues.get_mut(id)
         {
-            let touched = flight.touched(&gone.bytes);
-            self.actions.extend(flight.withdraw(&touched, gone.priority));
+            let touched = queue.touched(&gone.bytes);
+            self.actions.extend(queue.withdraw(&touched, gone.priority));
         }
     }
 
     pub(super) fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
-        let Some(mut flight) = self.queues.get_mut(id) else {
+        let Some(mut queue) = self.queues.get_mut(id) else {
             return;
         };
-        flight.wants.remove(0..u64::MAX);
-        let waiters: Vec<_> = flight.waiters.iter().map(|waiter| waiter.id).collect();
-        drop(flight);
+        queue.wants.remove(0..u64::MAX);
+        let waiters: Vec<_> = queue.waiters.iter().map(|waiter| waiter.id).collect();
+        drop(queue);
         waiters
             .into_iter()
             .for_each(|waiter| self.wake(id, waiter, Err(error.clone())));

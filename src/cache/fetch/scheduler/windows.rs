@@ -94,11 +94,11 @@ impl Windows {
 
 impl Scheduler {
     /// Applies changes to the windows of an entry's streams.
-    pub fn shift(&mut self, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
-        if self.closed || shifts.is_empty() {
+    pub fn update_windows(&mut self, entry: &Arc<CacheEntry>, window_updates: &[WindowUpdate]) {
+        if self.closed || window_updates.is_empty() {
             return;
         }
-        self.apply(entry, shifts);
+        self.apply(entry, window_updates);
         self.follow_up(entry.id);
     }
 
@@ -108,8 +108,8 @@ impl Scheduler {
         self.drop_windows(id, None);
         // Chunks requested at this priority without a window: a small file that is likely to be
         // opened next.
-        if let Some(mut flight) = self.queues.get_mut(id) {
-            self.actions.extend(flight.withdraw(&(0..u64::MAX), Priority::High));
+        if let Some(mut queue) = self.queues.get_mut(id) {
+            self.actions.extend(queue.withdraw(&(0..u64::MAX), Priority::High));
         }
         // The fetch that kept a stream going may have to give way now.
         self.follow_up(id);
@@ -122,15 +122,15 @@ impl Scheduler {
     }
 
     fn drop_windows(&mut self, id: EntryId, reader: Option<u64>) {
-        let streams = self.queues.get(id).map(|flight| flight.windows.streams_of(reader));
+        let streams = self.queues.get(id).map(|queue| queue.windows.streams_of(reader));
         for stream in streams.unwrap_or_default() {
             self.drop_window(id, stream);
         }
     }
 
-    pub(super) fn apply(&mut self, entry: &Arc<CacheEntry>, shifts: &[WindowUpdate]) {
-        for shift in shifts {
-            match shift {
+    pub(super) fn apply(&mut self, entry: &Arc<CacheEntry>, window_updates: &[WindowUpdate]) {
+        for update in window_updates {
+            match update {
                 WindowUpdate::Move { stream, keep, ask } => self.move_window(entry, *stream, keep, ask),
                 WindowUpdate::Drop(stream) => self.drop_window(entry.id, *stream),
             }
@@ -139,29 +139,29 @@ impl Scheduler {
 
     fn move_window(&mut self, entry: &Arc<CacheEntry>, stream: StreamId, keep: &Range<u64>, ask: &Range<u64>) {
         let chunks = entry.chunk.touched(keep);
-        let mut flight = self.queues.open(entry);
-        let before = flight.windows.take(stream);
+        let mut queue = self.queues.open(entry);
+        let before = queue.windows.take(stream);
         let window = Window {
             stream,
             chunks: chunks.clone(),
         };
-        flight.windows.0.push(window);
-        flight.want(&entry.chunk.touched(ask), Priority::High);
+        queue.windows.0.push(window);
+        queue.want(&entry.chunk.touched(ask), Priority::High);
         let Some(before) = before else { return };
         // Most often nothing: a window moves on at its end, and what is behind has come.
         for left in [
             before.chunks.start..before.chunks.end.min(chunks.start),
             before.chunks.start.max(chunks.end)..before.chunks.end,
         ] {
-            self.actions.extend(flight.leave_window(&left));
+            self.actions.extend(queue.leave_window(&left));
         }
     }
 
     fn drop_window(&mut self, id: EntryId, stream: StreamId) {
-        if let Some(mut flight) = self.queues.get_mut(id)
-            && let Some(window) = flight.windows.take(stream)
+        if let Some(mut queue) = self.queues.get_mut(id)
+            && let Some(window) = queue.windows.take(stream)
         {
-            self.actions.extend(flight.leave_window(&window.chunks));
+            self.actions.extend(queue.leave_window(&window.chunks));
         }
     }
 }

@@ -82,7 +82,7 @@ fn a_gap_that_nobody_wants_is_brought_along_and_kept() {
 fn who_gives_up_what_is_beyond_a_gap_has_the_gap_left_out_too() {
     let (mut play, entry) = alternating(1, 1);
     play.wait(&entry, 0..C, 1);
-    play.scheduler.shift(&entry, &[moves(&entry, 1, 0..9)]);
+    play.scheduler.update_windows(&entry, &[moves(&entry, 1, 0..9)]);
     play.note();
     play.completes(0, C);
     assert_eq!(play.starts(), [0..1, 2..9]);

@@ -287,14 +287,15 @@ impl Line {
             useful_window: self.scheduler.useful_window(&entry),
             is_crowded: self.scheduler.is_crowded(&entry),
         };
-        let shifts = program.ahead.note(&bytes, entry.size(), !is_here, &conditions);
+        let window_updates = program.ahead.note(&bytes, entry.size(), !is_here, &conditions);
         if is_here {
-            self.scheduler.shift(&entry, &shifts);
+            self.scheduler.update_windows(&entry, &window_updates);
             self.goes_on(number);
         } else {
             self.count += 1;
             self.waiting.insert(WaiterId(self.count), number);
-            self.scheduler.wait(&entry, bytes, &shifts, WaiterId(self.count));
+            self.scheduler
+                .wait(&entry, bytes, &window_updates, WaiterId(self.count));
         }
     }
 

@@ -208,8 +208,8 @@ impl World {
                 let WindowUpdate::Move { stream, .. } = moved else {
                     unreachable!()
                 };
-                let shift = if how <= 2 { WindowUpdate::Drop(stream) } else { moved };
-                self.scheduler.shift(&entry, &[shift]);
+                let update = if how <= 2 { WindowUpdate::Drop(stream) } else { moved };
+                self.scheduler.update_windows(&entry, &[update]);
             }
             Event::RoutePermit { entry, reader } => {
                 let Some(file) = file(entry) else { return };

@@ -11,9 +11,9 @@ const SHARED: Connection = Connection {
 
 impl Line {
     /// The number of connections for read-ahead in the end.
-    fn breadth(&mut self) -> usize {
+    fn connections_in_use(&mut self) -> usize {
         let (_, origin) = self.scheduler.queues.named().next().unwrap();
-        self.scheduler.queues.at(origin).breadth.of(16)
+        self.scheduler.queues.at(origin).concurrency_probe.of(16)
     }
 }
 
@@ -37,7 +37,11 @@ fn over_a_line_that_all_connections_share_a_stream_leaves_room_for_a_jump() {
     assert!(last <= 100, "{last} ms");
     let rate = (size / 2) as f64 / line.programs[stream].done_at.unwrap() as f64;
     assert!(rate >= 18.5, "{rate} MB/s for the stream");
-    assert!((2..=4).contains(&line.breadth()), "{} connections", line.breadth());
+    assert!(
+        (2..=4).contains(&line.connections_in_use()),
+        "{} connections",
+        line.connections_in_use()
+    );
 }
 
 #[test]
@@ -49,5 +53,5 @@ fn where_each_connection_is_limited_a_long_stream_keeps_them_all() {
     let rate = size as f64 / line.programs[stream].done_at.unwrap() as f64;
     println!("{rate:.0} MB/s for 32 GiB");
     assert!(rate >= 288.0, "{rate} MB/s");
-    assert_eq!(line.breadth(), 16);
+    assert_eq!(line.connections_in_use(), 16);
 }

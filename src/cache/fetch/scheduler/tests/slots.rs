@@ -234,7 +234,7 @@ fn who_has_nothing_under_way_is_read_ahead_for_before_who_has() {
     play.wait_with_ahead(&one, 0..C, 0..16, 1);
     play.wait_with_ahead(&other, 0..C, 0..16, 2);
     for entry in [&one, &other] {
-        play.scheduler.shift(entry, &[moves(entry, 0, 0..64)]);
+        play.scheduler.update_windows(entry, &[moves(entry, 0, 0..64)]);
     }
     play.writes(0, C);
     play.completes(1, 16 * C);

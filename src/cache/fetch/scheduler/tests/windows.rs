@@ -13,11 +13,11 @@ fn stream(stream: u64) -> StreamId {
 impl Play {
     fn moves(&mut self, entry: &Arc<CacheEntry>, stream: u64, chunks: Range<u64>) {
         let moved = moves(entry, stream, chunks);
-        self.shift(entry, moved);
+        self.update_windows(entry, moved);
     }
 
-    fn shift(&mut self, entry: &Arc<CacheEntry>, shift: WindowUpdate) {
-        self.scheduler.shift(entry, &[shift]);
+    fn update_windows(&mut self, entry: &Arc<CacheEntry>, update: WindowUpdate) {
+        self.scheduler.update_windows(entry, &[update]);
         self.note();
     }
 }
@@ -28,7 +28,7 @@ fn dropped_window_gives_its_slot_back_at_the_next_chunk_edge() {
     play.moves(&entry, 1, 0..32);
     play.request(&other, 0..8, Priority::Medium);
     play.writes(0, 2 * C + 1);
-    play.shift(&entry, WindowUpdate::Drop(stream(1)));
+    play.update_windows(&entry, WindowUpdate::Drop(stream(1)));
     assert_eq!(play.trimmed, [(play.started[0].id, 3 * C)]);
     play.completes(0, 3 * C);
     assert_eq!(play.started[1].entry.id, other.id);
@@ -42,7 +42,7 @@ fn dropped_window_is_served_again_when_its_stream_moves() {
     play.wait(&other, 0..C, 1);
     play.request(&other, 1..8, Priority::Medium);
     play.moves(&entry, 1, 0..8);
-    play.shift(&entry, WindowUpdate::Drop(stream(1)));
+    play.update_windows(&entry, WindowUpdate::Drop(stream(1)));
     play.moves(&entry, 1, 0..8);
     play.completes(0, C);
     assert_eq!(play.started[1].entry.id, entry.id);
@@ -55,7 +55,7 @@ fn what_another_stream_wants_ahead_outlives_the_window_that_is_dropped() {
     // Of another reader.
     play.moves(&entry, 11, 6..16);
     play.request(&other, 0..8, Priority::Medium);
-    play.shift(&entry, WindowUpdate::Drop(stream(1)));
+    play.update_windows(&entry, WindowUpdate::Drop(stream(1)));
     assert_eq!(play.trimmed, [], "the fetch brings what the other wants");
     play.completes(0, 10 * C);
     assert_eq!(play.starts()[1], 10..16);
@@ -102,7 +102,7 @@ fn a_window_that_becomes_shorter_is_fetched_no_further() {
     play.moves(&entry, 1, 0..32);
     let keep = 0..5 * C;
     let ask = keep.end..keep.end;
-    play.shift(
+    play.update_windows(
         &entry,
         WindowUpdate::Move {
             stream: stream(1),
@@ -120,7 +120,7 @@ fn a_reader_that_is_blocked_keeps_its_bytes_when_its_window_goes() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.wait_with_ahead(&entry, 0..4 * C, 0..16, 7);
     // `wait_with_ahead` is stream 0.
-    play.shift(&entry, WindowUpdate::Drop(stream(0)));
+    play.update_windows(&entry, WindowUpdate::Drop(stream(0)));
     assert_eq!(play.trimmed, [(play.started[0].id, 4 * C)]);
     play.completes(0, 4 * C);
     assert_eq!(play.woken_well(), [7]);

@@ -22,10 +22,10 @@ impl World {
         let mut in_flights = BTreeSet::new();
         scheduler.queues.check();
         self.check_windows();
-        for (id, flight) in scheduler.queues.iter() {
-            assert!(!flight.is_idle(), "what is over is forgotten");
+        for (id, queue) in scheduler.queues.iter() {
+            assert!(!queue.is_idle(), "what is over is forgotten");
             let mut in_flight = RangeSet::new();
-            for fetch in &flight.fetches {
+            for fetch in &queue.fetches {
                 assert_eq!(scheduler.fetches[&fetch.id], id);
                 // It turned out to lie past the end of the file.
                 if !fetch.chunks.is_empty() {
@@ -34,11 +34,11 @@ impl World {
                 }
                 in_flights.insert(fetch.id);
             }
-            for run in flight.wants.at(Priority::Critical).iter() {
+            for run in queue.wants.at(Priority::Critical).iter() {
                 assert!(!in_flight.overlaps(run), "a chunk in flight is wanted at `Critical`");
             }
-            for waiter in &flight.waiters {
-                self.check_waiter(flight, waiter, &in_flight);
+            for waiter in &queue.waiters {
+                self.check_waiter(queue, waiter, &in_flight);
             }
         }
         assert_eq!(in_flights, live, "each fetch belongs to an entry that is not forgotten");
@@ -49,10 +49,10 @@ impl World {
 
     /// A file that is requested only by windows has nothing wanted at `High` outside them.
     fn check_windows(&self) {
-        for (id, flight) in self.scheduler.queues.iter() {
+        for (id, queue) in self.scheduler.queues.iter() {
             let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
-            let mut wanted = flight.wants.at(Priority::High).clone();
-            for window in flight.windows.iter() {
+            let mut wanted = queue.wants.at(Priority::High).clone();
+            for window in queue.windows.iter() {
                 wanted.remove(window.clone());
             }
             assert!(
@@ -62,10 +62,10 @@ impl World {
         }
     }
 
-    fn check_waiter(&self, flight: &EntryQueue, waiter: &Waiter, in_flight: &RangeSet<u64>) {
-        let wanted = flight.wants.at(waiter.priority);
-        let mut touched = flight.touched(&waiter.bytes);
-        let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == flight.entry.id);
+    fn check_waiter(&self, queue: &EntryQueue, waiter: &Waiter, in_flight: &RangeSet<u64>) {
+        let wanted = queue.wants.at(waiter.priority);
+        let mut touched = queue.touched(&waiter.bytes);
+        let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == queue.entry.id);
         // Another entry may have brought all that it waits for. It is woken when its own fetch ends, or would begin.
         assert!(
             has_news || (touched.clone()).any(|chunk| wanted.contains(&chunk) || in_flight.contains(&chunk)),
@@ -73,9 +73,9 @@ impl World {
         );
         assert!(
             // The scheduler has not received it yet; the next event reports it.
-            flight.has_unseen_losses()
+            queue.has_unseen_losses()
                 || touched
-                    .all(|chunk| flight.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
+                    .all(|chunk| queue.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
             "nobody looks after {waiter:?}"
         );
     }
@@ -98,14 +98,14 @@ impl World {
         let wanted = scheduler
             .queues
             .iter()
-            .map(|(_, flight)| flight)
-            .filter(|flight| flight.origin == number && flight.set_back_until.is_none())
-            .filter_map(|flight| {
+            .map(|(_, queue)| queue)
+            .filter(|queue| queue.origin == number && queue.set_back_until.is_none())
+            .filter_map(|queue| {
                 // Chunks that became present since the last check need no fetch.
                 let missing = |p: &Priority| {
-                    let mut chunks = flight.wants.at(*p).iter().cloned().flatten();
-                    let is_in_flight = |chunk| flight.fetches.iter().any(|fetch| fetch.chunks.contains(&chunk));
-                    chunks.any(|chunk| !flight.is_present(chunk) && !is_in_flight(chunk))
+                    let mut chunks = queue.wants.at(*p).iter().cloned().flatten();
+                    let is_in_flight = |chunk| queue.fetches.iter().any(|fetch| fetch.chunks.contains(&chunk));
+                    chunks.any(|chunk| !queue.is_present(chunk) && !is_in_flight(chunk))
                 };
                 PRIORITIES.into_iter().find(missing)
             });
@@ -114,8 +114,8 @@ impl World {
             Some(Priority::Critical) => {
                 assert!(
                     running.all(|(&id, _)| {
-                        let (flight, fetch) = scheduler.fetch(id).unwrap();
-                        flight.is_waited_for(fetch) || self.is_spared(id)
+                        let (queue, fetch) = scheduler.fetch(id).unwrap();
+                        queue.is_waited_for(fetch) || self.is_spared(id)
                     }),
                     "critical waits for something lower"
                 );
@@ -134,11 +134,11 @@ impl World {
             .fetches
             .iter()
             .filter(|(other, f)| **other != id && f.file == file && !f.is_stopped);
-        let (flight, fetch) = self.scheduler.fetch(id).unwrap();
+        let (queue, fetch) = self.scheduler.fetch(id).unwrap();
         let lately = self.scheduler.period.saturating_sub(1)..;
         let size = self.files[file].entry.size();
         let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
-        let keeps_a_stream_going = others.count() == 0 && flight.base_of(fetch) == Some(Priority::High);
+        let keeps_a_stream_going = others.count() == 0 && queue.base_of(fetch) == Some(Priority::High);
         (keeps_a_stream_going || due <= self.round_trip * C + C / 2)
             && fetch.moved_in.is_some_and(|moved| lately.contains(&moved))
     }
