@@ -86,7 +86,7 @@
 //! docs/architecture.md in the repository follows one read through the code. The modules that are hidden here are the program's, and
 //! may change in any version.
 
-#![deny(missing_docs, clippy::undocumented_unsafe_blocks)]
+#![deny(missing_docs, clippy::undocumented_unsafe_blocks, unreachable_pub)]
 #![allow(
     rustdoc::private_intra_doc_links,
     reason = "what `internals` re-exports is documented for readers of the code"

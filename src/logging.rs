@@ -34,7 +34,7 @@ const PANIC: &str = "event=panic";
 
 /// Why the log can't be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// The file can't be opened for appending.
     #[error("can't write the log file {}: {error}", path.display())]
     File {
@@ -53,7 +53,7 @@ pub enum LogError {
 ///
 /// # Errors
 /// When `--log-file` can't be written to.
-pub fn init(config: &MountConfig) -> Result<(), LogError> {
+pub(crate) fn init(config: &MountConfig) -> Result<(), LogError> {
     let mut builder = Builder::new();
     builder.parse_filters(&std::env::var(VARIABLE).unwrap_or_else(|_| filter(config.verbosity).to_owned()));
     let (level, logger): (LevelFilter, Box<dyn Log>) = match &config.log_file {
@@ -82,7 +82,7 @@ pub fn init(config: &MountConfig) -> Result<(), LogError> {
 }
 
 /// Reopens the log file after it was renamed (logrotate(8)). No effect on other logs.
-pub fn reopen() {
+pub(crate) fn reopen() {
     let Some(log) = FILE.get() else { return };
     match append_to(&log.path) {
         Ok(file) => *log.file.lock() = file,

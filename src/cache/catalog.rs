@@ -18,7 +18,7 @@ use url::Url;
 use super::entry::cache_dir::CacheDir;
 use super::index::ChunkIndex;
 use super::index::{CatalogUpdate, ROW};
-pub use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
+pub(crate) use super::index::{FileRow as StoredFile, ListingRow as StoredListing, ShownRow as ShownFile};
 use super::key::UrlKey;
 use super::quota::Quota;
 use crate::http::{Version, redact};

@@ -12,14 +12,14 @@ pub struct ChunkSize(u64);
 
 /// The permitted sizes: at least a page, because the kernel reads pages; at most 64 MiB, because an
 /// isolated read fetches a whole chunk.
-pub const CHUNK_SIZES: std::ops::RangeInclusive<u64> = 4 << 10..=64 << 20;
+pub(crate) const CHUNK_SIZES: std::ops::RangeInclusive<u64> = 4 << 10..=64 << 20;
 
 /// The default chunk size: an isolated 64 KiB read then moves 1.25 chunks on average, and the index
 /// takes some 30 bytes for each of 262,144 cached ones.
-pub const DEFAULT_CHUNK_SIZE: ChunkSize = ChunkSize(256 << 10);
+pub(crate) const DEFAULT_CHUNK_SIZE: ChunkSize = ChunkSize(256 << 10);
 
 /// The chunk size of reads past the cache: so much comes with one request, and nothing is read ahead of it.
-pub const BLOCK: ChunkSize = ChunkSize(1 << 20);
+pub(crate) const BLOCK: ChunkSize = ChunkSize(1 << 20);
 
 impl ChunkSize {
     /// `None` unless `bytes` is a power of two within [`CHUNK_SIZES`].
@@ -72,13 +72,13 @@ impl ChunkSize {
 }
 
 /// The intersection of two ranges; empty if there is none.
-pub fn common(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
+pub(crate) fn common(one: &Range<u64>, other: &Range<u64>) -> Range<u64> {
     let start = one.start.max(other.start);
     start..one.end.min(other.end).max(start)
 }
 
 /// The part of a range that lies within a file of `size` bytes.
-pub fn clip(bytes: &Range<u64>, size: u64) -> Range<u64> {
+pub(crate) fn clip(bytes: &Range<u64>, size: u64) -> Range<u64> {
     bytes.start.min(size)..bytes.end.min(size)
 }
 

@@ -46,7 +46,7 @@ impl EntryKey {
 
     /// A key without an entry.
     #[cfg(test)]
-    pub fn for_tests(number: u32) -> EntryKey {
+    pub(crate) fn for_tests(number: u32) -> EntryKey {
         EntryKey(hash(&[&number.to_string()]))
     }
 }

@@ -16,34 +16,37 @@
 //!   yet (`entry::cache_dir`).
 
 mod catalog;
-pub mod chunk;
+pub(crate) mod chunk;
 mod config;
-pub mod entry;
+pub(crate) mod entry;
 mod error;
-pub mod eviction;
+pub(crate) mod eviction;
 mod facade;
-pub mod fetch;
+pub(crate) mod fetch;
 mod handle;
-pub mod index;
-pub mod key;
-pub mod lifecycle;
-pub mod quota;
-pub mod sharing;
-pub mod storage;
+pub(crate) mod index;
+pub(crate) mod key;
+pub(crate) mod lifecycle;
+pub(crate) mod quota;
+pub(crate) mod sharing;
+pub(crate) mod storage;
 
-pub use catalog::{Catalog, ShownFile, StoredFile, StoredListing};
+pub(crate) use catalog::{Catalog, ShownFile, StoredFile, StoredListing};
 pub use chunk::ChunkSize;
 pub use config::CacheConfig;
-pub use entry::cache_entry::{CacheEntry, Confirmed, Settled};
-pub use error::{CacheError, ReadError};
-pub use facade::{Cache, Held};
-pub use fetch::scheduler::{OriginStatus, Priority, WaiterId};
-pub use handle::read_at::{ReadAt, Step};
-pub use handle::reader::{Reader, SMALL_FILE};
-pub use handle::sequential::Sequential;
-pub use index::{JobRow, ROWS_OF_FILE};
-pub use lifecycle::pins::{Evicted, JobLease, Unpinned};
-pub use storage::disk::STAT_BLOCK;
+pub use entry::cache_entry::CacheEntry;
+pub(crate) use entry::cache_entry::{Confirmed, Settled};
+pub(crate) use error::{CacheError, ReadError};
+pub use facade::Cache;
+pub(crate) use facade::Held;
+pub use fetch::scheduler::Priority;
+pub(crate) use fetch::scheduler::{OriginStatus, WaiterId};
+pub(crate) use handle::read_at::{ReadAt, Step};
+pub(crate) use handle::reader::{Reader, SMALL_FILE};
+pub(crate) use handle::sequential::Sequential;
+pub(crate) use index::{JobRow, ROWS_OF_FILE};
+pub(crate) use lifecycle::pins::{Evicted, JobLease, Unpinned};
+pub(crate) use storage::disk::STAT_BLOCK;
 
 #[cfg(test)]
 mod tests;

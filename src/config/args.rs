@@ -40,7 +40,7 @@ Examples:
     allow_missing_positional = true, override_usage = "fetchfs mount [OPTIONS] <SOURCE>... <MOUNTPOINT>",
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
 )]
-pub struct MountArgs {
+pub(crate) struct MountArgs {
     /// The http(s) URL of a directory's index page, or of a single file; or @FILE
     ///
     /// Several sources become several names at the top of the mount. A file has one source in each line. This keeps a
@@ -271,7 +271,7 @@ impl MountArgs {
     ///
     /// # Errors
     /// If the file can't be read or has a mistake.
-    pub fn config_file(
+    pub(crate) fn config_file(
         &self,
         command: &Command,
         given: &ArgMatches,
@@ -284,13 +284,13 @@ impl MountArgs {
     }
 
     /// The values of all `-o`, joined. Each still needs [`super::expand_options`].
-    pub fn options(&self) -> String {
+    pub(crate) fn options(&self) -> String {
         self.options.join(",")
     }
 }
 
 /// The environment variable of an option, which is named without leading dashes.
-pub fn variable_of(long: &str) -> String {
+pub(crate) fn variable_of(long: &str) -> String {
     format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 

@@ -28,7 +28,7 @@ use url::Url;
 
 use super::options::{adds_up, flag_named};
 use super::paths;
-pub use entry::SECRETS;
+pub(crate) use entry::SECRETS;
 use entry::{Entry, Fault, is_secret};
 
 /// The config file of mounts that root makes.
@@ -39,7 +39,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// What is wrong with a config file. Without any value that may be a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// It can't be read.
     #[error("can't read the config file {}: {error}", path.display())]
     Unreadable {
@@ -70,14 +70,14 @@ pub enum FileError {
 
 impl FileError {
     /// Returns true if the content of the file is wrong, false if the file can't be read or used.
-    pub fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::NotUnderstood { .. })
     }
 }
 
 /// A config file that was read.
 #[derive(Debug, Default)]
-pub struct ConfigFile {
+pub(super) struct ConfigFile {
     entries: Vec<Entry>,
     /// For a file in the form of earlier versions: the message for the user.
     warning: Option<String>,
@@ -89,7 +89,7 @@ impl ConfigFile {
     /// # Errors
     /// If the file can't be read or has a mistake; if all users can change it; if it has secrets that other users can
     /// read.
-    pub fn read(named: Option<&Path>, command: &Command) -> Result<ConfigFile, FileError> {
+    pub(super) fn read(named: Option<&Path>, command: &Command) -> Result<ConfigFile, FileError> {
         let standard = || standard_path(geteuid().is_root(), std::env::var_os("XDG_CONFIG_HOME"), paths::home());
         let Some(path) = named.map(Path::to_owned).or_else(standard) else {
             return Ok(ConfigFile::default());
@@ -125,7 +125,7 @@ impl ConfigFile {
 
     /// The file as flags for a mount of `sources`. `given` has the flags, the `-o` options and the environment, which win over
     /// the file.
-    pub fn flags(&self, command: &Command, given: &ArgMatches, sources: &[Url]) -> Vec<String> {
+    pub(super) fn flags(&self, command: &Command, given: &ArgMatches, sources: &[Url]) -> Vec<String> {
         // clap makes the groups that options only name when it builds the command.
         let mut built = command.clone();
         built.build();
@@ -149,13 +149,13 @@ impl ConfigFile {
     }
 
     /// The cache directory that the file names for all sources.
-    pub fn cache_dir(&self) -> Option<PathBuf> {
+    pub(super) fn cache_dir(&self) -> Option<PathBuf> {
         let is_it = |entry: &&Entry| entry.section.is_none() && entry.name == "cache-dir";
         Some(self.entries.iter().rev().find(is_it)?.value.as_str().into())
     }
 
     /// One sentence for the user if the file is in the form of earlier versions.
-    pub fn warning(&self) -> Option<&str> {
+    pub(super) fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 }

@@ -13,11 +13,11 @@ use crate::http::HttpConfig;
 use crate::source::ListingConfig;
 
 /// Default of [`MountConfig::attr_ttl`].
-pub const ATTR_TTL: Duration = Duration::from_secs(10);
+pub(crate) const ATTR_TTL: Duration = Duration::from_secs(10);
 
 /// How files are fetched and kept, for a mount or for a Rust program without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineConfig {
+pub(crate) struct EngineConfig {
     /// The cache directory: absolute. It may not exist yet.
     pub cache_dir: PathBuf,
     /// True if no other host uses that directory, although it may be on a network file system.
@@ -43,7 +43,7 @@ pub struct EngineConfig {
 
 impl EngineConfig {
     /// The defaults, over a cache in this directory.
-    pub fn in_dir(cache_dir: PathBuf) -> EngineConfig {
+    pub(crate) fn in_dir(cache_dir: PathBuf) -> EngineConfig {
         EngineConfig {
             cache_dir,
             unshared_cache: false,
@@ -61,7 +61,7 @@ impl EngineConfig {
 
 /// The checked configuration of one mount.
 #[derive(Clone, PartialEq, Eq)]
-pub struct MountConfig {
+pub(crate) struct MountConfig {
     /// The sources: at least one `http` or `https` URL. **May contain a user name and password**; show them by
     /// [`shown`].
     pub sources: Vec<Url>,
@@ -104,7 +104,7 @@ pub struct MountConfig {
 
 impl MountConfig {
     /// The defaults for a mount of these sources (at least one) on this directory (absolute, without symbolic links).
-    pub fn new(sources: Vec<Url>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
+    pub(crate) fn new(sources: Vec<Url>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
         let names: Vec<String> = sources.iter().map(|url| shown(url.as_str())).collect();
         MountConfig {
             source_name: names.join(" "),
@@ -129,13 +129,13 @@ impl MountConfig {
     }
 
     /// The permission bits of every file.
-    pub fn file_mode(&self) -> u16 {
+    pub(crate) fn file_mode(&self) -> u16 {
         let all = if self.exec { 0o555 } else { 0o444 };
         all & !self.umask
     }
 
     /// The permission bits of every directory.
-    pub fn dir_mode(&self) -> u16 {
+    pub(crate) fn dir_mode(&self) -> u16 {
         0o555 & !self.umask
     }
 }

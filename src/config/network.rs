@@ -12,11 +12,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
-pub use resolve::NetworkError;
+pub(super) use resolve::NetworkError;
 
 /// The options about servers, before they are resolved.
 #[derive(Args)]
-pub struct NetworkArgs {
+pub(super) struct NetworkArgs {
     /// Maximum time to connect, including TLS
     #[arg(
         long, value_name = "TIME", default_value = "10s", value_parser = units::time_above_zero,

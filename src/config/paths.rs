@@ -10,7 +10,7 @@ const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
 
 /// Why a path can't be resolved.
 #[derive(Debug, thiserror::Error)]
-pub enum PathError {
+pub(crate) enum PathError {
     /// The caller has no home directory, and no option names the cache directory.
     #[error("no cache directory: HOME is not set; name a directory with --cache-dir")]
     NoHome,
@@ -44,7 +44,7 @@ pub(super) fn home() -> Option<PathBuf> {
 }
 
 /// The default cache directory; `None` for a user without a home directory.
-pub fn default_cache_dir() -> Option<PathBuf> {
+pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     let home = home().map(PathBuf::into_os_string);
     cache_dir_for(geteuid().is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
 }

@@ -18,7 +18,7 @@ use crate::source::ListingConfig;
 
 /// Why the arguments can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// A source is invalid.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -38,7 +38,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// Returns true if the command line is wrong, false if the machine is not ready for it.
-    pub fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         match self {
             Self::Source(error) => error.is_usage(),
             Self::OneOfTwo(_) => true,
@@ -63,7 +63,7 @@ fn one_of_two(argument: &str) -> String {
 ///
 /// # Errors
 /// If a source is not an http(s) URL, or there is no cache directory.
-pub fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
+pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
     if args.sources.is_empty() {
         return Err(ConfigError::OneOfTwo(args.mountpoint.to_string_lossy().into_owned()));
     }
@@ -125,7 +125,7 @@ pub fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
 ///
 /// # Errors
 /// If there is none, or the config file can't be used.
-pub fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+pub(crate) fn cache_dir_beside_mounts(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let by_file = || -> Result<_, FileError> {
         let file = std::env::var_os("FETCHFS_CONFIG").filter(|name| !name.is_empty());
         let file = ConfigFile::read(file.as_deref().map(Path::new), &mount_command())?;

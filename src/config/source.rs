@@ -15,7 +15,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// A source that can't be mounted. `{0}` never contains secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     /// It does not begin with `http://` or `https://`.
     #[error(
         "`{0}` is not a source; a source is a URL that begins with http:// or https://, or @FILE with one in each line"
@@ -47,7 +47,7 @@ pub enum SourceError {
 
 impl SourceError {
     /// Returns true if the source is wrong, false if a file can't be read.
-    pub fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         !matches!(self, Self::Unreadable { .. })
     }
 }
@@ -92,7 +92,7 @@ pub(super) fn name(text: &str) -> String {
 ///
 /// # Errors
 /// When it is no http(s) URL, or one with a fragment.
-pub fn parse(text: &str) -> Result<Url, SourceError> {
+pub(crate) fn parse(text: &str) -> Result<Url, SourceError> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !scheme.is_some_and(|scheme| registry::is_scheme(&scheme)) {
         return Err(SourceError::NotHttp(shown(text)));
@@ -111,7 +111,7 @@ pub fn parse(text: &str) -> Result<Url, SourceError> {
 ///
 /// Works on text, so that it also accepts invalid URLs, and leaves the rest unchanged. A mount table then shows the URL
 /// as in fstab, by which `mount -a` recognises the line as mounted.
-pub fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let (location, query) = rest
         .split_once('?')

@@ -25,7 +25,7 @@ const CHUNK_MAX: u64 = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Bytes: `10GiB`, `20G`, `256k`, `1000000`.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     const NOT_A_SIZE: &str = "not a size; write for example 256KiB, 20G or 1000000";
     let text = text.trim();
     let lone_letter = text.ends_with(|c: char| c.is_ascii_alphabetic() && !c.eq_ignore_ascii_case(&'b'))
@@ -44,7 +44,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A [`size`] above 0.
-pub fn size_above_zero(text: &str) -> Result<u64, String> {
+pub(super) fn size_above_zero(text: &str) -> Result<u64, String> {
     match size(text)? {
         0 => Err("must be greater than zero".to_owned()),
         bytes => Ok(bytes),
@@ -52,7 +52,7 @@ pub fn size_above_zero(text: &str) -> Result<u64, String> {
 }
 
 /// A fraction of a file system: a [`size`], or `20%` of it.
-pub fn share(text: &str) -> Result<Share, String> {
+pub(super) fn share(text: &str) -> Result<Share, String> {
     let Some(percent) = text.trim().strip_suffix('%') else {
         return size(text)
             .map(Share::Bytes)
@@ -65,7 +65,7 @@ pub fn share(text: &str) -> Result<Share, String> {
 }
 
 /// A [`share`] above 0.
-pub fn share_above_zero(text: &str) -> Result<Share, String> {
+pub(super) fn share_above_zero(text: &str) -> Result<Share, String> {
     match share(text)? {
         Share::Bytes(0) | Share::Percent(0) => Err("must be greater than zero".to_owned()),
         share => Ok(share),
@@ -73,14 +73,14 @@ pub fn share_above_zero(text: &str) -> Result<Share, String> {
 }
 
 /// Bytes per second: a [`size`], with or without `/s`. `0` means no limit.
-pub fn rate(text: &str) -> Result<u64, String> {
+pub(super) fn rate(text: &str) -> Result<u64, String> {
     let text = text.trim();
     size(text.strip_suffix("/s").unwrap_or(text))
         .map_err(|error| error.replacen("not a size", "not a rate in bytes per second", 1))
 }
 
 /// A chunk size: a power of two from 4 KiB to 64 MiB.
-pub fn chunk_size(text: &str) -> Result<u32, String> {
+pub(super) fn chunk_size(text: &str) -> Result<u32, String> {
     let bytes = size(text).map_err(|_| "not a size; write for example 256KiB or 1MiB".to_owned())?;
     if !bytes.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&bytes) {
         return Err("must be a power of two from 4KiB to 64MiB".to_owned());
@@ -89,7 +89,7 @@ pub fn chunk_size(text: &str) -> Result<u32, String> {
 }
 
 /// A time: `30s`, `2m`, `500ms`, `1h 30m`; a plain number is in seconds.
-pub fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let full = if plain { format!("{text}s") } else { text.to_owned() };
@@ -102,7 +102,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// A [`time`] above 0.
-pub fn time_above_zero(text: &str) -> Result<Duration, String> {
+pub(super) fn time_above_zero(text: &str) -> Result<Duration, String> {
     match time(text)? {
         Duration::ZERO => Err("must be greater than zero".to_owned()),
         time => Ok(time),
@@ -110,7 +110,7 @@ pub fn time_above_zero(text: &str) -> Result<Duration, String> {
 }
 
 /// Permission bits to clear, in octal: `022`.
-pub fn umask(text: &str) -> Result<u16, String> {
+pub(super) fn umask(text: &str) -> Result<u16, String> {
     u16::from_str_radix(text, 8)
         .ok()
         .filter(|&mask| mask <= 0o777 && !text.starts_with('+'))
@@ -118,7 +118,7 @@ pub fn umask(text: &str) -> Result<u16, String> {
 }
 
 /// A user id, or a user name.
-pub fn user(text: &str) -> Result<u32, String> {
+pub(super) fn user(text: &str) -> Result<u32, String> {
     match (text.parse(), User::from_name(text)) {
         (Ok(uid), _) => Ok(uid),
         (_, Ok(Some(user))) => Ok(user.uid.as_raw()),
@@ -127,7 +127,7 @@ pub fn user(text: &str) -> Result<u32, String> {
 }
 
 /// A group id, or a group name.
-pub fn group(text: &str) -> Result<u32, String> {
+pub(super) fn group(text: &str) -> Result<u32, String> {
     match (text.parse(), Group::from_name(text)) {
         (Ok(gid), _) => Ok(gid),
         (_, Ok(Some(group))) => Ok(group.gid.as_raw()),

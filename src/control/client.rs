@@ -17,7 +17,7 @@ const GREETING: Duration = Duration::from_secs(15);
 
 /// Why a mount did not do what was asked. Each `Display` is the end of a sentence about the mount.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// No process listens on the socket.
     #[error("can't connect to its process ({0}); was it started by an older fetchfs?")]
     NotListening(io::Error),
@@ -43,7 +43,7 @@ pub enum ClientError {
 
 /// A request in progress. Dropping it before the last reply cancels the request.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     lines: BufReader<UnixStream>,
 }
 
@@ -52,7 +52,7 @@ impl Client {
     ///
     /// # Errors
     /// If the daemon can't be reached or speaks another version.
-    pub fn ask(address: &SocketAddr, request: &Request) -> Result<Client, ClientError> {
+    pub(crate) fn ask(address: &SocketAddr, request: &Request) -> Result<Client, ClientError> {
         let stream = UnixStream::connect_addr(address).map_err(ClientError::NotListening)?;
         stream
             .set_read_timeout(Some(GREETING))
@@ -81,7 +81,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] if the daemon refused; another kind if no reply came.
-    pub fn reply(&mut self) -> Result<Reply, ClientError> {
+    pub(crate) fn reply(&mut self) -> Result<Reply, ClientError> {
         let heard = self
             .hear()
             .map_err(|error| silent(&error, PATIENCE).unwrap_or(ClientError::BrokenOff(error)))?;

@@ -14,7 +14,7 @@ use crate::vfs::Tree;
 
 /// Facts of the mount that `status` shows.
 #[derive(Debug)]
-pub struct About {
+pub(crate) struct About {
     /// The mounted URLs, without secrets.
     pub source: String,
     /// The names of the kinds of its sources.
@@ -32,7 +32,7 @@ pub struct About {
 }
 
 /// Handles the requests to one mount.
-pub struct Control {
+pub(crate) struct Control {
     pub(super) about: About,
     pub(super) tree: Arc<Tree>,
     pub(super) cache: Arc<Cache>,
@@ -42,7 +42,13 @@ pub struct Control {
 impl Control {
     /// Control over a mount of `sources`. Resumes the jobs that an earlier mount of these sources left. Blocks for a
     /// query of the index.
-    pub fn new(about: About, sources: &[Url], tree: Arc<Tree>, cache: Arc<Cache>, runtime: Handle) -> Arc<Control> {
+    pub(crate) fn new(
+        about: About,
+        sources: &[Url],
+        tree: Arc<Tree>,
+        cache: Arc<Cache>,
+        runtime: Handle,
+    ) -> Arc<Control> {
         let tools = Tools {
             tree: Arc::clone(&tree),
             cache: Arc::clone(&cache),

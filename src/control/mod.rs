@@ -13,10 +13,10 @@ mod jobs;
 mod measure;
 mod pins;
 mod prefetch;
-pub mod protocol;
+pub(crate) mod protocol;
 mod server;
-pub mod status;
+pub(crate) mod status;
 
-pub use client::Client;
-pub use context::{About, Control};
-pub use server::{serve, serve_at};
+pub(crate) use client::Client;
+pub(crate) use context::{About, Control};
+pub(crate) use server::{serve, serve_at};

@@ -10,20 +10,20 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use path::TreePath;
+pub(crate) use path::TreePath;
 
 /// Version of the protocol. Both sides refuse any other version.
-pub const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 1;
 
 /// Longest request in bytes: some thousand paths. Longer lines are not read to their end.
-pub const LONGEST_REQUEST: u64 = 1 << 20;
+pub(crate) const LONGEST_REQUEST: u64 = 1 << 20;
 
 /// Longest reply in bytes. Lists of jobs and pins are the longest.
-pub const LONGEST_REPLY: u64 = 64 << 20;
+pub(crate) const LONGEST_REPLY: u64 = 64 << 20;
 
 /// The server's first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// The program's version.
     pub fetchfs: String,
     /// [`PROTOCOL`].
@@ -32,7 +32,7 @@ pub struct Hello {
 
 impl Hello {
     /// The greeting of this program.
-    pub fn ours() -> Hello {
+    pub(crate) fn ours() -> Hello {
         Hello {
             fetchfs: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
@@ -43,7 +43,7 @@ impl Hello {
 /// A part of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ByteRange {
+pub(crate) enum ByteRange {
     /// From one byte to another, exclusive, or to the end of the file.
     From {
         /// The first byte.
@@ -57,7 +57,7 @@ pub enum ByteRange {
 
 impl ByteRange {
     /// The range's byte positions in a file of `size` bytes.
-    pub fn of(&self, size: u64) -> Range<u64> {
+    pub(crate) fn of(&self, size: u64) -> Range<u64> {
         match *self {
             ByteRange::From { start, end } => {
                 let end = end.unwrap_or(size).min(size);
@@ -71,7 +71,7 @@ impl ByteRange {
 /// What to fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Files and directories.
     pub paths: Vec<TreePath>,
     /// Ranges of each file; empty means the whole file.
@@ -85,7 +85,7 @@ pub struct Wanted {
 /// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub(crate) enum Request {
     /// Fetch into the cache. Answered by repeated [`Reply::Progress`], then [`Reply::Fetched`].
     Prefetch {
         /// The files to fetch.
@@ -133,7 +133,7 @@ pub enum Request {
 /// A reply of the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Progress of a prefetch. More replies follow.
     Progress(Progress),
     /// The prefetch has ended.
@@ -187,7 +187,7 @@ pub enum Reply {
 
 /// The progress of a prefetch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Files found so far.
     pub files: u64,
     /// Files done, including failed ones.
@@ -209,7 +209,7 @@ pub struct Progress {
 
 /// The result of a prefetch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// The final progress.
     pub progress: Progress,
     /// The first failures.
@@ -218,7 +218,7 @@ pub struct Fetched {
 
 /// A file or directory that could not be fetched, pinned or evicted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The path, below the mountpoint.
     pub path: TreePath,
     /// The reason: one sentence without the path.
@@ -227,7 +227,7 @@ pub struct Failure {
 
 /// A background job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobState {
+pub(crate) struct JobState {
     /// The job's number in this mount.
     pub job: u64,
     /// What it fetches.

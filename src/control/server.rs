@@ -46,7 +46,7 @@ const FAILURES_TOLD: usize = 10;
 ///
 /// # Errors
 /// If the socket can't be created.
-pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
+pub(crate) fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
     match fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -63,7 +63,7 @@ pub fn serve(socket: &Path, control: Arc<Control>, runtime: &Handle) -> io::Resu
 ///
 /// # Errors
 /// If the address is in use.
-pub fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
+pub(crate) fn serve_at(address: &SocketAddr, control: Arc<Control>, runtime: &Handle) -> io::Result<AbortHandle> {
     let _in_runtime = runtime.enter();
     let listener = std::os::unix::net::UnixListener::bind_addr(address)?;
     listener.set_nonblocking(true)?;

@@ -6,7 +6,7 @@ use crate::cache::OriginStatus;
 
 /// What `fetchfs status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The mounted URLs, without secrets.
     pub source: String,
     /// The kinds of these sources, as `--type` has them, each once.
@@ -54,7 +54,7 @@ pub struct Status {
 
 /// An origin that is paused after failures, except for occasional probes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Down {
+pub(crate) struct Down {
     /// Scheme, host and port.
     pub origin: String,
     /// Seconds since its first failure.
@@ -75,7 +75,7 @@ impl From<crate::origin::Down> for Down {
 
 /// The traffic to one origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Scheme, host and port.
     pub origin: String,
     /// Data requests in flight.

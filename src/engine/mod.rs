@@ -56,7 +56,7 @@ impl Engine {
     ///
     /// # Errors
     /// What prevents it, as one sentence for the user.
-    pub fn open(config: EngineConfig) -> anyhow::Result<Arc<Engine>> {
+    pub(crate) fn open(config: EngineConfig) -> anyhow::Result<Arc<Engine>> {
         if !config.unshared_cache {
             network_folder::refuse_shared(&config.cache_dir)?;
         }
@@ -98,27 +98,27 @@ impl Engine {
     }
 
     /// What it was opened with.
-    pub fn config(&self) -> &EngineConfig {
+    pub(crate) fn config(&self) -> &EngineConfig {
         &self.config
     }
 
     /// Asks servers.
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
     /// Keeps bytes.
-    pub fn cache(&self) -> &Arc<Cache> {
+    pub(crate) fn cache(&self) -> &Arc<Cache> {
         &self.cache
     }
 
     /// Where asynchronous work runs.
-    pub fn runtime(&self) -> &Handle {
+    pub(crate) fn runtime(&self) -> &Handle {
         &self.handle
     }
 
     /// Does asynchronous work while the calling thread blocks, which may be another runtime's. `None` if the engine ends before it is done.
-    pub fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    pub(crate) fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let (done, outcome) = bounded(1);
         self.handle.spawn(async move {
             // It is being waited for.
@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// Ends all waits with an error and all work, and returns when what is whole is recorded.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.cache.close();
         if let Some(runtime) = self.runtime.lock().take() {
             end(runtime);
@@ -136,7 +136,7 @@ impl Engine {
     }
 
     /// Sees to it that nothing has to be verified after a reboot; after [`Self::close`]. May take a moment.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if !self.has_left.swap(true, Ordering::AcqRel) {
             self.cache.leave();
         }

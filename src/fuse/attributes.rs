@@ -11,7 +11,7 @@ const BLOCK_SIZE: u32 = 128 << 10;
 
 /// Owner and permissions of all files.
 #[derive(Debug, Clone, Copy)]
-pub struct Ownership {
+pub(crate) struct Ownership {
     /// User id.
     pub uid: u32,
     /// Group id.
@@ -62,7 +62,7 @@ impl Ownership {
 }
 
 /// The type of a node: directory or regular file.
-pub fn file_type(is_directory: bool) -> FileType {
+pub(super) fn file_type(is_directory: bool) -> FileType {
     if is_directory {
         FileType::Directory
     } else {

@@ -37,7 +37,7 @@ mod ioctl {
 }
 
 /// The connection with the kernel. One per mount.
-pub struct Connection {
+pub(crate) struct Connection {
     /// Empty until the mount is attached.
     device: OnceLock<OwnedFd>,
     /// Empty without a relay. Receives a message once the kernel has the session's first reply.
@@ -46,7 +46,7 @@ pub struct Connection {
 }
 
 /// Guard: a data file that the kernel reads directly, registered until this is dropped.
-pub struct Backing {
+pub(crate) struct Backing {
     connection: Arc<Connection>,
     id: u32,
 }
@@ -56,7 +56,7 @@ impl Connection {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn new() -> io::Result<Arc<Connection>> {
+    pub(crate) fn new() -> io::Result<Arc<Connection>> {
         Ok(Arc::new(Connection {
             device: OnceLock::new(),
             relayed: OnceLock::new(),
@@ -69,7 +69,7 @@ impl Connection {
     ///
     /// # Errors
     /// If no descriptor can be created.
-    pub fn start(&self, device: OwnedFd, session_threads: usize) -> io::Result<OwnedFd> {
+    pub(crate) fn start(&self, device: OwnedFd, session_threads: usize) -> io::Result<OwnedFd> {
         let own = self.device.get_or_init(|| device);
         if relay::is_needed() {
             match relay::start(own.try_clone()?, session_threads, &self.interrupts) {
@@ -88,13 +88,13 @@ impl Connection {
     }
 
     /// Whether `fuser` has the socket of a relay.
-    pub fn is_relayed(&self) -> bool {
+    pub(crate) fn is_relayed(&self) -> bool {
         self.relayed.get().is_some()
     }
 
     /// Waits until the kernel has the parameters of the session that `fuser` began. Earlier changes of the mount's
     /// settings would be overwritten.
-    pub fn wait_until_settled(&self) {
+    pub(crate) fn wait_until_settled(&self) {
         if let Some(settled) = self.relayed.get() {
             // An error means that the relay and the session have ended.
             let _ = settled.recv();
@@ -102,12 +102,12 @@ impl Connection {
     }
 
     /// The registry of waits that interrupts end.
-    pub fn interrupts(&self) -> &Arc<Interrupts> {
+    pub(crate) fn interrupts(&self) -> &Arc<Interrupts> {
         &self.interrupts
     }
 
     /// Replies to a read.
-    pub fn answer_read(&self, requester: Requester, reply: ReplyData, bytes: &[u8]) {
+    pub(crate) fn answer_read(&self, requester: Requester, reply: ReplyData, bytes: &[u8]) {
         if !self.is_relayed() {
             return reply.data(bytes);
         }
@@ -125,7 +125,7 @@ impl Connection {
 
     /// Invalidates an inode's attributes in the kernel; its pages stay. Never blocks. Does nothing before the mount
     /// is attached.
-    pub fn attributes_changed(&self, ino: Ino) {
+    pub(crate) fn attributes_changed(&self, ino: Ino) {
         if let Some(device) = self.device.get() {
             // The kernel may have forgotten the inode (ENOENT): then there is nothing to invalidate.
             let _ = nix::unistd::write(device, &invalidation(ino));
@@ -136,7 +136,7 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn open_backing(self: &Arc<Self>, file: impl AsFd) -> io::Result<Backing> {
+    pub(crate) fn open_backing(self: &Arc<Self>, file: impl AsFd) -> io::Result<Backing> {
         let id = BackingId::create_raw(self.device()?, file)?;
         Ok(Backing {
             connection: Arc::clone(self),
@@ -152,7 +152,7 @@ impl Connection {
 
 impl Backing {
     /// The number that an open reply names.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.id
     }
 }

@@ -10,7 +10,7 @@ use crate::source::SourceErrorKind;
 use crate::vfs::TreeError;
 
 /// The errno of a name operation.
-pub fn of_tree(error: &TreeError) -> Errno {
+pub(crate) fn of_tree(error: &TreeError) -> Errno {
     match error {
         TreeError::NotFound => Errno::ENOENT,
         TreeError::NotADirectory => Errno::ENOTDIR,
@@ -28,7 +28,7 @@ pub fn of_tree(error: &TreeError) -> Errno {
 }
 
 /// The errno of a read.
-pub fn of_read(error: &ReadError) -> Errno {
+pub(crate) fn of_read(error: &ReadError) -> Errno {
     match error {
         // For an open file, removal counts as a change.
         ReadError::Changed

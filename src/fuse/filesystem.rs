@@ -61,7 +61,7 @@ const DF_BLOCK: u32 = 4096;
 const FIRST_SEQUENTIAL: u64 = 1 << 63;
 
 /// The file system that [`fuser`] calls.
-pub struct FetchFs {
+pub(crate) struct FetchFs {
     shared: Arc<Shared>,
     runtime: Handle,
     files: Arc<Handles<OpenFile>>,
@@ -75,7 +75,7 @@ impl FetchFs {
     ///
     /// # Errors
     /// If no threads can be started.
-    pub fn new(
+    pub(crate) fn new(
         tree: Arc<Tree>,
         cache: Arc<Cache>,
         runtime: Handle,

@@ -8,7 +8,7 @@ use fuser::FileHandle;
 use parking_lot::RwLock;
 
 /// The open handles of one kind.
-pub struct Handles<T> {
+pub(super) struct Handles<T> {
     next: AtomicU64,
     /// Locked for writing by open and release only. A read takes it shared for the moment of a look-up.
     open: RwLock<HashMap<u64, Arc<T>>>,
@@ -16,12 +16,12 @@ pub struct Handles<T> {
 
 impl<T> Handles<T> {
     /// An empty table.
-    pub fn new() -> Handles<T> {
+    pub(super) fn new() -> Handles<T> {
         Handles::starting_at(1)
     }
 
     /// An empty table whose numbers begin at `first`.
-    pub fn starting_at(first: u64) -> Handles<T> {
+    pub(super) fn starting_at(first: u64) -> Handles<T> {
         Handles {
             next: AtomicU64::new(first),
             open: RwLock::default(),
@@ -29,19 +29,19 @@ impl<T> Handles<T> {
     }
 
     /// Adds an opened file and returns its handle.
-    pub fn insert(&self, opened: T) -> FileHandle {
+    pub(super) fn insert(&self, opened: T) -> FileHandle {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.open.write().insert(number, Arc::new(opened));
         FileHandle(number)
     }
 
     /// The opened file of a handle.
-    pub fn get(&self, handle: FileHandle) -> Option<Arc<T>> {
+    pub(super) fn get(&self, handle: FileHandle) -> Option<Arc<T>> {
         self.open.read().get(&handle.0).cloned()
     }
 
     /// Removes a handle.
-    pub fn remove(&self, handle: FileHandle) -> Option<Arc<T>> {
+    pub(super) fn remove(&self, handle: FileHandle) -> Option<Arc<T>> {
         self.open.write().remove(&handle.0)
     }
 }

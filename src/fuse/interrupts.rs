@@ -53,7 +53,7 @@ const ENDING: [Signal; 6] = [
 ];
 
 /// The registry of waiting requests. Dropping it ends its thread.
-pub struct Interrupts {
+pub(crate) struct Interrupts {
     begun: Sender<Waiting>,
     outside: Arc<Outside>,
     /// Whether all waits end, because the mount does.
@@ -62,7 +62,7 @@ pub struct Interrupts {
 
 /// The thread that made a request, and the request's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Requester {
+pub(crate) struct Requester {
     /// The request's `pid`: a thread id. 0 if the thread is outside the mount's pid namespace.
     pub thread: u32,
     /// A request's `unique`.
@@ -71,7 +71,7 @@ pub struct Requester {
 
 /// Requests of threads whose signals `/proc` does not show. The relay notes each one before `fuser` reads it, until
 /// it is answered. So an interrupt before the wait begins is not lost, and one after its end leaves no state.
-pub struct Outside {
+pub(crate) struct Outside {
     /// Whether `/proc` shows the pid namespace of the request's thread ids. Otherwise a number means another process
     /// there.
     sees_proc: bool,
@@ -80,7 +80,7 @@ pub struct Outside {
 }
 
 /// Guard of one wait. Keep it until the wait is over.
-pub struct Wait {
+pub(crate) struct Wait {
     /// Taken and called to end the wait. Called without the lock.
     end: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -96,7 +96,7 @@ impl Interrupts {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start() -> std::io::Result<Interrupts> {
+    pub(crate) fn start() -> std::io::Result<Interrupts> {
         let (begun, waiting) = unbounded();
         let outside = Arc::new(Outside::new());
         let noted = Arc::clone(&outside);
@@ -113,12 +113,12 @@ impl Interrupts {
     }
 
     /// Ends all waits, and those that begin later, within a second.
-    pub fn end_all(&self) {
+    pub(crate) fn end_all(&self) {
         self.all_end.store(true, Ordering::Relaxed);
     }
 
     /// The error of a wait that is ended now. When the mount ends it is not EINTR, after which programs read again.
-    pub fn reason(&self) -> ReadError {
+    pub(crate) fn reason(&self) -> ReadError {
         if self.all_end.load(Ordering::Relaxed) {
             ReadError::ShuttingDown
         } else {
@@ -127,12 +127,12 @@ impl Interrupts {
     }
 
     /// The registry for the kernel's interrupts.
-    pub fn outside(&self) -> &Arc<Outside> {
+    pub(crate) fn outside(&self) -> &Arc<Outside> {
         &self.outside
     }
 
     /// Registers a wait for the reply to a request.
-    pub fn begin_wait(&self, requester: Requester) -> Arc<Wait> {
+    pub(crate) fn begin_wait(&self, requester: Requester) -> Arc<Wait> {
         let wait = Arc::new(Wait { end: Mutex::new(None) });
         // The thread outlives this sender.
         let _ = self.begun.send(Waiting {
@@ -144,7 +144,7 @@ impl Interrupts {
     }
 
     /// The result of `work`, or `None` as soon as the requesting thread is interrupted.
-    pub async fn unless_ended<T>(&self, requester: Requester, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_ended<T>(&self, requester: Requester, work: impl Future<Output = T>) -> Option<T> {
         let (end, ended) = oneshot::channel();
         let wait = self.begin_wait(requester);
         wait.on_end(move || {
@@ -161,7 +161,7 @@ impl Interrupts {
 
 impl Requester {
     /// The requester of a request.
-    pub fn of(request: &fuser::Request) -> Requester {
+    pub(crate) fn of(request: &fuser::Request) -> Requester {
         Requester {
             thread: request.pid(),
             request: request.unique().into(),
@@ -184,14 +184,14 @@ impl Outside {
     }
 
     /// Notes that the kernel has sent a request.
-    pub fn sent(&self, requester: Requester) {
+    pub(crate) fn sent(&self, requester: Requester) {
         if self.is_unseen(requester.thread) {
             self.requests.lock().insert(requester.request, None);
         }
     }
 
     /// Notes an interrupt of this request. Ignored if the request is answered already.
-    pub fn interrupted(&self, request: u64) {
+    pub(crate) fn interrupted(&self, request: u64) {
         self.interrupted_at(request, Instant::now());
     }
 
@@ -202,7 +202,7 @@ impl Outside {
     }
 
     /// Notes that the request is about to be answered.
-    pub fn answered(&self, request: u64) {
+    pub(crate) fn answered(&self, request: u64) {
         self.requests.lock().remove(&request);
     }
 
@@ -214,7 +214,7 @@ impl Outside {
 
 impl Wait {
     /// Sets the function that ends the wait.
-    pub fn on_end(&self, end: impl FnOnce() + Send + 'static) {
+    pub(crate) fn on_end(&self, end: impl FnOnce() + Send + 'static) {
         *self.end.lock() = Some(Box::new(end));
     }
 }

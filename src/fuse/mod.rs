@@ -7,7 +7,7 @@
 
 mod attributes;
 mod connection;
-pub mod errno;
+pub(crate) mod errno;
 mod filesystem;
 mod handles;
 mod interrupts;
@@ -18,7 +18,7 @@ mod relay;
 mod replies;
 mod shared;
 
-pub use attributes::Ownership;
-pub use connection::Connection;
-pub use filesystem::FetchFs;
-pub use passthrough::Passthrough;
+pub(crate) use attributes::Ownership;
+pub(crate) use connection::Connection;
+pub(crate) use filesystem::FetchFs;
+pub(crate) use passthrough::Passthrough;

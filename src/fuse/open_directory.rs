@@ -17,7 +17,7 @@ use crate::vfs::{Ino, Node, Snapshot, Tree};
 const ENTRY: usize = 160;
 
 /// An open directory handle.
-pub struct OpenDirectory {
+pub(super) struct OpenDirectory {
     /// The directory.
     pub node: Arc<Node>,
     /// Its names as of the open or the last read from the beginning. Locked for a copy only.
@@ -28,7 +28,7 @@ pub struct OpenDirectory {
 
 impl OpenDirectory {
     /// A directory that has just been opened.
-    pub fn new(node: Arc<Node>, snapshot: Arc<Snapshot>) -> OpenDirectory {
+    pub(super) fn new(node: Arc<Node>, snapshot: Arc<Snapshot>) -> OpenDirectory {
         OpenDirectory {
             node,
             snapshot: Mutex::new(snapshot),
@@ -38,18 +38,18 @@ impl OpenDirectory {
 
     /// Notes a read at `offset`. Returns true if it goes back to the beginning, so that the names must be renewed
     /// first.
-    pub fn rewinds(&self, offset: u64) -> bool {
+    pub(super) fn rewinds(&self, offset: u64) -> bool {
         offset == 0 && self.is_begun.swap(true, Ordering::Relaxed)
     }
 
     /// Replaces the names.
-    pub fn renew(&self, snapshot: Arc<Snapshot>) {
+    pub(super) fn renew(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.lock() = snapshot;
     }
 
     /// Passes the entries from `offset` on to `add`, each with the offset of the next one. Stops if `add` has no
     /// room, or at the largest reply: the kernel then asks for more.
-    pub fn read_from(&self, tree: &Tree, offset: u64, mut add: impl FnMut(&Place<'_>, u64) -> bool) {
+    pub(super) fn read_from(&self, tree: &Tree, offset: u64, mut add: impl FnMut(&Place<'_>, u64) -> bool) {
         let snapshot = Arc::clone(&self.snapshot.lock());
         let mut room = LARGEST_ANSWER;
         // The entry is indexed, not counted to: the kernel reads a listing of a million names in a hundred thousand
@@ -86,7 +86,7 @@ impl OpenDirectory {
 const DOTS: [&str; 2] = [".", ".."];
 
 /// An entry of an open directory.
-pub enum Place<'a> {
+pub(super) enum Place<'a> {
     /// A dot entry, and its node.
     Dot(&'static str, Arc<Node>),
     /// The name at this position.
@@ -95,7 +95,7 @@ pub enum Place<'a> {
 
 impl Place<'_> {
     /// The name.
-    pub fn name(&self) -> &OsStr {
+    pub(super) fn name(&self) -> &OsStr {
         match self {
             Place::Dot(name, _) => OsStr::new(name),
             Place::Child(_, names, at) => names.name(*at),
@@ -103,7 +103,7 @@ impl Place<'_> {
     }
 
     /// The inode number, and whether it is a directory. Creates no node.
-    pub fn number(&self) -> (Ino, bool) {
+    pub(super) fn number(&self) -> (Ino, bool) {
         match self {
             Place::Dot(_, node) => (node.ino, true),
             Place::Child(_, names, at) => (names.ino(*at), names.is_directory(*at)),
@@ -111,7 +111,7 @@ impl Place<'_> {
     }
 
     /// Its node, created if there is none.
-    pub fn node(&self, tree: &Tree) -> Arc<Node> {
+    pub(super) fn node(&self, tree: &Tree) -> Arc<Node> {
         match self {
             Place::Dot(_, node) => Arc::clone(node),
             Place::Child(parent, names, at) => tree.child(parent, names, *at),
@@ -119,7 +119,7 @@ impl Place<'_> {
     }
 
     /// Whether it is a dot entry.
-    pub fn is_dot(&self) -> bool {
+    pub(super) fn is_dot(&self) -> bool {
         matches!(self, Place::Dot(..))
     }
 }

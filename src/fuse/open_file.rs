@@ -13,7 +13,7 @@ use crate::cache::Reader;
 use crate::vfs::DateHold;
 
 /// An open file handle.
-pub struct OpenFile {
+pub(super) struct OpenFile {
     reader: Arc<Reader>,
     /// The thread that read last; 0 before the first read, or if the kernel can't name it.
     read_by: AtomicU32,
@@ -23,7 +23,7 @@ pub struct OpenFile {
 
 impl OpenFile {
     /// A handle without a read yet.
-    pub fn new(reader: Arc<Reader>, date: Option<DateHold>) -> OpenFile {
+    pub(super) fn new(reader: Arc<Reader>, date: Option<DateHold>) -> OpenFile {
         OpenFile {
             reader,
             read_by: AtomicU32::new(0),
@@ -32,14 +32,14 @@ impl OpenFile {
     }
 
     /// The reader, for a read by this thread.
-    pub fn read_by(&self, thread: u32) -> Arc<Reader> {
+    pub(super) fn read_by(&self, thread: u32) -> Arc<Reader> {
         self.read_by.store(thread, Ordering::Relaxed);
         Arc::clone(&self.reader)
     }
 
     /// Handles a close by this thread. If it belongs to the reading process, or that is unknown, read-ahead stops and
     /// the file's date may change.
-    pub fn closed_by(&self, thread: u32) {
+    pub(super) fn closed_by(&self, thread: u32) {
         if may_be_one_process(self.read_by.load(Ordering::Relaxed), thread) {
             self.reader.end_read_ahead();
             drop(self.date.lock().take());

@@ -28,7 +28,7 @@ use crate::cache::{Cache, CacheEntry};
 use crate::vfs::Ino;
 
 /// The open inodes and their modes.
-pub struct Passthrough {
+pub(crate) struct Passthrough {
     /// False if the kernel lacks it, the process may not use it, or the user turned it off.
     is_on: AtomicBool,
     /// Held over the system call that registers a backing file, which takes microseconds: two opens of one inode must
@@ -46,7 +46,7 @@ enum Mode {
 
 impl Passthrough {
     /// An empty table. `wanted` is the user's choice.
-    pub fn new(wanted: bool, connection: Arc<Connection>) -> Passthrough {
+    pub(crate) fn new(wanted: bool, connection: Arc<Connection>) -> Passthrough {
         Passthrough {
             is_on: AtomicBool::new(wanted),
             open: Mutex::default(),
@@ -55,12 +55,12 @@ impl Passthrough {
     }
 
     /// Whether to ask the kernel for passthrough.
-    pub fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.is_on.load(Ordering::Relaxed)
     }
 
     /// Turns passthrough off, because the kernel lacks it.
-    pub fn turn_off(&self, why: &str) {
+    pub(crate) fn turn_off(&self, why: &str) {
         if self.is_on.swap(false, Ordering::Relaxed) {
             // Logged once: it stays off.
             log::info!("no FUSE passthrough: {why}; cached files are served by this process");
@@ -73,7 +73,7 @@ impl Passthrough {
     /// # Errors
     /// If the kernel reads the file for other handles, and the data file has been damaged: this handle would read the
     /// same.
-    pub fn opened(&self, ino: Ino, cache: &Cache, entry: &CacheEntry) -> io::Result<Option<Arc<Backing>>> {
+    pub(crate) fn opened(&self, ino: Ino, cache: &Cache, entry: &CacheEntry) -> io::Result<Option<Arc<Backing>>> {
         let mut open = self.open.lock();
         match open.get_mut(&ino) {
             Some(Mode::PassedThrough(handles, backing, hold)) => {
@@ -122,7 +122,7 @@ impl Passthrough {
     }
 
     /// Counts a release.
-    pub fn released(&self, ino: Ino) {
+    pub(crate) fn released(&self, ino: Ino) {
         let mut open = self.open.lock();
         let Some(Mode::Served(handles) | Mode::PassedThrough(handles, ..)) = open.get_mut(&ino) else {
             return;

@@ -22,7 +22,7 @@ use crate::util::panic_guard;
 const THREADS: usize = 2;
 
 /// Answers reads.
-pub struct Reads {
+pub(super) struct Reads {
     /// Queue of the pool.
     late: Sender<LateReply>,
     connection: Arc<Connection>,
@@ -42,7 +42,7 @@ impl Reads {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(connection: Arc<Connection>) -> std::io::Result<Arc<Reads>> {
+    pub(super) fn start(connection: Arc<Connection>) -> std::io::Result<Arc<Reads>> {
         // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
         let (late, queue) = unbounded();
         for number in 0..THREADS {
@@ -55,7 +55,7 @@ impl Reads {
     }
 
     /// Answers a read, at once or later.
-    pub fn read(self: &Arc<Self>, requester: Requester, read: ReadAt, reply: ReplyData) {
+    pub(super) fn read(self: &Arc<Self>, requester: Requester, read: ReadAt, reply: ReplyData) {
         self.advance(requester, read, Ok(()), reply);
     }
 

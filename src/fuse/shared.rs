@@ -20,7 +20,7 @@ use crate::http::redact;
 use crate::vfs::{Attributes, Node, Tree, TreeError};
 
 /// What requests need: tree, cache, and settings of the mount.
-pub struct Shared {
+pub(super) struct Shared {
     /// The directory tree.
     pub tree: Arc<Tree>,
     /// The chunk cache.
@@ -37,12 +37,12 @@ pub struct Shared {
 
 impl Shared {
     /// How long the kernel may cache these attributes. Zero for a rounded size.
-    pub fn ttl_of(&self, attributes: &Attributes) -> Duration {
+    pub(super) fn ttl_of(&self, attributes: &Attributes) -> Duration {
         if attributes.is_exact { self.ttl } else { Duration::ZERO }
     }
 
     /// The tree's answer, or an error if the requester is interrupted.
-    pub async fn unless_ended<T>(
+    pub(super) async fn unless_ended<T>(
         &self,
         requester: Requester,
         asking: impl Future<Output = Result<T, TreeError>>,
@@ -52,14 +52,14 @@ impl Shared {
     }
 
     /// Invalidates the kernel's attributes of files whose dates have changed.
-    pub fn refresh_dates(&self, node: &Arc<Node>) {
+    pub(super) fn refresh_dates(&self, node: &Arc<Node>) {
         for ino in self.tree.note_dates(node) {
             self.connection.attributes_changed(ino);
         }
     }
 
     /// Replies to a look-up and counts the kernel's reference to the node.
-    pub fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
+    pub(super) fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
         match found {
             Ok(node) => {
                 let attributes = self.tree.attributes(&node);
@@ -75,13 +75,13 @@ impl Shared {
     }
 
     /// Replies with attributes.
-    pub fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
+    pub(super) fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
         let attributes = self.tree.attributes(node);
         reply.attr(&self.ttl_of(&attributes), &self.ownership.attr(&attributes));
     }
 
     /// Replies to an open with a handle, and with a backing file if the file is passed through.
-    pub fn reply_open(
+    pub(super) fn reply_open(
         &self,
         reply: ReplyOpen,
         ino: INodeNo,
@@ -115,7 +115,7 @@ impl Shared {
 
     /// Replies to the open of a file that can only be read in sequence. The kernel caches no pages of it, and does
     /// not use its size as the end.
-    pub fn reply_sequential(
+    pub(super) fn reply_sequential(
         &self,
         reply: ReplyOpen,
         files: &Handles<Sequential>,
@@ -141,7 +141,7 @@ fn opened_passthrough(reply: ReplyOpen, handle: FileHandle, backing: &Backing) {
 }
 
 /// The errno for an error. Logs the error, unless it is an expected one.
-pub fn complain(error: &TreeError) -> Errno {
+pub(super) fn complain(error: &TreeError) -> Errno {
     match error {
         TreeError::Cache(ReadError::Cancelled) => {}
         TreeError::SizeUnknown(_)

@@ -6,7 +6,7 @@ use url::Url;
 
 /// Maximum number of distinct origins. State for further ones is shared or dropped. Far more than users mount; the
 /// bound is needed because a server can name ever new origins, by redirects or by links with `--external-links`.
-pub const MOST_ORIGINS: usize = 1024;
+pub(crate) const MOST_ORIGINS: usize = 1024;
 
 /// An origin (RFC 6454 §4): scheme, host, port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -19,7 +19,7 @@ pub(crate) fn strip(url: &mut Url) {
 
 /// A URL for messages and logs: `https://host/file?token=…`. It has no user, no password and no query values, where
 /// tokens and signatures are. A URL longer than `LONGEST_SHOWN` is cut.
-pub fn redact(url: &Url) -> RedactedUrl {
+pub(crate) fn redact(url: &Url) -> RedactedUrl {
     let mut shown = url.clone();
     strip(&mut shown);
     shown.set_query(None);

@@ -58,12 +58,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Answers each request with the result of `reply` for its head.
-    pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
+    pub(crate) async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
         Server::start_at("127.0.0.1:0", reply).await.unwrap()
     }
 
     /// As [`Self::start`], at another address.
-    pub async fn start_at(
+    pub(crate) async fn start_at(
         address: &str,
         reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> std::io::Result<Server> {
@@ -85,19 +85,19 @@ impl Server {
         Ok(server)
     }
 
-    pub fn at(&self, path: &str) -> Url {
+    pub(crate) fn at(&self, path: &str) -> Url {
         self.url.join(path).unwrap()
     }
 
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.peers.lock().len()
     }
 
-    pub fn peers(&self) -> Vec<SocketAddr> {
+    pub(crate) fn peers(&self) -> Vec<SocketAddr> {
         self.peers.lock().clone()
     }
 }

@@ -28,7 +28,7 @@ const LONGEST_QUIET: Duration = Duration::from_secs(3600);
 const BURST: usize = 10;
 
 /// A logger that counts repeated lines instead of writing them.
-pub struct RateLimitedLog<L> {
+pub(super) struct RateLimitedLog<L> {
     sink: L,
     /// Locked for the decision, not while writing.
     rate_limited: Mutex<Calm>,
@@ -36,7 +36,7 @@ pub struct RateLimitedLog<L> {
 
 impl<L: Log> RateLimitedLog<L> {
     /// Wraps the logger that writes.
-    pub fn new(sink: L) -> RateLimitedLog<L> {
+    pub(super) fn new(sink: L) -> RateLimitedLog<L> {
         RateLimitedLog {
             sink,
             rate_limited: Mutex::default(),

@@ -9,7 +9,7 @@
 //! In the second case, blocked reads get an error first, or they would keep the mount busy.
 
 mod end;
-pub mod mountpoint;
+pub(crate) mod mountpoint;
 mod ready;
 pub(crate) mod served;
 mod signals;
@@ -24,7 +24,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::MountConfig;
 use crate::engine::Engine;
 use end::End;
-pub use ready::Ready;
+pub(crate) use ready::Ready;
 pub(crate) use ready::UP;
 use served::{Prepared, SESSION_THREADS, Served, claim};
 
@@ -35,7 +35,7 @@ const SESSION_THREAD_NAME: &str = "fuser-";
 ///
 /// # Errors
 /// The obstacle, as one sentence for the user.
-pub fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
+pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     signals::ignore_the_meaningless();
     let run_file = claim(&config)?;
     raise_open_files();

@@ -13,7 +13,7 @@ pub(crate) const UP: u8 = 0;
 
 /// The process that waits for the mount to be up. Consumed once it is.
 #[derive(Debug)]
-pub struct Ready(Waiting);
+pub(crate) struct Ready(Waiting);
 
 #[derive(Debug)]
 enum Waiting {
@@ -40,7 +40,7 @@ impl Ready {
     ///
     /// # Errors
     /// If the waiting parent is gone because it was killed. The mount must end then.
-    pub fn up(self) -> io::Result<()> {
+    pub(crate) fn up(self) -> io::Result<()> {
         match self.0 {
             Waiting::Foreground => sd_notify::notify(&[NotifyState::Ready]),
             Waiting::Parent { mut report, told } => {

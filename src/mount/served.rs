@@ -77,7 +77,7 @@ impl Prepared {
     ///
     /// # Errors
     /// If a source can't be mounted, or the system refuses threads.
-    pub fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
+    pub(crate) fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
         let sources = Sources::new(engine.client(), config.listings, config.kind.as_deref());
         let top = ask_sources(config, engine, &sources)?;
         let kinds = top.kinds();
@@ -115,7 +115,7 @@ impl Prepared {
     }
 
     /// The tree of names.
-    pub fn tree(&self) -> &Arc<Tree> {
+    pub(crate) fn tree(&self) -> &Arc<Tree> {
         &self.tree
     }
 
@@ -123,7 +123,7 @@ impl Prepared {
     ///
     /// # Errors
     /// If the kernel refuses, or does not answer.
-    pub fn mount(
+    pub(crate) fn mount(
         self,
         config: &MountConfig,
         run_file: Arc<RunFile>,
@@ -161,7 +161,7 @@ impl Prepared {
 
 impl Served {
     /// Unmounts, also a mount in use. Blocked reads get an error first, or they would keep the mount busy.
-    pub fn unmount(&self) {
+    pub(crate) fn unmount(&self) {
         self.connection.interrupts().end_all();
         mountpoint::unmount_own(&self.run_file);
     }

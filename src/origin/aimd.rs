@@ -2,37 +2,37 @@
 
 /// How many requests at once a server bears, as far as it has complained. **At least 1.**
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Aimd(f64);
+pub(crate) struct Aimd(f64);
 
 impl Aimd {
     /// No limit.
-    pub const UNLIMITED: Aimd = Aimd(f64::INFINITY);
+    pub(crate) const UNLIMITED: Aimd = Aimd(f64::INFINITY);
 
     /// This limit, at least 1.
-    pub fn new(limit: usize) -> Aimd {
+    pub(crate) fn new(limit: usize) -> Aimd {
         Aimd(limit.max(1) as f64)
     }
 
     /// The limit. [`usize::MAX`] for no limit.
-    pub fn limit(self) -> usize {
+    pub(crate) fn limit(self) -> usize {
         // A cast of infinity is the largest number.
         self.0 as usize
     }
 
     /// After a good answer: one more for each round of them.
-    pub fn increase(&mut self) {
+    pub(crate) fn increase(&mut self) {
         self.0 += 1.0 / self.0;
     }
 
     /// The limit after a complaint: half of the requests in flight, or the number of them that are served, if that is
     /// more. Never a higher one.
-    pub fn decreased(self, in_flight: usize, served: usize) -> Aimd {
+    pub(crate) fn decreased(self, in_flight: usize, served: usize) -> Aimd {
         let half = self.0.min(in_flight as f64 / 2.0);
         Aimd(half.max(served as f64).min(self.0).max(1.0))
     }
 
     /// At least this many were seen to be served at once.
-    pub fn raise_to(&mut self, served: usize) {
+    pub(crate) fn raise_to(&mut self, served: usize) {
         self.0 = self.0.max(served as f64);
     }
 }

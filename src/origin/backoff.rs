@@ -13,7 +13,7 @@ const JITTER: f64 = 0.25;
 
 /// The pauses between attempts: an iterator that ends when the retries are used up.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(super) struct Backoff {
     first: Duration,
     /// The longest pause, jitter included.
     longest: Duration,
@@ -24,7 +24,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// `retries` pauses. The first is about `first`; each later one is about twice as long as the one before.
-    pub fn new(first: Duration, retries: u32) -> Backoff {
+    pub(super) fn new(first: Duration, retries: u32) -> Backoff {
         Backoff {
             first,
             longest: LONGEST,
@@ -34,7 +34,7 @@ impl Backoff {
     }
 
     /// An endless series of pauses, none longer than `longest`.
-    pub fn up_to(first: Duration, longest: Duration) -> Backoff {
+    pub(super) fn up_to(first: Duration, longest: Duration) -> Backoff {
         Backoff {
             longest,
             ..Backoff::new(first, u32::MAX)
@@ -42,7 +42,7 @@ impl Backoff {
     }
 
     /// The next pause, never shorter than `retry_after`; `None` when the retries are used up.
-    pub fn next_after(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
+    pub(super) fn next_after(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
         let pause = self.next()?;
         // Jitter only upwards: a request before the time that the server named would be refused.
         let spread = |asked: Duration| asked.min(self.longest).mul_f64(JITTER * fastrand::f64());
@@ -51,12 +51,12 @@ impl Backoff {
     }
 
     /// Counts as many pauses as used as `other` has used, if that is more.
-    pub fn catch_up_with(&mut self, other: &Backoff) {
+    pub(super) fn catch_up_with(&mut self, other: &Backoff) {
         self.used = self.used.max(other.used).min(self.retries);
     }
 
     /// After a success: restores all retries and the short first pause.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.used = 0;
     }
 }

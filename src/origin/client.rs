@@ -328,7 +328,7 @@ impl Client {
 }
 
 /// The same URL with a `/` at the end.
-pub fn as_directory(url: &Url) -> Url {
+pub(crate) fn as_directory(url: &Url) -> Url {
     let mut directory = url.clone();
     if !url.path().ends_with('/') {
         directory.set_path(&format!("{}/", url.path()));

@@ -83,7 +83,7 @@ pub(crate) enum RequestClass {
 
 impl RequestClass {
     /// Maximum time without data, where `timeout` is the client's.
-    pub fn patience(self, timeout: Duration) -> Duration {
+    pub(crate) fn patience(self, timeout: Duration) -> Duration {
         match self {
             RequestClass::Hint => HINT_PATIENCE.min(timeout),
             RequestClass::Names | RequestClass::Bytes => timeout,
@@ -99,7 +99,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub fn new(most: usize) -> Limits {
+    pub(crate) fn new(most: usize) -> Limits {
         Limits {
             most: most.max(1),
             began: Instant::now(),
@@ -108,12 +108,12 @@ impl Limits {
     }
 
     /// The limit of a URL's origin.
-    pub fn of(&self, url: &Url) -> Arc<Limit> {
+    pub(crate) fn of(&self, url: &Url) -> Arc<Limit> {
         self.of_origin(&Origin::of(url).unwrap_or_else(Origin::nowhere))
     }
 
     /// The limit of an origin.
-    pub fn of_origin(&self, origin: &Origin) -> Arc<Limit> {
+    pub(crate) fn of_origin(&self, origin: &Origin) -> Arc<Limit> {
         let mut all = self.all.lock();
         if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
             // Leases and waiting requests hold references to theirs. Dropping a limit closes its idle connections.
@@ -144,7 +144,7 @@ impl Limit {
     }
 
     /// Waits for a connection. `given_up`: how often this request has lost one already.
-    pub async fn lease(self: &Arc<Self>, errand: RequestClass, given_up: u32) -> Lease {
+    pub(crate) async fn lease(self: &Arc<Self>, errand: RequestClass, given_up: u32) -> Lease {
         let now = Instant::now();
         let (sender, mut receiver) = oneshot::channel();
         let due = match errand {
@@ -176,18 +176,18 @@ impl Limit {
     }
 
     /// The current limit: the configured one, or the number that the server was seen to serve at a time.
-    pub fn serves(&self) -> usize {
+    pub(crate) fn serves(&self) -> usize {
         self.state.lock().serves()
     }
 
     /// Bytes that are not HTTP came on a reused connection: they followed a response without a body.
-    pub fn has_answered_too_much(&self) {
+    pub(crate) fn has_answered_too_much(&self) {
         self.has_body_after_head.store(true, Ordering::Release);
     }
 
     /// Returns true if bytes follow the response to HEAD, so that its connection can't be reused (RFC 9110 §9.3.2
     /// forbids them).
-    pub fn has_body_after_head(&self) -> bool {
+    pub(crate) fn has_body_after_head(&self) -> bool {
         self.has_body_after_head.load(Ordering::Acquire)
     }
 
@@ -256,7 +256,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// The connection; `make` makes it if there is none with this protocol.
-    pub fn wire<E>(&mut self, speech: Speech, make: impl FnOnce() -> Result<Wire, E>) -> Result<&mut Wire, E> {
+    pub(crate) fn wire<E>(&mut self, speech: Speech, make: impl FnOnce() -> Result<Wire, E>) -> Result<&mut Wire, E> {
         let wire = match self.wire.take().filter(|wire| wire.speech == speech) {
             Some(wire) => wire,
             None if speech.version.is_shared() => self.limit.state.lock().shared_wire(speech, make)?,
@@ -266,17 +266,17 @@ impl Lease {
     }
 
     /// Returns true if other requests use the same connection.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.wire.as_ref().is_some_and(|wire| wire.speech.version.is_shared())
     }
 
     /// Returns true if the connection is shared and has carried responses.
-    pub fn is_shared_and_kept(&self) -> bool {
+    pub(crate) fn is_shared_and_kept(&self) -> bool {
         self.is_shared() && self.limit.state.lock().shared_is_kept()
     }
 
     /// Closes the connection; the request continues on a new one.
-    pub fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         let is_shared = self.is_shared();
         self.wire = None;
         let mut state = self.limit.state.lock();
@@ -288,12 +288,12 @@ impl Lease {
     }
 
     /// Closes the idle connections without data since `since`.
-    pub fn suspect_idle(&self, since: Instant) {
+    pub(crate) fn suspect_idle(&self, since: Instant) {
         self.limit.state.lock().drop_idle_since(since);
     }
 
     /// How long to wait for a response before a check, on a reused connection or on a new one.
-    pub fn patience(&self, is_kept: bool) -> Duration {
+    pub(crate) fn patience(&self, is_kept: bool) -> Duration {
         let state = self.limit.state.lock();
         if is_kept || self.is_shared() && state.shared_is_kept() {
             DEAD.max(state.slowest() * 2)
@@ -303,7 +303,7 @@ impl Lease {
     }
 
     /// The head of a response arrived after this time.
-    pub fn answered(&self, after: Duration) {
+    pub(crate) fn answered(&self, after: Duration) {
         self.heard();
         self.held.is_answered.store(true, Ordering::Release);
         self.held.has_head.store(true, Ordering::Release);
@@ -321,7 +321,7 @@ impl Lease {
     }
 
     /// No response has come on a new connection within [`SHUT_OUT`]. Returns when to check again.
-    pub fn waits_for_its_first_answer(&self, begun: Instant) -> Instant {
+    pub(crate) fn waits_for_its_first_answer(&self, begun: Instant) -> Instant {
         let now = Instant::now();
         let mut state = self.limit.state.lock();
         let is_shut_out = state.make_way_for_new(now, begun, self.limit.now());
@@ -330,18 +330,18 @@ impl Lease {
     }
 
     /// Data has arrived.
-    pub fn heard(&self) {
+    pub(crate) fn heard(&self) {
         self.held.heard.store(self.limit.now(), Ordering::Release);
     }
 
     /// The request can continue on another connection: from now on the lease may be revoked
     /// ([`Response::gives_way`](super::client::exchange::Response::gives_way)).
-    pub fn gives_way(&self) {
+    pub(crate) fn gives_way(&self) {
         self.held.gives_way.store(true, Ordering::Release);
     }
 
     /// Resolves when the connection is revoked.
-    pub fn revocation(&self) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn revocation(&self) -> impl Future<Output = ()> + use<> {
         let held = Arc::clone(&self.held);
         async move {
             while !held.is_revoked.load(Ordering::Acquire) {
@@ -351,12 +351,12 @@ impl Lease {
     }
 
     /// Returns true if the connection is revoked.
-    pub fn is_revoked(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         self.held.is_revoked.load(Ordering::Acquire)
     }
 
     /// The response was read to its end; `is_kept`: the server keeps the connection alive.
-    pub fn finish(mut self, is_kept: bool) {
+    pub(crate) fn finish(mut self, is_kept: bool) {
         let wire = self.wire.take().filter(|_| is_kept);
         self.give_back(wire);
     }
@@ -366,7 +366,7 @@ impl Lease {
     }
 
     /// How long to wait for the rest of an unneeded response; `None` for not at all.
-    pub fn worth_waiting(&self) -> Option<Duration> {
+    pub(crate) fn worth_waiting(&self) -> Option<Duration> {
         let state = self.limit.state.lock();
         let patience = (state.usual() * 2).clamp(BEFORE_TAKING, SHUT_OUT);
         (state.serves() <= FEW && !self.is_revoked()).then_some(patience)

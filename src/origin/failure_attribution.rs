@@ -49,7 +49,7 @@ pub enum FailureAttribution {
 
 /// What is known when a request fails. Each fact is false unless it is known.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// The failure says nothing about the resource: the connection failed.
     pub is_connect_failure: bool,
     /// `Some` if the server denies access; true if the denial is to be believed.
@@ -72,7 +72,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// What the failure is attributed to.
-    pub fn attribute(self) -> FailureAttribution {
+    pub(crate) fn attribute(self) -> FailureAttribution {
         match self {
             _ if self.is_connect_failure => FailureAttribution::Origin,
             Evidence {
@@ -107,7 +107,7 @@ pub(super) struct Failures(Vec<Failing>);
 
 impl Failures {
     /// Attributes a failure of an origin that is not paused.
-    pub fn attribute(&mut self, error: &HttpError, now: Instant) -> FailureAttribution {
+    pub(super) fn attribute(&mut self, error: &HttpError, now: Instant) -> FailureAttribution {
         let may_be_its_own = matches!(
             error.kind,
             HttpErrorKind::Status {
@@ -146,12 +146,12 @@ impl Failures {
     }
 
     /// The origin has responded to a request.
-    pub fn answered(&mut self) {
+    pub(super) fn answered(&mut self) {
         self.0.iter_mut().for_each(|failing| failing.is_by_itself = true);
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }

@@ -46,7 +46,7 @@ pub(crate) enum ProbeForm {
 
 impl ProbeForm {
     /// This form, and those to try after it brought no size.
-    pub fn onwards(self) -> impl Iterator<Item = ProbeForm> {
+    pub(crate) fn onwards(self) -> impl Iterator<Item = ProbeForm> {
         let all = [ProbeForm::OneByte, ProbeForm::TwoBytes, ProbeForm::Whole];
         all.into_iter().filter(move |form| *form >= self)
     }
@@ -64,17 +64,17 @@ pub(crate) struct HeadTrusts(Mutex<HashMap<Origin, Experience>>);
 
 impl HeadTrusts {
     /// How far HEAD is trusted for this URL's origin.
-    pub fn of(&self, url: &Url) -> HeadTrust {
+    pub(crate) fn of(&self, url: &Url) -> HeadTrust {
         self.get(url).head
     }
 
     /// The probe form that brought a size from this URL's origin.
-    pub fn probe_form(&self, url: &Url) -> ProbeForm {
+    pub(crate) fn probe_form(&self, url: &Url) -> ProbeForm {
         self.get(url).probe
     }
 
     /// Records whether a HEAD agreed with a GET of the same URL.
-    pub fn note_head(&self, url: &Url, agrees: bool) {
+    pub(crate) fn note_head(&self, url: &Url, agrees: bool) {
         let trust = if agrees {
             HeadTrust::Proven
         } else {
@@ -95,14 +95,14 @@ impl HeadTrusts {
     }
 
     /// Records that a GET contradicted what was known of a file.
-    pub fn doubt(&self, url: &Url) {
+    pub(crate) fn doubt(&self, url: &Url) {
         if self.of(url) != HeadTrust::Distrusted {
             self.change(url, |experience| experience.head = HeadTrust::Doubted);
         }
     }
 
     /// Records a probe form that brought a size.
-    pub fn note_probe(&self, url: &Url, form: ProbeForm) {
+    pub(crate) fn note_probe(&self, url: &Url, form: ProbeForm) {
         // The default form needs no entry.
         if self.probe_form(url) != form {
             self.change(url, |experience| experience.probe = form);

@@ -43,7 +43,7 @@ pub(crate) struct Healths(Mutex<HashMap<Origin, Arc<Health>>>);
 
 impl Healths {
     /// The health of one origin.
-    pub fn of(&self, origin: &Origin) -> Arc<Health> {
+    pub(crate) fn of(&self, origin: &Origin) -> Arc<Health> {
         let mut all = self.0.lock();
         if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
             // Requests and waiters hold a reference to theirs. The others are learnt again.
@@ -56,7 +56,7 @@ impl Healths {
     }
 
     /// The origins that are not well.
-    pub fn down(&self) -> Vec<Down> {
+    pub(crate) fn down(&self) -> Vec<Down> {
         let all = self.0.lock();
         let mut down: Vec<_> = all.values().filter_map(|health| health.down()).collect();
         down.sort_by(|one, other| one.origin.cmp(&other.origin));
@@ -65,7 +65,7 @@ impl Healths {
 
     /// The health of a requested URL's origin. A URL without an origin counts as healthy: the request itself will
     /// report its error.
-    pub fn of_url(&self, url: &Url) -> Arc<Health> {
+    pub(crate) fn of_url(&self, url: &Url) -> Arc<Health> {
         Origin::of(url).map_or_else(|| Arc::new(Health::new(Origin::nowhere())), |origin| self.of(&origin))
     }
 }

@@ -20,7 +20,7 @@ use crate::http::auth::TokenSource;
 const ROUNDS: usize = 1 << 16;
 
 /// Represents a login in keys. Different logins have different keys.
-pub type LoginKey = [u8; 8];
+pub(crate) type LoginKey = [u8; 8];
 
 /// Finds the login that a URL is requested with. The default has no login.
 #[derive(Clone, Default)]

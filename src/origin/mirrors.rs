@@ -97,7 +97,7 @@ pub(crate) struct Mirrors {
 }
 
 impl Mirrors {
-    pub fn new(config: MirrorConfig) -> Mirrors {
+    pub(crate) fn new(config: MirrorConfig) -> Mirrors {
         Mirrors {
             config,
             left_out: Mutex::default(),
@@ -174,11 +174,11 @@ impl Client {
 
 /// The mirrors, and the other URLs that the source has of a file, as a tier: asked while the file's own URL fails.
 #[derive(Debug)]
-pub struct MirrorTier(Client);
+pub(crate) struct MirrorTier(Client);
 
 impl MirrorTier {
     /// The mirrors of this client's configuration.
-    pub fn new(client: Client) -> MirrorTier {
+    pub(crate) fn new(client: Client) -> MirrorTier {
         MirrorTier(client)
     }
 

@@ -21,7 +21,7 @@ const BURST: Duration = Duration::from_millis(100);
 
 /// Limits all clones together to a number of bytes per second.
 #[derive(Debug)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     /// Bytes per second; `None`: no limit.
     rate: Option<u64>,
     /// Up to when the line is reserved. **No other lock is taken under it, and it is never held over an await.**
@@ -30,7 +30,7 @@ pub struct Throttle {
 
 impl Throttle {
     /// A throttle to this many bytes per second. `None` and 0 mean no limit.
-    pub fn new(bytes_per_second: Option<u64>) -> Throttle {
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Throttle {
         Throttle {
             rate: bytes_per_second.filter(|rate| *rate > 0),
             paid_until: Mutex::new(None),
@@ -38,7 +38,7 @@ impl Throttle {
     }
 
     /// Waits until this many bytes may pass, in the order of first polls.
-    pub async fn take(&self, bytes: usize) {
+    pub(crate) async fn take(&self, bytes: usize) {
         if let Some(due) = self.reserve(bytes) {
             sleep_until(due).await;
         }

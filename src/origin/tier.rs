@@ -40,7 +40,7 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
 }
 
 /// The answer of a tier, once it is validated.
-pub type TierAnswer<'a> = Pin<Box<dyn Future<Output = Result<TierRange, HttpError>> + Send + 'a>>;
+pub(crate) type TierAnswer<'a> = Pin<Box<dyn Future<Output = Result<TierRange, HttpError>> + Send + 'a>>;
 
 /// What is known of a file that a tier is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -57,7 +57,7 @@ const MOST_AGAIN: u32 = 16;
 const ROUNDS: usize = 3;
 
 /// Bytes of a compared part.
-pub const SAMPLE: u64 = 16 << 10;
+pub(crate) const SAMPLE: u64 = 16 << 10;
 
 /// For a file that only comes as a whole: the farthest offset of a compared part, in bytes.
 const FARTHEST: u64 = 1 << 20;
@@ -389,7 +389,7 @@ impl Aliases {
 
     /// Replaces the validators in the head of a response about `url` by those of the version `known`, if its name is a
     /// known alias.
-    pub fn restate(&self, url: &Url, known: &Version, head: &mut AnswerHead) {
+    pub(crate) fn restate(&self, url: &Url, known: &Version, head: &mut AnswerHead) {
         let Some(file) = self.found(url) else { return };
         let state = file.state.lock();
         if state.known.as_ref() != Some(known) || !state.has(&Name::of(head), SystemTime::now()) {
@@ -404,7 +404,7 @@ impl Aliases {
     }
 
     /// Returns true if HEAD identifies the version `known` of a file, because what GET says changes between responses.
-    pub fn goes_by_head(&self, url: &Url, known: &Version) -> bool {
+    pub(crate) fn goes_by_head(&self, url: &Url, known: &Version) -> bool {
         self.found(url).is_some_and(|file| {
             let state = file.state.lock();
             state.known.as_ref() == Some(known) && matches!(state.by, Some(By::Head(_)))

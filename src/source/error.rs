@@ -11,7 +11,7 @@ use crate::http::{HttpError, HttpErrorKind, RedactedUrl, redact};
 
 /// Why a source has no answer. Shown, it is one sentence without credentials.
 #[derive(Debug, Clone)]
-pub struct SourceError {
+pub(crate) struct SourceError {
     kind: SourceErrorKind,
     cause: Cause,
 }
@@ -24,7 +24,7 @@ enum Cause {
 
 /// The kinds of failure that callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceErrorKind {
+pub(crate) enum SourceErrorKind {
     /// Authoritative: there is no such directory or file.
     NotFound,
     /// The server denies access, or there are no credentials for it.
@@ -45,7 +45,7 @@ pub enum SourceErrorKind {
 
 impl SourceErrorKind {
     /// The kind of a failed HTTP request.
-    pub fn of(kind: &HttpErrorKind) -> SourceErrorKind {
+    pub(crate) fn of(kind: &HttpErrorKind) -> SourceErrorKind {
         match kind {
             HttpErrorKind::NotFound(_) => SourceErrorKind::NotFound,
             HttpErrorKind::Denied(_) | HttpErrorKind::NoCredentials(_) => SourceErrorKind::Denied,
@@ -61,7 +61,7 @@ impl SourceErrorKind {
 
 impl SourceError {
     /// What came from `url` is no listing, for this reason.
-    pub fn not_a_listing(url: &Url, why: impl fmt::Display) -> SourceError {
+    pub(crate) fn not_a_listing(url: &Url, why: impl fmt::Display) -> SourceError {
         SourceError {
             kind: SourceErrorKind::NotAListing,
             cause: Cause::Source {
@@ -72,12 +72,12 @@ impl SourceError {
     }
 
     /// The kind of failure.
-    pub fn kind(&self) -> SourceErrorKind {
+    pub(crate) fn kind(&self) -> SourceErrorKind {
         self.kind
     }
 
     /// The URL that was asked, without secrets.
-    pub fn url(&self) -> &RedactedUrl {
+    pub(crate) fn url(&self) -> &RedactedUrl {
         match &self.cause {
             Cause::Http(error) => &error.url,
             Cause::Source { url, .. } => url,
@@ -85,7 +85,7 @@ impl SourceError {
     }
 
     /// The failed HTTP request, if that is the cause.
-    pub fn http(&self) -> Option<&HttpError> {
+    pub(crate) fn http(&self) -> Option<&HttpError> {
         match &self.cause {
             Cause::Http(error) => Some(error),
             Cause::Source { .. } => None,
@@ -93,7 +93,7 @@ impl SourceError {
     }
 
     /// The sentence without the URL.
-    pub fn reason(&self) -> &dyn fmt::Display {
+    pub(crate) fn reason(&self) -> &dyn fmt::Display {
         match &self.cause {
             Cause::Http(error) => &error.kind,
             Cause::Source { reason, .. } => reason,
@@ -101,7 +101,7 @@ impl SourceError {
     }
 
     /// Returns true if the same request may succeed later without the user's intervention.
-    pub fn is_temporary(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         match &self.cause {
             Cause::Http(error) => error.kind.is_temporary(),
             Cause::Source { .. } => matches!(self.kind, SourceErrorKind::TimedOut | SourceErrorKind::Unavailable),

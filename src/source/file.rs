@@ -5,7 +5,7 @@ use url::Url;
 use super::{Asked, BoxFuture, Found, Listing, Source, SourceError};
 
 /// The source of single files.
-pub struct SingleFile;
+pub(crate) struct SingleFile;
 
 impl Source for SingleFile {
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {

@@ -28,15 +28,15 @@ use std::time::SystemTime;
 use url::Url;
 
 use crate::origin::Metadata;
-pub use crate::origin::{Content, ListedSize};
-pub use entries::Entries;
+pub(crate) use crate::origin::{Content, ListedSize};
+pub(crate) use entries::Entries;
 pub(crate) use entries::{seconds, time};
-pub use error::{SourceError, SourceErrorKind};
-pub use file::SingleFile;
-pub use registry::{Asked, Opened, Sources};
+pub(crate) use error::{SourceError, SourceErrorKind};
+pub(crate) use file::SingleFile;
+pub(crate) use registry::{Asked, Opened, Sources};
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Which entries listings have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Default for ListingConfig {
 }
 
 /// The error for a page that is not a listing, and what to do about it.
-pub const NO_INDEX_PAGE: &str = "it is not an index page; a directory needs one from the server (autoindex), and \
+pub(crate) const NO_INDEX_PAGE: &str = "it is not an index page; a directory needs one from the server (autoindex), and \
                                  the URL of a file has no `/` at its end";
 
 /// One kind of source.
@@ -70,7 +70,7 @@ pub const NO_INDEX_PAGE: &str = "it is not an index page; a directory needs one 
 /// A directory's URL ends in `/`, and contains the URLs of its sub-directories. A URL need not be one of HTTP, but for
 /// those of files' bytes. HTTP requests obey the limits, the health and the deadlines of their origin by `vfs`; a source
 /// that does something else has to see to it that it ends.
-pub trait Source: Send + Sync + 'static {
+pub(crate) trait Source: Send + Sync + 'static {
     /// Finds out what is at a URL that the user has named. `None` if the answer is not of this kind; not if the user
     /// has named the kind.
     ///
@@ -104,7 +104,7 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// What is at a URL that the user has named.
-pub enum Found {
+pub(crate) enum Found {
     /// A directory: its URL, and its listing.
     Directory(Url, Listing),
     /// A file, and the origin's answer.
@@ -113,7 +113,7 @@ pub enum Found {
 
 /// What a name is by the origin's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameKind {
+pub(crate) enum NameKind {
     /// A file.
     File,
     /// A directory, at the same URL with a `/`.
@@ -251,11 +251,11 @@ pub struct Name(OsString);
 /// Maximum length of a name, in bytes: the least that kernels accept from a FUSE server (`FUSE_NAME_MAX` in
 /// `fs/fuse/fuse_i.h`, 1,024) less one. Other file systems allow 255 (`NAME_MAX` in `linux/limits.h`), so a file with a
 /// longer name can be read here, but copied only under another name.
-pub const NAME_MAX: usize = 1023;
+pub(crate) const NAME_MAX: usize = 1023;
 
 /// Maximum length of a path on Linux, in bytes (`PATH_MAX` in `linux/limits.h`). No program could open a longer one,
 /// and only an endless tree has such paths, so directories end there.
-pub const PATH_MAX: usize = 4096;
+pub(crate) const PATH_MAX: usize = 4096;
 
 impl Name {
     /// Makes a name from percent-decoded bytes. Every byte that Linux allows in a name is kept, control characters

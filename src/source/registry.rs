@@ -46,24 +46,24 @@ const KINDS: [Kind; 2] = [
 const WEB: &[&str] = &["http", "https"];
 
 /// The names of all kinds.
-pub fn kinds() -> [&'static str; KINDS.len()] {
+pub(crate) fn kinds() -> [&'static str; KINDS.len()] {
     KINDS.map(|kind| kind.name)
 }
 
 /// Returns true if a kind of source accepts URLs with this scheme.
-pub fn is_scheme(scheme: &str) -> bool {
+pub(crate) fn is_scheme(scheme: &str) -> bool {
     KINDS.iter().any(|kind| kind.schemes.contains(&scheme))
 }
 
 /// The sources of one mount, one of each kind that it may have.
-pub struct Sources {
+pub(crate) struct Sources {
     kinds: Vec<(Kind, Arc<dyn Source>)>,
     /// True if the user has named the kind.
     is_named: bool,
 }
 
 /// What is at a URL that the user has named.
-pub struct Opened {
+pub(crate) struct Opened {
     /// The name of the kind.
     pub kind: &'static str,
     /// Lists what is below, and knows the content of what is listed.
@@ -73,7 +73,7 @@ pub struct Opened {
 }
 
 /// A URL that the user has named, and the first answer from it. All kinds share that one request.
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     client: &'a Client,
     /// The URL.
     pub url: &'a Url,
@@ -86,7 +86,7 @@ pub struct Asked<'a> {
 
 impl Asked<'_> {
     /// Returns true if the source's own URL is asked, no mirror.
-    pub fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.url == self.there
     }
 
@@ -94,7 +94,7 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// As for [`Client::metadata`].
-    pub async fn metadata(&self) -> Result<&Metadata, SourceError> {
+    pub(crate) async fn metadata(&self) -> Result<&Metadata, SourceError> {
         let ask = || async {
             if self.is_own() {
                 self.client.metadata(self.url).await
@@ -108,7 +108,7 @@ impl Asked<'_> {
 
 impl Sources {
     /// The sources of a mount. `kind` is the name that the user gave.
-    pub fn new(client: &Client, listings: ListingConfig, kind: Option<&str>) -> Arc<Sources> {
+    pub(crate) fn new(client: &Client, listings: ListingConfig, kind: Option<&str>) -> Arc<Sources> {
         let kinds = KINDS
             .into_iter()
             .filter(|known| kind.is_none_or(|name| known.name == name));
@@ -129,7 +129,7 @@ impl Sources {
     }
 
     /// The first source that accepts a URL; of another scheme than any, a source that lists nothing.
-    pub fn first(&self, url: &Url) -> Arc<dyn Source> {
+    pub(crate) fn first(&self, url: &Url) -> Arc<dyn Source> {
         match self.fitting(url).next() {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
@@ -137,7 +137,7 @@ impl Sources {
     }
 
     /// The name of the kind of what an earlier mount has stored of a URL. `None` if this mount has no such kind.
-    pub fn kind_of_stored(&self, url: &Url, is_directory: bool) -> Option<&'static str> {
+    pub(crate) fn kind_of_stored(&self, url: &Url, is_directory: bool) -> Option<&'static str> {
         let mut kinds = self.fitting(url).map(|(kind, _)| kind);
         // Without the user's word, a `/` at the end makes a directory.
         if !is_directory && !self.is_named && url.path().ends_with('/') {
@@ -151,7 +151,7 @@ impl Sources {
     ///
     /// # Errors
     /// If the server does not answer or refuses, or if the answer is of none of the kinds.
-    pub async fn open(&self, client: &Client, url: &Url, there: &Url) -> Result<Opened, SourceError> {
+    pub(crate) async fn open(&self, client: &Client, url: &Url, there: &Url) -> Result<Opened, SourceError> {
         let asked = Asked {
             client,
             url,
@@ -177,7 +177,7 @@ impl Sources {
 #[cfg(test)]
 impl Sources {
     /// One kind, of directories, whose name and scheme are `name`.
-    pub fn of_tests(name: &'static str, source: Arc<dyn Source>) -> Arc<Sources> {
+    pub(crate) fn of_tests(name: &'static str, source: Arc<dyn Source>) -> Arc<Sources> {
         let kind = Kind {
             name,
             schemes: Vec::leak(vec![name]),

@@ -55,7 +55,7 @@ impl Noted {
 static BEGAN: OnceLock<(Duration, Duration)> = OnceLock::new();
 
 /// Continues from the time that an earlier process recorded. Call it once, before the first [`now`].
-pub fn restore(folder: &Path) {
+pub(crate) fn restore(folder: &Path) {
     let system = seconds(since_1970());
     let passed = Noted::read(folder).map(|noted| noted.passed_at(system));
     let passed = passed.map_or_else(since_1970, |passed| Duration::from_secs(passed.max(0).cast_unsigned()));
@@ -63,13 +63,13 @@ pub fn restore(folder: &Path) {
 }
 
 /// Now, as a date: the system's, unless that clock was set meanwhile.
-pub fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     let (time, boot) = BEGAN.get_or_init(|| (since_1970(), boot_time()));
     UNIX_EPOCH + *time + boot_time().saturating_sub(*boot)
 }
 
 /// Records the time for later processes, if the recorded time is out of date.
-pub fn save(folder: &Path) {
+pub(crate) fn save(folder: &Path) {
     static SAVED: Mutex<Option<Noted>> = Mutex::new(None);
     let passed = now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Noted {

@@ -13,14 +13,14 @@ use crossbeam_channel::Receiver;
 
 /// Runs a piece of work. `None` if it panicked; the log has the event, and its place by the hook that
 /// [`crate::logging`] sets.
-pub fn contained<T>(what: &str, work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn contained<T>(what: &str, work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work))
         .inspect_err(|_| log::error!("{what}: bug in fetchfs; this operation fails, and the mount continues"))
         .ok()
 }
 
 /// Runs a piece of work for each item of a queue, until all senders are gone.
-pub fn each<T>(queue: &Receiver<T>, what: &str, work: impl Fn(T)) {
+pub(crate) fn each<T>(queue: &Receiver<T>, what: &str, work: impl Fn(T)) {
     for item in queue {
         contained(what, || work(item));
     }

@@ -1,7 +1,7 @@
 //! Counts with their nouns, for command output and the log.
 
 /// `1 file`, `2 files`; `1 directory`, `2 directories`.
-pub fn count(number: u64, of_what: &str) -> String {
+pub(crate) fn count(number: u64, of_what: &str) -> String {
     match (number, of_what.strip_suffix('y')) {
         (1, _) => format!("1 {of_what}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
@@ -10,7 +10,7 @@ pub fn count(number: u64, of_what: &str) -> String {
 }
 
 /// The verb form for a count: `is` or `are`, for example.
-pub fn verb<'a>(number: u64, of_one: &'a str, of_many: &'a str) -> &'a str {
+pub(crate) fn verb<'a>(number: u64, of_one: &'a str, of_many: &'a str) -> &'a str {
     if number == 1 { of_one } else { of_many }
 }
 

@@ -10,7 +10,7 @@ use crate::source::{SourceError, SourceErrorKind};
 
 /// Why the tree can't answer a request.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum TreeError {
+pub(crate) enum TreeError {
     /// The listing lacks the name, or the origin says that it does not exist.
     #[error("no such file or directory")]
     NotFound,

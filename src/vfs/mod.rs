@@ -42,26 +42,26 @@ use crate::cache::Cache;
 use crate::http::{MOST_ORIGINS, Origin};
 use crate::origin::{Client, Down};
 use crate::source::{LeftOut, Sources};
-pub use error::TreeError;
+pub(crate) use error::TreeError;
 use file::RemoteFile;
 use listing::dates::Clock;
 use listing::lru::ListingLru;
 use listing::readdir_prefetch::{DirectoryWalks, FileWalks};
-pub use listing::sizes::DateHold;
-pub use listing::snapshot::Snapshot;
+pub(crate) use listing::sizes::DateHold;
+pub(crate) use listing::snapshot::Snapshot;
 use listing::unlisted::Allowance;
-pub use node::{Attributes, Ino, Node, ROOT};
+pub(crate) use node::{Attributes, Ino, Node, ROOT};
 use node::{Kind, Totals};
 use nodes::Nodes;
 use request::limiter::Limiter;
-pub use root::top::{Naming, Top, TopError};
+pub(crate) use root::top::{Naming, Top, TopError};
 
 /// Most concurrent requests to one origin for listings and metadata. The data connections come on top.
-pub const METADATA_CONNECTIONS: usize = 8;
+pub(crate) const METADATA_CONNECTIONS: usize = 8;
 
 /// Settings of a [`Tree`].
 #[derive(Debug, Clone, Copy)]
-pub struct TreeConfig {
+pub(crate) struct TreeConfig {
     /// How long a listing or a file's version counts as fresh. Default: 10 s.
     pub ttl: Duration,
     /// Data connections to one origin. Prefetching leaves some of them free. Default: 16.
@@ -75,7 +75,7 @@ pub struct TreeConfig {
 }
 
 /// The directory tree of one mount.
-pub struct Tree {
+pub(crate) struct Tree {
     cache: Arc<Cache>,
     client: Client,
     sources: Arc<Sources>,
@@ -110,11 +110,11 @@ pub struct Tree {
 }
 
 /// Called with the number of a file that is longer than its listing said.
-pub type OnResize = Arc<dyn Fn(Ino) + Send + Sync>;
+pub(crate) type OnResize = Arc<dyn Fn(Ino) + Send + Sync>;
 
 impl Tree {
     /// Builds a tree whose root holds `top`.
-    pub fn new(
+    pub(crate) fn new(
         cache: Arc<Cache>,
         client: Client,
         sources: Arc<Sources>,
@@ -152,24 +152,24 @@ impl Tree {
     }
 
     /// The node with this inode number, if a reply has named it and it still exists.
-    pub fn node(&self, ino: Ino) -> Option<Arc<Node>> {
+    pub(crate) fn node(&self, ino: Ino) -> Option<Arc<Node>> {
         self.nodes.get(ino)
     }
 
     /// Counts one kernel reference to a node. Call it before each reply that names the node; [`forget`](Self::forget)
     /// releases the references.
-    pub fn refer(&self, node: &Arc<Node>) {
+    pub(crate) fn refer(&self, node: &Arc<Node>) {
         self.nodes.refer(node);
     }
 
     /// Releases `references` kernel references of a node (FORGET).
-    pub fn forget(&self, ino: Ino, references: u64) {
+    pub(crate) fn forget(&self, ino: Ino, references: u64) {
         // Dropped after the lock: this may be the last reference to a directory with many names.
         drop(self.nodes.forget(ino, references));
     }
 
     /// Marks every listing as stale, so that the next look-up fetches it again.
-    pub fn refresh(&self) {
+    pub(crate) fn refresh(&self) {
         for node in self.nodes.all() {
             if let Kind::Directory(directory) = &node.kind {
                 directory.expire();
@@ -178,7 +178,7 @@ impl Tree {
     }
 
     /// Looks a name up in memory. `None` if the origin has to be asked.
-    pub fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
+    pub(crate) fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
         let Kind::Directory(directory) = &parent.kind else {
             return Some(Err(TreeError::NotADirectory));
         };
@@ -195,7 +195,7 @@ impl Tree {
 
     /// The node at this position of a directory's names. Most nodes are created at their first look-up, and dropped
     /// when they have no more state than their listing.
-    pub fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
+    pub(crate) fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
         if let Some(node) = names.pinned(at) {
             return node;
         }
@@ -231,7 +231,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::NotFound`] only if a listing lacks the name or the origin says so.
-    pub async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
+    pub(crate) async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let asker = self.waiting();
         let snapshot = self.list_for(parent, asker).await?;
         let Some(at) = snapshot.find(name) else {
@@ -259,7 +259,7 @@ impl Tree {
     ///
     /// # Errors
     /// As for [`Self::lookup`].
-    pub async fn find(
+    pub(crate) async fn find(
         self: &Arc<Self>,
         names: impl Iterator<Item = &OsStr>,
     ) -> Result<(Option<Arc<Node>>, Arc<Node>), TreeError> {
@@ -272,7 +272,7 @@ impl Tree {
     }
 
     /// The listing of a directory from memory. `None` if the origin has to be asked.
-    pub fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
+    pub(crate) fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
         match &node.kind {
             Kind::Directory(directory) => directory.fresh().map(Ok),
             Kind::File(_) => Some(Err(TreeError::NotADirectory)),
@@ -280,7 +280,7 @@ impl Tree {
     }
 
     /// The attributes of a node as known now.
-    pub fn attributes(&self, node: &Node) -> Attributes {
+    pub(crate) fn attributes(&self, node: &Node) -> Attributes {
         match &node.kind {
             Kind::Directory(directory) => directory.attributes(node.ino),
             Kind::File(file) => file.attributes(node.ino),
@@ -288,12 +288,12 @@ impl Tree {
     }
 
     /// The origins that are down, unreachable or overloaded now.
-    pub fn servers_down(&self) -> Vec<Down> {
+    pub(crate) fn servers_down(&self) -> Vec<Down> {
         self.client.down()
     }
 
     /// Number of files known now, and the sum of their sizes in bytes.
-    pub fn known(&self) -> (u64, u64) {
+    pub(crate) fn known(&self) -> (u64, u64) {
         (
             self.totals.files.load(Ordering::Relaxed),
             self.totals.bytes.load(Ordering::Relaxed),
@@ -301,7 +301,7 @@ impl Tree {
     }
 
     /// What the listings name and the tree does not show.
-    pub fn left_out(&self) -> LeftOut {
+    pub(crate) fn left_out(&self) -> LeftOut {
         *self.left_out.lock()
     }
 

@@ -11,10 +11,10 @@ use super::listing::directory::Directory;
 use crate::source::Entries;
 
 /// An inode number.
-pub type Ino = u64;
+pub(crate) type Ino = u64;
 
 /// The inode number of the root (`FUSE_ROOT_ID` in `linux/fuse.h`).
-pub const ROOT: Ino = 1;
+pub(crate) const ROOT: Ino = 1;
 
 /// The number of a node that no directory shows. The kernel knows none by it.
 const NOWHERE: Ino = 0;
@@ -26,7 +26,7 @@ pub(super) fn undated() -> SystemTime {
 }
 
 /// A directory, or one version of a remote file.
-pub struct Node {
+pub(crate) struct Node {
     /// The inode number, unique among the nodes that exist.
     pub ino: Ino,
     /// The directory that first listed it. The root is its own parent.
@@ -77,7 +77,7 @@ pub(super) enum Kind {
 
 /// The attributes that `stat` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attributes {
+pub(crate) struct Attributes {
     /// Inode number.
     pub ino: Ino,
     /// Directory or file.
@@ -111,12 +111,12 @@ impl Node {
     }
 
     /// Whether this is a directory.
-    pub fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
     }
 
     /// The URL without credentials; a directory's ends in `/`. `None` for the root of a mount of several sources.
-    pub fn url(&self) -> Option<Url> {
+    pub(crate) fn url(&self) -> Option<Url> {
         match &self.kind {
             Kind::Directory(directory) => directory.url.clone(),
             Kind::File(file) => Some(file.url()),
@@ -143,7 +143,7 @@ impl Node {
     }
 
     /// Whether the size that [`super::Tree::attributes`] shows is the remote file's.
-    pub fn has_exact_size(&self) -> bool {
+    pub(crate) fn has_exact_size(&self) -> bool {
         match &self.kind {
             Kind::Directory(_) => true,
             Kind::File(file) => file.has_exact_size(),
@@ -151,7 +151,7 @@ impl Node {
     }
 
     /// Whether [`super::Tree::attributes`] can answer without asking the origin first.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         match &self.kind {
             Kind::Directory(_) => true,
             Kind::File(file) => file.is_ready(),
@@ -168,12 +168,12 @@ impl Node {
 
     /// Whether this is a file that a listing names although the server says that it does not exist. Directories hide
     /// it.
-    pub fn is_ghost(&self) -> bool {
+    pub(crate) fn is_ghost(&self) -> bool {
         matches!(&self.kind, Kind::File(file) if file.is_ghost())
     }
 
     /// Whether the remote file is known to have another version now.
-    pub fn is_changed(&self) -> bool {
+    pub(crate) fn is_changed(&self) -> bool {
         match &self.kind {
             Kind::Directory(_) => false,
             Kind::File(file) => file.is_changed(),

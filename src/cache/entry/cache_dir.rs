@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::version_store::VersionStore;
 
 /// The version store in use: of the cache directory, or the fallback.
-pub struct CacheDir {
+pub(crate) struct CacheDir {
     /// The store at the start of the mount: the directory's, or the fallback.
     first: Arc<VersionStore>,
     /// The directory's store, if it was opened later.
@@ -15,7 +15,7 @@ pub struct CacheDir {
 
 impl CacheDir {
     /// Starts with this store.
-    pub fn new(first: Arc<VersionStore>) -> Arc<CacheDir> {
+    pub(crate) fn new(first: Arc<VersionStore>) -> Arc<CacheDir> {
         Arc::new(CacheDir {
             first,
             later: OnceLock::new(),
@@ -23,12 +23,12 @@ impl CacheDir {
     }
 
     /// The store in use.
-    pub fn versions(&self) -> &Arc<VersionStore> {
+    pub(crate) fn versions(&self) -> &Arc<VersionStore> {
         self.later.get().unwrap_or(&self.first)
     }
 
     /// Returns true while the directory could not be opened.
-    pub fn is_fallback(&self) -> bool {
+    pub(crate) fn is_fallback(&self) -> bool {
         self.versions().is_fallback
     }
 

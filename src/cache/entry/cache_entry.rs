@@ -29,7 +29,7 @@ use crate::http::{Origin, Version, redact};
 use crate::origin::{Content, SAMPLE, Sample};
 
 /// Called when a file is longer than its listing said.
-pub type OnResize = Box<dyn Fn() + Send + Sync>;
+pub(crate) type OnResize = Box<dyn Fn() + Send + Sync>;
 
 /// One version of one remote file.
 pub struct CacheEntry {

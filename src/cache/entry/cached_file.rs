@@ -29,7 +29,7 @@ use crate::cache::chunk::ChunkSize;
 use crate::cache::key::EntryKey;
 use crate::cache::quota::{Recency, Reservation};
 use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
-pub use write_guard::WriteGuard;
+pub(crate) use write_guard::WriteGuard;
 
 /// The cached bytes of one version, shared by all its entries in this process.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl CachedFile {
 
     /// An empty file of `size` bytes, in a data file without a name.
     #[cfg(test)]
-    pub fn for_tests(chunk: u64, size: u64) -> CachedFile {
+    pub(crate) fn for_tests(chunk: u64, size: u64) -> CachedFile {
         let chunk = ChunkSize::new(chunk).unwrap();
         let recency = Recency::new(chunk.count(size), &[], Default::default());
         let presence = ChunkBitmap::new(chunk.count(size));

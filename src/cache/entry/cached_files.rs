@@ -10,7 +10,7 @@ use crate::cache::key::EntryKey;
 
 /// The open cached files by key.
 #[derive(Debug, Default)]
-pub struct CachedFiles(Mutex<Map>);
+pub(crate) struct CachedFiles(Mutex<Map>);
 
 /// Locked for the moment of a look-up. No other lock is taken under it.
 #[derive(Debug, Default)]
@@ -25,13 +25,13 @@ const SWEEP_AT: usize = 256;
 
 impl CachedFiles {
     /// The cached file of this key, if it is open.
-    pub fn get(&self, key: &EntryKey) -> Option<Arc<CachedFile>> {
+    pub(crate) fn get(&self, key: &EntryKey) -> Option<Arc<CachedFile>> {
         self.0.lock().open.get(key)?.upgrade()
     }
 
     /// Adds a file that was just opened, and returns the one to use: another thread's, if that was
     /// faster.
-    pub fn insert(&self, cached_file: CachedFile) -> Arc<CachedFile> {
+    pub(crate) fn insert(&self, cached_file: CachedFile) -> Arc<CachedFile> {
         let mut map = self.0.lock();
         if let Some(first) = map.open.get(&cached_file.key).and_then(Weak::upgrade) {
             return first;
@@ -46,12 +46,12 @@ impl CachedFiles {
     }
 
     /// All open cached files.
-    pub fn all(&self) -> Vec<Arc<CachedFile>> {
+    pub(crate) fn all(&self) -> Vec<Arc<CachedFile>> {
         self.0.lock().open.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Removes a file if only the caller has it. Later users of the version open its file anew.
-    pub fn take_unused(&self, cached_file: &Arc<CachedFile>) -> bool {
+    pub(crate) fn take_unused(&self, cached_file: &Arc<CachedFile>) -> bool {
         let mut map = self.0.lock();
         // Under the lock no other thread can find it by its key.
         let is_unused = Arc::strong_count(cached_file) == 1;

@@ -16,7 +16,7 @@ const KEPT_OPEN: usize = 64;
 
 /// The idle files of a mount.
 #[derive(Default)]
-pub struct IdleFiles {
+pub(crate) struct IdleFiles {
     /// The most recently opened entries, the latest last. No other lock is taken under it, **nor is
     /// an entry dropped under it**: closing files takes system calls.
     entries: Mutex<VecDeque<Arc<CacheEntry>>>,
@@ -24,7 +24,7 @@ pub struct IdleFiles {
 
 impl IdleFiles {
     /// Keeps an entry open that is being opened, for later openers.
-    pub fn keep(&self, entry: &Arc<CacheEntry>) {
+    pub(crate) fn keep(&self, entry: &Arc<CacheEntry>) {
         let mut kept = self.entries.lock();
         // An earlier version is not kept: it is evicted first, and open files are ranked by their
         // use alone.
@@ -39,7 +39,7 @@ impl IdleFiles {
     }
 
     /// Drops these entries: the next opener gets new ones.
-    pub fn let_go_of(&self, which: impl Fn(&CacheEntry) -> bool) {
+    pub(crate) fn let_go_of(&self, which: impl Fn(&CacheEntry) -> bool) {
         let mut kept = self.entries.lock();
         let going: VecDeque<_>;
         (going, *kept) = std::mem::take(&mut *kept).into_iter().partition(|entry| which(entry));
@@ -48,7 +48,7 @@ impl IdleFiles {
     }
 
     /// Drops all entries.
-    pub fn let_go_of_all(&self) {
+    pub(crate) fn let_go_of_all(&self) {
         let all = std::mem::take(&mut *self.entries.lock());
         drop(all);
     }

@@ -6,8 +6,8 @@
 //! holds bytes, `index` holds rows, and both follow.
 
 pub(super) mod cache_dir;
-pub mod cache_entry;
-pub mod cached_file;
+pub(crate) mod cache_entry;
+pub(crate) mod cached_file;
 pub(super) mod cached_files;
 pub(super) mod chunk_bitmap;
 pub(super) mod idle_files;

@@ -8,7 +8,7 @@ use super::memory_store::Held;
 use crate::cache::chunk::ChunkSize;
 
 /// A fetch's position: the next byte to write, and the checksum of its chunk so far.
-pub struct Position {
+pub(crate) struct Position {
     /// Byte offset in the file. **The hasher has seen the bytes from the last chunk edge to here.**
     pub(in crate::cache) offset: u64,
     hasher: Xxh3,
@@ -23,7 +23,7 @@ pub struct Position {
 
 impl Position {
     /// A position at the beginning of a chunk.
-    pub fn at_chunk_edge(offset: u64) -> Box<Position> {
+    pub(crate) fn at_chunk_edge(offset: u64) -> Box<Position> {
         Box::new(Position {
             offset,
             hasher: Xxh3::new(),
@@ -34,7 +34,7 @@ impl Position {
     }
 
     /// Byte offset in the file of the next byte.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
@@ -51,7 +51,7 @@ impl Position {
     }
 
     /// Returns true if the written part of the chunk at the position is lost.
-    pub fn is_lost(&self, chunk_size: ChunkSize, cached_file: &CachedFile) -> bool {
+    pub(crate) fn is_lost(&self, chunk_size: ChunkSize, cached_file: &CachedFile) -> bool {
         !self.offset.is_multiple_of(chunk_size.bytes()) && self.losses != cached_file.losses()
     }
 

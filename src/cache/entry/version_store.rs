@@ -35,7 +35,7 @@ use crate::util::plural::{count, verb};
 const MOST_CHUNKS: u64 = 1 << 30;
 
 /// Opens versions.
-pub struct VersionStore {
+pub(crate) struct VersionStore {
     /// The data files.
     pub store: ChunkStore,
     /// The records of them.
@@ -66,7 +66,7 @@ impl VersionStore {
     ///
     /// # Errors
     /// [`ReadError::Store`] if it has too many chunks.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         url: &Url,
         chunk: ChunkSize,
@@ -120,13 +120,13 @@ impl VersionStore {
 
     /// The key under which versions, listings and pins are recorded for this mount's login, and for
     /// no other.
-    pub fn url_key(&self, url: &Url) -> UrlKey {
+    pub(crate) fn url_key(&self, url: &Url) -> UrlKey {
         UrlKey::of_login(url, self.logins.key(url))
     }
 
     /// Returns true if the cache directory is still in its place and the same. If not, that is
     /// noted: what is written to the old directory would never be found again.
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         let is_in_place = self.index.is_in_place();
         if self.disk_health.folder_is(is_in_place) {
             // The evictor checks regularly whether it is back.
@@ -204,7 +204,7 @@ impl VersionStore {
 
     /// Opens a recorded entry, to free space in it. `None` if its file is missing or changed, or
     /// another process uses it.
-    pub fn open_recorded(&self, row: &Candidate) -> Option<Arc<CachedFile>> {
+    pub(crate) fn open_recorded(&self, row: &Candidate) -> Option<Arc<CachedFile>> {
         if let Some(open) = self.cached_files.get(&row.key) {
             return Some(open);
         }
@@ -216,7 +216,7 @@ impl VersionStore {
 
     /// Learns what other processes have recorded of these chunks. Needs a query if anything was
     /// recorded since the last call, or these chunks were not read since.
-    pub fn learn(&self, cached_file: &CachedFile, chunks: &Range<u64>) {
+    pub(crate) fn learn(&self, cached_file: &CachedFile, chunks: &Range<u64>) {
         // Later records are seen, or change the version once more.
         let version = self.index.version();
         for chunks in cached_file.not_learnt(version, chunks) {
@@ -232,18 +232,18 @@ impl VersionStore {
     /// Queues a record about a data file. The file stays open until that is committed: other mounts
     /// and `fetchfs cache` clean up and free space in files without users, by what is recorded of
     /// them.
-    pub fn record_contents(&self, cached_file: &CachedFile, record: Record) {
+    pub(crate) fn record_contents(&self, cached_file: &CachedFile, record: Record) {
         self.index.record_keeping(record, cached_file.keep_open());
     }
 
     /// Frees what is in the file beside present chunks; see [`CachedFile::trim`].
-    pub fn trim(&self, cached_file: &CachedFile, all: bool) {
+    pub(crate) fn trim(&self, cached_file: &CachedFile, all: bool) {
         let change = cached_file.trim(all, |chunks| self.index.committed_chunks(&cached_file.key, chunks));
         self.quota.adjust(change.counted);
     }
 
     /// Queues the recency of an entry.
-    pub fn note_use(&self, cached_file: &CachedFile) {
+    pub(crate) fn note_use(&self, cached_file: &CachedFile) {
         let cache = self.quota.moment(0).cache;
         let present = (0..cached_file.presence.segments())
             .filter(|&segment| cached_file.presence.in_segment(segment).next().is_some());
@@ -271,7 +271,13 @@ impl VersionStore {
     /// until one is not unverified or has wrong bytes. Good chunks become present, and `verified`
     /// is called with the byte offset reached. A bad chunk is forgotten, so that it is fetched.
     /// Returns the byte offset reached. Blocks for reading.
-    pub fn verify(&self, entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>, verified: impl Fn(u64)) -> u64 {
+    pub(crate) fn verify(
+        &self,
+        entry: &CacheEntry,
+        settled: &Settled,
+        bytes: &Range<u64>,
+        verified: impl Fn(u64),
+    ) -> u64 {
         let mut buffer = Vec::new();
         let mut reached = bytes.start;
         while reached < bytes.end {
@@ -305,7 +311,7 @@ impl VersionStore {
     }
 
     /// A chunk is not unverified any more, and its new state was queued for the index.
-    pub fn clear_suspect(&self, settled: &Settled, chunk: u64) {
+    pub(crate) fn clear_suspect(&self, settled: &Settled, chunk: u64) {
         if settled.cached_file.unverified.clear(chunk) {
             let key = settled.cached_file.key.clone();
             self.index.record(Record::Trust { key });
@@ -315,7 +321,7 @@ impl VersionStore {
     /// Lets the kernel read the file by itself, if all of it is present. **Reads by the kernel have
     /// no fallback.** So it is refused if the data file was truncated, or if the disk or the index
     /// has failed since the mount began.
-    pub fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
+    pub(crate) fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
         let settled = entry.settled()?;
         if self.disk_health.has_disk_failed() || self.index.has_failed() {
             return None;
@@ -334,7 +340,7 @@ impl VersionStore {
     ///
     /// # Errors
     /// `ResourceBusy` if another process has it open; or any error of the file system.
-    pub fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
+    pub(crate) fn restore_if_cut(&self, entry: &CacheEntry, settled: &Settled) -> io::Result<()> {
         if settled.cached_file.cut_to()?.is_none() {
             return Ok(());
         }
@@ -353,7 +359,7 @@ impl VersionStore {
 
     /// Handles a failed read of `bytes`, which were present. Returns true if they are forgotten
     /// now, and will be fetched again.
-    pub fn recover(&self, entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>, error: &io::Error) -> bool {
+    pub(crate) fn recover(&self, entry: &CacheEntry, settled: &Settled, bytes: &Range<u64>, error: &io::Error) -> bool {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             // If its size can't be restored now, the missing chunks are forgotten all the same.
             return self.restore_if_cut(entry, settled).is_ok() || self.lose(settled, entry.chunk.touched(bytes)) > 0;
@@ -381,7 +387,7 @@ impl VersionStore {
     }
 
     /// The bytes of a chunk are lost: it is neither present nor recorded any more.
-    pub fn forget_chunk(&self, settled: &Settled, chunk: u64) {
+    pub(crate) fn forget_chunk(&self, settled: &Settled, chunk: u64) {
         settled.cached_file.lose(chunk);
         self.index.record(Record::ForgetChunks {
             key: settled.cached_file.key.clone(),
@@ -393,7 +399,7 @@ impl VersionStore {
     ///
     /// # Errors
     /// As for [`Self::open`].
-    pub async fn settle(
+    pub(crate) async fn settle(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         version: &Version,

@@ -22,7 +22,7 @@ const BESIDE: u64 = 64 << 10;
 const EVERY: u64 = 2;
 
 /// Runs an audit if it is due and no other process runs it.
-pub fn run_if_due(versions: &VersionStore) {
+pub(crate) fn run_if_due(versions: &VersionStore) {
     let ledger = &versions.quota.ledger;
     if ledger.claim_audit((ledger.limit() / EVERY).max(1)) {
         run(versions);

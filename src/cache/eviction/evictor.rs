@@ -47,7 +47,7 @@ const LOOK_NO_SOONER: Duration = Duration::from_secs(1);
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// The thread. It ends when this is dropped.
-pub struct Evictor {
+pub(crate) struct Evictor {
     quota: Arc<Quota>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,7 +57,7 @@ impl Evictor {
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub fn start(versions: Arc<VersionStore>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
+    pub(crate) fn start(versions: Arc<VersionStore>, let_go: impl Fn() + Send + 'static) -> io::Result<Evictor> {
         let quota = Arc::clone(&versions.quota);
         let thread = std::thread::Builder::new()
             .name("evictor".into())
@@ -196,7 +196,7 @@ fn trim_leftovers(versions: &VersionStore) {
 }
 
 /// Evicts what was not used since this second (since 1970).
-pub fn evict_older(versions: &VersionStore, since: u32) -> u64 {
+pub(crate) fn evict_older(versions: &VersionStore, since: u32) -> u64 {
     if !versions.is_in_place() {
         return 0;
     }
@@ -227,7 +227,7 @@ pub fn evict_older(versions: &VersionStore, since: u32) -> u64 {
 }
 
 /// Evicts all chunks of an open version that are not in use. Returns false if any are left.
-pub fn evict_all(versions: &VersionStore, cached_file: Arc<CachedFile>) -> bool {
+pub(crate) fn evict_all(versions: &VersionStore, cached_file: Arc<CachedFile>) -> bool {
     let segments = 0..cached_file.presence.segments();
     let chunks = segments.flat_map(|segment| cached_file.evictable(segment)).collect();
     let (presence, kept) = (Arc::clone(&cached_file.presence), Arc::downgrade(&cached_file));

@@ -5,7 +5,7 @@
 //! out only after the index has committed that they are gone.
 
 pub(super) mod audit;
-pub mod evictor;
+pub(crate) mod evictor;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod victims;

@@ -39,7 +39,7 @@ const FEWEST: usize = 2;
 
 /// The result for one origin.
 #[derive(Debug, Clone)]
-pub struct ConcurrencyProbe {
+pub(crate) struct ConcurrencyProbe {
     /// Number of connections that suffice; `None`: all are of use, as far as is known.
     suffice: Option<usize>,
     trial: Option<Trial>,
@@ -86,13 +86,13 @@ impl Default for ConcurrencyProbe {
 
 impl ConcurrencyProbe {
     /// How many of `connections` to use for work that no reader is blocked on.
-    pub fn of(&self, connections: usize) -> usize {
+    pub(crate) fn of(&self, connections: usize) -> usize {
         self.suffice.map_or(connections, |suffice| suffice.min(connections))
     }
 
     /// Records `bytes` that came while `running` fetches were in flight, of `connections` possible
     /// ones.
-    pub fn note(&mut self, bytes: u64, running: usize, connections: usize, now: Instant) {
+    pub(crate) fn note(&mut self, bytes: u64, running: usize, connections: usize, now: Instant) {
         let used = self.of(connections);
         if running != used {
             self.sample = None;

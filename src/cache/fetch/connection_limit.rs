@@ -29,7 +29,7 @@ const PROVEN: Duration = Duration::from_secs(30);
 
 /// The connection limit of one origin.
 #[derive(Debug, Clone)]
-pub struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     /// Number of connections it accepts, as far as it has complained.
     bears: Aimd,
     /// The one entry that has complained, while it is the only one.
@@ -78,7 +78,7 @@ struct Alone {
 
 /// A request that was refused or broken off, and the load of its origin then.
 #[derive(Debug, Clone, Copy)]
-pub struct Complaint {
+pub(crate) struct Complaint {
     /// The entry of the request.
     pub by: EntryId,
     /// True if the server said that there were too many, false if it only behaved so.
@@ -94,7 +94,7 @@ pub struct Complaint {
 
 /// Requests in flight.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Load {
+pub(crate) struct Load {
     /// Their number, with the one that was refused.
     pub running: usize,
     /// Number of those whose bytes were coming. **Fewer than `running`.**
@@ -127,7 +127,7 @@ impl Default for ConnectionLimit {
 
 impl ConnectionLimit {
     /// Records a good answer while `running` requests were in flight.
-    pub fn answered(&mut self, running: usize, now: Instant) {
+    pub(crate) fn answered(&mut self, running: usize, now: Instant) {
         self.ceiling.take_if(|ceiling| ceiling.until <= now);
         // Fewer good answers at once say nothing about more.
         let is_full = running >= self.bears.limit();
@@ -143,19 +143,19 @@ impl ConnectionLimit {
     }
 
     /// Records that `served` requests are being served at once.
-    pub fn bears_out(&mut self, served: usize) {
+    pub(crate) fn bears_out(&mut self, served: usize) {
         self.peak_in_flight = self.peak_in_flight.max(served);
         // The limit was lowered while some of them had not been answered yet.
         self.bears.raise_to(served);
     }
 
     /// The most requests that it was seen to serve at once since it last complained.
-    pub fn peak_in_flight(&self) -> usize {
+    pub(crate) fn peak_in_flight(&self) -> usize {
         self.peak_in_flight
     }
 
     /// Lowers the limit after a complaint. Returns true if it is the first one.
-    pub fn refused(&mut self, complaint: Complaint) -> bool {
+    pub(crate) fn refused(&mut self, complaint: Complaint) -> bool {
         let Complaint { by, is_said, now, .. } = complaint;
         self.peak_in_flight = complaint.load.served;
         let until = if is_said {
@@ -207,7 +207,7 @@ impl ConnectionLimit {
     }
 
     /// The refusals of this entry's requests had another cause than their number.
-    pub fn clear_attribution(&mut self, entry: EntryId) {
+    pub(crate) fn clear_attribution(&mut self, entry: EntryId) {
         self.alone.take_if(|alone| alone.entry == entry);
         let known = self.complainers.len();
         self.complainers.retain(|&other| other != entry);
@@ -220,22 +220,22 @@ impl ConnectionLimit {
     }
 
     /// The origin serves this many connections at a time. Returns true if the number has changed.
-    pub fn serves(&mut self, connections: usize) -> bool {
+    pub(crate) fn serves(&mut self, connections: usize) -> bool {
         std::mem::replace(&mut self.serves, connections) != connections
     }
 
     /// The origin refuses everything: its limit has to be learnt anew when it is back.
-    pub fn is_down(&mut self) {
+    pub(crate) fn is_down(&mut self) {
         self.ceiling = None;
     }
 
     /// The entry with a limit of its own, and that limit.
-    pub fn share(&self) -> Option<(EntryId, usize)> {
+    pub(crate) fn share(&self) -> Option<(EntryId, usize)> {
         self.alone.map(|alone| (alone.entry, alone.share.limit()))
     }
 
     /// Number of connections to use, of `limit`.
-    pub fn connections(&self, limit: usize) -> usize {
+    pub(crate) fn connections(&self, limit: usize) -> usize {
         limit.min(self.bears.limit()).min(self.serves).max(1)
     }
 }

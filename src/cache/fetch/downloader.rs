@@ -38,7 +38,7 @@ use failures::Failures;
 use route::{Candidate, RoutePermit};
 
 /// Carries out the fetches of one mount, each in a task of its own.
-pub struct ChunkDownloader {
+pub(crate) struct ChunkDownloader {
     /// Where the tasks run.
     pub runtime: Handle,
     /// The HTTP client.

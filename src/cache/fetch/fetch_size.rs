@@ -50,7 +50,7 @@ const LONGEST_PATIENCE: f64 = 30.0;
 
 /// The measurements of one origin.
 #[derive(Debug, Clone, Copy)]
-pub struct FetchSize {
+pub(crate) struct FetchSize {
     /// Seconds from the request to the head of the answer.
     latency: f64,
     /// Bytes per second over one connection.
@@ -76,7 +76,7 @@ impl Default for FetchSize {
 
 impl FetchSize {
     /// Records a measurement: a head after `latency`, and `bytes` of a body in `time`.
-    pub fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
+    pub(crate) fn note(&mut self, latency: Duration, bytes: u64, time: Duration) {
         self.is_measured = true;
         let seconds = latency.as_secs_f64();
         self.latency += WEIGHT * (seconds - self.latency);
@@ -90,7 +90,7 @@ impl FetchSize {
 
     /// Bytes of the next fetch, if `wanted` consecutive bytes are wanted and `free` connections
     /// could bring them.
-    pub fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
+    pub(crate) fn fetch_len(&self, wanted: u64, free: usize) -> u64 {
         let longest = self.round_trip().saturating_mul(LONGEST).max(LONG);
         (wanted / free.max(1) as u64).clamp(self.in_time(SHORTEST), self.in_time(longest))
     }
@@ -98,25 +98,25 @@ impl FetchSize {
     /// Returns true if a fetch should continue over a gap of `gap` unwanted bytes to the wanted
     /// bytes beyond it, because that is faster than another request. False if one of `free`
     /// connections could bring them meanwhile; then nothing is sent twice.
-    pub fn bridges(&self, gap: u64, free: usize) -> bool {
+    pub(crate) fn bridges(&self, gap: u64, free: usize) -> bool {
         free == 0 && gap <= self.round_trip()
     }
 
     /// Returns true if a fetch should include the last `rest` wanted bytes, because that is faster
     /// than another request.
-    pub fn takes_along(&self, rest: u64) -> bool {
+    pub(crate) fn takes_along(&self, rest: u64) -> bool {
         rest <= self.round_trip()
     }
 
     /// Bytes that pay for a fetch's round trip and come soon. A fetch that has brought them has had
     /// its turn, if others wait for the connection.
-    pub fn turn_len(&self) -> u64 {
+    pub(crate) fn turn_len(&self) -> u64 {
         self.turn_of(TURN)
     }
 
     /// Bytes of a fetch where more files are read than there are connections, so that others always
     /// wait.
-    pub fn crowded_turn_len(&self) -> u64 {
+    pub(crate) fn crowded_turn_len(&self) -> u64 {
         self.turn_of(CROWDED_TURN)
     }
 
@@ -133,17 +133,17 @@ impl FetchSize {
 
     /// Seconds from a request to its answer, and bytes per second over one connection, if the
     /// origin has ever answered.
-    pub fn measured(&self) -> Option<(f64, f64)> {
+    pub(crate) fn measured(&self) -> Option<(f64, f64)> {
         self.is_measured.then_some((self.latency, self.rate))
     }
 
     /// Time that a normal answer may take, compared with others.
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         Duration::from_secs_f64((2.0 * self.usual_latency).min(LONGEST_PATIENCE))
     }
 
     /// Bytes that a connection could bring in the time of a round trip.
-    pub fn round_trip(&self) -> u64 {
+    pub(crate) fn round_trip(&self) -> u64 {
         (self.latency * self.rate) as u64
     }
 }

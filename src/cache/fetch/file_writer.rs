@@ -42,7 +42,7 @@ const THREADS: usize = 2;
 const QUEUED: usize = 64;
 
 /// Bytes to write at once, at their fetch's position.
-pub struct WriteJob {
+pub(crate) struct WriteJob {
     /// The entry of the bytes.
     pub entry: Arc<CacheEntry>,
     /// The fetch that brought them.
@@ -61,7 +61,7 @@ pub struct WriteJob {
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
+pub(crate) fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
         let recorder = Recorder {

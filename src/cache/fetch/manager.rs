@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use control::FetchControl;
+pub(crate) use control::FetchControl;
 
 use super::scheduler::{
     Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, WaiterId,
@@ -41,7 +41,7 @@ const STALL: Duration = Duration::from_millis(500);
 
 /// Called once, when a waiter's bytes are in the data file or never will be. Runs on the thread
 /// that reported the event, with no lock held; it must not block.
-pub type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
+pub(crate) type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
 
 /// Carries out fetches: the downloader, or a fake in tests.
 pub trait Fetcher: Send + Sync {

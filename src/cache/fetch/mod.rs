@@ -9,7 +9,7 @@
 
 pub(super) mod concurrency_probe;
 pub(super) mod connection_limit;
-pub mod downloader;
+pub(crate) mod downloader;
 pub(super) mod fetch_size;
 pub(super) mod file_writer;
 pub(super) mod manager;

@@ -39,7 +39,7 @@ mod tests;
 use std::ops::Range;
 
 use super::scheduler::{StreamId, WindowUpdate};
-pub use conditions::Conditions;
+pub(crate) use conditions::Conditions;
 use cursor::{Cursor, MAX_WINDOW};
 
 /// Maximum number of streams of one open file; the least recently moved is dropped first.
@@ -55,7 +55,7 @@ const LOOK: u64 = 64 << 10;
 
 /// The cursors of one open file, the most recently moved first.
 #[derive(Debug)]
-pub struct ReadAhead {
+pub(crate) struct ReadAhead {
     /// The reader's number, which sets its streams apart from those of other readers.
     reader: u64,
     cursors: Vec<Cursor>,
@@ -69,7 +69,7 @@ pub struct ReadAhead {
 impl ReadAhead {
     /// For a reader, with windows of at most `most` bytes if that is less than [`MAX_WINDOW`]: a
     /// small cache has no room for more.
-    pub fn new(reader: u64, most: u64) -> ReadAhead {
+    pub(crate) fn new(reader: u64, most: u64) -> ReadAhead {
         ReadAhead {
             reader,
             cursors: Vec::new(),
@@ -81,7 +81,7 @@ impl ReadAhead {
 
     /// Records a read and returns the changes of the windows. `size` is the file's, in bytes;
     /// `missing` is true if some of the bytes are not present.
-    pub fn note(
+    pub(crate) fn note(
         &mut self,
         read: &Range<u64>,
         size: u64,
@@ -145,7 +145,7 @@ impl ReadAhead {
     }
 
     /// The reader has gone, or seems to: nothing is fetched ahead until it proves itself again.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.cursors.clear();
         self.trusted = 0;
     }

@@ -36,7 +36,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// The request rate of one origin.
 #[derive(Debug, Default)]
-pub struct RequestRate {
+pub(crate) struct RequestRate {
     /// Files that were refused lately, each once, the latest last.
     refused: VecDeque<(EntryId, Instant)>,
     answered: Option<Instant>,
@@ -57,14 +57,14 @@ struct Interval {
 impl RequestRate {
     /// Notes that a request for this file was refused, with an answer that servers give for too
     /// fast requests.
-    pub fn note_refusal(&mut self, entry: EntryId, now: Instant) {
+    pub(crate) fn note_refusal(&mut self, entry: EntryId, now: Instant) {
         self.refused
             .retain(|&(other, at)| other != entry && now.saturating_duration_since(at) < WITHIN);
         self.refused.push_back((entry, now));
     }
 
     /// Notes that a file was answered; `was_refused` if it had been refused before.
-    pub fn note_answer(&mut self, was_refused: bool, now: Instant) {
+    pub(crate) fn note_answer(&mut self, was_refused: bool, now: Instant) {
         self.answered = Some(now);
         if was_refused {
             self.came_through = Some(now);
@@ -79,7 +79,7 @@ impl RequestRate {
 
     /// Returns true if a refusal of this file is one of several within seconds, while others are
     /// answered.
-    pub fn is_exceeded(&self, entry: EntryId, now: Instant) -> bool {
+    pub(crate) fn is_exceeded(&self, entry: EntryId, now: Instant) -> bool {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < WITHIN;
         let others = self
             .refused
@@ -89,14 +89,14 @@ impl RequestRate {
     }
 
     /// Returns true if refused files succeed when they are requested again, or if that is unknown.
-    pub fn comes_through(&self, now: Instant) -> bool {
+    pub(crate) fn comes_through(&self, now: Instant) -> bool {
         self.came_through
             .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN)
     }
 
     /// A request sent at `asked` came too fast. `retry_after` is the pause that the server asked
     /// for.
-    pub fn slow_down(&mut self, asked: Instant, retry_after: Option<Duration>, now: Instant) {
+    pub(crate) fn slow_down(&mut self, asked: Instant, retry_after: Option<Duration>, now: Instant) {
         let is_first = self.slowed_to.is_none();
         let slowed_to = self.slowed_to.get_or_insert(Interval {
             interval: FIRST,
@@ -113,14 +113,14 @@ impl RequestRate {
     }
 
     /// The earliest time for the next request, if not now.
-    pub fn wait(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn wait(&self, now: Instant) -> Option<Instant> {
         self.slowed_to
             .map(|slowed_to| slowed_to.next)
             .filter(|&next| next > now)
     }
 
     /// A request begins.
-    pub fn begins(&mut self, now: Instant) {
+    pub(crate) fn begins(&mut self, now: Instant) {
         if let Some(slowed_to) = &mut self.slowed_to {
             slowed_to.next = slowed_to.next.max(now) + slowed_to.interval;
         }

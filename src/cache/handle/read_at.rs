@@ -23,7 +23,7 @@ const TRIES: u32 = 3;
 const PIECE: usize = 1 << 20;
 
 /// One read of an open file.
-pub struct ReadAt {
+pub(crate) struct ReadAt {
     reader: Arc<Reader>,
     /// Byte offset in the file.
     offset: u64,
@@ -38,7 +38,7 @@ pub struct ReadAt {
 }
 
 /// How far a read has come.
-pub enum Step {
+pub(crate) enum Step {
     /// So many bytes are in the buffer: fewer than the read asked for at the end of the file.
     Done(usize),
     /// They can't be had.
@@ -49,7 +49,7 @@ pub enum Step {
 
 impl ReadAt {
     /// A read of `len` bytes from `offset`, still to be begun.
-    pub fn new(reader: Arc<Reader>, offset: u64, len: usize) -> ReadAt {
+    pub(crate) fn new(reader: Arc<Reader>, offset: u64, len: usize) -> ReadAt {
         ReadAt {
             reader,
             offset,
@@ -61,19 +61,19 @@ impl ReadAt {
     }
 
     /// The open file.
-    pub fn reader(&self) -> &Arc<Reader> {
+    pub(crate) fn reader(&self) -> &Arc<Reader> {
         &self.reader
     }
 
     /// Bytes that the read asks for.
-    pub fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         self.len
     }
 
     /// Begins the read, or goes on with it after a wait, which ended as `waited` says: `Ok` for a read that has not waited. `buf` has room
     /// for [`Self::wanted`] bytes. If the read has to wait, `park` makes the callback that is called when the wait is over; that may be
     /// before this returns.
-    pub fn advance(
+    pub(crate) fn advance(
         mut self,
         waited: Result<(), ReadError>,
         buf: &mut [u8],

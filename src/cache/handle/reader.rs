@@ -20,7 +20,7 @@ use crate::cache::fetch::readahead::{Conditions, ReadAhead};
 use crate::cache::fetch::scheduler::{StreamId, WaiterId, WindowUpdate};
 
 /// Files up to this size, in bytes, are fetched whole at the first read of them.
-pub const SMALL_FILE: u64 = 1 << 20;
+pub(crate) const SMALL_FILE: u64 = 1 << 20;
 
 /// An open handle. Dropping it ends its read-ahead.
 pub struct Reader {

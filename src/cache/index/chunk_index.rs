@@ -28,7 +28,7 @@ pub struct ChunkIndex {
 }
 
 /// File name of the index in a cache directory.
-pub const FILE: &str = "index.db";
+pub(crate) const FILE: &str = "index.db";
 
 impl ChunkIndex {
     /// Opens the index in `cache_dir`, and creates or migrates its tables.
@@ -168,12 +168,6 @@ impl ChunkIndex {
         }
     }
 
-    /// Returns true if all records are on the disk for certain.
-    #[cfg(test)]
-    pub fn is_clean(&self) -> bool {
-        self.connections.read(state::is_clean).unwrap_or(false)
-    }
-
     /// Returns true if the index had already been used since boot when it was opened.
     pub fn is_of_this_boot(&self) -> bool {
         self.is_of_this_boot
@@ -192,7 +186,7 @@ impl ChunkIndex {
 
     /// Closes the reading connection, or permits opening it again.
     #[cfg(test)]
-    pub fn fail_reads(&self, do_fail: bool) {
+    pub(crate) fn fail_reads(&self, do_fail: bool) {
         self.connections.fail_reads(do_fail);
     }
 

@@ -24,7 +24,7 @@ use super::{schema, shared_memory};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The connections of one process.
-pub struct Connections {
+pub(crate) struct Connections {
     /// Held for the milliseconds of one transaction, or as long as SQLite waits for another
     /// process. **Taken before `reader`.**
     writer: Mutex<Option<Connection>>,
@@ -43,7 +43,7 @@ pub struct Connections {
 
 impl Connections {
     /// Two open connections to the file at `path`.
-    pub fn new(writer: Connection, reader: Connection, path: &Path) -> Arc<Connections> {
+    pub(crate) fn new(writer: Connection, reader: Connection, path: &Path) -> Arc<Connections> {
         Arc::new(Connections {
             writer: Mutex::new(Some(writer)),
             reader: Mutex::new(Some(reader)),
@@ -56,7 +56,7 @@ impl Connections {
     }
 
     /// A connection to a database in memory, without a writer.
-    pub fn in_memory(reader: Connection) -> Arc<Connections> {
+    pub(crate) fn in_memory(reader: Connection) -> Arc<Connections> {
         Arc::new(Connections {
             writer: Mutex::default(),
             reader: Mutex::new(Some(reader)),
@@ -69,13 +69,13 @@ impl Connections {
     }
 
     /// Returns true if the file is still in its place.
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         inode_of(&self.path) == self.inode
     }
 
     /// Returns true if a query or change has ever failed, other than for lack of space or for
     /// another process's lock.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)
     }
 
@@ -83,7 +83,7 @@ impl Connections {
     ///
     /// # Errors
     /// Any error of SQLite.
-    pub fn version(&self) -> rusqlite::Result<i64> {
+    pub(crate) fn version(&self) -> rusqlite::Result<i64> {
         let version =
             self.read(|reader| reader.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0)))?;
         // A new connection restarts its count.
@@ -103,7 +103,7 @@ impl Connections {
     ///
     /// # Errors
     /// Any error of SQLite, or that its shared memory is lost.
-    pub fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    pub(crate) fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         loop {
             if let Some(reader) = &*self.reader.lock()
                 && !shared_memory::is_lost()
@@ -129,7 +129,7 @@ impl Connections {
     /// # Errors
     /// Any error of SQLite, or that its shared memory is lost; then the change may not
     /// have happened.
-    pub fn write<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    pub(crate) fn write<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.write_by(|connection| in_transaction(connection, &change))
     }
 
@@ -138,7 +138,7 @@ impl Connections {
     ///
     /// # Errors
     /// As for [`Self::write`].
-    pub fn write_durably<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    pub(crate) fn write_durably<T>(&self, change: impl Fn(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         self.write_by(|connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let changed = in_transaction(connection, &change);
@@ -171,7 +171,7 @@ impl Connections {
 
     /// Closes the reading connection, and prevents or permits opening a new one.
     #[cfg(test)]
-    pub fn fail_reads(&self, do_fail: bool) {
+    pub(crate) fn fail_reads(&self, do_fail: bool) {
         *self.reader.lock() = None;
         *self.tried.lock() = do_fail.then(|| (Instant::now() + Duration::from_secs(3600), ffi::SQLITE_IOERR));
     }
@@ -233,7 +233,7 @@ fn may_be_over_when_opened_anew(error: &rusqlite::Error) -> bool {
 ///
 /// # Errors
 /// Any error of SQLite, or that loss.
-pub fn in_transaction<T>(
+pub(super) fn in_transaction<T>(
     connection: &mut Connection,
     change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {

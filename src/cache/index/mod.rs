@@ -23,16 +23,18 @@ mod shared_memory;
 mod state;
 mod write;
 
-pub use chunk_index::{ChunkIndex, FILE};
-pub use query::catalog::ShownRow;
-pub use query::entries::Recorded;
-pub use query::eviction::{Candidate, Order, coldest_unopened};
-pub use query::pins::Holding;
-pub use query::stats::EntryInfo;
-pub use rows::{EntryRow, FileRow, JobRow, ListingRow, PinRow, ROWS_OF_FILE};
+pub use chunk_index::ChunkIndex;
+pub(crate) use chunk_index::FILE;
+pub(crate) use query::catalog::ShownRow;
+pub(crate) use query::entries::Recorded;
+pub(crate) use query::eviction::{Candidate, Order, coldest_unopened};
+pub(crate) use query::pins::Holding;
+pub(crate) use query::stats::EntryInfo;
+pub use rows::EntryRow;
+pub(crate) use rows::{FileRow, JobRow, ListingRow, PinRow, ROWS_OF_FILE};
 #[cfg(test)]
-pub use state::boot_id;
-pub use write::catalog_update::{CatalogUpdate, ROW};
+pub(crate) use state::boot_id;
+pub(crate) use write::catalog_update::{CatalogUpdate, ROW};
 pub use write::record::Record;
 #[cfg(test)]
-pub use write::tables::{Commit, Failing, Tables};
+pub(crate) use write::tables::{Commit, Failing, Tables};

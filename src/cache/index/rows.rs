@@ -8,7 +8,7 @@ use crate::http::Version;
 
 /// Maximum bytes by which the index grows for a file of one chunk; measured by
 /// `the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it`.
-pub const ROWS_OF_FILE: u64 = 1 << 10;
+pub(crate) const ROWS_OF_FILE: u64 = 1 << 10;
 
 /// A row of `listings`.
 #[derive(Debug, Clone, PartialEq, Eq)]

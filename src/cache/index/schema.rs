@@ -213,7 +213,7 @@ enum Header {
 /// # Errors
 /// [`CacheError::NewerIndex`], [`CacheError::Index`] for a foreign file, or the system's
 /// error.
-pub fn inspect(path: &Path) -> Result<(), CacheError> {
+pub(super) fn inspect(path: &Path) -> Result<(), CacheError> {
     let shown = path.display().to_string();
     let index_error = |reason: String, is_damaged| CacheError::Index {
         path: shown.clone(),
@@ -262,14 +262,14 @@ fn judge_header(header: &[u8]) -> Header {
 }
 
 /// The version of a migrated file.
-pub const VERSION: i64 = MIGRATIONS.len() as i64;
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Migrates the file to [`VERSION`], in one transaction.
 ///
 /// # Errors
 /// [`CacheError::NewerIndex`] for a file of a newer fetchfs, which is left untouched;
 /// otherwise any error of SQLite.
-pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
+pub(super) fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError> {
     let failed = |error| CacheError::of_index(path, &error);
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -304,7 +304,7 @@ pub fn migrate(connection: &mut Connection, path: &str) -> Result<(), CacheError
 ///
 /// # Errors
 /// Any error of SQLite.
-pub fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     make_private(path);
     shared_memory::watch();
     let connection = Connection::open(path)?;

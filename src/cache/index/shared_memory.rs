@@ -68,13 +68,13 @@ static IS_CHANGING: AtomicBool = AtomicBool::new(false);
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// Returns true if other processes no longer see what SQLite writes into its shared memory.
-pub fn is_lost() -> bool {
+pub(super) fn is_lost() -> bool {
     LOST.load(Ordering::Acquire) > 0
 }
 
 /// Makes SQLite map its shared memory through this module. Call it before opening a database; later
 /// calls do nothing.
-pub fn watch() {
+pub(super) fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let set = |vfs: *mut ffi::sqlite3_vfs, name: &CStr, call: ffi::sqlite3_syscall_ptr| {

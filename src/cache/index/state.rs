@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::connections::in_transaction;
 
 /// The kernel's boot id; empty if unavailable, and an empty one never equals another.
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     procfs::sys::kernel::random::boot_id().unwrap_or_default()
 }
 
@@ -25,7 +25,7 @@ pub fn boot_id() -> String {
 ///
 /// # Errors
 /// Any error of SQLite.
-pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i64, bool)> {
+pub(super) fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i64, bool)> {
     let (epoch, is_of_this_boot, is_news) = in_transaction(connection, |transaction| {
         let (noted, clean, epoch): (String, bool, i64) =
             transaction.query_row("SELECT boot_id, clean, epoch FROM cache_state", [], |row| {
@@ -51,7 +51,7 @@ pub fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Result<(i6
 ///
 /// # Errors
 /// Any error of SQLite.
-pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
     let sql = "UPDATE cache_state SET clean = 0, session = session + 1";
     connection.execute(sql, []).map(|_| ())
 }
@@ -60,17 +60,8 @@ pub fn unset_clean(connection: &Connection) -> rusqlite::Result<()> {
 ///
 /// # Errors
 /// Any error of SQLite.
-pub fn session(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn session(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT session FROM cache_state", [], |row| row.get(0))
-}
-
-/// Returns true if all records are on the disk for certain.
-///
-/// # Errors
-/// Any error of SQLite.
-#[cfg(test)]
-pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT clean FROM cache_state", [], |row| row.get(0))
 }
 
 /// Notes that all records are on the disk, unless another process has begun to record since
@@ -78,7 +69,7 @@ pub fn is_clean(connection: &Connection) -> rusqlite::Result<bool> {
 ///
 /// # Errors
 /// Any error of SQLite.
-pub fn set_clean(connection: &Connection, session: i64) -> rusqlite::Result<()> {
+pub(super) fn set_clean(connection: &Connection, session: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE cache_state SET clean = 1 WHERE session = ?1";
     connection.execute(sql, [session]).map(|_| ())
 }

@@ -41,7 +41,7 @@ const TO_MAKE_WAY: u64 = 2 * TO_BEGIN;
 const MAKING_WAY: usize = 1000;
 
 /// A cache folder that is open.
-pub struct Folder {
+pub(crate) struct Folder {
     /// Its shared lock.
     pub dir_lock: DirLock,
     /// Its data files.
@@ -55,7 +55,7 @@ impl Folder {
     ///
     /// # Errors
     /// If it can't be used.
-    pub fn open(folder: &Path) -> Result<Folder, CacheError> {
+    pub(crate) fn open(folder: &Path) -> Result<Folder, CacheError> {
         // Before anything is created in it.
         ChunkIndex::refuse_newer(folder)?;
         let store = ChunkStore::open(folder)?;
@@ -69,7 +69,7 @@ impl Folder {
     ///
     /// # Errors
     /// As for [`Self::open`].
-    pub fn open_or_make_way(folder: &Path) -> Result<Folder, CacheError> {
+    pub(crate) fn open_or_make_way(folder: &Path) -> Result<Folder, CacheError> {
         let opened = Folder::open(folder);
         let is_full = |folder| why_unusable(folder).is_some_and(|error| is_want_of_room(&error));
         if opened.is_ok() || !is_full(folder) || !make_way(folder) {
@@ -82,7 +82,7 @@ impl Folder {
     ///
     /// # Errors
     /// If it can't be joined, or the configured size is below the minimum.
-    pub fn occupy(
+    pub(crate) fn occupy(
         self,
         config: &CacheConfig,
         disk_health: Arc<DiskHealth>,
@@ -138,7 +138,10 @@ impl VersionStore {
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn fallback(config: &CacheConfig, disk_health: Arc<DiskHealth>) -> Result<Arc<VersionStore>, CacheError> {
+    pub(crate) fn fallback(
+        config: &CacheConfig,
+        disk_health: Arc<DiskHealth>,
+    ) -> Result<Arc<VersionStore>, CacheError> {
         Ok(Arc::new(VersionStore {
             has_holes: false,
             is_fallback: true,
@@ -155,7 +158,7 @@ impl VersionStore {
 
 /// The message why the directory is not open, if that may pass. `None` if the disk is not the
 /// cause.
-pub fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
+pub(crate) fn may_pass(config: &CacheConfig, error: &CacheError) -> Option<String> {
     match error {
         CacheError::NewerIndex { .. } => None,
         CacheError::TooSmall { size, least } => {
@@ -246,7 +249,7 @@ fn make_way(folder: &Path) -> bool {
 }
 
 /// Tries to open the directory at intervals, until that succeeds or the cache is closed.
-pub fn keep_trying(cache: &Arc<Cache>, config: CacheConfig, runtime: &Handle) {
+pub(crate) fn keep_trying(cache: &Arc<Cache>, config: CacheConfig, runtime: &Handle) {
     let cache = Arc::downgrade(cache);
     runtime.spawn(async move {
         loop {

@@ -26,7 +26,7 @@ use crate::cache::storage::data_file::DataFile;
 const LOOKS: u32 = 1000;
 
 /// A cache directory, beside the mounts that use it.
-pub struct Fsck {
+pub(crate) struct Fsck {
     folder: PathBuf,
     dir_lock: DirLock,
     store: ChunkStore,
@@ -35,7 +35,7 @@ pub struct Fsck {
 
 /// A fault of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub(crate) enum Finding {
     /// Chunks are recorded, but there is no data file.
     NoFile,
     /// The data file has another size.
@@ -90,7 +90,7 @@ impl Finding {
 
 /// The result of dropping something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropped {
+pub(crate) enum Dropped {
     /// It was dropped.
     Yes,
     /// A mount uses it, so it stays.
@@ -102,7 +102,7 @@ impl Fsck {
     ///
     /// # Errors
     /// If there is no cache in it, or its index can't be used.
-    pub fn open(folder: &Path) -> Result<Fsck, CacheError> {
+    pub(crate) fn open(folder: &Path) -> Result<Fsck, CacheError> {
         if !folder.join(FILE).is_file() {
             return Err(CacheError::Folder {
                 path: folder.display().to_string(),
@@ -122,7 +122,7 @@ impl Fsck {
 
     /// Opens it on a disk that fails when the test says so.
     #[cfg(test)]
-    pub fn open_on(
+    pub(crate) fn open_on(
         folder: &Path,
         disk: std::sync::Arc<dyn crate::cache::storage::disk::Disk>,
     ) -> Result<Fsck, CacheError> {
@@ -136,7 +136,7 @@ impl Fsck {
     ///
     /// # Errors
     /// If the directory can't be changed.
-    pub fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
+    pub(crate) fn begin_anew(folder: &Path) -> Result<Dropped, CacheError> {
         let store = ChunkStore::open(folder)?;
         let dir_lock = DirLock::enter(folder);
         if !dir_lock.is_alone() {
@@ -147,17 +147,17 @@ impl Fsck {
     }
 
     /// The index, for reading.
-    pub fn index(&self) -> &ChunkIndex {
+    pub(crate) fn index(&self) -> &ChunkIndex {
         &self.index
     }
 
     /// The data files, for reading.
-    pub fn store(&self) -> &ChunkStore {
+    pub(crate) fn store(&self) -> &ChunkStore {
         &self.store
     }
 
     /// Call this after the last change. Mounts that use the directory then audit it.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         self.index.finish();
         if let Err(error) = demand_audit(&self.folder) {
             log::info!("can't notify mounts of the freed space, which they will notice later: {error}");
@@ -171,7 +171,7 @@ impl Fsck {
     ///
     /// # Errors
     /// If the data file can't be opened.
-    pub fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
+    pub(crate) fn verify(&self, entry: &EntryInfo, mut checked: impl FnMut(u64)) -> io::Result<Vec<Finding>> {
         let recorded = self.index.recorded(&entry.key).map_err(io::Error::other)?.chunks;
         let mut findings = Vec::new();
         let counted = recorded.len() as u64;
@@ -262,7 +262,7 @@ impl Fsck {
     ///
     /// # Errors
     /// If the data file can't be opened or changed.
-    pub fn repair(&self, entry: &EntryInfo, findings: &[Finding]) -> io::Result<Dropped> {
+    pub(crate) fn repair(&self, entry: &EntryInfo, findings: &[Finding]) -> io::Result<Dropped> {
         let is_whole_file = |finding: &Finding| matches!(finding, Finding::NoFile | Finding::WrongSize { .. });
         if findings.iter().any(is_whole_file) {
             return Ok(self.clear(&entry.key));
@@ -288,7 +288,7 @@ impl Fsck {
     }
 
     /// Drops an entry with all its bytes, unless it is in use.
-    pub fn clear(&self, key: &EntryKey) -> Dropped {
+    pub(crate) fn clear(&self, key: &EntryKey) -> Dropped {
         if self.store.remove_unused(key, || self.index.forget(key)).is_some() {
             Dropped::Yes
         } else {
@@ -298,12 +298,12 @@ impl Fsck {
 
     /// Drops the catalog: the listings of all directories, and the versions of files without cached
     /// bytes.
-    pub fn clear_names(&self) {
+    pub(crate) fn clear_names(&self) {
         self.index.note(CatalogUpdate::Nothing);
     }
 
     /// The data files without an entry, with their bytes on the disk.
-    pub fn orphans(&self) -> Vec<(EntryKey, u64)> {
+    pub(crate) fn orphans(&self) -> Vec<(EntryKey, u64)> {
         let files = self.store.files().into_iter();
         let keyed = files.filter_map(|(_, key, bytes)| Some((key?, bytes)));
         self.index.sync();

@@ -6,5 +6,5 @@
 
 pub(super) mod builder;
 pub(super) mod folder;
-pub mod fsck;
+pub(crate) mod fsck;
 pub(super) mod pins;

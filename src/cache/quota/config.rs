@@ -58,7 +58,7 @@ impl QuotaConfig {
 }
 
 /// Half of the file system of a directory, which may not exist yet; 0 if unknown.
-pub fn half_of_disk(folder: &Path) -> u64 {
+pub(crate) fn half_of_disk(folder: &Path) -> u64 {
     let disk = folder.ancestors().find_map(|place| statvfs(place).ok());
     disk.map_or(0, |disk| bytes_of(&disk) / 2)
 }

@@ -9,7 +9,7 @@
 //! how much of it is held back.
 
 pub(super) mod config;
-pub mod policy;
+pub(crate) mod policy;
 pub(super) mod recency;
 pub(super) mod reservation;
 pub(super) mod room;
@@ -30,10 +30,10 @@ use super::storage::chunk_store::allocated_at;
 use super::storage::disk::STAT_BLOCK;
 use crate::util::clock;
 use config::free_bytes;
-pub use config::{QuotaConfig, Share, half_of_disk};
+pub(crate) use config::{QuotaConfig, Share, half_of_disk};
 use policy::{Moment, TICK};
-pub use recency::{Recency, SEGMENT};
-pub use reservation::Reservation;
+pub(crate) use recency::{Recency, SEGMENT};
+pub(crate) use reservation::Reservation;
 use room::{Mark, Usage};
 use rounds::Rounds;
 

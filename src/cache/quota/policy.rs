@@ -24,7 +24,7 @@
 //! prints and asserts it.
 
 /// Bytes of one tick of the clock.
-pub const TICK: u64 = 64 << 10;
+pub(crate) const TICK: u64 = 64 << 10;
 
 /// Number of cache sizes added after which repeated use no longer protects.
 const REUSED_LASTS: u64 = 4;
@@ -135,7 +135,7 @@ impl Use {
 }
 
 /// The hash for [`Use::rank`]: the same in every process.
-pub fn place(entry: &str, segment: u64) -> u64 {
+pub(crate) fn place(entry: &str, segment: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(entry.as_bytes(), segment)
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::policy::{Moment, Use};
 
 /// Chunks of a segment: as many as a word of the chunk bitmap has bits.
-pub const SEGMENT: u64 = 64;
+pub(crate) const SEGMENT: u64 = 64;
 
 /// Bytes of a segment in a column.
 const STORED: usize = 12;

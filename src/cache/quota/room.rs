@@ -14,7 +14,7 @@ const MOST_EXTENTS: u64 = 64 << 20;
 
 /// Fill levels of the cache.
 #[derive(Debug, Clone, Copy)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// Eviction begins here.
     High,
     /// Eviction ends here.

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 
 /// The outcome of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Bytes were freed, or there was space.
     Relieved,
     /// Nothing could be evicted, but some of it only for the moment: it is being read, or written.
@@ -16,7 +16,7 @@ pub enum Outcome {
 
 /// Numbers the requests, and keeps the last outcome.
 #[derive(Debug, Default)]
-pub struct Rounds {
+pub(crate) struct Rounds {
     /// Held for moments. No other lock is taken under it.
     state: Mutex<State>,
 }
@@ -32,26 +32,26 @@ struct State {
 
 impl Rounds {
     /// Requests a round. Returns the number for [`Self::outcome_after`].
-    pub fn ask(&self) -> u64 {
+    pub(crate) fn ask(&self) -> u64 {
         let mut state = self.state.lock();
         state.asked += 1;
         state.asked
     }
 
     /// The last number that was given: a round that begins now answers it.
-    pub fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.state.lock().asked
     }
 
     /// A round that began when `asked` was the last number has ended.
-    pub fn have_ended(&self, asked: u64, outcome: Outcome) {
+    pub(crate) fn have_ended(&self, asked: u64, outcome: Outcome) {
         let mut state = self.state.lock();
         state.over = asked;
         state.last = Some(outcome);
     }
 
     /// The outcome of the requested round, if it is over.
-    pub fn outcome_after(&self, asked: u64) -> Option<Outcome> {
+    pub(crate) fn outcome_after(&self, asked: u64) -> Option<Outcome> {
         let state = self.state.lock();
         if state.is_closed {
             return Some(Outcome::Exhausted);
@@ -60,12 +60,12 @@ impl Rounds {
     }
 
     /// Ends all rounds.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
     }
 
     /// Returns true if there are no more rounds.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().is_closed
     }
 }

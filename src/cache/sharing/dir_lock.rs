@@ -18,7 +18,7 @@ const WORTH_WAITING: u64 = 256 << 20;
 
 /// The shared lock on a cache directory.
 #[derive(Debug)]
-pub struct DirLock {
+pub(crate) struct DirLock {
     /// The locked file. `None` on a file system without locks: then other processes are unknown,
     /// and the cache is never clean.
     lock: Option<File>,
@@ -26,7 +26,7 @@ pub struct DirLock {
 
 impl DirLock {
     /// Takes the shared lock. Waits at most for the moment in which another process leaves.
-    pub fn enter(cache_dir: &Path) -> DirLock {
+    pub(crate) fn enter(cache_dir: &Path) -> DirLock {
         let lock = lock_shared(&cache_dir.join("lock"))
             .inspect_err(|error| log::info!("{}: can't lock ({error})", cache_dir.display()));
         DirLock { lock: lock.ok() }
@@ -34,13 +34,13 @@ impl DirLock {
 
     /// Returns true if no other process uses the directory, or if locks are unsupported. With
     /// locks, none can enter for as long as this lives.
-    pub fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok())
     }
 
     /// Makes all data durable, if no other process uses the directory and that takes little time.
     /// Returns true if so; then no other process can enter for as long as this lives.
-    pub fn sync_if_last(&self) -> bool {
+    pub(crate) fn sync_if_last(&self) -> bool {
         self.sync_if_little_waits(waiting_to_be_written())
     }
 

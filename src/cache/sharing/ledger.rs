@@ -45,7 +45,7 @@ const LOOK_FOR_NEWCOMERS: Duration = Duration::from_secs(1);
 
 /// One process's access to the counters.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// The file; its lock holds the slot.
     file: File,
     slot: usize,
@@ -83,7 +83,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If the file can't be created or written, or too many processes use the directory.
-    pub fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
+    pub(crate) fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
         let path = folder.join("usage");
         let failed = |reason: String| CacheError::Folder {
             path: path.display().to_string(),
@@ -97,7 +97,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn of_nobody_else(limit: u64) -> Result<Ledger, CacheError> {
+    pub(crate) fn of_nobody_else(limit: u64) -> Result<Ledger, CacheError> {
         let failed = |reason: String| CacheError::Folder {
             path: "in memory".to_owned(),
             reason,
@@ -110,7 +110,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If there is no descriptor left.
-    pub fn file(&self) -> io::Result<File> {
+    pub(crate) fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
@@ -261,7 +261,7 @@ impl Ledger {
     }
 
     /// Sets the limit to the smallest configured size of the processes that use the directory.
-    pub fn agree_on_limit(&self) {
+    pub(crate) fn agree_on_limit(&self) {
         let living = self.living();
         // If it can't be written, the previous limit holds.
         let _ = self.change(|page| {
@@ -271,13 +271,13 @@ impl Ledger {
     }
 
     /// The size limit in bytes.
-    pub fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.look(|page| page[LIMIT])
     }
 
     /// The clock and the limit, at most a second old (`second` since 1970). Usually needs no system
     /// call.
-    pub fn recent(&self, second: u32) -> (u64, u64) {
+    pub(crate) fn recent(&self, second: u32) -> (u64, u64) {
         if self.looked.swap(second, Ordering::Relaxed) != second {
             self.look(|_| ());
         }
@@ -288,7 +288,7 @@ impl Ledger {
     }
 
     /// Bytes allocated or reserved in total.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.look(Page::total)
     }
 
@@ -296,7 +296,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If the page can't be changed.
-    pub fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
+    pub(crate) fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
         self.change(|page| {
             let fits = page.total().saturating_add(bytes) <= most;
             if fits {
@@ -308,7 +308,7 @@ impl Ledger {
     }
 
     /// Ends a reservation of `reserved` bytes, after which the file has grown by `grown`.
-    pub fn settle(&self, reserved: u64, grown: i64) {
+    pub(crate) fn settle(&self, reserved: u64, grown: i64) {
         let change = grown.saturating_sub_unsigned(reserved);
         let freed = change.min(0).saturating_neg();
         self.add([
@@ -319,56 +319,56 @@ impl Ledger {
     }
 
     /// Counts a change found on disk.
-    pub fn adjust(&self, by: i64) {
+    pub(crate) fn adjust(&self, by: i64) {
         if by != 0 {
             self.add([(USED, by), (FREED, by.min(0).saturating_neg())]);
         }
     }
 
     /// The logical clock: total bytes ever added.
-    pub fn clock(&self) -> u64 {
+    pub(crate) fn clock(&self) -> u64 {
         self.look(|page| page[GROWN])
     }
 
     /// Total bytes ever freed.
-    pub fn freed(&self) -> u64 {
+    pub(crate) fn freed(&self) -> u64 {
         self.look(|page| page[FREED])
     }
 
     /// Bytes of the data files alone, allocated or reserved.
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.look(|page| page[USED])
     }
 
     /// Bytes that living processes have reserved and not settled.
-    pub fn reserved(&self) -> u64 {
+    pub(crate) fn reserved(&self) -> u64 {
         let living = self.living();
         self.look(|page| living.iter().map(|&slot| page[reserved_by(slot)]).sum())
     }
 
     /// Sets the bytes of the index. A failure is corrected by the next call.
-    pub fn set_index(&self, bytes: u64) {
+    pub(crate) fn set_index(&self, bytes: u64) {
         let _ = self.change(|page| page[INDEX] = bytes);
     }
 
     /// Bytes of the index, as last set.
-    pub fn index(&self) -> u64 {
+    pub(crate) fn index(&self) -> u64 {
         self.look(|page| page[INDEX])
     }
 
     /// Sets the bytes of the directories. A failure is corrected by the next call.
-    pub fn set_folders(&self, bytes: u64) {
+    pub(crate) fn set_folders(&self, bytes: u64) {
         let _ = self.change(|page| page[FOLDERS] = bytes);
     }
 
     /// Counts a directory that is about to be created.
-    pub fn add_folder(&self, bytes: u64) {
+    pub(crate) fn add_folder(&self, bytes: u64) {
         self.add([(FOLDERS, bytes.cast_signed())]);
     }
 
     /// Claims the next audit: true if `every` bytes were added since the last one and no other
     /// process has claimed it.
-    pub fn claim_audit(&self, every: u64) -> bool {
+    pub(crate) fn claim_audit(&self, every: u64) -> bool {
         let claimed = self.change(|page| {
             let (last, now) = (page[AUDITED], page[GROWN].max(1));
             let is_due = last == 0 || now.saturating_sub(last) >= every;
@@ -382,44 +382,44 @@ impl Ledger {
     }
 
     /// Makes an audit due, because the count is wrong.
-    pub fn demand_audit(&self) {
+    pub(crate) fn demand_audit(&self) {
         // If this fails, the next audit comes at its usual time.
         let _ = self.change(|page| page[AUDITED] = 0);
     }
 
     /// Returns true if other processes, or other caches of this one, use the directory.
-    pub fn has_others(&self) -> bool {
+    pub(crate) fn has_others(&self) -> bool {
         let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
         noted.into_iter().any(|slot| slot != self.slot && self.is_taken(slot))
     }
 
     /// Rings the bell "room is wanted", for all processes.
-    pub fn want(&self) {
+    pub(crate) fn want(&self) {
         self.ring(Bell::Wanted);
     }
 
     /// The counter for [`Self::wait_wanted`].
-    pub fn wanted(&self) -> u32 {
+    pub(crate) fn wanted(&self) -> u32 {
         self.rung(Bell::Wanted)
     }
 
     /// Sleeps until room is wanted, unless it was since `seen`; at most for `longest`.
-    pub fn wait_wanted(&self, seen: u32, longest: Duration) {
+    pub(crate) fn wait_wanted(&self, seen: u32, longest: Duration) {
         self.wait(Bell::Wanted, seen, longest);
     }
 
     /// Rings the bell "there may be room", for all processes.
-    pub fn relieve(&self) {
+    pub(crate) fn relieve(&self) {
         self.ring(Bell::Relieved);
     }
 
     /// The counter for [`Self::wait_relieved`].
-    pub fn relieved(&self) -> u32 {
+    pub(crate) fn relieved(&self) -> u32 {
         self.rung(Bell::Relieved)
     }
 
     /// Sleeps until there may be room, unless there was since `seen`; at most for `longest`.
-    pub fn wait_relieved(&self, seen: u32, longest: Duration) {
+    pub(crate) fn wait_relieved(&self, seen: u32, longest: Duration) {
         self.wait(Bell::Relieved, seen, longest);
     }
 
@@ -457,7 +457,7 @@ impl Ledger {
     }
 
     /// The pids of the processes that use the directory, for a message.
-    pub fn processes(&self) -> String {
+    pub(crate) fn processes(&self) -> String {
         let living: Vec<usize> = (0..SLOTS).filter(|&slot| self.is_taken(slot)).collect();
         let numbers: Vec<String> =
             self.look(|page| living.iter().map(|&slot| page[process_in(slot)].to_string()).collect());
@@ -520,7 +520,7 @@ impl Drop for Ledger {
 }
 
 /// Bytes of the data files, by the count that the last users have left; `None` if there is none.
-pub fn counted(folder: &Path) -> Option<u64> {
+pub(crate) fn counted(folder: &Path) -> Option<u64> {
     let ledger = look_at(folder).ok().flatten()?;
     // Reservations of dead processes take no space; the next process alone subtracts them.
     Some(ledger.look(without_reservations))
@@ -531,7 +531,7 @@ pub fn counted(folder: &Path) -> Option<u64> {
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn demand_audit(folder: &Path) -> io::Result<()> {
+pub(crate) fn demand_audit(folder: &Path) -> io::Result<()> {
     if let Some(ledger) = look_at(folder)? {
         ledger.change(|page| {
             page[AUDITED] = 0;

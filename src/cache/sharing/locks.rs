@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 /// The kind of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lock {
+pub(crate) enum Lock {
     /// Others may hold it too, shared.
     Shared,
     /// No other process may hold it.
@@ -23,14 +23,14 @@ pub enum Lock {
 }
 
 /// The range of a whole file.
-pub const WHOLE: (u64, u64) = (0, 0);
+pub(crate) const WHOLE: (u64, u64) = (0, 0);
 
 /// Takes, changes or releases the lock on `len` bytes from `start` (0 bytes: to the end). Returns
 /// false if another open file holds it; then this file's lock is unchanged.
 ///
 /// # Errors
 /// If the file system has no such locks.
-pub fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<bool> {
+pub(crate) fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(start, len, lock))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
@@ -42,7 +42,7 @@ pub fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result
 ///
 /// # Errors
 /// If the file system has no such locks.
-pub fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()> {
+pub(crate) fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&range(start, len, lock))) {
             Ok(_) => return Ok(()),
@@ -53,7 +53,7 @@ pub fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()>
 }
 
 /// Returns true if another open file has a lock there that prevents an exclusive one.
-pub fn is_locked_by_others(file: &File, (start, len): (u64, u64)) -> bool {
+pub(crate) fn is_locked_by_others(file: &File, (start, len): (u64, u64)) -> bool {
     let mut range = range(start, len, Lock::Exclusive);
     // After an error, assume that it is locked.
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut range)).is_err() || i32::from(range.l_type) != libc::F_UNLCK

@@ -29,5 +29,5 @@
 //! A mount that is alone follows the same rules. Without contention, each of them costs one system call.
 
 pub(super) mod dir_lock;
-pub mod ledger;
-pub mod locks;
+pub(crate) mod ledger;
+pub(crate) mod locks;

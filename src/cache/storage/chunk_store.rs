@@ -63,7 +63,7 @@ impl ChunkStore {
 
     /// The same directory on a disk that fails when the test says so.
     #[cfg(test)]
-    pub fn on_disk(self, disk: Arc<dyn Disk>) -> ChunkStore {
+    pub(crate) fn on_disk(self, disk: Arc<dyn Disk>) -> ChunkStore {
         ChunkStore { disk, ..self }
     }
 
@@ -277,19 +277,19 @@ fn entries_of(folder: &Path) -> impl Iterator<Item = DirEntry> + use<> {
 }
 
 /// Bytes of a file or directory on disk; 0 if it does not exist.
-pub fn allocated_at(path: &Path) -> u64 {
+pub(crate) fn allocated_at(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |metadata| taken_by(&metadata))
 }
 
 /// The options for opening a file of the cache.
-pub fn private_file() -> OpenOptions {
+pub(crate) fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
 }
 
 /// Creates a directory that only its owner may enter, with missing parents.
-pub fn make_private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

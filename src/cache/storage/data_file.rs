@@ -19,7 +19,7 @@ use super::disk::{Disk, System, taken_by};
 use crate::cache::sharing::locks::{Lock, WHOLE, try_lock};
 
 /// Maximum block size of a file system: 64 KiB.
-pub const LAST_BLOCK: u64 = 64 << 10;
+pub(crate) const LAST_BLOCK: u64 = 64 << 10;
 
 /// Sets the signal to send (fcntl(2), include/uapi/asm-generic/fcntl.h); the `libc` crate lacks it.
 const F_SETSIG: libc::c_int = 10;

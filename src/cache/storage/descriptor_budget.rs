@@ -18,18 +18,18 @@ const RESERVED: u64 = 128;
 
 /// The share of the data files.
 #[derive(Debug)]
-pub struct DescriptorBudget {
+pub(crate) struct DescriptorBudget {
     most: usize,
     taken: AtomicUsize,
 }
 
 /// One descriptor of the share. Released on drop.
 #[derive(Debug)]
-pub struct Descriptor(Arc<DescriptorBudget>);
+pub(crate) struct Descriptor(Arc<DescriptorBudget>);
 
 impl DescriptorBudget {
     /// The budget of this process, from its limit of open files.
-    pub fn of_this_process() -> Arc<DescriptorBudget> {
+    pub(crate) fn of_this_process() -> Arc<DescriptorBudget> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(2 * RESERVED, |(soft, _)| soft);
         let most = limit - RESERVED.min(limit / 2);
         DescriptorBudget::at_most(usize::try_from(most).unwrap_or(usize::MAX))
@@ -46,7 +46,7 @@ impl DescriptorBudget {
     ///
     /// # Errors
     /// EMFILE if all are taken.
-    pub fn take(self: &Arc<Self>) -> io::Result<Descriptor> {
+    pub(crate) fn take(self: &Arc<Self>) -> io::Result<Descriptor> {
         let one = Descriptor(Arc::clone(self));
         if self.taken.fetch_add(1, Ordering::Relaxed) < self.most {
             return Ok(one);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 const LASTS: Duration = Duration::from_secs(60);
 
 /// Reacts to descriptor exhaustion.
-pub struct DescriptorExhaustion {
+pub(crate) struct DescriptorExhaustion {
     let_go: Box<dyn Fn() + Send + Sync>,
     /// When it was last logged. No other lock is taken under it.
     said: Mutex<Option<Instant>>,
@@ -17,7 +17,7 @@ pub struct DescriptorExhaustion {
 
 impl DescriptorExhaustion {
     /// `let_go` closes idle files.
-    pub fn new(let_go: impl Fn() + Send + Sync + 'static) -> DescriptorExhaustion {
+    pub(crate) fn new(let_go: impl Fn() + Send + Sync + 'static) -> DescriptorExhaustion {
         DescriptorExhaustion {
             let_go: Box::new(let_go),
             said: Mutex::default(),
@@ -25,7 +25,7 @@ impl DescriptorExhaustion {
     }
 
     /// A connection failed for lack of a descriptor.
-    pub fn on_exhausted(&self) {
+    pub(crate) fn on_exhausted(&self) {
         if self.is_news(Instant::now()) {
             log::warn!(
                 "the limit of open files and connections is reached; new connections wait until others are closed \

@@ -11,16 +11,16 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::uio::pwritev;
 
 /// The unit of `st_blocks` (stat(2)), in bytes.
-pub const STAT_BLOCK: u64 = 512;
+pub(crate) const STAT_BLOCK: u64 = 512;
 
 /// Bytes of a file or directory on the disk.
-pub fn taken_by(metadata: &Metadata) -> u64 {
+pub(crate) fn taken_by(metadata: &Metadata) -> u64 {
     metadata.blocks() * STAT_BLOCK
 }
 
 /// Reads and writes at an offset, as pread(2) and pwritev(2) do, possibly of fewer bytes than
 /// requested; and the calls for sparse files.
-pub trait Disk: Debug + Send + Sync {
+pub(crate) trait Disk: Debug + Send + Sync {
     /// Reads into `buf`; 0 bytes at the end of the file.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ pub trait Disk: Debug + Send + Sync {
 
 /// The real system calls.
 #[derive(Debug)]
-pub struct System;
+pub(crate) struct System;
 
 impl Disk for System {
     fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -75,7 +75,7 @@ impl Disk for System {
 /// A disk that fails when the test says so.
 #[cfg(test)]
 #[derive(Debug, Default)]
-pub struct FaultyDisk {
+pub(crate) struct FaultyDisk {
     faults: parking_lot::Mutex<Faults>,
 }
 
@@ -100,7 +100,7 @@ impl Debug for Faults {
 /// The way in which one write fails.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy)]
-pub enum WriteFault {
+pub(crate) enum WriteFault {
     /// With this errno.
     Errno(i32),
     /// Writes only this many bytes, without an error.
@@ -110,32 +110,32 @@ pub enum WriteFault {
 #[cfg(test)]
 impl FaultyDisk {
     /// Makes the next `times` reads fail with this errno.
-    pub fn fail_reads(&self, times: usize, errno: i32) {
+    pub(crate) fn fail_reads(&self, times: usize, errno: i32) {
         self.faults.lock().reads.extend(std::iter::repeat_n(errno, times));
     }
 
     /// Makes the next writes fail in this way, one after the other.
-    pub fn fail_writes(&self, faults: impl IntoIterator<Item = WriteFault>) {
+    pub(crate) fn fail_writes(&self, faults: impl IntoIterator<Item = WriteFault>) {
         self.faults.lock().writes.extend(faults);
     }
 
     /// Makes the next `times` hole punches fail with this errno.
-    pub fn fail_punches(&self, times: usize, errno: i32) {
+    pub(crate) fn fail_punches(&self, times: usize, errno: i32) {
         self.faults.lock().punches.extend(std::iter::repeat_n(errno, times));
     }
 
     /// Makes every `set_len` from now on fail with this errno.
-    pub fn fail_set_len(&self, errno: i32) {
+    pub(crate) fn fail_set_len(&self, errno: i32) {
         self.faults.lock().set_len = Some(errno);
     }
 
     /// Runs `work` after the next read.
-    pub fn after_next_read(&self, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn after_next_read(&self, work: impl FnOnce() + Send + 'static) {
         self.faults.lock().after_read = Some(Box::new(work));
     }
 
     /// Returns true if all faults have occurred.
-    pub fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         let faults = self.faults.lock();
         faults.reads.is_empty() && faults.writes.is_empty() && faults.punches.is_empty() && faults.after_read.is_none()
     }

@@ -22,11 +22,11 @@ use parking_lot::Mutex;
 
 /// Pause after a failed write. Each try costs a request whose bytes are lost; and the cache should
 /// work again soon after the user has freed space.
-pub const PAUSE: Duration = Duration::from_secs(10);
+pub(crate) const PAUSE: Duration = Duration::from_secs(10);
 
 /// The health of one cache directory's disk.
 #[derive(Debug)]
-pub struct DiskHealth {
+pub(crate) struct DiskHealth {
     /// The cache directory, for messages.
     folder: String,
     /// True if `until` is set: checked by reads without missing bytes, and by successful writes.
@@ -46,7 +46,7 @@ pub struct DiskHealth {
 
 impl DiskHealth {
     /// Without trouble, for the cache in this directory.
-    pub fn none_in(folder: &Path) -> DiskHealth {
+    pub(crate) fn none_in(folder: &Path) -> DiskHealth {
         DiskHealth {
             folder: folder.display().to_string(),
             is_any: AtomicBool::new(false),
@@ -59,14 +59,14 @@ impl DiskHealth {
     }
 
     /// Returns true if the cache must not be used now.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
             || self.is_shut.load(Ordering::Acquire)
             || self.is_any.load(Ordering::Acquire) && self.is_on_at(Instant::now())
     }
 
     /// A description of the trouble for the user: a sentence without its end.
-    pub fn told(&self) -> Option<String> {
+    pub(crate) fn told(&self) -> Option<String> {
         if self.is_gone.load(Ordering::Acquire) {
             return Some("its directory is gone or was replaced".to_owned());
         }
@@ -79,7 +79,7 @@ impl DiskHealth {
     }
 
     /// Sets whether the directory is in its place and the same. Returns true if that has changed.
-    pub fn folder_is(&self, in_place: bool) -> bool {
+    pub(crate) fn folder_is(&self, in_place: bool) -> bool {
         if self.is_gone.swap(!in_place, Ordering::AcqRel) != in_place {
             return false;
         }
@@ -96,7 +96,7 @@ impl DiskHealth {
     }
 
     /// The directory can't be opened for now, for this reason.
-    pub fn folder_is_shut(&self, why: &dyn Display) {
+    pub(crate) fn folder_is_shut(&self, why: &dyn Display) {
         *self.why.lock() = why.to_string();
         self.is_shut.store(true, Ordering::Release);
         log::warn!(
@@ -107,7 +107,7 @@ impl DiskHealth {
     }
 
     /// The directory that could not be opened is open.
-    pub fn folder_is_open(&self) {
+    pub(crate) fn folder_is_open(&self) {
         self.is_shut.store(false, Ordering::Release);
         log::info!(
             "the cache directory {} can be used now; files are cached again",
@@ -116,7 +116,7 @@ impl DiskHealth {
     }
 
     /// A write has failed, for this reason.
-    pub fn failed(&self, why: &dyn Display) {
+    pub(crate) fn failed(&self, why: &dyn Display) {
         *self.why.lock() = why.to_string();
         if self.failed_at(Instant::now()) {
             log::warn!(
@@ -127,7 +127,7 @@ impl DiskHealth {
     }
 
     /// A write has succeeded.
-    pub fn worked(&self) {
+    pub(crate) fn worked(&self) {
         if self.is_any.load(Ordering::Acquire) && self.worked_at(Instant::now()) {
             log::info!("the cache in {} can be written again", self.folder);
         }
@@ -135,7 +135,7 @@ impl DiskHealth {
 
     /// A data file could not be read or written. The error may be a lack of space, or a failure of
     /// the disk.
-    pub fn note_disk(&self, error: &io::Error) {
+    pub(crate) fn note_disk(&self, error: &io::Error) {
         let is_want_of_room = matches!(
             error.raw_os_error(),
             None | Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
@@ -150,7 +150,7 @@ impl DiskHealth {
     }
 
     /// Returns true if the disk has failed: reads from it need a fallback then.
-    pub fn has_disk_failed(&self) -> bool {
+    pub(crate) fn has_disk_failed(&self) -> bool {
         self.is_disk_bad.load(Ordering::Acquire)
     }
 

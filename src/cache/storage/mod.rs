@@ -4,8 +4,8 @@
 //! Callers are `entry` (open, read) and `fetch` (write). Nothing here knows which chunks are
 //! present.
 
-pub mod chunk_store;
-pub mod data_file;
+pub(crate) mod chunk_store;
+pub(crate) mod data_file;
 pub(super) mod descriptor_budget;
 pub(super) mod descriptor_exhaustion;
 pub(super) mod disk;

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const FULL: u64 = 512 << 10;
 
 /// The write buffer of one body.
-pub struct WriteBuffer {
+pub(crate) struct WriteBuffer {
     pieces: VecDeque<Bytes>,
     /// Bytes in `pieces`.
     len: u64,
@@ -48,7 +48,7 @@ pub struct WriteBuffer {
 
 impl WriteBuffer {
     /// For a body whose first byte is at `offset` in the file.
-    pub fn from(offset: u64) -> WriteBuffer {
+    pub(crate) fn from(offset: u64) -> WriteBuffer {
         WriteBuffer {
             pieces: VecDeque::new(),
             len: 0,
@@ -59,7 +59,7 @@ impl WriteBuffer {
     }
 
     /// Adds a piece, cut off at `end`. `Break` if nothing after it is wanted.
-    pub fn take(&mut self, mut piece: Bytes, end: u64) -> ControlFlow<()> {
+    pub(crate) fn take(&mut self, mut piece: Bytes, end: u64) -> ControlFlow<()> {
         let left = usize::try_from(end.saturating_sub(self.received)).unwrap_or(usize::MAX);
         piece.truncate(left);
         if !piece.is_empty() {
@@ -78,22 +78,22 @@ impl WriteBuffer {
     }
 
     /// Returns true if the buffer is full: the socket is not read until some is written.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.len >= FULL
     }
 
     /// Returns true if the buffer is empty.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
     /// When everything in the buffer is due to be written, even incomplete runs.
-    pub fn ripe_at(&self) -> Instant {
+    pub(crate) fn ripe_at(&self) -> Instant {
         self.since + PATIENCE
     }
 
     /// Bytes to write now, if no write is in progress. `is_last` means that no more will come.
-    pub fn ripe(&self, now: Instant, is_last: bool) -> u64 {
+    pub(crate) fn ripe(&self, now: Instant, is_last: bool) -> u64 {
         if is_last || self.received - self.began <= EAGER || now >= self.ripe_at() {
             return self.len;
         }
@@ -102,7 +102,7 @@ impl WriteBuffer {
     }
 
     /// Removes the first `len` bytes. No byte is copied.
-    pub fn cut(&mut self, len: u64) -> Vec<Bytes> {
+    pub(crate) fn cut(&mut self, len: u64) -> Vec<Bytes> {
         let (mut cut, mut left) = (Vec::with_capacity(self.pieces.len()), len.min(self.len));
         self.len -= left;
         self.since = Instant::now();

@@ -5,12 +5,12 @@ use url::Url;
 use crate::config::source;
 
 /// The options whose values are secrets. As `-o` names and in config files they may be written with `_`.
-pub const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
+pub(crate) const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
 
 /// A mistake in a config file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}: {sentence}", place.line, place.column)]
-pub struct Fault {
+pub(crate) struct Fault {
     pub(super) place: Place,
     /// What is wrong, and what to do about it. **Without any value that may be a secret.**
     pub(super) sentence: String,

@@ -31,7 +31,7 @@ const OWN_HEADERS: [&str; 9] = [
 
 /// What is wrong with the options about servers. Contains no secret.
 #[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
+pub(crate) enum NetworkError {
     /// A file can't be read.
     #[error("can't read {option} {}: {error}", path.display())]
     File {
@@ -102,7 +102,7 @@ pub enum NetworkError {
 
 impl NetworkError {
     /// Returns true if the command line is wrong, false if a file is.
-    pub fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         !matches!(
             self,
             Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. } | Self::Path(_)

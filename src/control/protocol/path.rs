@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A path below the mountpoint. **Only names**: no `..`, no leading `/`. The empty path is the mountpoint itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "PathText", into = "PathText")]
-pub struct TreePath(PathBuf);
+pub(crate) struct TreePath(PathBuf);
 
 /// A path in JSON: as text if it is UTF-8, else as its bytes.
 #[derive(Clone, Serialize, Deserialize)]
@@ -21,23 +21,23 @@ enum PathText {
 
 impl TreePath {
     /// Builds a path. `None` if it has components other than names.
-    pub fn new(path: PathBuf) -> Option<TreePath> {
+    pub(crate) fn new(path: PathBuf) -> Option<TreePath> {
         let is_name = |part| matches!(part, Component::Normal(name) if !name.as_bytes().contains(&0));
         path.components().all(is_name).then_some(TreePath(path))
     }
 
     /// The components from the mountpoint down.
-    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.0.iter()
     }
 
     /// The path with one more name.
-    pub fn join(&self, name: &OsStr) -> TreePath {
+    pub(crate) fn join(&self, name: &OsStr) -> TreePath {
         TreePath(self.0.join(name))
     }
 
     /// The path, relative to the mountpoint.
-    pub fn as_path(&self) -> &Path {
+    pub(crate) fn as_path(&self) -> &Path {
         &self.0
     }
 }

@@ -72,7 +72,7 @@ pub(crate) enum Shown {
 }
 
 impl Access {
-    pub fn new(config: AccessConfig) -> Access {
+    pub(crate) fn new(config: AccessConfig) -> Access {
         Access {
             token: config.token.clone().map(|source| Arc::new(Token::new(source))),
             config,
@@ -82,7 +82,7 @@ impl Access {
 
     /// Removes user and password from a URL that the user gave, and binds them to its origin. Without them, binds what
     /// options and netrc say.
-    pub fn adopt(&self, mut url: Url) -> Url {
+    pub(crate) fn adopt(&self, mut url: Url) -> Url {
         let (user, password) = (decode(url.username()), url.password().map(decode));
         strip(&mut url);
         let Some(origin) = Origin::of(&url) else { return url };
@@ -123,7 +123,7 @@ impl Access {
     ///
     /// # Errors
     /// `NoCredentials` if a token is configured but unavailable.
-    pub async fn authorize(
+    pub(crate) async fn authorize(
         &self,
         method: &Method,
         url: &Url,
@@ -165,7 +165,7 @@ impl Access {
     ///
     /// # Errors
     /// `NoCredentials` if no new token is available.
-    pub async fn renew(&self, url: &Url, shown: &Shown, answer: &HeaderMap) -> Result<bool, HttpErrorKind> {
+    pub(crate) async fn renew(&self, url: &Url, shown: &Shown, answer: &HeaderMap) -> Result<bool, HttpErrorKind> {
         let Some(home) = self.home(url) else { return Ok(false) };
         match (shown, &self.token) {
             (Shown::Nothing, _) => Ok(false),
@@ -178,17 +178,17 @@ impl Access {
     }
 
     /// The login to send to this URL's origin when it asks for one.
-    pub fn login_at(&self, url: &Url) -> Option<Login> {
+    pub(crate) fn login_at(&self, url: &Url) -> Option<Login> {
         self.home(url)?.login.clone()
     }
 
     /// Returns true if a source is at this URL's origin, so that it may receive credentials.
-    pub fn is_home(&self, url: &Url) -> bool {
+    pub(crate) fn is_home(&self, url: &Url) -> bool {
         self.home(url).is_some()
     }
 
     /// Returns true if there are credentials for this URL's origin.
-    pub fn logs_in_at(&self, url: &Url) -> bool {
+    pub(crate) fn logs_in_at(&self, url: &Url) -> bool {
         self.home(url).is_some_and(|home| {
             home.login.is_some() || self.token.is_some() || self.config.headers.contains_key(header::AUTHORIZATION)
         })

@@ -13,7 +13,7 @@ pub(crate) struct Challenge {
 
 impl Challenge {
     /// The value of a parameter.
-    pub fn param(&self, name: &str) -> Option<&str> {
+    pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.params
             .iter()
             .find(|(key, _)| key == name)
@@ -87,7 +87,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub fn headers(lines: &[&str]) -> HeaderMap {
+    pub(crate) fn headers(lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(header::WWW_AUTHENTICATE, line.parse().unwrap());

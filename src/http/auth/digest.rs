@@ -46,7 +46,7 @@ impl Hash {
 
 impl Digest {
     /// The strongest of the supported challenges.
-    pub fn best(challenges: &[Challenge]) -> Option<Digest> {
+    pub(super) fn best(challenges: &[Challenge]) -> Option<Digest> {
         challenges
             .iter()
             .filter_map(Digest::of)
@@ -86,17 +86,17 @@ impl Digest {
     }
 
     /// The server's nonce.
-    pub fn nonce(&self) -> &str {
+    pub(super) fn nonce(&self) -> &str {
         &self.nonce
     }
 
     /// Returns true if the server says that the login was right and only the previous nonce was too old.
-    pub fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         self.is_stale
     }
 
     /// The Authorization value for the next request.
-    pub fn answer(&mut self, login: &Login, method: &Method, url: &Url) -> String {
+    pub(super) fn answer(&mut self, login: &Login, method: &Method, url: &Url) -> String {
         let mut random = [0; 16];
         // A client nonce keeps the server from choosing all of the hashed text. Without randomness the nonce is weaker.
         let provider = rustls::crypto::CryptoProvider::get_default();

@@ -10,7 +10,7 @@ use super::{Login, challenge, digest::Digest, token};
 use crate::http::Secret;
 
 /// Every 401 leads to a valid header value, or to none.
-pub fn challenges(headers: &HeaderMap) {
+pub(crate) fn challenges(headers: &HeaderMap) {
     let Some(mut digest) = Digest::best(&challenge::all(headers)) else {
         return;
     };
@@ -25,7 +25,7 @@ pub fn challenges(headers: &HeaderMap) {
 }
 
 /// Every accepted token can be sent, and its lifetime fits a clock.
-pub fn token(text: &str) {
+pub(crate) fn token(text: &str) {
     if let Ok((token, time)) = token::read(text) {
         assert!(HeaderValue::from_str(token.expose()).is_ok());
         assert!(time.is_none_or(|time| Instant::now().checked_add(time).is_some()));

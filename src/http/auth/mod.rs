@@ -22,8 +22,8 @@ mod login;
 mod netrc;
 mod token;
 
-pub use access::AccessConfig;
+pub(crate) use access::AccessConfig;
 pub(crate) use access::{Access, Shown};
-pub use login::Login;
-pub use netrc::{Netrc, NetrcError};
-pub use token::TokenSource;
+pub(crate) use login::Login;
+pub(crate) use netrc::{Netrc, NetrcError};
+pub(crate) use token::TokenSource;

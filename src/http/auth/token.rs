@@ -57,7 +57,7 @@ struct State {
 }
 
 impl Token {
-    pub fn new(source: TokenSource) -> Token {
+    pub(super) fn new(source: TokenSource) -> Token {
         Token {
             source,
             state: tokio::sync::Mutex::default(),
@@ -68,7 +68,7 @@ impl Token {
     ///
     /// # Errors
     /// `NoCredentials` if no token is available.
-    pub async fn current(&self) -> Result<(Secret, u64), HttpErrorKind> {
+    pub(super) async fn current(&self) -> Result<(Secret, u64), HttpErrorKind> {
         let mut state = self.state.lock().await;
         let is_due = state.due.is_some_and(|due| due <= Instant::now());
         match &state.token {
@@ -85,7 +85,7 @@ impl Token {
     ///
     /// # Errors
     /// `NoCredentials` if no token is available.
-    pub async fn renew(&self, refused: u64) -> Result<bool, HttpErrorKind> {
+    pub(super) async fn renew(&self, refused: u64) -> Result<bool, HttpErrorKind> {
         let mut state = self.state.lock().await;
         if state.generation != refused {
             return Ok(true);

@@ -6,4 +6,4 @@ mod setup_error;
 mod tls;
 pub(crate) mod wire;
 
-pub use setup_error::SetupError;
+pub(crate) use setup_error::SetupError;

@@ -32,7 +32,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub fn new(config: &HttpConfig) -> Result<Connections, SetupError> {
+    pub(crate) fn new(config: &HttpConfig) -> Result<Connections, SetupError> {
         // An error means that another thread has installed the same provider first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if config.tls.insecure {
@@ -58,7 +58,7 @@ impl Connections {
     }
 
     /// The protocol for a URL's origin. `is_home`: the origin may see the client certificate.
-    pub fn speech(&self, url: &Url, is_home: bool) -> Speech {
+    pub(crate) fn speech(&self, url: &Url, is_home: bool) -> Speech {
         let is_only_http2 = || Origin::of(url).is_some_and(|origin| self.only_http2.lock().contains(&origin));
         let version = match (url.scheme(), self.config.protocol) {
             ("https", Protocol::Http1) if !is_only_http2() => HttpVersion::Http1,
@@ -74,7 +74,7 @@ impl Connections {
 
     /// Records that an origin refused HTTP/1.1. Returns false if that was known already, so that no protocol is left to
     /// try.
-    pub fn has_only_http2(&self, url: &Url) -> bool {
+    pub(crate) fn has_only_http2(&self, url: &Url) -> bool {
         Origin::of(url).is_some_and(|origin| {
             log::info!("{origin} supports only HTTP/2");
             self.only_http2.lock().insert(origin)
@@ -82,7 +82,7 @@ impl Connections {
     }
 
     /// A new connection, not established yet.
-    pub fn wire(&self, speech: Speech) -> Result<Wire, SetupError> {
+    pub(crate) fn wire(&self, speech: Speech) -> Result<Wire, SetupError> {
         let config = &self.config;
         let builder = reqwest::Client::builder()
             .tcp_nodelay(true)

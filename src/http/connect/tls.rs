@@ -30,7 +30,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub fn new(config: &TlsConfig) -> Result<Tls, SetupError> {
+    pub(super) fn new(config: &TlsConfig) -> Result<Tls, SetupError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = if config.insecure {
             Arc::new(Anybody(provider.clone()))
@@ -66,7 +66,7 @@ impl Tls {
     }
 
     /// The configuration for a connection with one of these protocols (RFC 7301). All share their TLS sessions.
-    pub fn config(&self, shows_identity: bool, protocols: &[&str]) -> ClientConfig {
+    pub(super) fn config(&self, shows_identity: bool, protocols: &[&str]) -> ClientConfig {
         let identity = self.with_identity.as_ref().filter(|_| shows_identity);
         let mut config = identity.unwrap_or(&self.without_identity).clone();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();

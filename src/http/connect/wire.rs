@@ -59,7 +59,7 @@ pub(crate) enum HttpVersion {
 
 impl HttpVersion {
     /// Returns true if requests share one connection.
-    pub fn is_shared(self) -> bool {
+    pub(crate) fn is_shared(self) -> bool {
         self != HttpVersion::Http1
     }
 }
@@ -75,7 +75,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// A connection that is not established yet. `finish` builds the client.
-    pub fn new<E>(
+    pub(crate) fn new<E>(
         speech: Speech,
         builder: ClientBuilder,
         finish: impl FnOnce(ClientBuilder) -> Result<reqwest::Client, E>,
@@ -94,7 +94,7 @@ impl Wire {
     }
 
     /// A second request on the same connection, at the same time.
-    pub fn shared(&self) -> Wire {
+    pub(crate) fn shared(&self) -> Wire {
         Wire {
             client: self.client.clone(),
             speech: self.speech,
@@ -104,7 +104,7 @@ impl Wire {
     }
 
     /// Begins a request, whose body must be [`Dial::body`].
-    pub fn begin(&mut self) -> Arc<Dial> {
+    pub(crate) fn begin(&mut self) -> Arc<Dial> {
         let dial = Arc::new(Dial {
             is_kept: self.is_kept,
             ..Dial::default()
@@ -116,7 +116,7 @@ impl Wire {
     }
 
     /// A response was read to its end, and the server keeps the connection alive.
-    pub fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.is_kept = true;
     }
 }
@@ -133,12 +133,12 @@ pub(crate) struct Dial {
 
 impl Dial {
     /// Returns true if the request was sent on a reused connection.
-    pub fn is_on_kept(&self) -> bool {
+    pub(crate) fn is_on_kept(&self) -> bool {
         self.is_kept && !self.has_dialled.load(Ordering::Acquire)
     }
 
     /// An empty body whose polling shows that the request is being sent.
-    pub fn body(self: &Arc<Self>) -> reqwest::Body {
+    pub(crate) fn body(self: &Arc<Self>) -> reqwest::Body {
         reqwest::Body::wrap(NoBody(Arc::clone(self)))
     }
 

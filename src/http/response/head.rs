@@ -50,7 +50,7 @@ pub(crate) struct AnswerHead {
 
 impl AnswerHead {
     /// Extracts the relevant headers. `now` is the reference for dates in `Retry-After`.
-    pub fn of(status: u16, headers: &HeaderMap, now: SystemTime) -> AnswerHead {
+    pub(crate) fn of(status: u16, headers: &HeaderMap, now: SystemTime) -> AnswerHead {
         let (content_type, charset) = joined(headers, header::CONTENT_TYPE)
             .map(|v| media_type(&v))
             .unwrap_or_default();
@@ -74,23 +74,23 @@ impl AnswerHead {
     }
 
     /// Records the requested URL and the one that responded.
-    pub fn note_place(&mut self, asked: &Url, answered: &Url) {
+    pub(crate) fn note_place(&mut self, asked: &Url, answered: &Url) {
         self.is_elsewhere = is_elsewhere(asked, answered);
         self.is_page_by_name = is_page_by_name(asked);
     }
 
     /// The validator to remember from this response.
-    pub fn validator(&self) -> Validator {
+    pub(crate) fn validator(&self) -> Validator {
         Validator::of(self.etag.as_deref(), self.last_modified.as_deref())
     }
 
     /// Last-Modified as a time.
-    pub fn modified(&self) -> Option<SystemTime> {
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
         parse_date(self.last_modified.as_deref()?)
     }
 
     /// Returns true if the body is a web page, as login forms, captive portals and error pages are.
-    pub fn is_web_page(&self) -> bool {
+    pub(crate) fn is_web_page(&self) -> bool {
         matches!(
             self.content_type.as_deref(),
             Some("text/html" | "application/xhtml+xml")
@@ -98,7 +98,7 @@ impl AnswerHead {
     }
 
     /// The error for a status that brings no data.
-    pub fn failure(&self) -> HttpErrorKind {
+    pub(crate) fn failure(&self) -> HttpErrorKind {
         match self.status {
             401 | 403 | 407 => HttpErrorKind::Denied(self.status),
             404 | 410 => HttpErrorKind::NotFound(self.status),
@@ -119,7 +119,7 @@ impl AnswerHead {
     /// **A content coding is only a label if the response announces a length and that is the file's length**
     /// (`expected`, where known). The bytes are then the file's own, for example a stored `.gz` that its server labels.
     /// Without a known length, a negotiated response is refused: the file may have another length.
-    pub fn refuse_coding(&self, expected: Option<u64>) -> Result<(), HttpErrorKind> {
+    pub(crate) fn refuse_coding(&self, expected: Option<u64>) -> Result<(), HttpErrorKind> {
         let Some(coding) = &self.coding else { return Ok(()) };
         let fits = match (self.content_length, expected) {
             (None, _) => false,

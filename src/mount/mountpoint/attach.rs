@@ -17,7 +17,7 @@ use super::{FSTYPE, MountError, RunFile, fusermount};
 
 /// Flags of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MountFlags {
+pub(crate) struct MountFlags {
     /// The source in mount tables. Must not contain secrets: every user of the machine can read it.
     pub source: String,
     /// Allow access by other users.
@@ -33,7 +33,7 @@ pub struct MountFlags {
 ///
 /// # Errors
 /// If the kernel or fusermount3 refuses.
-pub fn mount(mark: &RunFile, flags: &MountFlags) -> Result<OwnedFd, MountError> {
+pub(crate) fn mount(mark: &RunFile, flags: &MountFlags) -> Result<OwnedFd, MountError> {
     let path = mark.mountpoint();
     let device = match mount_directly(path, flags) {
         Err(MountError::NotPermitted) => mount_by_helper(path, flags),

@@ -31,7 +31,7 @@ const NAMED_MAX: usize = 5;
 
 /// A user of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
+pub(crate) enum Holder {
     /// A process, with its first use of the mount that was found.
     Process {
         /// Its id.
@@ -57,7 +57,7 @@ impl Holder {
 
 /// How a process uses a mount. Paths are relative to the mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Use {
+pub(crate) enum Use {
     /// As its working directory.
     WorkingDirectory,
     /// As its root directory (chroot).

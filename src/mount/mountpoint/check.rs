@@ -27,7 +27,7 @@ const DEAD_MOUNTS_MAX: usize = 16;
 ///
 /// # Errors
 /// If it does not exist, or can't be reached.
-pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, MountError> {
     match table::locate(path) {
         Ok(place) => Ok(place.path),
         Err(error) => Err(unreachable_path(path, error)),
@@ -39,7 +39,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, MountError> {
 ///
 /// # Errors
 /// The obstacle.
-pub fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
+pub(crate) fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
     let other = remove_dead_mounts(path)?;
     // Reading an autofs mount point would trigger the very mount that is being made (x-systemd.automount).
     if other.as_deref() != Some("autofs") {

@@ -45,7 +45,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// The daemon that serves a mount, if it is alive and reachable from here.
-    pub fn of(mount: &Mount) -> Option<Daemon> {
+    pub(super) fn of(mount: &Mount) -> Option<Daemon> {
         let owner = mount.owner().map_or_else(geteuid, Uid::from_raw);
         let name = file_name(&mount.mount_point);
         let directories = directories(owner).into_iter();
@@ -81,7 +81,7 @@ impl Daemon {
     }
 
     /// The daemon with the run file at `path`, if it is alive.
-    pub fn in_file(path: &Path) -> Option<Daemon> {
+    pub(super) fn in_file(path: &Path) -> Option<Daemon> {
         let pid = read_pid(path)?;
         let process = open_process(pid).ok()?;
         let address = SocketAddr::from_pathname(socket_of(path)).ok()?;
@@ -95,22 +95,22 @@ impl Daemon {
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// The address of its control socket.
-    pub fn address(&self) -> &SocketAddr {
+    pub(super) fn address(&self) -> &SocketAddr {
         &self.address
     }
 
     /// Returns true if the caller is the daemon.
-    pub fn is_this_process(&self) -> bool {
+    pub(super) fn is_this_process(&self) -> bool {
         self.pid == std::process::id()
     }
 
     /// Removes its run file after the unmount, so that the mountpoint is free for the next mount.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         // If it fails, the next daemon replaces the file, a little later.
         if let Some(mark) = &self.mark {
             let _ = fs::remove_file(socket_of(mark));
@@ -119,7 +119,7 @@ impl Daemon {
     }
 
     /// Waits until the process has ended; returns false after `patience`.
-    pub fn wait(&self, patience: Duration) -> bool {
+    pub(super) fn wait(&self, patience: Duration) -> bool {
         let mut ended = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         matches!(poll(&mut ended, patience), Ok(1))

@@ -35,7 +35,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// What to do with a mount that is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Refuse.
     Normal,
     /// Remove the mount from the tree now; it ends when its last user closes its files.
@@ -44,7 +44,7 @@ pub enum Mode {
 
 /// How a mount ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Nothing is left (except the caller, if that is the daemon).
     Wholly,
     /// Unmounted here, but still mounted in these places, by bind mounts.
@@ -58,7 +58,7 @@ pub enum Ended {
 
 /// Why a mount did not end. Each `Display` is the sentence for the user.
 #[derive(Debug, thiserror::Error)]
-pub enum UnmountError {
+pub(crate) enum UnmountError {
     /// Not a mountpoint.
     #[error("{} is not a mountpoint: nothing is mounted there", .0.display())]
     NotMounted(PathBuf),
@@ -105,7 +105,7 @@ pub enum UnmountError {
 /// - `path` is not a mount of fetchfs.
 /// - It is in use, and the mode is not lazy.
 /// - The caller may not unmount it.
-pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
+pub(crate) fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
     let place = table::locate(path).map_err(|error| unreachable_path(path, &error))?;
     let path = place.path;
     let Some(mount) = place.mount else {
@@ -164,7 +164,7 @@ pub fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
 
 /// Unmounts what this process serves, wherever it was moved or bound: first in [`Mode::Normal`], then, if in use, in
 /// [`Mode::Lazy`].
-pub fn unmount_own(mark: &RunFile) {
+pub(crate) fn unmount_own(mark: &RunFile) {
     let Some(device) = mark.device() else { return };
     let mounts = table::read().unwrap_or_default().into_iter();
     // Latest first: it may be inside another.

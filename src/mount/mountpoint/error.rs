@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// An obstacle to a mount.
 #[derive(Debug, thiserror::Error)]
-pub enum MountError {
+pub(crate) enum MountError {
     /// The mountpoint does not exist.
     #[error("the mountpoint {path} does not exist; create it with `mkdir -p {path}`", path = .0.display())]
     Missing(PathBuf),

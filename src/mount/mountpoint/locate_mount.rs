@@ -23,7 +23,7 @@ const MOST_LINKS: usize = 40;
 
 /// A path in a fetchfs mount.
 #[derive(Debug, Clone)]
-pub struct InMount {
+pub(crate) struct InMount {
     /// Absolute, without symbolic links.
     pub mountpoint: PathBuf,
     /// Relative to the root of the file system, without `.` and `..`; empty for the root itself.
@@ -38,7 +38,7 @@ pub struct InMount {
 
 /// Why no daemon can be asked about a path. Each `Display` is the sentence for the user.
 #[derive(Debug, thiserror::Error)]
-pub enum InMountError {
+pub(crate) enum InMountError {
     /// The path is in no fetchfs mount.
     #[error("{} is not in a fetchfs mount; `fetchfs status` lists the mounts", .0.display())]
     NotInMount(PathBuf),
@@ -69,7 +69,7 @@ pub enum InMountError {
 ///
 /// # Errors
 /// If it is in none, or in one whose daemon is not reachable.
-pub fn find(path: &Path) -> Result<InMount, InMountError> {
+pub(crate) fn find(path: &Path) -> Result<InMount, InMountError> {
     let failed = |error| InMountError::Io {
         path: path.to_owned(),
         error,
@@ -91,7 +91,7 @@ pub fn find(path: &Path) -> Result<InMount, InMountError> {
 ///
 /// # Errors
 /// If the mount table can't be read.
-pub fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
+pub(crate) fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
     let mut mounts = table::read()?;
     mounts.retain(|mount| mount.fstype == FSTYPE && is_allowed(mount));
     // Prefer a mountpoint that shows the whole file system to a bind mount of a part.

@@ -27,13 +27,13 @@ mod read_ahead;
 mod runfile;
 mod table;
 
-pub use attach::{MountFlags, mount};
-pub use check::{check, resolve};
-pub use detach::{Ended, Mode, unmount, unmount_own};
-pub use error::MountError;
-pub use locate_mount::{InMount, all, find};
-pub use read_ahead::raise_read_ahead;
-pub use runfile::RunFile;
+pub(crate) use attach::{MountFlags, mount};
+pub(crate) use check::{check, resolve};
+pub(crate) use detach::{Ended, Mode, unmount, unmount_own};
+pub(crate) use error::MountError;
+pub(crate) use locate_mount::{InMount, all, find};
+pub(crate) use read_ahead::raise_read_ahead;
+pub(crate) use runfile::RunFile;
 
 /// The type of a fetchfs mount in mount tables: the file system type `fuse` with a subtype.
-pub const FSTYPE: &str = "fuse.fetchfs";
+pub(crate) const FSTYPE: &str = "fuse.fetchfs";

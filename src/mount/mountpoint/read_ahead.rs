@@ -18,7 +18,7 @@ const READ_AHEAD: u32 = 512;
 ///
 /// # Errors
 /// If the mount is gone, or the process is not root.
-pub fn raise_read_ahead(mountpoint: &Path) -> io::Result<()> {
+pub(crate) fn raise_read_ahead(mountpoint: &Path) -> io::Result<()> {
     let mount = table::locate(mountpoint)?.mount;
     let (major, minor) = mount.ok_or(io::ErrorKind::NotFound)?.device;
     let file = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");

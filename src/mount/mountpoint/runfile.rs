@@ -31,7 +31,7 @@ const HANDOVER: Duration = Duration::from_secs(5);
 
 /// The claim of this process on a mountpoint. Removed on drop.
 #[derive(Debug)]
-pub struct RunFile {
+pub(crate) struct RunFile {
     mountpoint: PathBuf,
     path: PathBuf,
     /// Holds the lock.
@@ -46,7 +46,7 @@ impl RunFile {
     ///
     /// # Errors
     /// If another daemon has the mountpoint, or no runtime directory is writable.
-    pub fn create(mountpoint: &Path) -> Result<RunFile, MountError> {
+    pub(crate) fn create(mountpoint: &Path) -> Result<RunFile, MountError> {
         let name = file_name(mountpoint);
         let mut failure = None;
         for dir in directories(geteuid()) {
@@ -79,18 +79,18 @@ impl RunFile {
     }
 
     /// The claimed mountpoint.
-    pub fn mountpoint(&self) -> &Path {
+    pub(crate) fn mountpoint(&self) -> &Path {
         &self.mountpoint
     }
 
     /// The path of this daemon's control socket: beside the run file, in a directory that only its user may enter. A
     /// socket that a killed daemon left there must be removed first; the socket is removed together with the run file.
-    pub fn control_socket(&self) -> PathBuf {
+    pub(crate) fn control_socket(&self) -> PathBuf {
         socket_of(&self.path)
     }
 
     /// The abstract address of the control socket, by which it is found from its mount. `None` before the mount.
-    pub fn control_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn control_address(&self) -> Option<SocketAddr> {
         address_of(self.device()?).ok()
     }
 
@@ -110,7 +110,7 @@ impl RunFile {
     }
 
     /// Creates the run file again if it was deleted. Returns true if so: then the socket beside it is gone as well.
-    pub fn renew(&self) -> bool {
+    pub(crate) fn renew(&self) -> bool {
         if self.path.exists() {
             return false;
         }

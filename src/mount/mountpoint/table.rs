@@ -34,12 +34,12 @@ pub(super) struct Mount {
 
 impl Mount {
     /// Returns true if a process answers requests to this mount.
-    pub fn is_fuse(&self) -> bool {
+    pub(super) fn is_fuse(&self) -> bool {
         matches!(self.fstype.as_str(), "fuse" | "fuseblk") || self.fstype.starts_with("fuse.")
     }
 
     /// The user who made a FUSE mount.
-    pub fn owner(&self) -> Option<u32> {
+    pub(super) fn owner(&self) -> Option<u32> {
         self.super_options
             .split(',')
             .find_map(|option| option.strip_prefix("user_id=")?.parse().ok())

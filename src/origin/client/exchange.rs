@@ -153,7 +153,13 @@ pub(crate) struct Response {
 
 impl Response {
     /// `may_keep`: nothing can follow the response on its connection.
-    pub fn new(inner: reqwest::Response, lease: Lease, sent: Instant, has_body: bool, may_keep: bool) -> Response {
+    pub(crate) fn new(
+        inner: reqwest::Response,
+        lease: Lease,
+        sent: Instant,
+        has_body: bool,
+        may_keep: bool,
+    ) -> Response {
         let headers = inner.headers().clone();
         let says = |word: &str| {
             let values = headers.get_all(reqwest::header::CONNECTION).iter();
@@ -186,21 +192,21 @@ impl Response {
         response
     }
 
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
     /// When the request was sent, after the wait for its connection.
-    pub fn sent(&self) -> Instant {
+    pub(crate) fn sent(&self) -> Instant {
         self.sent
     }
 
     /// The next bytes of the body; `None` after its end. Cancel-safe.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, reqwest::Error> {
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, reqwest::Error> {
         let Some(inner) = &mut self.inner else { return Ok(None) };
         let piece = inner.chunk().await?;
         let Some(piece) = piece else {
@@ -219,7 +225,7 @@ impl Response {
 
     /// From now on the connection may be revoked for another request ([`Self::is_revoked`]); the caller requests the
     /// missing bytes again.
-    pub fn gives_way(&self) {
+    pub(crate) fn gives_way(&self) {
         if let Some(lease) = &self.lease {
             lease.gives_way();
         }
@@ -227,7 +233,7 @@ impl Response {
 
     /// Resolves when the connection is wanted for another request. Borrows nothing, because it is awaited together with
     /// the body.
-    pub fn revocation(&self) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn revocation(&self) -> impl Future<Output = ()> + use<> {
         let revocation = self.lease.as_ref().map(Lease::revocation);
         async move {
             match revocation {
@@ -238,20 +244,20 @@ impl Response {
     }
 
     /// Returns true if the connection is wanted for another request.
-    pub fn is_revoked(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         self.lease.as_ref().is_some_and(Lease::is_revoked)
     }
 
     /// The connection stalled in the middle of the body. Connections that have been idle since before then are suspect
     /// as well.
-    pub fn suspects_connections(&self, silence: Duration) {
+    pub(crate) fn suspects_connections(&self, silence: Duration) {
         if let Some(lease) = &self.lease {
             lease.suspect_idle(Instant::now() - silence);
         }
     }
 
     /// Reads the rest of the body if that is cheaper than a new connection; otherwise closes the connection.
-    pub async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) {
         if self.inner.is_some() && self.content_length.is_some_and(|length| length <= LONGEST_FINISH) {
             let rest = async { while let Ok(Some(_)) = self.chunk().await {} };
             // Any failure here only closes the connection.

@@ -71,12 +71,12 @@ const LEARNT: Duration = Duration::from_secs(2);
 
 impl Redirects {
     /// The last redirect target of this URL, if any.
-    pub fn of(&self, asked: &Url) -> Option<Url> {
+    pub(crate) fn of(&self, asked: &Url) -> Option<Url> {
         self.links.lock().get(asked).map(|link| link.target.clone())
     }
 
     /// [`Self::of`], for a request that goes to the target now.
-    pub fn take(&self, asked: &Url) -> Option<Url> {
+    pub(crate) fn take(&self, asked: &Url) -> Option<Url> {
         let mut links = self.links.lock();
         if links.get(asked)?.is_untried {
             return links.remove(asked).map(|link| link.target);
@@ -85,13 +85,13 @@ impl Redirects {
     }
 
     /// The URL that a request for this URL would go to first, if another one.
-    pub fn way(&self, asked: &Url) -> Option<Url> {
+    pub(crate) fn way(&self, asked: &Url) -> Option<Url> {
         self.of(asked).or_else(|| self.short_cut(asked)?.url)
     }
 
     /// The shortcut by the redirect of the nearest directory above that has one; for such a directory itself, the URL
     /// to request instead.
-    pub fn short_cut(&self, asked: &Url) -> Option<ShortCut> {
+    pub(crate) fn short_cut(&self, asked: &Url) -> Option<ShortCut> {
         let directories = self.directories.lock();
         if directories.is_empty() {
             return None;
@@ -135,7 +135,7 @@ impl Redirects {
     }
 
     /// Registers a directory that the user gave as `asked`. Its target is not known yet.
-    pub fn call(&self, directory: &Url, asked: &Url) {
+    pub(crate) fn call(&self, directory: &Url, asked: &Url) {
         let (asked, learnt) = (asked.clone(), None);
         self.note(
             without_query(directory),
@@ -148,7 +148,7 @@ impl Redirects {
     }
 
     /// Records a directory's target; `None` if it is unknown.
-    pub fn learnt(&self, directory: &Url, answered: Option<&Url>) {
+    pub(crate) fn learnt(&self, directory: &Url, answered: Option<&Url>) {
         let directory = without_query(directory);
         if !directory.path().ends_with('/') {
             return;
@@ -186,12 +186,12 @@ impl Redirects {
     }
 
     /// Records a redirect target that brought the resource.
-    pub fn remember(&self, asked: &Url, answered: &Url) {
+    pub(crate) fn remember(&self, asked: &Url, answered: &Url) {
         self.note_link(asked, answered, false);
     }
 
     /// Records a redirect target that could not be requested yet. The next request for the URL goes there.
-    pub fn remember_untried(&self, asked: &Url, target: &Url) {
+    pub(crate) fn remember_untried(&self, asked: &Url, target: &Url) {
         self.note_link(asked, target, true);
     }
 
@@ -208,7 +208,7 @@ impl Redirects {
     }
 
     /// Drops a target that has failed, unless another one was learnt meanwhile.
-    pub fn forget(&self, asked: &Url, failed: &Url) {
+    pub(crate) fn forget(&self, asked: &Url, failed: &Url) {
         let mut links = self.links.lock();
         if links.get(asked).is_some_and(|link| link.target == *failed) {
             links.remove(asked);
@@ -236,7 +236,7 @@ pub(crate) enum AfterFailure {
 }
 
 impl AfterFailure {
-    pub fn of(kind: &HttpErrorKind) -> AfterFailure {
+    pub(crate) fn of(kind: &HttpErrorKind) -> AfterFailure {
         match kind {
             HttpErrorKind::NotReady { .. }
             | HttpErrorKind::Status {

@@ -35,7 +35,7 @@ pub(super) struct Grant {
 
 impl Grant {
     /// Takes the grant. The connection counts as in use once it is held.
-    pub fn take(mut self) -> Option<Wire> {
+    pub(super) fn take(mut self) -> Option<Wire> {
         self.limit = None;
         self.wire.take()
     }
@@ -62,7 +62,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub fn new(due: Instant, limit: &Arc<Limit>, sender: oneshot::Sender<Grant>) -> Waiting {
+    pub(super) fn new(due: Instant, limit: &Arc<Limit>, sender: oneshot::Sender<Grant>) -> Waiting {
         let limit = Arc::clone(limit);
         Waiting { due, limit, sender }
     }
@@ -94,7 +94,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(most: usize) -> State {
+    pub(super) fn new(most: usize) -> State {
         State {
             most,
             idle: Vec::new(),
@@ -112,12 +112,12 @@ impl State {
         }
     }
 
-    pub fn enqueue(&mut self, waiting: Waiting) {
+    pub(super) fn enqueue(&mut self, waiting: Waiting) {
         self.waiting.push(waiting);
     }
 
     /// Grants free connections in the order of due times.
-    pub fn serve(&mut self, now: Instant) {
+    pub(super) fn serve(&mut self, now: Instant) {
         while let Some(first) = self.first() {
             let Some(wire) = self.free(now) else { return };
             let Waiting { limit, sender, .. } = self.waiting.swap_remove(first);
@@ -168,7 +168,7 @@ impl State {
     }
 
     /// Counts a taken grant as in use.
-    pub fn hold(&mut self, held: Arc<Held>) -> u64 {
+    pub(super) fn hold(&mut self, held: Arc<Held>) -> u64 {
         self.granted = self.granted.saturating_sub(1);
         self.next_id += 1;
         self.busy.insert(self.next_id, held);
@@ -176,7 +176,7 @@ impl State {
     }
 
     /// Ends a lease. Keeps its connection if the server does and the limit allows it.
-    pub fn release(&mut self, id: u64, wire: Option<Wire>, now: Instant) {
+    pub(super) fn release(&mut self, id: u64, wire: Option<Wire>, now: Instant) {
         self.busy.remove(&id);
         if let Some(mut wire) = wire.filter(|wire| !wire.speech.version.is_shared()) {
             wire.keep();
@@ -193,13 +193,13 @@ impl State {
     }
 
     /// Closes connections that have been idle since `since`.
-    pub fn drop_idle_since(&mut self, since: Instant) {
+    pub(super) fn drop_idle_since(&mut self, since: Instant) {
         self.idle.retain(|idle| idle.since > since);
     }
 
     /// A request for `errand` has waited for a while: revokes the connection of a stalled request, or of one that can
     /// give way to names.
-    pub fn take_one_for(&mut self, errand: RequestClass, now: u64) {
+    pub(super) fn take_one_for(&mut self, errand: RequestClass, now: u64) {
         let is_revoked = |held: &&Arc<Held>| held.is_revoked.load(Ordering::Acquire);
         if self.busy.values().filter(is_revoked).count() >= self.waiting.len() {
             return;
@@ -218,7 +218,7 @@ impl State {
 
     /// Records that the head of a response arrived after this time. `was_shut_out`: it took longer than [`SHUT_OUT`],
     /// on a new connection. Returns the server's own limit if this response has shown it.
-    pub fn answered(&mut self, after: Duration, was_shut_out: bool, now: Instant) -> Option<usize> {
+    pub(super) fn answered(&mut self, after: Duration, was_shut_out: bool, now: Instant) -> Option<usize> {
         let is_answered = |held: &&Arc<Held>| held.is_answered.load(Ordering::Acquire);
         let side_by_side = self.busy.values().filter(is_answered).count() + self.idle.len();
         self.proven = self.proven.max(side_by_side);
@@ -241,17 +241,17 @@ impl State {
     }
 
     /// The current limit.
-    pub fn serves(&self) -> usize {
+    pub(super) fn serves(&self) -> usize {
         self.serves
     }
 
     /// The usual time until a response begins.
-    pub fn usual(&self) -> Duration {
+    pub(super) fn usual(&self) -> Duration {
         self.usual
     }
 
     /// The longest recent time until a response began.
-    pub fn slowest(&self) -> Duration {
+    pub(super) fn slowest(&self) -> Duration {
         self.slowest
     }
 
@@ -261,7 +261,7 @@ impl State {
 
     /// No response has come on a new connection, for a request sent at `begun`: closes idle connections, or revokes one
     /// of a fetch. Returns true if our other connections may shut it out.
-    pub fn make_way_for_new(&mut self, now: Instant, begun: Instant, clock: u64) -> bool {
+    pub(super) fn make_way_for_new(&mut self, now: Instant, begun: Instant, clock: u64) -> bool {
         let closed_for_it = self.made_way.filter(|closed| *closed > begun);
         if closed_for_it.is_some_and(|closed| now > closed + AT_ONCE + self.usual * 2 + SHUT_OUT) {
             // Closing one did not help.
@@ -283,7 +283,7 @@ impl State {
     }
 
     /// The connection that all requests share; `make` makes one.
-    pub fn shared_wire<E>(&mut self, speech: Speech, make: impl FnOnce() -> Result<Wire, E>) -> Result<Wire, E> {
+    pub(super) fn shared_wire<E>(&mut self, speech: Speech, make: impl FnOnce() -> Result<Wire, E>) -> Result<Wire, E> {
         if self.shared.as_ref().is_none_or(|(wire, _)| wire.speech != speech) {
             self.shared = Some((make()?, false));
         }
@@ -293,17 +293,17 @@ impl State {
         }
     }
 
-    pub fn shared_is_kept(&self) -> bool {
+    pub(super) fn shared_is_kept(&self) -> bool {
         self.shared.as_ref().is_some_and(|(_, is_kept)| *is_kept)
     }
 
-    pub fn keep_shared(&mut self) {
+    pub(super) fn keep_shared(&mut self) {
         if let Some((_, is_kept)) = &mut self.shared {
             *is_kept = true;
         }
     }
 
-    pub fn forget_shared(&mut self) {
+    pub(super) fn forget_shared(&mut self) {
         self.shared = None;
     }
 }

@@ -59,7 +59,7 @@ const OTHER_KINDS: [(&str, &str); 4] = [
 const SEARCHED: usize = 16 << 10;
 
 /// The source of index pages.
-pub struct WebIndex {
+pub(crate) struct WebIndex {
     client: Client,
     config: ListingConfig,
     /// How to request plain pages, by origin. Locked for a look-up only.
@@ -75,7 +75,7 @@ struct Refusal {
 
 impl WebIndex {
     /// A source of index pages that sends requests through this client.
-    pub fn new(client: Client, config: ListingConfig) -> WebIndex {
+    pub(crate) fn new(client: Client, config: ListingConfig) -> WebIndex {
         WebIndex {
             client,
             config,

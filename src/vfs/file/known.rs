@@ -8,7 +8,7 @@ use crate::origin::Metadata;
 
 /// What an origin said of a file.
 #[derive(Clone)]
-pub struct Known {
+pub(crate) struct Known {
     /// The current version.
     pub version: Version,
     /// Modification time, if the origin gave one.
@@ -19,7 +19,7 @@ pub struct Known {
 
 impl Known {
     /// What the origin answered just now.
-    pub fn of(metadata: Metadata) -> Option<Known> {
+    pub(crate) fn of(metadata: Metadata) -> Option<Known> {
         let version = metadata.version?;
         Some(Known {
             version,
@@ -29,7 +29,7 @@ impl Known {
     }
 
     /// What an earlier mount stored.
-    pub fn stored(StoredFile { version, modified }: StoredFile) -> Known {
+    pub(crate) fn stored(StoredFile { version, modified }: StoredFile) -> Known {
         Known {
             version,
             modified,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use url::Url;
 
-pub use known::Known;
+pub(super) use known::Known;
 use listed::Listed;
 
 use super::listing::dates::{Dates, Learnt};
@@ -49,7 +49,7 @@ impl ListingContext {
 ///
 /// The kernel may reference a million of them, and most have nothing but their listing. So everything else is in a
 /// [`State`], which is created on demand.
-pub struct RemoteFile {
+pub(super) struct RemoteFile {
     context: Arc<ListingContext>,
     /// The URL, without the base if `is_below`.
     rest: Box<str>,
@@ -166,7 +166,7 @@ impl RemoteFile {
     }
 
     /// The same URL for the version that follows this one.
-    pub fn next_version(&self) -> RemoteFile {
+    pub(super) fn next_version(&self) -> RemoteFile {
         let known = self.look(|state| {
             let shown = state.shown().map(|shown| &shown.version);
             let is_news = |known: &&Known| match shown {
@@ -317,7 +317,7 @@ impl RemoteFile {
     }
 
     /// The size that is shown now, in bytes.
-    pub fn shown_size(&self) -> u64 {
+    pub(super) fn shown_size(&self) -> u64 {
         self.size().0
     }
 
@@ -330,12 +330,12 @@ impl RemoteFile {
     }
 
     /// See [`Node::has_exact_size`].
-    pub fn has_exact_size(&self) -> bool {
+    pub(super) fn has_exact_size(&self) -> bool {
         self.size().1
     }
 
     /// See [`Node::is_changed`].
-    pub fn is_changed(&self) -> bool {
+    pub(super) fn is_changed(&self) -> bool {
         if self.changed.load(Ordering::Acquire) {
             return true;
         }
@@ -353,7 +353,7 @@ impl RemoteFile {
     }
 
     /// The attributes that `stat` shows.
-    pub fn attributes(&self, ino: Ino) -> Attributes {
+    pub(super) fn attributes(&self, ino: Ino) -> Attributes {
         let mut state = self.state.lock();
         let (size, modified, is_exact, has_date) = match state.as_deref_mut() {
             None => {

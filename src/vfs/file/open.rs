@@ -71,7 +71,7 @@ impl Tree {
     }
 
     /// The entry to open, from memory. `None` if the origin or the index has to be asked.
-    pub fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
+    pub(crate) fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
         match &node.kind {
             Kind::Directory(_) => Some(Err(TreeError::IsADirectory)),
             Kind::File(file) if file.is_changed() => Some(Err(TreeError::Changed)),
@@ -87,7 +87,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::Changed`] if the node is of an outdated version.
-    pub async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
+    pub(crate) async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
         self.open_for(node, self.waiting()).await
     }
 
@@ -95,7 +95,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
-    pub async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
+    pub(crate) async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
         let file = RemoteFile::known(url, None, Dates::by(self.clock(url)), self.sources.first(url));
         let node = Arc::new(Node::unlisted(file));
         match self.open(&node).await {

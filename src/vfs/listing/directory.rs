@@ -21,7 +21,7 @@ use crate::vfs::request::Urgency;
 const SHOWN_SIZE: u64 = 4096;
 
 /// A directory of the tree.
-pub struct Directory {
+pub(crate) struct Directory {
     /// The URL of its listing. `None` for the root of a mount of several sources, which never changes.
     pub(in crate::vfs) url: Option<Url>,
     /// Lists it.
@@ -125,7 +125,7 @@ impl Directory {
     }
 
     /// A directory whose names never change.
-    pub fn fixed() -> Directory {
+    pub(crate) fn fixed() -> Directory {
         Directory {
             url: None,
             ..Directory::listed(
@@ -138,14 +138,14 @@ impl Directory {
     }
 
     /// The names, if they are fresh.
-    pub fn fresh(&self) -> Option<Arc<Snapshot>> {
+    pub(crate) fn fresh(&self) -> Option<Arc<Snapshot>> {
         let state = self.state.read();
         let is_fresh = self.url.is_none() || state.fresh_until.is_some_and(|until| Instant::now() < until);
         state.snapshot.clone().filter(|_| is_fresh)
     }
 
     /// The last known names, however old.
-    pub fn last_known(&self) -> Option<Arc<Snapshot>> {
+    pub(crate) fn last_known(&self) -> Option<Arc<Snapshot>> {
         self.state.read().snapshot.clone()
     }
 
@@ -228,7 +228,7 @@ impl Directory {
     }
 
     /// The attributes that `stat` shows.
-    pub fn attributes(&self, ino: Ino) -> Attributes {
+    pub(crate) fn attributes(&self, ino: Ino) -> Attributes {
         let (snapshot, listed) = {
             let state = self.state.read();
             (

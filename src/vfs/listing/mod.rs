@@ -54,7 +54,7 @@ impl Tree {
     ///
     /// # Errors
     /// If the names were never known and can't be fetched, or if the origin says that the directory is gone.
-    pub async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
+    pub(crate) async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
         self.list_for(node, self.waiting()).await
     }
 

@@ -141,7 +141,7 @@ pub(in crate::vfs) struct FileWalks {
 
 impl Tree {
     /// Notes that a program opens a directory. Starts prefetches of the listings that a walk needs next.
-    pub fn note_directory_opened(self: &Arc<Self>, node: &Arc<Node>) {
+    pub(crate) fn note_directory_opened(self: &Arc<Self>, node: &Arc<Node>) {
         if self.client.is_offline() {
             return;
         }
@@ -233,7 +233,7 @@ impl Tree {
 
     /// Notes that a program opens a file. Starts prefetches of the small files that a walk opens next. Returns the
     /// prefetched entry of this file, to be held until the file is open.
-    pub fn note_file_opened(self: &Arc<Self>, node: &Arc<Node>) -> Option<Arc<CacheEntry>> {
+    pub(crate) fn note_file_opened(self: &Arc<Self>, node: &Arc<Node>) -> Option<Arc<CacheEntry>> {
         if self.client.is_offline() {
             return None;
         }

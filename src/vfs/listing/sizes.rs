@@ -18,7 +18,7 @@ impl Tree {
     ///
     /// # Errors
     /// If the origin does not answer or refuses.
-    pub async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
+    pub(crate) async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
         self.resolve_for(node, self.waiting()).await
     }
 
@@ -73,7 +73,7 @@ impl Tree {
     }
 
     /// Notes a file's dates. Returns the inode numbers whose attributes the kernel may have cached with other dates.
-    pub fn note_dates(&self, node: &Arc<Node>) -> Vec<Ino> {
+    pub(crate) fn note_dates(&self, node: &Arc<Node>) -> Vec<Ino> {
         let Kind::File(file) = &node.kind else {
             return Vec::new();
         };
@@ -98,7 +98,7 @@ impl Tree {
     }
 
     /// Keeps a file's date unchanged for an open handle, until the guard is dropped.
-    pub fn hold_date(&self, ino: Ino) -> Option<DateHold> {
+    pub(crate) fn hold_date(&self, ino: Ino) -> Option<DateHold> {
         let node = self.node(ino)?;
         match &node.kind {
             Kind::File(file) => file.handle_opened(),
@@ -140,7 +140,7 @@ impl Tree {
 }
 
 /// Guard from [`Tree::hold_date`].
-pub struct DateHold(Arc<Node>);
+pub(crate) struct DateHold(Arc<Node>);
 
 impl Drop for DateHold {
     fn drop(&mut self) {

@@ -35,7 +35,7 @@ pub(in crate::vfs) enum Order {
 
 /// The names in a directory at one moment. An open directory keeps its snapshot, so that directory offsets stay
 /// valid.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     entries: Entries,
     /// The number of each entry's node, unless another one is pinned.
     inos: Box<[Ino]>,
@@ -160,38 +160,38 @@ impl Snapshot {
     }
 
     /// Number of names, including ghosts.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether there are no names.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The name at this position, in the listing's order.
-    pub fn name(&self, at: usize) -> &OsStr {
+    pub(crate) fn name(&self, at: usize) -> &OsStr {
         self.entries.name(at)
     }
 
     /// The inode number at this position, even if the name was never looked up.
-    pub fn ino(&self, at: usize) -> Ino {
+    pub(crate) fn ino(&self, at: usize) -> Ino {
         self.pinned(at).map_or(self.inos[at], |node| node.ino)
     }
 
     /// Whether there is a directory at this position.
-    pub fn is_directory(&self, at: usize) -> bool {
+    pub(crate) fn is_directory(&self, at: usize) -> bool {
         self.pinned(at)
             .map_or_else(|| self.entries.is_directory(at), |node| node.is_directory())
     }
 
     /// Whether the listing has a file at this position that does not exist on the server.
-    pub fn is_ghost(&self, at: usize) -> bool {
+    pub(crate) fn is_ghost(&self, at: usize) -> bool {
         self.pinned(at).is_some_and(|node| node.is_ghost())
     }
 
     /// The position of a name.
-    pub fn find(&self, name: &OsStr) -> Option<usize> {
+    pub(crate) fn find(&self, name: &OsStr) -> Option<usize> {
         let found = self
             .by_name
             .binary_search_by(|&at| self.entries.name(at as usize).cmp(name));

@@ -32,7 +32,7 @@ pub(in crate::vfs) struct Answered<T> {
 }
 
 impl<T> Answered<T> {
-    pub fn by_source(answer: T) -> Answered<T> {
+    pub(crate) fn by_source(answer: T) -> Answered<T> {
         Answered {
             answer,
             is_by_mirror: false,

@@ -17,7 +17,7 @@ use crate::vfs::file::Known;
 use crate::vfs::listing::stored;
 
 /// What the root of the tree shows.
-pub enum Top {
+pub(crate) enum Top {
     /// One directory: the root shows its names.
     Directory {
         /// The name of its kind of source.
@@ -43,7 +43,7 @@ impl Top {
     }
 
     /// The names of the kinds of its sources, each once.
-    pub fn kinds(&self) -> Vec<&'static str> {
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
         let mut kinds = match self {
             Top::Directory { kind, .. } => vec![*kind],
             Top::Names(entries) => entries.iter().map(|(_, entry)| entry.kind).collect(),
@@ -55,7 +55,7 @@ impl Top {
 }
 
 /// One of several sources, or a single file.
-pub struct TopEntry {
+pub(crate) struct TopEntry {
     /// The name of its kind of source.
     pub(in crate::vfs) kind: &'static str,
     pub(in crate::vfs) source: Arc<dyn Source>,
@@ -84,7 +84,7 @@ pub(in crate::vfs) enum TopFound {
 }
 
 /// A listing of the root or of a source.
-pub enum TopListing {
+pub(crate) enum TopListing {
     /// The source's answer from now.
     Answered(Listing),
     /// A mirror's answer, because the source could not be asked.
@@ -95,7 +95,7 @@ pub enum TopListing {
 
 /// Why a source can't be mounted.
 #[derive(Debug, thiserror::Error)]
-pub enum TopError {
+pub(crate) enum TopError {
     /// The source has no usable answer.
     #[error("can't mount {}{}", .0, advice(.0.http()))]
     Source(SourceError),
@@ -158,7 +158,7 @@ fn advice(error: Option<&HttpError>) -> &'static str {
 
 /// How a single file gets its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
+pub(crate) enum Naming {
     /// The last part of the URL's path.
     ByUrl,
     /// Content-Disposition, or the URL without one.
@@ -171,7 +171,7 @@ impl Top {
     ///
     /// # Errors
     /// If any source fails: a mount that silently lacks one would be worse than none.
-    pub async fn of(
+    pub(crate) async fn of(
         client: &Client,
         sources: &Sources,
         catalog: &Catalog,

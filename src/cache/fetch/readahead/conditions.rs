@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What a decision depends on beside the reads. Queried only when a window may change.
-pub trait Conditions {
+pub(crate) trait Conditions {
     /// The time since a fixed moment.
     fn now(&self) -> Duration;
 

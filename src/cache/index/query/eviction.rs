@@ -42,7 +42,7 @@ const PAGE: i64 = 1000;
 
 /// The coldest entries of an index that can't be opened because there is no space for the files
 /// that SQLite creates beside it. **No process may have the index open.**
-pub fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
+pub(crate) fn coldest_unopened(path: &Path, limit: usize) -> Vec<EntryKey> {
     let read = || -> rusqlite::Result<Vec<Option<EntryKey>>> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // In this mode SQLite keeps in memory what it otherwise shares in a file
@@ -138,7 +138,7 @@ impl ChunkIndex {
 
     /// Marks an entry as pinned.
     #[cfg(test)]
-    pub fn pin(&self, key: &EntryKey) {
+    pub(crate) fn pin(&self, key: &EntryKey) {
         self.sync();
         let sql = "UPDATE cache_entries SET pinned = 1 WHERE entry_key = ?1";
         let changed = self.connections.write(|writer| writer.execute(sql, [key.as_str()]));

@@ -101,7 +101,7 @@ impl CatalogUpdate {
 }
 
 /// Applies an update, inside the writer's transaction.
-pub fn apply(connection: &Connection, saying: &CatalogUpdate) -> rusqlite::Result<()> {
+pub(crate) fn apply(connection: &Connection, saying: &CatalogUpdate) -> rusqlite::Result<()> {
     let now = seconds(clock::now());
     match saying {
         CatalogUpdate::Listing { url_key, url, row } => connection
@@ -212,7 +212,7 @@ pub fn apply(connection: &Connection, saying: &CatalogUpdate) -> rusqlite::Resul
 
 /// Bytes of a row, without its longest columns, with its part of half-filled pages: what
 /// `remote_files` takes for each.
-pub const ROW: u64 = 150;
+pub(crate) const ROW: u64 = 150;
 
 /// SQL that makes those versions of a URL (?1) the first to be evicted for which the condition
 /// holds.

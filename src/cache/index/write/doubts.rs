@@ -13,7 +13,7 @@ use crate::cache::key::EntryKey;
 
 /// The doubtful entries of this process.
 #[derive(Debug, Default)]
-pub struct Doubts {
+pub(crate) struct Doubts {
     entries: HashSet<EntryKey>,
     /// Those not yet marked in the tables.
     untold: Vec<EntryKey>,
@@ -21,7 +21,7 @@ pub struct Doubts {
 
 impl Doubts {
     /// The records to commit in place of a batch.
-    pub fn apply<'a>(&self, batch: &'a [Record]) -> Cow<'a, [Record]> {
+    pub(crate) fn apply<'a>(&self, batch: &'a [Record]) -> Cow<'a, [Record]> {
         if self.entries.is_empty() {
             return Cow::Borrowed(batch);
         }
@@ -41,7 +41,7 @@ impl Doubts {
     }
 
     /// Called when a batch was committed, or lost.
-    pub fn note(&mut self, batch: &[Record], is_committed: bool) {
+    pub(crate) fn note(&mut self, batch: &[Record], is_committed: bool) {
         if is_committed {
             self.untold.clear();
         }

@@ -28,11 +28,11 @@ impl Record {
 /// Number of queued records by subject. Locked for the moment of a look-up; no other lock is taken
 /// under it.
 #[derive(Debug, Default)]
-pub struct Pending(Mutex<HashMap<String, usize>>);
+pub(crate) struct Pending(Mutex<HashMap<String, usize>>);
 
 impl Pending {
     /// A record is about to be queued.
-    pub fn add(&self, record: &Record) {
+    pub(crate) fn add(&self, record: &Record) {
         let mut pending = self.0.lock();
         for subject in record.subjects().into_iter().flatten() {
             *pending.entry(subject.to_owned()).or_default() += 1;
@@ -40,7 +40,7 @@ impl Pending {
     }
 
     /// These records are committed, or lost.
-    pub fn remove(&self, batch: &[Record]) {
+    pub(crate) fn remove(&self, batch: &[Record]) {
         let mut pending = self.0.lock();
         for subject in batch.iter().flat_map(Record::subjects).flatten() {
             if let Some(count) = pending.get_mut(subject) {
@@ -53,7 +53,7 @@ impl Pending {
     }
 
     /// Returns true if anything is queued of this entry or URL.
-    pub fn has(&self, subject: &str) -> bool {
+    pub(crate) fn has(&self, subject: &str) -> bool {
         self.0.lock().contains_key(subject)
     }
 }

@@ -17,7 +17,7 @@ use crate::cache::index::state;
 use crate::util::clock;
 
 /// Commits a batch of records durably, all or none.
-pub trait Commit: Send + 'static {
+pub(crate) trait Commit: Send + 'static {
     /// Commits the batch.
     ///
     /// # Errors
@@ -26,7 +26,7 @@ pub trait Commit: Send + 'static {
 }
 
 /// The tables of an index, as this process writes them.
-pub struct Tables {
+pub(crate) struct Tables {
     connections: Arc<Connections>,
     /// The current epoch ([`state`]).
     epoch: i64,
@@ -36,7 +36,7 @@ pub struct Tables {
 
 impl Tables {
     /// Over the connections of an open index, in this epoch.
-    pub fn new(connections: Arc<Connections>, epoch: i64) -> Tables {
+    pub(crate) fn new(connections: Arc<Connections>, epoch: i64) -> Tables {
         Tables {
             connections,
             epoch,
@@ -172,7 +172,7 @@ const SUSPECT: i64 = 0;
 
 /// Tables whose commits fail with this error for as long as the test wants.
 #[cfg(test)]
-pub struct Failing {
+pub(crate) struct Failing {
     /// The tables behind it.
     pub tables: Tables,
     /// The error code of SQLite.

@@ -48,7 +48,7 @@ enum Message {
 }
 
 /// The handle to the thread. Dropping it commits what is queued and ends the thread.
-pub struct Writer {
+pub(crate) struct Writer {
     /// `None` while being dropped, and if there is nothing to write to.
     queue: Option<Sender<Message>>,
     thread: Option<JoinHandle<()>>,
@@ -65,7 +65,7 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the thread. It calls `on_damage` if SQLite finds the file itself to be damaged.
-    pub fn start(tables: impl Commit, on_damage: impl Fn() + Send + 'static) -> Writer {
+    pub(crate) fn start(tables: impl Commit, on_damage: impl Fn() + Send + 'static) -> Writer {
         let (queue, records) = unbounded();
         let done = Arc::new(AtomicU64::new(0));
         let failures = Arc::new(AtomicU64::new(0));
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// A writer without a thread, which records nothing.
-    pub fn none() -> Writer {
+    pub(crate) fn none() -> Writer {
         Writer {
             queue: None,
             thread: None,
@@ -109,7 +109,7 @@ impl Writer {
     }
 
     /// Queues a record. The file stays open until the record is committed or lost.
-    pub fn send(&self, record: Record, keeps: Option<PendingCommit>) {
+    pub(crate) fn send(&self, record: Record, keeps: Option<PendingCommit>) {
         if self.queue.is_none() {
             return;
         }
@@ -119,7 +119,7 @@ impl Writer {
     }
 
     /// Waits until everything queued before is committed.
-    pub fn sync(&self) {
+    pub(crate) fn sync(&self) {
         if self.done.load(Ordering::Acquire) == self.sent.load(Ordering::Acquire) {
             return;
         }
@@ -130,18 +130,18 @@ impl Writer {
     }
 
     /// Returns true if anything is queued of this entry or URL.
-    pub fn is_pending(&self, subject: &str) -> bool {
+    pub(crate) fn is_pending(&self, subject: &str) -> bool {
         self.pending.has(subject)
     }
 
     /// Waits until what was queued before of this entry or URL is committed or lost, but no longer
     /// than [`SOON`]. Returns false after a time-out.
-    pub fn sync_soon(&self, subject: &str) -> bool {
+    pub(crate) fn sync_soon(&self, subject: &str) -> bool {
         !self.pending.has(subject) || self.sync_all_soon()
     }
 
     /// Waits as [`Self::sync_soon`] does, for everything queued before.
-    pub fn sync_all_soon(&self) -> bool {
+    pub(crate) fn sync_all_soon(&self) -> bool {
         let done = self.done.load(Ordering::Acquire);
         if done == self.sent.load(Ordering::Acquire) {
             return true;
@@ -159,7 +159,7 @@ impl Writer {
     }
 
     /// Ends the thread after everything queued before is committed; later records are dropped.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let (done, finished) = bounded(1);
         self.post(Message::Last(done));
         // As in [`Self::sync`].
@@ -168,7 +168,7 @@ impl Writer {
 
     /// Waits as [`Self::sync`] does. Returns false if anything was lost meanwhile, perhaps what
     /// `queue` has queued.
-    pub fn sync_unless_lost(&self, queue: impl FnOnce()) -> bool {
+    pub(crate) fn sync_unless_lost(&self, queue: impl FnOnce()) -> bool {
         let before = self.failures.load(Ordering::Acquire);
         queue();
         self.sync();

@@ -19,15 +19,15 @@ use std::time::{Duration, Instant};
 use crate::cache::sharing::locks::{Lock, lock, try_lock};
 
 /// Maximum number of processes that use a cache directory at a time.
-pub const SLOTS: usize = 64;
+pub(super) const SLOTS: usize = 64;
 
 /// Length of the file in bytes.
-pub const LEN: u64 = 4096;
+pub(super) const LEN: u64 = 4096;
 
 /// Lock offsets past the end of the file: each stands for a slot, for joining, or for a change of
 /// the page.
 const SLOT_LOCKS: u64 = LEN;
-pub const JOIN_LOCK: (u64, u64) = (LEN + SLOTS as u64, 1);
+pub(super) const JOIN_LOCK: (u64, u64) = (LEN + SLOTS as u64, 1);
 const COUNT_LOCK: (u64, u64) = (LEN + SLOTS as u64 + 1, 1);
 
 /// Maximum wait for another process's lock on the page, which is normally held for microseconds: a
@@ -36,28 +36,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
 /// Identifies the layout of this module.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"ffsuse01");
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"ffsuse01");
 
 /// The place of a number in the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Word(usize);
+pub(super) struct Word(usize);
 
 /// [`MAGIC`], once the page is initialised.
 const BEGUN: Word = Word(0);
 /// Bytes of data files, allocated or reserved.
-pub const USED: Word = Word(1);
+pub(super) const USED: Word = Word(1);
 /// Total bytes ever added: the logical clock.
-pub const GROWN: Word = Word(2);
+pub(super) const GROWN: Word = Word(2);
 /// Bytes freed since the first process joined.
-pub const FREED: Word = Word(3);
+pub(super) const FREED: Word = Word(3);
 /// Bytes of the index.
-pub const INDEX: Word = Word(4);
+pub(super) const INDEX: Word = Word(4);
 /// Bytes of the directories of data files.
-pub const FOLDERS: Word = Word(5);
+pub(super) const FOLDERS: Word = Word(5);
 /// The clock at the last audit; 0 if one is due.
-pub const AUDITED: Word = Word(6);
+pub(super) const AUDITED: Word = Word(6);
 /// The size limit in bytes that applies to all processes.
-pub const LIMIT: Word = Word(7);
+pub(super) const LIMIT: Word = Word(7);
 /// Two counters of 32 bits: one changes when a process needs space, the other when one has freed
 /// some.
 const BELLS: Word = Word(8);
@@ -71,23 +71,23 @@ const BYTES: usize = WORDS * size_of::<u64>();
 const _: () = assert!(BYTES as u64 <= LEN);
 
 /// The configured size of the process in a slot, in bytes.
-pub fn limit_of(slot: usize) -> Word {
+pub(super) fn limit_of(slot: usize) -> Word {
     Word(SLOT + slot * SLOT_WORDS)
 }
 
 /// Bytes that it has reserved and not settled.
-pub fn reserved_by(slot: usize) -> Word {
+pub(super) fn reserved_by(slot: usize) -> Word {
     Word(SLOT + slot * SLOT_WORDS + 1)
 }
 
 /// Its pid, for messages; 0 if there is none.
-pub fn process_in(slot: usize) -> Word {
+pub(super) fn process_in(slot: usize) -> Word {
     Word(SLOT + slot * SLOT_WORDS + 2)
 }
 
 /// A notification to all other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bell {
+pub(super) enum Bell {
     /// Space is wanted.
     Wanted,
     /// Space may be available now.
@@ -96,7 +96,7 @@ pub enum Bell {
 
 /// The numbers of the file `usage`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page([u64; WORDS]);
+pub(super) struct Page([u64; WORDS]);
 
 impl Index<Word> for Page {
     type Output = u64;
@@ -114,7 +114,7 @@ impl IndexMut<Word> for Page {
 
 impl Page {
     /// All zeros.
-    pub fn empty() -> Page {
+    pub(super) fn empty() -> Page {
         Page([0; WORDS])
     }
 
@@ -122,7 +122,7 @@ impl Page {
     ///
     /// # Errors
     /// Any error of the system.
-    pub fn read(file: &File) -> io::Result<Page> {
+    pub(super) fn read(file: &File) -> io::Result<Page> {
         let (mut bytes, mut page) = ([0; BYTES], Page::empty());
         match file.read_exact_at(&mut bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(page),
@@ -140,7 +140,7 @@ impl Page {
     ///
     /// # Errors
     /// Any error of the system; the file keeps its previous page.
-    pub fn write(&self, file: &File) -> io::Result<()> {
+    pub(crate) fn write(&self, file: &File) -> io::Result<()> {
         let mut bytes = [0; BYTES];
         let words = bytes.as_chunks_mut().0;
         words
@@ -151,34 +151,34 @@ impl Page {
     }
 
     /// Returns true if it has the layout of this module.
-    pub fn is_begun(&self) -> bool {
+    pub(super) fn is_begun(&self) -> bool {
         self[BEGUN] == MAGIC
     }
 
     /// Marks it as having the layout of this module.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self[BEGUN] = MAGIC;
     }
 
     /// Adds to numbers, never below zero: that would wrap around to a huge number.
-    pub fn add(&mut self, changes: impl IntoIterator<Item = (Word, i64)>) {
+    pub(super) fn add(&mut self, changes: impl IntoIterator<Item = (Word, i64)>) {
         for (word, by) in changes {
             self[word] = self[word].saturating_add_signed(by);
         }
     }
 
     /// Bytes allocated or reserved in total.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self[USED].saturating_add(self.beside_data())
     }
 
     /// Bytes of everything but data files.
-    pub fn beside_data(&self) -> u64 {
+    pub(super) fn beside_data(&self) -> u64 {
         self[INDEX].saturating_add(self[FOLDERS])
     }
 
     /// The counter of this bell.
-    pub fn rung(&self, bell: Bell) -> u32 {
+    pub(super) fn rung(&self, bell: Bell) -> u32 {
         match bell {
             Bell::Wanted => self[BELLS] as u32,
             Bell::Relieved => (self[BELLS] >> 32) as u32,
@@ -186,7 +186,7 @@ impl Page {
     }
 
     /// Rings it.
-    pub fn ring(&mut self, bell: Bell) {
+    pub(super) fn ring(&mut self, bell: Bell) {
         let [wanted, relieved] =
             [Bell::Wanted, Bell::Relieved].map(|one| self.rung(one).wrapping_add((one == bell).into()));
         self[BELLS] = u64::from(relieved) << 32 | u64::from(wanted);
@@ -194,7 +194,7 @@ impl Page {
 }
 
 /// The byte that the holder of a slot has locked.
-pub fn slot_lock(slot: usize) -> (u64, u64) {
+pub(super) fn slot_lock(slot: usize) -> (u64, u64) {
     (SLOT_LOCKS + slot as u64, 1)
 }
 
@@ -202,7 +202,7 @@ pub fn slot_lock(slot: usize) -> (u64, u64) {
 ///
 /// # Errors
 /// Any error of the system.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -218,14 +218,14 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The lock for changing the page, in this process and in all others. Released on drop.
-pub struct Changing<'a>(&'a File);
+pub(super) struct Changing<'a>(&'a File);
 
 impl<'a> Changing<'a> {
     /// Waits until all others have released it.
     ///
     /// # Errors
     /// If there are no locks, or another process has held it for a second.
-    pub fn begin(file: &'a File) -> io::Result<Changing<'a>> {
+    pub(super) fn begin(file: &'a File) -> io::Result<Changing<'a>> {
         let deadline = Instant::now() + PATIENCE;
         while !try_lock(file, COUNT_LOCK, Lock::Exclusive)? {
             if Instant::now() >= deadline {
