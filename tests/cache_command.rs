@@ -124,10 +124,10 @@ fn verify_finds_all_damage_and_repair_drops_only_that() {
     };
     let expected = [
         "a data file of 4.0 KiB has no record in the index",
-        "a: the entry counts 5 chunks, but 7 are recorded",
         "a: chunk 1 does not match its checksum",
         "a: chunk 3 is a hole in the data file",
         "a: chunk 77 is recorded past the file's end",
+        "a: the entry counts 5 chunks, but 7 are recorded",
         "b: its data file is missing",
     ];
     let looked_at = cache(&folder, &["verify"]);

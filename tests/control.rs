@@ -98,7 +98,7 @@ fn stopped_mount_delays_status_only_briefly() {
     stopped.signal(Signal::SIGCONT);
     let ran = ran.succeeded();
     let told = format!(
-        "fetchfs: {}: its process has not answered for",
+        "fetchfs: {}: its process has not responded for",
         stopped.root().display()
     );
     let of_other = other.root().display().to_string();
@@ -203,7 +203,7 @@ fn pin_fetches_and_survives_remounts_and_new_versions() {
 
     mount.start();
     let unpin = |name: &str| run(&mut fetchfs_with(&["unpin"], &[mount.path(name)]));
-    assert_refuses(&unpin("dir/a"), &["/dir/a: it is pinned with", "unpin that"]);
+    assert_refuses(&unpin("dir/a"), &["/dir/a: it is pinned through", "unpin that"]);
     assert_refuses(&unpin("large"), &["/large: it is not pinned"]);
     unpin("dir").succeeded();
     unpin("small").succeeded();

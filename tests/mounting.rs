@@ -120,7 +120,7 @@ fn source_error_is_one_sentence() {
     let switch = origin.on("/").fault(Fault::Hold(Gate::new()));
     assert_refuses(
         &run(&mut ground.command(&origin.url("/"), &["--retries", "0", "--timeout", "1s"])),
-        &["no answer"],
+        &["no response"],
     );
     switch.lift();
     origin.go_down();

@@ -50,7 +50,7 @@ fn job_survives_all_temporary_errors() {
     // A finished job: its file does not exist.
     prefetch(&["--background"], &[mount.path("none")]).succeeded();
     wait_until_jobs(&mount, "each but the last waits", |shown| {
-        shown.matches("retrying: ").count() == 3 && !shown.contains("none")
+        shown.matches("waiting: ").count() == 3 && !shown.contains("none")
     });
     switches.into_iter().for_each(|switch| switch.lift());
     // A new mount tries at once.
@@ -81,11 +81,8 @@ fn job_waits_while_the_mount_is_offline() {
     let mark = origin.log().mark();
     // A new request is recorded, too.
     prefetch(&["--background"], &[mount.path("dir/a")]).succeeded();
-    let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("retrying: ").count() == 2);
-    assert!(
-        shown.contains("/large: this mount never asks the network (--offline)"),
-        "{shown}"
-    );
+    let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("waiting: ").count() == 2);
+    assert!(shown.contains("/large: this mount is offline (--offline)"), "{shown}");
     mount.unmount();
     assert_eq!(origin.log().mark(), mark, "nobody was asked");
 

@@ -144,7 +144,7 @@ fn job_text(mount: &InMount, job: &JobState) -> String {
     text.push_str(&format!("  {}\n", so_far(&job.progress)));
     if let Some(failure) = &job.waits_for {
         let path = targets::shown(mount, &failure.path);
-        text.push_str(&format!("  retrying: {path}: {}\n", failure.reason));
+        text.push_str(&format!("  waiting: {path}: {}\n", failure.reason));
     }
     text
 }

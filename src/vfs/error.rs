@@ -64,5 +64,5 @@ impl From<HttpError> for TreeError {
 }
 
 fn said_last(last: Option<&SourceError>) -> String {
-    last.map_or_else(String::new, |error| format!("; the last time: {}", error.reason()))
+    last.map_or_else(String::new, |error| format!("; last error: {}", error.reason()))
 }

@@ -100,11 +100,11 @@ pub(crate) enum TopError {
     #[error("can't mount {}{}", .0, advice(.0.http()))]
     Source(SourceError),
     /// The origin refused the credentials.
-    #[error("can't mount {}; check the user name and password, or the token, that it was given", .0)]
+    #[error("can't mount {}; check the user name and password, or the token", .0)]
     Login(SourceError),
     /// No connection to the origin; a configured proxy may be the cause.
     #[error(
-        "can't mount {}; it may be the proxy that is meant: one is set, by --proxy or in the environment (http_proxy, \
+        "can't mount {}; this may be the proxy, which is set by --proxy or in the environment (http_proxy, \
          https_proxy, all_proxy)", .0
     )]
     Proxied(SourceError),

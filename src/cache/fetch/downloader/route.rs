@@ -169,7 +169,7 @@ impl Fetch {
                 if self.downloader.retries == 0 && !candidate.tier.is_asked_first() {
                     return Err(error);
                 }
-                log::debug!("{error}; another URL is asked");
+                log::debug!("{error}; trying another URL");
                 self.go_on_if_wanted(error)
             }
             // Failed in the middle of the answer, or for lack of local resources.
