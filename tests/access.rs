@@ -352,7 +352,7 @@ fn unknown_proxy_option_is_an_error_and_variable_a_warning() {
     // Other programs also read the variable and ignore such values.
     let plan = Mount::of(&origin.url("/")).with_env("all_proxy", "socks://ann:secret@127.0.0.1:9");
     let mount = shows_it(plan, &content);
-    assert_eq!(mount.times_in_log("all_proxy in the environment names no proxy"), 1);
+    assert_eq!(mount.times_in_log("all_proxy in the environment is ignored"), 1);
     assert_eq!(mount.times_in_log("secret"), 0);
 }
 

@@ -21,12 +21,15 @@ fn row(line: &str) -> Option<(String, usize)> {
     Some((file, cells.next()?.parse().ok()?))
 }
 
-/// Adds the number of times that the word occurs in the code of each file below a folder.
+/// Adds the number of times that the word occurs in each Rust file below a folder.
 fn count_unsafe(root: &Path, folder: &Path, found: &mut BTreeMap<String, usize>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
         if path.is_dir() {
             count_unsafe(root, &path, found);
+            continue;
+        }
+        if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap_or_default();

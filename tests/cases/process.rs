@@ -192,7 +192,7 @@ fn moved_or_bind_mounted_mount_is_found_by_device() {
         mount --bind new bound; mount --bind new/sub part; here bound; here part
         "$FETCHFS" prefetch part/inner.txt
         "$FETCHFS" status --json "$PWD/new" | grep -q "$PWD/bound"
-        "$FETCHFS" unmount new 2>&1 | grep -q "still mounted on $PWD/bound and $PWD/part"
+        "$FETCHFS" unmount new 2>&1 | grep -q "remain on $PWD/bound and $PWD/part"
         cat bound/hello.txt part/inner.txt
         "$FETCHFS" unmount bound part
         start "$@"
