@@ -40,7 +40,10 @@ fn oversized_prefetch_is_rejected_without_eviction() {
     let origin = site_with_many();
     let mount = small_cache(&origin);
     prefetch(&[], &[mount.path("dir")]).succeeded();
-    for (name, said) in [("large", "40.0 MiB would be cached"), ("many", "20.0 MiB would be cached")] {
+    for (name, said) in [
+        ("large", "40.0 MiB would be cached"),
+        ("many", "20.0 MiB would be cached"),
+    ] {
         assert_refuses(&prefetch(&[], &[mount.path(name)]), &[name, said, "--cache-size"]);
     }
     let mark = origin.log().mark();

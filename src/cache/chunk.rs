@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_chunk_counts_as_whole_at_the_end_of_the_file() {
+    fn last_chunk_is_whole_at_end_of_file() {
         let chunk = chunks_of(4);
         assert_eq!(chunk.contained(&(0..5000), 5000), 0..2);
         assert_eq!(chunk.contained(&(0..4999), 5000), 0..1);
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn touched_chunks_hold_the_range_and_no_chunk_could_be_spared(
+        fn touched_chunks_are_the_minimal_cover_of_the_range(
             kib in prop::sample::select(vec![4u64, 64, 256]), size in 1u64..1 << 34, a: u64, len in 1u64..1 << 24,
         ) {
             let chunk = chunks_of(kib);

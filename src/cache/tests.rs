@@ -193,7 +193,7 @@ fn a_connection_that_breaks_is_resumed_at_the_byte_reached() {
 }
 
 #[test]
-fn a_file_without_ranges_is_downloaded_once_from_its_beginning() {
+fn file_without_ranges_is_downloaded_once() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(2 << 20));
     let server = Server::start(file.clone(), |_, _| Whole(usize::MAX));
     let mount = Mount::over(dir.path());
@@ -207,7 +207,7 @@ fn a_file_without_ranges_is_downloaded_once_from_its_beginning() {
 }
 
 #[test]
-fn a_file_without_ranges_whose_download_breaks_is_begun_again() {
+fn broken_download_without_ranges_restarts() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(2 << 20));
     let server = Server::start(file.clone(), |before, _| {
         Whole(if before == 0 { 1 << 20 } else { usize::MAX })
@@ -264,7 +264,7 @@ fn a_file_that_another_cache_is_filling_is_filled_together() {
 }
 
 #[test]
-fn what_another_cache_has_fetched_since_the_file_was_opened_is_not_fetched_again() {
+fn chunks_of_another_cache_are_not_refetched() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(64 * 1024 * 1024));
     let server = Server::start(file.clone(), |_, _| Honest);
     let (one, other) = (Mount::over(dir.path()), Mount::over(dir.path()));

@@ -87,7 +87,7 @@ mod tests {
     use crate::cli::command;
 
     #[test]
-    fn the_manual_tells_every_option_of_mount() {
+    fn manual_lists_every_mount_option() {
         let directory = tempfile::tempdir().unwrap();
         let typed = ["man".as_ref(), directory.path().as_os_str()];
         run_man(&man_command().get_matches_from(typed), &command()).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_text_fits_and_says_what_there_is() {
+    fn help_text_fits_80_columns() {
         let mut command = command().term_width(100);
         command.build();
         let mount = command.find_subcommand_mut("mount").expect("it is there");

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_says_what_it_does_and_belongs_to_a_group() {
+    fn every_option_has_help_and_a_heading() {
         for arg in mount_command().get_arguments().filter(|arg| !arg.is_positional()) {
             assert!(arg.get_help().is_some(), "{arg}");
             assert!(arg.get_help_heading().is_some(), "{arg}");

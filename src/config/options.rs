@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn what_fstab_brings_along_has_no_effect() {
+    fn fstab_options_have_no_effect() {
         let fstab = "rw,ro,defaults,noauto,nofail,users,user=ann,_netdev,nosuid,nodev,relatime,lazytime,sync,,\
                      x-systemd.automount,x-gvfs-show,comment=films,fsname=x,subtype=y,default_permissions";
         assert_eq!(arguments(fstab).unwrap(), [""; 0]);
     }
 
     #[test]
-    fn what_is_wrong_with_an_option_is_said_in_one_sentence() {
+    fn option_error_is_one_sentence() {
         let sentence = |options| arguments(options).unwrap_err().to_string();
         insta::assert_snapshot!(sentence("allow_other,cash_size=1G"), @"`-o cash_size`: unknown option; `fetchfs mount --help` lists the options");
         insta::assert_snapshot!(sentence("cache_size"), @"`-o cache_size`: a value is missing; write `-o cache_size=<SIZE>`");
@@ -184,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_survives_when_commas_and_backslashes_are_escaped(value in ".{0,20}") {
+        fn escaped_values_round_trip(value in ".{0,20}") {
             let written = value.replace('\\', r"\\").replace(',', r"\,");
             prop_assert_eq!(arguments(&format!("log_file={written},ro")).unwrap(), [format!("--log-file={value}")]);
         }

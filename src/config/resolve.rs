@@ -199,7 +199,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn files_are_executable_if_asked_for_and_not_where_the_mount_is_noexec() {
+    fn exec_and_noexec_set_the_mode() {
         let modes = |options: &[&str]| {
             let config = config(&[&["http://a/", "/tmp"], options].concat()).unwrap();
             (config.file_mode(), config.noexec)
@@ -213,7 +213,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn paths_become_absolute_before_the_working_directory_is_left() {
+    fn paths_become_absolute() {
         let config = config(&["http://a/", ".", "--cache-dir", "c", "--log-file=l"]).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(config.mountpoint, here);
@@ -222,7 +222,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_apart() {
+    fn errors_are_distinguished() {
         assert!(config(&["ftp://a/", "/tmp"]).unwrap_err().is_usage());
         let alone = |argument: &str| {
             let error = config(&[argument]).unwrap_err();

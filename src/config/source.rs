@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_source_in_each_line_and_is_called_by_its_own_name() {
+    fn source_file_has_one_source_per_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let typed = format!("@{}", file.path().display());
         let all = || read_all(&["http://a/".to_owned(), typed.clone()]);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_no_secret() {
+    fn errors_have_no_secrets() {
         for text in [
             "ftp://ann:hunter2@host/",
             "http://ann:hunter2@host:99999/",

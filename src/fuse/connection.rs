@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_said_before_there_is_a_mount() {
+    fn no_notification_before_the_mount() {
         let connection = Connection::new().unwrap();
         connection.attributes_changed(7);
         let file = tempfile::tempfile().unwrap();

@@ -336,14 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn this_thread_is_not_told_to_end_and_one_that_is_gone_is() {
+    fn interrupt_state_of_live_and_dead_threads() {
         let outside = Outside::new();
         assert!(!is_told_to_end(by(std::process::id()), &outside));
         assert!(is_told_to_end(by(GONE), &outside));
     }
 
     #[test]
-    fn a_thread_outside_is_told_to_end_by_the_kernel_while_its_request_is_unanswered() {
+    fn kernel_interrupt_reaches_a_foreign_thread() {
         let (outside, earlier) = (Outside::new(), Instant::now() - GRACE);
         outside.interrupted_at(8, earlier);
         outside.sent(by(0));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_counts_after_a_while_and_the_first_one_decides() {
+    fn interrupt_applies_after_a_delay() {
         let outside = Outside::new();
         outside.sent(by(0));
         // Not interrupted yet: the noted time is an hour from now.
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_whose_end_panics_is_over_and_the_next_one_is_ended_too() {
+    fn panicking_wait_does_not_affect_others() {
         let interrupts = Interrupts::start().unwrap();
         let first = interrupts.begin_wait(by(GONE));
         first.on_end(|| panic!("a bug"));
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_of_one_who_is_gone_ends_and_the_others_go_on() {
+    fn wait_of_a_dead_thread_ends_alone() {
         let interrupts = Interrupts::start().unwrap();
         let (ends, ended) = mpsc::channel();
         let waits = [std::process::id(), GONE].map(|thread| {

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_of_a_process_are_one_and_another_process_is_not_and_what_can_t_be_seen_may_be() {
+    fn threads_of_one_process_are_one_user() {
         let me = std::process::id();
         let init = 1;
         assert!(may_be_one_process(me, me));

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_told_apart() {
+    fn requests_are_distinguished() {
         let lookup = Request::parse(&request(1, b"name\0"));
         let by = Requester { thread: 7, request: 12 };
         assert_eq!(lookup, Some(Request::Answered(by)));

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_goes_where_it_says_and_nowhere_else() {
+    fn cookie_is_sent_only_to_its_host() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(sent("http://www.example.org/pub/f", 0), some("deep=2; all=1"));
         assert_eq!(sent("http://www.example.org/public", 0), some("all=1"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cookie_is_said_by_its_line() {
+    fn invalid_cookie_is_reported_by_line() {
         for text in [
             "# a\nb=c",
             "# a\nh\tTRUE\t/\tFALSE\t0\tn",

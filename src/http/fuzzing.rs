@@ -136,12 +136,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn whatever_a_head_says_only_what_was_asked_for_is_taken(text in any_head()) {
+        fn any_head_yields_only_requested_bytes(text in any_head()) {
             head(text.as_bytes());
         }
 
         #[test]
-        fn whatever_a_location_says_it_leads_to_a_web_server_without_a_login(
+        fn any_location_is_http_without_credentials(
             text in "(http|https|file|data|//|:|/|@|u|p|\\?|#|%|\\\\|\\[|\\]|\\.\\.|1|\u{e9}|\t){0,12}",
             any in any::<Vec<u8>>(),
         ) {
@@ -150,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_a_cookie_file_holds_a_header_can_hold_what_is_sent(
+        fn any_cookie_file_yields_valid_headers(
             text in "((\\.?(a\\.example|127\\.0\\.0\\.1)|#HttpOnly_|#|)\t(TRUE|FALSE|x)\t(/|/b|é|)\t(TRUE|FALSE)\t(0|-1|1e300|NaN|inf|é|9999999999)\t[ -~é\u{1}\u{7f}]{0,5}\t[ -~é\u{1}\u{7f}\r]{0,5}\n){0,4}",
             any in any::<String>(),
         ) {
@@ -168,7 +168,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_a_token_file_holds_a_header_can_hold_what_is_sent(
+        fn any_token_file_yields_valid_headers(
             text in "[ -~é\u{0}\u{7f}\t]{0,9}(\r?\n(([0-9]{1,20}|1e9|inf|-1|[0-9]{1,9}(ms|s|m|h|d|y| years)|é)\n?){0,3}){0,2}",
             any in any::<String>(),
         ) {

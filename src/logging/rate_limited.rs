@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_line_is_said_once_and_counted_ever_less_often() {
+    fn repeated_line_is_logged_once_and_counted() {
         let lines: Vec<_> = (0..500).map(|second| (second, "a", "away")).collect();
         assert_eq!(
             written(&lines),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn many_different_lines_of_one_place_are_counted_and_take_no_memory() {
+    fn many_different_lines_are_counted_in_bounded_memory() {
         let (mut rate_limited, now) = (Calm::default(), Instant::now());
         let said = (0..10_000)
             .filter(|number| rate_limited.may_say(place("a"), &number.to_string(), now))
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn only_warnings_and_errors_are_kept_back_and_the_rest_is_said_at_the_end() {
+    fn only_warnings_and_errors_are_rate_limited() {
         let log = RateLimitedLog::new(Sink::default());
         for level in [Level::Warn, Level::Warn, Level::Info, Level::Info, Level::Debug] {
             log.log(&Record::builder().level(level).args(format_args!("x")).build());

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_that_were_taken_elsewhere_count_but_never_for_more_than_there_are() {
+    fn foreign_pauses_count_up_to_the_maximum() {
         let mut other = Backoff::up_to(FIRST, Duration::from_secs(100));
         other.nth(1).expect("two of them");
         let mut backoff = Backoff::new(FIRST, 3);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_asks_for_more_gets_it_and_less_changes_nothing() {
+    fn retry_after_only_lengthens_the_pause() {
         for _ in 0..100 {
             let asked = Duration::from_secs(10);
             let pause = Backoff::new(FIRST, 1).next_after(Some(asked)).unwrap();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_success_it_starts_anew() {
+    fn success_resets_the_backoff() {
         let mut backoff = Backoff::new(FIRST, 3);
         assert_eq!(backoff.by_ref().count(), 3);
         backoff.reset();

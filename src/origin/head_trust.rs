@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn one_contradiction_ends_the_trust_in_an_origin_and_in_no_other() {
+    fn contradiction_ends_trust_in_one_origin() {
         let trusts = HeadTrusts::default();
         trusts.note_head(&url(1), true);
         trusts.note_head(&url(2), true);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_that_was_answered_is_tried_first_and_only_so_many_origins_are_kept() {
+    fn successful_probe_form_is_tried_first() {
         let trusts = HeadTrusts::default();
         trusts.note_probe(&url(0), ProbeForm::TwoBytes);
         let forms: Vec<_> = trusts.probe_form(&url(0)).onwards().collect();

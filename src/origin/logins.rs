@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_login_has_a_key_of_its_own_where_it_is_shown_and_none_elsewhere() {
+    fn each_login_has_its_own_key() {
         let url = |text: &str| Url::parse(text).unwrap();
         let ann = logins("ann", "1").key(&url("http://h/f")).unwrap();
         assert_eq!(logins("ann", "1").key(&url("http://h/g")), Some(ann));

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_source_is_below_each_mirror_and_nothing_else_is_anywhere() {
+    fn only_paths_below_the_source_map_to_mirrors() {
         for source in ["http://a/pub", "http://a/pub/", "https://a:8443/pub/"] {
             let config = config(source, &["http://b/", "https://c/x/y", "https://d/z/?key=1"]);
             assert_eq!(
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_itself_is_a_directory_on_each_mirror_if_it_is_one() {
+    fn directory_source_maps_to_mirror_directories() {
         let with_slash = config("http://a/pub/", &["http://b/copy", "http://c/?key=1"]);
         assert_eq!(
             there(&with_slash, "http://a/pub/"),

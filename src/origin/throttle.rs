@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rate_holds_for_all_takers_together_and_each_gets_its_share() {
+    async fn rate_holds_in_total_and_is_shared() {
         let throttle = Arc::new(Throttle::new(Some(RATE)));
         let tasks = [(); 8].map(|()| {
             let throttle = throttle.clone();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_limit_nobody_waits() {
+    async fn no_limit_means_no_wait() {
         for limit in [None, Some(0)] {
             let throttle = Throttle::new(limit);
             assert_eq!(passed(&throttle, [usize::MAX; 3]).await, Duration::ZERO);

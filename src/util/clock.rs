@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_noted_when_time_has_passed_or_the_clocks_came_apart() {
+    fn clock_jump_or_elapsed_time_is_detected() {
         let noted = Noted {
             passed: 5000,
             system: 7000,

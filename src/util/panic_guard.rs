@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_of_work_that_panics_costs_itself_and_what_it_had_in_hand_is_dropped() {
+    fn panic_ends_only_its_own_work() {
         let (send, queue) = crossbeam_channel::unbounded();
         let (reply, replies) = crossbeam_channel::unbounded();
         for number in 0..5 {

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_what_was_wanted_unless_there_is_a_node_that_has_it() {
+    fn inode_number_is_as_requested_unless_taken() {
         let nodes = nodes();
         let first = nodes.add(7, make);
         let second = nodes.add(7, make);

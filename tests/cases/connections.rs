@@ -124,7 +124,7 @@ fn silently_dead_connections_cause_no_error() {
         assert!(bytes.iter().all(|byte| *byte == 0));
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
-    assert_eq!(mount.times_in_log("does not answer"), 0, "the server is not to blame");
+    assert_eq!(mount.times_in_log("does not respond"), 0, "the server is not to blame");
 }
 
 #[test]

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_comes_second_gets_the_first_one_s() {
+    fn second_opener_shares_the_file() {
         let cached_files = CachedFiles::default();
         let first = cached_files.insert(CachedFile::for_tests(4096, 5));
         let second = cached_files.insert(CachedFile::for_tests(4096, 5));

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_changes_when_a_chunk_near_goes_and_not_when_one_comes() {
+    fn stamp_changes_on_removal_not_on_insertion() {
         let set = ChunkBitmap::new(200);
         (0..200).for_each(|chunk| assert!(set.insert(chunk)));
         let (near, far, both) = (0..3, 190..200, 60..70);

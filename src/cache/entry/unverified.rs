@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_one_that_is_cleared_is_told() {
+    fn clearing_the_last_one_is_reported() {
         let unverified = Unverified::new([(3, 30), (7, 70)]);
         assert_eq!((unverified.next_from(4), unverified.checksum(7)), (Some(7), Some(70)));
         assert!(!unverified.clear(7) && !unverified.clear(7) && !unverified.clear(5));

@@ -160,7 +160,7 @@ fn recorded(versions: &VersionStore, key: &EntryKey) -> Vec<u64> {
 }
 
 #[test]
-fn writers_of_fifty_times_the_quota_never_take_more_than_it_and_all_get_room() {
+fn quota_holds_and_all_writers_proceed() {
     const SIZE: u64 = 8 * MIB;
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), SIZE);
@@ -189,7 +189,7 @@ fn writers_of_fifty_times_the_quota_never_take_more_than_it_and_all_get_room() {
 }
 
 #[test]
-fn two_mounts_over_one_folder_keep_to_the_smaller_size_together() {
+fn two_mounts_share_the_smaller_size() {
     const SIZE: u64 = 8 * MIB;
     let dir = tempfile::tempdir().unwrap();
     let mounts = [2 * SIZE, SIZE].map(|size| versions(dir.path(), size));
@@ -227,7 +227,7 @@ fn two_mounts_over_one_folder_keep_to_the_smaller_size_together() {
 }
 
 #[test]
-fn what_is_pinned_stays_and_when_only_that_is_left_there_is_no_room() {
+fn pinned_chunks_stay_even_if_space_runs_out() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 8 * MIB);
     let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
@@ -248,7 +248,7 @@ fn what_is_pinned_stays_and_when_only_that_is_left_there_is_no_room() {
 }
 
 #[test]
-fn nobody_waits_for_room_on_a_disk_that_others_have_filled() {
+fn full_disk_fails_reservations_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let config = QuotaConfig {
         min_free: Some(Share::Bytes(u64::MAX)),
@@ -260,7 +260,7 @@ fn nobody_waits_for_room_on_a_disk_that_others_have_filled() {
 }
 
 #[test]
-fn what_is_evicted_is_forgotten_and_its_blocks_are_given_back() {
+fn evicted_chunks_free_records_and_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 9 * MIB);
     let (first, second) = (open(&versions, 1, 60), open(&versions, 2, 60));
@@ -286,7 +286,7 @@ fn what_is_evicted_is_forgotten_and_its_blocks_are_given_back() {
 }
 
 #[test]
-fn what_was_not_used_for_too_long_goes_and_a_file_of_which_nothing_is_left_is_deleted() {
+fn max_age_evicts_chunks_and_empty_files() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 64 * MIB);
     let at = |seconds| Moment {
@@ -317,7 +317,7 @@ fn what_was_not_used_for_too_long_goes_and_a_file_of_which_nothing_is_left_is_de
 }
 
 #[test]
-fn an_audit_counts_what_is_there_and_reclaims_what_nobody_knows() {
+fn audit_counts_files_and_deletes_orphans() {
     let dir = tempfile::tempdir().unwrap();
     let first = versions(dir.path(), 64 * MIB);
     let settled = open(&first, 1, 20);

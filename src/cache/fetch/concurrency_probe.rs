@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn where_each_connection_is_limited_all_are_used_and_little_is_lost_by_looking() {
+    fn per_connection_limit_uses_all_connections() {
         let mut line = Line::new();
         line.runs(14, limited_each);
         assert_eq!(line.narrow, 0.0, "not for what is here soon");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_line_is_limited_a_few_connections_suffice_until_more_are_of_use_again() {
+    fn shared_limit_uses_few_connections() {
         let mut line = Line::new();
         line.runs(60, limited_in_all);
         assert_eq!(line.probe.of(16), 2);

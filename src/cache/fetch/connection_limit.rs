@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_breaks_off_gets_half_the_connections_and_slowly_more_again() {
+    fn resets_halve_the_limit_which_then_grows() {
         let mut play = Play::new();
         assert_eq!(play.limit.connections(16), 16);
         play.refused(0, false, 16, 10);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_has_said_to_be_too_many_is_tried_again_after_a_while_and_one_at_a_time() {
+    fn rejected_limit_is_retried_slowly() {
         let mut play = Play::new();
         play.refused(0, true, 16, 4);
         play.passes(1);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_files_have_lowered_is_taken_back_when_they_are_to_blame() {
+    fn limit_recovers_when_files_are_at_fault() {
         let mut play = Play::new();
         play.refused(0, true, 16, 15);
         play.passes(1);

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_is_long_where_the_round_trip_is_long_and_short_where_it_is_short() {
+    fn fetch_length_follows_the_round_trip() {
         let near_and_far = [measured(1, 100), measured(50, 20)].map(|size| size.fetch_len(1 << 30, 1));
         assert!(near_and_far[0] <= 4 * MIB, "{near_and_far:?}");
         assert!(near_and_far[1] >= 15 * MIB, "{near_and_far:?}");

@@ -7,7 +7,7 @@ use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::Version;
 
 /// Maximum bytes by which the index grows for a file of one chunk; measured by
-/// `the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it`.
+/// `index_growth_per_file_is_within_its_estimate`.
 pub(crate) const ROWS_OF_FILE: u64 = 1 << 10;
 
 /// A row of `listings`.

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_versions_that_an_older_file_holds_the_last_confirmed_one_is_current() {
+    fn migration_keeps_the_last_confirmed_version() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(MIGRATIONS[0]).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_tells_what_a_file_is() {
+    fn header_identifies_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("index.db");
         let header_with = |pragma: &str, value: i64| {

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_does_not_speak_for_who_has_begun_since() {
+    fn clean_end_does_not_cover_a_later_session() {
         let mut cache = cache();
         let (epoch, _) = begin(&mut cache, "boot 1").unwrap();
         unset_clean(&cache).unwrap();

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_how_much_waits_to_be_written() {
+    fn dirty_page_count_is_read() {
         assert!(waiting_to_be_written().is_some_and(|bytes| bytes < 1 << 50));
     }
 

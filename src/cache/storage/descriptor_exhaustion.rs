@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortage_that_lasts_is_said_once_a_minute() {
+    fn lasting_exhaustion_is_logged_once_a_minute() {
         let (shortage, start) = (DescriptorExhaustion::new(|| {}), Instant::now());
         let said = |seconds| shortage.is_news(start + Duration::from_secs(seconds));
         assert_eq!([0, 1, 59, 60, 61].map(said), [true, false, false, true, false]);

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_begins_with_a_failure_and_ends_with_a_success_after_the_pause_each_told_once() {
+    fn failure_and_recovery_are_each_logged_once() {
         let (disk_health, start) = (DiskHealth::none_in(Path::new("/c")), Instant::now());
         assert!(
             !disk_health.is_on_at(start) && !disk_health.worked_at(start),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_gone_is_trouble_until_it_is_back_whatever_is_written() {
+    fn missing_directory_is_a_failure_until_it_is_back() {
         let disk_health = DiskHealth::none_in(Path::new("/c"));
         assert!(!disk_health.folder_is(true) && !disk_health.is_on());
         assert!(
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_open_yet_is_trouble_until_it_is() {
+    fn unopened_directory_is_a_failure_until_open() {
         let disk_health = DiskHealth::none_in(Path::new("/c"));
         disk_health.folder_is_shut(&"full");
         disk_health.worked();

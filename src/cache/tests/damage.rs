@@ -92,7 +92,7 @@ fn after_a_power_cut_good_chunks_cost_no_request() {
 /// If the unknown were taken for nothing, the records would be trusted from then on without
 /// verification.
 #[test]
-fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
+fn unknown_chunks_are_verified_when_the_index_recovers() {
     let (dir, file, server) = filled();
     data_file(dir.path()).write_all_at(&[7; C as usize], 12 * C).unwrap();
     let mount = after_a_power_cut(dir.path());
@@ -112,7 +112,7 @@ fn what_the_index_can_t_tell_for_now_is_verified_when_it_can() {
 
 /// It stays unverified by its record; an earlier verification does not make it good.
 #[test]
-fn a_chunk_that_could_not_be_forgotten_is_verified_by_the_next_mount() {
+fn undeleted_chunk_is_verified_by_the_next_mount() {
     let (dir, file, server) = filled();
     data_file(dir.path()).write_all_at(&[7; C as usize], 12 * C).unwrap();
     let failing = Arc::new(Mutex::new(None));
@@ -158,7 +158,7 @@ fn after_a_power_cut_only_what_was_lost_is_fetched() {
 }
 
 #[test]
-fn after_a_power_cut_many_readers_at_random_places_get_the_right_bytes() {
+fn power_cut_random_readers_get_correct_bytes() {
     let (dir, file, server) = filled();
     let data = data_file(dir.path());
     (0..CHUNKS).step_by(3).for_each(|chunk| punch(&data, chunk));
@@ -197,7 +197,7 @@ fn another_file_under_the_same_name_is_verified() {
 }
 
 #[test]
-fn a_hole_where_a_chunk_should_be_is_noticed_without_any_crash() {
+fn hole_in_a_recorded_chunk_is_detected() {
     let (dir, file, server) = filled();
     let data = data_file(dir.path());
     [3, 4].into_iter().for_each(|chunk| punch(&data, chunk));
@@ -207,7 +207,7 @@ fn a_hole_where_a_chunk_should_be_is_noticed_without_any_crash() {
 }
 
 #[test]
-fn a_data_file_that_is_cut_off_while_it_is_used_is_made_whole_again() {
+fn truncated_data_file_in_use_is_repaired() {
     let (dir, file, server) = filled();
     let mount = Mount::over(dir.path());
     let reader = mount.held(&server);
@@ -221,7 +221,7 @@ fn a_data_file_that_is_cut_off_while_it_is_used_is_made_whole_again() {
 }
 
 #[test]
-fn what_a_write_past_a_cut_would_turn_into_zeros_is_fetched_again() {
+fn write_past_a_truncation_leaves_no_zeros() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
     let server = Server::start(file.clone(), |_, _| Honest);
     let mount = Mount::over(dir.path());
@@ -295,7 +295,7 @@ fn a_chunk_that_cannot_be_verified_is_fetched() {
 }
 
 #[test]
-fn a_write_that_fails_is_never_recorded_and_a_later_read_works() {
+fn failed_write_is_not_recorded() {
     for fault in [libc::ENOSPC, libc::EDQUOT, libc::EROFS, libc::EIO] {
         let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
         let server = Server::start(file.clone(), |_, _| Honest);
@@ -321,7 +321,7 @@ fn code_of_damage(code: &Mutex<Option<i32>>) -> bool {
 }
 
 #[test]
-fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to_be_recorded() {
+fn unwritable_index_delays_no_reader() {
     for code in [
         ffi::SQLITE_BUSY,
         ffi::SQLITE_FULL,
@@ -353,7 +353,7 @@ fn an_index_that_cannot_be_written_holds_no_reader_up_and_loses_only_what_was_to
 }
 
 #[test]
-fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
+fn corrupted_index_counts_as_empty() {
     let (dir, file, server) = filled();
     let mount = Mount::over(dir.path());
     // The caches of the open connections would hide it.
@@ -378,7 +378,7 @@ fn an_index_that_becomes_garbage_in_the_middle_is_as_if_nothing_were_cached() {
 }
 
 #[test]
-fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_recorded() {
+fn start_uses_the_saved_count_or_the_records() {
     let (dir, _, server) = filled();
     // So that a sum over the entries gives a tebibyte.
     let index = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
@@ -396,7 +396,7 @@ fn a_start_believes_the_count_that_was_left_and_after_a_power_cut_what_is_record
 }
 
 #[test]
-fn a_disk_without_holes_is_read_around_and_nothing_is_written_to_it() {
+fn disk_without_hole_punching_is_bypassed() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
     let server = Server::start(file.clone(), |_, _| Honest);
     let disk = Arc::new(FaultyDisk::default());

@@ -33,7 +33,7 @@ fn until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_chunk_can_t_go_before_the_scheduler_was_told_that_it_has_come() {
+fn chunk_is_evictable_only_after_the_scheduler_knows_it() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(content(2 * C), |_, _| Honest);
     let mount = Mount::over(dir.path());
@@ -52,7 +52,7 @@ fn a_chunk_can_t_go_before_the_scheduler_was_told_that_it_has_come() {
 }
 
 #[test]
-fn a_part_of_a_chunk_can_t_go_before_the_scheduler_was_told_that_its_fetch_has_failed() {
+fn partial_chunk_is_evictable_only_after_its_failure_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(
         content(2 * C),

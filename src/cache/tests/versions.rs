@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use super::*;
 
 #[test]
-fn bytes_of_another_version_are_an_error_and_what_is_here_stays_readable() {
+fn another_version_is_an_error_and_cached_bytes_stay() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(4 << 20));
     let server = Server::start(
         file.clone(),
@@ -22,7 +22,7 @@ fn bytes_of_another_version_are_an_error_and_what_is_here_stays_readable() {
 }
 
 #[test]
-fn two_first_fetches_side_by_side_agree_on_the_version_and_are_recorded() {
+fn parallel_first_fetches_agree_on_the_version() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(4 << 20));
     let both = Barrier::new(2);
     let server = Server::start(file.clone(), move |before, _| {
@@ -84,7 +84,7 @@ fn two_first_fetches_of_different_versions_don_t_mix() {
 }
 
 #[test]
-fn a_file_that_is_larger_than_listed_is_read_to_its_true_end() {
+fn file_larger_than_listed_is_read_to_its_end() {
     for listed in [0, 1, 100, 5 * C, 299_999] {
         let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
         let server = Server::start(file.clone(), |_, _| Honest);
@@ -106,7 +106,7 @@ fn a_file_that_is_larger_than_listed_is_read_to_its_true_end() {
 }
 
 #[test]
-fn a_first_read_past_the_end_of_a_file_that_was_listed_larger_leaves_the_rest_readable() {
+fn first_read_past_the_true_end_leaves_the_rest_readable() {
     for size in [0, 1, 300_000] {
         let (dir, file) = (tempfile::tempdir().unwrap(), content(size));
         let server = Server::start(file.clone(), |_, _| Honest);
@@ -126,7 +126,7 @@ fn a_first_read_past_the_end_of_a_file_that_was_listed_larger_leaves_the_rest_re
 }
 
 #[test]
-fn a_first_fetch_past_the_end_does_not_disturb_its_neighbour() {
+fn first_fetch_past_the_end_is_isolated() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(300_000));
     let both = Barrier::new(2);
     let server = Server::start(file.clone(), move |before, _| {
@@ -146,7 +146,7 @@ fn a_first_fetch_past_the_end_does_not_disturb_its_neighbour() {
 }
 
 #[test]
-fn a_size_that_can_t_be_is_an_error_of_that_file_and_no_more() {
+fn impossible_size_is_an_error_of_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(Vec::new(), |_, _| Announce(i64::MAX as u64));
     let mount = Mount::over(dir.path());

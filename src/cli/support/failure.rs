@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_said_once() {
+    fn error_cause_is_printed_once() {
         let io = std::io::Error::other("disk full");
         let error = anyhow::Error::new(io)
             .context("writing index: disk full")

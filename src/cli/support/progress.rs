@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_shortens_the_time_left_but_is_no_rate() {
+    fn cached_bytes_shorten_the_eta_but_not_the_rate() {
         let start = Instant::now();
         let mut meter = Meter::new(start);
         let progress = Progress {

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_secret_options_are_overwritten_in_each_way_to_write_them() {
+    fn secret_option_values_are_overwritten() {
         let cases: [(&[u8], &[u8]); 8] = [
             (b"--login\0a:b\0/m", b"--login\0***\0/m"),
             (b"--header=X: a,b=c\0-f", b"--header=********\0-f"),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_where_the_arguments_are() {
+    fn argument_memory_is_located() {
         let range = arguments().unwrap();
         let line = std::fs::read("/proc/self/cmdline").unwrap();
         assert_eq!(range.len(), line.len());

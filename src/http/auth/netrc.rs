@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_by_its_line_and_not_by_its_words() {
+    fn netrc_error_has_the_line_but_no_text() {
         let wrong = |text| Netrc::parse(text).unwrap_err().to_string();
         assert!(wrong("machine a\nlogin ann\nhunter2").starts_with("line 3: expected machine"));
         assert_eq!(

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_asked_for_once_until_it_is_due() {
+    async fn token_is_read_once_until_it_expires() {
         let folder = tempfile::tempdir().unwrap();
         let counting = |rest: &str| {
             let log = folder.path().join(rest.len().to_string());
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_refusal_the_command_is_run_again_unless_it_just_was() {
+    async fn token_command_runs_again_after_401() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let token = command(&format!("echo x >> {0}; echo token-$(wc -l < {0})", log.display()));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_fails_says_why() {
+    async fn failed_token_command_reports_why() {
         let why = async |text: &str| command(text).current().await.unwrap_err().to_string();
         assert!(
             why("echo locked >&2; exit 3")

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_proxy_is_told_from_one() {
+    fn invalid_proxies_are_rejected() {
         for address in [
             "http://h:1",
             "HTTPS://h",

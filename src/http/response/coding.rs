@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_unpacks_to_more_than_a_page_may_have_is_refused() {
+    async fn oversized_decoded_page_is_rejected() {
         let bomb = gzip(&vec![0; 10 << 20]);
         assert_eq!(unpack("gzip", bomb, 1 << 20).await, Err(Unpacking::TooLong));
         assert_eq!(unpack("gzip", gzip(PAGE), PAGE.len() as u64).await.as_deref(), Ok(PAGE));

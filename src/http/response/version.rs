@@ -222,7 +222,7 @@ mod tests {
     const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     #[test]
-    fn a_strong_tag_is_preferred_to_a_date_and_a_date_to_a_weak_tag() {
+    fn validator_order_is_strong_etag_date_weak_etag() {
         assert_eq!(
             Validator::of(Some("\"a\""), Some(DAY)),
             Validator::Strong("\"a\"".into())

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_told_the_owner_and_what_was_asked() {
+    fn mount_options_reach_the_kernel() {
         let flags = MountFlags {
             allow_other: true,
             ..MountFlags::default()

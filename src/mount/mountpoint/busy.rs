@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_names_who_and_what() {
+    fn busy_message_names_process_and_use() {
         let two = [
             process(123, "bash", Use::WorkingDirectory),
             process(456, "cat", Use::Open("film.mkv".into())),
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_found_by_its_working_directory_and_by_an_open_file() {
+    fn process_is_found_by_cwd_and_open_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap();
         fs::write(path.join("film"), "").unwrap();

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_a_directory_is_told_apart() {
+    fn mountpoint_errors_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let (file, none) = (dir.path().join("file"), dir.path().join("none"));
         fs::write(&file, "").unwrap();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_no_mount_is_said_so() {
+    fn path_outside_mounts_is_an_error() {
         let error = find(Path::new("/no/such/path")).unwrap_err().to_string();
         assert!(error.starts_with("/no/such/path is not in a fetchfs mount"), "{error}");
     }

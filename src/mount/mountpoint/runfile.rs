@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_has_lost_its_mount_does_not_keep_the_mountpoint() {
+    fn daemon_without_its_mount_frees_the_mountpoint() {
         let dir = tempfile::tempdir().unwrap();
         let (path, mountpoint) = (dir.path().join("mark"), dir.path().join("mountpoint"));
         fs::create_dir(&mountpoint).unwrap();

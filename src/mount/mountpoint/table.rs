@@ -184,7 +184,7 @@ broken line
     }
 
     #[test]
-    fn a_path_is_a_mount_point_only_when_something_is_mounted_exactly_there() {
+    fn only_exact_paths_are_mountpoints() {
         let proc = locate(Path::new("/proc/../proc/.")).unwrap();
         assert_eq!(proc.path, Path::new("/proc"));
         assert_eq!(proc.mount.unwrap().fstype, "proc");

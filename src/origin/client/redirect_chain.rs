@@ -404,7 +404,7 @@ mod tests {
     const LOGIN: &str = "authorization: Basic dXMgZXI6cGE6c3M=";
 
     #[tokio::test]
-    async fn a_redirect_to_another_origin_leaves_the_credentials_at_home() {
+    async fn cross_origin_redirect_drops_credentials() {
         let away = Server::start(|_| says(DATA)).await;
         let target = away.at("data").to_string();
         let home = Server::start(move |request| match request {
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_in_a_location_or_a_link_are_neither_sent_nor_remembered() {
+    async fn credentials_in_a_location_are_ignored() {
         let away = Server::start(|_| says(DATA)).await;
         let target = with_login(&away.at("data"));
         let link = target.clone();

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_directory_that_leads_elsewhere_is_asked_for_there() {
+    fn paths_below_a_redirected_directory_follow_it() {
         let parse = |text: &str| Url::parse(text).unwrap();
         let redirects = Redirects::default();
         let way = |text: &str| redirects.way(&parse(text)).map(String::from);

@@ -77,7 +77,7 @@ pub(super) fn is_bad(kind: &HttpErrorKind) -> bool {
 }
 
 #[tokio::test]
-async fn a_range_is_asked_for_by_version_and_read_to_its_end() {
+async fn range_request_carries_the_validator() {
     let server = Server::start(|_| says(part("2-5/10", "cdef"))).await;
     let client = client();
     for _ in 0..3 {
@@ -168,7 +168,7 @@ async fn a_connection_is_trusted_at_one_place_only() {
 }
 
 #[tokio::test]
-async fn a_pause_of_the_reader_is_not_taken_for_a_pause_of_the_server() {
+async fn reader_pause_is_not_a_server_stall() {
     let server = Server::start(|_| says(part("2-5/10", "cdef"))).await;
     let Ok(RangeAnswer::Partial { mut body, .. }) = impatient().range(&server.at("f"), 2..6, None).await else {
         panic!()
@@ -196,7 +196,7 @@ async fn what_does_not_fit_is_an_error_before_a_byte_is_read() {
 }
 
 #[tokio::test]
-async fn what_comes_after_what_was_asked_for_is_left() {
+async fn bytes_after_the_range_are_ignored() {
     let by_length = part("2-9/10", "cdefghij");
     let by_chunk = by_length.replace("Content-Length: 8", "Transfer-Encoding: chunked");
     let by_chunk = by_chunk.replace("\r\n\r\ncdefghij", "\r\n\r\n3\r\ncde\r\n5\r\nfghij\r\n0\r\n\r\n");
@@ -211,7 +211,7 @@ async fn what_comes_after_what_was_asked_for_is_left() {
 }
 
 #[tokio::test]
-async fn a_server_without_ranges_sends_the_whole_file() {
+async fn server_without_ranges_sends_the_whole_file() {
     let server = Server::start(|_| says("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabcdefghij")).await;
     let answer = client().range(&server.at("f"), 2..6, None).await.unwrap();
     let RangeAnswer::Whole {
@@ -241,7 +241,7 @@ async fn a_body_of_unknown_length_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn unreachable_servers_are_told_apart() {
+async fn unreachable_server_errors_are_distinguished() {
     let nobody = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         Url::parse(&format!("http://{}/f?key=secret", listener.local_addr().unwrap())).unwrap()
@@ -285,7 +285,7 @@ async fn a_server_that_asks_for_patience_is_quoted() {
 /// Regression: Apache and lighttpd refuse a range past the end without `Content-Range: bytes */n`; others refuse any
 /// range.
 #[tokio::test]
-async fn a_range_that_is_refused_is_asked_for_once_more_as_the_whole_file() {
+async fn rejected_range_is_retried_as_the_whole_file() {
     for status in [416, 400, 405, 501] {
         let server = Server::start(move |request| match request.contains("range:") {
             true => says(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n")),
@@ -324,7 +324,7 @@ async fn a_range_that_is_refused_is_asked_for_once_more_as_the_whole_file() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_is_closed_at_the_wrong_moment_is_no_failure() {
+async fn closed_idle_connection_is_not_a_failure() {
     let turn = std::sync::atomic::AtomicUsize::new(0);
     let server = Server::start(move |_| match turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
         1 => breaks_off(""),
@@ -340,7 +340,7 @@ async fn a_kept_connection_that_is_closed_at_the_wrong_moment_is_no_failure() {
 
 /// Regression: a download site answers with a redirect to a signed link, which is valid for some minutes.
 #[tokio::test]
-async fn a_signed_link_is_kept_until_it_fails_and_then_asked_for_again() {
+async fn signed_url_is_reused_until_it_fails() {
     let good = Arc::new(std::sync::atomic::AtomicUsize::new(1));
     let number = Arc::clone(&good);
     let away = Server::start(move |request| {

@@ -72,7 +72,7 @@ async fn names_come_before_bytes_that_have_just_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_have_waited_come_before_names_that_have_just_come() {
+async fn waiting_data_requests_precede_new_listings() {
     let limit = limit(1);
     let first = limit.lease(RequestClass::Names, 0).await;
     let bytes = limit.lease(RequestClass::Bytes, 0);
@@ -124,7 +124,7 @@ async fn a_fetch_gives_way_to_names_and_not_to_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_brings_nothing_gives_way_and_has_twice_as_long_the_next_time() {
+async fn idle_request_yields_with_doubled_timeout() {
     let limit = limit(1);
     for (given_up, patience) in [(0, 1), (1, 2), (2, 4)] {
         let silent = limit.lease(RequestClass::Names, given_up).await;
@@ -144,7 +144,7 @@ async fn what_brings_nothing_gives_way_and_has_twice_as_long_the_next_time() {
 
 /// A single-threaded server: a held connection shuts the others out.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_shuts_new_connections_out_gets_as_many_as_it_serves() {
+async fn unaccepted_connections_lower_the_limit() {
     let limit = limit(16);
     answered(&limit, RequestClass::Names).await.finish(true);
     let (kept, new) = (

@@ -26,7 +26,7 @@ fn busy(path: &str, retry_after: Option<Duration>) -> HttpError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_alone_holds_nobody_up_and_the_second_one_stands_for_the_origin() {
+async fn second_failure_is_attributed_to_the_origin() {
     let health = health();
     for _ in 0..5 {
         assert_eq!(
@@ -58,7 +58,7 @@ async fn what_fails_alone_holds_nobody_up_and_the_second_one_stands_for_the_orig
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_while_others_are_answered_is_no_sign_of_the_origin() {
+async fn failure_among_successes_is_not_the_origins() {
     let health = health();
     for _ in 0..3 {
         for path in ["a", "b", "c"] {
@@ -107,7 +107,7 @@ async fn a_broken_way_and_a_word_to_all_are_the_origins_at_once() {
 }
 
 #[test]
-fn no_server_makes_it_remember_origins_without_end_and_what_is_held_stays() {
+fn tracked_origins_are_bounded() {
     let healths = Healths::default();
     let of = |port: usize| healths.of_url(&Url::parse(&format!("http://h:{}/", port + 1)).unwrap());
     let held = of(0);
@@ -117,7 +117,7 @@ fn no_server_makes_it_remember_origins_without_end_and_what_is_held_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_well_origin_is_asked_at_once_by_all() {
+async fn healthy_origin_gets_all_requests_at_once() {
     let health = health();
     let began = Instant::now();
     let permits = [health.permit().await, health.permit().await];
@@ -127,7 +127,7 @@ async fn a_well_origin_is_asked_at_once_by_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_questions_that_were_under_way_together_count_as_one() {
+async fn concurrent_failures_count_as_one() {
     let health = health();
     let permits = [health.permit().await, health.permit().await, health.permit().await];
     for permit in permits {
@@ -185,7 +185,7 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_its_turn_back_without_a_word_lets_the_next_one_ask() {
+async fn returned_permit_goes_to_the_next() {
     let health = health();
     health.permit().await.failed(&down());
     let probe = health.permit().await;

@@ -23,7 +23,7 @@ fn decided(known: &str, told: &str, heads: &[&str], gets: &[&str], bytes: Bytes)
 }
 
 #[test]
-fn a_steady_validator_that_is_another_one_is_another_version() {
+fn steady_different_validator_is_a_new_version() {
     for (known, told) in [
         ("a 01", "b 01"),
         ("a 01", "b 02"),
@@ -40,7 +40,7 @@ fn a_steady_validator_that_is_another_one_is_another_version() {
 }
 
 #[test]
-fn validators_that_differ_from_answer_to_answer_mean_nothing_if_the_bytes_are_the_same() {
+fn varying_validators_with_same_bytes_are_aliases() {
     for (known, told, heads, gets, by) in [
         ("a 01", "b 01", ["a 01", "b 01"], ["b 01", "a 01"], By::Names),
         ("- 01", "- 08", ["- 01", "- 08"], ["- 08", "- 01"], By::Names),
@@ -148,7 +148,7 @@ fn bytes_are_compared_where_parts_overlap() {
 }
 
 #[test]
-fn another_version_is_called_by_none_of_the_names_that_were_learnt() {
+fn new_version_shares_no_learned_alias() {
     let url = Url::parse("http://h/f").unwrap();
     let version = |tag: &str| Version {
         size: 5,

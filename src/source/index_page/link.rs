@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn other_origins_have_names_if_they_are_wanted_and_are_shown_no_user_info() {
+    fn external_links_have_names_without_user_info() {
         let config = ListingConfig {
             external_links: true,
             ..ListingConfig::default()
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_decoded_once_and_its_url_asks_for_the_same_name() {
+    fn name_is_decoded_once_and_round_trips() {
         let page = page("http://host/d/");
         for (href, name, path) in [
             ("a%2520b", "a%20b", "/d/a%2520b"),
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_component_come_through_for_the_caller_to_refuse() {
+    fn invalid_names_are_passed_to_the_caller() {
         let page = page("http://host/d/");
         for (href, name) in [
             ("..%2fetc", "../etc"),

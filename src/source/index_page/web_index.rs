@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_of_a_mirror_are_asked_for_at_the_source() {
+    fn mirror_listing_urls_map_to_the_source() {
         let page = "<title>Index of /copy</title><a href=\"a%20b\">x</a> <a href=\"/copy/sub/\">x</a> \
                     <a href=\"http://cdn/f\">x</a>";
         let at = Url::parse("https://mirror/copy/").unwrap();

@@ -50,7 +50,7 @@ fn told(file: &RemoteFile, size: u64) {
 }
 
 #[test]
-fn a_listing_that_goes_on_giving_a_wrong_size_has_nothing_new_to_say_of_the_next_version() {
+fn repeated_wrong_listed_size_is_ignored() {
     let listed = file(3);
     listed.attributes(2);
     told(&listed, 4);
@@ -61,7 +61,7 @@ fn a_listing_that_goes_on_giving_a_wrong_size_has_nothing_new_to_say_of_the_next
 }
 
 #[test]
-fn what_was_told_of_the_old_version_is_not_taken_for_the_next_one() {
+fn old_metadata_is_not_applied_to_the_next_version() {
     let listed = file(3);
     told(&listed, 3);
     listed.attributes(2);

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_dates_are_moved_by_what_the_nearest_file_tells() {
+    fn listed_dates_shift_by_the_nearest_known_file() {
         let clock = Clock::default();
         let (winter, summer) = (1000 * DAY + 10 * HOUR, 1180 * DAY + 10 * HOUR);
         assert_eq!(clock.utc(at(winter)), at(winter));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_that_no_zone_has_tells_nothing() {
+    fn impossible_zone_offset_is_ignored() {
         let clock = Clock::default();
         let noon = 1000 * DAY + 12 * HOUR;
         for modified in [noon + 7 * 60, noon + 15 * HOUR, noon - 3 * DAY] {

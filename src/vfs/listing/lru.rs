@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_listed_longest_ago_go_until_there_are_few_enough() {
+    fn least_recently_listed_directories_are_dropped() {
         let nodes: Vec<_> = (0..4).map(node).collect();
         let mut remembered = ListingLru::default();
         let mut leaving = |at: usize, names| -> Vec<Ino> {

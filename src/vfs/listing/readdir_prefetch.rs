@@ -412,7 +412,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pace_doubles_with_every_step_in_order_and_falls_with_the_first_that_is_not() {
+    fn prefetch_depth_doubles_in_order_and_resets() {
         let mut pace = Pace::default();
         let mut seen = Vec::new();
         for _ in 0..7 {

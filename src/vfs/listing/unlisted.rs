@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_vain_are_bounded_and_those_that_are_found_make_up_for_some() {
+    fn unlisted_lookups_are_bounded() {
         let mut allowance = Allowance::new();
         let taken = (0..1000).filter(|_| allowance.take()).count();
         assert_eq!(taken, MOST as usize);

@@ -364,7 +364,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn an_origin_that_has_too_much_to_do_is_asked_by_half_as_many_and_by_slowly_more_again() {
+    async fn overload_halves_the_limit() {
         let gate = gate();
         let places = |count| async move {
             let mut places = Vec::new();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guesses_leave_a_place_for_somebody_who_waits() {
+    async fn speculative_requests_leave_a_slot() {
         let gate = gate();
         let mut guesses = Vec::new();
         for _ in 0..GUESSES {
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_in_time_is_taken_and_a_late_one_is_not_waited_for() {
+    async fn late_response_is_not_awaited() {
         let (gate, runtime) = (gate(), Handle::current());
         let takes = |time| async move {
             tokio::time::sleep(time).await;
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_origin_lets_nobody_wait_and_is_asked_one_question_until_it_answers() {
+    async fn silent_origin_gets_one_probe() {
         let (gate, runtime) = (gate(), Handle::current());
         assert_eq!(gate.ask(&runtime, std::future::pending::<()>()).await, None);
         let (asked, heard) = oneshot::channel();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_what_an_earlier_mount_was_told_waits_for_a_moment_and_only_once() {
+    async fn cached_metadata_limits_the_wait() {
         let (gate, runtime) = (gate(), Handle::current());
         let takes = |time| async move {
             tokio::time::sleep(time).await;
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_an_answer_and_a_broken_connection_says_nothing() {
+    async fn denial_is_a_response_and_a_reset_is_not() {
         let gate = gate();
         gate.note(Some(&HttpErrorKind::TimedOut(PATIENCE)));
         gate.note(Some(&HttpErrorKind::Interrupted));

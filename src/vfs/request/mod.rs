@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_while_others_are_answered_does_not_stop_them() {
+    fn single_refusal_does_not_stop_others() {
         assert!(is_of_this_question(Some(&BUSY), 1));
         assert!(!is_of_this_question(Some(&BUSY), 0), "nobody is answered");
         assert!(

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_called_by_the_last_part_of_its_path_or_by_its_host() {
+    fn source_name_is_its_last_path_part_or_host() {
         let name =
             |url: &str| name_of(&Url::parse(url).unwrap()).map(|name| name.as_os_str().to_str().unwrap().to_owned());
         assert_eq!(name("http://h/films/a%20b%23.mkv?token=x").as_deref(), Some("a b#.mkv"));

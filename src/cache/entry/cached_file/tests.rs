@@ -66,7 +66,7 @@ fn a_chunk_that_is_wanted_again_while_it_leaves_stays() {
 }
 
 #[test]
-fn a_chunk_that_leaves_is_not_learnt_from_the_index_that_still_has_it() {
+fn evicting_chunk_is_not_reloaded_from_the_index() {
     let dir = tempfile::tempdir().unwrap();
     let quota = quota(&dir);
     let cached_file = cached_file(&quota);
@@ -108,7 +108,7 @@ fn a_fetch_that_ends_within_a_chunk_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_chunk_that_was_lost_is_not_learnt_from_the_index_that_still_has_it() {
+fn lost_chunk_is_not_reloaded_from_the_index() {
     let dir = tempfile::tempdir().unwrap();
     let quota = quota(&dir);
     let cached_file = cached_file(&quota);
@@ -122,7 +122,7 @@ fn a_chunk_that_was_lost_is_not_learnt_from_the_index_that_still_has_it() {
 }
 
 #[test]
-fn a_chunk_that_was_not_verified_and_is_begun_again_while_it_leaves_is_not_learnt_from_the_index_that_still_has_it() {
+fn restarted_unverified_chunk_is_not_reloaded_from_the_index() {
     let dir = tempfile::tempdir().unwrap();
     let quota = quota(&dir);
     let cached_file = Arc::new(CachedFile::for_tests(C, 4 * C));
@@ -135,7 +135,7 @@ fn a_chunk_that_was_not_verified_and_is_begun_again_while_it_leaves_is_not_learn
 }
 
 #[test]
-fn nothing_that_may_be_recorded_is_given_back_while_that_can_t_be_told() {
+fn possibly_recorded_blocks_are_kept_while_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let quota = quota(&dir);
     let cached_file = Arc::new(CachedFile::for_tests(C, 4 * C));

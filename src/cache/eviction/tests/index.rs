@@ -22,7 +22,7 @@ fn most_during(folder: &Path, work: impl FnOnce(&RwLock<()>)) -> u64 {
 }
 
 #[test]
-fn listings_make_way_for_each_other_and_no_file_does_for_them() {
+fn listings_evict_only_other_listings() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), SIZE);
     let _evictor = Evictor::start(Arc::clone(&versions), || {}).unwrap();
@@ -123,7 +123,7 @@ fn thousands_of_small_files_keep_to_the_size() {
 }
 
 #[test]
-fn no_more_files_are_forgotten_at_once_than_the_log_of_the_index_has_room_for() {
+fn eviction_batches_fit_the_wal() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), SIZE);
     let other = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();

@@ -81,7 +81,7 @@ fn an_audit_leaves_alone_what_is_still_to_be_verified() {
 }
 
 #[test]
-fn what_the_index_could_not_forget_is_present_again_and_keeps_its_bytes() {
+fn failed_deletion_restores_the_chunk() {
     let dir = tempfile::tempdir().unwrap();
     let failing = Arc::new(Mutex::new(None));
     let code = Arc::clone(&failing);
@@ -112,7 +112,7 @@ fn what_the_index_could_not_forget_is_present_again_and_keeps_its_bytes() {
 }
 
 #[test]
-fn what_was_suspect_is_so_again_when_the_index_could_not_forget_it() {
+fn failed_deletion_restores_unverified_state() {
     let dir = tempfile::tempdir().unwrap();
     let first = versions(dir.path(), 64 * MIB);
     let settled = open(&first, 1, 3);
@@ -134,7 +134,7 @@ fn what_was_suspect_is_so_again_when_the_index_could_not_forget_it() {
 }
 
 #[test]
-fn a_file_that_can_lose_nothing_does_not_keep_warmer_ones_from_making_room() {
+fn unevictable_file_does_not_block_others() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 9 * MIB);
     let (cold, warm) = (open(&versions, 1, 50), open(&versions, 2, 50));
@@ -156,7 +156,7 @@ fn a_file_that_can_lose_nothing_does_not_keep_warmer_ones_from_making_room() {
 }
 
 #[test]
-fn a_version_that_was_replaced_goes_before_all_others_however_it_was_used() {
+fn replaced_version_is_evicted_first() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 9 * MIB);
     let (old, other) = (open(&versions, 1, 50), open(&versions, 2, 50));
@@ -209,7 +209,7 @@ fn what_is_cleared_beside_a_mount_no_longer_counts_there() {
 }
 
 #[test]
-fn data_files_that_somebody_deletes_are_noticed() {
+fn deleted_data_files_are_detected() {
     let dir = tempfile::tempdir().unwrap();
     let mount = versions(dir.path(), 8 * MIB);
     let mut looked = None;
@@ -232,7 +232,7 @@ fn data_files_that_somebody_deletes_are_noticed() {
 }
 
 #[test]
-fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
+fn failed_hole_punch_is_logged_once_and_ends_the_round() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
     let before = parts(dir.path(), 9 * MIB);
@@ -257,7 +257,7 @@ fn bytes_that_can_t_be_given_back_are_said_once_and_end_the_round() {
 /// The queued deletion by the creator of a data file had removed what another mount had recorded
 /// meanwhile.
 #[test]
-fn what_one_mount_records_of_a_file_that_another_has_just_made_stays_recorded() {
+fn records_of_two_mounts_for_a_new_file_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (maker, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
     let made = open(&maker, 1, 4);

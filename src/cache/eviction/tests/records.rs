@@ -8,7 +8,7 @@ use crate::cache::storage::disk::{Disk, FaultyDisk, System};
 
 /// A chunk that one mount left incomplete was completed by another meanwhile.
 #[test]
-fn what_another_mount_has_recorded_of_a_chunk_that_was_begun_here_stays() {
+fn chunk_recorded_by_another_mount_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
     let (here, there) = (open(&one, 1, 4), open(&other, 1, 4));
@@ -25,7 +25,7 @@ fn what_another_mount_has_recorded_of_a_chunk_that_was_begun_here_stays() {
 }
 
 #[test]
-fn an_audit_leaves_alone_what_another_mount_has_recorded_since_it_looked() {
+fn audit_keeps_records_newer_than_its_scan() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (parts(dir.path(), 64 * MIB), parts(dir.path(), 64 * MIB));
     let there = open(&other, 1, 4);
@@ -73,7 +73,7 @@ fn one_that_records_late_and_another(folder: &Path, gate: &Arc<RwLock<()>>) -> (
 }
 
 #[test]
-fn a_file_that_is_closed_before_it_is_recorded_is_not_taken_for_one_that_nobody_knows() {
+fn closed_unrecorded_file_is_not_an_orphan() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::<RwLock<()>>::default();
     let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
@@ -91,7 +91,7 @@ fn a_file_that_is_closed_before_it_is_recorded_is_not_taken_for_one_that_nobody_
 }
 
 #[test]
-fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
+fn pending_chunk_survives_another_mounts_audit() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::<RwLock<()>>::default();
     let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
@@ -119,7 +119,7 @@ fn a_chunk_that_is_still_to_be_recorded_is_not_cleared_up_by_another_mount() {
 
 /// `fetchfs cache verify` beside a mount that evicts and refetches reports real faults only.
 #[test]
-fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
+fn chunk_replaced_during_verify_is_not_damage() {
     let dir = tempfile::tempdir().unwrap();
     let mount = versions(dir.path(), 64 * MIB);
     let settled = open(&mount, 1, 3);
@@ -166,7 +166,7 @@ fn what_goes_and_comes_again_while_it_is_verified_is_not_wrong() {
 }
 
 #[test]
-fn a_file_that_is_still_to_be_recorded_does_not_belong_to_nothing() {
+fn pending_file_is_not_an_orphan() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::<RwLock<()>>::default();
     let (late, other) = one_that_records_late_and_another(dir.path(), &gate);
@@ -183,7 +183,7 @@ fn a_file_that_is_still_to_be_recorded_does_not_belong_to_nothing() {
 }
 
 #[test]
-fn what_was_to_leave_and_was_begun_again_is_as_it_was_when_the_index_could_not_forget_it() {
+fn failed_deletion_restores_a_restarted_chunk() {
     let dir = tempfile::tempdir().unwrap();
     let versions = versions(dir.path(), 64 * MIB);
     let settled = open(&versions, 1, 3);

@@ -101,7 +101,7 @@ fn threads_block_until_their_own_bytes_are_in() {
 }
 
 #[test]
-fn a_range_that_is_present_is_answered_before_the_call_returns() {
+fn present_range_is_answered_synchronously() {
     let (idle, manager) = Idle::manager(LONG);
     let entry = entry(1);
     entry.settled().unwrap().presence.insert(0);
@@ -203,7 +203,7 @@ async fn deadlines_are_watched_again_after_a_time_without_any() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_whose_answer_panics_costs_no_other_reader_his() {
+async fn panicking_reply_does_not_affect_others() {
     let (idle, manager) = Idle::manager(LONG);
     tokio::spawn(Arc::clone(&manager).watch_waits());
     let entry = entry(100);
@@ -224,7 +224,7 @@ async fn a_reader_whose_answer_panics_costs_no_other_reader_his() {
 }
 
 #[test]
-fn waits_that_are_over_take_no_memory_while_an_older_one_goes_on() {
+fn finished_waits_are_freed() {
     let (_idle, manager) = Idle::manager(LONG);
     let (stuck, quick) = (entry(1), entry(1));
     quick.settled().unwrap().presence.insert(0);
@@ -265,7 +265,7 @@ fn closing_wakes_each_reader_once_and_stops_each_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_patiently_waits_longer_than_a_reader_would_and_can_cancel() {
+async fn patient_wait_outlasts_readers_and_can_be_cancelled() {
     let (idle, manager) = Idle::manager(LONG);
     tokio::spawn(Arc::clone(&manager).watch_waits());
     let entry = entry(4);
@@ -301,7 +301,7 @@ fn a_callback_may_ask_for_more() {
 }
 
 #[tokio::test]
-async fn a_fetch_hears_of_being_stopped_but_goes_on_when_it_is_only_cut() {
+async fn stopped_fetch_ends_and_shortened_fetch_continues() {
     let control = Arc::new(FetchControl::new(100));
     let heard = tokio::spawn({
         let control = Arc::clone(&control);

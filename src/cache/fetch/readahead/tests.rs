@@ -79,7 +79,7 @@ fn an_isolated_read_asks_for_nothing_ahead() {
 }
 
 #[test]
-fn a_sequential_reader_that_is_never_starved_is_kept_ahead_of_by_a_modest_window() {
+fn unstarved_reader_has_a_modest_window() {
     let (asked, widest) = read_in_sequence(|_| false);
     assert_eq!(widest, PROVEN_WINDOW + READ);
     assert!((GIB / 2..=GIB / 2 + PROVEN_WINDOW).contains(&asked), "{asked}");
@@ -97,7 +97,7 @@ fn in_a_small_cache_a_starved_reader_s_window_stays_small() {
 }
 
 #[test]
-fn a_starved_reader_s_window_grows_to_its_limit_within_a_fraction_of_it() {
+fn starved_window_grows_quickly_to_its_limit() {
     let (_, widest) = read_in_sequence(|_| true);
     assert_eq!(widest, MAX_WINDOW + READ);
     let (_, widest) = read_in_sequence(|at| at < 96 * MIB);
@@ -125,7 +125,7 @@ fn read_in_sequence(missing: impl Fn(u64) -> bool) -> (u64, u64) {
 }
 
 #[test]
-fn requests_out_of_order_within_the_kernel_s_own_read_ahead_are_one_stream() {
+fn out_of_order_kernel_read_ahead_is_one_stream() {
     let mut handle = Handle::new();
     let mut asked = 0;
     for pair in 0..64 {
@@ -139,7 +139,7 @@ fn requests_out_of_order_within_the_kernel_s_own_read_ahead_are_one_stream() {
 }
 
 #[test]
-fn a_small_gap_ahead_and_a_short_step_back_stay_on_their_cursor() {
+fn small_gaps_and_steps_back_keep_the_cursor() {
     let mut handle = Handle::new();
     let asked = handle.run(0, 4 * MIB);
     for place in [4 * MIB + 800 * KIB, 4 * MIB, 4 * MIB + 200 * KIB] {
@@ -164,7 +164,7 @@ fn window_left_behind_is_dropped_when_the_new_place_has_proved_itself() {
 }
 
 #[test]
-fn a_handle_that_has_read_in_sequence_has_a_small_window_at_the_next_two_places() {
+fn sequential_handle_gets_small_windows_after_two_seeks() {
     let mut handle = Handle::new();
     handle.run(0, 256 * KIB);
     let ahead = [900, 100, 300, 500].map(|place| {
@@ -180,7 +180,7 @@ fn a_handle_that_has_read_in_sequence_has_a_small_window_at_the_next_two_places(
 }
 
 #[test]
-fn what_begins_on_trust_does_not_grow_before_it_has_proved_itself() {
+fn speculative_window_grows_only_after_confirmation() {
     let mut handle = Handle::new();
     handle.run(0, 256 * KIB);
     for step in 0..2 {
@@ -196,7 +196,7 @@ fn what_begins_on_trust_does_not_grow_before_it_has_proved_itself() {
 }
 
 #[test]
-fn who_seeks_ahead_within_its_own_window_takes_it_over_when_the_new_place_has_proved_itself() {
+fn seek_within_the_window_takes_it_over() {
     let mut handle = Handle::new();
     let asked = handle.run(0, 8 * MIB);
     assert!(asked > 64 * MIB, "{asked}");
@@ -244,7 +244,7 @@ fn looks_elsewhere_do_not_crowd_a_stream_out() {
 }
 
 #[test]
-fn a_stream_too_many_crowds_out_the_one_that_has_not_moved_for_longest() {
+fn excess_stream_replaces_the_least_recent() {
     let mut handle = Handle::new();
     // So that none of them is left alone for long enough.
     for step in 0..2 {
@@ -260,7 +260,7 @@ fn a_stream_too_many_crowds_out_the_one_that_has_not_moved_for_longest() {
 }
 
 #[test]
-fn who_comes_back_has_the_window_asked_for_again_and_is_waited_for_longer_the_next_time() {
+fn returning_reader_gets_its_window_for_longer() {
     let mut handle = Handle::new();
     handle.run(0, 8 * MIB);
     handle.run(500 * MIB, MIB);
@@ -294,7 +294,7 @@ fn two_streams_through_one_handle_keep_a_window_each() {
 }
 
 #[test]
-fn steps_of_a_few_hundred_kilobytes_are_no_sequence_however_many() {
+fn medium_strides_are_not_sequential() {
     for stride in [300, 512, 900].map(|kib| kib * KIB) {
         let mut handle = Handle::new();
         for step in 0..1000 {
@@ -304,7 +304,7 @@ fn steps_of_a_few_hundred_kilobytes_are_no_sequence_however_many() {
 }
 
 #[test]
-fn a_sequence_with_small_gaps_is_one_and_one_long_gap_does_not_end_it() {
+fn sequence_tolerates_small_gaps_and_one_long_gap() {
     let mut handle = Handle::new();
     for step in 0..100 {
         handle.read(step * 160 * KIB, READ, true);
@@ -326,7 +326,7 @@ fn reading_backwards_is_no_sequence() {
 }
 
 #[test]
-fn who_has_read_little_is_not_sent_much_however_starved() {
+fn short_reader_gets_a_small_window() {
     let mut handle = Handle::new();
     for step in 0..256 {
         let at = step * READ;
@@ -338,7 +338,7 @@ fn who_has_read_little_is_not_sent_much_however_starved() {
 }
 
 #[test]
-fn a_film_that_was_slow_to_start_has_some_seconds_ahead_of_it_after_a_while() {
+fn slow_start_video_gains_seconds_of_read_ahead() {
     let mut handle = Handle::new();
     let mut asked = handle.run(0, 32 * MIB);
     assert!(asked > 128 * MIB, "{asked}");

@@ -189,7 +189,7 @@ fn failure() -> ReadError {
 }
 
 #[test]
-fn a_chunk_that_is_evicted_behind_the_fetch_that_brought_it_comes_again() {
+fn chunk_evicted_behind_its_fetch_is_refetched() {
     let (mut play, entry) = (Play::with_slots(2), known("a", 100));
     play.request(&entry, 0..16, Priority::High);
     play.writes(0, 4 * C);
@@ -206,7 +206,7 @@ fn a_chunk_that_is_evicted_behind_the_fetch_that_brought_it_comes_again() {
 }
 
 #[test]
-fn what_is_lost_of_a_chunk_that_was_begun_wakes_nobody_and_comes_again() {
+fn lost_partial_chunk_wakes_no_waiter_and_is_refetched() {
     let (mut play, entry) = (Play::with_slots(2), known("a", 100));
     play.request(&entry, 0..4, Priority::High);
     play.writes(0, 2 * C + C / 2);

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_that_loses_its_most_urgent_reason_keeps_the_others() {
+    fn chunk_keeps_its_remaining_priorities() {
         let (mut wants, all) = (WantedChunks::default(), 0..100);
         wants.add(0..10, Priority::Low);
         wants.add(5..15, Priority::Critical);

@@ -85,7 +85,7 @@ fn database_bytes(dir: &Path, index: ChunkIndex) -> u64 {
 }
 
 #[test]
-fn the_index_takes_no_more_than_two_hundredths_of_a_per_cent_of_what_is_cached() {
+fn index_is_at_most_0_02_percent_of_the_cache() {
     // Files of 64 MiB, whose chunks come in random order.
     const FILES: u64 = 256;
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ fn the_index_takes_no_more_than_two_hundredths_of_a_per_cent_of_what_is_cached()
 }
 
 #[test]
-fn the_index_grows_by_no_more_for_a_file_of_one_chunk_than_is_counted_for_it() {
+fn index_growth_per_file_is_within_its_estimate() {
     const FILES: u64 = 10_000;
     let dir = tempfile::tempdir().unwrap();
     let (index, _) = open(dir.path());

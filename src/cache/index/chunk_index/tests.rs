@@ -71,7 +71,7 @@ fn what_was_recorded_is_there_after_opening_again() {
 }
 
 #[test]
-fn whoever_asks_after_recording_finds_it_although_others_record_and_ask_too() {
+fn query_after_recording_finds_the_record() {
     let dir = tempfile::tempdir().unwrap();
     let (_, record, key) = entry("http://h/a", 1 << 30);
     let index = ChunkIndex::open(dir.path()).unwrap();
@@ -98,7 +98,7 @@ fn whoever_asks_after_recording_finds_it_although_others_record_and_ask_too() {
 }
 
 #[test]
-fn what_a_power_cut_may_have_lost_is_not_certain_until_it_was_verified() {
+fn power_cut_chunks_are_unverified() {
     let dir = tempfile::tempdir().unwrap();
     let (_, record, key) = entry("http://h/a", 10_000);
     let open = |boot: &str| ChunkIndex::open_with(dir.path(), boot, |tables| tables).unwrap();
@@ -132,7 +132,7 @@ fn what_a_power_cut_may_have_lost_is_not_certain_until_it_was_verified() {
 }
 
 #[test]
-fn a_chunk_that_comes_again_has_the_new_checksum_and_counts_once() {
+fn rerecorded_chunk_has_the_new_checksum() {
     let dir = tempfile::tempdir().unwrap();
     let (_, record, key) = entry("http://h/a", 10_000);
     let index = ChunkIndex::open(dir.path()).unwrap();
@@ -220,7 +220,7 @@ impl Commit for Locked {
 }
 
 #[test]
-fn who_opens_a_file_does_not_wait_for_a_lock_and_believes_nothing_that_may_be_taken_back() {
+fn open_never_waits_for_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let (url, record, key) = entry("http://h/a", 10_000);
     let (other_url, other_record, other_key) = entry("http://h/b", 10_000);

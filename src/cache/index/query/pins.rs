@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_pinned_before_and_after_it_is_cached_and_in_its_current_version_only() {
+    fn pin_covers_only_the_current_version() {
         let dir = tempfile::tempdir().unwrap();
         let index = ChunkIndex::open(dir.path()).unwrap();
         pin(&index, "http://h/a");

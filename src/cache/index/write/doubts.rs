@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_forgotten_is_not_trusted_until_the_entry_is_gone() {
+    fn undeleted_chunk_is_untrusted_until_its_entry_is_gone() {
         let key = EntryKey::for_tests(1);
         let trust = [Record::Trust { key: key.clone() }];
         let mut doubts = Doubts::default();

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_lasts_is_told_when_it_begins_and_when_it_ends() {
+    fn lasting_failure_is_logged_at_start_and_end() {
         let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
         let busy = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
         let mut health = Health::default();

@@ -37,7 +37,7 @@ fn the_smallest_size_counts_for_all_for_as_long_as_its_owner_lives() {
 }
 
 #[test]
-fn who_comes_first_again_believes_the_larger_count_and_forgets_reservations() {
+fn first_user_takes_the_larger_count() {
     let (dir, one) = joined(1000, 0);
     assert!(reserves(&one, 60, 1000) && reserves(&one, 30, 1000));
     one.settle(60, 60);
@@ -59,7 +59,7 @@ fn a_file_of_something_else_counts_as_nothing() {
 }
 
 #[test]
-fn more_than_there_are_slots_for_are_told_who_is_there() {
+fn excess_mounts_are_told_the_users() {
     let (dir, _one) = joined(1000, 0);
     let _more: Vec<_> = (1..SLOTS).map(|_| Ledger::join(dir.path(), 1000, 0).unwrap()).collect();
     let refused = Ledger::join(dir.path(), 1000, 0).unwrap_err().to_string();
@@ -67,7 +67,7 @@ fn more_than_there_are_slots_for_are_told_who_is_there() {
 }
 
 #[test]
-fn who_is_none_of_them_has_them_look_what_is_there() {
+fn outside_process_triggers_an_audit() {
     let (dir, one) = joined(1000, 0);
     assert!(one.claim_audit(500) && !one.claim_audit(500), "the first one at once");
     let wanted = one.wanted();
@@ -82,7 +82,7 @@ fn who_is_none_of_them_has_them_look_what_is_there() {
 }
 
 #[test]
-fn who_waits_for_room_is_woken_by_another_process() {
+fn waiter_for_space_is_woken_by_another_process() {
     let (dir, one) = joined(1000, 0);
     let other = Ledger::join(dir.path(), 1000, 0).unwrap();
     let seen = one.relieved();
@@ -99,7 +99,7 @@ fn who_waits_for_room_is_woken_by_another_process() {
 /// What this process has counted stays counted, and the processes of the directory still see each
 /// other.
 #[test]
-fn a_page_that_was_cut_off_is_written_anew_from_what_its_users_know() {
+fn truncated_page_is_rebuilt_by_its_users() {
     let (dir, one) = joined(1000, 0);
     let other = Ledger::join(dir.path(), 700, 0).unwrap();
     assert!(reserves(&one, 60, 1000) && one.claim_audit(500) && !one.claim_audit(500));

@@ -9,7 +9,7 @@ fn store() -> (tempfile::TempDir, ChunkStore) {
 }
 
 #[test]
-fn a_data_file_has_the_full_size_and_takes_only_what_was_written() {
+fn data_file_is_sparse_and_full_size() {
     let (_dir, store) = store();
     let key = EntryKey::for_tests(1);
     let data = store.open_file(&key, 1 << 30, || true).unwrap();
@@ -25,7 +25,7 @@ fn a_data_file_has_the_full_size_and_takes_only_what_was_written() {
 }
 
 #[test]
-fn a_write_goes_on_after_a_short_one_and_fails_with_what_the_disk_says() {
+fn short_write_continues_and_errors_propagate() {
     use crate::cache::storage::disk::{FaultyDisk, WriteFault};
     let (_dir, store) = store();
     let disk = Arc::new(FaultyDisk::default());
@@ -64,7 +64,7 @@ fn a_file_of_another_size_is_emptied() {
 }
 
 #[test]
-fn the_index_forgets_before_a_new_file_can_be_taken_for_intact() {
+fn index_forgets_before_a_new_file_is_created() {
     let (_dir, store) = store();
     let key = EntryKey::for_tests(4);
     let mut size_then = None;
@@ -78,7 +78,7 @@ fn the_index_forgets_before_a_new_file_can_be_taken_for_intact() {
 }
 
 #[test]
-fn who_comes_second_shares_the_file_and_nobody_deletes_it_under_them() {
+fn shared_data_file_is_not_deleted() {
     let (_dir, store) = store();
     let key = EntryKey::for_tests(3);
     let first = store.open_file(&key, 4096, || true).unwrap();
@@ -114,7 +114,7 @@ fn a_file_that_anybody_else_has_open_is_not_had_exclusively() {
 }
 
 #[test]
-fn who_opens_a_file_while_holes_are_punched_waits_and_then_has_it() {
+fn open_waits_for_hole_punching() {
     let (_dir, store) = store();
     let key = EntryKey::for_tests(6);
     let data = store.open_file(&key, 4096, || true).unwrap();

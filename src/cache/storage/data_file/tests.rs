@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn pieces_are_written_one_behind_the_other_however_many_there_are() {
+fn many_pieces_are_written_in_order() {
     let pieces: Vec<Vec<u8>> = (0..3 * MOST_SLICES).map(|n| vec![n as u8; n % 7]).collect();
     let expected = pieces.concat();
     let data = DataFile::for_tests(100 + expected.len() as u64);

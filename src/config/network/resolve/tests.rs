@@ -22,7 +22,7 @@ fn wrong(sources: &[&str], arguments: &[&str]) -> String {
 }
 
 #[test]
-fn nothing_is_sent_to_anybody_unless_it_is_asked_for() {
+fn no_credentials_are_sent_by_default() {
     let plain = http(&["https://host/"], &[]).unwrap();
     assert_eq!(plain, HttpConfig::default());
 }
@@ -107,7 +107,7 @@ fn a_token_comes_from_one_place() {
 }
 
 #[test]
-fn mirrors_are_urls_without_a_login_and_stand_for_one_source() {
+fn mirrors_have_no_login_and_need_one_source() {
     let one = ["https://host/pub/"];
     let mirrors = http(&one, &["--mirror=http://b/", "--mirror", "https://c/x"])
         .unwrap()

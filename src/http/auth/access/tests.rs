@@ -58,7 +58,7 @@ async fn a_url_without_a_login_takes_none_away() {
 }
 
 #[tokio::test]
-async fn options_and_netrc_are_for_the_sources_and_for_nobody_else() {
+async fn credentials_are_sent_only_to_the_sources() {
     let netrc = "machine a login ann password 1 machine a login bob password 2 default login any password 3";
     let access = Access::new(AccessConfig {
         netrc: Netrc::parse(netrc).unwrap(),
@@ -125,7 +125,7 @@ fn client(access: AccessConfig) -> Client {
 }
 
 #[tokio::test]
-async fn over_http_a_password_waits_for_the_question_and_is_proven_where_that_will_do() {
+async fn password_over_http_waits_for_a_challenge() {
     for (challenge, scheme) in [
         ("Basic realm=r", "Basic dTpw"),
         ("Basic realm=r, Digest realm=r, nonce=1", "Digest username=\"u\""),
@@ -156,7 +156,7 @@ async fn over_http_a_password_waits_for_the_question_and_is_proven_where_that_wi
 }
 
 #[tokio::test]
-async fn over_http_a_server_that_never_asks_never_hears_of_a_login() {
+async fn no_credentials_over_http_without_a_challenge() {
     let server = Server::start(|_| says(OK)).await;
     let client = client(AccessConfig {
         login: Some(login("u", "p")),
@@ -168,7 +168,7 @@ async fn over_http_a_server_that_never_asks_never_hears_of_a_login() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_digest_gets_it_from_then_on_over_one_connection() {
+async fn digest_is_reused_after_the_first_challenge() {
     let server = Server::start(|request| match request {
         _ if request.contains("nonce=\"2\"") => says(OK),
         _ if request.contains("nonce=\"1\", uri=\"/old\"") => says(refuses("Digest realm=r, nonce=\"2\", stale=true")),
@@ -204,7 +204,7 @@ async fn a_wrong_login_is_refused_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_had_says_so() {
+async fn missing_token_is_an_error() {
     let server = Server::start(|_| says(OK)).await;
     let client = client(AccessConfig {
         token: Some(TokenSource::File("/no/such/file".into())),

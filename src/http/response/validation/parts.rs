@@ -104,7 +104,7 @@ fn a_part_that_comes_with_200_is_a_part() {
 }
 
 #[test]
-fn a_part_that_goes_on_after_what_was_asked_is_good_for_that() {
+fn longer_part_is_accepted_for_the_request() {
     for (range, is_longer_one) in [
         ("bytes 10-20/100", true),
         ("bytes 10-99/100", true),
@@ -156,7 +156,7 @@ fn a_coding_on_bytes_of_the_right_number_is_a_label() {
 }
 
 #[test]
-fn a_part_of_another_version_says_that_the_file_changed() {
+fn part_of_another_version_is_a_change() {
     let fits = ("range", "bytes 10-19/100");
     for (known, etag, modified) in [
         (strong(), Some("\"b\""), None),
@@ -189,7 +189,7 @@ fn a_part_of_another_version_says_that_the_file_changed() {
 }
 
 #[test]
-fn a_part_of_a_file_that_grew_says_that_the_file_changed_unless_a_strong_tag_denies_it() {
+fn grown_file_is_a_change_unless_the_strong_etag_matches() {
     let grown = |header| judged(206, &[("range", "bytes 10-19/200"), header], None);
     assert!(
         matches!(grown(("etag", "\"a\"")), Verdict::Partial { .. }),
@@ -212,7 +212,7 @@ fn a_part_of_a_file_that_grew_says_that_the_file_changed_unless_a_strong_tag_den
 }
 
 #[test]
-fn a_part_that_names_no_version_is_not_believed_to_be_the_known_one() {
+fn part_without_a_validator_is_rejected() {
     let silent = |range, known| judged(206, &[("range", range)], Some(version(100, known)));
     let taken = |validator| Verdict::Partial {
         version: version(100, validator),

@@ -78,7 +78,7 @@ fn a_listing_knows_a_size_and_the_answer_adds_the_validator() {
 }
 
 #[test]
-fn the_whole_file_is_taken_if_it_is_the_known_version() {
+fn whole_file_of_the_known_version_is_accepted() {
     for (known, header) in [
         (strong(), ("etag", "\"a\"")),
         (dated(), ("modified", DAY)),
@@ -116,7 +116,7 @@ fn the_whole_file_is_taken_if_it_is_the_known_version() {
 }
 
 #[test]
-fn the_whole_of_another_version_says_that_the_file_changed() {
+fn whole_file_of_another_version_is_a_change() {
     let changed = |size, validator| Verdict::Changed(Some(version(size, validator)));
     let answer = judged(
         200,
@@ -225,7 +225,7 @@ fn a_login_page_is_not_a_new_version() {
 }
 
 #[test]
-fn past_the_end_the_server_tells_the_size() {
+fn status_416_gives_the_size() {
     assert_eq!(
         judged(416, &[("range", "bytes */10")], None),
         Verdict::PastEnd { size: 10 }
@@ -265,7 +265,7 @@ fn past_the_end_of_a_known_file_means_that_it_shrank() {
 }
 
 #[test]
-fn what_refuses_a_range_is_judged_by_the_whole_file() {
+fn rejected_range_is_judged_by_the_whole_file() {
     let refusal = || HttpErrorKind::BadAnswer("HTTP 416".to_owned());
     let judged = |status, headers: &[(&str, &str)], known: Option<Version>| {
         judge_instead(&head(status, headers), 10..20, known.as_ref(), refusal())
@@ -296,7 +296,7 @@ fn what_refuses_a_range_is_judged_by_the_whole_file() {
 }
 
 #[test]
-fn a_range_that_is_refused_by_a_status_may_be_had_without_range() {
+fn rejected_range_can_be_retried_without_range() {
     for status in [400, 405, 501] {
         for known in [None, Some(version(100, strong()))] {
             assert!(matches!(judged(status, &[], known), Verdict::Refused(_)), "{status}");
@@ -305,7 +305,7 @@ fn a_range_that_is_refused_by_a_status_may_be_had_without_range() {
 }
 
 #[test]
-fn a_failed_precondition_says_that_the_file_changed() {
+fn status_412_is_a_change() {
     assert_eq!(judged(412, &[], Some(version(100, strong()))), Verdict::Changed(None));
     assert!(is_bad(&judged(412, &[("etag", "\"a\"")], Some(version(100, strong())))));
     for known in [None, Some(version(100, Validator::None))] {

@@ -34,7 +34,7 @@ fn methods(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_first_byte_tells_what_a_file_is() {
+async fn first_byte_probe_gives_size_and_version() {
     let server = of_two_minds("HTTP/1.1 404 No\r\nContent-Length: 0", PART).await;
     let metadata = client().metadata(&server.at("f")).await.unwrap();
     assert_eq!(metadata.version, Some(known(123)));
@@ -63,7 +63,7 @@ async fn of_many_minds(one: &'static str, two: &'static str, whole: &'static str
 }
 
 #[tokio::test]
-async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_file() {
+async fn probe_falls_back_to_two_bytes_then_whole_file() {
     const NO: &str = "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n";
     const BAD: &str = "HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n";
     const BROKEN: &str = "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n";
@@ -120,7 +120,7 @@ async fn where_the_first_byte_is_refused_two_are_asked_for_and_then_the_whole_fi
 }
 
 #[tokio::test]
-async fn what_an_origin_has_answered_is_asked_first_of_its_next_file() {
+async fn successful_probe_is_used_first_next_time() {
     const NO: &str = "HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n";
     const TWO: &str = "HTTP/1.1 206 P\r\nContent-Range: bytes 0-1/123\r\nETag: \"v1\"\r\nContent-Length: 2\r\n\r\nab";
     let server = of_many_minds(NO, TWO, NO, NO).await;
@@ -132,7 +132,7 @@ async fn what_an_origin_has_answered_is_asked_first_of_its_next_file() {
 }
 
 #[tokio::test]
-async fn where_ranges_are_ignored_a_head_that_agrees_with_get_is_enough() {
+async fn head_suffices_if_ranges_are_ignored() {
     let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 3", WHOLE).await;
     let client = client();
     for file in ["a", "b", "c"] {
@@ -180,7 +180,7 @@ async fn a_head_that_contradicts_get_is_the_last_one() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_not_answered_is_waited_for_once_and_not_for_long() {
+async fn unanswered_head_times_out_once() {
     for closes in [true, false] {
         let server = Server::start(move |request| match request.starts_with("HEAD") {
             true if closes => breaks_off(""),
@@ -205,7 +205,7 @@ async fn a_head_that_is_not_answered_is_waited_for_once_and_not_for_long() {
 }
 
 #[tokio::test]
-async fn a_head_that_says_that_nothing_has_changed_is_enough() {
+async fn unchanged_head_is_enough() {
     let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 123", UNDATED).await;
     let client = client();
     for _ in 0..2 {
@@ -227,7 +227,7 @@ async fn a_head_that_says_that_nothing_has_changed_is_enough() {
 
 /// Regression: a cache in front of the server keeps answering HEAD with the old version's head.
 #[tokio::test]
-async fn a_head_that_is_out_of_date_is_found_out_by_the_next_range() {
+async fn stale_head_is_detected_by_the_next_range() {
     let server = of_two_minds("HTTP/1.1 200 OK\r\nETag: \"v0\"\r\nContent-Length: 123", UNDATED).await;
     let client = client();
     let (old, new) = (
@@ -253,7 +253,7 @@ async fn a_head_that_is_out_of_date_is_found_out_by_the_next_range() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_ready_has_the_size_that_head_tells() {
+async fn status_202_file_has_the_size_of_head() {
     let server = of_two_minds(
         "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 123",
         "HTTP/1.1 202 Wait\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n",
@@ -326,7 +326,7 @@ async fn a_page_without_end_is_refused() {
 }
 
 #[tokio::test]
-async fn large_pages_are_held_one_at_a_time_and_small_ones_beside_them() {
+async fn only_one_large_page_is_in_memory() {
     let server = Server::start(|request| {
         let body = "a".repeat(if request.starts_with("GET /large") {
             LARGE_PAGE as usize + 1
@@ -358,7 +358,7 @@ async fn half_a_page_is_no_page() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_length_is_of_the_known_version_if_nothing_denies_it() {
+async fn response_without_length_can_be_the_known_version() {
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
     const BODY: &str = "\r\n3\r\nabc\r\n0\r\n\r\n";
     let unnamed = || Version {

@@ -47,7 +47,7 @@ async fn http2_only() -> (Url, tempfile::NamedTempFile) {
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_only_http2_is_spoken_to_in_it_unasked() {
+async fn http2_only_server_is_detected() {
     let (url, authority) = http2_only().await;
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let mut config = HttpConfig {
@@ -151,7 +151,7 @@ fn trusting(file: &tempfile::NamedTempFile) -> Client {
 
 /// What `openssl req -x509` makes is an authority, which a server may not be.
 #[tokio::test]
-async fn a_certificate_that_is_itself_named_is_trusted_for_its_hosts() {
+async fn named_certificate_is_trusted_for_its_hosts() {
     let mut authority = certificate_for(&["localhost"]);
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     for parameters in [certificate_for(&["localhost"]), authority] {
@@ -167,7 +167,7 @@ async fn a_certificate_that_is_itself_named_is_trusted_for_its_hosts() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_said_in_words() {
+async fn certificate_errors_are_explained() {
     let authority = |mut parameters: rcgen::CertificateParams| {
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         parameters

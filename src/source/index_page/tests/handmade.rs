@@ -51,7 +51,7 @@ fn a_page_that_lists_nothing_and_has_no_mark_is_no_index() {
 }
 
 #[test]
-fn a_page_without_names_and_without_a_mark_may_be_an_empty_directory() {
+fn page_without_names_may_be_an_empty_directory() {
     let case = |name: &str| {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/fixtures/cases")
@@ -72,7 +72,7 @@ fn a_page_without_names_and_without_a_mark_may_be_an_empty_directory() {
 }
 
 #[test]
-fn a_directory_is_one_by_its_slash_or_its_text_or_its_icon_or_its_row() {
+fn directory_is_recognised_by_slash_text_icon_or_row() {
     for row in [
         "<li><a href=d/>d</a>",
         "<li><a href=d>d/</a>",
@@ -196,7 +196,7 @@ fn directories_behind_the_query_of_a_plain_form_are_shown() {
 }
 
 #[test]
-fn links_with_a_query_and_links_elsewhere_have_names_if_they_are_wanted() {
+fn query_and_external_links_have_names_on_request() {
     let config = ListingConfig {
         external_links: true,
         query_links: true,
@@ -236,7 +236,7 @@ fn a_page_that_is_marked_may_be_empty() {
 }
 
 #[test]
-fn a_page_of_refused_names_is_an_index_and_each_is_counted_once() {
+fn rejected_names_are_counted_once() {
     let long = "x".repeat(1024);
     let listing = read(&format!(
         "<a href='{long}'><img></a> <a href='{long}'>a</a> <a href='{long}/'>b</a> <a href='%2E%00%2e'>c</a>"
@@ -249,7 +249,7 @@ fn a_page_of_refused_names_is_an_index_and_each_is_counted_once() {
 }
 
 #[test]
-fn names_are_shown_as_far_as_linux_allows_and_escaped_where_it_does_not() {
+fn names_are_escaped_only_where_needed() {
     let long = "x".repeat(1023);
     let page = format!(
         "<a href='a%0Ab'>1</a> <a href='c%09'>2</a> <a href='%2Fetc%2f..'>3</a> <a href='d%00/'>4</a> <a href={long}>5</a>"
@@ -281,7 +281,7 @@ fn a_byte_order_mark_decides_the_charset() {
 }
 
 #[test]
-fn digits_are_a_size_only_where_the_page_says_so() {
+fn digits_are_a_size_only_if_marked() {
     assert_eq!(sizes("<li><a href=x>x</a> 12 comments"), [Unknown]);
     assert_eq!(sizes("<li><a href=x>x</a> 12"), [Unknown]);
     assert_eq!(sizes("<li><a href=x>x</a> 2026-11-22 12:00 12"), [Exact(12)]);
@@ -390,7 +390,7 @@ fn tags_left_open_cost_nothing_but_facts() {
 }
 
 #[test]
-fn more_names_than_are_taken_are_an_error_that_says_what_to_do() {
+fn too_many_names_are_an_error_with_advice() {
     let config = ListingConfig {
         max_entries: 3,
         ..ListingConfig::default()
@@ -411,7 +411,7 @@ fn more_names_than_are_taken_are_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_page_says_by_its_title_or_by_sizes_and_dates_that_it_is_a_listing() {
+fn listing_is_recognised_by_title_or_columns() {
     let is_marked = |html: &str| read(html).unwrap().is_marked;
     assert!(is_marked("<title>Index of /</title><a href=x>x</a>"));
     assert!(is_marked("<pre><a href=x>x</a> 22-Nov-2026 10:00 7</pre>"));

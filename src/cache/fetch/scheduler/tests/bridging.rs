@@ -14,7 +14,7 @@ fn alternating(slots: usize, round_trip: u64) -> (Play, Arc<CacheEntry>) {
 }
 
 #[test]
-fn with_no_connection_for_what_is_beyond_it_a_gap_is_gone_over() {
+fn gap_is_bridged_without_a_free_connection() {
     let (mut play, entry) = alternating(1, 1);
     play.request(&entry, 0..9, Priority::High);
     assert_eq!(play.starts(), [0..9]);
@@ -23,7 +23,7 @@ fn with_no_connection_for_what_is_beyond_it_a_gap_is_gone_over() {
 }
 
 #[test]
-fn what_other_connections_can_bring_is_left_to_them() {
+fn free_connections_prevent_bridging() {
     let (mut play, entry) = alternating(3, 1);
     play.request(&entry, 0..9, Priority::High);
     assert_eq!(play.starts(), [0..1, 2..3, 4..9]);
@@ -39,7 +39,7 @@ fn file_with_many_connections_of_its_own_leaves_gaps_to_them() {
 }
 
 #[test]
-fn a_gap_that_takes_longer_than_a_round_trip_is_not_gone_over() {
+fn long_gap_is_not_bridged() {
     let (mut play, entry) = alternating(1, 1);
     play.request(&known("a", 1), 0..1, Priority::High);
     play.request(&entry, 0..1, Priority::High);
@@ -49,7 +49,7 @@ fn a_gap_that_takes_longer_than_a_round_trip_is_not_gone_over() {
 }
 
 #[test]
-fn what_is_in_flight_is_not_gone_over_nor_the_limit_of_a_fetch() {
+fn bridging_skips_in_flight_chunks_and_respects_limits() {
     let (mut play, entry) = alternating(2, 2);
     play.request(&entry, 2..3, Priority::High);
     play.request(&entry, 0..1, Priority::High);
@@ -64,7 +64,7 @@ fn what_is_in_flight_is_not_gone_over_nor_the_limit_of_a_fetch() {
 }
 
 #[test]
-fn a_gap_that_nobody_wants_is_brought_along_and_kept() {
+fn unwanted_gap_is_fetched_and_kept() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.far(1);
     play.request(&known("a", 1), 0..1, Priority::High);
@@ -79,7 +79,7 @@ fn a_gap_that_nobody_wants_is_brought_along_and_kept() {
 }
 
 #[test]
-fn who_gives_up_what_is_beyond_a_gap_has_the_gap_left_out_too() {
+fn cancelling_beyond_a_gap_drops_the_gap() {
     let (mut play, entry) = alternating(1, 1);
     play.wait(&entry, 0..C, 1);
     play.scheduler.update_windows(&entry, &[moves(&entry, 1, 0..9)]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_fetch_that_has_had_its_turn_ends_at_its_next_chunk_edge_for_a_reader_without_one() {
+fn long_fetch_yields_at_a_chunk_edge() {
     let mut play = Play::with_slots(1);
     let (stream, urgent) = (known("a", 64), known("a", 1));
     play.wait_with_ahead(&stream, 0..C, 0..64, 1);
@@ -24,7 +24,7 @@ fn a_fetch_that_has_had_its_turn_ends_at_its_next_chunk_edge_for_a_reader_withou
 }
 
 #[test]
-fn a_fetch_that_gives_way_brings_what_its_own_reader_is_blocked_on() {
+fn yielding_fetch_completes_its_blocked_chunk() {
     let mut play = Play::with_slots(1);
     let (stream, urgent) = (known("a", 64), known("a", 1));
     play.wait_with_ahead(&stream, 0..C, 0..64, 1);

@@ -449,7 +449,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_no_waiter_is_forgotten_and_nothing_is_left_at_the_end(
+    fn random_events_lose_no_waiter_and_leave_no_state(
         limit in 1..5usize,
         fetch_chunks in 1..18u64,
         split_distance in 0..12 * C,

@@ -55,7 +55,7 @@ fn files_led_to_a_silent_origin_hold_no_slot_of_their_own() {
 }
 
 #[test]
-fn a_file_that_found_no_slot_where_it_leads_begins_there_later() {
+fn redirected_file_without_a_slot_starts_later() {
     let mut play = Play::with_slots(1);
     play.reads_led(3);
     let stopped: Vec<_> = [1, 2].map(|index: usize| play.started[index].id).into();
@@ -79,7 +79,7 @@ fn each_target_has_slots_of_its_own() {
 }
 
 #[test]
-fn a_file_is_asked_for_where_it_was_led_before() {
+fn file_is_queued_at_its_last_redirect_target() {
     let mut play = Play::with_slots(1);
     let file = known("a", 2);
     play.wait(&file, 0..C, 1);
@@ -105,7 +105,7 @@ fn an_answer_of_the_own_origin_takes_its_slot_again() {
 }
 
 #[test]
-fn a_reader_that_is_led_to_a_full_origin_takes_the_slot_of_what_is_read_ahead() {
+fn redirected_reader_preempts_read_ahead() {
     let mut play = Play::with_slots(1);
     let ahead = known("b", 100);
     play.request(&ahead, 0..100, Priority::Medium);
@@ -119,7 +119,7 @@ fn a_reader_that_is_led_to_a_full_origin_takes_the_slot_of_what_is_read_ahead() 
 }
 
 #[test]
-fn how_many_connections_an_origin_bears_is_learnt_where_files_lead() {
+fn connection_limit_is_learned_at_the_redirect_target() {
     let mut play = Play::with_slots(4);
     for waiter in 0..4 {
         play.wait(&known("a", 1), 0..C, waiter);

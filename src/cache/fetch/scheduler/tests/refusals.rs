@@ -72,7 +72,7 @@ impl Refusing {
 }
 
 #[test]
-fn what_is_refused_while_nobody_is_served_is_the_origins_and_keeps_its_slot() {
+fn refusal_of_all_is_attributed_to_the_origin() {
     let mut refusing = Refusing::with_slots(4);
     refusing.play.wait(&known("a", 4), 0..1, 1);
     for _ in 0..5 {
@@ -82,7 +82,7 @@ fn what_is_refused_while_nobody_is_served_is_the_origins_and_keeps_its_slot() {
 }
 
 #[test]
-fn what_seems_to_be_the_origins_gives_way_to_a_file_that_may_find_it_well() {
+fn origin_failure_yields_to_another_file() {
     let mut refusing = Refusing::with_slots(1);
     let (bad, good) = (known("a", 1), known("a", 1));
     refusing.play.wait(&bad, 0..1, 1);
@@ -101,7 +101,7 @@ fn what_seems_to_be_the_origins_gives_way_to_a_file_that_may_find_it_well() {
 }
 
 #[test]
-fn what_is_refused_for_the_number_gives_its_slot_to_others_and_comes_again() {
+fn overload_refusal_frees_the_slot_and_is_retried() {
     let mut refusing = Refusing::with_slots(4);
     let entries: Vec<_> = (0..5).map(|_| known("a", 1)).collect();
     for (entry, waiter) in entries.iter().zip(1..) {
@@ -134,7 +134,7 @@ fn what_is_refused_for_the_number_gives_its_slot_to_others_and_comes_again() {
 }
 
 #[test]
-fn a_file_that_is_refused_whatever_others_get_uses_up_its_retries_and_leaves_them_their_connections() {
+fn failing_file_uses_its_retries_and_lowers_no_limit() {
     let mut refusing = Refusing::with_slots(4);
     let (good, bad) = (known("a", 64), known("a", 1));
     refusing.play.wait(&good, 0..64 * C, 1);
@@ -220,7 +220,7 @@ fn denied_alone_is_believed_at_once() {
 }
 
 #[test]
-fn denied_while_others_are_served_is_asked_again_and_then_believed() {
+fn denial_under_load_is_retried_then_accepted() {
     let mut refusing = Refusing::with_slots(4);
     let (good, bad) = (known("a", 48), known("a", 1));
     refusing.play.wait(&good, 0..48 * C, 1);
@@ -241,7 +241,7 @@ fn denied_while_others_are_served_is_asked_again_and_then_believed() {
 }
 
 #[test]
-fn several_files_that_are_refused_within_seconds_use_up_no_retries() {
+fn simultaneous_refusals_use_no_retries() {
     let mut refusing = Refusing::with_slots(1);
     let entries: Vec<_> = (0..4).map(|_| known("a", 1)).collect();
     for (entry, waiter) in entries.iter().zip(1..) {

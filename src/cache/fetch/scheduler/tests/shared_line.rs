@@ -18,7 +18,7 @@ impl Line {
 }
 
 #[test]
-fn over_a_line_that_all_connections_share_a_stream_leaves_room_for_a_jump() {
+fn shared_line_stream_leaves_capacity_for_a_seek() {
     let mut line = Line::new(SHARED);
     let size = 4096 * MIB;
     let stream = line.reads(&Line::file(size), 0..size / 2, IN_SEQUENCE);
@@ -45,7 +45,7 @@ fn over_a_line_that_all_connections_share_a_stream_leaves_room_for_a_jump() {
 }
 
 #[test]
-fn where_each_connection_is_limited_a_long_stream_keeps_them_all() {
+fn per_connection_limit_stream_keeps_all_connections() {
     let mut line = Line::new(FAR);
     let size = 32 * 1024 * MIB;
     let stream = line.reads(&Line::file(size), 0..size, IN_SEQUENCE);

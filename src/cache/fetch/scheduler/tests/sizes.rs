@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn before_the_size_is_known_whole_chunks_are_asked_for() {
+fn whole_chunks_are_requested_before_the_size_is_known() {
     let (mut play, entry) = (Play::with_slots(9), listed("a", 100));
     play.wait(&entry, 0..100, 1);
     assert_eq!(play.started[0].bytes, 0..C, "the listing may have been wrong");
@@ -16,7 +16,7 @@ fn before_the_size_is_known_whole_chunks_are_asked_for() {
 }
 
 #[test]
-fn a_file_that_is_larger_than_listed_is_fetched_as_far_as_its_readers_need() {
+fn file_larger_than_listed_is_fetched_as_needed() {
     let (mut play, entry) = (Play::with_slots(9), listed("a", C));
     play.wait(&entry, 0..3 * C, 1);
     play.settles(&entry, 10 * C);
@@ -29,7 +29,7 @@ fn a_file_that_is_larger_than_listed_is_fetched_as_far_as_its_readers_need() {
 }
 
 #[test]
-fn a_file_that_is_smaller_than_listed_is_not_waited_for_past_its_end() {
+fn file_smaller_than_listed_ends_waits_at_its_end() {
     let (mut play, entry) = (Play::with_slots(1), listed("a", 100 * C));
     play.wait(&entry, 0..C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);
@@ -43,7 +43,7 @@ fn a_file_that_is_smaller_than_listed_is_not_waited_for_past_its_end() {
 }
 
 #[test]
-fn what_is_cut_off_a_fetch_does_not_reach_past_the_end_that_became_known() {
+fn shortened_fetch_remainder_respects_the_known_end() {
     let (mut play, entry) = (Play::with_slots(9), listed("a", 15 * C));
     play.request(&entry, 0..15, Priority::High);
     play.settles(&entry, 12 * C);
@@ -52,7 +52,7 @@ fn what_is_cut_off_a_fetch_does_not_reach_past_the_end_that_became_known() {
 }
 
 #[test]
-fn a_chunk_past_the_end_is_not_asked_for_in_the_moment_before_the_end_is_told() {
+fn chunk_past_the_end_is_not_requested() {
     for ignores_range in [false, true] {
         let (mut play, entry) = (Play::with_slots(1), listed("a", 100 * C));
         play.wait(&known("a", 1), 0..C, 1);
@@ -68,7 +68,7 @@ fn a_chunk_past_the_end_is_not_asked_for_in_the_moment_before_the_end_is_told() 
 }
 
 #[test]
-fn chunks_that_become_known_as_present_with_the_version_wake_and_are_not_fetched() {
+fn chunks_found_present_wake_waiters() {
     let (mut play, entry) = (Play::with_slots(1), listed("a", 100 * C));
     play.wait(&entry, 0..C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);
@@ -110,7 +110,7 @@ fn a_waiter_past_the_listed_end_has_the_true_end_found_out() {
 }
 
 #[test]
-fn who_waits_for_no_byte_is_woken_at_once() {
+fn empty_wait_is_woken_at_once() {
     let (mut play, entry) = (Play::with_slots(1), listed("a", 100));
     play.wait(&entry, 7..7, 1);
     assert_eq!(play.woken_well(), [1]);
@@ -118,7 +118,7 @@ fn who_waits_for_no_byte_is_woken_at_once() {
 }
 
 #[test]
-fn a_server_without_ranges_sends_one_whole_file_for_all_who_wait() {
+fn server_without_ranges_sends_one_file_for_all_waiters() {
     let (mut play, entry, other) = (Play::with_slots(2), known("a", 100), known("a", 1));
     play.wait(&entry, 10 * C..11 * C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);
@@ -144,7 +144,7 @@ fn a_server_without_ranges_sends_one_whole_file_for_all_who_wait() {
 }
 
 #[test]
-fn a_server_known_to_have_no_ranges_is_asked_for_the_whole_file_once() {
+fn known_server_without_ranges_gets_one_request() {
     let (mut play, entry) = (Play::with_slots(4), known("a", 100));
     play.request(&entry, 0..2, Priority::High);
     // The mark comes before the report of the fetch that found out.

@@ -16,7 +16,7 @@ fn neighbouring_wanted_chunks_become_one_fetch() {
 }
 
 #[test]
-fn a_fetch_is_no_longer_than_its_limit_and_skips_what_is_present() {
+fn fetch_respects_its_limit_and_skips_present_chunks() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     for chunk in [3, 4, 60] {
         entry.settled().unwrap().presence.insert(chunk);
@@ -45,7 +45,7 @@ fn critical_overtakes_a_full_queue() {
 }
 
 #[test]
-fn with_all_slots_taken_the_least_urgent_fetch_loses_its_slot_and_its_rest_is_wanted_again() {
+fn least_urgent_fetch_is_preempted_and_requeued() {
     let mut play = Play::with_slots(2);
     let (low, high, urgent) = (known("a", 16), known("a", 16), known("a", 1));
     play.request(&low, 0..16, Priority::Low);
@@ -59,7 +59,7 @@ fn with_all_slots_taken_the_least_urgent_fetch_loses_its_slot_and_its_rest_is_wa
 }
 
 #[test]
-fn a_fetch_that_nobody_wants_any_more_is_the_first_to_give_way_and_leaves_nothing_behind() {
+fn unwanted_fetch_is_preempted_first() {
     let mut play = Play::with_slots(2);
     let (left, low, urgent) = (known("a", 1), known("a", 16), known("a", 1));
     play.request(&low, 0..16, Priority::Low);
@@ -76,7 +76,7 @@ fn a_fetch_that_nobody_wants_any_more_is_the_first_to_give_way_and_leaves_nothin
 }
 
 #[test]
-fn with_readers_blocked_on_all_slots_critical_waits_for_a_free_one() {
+fn critical_waits_when_all_slots_serve_readers() {
     let mut play = Play::with_slots(2);
     let entries = [known("a", 1), known("a", 1), known("a", 1)];
     for (waiter, entry) in (1..).zip(&entries) {
@@ -88,7 +88,7 @@ fn with_readers_blocked_on_all_slots_critical_waits_for_a_free_one() {
 }
 
 #[test]
-fn a_fetch_whose_last_reader_was_woken_gives_way_to_one_that_was_queued() {
+fn fetch_without_waiters_yields_to_a_queued_one() {
     let mut play = Play::with_slots(1);
     let (first, second) = (known("a", 16), known("a", 1));
     play.request(&first, 0..16, Priority::Medium);
@@ -102,7 +102,7 @@ fn a_fetch_whose_last_reader_was_woken_gives_way_to_one_that_was_queued() {
 }
 
 #[test]
-fn the_one_fetch_that_keeps_a_stream_going_is_not_thrown_away_for_the_next_blocked_reader() {
+fn only_fetch_of_a_stream_is_not_preempted() {
     let mut play = Play::with_slots(1);
     let (first, second) = (known("a", 32), known("a", 32));
     play.wait_with_ahead(&first, 0..C, 0..32, 1);
@@ -120,7 +120,7 @@ fn the_one_fetch_that_keeps_a_stream_going_is_not_thrown_away_for_the_next_block
 }
 
 #[test]
-fn a_fetch_that_ends_within_a_round_trip_is_not_thrown_away_even_if_nobody_wants_it() {
+fn nearly_finished_fetch_is_not_preempted() {
     let mut play = Play::with_slots(1);
     let (first, second) = (known("a", 1), known("a", 1));
     (0..100).for_each(|_| {
@@ -160,7 +160,7 @@ fn of_the_fetches_of_one_stream_all_but_one_give_way() {
 }
 
 #[test]
-fn a_stream_s_one_fetch_gives_way_when_it_brings_nothing_any_more() {
+fn stalled_only_fetch_of_a_stream_is_preempted() {
     let mut play = Play::with_slots(1);
     let (stalled, urgent) = (known("a", 16), known("a", 1));
     play.wait_with_ahead(&stalled, 0..C, 0..16, 1);
@@ -177,7 +177,7 @@ fn a_stream_s_one_fetch_gives_way_when_it_brings_nothing_any_more() {
 }
 
 #[test]
-fn a_fetch_whose_last_reader_gave_up_gives_way_to_one_that_was_queued() {
+fn fetch_of_a_cancelled_reader_yields() {
     let mut play = Play::with_slots(1);
     let (first, second) = (known("a", 1), known("a", 1));
     play.wait(&first, 0..C, 1);
@@ -228,7 +228,7 @@ fn the_limits_of_two_origins_are_independent() {
 }
 
 #[test]
-fn who_has_nothing_under_way_is_read_ahead_for_before_who_has() {
+fn read_ahead_prefers_idle_readers() {
     let mut play = Play::with_slots(2);
     let (one, other) = (known("a", 64), known("a", 64));
     play.wait_with_ahead(&one, 0..C, 0..16, 1);

@@ -17,7 +17,7 @@ impl Play {
 }
 
 #[test]
-fn silent_fetch_gives_its_slot_to_a_reader_that_waits_and_has_it_again_afterwards() {
+fn silent_fetch_lends_its_slot_to_a_waiting_reader() {
     let mut play = Play::with_slots(1);
     let (silent, good) = (known("a", 4), known("a", 1));
     play.wait(&silent, 0..C, 1);
@@ -68,7 +68,7 @@ fn a_fetch_that_comes_to_its_next_chunk_soon_ends_there() {
 }
 
 #[test]
-fn a_server_that_is_slow_with_everything_is_waited_for_twice_as_long_each_time() {
+fn slow_server_doubles_the_stall_timeout() {
     let mut play = Play::with_slots(1);
     let entries = [known("a", 1), known("a", 1)];
     for (waiter, entry) in (1..).zip(&entries) {
@@ -91,7 +91,7 @@ fn a_server_that_is_slow_with_everything_is_waited_for_twice_as_long_each_time()
 }
 
 #[test]
-fn what_readers_wait_for_does_not_give_way_to_what_nobody_waits_for() {
+fn awaited_fetch_does_not_yield_to_read_ahead() {
     let mut play = Play::with_slots(1);
     let (silent, later, other) = (known("a", 1), known("a", 1), known("a", 1));
     play.scheduler

@@ -45,7 +45,7 @@ fn a_long_wait_does_not_cut_the_fetch_that_serves_it() {
 }
 
 #[test]
-fn two_waiters_of_one_range_cause_one_fetch_and_are_both_woken() {
+fn two_waiters_of_a_range_share_one_fetch() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.wait(&entry, 0..C, 1);
     play.wait(&entry, 0..C, 2);
@@ -78,7 +78,7 @@ fn a_waiter_wakes_when_its_own_bytes_are_in() {
 }
 
 #[test]
-fn a_waiter_behind_what_a_fetch_has_written_and_not_yet_told_is_not_far_from_it() {
+fn waiter_behind_unreported_bytes_is_near_the_fetch() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.request(&entry, 0..16, Priority::High);
     let presence = &entry.settled().unwrap().presence;
@@ -88,7 +88,7 @@ fn a_waiter_behind_what_a_fetch_has_written_and_not_yet_told_is_not_far_from_it(
 }
 
 #[test]
-fn a_waiter_far_ahead_of_a_running_fetch_gets_one_of_its_own() {
+fn waiter_far_ahead_gets_its_own_fetch() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.request(&entry, 0..16, Priority::High);
     play.wait(&entry, 10 * C..11 * C, 1);
@@ -106,7 +106,7 @@ fn a_waiter_a_little_ahead_of_a_running_fetch_waits_for_it() {
 }
 
 #[test]
-fn a_fetch_that_writes_past_where_it_was_cut_is_not_repeated() {
+fn overrun_of_a_shortened_fetch_is_kept() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.wait_with_ahead(&entry, 0..10 * C, 0..16, 1);
     play.wait(&entry, 15 * C..16 * C, 2);
@@ -120,7 +120,7 @@ fn a_fetch_that_writes_past_where_it_was_cut_is_not_repeated() {
 }
 
 #[test]
-fn what_a_stopped_fetch_still_wrote_wakes_who_waits_for_it() {
+fn late_writes_of_a_stopped_fetch_wake_waiters() {
     let mut play = Play::with_slots(1);
     let (victim, urgent) = (known("a", 16), known("a", 1));
     play.request(&victim, 0..16, Priority::High);
@@ -133,7 +133,7 @@ fn what_a_stopped_fetch_still_wrote_wakes_who_waits_for_it() {
 }
 
 #[test]
-fn failure_reaches_the_waiters_that_it_concerns_and_nobody_else() {
+fn failure_reaches_only_its_own_waiters() {
     let (mut play, entry) = (Play::with_slots(2), known("a", 100));
     play.wait(&entry, 0..2 * C, 1);
     play.wait(&entry, C..3 * C, 2);
@@ -151,7 +151,7 @@ fn failure_reaches_the_waiters_that_it_concerns_and_nobody_else() {
 }
 
 #[test]
-fn failure_of_one_first_fetch_leaves_the_others_of_an_unsettled_entry_alone() {
+fn failed_first_fetch_does_not_affect_others() {
     let (mut play, entry) = (Play::with_slots(2), listed("a", 100 * C));
     play.wait(&entry, 0..C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);
@@ -177,7 +177,7 @@ fn a_change_of_version_fails_everybody_of_that_entry() {
 }
 
 #[test]
-fn what_the_user_asked_for_outlives_the_readers_that_were_in_more_of_a_hurry() {
+fn prefetch_outlives_more_urgent_readers() {
     for ends in [0, 1] {
         let mut play = Play::with_slots(1);
         let (busy, entry, later) = (known("a", 1), known("a", 8), known("a", 8));
@@ -203,7 +203,7 @@ fn what_the_user_asked_for_outlives_the_readers_that_were_in_more_of_a_hurry() {
 }
 
 #[test]
-fn a_fetch_that_was_thrown_out_leaves_each_chunk_as_urgent_as_it_was_asked_for() {
+fn preempted_fetch_restores_chunk_priorities() {
     let mut play = Play::with_slots(1);
     let (entry, urgent) = (known("a", 16), known("a", 1));
     play.scheduler
@@ -219,7 +219,7 @@ fn a_fetch_that_was_thrown_out_leaves_each_chunk_as_urgent_as_it_was_asked_for()
 }
 
 #[test]
-fn who_waits_patiently_gets_the_first_error_and_what_only_it_wanted_is_not_fetched() {
+fn patient_waiter_gets_the_first_error() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.scheduler
         .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
@@ -230,7 +230,7 @@ fn who_waits_patiently_gets_the_first_error_and_what_only_it_wanted_is_not_fetch
 }
 
 #[test]
-fn when_somebody_cancels_the_fetch_ends_where_nobody_else_needs_it() {
+fn cancelled_fetch_is_shortened_to_other_waiters() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.scheduler
         .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
@@ -250,7 +250,7 @@ fn when_somebody_cancels_the_fetch_ends_where_nobody_else_needs_it() {
 }
 
 #[test]
-fn sixty_million_chunks_are_waited_for_without_looking_at_each() {
+fn sixty_million_chunks_need_no_scan() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 60_000_000));
     play.wait(&entry, 0..u64::MAX, 1);
     // A look at each of them for each of these would take minutes.
@@ -265,7 +265,7 @@ fn sixty_million_chunks_are_waited_for_without_looking_at_each() {
 }
 
 #[test]
-fn who_gives_up_is_woken_once_and_what_only_it_wanted_is_not_fetched() {
+fn cancelled_waiter_wakes_once_and_drops_its_chunks() {
     let (mut play, busy, entry) = (Play::with_slots(1), known("a", 1), known("a", 10));
     play.wait(&busy, 0..C, 1);
     play.wait(&entry, 0..2 * C, 2);
@@ -283,7 +283,7 @@ fn who_gives_up_is_woken_once_and_what_only_it_wanted_is_not_fetched() {
 }
 
 #[test]
-fn ending_read_ahead_drops_what_is_queued_and_cuts_what_runs_at_the_next_chunk_edge() {
+fn ending_read_ahead_drops_queue_and_shortens_fetches() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.request(&entry, 0..50, Priority::High);
     play.writes(0, 3 * C + 1);
@@ -307,7 +307,7 @@ fn ending_read_ahead_never_cuts_under_a_waiter() {
 }
 
 #[test]
-fn ending_read_ahead_leaves_alone_what_the_user_asked_for() {
+fn ending_read_ahead_keeps_prefetches() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.request(&entry, 0..8, Priority::Medium);
     play.scheduler.end_read_ahead(entry.id);

@@ -49,7 +49,7 @@ fn dropped_window_is_served_again_when_its_stream_moves() {
 }
 
 #[test]
-fn what_another_stream_wants_ahead_outlives_the_window_that_is_dropped() {
+fn dropping_a_window_keeps_other_streams_chunks() {
     let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
     play.moves(&entry, 1, 0..10);
     // Of another reader.
@@ -62,7 +62,7 @@ fn what_another_stream_wants_ahead_outlives_the_window_that_is_dropped() {
 }
 
 #[test]
-fn one_of_two_readers_that_leaves_takes_its_own_windows_back_and_no_others() {
+fn leaving_reader_drops_only_its_windows() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.moves(&entry, 1, 10..20);
     play.moves(&entry, 2, 40..50);
@@ -116,7 +116,7 @@ fn a_window_that_becomes_shorter_is_fetched_no_further() {
 }
 
 #[test]
-fn a_reader_that_is_blocked_keeps_its_bytes_when_its_window_goes() {
+fn blocked_reader_keeps_its_chunks_without_a_window() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.wait_with_ahead(&entry, 0..4 * C, 0..16, 7);
     // `wait_with_ahead` is stream 0.

@@ -27,7 +27,7 @@ fn file(tag: &str) -> CatalogUpdate {
 }
 
 #[test]
-fn what_was_said_last_is_there_after_opening_again() {
+fn catalog_survives_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let row = |names: &[u8]| ListingRow {
         names: names.to_vec(),
@@ -79,7 +79,7 @@ fn only_the_version_that_is_known_to_be_replaced_is_dropped() {
 }
 
 #[test]
-fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
+fn unused_names_expire_except_above_pins() {
     let dir = tempfile::tempdir().unwrap();
     let index = ChunkIndex::open(dir.path()).unwrap();
     let paths = ["", "old/", "used/", "pinned/", "pinned/below/", "to/", "to/pin/"];
@@ -143,7 +143,7 @@ fn names_that_were_not_used_for_long_go_and_what_leads_to_a_pin_stays() {
 }
 
 #[test]
-fn of_too_many_names_those_go_of_which_was_told_longest_ago_and_no_version_that_is_cached() {
+fn oldest_uncached_names_are_dropped_first() {
     let dir = tempfile::tempdir().unwrap();
     let index = ChunkIndex::open(dir.path()).unwrap();
     let url = |number: u32| format!("http://h/{number}/");

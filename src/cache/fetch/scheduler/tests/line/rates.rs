@@ -18,7 +18,7 @@ fn rate_of(programs: u64, mib: u64) -> f64 {
 }
 
 #[test]
-fn a_reader_in_sequence_has_all_connections_at_work_soon_and_until_the_end() {
+fn sequential_reader_uses_all_connections() {
     for (mib, at_least) in [
         (4, 24.0),
         (16, 70.0),
@@ -48,7 +48,7 @@ fn readers_share_the_connections_and_leave_none_idle() {
 }
 
 #[test]
-fn a_jump_waits_for_its_own_round_trip_though_a_stream_has_all_connections() {
+fn seek_waits_one_round_trip_under_a_stream() {
     let mut line = Line::new(FAR);
     let entry = Line::file(2048 * MIB);
     let stream = line.reads(&entry, 0..900 * MIB, IN_SEQUENCE);
@@ -66,7 +66,7 @@ fn a_jump_waits_for_its_own_round_trip_though_a_stream_has_all_connections() {
 }
 
 #[test]
-fn who_reads_a_few_megabytes_here_and_there_is_not_sent_many_times_as_much() {
+fn short_sequences_cause_little_overfetch() {
     for mib in [1, 2, 4] {
         let (mut line, entry) = (Line::new(FAR), Line::file(2048 * MIB));
         for place in 0..10 {
@@ -99,7 +99,7 @@ fn after_a_seek(before: u64) -> (f64, u64) {
 }
 
 #[test]
-fn who_seeks_away_from_a_stream_is_served_at_the_new_place_as_well_as_who_comes_anew() {
+fn seek_is_as_fast_as_a_new_reader() {
     let (fresh, _) = after_a_seek(0);
     let (rate, sent) = after_a_seek(24 * MIB);
     assert!(rate >= fresh * 0.8, "{rate} MB/s, and {fresh} on a handle of its own");
@@ -107,7 +107,7 @@ fn who_seeks_away_from_a_stream_is_served_at_the_new_place_as_well_as_who_comes_
 }
 
 #[test]
-fn who_skips_ahead_within_its_own_window_takes_it_over() {
+fn skip_within_the_window_keeps_it() {
     let (mut line, entry) = (Line::new(FAR), Line::file(4096 * MIB));
     let parts = [0..128 * MIB, 160 * MIB..288 * MIB];
     let reader = line.reads_all(&entry, parts, IN_SEQUENCE);
@@ -167,7 +167,7 @@ fn first_bytes_beside_streams(connection: Connection, mib: u64) -> Vec<u64> {
 }
 
 #[test]
-fn who_comes_to_busy_connections_waits_for_a_chunk_of_somebody_else_and_no_longer() {
+fn new_reader_waits_at_most_one_chunk() {
     // A chunk takes 650 ms, and the first 128 KiB of the next one 330.
     let slow = first_bytes_beside_streams(SLOW, 16);
     assert!(slow.iter().all(|&took| took <= 1_300), "{slow:?}");
