@@ -7,8 +7,9 @@
 //! - Every wait ends after [`HttpConfig::timeout`] without data from the server.
 //! - No error contains credentials or query values.
 //!
-//! The client does not retry, except on a new connection after a stale one. It does not queue by urgency either: its
-//! callers do both, because they know how urgent a request is.
+//! The client does not retry, except on a new connection after one that broke unanswered. It does not queue by urgency
+//! either, except names before bytes ([`connection_limit`](super::connection_limit)): its callers do both, because
+//! they know how urgent a request is.
 //!
 //! HTTP/1.1 by default: one connection per range is faster than many ranges multiplexed over one connection.
 

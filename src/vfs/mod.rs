@@ -56,7 +56,8 @@ use nodes::Nodes;
 use request::limiter::Limiter;
 pub(crate) use root::top::{Naming, Top, TopError};
 
-/// Most concurrent requests to one origin for listings and metadata. The data connections come on top.
+/// Most concurrent requests to one origin for listings and metadata. Each also takes one of the origin's connections
+/// (`--max-connections`).
 pub(crate) const METADATA_CONNECTIONS: usize = 8;
 
 /// Settings of a [`Tree`].

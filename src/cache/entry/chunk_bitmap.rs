@@ -1,4 +1,4 @@
-//! The chunk bitmap: which chunks of a version are in its data file. This is the index in memory.
+//! The chunk bitmap: which chunks of a version are in its data file.
 //!
 //! A read consults only this bitmap to find out whether its bytes are present. That costs one
 //! atomic load for 64 chunks: no lock, no SQL. The writer threads add to it. The table
