@@ -46,7 +46,7 @@ struct Place {
 }
 
 impl Place {
-    fn wait_for_permit(&self, permit: Permit) -> RoutePermit {
+    fn with(&self, permit: Permit) -> RoutePermit {
         let elsewhere = self.elsewhere.clone();
         RoutePermit { permit, elsewhere }
     }
@@ -95,12 +95,12 @@ impl ChunkDownloader {
         let mut probes = Vec::new();
         for place in &places {
             match place.health.permit_now() {
-                Some(permit) if permit.is_probe() => probes.push(place.wait_for_permit(permit)),
+                Some(permit) if permit.is_probe() => probes.push(place.with(permit)),
                 Some(permit) => {
                     for probe in probes {
                         self.find_out(content.url(), probe);
                     }
-                    return place.wait_for_permit(permit);
+                    return place.with(permit);
                 }
                 None => {}
             }
@@ -196,7 +196,7 @@ async fn first_of(places: &[Place]) -> RoutePermit {
     poll_fn(|context| {
         for (place, permit) in places.iter().zip(&mut permits) {
             if let Poll::Ready(permit) = permit.as_mut().poll(context) {
-                return Poll::Ready(place.wait_for_permit(permit));
+                return Poll::Ready(place.with(permit));
             }
         }
         Poll::Pending

@@ -211,7 +211,7 @@ impl World {
                 let update = if how <= 2 { WindowUpdate::Drop(stream) } else { moved };
                 self.scheduler.update_windows(&entry, &[update]);
             }
-            Event::RoutePermit { entry, reader } => {
+            Event::Leave { entry, reader } => {
                 let Some(file) = file(entry) else { return };
                 let id = self.files[file].entry.id;
                 self.scheduler.leave(id, reader);

@@ -79,7 +79,7 @@ pub(super) enum Event {
         how: u8,
     },
     /// One of the entry's readers leaves.
-    RoutePermit {
+    Leave {
         entry: usize,
         reader: u64,
     },
@@ -131,7 +131,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => (fetch, 0..4u8).prop_map(|(fetch, changed)| Event::Fail { fetch, changed: changed == 0 }),
         1 => which.clone().prop_map(|waiter| Event::GiveUp { waiter }),
         4 => (which.clone(), 0..20u64, 0..42u64, 0..20u64, 0..6u8).prop_map(|(entry, stream, start, chunks, how)| Event::WindowUpdate { entry, stream, start, chunks, how }),
-        1 => (which.clone(), 0..2u64).prop_map(|(entry, reader)| Event::RoutePermit { entry, reader }),
+        1 => (which.clone(), 0..2u64).prop_map(|(entry, reader)| Event::Leave { entry, reader }),
         1 => which.clone().prop_map(|entry| Event::EndReadAhead { entry }),
         4 => (which.clone(), 0..40u64, any::<bool>()).prop_map(|(entry, chunk, is_told)| Event::Evict { entry, chunk, is_told }),
         3 => (which, 0..40u64).prop_map(|(entry, chunk)| Event::BroughtByAnother { entry, chunk }),
