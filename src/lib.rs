@@ -119,7 +119,7 @@ pub mod internals {
     pub use crate::cache::storage::chunk_store::ChunkStore;
     pub use crate::cache::{Cache, CacheConfig, CacheEntry, ChunkSize, Priority};
     pub use crate::config::{expand_options, mount_command};
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing))]
     pub use crate::http::fuzzing;
     pub use crate::http::{HttpConfig, Origin, Validator, Version};
     pub use crate::origin::{Client, Content, ListedSize};

@@ -21,7 +21,7 @@ use super::{
 const WANT: Range<u64> = 100..200;
 
 /// The status in the first line, then header lines: the head of a response to a range request.
-pub(crate) fn head(bytes: &[u8]) {
+pub fn head(bytes: &[u8]) {
     let mut lines = bytes.split(|&byte| byte == b'\n');
     let status = lines
         .next()
@@ -66,7 +66,7 @@ pub(crate) fn head(bytes: &[u8]) {
 }
 
 /// A redirect's Location.
-pub(crate) fn location(bytes: &[u8]) {
+pub fn location(bytes: &[u8]) {
     let base = Url::parse("https://host.example/a/b?c").expect("a URL");
     if let Ok(url) = location::target(&base, bytes) {
         assert!(matches!(url.scheme(), "http" | "https"), "{url}");
@@ -76,7 +76,7 @@ pub(crate) fn location(bytes: &[u8]) {
 }
 
 /// A cookie file, and which cookies are sent where.
-pub(crate) fn cookies(text: &str) {
+pub fn cookies(text: &str) {
     let Ok(jar) = CookieJar::parse(text) else { return };
     for url in [
         "http://a.example/",
@@ -90,14 +90,14 @@ pub(crate) fn cookies(text: &str) {
 }
 
 /// A netrc file.
-pub(crate) fn netrc(text: &str) {
+pub fn netrc(text: &str) {
     if let Ok(netrc) = Netrc::parse(text) {
         let _ = (netrc.login("a", None), netrc.login("b", Some("u")));
     }
 }
 
 /// The content of a token file, or the output of a token command.
-pub(crate) fn token(text: &str) {
+pub fn token(text: &str) {
     auth::fuzzing::token(text);
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod connect;
 pub(crate) mod cookies;
 pub(crate) mod error;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
+pub mod fuzzing;
 pub(crate) mod origin;
 pub(crate) mod redact;
 pub(crate) mod response;
