@@ -57,7 +57,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers each request with the result of `reply` for its head.
+    /// Answers each request with the result of `reply` for its head, and its body if it has a length.
     pub(crate) async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Server {
         Server::start_at("127.0.0.1:0", reply).await.unwrap()
     }
@@ -109,7 +109,15 @@ async fn talk(mut stream: TcpStream, reply: Arc<impl Fn(&str) -> Reply>, request
         if !head.ends_with(b"\r\n\r\n") {
             continue;
         }
-        let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
+        let mut text = String::from_utf8(std::mem::take(&mut head)).unwrap();
+        let length = text
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        if stream.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        text.push_str(std::str::from_utf8(&body).unwrap());
         let reply = reply(&text);
         requests.lock().push(text);
         if stream.write_all(&reply.bytes).await.is_err() {

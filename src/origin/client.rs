@@ -15,6 +15,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod body;
+mod document;
 pub(crate) mod exchange;
 mod metadata;
 mod probe;
@@ -24,16 +25,16 @@ pub(crate) mod redirects;
 
 use std::{fmt, sync::Arc};
 
-use reqwest::{
-    Method,
-    header::{self, HeaderMap, HeaderValue},
-};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
 use super::{
-    Body, Page,
-    client::{redirect_chain::Answer, redirects::Redirects},
+    Body,
+    client::{
+        redirect_chain::{Answer, Request},
+        redirects::Redirects,
+    },
     connection_limit::Limits,
     head_trust::HeadTrusts,
     health::{Down, Health, Healths},
@@ -41,21 +42,11 @@ use super::{
     version_aliases::Aliases,
 };
 use crate::http::{
-    HttpConfig, HttpError, HttpErrorKind, Origin, SetupError,
-    auth::Access,
-    connect::setup::Connections,
-    redact,
+    HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, auth::Access, connect::setup::Connections, redact,
     response::head::is_elsewhere,
-    response::{
-        coding::{Unpacking, unpack},
-        head::excerpt,
-    },
 };
+pub(crate) use document::{Document, DocumentRequest};
 pub(crate) use ranges::ranged;
-
-/// Size in bytes from which a document counts as large: an index of some 30,000 names. **One large document is held at
-/// a time**, to bound memory.
-const LARGE_PAGE: u64 = 4 << 20;
 
 /// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
@@ -204,90 +195,12 @@ impl Client {
         self.shared.config.offline
     }
 
-    /// Reads a document of at most [`HttpConfig::max_page`] bytes. A large one waits until no other large one is held.
-    ///
-    /// # Errors
-    /// `BadAnswer` for anything but a complete document within that size.
-    pub async fn page(&self, url: &Url) -> Result<Page, HttpError> {
-        self.page_as(url, None).await
-    }
-
-    /// [`Self::page`] with another `User-Agent`: some servers send each program another document.
-    ///
-    /// # Errors
-    /// As for [`Self::page`].
-    pub async fn page_as(&self, url: &Url, user_agent: Option<&'static str>) -> Result<Page, HttpError> {
-        let mut headers = identity();
-        if let Some(user_agent) = user_agent {
-            headers.insert(header::USER_AGENT, HeaderValue::from_static(user_agent));
-        }
-        let Answer {
-            url,
-            head,
-            mut response,
-        } = self.send(Method::GET, url, headers).await?;
-        let shown = redact(&url);
-        let fail = |kind| HttpError {
-            kind,
-            url: shown.clone(),
-        };
-        let most = self.shared.config.max_page;
-        let too_long = || {
-            let shown = bytesize::ByteSize(most).display().iec();
-            fail(HttpErrorKind::BadAnswer(format!(
-                "a page of more than {shown}; raise --max-listing-size"
-            )))
-        };
-        if head.status != 200 {
-            self.finish(&mut response).await;
-            return Err(fail(head.failure()));
-        }
-        if head.content_length.is_some_and(|length| length > most) {
-            return Err(too_long());
-        }
-        let modified = head.modified();
-        let (due, timeout) = (head.content_length, self.shared.config.timeout);
-        let mut pieces = Body::new(response, due, due, timeout, shown.clone());
-        // Reserve memory as the body arrives, not as Content-Length announces.
-        let mut body = Vec::new();
-        let mut leave = None;
-        while let Some(piece) = pieces.next().await? {
-            let length = (body.len() + piece.len()) as u64;
-            if length > most {
-                return Err(too_long());
-            }
-            if length > LARGE_PAGE && leave.is_none() {
-                // An error would mean a closed semaphore, and no code closes it.
-                leave = Arc::clone(&self.shared.large_page).acquire_owned().await.ok();
-            }
-            body.extend_from_slice(&piece);
-        }
-        if let Some(coding) = head.coding {
-            body = match unpack(&coding, body, most).await {
-                Ok(body) => body,
-                Err(Unpacking::TooLong) => return Err(too_long()),
-                Err(Unpacking::Damaged) => {
-                    let why = format!("a page that declares {} and is not in it", excerpt(&coding));
-                    return Err(fail(HttpErrorKind::BadAnswer(why)));
-                }
-            };
-        }
-        Ok(Page {
-            url,
-            content_type: head.content_type,
-            charset: head.charset,
-            modified,
-            body,
-            _leave: leave,
-        })
-    }
-
     /// Requests a whole file of any size.
     ///
     /// # Errors
     /// `BadAnswer` for a response that fails validation; otherwise as the response or its absence demands.
     pub async fn whole(&self, url: &Url) -> Result<Body, HttpError> {
-        let answer = self.send(Method::GET, url, identity()).await?;
+        let answer = self.send(Request::get(identity()), url).await?;
         if answer.head.status != 200 {
             return Err(self.refused(answer).await);
         }

@@ -21,13 +21,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reqwest::Method;
 use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
 use super::{
     Client, Content, Metadata, Permit,
-    client::ranged,
+    client::{ranged, redirect_chain::Request},
     connection_limit::RequestClass,
     tier::{ChunkTier, Expected, TierAnswer, TierRange},
 };
@@ -185,7 +184,7 @@ impl MirrorTier {
     async fn request(&self, there: &Url, want: Range<u64>, expected: Expected<'_>) -> Result<TierRange, HttpError> {
         let client = &self.0;
         let answer = client
-            .send_for(RequestClass::Bytes, None, Method::GET, there, ranged(&want))
+            .send_for(RequestClass::Bytes, None, Request::get(ranged(&want)), there)
             .await?;
         let listed = match expected {
             Expected::Listed(Some(size)) => Some(Version {

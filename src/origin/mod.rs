@@ -22,10 +22,11 @@ mod version_aliases;
 
 pub(crate) use aimd::Aimd;
 pub use client::Client;
-pub(crate) use client::answers::{Metadata, Page, RangeAnswer};
+pub(crate) use client::answers::{Metadata, RangeAnswer};
 pub(crate) use client::as_directory;
 pub(crate) use client::body::Body;
 pub(crate) use client::redirects::Route;
+pub(crate) use client::{Document, DocumentRequest};
 pub use content::{Content, ListedSize};
 pub(crate) use failure_attribution::{Evidence, FailureAttribution};
 pub(crate) use health::{Down, Health, Permit};

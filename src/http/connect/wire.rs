@@ -137,9 +137,12 @@ impl Dial {
         self.is_kept && !self.has_dialled.load(Ordering::Acquire)
     }
 
-    /// An empty body whose polling shows that the request is being sent.
-    pub(crate) fn body(self: &Arc<Self>) -> reqwest::Body {
-        reqwest::Body::wrap(NoBody(Arc::clone(self)))
+    /// A request body, often empty, whose polling shows that the request is being sent.
+    pub(crate) fn body(self: &Arc<Self>, bytes: Bytes) -> reqwest::Body {
+        reqwest::Body::wrap(RequestBody {
+            dial: Arc::clone(self),
+            bytes,
+        })
     }
 
     fn is_taken(&self) -> bool {
@@ -165,24 +168,29 @@ impl Dial {
     }
 }
 
-struct NoBody(Arc<Dial>);
+struct RequestBody {
+    dial: Arc<Dial>,
+    /// The bytes that are not sent yet.
+    bytes: Bytes,
+}
 
-impl Body for NoBody {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(None)
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = std::mem::take(&mut self.bytes);
+        Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
     }
 
     /// Called when the request is written to a connection, and not before.
     fn is_end_stream(&self) -> bool {
-        self.0.take();
-        true
+        self.dial.take();
+        self.bytes.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(0)
+        SizeHint::with_exact(self.bytes.len() as u64)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{ops::Range, time::SystemTime};
 
-use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use crate::http::{
@@ -26,23 +25,6 @@ pub struct Metadata {
     pub modified: Option<SystemTime>,
     /// Media type without parameters, in lower case.
     pub content_type: Option<String>,
-}
-
-/// A document that was read completely.
-#[derive(Debug)]
-pub struct Page {
-    /// The URL after all redirects: the base of relative links.
-    pub url: Url,
-    /// Media type without parameters, in lower case.
-    pub content_type: Option<String>,
-    /// The charset as the server wrote it.
-    pub charset: Option<String>,
-    /// Last-Modified.
-    pub modified: Option<SystemTime>,
-    /// At most [`max_page`](crate::http::HttpConfig::max_page) bytes.
-    pub body: Vec<u8>,
-    /// For a large document: the permit that keeps other large ones from being held at the same time.
-    pub(crate) _leave: Option<OwnedSemaphorePermit>,
 }
 
 /// The answer to a request for a range.

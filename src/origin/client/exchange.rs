@@ -52,14 +52,16 @@ pub(crate) enum Exchange {
 pub(crate) async fn exchange(
     lease: Lease,
     request: reqwest::RequestBuilder,
+    body: Bytes,
     dial: &Arc<Dial>,
     has_body: bool,
     longest: Duration,
 ) -> (Exchange, Lease) {
     let begun = Instant::now();
     let request = match lease.is_shared() {
-        true => request,
-        false => request.body(dial.body()),
+        true if body.is_empty() => request,
+        true => request.body(body),
+        false => request.body(dial.body(body)),
     };
     let (deadline, mut next_look) = (begun + longest, begun + lease.patience(dial.is_on_kept()));
     let revoked = lease.revocation();

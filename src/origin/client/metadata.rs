@@ -1,9 +1,9 @@
 //! Metadata of a URL: size, version, name. GET decides, HEAD is a hint ([`head_trust`](crate::origin::head_trust)).
 
-use reqwest::{Method, header};
+use reqwest::header;
 use url::Url;
 
-use super::redirect_chain::Answer;
+use super::redirect_chain::{Answer, Request};
 use super::{Client, identity, ranges::ranged};
 use crate::http::{
     HttpError, HttpErrorKind, Version, redact,
@@ -135,10 +135,10 @@ impl Client {
     /// As the response or its absence demands.
     pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
         // A GET of the first byte instead of HEAD: servers that generate such names often implement GET only.
-        let mut answer = self.send(Method::GET, url, ranged(&(0..1))).await?;
+        let mut answer = self.send(Request::get(ranged(&(0..1))), url).await?;
         if matches!(answer.head.status, 400 | 405 | 501) {
             self.finish(&mut answer.response).await;
-            answer = self.send(Method::GET, url, identity()).await?;
+            answer = self.send(Request::get(identity()), url).await?;
         }
         if !matches!(answer.head.status, 200 | 206 | 416) {
             return Err(self.refused(answer).await);

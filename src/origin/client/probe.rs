@@ -6,7 +6,7 @@
 use reqwest::Method;
 use url::Url;
 
-use super::redirect_chain::Answer;
+use super::redirect_chain::{Answer, Request};
 use super::{Client, identity, ranges::ranged};
 use crate::http::{
     HttpError, HttpErrorKind, redact,
@@ -70,7 +70,7 @@ impl Client {
                 ProbeForm::TwoBytes => ranged(&(0..2)),
                 ProbeForm::Whole => identity(),
             };
-            let mut answer = self.send(Method::GET, url, headers).await?;
+            let mut answer = self.send(Request::get(headers), url).await?;
             match read(&answer.head) {
                 Probed::Size(size) => {
                     if size.is_some_and(|size| size > 1) {
@@ -124,7 +124,7 @@ impl Client {
 
     /// The response to a HEAD, if it comes soon.
     pub(crate) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
-        self.send_for(RequestClass::Hint, None, Method::HEAD, url, identity())
+        self.send_for(RequestClass::Hint, None, Request::of(Method::HEAD, identity()), url)
             .await
     }
 }

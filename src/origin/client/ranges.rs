@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
-use reqwest::{
-    Method,
-    header::{self, HeaderMap, HeaderValue},
-};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
+use super::redirect_chain::Request;
 use super::redirects::{AfterFailure, Route};
 use super::{Client, identity};
 use crate::http::{
@@ -84,7 +82,7 @@ impl Client {
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
         let mut answer = self
-            .send_for(RequestClass::Bytes, route, Method::GET, first, ranged(&want))
+            .send_for(RequestClass::Bytes, route, Request::get(ranged(&want)), first)
             .await?;
         answer.head.note_place(url, &answer.url);
         if let Some(known) = known {
@@ -95,7 +93,7 @@ impl Client {
         if let Verdict::Refused(refusal) = verdict {
             self.finish(&mut answer.response).await;
             answer = self
-                .send_for(RequestClass::Bytes, route, Method::GET, first, identity())
+                .send_for(RequestClass::Bytes, route, Request::get(identity()), first)
                 .await?;
             answer.head.note_place(url, &answer.url);
             if let Some(known) = known {

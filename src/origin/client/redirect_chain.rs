@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use reqwest::{
     Method, StatusCode,
     header::{self, HeaderMap, HeaderValue},
@@ -39,6 +40,33 @@ const MOST_MACHINES: usize = 4;
 /// Maximum number of requests to a URL whose redirect targets lack the resource.
 const MOST_AGAIN: usize = 4;
 
+/// What is sent to each URL of a redirect chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// A safe method (RFC 9110 §9.2.1): the request may be sent again on another connection.
+    pub method: Method,
+    /// Headers beside those of the origin.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A GET with these headers.
+    pub(crate) fn get(headers: HeaderMap) -> Request {
+        Request::of(Method::GET, headers)
+    }
+
+    /// A request without a body.
+    pub(crate) fn of(method: Method, headers: HeaderMap) -> Request {
+        Request {
+            method,
+            headers,
+            body: Bytes::new(),
+        }
+    }
+}
+
 /// The response at the end of the redirect chain.
 pub(crate) struct Answer {
     /// The URL that responded.
@@ -51,11 +79,11 @@ pub(crate) struct Answer {
 
 impl Client {
     /// [`Self::send_for`] for names.
-    pub(crate) async fn send(&self, method: Method, asked: &Url, headers: HeaderMap) -> Result<Answer, HttpError> {
-        self.send_for(RequestClass::Names, None, method, asked, headers).await
+    pub(crate) async fn send(&self, request: Request, asked: &Url) -> Result<Answer, HttpError> {
+        self.send_for(RequestClass::Names, None, request, asked).await
     }
 
-    /// Sends a request with these headers at each hop, and returns the first response that is not a redirect. `route`
+    /// Sends a request to each hop, and returns the first response that is not a redirect. `route`
     /// learns each target before the request goes there.
     ///
     /// A resource below a redirected directory is requested at the directory's target. If that fails in any way, the
@@ -65,19 +93,18 @@ impl Client {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        method: Method,
+        request: Request,
         asked: &Url,
-        headers: HeaderMap,
     ) -> Result<Answer, HttpError> {
         let redirects = &self.shared.redirects;
         let Some(short) = redirects.short_cut(asked) else {
-            return self.follow(class, route, method, asked, headers).await;
+            return self.follow(class, route, request, asked).await;
         };
         let tried = short.url.as_ref().unwrap_or(asked);
         if let (Some(route), Some(short)) = (route, &short.url) {
             route.leads_to(short).await;
         }
-        let mut first = self.follow(class, route, method.clone(), tried, headers.clone()).await;
+        let mut first = self.follow(class, route, request.clone(), tried).await;
         if !has_failed(&first) || self.is_offline() {
             return first;
         }
@@ -87,7 +114,7 @@ impl Client {
         }
         if let Some((directory, root)) = short.learn {
             let led = self
-                .follow(RequestClass::Names, None, Method::GET, &root, identity())
+                .follow(RequestClass::Names, None, Request::get(identity()), &root)
                 .await;
             let led = led
                 .ok()
@@ -100,7 +127,7 @@ impl Client {
                 if let Some(route) = route {
                     route.leads_to(&next).await;
                 }
-                let next = self.follow(class, route, method.clone(), &next, headers.clone()).await;
+                let next = self.follow(class, route, request.clone(), &next).await;
                 if !has_failed(&next) {
                     return next;
                 }
@@ -109,7 +136,7 @@ impl Client {
         if tried == asked {
             return first;
         }
-        let own = self.follow(class, route, method, asked, headers).await;
+        let own = self.follow(class, route, request, asked).await;
         let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
         // Only the place where the names were found can say that a resource is gone.
         if is_gone(&own) && !is_gone(&first) { first } else { own }
@@ -121,9 +148,8 @@ impl Client {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        method: Method,
+        request: Request,
         asked: &Url,
-        headers: HeaderMap,
     ) -> Result<Answer, HttpError> {
         let mut lacking: Vec<Url> = Vec::new();
         let mut lacks = None;
@@ -136,14 +162,7 @@ impl Client {
                 .as_ref()
                 .filter(|known| !lacking.is_empty() && !lacking.contains(known));
             let answer = self
-                .hops(
-                    class,
-                    route,
-                    method.clone(),
-                    from.unwrap_or(asked),
-                    headers.clone(),
-                    &mut last,
-                )
+                .hops(class, route, &request, from.unwrap_or(asked), &mut last)
                 .await;
             let is_other = last != *asked && !lacking.contains(&last);
             match answer {
@@ -177,9 +196,8 @@ impl Client {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        method: Method,
+        request: &Request,
         asked: &Url,
-        headers: HeaderMap,
         last: &mut Url,
     ) -> Result<Answer, HttpError> {
         let mut url = asked.clone();
@@ -191,7 +209,7 @@ impl Client {
         let most = self.shared.config.max_redirects;
         for _ in 0..=most {
             last.clone_from(&url);
-            let mut answer = self.hop(class, method.clone(), url.clone(), headers.clone()).await?;
+            let mut answer = self.hop(class, request, url.clone()).await?;
             match redirect(&answer) {
                 None => return Ok(answer),
                 Some(Ok(target)) => {
@@ -209,13 +227,7 @@ impl Client {
     }
 
     /// Sends a request to one URL, with the credentials of its origin.
-    async fn hop(
-        &self,
-        class: RequestClass,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-    ) -> Result<Answer, HttpError> {
+    async fn hop(&self, class: RequestClass, request: &Request, url: Url) -> Result<Answer, HttpError> {
         let fail = |kind| HttpError {
             kind,
             url: redact(&url),
@@ -223,7 +235,7 @@ impl Client {
         let _under_way = self.shared.healths.of_url(&url).asks();
         let mut renewals = 0;
         loop {
-            let (mut response, shown) = self.ask(class, &method, &url, &headers).await.map_err(fail)?;
+            let (mut response, shown) = self.ask(class, request, &url).await.map_err(fail)?;
             if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
                 let access = &self.shared.access;
                 if access.renew(&url, &shown, response.headers()).await.map_err(fail)? {
@@ -242,13 +254,8 @@ impl Client {
     /// Waits for a connection to the origin first. A stale connection is no failure of the server, so the request is
     /// sent again at once on a new one. The signs are: an end, bytes that are not HTTP, or a stall on a reused
     /// connection.
-    async fn ask(
-        &self,
-        class: RequestClass,
-        method: &Method,
-        url: &Url,
-        headers: &HeaderMap,
-    ) -> Result<(Response, Shown), HttpErrorKind> {
+    async fn ask(&self, class: RequestClass, asked: &Request, url: &Url) -> Result<(Response, Shown), HttpErrorKind> {
+        let method = &asked.method;
         let shared = &self.shared;
         let timeout = class.patience(shared.config.timeout);
         let limit = shared.limits.of(url);
@@ -270,8 +277,8 @@ impl Client {
             let (request, shown) = shared.access.authorize(method, url, request).await?;
             let begun = Instant::now();
             let has_body = *method != Method::HEAD;
-            let request = request.headers(headers.clone());
-            let (exchange, mut lease) = exchange(lease, request, &dial, has_body, left).await;
+            let (request, body) = (request.headers(asked.headers.clone()), asked.body.clone());
+            let (exchange, mut lease) = exchange(lease, request, body, &dial, has_body, left).await;
             match exchange {
                 Exchange::Answered(response) => {
                     let may_keep = has_body || !limit.has_body_after_head();
@@ -296,7 +303,7 @@ impl Client {
                     given_up += 1;
                     left = left.saturating_sub(begun.elapsed());
                 }
-                // GET and HEAD may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
+                // Safe methods may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
                 Exchange::Failed { error, .. } if !is_second && ended_unanswered(&error) => {
                     is_second = true;
                     lease.renew();

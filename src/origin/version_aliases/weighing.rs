@@ -1,6 +1,7 @@
 //! The requests that decide on a doubtful response: heads, and small parts whose bytes are known.
 
 use super::*;
+use crate::origin::client::redirect_chain::Request;
 
 impl Client {
     /// Finds out whether a response about `url` with the name `told` is of the version `known`, last modified at
@@ -176,7 +177,7 @@ impl Client {
         for method in [Method::HEAD, Method::GET, Method::HEAD] {
             let answer = match method {
                 Method::HEAD => self.head(url).await,
-                method => self.send(method, url, identity()).await,
+                method => self.send(Request::of(method, identity()), url).await,
             };
             match answer {
                 Ok(answer) if answer.head.status == 200 => {
@@ -263,7 +264,7 @@ impl Client {
         if want.is_empty() {
             return None;
         }
-        let answer = self.send(Method::GET, url, ranged(&want)).await.ok()?;
+        let answer = self.send(Request::get(ranged(&want)), url).await.ok()?;
         let size_alone = Version {
             size: known.size,
             validator: Validator::None,

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
+use reqwest::header::{self, HeaderValue};
 use url::Url;
 
 use super::directory::{is_page_in_place_of_a_file, is_redirected_to_directory};
 use super::{NotAnIndex, parse};
 use crate::http::{Origin, redact};
-use crate::origin::{Client, Metadata, Page, as_directory};
+use crate::origin::{Client, Document, DocumentRequest, Metadata, as_directory};
 use crate::source::{
     Asked, BoxFuture, Entries, Entry, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source,
     SourceError,
@@ -123,7 +124,12 @@ impl WebIndex {
             asked.set_query(Some(&form.query));
         }
         let user_agent = form.and_then(|form| form.user_agent);
-        let page = self.client.page_as(&asked, user_agent).await?;
+        let mut request = DocumentRequest::default();
+        if let Some(user_agent) = user_agent {
+            let value = HeaderValue::from_static(user_agent);
+            request.headers.insert(header::USER_AGENT, value);
+        }
+        let page = self.client.document(&asked, request).await?;
         let (config, asked, answered) = (self.config, there.clone(), page.url.clone());
         let home = directory.clone();
         let query = form.map(|form| form.query.clone());
@@ -235,7 +241,7 @@ impl Source for WebIndex {
 ///
 /// The media type does not matter if the page has names or a mark: lighttpd without a table of types sends its pages as
 /// octet streams.
-fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Refusal> {
+fn read(asked: &Url, page: &Document, config: &ListingConfig) -> Result<Listing, Refusal> {
     let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
     let listing = parse(&page.url, &page.body, page.charset.as_deref(), config);
     let listing = listing.map_err(|error| match error {
@@ -258,7 +264,7 @@ fn read(asked: &Url, page: &Page, config: &ListingConfig) -> Result<Listing, Ref
 }
 
 /// Why a page is refused, and the query for a form of it that may be accepted.
-fn refuse(page: &Page, error: NotAnIndex, is_html: bool) -> Refusal {
+fn refuse(page: &Document, error: NotAnIndex, is_html: bool) -> Refusal {
     let start = String::from_utf8_lossy(&page.body[..page.body.len().min(SEARCHED)]);
     let by_page = match &error {
         NotAnIndex::Scripted { plain_form: Some(url) } => url.query().map(str::to_owned),

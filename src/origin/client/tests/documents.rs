@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use reqwest::Method;
+
 use super::*;
 use crate::http::testing::{Reply, Server, breaks_off, says, stalls};
 use crate::http::{Validator, Version};
@@ -302,6 +305,42 @@ async fn a_page_comes_with_its_type_and_its_place() {
 }
 
 #[tokio::test]
+async fn document_request_keeps_method_and_body_over_redirects() {
+    let server = Server::start(|request| match request {
+        _ if request.starts_with("PROPFIND /old ") => {
+            says("HTTP/1.1 301 Moved\r\nLocation: new/\r\nContent-Length: 0\r\n\r\n")
+        }
+        _ => says("HTTP/1.1 207 Multi-Status\r\nDAV: 1\r\nContent-Length: 2\r\n\r\nok"),
+    })
+    .await;
+    let request = DocumentRequest {
+        method: Method::from_bytes(b"PROPFIND").unwrap(),
+        headers: HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"))]),
+        body: Bytes::from_static(b"<propfind/>"),
+        accepts: &[207],
+    };
+    let client = client();
+    for _ in 0..2 {
+        let document = client.document(&server.at("old"), request.clone()).await.unwrap();
+        assert_eq!(
+            (document.status, document.url, document.body.as_slice()),
+            (207, server.at("new/"), b"ok".as_slice())
+        );
+        assert_eq!(document.headers["dav"], "1");
+    }
+    let requests = server.requests();
+    assert!(requests.iter().all(|request| request.starts_with("PROPFIND /")
+        && request.contains("content-type: application/xml\r\n")
+        && request.ends_with("\r\n\r\n<propfind/>")));
+    assert_eq!((requests.len(), server.connections()), (4, 1), "{requests:?}");
+    let other = DocumentRequest {
+        accepts: &[200],
+        ..request
+    };
+    assert!(is_bad(&client.document(&server.url, other).await.unwrap_err().kind));
+}
+
+#[tokio::test]
 async fn a_page_without_end_is_refused() {
     let most = HttpConfig::default().max_page;
     let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", most + 1);
@@ -329,7 +368,7 @@ async fn a_page_without_end_is_refused() {
 async fn only_one_large_page_is_in_memory() {
     let server = Server::start(|request| {
         let body = "a".repeat(if request.starts_with("GET /large") {
-            LARGE_PAGE as usize + 1
+            document::LARGE as usize + 1
         } else {
             10
         });
