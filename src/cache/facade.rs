@@ -73,6 +73,18 @@ impl Cache {
         self.versions().disk_health.told()
     }
 
+    /// Runs a blocking operation (a query or a system call) on a blocking thread.
+    ///
+    /// # Errors
+    /// If the work panics or the runtime shuts down.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Cache>) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let cache = Arc::clone(self);
+        Ok(tokio::task::spawn_blocking(move || work(&cache)).await?)
+    }
+
     /// The stored names and versions.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog

@@ -74,13 +74,11 @@ impl Control {
         }
     }
 
-    /// Runs a blocking cache operation (a query or a system call) on a blocking thread. `None` if it can't run.
+    /// [`Cache::blocking`]; `None` if the work panics or the runtime shuts down.
     pub(super) async fn with_cache<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Cache>) -> T + Send + 'static,
     ) -> Option<T> {
-        let cache = Arc::clone(&self.cache);
-        // It fails only if the work panics or the runtime shuts down.
-        tokio::task::spawn_blocking(move || work(&cache)).await.ok()
+        self.cache.blocking(work).await.ok()
     }
 }

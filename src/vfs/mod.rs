@@ -24,22 +24,19 @@ mod file;
 mod listing;
 mod node;
 mod nodes;
+mod per_origin;
 mod request;
 mod root;
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use url::Url;
 
 use crate::cache::Cache;
-use crate::http::{MOST_ORIGINS, Origin};
 use crate::origin::{Client, Down};
 use crate::source::{LeftOut, Sources};
 pub(crate) use error::TreeError;
@@ -53,12 +50,10 @@ use listing::unlisted::Allowance;
 pub(crate) use node::{Attributes, Ino, Node, ROOT};
 use node::{Kind, Totals};
 use nodes::Nodes;
-use request::limiter::Limiter;
+use per_origin::PerOrigin;
+pub(crate) use request::limiter::METADATA_CONNECTIONS;
+use request::requests::Requests;
 pub(crate) use root::top::{Naming, Top, TopError};
-
-/// Most concurrent requests to one origin for listings and metadata. Each also takes one of the origin's connections
-/// (`--max-connections`).
-pub(crate) const METADATA_CONNECTIONS: usize = 8;
 
 /// Settings of a [`Tree`].
 #[derive(Debug, Clone, Copy)]
@@ -82,20 +77,14 @@ pub(crate) struct Tree {
     sources: Arc<Sources>,
     /// How long a listing or a file's version counts as fresh.
     ttl: Duration,
-    /// Retries of one request.
-    retries: u32,
-    /// Maximum time that a caller waits for an answer.
-    patience: Duration,
     most_names: usize,
     /// Locked for the moment of a decision.
     remembered: Mutex<ListingLru>,
     nodes: Nodes,
-    /// Locked for a look-up only; permits are awaited without the lock.
-    gates: Mutex<HashMap<Origin, &'static Limiter>>,
-    /// Budget of requests for names that no listing has. Locked for a look-up only.
-    allowances: Mutex<HashMap<Origin, Arc<Mutex<Allowance>>>>,
-    /// Locked for a look-up only.
-    clocks: Mutex<HashMap<Origin, Arc<Clock>>>,
+    requests: Requests,
+    /// Budget of requests for names that no listing has.
+    allowances: PerOrigin<Arc<Mutex<Allowance>>>,
+    clocks: PerOrigin<Arc<Clock>>,
     totals: Arc<Totals>,
     /// Sum of what the current listings of all directories leave out. Locked for the moment of a change.
     left_out: Mutex<LeftOut>,
@@ -124,22 +113,26 @@ impl Tree {
         runtime: Handle,
         on_resize: OnResize,
     ) -> Arc<Tree> {
-        let clock = Arc::<Clock>::default();
-        let root = top.root(Arc::clone(&clock));
-        let clocks = top.url().and_then(Origin::of).map(|origin| (origin, clock));
+        let clocks = PerOrigin::default();
+        let root = top.root(&clocks);
+        let requests = Requests::new(
+            client.clone(),
+            Arc::clone(&cache),
+            config.retries,
+            config.patience,
+            runtime.clone(),
+        );
         let tree = Arc::new(Tree {
             cache,
             client,
             sources,
             ttl: config.ttl,
-            retries: config.retries,
-            patience: config.patience,
             most_names: config.most_names,
             remembered: Mutex::default(),
             nodes: Nodes::of(&root),
-            gates: Mutex::default(),
-            allowances: Mutex::default(),
-            clocks: Mutex::new(clocks.into_iter().collect()),
+            requests,
+            allowances: PerOrigin::default(),
+            clocks,
             totals: Arc::default(),
             left_out: Mutex::default(),
             runtime,
@@ -233,7 +226,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NotFound`] only if a listing lacks the name or the origin says so.
     pub(crate) async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
-        let asker = self.waiting();
+        let asker = self.requests.waiting();
         let snapshot = self.list_for(parent, asker).await?;
         let Some(at) = snapshot.find(name) else {
             return self.look_up_unlisted(parent, name).await;
@@ -309,63 +302,6 @@ impl Tree {
     /// Adds a node, with the inode number `wanted` if that is free.
     fn add(&self, parent: Ino, wanted: Ino, kind: Kind) -> Arc<Node> {
         self.nodes.add(wanted, |ino| new_node(ino, parent, kind))
-    }
-
-    /// The clock that gives the time zone of the dates in this server's listings.
-    fn clock(&self, url: &Url) -> Arc<Clock> {
-        let Some(origin) = Origin::of(url) else {
-            return Arc::default();
-        };
-        let mut clocks = self.clocks.lock();
-        if clocks.len() >= MOST_ORIGINS && !clocks.contains_key(&origin) {
-            return Arc::default();
-        }
-        Arc::clone(clocks.entry(origin).or_default())
-    }
-
-    /// The limiter of the URL's origin.
-    fn gate(&self, url: &Url) -> Option<&'static Limiter> {
-        let mut origin = Origin::of(url)?;
-        let mut gates = self.gates.lock();
-        // Limiters are never freed, so their number is bounded.
-        if gates.len() >= MOST_ORIGINS && !gates.contains_key(&origin) {
-            origin = Origin::nowhere();
-        }
-        let gate = gates
-            .entry(origin.clone())
-            .or_insert_with(|| Box::leak(Box::new(Limiter::new(origin))));
-        Some(gate)
-    }
-
-    /// Asks for something newer than the known answer; see [`Limiter::ask`]. `None` when offline. A URL that is none of
-    /// HTTP has no limiter.
-    async fn ask_for_newer<T: Send + 'static>(
-        &self,
-        url: &Url,
-        ask: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        if self.client.is_offline() {
-            return None;
-        }
-        match self.gate(url) {
-            Some(gate) => gate.ask(&self.runtime, ask).await,
-            None => Some(ask.await),
-        }
-    }
-
-    /// Asks for something newer than what an earlier mount stored; see [`Limiter::ask_in_passing`].
-    async fn ask_in_passing<T: Send + 'static>(
-        &self,
-        url: &Url,
-        ask: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        if self.client.is_offline() {
-            return None;
-        }
-        match self.gate(url) {
-            Some(gate) => gate.ask_in_passing(&self.runtime, ask).await,
-            None => Some(ask.await),
-        }
     }
 }
 

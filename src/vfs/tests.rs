@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use url::Url;
+
 use super::*;
 use crate::cache::CacheConfig;
 use crate::http::HttpConfig;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use url::Url;
 
 use super::{Known, RemoteFile};
-use crate::cache::{Cache, CacheEntry, Held, Priority, ReadError};
+use crate::cache::{CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
 use crate::origin::{AliasName, Content, ListedSize, Metadata, Weighed};
 use crate::source::SourceError;
 use crate::vfs::listing::dates::Dates;
 use crate::vfs::node::{Ino, Kind, Node};
-use crate::vfs::request::Urgency;
 use crate::vfs::request::mirror_lookup::Authority;
+use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Tree, TreeError};
 
 /// Bytes that are fetched at the open of a version that replaced another. `tail -F` reads a file a second after
@@ -27,12 +27,12 @@ impl Tree {
     pub(in crate::vfs) async fn resolve_one(
         self: &Arc<Self>,
         node: &Arc<Node>,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<(), TreeError> {
         let Kind::File(file) = &node.kind else { return Ok(()) };
         self.keep_in_directory(node);
         let (url, asking) = (&file.url(), file.asking());
-        let _one_at_a_time = self.in_time(url, asker, asking.lock()).await?;
+        let _one_at_a_time = self.requests.in_time(url, urgency, asking.lock()).await?;
         if file.is_ready() {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Tree {
             // A changed file would have another date in the listing, so there is nothing to ask.
             Some(_) if file.listed_time().is_some() => None,
             Some(stored) => self.confirm_newer(node, Some(stored.version.clone())).await,
-            None => Some(self.confirm(file, None, asker).await),
+            None => Some(self.confirm(file, None, urgency).await),
         };
         let known = match answer {
             None => stored,
@@ -88,7 +88,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::Changed`] if the node is of an outdated version.
     pub(crate) async fn open(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
-        self.open_for(node, self.waiting()).await
+        self.open_for(node, self.requests.waiting()).await
     }
 
     /// Opens a file by its URL, wherever it is, as [`Self::open`] does; its version is known then. No directory shows it.
@@ -96,7 +96,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
     pub(crate) async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
-        let file = RemoteFile::known(url, None, Dates::by(self.clock(url)), self.sources.first(url));
+        let file = RemoteFile::known(url, None, Dates::at(&self.clocks, url), self.sources.first(url));
         let node = Arc::new(Node::unlisted(file));
         match self.open(&node).await {
             Err(TreeError::Changed) if node.has_become_directory() => Err(TreeError::IsADirectory),
@@ -108,18 +108,18 @@ impl Tree {
     pub(in crate::vfs) async fn open_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<Arc<CacheEntry>, TreeError> {
         let Kind::File(file) = &node.kind else {
             return Err(TreeError::IsADirectory);
         };
         self.keep_in_directory(node);
         let (url, asking) = (&file.url(), file.asking());
-        let _one_at_a_time = self.in_time(url, asker, asking.lock()).await?;
+        let _one_at_a_time = self.requests.in_time(url, urgency, asking.lock()).await?;
         if let Some(answer) = self.open_now(node) {
             return answer;
         }
-        let entry = match self.current_version(node, file, asker).await? {
+        let entry = match self.current_version(node, file, urgency).await? {
             Some(held) => self.entry_of_version(file, &held).await?,
             None => self.entry_by_listing(node.ino, file)?,
         };
@@ -136,7 +136,7 @@ impl Tree {
         self: &Arc<Self>,
         node: &Arc<Node>,
         file: &RemoteFile,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<Option<Held>, TreeError> {
         let url = &file.url();
         if let Some(known) = file.freshly_known(self.ttl) {
@@ -156,7 +156,7 @@ impl Tree {
             (None, None) => self.held_of_told(url).await?,
         };
         let answer = match &before {
-            None => Some(self.confirm(file, None, asker).await),
+            None => Some(self.confirm(file, None, urgency).await),
             Some(before) => self.confirm_newer(node, Some(before.version.clone())).await,
         };
         match answer {
@@ -176,7 +176,7 @@ impl Tree {
         &self,
         file: &RemoteFile,
         expected: Option<&Version>,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<Option<Known>, TreeError> {
         let (catalog, content) = (self.cache.catalog(), self.content(file));
         let url = content.url();
@@ -192,12 +192,12 @@ impl Tree {
             }
             .map_err(SourceError::from)
         };
-        let answer = self.ask(url, who, asker, question).await;
+        let answer = self.requests.ask(url, who, urgency, question).await;
         if let Err(TreeError::NotFound) = answer {
             catalog.forget_file(url);
             file.note_absent();
         }
-        let mut found = answer?.answer;
+        let mut found = answer?.value;
         if self.turns_out_directory(file, &found).await {
             return Err(TreeError::Changed);
         }
@@ -226,7 +226,7 @@ impl Tree {
             Some(held) => {
                 let modified = held.modified;
                 let content = Content::at(url.clone(), ListedSize::Unknown);
-                let samples = self.with_cache(move |cache| {
+                let samples = self.cache.blocking(move |cache| {
                     let origin = Origin::of(content.url())?;
                     Some(cache.samples(content, origin, &held))
                 });
@@ -272,7 +272,7 @@ impl Tree {
                 Kind::Directory(_) => None,
             }
         };
-        self.ask_for_newer(&url, ask).await.flatten()
+        self.requests.ask_for_newer(&url, ask).await.flatten()
     }
 
     /// What the source says of a file's content. The mirrors' URLs come after the source's own.
@@ -297,7 +297,7 @@ impl Tree {
         }
         let (content, held) = (self.content(file), held.clone());
         let origin = self.origin_of(content.url())?;
-        let opened = self.with_cache(move |cache| cache.entry(content, origin, &held));
+        let opened = self.cache.blocking(move |cache| cache.entry(content, origin, &held));
         Ok(opened.await??)
     }
 
@@ -328,7 +328,7 @@ impl Tree {
     /// The last known answer for a file, of any age.
     async fn told_before(&self, url: &Url) -> Option<Known> {
         let url = url.clone();
-        let told = self.with_cache(move |cache| cache.catalog().file(&url)).await;
+        let told = self.cache.blocking(move |cache| cache.catalog().file(&url)).await;
         told.ok().flatten().map(Known::stored)
     }
 
@@ -341,22 +341,18 @@ impl Tree {
 
     async fn newest(&self, url: &Url) -> Option<Held> {
         let url = url.clone();
-        self.with_cache(move |cache| cache.newest(&url)).await.ok().flatten()
+        self.cache
+            .blocking(move |cache| cache.newest(&url))
+            .await
+            .ok()
+            .flatten()
     }
 
     async fn held(&self, url: &Url, known: Known) -> Result<Held, ReadError> {
         let url = url.clone();
-        self.with_cache(move |cache| cache.current(&url, known.version, known.modified))
+        self.cache
+            .blocking(move |cache| cache.current(&url, known.version, known.modified))
             .await
-    }
-
-    /// Runs a blocking cache operation (a query or a system call) on a blocking thread.
-    pub(in crate::vfs) async fn with_cache<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Cache) -> T + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let cache = Arc::clone(&self.cache);
-        Ok(tokio::task::spawn_blocking(move || work(&cache)).await?)
     }
 }
 

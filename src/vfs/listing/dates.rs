@@ -28,8 +28,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
+use url::Url;
 
+use crate::http::Origin;
 use crate::source::ListedTime;
+use crate::vfs::per_origin::PerOrigin;
 
 /// Time zones differ from UTC by whole quarters of an hour, in seconds.
 const QUARTER: i64 = 900;
@@ -113,6 +116,12 @@ pub(in crate::vfs) enum Learnt {
 }
 
 impl Dates {
+    /// The dates of a directory at this URL. Origins beyond [`MOST_ORIGINS`](crate::http::MOST_ORIGINS) share no clock.
+    pub(in crate::vfs) fn at(clocks: &PerOrigin<Arc<Clock>>, url: &Url) -> Arc<Dates> {
+        let clock = Origin::of(url).and_then(|origin| clocks.of(&origin, Arc::default));
+        Dates::by(clock.unwrap_or_default())
+    }
+
     pub(in crate::vfs) fn by(clock: Arc<Clock>) -> Arc<Dates> {
         Arc::new(Dates {
             clock,

@@ -15,7 +15,7 @@ use super::unlisted::Unlisted;
 use crate::source::{LeftOut, ListedTime, SingleFile, Source};
 use crate::vfs::TreeError;
 use crate::vfs::node::{Attributes, Counted, Ino, Node, Totals, undated};
-use crate::vfs::request::Urgency;
+use crate::vfs::request::urgency::Urgency;
 
 /// The size in bytes that `stat` shows for a directory, as local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
@@ -191,13 +191,13 @@ impl Directory {
     }
 
     /// Notes a failed fetch of its listing.
-    pub(in crate::vfs) fn note_failure(&self, asker: Urgency, error: &TreeError) {
+    pub(in crate::vfs) fn note_failure(&self, urgency: Urgency, error: &TreeError) {
         let is_lasting = match error {
             TreeError::NotFound => true,
             TreeError::Source(error) => !error.is_temporary(),
             _ => false,
         };
-        let is_unseen = matches!(asker, Urgency::Guessing) && is_lasting;
+        let is_unseen = matches!(urgency, Urgency::Prefetching) && is_lasting;
         self.state.write().failed = Some(Failed {
             unseen: is_unseen.then(|| (error.clone(), Instant::now())),
         });

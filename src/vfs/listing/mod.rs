@@ -30,8 +30,8 @@ use super::listing::kinds::{correct, with_slash};
 use super::listing::snapshot::Snapshot;
 use super::node::{Ino, Kind, Node};
 use super::nodes::{directory_number, number};
-use super::request::Urgency;
-use super::request::mirror_lookup::{Answered, Authority};
+use super::request::mirror_lookup::{Answer, Authority};
+use super::request::urgency::Urgency;
 use super::{Tree, TreeError, listed_file};
 use crate::cache::{Cache, ShownFile};
 use crate::http::redact;
@@ -55,14 +55,14 @@ impl Tree {
     /// # Errors
     /// If the names were never known and can't be fetched, or if the origin says that the directory is gone.
     pub(crate) async fn list(self: &Arc<Self>, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
-        self.list_for(node, self.waiting()).await
+        self.list_for(node, self.requests.waiting()).await
     }
 
     /// [`Self::list`], with an urgency.
     pub(super) async fn list_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<Arc<Snapshot>, TreeError> {
         let Kind::Directory(directory) = &node.kind else {
             return Err(TreeError::NotADirectory);
@@ -75,30 +75,30 @@ impl Tree {
         };
         let known = match directory.last_known() {
             Some(known) => Some(known),
-            None => self.look_up_stored(node, directory, url, asker).await?,
+            None => self.look_up_stored(node, directory, url, urgency).await?,
         };
         let Some(known) = known else {
-            return self.list_again(node, directory, url, asker).await;
+            return self.list_again(node, directory, url, urgency).await;
         };
         if known.len() >= LARGE {
             self.list_behind(node, directory);
             return Ok(known);
         }
-        let (tree, asked, asker) = (Arc::clone(self), Arc::clone(node), asker.who_knows_something());
+        let (tree, asked, urgency) = (Arc::clone(self), Arc::clone(node), urgency.with_older_answer());
         let ask = async move {
             match &asked.kind {
                 Kind::Directory(directory) => {
                     let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
-                    tree.list_again(&asked, directory, url, asker).await
+                    tree.list_again(&asked, directory, url, urgency).await
                 }
                 Kind::File(_) => Err(TreeError::NotADirectory),
             }
         };
         let is_stored = directory.state.read().is_stored;
         let answer = if is_stored {
-            self.ask_in_passing(url, ask).await
+            self.requests.ask_in_passing(url, ask).await
         } else {
-            self.ask_for_newer(url, ask).await
+            self.requests.ask_for_newer(url, ask).await
         };
         answer.unwrap_or(Ok(known))
     }
@@ -124,19 +124,19 @@ impl Tree {
         node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<Option<Arc<Snapshot>>, TreeError> {
-        let _one_at_a_time = self.in_time(url, asker, directory.refreshing.lock()).await?;
+        let _one_at_a_time = self.requests.in_time(url, urgency, directory.refreshing.lock()).await?;
         if std::mem::replace(&mut directory.state.write().is_searched, true) {
             return Ok(directory.last_known());
         }
         let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
-        let find = move |cache: &Cache| {
+        let find = move |cache: &Arc<Cache>| {
             let listing = stored::read(&wanted, &cache.catalog().listing(&wanted)?)?;
             tree.take_stored_listing(&of, listing)
         };
         // If the query fails, no names count as stored.
-        Ok(self.with_cache(find).await.ok().flatten())
+        Ok(self.cache.blocking(find).await.ok().flatten())
     }
 
     /// Fetches the names in a directory, unless another request did meanwhile.
@@ -145,17 +145,19 @@ impl Tree {
         node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<Arc<Snapshot>, TreeError> {
         // A prefetch is useless while a request for the same directory is in flight, and would delay the next one.
-        let _one_at_a_time = match asker {
-            Urgency::Guessing => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
-            Urgency::Waiting(_) | Urgency::Refreshing => self.in_time(url, asker, directory.refreshing.lock()).await?,
+        let _one_at_a_time = match urgency {
+            Urgency::Prefetching => directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?,
+            Urgency::Waiting(_) | Urgency::Refreshing => {
+                self.requests.in_time(url, urgency, directory.refreshing.lock()).await?
+            }
         };
         if let Some(snapshot) = directory.fresh() {
             return Ok(snapshot);
         }
-        if matches!(asker, Urgency::Guessing) {
+        if matches!(urgency, Urgency::Prefetching) {
             if directory.has_failed() {
                 return Err(TreeError::NotAsked);
             }
@@ -172,17 +174,18 @@ impl Tree {
         };
         let source = &directory.source;
         let question = |there: Option<Url>| async move { source.list(url, there.as_ref().unwrap_or(url)).await };
-        let answer = self.ask(url, who, asker, question).await;
-        let answer = answer.and_then(|told| match &known {
-            Some(known) if !known.may_become(&told.answer) => Err(stands_in(url)),
-            _ => Ok(told),
+        let answer = self.requests.ask(url, who, urgency, question).await;
+        let answer = answer.and_then(|answer| match &known {
+            Some(known) if !known.may_become(&answer.value) => Err(stands_in(url)),
+            _ => Ok(answer),
         });
         match (answer, known) {
-            (Ok(Answered { answer, is_by_mirror }), _) => {
+            (Ok(Answer { value, is_by_mirror }), _) => {
                 let (tree, of) = (Arc::clone(self), Arc::clone(node));
                 // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
                 let taken = self
-                    .with_cache(move |_| tree.take_listing(&of, answer, is_by_mirror))
+                    .cache
+                    .blocking(move |_| tree.take_listing(&of, value, is_by_mirror))
                     .await?;
                 taken.ok_or(TreeError::NotADirectory)
             }
@@ -191,7 +194,7 @@ impl Tree {
                     log::warn!("{}: deleted on the server", redact(url));
                 }
                 directory.forget();
-                directory.note_failure(asker, &TreeError::NotFound);
+                directory.note_failure(urgency, &TreeError::NotFound);
                 self.cache.catalog().forget_listing(url);
                 Err(TreeError::NotFound)
             }
@@ -207,7 +210,7 @@ impl Tree {
             }
             (Err(error), None) => {
                 if !matches!(error, TreeError::NotAsked) {
-                    directory.note_failure(asker, &error);
+                    directory.note_failure(urgency, &error);
                 }
                 Err(error)
             }
@@ -411,7 +414,7 @@ impl Tree {
         url: Url,
         listed_time: Option<ListedTime>,
     ) -> Directory {
-        let dates = Dates::by(self.clock(&url));
+        let dates = Dates::at(&self.clocks, &url);
         Directory::listed(Arc::clone(source), url, listed_time, dates)
     }
 

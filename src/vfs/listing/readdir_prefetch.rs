@@ -19,10 +19,10 @@ use super::directory::Directory;
 use super::snapshot::Order;
 use crate::cache::{CacheEntry, Priority, SMALL_FILE};
 use crate::vfs::node::{Ino, Kind, Node, ROOT};
-use crate::vfs::request::Urgency;
+use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Snapshot, Tree};
 
-/// Most listings prefetched ahead. [`crate::vfs::METADATA_CONNECTIONS`] of them are in flight at a time; the others
+/// Most listings prefetched ahead. [`crate::vfs::request::limiter::METADATA_CONNECTIONS`] of them are in flight at a time; the others
 /// wait, so that the next starts the moment one ends.
 const DIRECTORIES_AHEAD: usize = 32;
 
@@ -154,7 +154,7 @@ impl Tree {
             let tree = Arc::clone(self);
             // A prefetch ignores errors; a later look-up reports them.
             self.runtime
-                .spawn(async move { tree.list_for(&next, Urgency::Guessing).await.ok() });
+                .spawn(async move { tree.list_for(&next, Urgency::Prefetching).await.ok() });
         }
     }
 
@@ -250,7 +250,7 @@ impl Tree {
             let node = self.child(&parent, &names, at);
             let (tree, directory) = (Arc::clone(self), parent.ino);
             self.runtime.spawn(async move {
-                let Ok(entry) = tree.open_for(&node, Urgency::Guessing).await else {
+                let Ok(entry) = tree.open_for(&node, Urgency::Prefetching).await else {
                     return;
                 };
                 let is_wanted = tree

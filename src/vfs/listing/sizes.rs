@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::dates::Learnt;
 use crate::vfs::node::{Ino, Kind, Node};
-use crate::vfs::request::Urgency;
+use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Tree, TreeError};
 
 /// Number of files whose sizes are requested ahead of the one that `stat` asks for.
@@ -19,14 +19,14 @@ impl Tree {
     /// # Errors
     /// If the origin does not answer or refuses.
     pub(crate) async fn resolve(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), TreeError> {
-        self.resolve_for(node, self.waiting()).await
+        self.resolve_for(node, self.requests.waiting()).await
     }
 
     /// [`Self::resolve`], with an urgency.
     pub(in crate::vfs) async fn resolve_for(
         self: &Arc<Self>,
         node: &Arc<Node>,
-        asker: Urgency,
+        urgency: Urgency,
     ) -> Result<(), TreeError> {
         if node.is_ready() {
             return Ok(());
@@ -34,11 +34,11 @@ impl Tree {
         if let Kind::File(file) = &node.kind
             && file.lacks_clock()
         {
-            self.find_clock(node, asker).await;
+            self.find_clock(node, urgency).await;
             return Ok(());
         }
         self.resolve_ahead(node);
-        match self.resolve_one(node, asker).await {
+        match self.resolve_one(node, urgency).await {
             // Its size is shown as 0, which the kernel does not cache for long, and it can be read in sequence.
             Err(TreeError::SizeUnknown(_)) => Ok(()),
             // Only the date was missing.
@@ -49,7 +49,7 @@ impl Tree {
 
     /// Learns the clock of a listing: requests one of the file's neighbours that needs a request anyway, if possible
     /// one with the same listed date.
-    async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, asker: Urgency) {
+    async fn find_clock(self: &Arc<Self>, node: &Arc<Node>, urgency: Urgency) {
         let Kind::File(file) = &node.kind else { return };
         let Some(parent) = self.node(node.parent) else { return };
         let Kind::Directory(directory) = &parent.kind else {
@@ -64,7 +64,7 @@ impl Tree {
         });
         if let Some(neighbour) = &unsized_file {
             // The listed date has to do if the server gives none.
-            let _ = self.resolve_one(neighbour, asker.who_knows_something()).await;
+            let _ = self.resolve_one(neighbour, urgency.with_older_answer()).await;
             if let Kind::File(file) = &neighbour.kind {
                 file.teach_dates();
             }
@@ -134,7 +134,7 @@ impl Tree {
             let tree = Arc::clone(self);
             // A prefetch ignores errors; a later `stat` reports them.
             self.runtime
-                .spawn(async move { tree.resolve_one(&child, Urgency::Guessing).await.ok() });
+                .spawn(async move { tree.resolve_one(&child, Urgency::Prefetching).await.ok() });
         }
     }
 }

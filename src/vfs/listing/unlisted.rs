@@ -28,8 +28,8 @@ use crate::source::{ListedSize, Name, NameKind, SourceError};
 use crate::vfs::file::{Known, RemoteFile, version_text};
 use crate::vfs::node::{Kind, Node};
 use crate::vfs::nodes::{directory_number, number};
-use crate::vfs::request::Urgency;
 use crate::vfs::request::mirror_lookup::Authority;
+use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Tree, TreeError};
 
 /// How long a negative look-up is cached.
@@ -219,10 +219,13 @@ impl Tree {
         let (tree, asked) = (Arc::clone(self), url.clone());
         let ask = async move {
             let question = |_| async { tree.client.confirm(&asked, None, None).await.map_err(SourceError::from) };
-            let told = tree.ask(&asked, Authority::Source, Urgency::Refreshing, question).await;
-            told.map(|told| told.answer)
+            let answer = tree
+                .requests
+                .ask(&asked, Authority::Source, Urgency::Refreshing, question)
+                .await;
+            answer.map(|answer| answer.value)
         };
-        self.ask_for_newer(url, ask).await
+        self.requests.ask_for_newer(url, ask).await
     }
 
     /// What the answer means; `None` if the server answers any name like this.
@@ -287,11 +290,8 @@ impl Tree {
     }
 
     fn allowance(&self, url: &Url) -> Option<Arc<Mutex<Allowance>>> {
-        let mut allowances = self.allowances.lock();
-        let allowance = allowances.entry(Origin::of(url)?);
-        Some(Arc::clone(
-            allowance.or_insert_with(|| Arc::new(Mutex::new(Allowance::new()))),
-        ))
+        self.allowances
+            .of(&Origin::of(url)?, || Arc::new(Mutex::new(Allowance::new())))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The connection limit of one origin for listings and metadata, and the short waits for revalidation.
 //!
-//! Each [`Tree`](crate::vfs::Tree) request takes a permit here ([`Limiter::place`]). The limiter guarantees:
+//! Each of the [`Requests`](super::requests::Requests) takes a permit here ([`Limiter::place`]). The limiter guarantees:
 //!
 //! - **The limit follows the origin's answers.** A 429 or 503 halves it, down to 1; answers raise it slowly again.
 //!   Prefetches leave one permit free, and stop while the origin is overloaded.
@@ -26,7 +26,10 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 use crate::http::{HttpErrorKind, Origin};
 use crate::origin::Aimd;
-use crate::vfs::METADATA_CONNECTIONS;
+
+/// Most concurrent requests to one origin for listings and metadata. Each also takes one of the origin's connections
+/// (`--max-connections`).
+pub(crate) const METADATA_CONNECTIONS: usize = 8;
 
 /// How many of the [`METADATA_CONNECTIONS`] prefetches may use. The remaining one is for callers that wait.
 const GUESSES: usize = METADATA_CONNECTIONS - 1;

@@ -9,12 +9,13 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use url::Url;
 
+use super::limiters::Limiters;
 use crate::http::redact;
-use crate::origin::Health;
+use crate::origin::{Client, Health};
 use crate::source::SourceError;
-use crate::vfs::Tree;
 
 /// Which servers may answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,33 +27,35 @@ pub(in crate::vfs) enum Authority<'a> {
 }
 
 /// An answer and the server that gave it.
-pub(in crate::vfs) struct Answered<T> {
-    pub answer: T,
+pub(in crate::vfs) struct Answer<T> {
+    /// What it says.
+    pub value: T,
+    /// Whether a mirror gave it.
     pub is_by_mirror: bool,
 }
 
-impl<T> Answered<T> {
-    pub(crate) fn by_source(answer: T) -> Answered<T> {
-        Answered {
-            answer,
-            is_by_mirror: false,
-        }
-    }
+/// The mirrors that may answer one request.
+pub(super) struct MirrorLookup<'a> {
+    pub(super) client: &'a Client,
+    pub(super) limiters: &'a Limiters,
+    /// The source's own URL.
+    pub(super) url: &'a Url,
+    /// The same name on the mirrors, in the order in which to ask them.
+    pub(super) mirrors: &'a [Url],
 }
 
-impl Tree {
-    /// A mirror's answer, if the source at `url` is paused after a failure. `health` is that of the source's origin.
-    pub(in crate::vfs) async fn ask_mirrors_instead<T, F>(
+impl MirrorLookup<'_> {
+    /// A mirror's answer, if the source is paused after a failure. `health` is that of the source's origin.
+    pub(super) async fn ask_instead<T, F>(
         &self,
-        url: &Url,
-        mirrors: &[Url],
         health: &Arc<Health>,
-        question: &mut impl FnMut(Option<Url>) -> F,
-    ) -> Option<Answered<T>>
+        runtime: &Handle,
+        request: &mut impl FnMut(Option<Url>) -> F,
+    ) -> Option<Answer<T>>
     where
         F: Future<Output = Result<T, SourceError>>,
     {
-        if self.client.not_left_out(mirrors).is_empty() {
+        if self.client.not_left_out(self.mirrors).is_empty() {
             return None;
         }
         let permit = health.permit_now();
@@ -60,38 +63,35 @@ impl Tree {
             return None;
         }
         if let Some(probe) = permit {
-            self.client.find_out(&self.runtime, url.clone(), probe);
+            self.client.find_out(runtime, self.url.clone(), probe);
         }
-        self.ask_mirrors(url, mirrors, question).await
+        self.ask(request).await
     }
 
-    /// The answer of the first mirror that has what is at `url`. `None` if no mirror has it or can be asked now.
-    pub(in crate::vfs) async fn ask_mirrors<T, F>(
-        &self,
-        url: &Url,
-        mirrors: &[Url],
-        question: &mut impl FnMut(Option<Url>) -> F,
-    ) -> Option<Answered<T>>
+    /// The answer of the first mirror that has what is at the URL. `None` if no mirror has it or can be asked now.
+    pub(super) async fn ask<T, F>(&self, request: &mut impl FnMut(Option<Url>) -> F) -> Option<Answer<T>>
     where
         F: Future<Output = Result<T, SourceError>>,
     {
-        for there in self.client.not_left_out(mirrors) {
-            let Some(gate) = self.gate(&there) else { continue };
+        for there in self.client.not_left_out(self.mirrors) {
+            let Some(limiter) = self.limiters.of(&there) else {
+                continue;
+            };
             let Some(permit) = self.client.health_of(&there).permit_now() else {
                 continue;
             };
-            let place = gate.place().await;
-            let answer = question(Some(there.clone())).await;
+            let place = limiter.place().await;
+            let answer = request(Some(there.clone())).await;
             let error = answer.as_ref().err().and_then(SourceError::http);
             let failure = error.map(|error| &error.kind);
             let was_answered = permit.ended(error);
-            gate.note(failure);
+            limiter.note(failure);
             place.ended(failure);
             match answer {
-                Ok(answer) => {
-                    log::info!("{}: not available; using {} instead", redact(url), redact(&there));
-                    return Some(Answered {
-                        answer,
+                Ok(value) => {
+                    log::info!("{}: not available; using {} instead", redact(self.url), redact(&there));
+                    return Some(Answer {
+                        value,
                         is_by_mirror: true,
                     });
                 }

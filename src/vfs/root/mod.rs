@@ -13,18 +13,19 @@ use super::listing::directory::Directory;
 use super::listing::snapshot::Snapshot;
 use super::node::{Kind, Node, ROOT};
 use super::nodes::{directory_number, number};
+use super::per_origin::PerOrigin;
 use super::root::top::{Top, TopEntry, TopFound, TopListing};
 use crate::source::Source;
 
 impl Top {
     /// The root node for `top`.
-    pub(super) fn root(&self, clock: Arc<Clock>) -> Arc<Node> {
+    pub(super) fn root(&self, clocks: &PerOrigin<Arc<Clock>>) -> Arc<Node> {
         Arc::new(Node {
             ino: ROOT,
             parent: ROOT,
             kind: Kind::Directory(Box::new(match self {
                 Top::Directory { source, url, .. } => {
-                    Directory::listed(Arc::clone(source), url.clone(), None, Dates::by(clock))
+                    Directory::listed(Arc::clone(source), url.clone(), None, Dates::at(clocks, url))
                 }
                 Top::Names(_) => Directory::fixed(),
             })),
@@ -64,7 +65,7 @@ impl Tree {
             TopFound::File(url, known) => {
                 let version = known.as_ref().map(|known| version_text(&known.version));
                 let number = number(&[url.as_str(), version.as_deref().unwrap_or_default()]);
-                let dates = Dates::by(self.clock(&url));
+                let dates = Dates::at(&self.clocks, &url);
                 let file = RemoteFile::known(&url, known.clone(), dates, source);
                 let node = self.add(ROOT, number, Kind::File(file));
                 match known {

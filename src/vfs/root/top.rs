@@ -34,14 +34,6 @@ pub(crate) enum Top {
 }
 
 impl Top {
-    /// The URL, if the root is one directory.
-    pub(in crate::vfs) fn url(&self) -> Option<&Url> {
-        match self {
-            Top::Directory { url, .. } => Some(url),
-            Top::Names(_) => None,
-        }
-    }
-
     /// The names of the kinds of its sources, each once.
     pub(crate) fn kinds(&self) -> Vec<&'static str> {
         let mut kinds = match self {
