@@ -164,3 +164,69 @@ fn a_silent_fetch_gives_way_where_it_was_led() {
     play.completes(1, C);
     assert_eq!(play.woken_well(), [2]);
 }
+
+/// Two slots of "a" and two of "b" are taken, and a reader of another file waits for one of "a".
+struct Moved {
+    play: Play,
+    /// Its queue is at "b", and a fetch of it has a slot of "a".
+    file: Arc<CacheEntry>,
+    /// The file of the reader that waits.
+    urgent: Arc<CacheEntry>,
+    /// The number of a fetch at "b".
+    ends: usize,
+}
+
+impl Moved {
+    /// `begin` begins the fetch at "a" that `file` keeps.
+    fn with(begin: impl FnOnce(&mut Play, &Arc<CacheEntry>)) -> Moved {
+        let (mut play, file, urgent) = (Play::with_slots(2), known("a", 100), known("a", 1));
+        begin(&mut play, &file);
+        play.wait(&file, 80 * C..81 * C, 1);
+        assert!(play.leads(1, "b"));
+        play.completes(1, 81 * C);
+        for (waiter, name) in [(2, "a"), (3, "b"), (4, "b")] {
+            play.wait(&known(name, 1), 0..C, waiter);
+        }
+        play.wait(&urgent, 0..C, 5);
+        assert_eq!((play.running("a"), play.running("b")), (2, 2));
+        assert_eq!((play.started.len(), play.stopped.len()), (5, 0));
+        let ends = 4;
+        Moved {
+            play,
+            file,
+            urgent,
+            ends,
+        }
+    }
+
+    /// A fetch at "b" ends. The fetch of `file` at "a" gives way to the reader's.
+    fn gives_way(&mut self) {
+        self.play.completes(self.ends, C);
+        assert_eq!(self.play.stopped, [self.play.started[0].id]);
+        let begun = self.play.started.iter().skip(5);
+        assert!(begun.map(|order| order.entry.id).any(|id| id == self.urgent.id));
+    }
+}
+
+/// The wait for a chunk at "b" ends with that chunk, which another entry has brought. So no reader is
+/// blocked on the fetch at "a" any more.
+#[test]
+fn fetch_elsewhere_gives_way_after_a_wake() {
+    let mut moved = Moved::with(|play, file| play.wait(file, 0..C, 10));
+    moved.play.wait(&moved.file, 0..2 * C, 11);
+    let presence = &moved.file.settled().unwrap().presence;
+    assert!(presence.insert(0) && presence.insert(1));
+    moved.gives_way();
+    assert!(moved.play.woken_well().ends_with(&[10, 11]));
+}
+
+/// The only fetch of a stream is protected until a second one begins at "b".
+#[test]
+fn fetch_elsewhere_gives_way_after_a_start() {
+    let mut moved = Moved::with(|play, file| {
+        play.request(file, 0..16, Priority::High);
+        play.writes(0, C);
+    });
+    moved.play.request(&moved.file, 40..41, Priority::High);
+    moved.gives_way();
+}
