@@ -110,7 +110,7 @@ mod vfs;
 
 pub use library::{Cache, CacheBuilder, Error, ErrorKind, Mount, MountBuilder, RemoteFile, Version};
 
-/// For the benchmarks and fuzz targets of the repository. No part of the library: it may change in any version.
+/// For the tests, benchmarks and fuzz targets of the repository. No part of the library: it may change in any version.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::cache::fetch::scheduler;
@@ -124,4 +124,5 @@ pub mod internals {
     pub use crate::http::{HttpConfig, Origin, Validator, Version};
     pub use crate::origin::{Client, Content, ListedSize};
     pub use crate::source::{ListingConfig, index_page};
+    pub use crate::util::events;
 }

@@ -5,11 +5,13 @@
 //! - `--log-file` replaces both.
 //!
 //! `-v` sets the verbosity; `FETCHFS_LOG` overrides it, in env_logger's syntax. All code logs through the `log` macros
-//! and does not depend on this module. Repeated lines are counted instead of written (`rate_limited`).
+//! and does not depend on this module. A line ends with the name of its event ([`crate::util::events`]). Repeated lines
+//! are counted instead of written (`rate_limited`).
 
 mod rate_limited;
 
 use std::ffi::CString;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,6 +23,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 
 use crate::config::MountConfig;
+use crate::util::events::{self, Event};
 use rate_limited::RateLimitedLog;
 
 /// The variable that overrides `-v`.
@@ -28,9 +31,6 @@ const VARIABLE: &str = "FETCHFS_LOG";
 
 /// systemd sets this variable if standard error is the journal, which adds the time itself.
 const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
-
-/// The event name in the line of a panic, independent of its wording. The kernel tests fail if a log contains it.
-const PANIC: &str = "event=panic";
 
 /// Why the log can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,9 @@ pub(crate) fn init(config: &MountConfig) -> Result<(), LogError> {
     log::set_boxed_logger(logger)?;
     log::set_max_level(level);
     // In the background, standard error, where Rust prints panics, is `/dev/null`.
-    std::panic::set_hook(Box::new(|bug| log::error!("a bug in fetchfs [{PANIC}]: {bug}")));
+    std::panic::set_hook(Box::new(
+        |bug| log::error!(event = events::PANIC; "a bug in fetchfs: {bug}"),
+    ));
     Ok(())
 }
 
@@ -87,6 +89,7 @@ pub(crate) fn reopen() {
     match append_to(&log.path) {
         Ok(file) => *log.file.lock() = file,
         Err(error) => log::warn!(
+            event = events::LOG_REOPEN_FAILED;
             "can't reopen {}: {error}; logging continues to the old file",
             log.path.display()
         ),
@@ -142,6 +145,16 @@ fn boxed<L: Log + 'static>(logger: Logger, sink: impl FnOnce(Logger) -> L) -> (L
     (logger.filter(), Box::new(RateLimitedLog::new(sink(logger))))
 }
 
+/// The text of a line: the message and the name of its event.
+struct Text<'a>(&'a Record<'a>);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.args())?;
+        Event::of(self.0).map_or(Ok(()), |event| write!(f, " {event}"))
+    }
+}
+
 /// A line for a file or a terminal: time, level and text; from debug level on, also the module.
 fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
     let (time, level) = (out.timestamp_millis(), record.level());
@@ -150,12 +163,12 @@ fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result
     if level > Level::Info {
         write!(out, "{}: ", record.target())?;
     }
-    writeln!(out, "{}", record.args())
+    writeln!(out, "{}", Text(record))
 }
 
 /// A line for the journal: priority and text (sd-daemon(3)).
 fn journal_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
-    writeln!(out, "<{}>{}", priority(record.level()), record.args())
+    writeln!(out, "<{}>{}", priority(record.level()), Text(record))
 }
 
 /// syslog(3). Until the process leaves its terminal, warnings also go to standard error; afterwards that is
@@ -181,7 +194,7 @@ impl Log for SystemLog {
         if !self.filter.matches(record) {
             return;
         }
-        let text = record.args().to_string();
+        let text = Text(record).to_string();
         if record.level() <= Level::Warn {
             // Standard error may be closed. There is no other place to report that.
             let _ = writeln!(io::stderr(), "fetchfs: {text}");
@@ -220,6 +233,16 @@ mod tests {
         assert!(shown(0, "fetchfs::cache::store", Level::Warn));
         assert!(!shown(0, "fetchfs::cache::store", Level::Info));
         assert!(!shown(0, "fuser::session", Level::Warn));
+    }
+
+    #[test]
+    fn lines_end_with_the_event() {
+        let mut record = Record::builder();
+        assert_eq!(Text(&record.args(format_args!("text")).build()).to_string(), "text");
+        let event = events::ORIGIN_DOWN.key_value();
+        record.key_values(&event);
+        let text = Text(&record.args(format_args!("text")).build()).to_string();
+        assert_eq!(text, "text event=origin_down");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::prefetch::{self, Again, Failed, Tally, Tools};
 use super::protocol::{Failure, JobState, Wanted};
 use crate::cache::{JobLease, JobRow};
+use crate::util::events;
 use crate::util::plural::count;
 
 /// Pause before the first retry. A fetch has already retried for some seconds before it fails.
@@ -98,10 +99,13 @@ impl Jobs {
             match serde_json::from_str(&row.wanted) {
                 Ok(wanted) => {
                     let job = self.begin(&mut self.state.lock(), row.key, wanted);
-                    log::info!("prefetch job {job} resumed");
+                    log::info!(event = events::JOB_RESUMED; "prefetch job {job} resumed");
                 }
                 Err(error) => {
-                    log::warn!("a prefetch job of an earlier mount can't be read ({error}); it is dropped");
+                    log::warn!(
+                        event = events::JOB_DROPPED;
+                        "a prefetch job of an earlier mount can't be read ({error}); it is dropped"
+                    );
                     self.tools.cache.forget_job(&row.key);
                 }
             }
@@ -193,14 +197,14 @@ impl Jobs {
         }
         let taken = waits("another mount of the same cache fetches it");
         let Some(turn) = self.turn(number, &key, taken).await else {
-            log::info!("prefetch job {number} was finished or cancelled by another mount");
+            log::info!(event = events::JOB_GONE; "prefetch job {number} was finished or cancelled by another mount");
             self.remove(number);
             return;
         };
         tokio::select! {
             () = self.work(number, wanted, tally, turn) => {}
             () = self.forgotten(number, &key) => {
-                log::info!("prefetch job {number} was cancelled by another mount");
+                log::info!(event = events::JOB_CANCELLED; "prefetch job {number} was cancelled by another mount");
                 self.remove(number);
             }
         }
@@ -235,6 +239,7 @@ impl Jobs {
             };
             wanted.paths = of_kind(Again::Later).map(|failed| failed.path.clone()).collect();
             log::info!(
+                event = events::JOB_RETRYING;
                 "prefetch job {number}: {} paths failed, the first with \"{}\"; retrying in {pause:?}",
                 wanted.paths.len(),
                 first.error
@@ -250,7 +255,10 @@ impl Jobs {
         }
         match for_the_next_mount {
             Some(why) => {
-                log::warn!("prefetch job {number} is left to the next mount: {}", why.reason);
+                log::warn!(
+                    event = events::JOB_WAITING;
+                    "prefetch job {number} is left to the next mount: {}", why.reason
+                );
                 self.wait_for(number, why);
                 // Waits until it is cancelled.
                 std::future::pending().await
@@ -292,6 +300,7 @@ impl Jobs {
         let Some(job) = self.remove(number) else { return };
         let done = job.tally.progress();
         log::info!(
+            event = events::JOB_DONE;
             "prefetch job {number} is done: {}, {} fetched, {} failed",
             count(done.files, "file"),
             count(done.bytes_fetched, "byte"),

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::protocol::{ByteRange, TreePath, Wanted};
 use crate::source::PATH_MAX;
+use crate::util::events;
 use crate::vfs::{Ino, Node, TreeError};
 use failure::FetchError;
 pub(super) use failure::{Again, Failed};
@@ -58,7 +59,7 @@ pub(super) async fn run(tools: Tools, wanted: Wanted, tally: Arc<Tally>) -> Vec<
         work.begin_more();
         match work.under_way.join_next().await {
             Some(done) => work.note(done.unwrap_or_else(|error| {
-                log::error!("prefetch: {error}");
+                log::error!(event = events::OPERATION_LOST; "prefetch: {error}");
                 Done::Lost
             })),
             None => return work.failed,
@@ -227,7 +228,7 @@ impl Work {
     }
 
     fn fail(&mut self, path: TreePath, error: FetchError) {
-        log::info!("prefetch of {}: {error}", path.as_path().display());
+        log::info!(event = events::PREFETCH_FAILED; "prefetch of {}: {error}", path.as_path().display());
         self.tally.failed();
         self.failed.push(Failed { path, error });
     }

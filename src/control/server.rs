@@ -22,6 +22,7 @@ use super::measure;
 use super::pins::NOT_RECORDED;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
+use crate::util::events;
 
 /// Most connections that have not sent their request yet. More wait in the socket's queue.
 const CONNECTIONS: usize = 16;
@@ -100,7 +101,7 @@ async fn accept(listener: UnixListener, control: Arc<Control>) {
             // A client that searches for the mount's process learns only its process id.
             Ok(_) => log::debug!("control socket: a connection of another user was rejected"),
             Err(error) => {
-                log::warn!("control socket: {error}");
+                log::warn!(event = events::CONTROL_FAILED; "control socket: {error}");
                 // For example no free descriptor: an immediate retry would only burn CPU time.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

@@ -23,6 +23,7 @@ use nix::sys::uio::writev;
 
 use super::interrupts::{Interrupts, Requester};
 use super::relay;
+use crate::util::events;
 use crate::vfs::Ino;
 
 /// `FUSE_NOTIFY_INVAL_INODE` in `include/uapi/linux/fuse.h`.
@@ -79,6 +80,7 @@ impl Connection {
                 }
                 Err(error) => {
                     log::warn!(
+                        event = events::RELAY_OFF;
                         "no relay to the kernel ({error}): programs outside this pid namespace can't be interrupted while they wait"
                     );
                 }
@@ -116,7 +118,12 @@ impl Connection {
             match writev(device, &[IoSlice::new(&header), IoSlice::new(bytes)]) {
                 // The mount has ended meanwhile, and the request with it.
                 Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
-                Err(errno) => log::error!("the kernel rejected the reply to a read: {}", errno.desc()),
+                Err(errno) => {
+                    log::error!(
+                        event = events::REPLY_REJECTED;
+                        "the kernel rejected the reply to a read: {}", errno.desc()
+                    )
+                }
             }
         }
         // Never an empty reply: it would mark the end of the file, if the kernel had not taken the bytes.

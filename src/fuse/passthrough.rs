@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use super::connection::{Backing, Connection};
 use crate::cache::entry::cached_file::Hold;
 use crate::cache::{Cache, CacheEntry};
+use crate::util::events;
 use crate::vfs::Ino;
 
 /// The open inodes and their modes.
@@ -63,7 +64,10 @@ impl Passthrough {
     pub(crate) fn turn_off(&self, why: &str) {
         if self.is_on.swap(false, Ordering::Relaxed) {
             // Logged once: it stays off.
-            log::info!("no FUSE passthrough: {why}; cached files are served by this process");
+            log::info!(
+                event = events::PASSTHROUGH_OFF;
+                "no FUSE passthrough: {why}; cached files are served by this process"
+            );
         }
     }
 
@@ -115,7 +119,7 @@ impl Passthrough {
                 None
             }
             Err(error) => {
-                log::info!("FUSE passthrough failed this time: {error}");
+                log::info!(event = events::PASSTHROUGH_FAILED; "FUSE passthrough failed this time: {error}");
                 None
             }
         }

@@ -39,6 +39,7 @@ use nix::sys::socket::{
 use nix::unistd::{read, write};
 
 use super::interrupts::{Interrupts, Outside, Requester};
+use crate::util::events;
 use crate::util::panic_guard::contained;
 
 /// Largest message in bytes. Beyond 16 KiB the kernel spreads a packet over pages, up to some 80 KiB
@@ -122,7 +123,7 @@ impl Relay {
     fn until_the_end(&self, what: &str, copy: impl FnOnce(&Relay) -> nix::Result<()>) {
         match contained(what, || copy(self)) {
             Some(Ok(())) => return,
-            Some(Err(errno)) => log::error!("{what}: {}", errno.desc()),
+            Some(Err(errno)) => log::error!(event = events::RELAY_FAILED; "{what}: {}", errno.desc()),
             None => {}
         }
         // The other side may have closed it.
@@ -182,7 +183,9 @@ impl Relay {
                 // The mount has ended meanwhile, and the request with it.
                 Ok(_) | Err(Errno::ENOENT | Errno::ENODEV) => {}
                 // The kernel has then ended the request with an error.
-                Err(errno) => log::error!("the kernel rejected a reply: {}", errno.desc()),
+                Err(errno) => {
+                    log::error!(event = events::REPLY_REJECTED; "the kernel rejected a reply: {}", errno.desc())
+                }
             }
             // The channel is full from the second reply on.
             let _ = settle.try_send(());

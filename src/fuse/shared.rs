@@ -17,6 +17,7 @@ use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
 use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
 use crate::http::redact;
+use crate::util::events;
 use crate::vfs::{Attributes, Node, Tree, TreeError};
 
 /// What requests need: tree, cache, and settings of the mount.
@@ -97,6 +98,7 @@ impl Shared {
             Err(error) => {
                 let url = redact(entry.url());
                 log::warn!(
+                    event = events::DATA_FILE_UNREADABLE;
                     "{url}: its data file in the cache can't be read ({error}), and the kernel has it open for others"
                 );
                 return reply.error(Errno::EIO);
@@ -148,7 +150,7 @@ pub(super) fn complain(error: &TreeError) -> Errno {
         | TreeError::Source(_)
         | TreeError::DeadlinePassed { .. }
         | TreeError::NotAsked
-        | TreeError::Cache(_) => log::warn!("{error}"),
+        | TreeError::Cache(_) => log::warn!(event = events::REQUEST_FAILED; "{error}"),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)

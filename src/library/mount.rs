@@ -12,6 +12,7 @@ use super::error::{Error, ErrorKind};
 use crate::config::{ATTR_TTL, MountConfig, parse_source};
 use crate::mount::mountpoint;
 use crate::mount::served::{Prepared, Served, claim};
+use crate::util::events;
 
 /// How long dropping a mount waits for its session to end. It ends at once unless files in it are open.
 const ENDING: Duration = Duration::from_secs(1);
@@ -168,7 +169,7 @@ impl MountBuilder {
         let (end, ended) = bounded(0);
         let served = prepared.mount(&config, Arc::clone(&run_file), move |outcome| {
             if let Err(error) = outcome {
-                log::warn!("the FUSE session failed: {error}");
+                log::warn!(event = events::SESSION_FAILED; "the FUSE session failed: {error}");
             }
             drop(end);
         })?;

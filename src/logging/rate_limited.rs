@@ -2,7 +2,7 @@
 //! it.
 //!
 //! [`Calm`] decides, for the warnings and errors of the whole process, so that no module has to limit its own. The unit
-//! is the place in the code:
+//! is the place: an event of a module, or a line of the code if it names no event:
 //!
 //! - A place may write [`BURST`] different lines. Repeated and further ones are only counted.
 //! - The count is written after [`FIRST_QUIET`], then after [`GROWTH`] times as long, and so on.
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, Log, Metadata, Record};
 use parking_lot::Mutex;
+
+use crate::util::events::Event;
 
 /// The first interval in which equal lines are only counted.
 const FIRST_QUIET: Duration = Duration::from_secs(10);
@@ -45,10 +47,12 @@ impl<L: Log> RateLimitedLog<L> {
 
     fn write_counts(&self, counts: Vec<Count>) {
         for Count { place, text } in counts {
+            let event = place.event.map(Event::key_value);
             self.sink.log(
                 &Record::builder()
                     .level(place.level)
                     .target(&place.target)
+                    .key_values(&event)
                     .args(format_args!("{text}"))
                     .build(),
             );
@@ -85,20 +89,24 @@ impl<L: Log> Log for RateLimitedLog<L> {
     }
 }
 
-/// The place in the code that a line comes from.
+/// Where a line comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     level: Level,
     target: String,
+    event: Option<Event>,
+    /// The line of the code. `None` if there is an event.
     line: Option<u32>,
 }
 
 impl Place {
     fn of(record: &Record<'_>) -> Place {
+        let event = Event::of(record);
         Place {
             level: record.level(),
             target: record.target().to_owned(),
-            line: record.line(),
+            event,
+            line: record.line().filter(|_| event.is_none()),
         }
     }
 }
@@ -209,11 +217,13 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::util::events;
 
     fn place(target: &str) -> Place {
         Place {
             level: Level::Warn,
             target: target.to_owned(),
+            event: None,
             line: Some(1),
         }
     }
@@ -282,7 +292,9 @@ mod tests {
             metadata.level() <= Level::Info
         }
         fn log(&self, record: &Record<'_>) {
-            self.0.lock().push(format!("{} {}", record.level(), record.args()));
+            let event = Event::of(record).map(|event| format!(" {event}"));
+            let line = format!("{} {}{}", record.level(), record.args(), event.unwrap_or_default());
+            self.0.lock().push(line);
         }
         fn flush(&self) {}
     }
@@ -297,6 +309,25 @@ mod tests {
         assert_eq!(
             *log.sink.0.lock(),
             ["WARN x", "INFO x", "INFO x", "WARN x (1 more time in 0s)"]
+        );
+    }
+
+    #[test]
+    fn an_event_is_counted_over_lines_of_code() {
+        let log = RateLimitedLog::new(Sink::default());
+        for line in [1, 2] {
+            let event = events::READ_FAILED.key_value();
+            let mut record = Record::builder();
+            record.level(Level::Warn).line(Some(line)).key_values(&event);
+            log.log(&record.args(format_args!("x")).build());
+        }
+        log.flush();
+        assert_eq!(
+            *log.sink.0.lock(),
+            [
+                "WARN x event=read_failed",
+                "WARN x (1 more time in 0s) event=read_failed"
+            ]
         );
     }
 }

@@ -23,6 +23,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::MountConfig;
 use crate::engine::Engine;
+use crate::util::events;
 use end::End;
 pub(crate) use ready::Ready;
 pub(crate) use ready::UP;
@@ -49,9 +50,12 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     })?;
     let early_end = threads::wait_for(SESSION_THREAD_NAME, SESSION_THREADS, &ended);
     if early_end.is_none() {
-        log::info!("{} is mounted on {}", config.source_name, config.mountpoint.display());
+        log::info!(event = events::MOUNTED; "{} is mounted on {}", config.source_name, config.mountpoint.display());
         if let Err(error) = ready.up() {
-            log::warn!("the command that started this mount has ended ({error}); unmounting");
+            log::warn!(
+                event = events::PARENT_GONE;
+                "the command that started this mount has ended ({error}); unmounting"
+            );
             leave(&served, &engine);
         }
     }
@@ -59,13 +63,13 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     // An error means that both senders are gone, which ends the mount too.
     let outcome = match early_end.map_or_else(|| ended.recv(), Ok) {
         Ok(End::Unmounted(outcome)) => {
-            log::info!("{} was unmounted", config.mountpoint.display());
+            log::info!(event = events::UNMOUNTED; "{} was unmounted", config.mountpoint.display());
             outcome
                 .context("the FUSE session failed")
                 .inspect_err(|_| leave(&served, &engine))
         }
         Ok(End::Signal(name)) => {
-            log::info!("{name}: unmounting {}", config.mountpoint.display());
+            log::info!(event = events::UNMOUNTING; "{name}: unmounting {}", config.mountpoint.display());
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             leave(&served, &engine);
             Ok(())

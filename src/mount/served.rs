@@ -27,6 +27,7 @@ use crate::engine::{Engine, HOUSEKEEPING};
 use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
 use crate::source::Sources;
 use crate::util::clock;
+use crate::util::events;
 use crate::vfs::{Naming, Top, Tree, TreeConfig};
 
 /// Threads that read requests from the kernel, each with its own descriptor. None of them ever waits for an origin;
@@ -263,6 +264,7 @@ fn start_control(
         .map(|address| control::serve_at(&address, Arc::clone(&control), runtime));
     if let (Err(error), None | Some(Err(_))) = (&at_mark, &by_device) {
         log::warn!(
+            event = events::CONTROL_FAILED;
             "can't listen at {}: {error}; `fetchfs status`, `prefetch` and the like won't work on this mount",
             socket.display()
         );

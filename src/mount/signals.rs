@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::end::End;
 use crate::logging;
+use crate::util::events;
 use crate::vfs::Tree;
 
 /// Signals without a meaning for a mount.
@@ -89,7 +90,7 @@ pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, end
                 _ = abort.recv() => break "SIGABRT",
                 _ = hangup.recv() => {
                     logging::reopen();
-                    log::info!("SIGHUP: listings will be requested again");
+                    log::info!(event = events::REFRESH_REQUESTED; "SIGHUP: listings will be requested again");
                     tree.refresh();
                     if minds_terminal && hangs_up(&mut hangup).await {
                         break "the terminal was closed";
@@ -99,8 +100,11 @@ pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, end
                     break "SIGXCPU";
                 },
                 // A stopped process answers no request: every reader would hang.
-                _ = stop.recv() => log::warn!("SIGTSTP is ignored, because programs that read from the mount would \
-                                               hang; to free the terminal, mount without --foreground"),
+                _ = stop.recv() => log::warn!(
+                    event = events::SUSPEND_IGNORED;
+                    "SIGTSTP is ignored, because programs that read from the mount would hang; to free the terminal, \
+                     mount without --foreground"
+                ),
             }
         };
         let _ = ends.send(End::Signal(name));

@@ -42,6 +42,7 @@ use crate::http::{
     MOST_ORIGINS, Origin,
     connect::wire::{Speech, Wire},
 };
+use crate::util::events;
 use state::{Grant, State, Waiting};
 
 /// How much later a request for bytes is due than one for names. A round trip or two: a walk over a directory sends its
@@ -314,6 +315,7 @@ impl Lease {
         }
         if let Some(serves) = state.answered(after, was_shut_out, Instant::now()) {
             log::info!(
+                event = events::CONNECTIONS_CAPPED;
                 "{} accepts a new connection only after another one is closed; using {serves} at a time",
                 self.limit.origin
             );

@@ -27,6 +27,7 @@ use super::{
     retry::FIRST_PAUSE,
 };
 use crate::http::{HttpError, HttpErrorKind, MOST_ORIGINS, Origin};
+use crate::util::events;
 
 /// The longest pause, unless the server asked for more. One probe of one mount every few seconds is no burden for a
 /// server, and readers see soon that it is back.
@@ -216,6 +217,7 @@ impl Health {
         };
         if let Some(pause) = ended {
             log::info!(
+                event = events::ORIGIN_UP;
                 "{} responds again, after {}",
                 self.origin,
                 humantime::format_duration(Duration::from_secs(pause.since.elapsed().as_secs()))
@@ -315,11 +317,12 @@ impl Health {
         drop(state);
         if began {
             log::warn!(
+                event = events::ORIGIN_DOWN;
                 "{}: {kind}; next attempt in {time:.1?}, then with growing pauses",
                 self.origin
             );
         } else {
-            log::debug!("{}: {kind}; next attempt in {time:.1?}", self.origin);
+            log::debug!(event = events::ORIGIN_STILL_DOWN; "{}: {kind}; next attempt in {time:.1?}", self.origin);
         }
         self.changed.notify_waiters();
         FailureAttribution::Origin

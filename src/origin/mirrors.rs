@@ -37,6 +37,7 @@ use crate::http::{
         validation::{Verdict, judge},
     },
 };
+use crate::util::events;
 
 /// How long a mirror is left out for a file that it lacks or has in another version. Mirrors synchronise every few
 /// hours, and one request per ten minutes is no burden.
@@ -139,7 +140,7 @@ impl Client {
         } else {
             "file"
         };
-        log::warn!("{}: {why}; skipping this mirror for this {what}", redact(there));
+        log::warn!(event = events::MIRROR_SKIPPED; "{}: {why}; skipping this mirror for this {what}", redact(there));
         self.shared.mirrors.leave_out(there.clone());
     }
 

@@ -43,6 +43,7 @@ use crate::http::{
         version::{Sameness, parse_date, plain_tag},
     },
 };
+use crate::util::events;
 
 /// Maximum number of files whose aliases are remembered. Forgotten ones are learnt again.
 const MOST_FILES: usize = 1024;
@@ -426,6 +427,7 @@ impl Aliases {
                 By::Bytes => "versions are distinguished by size and by samples of the bytes",
             };
             log::warn!(
+                event = events::VALIDATORS_DIFFER;
                 "{origin}: ETag or Last-Modified differ between responses for the same file ({}); {by}",
                 redact(url)
             );

@@ -11,11 +11,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_channel::Receiver;
 
+use super::events;
+
 /// Runs a piece of work. `None` if it panicked; the log has the event, and its place by the hook that
 /// [`crate::logging`] sets.
 pub(crate) fn contained<T>(what: &str, work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work))
-        .inspect_err(|_| log::error!("{what}: bug in fetchfs; this operation fails, and the mount continues"))
+        .inspect_err(|_| {
+            log::error!(
+                event = events::OPERATION_LOST;
+                "{what}: bug in fetchfs; this operation fails, and the mount continues"
+            );
+        })
         .ok()
 }
 

@@ -27,6 +27,7 @@ use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 use crate::http::{Origin, Version, redact};
 use crate::origin::{Content, SAMPLE, Sample};
+use crate::util::events;
 
 /// Called when a file is longer than its listing said.
 pub(crate) type OnResize = Box<dyn Fn() + Send + Sync>;
@@ -291,7 +292,7 @@ impl CacheEntry {
         if is_same {
             return Ok(());
         }
-        log::info!("{} has changed on the server", redact(self.url()));
+        log::info!(event = events::VERSION_CHANGED; "{} has changed on the server", redact(self.url()));
         self.mark_changed();
         Err(ReadError::Changed)
     }

@@ -28,6 +28,7 @@ use crate::cache::storage::data_file::{DataFile, Found};
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Version, redact};
 use crate::origin::Logins;
+use crate::util::events;
 use crate::util::plural::{count, verb};
 
 /// Maximum number of chunks of one file. Each takes a bit in memory: 128 MiB of bits are enough for
@@ -182,12 +183,14 @@ impl VersionStore {
         if why.kind() == io::ErrorKind::FileTooLarge {
             // For example on a file system without holes: other files may fit.
             log::warn!(
+                event = events::FILE_TOO_LARGE;
                 "a file of {size} bytes exceeds the maximum file size of the cache's file system, or the limit \
                  `ulimit -f`; reads of it bypass the cache"
             );
         } else if why.raw_os_error() == Some(libc::EMFILE) {
             // This says nothing about the directory, and does not concern open data files.
             log::warn!(
+                event = events::DESCRIPTORS_EXHAUSTED;
                 "the limit of open files is reached, so reads of a file bypass the cache; raise the limit (ulimit \
                  -n, LimitNOFILE=)"
             );
@@ -295,6 +298,7 @@ impl VersionStore {
             let read = settled.cached_file.read_exact_at(&mut buffer, place.start);
             if read.is_err() || xxh3_64(&buffer) != checksum {
                 log::warn!(
+                    event = events::CHECKSUM_MISMATCH;
                     "{}: checksum mismatch in cached chunk {chunk}; it will be fetched again",
                     redact(entry.url())
                 );
@@ -349,6 +353,7 @@ impl VersionStore {
             return Ok(());
         };
         log::warn!(
+            event = events::DATA_FILE_TRUNCATED;
             "{}: another program truncated its data file in the cache to {len} bytes; missing chunks will be \
              fetched again",
             redact(entry.url())
@@ -371,6 +376,7 @@ impl VersionStore {
         let lost = self.lose(settled, entry.chunk.touched(bytes));
         if lost > 0 {
             log::warn!(
+                event = events::CHUNKS_LOST;
                 "{}: {} in the cache can't be read ({error}), and {} fetched again",
                 redact(entry.url()),
                 count(lost as u64, "chunk"),

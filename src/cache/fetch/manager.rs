@@ -33,6 +33,7 @@ use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 use crate::http::Origin;
+use crate::util::events;
 use crate::util::panic_guard::contained;
 
 /// Time after which a fetch that brings nothing may no longer delay readers of other files: long
@@ -230,6 +231,7 @@ impl ChunkManager {
         let (next, is_news) = self.change(|state| state.scheduler.refused(fetch, origin, refusal));
         if is_news {
             log::warn!(
+                event = events::CONNECTIONS_REDUCED;
                 "{origin}: {}, possibly because of too many parallel requests; using fewer connections (`fetchfs \
                  status` shows how many)",
                 refusal.kind
@@ -242,7 +244,10 @@ impl ChunkManager {
     pub fn broken_off(self: &Arc<Self>, fetch: FetchId, origin: &Origin, asked: std::time::Instant) {
         let now = std::time::Instant::now();
         if self.change(|state| state.scheduler.broken_off(fetch, asked, now)) {
-            log::info!("{origin} breaks off responses; using fewer connections for a while");
+            log::info!(
+                event = events::CONNECTIONS_REDUCED;
+                "{origin} breaks off responses; using fewer connections for a while"
+            );
         }
     }
 

@@ -15,6 +15,7 @@ use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::OnReady;
 use crate::cache::fetch::scheduler::WaiterId;
 use crate::http::redact;
+use crate::util::events;
 
 /// How often a read begins when the cache loses its bytes. A disk that loses them each time is no cache.
 const TRIES: u32 = 3;
@@ -103,7 +104,10 @@ impl ReadAt {
                 Ok(Filled::Gone) => {}
                 Err(ReadError::Lost) if self.tries < TRIES => self.tries += 1,
                 Err(error) => {
-                    log::warn!("reading {} from the cache: {error}", redact(self.reader.entry().url()));
+                    log::warn!(
+                        event = events::CACHE_READ_FAILED;
+                        "reading {} from the cache: {error}", redact(self.reader.entry().url())
+                    );
                     self.is_bypass = true;
                 }
             }

@@ -16,6 +16,7 @@ use super::{damage, schema, state};
 use crate::cache::error::CacheError;
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::PendingCommit;
+use crate::util::events;
 
 /// The index: a handle to the writer thread, and the connections.
 pub struct ChunkIndex {
@@ -112,6 +113,7 @@ impl ChunkIndex {
             let _ = std::fs::remove_file(cache_dir.join(rest));
         }
         log::warn!(
+            event = events::INDEX_DAMAGED;
             "{} is damaged, or not an index of fetchfs; it was renamed to {}, and the cache starts empty",
             path.display(),
             aside.display()
@@ -164,7 +166,10 @@ impl ChunkIndex {
             .connections
             .write_durably(|connection| state::set_clean(connection, session));
         if let Err(error) = set {
-            log::info!("cache index: {error}; after a reboot, cached chunks will be verified when they are read");
+            log::info!(
+                event = events::CACHE_NOT_FLUSHED;
+                "cache index: {error}; after a reboot, cached chunks will be verified when they are read"
+            );
         }
     }
 

@@ -14,6 +14,7 @@
 use rusqlite::Connection;
 
 use super::connections::in_transaction;
+use crate::util::events;
 
 /// The kernel's boot id; empty if unavailable, and an empty one never equals another.
 pub(crate) fn boot_id() -> String {
@@ -40,6 +41,7 @@ pub(super) fn begin(connection: &mut Connection, boot_id: &str) -> rusqlite::Res
     })?;
     if is_news {
         log::warn!(
+            event = events::UNCLEAN_SHUTDOWN;
             "the machine went down while the cache was in use; cached chunks will be verified when they are \
                     read"
         );

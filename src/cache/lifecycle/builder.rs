@@ -22,6 +22,7 @@ use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::origin::{Client, Logins, Throttle};
+use crate::util::events;
 
 /// Maximum bytes of one fetch. Shorter fetches spend more of their time waiting for the first byte;
 /// longer ones keep a sequential reader waiting for the one it is in. Measured with the simulated
@@ -144,7 +145,7 @@ impl Cache {
             Ok((dir_lock, versions)) => {
                 self.cache_dir.swap_in(versions);
                 if let Err(error) = self.hold(dir_lock, config) {
-                    log::warn!("can't start eviction: {error}");
+                    log::warn!(event = events::EVICTION_FAILED; "can't start eviction: {error}");
                 }
                 disk_health.folder_is_open();
                 true

@@ -29,6 +29,7 @@ use crate::cache::quota::{self, Quota};
 use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
 use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
+use crate::util::events;
 
 /// Bytes that a cache needs to begin: an index, its log and the ledger, with some reserve.
 const TO_BEGIN: u64 = 2 << 20;
@@ -104,6 +105,7 @@ impl Folder {
         let has_holes = store.has_holes();
         if !has_holes {
             log::warn!(
+                event = events::HOLES_UNSUPPORTED;
                 "{}: its file system does not support punching holes (fallocate), so reads bypass the cache; choose \
                  another directory with --cache-dir",
                 config.folder.display()
@@ -241,6 +243,7 @@ fn make_way(folder: &Path) -> bool {
     }
     if freed > 0 {
         log::warn!(
+            event = events::DISK_FULL;
             "the disk of the cache directory {} is full; evicted {freed} bytes of the least recently used data",
             folder.display()
         );

@@ -20,6 +20,7 @@ use crate::cache::sharing::dir_lock::DirLock;
 use crate::cache::sharing::ledger::demand_audit;
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::DataFile;
+use crate::util::events;
 
 /// Maximum number of checks of a finding beside a mount that records. A mount usually records five
 /// times per second, and a check takes milliseconds.
@@ -160,7 +161,10 @@ impl Fsck {
     pub(crate) fn close(self) {
         self.index.finish();
         if let Err(error) = demand_audit(&self.folder) {
-            log::info!("can't notify mounts of the freed space, which they will notice later: {error}");
+            log::info!(
+                event = events::MOUNTS_NOT_NOTIFIED;
+                "can't notify mounts of the freed space, which they will notice later: {error}"
+            );
         }
         if let Some(session) = self.index.session().filter(|_| self.dir_lock.sync_if_last()) {
             self.index.set_clean(session);

@@ -12,6 +12,8 @@ use std::path::Path;
 
 use procfs::{Current, Meminfo};
 
+use crate::util::events;
+
 /// Maximum bytes waiting to be written for which this process waits at its end: half a second of a
 /// common disk's work.
 const WORTH_WAITING: u64 = 256 << 20;
@@ -27,8 +29,9 @@ pub(crate) struct DirLock {
 impl DirLock {
     /// Takes the shared lock. Waits at most for the moment in which another process leaves.
     pub(crate) fn enter(cache_dir: &Path) -> DirLock {
-        let lock = lock_shared(&cache_dir.join("lock"))
-            .inspect_err(|error| log::info!("{}: can't lock ({error})", cache_dir.display()));
+        let lock = lock_shared(&cache_dir.join("lock")).inspect_err(
+            |error| log::info!(event = events::CACHE_LOCK_FAILED; "{}: can't lock ({error})", cache_dir.display()),
+        );
         DirLock { lock: lock.ok() }
     }
 
@@ -48,6 +51,7 @@ impl DirLock {
         let Some(lock) = &self.lock else { return false };
         if waiting.is_none_or(|bytes| bytes > WORTH_WAITING) {
             log::info!(
+                event = events::CACHE_NOT_FLUSHED;
                 "the cache was not flushed to disk in time; after a reboot, cached chunks will be verified \
                         when they are read"
             );

@@ -30,6 +30,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::locks::{Lock, is_locked_by_others, try_lock};
 use crate::cache::error::CacheError;
+use crate::util::events;
 use page::{
     AUDITED, Bell, Changing, FOLDERS, FREED, GROWN, INDEX, JOIN_LOCK, LIMIT, Page, SLOTS, USED, Word, limit_of, open,
     process_in, reserved_by, slot_lock,
@@ -206,7 +207,7 @@ impl Ledger {
                 state.page = page;
                 state.owed.clear();
                 if state.failing.take().is_some() {
-                    log::info!("the usage count of the cache can be written again");
+                    log::info!(event = events::USAGE_COUNT_BACK; "the usage count of the cache can be written again");
                 }
                 Ok(changed)
             }
@@ -214,6 +215,7 @@ impl Ledger {
                 let error: io::Error = error;
                 if state.failing.replace(error.to_string()).is_none() {
                     log::info!(
+                        event = events::USAGE_COUNT_FAILED;
                         "the usage count of the cache can't be written ({error}); nothing more is cached until it \
                          can"
                     );

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::util::events;
+
 /// Minimum time between two log lines.
 const LASTS: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,7 @@ impl DescriptorExhaustion {
     pub(crate) fn on_exhausted(&self) {
         if self.is_news(Instant::now()) {
             log::warn!(
+                event = events::DESCRIPTORS_EXHAUSTED;
                 "the limit of open files and connections is reached; new connections wait until others are closed \
                  (raise the limit: ulimit -n, or LimitNOFILE= in the systemd unit)"
             );

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::util::events;
+
 /// Pause after a failed write. Each try costs a request whose bytes are lost; and the cache should
 /// work again soon after the user has freed space.
 pub(crate) const PAUSE: Duration = Duration::from_secs(10);
@@ -84,9 +86,10 @@ impl DiskHealth {
             return false;
         }
         if in_place {
-            log::info!("the cache directory {} is back", self.folder);
+            log::info!(event = events::CACHE_DIR_BACK; "the cache directory {} is back", self.folder);
         } else {
             log::warn!(
+                event = events::CACHE_DIR_GONE;
                 "the cache directory {} is gone or was replaced; reads bypass the cache until it is back, or until \
                  you mount again",
                 self.folder
@@ -100,6 +103,7 @@ impl DiskHealth {
         *self.why.lock() = why.to_string();
         self.is_shut.store(true, Ordering::Release);
         log::warn!(
+            event = events::CACHE_UNAVAILABLE;
             "the cache directory {} can't be used at the moment ({why}); nothing is cached, and reads bypass the \
              cache until it can be used",
             self.folder
@@ -110,6 +114,7 @@ impl DiskHealth {
     pub(crate) fn folder_is_open(&self) {
         self.is_shut.store(false, Ordering::Release);
         log::info!(
+            event = events::CACHE_AVAILABLE;
             "the cache directory {} can be used now; files are cached again",
             self.folder
         );
@@ -120,6 +125,7 @@ impl DiskHealth {
         *self.why.lock() = why.to_string();
         if self.failed_at(Instant::now()) {
             log::warn!(
+                event = events::CACHE_BYPASSED;
                 "the cache in {} can't be written ({why}); reads bypass the cache until it can",
                 self.folder
             );
@@ -129,7 +135,7 @@ impl DiskHealth {
     /// A write has succeeded.
     pub(crate) fn worked(&self) {
         if self.is_any.load(Ordering::Acquire) && self.worked_at(Instant::now()) {
-            log::info!("the cache in {} can be written again", self.folder);
+            log::info!(event = events::CACHE_BACK; "the cache in {} can be written again", self.folder);
         }
     }
 
@@ -142,6 +148,7 @@ impl DiskHealth {
         );
         if !is_want_of_room && !self.is_disk_bad.swap(true, Ordering::AcqRel) {
             log::warn!(
+                event = events::DISK_ERROR;
                 "I/O error on the disk of the cache directory {} ({error}); cached files are served without FUSE \
                  passthrough",
                 self.folder

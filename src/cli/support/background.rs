@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure;
 use crate::mount::{Ready, UP};
+use crate::util::events;
 use anyhow::{Context, bail};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -52,7 +53,7 @@ fn serve(mut reporter: PipeWriter, body: impl FnOnce(Ready) -> anyhow::Result<()
             let text = failure::sentence(&error);
             // The parent prints it while it waits; afterwards only the log is left.
             if told.load(Ordering::Relaxed) || reporter.write_all(text.as_bytes()).is_err() {
-                log::error!("{text}");
+                log::error!(event = events::MOUNT_FAILED; "{text}");
             }
             failure::FAILED.into()
         }

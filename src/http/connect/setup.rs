@@ -11,6 +11,7 @@ use super::tls::Tls;
 use super::wire::{HttpVersion, Speech, Wire};
 use crate::http::config::{HttpConfig, PROXY_VARIABLES, Protocol, ProxyChoice};
 use crate::http::origin::Origin;
+use crate::util::events;
 
 /// How long an idle connection is kept. Shorter than the 60 to 75 s after which nginx and most load balancers close
 /// theirs, so that few requests meet a connection that the server is closing.
@@ -37,6 +38,7 @@ impl Connections {
         let _ = rustls::crypto::ring::default_provider().install_default();
         if config.tls.insecure {
             log::warn!(
+                event = events::CERTIFICATES_UNCHECKED;
                 "--insecure: certificates are not checked; an attacker on the network can read and change what is \
                  mounted, and steal its passwords"
             );
@@ -76,7 +78,7 @@ impl Connections {
     /// try.
     pub(crate) fn has_only_http2(&self, url: &Url) -> bool {
         Origin::of(url).is_some_and(|origin| {
-            log::info!("{origin} supports only HTTP/2");
+            log::info!(event = events::HTTP2_ONLY; "{origin} supports only HTTP/2");
             self.only_http2.lock().insert(origin)
         })
     }
@@ -143,6 +145,7 @@ fn warn_of_proxies_in_the_environment() {
     for name in PROXY_VARIABLES {
         if std::env::var(name).is_ok_and(|address| !is_a_proxy(&address)) {
             log::warn!(
+                event = events::PROXY_IGNORED;
                 "{name} in the environment is ignored, because its type of proxy is not supported: it must begin \
                  with one of {}",
                 PROXY_SCHEMES.join("://, ") + "://"

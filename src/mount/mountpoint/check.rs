@@ -14,6 +14,7 @@ use super::daemon::Daemon;
 use super::detach::{self, Mode};
 use super::probe::{Pulse, probe};
 use super::{MountError, fusermount, table};
+use crate::util::events;
 
 pub(super) const DEVICE: &str = "/dev/fuse";
 
@@ -86,7 +87,10 @@ fn remove_dead_mounts(path: &Path) -> Result<Option<String>, MountError> {
                 });
             }
             Pulse::Dead => {
-                log::warn!("removing the dead mount of {source_name} from {}", path.display());
+                log::warn!(
+                    event = events::DEAD_MOUNT_REMOVED;
+                    "removing the dead mount of {source_name} from {}", path.display()
+                );
                 detach::from_table(&path, Mode::Lazy).map_err(|refusal| MountError::Stale {
                     path,
                     reason: refusal.to_string(),

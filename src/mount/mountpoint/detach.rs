@@ -15,6 +15,7 @@ use super::busy::{self, Holder};
 use super::daemon::Daemon;
 use super::probe::{Pulse, probe};
 use super::{FSTYPE, RunFile, fusermount, table};
+use crate::util::events;
 
 /// Maximum time for an unmounted daemon to record its downloads and end.
 const ENDING: Duration = Duration::from_secs(10);
@@ -173,17 +174,18 @@ pub(crate) fn unmount_own(mark: &RunFile) {
         let is_on_top = table::locate(path).is_ok_and(|place| place.mount.is_some_and(|top| top.id == mount.id));
         if !is_on_top {
             log::warn!(
+                event = events::MOUNT_COVERED;
                 "another file system is mounted over {}; the mount below it ends with this process",
                 path.display()
             );
             continue;
         }
         let gone = unmount(path, Mode::Normal).or_else(|busy| {
-            log::info!("{busy}");
+            log::info!(event = events::MOUNT_BUSY; "{busy}");
             unmount(path, Mode::Lazy)
         });
         if let Err(error) = gone {
-            log::warn!("{error}");
+            log::warn!(event = events::UNMOUNT_FAILED; "{error}");
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::source::{
     Asked, BoxFuture, Entries, Entry, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source,
     SourceError,
 };
+use crate::util::events;
 
 /// How to request a plain page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +94,7 @@ impl WebIndex {
         }
         if !listing.is_marked {
             log::warn!(
+                event = events::NOT_AN_INDEX;
                 "{}: this page does not look like a directory index (no title such as `Index of`, no link upwards, \
                  no sizes or dates); its links are shown as files and directories",
                 redact(there)
@@ -226,6 +228,7 @@ impl Source for WebIndex {
                 && let Ok(listing) = self.ask(directory, there, Some(&form)).await?
             {
                 log::info!(
+                    event = events::PLAIN_INDEX_USED;
                     "{origin}: requesting index pages with ?{}, their form without scripts",
                     form.query
                 );

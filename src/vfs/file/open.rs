@@ -12,6 +12,7 @@ use crate::cache::{CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
 use crate::origin::{AliasName, Content, ListedSize, Metadata, Weighed};
 use crate::source::SourceError;
+use crate::util::events;
 use crate::vfs::listing::dates::Dates;
 use crate::vfs::node::{Ino, Kind, Node};
 use crate::vfs::request::mirror_lookup::Authority;
@@ -321,7 +322,7 @@ impl Tree {
         if matches!(error, TreeError::NotAsked) {
             return Some(told);
         }
-        log::warn!("{error}; using cached metadata");
+        log::warn!(event = events::METADATA_STALE; "{error}; using cached metadata");
         Some(told)
     }
 

@@ -13,6 +13,7 @@ use super::stored;
 use crate::http::redact;
 use crate::origin::Metadata;
 use crate::source::{EntryKind, Listing, NameKind};
+use crate::util::events;
 use crate::vfs::Tree;
 use crate::vfs::file::RemoteFile;
 use crate::vfs::node::Kind;
@@ -32,6 +33,7 @@ impl Tree {
         let is_directory = kind == NameKind::Directory;
         if is_directory {
             log::info!(
+                event = events::DIRECTORY_WITHOUT_SLASH;
                 "{}: it is a directory, although its link has no trailing `/`",
                 redact(&url)
             );

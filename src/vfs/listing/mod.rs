@@ -37,6 +37,7 @@ use crate::cache::{Cache, ShownFile};
 use crate::http::redact;
 use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX, Source, SourceError};
 use crate::util::clock;
+use crate::util::events;
 use crate::util::plural::{count, verb};
 
 /// How long a listing is not fetched again after a failure, unless [`Tree::ttl`] is shorter. After an outage the
@@ -191,7 +192,7 @@ impl Tree {
             }
             (Err(TreeError::NotFound), known) => {
                 if known.is_some() {
-                    log::warn!("{}: deleted on the server", redact(url));
+                    log::warn!(event = events::DIRECTORY_DELETED; "{}: deleted on the server", redact(url));
                 }
                 directory.forget();
                 directory.note_failure(urgency, &TreeError::NotFound);
@@ -203,7 +204,7 @@ impl Tree {
                 Ok(snapshot)
             }
             (Err(error), Some(snapshot)) => {
-                log::warn!("{error}; showing the cached listing");
+                log::warn!(event = events::LISTING_STALE; "{error}; showing the cached listing");
                 self.cache.catalog().note_shown(url);
                 directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
@@ -243,6 +244,7 @@ impl Tree {
         let left_out = (named - listing.entries.len()) as u64;
         if left_out > 0 {
             log::warn!(
+                event = events::PATH_TOO_LONG;
                 "{}: {} {} not shown, because the URL's path is longer than {PATH_MAX} bytes; does the directory \
                  contain itself?",
                 url(),
@@ -276,7 +278,7 @@ impl Tree {
         }
         self.left_out.lock().change(before, now);
         if !now.is_nothing() {
-            log::warn!("{}: {now}", url());
+            log::warn!(event = events::NAMES_HIDDEN; "{}: {now}", url());
         }
     }
 

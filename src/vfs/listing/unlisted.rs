@@ -25,6 +25,7 @@ use super::kinds::with_slash;
 use crate::http::{Origin, redact};
 use crate::origin::Metadata;
 use crate::source::{ListedSize, Name, NameKind, SourceError};
+use crate::util::events;
 use crate::vfs::file::{Known, RemoteFile, version_text};
 use crate::vfs::node::{Kind, Node};
 use crate::vfs::nodes::{directory_number, number};
@@ -261,6 +262,7 @@ impl Tree {
             Some(Err(TreeError::NotFound)) => true,
             Some(Ok(_)) => {
                 log::info!(
+                    event = events::UNLISTED_NAMES_OFF;
                     "{}: the server returns a file for any name, so only names in its listings exist",
                     redact(url)
                 );

@@ -26,6 +26,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 use crate::http::{HttpErrorKind, Origin};
 use crate::origin::Aimd;
+use crate::util::events;
 
 /// Most concurrent requests to one origin for listings and metadata. Each also takes one of the origin's connections
 /// (`--max-connections`).
@@ -290,7 +291,7 @@ impl Limiter {
             _ => {
                 self.is_slow.store(false, Ordering::Release);
                 if self.is_silent.swap(false, Ordering::AcqRel) {
-                    log::info!("{} responds again", self.origin);
+                    log::info!(event = events::ORIGIN_RESPONSIVE; "{} responds again", self.origin);
                 }
             }
         }
@@ -320,6 +321,7 @@ impl Limiter {
         let Ok(answer) = tokio::time::timeout(PATIENCE, asking).await else {
             if !self.is_silent.swap(true, Ordering::AcqRel) {
                 log::warn!(
+                    event = events::ORIGIN_UNRESPONSIVE;
                     "{} does not respond; serving cached listings and files until it does",
                     self.origin
                 );

@@ -16,6 +16,7 @@ use super::limiters::Limiters;
 use crate::http::redact;
 use crate::origin::{Client, Health};
 use crate::source::SourceError;
+use crate::util::events;
 
 /// Which servers may answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,10 @@ impl MirrorLookup<'_> {
             place.ended(failure);
             match answer {
                 Ok(value) => {
-                    log::info!("{}: not available; using {} instead", redact(self.url), redact(&there));
+                    log::info!(
+                        event = events::MIRROR_USED;
+                        "{}: not available; using {} instead", redact(self.url), redact(&there)
+                    );
                     return Some(Answer {
                         value,
                         is_by_mirror: true,

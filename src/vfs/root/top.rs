@@ -13,6 +13,7 @@ use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::origin::{Client, as_directory};
 use crate::source::{Found, Listing, Name, Opened, Source, SourceError, Sources};
+use crate::util::events;
 use crate::vfs::file::Known;
 use crate::vfs::listing::stored;
 
@@ -224,13 +225,13 @@ async fn entry_of(client: &Client, sources: &Sources, url: &Url) -> Result<TopEn
     for there in client.mirrors_of(url) {
         match sources.open(client, url, &there).await {
             Ok(opened) => {
-                log::warn!("{error}; using {} instead", redact(&there));
+                log::warn!(event = events::MIRROR_USED; "{error}; using {} instead", redact(&there));
                 if failed.kind.is_of_the_origin() {
                     client.health_of(url).has_failed(failed);
                 }
                 return Ok(TopEntry::of(opened, url, TopListing::ByMirror));
             }
-            Err(error) => log::warn!("{error}; this mirror can't replace the source"),
+            Err(error) => log::warn!(event = events::MIRROR_UNUSABLE; "{error}; this mirror can't replace the source"),
         }
     }
     Err(error)
@@ -260,7 +261,7 @@ async fn name_by_server(client: &Client, url: &Url) -> Option<Name> {
     match client.file_name(url).await {
         Ok(name) => name.and_then(Name::new),
         Err(error) => {
-            log::warn!("{error}; naming the file by its URL");
+            log::warn!(event = events::NAME_UNKNOWN; "{error}; naming the file by its URL");
             None
         }
     }

@@ -12,6 +12,7 @@ use crate::cache::error::ReadError;
 use crate::cache::index::CatalogUpdate;
 use crate::http::{HttpErrorKind, Validator, Version, redact};
 use crate::origin::{AliasName, Body, RangeAnswer, Weighed};
+use crate::util::events;
 
 /// Maximum bytes of an answer that is read once only to learn its length. Answers that servers
 /// generate while sending are shorter. A file that is listed as longer is believed to be as long as
@@ -314,6 +315,7 @@ impl Fetch {
         let entry = &self.order.entry;
         if !entry.ignores_range() {
             log::info!(
+                event = events::RANGE_IGNORED;
                 "{}: the server ignores Range, so the file is downloaded from its beginning",
                 redact(entry.url())
             );

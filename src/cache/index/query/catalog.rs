@@ -17,6 +17,7 @@ use crate::cache::index::write::catalog_update::CatalogUpdate;
 use crate::cache::index::write::record::Record;
 use crate::cache::key::UrlKey;
 use crate::http::{Validator, Version};
+use crate::util::events;
 
 /// What a file was last shown as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,10 @@ impl ChunkIndex {
             query.query_row([url.as_str()], row).optional()
         });
         found.unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; going on as if the directory had never been listed");
+            log::warn!(
+                event = events::INDEX_READ_FAILED;
+                "cache index: {err}; going on as if the directory had never been listed"
+            );
             None
         })
     }
@@ -95,7 +99,10 @@ impl ChunkIndex {
         });
         found
             .unwrap_or_else(|err| {
-                log::warn!("cache index: {err}; going on as if nothing were known of the file");
+                log::warn!(
+                    event = events::INDEX_READ_FAILED;
+                    "cache index: {err}; going on as if nothing were known of the file"
+                );
                 None
             })
             .flatten()
@@ -108,7 +115,10 @@ impl ChunkIndex {
 }
 
 fn none_shown(err: &rusqlite::Error) -> HashMap<String, ShownRow> {
-    log::warn!("cache index: {err}; going on as if none of the directory's files had been shown before");
+    log::warn!(
+        event = events::INDEX_READ_FAILED;
+        "cache index: {err}; going on as if none of the directory's files had been shown before"
+    );
     HashMap::new()
 }
 

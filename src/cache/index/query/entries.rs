@@ -16,6 +16,7 @@ use crate::cache::index::dates::date;
 use crate::cache::index::rows::EntryRow;
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
+use crate::util::events;
 
 /// The recorded state of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl ChunkIndex {
         });
         found
             .unwrap_or_else(|err| {
-                log::warn!("cache index: {err}; treating the file as not cached");
+                log::warn!(event = events::INDEX_READ_FAILED; "cache index: {err}; treating the file as not cached");
                 None
             })
             .flatten()
@@ -77,12 +78,15 @@ impl ChunkIndex {
             Ok(found) => Some(found),
             // Nothing in this index is trusted any more: the next mount begins with an empty one.
             Err(error) if is_damage(&error) => {
-                log::warn!("cache index: {error}; treating the file as not cached");
+                log::warn!(event = events::INDEX_READ_FAILED; "cache index: {error}; treating the file as not cached");
                 damage::mark(&self.mark);
                 Some(Recorded::default())
             }
             Err(error) => {
-                log::warn!("cache index: {error}; the cached chunks of a file can't be read");
+                log::warn!(
+                    event = events::INDEX_READ_FAILED;
+                    "cache index: {error}; the cached chunks of a file can't be read"
+                );
                 None
             }
         }
@@ -136,8 +140,10 @@ impl ChunkIndex {
                 })?
                 .collect()
         });
-        read.inspect_err(|err| log::warn!("cache index: {err}; treating the file as not cached"))
-            .ok()
+        read.inspect_err(
+            |err| log::warn!(event = events::INDEX_READ_FAILED; "cache index: {err}; treating the file as not cached"),
+        )
+        .ok()
     }
 
     /// Bytes of the recorded chunks, at most (a file's short last chunk counts as whole).

@@ -9,6 +9,7 @@ use crate::cache::chunk::ChunkSize;
 use crate::cache::index::chunk_index::ChunkIndex;
 use crate::cache::index::write::record::Record;
 use crate::cache::key::EntryKey;
+use crate::util::events;
 
 /// An entry whose chunks may be evicted.
 #[derive(Debug, Clone)]
@@ -81,7 +82,10 @@ impl ChunkIndex {
         match read {
             Ok(rows) => rows.into_iter().flatten().collect(),
             Err(error) => {
-                log::warn!("cache index: {error}; files that are not open can't be evicted");
+                log::warn!(
+                    event = events::INDEX_READ_FAILED;
+                    "cache index: {error}; files that are not open can't be evicted"
+                );
                 Vec::new()
             }
         }

@@ -10,6 +10,7 @@ use rusqlite::params;
 use crate::cache::index::chunk_index::ChunkIndex;
 use crate::cache::index::rows::JobRow;
 use crate::cache::key::{EntryKey, UrlKey};
+use crate::util::events;
 
 /// A version of which the cache holds some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl ChunkIndex {
             query.query_map(parameters, &row)?.collect()
         });
         read.unwrap_or_else(|err| {
-            log::warn!("cache index: {err}; treating it as not recorded");
+            log::warn!(event = events::INDEX_READ_FAILED; "cache index: {err}; treating it as not recorded");
             Vec::new()
         })
     }

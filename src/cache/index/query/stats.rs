@@ -9,6 +9,7 @@ use crate::cache::error::is_damage;
 use crate::cache::index::chunk_index::ChunkIndex;
 use crate::cache::index::dates::date;
 use crate::cache::key::EntryKey;
+use crate::util::events;
 
 /// The recorded state of one version of a remote file.
 #[derive(Debug, Clone)]
@@ -96,7 +97,7 @@ impl ChunkIndex {
                 .optional()
         });
         found.unwrap_or_else(|error| {
-            log::warn!("cache index: {error}; treating the chunk as not recorded");
+            log::warn!(event = events::INDEX_READ_FAILED; "cache index: {error}; treating the chunk as not recorded");
             None
         })
     }

@@ -22,6 +22,7 @@ use super::pending::Pending;
 use super::record::Record;
 use super::tables::Commit;
 use crate::cache::storage::data_file::PendingCommit;
+use crate::util::events::{self, Event};
 use crate::util::panic_guard::contained;
 
 /// Time in which a batch collects records. Well within the second that a crash may cost, and at
@@ -79,6 +80,7 @@ impl Writer {
         let thread = thread
             .inspect_err(|err| {
                 log::error!(
+                    event = events::INDEX_WRITE_FAILED;
                     "can't start the index writer thread: {err}; fetched chunks are not \
                                             recorded"
                 )
@@ -243,8 +245,8 @@ fn run(
             if outcome.is_err() {
                 failures.fetch_add(1, Ordering::AcqRel);
             }
-            if let Some(line) = health.note(outcome.as_ref().err(), batch.len() as u64) {
-                log::warn!("{line}");
+            if let Some((event, line)) = health.note(outcome.as_ref().err(), batch.len() as u64) {
+                log::warn!(event = event; "{line}");
             }
             let code = outcome.err().and_then(|error| error.sqlite_error_code());
             if matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
@@ -275,16 +277,17 @@ struct Health {
 }
 
 impl Health {
-    /// Notes the result of committing `records` records. Returns the line to log if the state has
-    /// changed.
-    fn note(&mut self, error: Option<&rusqlite::Error>, records: u64) -> Option<String> {
+    /// Notes the result of committing `records` records. Returns the event and the line to log if the
+    /// state has changed.
+    fn note(&mut self, error: Option<&rusqlite::Error>, records: u64) -> Option<(Event, String)> {
         let lost = self.failing.as_ref().map_or(0, |(_, lost)| *lost);
         match error.map(ToString::to_string) {
             None => self.failing.take().map(|_| {
-                format!(
+                let line = format!(
                     "cache index: writing works again; {lost} records were lost, and their chunks will be \
                          fetched again"
-                )
+                );
+                (events::INDEX_WRITE_BACK, line)
             }),
             Some(reason) => {
                 let is_news = self.failing.as_ref().is_none_or(|(said, _)| *said != reason);
@@ -293,7 +296,7 @@ impl Health {
                                     again"
                 );
                 self.failing = Some((reason, lost + records));
-                is_news.then_some(line)
+                is_news.then_some((events::INDEX_WRITE_FAILED, line))
             }
         }
     }
@@ -329,13 +332,21 @@ mod tests {
         let busy = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
         let mut health = Health::default();
         assert_eq!(health.note(None, 1), None);
-        assert!(health.note(Some(&full), 2).is_some_and(|line| line.contains("full")));
+        assert!(
+            health
+                .note(Some(&full), 2)
+                .is_some_and(|(_, line)| line.contains("full"))
+        );
         assert_eq!(health.note(Some(&full), 3), None);
-        assert!(health.note(Some(&busy), 4).is_some_and(|line| line.contains("locked")));
+        assert!(
+            health
+                .note(Some(&busy), 4)
+                .is_some_and(|(_, line)| line.contains("locked"))
+        );
         assert!(
             health
                 .note(None, 5)
-                .is_some_and(|line| line.contains("9 records were lost"))
+                .is_some_and(|(event, line)| event == events::INDEX_WRITE_BACK && line.contains("9 records"))
         );
         assert_eq!(health.note(None, 6), None);
     }
