@@ -4,18 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+use fetchfs::internals::events;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 
 use crate::common::files::{assert_same, drop_pages, pread};
 use crate::common::mount::fetchfs;
 use crate::common::{PATIENCE, is_root, run, temporary_directory};
-use crate::full_disk::{BEGINS, FILES, assert_all_is_cached, mount_with_cache_in, origin, read_all, small_disk};
+use crate::full_disk::{FILES, assert_all_is_cached, bypasses, mount_with_cache_in, origin, read_all, small_disk};
 use crate::origin::{Content, Origin};
 use crate::prefetching::prefetch;
-
-/// Logged once, when the directory becomes usable.
-const OPEN: &str = "can be used now";
 
 /// Makes a file system read-only, or writable again.
 fn remount(path: &Path, flags: MsFlags) {
@@ -40,14 +38,14 @@ fn assert_begins_without(directory: &Path, origin: &Origin, make_usable: impl Fn
     let mut mount = mount_with_cache_in(directory, origin);
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log("can't be used at the moment"), 1, "one line says so");
+    assert_eq!(mount.events(events::CACHE_UNAVAILABLE), 1, "one line says so");
     assert_eq!(
-        (mount.times_in_log(BEGINS), mount.times_in_log(OPEN)),
+        (bypasses(&mount), mount.events(events::CACHE_AVAILABLE)),
         (1, 0),
         "and no other"
     );
     make_usable();
-    mount.wait_for_log(OPEN, 1);
+    mount.wait_for_event(events::CACHE_AVAILABLE, 1);
     assert_all_is_cached(&mount, origin);
     mount.remount();
     let mark = origin.log().mark();
@@ -125,11 +123,7 @@ fn cache_shrinks_at_start_on_a_full_disk() {
         disk.fill();
         let mount = mount_with_cache_in(directory.path(), &origin);
         read_all(&mount);
-        assert_eq!(
-            mount.times_in_log("can't be used at the moment"),
-            0,
-            "killed: {is_killed}"
-        );
+        assert_eq!(mount.events(events::CACHE_UNAVAILABLE), 0, "killed: {is_killed}");
         // The cache is used: the files that were read twice are in it.
         let (name, size) = FILES[0];
         let deadline = Instant::now() + PATIENCE;

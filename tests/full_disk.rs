@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use fetchfs::internals::events;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -18,12 +19,21 @@ use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
 const MIB: u64 = 1 << 20;
 
-/// The log line at the beginning of a failure. It ends with another one.
-pub const BEGINS: &str = "reads bypass the cache";
-const ENDS: &str = "can be written again";
-
 /// The files of an origin. One is longer than the bypass memory, and the sizes are odd.
 pub const FILES: [(&str, u64); 3] = [("small", 1000), ("film", 50 * MIB + 77), ("other", 3 * MIB - 1)];
+
+/// Number of log lines that say that reads bypass the cache, for whatever reason.
+pub fn bypasses(mount: &Mount) -> usize {
+    let reasons = [
+        events::CACHE_BYPASSED,
+        events::CACHE_DIR_GONE,
+        events::CACHE_UNAVAILABLE,
+        events::DESCRIPTORS_EXHAUSTED,
+        events::FILE_TOO_LARGE,
+        events::HOLES_UNSUPPORTED,
+    ];
+    reasons.into_iter().map(|reason| mount.events(reason)).sum()
+}
 
 pub fn origin() -> Origin {
     let origin = Origin::start();
@@ -105,7 +115,7 @@ pub fn read_all(mount: &Mount) {
 /// Reads until the daemon logs that the cache works again.
 fn read_until_it_is_over(mount: &Mount) {
     let deadline = Instant::now() + PATIENCE;
-    while mount.times_in_log(ENDS) == 0 {
+    while mount.events(events::CACHE_BACK) == 0 {
         assert!(Instant::now() < deadline, "the cache is never written again");
         read_all(mount);
     }
@@ -156,14 +166,14 @@ fn full_disk_is_bypassed_until_there_is_space() {
     read_all(&mount);
     read_all(&mount);
     // One line for each failure, and a failure lasts at least ten seconds.
-    let begun = mount.times_in_log(BEGINS);
+    let begun = bypasses(&mount);
     assert!((1..4).contains(&begun), "it is said {begun} times");
     let peak = peak_memory(&mount);
     assert!(peak < 100 * MIB, "{peak} bytes of memory");
     fs::remove_file(filler).expect("to make room");
     read_until_it_is_over(&mount);
     assert_all_is_cached(&mount, &origin);
-    assert_eq!(mount.times_in_log(BEGINS), 1, "and once only");
+    assert_eq!(bypasses(&mount), 1, "and once only");
 }
 
 #[test]
@@ -195,7 +205,7 @@ fn read_only_cache_dir_is_bypassed_until_writable() {
     let mount = mount_with_cache_in(directory.path(), &origin);
     let read_only = Disk::on(&directory.path().join("cache/data"), MsFlags::MS_RDONLY);
     read_all(&mount);
-    assert_eq!(mount.times_in_log(BEGINS), 1, "one line says so");
+    assert_eq!(bypasses(&mount), 1, "one line says so");
     drop(read_only);
     read_until_it_is_over(&mount);
     assert_all_is_cached(&mount, &origin);
@@ -210,7 +220,7 @@ fn deleted_cache_dir_fails_no_read() {
     fs::remove_dir_all(directory.path().join("cache")).expect("to remove it");
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log("is gone or was replaced"), 1);
+    assert_eq!(mount.events(events::CACHE_DIR_GONE), 1);
     // Files written there could not be found again.
     assert!(!directory.path().join("cache").exists());
 }
@@ -230,8 +240,7 @@ fn restored_cache_dir_is_used_again() {
     };
     assert!(says_so());
     fs::rename(&moved, &cache).expect("to move it back");
-    // Not the message of the failure: "until it is back".
-    mount.wait_for_log("/cache is back", 1);
+    mount.wait_for_event(events::CACHE_DIR_BACK, 1);
     assert!(!says_so());
     assert_all_is_cached(&mount, &origin);
 }
@@ -258,8 +267,8 @@ fn file_system_without_hole_punching_is_bypassed() {
     let mount = mount_with_cache_in(directory.path(), &origin);
     read_all(&mount);
     read_all(&mount);
-    assert_eq!(mount.times_in_log("does not support punching holes"), 1);
-    assert_eq!(mount.times_in_log(BEGINS), 1, "and that is all");
+    assert_eq!(mount.events(events::HOLES_UNSUPPORTED), 1);
+    assert_eq!(bypasses(&mount), 1, "and that is all");
     let data = fs::read_dir(directory.path().join("cache/data")).expect("its folder");
     assert_eq!(data.count(), 0);
 }
@@ -303,11 +312,11 @@ fn bypass_reads_use_mirrors() {
     drop_pages(&mount.path("film"));
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_at(4 * MIB));
-        mount.wait_for_log("skipping this mirror for this file", 1);
+        mount.wait_for_event(events::MIRROR_SKIPPED, 1);
         origin.come_back();
         reading.join().expect("the source's bytes");
     });
-    assert_eq!(mount.times_in_log("does not support punching holes"), 1);
+    assert_eq!(mount.events(events::HOLES_UNSUPPORTED), 1);
 }
 
 /// A mount of one file of 32 MiB over a read-only cache directory. The file is open, and its version is known.

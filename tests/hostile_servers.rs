@@ -8,7 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::Arc;
 
+use fetchfs::internals::events;
+
 use crate::common::files::{errno_of, open_direct, read_direct};
+use crate::common::log::occurrences;
 use crate::common::mount::{Mount, fetchfs};
 use crate::common::run;
 use crate::logs;
@@ -106,7 +109,7 @@ fn names_are_one_path_component_and_escaped() {
     for name in &expected {
         assert_eq!(fs::metadata(mount.path(name)).expect(name).len(), 7, "{name:?}");
     }
-    mount.wait_for_log("1 name is not shown", 1);
+    mount.wait_for_event_with(events::NAMES_HIDDEN, " 1 name ", 1);
     // An earlier mount stored them, too.
     mount.unmount();
     mount.add_option("--offline", "");
@@ -125,7 +128,8 @@ fn hidden_names_are_logged_once() {
         assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 1);
     }
     mount.unmount();
-    assert_eq!(logs::said_in(&mount.log(), "1 name is not shown"), (1, 1));
+    assert_eq!(mount.events(events::NAMES_HIDDEN), 1);
+    assert_eq!(occurrences(&mount.log(), events::NAMES_HIDDEN), 1);
 }
 
 #[test]
@@ -212,8 +216,9 @@ fn endless_responses_are_aborted() {
     for directory in ["head", "body", "length"] {
         assert_eq!(errno_of(fs::read_dir(mount.path(directory))), libc::EIO, "{directory}");
     }
-    mount.wait_for_log("a page of more than 64.0 MiB; raise --max-listing-size", 2);
-    mount.wait_for_log("too many headers, or too long ones", 1);
+    mount.wait_for_event(events::REQUEST_FAILED, 3);
+    assert_eq!(mount.events_with(events::REQUEST_FAILED, "--max-listing-size"), 2);
+    assert_eq!(mount.events_with(events::REQUEST_FAILED, "64.0 MiB"), 2);
     assert_eq!(fs::metadata(mount.path("file")).expect("to stat").len(), 7);
 }
 
@@ -243,7 +248,8 @@ fn max_entries_is_enforced_with_a_clear_error() {
         .start();
     assert_eq!(fs::read_dir(mount.path("many")).expect("to list").count(), NAMES);
     assert_eq!(errno_of(fs::read_dir(mount.path("more"))), libc::EIO);
-    mount.wait_for_log("more than 100000 names; raise --max-entries", 1);
+    mount.wait_for_event_with(events::REQUEST_FAILED, "--max-entries", 1);
+    assert_eq!(mount.events_with(events::REQUEST_FAILED, &NAMES.to_string()), 1);
 }
 
 #[test]
@@ -258,7 +264,8 @@ fn oversized_page_is_rejected_before_it_is_read() {
     });
     let mount = mount_of(address);
     assert_eq!(errno_of(fs::read_dir(mount.path("huge"))), libc::EIO);
-    mount.wait_for_log("a page of more than 256.0 MiB; raise --max-listing-size", 1);
+    mount.wait_for_event_with(events::REQUEST_FAILED, "--max-listing-size", 1);
+    assert_eq!(mount.events_with(events::REQUEST_FAILED, "256.0 MiB"), 1);
 }
 
 #[test]
@@ -312,7 +319,7 @@ fn self_containing_directory_has_an_end() {
     let find = run(Command::new("find").arg(mount.root()).args(["-name", "file"])).succeeded();
     // In the root, and below each directory whose path has at most 4,096 bytes.
     assert_eq!(find.out.lines().count(), 1 + 4095 / 251);
-    mount.wait_for_log("does the directory contain itself?", 1);
+    mount.wait_for_event(events::PATH_TOO_LONG, 1);
 }
 
 #[test]

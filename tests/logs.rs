@@ -2,7 +2,10 @@
 
 use std::fs::{self, File};
 
+use fetchfs::internals::events;
+
 use crate::common::Mount;
+use crate::common::log::occurrences;
 use crate::origin::{Content, Fault, Origin};
 
 /// How often each failure happens here.
@@ -32,23 +35,9 @@ fn repeated_failures_are_logged_with_a_count() {
         assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), TIMES);
     }
     mount.unmount();
-    for said in ["using cached metadata", "showing the cached listing"] {
-        let (lines, times) = said_in(&mount.log(), said);
-        assert!(lines <= FEW, "{lines} lines say {said:?}");
-        assert!(times >= TIMES / 2, "{said:?} was counted {times} times");
+    for event in [events::METADATA_STALE, events::LISTING_STALE] {
+        let (lines, times) = (mount.events(event), occurrences(&mount.log(), event));
+        assert!(lines <= FEW, "{lines} lines of {event}");
+        assert!(times >= TIMES / 2, "{event} was counted {times} times");
     }
-}
-
-/// The number of log lines with this text, and the number of occurrences that they count.
-pub fn said_in(log: &str, text: &str) -> (usize, usize) {
-    let lines: Vec<_> = log.lines().filter(|line| line.contains(text)).collect();
-    let count = |line: &str| {
-        let after = |word: &str| line.rsplit_once(word).map(|(_, rest)| rest.to_owned());
-        let number = after("the last of ").or_else(|| after(" ("));
-        let number = number.filter(|_| line.contains(" more time") || line.contains(" like it in "));
-        number
-            .and_then(|text| text.split(' ').next()?.parse().ok())
-            .unwrap_or(1)
-    };
-    (lines.len(), lines.iter().map(|line| count(line)).sum())
 }

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use fetchfs::internals::events;
+
 use crate::common::PATIENCE;
 use crate::common::files::{
     advise_random, assert_same, errno_of, open_direct, pread, read_direct, sha256, sha256_of, try_pread,
@@ -118,11 +120,7 @@ fn mirror_with_another_version_is_rejected() {
             !asked.is_empty() && for_readers <= 1,
             "case {number}: it is left out: {asked:?}"
         );
-        assert_eq!(
-            mount.times_in_log("skipping this mirror for this file"),
-            1,
-            "case {number}"
-        );
+        assert_eq!(mount.events(events::MIRROR_SKIPPED), 1, "case {number}");
         read_at(&file, 0, &content);
         assert_eq!(fs::metadata(&name).expect("to stat").ino(), ino, "the same version");
         first.come_back();
@@ -207,7 +205,7 @@ fn mirror_is_used_for_errors_but_not_for_404() {
         let asked = mirror.log().all().ranges("/copy/d/f 1");
         assert!(asked.iter().any(|range| range.contains(&place)), "{status}: {asked:?}");
     }
-    assert_eq!(mount.times_in_log("next attempt in"), 0, "the server is well");
+    assert_eq!(mount.events(events::ORIGIN_DOWN), 0, "the server is well");
     let _gone = first.on("/pub/d/f 1").fault(Fault::Status(404));
     let asked = mirror.log().all().0.len();
     assert_eq!(errno_of(read_direct(&file, 24 * MIB, 4096)), libc::ESTALE);
@@ -252,7 +250,7 @@ fn mirror_receives_no_credentials() {
         .fault(Fault::Header("WWW-Authenticate", "Basic realm=\"r\""));
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 16 * MIB, 4096));
-        mount.wait_for_log("skipping this mirror for this file", 1);
+        mount.wait_for_event(events::MIRROR_SKIPPED, 1);
         first.come_back();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(16 * MIB..16 * MIB + 4096), "from the source");
@@ -391,7 +389,7 @@ fn mirror_without_validators_defines_no_version() {
         .start();
     let file = open_direct(&mount.path("d/f 1"));
     assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::ETIMEDOUT);
-    assert_eq!(mount.times_in_log("skipping this mirror for this file"), 1);
+    assert_eq!(mount.events(events::MIRROR_SKIPPED), 1);
     read_at(&open_direct(&mount.path("d/g")), 0, &content);
 }
 

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use fetchfs::internals::events;
+
 use crate::common::files::{advise_random, assert_same, errno_of, sha256, sha256_of, try_pread};
 use crate::common::{Mount, PATIENCE, fetchfs, run, temporary_directory};
 use crate::origin::{Content, Fault, Gate, IndexStyle, Origin};
@@ -284,7 +286,7 @@ fn captive_portal_page_is_not_a_directory() {
         assert_all_is_there(&mount, &shown, &far, "behind a portal");
         mount.remount();
         assert_all_is_there(&mount, &shown, &far, "after a remount");
-        mount.wait_for_log("is a login needed?", 1);
+        mount.wait_for_event(events::LISTING_STALE, 1);
         match redirect {
             Some(switch) => switch.lift(),
             None => directories.iter().for_each(|path| origin.remove(path)),

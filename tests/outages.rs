@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::time::Duration;
 
+use fetchfs::internals::events;
+
 use crate::common::PATIENCE;
 use crate::common::files::{
     advise_random, assert_same, errno_of, open_direct, read_direct, sha256, sha256_of, try_pread,
@@ -39,7 +41,7 @@ fn restart_is_awaited_beyond_the_retries() {
     let place = 20 * MIB..21 * MIB;
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| try_pread(&file, place.clone()));
-        mount.wait_for_log("next attempt in", 3);
+        mount.wait_for_event(events::ORIGIN_STILL_DOWN, 2);
         origin.come_back();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(place.clone()), "over the outage");
@@ -80,7 +82,7 @@ fn overloaded_server_is_probed_one_request_at_a_time() {
             .zip(&files)
             .map(|(number, file)| scope.spawn(move || read_direct(file, number * MIB, 4096)))
             .collect();
-        mount.wait_for_log("next attempt in", 3);
+        mount.wait_for_event(events::ORIGIN_STILL_DOWN, 2);
         // Sixteen requests were in flight when the refusals began; then there were two probes, and perhaps one more.
         assert!(switch.hits() <= 16 + 3, "asked {} times", switch.hits());
         switch.lift();
@@ -145,11 +147,11 @@ fn listing_waits_for_a_restart_and_fails_in_time() {
     mount.unmount();
     mount.add_option("--read-timeout", "10m");
     mount.start();
-    let known = mount.times_in_log("next attempt in");
+    let known = mount.events(events::ORIGIN_DOWN);
     origin.go_down();
     std::thread::scope(|scope| {
         let listing = scope.spawn(|| fs::read_dir(mount.path("directory")).map(Iterator::count));
-        mount.wait_for_log("next attempt in", known + 1);
+        mount.wait_for_event(events::ORIGIN_DOWN, known + 1);
         origin.come_back();
         assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
     });
@@ -167,7 +169,7 @@ fn bad_gateway_is_retried_like_a_dead_server() {
     let away = origin.on_any().fault(Fault::NoAnswer);
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 4 * MIB, 4096));
-        mount.wait_for_log("next attempt in", 4);
+        mount.wait_for_event(events::ORIGIN_STILL_DOWN, 3);
         away.lift();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "over the outage");
@@ -214,16 +216,14 @@ fn dead_redirect_target_does_not_delay_others() {
     dead.go_down();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| read_direct(&files[0], 2 * MIB, 4096));
-        mount.wait_for_log("next attempt in", 2);
+        mount.wait_for_event(events::ORIGIN_STILL_DOWN, 1);
         for place in (MIB..4 * MIB).step_by(MIB as usize) {
             let read = read_direct(&files[1], place, 4096).expect("to read");
             assert_same(&read, &content.read(place..place + 4096), "meanwhile");
         }
         assert!(!waiting.is_finished(), "nobody was there to answer it");
-        let log = mount.log();
-        let paused: Vec<_> = log.lines().filter(|line| line.contains("next attempt in")).collect();
-        let dead_one = dead.address().to_string();
-        assert!(paused.iter().all(|line| line.contains(&dead_one)), "{paused:#?}");
+        let dead_one = mount.events_with(events::ORIGIN_DOWN, &dead.address().to_string());
+        assert_eq!((dead_one, mount.events(events::ORIGIN_DOWN)), (1, 1));
         dead.come_back();
         let read = waiting.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(2 * MIB..2 * MIB + 4096), "over the outage");
@@ -242,12 +242,12 @@ fn read_waits_for_a_free_descriptor() {
     origin.come_back();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 4 * MIB, 4096));
-        mount.wait_for_log("the limit of open files and connections is reached", 1);
+        mount.wait_for_event(events::DESCRIPTORS_EXHAUSTED, 1);
         mount.limit_descriptors(allowed);
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(4 * MIB..4 * MIB + 4096), "when there is one");
     });
-    assert_eq!(mount.times_in_log("next attempt in"), 0, "the server is not to blame");
+    assert_eq!(mount.events(events::ORIGIN_DOWN), 0, "the server is not to blame");
 }
 
 #[test]
@@ -265,11 +265,11 @@ fn permanently_failing_file_blocks_no_other() {
         }
         assert_eq!(errno_of(refused.join().expect("no panic")), libc::EIO);
     });
-    assert_eq!(mount.times_in_log("next attempt in"), 0, "{}", mount.log());
+    assert_eq!(mount.events(events::ORIGIN_DOWN), 0, "{}", mount.log());
     // No other request is sent now, and there is no deadline.
     let prefetch = run(fetchfs().arg("prefetch").arg(mount.path("bad")));
     assert_ne!(prefetch.code, 0, "{prefetch:?}");
-    assert_eq!(mount.times_in_log("next attempt in"), 0, "{}", mount.log());
+    assert_eq!(mount.events(events::ORIGIN_DOWN), 0, "{}", mount.log());
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn permanently_failing_directory_blocks_no_reader() {
         refused.lift();
         assert_eq!(listing.join().expect("no panic").expect("to list"), 1);
     });
-    assert_eq!(mount.times_in_log("next attempt in"), 0, "{}", mount.log());
+    assert_eq!(mount.events(events::ORIGIN_DOWN), 0, "{}", mount.log());
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn single_reader_waits_for_a_failing_gateway() {
     let refused = origin.on_any().fault(Fault::Status(502));
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_direct(&file, 0, 4096));
-        mount.wait_for_log("next attempt in", 3);
+        mount.wait_for_event(events::ORIGIN_STILL_DOWN, 2);
         refused.lift();
         let read = reading.join().expect("no panic").expect("no error");
         assert_same(&read, &content.read(0..4096), "over the outage");

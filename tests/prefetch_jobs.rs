@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use fetchfs::internals::events;
+
 use crate::common::files::{pread, sha256, sha256_of};
 use crate::common::{Mount, PATIENCE, process, run};
 use crate::origin::{Fault, Gate, Origin};
@@ -139,7 +141,7 @@ fn job_can_be_cancelled_from_any_mount() {
     });
     prefetch(&["--cancel", "1"], &[second.root()]).succeeded();
     wait_until_jobs(&first, "it is cancelled", str::is_empty);
-    first.wait_for_log("was cancelled by another mount", 1);
+    first.wait_for_event(events::JOB_CANCELLED, 1);
     gate.open();
     origin.log().wait_for("the end of its requests", |log| log.all_ended());
     let fetched = origin.log().all().body_bytes("/large");

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use fetchfs::internals::events;
+
 use crate::common::Mount;
 use crate::common::files::{sha256, sha256_of};
 use crate::common::mount::fetchfs;
@@ -28,7 +30,7 @@ fn server_limit_of_four_requests_is_learned() {
     let refused = answered(&log, 503);
     // Sixteen at once, then eight, then four; and each number once more, for requests in flight when it was lowered.
     assert!((1..=2 * (16 + 8 + 4)).contains(&refused), "refused {refused} times");
-    assert_eq!(mount.times_in_log("using fewer connections"), 1, "said once");
+    assert_eq!(mount.events(events::CONNECTIONS_REDUCED), 1, "said once");
     let halfway = log
         .0
         .iter()

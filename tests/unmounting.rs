@@ -145,8 +145,7 @@ fn unmount_after_killing_a_blocked_reader_logs_no_error() {
     }
     gate.open();
     ground.assert_nothing_is_left();
-    let log = fs::read_to_string(ground.home.path().join("log")).expect("the log");
-    assert!(!log.contains("ERROR"), "{log}");
+    assert!(!ground.log().contains("ERROR"), "{}", ground.log());
 }
 
 #[test]

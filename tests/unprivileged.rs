@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fetchfs::internals::events;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
@@ -113,8 +114,7 @@ fn missing_passthrough_is_logged_once() {
         Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint()),
     ))
     .succeeded();
-    let log = fs::read_to_string(ground.home.path().join("log")).expect("a log");
-    assert_eq!(log.matches("no FUSE passthrough").count(), 1, "{log}");
+    assert_eq!(ground.events(events::PASSTHROUGH_OFF), 1, "{}", ground.log());
 }
 
 #[test]

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use fetchfs::internals::events::Event;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::log::lines_of;
 use super::mount::{detach, is_mounted, mount_line};
 use super::process::{Pidfd, Ran, processes_about};
 use super::{PATIENCE, fetchfs, is_root, run, temporary_directory};
@@ -59,6 +61,16 @@ impl Ground {
         run(&mut self.command(source, options)).succeeded();
     }
 
+    /// The daemon's log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// Number of lines of the event in the daemon's log.
+    pub fn events(&self, event: Event) -> usize {
+        lines_of(&self.log(), event).len()
+    }
+
     /// `fetchfs unmount`.
     pub fn unmount(&self, options: &[&str]) -> Ran {
         run(fetchfs().arg("unmount").args(options).arg(self.mountpoint()))
@@ -96,8 +108,7 @@ impl Drop for Ground {
         }
         detach(&self.mountpoint());
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
-            eprintln!("--- the daemon's log:\n{log}");
+            eprintln!("--- the daemon's log:\n{}", self.log());
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod black_hole;
 pub mod cached;
 pub mod files;
 pub mod ground;
+pub mod log;
 pub mod mount;
 pub mod mute;
 pub mod process;

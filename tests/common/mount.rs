@@ -15,11 +15,13 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fetchfs::internals::events::{self, Event};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::log::lines_of;
 use super::process::{self, Pidfd};
 use super::{PATIENCE, program, temporary_directory};
 
@@ -29,9 +31,6 @@ const LIFETIME: Duration = Duration::from_secs(180);
 
 /// How long a guard waits for an orderly end before it kills the daemon.
 const ORDERLY: Duration = Duration::from_secs(10);
-
-/// The mark of a panic in the daemon's log. Debug assertions panic, too.
-const PANIC: &str = "event=panic";
 
 /// Lines of the daemon's log that a failed test shows.
 const TAIL: usize = 60;
@@ -185,7 +184,7 @@ impl Mount {
         self.home.path().to_owned()
     }
 
-    /// The daemon's log so far.
+    /// The daemon's log so far. Its wording is not stable: see [`Mount::events`].
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.path().join("log")).expect("a log")
     }
@@ -329,25 +328,41 @@ impl Mount {
         status
     }
 
-    /// Waits until the daemon's log contains the text this many times.
+    /// Waits until the daemon's log has this many lines of the event.
     #[track_caller]
-    pub fn wait_for_log(&self, text: &str, times: usize) {
+    pub fn wait_for_event(&self, event: Event, times: usize) {
+        self.wait_for_event_with(event, "", times);
+    }
+
+    /// [`Mount::wait_for_event`] for lines that contain a number, a URL or the name of an option.
+    #[track_caller]
+    pub fn wait_for_event_with(&self, event: Event, value: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while self.times_in_log(text) < times {
-            assert!(Instant::now() < deadline, "the log never says {text:?} {times} times");
+        while self.events_with(event, value) < times {
+            assert!(
+                Instant::now() < deadline,
+                "the log never has {times} lines of {event} with {value:?}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Number of times that the daemon's log contains the text now.
-    pub fn times_in_log(&self, text: &str) -> usize {
-        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
-        log.matches(text).count()
+    /// Number of lines of the event in the daemon's log.
+    pub fn events(&self, event: Event) -> usize {
+        self.events_with(event, "")
     }
 
-    /// Whether a daemon of this mount has panicked. Such a test fails at its end in any case.
+    /// [`Mount::events`] for lines that contain a number, a URL or the name of an option.
+    pub fn events_with(&self, event: Event, value: &str) -> usize {
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        let lines = lines_of(&log, event);
+        lines.iter().filter(|line| line.contains(value)).count()
+    }
+
+    /// Whether a daemon of this mount has panicked. Debug assertions panic, too. Such a test fails at its end in any
+    /// case.
     pub fn has_met_bug(&self) -> bool {
-        self.times_in_log(PANIC) > 0
+        self.events(events::PANIC) > 0
     }
 
     fn show_log(&self) {
