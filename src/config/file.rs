@@ -28,6 +28,7 @@ use url::Url;
 
 use super::options::{adds_up, flag_named};
 use super::paths;
+use crate::source::SourceSpec;
 pub(crate) use entry::SECRETS;
 use entry::{Entry, Fault, is_secret};
 
@@ -125,14 +126,14 @@ impl ConfigFile {
 
     /// The file as flags for a mount of `sources`. `given` has the flags, the `-o` options and the environment, which win over
     /// the file.
-    pub(super) fn flags(&self, command: &Command, given: &ArgMatches, sources: &[Url]) -> Vec<String> {
+    pub(super) fn flags(&self, command: &Command, given: &ArgMatches, sources: &[SourceSpec]) -> Vec<String> {
         // clap makes the groups that options only name when it builds the command.
         let mut built = command.clone();
         built.build();
         let mut used: Vec<&Entry> = Vec::new();
         for entry in &self.entries {
             let section = entry.section.as_ref();
-            let counts = section.is_none_or(|section| sources.iter().any(|source| is_below(source, section)));
+            let counts = section.is_none_or(|section| sources.iter().any(|source| is_below(&source.url, section)));
             let Some(flag) = flag_named(&built, &entry.name).filter(|_| counts) else {
                 continue;
             };

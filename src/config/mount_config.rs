@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
-use url::Url;
 
 use super::source::shown;
 use crate::cache::quota::Share;
 use crate::http::HttpConfig;
-use crate::source::ListingConfig;
+use crate::source::{ListingConfig, SourceSpec};
 
 /// Default of [`MountConfig::attr_ttl`].
 pub(crate) const ATTR_TTL: Duration = Duration::from_secs(10);
@@ -62,9 +61,9 @@ impl EngineConfig {
 /// The checked configuration of one mount.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct MountConfig {
-    /// The sources: at least one `http` or `https` URL. **May contain a user name and password**; show them by
+    /// The sources, at least one. **Their URLs may contain a user name and password**; show them by
     /// [`shown`].
-    pub sources: Vec<Url>,
+    pub sources: Vec<SourceSpec>,
     /// The source in mount tables: the URLs as given, without secrets, separated by spaces.
     pub source_name: String,
     /// The kind of the sources, by its name; `None` if their first answers decide.
@@ -104,8 +103,8 @@ pub(crate) struct MountConfig {
 
 impl MountConfig {
     /// The defaults for a mount of these sources (at least one) on this directory (absolute, without symbolic links).
-    pub(crate) fn new(sources: Vec<Url>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
-        let names: Vec<String> = sources.iter().map(|url| shown(url.as_str())).collect();
+    pub(crate) fn new(sources: Vec<SourceSpec>, mountpoint: PathBuf, engine: EngineConfig) -> MountConfig {
+        let names: Vec<String> = sources.iter().map(|source| shown(source.url.as_str())).collect();
         MountConfig {
             source_name: names.join(" "),
             sources,

@@ -152,7 +152,7 @@ pub(super) mod tests {
     #[test]
     fn the_defaults_are_those_of_the_help_text() {
         let config = config(&["http://ann:pw@host/pub", "/"]).unwrap();
-        assert_eq!(config.sources[0].as_str(), "http://ann:pw@host/pub");
+        assert_eq!(config.sources[0].url.as_str(), "http://ann:pw@host/pub");
         assert_eq!(config.source_name, "http://host/pub");
         assert_eq!(config.mountpoint, Path::new("/"));
         // What the help text says, as its table has it.

@@ -6,9 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use url::Url;
-
-use crate::source::registry;
+use crate::source::{SourceSpec, registry};
 
 /// Maximum bytes of a file of sources. A larger file is something else, named by mistake.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -16,11 +14,12 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// A source that can't be mounted. `{0}` never contains secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
-    /// It does not begin with `http://` or `https://`.
+    /// It does not begin with a scheme of a source.
     #[error(
-        "`{0}` is not a source; a source is a URL that begins with http:// or https://, or @FILE with one in each line"
+        "`{0}` is not a source; a source is a URL that begins with {list}, or @FILE with one in each line",
+        list = schemes()
     )]
-    NotHttp(String),
+    NoScheme(String),
     /// Not a URL.
     #[error("`{url}` is not a URL: {reason}")]
     Malformed {
@@ -53,7 +52,7 @@ impl SourceError {
 }
 
 /// Reads the sources as given: URLs, and files of URLs.
-pub(super) fn read_all(texts: &[String]) -> Result<Vec<Url>, SourceError> {
+pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, SourceError> {
     let mut urls = Vec::new();
     for text in texts {
         let Some(file) = text.strip_prefix('@') else {
@@ -91,20 +90,32 @@ pub(super) fn name(text: &str) -> String {
 /// Reads a source.
 ///
 /// # Errors
-/// When it is no http(s) URL, or one with a fragment.
-pub(crate) fn parse(text: &str) -> Result<Url, SourceError> {
+/// If it is not a URL with a scheme of a source, or has a fragment.
+pub(crate) fn parse(text: &str) -> Result<SourceSpec, SourceError> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    if !scheme.is_some_and(|scheme| registry::is_scheme(&scheme)) {
-        return Err(SourceError::NotHttp(shown(text)));
+    if !scheme.is_some_and(|scheme| registry::schemes().contains(&scheme.as_str())) {
+        return Err(SourceError::NoScheme(shown(text)));
     }
-    let url = Url::parse(text).map_err(|reason| SourceError::Malformed {
+    let spec = SourceSpec::of(text).map_err(|reason| SourceError::Malformed {
         url: shown(text),
         reason,
     })?;
-    if url.fragment().is_some() {
+    if spec.url.fragment().is_some() {
         return Err(SourceError::Fragment(shown(text)));
     }
-    Ok(url)
+    Ok(spec)
+}
+
+/// The schemes of sources, as in `http:// or https://`.
+fn schemes() -> String {
+    let schemes: Vec<_> = registry::schemes()
+        .iter()
+        .map(|scheme| format!("{scheme}://"))
+        .collect();
+    let (last, others) = schemes
+        .split_last()
+        .map_or(("", Vec::new()), |(last, others)| (last.as_str(), others.to_vec()));
+    format!("{} or {last}", others.join(", "))
 }
 
 /// A URL without its secrets: no user part, and only the names of the query.
@@ -146,8 +157,11 @@ mod tests {
 
     #[test]
     fn only_http_urls_are_sources() {
-        assert_eq!(parse("https://ann:pw@example.org/a%20b/").unwrap().username(), "ann");
-        assert_eq!(parse("HTTP://example.org").unwrap().as_str(), "http://example.org/");
+        assert_eq!(
+            parse("https://ann:pw@example.org/a%20b/").unwrap().url.username(),
+            "ann"
+        );
+        assert_eq!(parse("HTTP://example.org").unwrap().url.as_str(), "http://example.org/");
         for text in [
             "ftp://example.org/",
             "example.org/pub",
@@ -156,7 +170,7 @@ mod tests {
             "",
             "http:/x",
         ] {
-            assert!(matches!(parse(text), Err(SourceError::NotHttp(_))), "{text}");
+            assert!(matches!(parse(text), Err(SourceError::NoScheme(_))), "{text}");
         }
         for text in ["http://", "http://a b/", "http://host:99999/", "http://[::1/"] {
             assert!(matches!(parse(text), Err(SourceError::Malformed { .. })), "{text}");
@@ -180,7 +194,7 @@ mod tests {
         std::fs::write(file.path(), "# mine\n\n").unwrap();
         assert!(matches!(all(), Err(SourceError::Empty(_))));
         std::fs::write(file.path(), "# mine\n http://h/f?sig=s3cret \n\nhttp://b/\n").unwrap();
-        let urls: Vec<String> = all().unwrap().into_iter().map(String::from).collect();
+        let urls: Vec<String> = all().unwrap().into_iter().map(|source| source.url.into()).collect();
         assert_eq!(urls, ["http://a/", "http://h/f?sig=s3cret", "http://b/"]);
         assert_eq!(
             (name(&typed), name("http://u:p@h/")),
@@ -205,7 +219,7 @@ mod tests {
         #[test]
         fn no_password_of_a_valid_url_is_shown(password in "[a-zA-Z0-9:!$*,;=._~-]{6,12}", path in "[a-z@:/?&=]{0,10}") {
             let url = format!("http://ann:{password}@host/{path}");
-            prop_assume!(Url::parse(&url).is_ok());
+            prop_assume!(url::Url::parse(&url).is_ok());
             prop_assert!(!shown(&url).contains(&password));
         }
 

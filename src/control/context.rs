@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use url::Url;
 
 use super::jobs::{self, Jobs};
 use super::prefetch::Tools;
 use crate::cache::Cache;
+use crate::source::SourceSpec;
 use crate::vfs::Tree;
 
 /// Facts of the mount that `status` shows.
@@ -44,7 +44,7 @@ impl Control {
     /// query of the index.
     pub(crate) fn new(
         about: About,
-        sources: &[Url],
+        sources: &[SourceSpec],
         tree: Arc<Tree>,
         cache: Arc<Cache>,
         runtime: Handle,

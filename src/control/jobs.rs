@@ -14,12 +14,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::prefetch::{self, Again, Failed, Tally, Tools};
 use super::protocol::{Failure, JobState, Wanted};
 use crate::cache::{JobLease, JobRow};
+use crate::source::SourceSpec;
 use crate::util::events;
 use crate::util::plural::count;
 
@@ -64,11 +64,11 @@ impl State {
 }
 
 /// The key of a mount's sources in records. It is the same for the same URLs, in any order and with any credentials.
-pub(super) fn source_key(urls: &[Url]) -> String {
-    let mut plain: Vec<String> = urls
+pub(super) fn source_key(sources: &[SourceSpec]) -> String {
+    let mut plain: Vec<String> = sources
         .iter()
-        .map(|url| {
-            let mut url = url.clone();
+        .map(|source| {
+            let mut url = source.url.clone();
             // These calls fail only for URLs that can't have credentials.
             let _ = url.set_username("");
             let _ = url.set_password(None);
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_source_is_the_same_in_any_order_and_for_any_user() {
-        let key = |urls: &[&str]| source_key(&urls.iter().map(|url| Url::parse(url).unwrap()).collect::<Vec<_>>());
+        let key = |urls: &[&str]| source_key(&urls.iter().map(|url| SourceSpec::of(url).unwrap()).collect::<Vec<_>>());
         assert_eq!(
             key(&["http://ann:pw@h/a/", "http://h/b"]),
             key(&["http://h/b", "http://h/a/"])

@@ -18,7 +18,13 @@ pub struct Origin {
 
 impl Origin {
     /// The origin of an `http` or `https` URL; `None` for any other scheme.
+    ///
+    /// A scheme such as `list+https` counts as `https`: a directory in a document that comes from there.
     pub fn of(url: &Url) -> Option<Origin> {
+        if let Some((_, requests)) = url.scheme().split_once('+') {
+            let rest = &url.as_str()[url.scheme().len()..];
+            return Origin::of(&Url::parse(&format!("{requests}{rest}")).ok()?);
+        }
         if !matches!(url.scheme(), "http" | "https") {
             return None;
         }
@@ -45,5 +51,19 @@ impl fmt::Display for Origin {
             return f.write_str("further servers");
         }
         write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_directories_have_the_origin_of_the_document() {
+        let origin = |url: &str| Origin::of(&Url::parse(url).unwrap());
+        assert_eq!(origin("list+https://h/l.txt/d/"), origin("https://h/"));
+        assert_eq!(origin("list+http://h:81/l.txt/"), origin("http://h:81/x"));
+        assert_eq!(origin("list+file:///l.txt/"), None);
+        assert_eq!(origin("ftp://h/"), None);
     }
 }

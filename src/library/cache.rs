@@ -59,7 +59,7 @@ impl Cache {
     pub fn open_url(&self, url: &str) -> Result<RemoteFile, Error> {
         let name = shown(url);
         let url = parse_source(url).map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
-        let url = self.engine.client().adopt(url);
+        let url = self.engine.client().adopt(url.url);
         let tree = Arc::clone(&self.tree);
         let opened = self.engine.wait(async move { tree.open_url(&url).await });
         let entry = opened

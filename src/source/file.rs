@@ -2,12 +2,16 @@
 
 use url::Url;
 
-use super::{Asked, BoxFuture, Found, Listing, Source, SourceError};
+use super::{Asked, BoxFuture, Found, Listing, Source, SourceError, registry};
 
 /// The source of single files.
 pub(crate) struct SingleFile;
 
 impl Source for SingleFile {
+    fn kind(&self) -> &'static str {
+        registry::FILE
+    }
+
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
         Box::pin(async move { Ok(Some(Found::File(asked.metadata().await?.clone()))) })
     }

@@ -27,13 +27,13 @@ use std::time::SystemTime;
 
 use url::Url;
 
-use crate::origin::Metadata;
 pub(crate) use crate::origin::{Content, ListedSize};
+use crate::origin::{Metadata, as_directory};
 pub(crate) use entries::Entries;
 pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;
-pub(crate) use registry::{Asked, Opened, Sources};
+pub(crate) use registry::{Asked, INDEX, Opened, SourceSpec, Sources};
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -71,12 +71,21 @@ pub(crate) const NO_INDEX_PAGE: &str = "it is not an index page; a directory nee
 /// those of files' bytes. HTTP requests obey the limits, the health and the deadlines of their origin by `vfs`; a source
 /// that does something else has to see to it that it ends.
 pub(crate) trait Source: Send + Sync + 'static {
+    /// The name of its kind, which stored listings have.
+    fn kind(&self) -> &'static str;
+
     /// Finds out what is at a URL that the user has named. `None` if the answer is not of this kind; not if the user
     /// has named the kind.
     ///
     /// # Errors
     /// As for [`Self::list`].
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>>;
+
+    /// The URL of the directory that a URL named by the user may be: its key in memory and in the cache. A kind whose
+    /// tree is one document has directories of its own below that URL ([`Origin`](crate::http::Origin) knows them).
+    fn directory(&self, url: &Url) -> Url {
+        as_directory(url)
+    }
 
     /// Requests the names in the directory `directory` from `there`: its own URL, or its URL on a mirror. The entries'
     /// URLs are below `directory` in either case.

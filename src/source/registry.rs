@@ -13,35 +13,42 @@ use url::Url;
 
 use super::file::SingleFile;
 use super::index_page::WebIndex;
-use super::{Found, ListingConfig, NO_INDEX_PAGE, Source, SourceError};
-use crate::origin::{Client, Metadata};
+use super::{Found, ListingConfig, NO_INDEX_PAGE, Source, SourceError, SourceErrorKind};
+use crate::http::{HttpError, HttpErrorKind};
+use crate::origin::{Client, Document, DocumentRequest, Metadata};
 
 /// A kind of source.
 struct Kind {
-    /// Its name for `--type`.
+    /// Its name for `--type` and in stored listings.
     name: &'static str,
     /// The schemes of its URLs.
     schemes: &'static [&'static str],
-    /// True if its URLs are directories, false if they are files.
-    is_directory: bool,
+    /// Schemes that name this kind, each with the scheme of the requests: `dav` is WebDAV over `http`.
+    own_schemes: &'static [(&'static str, &'static str)],
     new: fn(&Client, ListingConfig) -> Arc<dyn Source>,
 }
 
-/// All kinds, in the order in which they are asked about an answer.
+/// All kinds, in the order in which they are asked about an answer. The last one takes anything.
 const KINDS: [Kind; 2] = [
     Kind {
-        name: "index",
+        name: INDEX,
         schemes: WEB,
-        is_directory: true,
+        own_schemes: &[],
         new: |client, listings| Arc::new(WebIndex::new(client.clone(), listings)),
     },
     Kind {
-        name: "file",
+        name: FILE,
         schemes: WEB,
-        is_directory: false,
+        own_schemes: &[],
         new: |_, _| Arc::new(SingleFile),
     },
 ];
+
+/// The kind of listings that were stored before kinds were.
+pub(crate) const INDEX: &str = "index";
+
+/// The kind of single files.
+pub(super) const FILE: &str = "file";
 
 const WEB: &[&str] = &["http", "https"];
 
@@ -50,9 +57,48 @@ pub(crate) fn kinds() -> [&'static str; KINDS.len()] {
     KINDS.map(|kind| kind.name)
 }
 
-/// Returns true if a kind of source accepts URLs with this scheme.
-pub(crate) fn is_scheme(scheme: &str) -> bool {
-    KINDS.iter().any(|kind| kind.schemes.contains(&scheme))
+/// All schemes that a source's URL may have.
+pub(crate) fn schemes() -> Vec<&'static str> {
+    let of_kind = |kind: &Kind| {
+        kind.own_schemes
+            .iter()
+            .map(|(own, _)| *own)
+            .chain(kind.schemes.iter().copied())
+    };
+    let mut schemes: Vec<_> = KINDS.iter().flat_map(of_kind).collect();
+    schemes.sort_unstable();
+    schemes.dedup();
+    schemes
+}
+
+/// A source as the user named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceSpec {
+    /// Its URL, by which it is requested. **May contain a user name and password.**
+    pub url: Url,
+    /// The kind, if the URL's scheme names it.
+    pub kind: Option<&'static str>,
+}
+
+impl SourceSpec {
+    /// A source by its URL as written. A scheme that names a kind becomes the scheme of its requests.
+    ///
+    /// # Errors
+    /// If it is not a URL.
+    pub(crate) fn of(text: &str) -> Result<SourceSpec, url::ParseError> {
+        let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+        let scheme = scheme.to_ascii_lowercase();
+        let own = |kind: &Kind| {
+            let (_, requests) = kind.own_schemes.iter().find(|(own, _)| *own == scheme)?;
+            Some((kind.name, *requests))
+        };
+        let (kind, url) = match KINDS.iter().find_map(own) {
+            // Replaced as text: a URL whose scheme the standard does not know is not normalised.
+            Some((kind, requests)) => (Some(kind), Url::parse(&format!("{requests}:{rest}"))?),
+            None => (None, Url::parse(text)?),
+        };
+        Ok(SourceSpec { url, kind })
+    }
 }
 
 /// The sources of one mount, one of each kind that it may have.
@@ -72,7 +118,7 @@ pub(crate) struct Opened {
     pub found: Found,
 }
 
-/// A URL that the user has named, and the first answer from it. All kinds share that one request.
+/// A URL that the user has named, and the first answers from it. All kinds share these requests.
 pub(crate) struct Asked<'a> {
     client: &'a Client,
     /// The URL.
@@ -82,6 +128,7 @@ pub(crate) struct Asked<'a> {
     /// True if the user has named the kind.
     pub is_named: bool,
     metadata: OnceCell<Metadata>,
+    document: OnceCell<Document>,
 }
 
 impl Asked<'_> {
@@ -104,6 +151,19 @@ impl Asked<'_> {
         };
         Ok(self.metadata.get_or_try_init(ask).await?)
     }
+
+    /// The whole document. A kind asks for it only if the metadata looks like one of its documents.
+    ///
+    /// # Errors
+    /// As for [`Client::document`].
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the first kind that is one document asks for it")
+    )]
+    pub(crate) async fn document(&self) -> Result<&Document, SourceError> {
+        let ask = || self.client.document(self.there, DocumentRequest::default());
+        Ok(self.document.get_or_try_init(ask).await?)
+    }
 }
 
 impl Sources {
@@ -122,55 +182,106 @@ impl Sources {
         })
     }
 
-    fn fitting(&self, url: &Url) -> impl Iterator<Item = &(Kind, Arc<dyn Source>)> {
-        self.kinds
-            .iter()
-            .filter(|(kind, _)| kind.schemes.contains(&url.scheme()))
+    /// The kinds that a source may have.
+    fn fitting(&self, spec: &SourceSpec) -> impl Iterator<Item = &(Kind, Arc<dyn Source>)> {
+        let scheme = spec.url.scheme().to_owned();
+        let named = spec.kind.filter(|_| !self.is_named);
+        self.kinds.iter().filter(move |(kind, _)| match named {
+            Some(named) => kind.name == named,
+            None => kind.schemes.contains(&scheme.as_str()),
+        })
     }
 
-    /// The first source that accepts a URL; of another scheme than any, a source that lists nothing.
-    pub(crate) fn first(&self, url: &Url) -> Arc<dyn Source> {
-        match self.fitting(url).next() {
+    /// The source of a file that no listing has; of a scheme without a kind, a source that lists nothing.
+    pub(crate) fn of_file(&self, url: &Url) -> Arc<dyn Source> {
+        let spec = SourceSpec {
+            url: url.clone(),
+            kind: None,
+        };
+        match self.fitting(&spec).next() {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
         }
     }
 
-    /// The name of the kind of what an earlier mount has stored of a URL. `None` if this mount has no such kind.
-    pub(crate) fn kind_of_stored(&self, url: &Url, is_directory: bool) -> Option<&'static str> {
-        let mut kinds = self.fitting(url).map(|(kind, _)| kind);
-        // Without the user's word, a `/` at the end makes a directory.
-        if !is_directory && !self.is_named && url.path().ends_with('/') {
-            return None;
-        }
-        Some(kinds.find(|kind| kind.is_directory == is_directory)?.name)
+    /// The directories whose listings an earlier mount may have stored of a source, with their sources.
+    pub(crate) fn stored_directories(&self, spec: &SourceSpec) -> Vec<(Url, &'static str, Arc<dyn Source>)> {
+        let of_kind =
+            |(kind, source): &(Kind, Arc<dyn Source>)| (source.directory(&spec.url), kind.name, Arc::clone(source));
+        self.fitting(spec)
+            .filter(|(kind, _)| kind.name != FILE)
+            .map(of_kind)
+            .collect()
     }
 
-    /// Finds out what is at a URL that the user has named, by an answer from `there`: the URL itself, or its URL on a
-    /// mirror.
+    /// The kind of a file that an earlier mount has stored, and its source. `None` if this mount has no such kind.
+    pub(crate) fn stored_file(&self, spec: &SourceSpec) -> Option<(&'static str, Arc<dyn Source>)> {
+        let is_named = self.is_named || spec.kind.is_some();
+        // Without the user's word, a `/` at the end makes a directory.
+        if !is_named && spec.url.path().ends_with('/') {
+            return None;
+        }
+        let (kind, _) = self.fitting(spec).find(|(kind, _)| kind.name == FILE)?;
+        Some((kind.name, self.of_file(&spec.url)))
+    }
+
+    /// Finds out what is at a URL that the user has named, by the answers from `there`: the URL itself, or its URL on a
+    /// mirror. Asks one kind after the other, until one recognises its own.
     ///
     /// # Errors
-    /// If the server does not answer or refuses, or if the answer is of none of the kinds.
-    pub(crate) async fn open(&self, client: &Client, url: &Url, there: &Url) -> Result<Opened, SourceError> {
+    /// If the server does not answer or refuses, or if the answer is of none of the kinds: what the first kind says.
+    pub(crate) async fn open(&self, client: &Client, spec: &SourceSpec, there: &Url) -> Result<Opened, SourceError> {
         let asked = Asked {
             client,
-            url,
+            url: &spec.url,
             there,
-            is_named: self.is_named,
+            is_named: self.is_named || spec.kind.is_some(),
             metadata: OnceCell::new(),
+            document: OnceCell::new(),
         };
-        for (kind, source) in self.fitting(url) {
-            if let Some(found) = source.open(&asked).await? {
-                let source = match &found {
-                    Found::Directory(..) => Arc::clone(source),
-                    // It may become a directory, which a kind before this one would recognise.
-                    Found::File(_) => self.first(url),
-                };
-                let kind = kind.name;
-                return Ok(Opened { kind, source, found });
+        let mut first_error = None;
+        for (kind, source) in self.fitting(spec) {
+            if first_error.is_some() && kind.name == FILE {
+                // It would take the answer that the others have refused.
+                break;
+            }
+            match source.open(&asked).await {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    let source = match &found {
+                        Found::Directory(..) => Arc::clone(source),
+                        // It may become a directory, which a kind before this one would recognise.
+                        Found::File(_) if kind.name == FILE => self.of_file(&spec.url),
+                        Found::File(_) => Arc::clone(source),
+                    };
+                    let kind = kind.name;
+                    return Ok(Opened { kind, source, found });
+                }
+                Err(error) if may_be_of_another_kind(&error) => {
+                    first_error.get_or_insert(error);
+                }
+                Err(error) => return Err(first_error.unwrap_or(error)),
             }
         }
-        Err(SourceError::not_a_listing(there, NO_INDEX_PAGE))
+        Err(first_error.unwrap_or_else(|| SourceError::not_a_listing(there, NO_INDEX_PAGE)))
+    }
+}
+
+/// Returns true if a source of another kind may answer where this one failed. Without a connection or a login, all kinds
+/// fail.
+fn may_be_of_another_kind(error: &SourceError) -> bool {
+    match error.kind() {
+        SourceErrorKind::NotAListing | SourceErrorKind::BadAnswer | SourceErrorKind::NotFound => true,
+        SourceErrorKind::Denied => {
+            matches!(
+                error.http(),
+                Some(HttpError {
+                    kind: HttpErrorKind::Denied(403),
+                    ..
+                })
+            )
+        }
+        _ => false,
     }
 }
 
@@ -181,7 +292,7 @@ impl Sources {
         let kind = Kind {
             name,
             schemes: Vec::leak(vec![name]),
-            is_directory: true,
+            own_schemes: &[],
             new: |_, _| unreachable!("there is one already"),
         };
         Arc::new(Sources {
@@ -210,10 +321,14 @@ mod tests {
         .await
     }
 
+    fn spec(url: &str) -> SourceSpec {
+        SourceSpec::of(url).unwrap()
+    }
+
     async fn kind_at(url: &Url, kind: Option<&str>) -> (&'static str, bool) {
         let client = Client::new(HttpConfig::default()).unwrap();
         let sources = Sources::new(&client, ListingConfig::default(), kind);
-        let opened = sources.open(&client, url, url).await.unwrap();
+        let opened = sources.open(&client, &spec(url.as_str()), url).await.unwrap();
         (opened.kind, matches!(opened.found, Found::Directory(..)))
     }
 
@@ -235,15 +350,35 @@ mod tests {
     #[test]
     fn stored_names_count_for_a_mount_of_their_kind() {
         let client = Client::new(HttpConfig::default()).unwrap();
-        let stored = |url: &str, kind, is_directory| {
+        let stored = |url: &str, kind| {
             let sources = Sources::new(&client, ListingConfig::default(), kind);
-            sources.kind_of_stored(&Url::parse(url).unwrap(), is_directory)
+            let directories = sources.stored_directories(&spec(url));
+            let kinds: Vec<_> = directories.into_iter().map(|(_, kind, _)| kind).collect();
+            (kinds, sources.stored_file(&spec(url)).is_some())
         };
-        assert_eq!(stored("http://h/x", None, false), Some("file"));
-        assert_eq!(stored("http://h/x", None, true), Some("index"));
-        assert_eq!(stored("http://h/x/", None, false), None);
-        assert_eq!(stored("http://h/x/", Some("file"), false), Some("file"));
-        assert_eq!(stored("http://h/x/", Some("file"), true), None);
-        assert_eq!(stored("http://h/x", Some("index"), false), None);
+        assert_eq!(stored("http://h/x", None), (vec!["index"], true));
+        assert_eq!(stored("http://h/x/", None), (vec!["index"], false));
+        assert_eq!(stored("http://h/x/", Some("file")), (vec![], true));
+        assert_eq!(stored("http://h/x", Some("index")), (vec!["index"], false));
+    }
+
+    #[tokio::test]
+    async fn refused_answer_is_not_taken_for_a_file() {
+        let server = Server::start(|_| says("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")).await;
+        let client = Client::new(HttpConfig::default()).unwrap();
+        let sources = Sources::new(&client, ListingConfig::default(), None);
+        let url = server.at("d/");
+        let error = sources.open(&client, &spec(url.as_str()), &url).await.err().unwrap();
+        assert_eq!(error.kind(), SourceErrorKind::Denied);
+    }
+
+    #[test]
+    fn own_scheme_names_the_kind() {
+        for (name, requests) in KINDS.iter().flat_map(|kind| kind.own_schemes) {
+            let named = spec(&format!("{name}://us:pw@Host/a%20b"));
+            assert_eq!(named.url.as_str(), format!("{requests}://us:pw@host/a%20b"));
+            assert!(named.kind.is_some());
+        }
+        assert_eq!(spec("HTTP://h").kind, None);
     }
 }

@@ -14,7 +14,7 @@ use crate::http::testing::{Reply, Server, says};
 use crate::origin::MirrorTier;
 use crate::source::{
     Asked, BoxFuture, Content, Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, Source,
-    SourceError,
+    SourceError, SourceSpec,
 };
 
 /// Directories by their URLs, each with its names: those of sub-directories end in `/`, those of files have a URL and
@@ -46,6 +46,10 @@ impl InMemory {
 }
 
 impl Source for InMemory {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
         Box::pin(async move {
             let listing = self.list(asked.url, asked.there).await?;
@@ -129,8 +133,8 @@ async fn tree(folder: &Path, source: InMemory) -> (Arc<Tree>, Arc<InMemory>) {
     };
     let cache = Cache::open(config, client.clone(), &runtime).unwrap();
     let sources = Sources::of_tests("memory", Arc::clone(&source) as _);
-    let urls = vec![Url::parse(TOP).unwrap()];
-    let top = Top::of(&client, &sources, cache.catalog(), urls, Naming::ByUrl)
+    let specs = vec![SourceSpec::of(TOP).unwrap()];
+    let top = Top::of(&client, &sources, cache.catalog(), specs, Naming::ByUrl)
         .await
         .unwrap();
     assert_eq!(top.kinds(), ["memory"]);

@@ -42,7 +42,7 @@ pub(super) struct Entry {
 /// The URL of a section; `None` if invalid, or with a user, a password or a query: that would be a secret, and match no
 /// source.
 pub(super) fn section(name: &str) -> Option<Url> {
-    let url = source::parse(name).ok()?;
+    let url = source::parse(name).ok()?.url;
     (url.username().is_empty() && url.password().is_none() && url.query().is_none()).then_some(url)
 }
 

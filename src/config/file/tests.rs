@@ -15,7 +15,7 @@ fn flags(text: &str, given: &[&str], source: &str) -> Result<Vec<String>, String
         .no_binary_name(true)
         .try_get_matches_from(typed)
         .expect("what was typed");
-    Ok(file(text)?.flags(&command, &given, &[Url::parse(source).unwrap()]))
+    Ok(file(text)?.flags(&command, &given, &[SourceSpec::of(source).unwrap()]))
 }
 
 /// The mistake in the second line of a file.

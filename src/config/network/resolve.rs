@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use url::Url;
 
 use super::NetworkArgs;
 use crate::config::paths::{PathError, absolute, home};
@@ -15,6 +14,7 @@ use crate::http::{
     AccessConfig, CookieError, CookieJar, HttpConfig, Login, MirrorConfig, Netrc, NetrcError, Origin, Protocol,
     ProxyChoice, Secret, TlsConfig, TokenSource,
 };
+use crate::source::SourceSpec;
 
 /// Headers that only fetchfs itself can set correctly.
 const OWN_HEADERS: [&str; 9] = [
@@ -112,7 +112,7 @@ impl NetworkError {
 
 impl NetworkArgs {
     /// The client's configuration for these sources. `timeout` and `max_connections` come from other options.
-    pub(in crate::config) fn resolve(self, sources: &[Url]) -> Result<HttpConfig, NetworkError> {
+    pub(in crate::config) fn resolve(self, sources: &[SourceSpec]) -> Result<HttpConfig, NetworkError> {
         self.refuse_several_servers(sources)?;
         let (netrc, mirrors) = (self.netrc()?, self.mirrors(sources)?);
         let cookies = match &self.cookie_file {
@@ -159,7 +159,7 @@ impl NetworkArgs {
     }
 
     /// Refuses credentials for several servers: they must go to one only.
-    fn refuse_several_servers(&self, sources: &[Url]) -> Result<(), NetworkError> {
+    fn refuse_several_servers(&self, sources: &[SourceSpec]) -> Result<(), NetworkError> {
         let secrets = [
             ("--login", self.login.is_some()),
             ("--password-file", self.password_file.is_some()),
@@ -171,7 +171,7 @@ impl NetworkArgs {
         let Some((option, _)) = secrets.into_iter().find(|(_, is_given)| *is_given) else {
             return Ok(());
         };
-        let mut origins = sources.iter().filter_map(Origin::of);
+        let mut origins = sources.iter().filter_map(|source| Origin::of(&source.url));
         let Some(first) = origins.next() else { return Ok(()) };
         match origins.find(|other| *other != first) {
             None => Ok(()),
@@ -183,7 +183,7 @@ impl NetworkArgs {
         }
     }
 
-    fn mirrors(&self, sources: &[Url]) -> Result<MirrorConfig, NetworkError> {
+    fn mirrors(&self, sources: &[SourceSpec]) -> Result<MirrorConfig, NetworkError> {
         if self.mirror.is_empty() {
             return Ok(MirrorConfig::default());
         }
@@ -191,14 +191,15 @@ impl NetworkArgs {
             return Err(NetworkError::MirrorOfSeveral(sources.len()));
         }
         let read = |text: &String| {
-            let url = source::parse(text).map_err(|_| NetworkError::NoMirror(source::shown(text)))?;
+            let read = source::parse(text).ok().filter(|mirror| mirror.kind.is_none());
+            let url = read.ok_or_else(|| NetworkError::NoMirror(source::shown(text)))?.url;
             if !url.username().is_empty() || url.password().is_some() {
                 return Err(NetworkError::MirrorLogin(source::shown(text)));
             }
             Ok(url)
         };
         Ok(MirrorConfig {
-            source: sources.first().cloned(),
+            source: sources.first().map(|source| source.url.clone()),
             urls: self.mirror.iter().map(read).collect::<Result<_, _>>()?,
         })
     }
@@ -218,7 +219,7 @@ impl NetworkArgs {
         Netrc::parse(&text).map_err(|error| NetworkError::Netrc { path, error })
     }
 
-    fn login(&self, sources: &[Url], netrc: &Netrc) -> Result<Option<Login>, NetworkError> {
+    fn login(&self, sources: &[SourceSpec], netrc: &Netrc) -> Result<Option<Login>, NetworkError> {
         let (name, mut password) = match self.login.as_deref().map(|login| login.split_once(':').ok_or(login)) {
             None => (None, None),
             Some(Ok((name, password))) => (Some(name), Some(Secret::new(password))),
@@ -228,7 +229,7 @@ impl NetworkArgs {
         let named = || {
             sources
                 .iter()
-                .map(Url::username)
+                .map(|source| source.url.username())
                 .find(|name| !name.is_empty())
                 .map(decode)
         };
@@ -244,7 +245,10 @@ impl NetworkArgs {
             None if password.is_some() => return Err(NetworkError::NoUser),
             None => return Ok(None),
         };
-        let host = sources.first().and_then(Url::host_str).unwrap_or_default();
+        let host = sources
+            .first()
+            .and_then(|source| source.url.host_str())
+            .unwrap_or_default();
         let by_netrc = || Some(netrc.login(host, Some(&user))?.password);
         let password = password.or_else(by_netrc).ok_or(NetworkError::NoPassword)?;
         Ok(Some(Login { user, password }))

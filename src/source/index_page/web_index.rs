@@ -17,7 +17,7 @@ use crate::http::{Origin, redact};
 use crate::origin::{Client, Document, DocumentRequest, Metadata, as_directory};
 use crate::source::{
     Asked, BoxFuture, Entries, Entry, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source,
-    SourceError,
+    SourceError, registry,
 };
 use crate::util::events;
 
@@ -171,6 +171,10 @@ impl Refusal {
 }
 
 impl Source for WebIndex {
+    fn kind(&self) -> &'static str {
+        registry::INDEX
+    }
+
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
         Box::pin(async move {
             let directory = as_directory(asked.url);

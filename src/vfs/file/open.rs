@@ -97,7 +97,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
     pub(crate) async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
-        let file = RemoteFile::known(url, None, Dates::at(&self.clocks, url), self.sources.first(url));
+        let file = RemoteFile::known(url, None, Dates::at(&self.clocks, url), self.sources.of_file(url));
         let node = Arc::new(Node::unlisted(file));
         match self.open(&node).await {
             Err(TreeError::Changed) if node.has_become_directory() => Err(TreeError::IsADirectory),

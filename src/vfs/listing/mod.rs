@@ -132,8 +132,9 @@ impl Tree {
             return Ok(directory.last_known());
         }
         let (tree, of, wanted) = (Arc::clone(self), Arc::clone(node), url.clone());
+        let kind = directory.source.kind();
         let find = move |cache: &Arc<Cache>| {
-            let listing = stored::read(&wanted, &cache.catalog().listing(&wanted)?)?;
+            let listing = stored::read(&wanted, kind, &cache.catalog().listing(&wanted)?)?;
             tree.take_stored_listing(&of, listing)
         };
         // If the query fails, no names count as stored.
@@ -424,7 +425,7 @@ impl Tree {
     pub(super) fn keep(&self, directory: &Directory, listing: &Listing) {
         let Some(url) = &directory.url else { return };
         let catalog = self.cache.catalog();
-        let Some(row) = stored::write(url, listing) else {
+        let Some(row) = stored::write(url, directory.source.kind(), listing) else {
             log::debug!(
                 "{}: its links may contain secrets or other servers, so its listing is not saved",
                 redact(url)

@@ -5,6 +5,7 @@
 //! f SIZE TAB href TAB date TAB name
 //! ```
 //!
+//! - A first line `k KIND` names the kind of the source that listed it, unless that is `index`.
 //! - `SIZE` is `123`, `~123` (rounded) or `?`.
 //! - The date is in nanoseconds since 1970, or `-`. A `~` before it means that the page has no seconds.
 //! - The href is the part of the entry's URL after the directory's URL. An entry elsewhere (a directory that
@@ -24,13 +25,16 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use url::Url;
 
 use crate::cache::StoredListing;
-use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name, seconds};
+use crate::source::{Entries, Entry, EntryKind, INDEX, LeftOut, ListedSize, ListedTime, Listing, Name, seconds};
 
 /// Capacity per line in bytes, so that a text of megabytes need not grow often.
 const LINE: usize = 80;
 
-/// The stored form of a listing; `None` if it contains links that must not be stored.
-pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<StoredListing> {
+/// The beginning of the line with the kind.
+const KIND: &str = "k ";
+
+/// The stored form of a listing by a source of this kind; `None` if it contains links that must not be stored.
+pub(in crate::vfs) fn write(directory: &Url, kind: &str, listing: &Listing) -> Option<StoredListing> {
     if listing.has_external {
         return None;
     }
@@ -40,6 +44,9 @@ pub(in crate::vfs) fn write(directory: &Url, listing: &Listing) -> Option<Stored
         return None;
     }
     let mut names = Vec::with_capacity(entries.len() * LINE);
+    if kind != INDEX {
+        names.extend_from_slice(format!("{KIND}{kind}\n").as_bytes());
+    }
     let (mut line, mut address) = (String::new(), String::new());
     for at in 0..entries.len() {
         let (link, is_below) = entries.link(at);
@@ -116,12 +123,20 @@ impl fmt::Display for DateText {
     }
 }
 
-/// Parses a stored listing; `None` if it is malformed.
-pub(in crate::vfs) fn read(directory: &Url, stored: &StoredListing) -> Option<Listing> {
-    let lines = stored
+/// Parses a stored listing; `None` if it is malformed, or by a source of another kind.
+pub(in crate::vfs) fn read(directory: &Url, kind: &str, stored: &StoredListing) -> Option<Listing> {
+    let mut lines = stored
         .names
         .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty());
+        .filter(|line| !line.is_empty())
+        .peekable();
+    let stored_kind = lines.peek().and_then(|line| line.strip_prefix(KIND.as_bytes()));
+    if stored_kind.unwrap_or(INDEX.as_bytes()) != kind.as_bytes() {
+        return None;
+    }
+    if stored_kind.is_some() {
+        lines.next();
+    }
     let mut listing = listing_of(directory, stored.modified);
     for line in lines {
         let is_taken = listing.entries.push(&read_line(directory, line)?);
@@ -235,7 +250,7 @@ mod tests {
             }),
             ..entry("x%20y")
         };
-        let stored = write(&directory(), &listing(vec![entry])).unwrap();
+        let stored = write(&directory(), INDEX, &listing(vec![entry])).unwrap();
         assert_eq!(stored.names, b"f ~1200\tx%20y\t~2000000000\tx\n");
     }
 
@@ -243,8 +258,8 @@ mod tests {
     fn a_name_that_begins_like_an_address_comes_back() {
         for url in ["=x", "=http://h/x", "http:x", "%3Dx"] {
             let listing = listing(vec![entry(&format!("./{url}"))]);
-            let stored = write(&directory(), &listing).unwrap();
-            assert_eq!(read(&directory(), &stored), Some(listing), "{url}");
+            let stored = write(&directory(), INDEX, &listing).unwrap();
+            assert_eq!(read(&directory(), INDEX, &stored), Some(listing), "{url}");
         }
     }
 
@@ -252,9 +267,21 @@ mod tests {
     fn what_may_hold_a_secret_is_not_written_down() {
         for url in ["x?token=secret", "http://me:secret@h/a%20b/x", "x?"] {
             assert!(
-                write(&directory(), &listing(vec![entry("fine"), entry(url)])).is_none(),
+                write(&directory(), INDEX, &listing(vec![entry("fine"), entry(url)])).is_none(),
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn only_its_own_kind_reads_a_stored_listing() {
+        let listing = listing(vec![entry("x")]);
+        for written in [INDEX, "webdav"] {
+            let stored = write(&directory(), written, &listing).unwrap();
+            for kind in [INDEX, "webdav", "k webdav"] {
+                let expected = (kind == written).then(|| listing.clone());
+                assert_eq!(read(&directory(), kind, &stored), expected, "{written} {kind}");
+            }
         }
     }
 
@@ -276,7 +303,7 @@ mod tests {
                 names: names.into(),
                 modified: None,
             };
-            assert_eq!(read(&directory(), &stored), None, "{names}");
+            assert_eq!(read(&directory(), INDEX, &stored), None, "{names}");
         }
     }
 
@@ -311,13 +338,13 @@ mod tests {
         #[test]
         fn a_listing_survives_the_index(entries in vec(any_entry(), 0..20)) {
             let listing = listing(entries);
-            let stored = write(&directory(), &listing).unwrap();
-            prop_assert_eq!(read(&directory(), &stored), Some(listing));
+            let stored = write(&directory(), INDEX, &listing).unwrap();
+            prop_assert_eq!(read(&directory(), INDEX, &stored), Some(listing));
         }
 
         #[test]
         fn any_bytes_can_be_read(names: Vec<u8>) {
-            read(&directory(), &StoredListing { names, modified: None });
+            read(&directory(), INDEX, &StoredListing { names, modified: None });
         }
     }
 }

@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, redact};
-use crate::origin::{Client, as_directory};
-use crate::source::{Found, Listing, Name, Opened, Source, SourceError, Sources};
+use crate::origin::Client;
+use crate::source::{Found, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
 use crate::util::events;
 use crate::vfs::file::Known;
 use crate::vfs::listing::stored;
@@ -168,19 +168,21 @@ impl Top {
         client: &Client,
         sources: &Sources,
         catalog: &Catalog,
-        urls: Vec<Url>,
+        specs: Vec<SourceSpec>,
         naming: Naming,
     ) -> Result<Top, TopError> {
-        let is_alone = urls.len() == 1;
-        let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(urls.len());
-        for url in urls {
+        let is_alone = specs.len() == 1;
+        let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(specs.len());
+        for SourceSpec { url, kind } in specs {
             let url = client.adopt(url);
             client.call_directory(&url);
-            let entry = match stored_entry(sources, catalog, &url) {
+            let spec = SourceSpec { url, kind };
+            let url = &spec.url;
+            let entry = match stored_entry(sources, catalog, &spec) {
                 Some(entry) => entry,
                 None => {
-                    let answer = entry_of(client, sources, &url).await;
-                    answer.map_err(|error| TopError::of(error, client, &url))?
+                    let answer = entry_of(client, sources, &spec).await;
+                    answer.map_err(|error| TopError::of(error, client, url))?
                 }
             };
             match entry {
@@ -199,11 +201,11 @@ impl Top {
                 }
                 entry => {
                     let by_server = match (&entry.what, naming) {
-                        (TopFound::File(..), Naming::ByServer) => name_by_server(client, &url).await,
+                        (TopFound::File(..), Naming::ByServer) => name_by_server(client, url).await,
                         _ => None,
                     };
-                    let name = by_server.or_else(|| name_of(&url));
-                    let name = name.ok_or_else(|| TopError::NoName(redact(&url).into()))?;
+                    let name = by_server.or_else(|| name_of(url));
+                    let name = name.ok_or_else(|| TopError::NoName(redact(url).into()))?;
                     if names.iter().any(|(other, _)| *other == name) {
                         return Err(TopError::SameName(name.as_os_str().to_string_lossy().into_owned()));
                     }
@@ -215,15 +217,16 @@ impl Top {
     }
 }
 
-async fn entry_of(client: &Client, sources: &Sources, url: &Url) -> Result<TopEntry, SourceError> {
-    let error = match sources.open(client, url, url).await {
+async fn entry_of(client: &Client, sources: &Sources, spec: &SourceSpec) -> Result<TopEntry, SourceError> {
+    let url = &spec.url;
+    let error = match sources.open(client, spec, url).await {
         Ok(opened) => return Ok(TopEntry::of(opened, url, TopListing::Answered)),
         Err(error) => error,
     };
     let failed = error.http().filter(|error| error.kind.may_be_had_elsewhere());
     let Some(failed) = failed else { return Err(error) };
     for there in client.mirrors_of(url) {
-        match sources.open(client, url, &there).await {
+        match sources.open(client, spec, &there).await {
             Ok(opened) => {
                 log::warn!(event = events::MIRROR_USED; "{error}; using {} instead", redact(&there));
                 if failed.kind.is_of_the_origin() {
@@ -238,21 +241,22 @@ async fn entry_of(client: &Client, sources: &Sources, url: &Url) -> Result<TopEn
 }
 
 /// What earlier mounts stored of a source.
-fn stored_entry(sources: &Sources, catalog: &Catalog, url: &Url) -> Option<TopEntry> {
-    let entry = |kind, what| TopEntry {
-        kind,
-        source: sources.first(url),
-        what,
-    };
-    if let Some(kind) = sources.kind_of_stored(url, false)
+fn stored_entry(sources: &Sources, catalog: &Catalog, spec: &SourceSpec) -> Option<TopEntry> {
+    let url = &spec.url;
+    if let Some((kind, source)) = sources.stored_file(spec)
         && let Some(file) = catalog.file(url)
     {
-        return Some(entry(kind, TopFound::File(url.clone(), Some(Known::stored(file)))));
+        let what = TopFound::File(url.clone(), Some(Known::stored(file)));
+        return Some(TopEntry { kind, source, what });
     }
-    let kind = sources.kind_of_stored(url, true)?;
-    let directory = as_directory(url);
-    let listing = stored::read(&directory, &catalog.listing(&directory)?)?;
-    Some(entry(kind, TopFound::Directory(directory, TopListing::Stored(listing))))
+    let directories = sources.stored_directories(spec).into_iter();
+    directories
+        .flat_map(|(directory, kind, source)| {
+            let listing = stored::read(&directory, kind, &catalog.listing(&directory)?)?;
+            let what = TopFound::Directory(directory, TopListing::Stored(listing));
+            Some(TopEntry { kind, source, what })
+        })
+        .next()
 }
 
 /// The name that the server gives a file. Falls back to the URL while the server can't be asked: a cached file must

@@ -112,7 +112,7 @@ fn mirrors_have_no_login_and_need_one_source() {
     let mirrors = http(&one, &["--mirror=http://b/", "--mirror", "https://c/x"])
         .unwrap()
         .mirrors;
-    let urls: Vec<_> = mirrors.urls.iter().map(Url::as_str).collect();
+    let urls: Vec<_> = mirrors.urls.iter().map(url::Url::as_str).collect();
     assert_eq!(mirrors.source.unwrap().as_str(), one[0]);
     assert_eq!(urls, ["http://b/", "https://c/x"]);
     insta::assert_snapshot!(wrong(&one, &["--mirror=ftp://b/?k=hunter2"]), @"--mirror: `ftp://b/?k=...` is not a URL that begins with http:// or https://");
