@@ -17,6 +17,7 @@ pub(crate) mod answers;
 pub(crate) mod body;
 mod document;
 pub(crate) mod exchange;
+mod file_headers;
 mod metadata;
 mod probe;
 mod ranges;
@@ -32,6 +33,7 @@ use url::Url;
 use super::{
     Body,
     client::{
+        file_headers::FileHeaders,
         redirect_chain::{Answer, Request},
         redirects::Redirects,
     },
@@ -65,6 +67,7 @@ pub(crate) struct Shared {
     pub head_trusts: HeadTrusts,
     pub mirrors: Mirrors,
     pub healths: Healths,
+    file_headers: FileHeaders,
     /// The permit to hold a large document.
     pub large_page: Arc<Semaphore>,
 }
@@ -94,6 +97,7 @@ impl Client {
                 aliases: Aliases::default(),
                 head_trusts: HeadTrusts::default(),
                 healths: Healths::default(),
+                file_headers: FileHeaders::default(),
                 large_page: Arc::new(Semaphore::new(1)),
             }),
         })

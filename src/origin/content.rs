@@ -9,15 +9,20 @@
 //!   ([`auth`](crate::http::auth)). A signer of a source's own is a field here, which the client gets with the URL.
 //! - **Validators and dates** of a listing that are as good as the response's own. The cache can then open the version
 //!   without a request. The dates of index pages are not: they may lack seconds and a time zone.
-//! - **Published hashes.** The cache compares them when a chunk or file is whole, before it serves a byte of it.
+
+use std::sync::Arc;
 
 use url::Url;
+
+use super::Published;
 
 /// What a source says of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     url: Url,
     alternates: Vec<Url>,
+    /// What else the source publishes of it.
+    published: Option<Arc<Published>>,
     /// The size by the source. The first response with bytes gives the true one.
     pub size: ListedSize,
 }
@@ -49,8 +54,23 @@ impl Content {
         Content {
             url,
             alternates: Vec::new(),
+            published: None,
             size,
         }
+    }
+
+    /// Adds what the source publishes of the file. Its URLs come before those of mirrors.
+    pub fn with(mut self, published: Option<Arc<Published>>) -> Content {
+        if let Some(published) = &published {
+            self.alternates.extend(published.alternates.iter().cloned());
+        }
+        self.published = published;
+        self
+    }
+
+    /// What the source publishes of the file, besides its URLs and size.
+    pub fn published(&self) -> Option<&Arc<Published>> {
+        self.published.as_ref()
     }
 
     /// Appends URLs at which the same file is, in order of preference.

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use url::Url;
 
-use super::{Entry, EntryKind, ListedSize, ListedTime, NAME_MAX, Name};
+use super::{Entry, EntryKind, ListedSize, ListedTime, NAME_MAX, Name, Published};
 
 /// Bytes that are escaped in a path (WHATWG URL, path percent-encode set), and `%` itself.
 const ESCAPED: &AsciiSet = &CONTROLS
@@ -40,6 +40,8 @@ pub struct Entries {
     packed: Vec<Packed>,
     /// The nanoseconds of those dates that have some, by their entries' positions.
     nanoseconds: HashMap<u32, u32>,
+    /// What the source publishes of those files of which it publishes something, by their positions.
+    published: HashMap<u32, Arc<Published>>,
 }
 
 /// An entry without its texts.
@@ -122,6 +124,7 @@ impl Entries {
             texts: Vec::new(),
             packed: Vec::new(),
             nanoseconds: HashMap::new(),
+            published: HashMap::new(),
         }
     }
 
@@ -156,6 +159,9 @@ impl Entries {
         self.packed.push(packed);
         self.set_kind(position as usize, entry.kind);
         self.set_modified(position as usize, entry.modified);
+        if let Some(published) = &entry.published {
+            self.published.insert(position, Arc::clone(published));
+        }
         true
     }
 
@@ -266,6 +272,19 @@ impl Entries {
         Url::parse(&text).unwrap_or_else(|_| unreachable!("a URL does not read as one: {text}"))
     }
 
+    /// What the source publishes of the file at this position.
+    pub(crate) fn published(&self, position: usize) -> Option<&Arc<Published>> {
+        // `push` admits no more entries than a u32 can count.
+        self.published.get(&(position as u32))
+    }
+
+    /// The positions of the files of which the source publishes something, and what.
+    pub(crate) fn all_published(&self) -> impl Iterator<Item = (usize, &Arc<Published>)> {
+        self.published
+            .iter()
+            .map(|(&position, published)| (position as usize, published))
+    }
+
     /// The entry at this position; `None` behind the last.
     pub fn get(&self, position: usize) -> Option<Entry> {
         let packed = self.packed.get(position)?;
@@ -274,6 +293,7 @@ impl Entries {
             url: self.url(position),
             kind: self.kind(position),
             modified: self.modified(position),
+            published: self.published(position).cloned(),
         })
     }
 
@@ -336,11 +356,8 @@ impl Entries {
             return;
         }
         let mut position = 0;
-        let moved = std::mem::take(&mut self.nanoseconds);
-        self.nanoseconds = (0..)
-            .zip(kept.iter().enumerate().filter(|(_, is_kept)| **is_kept))
-            .filter_map(|(now, (before, _))| Some((now, *moved.get(&(before as u32))?)))
-            .collect();
+        self.nanoseconds = moved(std::mem::take(&mut self.nanoseconds), &kept);
+        self.published = moved(std::mem::take(&mut self.published), &kept);
         self.packed.retain(|_| {
             position += 1;
             kept[position - 1]
@@ -353,12 +370,14 @@ impl Entries {
             && self.packed == other.packed
             && self.texts == other.texts
             && self.nanoseconds == other.nanoseconds
+            && self.published == other.published
     }
 
     /// Returns true if the entry at this position equals the one at the other position of `other`.
     pub(crate) fn is_same_at(&self, position: usize, other: &Entries, at: usize) -> bool {
         let of = |entries: &Entries, at| (entries.kind(at), entries.modified(at), entries.link(at));
         self.name(position) == other.name(at)
+            && self.published(position) == other.published(at)
             && of(self, position) == of(other, at)
             && (self.base == other.base || self.url(position) == other.url(at))
     }
@@ -368,6 +387,7 @@ impl Entries {
         self.texts.shrink_to_fit();
         self.packed.shrink_to_fit();
         self.nanoseconds.shrink_to_fit();
+        self.published.shrink_to_fit();
     }
 
     /// Allocated memory in bytes.
@@ -375,6 +395,18 @@ impl Entries {
     pub(crate) fn memory(&self) -> usize {
         self.texts.capacity() + self.packed.capacity() * size_of::<Packed>() + self.nanoseconds.capacity() * 16
     }
+}
+
+/// Facts by position, after the positions that are not kept are gone.
+fn moved<T>(mut facts: HashMap<u32, T>, kept: &[bool]) -> HashMap<u32, T> {
+    if facts.is_empty() {
+        return facts;
+    }
+    let before = (0_u32..).zip(kept).filter(|(_, is_kept)| **is_kept);
+    (0..)
+        .zip(before)
+        .filter_map(|(now, (before, _))| Some((now, facts.remove(&before)?)))
+        .collect()
 }
 
 /// Returns true if a link is the name, escaped as browsers do, followed by `slash`.
@@ -446,6 +478,7 @@ mod tests {
             url: directory().join(url).unwrap(),
             kind,
             modified: None,
+            published: None,
         }
     }
 
@@ -475,6 +508,10 @@ mod tests {
             },
             Entry {
                 modified: time(-5, 1, true),
+                published: Some(Arc::new(Published {
+                    alternates: vec![Url::parse("http://cdn/t2").unwrap()],
+                    ..Published::default()
+                })),
                 ..entry(b"t2", "t2", file)
             },
         ];
@@ -484,7 +521,11 @@ mod tests {
         entries.retain(|entries, position| entries.name(position) != "x:y");
         entries.set_kind(0, EntryKind::File(ListedSize::Unknown));
         assert!(entries.replace(4, EntryKind::Directory, &directory().join("caf%C3%A9/").unwrap()));
-        assert_eq!(entries.get(10).unwrap().modified, time(-5, 1, true));
+        let last = entries.get(10).unwrap();
+        assert_eq!(
+            (last.modified, last.published),
+            (time(-5, 1, true), given[11].published.clone())
+        );
         assert_eq!(entries.kind(0), EntryKind::File(ListedSize::Unknown));
         assert_eq!(entries.url(3).path(), "/a%20b/caf%C3%A8");
         assert_eq!((entries.len(), entries.url(4).path()), (11, "/a%20b/caf%C3%A9/"));

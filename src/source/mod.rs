@@ -23,11 +23,12 @@ use std::fmt;
 use std::future::Future;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use url::Url;
 
-pub(crate) use crate::origin::{Content, ListedSize};
+pub(crate) use crate::origin::{ListedSize, Published};
 use crate::origin::{Metadata, as_directory};
 pub(crate) use entries::Entries;
 pub(crate) use entries::{seconds, time};
@@ -94,11 +95,6 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// If the origin is unreachable, refuses, or responds with something else than a listing.
     /// [`SourceErrorKind::NotFound`] only if it says that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>>;
-
-    /// The content of a listed file: [`Entry::url`], and its size in the listing.
-    fn content(&self, file: Url, size: ListedSize) -> Content {
-        Content::at(file, size)
-    }
 
     /// Returns true if a listing may lack names that exist. Then a look-up of such a name asks the origin for it.
     fn may_omit_names(&self) -> bool {
@@ -232,6 +228,8 @@ pub struct Entry {
     pub kind: EntryKind,
     /// The date that the listing shows, if any.
     pub modified: Option<ListedTime>,
+    /// What else the source publishes of a file.
+    pub published: Option<Arc<Published>>,
 }
 
 /// The kind of a listed name.

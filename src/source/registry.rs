@@ -156,10 +156,7 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// As for [`Client::document`].
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the first kind that is one document asks for it")
-    )]
+    #[expect(dead_code, reason = "the first kind that is one document asks for it")]
     pub(crate) async fn document(&self) -> Result<&Document, SourceError> {
         let ask = || self.client.document(self.there, DocumentRequest::default());
         Ok(self.document.get_or_try_init(ask).await?)

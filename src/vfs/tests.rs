@@ -13,7 +13,7 @@ use crate::http::HttpConfig;
 use crate::http::testing::{Reply, Server, says};
 use crate::origin::MirrorTier;
 use crate::source::{
-    Asked, BoxFuture, Content, Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, Source,
+    Asked, BoxFuture, Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, Published, Source,
     SourceError, SourceSpec,
 };
 
@@ -72,11 +72,21 @@ impl Source for InMemory {
                 let name = Name::new(name.trim_end_matches('/').into()).unwrap();
                 let time = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
                 let (url, modified) = (url.clone(), Some(ListedTime { time, exact: true }));
+                let alternates = self
+                    .alternate
+                    .iter()
+                    .map(|there| there.join(url.path()).unwrap())
+                    .collect();
+                let published = Some(Arc::new(Published {
+                    alternates,
+                    ..Published::default()
+                }));
                 assert!(entries.push(&Entry {
                     name,
                     url,
                     kind,
-                    modified
+                    modified,
+                    published,
                 }));
             }
             Ok(Listing {
@@ -87,11 +97,6 @@ impl Source for InMemory {
                 has_external: true,
             })
         })
-    }
-
-    fn content(&self, file: Url, size: ListedSize) -> Content {
-        let alternate = self.alternate.as_ref().map(|there| there.join(file.path()).unwrap());
-        Content::at(file, size).or_at(alternate)
     }
 }
 

@@ -93,9 +93,10 @@ impl Client {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        request: Request,
+        mut request: Request,
         asked: &Url,
     ) -> Result<Answer, HttpError> {
+        self.shared.file_headers.add(asked, &mut request.headers);
         let redirects = &self.shared.redirects;
         let Some(short) = redirects.short_cut(asked) else {
             return self.follow(class, route, request, asked).await;

@@ -174,6 +174,7 @@ impl Collection {
                     url: child.url,
                     kind,
                     modified: None,
+                    published: None,
                 };
                 if !self.entries.push(&entry) {
                     return Err(TooMany);

@@ -6,6 +6,7 @@ pub(super) mod open;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,8 @@ use super::listing::stored::file_text;
 use super::node::{Attributes, Ino, Kind, Node, undated};
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::Version;
-use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Source, seconds, time};
+use crate::origin::Content;
+use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Published, Source, seconds, time};
 
 /// How long a file without a date is not asked about again after the origin could not be asked for the date.
 const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
@@ -35,13 +37,33 @@ pub(super) struct ListingContext {
     /// The directory's URL, the prefix of most files' URLs.
     base: Arc<str>,
     dates: Arc<Dates>,
-    /// Knows their content.
+    /// Listed them.
     pub(super) source: Arc<dyn Source>,
+    /// What the source publishes of some of them, by their URLs as [`RemoteFile::rest`] has them.
+    published: HashMap<Box<str>, Arc<Published>>,
 }
 
 impl ListingContext {
-    pub(super) fn new(base: Arc<str>, dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
-        Arc::new(ListingContext { base, dates, source })
+    pub(super) fn new(entries: &Entries, dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
+        let published = entries.all_published();
+        Arc::new(ListingContext {
+            base: Arc::clone(entries.base()),
+            dates,
+            source,
+            published: published
+                .map(|(at, of_file)| (entries.link(at).0.into(), Arc::clone(of_file)))
+                .collect(),
+        })
+    }
+
+    /// The context of a file that no listing has.
+    fn unlisted(dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
+        Arc::new(ListingContext {
+            base: Arc::from(""),
+            dates,
+            source,
+            published: HashMap::new(),
+        })
     }
 }
 
@@ -140,7 +162,7 @@ impl RemoteFile {
 
     /// A file from the origin's metadata answer.
     pub(super) fn known(url: &Url, known: Option<Known>, dates: Arc<Dates>, source: Arc<dyn Source>) -> RemoteFile {
-        let context = ListingContext::new(Arc::from(""), dates, source);
+        let context = ListingContext::unlisted(dates, source);
         let listed = Listed::new(ListedSize::Unknown, None);
         let file = RemoteFile::at(context, url.as_str().into(), false, listed);
         file.change(|state| state.known = known);
@@ -202,6 +224,16 @@ impl RemoteFile {
             return *rest == *self.rest && is_below == self.is_below;
         }
         self.url() == entries.url(at)
+    }
+
+    /// What its listing says of its content.
+    pub(super) fn content(&self) -> Content {
+        Content::at(self.url(), self.listed_size()).with(self.published().cloned())
+    }
+
+    /// What its source publishes of it.
+    fn published(&self) -> Option<&Arc<Published>> {
+        self.context.published.get(&*self.rest)
     }
 
     /// The source that listed it.
@@ -349,7 +381,10 @@ impl RemoteFile {
     /// Whether a newer listing's size and date at this position can be true of this version.
     pub(super) fn still_fits(&self, entries: &Entries, at: usize) -> bool {
         let listed = self.listed_as();
-        entries.kind(at) == EntryKind::File(listed.0) && entries.modified(at) == listed.1 && self.is_at(entries, at)
+        entries.kind(at) == EntryKind::File(listed.0)
+            && entries.modified(at) == listed.1
+            && entries.published(at) == self.published()
+            && self.is_at(entries, at)
     }
 
     /// The attributes that `stat` shows.

@@ -278,7 +278,8 @@ impl Tree {
 
     /// What the source says of a file's content. The mirrors' URLs come after the source's own.
     fn content(&self, file: &RemoteFile) -> Content {
-        let content = file.source().content(file.url(), file.listed_size());
+        let content = file.content();
+        self.client.note_headers(&content);
         let mirrors = self.client.mirrors_of(content.url());
         content.or_at(mirrors)
     }

@@ -13,17 +13,14 @@ fn entries(size: u64) -> Entries {
         url,
         kind: EntryKind::File(ListedSize::Exact(size)),
         modified: None,
+        published: None,
     }));
     entries
 }
 
 fn file(size: u64) -> RemoteFile {
     let entries = entries(size);
-    let context = ListingContext::new(
-        Arc::clone(entries.base()),
-        Dates::by(Arc::default()),
-        Arc::new(SingleFile),
-    );
+    let context = ListingContext::new(&entries, Dates::by(Arc::default()), Arc::new(SingleFile));
     RemoteFile::listed(context, &entries, 0)
 }
 

@@ -115,6 +115,7 @@ impl Snapshot {
                     Kind::File(_) => EntryKind::File(ListedSize::Unknown),
                 },
                 modified: None,
+                published: None,
             };
             // The sources of one command line always fit.
             if entries.push(&entry) {
@@ -145,7 +146,7 @@ impl Snapshot {
         by_ino.sort_unstable_by_key(|&at| (inos[at as usize], at));
         let directories = (0..entries.len()).filter(|&at| entries.is_directory(at)).count();
         let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
-        let context = ListingContext::new(Arc::clone(entries.base()), dates, source);
+        let context = ListingContext::new(&entries, dates, source);
         Snapshot {
             entries,
             inos,
@@ -435,6 +436,7 @@ mod tests {
                 name: Name::new(name.into()).unwrap(),
                 kind: EntryKind::File(ListedSize::Exact(7)),
                 modified: None,
+                published: None,
             };
             assert!(entries.push(&entry));
         }

@@ -12,6 +12,7 @@
 //!   redirects), or one whose part begins with `=`, has its whole URL after a `=`.
 //! - URLs have no control characters, and few names do. Such a name is left empty, and follows percent-encoded after
 //!   another TAB. So the `sqlite3` shell shows every line.
+//! - What else the source publishes of a file follows as JSON after one more TAB, and the name is percent-encoded then.
 //!
 //! A listing whose links have a query or credentials is not stored: they may be secret, and without them the files
 //! could not be fetched. A listing with links to other origins is not stored either: another mount over the same
@@ -19,12 +20,15 @@
 
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::cache::StoredListing;
+use crate::origin::{Hash, HashAlgorithm, Pieces, Published};
 use crate::source::{Entries, Entry, EntryKind, INDEX, LeftOut, ListedSize, ListedTime, Listing, Name, seconds};
 
 /// Capacity per line in bytes, so that a text of megabytes need not grow often.
@@ -72,11 +76,23 @@ pub(in crate::vfs) fn write(directory: &Url, kind: &str, listing: &Listing) -> O
         let _ = write!(line, "{}\t", DateText(entries.modified(at)));
         names.extend_from_slice(line.as_bytes());
         let name = entries.name(at).as_bytes();
-        if name.iter().any(u8::is_ascii_control) {
+        let published = entries.published(at);
+        if published.is_some() || name.iter().any(u8::is_ascii_control) {
             names.push(b'\t');
             names.extend(percent_encode(name, NON_ALPHANUMERIC).flat_map(str::bytes));
         } else {
             names.extend_from_slice(name);
+        }
+        if let Some(published) = published {
+            if published
+                .alternates
+                .iter()
+                .any(|url| url.query().is_some() || has_login(url))
+            {
+                return None;
+            }
+            names.push(b'\t');
+            names.extend(published_text(published).bytes());
         }
         names.push(b'\n');
     }
@@ -191,11 +207,76 @@ fn read_line(directory: &Url, line: &[u8]) -> Option<Entry> {
         name => name.to_vec(),
     };
     let name = Name::new(name)?;
+    let published = match fields.next() {
+        Some(text) => Some(Arc::new(read_published(text)?)),
+        None => None,
+    };
     fields.next().is_none().then_some(Entry {
         name,
         url,
         kind,
         modified,
+        published,
+    })
+}
+
+/// The JSON form of [`Published`].
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct StoredPublished {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alternates: Vec<String>,
+    /// Algorithm and hexadecimal digest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hashes: Vec<(String, String)>,
+    /// Bytes of a piece, algorithm, and all digests in one text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pieces: Option<(u64, String, String)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(String, String)>,
+}
+
+fn published_text(published: &Published) -> String {
+    let pieces = published.pieces.as_ref().and_then(|pieces| {
+        let algorithm = pieces.hashes.first()?.algorithm.to_string();
+        let digests = pieces.hashes.iter().map(Hash::to_string).collect();
+        Some((pieces.length, algorithm, digests))
+    });
+    let hash = |hash: &Hash| (hash.algorithm.to_string(), hash.to_string());
+    let stored = StoredPublished {
+        alternates: published.alternates.iter().map(Url::to_string).collect(),
+        hashes: published.hashes.iter().map(hash).collect(),
+        pieces,
+        headers: published.headers.clone(),
+    };
+    // It has nothing but texts and numbers, so it can't fail; and JSON has no control characters.
+    serde_json::to_string(&stored).unwrap_or_default()
+}
+
+fn read_published(text: &[u8]) -> Option<Published> {
+    let stored: StoredPublished = serde_json::from_slice(text).ok()?;
+    let hash = |(algorithm, digest): &(String, String)| Hash::from_hex(HashAlgorithm::named(algorithm)?, digest);
+    let pieces = match &stored.pieces {
+        None => None,
+        Some((length, algorithm, digests)) => {
+            let algorithm = HashAlgorithm::named(algorithm)?;
+            let digests = digests.as_bytes().chunks(2 * algorithm.len());
+            let hash = |digest| Hash::from_hex(algorithm, std::str::from_utf8(digest).ok()?);
+            Some(Pieces {
+                length: *length,
+                hashes: digests.map(hash).collect::<Option<_>>()?,
+            })
+        }
+    };
+    Some(Published {
+        alternates: stored
+            .alternates
+            .iter()
+            .map(|url| Url::parse(url).ok())
+            .collect::<Option<_>>()?,
+        hashes: stored.hashes.iter().map(hash).collect::<Option<_>>()?,
+        pieces,
+        headers: stored.headers,
     })
 }
 
@@ -231,6 +312,7 @@ mod tests {
             url: directory().join(url).unwrap(),
             kind: EntryKind::File(ListedSize::Unknown),
             modified: None,
+            published: None,
         }
     }
 
@@ -271,6 +353,37 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn published_facts_come_back() {
+        let hash = |byte| Hash::new(HashAlgorithm::Sha1, &[byte; 20]).unwrap();
+        let published = Published {
+            alternates: vec![Url::parse("https://mirror/x%20y").unwrap()],
+            hashes: vec![hash(1), Hash::new(HashAlgorithm::Sha256, &[7; 32]).unwrap()],
+            pieces: Some(Pieces {
+                length: 1 << 18,
+                hashes: vec![hash(2), hash(3)],
+            }),
+            headers: vec![("referer".into(), "https://h/a\tb".into())],
+        };
+        let with = |published: &Published| Entry {
+            published: Some(Arc::new(published.clone())),
+            ..entry("x%20y")
+        };
+        for published in [Published::default(), published.clone()] {
+            let listing = listing(vec![entry("z"), with(&published)]);
+            let stored = write(&directory(), "list", &listing).unwrap();
+            assert_eq!(read(&directory(), "list", &stored), Some(listing));
+        }
+        let secret = Published {
+            alternates: vec![Url::parse("https://mirror/x?token=1").unwrap()],
+            ..published
+        };
+        assert_eq!(
+            write(&directory(), "list", &listing(vec![with(&secret)])).map(|_| ()),
+            None
+        );
     }
 
     #[test]
@@ -330,6 +443,7 @@ mod tests {
                 name,
                 kind,
                 modified,
+                published: None,
             }
         })
     }

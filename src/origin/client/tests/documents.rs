@@ -8,7 +8,7 @@ use reqwest::Method;
 use super::*;
 use crate::http::testing::{Reply, Server, breaks_off, says, stalls};
 use crate::http::{Validator, Version};
-use crate::origin::{RangeAnswer, Weighed};
+use crate::origin::{Content, ListedSize, Published, RangeAnswer, Weighed};
 
 /// A server with one response to HEAD and another to GET.
 async fn of_two_minds(head: &'static str, get: &'static str) -> Server {
@@ -338,6 +338,32 @@ async fn document_request_keeps_method_and_body_over_redirects() {
         ..request
     };
     assert!(is_bad(&client.document(&server.url, other).await.unwrap_err().kind));
+}
+
+#[tokio::test]
+async fn published_headers_are_sent_for_their_file_only() {
+    let server = Server::start(|_| says(PART)).await;
+    let published = Published {
+        alternates: vec![server.at("b")],
+        headers: vec![
+            ("Referer".into(), "http://h/list".into()),
+            ("User-Agent".into(), "VLC".into()),
+        ],
+        ..Published::default()
+    };
+    let content = Content::at(server.at("a"), ListedSize::Unknown).with(Some(Arc::new(published)));
+    let client = client();
+    client.note_headers(&content);
+    for path in ["a", "b", "c"] {
+        client.metadata(&server.at(path)).await.unwrap();
+    }
+    let has = |request: &String, header: &str| request.to_lowercase().matches(header).count() == 1;
+    let sent: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| has(request, "referer: http://h/list\r\n") && has(request, "user-agent: vlc\r\n"))
+        .collect();
+    assert_eq!(sent, [true, true, false]);
 }
 
 #[tokio::test]
