@@ -351,7 +351,7 @@ fn unknown_proxy_option_is_an_error_and_variable_a_warning() {
     let plan = Mount::of(&origin.url("/")).with_env("all_proxy", "socks://ann:secret@127.0.0.1:9");
     let mount = shows_it(plan, &content);
     assert_eq!(mount.events_with(events::PROXY_IGNORED, "all_proxy"), 1);
-    assert!(!mount.log().contains("secret"), "{}", mount.log());
+    mount.log().assert_hides("secret");
 }
 
 #[test]

@@ -456,13 +456,8 @@ fn invalid_index_is_moved_aside_and_orphans_are_deleted() {
         let aside = fs::read(mount.cache().join("index.db.damaged")).expect("it was moved aside");
         assert!(!is_new || aside == before, "{what}: it was moved as it was");
         assert!(!orphan.exists() && data_files(&mount.cache()).len() == 1, "{what}");
-        let lines: Vec<_> = mount
-            .log()
-            .lines()
-            .filter(|line| line.contains("index.db.damaged"))
-            .map(str::to_owned)
-            .collect();
-        assert_eq!(lines.len(), 1, "{what}: {lines:?}");
+        let said = mount.events_with(events::INDEX_DAMAGED, "index.db.damaged");
+        assert_eq!(said, 1, "{what}");
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use fetchfs::internals::events;
 
 use crate::common::Mount;
-use crate::common::log::occurrences;
 use crate::origin::{Content, Fault, Origin};
 
 /// How often each failure happens here.
@@ -36,7 +35,7 @@ fn repeated_failures_are_logged_with_a_count() {
     }
     mount.unmount();
     for event in [events::METADATA_STALE, events::LISTING_STALE] {
-        let (lines, times) = (mount.events(event), occurrences(&mount.log(), event));
+        let (lines, times) = (mount.events(event), mount.log().occurrences(event));
         assert!(lines <= FEW, "{lines} lines of {event}");
         assert!(times >= TIMES / 2, "{event} was counted {times} times");
     }

@@ -114,7 +114,7 @@ fn missing_passthrough_is_logged_once() {
         Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint()),
     ))
     .succeeded();
-    assert_eq!(ground.events(events::PASSTHROUGH_OFF), 1, "{}", ground.log());
+    assert_eq!(ground.log().events(events::PASSTHROUGH_OFF), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The one place where an error becomes an errno.
+//! The one place where an error becomes an errno, and the event of its log line.
 //!
 //! `docs/semantics.md` has the same table in the user's words.
 
@@ -7,6 +7,7 @@ use fuser::Errno;
 use crate::cache::ReadError;
 use crate::http::{HttpError, HttpErrorKind};
 use crate::source::SourceErrorKind;
+use crate::util::events::{self, Event};
 use crate::vfs::TreeError;
 
 /// The errno of a name operation.
@@ -41,6 +42,39 @@ pub(crate) fn of_read(error: &ReadError) -> Errno {
         ReadError::Cancelled => Errno::EINTR,
         ReadError::NoRoom => Errno::ENOSPC,
         ReadError::Store(_) | ReadError::Lost | ReadError::ShuttingDown => Errno::EIO,
+    }
+}
+
+/// The log event of a failed name operation.
+pub(super) fn event_of_tree(error: &TreeError) -> Event {
+    match error {
+        TreeError::DeadlinePassed { .. } => events::TIMED_OUT,
+        TreeError::Source(error) => event_of_source(error.kind()).unwrap_or(events::REQUEST_FAILED),
+        TreeError::Cache(error) => event_of_read(error),
+        _ => events::REQUEST_FAILED,
+    }
+}
+
+/// The log event of a failed read.
+pub(super) fn event_of_read(error: &ReadError) -> Event {
+    let of_server = match error {
+        ReadError::DeadlinePassed(_) => Some(events::TIMED_OUT),
+        ReadError::Http(error) => event_of_source(SourceErrorKind::of(&error.kind)),
+        _ => None,
+    };
+    of_server.unwrap_or(events::READ_FAILED)
+}
+
+/// The log event of a failure with a cause at the server that the user can do something about.
+fn event_of_source(kind: SourceErrorKind) -> Option<Event> {
+    match kind {
+        SourceErrorKind::Denied => Some(events::ACCESS_DENIED),
+        SourceErrorKind::TimedOut => Some(events::TIMED_OUT),
+        SourceErrorKind::NotAListing | SourceErrorKind::BadAnswer => Some(events::BAD_RESPONSE),
+        SourceErrorKind::NotFound
+        | SourceErrorKind::Unavailable
+        | SourceErrorKind::Offline
+        | SourceErrorKind::NoDescriptors => None,
     }
 }
 

@@ -15,7 +15,6 @@ use super::errno;
 use super::interrupts::Requester;
 use crate::cache::{ReadAt, ReadError, Reader, Step};
 use crate::http::redact;
-use crate::util::events;
 use crate::util::panic_guard;
 
 /// Threads for parked reads. A reply is one copy from the page cache and one to the kernel, so one thread answers
@@ -123,8 +122,8 @@ fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
         // It is no failure, and the process that made the read is gone.
         ReadError::Cancelled => {}
         // The error names the URL.
-        ReadError::Http(error) => log::warn!(event = events::READ_FAILED; "reading {error}"),
-        error => log::warn!(event = events::READ_FAILED; "reading {}: {error}", redact(reader.entry().url())),
+        ReadError::Http(of_url) => log::warn!(event = errno::event_of_read(error); "reading {of_url}"),
+        _ => log::warn!(event = errno::event_of_read(error); "reading {}: {error}", redact(reader.entry().url())),
     }
     reply.error(errno::of_read(error));
 }

@@ -150,7 +150,7 @@ pub(super) fn complain(error: &TreeError) -> Errno {
         | TreeError::Source(_)
         | TreeError::DeadlinePassed { .. }
         | TreeError::NotAsked
-        | TreeError::Cache(_) => log::warn!(event = events::REQUEST_FAILED; "{error}"),
+        | TreeError::Cache(_) => log::warn!(event = errno::event_of_tree(error); "{error}"),
         TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
     }
     errno::of_tree(error)

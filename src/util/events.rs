@@ -162,9 +162,15 @@ events! {
     METADATA_STALE = "metadata_stale";
     /// The server has another version of a file that is open.
     VERSION_CHANGED = "version_changed";
-    /// A look-up, a listing or an open failed.
+    /// The server denies access, or wants a login.
+    ACCESS_DENIED = "access_denied";
+    /// No usable response came in time.
+    TIMED_OUT = "timed_out";
+    /// A response can't be used, for example because it is no listing, or too long.
+    BAD_RESPONSE = "bad_response";
+    /// A look-up, a listing or an open failed for another reason.
     REQUEST_FAILED = "request_failed";
-    /// A read failed.
+    /// A read failed for another reason.
     READ_FAILED = "read_failed";
 
     // The cache directory and its disk.

@@ -101,7 +101,7 @@ fn query_links_are_counted_and_shown_on_request() {
     let mount = Mount::start_of(&server.url("/"));
     assert_eq!(names(&mount.path("x")), [""; 0]);
     assert!(left_out(&mount).contains("1 link with a query"), "{}", left_out(&mount));
-    assert_eq!(mount.events_with(events::NAMES_HIDDEN, " 1 link "), 1);
+    assert_eq!(mount.events_with(events::NAMES_HIDDEN, " 1 "), 1);
     drop(mount);
     let mount = Mount::of(&server.url("/")).with("--query-links", "").start();
     assert_eq!(names(&mount.path("x")), ["a.csv"]);

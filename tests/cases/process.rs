@@ -87,7 +87,7 @@ fn hangup_reopens_the_log_and_refreshes_listings() {
     let names = || fs::read_dir(ground.mountpoint()).expect("to list").count();
     wait_until("the new name", || log.exists() && names() == 3);
     ground.unmount(&[]).succeeded();
-    assert_eq!(ground.events(events::UNMOUNTED), 1, "in the new log");
+    assert_eq!(ground.log().events(events::UNMOUNTED), 1, "in the new log");
 }
 
 /// The two ends of a terminal: the window's, which closes it when dropped, and the programs' end. No other process

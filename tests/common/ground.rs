@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use fetchfs::internals::events::Event;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::log::lines_of;
+use super::log::Log;
 use super::mount::{detach, is_mounted, mount_line};
 use super::process::{Pidfd, Ran, processes_about};
 use super::{PATIENCE, fetchfs, is_root, run, temporary_directory};
@@ -62,13 +61,8 @@ impl Ground {
     }
 
     /// The daemon's log so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
-    }
-
-    /// Number of lines of the event in the daemon's log.
-    pub fn events(&self, event: Event) -> usize {
-        lines_of(&self.log(), event).len()
+    pub fn log(&self) -> Log {
+        Log::read(&self.home.path().join("log"))
     }
 
     /// `fetchfs unmount`.
@@ -108,7 +102,7 @@ impl Drop for Ground {
         }
         detach(&self.mountpoint());
         if std::thread::panicking() {
-            eprintln!("--- the daemon's log:\n{}", self.log());
+            self.log().show("log", usize::MAX);
         }
     }
 }

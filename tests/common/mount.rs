@@ -21,7 +21,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::log::lines_of;
+use super::log::Log;
 use super::process::{self, Pidfd};
 use super::{PATIENCE, program, temporary_directory};
 
@@ -184,9 +184,9 @@ impl Mount {
         self.home.path().to_owned()
     }
 
-    /// The daemon's log so far. Its wording is not stable: see [`Mount::events`].
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).expect("a log")
+    /// The daemon's log so far.
+    pub fn log(&self) -> Log {
+        Log::read(&self.home.path().join("log"))
     }
 
     /// The daemon's process id.
@@ -334,7 +334,7 @@ impl Mount {
         self.wait_for_event_with(event, "", times);
     }
 
-    /// [`Mount::wait_for_event`] for lines that contain a number, a URL or the name of an option.
+    /// [`Mount::wait_for_event`] for lines that contain a value.
     #[track_caller]
     pub fn wait_for_event_with(&self, event: Event, value: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
@@ -349,14 +349,13 @@ impl Mount {
 
     /// Number of lines of the event in the daemon's log.
     pub fn events(&self, event: Event) -> usize {
-        self.events_with(event, "")
+        self.log().events(event)
     }
 
-    /// [`Mount::events`] for lines that contain a number, a URL or the name of an option.
+    /// [`Mount::events`] for lines that contain a value: a number, a URL, an option, a level.
+    #[track_caller]
     pub fn events_with(&self, event: Event, value: &str) -> usize {
-        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
-        let lines = lines_of(&log, event);
-        lines.iter().filter(|line| line.contains(value)).count()
+        self.log().events_with(event, value)
     }
 
     /// Whether a daemon of this mount has panicked. Debug assertions panic, too. Such a test fails at its end in any
@@ -367,13 +366,7 @@ impl Mount {
 
     fn show_log(&self) {
         for name in ["output", "log"] {
-            let text = fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            eprintln!("--- the daemon's {name}, last lines of {}:", lines.len());
-            lines
-                .iter()
-                .skip(lines.len().saturating_sub(TAIL))
-                .for_each(|line| eprintln!("{line}"));
+            Log::read(&self.home.path().join(name)).show(name, TAIL);
         }
     }
 }
