@@ -217,7 +217,7 @@ impl Simulation {
     fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: std::ops::Range<u64>, shifts: &[WindowUpdate]) {
         self.waiters += 1;
         let waiter = WaiterId(self.waiters);
-        self.scheduler.wait(entry, bytes, shifts, waiter);
+        self.scheduler.wait(entry, bytes, Priority::Critical, shifts, waiter);
         while self.start() != Some(waiter) {
             // The reader's own: others bring nothing that anybody waits for.
             let own = self.running.iter().position(|order| order.entry.id == entry.id);

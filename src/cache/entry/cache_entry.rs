@@ -179,6 +179,54 @@ impl CacheEntry {
             .is_some_and(|s| s.presence.contains_all(&self.chunk.touched(&clip(bytes, s.size()))))
     }
 
+    /// Number of chunks of the file. At least one before the entry is settled: fetching it settles
+    /// the entry.
+    pub(in crate::cache) fn chunk_count(&self) -> u64 {
+        let least = if self.settled().is_some() { 0 } else { 1 };
+        self.chunk.count(self.size()).max(least)
+    }
+
+    /// The existing chunks that these bytes touch. For bytes past the end that a listing gave it is
+    /// the first chunk: fetching it shows where the end really is.
+    pub(in crate::cache) fn chunks_of(&self, bytes: &Range<u64>) -> Range<u64> {
+        let touched = self.chunk.touched(&clip(bytes, self.size()));
+        if touched.is_empty() && !bytes.is_empty() && self.settled().is_none() {
+            return 0..1;
+        }
+        touched
+    }
+
+    /// Returns true if this chunk is present.
+    pub(in crate::cache) fn is_present(&self, chunk: u64) -> bool {
+        self.settled().is_some_and(|settled| settled.presence.contains(chunk))
+    }
+
+    /// The first of these chunks that is missing.
+    pub(in crate::cache) fn next_missing(&self, chunks: &Range<u64>) -> Option<u64> {
+        match self.settled() {
+            Some(settled) => settled.presence.next_missing(chunks),
+            None => (!chunks.is_empty()).then_some(chunks.start),
+        }
+    }
+
+    /// The runs of these chunks that are missing.
+    pub(in crate::cache) fn missing_in(&self, chunks: &Range<u64>) -> Vec<Range<u64>> {
+        let Some(settled) = self.settled() else {
+            return vec![chunks.clone()];
+        };
+        let (mut runs, mut rest) = (Vec::new(), chunks.clone());
+        while let Some(start) = settled.presence.next_missing(&rest) {
+            rest.start = settled.presence.next_present(&(start..rest.end)).unwrap_or(rest.end);
+            runs.push(start..rest.start);
+        }
+        runs
+    }
+
+    /// Number of losses of its chunks so far ([`ChunkBitmap::losses`]).
+    pub(in crate::cache) fn chunk_losses(&self) -> u64 {
+        self.settled().map_or(0, |settled| settled.presence.losses())
+    }
+
     /// The entry through which the same version is read past the cache: fetched like any other, its bytes are kept in memory.
     pub fn bypass(&self, settled: &Settled, store: &Arc<MemoryStore>) -> (Arc<CacheEntry>, Arc<MemoryFile>) {
         let mut bypass = self.bypass.lock();

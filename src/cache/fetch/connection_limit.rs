@@ -12,7 +12,7 @@
 //! be that file's fault, so it limits that entry and no other. It becomes the origin's limit when a
 //! second entry complains, and ends when the files turn out to be the cause.
 //!
-//! The scheduler decides whether a request was refused for the number (`scheduler/overload.rs`).
+//! The scheduler decides whether a request was refused for the number (`scheduler/refusals.rs`).
 //! Over how many of the allowed connections the bytes should come is a separate question
 //! ([`concurrency_probe`](super::concurrency_probe)).
 

@@ -117,7 +117,8 @@ impl ChunkManager {
             let waiter = state.new_waiter();
             let deadline = Instant::now() + self.patience;
             state.waiting.insert(waiter, (deadline, on_ready));
-            state.scheduler.wait(entry, bytes, window_updates, waiter);
+            let scheduler = &mut state.scheduler;
+            scheduler.wait(entry, bytes, Priority::Critical, window_updates, waiter);
             waiter
         })
     }
@@ -146,7 +147,7 @@ impl ChunkManager {
         self.change(|state| {
             let waiter = state.new_waiter();
             state.patient.insert(waiter, on_ready);
-            state.scheduler.wait_patiently(entry, bytes, priority, waiter);
+            state.scheduler.wait(entry, bytes, priority, &[], waiter);
             waiter
         })
     }

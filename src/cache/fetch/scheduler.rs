@@ -6,6 +6,9 @@
 //! bytes. The manager reports each event by a method call; each call adds to a list of [`Action`]s
 //! that the manager carries out. So a test can play through every interleaving.
 //!
+//! An event first changes the `FetchTable`, which holds all of that and keeps each waiter looked
+//! after, whatever is taken out of it. Then the `Dispatcher` gives the slots of origins to fetches.
+//!
 //! What holds after each call:
 //! - **A present chunk may be evicted at any time.** A chunk that a fetch has brought counts as
 //!   present only while it is in the chunk bitmap.
@@ -41,20 +44,21 @@
 //! - **A reader far ahead of a fetch does not wait for it.** The fetch is cut short before the
 //!   reader's bytes, and those get a fetch of their own.
 
+mod action;
 mod dispatch;
 mod entry_queue;
 mod fetch_plan;
-mod overload;
+mod fetch_table;
+mod origin_state;
 mod queues;
 mod redirects;
-mod running;
+mod refusals;
+mod running_fetch;
 mod stalls;
 mod status;
-mod waiters;
 mod wanted_chunks;
 mod windows;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,35 +66,17 @@ use std::time::{Duration, Instant};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
-use crate::http::Origin;
+use crate::http::{HttpErrorKind, Origin};
+pub use action::{Action, FetchId, FetchOrder, Priority, WaiterId};
+use dispatch::Dispatcher;
 use entry_queue::{EntryQueue, Waiter};
-pub use overload::{AfterRefusal, Refusal};
-use queues::{EntryQueues, OriginNumber};
+use fetch_table::FetchTable;
+use origin_state::OriginNumber;
+use queues::EntryQueues;
+use refusals::Refused;
+pub use refusals::{AfterRefusal, Refusal};
 pub use status::OriginStatus;
 pub use windows::{StreamId, WindowUpdate};
-
-/// How urgently a chunk is wanted, most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// A reader is blocked on it.
-    Critical,
-    /// Read-ahead of a live cursor.
-    High,
-    /// Requested by the user.
-    Medium,
-    /// Background fill.
-    Low,
-}
-
-const PRIORITIES: [Priority; 4] = [Priority::Critical, Priority::High, Priority::Medium, Priority::Low];
-
-/// The number of a fetch, unique within this mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FetchId(pub u64);
-
-/// The number of a waiter, unique within this mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WaiterId(pub u64);
 
 /// The scheduler's configuration.
 #[derive(Debug, Clone, Copy)]
@@ -107,92 +93,36 @@ pub struct Limits {
     pub is_throttled: bool,
 }
 
-/// One HTTP Range request to be made.
-#[derive(Debug, Clone)]
-pub struct FetchOrder {
-    /// Its number.
-    pub id: FetchId,
-    /// The entry whose bytes are fetched.
-    pub entry: Arc<CacheEntry>,
-    /// Byte range in the file, from one chunk edge to another or to the end of the file. Before the
-    /// entry is settled it always ends at a chunk edge, because the size that a listing gave may be
-    /// wrong.
-    pub bytes: Range<u64>,
-}
-
-/// What the caller has to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Begin a fetch.
-    Start(FetchOrder),
-    /// End a running fetch before this byte.
-    Trim {
-        /// The fetch.
-        fetch: FetchId,
-        /// Byte offset in the file, exclusive.
-        end: u64,
-    },
-    /// End a running fetch now. The scheduler has forgotten it and ignores its later reports.
-    Stop(FetchId),
-    /// Wake a waiter: its bytes are in the data file, or will never be, for this reason.
-    Wake(WaiterId, Result<(), ReadError>),
-}
-
-/// The state: everything wanted, in flight and waited for.
+/// Takes events, and adds to the list of actions that follow from them.
 #[derive(Debug)]
 pub struct Scheduler {
-    limits: Limits,
-    queues: EntryQueues,
-    /// The entries of all fetches, which are in their queues.
-    fetches: HashMap<FetchId, EntryId>,
-    /// The entries of all waiters.
-    waiters: HashMap<WaiterId, EntryId>,
-    next_fetch: u64,
-    /// Counts the starts of fetches. The entry with the lowest number is served first.
-    turn: u64,
-    /// Counts the calls of [`Scheduler::period_passed`].
-    period: u64,
-    /// Entries that are [set back](stalls), in the order in which that began.
-    set_back: Vec<EntryId>,
-    /// Origins to include in the next dispatch, because an entry has changed whose queue has moved to
-    /// another origin.
-    freed: Vec<OriginNumber>,
+    table: FetchTable,
+    dispatcher: Dispatcher,
     /// Bytes that fetches have brought.
     brought: u64,
-    /// The current time, set by [`Scheduler::set_now`].
-    now: Instant,
     closed: bool,
-    actions: Vec<Action>,
 }
 
 impl Scheduler {
     /// A scheduler with no entries.
     pub fn new(limits: Limits) -> Scheduler {
+        let queues = EntryQueues::new(limits.fetches_per_origin);
         Scheduler {
-            limits,
-            queues: EntryQueues::default(),
-            fetches: HashMap::new(),
-            waiters: HashMap::new(),
-            next_fetch: 1,
-            turn: 1,
-            period: 0,
-            set_back: Vec::new(),
-            freed: Vec::new(),
+            table: FetchTable::new(queues, limits.split_distance),
+            dispatcher: Dispatcher::new(limits.fetch_len, limits.is_throttled),
             brought: 0,
-            now: Instant::now(),
             closed: false,
-            actions: Vec::new(),
         }
     }
 
     /// Sets the current time for all events reported from now on.
     pub fn set_now(&mut self, now: Instant) {
-        self.now = now;
+        self.dispatcher.now = now;
     }
 
     /// Takes the actions since the last call, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.actions)
+        std::mem::take(&mut self.table.actions)
     }
 
     /// Wants chunks at a priority. Present chunks are skipped; chunks wanted or in flight already
@@ -201,129 +131,297 @@ impl Scheduler {
         if self.closed {
             return;
         }
-        self.queues.open(entry).want(&chunks, priority);
+        self.table.queues.open(entry).want(&chunks, priority);
         self.follow_up(entry.id);
     }
 
-    /// Registers a reader that is blocked on these bytes of the entry. It is woken, perhaps at
-    /// once, when they are in the data file. Bytes past the end of the file need not come. `window_updates`
-    /// updates the windows of the reader's streams in the same step, so that one fetch can bring
-    /// what it reads next.
+    /// Registers a waiter for these bytes of the entry. They are wanted at `priority` for as long as it
+    /// waits; for a reader that is blocked, that is `Critical`.
+    ///
+    /// It is woken, perhaps at once, when they are in the data file, or with the first error that
+    /// prevents some of them from coming. Bytes past the end of the file need not come.
+    /// `window_updates` updates the windows of the reader's streams in the same step, so that one fetch
+    /// can bring what it reads next.
     pub fn wait(
-        &mut self,
-        entry: &Arc<CacheEntry>,
-        bytes: Range<u64>,
-        window_updates: &[WindowUpdate],
-        waiter: WaiterId,
-    ) {
-        self.begin_wait(entry, bytes, Priority::Critical, window_updates, waiter);
-    }
-
-    /// Registers a waiter that is in no hurry. Its bytes are wanted at `priority` for as long as it
-    /// waits. It is woken as a reader is: when all of them have come, or with the first error that
-    /// prevents one from coming.
-    pub fn wait_patiently(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, priority: Priority, waiter: WaiterId) {
-        self.begin_wait(entry, bytes, priority, &[], waiter);
-    }
-
-    fn begin_wait(
         &mut self,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         priority: Priority,
         window_updates: &[WindowUpdate],
-        waiter: WaiterId,
+        id: WaiterId,
     ) {
         if self.closed {
-            self.actions.push(Action::Wake(waiter, Err(ReadError::ShuttingDown)));
+            let error = Err(ReadError::ShuttingDown);
+            self.table.actions.push(Action::Wake(id, error));
             return;
         }
-        self.queues.open(entry).waiters.push(Waiter {
-            id: waiter,
-            bytes,
-            priority,
-        });
-        self.waiters.insert(waiter, entry.id);
-        self.apply(entry, window_updates);
-        self.look_after_waiters(entry.id);
+        self.table.add_waiter(entry, Waiter { id, bytes, priority });
+        self.table.update_windows(entry, window_updates);
+        self.table.look_after_waiters(entry.id);
         self.follow_up(entry.id);
     }
 
     /// Ends a wait, because its deadline has passed for example. The waiter is woken with this
     /// error unless it was woken before. What only it wanted is no longer fetched.
     pub fn give_up(&mut self, waiter: WaiterId, error: ReadError) {
-        let Some(&id) = self.waiters.get(&waiter) else { return };
-        self.actions.push(Action::Wake(waiter, Err(error)));
-        self.end_wait(id, waiter);
+        let Some(&id) = self.table.waiters.get(&waiter) else {
+            return;
+        };
+        self.table.fail_waiter(id, waiter, error);
         // The fetch that it was blocked on may have to give way now.
         self.follow_up(id);
+    }
+
+    /// Applies changes to the windows of an entry's streams.
+    pub fn update_windows(&mut self, entry: &Arc<CacheEntry>, window_updates: &[WindowUpdate]) {
+        if self.closed || window_updates.is_empty() {
+            return;
+        }
+        self.table.update_windows(entry, window_updates);
+        self.follow_up(entry.id);
+    }
+
+    /// The readers of an entry have gone, or seem to. Read-ahead that has not begun is dropped, and
+    /// a fetch for read-ahead alone ends at the next chunk edge.
+    pub fn end_read_ahead(&mut self, id: EntryId) {
+        self.table.change(id, |queue| queue.drop_windows(None));
+        // Chunks requested at this priority without a window: a small file that is likely to be
+        // opened next.
+        self.table
+            .change(id, |queue| queue.withdraw(&(0..u64::MAX), Priority::High));
+        // The fetch that kept a stream going may have to give way now.
+        self.follow_up(id);
+    }
+
+    /// One of an entry's readers has gone, or seems to. What the others want stays wanted.
+    pub fn leave(&mut self, id: EntryId, reader: u64) {
+        self.table.change(id, |queue| queue.drop_windows(Some(reader)));
+        self.follow_up(id);
+    }
+
+    /// A redirect leads a fetch to this origin, which is about to be asked. Returns false if the
+    /// fetch has lost its slot, and is over.
+    pub fn leads_to(&mut self, fetch: FetchId, origin: &Origin) -> bool {
+        let to = self.table.queues.number(origin);
+        if let Some(from) = self.table.move_slot(fetch, to) {
+            if self.dispatcher.make_room_for(&mut self.table, fetch, to) {
+                self.table.queues.change(to, |at| at.rate.begins(self.dispatcher.now));
+            } else {
+                self.table.preempt(fetch);
+            }
+            self.dispatcher.dispatch(&mut self.table, from);
+            self.dispatcher.dispatch(&mut self.table, to);
+        }
+        self.table.fetches.contains_key(&fetch)
+    }
+
+    /// This origin has answered a fetch, or refused it.
+    fn heard_from(&mut self, fetch: FetchId, origin: &Origin) {
+        let to = self.table.queues.number(origin);
+        if let Some(from) = self.table.move_slot(fetch, to) {
+            self.dispatcher.dispatch(&mut self.table, from);
+            self.dispatcher.dispatch(&mut self.table, to);
+        }
+    }
+
+    /// The head of an answer has come from this origin, and its body follows.
+    pub fn answered(&mut self, fetch: FetchId, origin: &Origin) {
+        self.heard_from(fetch, origin);
+        self.table.note_served(fetch, true);
+    }
+
+    /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
+    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
+        let origin = self.table.queues.number(origin);
+        self.table.queues.change(origin, |at| {
+            at.answers += 1;
+            at.fetch_size.note(latency, bytes, time);
+            at.connection_limit.answered(at.running(), now);
+        });
+    }
+
+    /// An origin serves this many connections at a time. Further fetches would only wait for one
+    /// another, so those that no reader waits for are stopped.
+    pub fn serves(&mut self, origin: &Origin, connections: usize) {
+        let origin = self.table.queues.number(origin);
+        let has_changed = self
+            .table
+            .queues
+            .change(origin, |at| at.connection_limit.serves(connections));
+        if has_changed {
+            self.dispatcher.preempt_surplus(&mut self.table, origin);
+            self.dispatcher.dispatch(&mut self.table, origin);
+        }
+    }
+
+    /// The entry's version, and with it its true size, is known now.
+    pub fn settled(&mut self, id: EntryId) {
+        let Some(mut queue) = self.table.queues.get_mut(id) else {
+            return;
+        };
+        queue.settle();
+        drop(queue);
+        self.table.look_after_waiters(id);
+        self.follow_up(id);
+    }
+
+    /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over
+    /// everything wanted of the entry, and the entry's other fetches end. Returns false if the
+    /// fetch is no longer wanted.
+    pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
+        let Some(id) = self.table.go_linear(fetch) else {
+            return false;
+        };
+        self.table.look_after_waiters(id);
+        self.follow_up(id);
+        true
     }
 
     /// A fetch of this entry has written everything up to `watermark` (a byte offset in the file).
     /// If the fetch was stopped meanwhile, the chunks that it completed count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
-        self.feed_concurrency_probe(fetch, watermark);
-        let (mut has_just_begun, mut has_lost) = (None, false);
-        if let Some(mut queue) = self.queues.get_mut(entry)
-            && let Some(running) = queue.fetch_mut(fetch)
-        {
-            self.brought += watermark.saturating_sub(running.watermark);
-            running.watermark = running.watermark.max(watermark);
-            running.served_in = Some(self.period);
-            let has_begun_before = running.moved_in.replace(self.period).is_some();
-            has_just_begun = (!has_begun_before).then_some(running.origin);
-            // What the fetch has passed is no longer in flight. It is present now, or was evicted
-            // since and has to be fetched again.
-            let passed = queue.pass(fetch);
-            has_lost = queue.next_missing(&passed).is_some();
+        if let Some((origin, brought, is_first)) = self.table.progress(fetch, watermark) {
+            self.brought += brought;
+            self.table.queues.change(origin, |at| {
+                let (running, all) = (at.running(), at.connections());
+                at.concurrency_probe.note(brought, running, all, self.dispatcher.now);
+            });
+            if is_first {
+                self.has_begun(entry, origin);
+            }
         }
-        if let Some(origin) = has_just_begun {
-            self.has_begun(entry, origin);
-        }
-        if has_lost {
-            self.look_after_waiters(entry);
-        }
-        self.wake_satisfied(entry);
+        self.table.wake_satisfied(entry);
         // Readers may no longer be blocked on the fetch, and it may have to give way now.
         self.follow_up(entry);
+    }
+
+    /// A fetch has brought bytes for the first time, from this origin.
+    fn has_begun(&mut self, id: EntryId, origin: OriginNumber) {
+        let Some(mut queue) = self.table.queues.get_mut(id) else {
+            return;
+        };
+        queue.stalls.forget_turns();
+        let was_refused = queue.refused.take().is_some();
+        drop(queue);
+        let fetches = self.table.fetches_to(origin);
+        let served = fetches.filter(|(_, fetch)| fetch.is_served(self.table.period)).count();
+        self.table.queues.change(origin, |at| {
+            at.rate.note_answer(was_refused, self.dispatcher.now);
+            at.connection_limit.bears_out(served);
+        });
     }
 
     /// What fetches of this entry have written of incomplete chunks is lost. No waiter is woken for
     /// it any more, and new fetches begin these chunks again.
     pub fn lost(&mut self, entry: EntryId) {
-        self.stop_all(entry);
-        self.look_after_waiters(entry);
+        self.table.stop_all(entry);
+        self.table.look_after_waiters(entry);
         self.follow_up(entry);
+    }
+
+    /// A fetch has ended by itself: with all its bytes, or with an error for its waiters.
+    pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
+        if let Some(id) = self.table.end(fetch, result) {
+            self.table.look_after_waiters(id);
+            self.follow_up(id);
+        }
+    }
+
+    /// An answer to a fetch was broken off, perhaps because of too many requests at once. Returns true
+    /// if this is the first sign that the origin serves only a limited number of requests.
+    pub fn broken_off(&mut self, fetch: FetchId, asked: Instant, now: Instant) -> bool {
+        self.table.note_served(fetch, false);
+        let Some((origin, complaint)) = self.table.complaint(fetch, false, asked, now) else {
+            return false;
+        };
+        self.table
+            .queues
+            .change(origin, |at| at.connection_limit.refused(complaint))
+    }
+
+    /// A request of a fetch was refused by this origin, or failed there. Also returns true if this is
+    /// the first sign that the origin serves only a limited number of requests.
+    pub fn refused(&mut self, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
+        self.heard_from(fetch, origin);
+        let is_said = matches!(refusal.kind, HttpErrorKind::Status { .. });
+        let Some((origin, complaint)) = self.table.complaint(fetch, is_said, refusal.asked, refusal.now) else {
+            return (AfterRefusal::Fail, false);
+        };
+        let (id, queues) = (complaint.by, &mut self.table.queues);
+        let before = queues.get(id).and_then(|queue| queue.refused.clone());
+        let (next, is_news) = queues.change(origin, |at| refusal.note(complaint, before, origin, at));
+        let (refused, until) = next.unzip();
+        let is_of_the_origin = refused.as_ref().is_some_and(Refused::is_of_the_origin);
+        if let Some(mut queue) = queues.get_mut(id) {
+            // After the last try nothing is remembered: a later request starts with all its tries.
+            queue.refused = refused;
+        }
+        let can_yield = !refusal.kind.is_connect_failure() && queues.at(origin).is_wanted_by_another(id);
+        let next = match until {
+            None => AfterRefusal::Fail,
+            Some(_) if is_of_the_origin && !can_yield => AfterRefusal::WaitForOrigin,
+            Some(until) if is_of_the_origin => AfterRefusal::YieldUntil(self.rest(fetch, id, until)),
+            Some(until) => AfterRefusal::RestUntil(self.rest(fetch, id, until)),
+        };
+        (next, is_news)
+    }
+
+    /// The server is preparing what a fetch has requested (202). Nothing begins for the entry
+    /// before `until`, and its slot goes to others. Returns when to call [`Self::rested`].
+    pub fn not_ready(&mut self, fetch: FetchId, until: Instant) -> Option<Instant> {
+        let id = *self.table.fetches.get(&fetch)?;
+        Some(self.rest(fetch, id, until))
+    }
+
+    /// Takes a fetch's slot away and wants its remaining chunks again, after the entry has rested.
+    /// Returns the end of the rest.
+    fn rest(&mut self, fetch: FetchId, id: EntryId, until: Instant) -> Instant {
+        let mut rests_until = until;
+        if let Some(mut queue) = self.table.queues.get_mut(id) {
+            rests_until = queue.rests_until.map_or(until, |earlier| earlier.max(until));
+            queue.rests_until = Some(rests_until);
+        }
+        self.table.release(fetch);
+        self.table.look_after_waiters(id);
+        // The slot is free for another entry.
+        self.follow_up(id);
+        rests_until
+    }
+
+    /// The rest of an entry has ended at this time, and it may be requested again.
+    pub fn rested(&mut self, id: EntryId, until: Instant) {
+        if let Some(mut queue) = self.table.queues.get_mut(id) {
+            queue.rests_until.take_if(|rests_until| *rests_until == until);
+        }
+        self.follow_up(id);
     }
 
     /// Ends a period, within which a fetch should have brought something. A fetch that has brought
     /// nothing from the start of this period to its end is stalled, and no longer protected.
     pub fn period_passed(&mut self) {
-        self.period += 1;
-        for fetch in self.queues.fetches_mut() {
-            fetch.marks = [fetch.watermark, fetch.marks[0], fetch.marks[1]];
-        }
+        self.table.end_period();
         self.look_after_losses();
-        self.end_set_backs();
-        self.queues.origins().for_each(|origin| self.dispatch(origin));
+        self.dispatcher.end_set_backs(&mut self.table);
+        self.dispatcher.dispatch_all(&mut self.table);
     }
 
     /// The earliest time at which delayed work may begin, if there is any.
     pub fn next_due(&self) -> Option<Instant> {
-        let origins = self.queues.origins().map(|origin| self.queues.at(origin));
+        let queues = &self.table.queues;
+        let origins = queues.origins().map(|origin| queues.at(origin));
         let waiting = origins.filter(|at| !at.is_served());
-        waiting.filter_map(|at| at.rate.wait(self.now)).min()
+        waiting.filter_map(|at| at.rate.wait(self.dispatcher.now)).min()
     }
 
     /// Begins the work whose time has come.
     pub fn time_passed(&mut self) {
-        self.queues.origins().for_each(|origin| self.dispatch(origin));
+        self.dispatcher.dispatch_all(&mut self.table);
     }
 
     /// Chunks have been evicted, or their bytes were lost: those that a waiter needs are wanted
     /// again.
     pub fn look_after_losses(&mut self) {
-        let concerned: Vec<_> = self.queues.with_unseen_losses().collect();
+        let concerned: Vec<_> = self.table.queues.with_unseen_losses().collect();
         concerned.into_iter().for_each(|id| self.follow_up(id));
     }
 
@@ -331,141 +429,66 @@ impl Scheduler {
     /// wanted or in flight.** Eviction doesn't take the scheduler's lock, so this is restored
     /// before anything else is decided.
     fn follow_up(&mut self, id: EntryId) {
-        if self.queues.get(id).is_some_and(EntryQueue::has_unseen_losses) {
-            self.look_after_waiters(id);
+        if self.table.queues.get(id).is_some_and(EntryQueue::has_unseen_losses) {
+            self.table.look_after_waiters(id);
         }
-        self.dispatch_for(id);
-        self.queues.forget_if_idle(id);
-        debug_assert!(self.looks_after_all(id), "a waiter of {id:?} was lost");
-    }
-
-    fn looks_after_all(&self, id: EntryId) -> bool {
-        self.queues.get(id).is_none_or(EntryQueue::looks_after_all)
-    }
-
-    /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
-    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
-        let origin = self.queues.number(origin);
-        let running = self.queues.at(origin).running();
-        self.queues.note_answer(origin);
-        self.queues.fetch_size_mut(origin).note(latency, bytes, time);
-        self.queues.connection_limit_mut(origin).answered(running, now);
-        self.sync_share(origin);
-    }
-
-    /// An origin serves this many connections at a time. Further fetches would only wait for one
-    /// another, so those that no reader waits for are stopped.
-    pub fn serves(&mut self, origin: &Origin, connections: usize) {
-        let origin = self.queues.number(origin);
-        if !self.queues.connection_limit_mut(origin).serves(connections) {
-            return;
-        }
-        while self.queues.at(origin).running() > self.connections(origin)
-            && let Some(victim) = self.least_urgent_fetch(origin)
-        {
-            self.preempt(victim);
-        }
-        self.dispatch(origin);
-    }
-
-    /// Bytes ahead of one reader that all connections to an entry's origin can make use of: the
-    /// longest fetch for each connection, and a third of that as a reserve.
-    pub fn useful_window(&mut self, entry: &CacheEntry) -> u64 {
-        let origin = self.queues.origin_of(entry);
-        let longest = self.queues.at(origin).fetch_size.fetch_len(u64::MAX, 1);
-        let longest = longest.min(self.limits.fetch_len);
-        longest * self.connections(origin) as u64 / 3 * 4
-    }
-
-    /// Returns true if any fetch from an origin is in flight.
-    pub fn is_fetching_from(&mut self, origin: &Origin) -> bool {
-        let origin = self.queues.number(origin);
-        self.queues.at(origin).running() > 0
-    }
-
-    /// Returns true if more files of an entry's origin have something wanted than it gets connections.
-    pub fn is_crowded(&mut self, entry: &CacheEntry) -> bool {
-        let origin = self.queues.origin_of(entry);
-        self.is_crowd(origin)
-    }
-
-    /// The entry's version, and with it its true size, is known now.
-    pub fn settled(&mut self, entry: EntryId) {
-        let Some(mut queue) = self.queues.get_mut(entry) else {
-            return;
-        };
-        let count = queue.chunk_count();
-        queue.wants.remove(count..u64::MAX);
-        // Their requests end there by themselves; what is left of them must not be wanted again.
-        for running in &mut queue.fetches {
-            running.chunks.end = running.chunks.end.min(count.max(running.chunks.start));
-        }
-        // The version is known now, and with it the chunks that an earlier mount had fetched.
-        for run in queue.wants.runs().cloned().collect::<Vec<_>>() {
-            queue.drop_present(&run);
-        }
-        drop(queue);
-        self.look_after_waiters(entry);
-        self.follow_up(entry);
-    }
-
-    /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over
-    /// everything wanted of the entry, and the entry's other fetches end. Returns false if the
-    /// fetch is no longer wanted.
-    pub fn goes_linear(&mut self, fetch: FetchId) -> bool {
-        let Some(mut queue) = self.flight_of(fetch) else {
-            return false;
-        };
-        let (id, all) = (queue.entry.id, 0..queue.chunk_count());
-        queue.wants.remove_at(all.clone(), Priority::Critical);
-        let others = queue.fetches.iter().map(|other| other.id);
-        let others: Vec<_> = others.filter(|&other| other != fetch).collect();
-        drop(queue);
-        others.into_iter().for_each(|other| self.preempt_for_another(other));
-        if let Some(mut queue) = self.queues.get_mut(id)
-            && let Some(running) = queue.fetch_mut(fetch)
-        {
-            running.chunks = all;
-            running.start = 0;
-            running.watermark = 0;
-            running.marks = [0; 3];
-        }
-        self.look_after_waiters(id);
-        self.follow_up(id);
-        true
-    }
-
-    /// A fetch has ended by itself: with all its bytes, or with an error for its waiters.
-    pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
-        let Some((queue, ended)) = self.fetch(fetch) else {
-            return;
-        };
-        let (id, failed_chunks) = (queue.entry.id, queue.left_of(ended));
-        self.remove(fetch);
-        match result {
-            Ok(()) => {}
-            // No fetch will bring bytes of this version any more.
-            Err(error @ ReadError::Changed) => self.fail_entry(id, &error),
-            Err(error) => self.fail_waiters(id, &failed_chunks, &error),
-        }
-        self.look_after_waiters(id);
-        self.follow_up(id);
+        self.dispatcher.dispatch_for(&mut self.table, id);
+        self.table.queues.forget_if_idle(id);
+        debug_assert!(self.table.looks_after_all(id), "a waiter of {id:?} was lost");
     }
 
     /// Closes the scheduler when the mount ends. Every waiter is woken with an error, now and from
     /// now on; every fetch ends.
     pub fn close(&mut self) {
         self.closed = true;
-        let ids: Vec<_> = self.queues.ids().collect();
+        let ids: Vec<_> = self.table.queues.ids().collect();
         for id in ids {
-            self.fail_entry(id, &ReadError::ShuttingDown);
-            self.queues.forget_if_idle(id);
+            self.table.fail_entry(id, &ReadError::ShuttingDown);
+            self.table.queues.forget_if_idle(id);
         }
     }
 
     /// Returns true if nothing is wanted, in flight or waited for.
     pub fn is_idle(&self) -> bool {
-        self.queues.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
+        let table = &self.table;
+        table.queues.is_empty() && table.fetches.is_empty() && table.waiters.is_empty()
+    }
+
+    /// Returns true if a reader is blocked on the fetch, or it is wanted for another reason.
+    pub fn is_wanted(&self, id: FetchId) -> bool {
+        let fetch = self.table.fetch(id);
+        fetch.is_some_and(|(queue, fetch)| queue.base_of(fetch).is_some() || queue.is_waited_for(fetch))
+    }
+
+    /// Bytes ahead of one reader that all connections to an entry's origin can make use of: the
+    /// longest fetch for each connection, and a third of that as a reserve.
+    pub fn useful_window(&mut self, entry: &CacheEntry) -> u64 {
+        let origin = self.table.queues.origin_of(entry);
+        let at = self.table.queues.at(origin);
+        let longest = at.fetch_size.fetch_len(u64::MAX, 1).min(self.dispatcher.fetch_len);
+        longest * at.connections() as u64 / 3 * 4
+    }
+
+    /// Returns true if any fetch from an origin is in flight.
+    pub fn is_fetching_from(&mut self, origin: &Origin) -> bool {
+        let origin = self.table.queues.number(origin);
+        self.table.queues.at(origin).running() > 0
+    }
+
+    /// Returns true if more files of an entry's origin have something wanted than it gets connections.
+    pub fn is_crowded(&mut self, entry: &CacheEntry) -> bool {
+        let origin = self.table.queues.origin_of(entry);
+        self.table.queues.at(origin).is_crowded()
+    }
+
+    /// The state of all origins that were ever requested, ordered by name.
+    pub fn status(&self) -> Vec<OriginStatus> {
+        OriginStatus::of_all(&self.table.queues)
+    }
+
+    /// Bytes that fetches have written to data files so far.
+    pub fn brought(&self) -> u64 {
+        self.brought
     }
 }
 

@@ -1,193 +1,205 @@
-//! Dispatch: which fetch begins next, and which fetch has to give up its slot.
+//! Dispatch: which fetch begins next, and which one has to give up its slot.
 
-use std::sync::Arc;
+use std::time::Instant;
 
+use super::action::{FetchId, Priority};
 use super::entry_queue::EntryQueue;
 use super::fetch_plan::FetchPlan;
-use super::queues::{EntryQueueMut, OriginNumber};
-use super::running::Fetch;
-use super::{Action, FetchId, FetchOrder, Priority, Scheduler};
-use crate::cache::entry::cache_entry::Settled;
+use super::fetch_table::FetchTable;
+use super::origin_state::OriginNumber;
+use super::running_fetch::RunningFetch;
 use crate::cache::key::EntryId;
 
-impl Scheduler {
-    /// Dispatches for an entry's origin, and for the other origins whose slots its fetches have.
-    pub(super) fn dispatch_for(&mut self, id: EntryId) {
-        if let Some(origin) = self.queues.get(id).map(|queue| queue.origin) {
-            self.note_slots_elsewhere(id);
-            self.dispatch(origin);
+/// Gives the slots of origins to fetches.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    /// The current time.
+    pub(super) now: Instant,
+    /// Maximum bytes of one fetch in usual circumstances.
+    pub(super) fetch_len: u64,
+    /// True if this mount slows bodies down, so that a slow fetch says nothing about its server.
+    pub(super) is_throttled: bool,
+    /// Counts the starts of fetches. The entry with the lowest number is served first.
+    turn: u64,
+    /// Entries that are [set back](super::stalls), in the order in which that began.
+    set_back: Vec<EntryId>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(fetch_len: u64, is_throttled: bool) -> Dispatcher {
+        Dispatcher {
+            now: Instant::now(),
+            fetch_len,
+            is_throttled,
+            turn: 1,
+            set_back: Vec::new(),
         }
     }
 
-    /// Something has changed for an entry. If its fetches have slots of several origins, the next
-    /// dispatch includes all of these.
-    fn note_slots_elsewhere(&mut self, id: EntryId) {
-        if let Some(queue) = self.queues.get(id).filter(|queue| queue.has_moved) {
-            self.freed.extend(queue.fetches.iter().map(|fetch| fetch.origin));
+    /// Dispatches for an entry's origin, and for the other origins whose slots its fetches have.
+    pub(super) fn dispatch_for(&mut self, table: &mut FetchTable, id: EntryId) {
+        if let Some(origin) = table.queues.get(id).map(|queue| queue.origin) {
+            table.note_slots_elsewhere(id);
+            self.dispatch(table, origin);
         }
+    }
+
+    /// Dispatches for all origins.
+    pub(super) fn dispatch_all(&mut self, table: &mut FetchTable) {
+        table.queues.origins().for_each(|origin| self.dispatch(table, origin));
     }
 
     /// Fills the free slots of an origin with what is wanted, and those that `Critical` work may
     /// take. Includes the slots of other origins that became free by that.
-    pub(super) fn dispatch(&mut self, origin: OriginNumber) {
-        self.dispatch_one(origin);
-        while let Some(origin) = self.freed.pop() {
-            self.dispatch_one(origin);
+    pub(super) fn dispatch(&mut self, table: &mut FetchTable, origin: OriginNumber) {
+        self.dispatch_one(table, origin);
+        while let Some(origin) = table.take_freed() {
+            self.dispatch_one(table, origin);
         }
     }
 
-    fn dispatch_one(&mut self, origin: OriginNumber) {
-        if self.closed {
-            return;
-        }
-        while let Some((priority, id)) = self.queues.next_wanted(origin) {
-            if self.drop_if_moot(id, priority) {
+    fn dispatch_one(&mut self, table: &mut FetchTable, origin: OriginNumber) {
+        while let Some((priority, id)) = table.queues.at(origin).next_wanted() {
+            if table.drop_if_moot(id, priority) {
                 continue;
             }
-            if self.queues.at(origin).rate.wait(self.now).is_some() {
+            let at = table.queues.at(origin);
+            if at.rate.wait(self.now).is_some() {
                 return;
             }
-            let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
             let is_critical = priority == Priority::Critical;
             let most = if is_critical {
-                all
+                at.connections()
             } else {
-                self.queues.at(origin).concurrency_probe.of(all)
+                at.background_connections()
             };
-            if running >= most {
-                let least_urgent = is_critical.then(|| self.least_urgent_fetch(origin)).flatten();
-                if let Some(victim) = least_urgent {
-                    self.preempt(victim);
-                } else if let Some(stalled) = self.stalled_fetch(origin, priority, id) {
-                    self.set_back(stalled);
+            if at.running() >= most {
+                let holders = SlotHolders { table, origin };
+                if let Some(victim) = is_critical.then(|| holders.least_urgent()).flatten() {
+                    table.preempt(victim);
+                } else if let Some(stalled) = holders.stalled(priority, id, self.is_throttled) {
+                    self.set_back(table, stalled);
                 } else {
                     if is_critical {
-                        self.let_some_give_way(origin);
+                        self.let_some_give_way(table, origin);
                     }
                     return;
                 }
             }
-            self.start(id, priority);
-            self.queues.rate_mut(origin).begins(self.now);
+            self.start(table, id, priority);
+            table.queues.change(origin, |at| at.rate.begins(self.now));
         }
     }
 
-    /// Stops wanting the first chunk at a priority if it is present by now, or lies past the end.
-    /// An entry is settled a moment before the scheduler receives [`Scheduler::settled`]. Another
-    /// entry of the same file, or another mount, may have brought the chunk: **this is the last
-    /// chance to wake a reader that waits for it.**
-    pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
-        let Some(mut queue) = self.queues.get_mut(id) else {
-            return false;
-        };
-        let first = queue.next_at(priority);
-        let is_moot = |chunk: &u64| queue.is_present(*chunk) || *chunk >= queue.chunk_count();
-        let Some(moot) = first.filter(is_moot) else {
-            return false;
-        };
-        queue.wants.remove(moot..moot + 1);
-        drop(queue);
-        self.wake_satisfied(id);
-        // Readers may no longer be blocked on the entry's fetches.
-        self.note_slots_elsewhere(id);
-        self.queues.forget_if_idle(id);
-        true
-    }
-
-    /// Returns true if there are more files than connections.
-    pub(super) fn is_crowd(&self, origin: OriginNumber) -> bool {
-        self.queues.at(origin).queues() > self.connections(origin)
-    }
-
-    /// Maximum number of concurrent fetches to an origin.
-    pub(super) fn connections(&self, origin: OriginNumber) -> usize {
-        self.queues
-            .at(origin)
-            .connection_limit
-            .connections(self.limits.fetches_per_origin)
-    }
-
-    /// Feeds the concurrency probe: a fetch is about to have written up to `watermark`.
-    pub(super) fn feed_concurrency_probe(&mut self, fetch: FetchId, watermark: u64) {
-        if let Some((_, fetch)) = self.fetch(fetch) {
-            let (origin, bytes) = (fetch.origin, watermark.saturating_sub(fetch.watermark));
-            let (running, all) = (self.queues.at(origin).running(), self.connections(origin));
-            self.queues
-                .concurrency_probe_mut(origin)
-                .note(bytes, running, all, self.now);
-        }
-    }
-
-    pub(super) fn start(&mut self, id: EntryId, priority: Priority) {
-        let Some(queue) = self.queues.get(id) else {
-            return;
-        };
-        let Some(first) = queue.next_at(priority) else {
-            return;
-        };
-        let entry = Arc::clone(&queue.entry);
-        let is_a_turn = self.is_crowd(queue.origin);
-        let answers_before = self.queues.at(queue.origin).answers();
-        // Wanted neighbours come with the same request, at any priority.
-        let plan = FetchPlan {
-            queue,
-            at: self.queues.at(queue.origin),
-            connections: self.connections(queue.origin),
-            fetch_len: self.limits.fetch_len,
-        };
-        let mut chunks = plan.chunks(first);
-        let mut others = Vec::new();
-        if entry.ignores_range() {
+    fn start(&mut self, table: &mut FetchTable, id: EntryId, priority: Priority) {
+        let Some(queue) = table.queues.get(id) else { return };
+        let Some(first) = queue.next_at(priority) else { return };
+        let at = table.queues.at(queue.origin);
+        let is_a_turn = at.is_crowded();
+        let (mut chunks, mut others) = (0..queue.entry.chunk_count(), Vec::new());
+        if queue.entry.ignores_range() {
             // This fetch also brings what the entry's other fetches were to bring.
-            chunks = 0..queue.chunk_count();
             others.extend(queue.fetches.iter().map(|fetch| fetch.id));
+        } else {
+            // Wanted neighbours come with the same request, at any priority.
+            let fetch_len = self.fetch_len;
+            chunks = FetchPlan { queue, at, fetch_len }.chunks(first);
         }
         if chunks.is_empty() {
             // The first chunk has become present at this moment.
             return;
         }
-        others.into_iter().for_each(|other| self.preempt_for_another(other));
-        let Some(mut queue) = self.queues.get_mut(id) else {
-            return;
-        };
-        queue.wants.remove_at(chunks.clone(), Priority::Critical);
-        queue.turn = self.turn;
+        others.into_iter().for_each(|other| table.replace(other));
+        table.begin(id, chunks, self.turn, is_a_turn);
         self.turn += 1;
-        let fetch = FetchId(self.next_fetch);
-        self.next_fetch += 1;
-        let origin = queue.origin;
-        let size = entry.settled().map_or(u64::MAX, Settled::size);
-        let bytes = entry.chunk.bytes_of(&chunks, size);
-        queue.fetches.push(Fetch {
-            id: fetch,
-            origin,
-            chunks,
-            start: bytes.start,
-            watermark: bytes.start,
-            moved_in: None,
-            served_in: None,
-            began_in: self.period,
-            answers_before,
-            marks: [bytes.start; 3],
-            is_a_turn,
-        });
-        drop(queue);
-        self.fetches.insert(fetch, id);
-        // The entry's other fetch is not the only one of its stream any more.
-        self.note_slots_elsewhere(id);
-        self.queues.take_slot(origin, fetch);
-        self.actions.push(Action::Start(FetchOrder {
-            id: fetch,
-            entry,
-            bytes,
-        }));
     }
 
+    /// With no fetch to preempt, cuts fetches that have had their turn at their next chunk edge, for
+    /// readers that are blocked without a fetch: those that have brought most, as many as readers
+    /// wait. Nothing that came is lost.
+    fn let_some_give_way(&self, table: &mut FetchTable, origin: OriginNumber) {
+        for id in (SlotHolders { table, origin }).have_had_their_turn(self.fetch_len) {
+            if let Some(&entry) = table.fetches.get(&id) {
+                table.change(entry, |queue| queue.cut_to_what_is_wanted(id, Priority::Critical));
+            }
+        }
+    }
+
+    /// Takes a fetch's slot away, and sets its entry back.
+    fn set_back(&mut self, table: &mut FetchTable, id: FetchId) {
+        let Some((queue, fetch)) = table.fetch(id) else { return };
+        let (entry, has_come, period) = (queue.entry.id, fetch.lately() > 0, table.period);
+        let others_were_answered = table.queues.at(fetch.origin).answers > fetch.answers_before;
+        if let Some(mut queue) = table.queues.get_mut(entry) {
+            queue.stalls.set_back(period, has_come, others_were_answered);
+        }
+        if !self.set_back.contains(&entry) {
+            self.set_back.push(entry);
+        }
+        table.preempt(id);
+    }
+
+    /// Ends the set-backs that have lasted long enough, and all of an origin that has a slot left
+    /// over.
+    pub(super) fn end_set_backs(&mut self, table: &mut FetchTable) {
+        for id in std::mem::take(&mut self.set_back) {
+            let Some(queue) = table.queues.get(id) else { continue };
+            let at = table.queues.at(queue.origin);
+            let is_left_over = at.is_served() && at.running() < at.connections();
+            if !queue.stalls.is_over(table.period) && !is_left_over {
+                self.set_back.push(id);
+                continue;
+            }
+            if let Some(mut queue) = table.queues.get_mut(id) {
+                queue.stalls.end_set_back();
+            }
+            self.dispatch_for(table, id);
+        }
+    }
+
+    /// A fetch has come to an origin by a redirect. It may stay if it could have begun there; a less
+    /// urgent one makes room for it. Returns true if it does.
+    pub(super) fn make_room_for(&self, table: &mut FetchTable, fetch: FetchId, origin: OriginNumber) -> bool {
+        let at = table.queues.at(origin);
+        if at.rate.wait(self.now).is_some() {
+            return false;
+        }
+        let is_waited_for = |(queue, fetch): (&EntryQueue, &RunningFetch)| queue.is_waited_for(fetch);
+        if !table.fetch(fetch).is_some_and(is_waited_for) {
+            return at.running() <= at.background_connections();
+        }
+        if at.running() > at.connections() {
+            let Some(victim) = (SlotHolders { table, origin }).least_urgent() else {
+                return false;
+            };
+            table.preempt(victim);
+        }
+        true
+    }
+
+    /// Stops fetches beyond the number of connections that an origin serves, but none that a reader is
+    /// blocked on.
+    pub(super) fn preempt_surplus(&self, table: &mut FetchTable, origin: OriginNumber) {
+        while table.queues.at(origin).running() > table.queues.at(origin).connections()
+            && let Some(victim) = (SlotHolders { table, origin }).least_urgent()
+        {
+            table.preempt(victim);
+        }
+    }
+}
+
+/// The fetches that have slots of an origin: which of them gives its slot up.
+struct SlotHolders<'a> {
+    table: &'a FetchTable,
+    origin: OriginNumber,
+}
+
+impl SlotHolders<'_> {
     /// The fetch that a `Critical` one may take the slot of: the least urgent; among equals, the
-    /// longest. `None` if readers are blocked on all of
-    /// them, or will be in a moment.
-    pub(super) fn least_urgent_fetch(&self, origin: OriginNumber) -> Option<FetchId> {
-        self.fetches_to(origin)
+    /// longest. `None` if readers are blocked on all of them, or will be in a moment.
+    fn least_urgent(&self) -> Option<FetchId> {
+        self.table
+            .fetches_to(self.origin)
             .filter(|(queue, fetch)| !queue.is_waited_for(fetch) && !self.is_protected(queue, fetch))
             .max_by_key(|(queue, fetch)| {
                 // First a fetch that its readers have left, or that has written everything: nothing
@@ -198,130 +210,57 @@ impl Scheduler {
             .map(|(_, fetch)| fetch.id)
     }
 
-    /// With no fetch to preempt, cuts fetches that have had their turn at their next chunk edge,
-    /// for readers that are blocked without a fetch. Those that have brought most are cut, as many
-    /// as readers wait. Nothing that came is lost. A fetch that has not had its turn continues, so
-    /// more streams than connections do not stop each other. A fetch as long as a turn ends by
-    /// itself; to cut it would cost its connection.
-    fn let_some_give_way(&mut self, origin: OriginNumber) {
-        let at = self.queues.at(origin);
-        let turn = at.fetch_size.turn_len().min(self.limits.fetch_len / 4 * 3);
-        let mut waiting = at.wanting_at(Priority::Critical).take(at.running()).count();
+    /// Returns true if stopping the fetch costs more than it gains, although no reader is blocked
+    /// on it. Its bytes are coming, and it is either the only fetch of its entry's readers, or it
+    /// ends before another fetch could bring its first byte.
+    fn is_protected(&self, queue: &EntryQueue, fetch: &RunningFetch) -> bool {
+        let left = fetch.left(&queue.entry);
+        if left.is_empty() || !fetch.is_moving(self.table.period) {
+            return false;
+        }
+        let keeps_a_stream_going = queue.base_of(fetch) == Some(Priority::High) && queue.fetches.len() == 1;
+        let due = fetch.bytes_to(left.end, &queue.entry);
+        keeps_a_stream_going || due <= self.table.queues.at(self.origin).fetch_size.round_trip()
+    }
+
+    /// The fetch that gives its slot to `by`, which wants something at `priority`: of the fetches
+    /// that are no more urgent and too slow, the slowest.
+    fn stalled(&self, priority: Priority, by: EntryId, is_throttled: bool) -> Option<FetchId> {
+        let (period, usual) = (self.table.period, &self.table.queues.at(self.origin).fetch_size);
+        self.table
+            .fetches_to(self.origin)
+            .filter(|(queue, fetch)| {
+                let stalls = &queue.stalls;
+                queue.entry.id != by && stalls.is_stalled(fetch, &queue.entry, period, usual, is_throttled)
+            })
+            .filter(|(queue, fetch)| {
+                priority == Priority::Critical
+                    || (!queue.is_waited_for(fetch) && queue.base_of(fetch).is_none_or(|base| base >= priority))
+            })
+            .map(|(_, fetch)| fetch)
+            .min_by_key(|fetch| (fetch.lately(), fetch.id))
+            .map(|fetch| fetch.id)
+    }
+
+    /// The fetches that give way to blocked readers, those that have brought most first, as many as
+    /// readers wait. A fetch that has not had its turn continues, so more streams than connections do
+    /// not stop each other. A fetch as long as a turn ends by itself; to cut it would cost its
+    /// connection.
+    fn have_had_their_turn(&self, fetch_len: u64) -> impl Iterator<Item = FetchId> + use<> {
+        let at = self.table.queues.at(self.origin);
+        let turn = at.fetch_size.turn_len().min(fetch_len / 4 * 3);
+        let mut waiting = at.waiting_critical(at.running());
         let mut have_had_theirs = Vec::new();
-        for (queue, fetch) in self.fetches_to(origin) {
-            let left = queue.left_of(fetch);
+        for (queue, fetch) in self.table.fetches_to(self.origin) {
+            let left = fetch.left(&queue.entry);
             let brought = fetch.watermark - fetch.start;
             if left.end - left.start <= 1 {
                 waiting = waiting.saturating_sub(1);
-            } else if (brought >= turn && !fetch.is_a_turn) || queue.is_slow(fetch) {
+            } else if (brought >= turn && !fetch.is_a_turn) || fetch.is_slow(&queue.entry) {
                 have_had_theirs.push((brought, fetch.id));
             }
         }
         have_had_theirs.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, id) in have_had_theirs.into_iter().take(waiting) {
-            let cut = self
-                .flight_of(id)
-                .and_then(|mut queue| queue.cut_to_what_is_wanted(id, Priority::Critical));
-            self.actions.extend(cut);
-        }
-    }
-
-    /// Returns true if a reader is blocked on the fetch, or it is wanted for another reason.
-    pub fn is_wanted(&self, id: FetchId) -> bool {
-        let is_wanted =
-            |(queue, fetch): (&EntryQueue, &Fetch)| queue.base_of(fetch).is_some() || queue.is_waited_for(fetch);
-        self.fetch(id).is_some_and(is_wanted)
-    }
-
-    /// Returns true if stopping the fetch costs more than it gains, although no reader is blocked
-    /// on it. Its bytes are coming, and it is either the only fetch of its entry's readers, or it
-    /// ends before another fetch could bring its first byte.
-    pub(super) fn is_protected(&self, queue: &EntryQueue, fetch: &Fetch) -> bool {
-        let left = queue.left_of(fetch);
-        if left.is_empty() || !fetch.is_moving(self.period) {
-            return false;
-        }
-        let keeps_a_stream_going = queue.base_of(fetch) == Some(Priority::High) && queue.fetches.len() == 1;
-        let due = queue.bytes_to(fetch, &left);
-        keeps_a_stream_going || due <= self.queues.at(fetch.origin).fetch_size.round_trip()
-    }
-
-    pub(super) fn fetch(&self, id: FetchId) -> Option<(&EntryQueue, &Fetch)> {
-        let queue = self.queues.get(*self.fetches.get(&id)?)?;
-        Some((queue, queue.fetch(id)?))
-    }
-
-    pub(super) fn flight_of(&mut self, id: FetchId) -> Option<EntryQueueMut<'_>> {
-        self.queues.get_mut(*self.fetches.get(&id)?)
-    }
-
-    /// The fetches that have slots of an origin.
-    pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = (&EntryQueue, &Fetch)> {
-        self.queues.fetches_to(origin).filter_map(|id| self.fetch(id))
-    }
-
-    /// Stops a fetch. What it has not brought is wanted as before.
-    pub(super) fn preempt(&mut self, id: FetchId) {
-        let Some(&entry) = self.fetches.get(&id) else { return };
-        self.preempt_for_another(id);
-        // Its chunks were not wanted at `Critical`, but readers may be blocked on them.
-        self.look_after_waiters(entry);
-        self.note_slots_elsewhere(entry);
-        self.queues.forget_if_idle(entry);
-        debug_assert!(self.looks_after_all(entry), "a waiter of {entry:?} was lost");
-    }
-
-    /// Stops a fetch whose chunks another is about to bring.
-    pub(super) fn preempt_for_another(&mut self, id: FetchId) {
-        self.release(id);
-        self.actions.push(Action::Stop(id));
-    }
-
-    /// Forgets a fetch. What it has not brought is wanted as before.
-    pub(super) fn release(&mut self, id: FetchId) {
-        if let Some(mut queue) = self.flight_of(id)
-            && let Some(fetch) = queue.fetch(id)
-        {
-            let (chunks, left) = (fetch.chunks.clone(), queue.left_of(fetch));
-            queue.wants.remove(chunks.start..left.start.max(chunks.start));
-            queue.drop_present(&left);
-        }
-        self.forget(id);
-    }
-
-    /// Stops all fetches of an entry. What they have not brought is not wanted any more.
-    pub(super) fn stop_all(&mut self, entry: EntryId) {
-        let running = self.queues.get(entry).into_iter().flat_map(|queue| &queue.fetches);
-        for fetch in running.map(|fetch| fetch.id).collect::<Vec<_>>() {
-            self.remove(fetch);
-            self.actions.push(Action::Stop(fetch));
-        }
-    }
-
-    /// Forgets a fetch. What it has not brought is not wanted any more.
-    pub(super) fn remove(&mut self, id: FetchId) {
-        if let Some(mut queue) = self.flight_of(id)
-            && let Some(fetch) = queue.fetch(id)
-        {
-            let chunks = fetch.chunks.clone();
-            queue.wants.remove(chunks);
-        }
-        self.forget(id);
-    }
-
-    fn forget(&mut self, id: FetchId) {
-        let Some(entry) = self.fetches.remove(&id) else { return };
-        let Some(mut queue) = self.queues.get_mut(entry) else {
-            return;
-        };
-        let Some(index) = queue.fetches.iter().position(|fetch| fetch.id == id) else {
-            return;
-        };
-        let (from, next) = (queue.fetches.remove(index).origin, queue.origin);
-        drop(queue);
-        self.queues.give_back_slot(from, id);
-        if from != next {
-            self.freed.extend([from, next]);
-        }
+        have_had_theirs.into_iter().take(waiting).map(|(_, id)| id)
     }
 }

@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use super::entry_queue::EntryQueue;
-use super::queues::OriginState;
-use super::running::Fetch;
+use super::origin_state::OriginState;
+use super::running_fetch::RunningFetch;
 use crate::cache::chunk::common;
 
 /// Number of connections from which on a long fetch on one of them does not hold up the others.
@@ -24,8 +24,6 @@ const OWN_CONNECTIONS: usize = 5;
 pub(super) struct FetchPlan<'a> {
     pub(super) queue: &'a EntryQueue,
     pub(super) at: &'a OriginState,
-    /// Maximum number of concurrent fetches to the origin.
-    pub(super) connections: usize,
     /// Maximum bytes of a fetch in usual circumstances.
     pub(super) fetch_len: u64,
 }
@@ -35,23 +33,23 @@ impl FetchPlan<'_> {
     /// beyond gaps that are cheaper to fetch than a new request. Present chunks in a gap are
     /// overwritten with the same bytes.
     pub(super) fn chunks(&self, first: u64) -> Range<u64> {
-        let (queue, at) = (self.queue, self.at);
+        let (queue, at, connections) = (self.queue, self.at, self.at.connections());
         let mut chunks = first..first + self.run_len(first);
         let Some(settled) = queue.entry.settled() else {
             return chunks;
         };
         let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
         chunks.end = missing_end(chunks.clone());
-        if self.connections >= OWN_CONNECTIONS * at.queues() {
+        if connections >= OWN_CONNECTIONS * at.queues {
             return chunks;
         }
         let chunk = queue.entry.chunk.bytes();
         // The fetch itself takes one.
-        let free = self.connections.saturating_sub(at.running() + 1);
+        let free = connections.saturating_sub(at.running() + 1);
         let most = first + at.fetch_size.fetch_len(u64::MAX, 1).min(self.longest()) / chunk;
         while let Some(next) = queue.next_wanted(chunks.end..most) {
             let gap = chunks.end..next;
-            let is_in_flight = |fetch: &Fetch| !common(&fetch.chunks, &gap).is_empty();
+            let is_in_flight = |fetch: &RunningFetch| !common(&fetch.chunks, &gap).is_empty();
             if gap.is_empty()
                 || !at.fetch_size.bridges((gap.end - gap.start) * chunk, free)
                 || queue.fetches.iter().any(is_in_flight)
@@ -67,12 +65,8 @@ impl FetchPlan<'_> {
     fn run_len(&self, first: u64) -> u64 {
         let (chunk, in_a_row) = (self.queue.entry.chunk.bytes(), self.queue.pending_in_a_row(first));
         let helpers = self.helpers(first + in_a_row);
-        let len = self
-            .at
-            .fetch_size
-            .fetch_len(in_a_row * chunk, helpers)
-            .min(self.longest());
-        let len = in_a_row.min((len / chunk).max(1));
+        let len = self.at.fetch_size.fetch_len(in_a_row * chunk, helpers);
+        let len = in_a_row.min((len.min(self.longest()) / chunk).max(1));
         if helpers <= 1 && self.at.fetch_size.takes_along((in_a_row - len) * chunk) {
             in_a_row
         } else {
@@ -85,10 +79,10 @@ impl FetchPlan<'_> {
     /// follows. At the end, a few long fetches would bring the rest while the other connections run
     /// out of work.
     fn helpers(&self, run_end: u64) -> usize {
-        let all = self.at.concurrency_probe.of(self.connections);
+        let all = self.at.background_connections();
         let free = all.saturating_sub(self.at.running());
-        if run_end >= self.queue.chunk_count() {
-            free.max(all / self.at.queues().max(1))
+        if run_end >= self.queue.entry.chunk_count() {
+            free.max(all / self.at.queues.max(1))
         } else {
             free
         }
@@ -99,10 +93,10 @@ impl FetchPlan<'_> {
     /// on another. Not with a few connections, where a long fetch delays the others. With more
     /// files than connections, only what pays for the round trip, for the same reason.
     fn longest(&self) -> u64 {
-        let files = self.at.queues();
-        if files > self.connections {
+        let (files, connections) = (self.at.queues, self.at.connections());
+        if files > connections {
             self.fetch_len.min(self.at.fetch_size.crowded_turn_len())
-        } else if self.connections >= MANY && files * 2 >= self.connections {
+        } else if connections >= MANY && files * 2 >= connections {
             self.fetch_len * 2
         } else {
             self.fetch_len

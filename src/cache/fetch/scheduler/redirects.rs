@@ -15,74 +15,33 @@
 //! origin answers with bytes, or fails. In that case no fetch ends, though the origin may have one
 //! fetch too many for a while.
 
-use super::queues::OriginNumber;
-use super::{FetchId, Scheduler};
-use crate::http::Origin;
+use std::collections::HashMap;
 
-impl Scheduler {
-    /// A redirect leads a fetch to this origin, which is about to be asked. Returns false if the
-    /// fetch has lost its slot, and is over.
-    pub fn leads_to(&mut self, fetch: FetchId, origin: &Origin) -> bool {
-        let to = self.queues.number(origin);
-        let Some(from) = self.move_slot(fetch, to) else {
-            return self.fetches.contains_key(&fetch);
+use super::origin_state::OriginNumber;
+use crate::cache::key::EntryId;
+
+/// Maximum number of entries whose redirect target is remembered. A forgotten entry pays one redirect.
+const MOST_REDIRECTED: usize = 1024;
+
+/// The last redirect target of entries, if it is not the origin that the entry names. Outlives their
+/// queues.
+#[derive(Debug, Default)]
+pub(super) struct RedirectTargets(HashMap<EntryId, OriginNumber>);
+
+impl RedirectTargets {
+    pub(super) fn of(&self, id: EntryId) -> Option<OriginNumber> {
+        self.0.get(&id).copied()
+    }
+
+    /// The entry's bytes come from this origin; `None` is the one that it names.
+    pub(super) fn note(&mut self, id: EntryId, target: Option<OriginNumber>) {
+        let Some(target) = target else {
+            self.0.remove(&id);
+            return;
         };
-        if !self.has_room_for(fetch, to) {
-            self.preempt(fetch);
-        } else {
-            self.queues.rate_mut(to).begins(self.now);
+        if self.0.len() >= MOST_REDIRECTED && !self.0.contains_key(&id) {
+            self.0.clear();
         }
-        self.dispatch(from);
-        self.dispatch(to);
-        self.fetches.contains_key(&fetch)
-    }
-
-    /// This origin has answered a fetch, or refused it.
-    pub(super) fn heard_from(&mut self, fetch: FetchId, origin: &Origin) {
-        let to = self.queues.number(origin);
-        if let Some(from) = self.move_slot(fetch, to) {
-            self.dispatch(from);
-            self.dispatch(to);
-        }
-    }
-
-    /// Gives a fetch a slot of an origin in place of its previous one, and returns the previous
-    /// origin. The entry's wanted chunks move there, too.
-    fn move_slot(&mut self, id: FetchId, to: OriginNumber) -> Option<OriginNumber> {
-        let (period, answers) = (self.period, self.queues.at(to).answers());
-        let mut queue = self.flight_of(id)?;
-        let fetch = queue.fetch_mut(id).filter(|fetch| fetch.origin != to)?;
-        let from = std::mem::replace(&mut fetch.origin, to);
-        // Its time with the slot begins anew.
-        fetch.began_in = period;
-        fetch.answers_before = answers;
-        let entry = queue.entry.id;
-        drop(queue);
-        self.queues.give_back_slot(from, id);
-        self.queues.take_slot(to, id);
-        self.queues.lead(entry, to);
-        Some(from)
-    }
-
-    /// Returns true if a fetch that has come to an origin may stay: as if it had begun there.
-    fn has_room_for(&mut self, fetch: FetchId, origin: OriginNumber) -> bool {
-        let at = self.queues.at(origin);
-        if at.rate.wait(self.now).is_some() {
-            return false;
-        }
-        let (running, all) = (at.running(), self.connections(origin));
-        if !self
-            .fetch(fetch)
-            .is_some_and(|(queue, fetch)| queue.is_waited_for(fetch))
-        {
-            return running <= at.concurrency_probe.of(all);
-        }
-        if running > all {
-            let Some(victim) = self.least_urgent_fetch(origin) else {
-                return false;
-            };
-            self.preempt(victim);
-        }
-        true
+        self.0.insert(id, target);
     }
 }

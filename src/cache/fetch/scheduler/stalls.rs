@@ -17,11 +17,9 @@
 //! A download that can't be resumed (the server ignores Range) loses its slot only when nothing
 //! comes at all.
 
-use super::entry_queue::EntryQueue;
-use super::queues::OriginNumber;
-use super::running::Fetch;
-use super::{FetchId, Priority, Scheduler};
-use crate::cache::key::EntryId;
+use super::running_fetch::RunningFetch;
+use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::fetch::fetch_size::FetchSize;
 
 /// Number of periods after which a fetch has had its slot for one second at least, and one and a
 /// half at most.
@@ -37,82 +35,74 @@ const MOST_DOUBLED: u32 = 5;
 /// Periods in a second, for measured times.
 const PERIODS_PER_SECOND: f64 = 2.0;
 
-impl Scheduler {
-    /// The fetch that gives its slot to `by`, which wants something at `priority`: of the fetches
-    /// that are no more urgent and too slow, the slowest.
-    pub(super) fn stalled_fetch(&self, origin: OriginNumber, priority: Priority, by: EntryId) -> Option<FetchId> {
-        self.fetches_to(origin)
-            .filter(|(queue, fetch)| queue.entry.id != by && self.is_stalled(queue, fetch))
-            .filter(|(queue, fetch)| {
-                priority == Priority::Critical
-                    || (!queue.is_waited_for(fetch) && queue.base_of(fetch).is_none_or(|base| base >= priority))
-            })
-            .map(|(_, fetch)| fetch)
-            .min_by_key(|fetch| (fetch.lately(), fetch.id))
-            .map(|fetch| fetch.id)
-    }
+/// The turns at a slot in which an entry's fetches were too slow.
+#[derive(Debug, Default)]
+pub(super) struct Stalls {
+    /// The period until which the entry is set back. **Nothing begins for it until this is cleared.**
+    until: Option<u64>,
+    /// Number of consecutive turns that brought nothing.
+    fruitless: u32,
+    /// How many of them passed while the origin answered nothing else either, so that it may be
+    /// slow with everything.
+    unanswered: u32,
+}
 
-    fn is_stalled(&self, queue: &EntryQueue, fetch: &Fetch) -> bool {
-        let (held, left) = (self.period - fetch.began_in, queue.left_of(fetch));
+impl Stalls {
+    /// Returns true if a fetch of this entry is too slow to keep its slot. `is_throttled`: its own
+    /// mount may have slowed it down.
+    pub(super) fn is_stalled(
+        &self,
+        fetch: &RunningFetch,
+        entry: &CacheEntry,
+        period: u64,
+        usual: &FetchSize,
+        is_throttled: bool,
+    ) -> bool {
+        let (held, left) = (period - fetch.began_in, fetch.left(entry));
         if left.is_empty() {
             return false;
         }
         if !fetch.has_begun() {
-            let patience = self.queues.at(fetch.origin).fetch_size.patience().as_secs_f64() * PERIODS_PER_SECOND;
-            let patience = (patience.ceil() as u64).max(A_SECOND) << queue.fruitless.unanswered.min(MOST_DOUBLED);
-            return held >= patience && !(self.limits.is_throttled && fetch.served_in.is_some());
+            let patience = usual.patience().as_secs_f64() * PERIODS_PER_SECOND;
+            let patience = (patience.ceil() as u64).max(A_SECOND) << self.unanswered.min(MOST_DOUBLED);
+            return held >= patience && !(is_throttled && fetch.served_in.is_some());
         }
-        if held < A_SECOND || self.limits.is_throttled {
+        if held < A_SECOND || is_throttled {
             return false;
         }
-        if queue.entry.ignores_range() {
+        if entry.ignores_range() {
             return fetch.lately() == 0;
         }
-        fetch.lately() < queue.bytes_to(fetch, &(left.start..left.start + 1))
+        fetch.lately() < fetch.bytes_to(left.start + 1, entry)
     }
 
-    /// Takes a fetch's slot away, and sets its entry back.
-    pub(super) fn set_back(&mut self, id: FetchId) {
-        let Some((queue, fetch)) = self.fetch(id) else { return };
-        let (entry, has_come, period) = (queue.entry.id, fetch.lately() > 0, self.period);
-        let others_were_answered = self.queues.at(fetch.origin).answers() > fetch.answers_before;
-        if let Some(mut queue) = self.queues.get_mut(entry) {
-            let fruitless = &mut queue.fruitless;
-            let periods = if has_come {
-                SLOW_SET_BACK
-            } else {
-                fruitless.turns += 1;
-                fruitless.unanswered = if others_were_answered {
-                    0
-                } else {
-                    fruitless.unanswered + 1
-                };
-                A_SECOND << fruitless.turns.min(MOST_DOUBLED)
-            };
-            queue.set_back_until = Some(period + periods);
-        }
-        if !self.set_back.contains(&entry) {
-            self.set_back.push(entry);
-        }
-        self.preempt(id);
+    /// Sets the entry back after a turn.
+    pub(super) fn set_back(&mut self, period: u64, has_brought_something: bool, others_were_answered: bool) {
+        let periods = if has_brought_something {
+            SLOW_SET_BACK
+        } else {
+            self.fruitless += 1;
+            self.unanswered = if others_were_answered { 0 } else { self.unanswered + 1 };
+            A_SECOND << self.fruitless.min(MOST_DOUBLED)
+        };
+        self.until = Some(period + periods);
     }
 
-    /// Ends the set-backs that have lasted long enough, and all of an origin that has a slot left
-    /// over.
-    pub(super) fn end_set_backs(&mut self) {
-        for id in std::mem::take(&mut self.set_back) {
-            let Some(queue) = self.queues.get(id) else { continue };
-            let at = self.queues.at(queue.origin);
-            let is_left_over = at.is_served() && at.running() < self.connections(queue.origin);
-            let is_over = queue.set_back_until.is_none_or(|until| until <= self.period);
-            if !is_over && !is_left_over {
-                self.set_back.push(id);
-                continue;
-            }
-            if let Some(mut queue) = self.queues.get_mut(id) {
-                queue.set_back_until = None;
-            }
-            self.dispatch_for(id);
-        }
+    pub(super) fn is_set_back(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Returns true if the entry was set back for long enough.
+    pub(super) fn is_over(&self, period: u64) -> bool {
+        self.until.is_none_or(|until| until <= period)
+    }
+
+    pub(super) fn end_set_back(&mut self) {
+        self.until = None;
+    }
+
+    /// A fetch of the entry has brought something.
+    pub(super) fn forget_turns(&mut self) {
+        (self.fruitless, self.unanswered) = (0, 0);
     }
 }

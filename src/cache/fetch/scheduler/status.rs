@@ -1,6 +1,6 @@
 //! Status: what is in flight and measured at each origin, for `fetchfs status` and logs.
 
-use super::Scheduler;
+use super::queues::EntryQueues;
 
 /// The state of one origin, and what was measured of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,30 +21,24 @@ pub struct OriginStatus {
     pub latency_and_rate: Option<(f64, f64)>,
 }
 
-impl Scheduler {
+impl OriginStatus {
     /// The state of all origins that were ever requested, ordered by name.
-    pub fn status(&self) -> Vec<OriginStatus> {
-        let mut all: Vec<_> = self
-            .queues
+    pub(super) fn of_all(queues: &EntryQueues) -> Vec<OriginStatus> {
+        let mut all: Vec<_> = queues
             .named()
             .map(|(origin, number)| {
-                let queues = || self.queues.queues_to(number);
+                let (at, here) = (queues.at(number), || queues.queues_to(number));
                 OriginStatus {
                     origin: origin.to_string(),
-                    fetches: self.queues.at(number).running(),
-                    connections: self.connections(number),
-                    waiters: queues().map(|queue| queue.waiters.len()).sum(),
-                    wanted_bytes: queues().map(|f| f.pending() * f.entry.chunk.bytes()).sum(),
-                    latency_and_rate: self.queues.at(number).fetch_size.measured(),
+                    fetches: at.running(),
+                    connections: at.connections(),
+                    waiters: here().map(|queue| queue.waiters.len()).sum(),
+                    wanted_bytes: here().map(|queue| queue.pending() * queue.entry.chunk.bytes()).sum(),
+                    latency_and_rate: at.fetch_size.measured(),
                 }
             })
             .collect();
         all.sort_by(|a, b| a.origin.cmp(&b.origin));
         all
-    }
-
-    /// Bytes that fetches have written to data files so far.
-    pub fn brought(&self) -> u64 {
-        self.brought
     }
 }

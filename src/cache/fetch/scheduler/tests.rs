@@ -24,6 +24,7 @@ use std::time::Duration;
 use rangemap::RangeSet;
 use url::Url;
 
+use super::action::PRIORITIES;
 use super::*;
 use crate::cache::chunk::ChunkSize;
 use crate::origin::{Content, ListedSize};
@@ -112,13 +113,15 @@ impl Play {
     }
 
     fn wait(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, waiter: u64) {
-        self.scheduler.wait(entry, bytes, &[], WaiterId(waiter));
+        self.scheduler
+            .wait(entry, bytes, Priority::Critical, &[], WaiterId(waiter));
         self.note();
     }
 
     fn wait_with_ahead(&mut self, entry: &Arc<CacheEntry>, bytes: Range<u64>, ahead: Range<u64>, waiter: u64) {
         let ahead = moves(entry, 0, ahead);
-        self.scheduler.wait(entry, bytes, &[ahead], WaiterId(waiter));
+        self.scheduler
+            .wait(entry, bytes, Priority::Critical, &[ahead], WaiterId(waiter));
         self.note();
     }
 

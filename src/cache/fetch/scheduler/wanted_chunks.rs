@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rangemap::RangeSet;
 
-use super::{PRIORITIES, Priority};
+use super::action::{PRIORITIES, Priority};
 use crate::cache::chunk::common;
 
 /// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several

@@ -10,7 +10,7 @@
 mod figures;
 mod rates;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::*;
 use crate::cache::fetch::readahead::{Conditions, ReadAhead};
@@ -295,7 +295,7 @@ impl Line {
             self.count += 1;
             self.waiting.insert(WaiterId(self.count), number);
             self.scheduler
-                .wait(&entry, bytes, &window_updates, WaiterId(self.count));
+                .wait(&entry, bytes, Priority::Critical, &window_updates, WaiterId(self.count));
         }
     }
 

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::fetch::scheduler::entry_queue::EntryQueue;
 use events::{Event, event};
 
 /// A remote file, and the bytes in its data file by the model's own record.
@@ -124,7 +123,8 @@ impl World {
                 self.waiting.insert(waiter, (file, bytes.clone()));
                 let entry = Arc::clone(&self.files[file].entry);
                 let ahead = (ahead > 0).then(|| moves(&entry, ahead, start / C..start / C + ahead));
-                self.scheduler.wait(&entry, bytes, ahead.as_slice(), waiter);
+                self.scheduler
+                    .wait(&entry, bytes, Priority::Critical, ahead.as_slice(), waiter);
             }
             Event::WaitPatiently {
                 entry,
@@ -139,8 +139,7 @@ impl World {
                 self.waiting.insert(waiter, (file, bytes.clone()));
                 self.files[file].was_asked_for = true;
                 let entry = Arc::clone(&self.files[file].entry);
-                self.scheduler
-                    .wait_patiently(&entry, bytes, PRIORITIES[priority], waiter);
+                self.scheduler.wait(&entry, bytes, PRIORITIES[priority], &[], waiter);
             }
             Event::Request {
                 entry,
@@ -158,7 +157,7 @@ impl World {
             Event::Leads { fetch, origin } => self.on_fetch(fetch, |world, id| {
                 let to = super::listed(named(origin), 0).origin.clone();
                 let stays = world.scheduler.leads_to(id, &to);
-                assert_eq!(stays, world.scheduler.fetches.contains_key(&id));
+                assert_eq!(stays, world.scheduler.table.fetches.contains_key(&id));
             }),
             Event::ComesFrom { fetch, origin } => self.on_fetch(fetch, |world, id| {
                 let from = super::listed(named(origin), 0).origin.clone();

@@ -12,8 +12,8 @@ const SHARED: Connection = Connection {
 impl Line {
     /// The number of connections for read-ahead in the end.
     fn connections_in_use(&mut self) -> usize {
-        let (_, origin) = self.scheduler.queues.named().next().unwrap();
-        self.scheduler.queues.at(origin).concurrency_probe.of(16)
+        let (_, origin) = self.scheduler.table.queues.named().next().unwrap();
+        self.scheduler.table.queues.at(origin).concurrency_probe.of(16)
     }
 }
 

@@ -81,8 +81,8 @@ fn slow_server_doubles_the_stall_timeout() {
         assert!(periods < 200, "{:?}", play.turns());
         play.periods(1);
         let last = play.started.len() - 1;
-        if let Some((_, fetch)) = play.scheduler.fetch(play.started[last].id)
-            && play.scheduler.period - fetch.began_in >= 10
+        if let Some((_, fetch)) = play.scheduler.table.fetch(play.started[last].id)
+            && play.scheduler.table.period - fetch.began_in >= 10
         {
             play.completes(last, C);
         }
@@ -94,8 +94,7 @@ fn slow_server_doubles_the_stall_timeout() {
 fn awaited_fetch_does_not_yield_to_read_ahead() {
     let mut play = Play::with_slots(1);
     let (silent, later, other) = (known("a", 1), known("a", 1), known("a", 1));
-    play.scheduler
-        .wait_patiently(&silent, 0..C, Priority::Medium, WaiterId(1));
+    play.scheduler.wait(&silent, 0..C, Priority::Medium, &[], WaiterId(1));
     play.note();
     play.request(&later, 0..1, Priority::Low);
     play.periods(10);
@@ -107,7 +106,7 @@ fn awaited_fetch_does_not_yield_to_read_ahead() {
 #[test]
 fn what_is_held_back_here_is_not_laid_to_the_server() {
     let mut play = Play::with_slots(1);
-    play.scheduler.limits.is_throttled = true;
+    play.scheduler.dispatcher.is_throttled = true;
     let (slow, good) = (known("a", 8), known("a", 1));
     play.wait(&slow, 0..8 * C, 1);
     play.writes(0, 1);

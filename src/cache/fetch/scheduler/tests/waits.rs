@@ -183,7 +183,7 @@ fn prefetch_outlives_more_urgent_readers() {
         let (busy, entry, later) = (known("a", 1), known("a", 8), known("a", 8));
         play.wait(&busy, 0..C, 1);
         play.scheduler
-            .wait_patiently(&entry, 0..8 * C, Priority::Medium, WaiterId(2));
+            .wait(&entry, 0..8 * C, Priority::Medium, &[], WaiterId(2));
         play.request(&later, 0..8, Priority::High);
         if ends == 0 {
             play.request(&entry, 0..8, Priority::High);
@@ -206,8 +206,7 @@ fn prefetch_outlives_more_urgent_readers() {
 fn preempted_fetch_restores_chunk_priorities() {
     let mut play = Play::with_slots(1);
     let (entry, urgent) = (known("a", 16), known("a", 1));
-    play.scheduler
-        .wait_patiently(&entry, 0..16 * C, Priority::Low, WaiterId(1));
+    play.scheduler.wait(&entry, 0..16 * C, Priority::Low, &[], WaiterId(1));
     play.request(&entry, 0..4, Priority::High);
     play.wait(&urgent, 0..C, 2);
     play.scheduler.end_read_ahead(entry.id);
@@ -222,7 +221,7 @@ fn preempted_fetch_restores_chunk_priorities() {
 fn patient_waiter_gets_the_first_error() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.scheduler
-        .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
+        .wait(&entry, 0..100 * C, Priority::Medium, &[], WaiterId(1));
     play.note();
     play.ends(0, Err(failure()));
     assert_eq!(play.woken_with_error(), [1]);
@@ -233,10 +232,10 @@ fn patient_waiter_gets_the_first_error() {
 fn cancelled_fetch_is_shortened_to_other_waiters() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.scheduler
-        .wait_patiently(&entry, 0..100 * C, Priority::Medium, WaiterId(1));
+        .wait(&entry, 0..100 * C, Priority::Medium, &[], WaiterId(1));
     play.note();
     play.scheduler
-        .wait_patiently(&entry, 0..2 * C, Priority::Medium, WaiterId(2));
+        .wait(&entry, 0..2 * C, Priority::Medium, &[], WaiterId(2));
     play.scheduler.give_up(WaiterId(1), ReadError::Cancelled);
     play.note();
     assert_eq!(

@@ -14,19 +14,19 @@ impl World {
             .filter(|(_, f)| !f.is_stopped)
             .map(|(&id, _)| id)
             .collect();
-        assert_eq!(live, scheduler.fetches.keys().copied().collect());
+        assert_eq!(live, scheduler.table.fetches.keys().copied().collect());
         assert_eq!(
             self.waiting.keys().collect::<BTreeSet<_>>(),
-            scheduler.waiters.keys().collect::<BTreeSet<_>>()
+            scheduler.table.waiters.keys().collect::<BTreeSet<_>>()
         );
         let mut in_flights = BTreeSet::new();
-        scheduler.queues.check();
+        scheduler.table.queues.check();
         self.check_windows();
-        for (id, queue) in scheduler.queues.iter() {
+        for (id, queue) in scheduler.table.queues.iter() {
             assert!(!queue.is_idle(), "what is over is forgotten");
             let mut in_flight = RangeSet::new();
             for fetch in &queue.fetches {
-                assert_eq!(scheduler.fetches[&fetch.id], id);
+                assert_eq!(scheduler.table.fetches[&fetch.id], id);
                 // It turned out to lie past the end of the file.
                 if !fetch.chunks.is_empty() {
                     assert!(!in_flight.overlaps(&fetch.chunks), "a chunk in flight twice");
@@ -49,7 +49,7 @@ impl World {
 
     /// A file that is requested only by windows has nothing wanted at `High` outside them.
     fn check_windows(&self) {
-        for (id, queue) in self.scheduler.queues.iter() {
+        for (id, queue) in self.scheduler.table.queues.iter() {
             let file = self.files.iter().find(|file| file.entry.id == id).unwrap();
             let mut wanted = queue.wants.at(Priority::High).clone();
             for window in queue.windows.iter() {
@@ -64,7 +64,7 @@ impl World {
 
     fn check_waiter(&self, queue: &EntryQueue, waiter: &Waiter, in_flight: &RangeSet<u64>) {
         let wanted = queue.wants.at(waiter.priority);
-        let mut touched = queue.touched(&waiter.bytes);
+        let mut touched = queue.entry.chunks_of(&waiter.bytes);
         let has_news = (self.fetches.values()).any(|f| f.has_news && self.files[f.file].entry.id == queue.entry.id);
         // Another entry may have brought all that it waits for. It is woken when its own fetch ends, or would begin.
         assert!(
@@ -74,8 +74,9 @@ impl World {
         assert!(
             // The scheduler has not received it yet; the next event reports it.
             queue.has_unseen_losses()
-                || touched
-                    .all(|chunk| queue.is_present(chunk) || wanted.contains(&chunk) || in_flight.contains(&chunk)),
+                || touched.all(|chunk| queue.entry.is_present(chunk)
+                    || wanted.contains(&chunk)
+                    || in_flight.contains(&chunk)),
             "nobody looks after {waiter:?}"
         );
     }
@@ -83,29 +84,30 @@ impl World {
     fn check_slots(&self, origin: &str) {
         let scheduler = &self.scheduler;
         let origin = listed(origin, 0).origin.clone();
-        let Some((_, number)) = scheduler.queues.named().find(|(name, _)| **name == origin) else {
+        let Some((_, number)) = scheduler.table.queues.named().find(|(name, _)| **name == origin) else {
             return;
         };
         let mut running = self
             .fetches
             .iter()
-            .filter(|(id, f)| !f.is_stopped && scheduler.fetch(**id).unwrap().1.origin == number);
+            .filter(|(id, f)| !f.is_stopped && scheduler.table.fetch(**id).unwrap().1.origin == number);
         let count = running.clone().count();
         assert!(
             count <= self.limit || self.was_answered_elsewhere,
             "{count} fetches at once"
         );
         let wanted = scheduler
+            .table
             .queues
             .iter()
             .map(|(_, queue)| queue)
-            .filter(|queue| queue.origin == number && queue.set_back_until.is_none())
+            .filter(|queue| queue.origin == number && !queue.stalls.is_set_back())
             .filter_map(|queue| {
                 // Chunks that became present since the last check need no fetch.
                 let missing = |p: &Priority| {
                     let mut chunks = queue.wants.at(*p).iter().cloned().flatten();
                     let is_in_flight = |chunk| queue.fetches.iter().any(|fetch| fetch.chunks.contains(&chunk));
-                    chunks.any(|chunk| !queue.is_present(chunk) && !is_in_flight(chunk))
+                    chunks.any(|chunk| !queue.entry.is_present(chunk) && !is_in_flight(chunk))
                 };
                 PRIORITIES.into_iter().find(missing)
             });
@@ -114,7 +116,7 @@ impl World {
             Some(Priority::Critical) => {
                 assert!(
                     running.all(|(&id, _)| {
-                        let (queue, fetch) = scheduler.fetch(id).unwrap();
+                        let (queue, fetch) = scheduler.table.fetch(id).unwrap();
                         queue.is_waited_for(fetch) || self.is_spared(id)
                     }),
                     "critical waits for something lower"
@@ -134,8 +136,8 @@ impl World {
             .fetches
             .iter()
             .filter(|(other, f)| **other != id && f.file == file && !f.is_stopped);
-        let (queue, fetch) = self.scheduler.fetch(id).unwrap();
-        let lately = self.scheduler.period.saturating_sub(1)..;
+        let (queue, fetch) = self.scheduler.table.fetch(id).unwrap();
+        let lately = self.scheduler.table.period.saturating_sub(1)..;
         let size = self.files[file].entry.size();
         let due = (fetch.chunks.end * C).min(size).saturating_sub(fetch.watermark);
         let keeps_a_stream_going = others.count() == 0 && queue.base_of(fetch) == Some(Priority::High);

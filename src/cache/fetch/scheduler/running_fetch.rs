@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::FetchId;
-use super::queues::OriginNumber;
+use super::action::FetchId;
+use super::origin_state::OriginNumber;
+use crate::cache::entry::cache_entry::CacheEntry;
 
 /// A running fetch.
 #[derive(Debug)]
-pub(super) struct Fetch {
+pub(super) struct RunningFetch {
     pub(super) id: FetchId,
     /// The origin whose slot it has: the one that its bytes come from, as far as known (see
     /// [`super::redirects`]).
@@ -33,10 +34,33 @@ pub(super) struct Fetch {
     pub(super) is_a_turn: bool,
 }
 
-impl Fetch {
+impl RunningFetch {
+    /// The chunks of its entry that it has yet to complete.
+    pub(super) fn left(&self, entry: &CacheEntry) -> Range<u64> {
+        let end = self.chunks.end.min(entry.chunk_count());
+        let is_at_end = entry.settled().is_some() && self.watermark >= entry.size();
+        let first = if is_at_end {
+            end
+        } else {
+            entry.chunk.index(self.watermark)
+        };
+        first.min(end)..end
+    }
+
+    /// Bytes that it has yet to bring until it has completed the chunks before `end`.
+    pub(super) fn bytes_to(&self, end: u64, entry: &CacheEntry) -> u64 {
+        let end = end.saturating_mul(entry.chunk.bytes()).min(entry.size());
+        end.saturating_sub(self.watermark)
+    }
+
     /// Bytes brought in this period and the two before it, so within a second at least.
     pub(super) fn lately(&self) -> u64 {
         self.watermark.saturating_sub(self.marks[2])
+    }
+
+    /// Returns true if it has been bringing bytes for a second, and needs at least another.
+    pub(super) fn is_slow(&self, entry: &CacheEntry) -> bool {
+        self.marks[2] > self.start && self.lately() < self.bytes_to(self.left(entry).end, entry)
     }
 
     pub(super) fn has_begun(&self) -> bool {

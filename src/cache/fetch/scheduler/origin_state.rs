@@ -1,0 +1,148 @@
+//! The state of one origin: what was measured of it, the fetches that have its slots, and the order in
+//! which entries get them.
+
+use std::collections::BTreeSet;
+
+use super::action::{FetchId, Priority};
+use crate::cache::fetch::concurrency_probe::ConcurrencyProbe;
+use crate::cache::fetch::connection_limit::ConnectionLimit;
+use crate::cache::fetch::fetch_size::FetchSize;
+use crate::cache::fetch::request_rate::RequestRate;
+use crate::cache::key::EntryId;
+
+/// The number of an origin, unique within this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OriginNumber(pub(super) usize);
+
+/// The state of one origin. **`wanting` and `queues` follow from its queues, `fetching` from the
+/// fetches.**
+#[derive(Debug, Default)]
+pub(super) struct OriginState {
+    /// How it answers, and how long a fetch should be.
+    pub(super) fetch_size: FetchSize,
+    /// The number of connections it accepts.
+    pub(super) connection_limit: ConnectionLimit,
+    /// Over how many of them its bytes come best.
+    pub(super) concurrency_probe: ConcurrencyProbe,
+    /// How fast requests may follow one another.
+    pub(super) rate: RequestRate,
+    /// The number of fetches it has answered.
+    pub(super) answers: u64,
+    /// Maximum number of concurrent fetches, however many it accepts.
+    most_connections: usize,
+    /// The number of its queues.
+    pub(super) queues: usize,
+    /// The entries with wanted chunks that do not rest, in the order in which they are served.
+    wanting: BTreeSet<(Rank, EntryId)>,
+    /// The fetches that have its slots.
+    fetching: BTreeSet<FetchId>,
+}
+
+/// The dispatch order of entries; the lowest rank is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// The priority of its most urgent chunk.
+    pub(super) priority: Priority,
+    /// True if a fetch brings something for its readers meanwhile. Readers without one block in a
+    /// moment. Served after others, such an entry would take the slot of a fetch that has only just
+    /// begun, and that costs a connection.
+    pub(super) is_fetching_ahead: bool,
+    /// When it was last served.
+    pub(super) turn: u64,
+}
+
+impl OriginState {
+    /// An origin that gets at most this many connections.
+    pub(super) fn new(most_connections: usize) -> OriginState {
+        OriginState {
+            most_connections,
+            ..OriginState::default()
+        }
+    }
+
+    /// Maximum number of concurrent fetches.
+    pub(super) fn connections(&self) -> usize {
+        self.connection_limit.connections(self.most_connections)
+    }
+
+    /// Maximum number of concurrent fetches that no reader is blocked on.
+    pub(super) fn background_connections(&self) -> usize {
+        self.concurrency_probe.of(self.connections())
+    }
+
+    /// Returns true if there are more files than connections.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.queues > self.connections()
+    }
+
+    /// Number of fetches in flight.
+    pub(super) fn running(&self) -> usize {
+        self.fetching.len()
+    }
+
+    /// The fetches that have its slots.
+    pub(super) fn fetches(&self) -> impl Iterator<Item = FetchId> {
+        self.fetching.iter().copied()
+    }
+
+    /// Maximum number of concurrent fetches of an entry, if it has a limit of its own.
+    pub(super) fn share_of(&self, id: EntryId) -> Option<usize> {
+        let share = self.connection_limit.share();
+        share.filter(|(limited, _)| *limited == id).map(|(_, most)| most)
+    }
+
+    /// Returns true if nothing that may begin is wanted of it.
+    pub(super) fn is_served(&self) -> bool {
+        self.wanting.is_empty()
+    }
+
+    /// Returns true if something may begin for an entry other than this one.
+    pub(super) fn is_wanted_by_another(&self, than: EntryId) -> bool {
+        self.wanting.iter().any(|&(_, id)| id != than)
+    }
+
+    /// The most urgent work; among equals, of the entry served least recently. Read-ahead for readers
+    /// without a fetch in flight comes before other read-ahead.
+    pub(super) fn next_wanted(&self) -> Option<(Priority, EntryId)> {
+        let &(rank, id) = self.wanting.first()?;
+        Some((rank.priority, id))
+    }
+
+    /// Number of entries that wait for a slot at `Critical`, counted up to `most`.
+    pub(super) fn waiting_critical(&self, most: usize) -> usize {
+        let wanting = self.wanting.iter().take(most);
+        wanting
+            .take_while(|(rank, _)| rank.priority == Priority::Critical)
+            .count()
+    }
+
+    /// A fetch takes a slot. It has one of one origin at a time.
+    pub(super) fn take_slot(&mut self, fetch: FetchId) {
+        self.fetching.insert(fetch);
+    }
+
+    pub(super) fn release_slot(&mut self, fetch: FetchId) {
+        self.fetching.remove(&fetch);
+    }
+
+    /// The rank of an entry changes; `None`: nothing may begin for it.
+    pub(super) fn rerank(&mut self, id: EntryId, before: Option<Rank>, now: Option<Rank>) {
+        if before == now {
+            return;
+        }
+        if let Some(rank) = before {
+            self.wanting.remove(&(rank, id));
+        }
+        if let Some(rank) = now {
+            self.wanting.insert((rank, id));
+        }
+    }
+
+    /// Compares the fields that follow from queues and fetches with these.
+    #[cfg(test)]
+    pub(super) fn check(&self, wanting: BTreeSet<(Rank, EntryId)>, fetching: BTreeSet<FetchId>, queues: usize) {
+        assert_eq!(self.wanting, wanting);
+        assert_eq!(self.fetching, fetching);
+        assert_eq!(self.queues, queues);
+    }
+}
