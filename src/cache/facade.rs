@@ -20,7 +20,7 @@ use super::error::ReadError;
 use super::eviction::evictor::Evictor;
 use super::fetch::downloader::ChunkDownloader;
 use super::fetch::manager::ChunkManager;
-use super::sharing::dir_lock::DirLock;
+use super::sharing::DirLock;
 use crate::http::{Origin, Version};
 use crate::origin::{Content, ListedSize, Sample};
 
@@ -178,12 +178,10 @@ impl Cache {
         self.versions().quota.has_others()
     }
 
-    /// Learns what other mounts have recorded of these bytes of an entry. A query.
+    /// Learns what other mounts have recorded of these bytes of an entry. A query, if anything was recorded since.
     pub fn learn(&self, entry: &CacheEntry, bytes: &Range<u64>) {
         if let Some(settled) = entry.settled() {
-            let (cached_file, chunks) = (&settled.cached_file, entry.chunk.touched(bytes));
-            let recorded = || self.versions().index.committed_chunks(&cached_file.key, &chunks);
-            cached_file.learn(|| recorded().unwrap_or_default());
+            self.versions().learn(&settled.cached_file, &entry.chunk.touched(bytes));
         }
     }
 

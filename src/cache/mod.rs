@@ -45,7 +45,8 @@ pub(crate) use handle::read_at::{ReadAt, Step};
 pub(crate) use handle::reader::{Reader, SMALL_FILE};
 pub(crate) use handle::sequential::Sequential;
 pub(crate) use index::{JobRow, ROWS_OF_FILE};
-pub(crate) use lifecycle::pins::{Evicted, JobLease, Unpinned};
+pub(crate) use lifecycle::pins::{Evicted, Unpinned};
+pub(crate) use sharing::JobLease;
 pub(crate) use storage::disk::STAT_BLOCK;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 //! process uses is protected by its lock on the data file.
 
 mod evicting;
-mod write_guard;
+pub(crate) mod write_guard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,15 +21,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rangemap::RangeSet;
 
 use super::chunk_bitmap::ChunkBitmap;
 use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::key::EntryKey;
-use crate::cache::quota::{Recency, Reservation};
+use crate::cache::quota::Recency;
+use crate::cache::quota::reservation::Reservation;
+use crate::cache::sharing::Learnt;
 use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
-pub(crate) use write_guard::WriteGuard;
 
 /// The cached bytes of one version, shared by all its entries in this process.
 #[derive(Debug)]
@@ -48,19 +48,10 @@ pub struct CachedFile {
     pub recency: Recency,
     data: DataFile,
     /// Which of its rows were already read. No other lock is taken under it.
-    learnt: Mutex<Learnt>,
+    pub(super) learnt: Mutex<Learnt>,
     /// Held for moments, over the system calls that punch holes, and over a query by
     /// [`Self::learn`].
     state: Mutex<State>,
-}
-
-/// The rows read from the index.
-#[derive(Debug, Default)]
-struct Learnt {
-    /// The version of the index at that time; it is current while the index is unchanged.
-    version: Option<i64>,
-    /// The chunks whose rows were read as of that version.
-    chunks: RangeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -124,30 +115,6 @@ impl CachedFile {
     /// then.
     pub fn has_no_file(&self) -> bool {
         self.data.found == Found::Nowhere
-    }
-
-    /// Those of the chunks whose rows were not read yet, as of this version of the index.
-    pub fn not_learnt(&self, version: i64, chunks: &Range<u64>) -> Vec<Range<u64>> {
-        let learnt = self.learnt.lock();
-        if learnt.version == Some(version) {
-            learnt.chunks.gaps(chunks).collect()
-        } else {
-            vec![chunks.clone()]
-        }
-    }
-
-    /// Notes that these rows were read, as of this version of the index or a later one.
-    pub fn has_learnt(&self, version: i64, chunks: Range<u64>) {
-        let mut learnt = self.learnt.lock();
-        if learnt.version != Some(version) {
-            *learnt = Learnt {
-                version: Some(version),
-                chunks: RangeSet::new(),
-            };
-        }
-        if !chunks.is_empty() {
-            learnt.chunks.insert(chunks);
-        }
     }
 
     /// An empty file of `size` bytes, in a data file without a name.

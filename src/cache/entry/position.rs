@@ -3,7 +3,8 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::cached_file::{CachedFile, WriteGuard};
+use super::cached_file::CachedFile;
+use super::cached_file::write_guard::WriteGuard;
 use super::memory_store::Held;
 use crate::cache::chunk::ChunkSize;
 

@@ -222,13 +222,14 @@ impl VersionStore {
     pub(crate) fn learn(&self, cached_file: &CachedFile, chunks: &Range<u64>) {
         // Later records are seen, or change the version once more.
         let version = self.index.version();
-        for chunks in cached_file.not_learnt(version, chunks) {
+        let unread = cached_file.learnt.lock().unread(version, chunks);
+        for chunks in unread {
             cached_file.learn(|| {
                 self.index
                     .committed_chunks(&cached_file.key, &chunks)
                     .unwrap_or_default()
             });
-            cached_file.has_learnt(version, chunks);
+            cached_file.learnt.lock().note(version, chunks);
         }
     }
 

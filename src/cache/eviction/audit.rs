@@ -1,9 +1,9 @@
-//! The audit: corrects the ledger's count by what the data files take on disk.
+//! The audit: corrects the count of used space by what the data files take on disk.
 //!
 //! Count and disk diverge when processes are killed between writing and counting, when two
 //! processes fill one file (each counts its growth), and by the file system's own metadata. The
 //! audit runs beside writers of all processes, so its result is exact only up to what was written
-//! and freed meanwhile. It corrects the ledger only beyond that margin; a quiet cache is counted
+//! and freed meanwhile. It corrects the count only beyond that margin; a quiet cache is counted
 //! exactly.
 //!
 //! It also frees what no longer belongs to an entry: data files unknown to the index, and bytes in
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::key::EntryKey;
+use crate::cache::sharing::Overhead;
 
 /// Bytes that a file may take beyond its recorded chunks without a closer look: its extents'
 /// metadata.
@@ -23,8 +24,8 @@ const EVERY: u64 = 2;
 
 /// Runs an audit if it is due and no other process runs it.
 pub(crate) fn run_if_due(versions: &VersionStore) {
-    let ledger = &versions.quota.ledger;
-    if ledger.claim_audit((ledger.limit() / EVERY).max(1)) {
+    let quota = &versions.quota;
+    if quota.peers.claim_audit((quota.size() / EVERY).max(1)) {
         run(versions);
     }
 }
@@ -34,10 +35,9 @@ pub(in crate::cache) fn run(versions: &VersionStore) {
     if !versions.is_in_place() {
         return;
     }
-    let ledger = &versions.quota.ledger;
-    ledger.agree_on_limit();
+    let peers = &versions.quota.peers;
+    let before = peers.begin_audit();
     versions.quota.measure_index();
-    let (reserved, clock, freed) = (ledger.reserved(), ledger.clock(), ledger.freed());
     let recorded: HashMap<EntryKey, u64> = versions.index.recorded_bytes().into_iter().collect();
     let mut found = 0;
     for key in versions.store.keys() {
@@ -46,14 +46,15 @@ pub(in crate::cache) fn run(versions: &VersionStore) {
             None => unknown(versions, &key),
         };
     }
-    ledger.set_folders(versions.store.allocated_by_folders());
-    let (came, went) = (ledger.clock() - clock, ledger.freed() - freed);
-    let (least, most) = (found.saturating_sub(went), found + reserved + came);
-    let counted = ledger.used();
+    peers.note_overhead(Overhead::Directories(versions.store.allocated_by_folders()));
+    let now = peers.space();
+    let (came, went) = (now.clock - before.clock, now.freed - before.freed);
+    let (least, most) = (found.saturating_sub(went), found + before.reserved + came);
+    let counted = now.used;
     if counted != counted.clamp(least, most) {
         let by = counted.clamp(least, most).cast_signed() - counted.cast_signed();
         log::debug!("cache usage corrected: {found} bytes found, {counted} bytes counted");
-        ledger.adjust(by);
+        versions.quota.adjust(by);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::cache::key::EntryKey;
 use crate::cache::quota::room::Mark;
 use crate::cache::quota::rounds::Outcome;
 use crate::cache::quota::{Quota, seconds_now};
+use crate::cache::sharing::Bell;
 use crate::util::panic_guard::contained;
 
 /// Maximum bytes of a batch: waiting writers continue after each.
@@ -82,13 +83,13 @@ fn run(versions: &VersionStore, let_go: &dyn Fn()) {
     let quota = &versions.quota;
     let (mut looked, mut names_looked, begun) = (None, None, Instant::now());
     while !quota.rounds.is_closed() {
-        let wanted = quota.ledger.wanted();
+        let wanted = quota.peers.rung(Bell::Wanted);
         let asked = quota.rounds.asked();
         let is_in_place = versions.is_in_place();
         // Writers waiting for space receive the outcome even after a panic.
         let outcome = contained("evicting", || make_room(versions, let_go, &mut looked)).unwrap_or(Outcome::Busy);
         quota.rounds.have_ended(asked, outcome);
-        quota.ledger.relieve();
+        quota.peers.ring(Bell::Relieved);
         // Writers come first; the work that can wait follows.
         let is_settled = asked > 0 || begun.elapsed() >= SETTLING;
         contained("maintaining the cache directory", || {
@@ -112,7 +113,7 @@ fn run(versions: &VersionStore, let_go: &dyn Fn()) {
             } else {
                 SETTLING
             };
-            quota.ledger.wait_wanted(wanted, longest);
+            quota.peers.wait(Bell::Wanted, wanted, longest);
         }
     }
 }
@@ -164,7 +165,7 @@ pub(in crate::cache) fn round(versions: &VersionStore, let_go: &dyn Fn()) -> Out
         refused.extend(evicted.refused);
         if evicted.freed > 0 {
             is_relieved = true;
-            quota.ledger.relieve();
+            quota.peers.ring(Bell::Relieved);
         }
     };
     match is_relieved {

@@ -24,9 +24,11 @@ use crate::cache::index::{ChunkIndex, Record};
 use crate::cache::key::EntryKey;
 use crate::cache::quota::config::free_bytes;
 use crate::cache::quota::policy::Moment;
+use crate::cache::quota::reservation::Reservation;
 use crate::cache::quota::room::Mark;
 use crate::cache::quota::rounds::Outcome;
 use crate::cache::quota::*;
+use crate::cache::sharing::Bell;
 use crate::cache::storage::chunk_store::{ChunkStore, allocated_at};
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Validator, Version};
@@ -267,12 +269,12 @@ fn evicted_chunks_free_records_and_blocks() {
     for settled in [&first, &second] {
         (0..50).for_each(|chunk| write(&versions, settled, chunk).unwrap());
     }
-    let before = versions.quota.ledger.used();
+    let before = versions.quota.peers.space().used;
     let closed = first.cached_file.key.clone();
     versions.note_use(&first.cached_file);
     drop(first);
     assert_eq!(round(&versions, &|| {}), Outcome::Relieved);
-    let freed = before - versions.quota.ledger.used();
+    let freed = before - versions.quota.peers.space().used;
     assert!(freed > 0);
     let left: u64 =
         recorded(&versions, &closed).len() as u64 + recorded(&versions, &second.cached_file.key).len() as u64;
@@ -282,7 +284,7 @@ fn evicted_chunks_free_records_and_blocks() {
         recorded(&versions, &second.cached_file.key).len() as u64
     );
     let on_disk = versions.store.allocated(&closed) + versions.store.allocated(&second.cached_file.key);
-    assert_eq!(versions.quota.ledger.used(), on_disk);
+    assert_eq!(versions.quota.peers.space().used, on_disk);
 }
 
 #[test]
@@ -336,7 +338,7 @@ fn audit_counts_files_and_deletes_orphans() {
     audit::run(&next);
     assert_eq!(std::fs::read_dir(&stray).unwrap().count(), 0);
     assert_eq!(next.store.allocated(&key), 10 * C);
-    assert_eq!(next.quota.ledger.used(), 10 * C);
+    assert_eq!(next.quota.peers.space().used, 10 * C);
     let settled = open(&next, 1, 20);
     assert_eq!(settled.presence.len(), 10);
     let mut back = vec![0; C as usize];
@@ -357,6 +359,6 @@ fn the_free_space_of_the_disk_is_kept() {
     let quota = Quota::open(dir.path(), &config, 0).unwrap();
     assert!(!quota.try_reserve(1).unwrap());
     assert_eq!(quota.shortfall(Mark::Low), 0, "nothing of it is ours");
-    assert!(quota.ledger.try_reserve(MIB, u64::MAX).unwrap());
+    assert!(quota.peers.try_reserve(MIB, u64::MAX).unwrap());
     assert_eq!(quota.shortfall(Mark::High), MIB);
 }

@@ -176,7 +176,7 @@ pub(in crate::cache) fn open_or_forget(versions: &VersionStore, row: &Candidate)
     if cached_file.is_none() && versions.store.lacks(&row.key) && versions.is_in_place() {
         versions.index.record(Record::Forget { key: row.key.clone() });
         // Another program has deleted it, and its bytes still count.
-        versions.quota.ledger.demand_audit();
+        versions.quota.demand_audit();
     }
     cached_file
 }

@@ -11,7 +11,7 @@
 //! 3. These chunks are handed to the index writer.
 //! 4. The manager receives the progress and wakes the waiters.
 //!
-//! **Only then may the written chunks be evicted** ([`WriteGuard`](crate::cache::entry::cached_file::WriteGuard)). Until the scheduler receives a
+//! **Only then may the written chunks be evicted** ([`WriteGuard`](crate::cache::entry::cached_file::write_guard::WriteGuard)). Until the scheduler receives a
 //! write, it relies on earlier reports, for example that a chunk is written to its middle, and
 //! wakes waiters that need no more than that.
 

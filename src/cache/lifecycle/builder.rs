@@ -18,7 +18,7 @@ use crate::cache::fetch::downloader::ChunkDownloader;
 use crate::cache::fetch::file_writer;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::Limits;
-use crate::cache::sharing::dir_lock::DirLock;
+use crate::cache::sharing::DirLock;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::origin::{Client, Logins, Throttle};

@@ -26,7 +26,7 @@ use crate::cache::error::CacheError;
 use crate::cache::facade::Cache;
 use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
 use crate::cache::quota::{self, Quota};
-use crate::cache::sharing::dir_lock::DirLock;
+use crate::cache::sharing::{DirLock, counted};
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
 use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
 use crate::util::events;
@@ -91,12 +91,9 @@ impl Folder {
         let Folder { dir_lock, store, index } = self;
         // The index's sum visits all entries. It is used only if there is no count, or if the count
         // may not have reached the disk before the machine went down.
-        let counted = crate::cache::sharing::ledger::counted(&config.folder).filter(|_| index.is_of_this_boot());
-        let quota = Quota::open(
-            &config.folder,
-            &config.quota,
-            counted.unwrap_or_else(|| index.cached_bytes()),
-        )?;
+        let recorded = counted(&config.folder).filter(|_| index.is_of_this_boot());
+        let recorded = recorded.unwrap_or_else(|| index.cached_bytes());
+        let quota = Quota::open(&config.folder, &config.quota, recorded)?;
         let least = config.least_size();
         if quota.size() < least {
             let size = quota.size();
@@ -150,7 +147,7 @@ impl VersionStore {
             store: ChunkStore::not_made(&config.folder),
             index: Arc::new(ChunkIndex::fallback()?),
             cached_files: CachedFiles::default(),
-            quota: Quota::fallback(&config.quota)?,
+            quota: Quota::fallback(&config.quota),
             restoring: Mutex::default(),
             disk_health,
             logins: config.logins.clone(),

@@ -1,18 +1,15 @@
 //! The user's requests to the cache: jobs, pins, and evictions. Most of these block for a query.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use url::Url;
-use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cache::Cache;
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::eviction::evictor::evict_all;
+use crate::cache::facade::Cache;
 use crate::cache::index::{Holding, JobRow, PinRow, Record};
-use crate::cache::sharing::locks::{Lock, try_lock};
+use crate::cache::sharing::JobLease;
 use crate::http::redact;
 
 /// A fetch without a reader. When this is dropped, the index records the recency of the new bytes.
@@ -45,16 +42,6 @@ pub enum Unpinned {
     /// It stays pinned because of a directory above it: that directory's URL, without secrets.
     Below(String),
 }
-
-/// The lease of a job: no other mount over the directory runs it. Released on drop.
-#[derive(Debug)]
-pub struct JobLease {
-    /// Locked at the job's offset; `None` on a file system without locks.
-    _file: Option<File>,
-}
-
-/// Its bytes are never written; each job locks one of them.
-const JOB_LOCKS: &str = "jobs.lock";
 
 /// The result of an eviction by the user.
 #[derive(Debug, Clone, Default)]
@@ -104,25 +91,7 @@ impl Cache {
 
     /// Takes the lease of a job; `None` while another mount has it. Some system calls.
     pub fn take_job(&self, key: &str) -> Option<JobLease> {
-        let mut options = File::options();
-        let opened = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(self.folder.join(JOB_LOCKS));
-        // An offset is positive.
-        let place = (xxh3_64(key.as_bytes()) >> 1, 1);
-        match opened.and_then(|file| Ok(try_lock(&file, place, Lock::Exclusive)?.then_some(file))) {
-            Ok(None) => None,
-            Ok(file) => Some(JobLease { _file: file }),
-            Err(error) => {
-                // Two mounts that run the same job lose time, and nothing else.
-                log::debug!("can't lock a prefetch job: {error}");
-                Some(JobLease { _file: None })
-            }
-        }
+        JobLease::take(&self.folder, key)
     }
 
     /// Pins a file in all its versions, or everything below a directory: cached and future bytes

@@ -1,7 +1,7 @@
 //! The quota: a hard limit of the cache's size.
 //!
 //! **Space is reserved before bytes are written** (`reservation`) and counted in blocks of the
-//! disk, in a [`ledger`](crate::cache::sharing::ledger) that all processes of the directory share. Everything in the directory
+//! disk, together with all processes that share the directory ([`Peers`]). Everything in the directory
 //! counts: data files, index, directories. The [`evictor`](crate::cache::eviction::evictor) frees space ahead of need, by the rules
 //! of the [`policy`], when the count nears the limit, or the file system's free space nears
 //! `min_free`. A writer without space waits for it; if none can be freed it gets
@@ -11,7 +11,7 @@
 pub(super) mod config;
 pub(crate) mod policy;
 pub(super) mod recency;
-pub(super) mod reservation;
+pub(crate) mod reservation;
 pub(super) mod room;
 pub(super) mod rounds;
 
@@ -25,7 +25,7 @@ use nix::sys::statvfs::fstatvfs;
 use parking_lot::Mutex;
 
 use super::error::CacheError;
-use super::sharing::ledger::Ledger;
+use super::sharing::{Alone, Bell, Overhead, Peers, join};
 use super::storage::chunk_store::allocated_at;
 use super::storage::disk::STAT_BLOCK;
 use crate::util::clock;
@@ -33,16 +33,16 @@ use config::free_bytes;
 pub(crate) use config::{QuotaConfig, Share, half_of_disk};
 use policy::{Moment, TICK};
 pub(crate) use recency::{Recency, SEGMENT};
-pub(crate) use reservation::Reservation;
 use room::{Mark, Usage};
 use rounds::Rounds;
 
 /// The quota of one cache directory.
 #[derive(Debug)]
 pub struct Quota {
-    pub(super) ledger: Ledger,
-    /// A file in the cache directory, for the free space of its file system.
-    pub(super) folder: File,
+    /// The processes that share the directory, and the space that they use.
+    pub(super) peers: Box<dyn Peers>,
+    /// The cache directory, for the free space of its file system. `None` if it can't be opened: nothing is free then.
+    pub(super) folder: Option<File>,
     /// Bytes that must stay free on the file system.
     pub(super) min_free: u64,
     /// The database and SQLite's files beside it.
@@ -60,7 +60,7 @@ impl Quota {
     /// Joins the processes that use the directory. `recorded` are the recorded bytes of the index.
     ///
     /// # Errors
-    /// If the file system's size is unknown, or the ledger can't be used.
+    /// If the file system's size is unknown, or the processes can't be joined.
     pub fn open(folder: &Path, config: &QuotaConfig, recorded: u64) -> Result<Arc<Quota>, CacheError> {
         let failed = |reason: String| CacheError::Folder {
             path: folder.display().to_string(),
@@ -70,8 +70,8 @@ impl Quota {
         let disk = fstatvfs(&opened).map_err(|error| failed(error.to_string()))?;
         let (size, min_free) = (config.size_on(&disk, recorded), config.min_free_on(&disk));
         let quota = Quota {
-            ledger: Ledger::join(folder, size, recorded)?,
-            folder: opened,
+            peers: join(folder, size, recorded)?,
+            folder: Some(opened),
             min_free,
             index_files: ["index.db", "index.db-wal", "index.db-shm"].map(|name| folder.join(name)),
             block: disk.fragment_size().max(STAT_BLOCK),
@@ -84,40 +84,45 @@ impl Quota {
     }
 
     /// A fallback for a directory that can't be opened: it has no space.
-    ///
-    /// # Errors
-    /// If there is no memory for it.
-    pub fn fallback(config: &QuotaConfig) -> Result<Arc<Quota>, CacheError> {
-        let failed = |error: std::io::Error| CacheError::Folder {
-            path: "in memory".to_owned(),
-            reason: error.to_string(),
-        };
-        let size = config.size_on_nothing();
-        let ledger = Ledger::of_nobody_else(size)?;
-        Ok(Arc::new(Quota {
-            folder: ledger.file().map_err(failed)?,
-            ledger,
+    pub fn fallback(config: &QuotaConfig) -> Arc<Quota> {
+        Arc::new(Quota {
+            peers: Box::new(Alone::new(config.size_on_nothing())),
+            folder: None,
             min_free: u64::MAX,
             index_files: Default::default(),
             block: STAT_BLOCK,
             max_age: None,
             rounds: Rounds::default(),
             leftovers: Mutex::default(),
-        }))
+        })
+    }
+
+    /// A quota of `size` bytes without a cache directory.
+    #[cfg(test)]
+    pub(super) fn alone(size: u64) -> Arc<Quota> {
+        let quota = Arc::into_inner(Quota::fallback(&QuotaConfig::default())).unwrap();
+        Arc::new(Quota {
+            peers: Box::new(Alone::new(size)),
+            folder: File::open("/").ok(),
+            min_free: 0,
+            ..quota
+        })
     }
 
     pub(super) fn measure_index(&self) {
-        self.ledger
-            .set_index(self.index_files.iter().map(|file| allocated_at(file)).sum());
+        let bytes = self.index_files.iter().map(|file| allocated_at(file)).sum();
+        self.peers.note_overhead(Overhead::Index(bytes));
     }
 
     /// Returns true if the index may grow by `bytes` bytes within the cache's free space. They
     /// count until the index is measured again.
     pub(super) fn has_room_in_index(&self, bytes: u64) -> bool {
         self.measure_index();
-        let fits = self.ledger.total().saturating_add(bytes) <= self.most();
+        let space = self.peers.space();
+        let fits = space.total().saturating_add(bytes) <= room::most(space.limit);
         if fits {
-            self.ledger.set_index(self.ledger.index().saturating_add(bytes));
+            self.peers
+                .note_overhead(Overhead::Index(space.index.saturating_add(bytes)));
         }
         if self.shortfall(Mark::High) > 0 {
             self.ask();
@@ -127,18 +132,10 @@ impl Quota {
 
     fn usage(&self) -> Usage {
         Usage {
-            limit: self.ledger.limit(),
-            total: self.ledger.total(),
-            used: self.ledger.used(),
-            reserved: self.ledger.reserved(),
+            space: self.peers.space(),
             free: self.free(),
             min_free: self.min_free,
         }
-    }
-
-    /// Maximum of the ledger's count.
-    pub(super) fn most(&self) -> u64 {
-        room::most(self.ledger.limit())
     }
 
     /// Bytes to free to reach the mark.
@@ -154,42 +151,45 @@ impl Quota {
     /// Free bytes of the file system for this user.
     pub(super) fn free(&self) -> u64 {
         // After an error, assume enough: a write fails otherwise.
-        fstatvfs(&self.folder).map_or(u64::MAX, |disk| free_bytes(&disk))
+        let disk = self.folder.as_ref().map(fstatvfs);
+        disk.map_or(0, |disk| disk.map_or(u64::MAX, |disk| free_bytes(&disk)))
     }
 
     /// Requests a round of eviction, here and from all other processes. Returns the number for
     /// [`Rounds::outcome_after`].
     pub(super) fn ask(&self) -> u64 {
         let asked = self.rounds.ask();
-        self.ledger.want();
+        self.peers.ring(Bell::Wanted);
         asked
     }
 
     /// The cache is being closed: writers waiting for space get none.
     pub(super) fn close(&self) {
         self.rounds.close();
-        self.ledger.want();
-        self.ledger.relieve();
+        self.peers.ring(Bell::Wanted);
+        self.peers.ring(Bell::Relieved);
     }
 
     /// Wakes the evictor to check at once for work.
     pub(super) fn wake_evictor(&self) {
-        self.ledger.want();
+        self.peers.ring(Bell::Wanted);
     }
 
     /// Makes an audit due, because the count is wrong.
     pub(super) fn demand_audit(&self) {
-        self.ledger.demand_audit();
+        self.peers.demand_audit();
     }
 
     /// Counts a change found on disk: bytes more, or fewer.
     pub(super) fn adjust(&self, by: i64) {
-        self.ledger.adjust(by);
+        if by != 0 {
+            self.peers.settle(0, by);
+        }
     }
 
     /// Counts a directory that is about to be created for data files.
     pub(super) fn add_folder(&self) {
-        self.ledger.add_folder(self.block);
+        self.peers.note_overhead(Overhead::NewDirectory(self.block));
     }
 
     /// A fetch has left bytes in this file that are to be freed.
@@ -203,7 +203,7 @@ impl Quota {
     /// The current moment, for a use by a handle.
     pub fn moment(&self, handle: u64) -> Moment {
         let seconds = seconds_now();
-        let (clock, limit) = self.ledger.recent(seconds);
+        let (clock, limit) = self.peers.recent(seconds);
         Moment {
             clock: clock / TICK,
             seconds,
@@ -215,12 +215,12 @@ impl Quota {
     /// Maximum bytes worth having in the cache ahead of one reader: more might be evicted before it
     /// is read.
     pub fn most_ahead(&self) -> u64 {
-        self.ledger.limit() / 32
+        self.size() / 32
     }
 
     /// Bytes that the cache may take.
     pub fn size(&self) -> u64 {
-        self.ledger.limit()
+        self.peers.space().limit
     }
 
     /// Allocations are multiples of this, in bytes.
@@ -235,7 +235,7 @@ impl Quota {
 
     /// Returns true if other mounts use the directory now.
     pub fn has_others(&self) -> bool {
-        self.ledger.has_others()
+        self.peers.has_others()
     }
 }
 

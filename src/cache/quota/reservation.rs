@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Quota;
-use super::room::Mark;
+use super::room::{self, Mark};
 use super::rounds::Outcome;
 use crate::cache::error::ReadError;
+use crate::cache::sharing::Bell;
 
 /// The index is measured each time this many bytes were added; that costs some microseconds.
 const LOOK_AT_INDEX: u64 = 128 << 10;
@@ -34,13 +35,13 @@ impl Reservation {
     /// The bytes were written, and the file on disk has grown by `grown` since the last look.
     pub fn settle(mut self, grown: i64) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.quota.ledger.settle(bytes, grown);
+        self.quota.peers.settle(bytes, grown);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.quota.ledger.settle(self.bytes, 0);
+        self.quota.peers.settle(self.bytes, 0);
     }
 }
 
@@ -57,9 +58,9 @@ impl Quota {
         let (deadline, others_turn) = (Instant::now() + PATIENCE, Instant::now() + OTHERS_TURN);
         let mut ticket = None;
         loop {
-            let relieved = self.ledger.relieved();
+            let relieved = self.peers.rung(Bell::Relieved);
             // Read first: what is freed afterwards is space.
-            let is_empty = self.ledger.used() == 0;
+            let is_empty = self.peers.space().used == 0;
             let is_counted = self
                 .try_reserve(bytes)
                 .map_err(|error| ReadError::Store(error.to_string()))?;
@@ -96,19 +97,64 @@ impl Quota {
             if Instant::now() >= deadline {
                 return Err(ReadError::NoRoom);
             }
-            self.ledger.wait_relieved(relieved, wait);
+            self.peers.wait(Bell::Relieved, relieved, wait);
         }
     }
 
     pub(in crate::cache) fn try_reserve(&self, bytes: u64) -> io::Result<bool> {
-        let before = self.ledger.clock();
-        if self.free() < self.min_free.saturating_add(bytes) || !self.ledger.try_reserve(bytes, self.most())? {
+        let before = self.peers.space();
+        let most = room::most(before.limit);
+        if self.free() < self.min_free.saturating_add(bytes) || !self.peers.try_reserve(bytes, most)? {
             return Ok(false);
         }
         // Measures the index at intervals: it grows with what is added.
-        if before / LOOK_AT_INDEX != self.ledger.clock() / LOOK_AT_INDEX {
+        if before.clock / LOOK_AT_INDEX != self.peers.space().clock / LOOK_AT_INDEX {
             self.measure_index();
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A quota with 5 MiB reserved, and a writer who needs 2 MiB more than fit. Returns what the writer gets once a round of
+    /// eviction has ended with `outcome`, and with the 5 MiB released if that freed any.
+    fn waits_for(outcome: Outcome) -> Result<(), ReadError> {
+        let quota = Quota::alone(8 * MIB);
+        let first = quota.reserve(5 * MIB).unwrap();
+        let seen = quota.peers.rung(Bell::Wanted);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| quota.reserve(2 * MIB).map(drop));
+            quota.peers.wait(Bell::Wanted, seen, Duration::from_secs(60));
+            if outcome == Outcome::Relieved {
+                drop(first);
+            }
+            quota.rounds.have_ended(quota.rounds.asked(), outcome);
+            quota.peers.ring(Bell::Relieved);
+            writer.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn writer_gets_the_space_that_a_round_frees() {
+        assert!(waits_for(Outcome::Relieved).is_ok());
+    }
+
+    #[test]
+    fn writer_is_refused_if_nothing_can_be_freed() {
+        assert!(matches!(waits_for(Outcome::Exhausted), Err(ReadError::NoRoom)));
+    }
+
+    #[test]
+    fn dropped_reservation_takes_no_space() {
+        let quota = Quota::alone(8 * MIB);
+        drop(quota.reserve(5 * MIB).unwrap());
+        assert_eq!(quota.peers.space().used, 0);
+        quota.reserve(5 * MIB).unwrap().settle(3);
+        assert_eq!((quota.peers.space().used, quota.peers.space().reserved), (3, 0));
     }
 }

@@ -3,6 +3,8 @@
 //! A little is held back for what grows by itself: the index, and the file system's metadata of a
 //! file's extents, which it allocates at write-back.
 
+use crate::cache::sharing::Space;
+
 /// Held back for the index: more than it and its log grow by batches of records of several
 /// processes before it is measured again.
 const INDEX_GROWTH: u64 = 2 << 20;
@@ -44,21 +46,15 @@ const MOST_FREED_FOR_OTHERS: u64 = 256 << 20;
 
 /// What the room depends on, in bytes.
 pub(super) struct Usage {
-    /// Maximum size of the cache.
-    pub(super) limit: u64,
-    /// The ledger's count of everything.
-    pub(super) total: u64,
-    /// Of it, the data files.
-    pub(super) used: u64,
-    /// Of it, what is about to be written to data files.
-    pub(super) reserved: u64,
+    /// What all processes of the cache use.
+    pub(super) space: Space,
     /// Free bytes of the file system.
     pub(super) free: u64,
     /// Bytes that must stay free there.
     pub(super) min_free: u64,
 }
 
-/// Maximum of the ledger's count in a cache of at most `limit` bytes.
+/// Maximum of the [total](Space::total) in a cache of at most `limit` bytes.
 pub(super) fn most(limit: u64) -> u64 {
     limit.saturating_sub(INDEX_GROWTH + (limit / EXTENTS).min(MOST_EXTENTS))
 }
@@ -66,21 +62,22 @@ pub(super) fn most(limit: u64) -> u64 {
 impl Usage {
     /// Bytes to free to reach the mark.
     pub(super) fn shortfall(&self, mark: Mark) -> u64 {
-        let most = most(self.limit);
+        let most = most(self.space.limit);
         let slack = mark.slack(most);
-        let over = self.total.saturating_sub(most - slack);
+        let over = self.space.total().saturating_sub(most - slack);
         // Bytes of other files can't be freed here.
-        let missing = self.wanted_free(slack).saturating_sub(self.free).min(self.used);
+        let missing = self.wanted_free(slack).saturating_sub(self.free).min(self.space.used);
         over.max(missing)
     }
 
     /// Bytes that data files can take before any of them has to be evicted for the next.
     pub(super) fn room(&self) -> u64 {
-        let most = most(self.limit);
+        let most = most(self.space.limit);
         let slack = Mark::High.slack(most);
-        let beside_data = self.total.saturating_sub(self.used + self.reserved);
+        let beside_data = self.space.total().saturating_sub(self.space.used + self.space.reserved);
         let by_size = most.saturating_sub(slack + beside_data);
         let by_disk = self
+            .space
             .used
             .saturating_add(self.free)
             .saturating_sub(self.wanted_free(slack));

@@ -1,6 +1,6 @@
 //! The ledger: the disk space of the cache directory, counted by all processes that use it.
 //!
-//! The file `usage` has one page of numbers, which each process reads and writes (`page`). **The
+//! The file `usage` ([`file`]) has one page of numbers ([`page`](super::page)), which each process reads and writes. **The
 //! count is never less than what is allocated**: bytes are added before they are written, and
 //! subtracted after a hole was punched. What a killed process had reserved and not written stays
 //! counted until the next process alone in the directory, or the next
@@ -16,7 +16,7 @@
 //! when the page can be written again. If another program has truncated or overwritten the page,
 //! this process writes it anew from what it knows, and requests an audit.
 
-mod page;
+mod file;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,16 +25,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use parking_lot::{Condvar, Mutex};
 
 use super::locks::{Lock, is_locked_by_others, try_lock};
+use super::page::{self, FOLDERS, GROWN, LIMIT, Page, SLOTS, Word, limit_of, process_in, reserved_by};
+use super::peers::{Bell, Overhead, Peers, Space};
 use crate::cache::error::CacheError;
 use crate::util::events;
-use page::{
-    AUDITED, Bell, Changing, FOLDERS, FREED, GROWN, INDEX, JOIN_LOCK, LIMIT, Page, SLOTS, USED, Word, limit_of, open,
-    process_in, reserved_by, slot_lock,
-};
+use file::{Changing, JOIN_LOCK, slot_lock};
 
 /// Slot of a ledger that only reads the page.
 const NO_SLOT: usize = usize::MAX;
@@ -46,7 +44,7 @@ const LOOK_FOR_NEWCOMERS: Duration = Duration::from_secs(1);
 
 /// One process's access to the counters.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(super) struct Ledger {
     /// The file; its lock holds the slot.
     file: File,
     slot: usize,
@@ -79,45 +77,23 @@ impl State {
 }
 
 impl Ledger {
-    /// Joins the processes that use the directory, with this process's configured size. `recorded`
-    /// is the index's count: the first process uses the larger of the two counts.
+    /// Opens the file and takes a slot in it, as [`join`](super::join) does.
     ///
     /// # Errors
-    /// If the file can't be created or written, or too many processes use the directory.
-    pub(crate) fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
+    /// If the file can't be created or written, or all slots are taken.
+    pub(super) fn join(folder: &Path, limit: u64, recorded: u64) -> Result<Ledger, CacheError> {
         let path = folder.join("usage");
         let failed = |reason: String| CacheError::Folder {
             path: path.display().to_string(),
             reason,
         };
-        let file = open(&path).map_err(|error| failed(error.to_string()))?;
+        let file = file::open(&path).map_err(|error| failed(error.to_string()))?;
         Ledger::join_file(file, limit, recorded).map_err(failed)
-    }
-
-    /// A ledger in memory, not shared.
-    ///
-    /// # Errors
-    /// If there is no memory for it.
-    pub(crate) fn of_nobody_else(limit: u64) -> Result<Ledger, CacheError> {
-        let failed = |reason: String| CacheError::Folder {
-            path: "in memory".to_owned(),
-            reason,
-        };
-        let file = memfd_create("usage", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.to_string()))?;
-        Ledger::join_file(File::from(file), limit, 0).map_err(failed)
-    }
-
-    /// Another descriptor of its file.
-    ///
-    /// # Errors
-    /// If there is no descriptor left.
-    pub(crate) fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
     }
 
     /// A ledger that only reads an open file.
     fn looking_at(file: File) -> io::Result<Ledger> {
-        let page = Page::read(&file)?;
+        let page = file::read(&file)?;
         Ok(Ledger {
             file,
             slot: NO_SLOT,
@@ -149,7 +125,7 @@ impl Ledger {
         ledger
             .change_with(|page, _| {
                 if is_first || !page.is_begun() {
-                    begin_anew(page, recorded);
+                    page.begin_anew(recorded);
                 }
                 page[limit_of(slot)] = limit;
                 page[reserved_by(slot)] = 0;
@@ -165,7 +141,7 @@ impl Ledger {
     /// Reads the page.
     fn look<T>(&self, look: impl FnOnce(&Page) -> T) -> T {
         let mut state = self.state.lock();
-        let read = Page::read(&self.file).unwrap_or_else(|_| state.page.clone());
+        let read = file::read(&self.file).unwrap_or_else(|_| state.page.clone());
         if self.is_intact(&read) {
             state.page = read;
             let State { page, owed, .. } = &mut *state;
@@ -193,11 +169,11 @@ impl Ledger {
         let mut state = self.state.lock();
         let changed = (|| {
             let _locked = Changing::begin(&self.file)?;
-            let before = Page::read(&self.file)?;
+            let before = file::read(&self.file)?;
             let mut page = before.clone();
             let changed = change(&mut page, &state);
             if page != before {
-                page.write(&self.file)?;
+                file::write(&page, &self.file)?;
             }
             Ok((changed, page))
         })();
@@ -254,7 +230,7 @@ impl Ledger {
                 page[word] = known[word];
             }
         }
-        page[AUDITED] = 0;
+        page.demand_audit();
     }
 
     fn note(&self, page: &Page) {
@@ -263,23 +239,49 @@ impl Ledger {
     }
 
     /// Sets the limit to the smallest configured size of the processes that use the directory.
-    pub(crate) fn agree_on_limit(&self) {
+    fn agree_on_limit(&self) {
         let living = self.living();
         // If it can't be written, the previous limit holds.
-        let _ = self.change(|page| {
-            let limits = living.iter().map(|&slot| page[limit_of(slot)]);
-            page[LIMIT] = limits.min().unwrap_or(0);
-        });
+        let _ = self.change(|page| page.agree_on_limit(&living));
     }
 
-    /// The size limit in bytes.
-    pub(crate) fn limit(&self) -> u64 {
-        self.look(|page| page[LIMIT])
+    /// The pids of the processes that use the directory, for a message.
+    fn processes(&self) -> String {
+        let living: Vec<usize> = (0..SLOTS).filter(|&slot| self.is_taken(slot)).collect();
+        let numbers: Vec<String> =
+            self.look(|page| living.iter().map(|&slot| page[process_in(slot)].to_string()).collect());
+        numbers.join(", ")
     }
 
-    /// The clock and the limit, at most a second old (`second` since 1970). Usually needs no system
-    /// call.
-    pub(crate) fn recent(&self, second: u32) -> (u64, u64) {
+    /// The slots of the living processes that use the directory, with this one.
+    fn living(&self) -> Vec<usize> {
+        let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
+        let is_living = |slot: &usize| *slot == self.slot || self.is_taken(*slot);
+        noted.into_iter().filter(is_living).collect()
+    }
+
+    /// The slots with a process, living or dead.
+    fn noted_in(&self, page: &Page) -> impl Iterator<Item = usize> {
+        (0..SLOTS).filter(|&slot| page[process_in(slot)] != 0)
+    }
+
+    fn is_taken(&self, slot: usize) -> bool {
+        is_locked_by_others(&self.file, slot_lock(slot))
+    }
+}
+
+impl Peers for Ledger {
+    fn has_others(&self) -> bool {
+        let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
+        noted.into_iter().any(|slot| slot != self.slot && self.is_taken(slot))
+    }
+
+    fn space(&self) -> Space {
+        let living = self.living();
+        self.look(|page| page.space(living.iter().map(|&slot| page[reserved_by(slot)]).sum()))
+    }
+
+    fn recent(&self, second: u32) -> (u64, u64) {
         if self.looked.swap(second, Ordering::Relaxed) != second {
             self.look(|_| ());
         }
@@ -289,140 +291,35 @@ impl Ledger {
         )
     }
 
-    /// Bytes allocated or reserved in total.
-    pub(crate) fn total(&self) -> u64 {
-        self.look(Page::total)
+    fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
+        self.change(|page| page.try_reserve(self.slot, bytes, most))
     }
 
-    /// Counts bytes that are about to be written, if that leaves the total at `most` or below.
-    ///
-    /// # Errors
-    /// If the page can't be changed.
-    pub(crate) fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
-        self.change(|page| {
-            let fits = page.total().saturating_add(bytes) <= most;
-            if fits {
-                let bytes = bytes.cast_signed();
-                page.add([(USED, bytes), (GROWN, bytes), (reserved_by(self.slot), bytes)]);
-            }
-            fits
-        })
+    fn settle(&self, reserved: u64, grown: i64) {
+        self.add(page::settling(self.slot, reserved, grown));
     }
 
-    /// Ends a reservation of `reserved` bytes, after which the file has grown by `grown`.
-    pub(crate) fn settle(&self, reserved: u64, grown: i64) {
-        let change = grown.saturating_sub_unsigned(reserved);
-        let freed = change.min(0).saturating_neg();
-        self.add([
-            (USED, change),
-            (FREED, freed),
-            (reserved_by(self.slot), 0_i64.saturating_sub_unsigned(reserved)),
-        ]);
-    }
-
-    /// Counts a change found on disk.
-    pub(crate) fn adjust(&self, by: i64) {
-        if by != 0 {
-            self.add([(USED, by), (FREED, by.min(0).saturating_neg())]);
+    fn note_overhead(&self, overhead: Overhead) {
+        match overhead {
+            Overhead::NewDirectory(bytes) => self.add([(FOLDERS, bytes.cast_signed())]),
+            // After a failure, the next measurement corrects it.
+            Overhead::Index(_) | Overhead::Directories(_) => drop(self.change(|page| page.note_overhead(overhead))),
         }
     }
 
-    /// The logical clock: total bytes ever added.
-    pub(crate) fn clock(&self) -> u64 {
-        self.look(|page| page[GROWN])
+    fn claim_audit(&self, every: u64) -> bool {
+        // After a failure: the audit's result could not be written.
+        self.change(|page| page.claim_audit(every)).unwrap_or(false)
     }
 
-    /// Total bytes ever freed.
-    pub(crate) fn freed(&self) -> u64 {
-        self.look(|page| page[FREED])
-    }
-
-    /// Bytes of the data files alone, allocated or reserved.
-    pub(crate) fn used(&self) -> u64 {
-        self.look(|page| page[USED])
-    }
-
-    /// Bytes that living processes have reserved and not settled.
-    pub(crate) fn reserved(&self) -> u64 {
-        let living = self.living();
-        self.look(|page| living.iter().map(|&slot| page[reserved_by(slot)]).sum())
-    }
-
-    /// Sets the bytes of the index. A failure is corrected by the next call.
-    pub(crate) fn set_index(&self, bytes: u64) {
-        let _ = self.change(|page| page[INDEX] = bytes);
-    }
-
-    /// Bytes of the index, as last set.
-    pub(crate) fn index(&self) -> u64 {
-        self.look(|page| page[INDEX])
-    }
-
-    /// Sets the bytes of the directories. A failure is corrected by the next call.
-    pub(crate) fn set_folders(&self, bytes: u64) {
-        let _ = self.change(|page| page[FOLDERS] = bytes);
-    }
-
-    /// Counts a directory that is about to be created.
-    pub(crate) fn add_folder(&self, bytes: u64) {
-        self.add([(FOLDERS, bytes.cast_signed())]);
-    }
-
-    /// Claims the next audit: true if `every` bytes were added since the last one and no other
-    /// process has claimed it.
-    pub(crate) fn claim_audit(&self, every: u64) -> bool {
-        let claimed = self.change(|page| {
-            let (last, now) = (page[AUDITED], page[GROWN].max(1));
-            let is_due = last == 0 || now.saturating_sub(last) >= every;
-            if is_due {
-                page[AUDITED] = now;
-            }
-            is_due
-        });
-        // The audit's result could not be written.
-        claimed.unwrap_or(false)
-    }
-
-    /// Makes an audit due, because the count is wrong.
-    pub(crate) fn demand_audit(&self) {
+    fn demand_audit(&self) {
         // If this fails, the next audit comes at its usual time.
-        let _ = self.change(|page| page[AUDITED] = 0);
+        let _ = self.change(Page::demand_audit);
     }
 
-    /// Returns true if other processes, or other caches of this one, use the directory.
-    pub(crate) fn has_others(&self) -> bool {
-        let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
-        noted.into_iter().any(|slot| slot != self.slot && self.is_taken(slot))
-    }
-
-    /// Rings the bell "room is wanted", for all processes.
-    pub(crate) fn want(&self) {
-        self.ring(Bell::Wanted);
-    }
-
-    /// The counter for [`Self::wait_wanted`].
-    pub(crate) fn wanted(&self) -> u32 {
-        self.rung(Bell::Wanted)
-    }
-
-    /// Sleeps until room is wanted, unless it was since `seen`; at most for `longest`.
-    pub(crate) fn wait_wanted(&self, seen: u32, longest: Duration) {
-        self.wait(Bell::Wanted, seen, longest);
-    }
-
-    /// Rings the bell "there may be room", for all processes.
-    pub(crate) fn relieve(&self) {
-        self.ring(Bell::Relieved);
-    }
-
-    /// The counter for [`Self::wait_relieved`].
-    pub(crate) fn relieved(&self) -> u32 {
-        self.rung(Bell::Relieved)
-    }
-
-    /// Sleeps until there may be room, unless there was since `seen`; at most for `longest`.
-    pub(crate) fn wait_relieved(&self, seen: u32, longest: Duration) {
-        self.wait(Bell::Relieved, seen, longest);
+    fn begin_audit(&self) -> Space {
+        self.agree_on_limit();
+        self.space()
     }
 
     /// Waiters in this process are notified even if the page can't be written.
@@ -457,50 +354,6 @@ impl Ledger {
             self.rung.wait_for(&mut state, pause.min(deadline - now));
         }
     }
-
-    /// The pids of the processes that use the directory, for a message.
-    pub(crate) fn processes(&self) -> String {
-        let living: Vec<usize> = (0..SLOTS).filter(|&slot| self.is_taken(slot)).collect();
-        let numbers: Vec<String> =
-            self.look(|page| living.iter().map(|&slot| page[process_in(slot)].to_string()).collect());
-        numbers.join(", ")
-    }
-
-    /// The slots of the living processes that use the directory, with this one.
-    fn living(&self) -> Vec<usize> {
-        let noted: Vec<usize> = self.look(|page| self.noted_in(page).collect());
-        let is_living = |slot: &usize| *slot == self.slot || self.is_taken(*slot);
-        noted.into_iter().filter(is_living).collect()
-    }
-
-    /// The slots with a process, living or dead.
-    fn noted_in(&self, page: &Page) -> impl Iterator<Item = usize> {
-        (0..SLOTS).filter(|&slot| page[process_in(slot)] != 0)
-    }
-
-    fn is_taken(&self, slot: usize) -> bool {
-        is_locked_by_others(&self.file, slot_lock(slot))
-    }
-}
-
-/// No other process uses the directory: the reservations of dead processes are dropped.
-fn begin_anew(page: &mut Page, recorded: u64) {
-    if !page.is_begun() {
-        *page = Page::empty();
-        page.begin();
-    }
-    page[USED] = without_reservations(page).max(recorded);
-    page[GROWN] = page[GROWN].max(recorded);
-    (0..SLOTS).for_each(|slot| page[reserved_by(slot)] = 0);
-    for word in [FREED, AUDITED, INDEX] {
-        page[word] = 0;
-    }
-}
-
-/// Bytes of the data files without the reservations of dead processes.
-fn without_reservations(page: &Page) -> u64 {
-    let reserved = (0..SLOTS).map(|slot| page[reserved_by(slot)]);
-    page[USED].saturating_sub(reserved.fold(0, u64::saturating_add))
 }
 
 impl Drop for Ledger {
@@ -510,11 +363,7 @@ impl Drop for Ledger {
         }
         // Reservations still open will not be written. If this fails, the count is too high.
         let _ = self.change(|page| {
-            let reserved = std::mem::take(&mut page[reserved_by(self.slot)]);
-            page.add([
-                (USED, 0_i64.saturating_sub_unsigned(reserved)),
-                (FREED, reserved.cast_signed()),
-            ]);
+            page.add(page::settling(self.slot, page[reserved_by(self.slot)], 0));
             page[process_in(self.slot)] = 0;
         });
         let _ = try_lock(&self.file, slot_lock(self.slot), Lock::None);
@@ -525,7 +374,7 @@ impl Drop for Ledger {
 pub(crate) fn counted(folder: &Path) -> Option<u64> {
     let ledger = look_at(folder).ok().flatten()?;
     // Reservations of dead processes take no space; the next process alone subtracts them.
-    Some(ledger.look(without_reservations))
+    Some(ledger.look(Page::used_without_reservations))
 }
 
 /// Requests an audit from the processes that use the directory, after another program has deleted
@@ -536,7 +385,7 @@ pub(crate) fn counted(folder: &Path) -> Option<u64> {
 pub(crate) fn demand_audit(folder: &Path) -> io::Result<()> {
     if let Some(ledger) = look_at(folder)? {
         ledger.change(|page| {
-            page[AUDITED] = 0;
+            page.demand_audit();
             page.ring(Bell::Wanted);
         })?;
     }

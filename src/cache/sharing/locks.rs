@@ -11,9 +11,26 @@ use std::io;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
+use super::peers::FileLocks;
+
+/// The locks of the kernel on whole data files.
+#[derive(Debug)]
+pub(crate) struct KernelLocks;
+
+impl FileLocks for KernelLocks {
+    fn try_exclusive(&self, file: &File) -> io::Result<bool> {
+        try_lock(file, WHOLE, Lock::Exclusive)
+    }
+
+    fn share(&self, file: &File) -> io::Result<()> {
+        // Weakening a lock never waits.
+        lock(file, WHOLE, Lock::Shared)
+    }
+}
+
 /// The kind of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lock {
+pub(super) enum Lock {
     /// Others may hold it too, shared.
     Shared,
     /// No other process may hold it.
@@ -23,14 +40,14 @@ pub(crate) enum Lock {
 }
 
 /// The range of a whole file.
-pub(crate) const WHOLE: (u64, u64) = (0, 0);
+const WHOLE: (u64, u64) = (0, 0);
 
 /// Takes, changes or releases the lock on `len` bytes from `start` (0 bytes: to the end). Returns
 /// false if another open file holds it; then this file's lock is unchanged.
 ///
 /// # Errors
 /// If the file system has no such locks.
-pub(crate) fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<bool> {
+pub(super) fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(start, len, lock))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
@@ -42,7 +59,7 @@ pub(crate) fn try_lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io:
 ///
 /// # Errors
 /// If the file system has no such locks.
-pub(crate) fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()> {
+pub(super) fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Result<()> {
     loop {
         match fcntl(file, FcntlArg::F_OFD_SETLKW(&range(start, len, lock))) {
             Ok(_) => return Ok(()),
@@ -53,7 +70,7 @@ pub(crate) fn lock(file: &File, (start, len): (u64, u64), lock: Lock) -> io::Res
 }
 
 /// Returns true if another open file has a lock there that prevents an exclusive one.
-pub(crate) fn is_locked_by_others(file: &File, (start, len): (u64, u64)) -> bool {
+pub(super) fn is_locked_by_others(file: &File, (start, len): (u64, u64)) -> bool {
     let mut range = range(start, len, Lock::Exclusive);
     // After an error, assume that it is locked.
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut range)).is_err() || i32::from(range.l_type) != libc::F_UNLCK

@@ -6,7 +6,7 @@
 //! only the index does (`crate::cache::entry::chunk_bitmap`).
 //!
 //! Files are named by their entry's key: `data/ab/cdef…`. Each user of a file holds a shared lock
-//! on it ([`locks`](crate::cache::sharing::locks)), and several processes fill one together: the
+//! on it ([`FileLocks`]), and several processes fill one together: the
 //! bytes of a version are the same, whichever process fetches them. Setting a file's size, punching
 //! holes and deletion need the exclusive lock: no other process has the file open then.
 //!
@@ -24,7 +24,7 @@ use super::descriptor_budget::DescriptorBudget;
 use super::disk::{Disk, System, taken_by};
 use crate::cache::error::CacheError;
 use crate::cache::key::EntryKey;
-use crate::cache::sharing::locks::{Lock, WHOLE, lock, try_lock};
+use crate::cache::sharing::{Alone, FileLocks, KernelLocks};
 
 /// Number of checks of a file that others have open with a wrong size, and the pause between them.
 const TRIES: u32 = 50;
@@ -35,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct ChunkStore {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
+    locks: Arc<dyn FileLocks>,
     descriptors: Arc<DescriptorBudget>,
 }
 
@@ -49,7 +50,10 @@ impl ChunkStore {
             path: folder.display().to_string(),
             reason: error.to_string(),
         })?;
-        Ok(ChunkStore::not_made(cache_dir))
+        Ok(ChunkStore {
+            locks: Arc::new(KernelLocks),
+            ..ChunkStore::not_made(cache_dir)
+        })
     }
 
     /// A store that creates nothing: no file in it is ever opened.
@@ -57,6 +61,7 @@ impl ChunkStore {
         ChunkStore {
             folder: cache_dir.join("data"),
             disk: Arc::new(System),
+            locks: Arc::new(Alone::new(0)),
             descriptors: DescriptorBudget::of_this_process(),
         }
     }
@@ -82,7 +87,7 @@ impl ChunkStore {
     }
 
     fn data_file(&self, file: File, size: u64, found: Found) -> DataFile {
-        DataFile::over(file, &self.disk, size, found)
+        DataFile::over(file, &self.disk, &self.locks, size, found)
     }
 
     /// Opens the data file of an entry of `size` bytes, locked.
@@ -105,11 +110,11 @@ impl ChunkStore {
         make_private_folder(path.parent().unwrap_or(&self.folder))?;
         for _ in 0..TRIES {
             let file = private_file().create(true).truncate(false).open(&path)?;
-            let is_alone = try_lock(&file, WHOLE, Lock::Exclusive)?;
+            let is_alone = self.locks.try_exclusive(&file)?;
             if !is_alone {
                 // Others use it, or one of them is setting its size or punching holes: then this
                 // waits.
-                lock(&file, WHOLE, Lock::Shared)?;
+                self.locks.share(&file)?;
             }
             let metadata = file.metadata()?;
             if metadata.nlink() == 0 {
@@ -118,7 +123,7 @@ impl ChunkStore {
                 continue;
             }
             if metadata.len() == size {
-                try_lock(&file, WHOLE, Lock::Shared)?;
+                self.locks.share(&file)?;
                 return Ok(self.data_file(file, size, Found::Intact));
             }
             if is_alone {
@@ -128,7 +133,7 @@ impl ChunkStore {
                     return Err(io::Error::other("the index can't be written"));
                 }
                 self.disk.set_len(&file, size)?;
-                try_lock(&file, WHOLE, Lock::Shared)?;
+                self.locks.share(&file)?;
                 return Ok(self.data_file(file, size, Found::Nothing));
             }
             // The process that was to set its size was killed, and others opened it as this one
@@ -147,11 +152,12 @@ impl ChunkStore {
     /// this process must not be in the way.
     pub fn open_recorded(&self, key: &EntryKey, size: u64) -> Option<DataFile> {
         let file = private_file().open(self.path_of(key)).ok()?;
-        let is_good = try_lock(&file, WHOLE, Lock::Exclusive).ok()?
-            && try_lock(&file, WHOLE, Lock::Shared).ok()?
-            && file
-                .metadata()
-                .is_ok_and(|metadata| metadata.nlink() > 0 && metadata.len() == size);
+        if !self.locks.try_exclusive(&file).ok()? {
+            return None;
+        }
+        self.locks.share(&file).ok()?;
+        let metadata = file.metadata().ok()?;
+        let is_good = metadata.nlink() > 0 && metadata.len() == size;
         is_good.then(|| self.data_file(file, size, Found::Intact))
     }
 

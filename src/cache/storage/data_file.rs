@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::descriptor_budget::Descriptor;
 use super::disk::{Disk, System, taken_by};
-use crate::cache::sharing::locks::{Lock, WHOLE, try_lock};
+use crate::cache::sharing::{Alone, FileLocks};
 
 /// Maximum block size of a file system: 64 KiB.
 pub(crate) const LAST_BLOCK: u64 = 64 << 10;
@@ -36,6 +36,7 @@ pub struct DataFile {
     /// Its share of the descriptor budget, if it counts.
     descriptor: Option<Arc<Descriptor>>,
     disk: Arc<dyn Disk>,
+    locks: Arc<dyn FileLocks>,
     /// Held by the thread that holds the exclusive lock. The lock belongs to the open file: if two
     /// threads held it, the first to weaken it would let other processes in beside the second.
     turn: Mutex<()>,
@@ -80,6 +81,7 @@ impl DataFile {
             file: Arc::new(file),
             descriptor: None,
             disk: Arc::new(System),
+            locks: Arc::new(Alone::new(0)),
             turn: Mutex::default(),
             size,
             found: Found::Nothing,
@@ -89,11 +91,18 @@ impl DataFile {
 
 impl DataFile {
     /// An open data file, locked by the caller.
-    pub(in crate::cache) fn over(file: File, disk: &Arc<dyn Disk>, size: u64, found: Found) -> DataFile {
+    pub(in crate::cache) fn over(
+        file: File,
+        disk: &Arc<dyn Disk>,
+        locks: &Arc<dyn FileLocks>,
+        size: u64,
+        found: Found,
+    ) -> DataFile {
         DataFile {
             file: Arc::new(file),
             descriptor: None,
             disk: Arc::clone(disk),
+            locks: Arc::clone(locks),
             turn: Mutex::default(),
             size,
             found,
@@ -125,6 +134,7 @@ impl DataFile {
             file,
             descriptor: None,
             disk: Arc::new(System),
+            locks: Arc::new(Alone::new(0)),
             turn: Mutex::default(),
             size,
             found: Found::Nowhere,
@@ -237,13 +247,17 @@ impl DataFile {
 
     /// Takes the exclusive lock. `None` if the file is open elsewhere: in another process that uses
     /// the cache, in a program that has mapped it through a passthrough handle, or exclusively in
-    /// another thread.
+    /// another thread. `None` also for a file that is [nowhere](Self::nowhere): all such share one.
     pub fn exclusively(&self) -> Option<Exclusive<'_>> {
+        if self.found == Found::Nowhere {
+            return None;
+        }
         let turn = self.turn.try_lock()?;
-        let is_locked = try_lock(&self.file, WHOLE, Lock::Exclusive).ok()?;
+        let is_locked = self.locks.try_exclusive(&self.file).ok()?;
         let exclusive = is_locked.then_some(Exclusive {
             file: &self.file,
             disk: &*self.disk,
+            locks: &*self.locks,
             _turn: turn,
         })?;
         (!is_open_elsewhere(&self.file)).then_some(exclusive)
@@ -255,6 +269,7 @@ impl DataFile {
 pub struct Exclusive<'a> {
     file: &'a File,
     disk: &'a dyn Disk,
+    locks: &'a dyn FileLocks,
     /// Released after the lock.
     _turn: MutexGuard<'a, ()>,
 }
@@ -288,7 +303,7 @@ impl Exclusive<'_> {
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
         // Weakening a lock always succeeds.
-        let _ = try_lock(self.file, WHOLE, Lock::Shared);
+        let _ = self.locks.share(self.file);
     }
 }
 

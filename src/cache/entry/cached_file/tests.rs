@@ -1,12 +1,12 @@
 //! Which chunks of a version are evicted, and which stay.
 
 use super::*;
-use crate::cache::quota::{Quota, QuotaConfig};
+use crate::cache::quota::Quota;
 
 const C: u64 = 4096;
 
-fn quota(dir: &tempfile::TempDir) -> Arc<Quota> {
-    Quota::open(dir.path(), &QuotaConfig::default(), 0).unwrap()
+fn quota() -> Arc<Quota> {
+    Quota::alone(64 << 20)
 }
 
 /// A file of four chunks, all of them present.
@@ -35,8 +35,7 @@ fn evict(cached_file: &Arc<CachedFile>, chunks: &[u64]) -> Option<(Vec<u64>, i64
 
 #[test]
 fn what_is_used_filled_or_held_stays_and_the_rest_goes() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = cached_file(&quota);
     let hold = cached_file.hold_if_complete().unwrap();
     assert!(evict(&cached_file, &[0, 1, 2, 3]).is_none() && cached_file.evictable(0).is_empty());
@@ -52,8 +51,7 @@ fn what_is_used_filled_or_held_stays_and_the_rest_goes() {
 
 #[test]
 fn a_chunk_that_is_wanted_again_while_it_leaves_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = cached_file(&quota);
     let leaving = cached_file.begin_eviction(&[1, 2]).unwrap();
     assert!(!cached_file.presence.contains(1));
@@ -67,8 +65,7 @@ fn a_chunk_that_is_wanted_again_while_it_leaves_stays() {
 
 #[test]
 fn evicting_chunk_is_not_reloaded_from_the_index() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = cached_file(&quota);
     let leaving = cached_file.begin_eviction(&[1]).unwrap();
     cached_file.learn(|| vec![0, 1]);
@@ -78,8 +75,7 @@ fn evicting_chunk_is_not_reloaded_from_the_index() {
 
 #[test]
 fn a_fetch_that_ends_within_a_chunk_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = Arc::new(CachedFile::for_tests(C, 4 * C));
     let (one, other) = (cached_file.fill(1..3, &quota), cached_file.fill(2..3, &quota));
     let room = quota.reserve(2 * C).unwrap();
@@ -109,8 +105,7 @@ fn a_fetch_that_ends_within_a_chunk_leaves_nothing_behind() {
 
 #[test]
 fn lost_chunk_is_not_reloaded_from_the_index() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = cached_file(&quota);
     cached_file.lose(1);
     cached_file.learn(|| vec![0, 1]);
@@ -123,8 +118,7 @@ fn lost_chunk_is_not_reloaded_from_the_index() {
 
 #[test]
 fn restarted_unverified_chunk_is_not_reloaded_from_the_index() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = Arc::new(CachedFile::for_tests(C, 4 * C));
     cached_file.unverified.put_back(1, 7);
     let leaving = cached_file.begin_eviction(&[1]).unwrap();
@@ -136,8 +130,7 @@ fn restarted_unverified_chunk_is_not_reloaded_from_the_index() {
 
 #[test]
 fn possibly_recorded_blocks_are_kept_while_unknown() {
-    let dir = tempfile::tempdir().unwrap();
-    let quota = quota(&dir);
+    let quota = quota();
     let cached_file = Arc::new(CachedFile::for_tests(C, 4 * C));
     let filling = cached_file.fill(1..2, &quota);
     let room = quota.reserve(C).unwrap();

@@ -198,14 +198,14 @@ fn what_is_cleared_beside_a_mount_no_longer_counts_there() {
     drop(settled);
     mount.index.sync();
     audit::run_if_due(&mount);
-    assert_eq!(mount.quota.ledger.used(), 10 * C);
-    let wanted = mount.quota.ledger.wanted();
+    assert_eq!(mount.quota.peers.space().used, 10 * C);
+    let wanted = mount.quota.peers.rung(Bell::Wanted);
     let fsck = Fsck::open(dir.path()).unwrap();
     assert_eq!(fsck.clear(&key), Dropped::Yes);
     fsck.close();
-    assert_ne!(mount.quota.ledger.wanted(), wanted, "the evictor is woken");
+    assert_ne!(mount.quota.peers.rung(Bell::Wanted), wanted, "the evictor is woken");
     audit::run_if_due(&mount);
-    assert_eq!(mount.quota.ledger.used(), 0);
+    assert_eq!(mount.quota.peers.space().used, 0);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn deleted_data_files_are_detected() {
     // At once, with nothing else to evict.
     mount.quota.adjust(8 * MIB as i64);
     assert_eq!(make_room(&mount, &|| {}, &mut looked), Outcome::Relieved);
-    assert!(looked.is_some() && mount.quota.ledger.used() == 0);
+    assert!(looked.is_some() && mount.quota.peers.space().used == 0);
     audit::run_if_due(&mount);
     for number in 1..3 {
         let settled = open(&mount, number, 5);
@@ -228,7 +228,7 @@ fn deleted_data_files_are_detected() {
     // When one of them is opened again.
     drop(open(&mount, 1, 5));
     audit::run_if_due(&mount);
-    assert_eq!(mount.quota.ledger.used(), 0);
+    assert_eq!(mount.quota.peers.space().used, 0);
 }
 
 #[test]

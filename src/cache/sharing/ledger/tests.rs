@@ -1,5 +1,6 @@
 //! The page that processes share.
 
+use super::super::page::USED;
 use super::*;
 use proptest::prelude::*;
 
@@ -18,9 +19,12 @@ fn what_one_reserves_the_other_can_t_have() {
     let (dir, one) = joined(100, 0);
     let other = Ledger::join(dir.path(), 100, 0).unwrap();
     assert!(reserves(&one, 60, 100) && !reserves(&other, 41, 100) && reserves(&other, 40, 100));
-    assert_eq!((one.total(), other.total(), one.reserved()), (100, 100, 100));
+    assert_eq!(
+        (one.space().total(), other.space().total(), one.space().reserved),
+        (100, 100, 100)
+    );
     one.settle(60, 10);
-    assert_eq!((other.total(), other.reserved()), (50, 40));
+    assert_eq!((other.space().total(), other.space().reserved), (50, 40));
     assert!(one.has_others() && other.has_others());
     drop(one);
     assert!(!other.has_others());
@@ -30,10 +34,10 @@ fn what_one_reserves_the_other_can_t_have() {
 fn the_smallest_size_counts_for_all_for_as_long_as_its_owner_lives() {
     let (dir, one) = joined(100, 0);
     let other = Ledger::join(dir.path(), 70, 0).unwrap();
-    assert_eq!(one.limit(), 70);
+    assert_eq!(one.space().limit, 70);
     drop(other);
-    one.agree_on_limit();
-    assert_eq!(one.limit(), 100);
+    one.begin_audit();
+    assert_eq!(one.space().limit, 100);
 }
 
 #[test]
@@ -46,16 +50,16 @@ fn first_user_takes_the_larger_count() {
     drop(one);
     std::fs::write(dir.path().join("usage"), copy).unwrap();
     let next = Ledger::join(dir.path(), 1000, 50).unwrap();
-    assert_eq!(next.total(), 60);
+    assert_eq!(next.space().total(), 60);
     drop(next);
-    assert_eq!(Ledger::join(dir.path(), 1000, 500).unwrap().total(), 500);
+    assert_eq!(Ledger::join(dir.path(), 1000, 500).unwrap().space().total(), 500);
 }
 
 #[test]
 fn a_file_of_something_else_counts_as_nothing() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("usage"), [7; 5000]).unwrap();
-    assert_eq!(Ledger::join(dir.path(), 1000, 33).unwrap().total(), 33);
+    assert_eq!(Ledger::join(dir.path(), 1000, 33).unwrap().space().total(), 33);
 }
 
 #[test]
@@ -70,9 +74,9 @@ fn excess_mounts_are_told_the_users() {
 fn outside_process_triggers_an_audit() {
     let (dir, one) = joined(1000, 0);
     assert!(one.claim_audit(500) && !one.claim_audit(500), "the first one at once");
-    let wanted = one.wanted();
+    let wanted = one.rung(Bell::Wanted);
     demand_audit(dir.path()).unwrap();
-    assert!(one.wanted() != wanted && one.claim_audit(500) && !one.claim_audit(500));
+    assert!(one.rung(Bell::Wanted) != wanted && one.claim_audit(500) && !one.claim_audit(500));
     drop(one);
     let elsewhere = tempfile::tempdir().unwrap();
     demand_audit(elsewhere.path()).unwrap();
@@ -85,14 +89,14 @@ fn outside_process_triggers_an_audit() {
 fn waiter_for_space_is_woken_by_another_process() {
     let (dir, one) = joined(1000, 0);
     let other = Ledger::join(dir.path(), 1000, 0).unwrap();
-    let seen = one.relieved();
+    let seen = one.rung(Bell::Relieved);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while one.relieved() == seen {
-                one.wait_relieved(seen, Duration::from_secs(60));
+            while one.rung(Bell::Relieved) == seen {
+                one.wait(Bell::Relieved, seen, Duration::from_secs(60));
             }
         });
-        other.relieve();
+        other.ring(Bell::Relieved);
     });
 }
 
@@ -106,16 +110,16 @@ fn truncated_page_is_rebuilt_by_its_users() {
     let file = File::options().write(true).open(dir.path().join("usage")).unwrap();
     for length in [0, 100] {
         file.set_len(length).unwrap();
-        assert_eq!(one.used(), 60, "it is looked at");
+        assert_eq!(one.space().used, 60, "it is looked at");
         one.settle(0, 0);
         assert_eq!(
-            (one.used(), one.limit(), one.reserved()),
+            (one.space().used, one.space().limit, one.space().reserved),
             (60, 700, 60),
             "cut to {length}"
         );
         assert!(one.claim_audit(500), "others may have counted since");
         other.settle(0, 0);
-        assert!(one.has_others() && other.has_others() && other.used() == 60);
+        assert!(one.has_others() && other.has_others() && other.space().used == 60);
     }
     // A newcomer reads it first.
     file.set_len(0).unwrap();
@@ -123,7 +127,7 @@ fn truncated_page_is_rebuilt_by_its_users() {
     one.settle(60, 60);
     other.settle(0, 0);
     assert!(one.has_others() && third.has_others() && third.living().len() == 3);
-    assert_eq!((one.reserved(), third.claim_audit(500)), (0, true));
+    assert_eq!((one.space().reserved, third.claim_audit(500)), (0, true));
 }
 
 /// It was stopped, for example, or the file can't be written. Nothing is reserved then, and changes
@@ -139,17 +143,21 @@ fn a_process_that_keeps_the_page_locked_stops_no_other() {
         .unwrap();
     let stopped = Changing::begin(&file).unwrap();
     assert!(one.try_reserve(1, 1000).is_err());
-    let seen = one.wanted();
-    one.want();
-    one.wait_wanted(seen, Duration::from_secs(3600));
-    assert_ne!(one.wanted(), seen, "those in this process hear it");
+    let seen = one.rung(Bell::Wanted);
+    one.ring(Bell::Wanted);
+    one.wait(Bell::Wanted, seen, Duration::from_secs(3600));
+    assert_ne!(one.rung(Bell::Wanted), seen, "those in this process hear it");
     one.settle(60, 40);
-    assert_eq!((one.used(), one.reserved()), (40, 0), "as this one knows it");
+    assert_eq!(
+        (one.space().used, one.space().reserved),
+        (40, 0),
+        "as this one knows it"
+    );
     drop(stopped);
-    assert_eq!(Page::read(&file).unwrap()[USED], 60);
+    assert_eq!(file::read(&file).unwrap()[USED], 60);
     assert!(reserves(&one, 5, 1000));
-    assert_eq!(Page::read(&file).unwrap()[USED], 45);
-    assert_eq!((one.used(), one.reserved()), (45, 5));
+    assert_eq!(file::read(&file).unwrap()[USED], 45);
+    assert_eq!((one.space().used, one.space().reserved), (45, 5));
 }
 
 proptest! {
@@ -176,12 +184,12 @@ proptest! {
                 }
                 _ => {
                     let freed = bytes.min(held);
-                    ledgers[who].adjust(-(freed as i64));
+                    ledgers[who].settle(0, -(freed as i64));
                     held -= freed;
                 }
             }
-            prop_assert_eq!(ledgers[0].used(), reserved.iter().sum::<u64>() + held);
-            prop_assert_eq!(ledgers[0].reserved(), reserved.iter().sum::<u64>());
+            prop_assert_eq!(ledgers[0].space().used, reserved.iter().sum::<u64>() + held);
+            prop_assert_eq!(ledgers[0].space().reserved, reserved.iter().sum::<u64>());
         }
     }
 }

@@ -140,7 +140,7 @@ fn of_two_threads_only_one_has_a_file_exclusively() {
     assert!(data.exclusively().is_none());
     assert!(store.open_recorded(&key, 1 << 20).is_none());
     let other = private_file().open(store.path_of(&key)).unwrap();
-    assert!(!try_lock(&other, WHOLE, Lock::Shared).unwrap(), "nobody else has it");
+    assert!(!KernelLocks.try_exclusive(&other).unwrap(), "this thread has it");
     drop((first, other));
     assert!(data.exclusively().is_some());
 }
